@@ -1,0 +1,175 @@
+//! What a sign-in does to the user's other sessions.
+
+use crate::event::EndCause;
+use crate::field::{ClientId, DeviceKind, SessionId};
+use crate::policy::{Limit, OnExceed, Policy, Scope};
+use crate::time::Timestamp;
+
+/// What a policy needs to know of a session that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its id.
+    pub id: SessionId,
+    /// Its kind of device.
+    pub device_kind: DeviceKind,
+    /// Its client.
+    pub client_id: Option<ClientId>,
+    /// When it began.
+    pub signed_in: Timestamp,
+    /// When it was last used, as far as the store knows.
+    pub last_accessed: Timestamp,
+    /// When it ends whatever its use.
+    pub absolute_expiry: Option<Timestamp>,
+}
+
+/// What a policy needs to know of the session that is about to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer<'a> {
+    /// Its kind of device.
+    pub device_kind: &'a DeviceKind,
+    /// Its client.
+    pub client_id: Option<&'a ClientId>,
+    /// The session that the same browser held until now; it ends, and takes up no place.
+    pub replaces: Option<SessionId>,
+}
+
+/// The answer to a sign-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The session may begin once these have ended, in the same atomic step.
+    Admit {
+        /// Who leaves and why, ordered by id.
+        end: Vec<(SessionId, EndCause)>,
+    },
+    /// The sign-in is refused and nothing changes.
+    Reject {
+        /// The limit that is reached.
+        limit: Limit,
+    },
+}
+
+impl Admission {
+    /// Ids of the sessions that end, ordered.
+    pub fn ended_ids(&self) -> Vec<SessionId> {
+        match self {
+            Self::Admit { end } => end.iter().map(|(id, _)| *id).collect(),
+            Self::Reject { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Decides a sign-in from the user's sessions.
+///
+/// `expired` says which of them are past a timeout; those end in the same step and take up no
+/// place. The narrowest limit decides first, and whom it ends counts for the wider ones. Nobody
+/// leaves who need not: where limits of crossing scopes chose more than they had to, the newest
+/// choices are taken back. The order of `sessions` does not matter; equal times are told apart by
+/// id, the smaller leaving first.
+pub fn decide(
+    policy: &Policy,
+    newcomer: &Newcomer<'_>,
+    sessions: &[Standing],
+    expired: impl Fn(&Standing) -> bool,
+) -> Admission {
+    let leaving_anyway = |session: &Standing| {
+        if newcomer.replaces == Some(session.id) {
+            Some(EndCause::Replaced)
+        } else {
+            expired(session).then_some(EndCause::Expired)
+        }
+    };
+    let (gone, staying): (Vec<_>, Vec<_>) =
+        sessions.iter().partition(|session| leaving_anyway(session).is_some());
+    let evicted = match evict(&policy.effective_limits(), newcomer, staying) {
+        Ok(evicted) => evicted,
+        Err(limit) => return Admission::Reject { limit },
+    };
+    let anyway = gone.into_iter().filter_map(|s| leaving_anyway(s).map(|cause| (s.id, cause)));
+    let evicted = evicted.into_iter().map(|s| (s.id, EndCause::Evicted));
+    let mut end: Vec<_> = anyway.chain(evicted).collect();
+    end.sort_by_key(|(id, _)| *id);
+    Admission::Admit { end }
+}
+
+/// Applies the limits in order; the error is the limit that refuses the newcomer.
+fn evict<'s>(
+    limits: &[Limit],
+    newcomer: &Newcomer<'_>,
+    mut staying: Vec<&'s Standing>,
+) -> Result<Vec<&'s Standing>, Limit> {
+    let mut evicted = Vec::new();
+    for limit in limits {
+        let surplus = surplus(limit, newcomer, &staying);
+        if surplus == 0 {
+            continue;
+        }
+        if limit.on_exceed == OnExceed::Reject {
+            return Err(*limit);
+        }
+        staying.sort_by_key(|session| leaves_first(limit.on_exceed, session));
+        let (leave, stay) = split_first(staying, surplus, |s| in_scope(limit, newcomer, s));
+        evicted.extend(leave);
+        staying = stay;
+    }
+    Ok(take_back(limits, newcomer, &staying, evicted))
+}
+
+/// How many of the staying sessions must leave so that the newcomer fits.
+fn surplus(limit: &Limit, newcomer: &Newcomer<'_>, staying: &[&Standing]) -> usize {
+    let counted = staying.iter().filter(|session| in_scope(limit, newcomer, session)).count();
+    (counted + 1).saturating_sub(limit.max as usize)
+}
+
+/// Lets those stay after all who fit under every limit, newest choice first.
+fn take_back<'s>(
+    limits: &[Limit],
+    newcomer: &Newcomer<'_>,
+    staying: &[&Standing],
+    mut evicted: Vec<&'s Standing>,
+) -> Vec<&'s Standing> {
+    let room = |limit: &Limit| {
+        let counted = staying.iter().filter(|s| in_scope(limit, newcomer, s)).count();
+        (limit.max as usize).saturating_sub(counted + 1)
+    };
+    let mut places: Vec<_> = limits.iter().map(|limit| (limit, room(limit))).collect();
+    evicted.reverse();
+    evicted.retain(|session| {
+        let mut counting: Vec<_> =
+            places.iter_mut().filter(|(limit, _)| in_scope(limit, newcomer, session)).collect();
+        let fits = counting.iter().all(|(_, room)| *room > 0);
+        if fits {
+            counting.iter_mut().for_each(|(_, room)| *room -= 1);
+        }
+        !fits
+    });
+    evicted
+}
+
+fn in_scope(limit: &Limit, newcomer: &Newcomer<'_>, session: &Standing) -> bool {
+    match limit.scope {
+        Scope::User => true,
+        Scope::DeviceKind => session.device_kind == *newcomer.device_kind,
+        Scope::Client => session.client_id.as_ref() == newcomer.client_id,
+    }
+}
+
+fn leaves_first(rule: OnExceed, session: &Standing) -> (Timestamp, SessionId) {
+    match rule {
+        OnExceed::EvictLeastRecentlyUsed => (session.last_accessed, session.id),
+        OnExceed::EvictOldest | OnExceed::Reject => (session.signed_in, session.id),
+    }
+}
+
+/// Takes the first `count` that match; the second list is everybody else.
+fn split_first(
+    sessions: Vec<&Standing>,
+    count: usize,
+    matches: impl Fn(&Standing) -> bool,
+) -> (Vec<&Standing>, Vec<&Standing>) {
+    let mut left = count;
+    sessions.into_iter().partition(|session| {
+        let take = left > 0 && matches(session);
+        left -= usize::from(take);
+        take
+    })
+}

@@ -1,0 +1,58 @@
+//! The rules of server-side session governance, and the seam that stores plug into.
+//!
+//! This crate does no I/O. It has no networking, reads no clock, draws no random number, spawns
+//! nothing and takes no lock. Time and events come in as arguments, decisions and effects go out
+//! as values, so the same input always gives the same output and a whole fleet can be simulated.
+//!
+//! | module | decides |
+//! | --- | --- |
+//! | [`policy`] | how many sessions a user may have, and in which scope |
+//! | [`admission`] | who has to leave when a user signs in, or whether the sign-in is refused |
+//! | [`checker`] | whether a session may still be used, and when its last access is written back |
+//! | [`rotation`] | what a presented token is worth: current, in grace, retired or unknown |
+//! | [`cleanup`] | which sessions the background worker may end |
+//!
+//! The vocabulary is in [`session`], [`field`], [`token`], [`time`] and [`event`].
+//! [`store::Store`] is the one trait that a backend implements; it holds no rule of its own.
+//!
+//! ```
+//! use session_core::policy::{Policy, PreventConcurrentLogin};
+//! use session_core::admission::{self, Admission, Newcomer, Standing};
+//! use session_core::{DeviceKind, SessionId, Timestamp};
+//!
+//! let now = Timestamp::from_micros(1_000_000);
+//! let phone = Standing {
+//!     id: SessionId::from_bytes([1; 16]),
+//!     device_kind: DeviceKind::Mobile,
+//!     client_id: None,
+//!     signed_in: now,
+//!     last_accessed: now,
+//!     absolute_expiry: None,
+//! };
+//! let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
+//! let browser = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None };
+//!
+//! let decision = admission::decide(&policy, &browser, &[phone.clone()], |_| false);
+//! assert_eq!(decision.ended_ids(), [phone.id]);
+//! ```
+
+pub mod admission;
+pub mod checker;
+pub mod cleanup;
+pub mod event;
+pub mod field;
+pub mod policy;
+pub mod rotation;
+pub mod session;
+pub mod store;
+pub mod time;
+pub mod token;
+
+pub use event::{Actor, EndCause, Event, EventKind};
+pub use field::{
+    ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId, TenantId, UserId,
+};
+pub use session::{Session, UserKey};
+pub use store::{Store, StoreError, StoreErrorKind};
+pub use time::Timestamp;
+pub use token::{Token, TokenDigest};

@@ -1,0 +1,199 @@
+//! How many sessions a user may have at once, and what a sign-in beyond that does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::field::{InvalidField, TenantId};
+use crate::session::UserKey;
+
+/// What a deployment, a tenant or a user allows.
+///
+/// The named option and the limits hold together. Changing a policy ends no session by itself;
+/// it counts from the next sign-in on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The named option.
+    #[serde(default)]
+    pub prevent_concurrent_login: PreventConcurrentLogin,
+    /// Further limits, at most [`Policy::MAX_LIMITS`].
+    #[serde(default)]
+    pub limits: Vec<Limit>,
+}
+
+/// The three named options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PreventConcurrentLogin {
+    /// Any number of sessions.
+    #[default]
+    Disabled,
+    /// A sign-in ends the user's other sessions on the same kind of device.
+    LogoutFromSameTypeDevices,
+    /// A sign-in ends all of the user's other sessions.
+    LogoutFromAllDevices,
+}
+
+/// At most `max` live sessions in a scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// The most live sessions, 1 to [`Limit::MAX`].
+    pub max: u32,
+    /// Which of the user's sessions are counted together.
+    pub scope: Scope,
+    /// What a sign-in beyond `max` does.
+    pub on_exceed: OnExceed,
+}
+
+/// Which of a user's sessions are counted together, narrowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Those of the same client id; sessions without one are counted together.
+    Client,
+    /// Those of the same kind of device.
+    DeviceKind,
+    /// All of them.
+    User,
+}
+
+/// What a sign-in beyond a limit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExceed {
+    /// The session that signed in first has to leave.
+    EvictOldest,
+    /// The session that was used longest ago has to leave.
+    EvictLeastRecentlyUsed,
+    /// The sign-in is refused.
+    Reject,
+}
+
+impl Policy {
+    /// The most limits in one policy.
+    pub const MAX_LIMITS: usize = 16;
+
+    /// A policy of one limit.
+    pub fn limit(limit: Limit) -> Self {
+        Self { prevent_concurrent_login: PreventConcurrentLogin::Disabled, limits: vec![limit] }
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming `limits` or `max` and the limit.
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        if self.limits.len() > Self::MAX_LIMITS {
+            let actual = self.limits.len();
+            let problem = crate::field::FieldProblem::TooMany { limit: Self::MAX_LIMITS, actual };
+            return Err(InvalidField { field: "limits", problem });
+        }
+        let in_range = |limit: &Limit| (1..=Limit::MAX).contains(&limit.max);
+        if self.limits.iter().all(in_range) {
+            Ok(())
+        } else {
+            Err(InvalidField::out_of_range("max", 1, u64::from(Limit::MAX)))
+        }
+    }
+
+    /// The limits that hold, in the order in which they decide: narrowest scope first, within a
+    /// scope the smallest first.
+    pub fn effective_limits(&self) -> Vec<Limit> {
+        let mut limits: Vec<Limit> =
+            self.prevent_concurrent_login.limit().into_iter().chain(self.limits.clone()).collect();
+        limits.sort_by_key(|limit| (limit.scope, limit.max, limit.on_exceed));
+        limits
+    }
+}
+
+impl From<PreventConcurrentLogin> for Policy {
+    fn from(prevent_concurrent_login: PreventConcurrentLogin) -> Self {
+        Self { prevent_concurrent_login, limits: Vec::new() }
+    }
+}
+
+impl PreventConcurrentLogin {
+    /// The limit that the option stands for.
+    pub const fn limit(self) -> Option<Limit> {
+        let scope = match self {
+            Self::Disabled => return None,
+            Self::LogoutFromSameTypeDevices => Scope::DeviceKind,
+            Self::LogoutFromAllDevices => Scope::User,
+        };
+        Some(Limit { max: 1, scope, on_exceed: OnExceed::EvictOldest })
+    }
+}
+
+impl Limit {
+    /// The largest `max`.
+    pub const MAX: u32 = 1_000_000;
+}
+
+/// Where a policy is set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PolicyScope {
+    /// For everybody.
+    Deployment,
+    /// For the users of one tenant.
+    Tenant(TenantId),
+    /// For one user.
+    User(UserKey),
+}
+
+/// What is set at the three places that concern one user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyLayers {
+    /// For everybody.
+    pub deployment: Option<Policy>,
+    /// For the user's tenant.
+    pub tenant: Option<Policy>,
+    /// For the user alone.
+    pub user: Option<Policy>,
+}
+
+impl PolicyLayers {
+    /// The most specific policy that is set, or `default` where none is.
+    ///
+    /// A policy replaces the wider one whole; they are not merged.
+    pub fn resolve(self, default: &Policy) -> Policy {
+        self.user.or(self.tenant).or(self.deployment).unwrap_or_else(|| default.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_policy_wins_whole() {
+        let default = Policy::default();
+        let all = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
+        let same = Policy::from(PreventConcurrentLogin::LogoutFromSameTypeDevices);
+        let mut layers = PolicyLayers { deployment: Some(all.clone()), ..PolicyLayers::default() };
+        assert_eq!(layers.clone().resolve(&default), all);
+        layers.tenant = Some(default.clone());
+        assert_eq!(layers.clone().resolve(&same), default);
+        layers.user = Some(same.clone());
+        assert_eq!(layers.resolve(&default), same);
+        assert_eq!(PolicyLayers::default().resolve(&all), all);
+    }
+
+    #[test]
+    fn bounds_are_named() {
+        let limit = |max| Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject };
+        assert_eq!(Policy::limit(limit(0)).validate().unwrap_err().field, "max");
+        let many = Policy { limits: vec![limit(1); 17], ..Policy::default() };
+        assert_eq!(
+            many.validate().unwrap_err().to_string(),
+            "limits has 17 entries, the limit is 16"
+        );
+    }
+
+    #[test]
+    fn json_uses_the_documented_words() {
+        let text = r#"{"prevent_concurrent_login":"LogoutFromSameTypeDevices","limits":[{"max":3,"scope":"device_kind","on_exceed":"evict_least_recently_used"}]}"#;
+        let policy: Policy = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&policy).unwrap(), text);
+        assert!(serde_json::from_str::<Policy>(r#"{"limit":[]}"#).is_err());
+    }
+}

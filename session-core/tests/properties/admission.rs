@@ -1,0 +1,215 @@
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use session_core::admission::{Admission, Newcomer, Standing, decide};
+use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
+use session_core::{DeviceKind, EndCause, SessionId};
+
+use crate::strategy::{
+    at, client, device, evicting_policy, id, limit, policy, standing, standings,
+};
+
+fn newcomer(standing: &Standing) -> Newcomer<'_> {
+    Newcomer {
+        device_kind: &standing.device_kind,
+        client_id: standing.client_id.as_ref(),
+        replaces: None,
+    }
+}
+
+fn in_scope(limit: &Limit, new: &Standing, old: &Standing) -> bool {
+    match limit.scope {
+        Scope::User => true,
+        Scope::DeviceKind => old.device_kind == new.device_kind,
+        Scope::Client => old.client_id == new.client_id,
+    }
+}
+
+fn holds(limit: &Limit, new: &Standing, others: &[&Standing]) -> bool {
+    others.iter().filter(|old| in_scope(limit, new, old)).count() < limit.max as usize
+}
+
+fn survivors<'a>(sessions: &'a [Standing], ended: &[SessionId]) -> Vec<&'a Standing> {
+    sessions.iter().filter(|session| !ended.contains(&session.id)).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_limit_is_exceeded_after_any_sign_in(
+        policy in policy(), sessions in standings(), new in standing(),
+    ) {
+        if let Admission::Admit { end } = decide(&policy, &newcomer(&new), &sessions, |_| false) {
+            let ended: Vec<_> = end.iter().map(|(id, _)| *id).collect();
+            let left = survivors(&sessions, &ended);
+            for limit in policy.effective_limits() {
+                prop_assert!(holds(&limit, &new, &left), "{limit:?}");
+            }
+        }
+    }
+
+    /// Users of two tenants sign in at random; the policy of each changes in between.
+    #[test]
+    fn no_limit_is_exceeded_after_any_sequence_and_nobody_else_is_touched(
+        steps in vec((0..4_usize, device(), client(), policy()), 1..60),
+    ) {
+        let mut users: BTreeMap<usize, Vec<Standing>> = BTreeMap::new();
+        for (n, (user, device_kind, client_id, policy)) in (1..).zip(steps) {
+            let before = users.clone();
+            let time = at(n);
+            let new = Standing {
+                id: id(n), device_kind, client_id,
+                signed_in: time, last_accessed: time, absolute_expiry: None,
+            };
+            let sessions = users.entry(user).or_default();
+            match decide(&policy, &newcomer(&new), sessions, |_| false) {
+                Admission::Admit { end } => {
+                    sessions.retain(|s| !end.iter().any(|(id, _)| *id == s.id));
+                    let left: Vec<_> = sessions.iter().collect();
+                    for limit in policy.effective_limits() {
+                        prop_assert!(holds(&limit, &new, &left));
+                    }
+                    sessions.push(new);
+                }
+                Admission::Reject { .. } => prop_assert_eq!(before.get(&user).cloned().unwrap_or_default(), sessions.clone()),
+            }
+            for (other, sessions) in before.iter().filter(|(other, _)| **other != user) {
+                prop_assert_eq!(&users[other], sessions);
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_leaves_who_need_not(
+        policy in evicting_policy(), sessions in standings(), new in standing(),
+    ) {
+        let ended = decide(&policy, &newcomer(&new), &sessions, |_| false).ended_ids();
+        for spared in &ended {
+            let fewer: Vec<_> = ended.iter().copied().filter(|id| id != spared).collect();
+            let left = survivors(&sessions, &fewer);
+            prop_assert!(policy.effective_limits().iter().any(|limit| !holds(limit, &new, &left)));
+        }
+    }
+
+    #[test]
+    fn only_sessions_in_a_scope_of_the_policy_leave(
+        policy in evicting_policy(), sessions in standings(), new in standing(),
+    ) {
+        let ended = decide(&policy, &newcomer(&new), &sessions, |_| false).ended_ids();
+        let limits = policy.effective_limits();
+        for session in sessions.iter().filter(|session| ended.contains(&session.id)) {
+            prop_assert!(limits.iter().any(|limit| in_scope(limit, &new, session)));
+        }
+    }
+
+    #[test]
+    fn disabled_ends_nothing(sessions in standings(), new in standing()) {
+        let decision = decide(&Policy::default(), &newcomer(&new), &sessions, |_| false);
+        prop_assert_eq!(decision, Admission::Admit { end: Vec::new() });
+    }
+
+    #[test]
+    fn the_order_of_the_input_does_not_matter(
+        policy in policy(),
+        (sessions, shuffled) in standings().prop_flat_map(|s| (Just(s.clone()), Just(s).prop_shuffle())),
+        new in standing(),
+    ) {
+        let decide = |sessions: &[Standing]| decide(&policy, &newcomer(&new), sessions, |_| false);
+        prop_assert_eq!(decide(&sessions), decide(&shuffled));
+    }
+
+    #[test]
+    fn within_one_limit_the_first_in_order_leave(
+        limit in limit(vec![OnExceed::EvictOldest, OnExceed::EvictLeastRecentlyUsed]),
+        sessions in standings(), new in standing(),
+    ) {
+        let ended = decide(&Policy::limit(limit), &newcomer(&new), &sessions, |_| false).ended_ids();
+        let mut scope: Vec<_> = sessions.iter().filter(|s| in_scope(&limit, &new, s)).collect();
+        scope.sort_by_key(|s| match limit.on_exceed {
+            OnExceed::EvictLeastRecentlyUsed => (s.last_accessed, s.id),
+            OnExceed::EvictOldest | OnExceed::Reject => (s.signed_in, s.id),
+        });
+        let surplus = (scope.len() + 1).saturating_sub(limit.max as usize);
+        let mut expected: Vec<_> = scope[..surplus].iter().map(|s| s.id).collect();
+        expected.sort();
+        prop_assert_eq!(ended, expected);
+    }
+
+    #[test]
+    fn reject_refuses_exactly_at_the_limit(
+        limit in limit(vec![OnExceed::Reject]), sessions in standings(), new in standing(),
+    ) {
+        let full = !holds(&limit, &new, &sessions.iter().collect::<Vec<_>>());
+        let decision = decide(&Policy::limit(limit), &newcomer(&new), &sessions, |_| false);
+        let expected = if full { Admission::Reject { limit } } else { Admission::Admit { end: Vec::new() } };
+        prop_assert_eq!(decision, expected);
+    }
+
+    #[test]
+    fn an_expired_session_takes_up_no_place(
+        policy in policy(), sessions in standings(), new in standing(), line in 0..40_u64,
+    ) {
+        let expired = |s: &Standing| s.last_accessed < at(line);
+        let live: Vec<_> = sessions.iter().filter(|s| !expired(s)).cloned().collect();
+        let with = decide(&policy, &newcomer(&new), &sessions, expired);
+        match (with, decide(&policy, &newcomer(&new), &live, |_| false)) {
+            (Admission::Admit { end }, Admission::Admit { end: without }) => {
+                let (gone, left): (Vec<_>, Vec<_>) =
+                    end.into_iter().partition(|(_, cause)| *cause == EndCause::Expired);
+                prop_assert_eq!(left, without);
+                prop_assert_eq!(gone.len(), sessions.len() - live.len());
+            }
+            (with, without) => prop_assert_eq!(with, without),
+        }
+    }
+
+    #[test]
+    fn signing_in_again_replaces_ones_own_session(
+        sessions in standings().prop_filter("needs one", |s| !s.is_empty()), new in standing(),
+    ) {
+        let limit = Limit { max: u32::try_from(sessions.len()).unwrap(), scope: Scope::User, on_exceed: OnExceed::Reject };
+        let replaces = Some(sessions[0].id);
+        let decision = decide(&Policy::limit(limit), &Newcomer { replaces, ..newcomer(&new) }, &sessions, |_| false);
+        prop_assert_eq!(decision, Admission::Admit { end: vec![(sessions[0].id, EndCause::Replaced)] });
+    }
+}
+
+#[test]
+fn the_narrow_limit_decides_first_and_counts_for_the_wide_one() {
+    let session = |n, device_kind| Standing {
+        id: id(n),
+        device_kind,
+        client_id: None,
+        signed_in: at(n),
+        last_accessed: at(n),
+        absolute_expiry: None,
+    };
+    let sessions = [session(1, DeviceKind::Mobile), session(2, DeviceKind::Web)];
+    let policy = Policy {
+        prevent_concurrent_login: PreventConcurrentLogin::LogoutFromSameTypeDevices,
+        limits: vec![Limit { max: 2, scope: Scope::User, on_exceed: OnExceed::EvictOldest }],
+    };
+    let new = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None };
+    assert_eq!(decide(&policy, &new, &sessions, |_| false).ended_ids(), [id(2)]);
+}
+
+#[test]
+fn ending_ten_thousand_sessions_is_quick() {
+    let sessions: Vec<_> = (0..10_000)
+        .map(|n| Standing {
+            id: id(n),
+            device_kind: DeviceKind::Web,
+            client_id: None,
+            signed_in: at(n),
+            last_accessed: at(n),
+            absolute_expiry: None,
+        })
+        .collect();
+    let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
+    let new = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None };
+    let begun = std::time::Instant::now();
+    assert_eq!(decide(&policy, &new, &sessions, |_| false).ended_ids().len(), 10_000);
+    assert!(begun.elapsed().as_millis() < 500, "{:?}", begun.elapsed());
+}

@@ -1,0 +1,127 @@
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use session_core::Timestamp;
+use session_core::checker::{AccessEffect, Activity, Timeouts, WriteBack};
+
+use crate::strategy::at;
+
+/// What a flusher that does what it is asked for does.
+struct Node {
+    rule: WriteBack,
+    timeouts: Timeouts,
+    activity: Activity,
+    planned: Option<Timestamp>,
+    unstored: Vec<Timestamp>,
+    stored: Timestamp,
+}
+
+impl Node {
+    fn new(rule: WriteBack, timeouts: Timeouts) -> Self {
+        let activity = Activity::stored(at(0), None);
+        Self { rule, timeouts, activity, planned: None, unstored: Vec::new(), stored: at(0) }
+    }
+
+    fn pass_time(&mut self, now: Timestamp) {
+        if self.planned.is_some_and(|planned| planned <= now) {
+            self.flush();
+        }
+    }
+
+    fn access(&mut self, now: Timestamp) {
+        self.unstored.push(now);
+        match self.activity.access(&self.rule, &self.timeouts, None, now) {
+            AccessEffect::None => {}
+            AccessEffect::Plan(planned) => self.planned = Some(planned),
+            AccessEffect::Due => self.flush(),
+        }
+    }
+
+    fn flush(&mut self) {
+        let taken =
+            self.activity.take().expect("a flush is only asked for when there is something");
+        self.activity.confirm(&taken);
+        assert!(taken.last_accessed >= self.stored, "moved backwards");
+        self.stored = taken.last_accessed;
+        self.planned = None;
+        self.unstored.clear();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_lag_never_exceeds_either_bound(
+        gaps in vec(0..40_u64, 1..200), every_hits in 1..20_u32, idle in prop::option::of(1..400_u64),
+    ) {
+        let timeouts = { let mut t = Timeouts::none(); t.idle = idle.map(Duration::from_secs); t };
+        let rule = { let mut r = WriteBack::default(); r.every_hits = every_hits; r };
+        let mut node = Node::new(rule, timeouts);
+        let mut second = 0;
+        for gap in gaps {
+            for _ in 0..gap {
+                second += 1;
+                node.pass_time(at(second));
+                let oldest = node.unstored.first().copied().unwrap_or(at(second));
+                prop_assert!(at(second).since(oldest) < rule.max_delay);
+            }
+            node.access(at(second));
+            prop_assert!(node.unstored.len() < every_hits as usize);
+        }
+    }
+
+    /// Another node reads only the store: it must not take a session in use for idle.
+    #[test]
+    fn no_other_node_takes_a_session_in_use_for_idle(
+        gaps in vec(1..200_u64, 1..100), idle in 8..400_u64,
+    ) {
+        let timeouts = { let mut t = Timeouts::none(); t.idle = Some(Duration::from_secs(idle)); t };
+        let mut node = Node::new(WriteBack::default(), timeouts);
+        let mut second = 0;
+        for gap in gaps {
+            for _ in 0..gap.min(idle - 1) {
+                second += 1;
+                node.pass_time(at(second));
+                prop_assert!(!timeouts.expired(node.stored, None, at(second)));
+            }
+            node.access(at(second));
+        }
+    }
+
+    #[test]
+    fn last_accessed_never_moves_back(times in vec(0..1000_u64, 1..50), fail in vec(any::<bool>(), 50)) {
+        let (rule, timeouts) = (WriteBack::default(), Timeouts::none());
+        let mut activity = Activity::stored(at(500), None);
+        let (mut stored, mut newest) = (at(500), at(500));
+        for (time, fail) in times.into_iter().zip(fail) {
+            activity.access(&rule, &timeouts, None, at(time));
+            newest = newest.max(at(time));
+            prop_assert_eq!(activity.last_accessed(), newest);
+            let taken = activity.take().unwrap();
+            if fail {
+                activity.give_back(taken);
+                prop_assert!(activity.is_unstored());
+            } else {
+                prop_assert!(taken.last_accessed >= stored);
+                stored = taken.last_accessed;
+                activity.confirm(&taken);
+            }
+        }
+    }
+
+    #[test]
+    fn timeouts_are_monotone(
+        used in 0..1000_u64, now in 0..2000_u64, later in 0..1000_u64,
+        idle in prop::option::of(0..500_u64), expiry in prop::option::of(0..2000_u64),
+    ) {
+        let timeouts = { let mut t = Timeouts::none(); t.idle = idle.map(Duration::from_secs); t };
+        let expired = |used: u64, now: u64| timeouts.expired(at(used), expiry.map(at), at(now));
+        // Once expired, expired for good; a later use or a longer timeout never expires earlier.
+        prop_assert!(!expired(used, now) || expired(used, now + later));
+        prop_assert!(expired(used, now) || !expired(used + later, now));
+        let longer = { let mut t = timeouts; t.idle = t.idle.map(|i| i * 2); t };
+        prop_assert!(expired(used, now) || !longer.expired(at(used), expiry.map(at), at(now)));
+    }
+}
