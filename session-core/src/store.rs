@@ -30,8 +30,8 @@ use crate::time::Timestamp;
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Reads a user's sessions, the version they have, and the policies that concern the user,
-    /// all as of one moment. A user without sessions has version [`Version::NONE`] or the
-    /// version of its last change.
+    /// all as of one moment. A user without sessions may be forgotten and then has version
+    /// [`Version::NONE`] again.
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError>;
 
     /// Applies a change to one user's sessions and appends its log entries, in one atomic step,

@@ -1,0 +1,114 @@
+//! Sign-ins of one user at the same moment, from several nodes.
+
+use std::sync::Arc;
+
+use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
+use session_core::store::Change;
+use session_core::{DeviceKind, UserKey};
+use session_engine::{Access, Engine, Error, Options, SignIn, SignedIn, Verdict};
+use tokio::task::JoinSet;
+
+use crate::Namespace;
+use crate::sample::{commit, engine, ids, now, session, user};
+
+const SIGN_INS: usize = 64;
+
+pub(crate) async fn no_limit_is_exceeded_by_concurrent_sign_ins(namespace: Box<dyn Namespace>) {
+    let limit = |max, scope, on_exceed| Limit { max, scope, on_exceed };
+    let policies = [
+        (Policy::from(PreventConcurrentLogin::LogoutFromAllDevices), 1),
+        (Policy::from(PreventConcurrentLogin::LogoutFromSameTypeDevices), 2),
+        (Policy::limit(limit(3, Scope::User, OnExceed::EvictOldest)), 3),
+        (Policy::limit(limit(2, Scope::DeviceKind, OnExceed::EvictLeastRecentlyUsed)), 4),
+        (Policy::default(), SIGN_INS),
+    ];
+    for (n, (policy, most)) in policies.into_iter().enumerate() {
+        let owner = user(&format!("user {n}"));
+        let nodes = nodes(namespace.as_ref(), policy.clone()).await;
+        let signed_in = sign_in_at_once(&nodes, &owner).await;
+        let signed_in: Vec<_> = signed_in.into_iter().map(Result::unwrap).collect();
+        let live = ids(namespace.connect().await.as_ref(), &owner).await;
+        assert_eq!(live.len(), most, "{policy:?}");
+        let newest = signed_in.iter().max_by_key(|s| s.session.signed_in).unwrap();
+        assert!(live.contains(&newest.session.id), "the newest has to be alive: {policy:?}");
+        // Who was ended was ended once.
+        let mut ended: Vec<_> =
+            signed_in.iter().flat_map(|s| &s.ended).map(|(id, _)| *id).collect();
+        ended.sort();
+        let count = ended.len();
+        ended.dedup();
+        assert_eq!((ended.len(), count), (SIGN_INS - most, SIGN_INS - most), "{policy:?}");
+        shut_down(nodes).await;
+    }
+}
+
+pub(crate) async fn reject_admits_exactly_the_limit(namespace: Box<dyn Namespace>) {
+    let limit = Limit { max: 5, scope: Scope::User, on_exceed: OnExceed::Reject };
+    let nodes = nodes(namespace.as_ref(), Policy::limit(limit)).await;
+    let owner = user("alice");
+    let results = sign_in_at_once(&nodes, &owner).await;
+    let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 5);
+    for error in lost.into_iter().filter_map(Result::err) {
+        assert!(matches!(error, Error::TooManySessions(reached) if reached == limit), "{error}");
+    }
+    let mut expected: Vec<_> = won.iter().flatten().map(|s| s.session.id).collect();
+    expected.sort();
+    assert_eq!(ids(namespace.connect().await.as_ref(), &owner).await, expected);
+    for signed_in in won.into_iter().flatten() {
+        let token = signed_in.token.expose();
+        for node in &nodes {
+            let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await;
+            assert!(matches!(verdict.unwrap(), Verdict::Active(_)));
+        }
+    }
+    shut_down(nodes).await;
+}
+
+pub(crate) async fn one_user_with_many_sessions(namespace: Box<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let owner = user("alice");
+    for _ in 0..20 {
+        let batch = (0..500).map(|_| Change::Insert(Box::new(session(&owner, now())))).collect();
+        commit(store.as_ref(), &owner, batch).await;
+    }
+    assert_eq!(ids(store.as_ref(), &owner).await.len(), 10_000);
+    let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
+    let nodes = nodes(namespace.as_ref(), policy).await;
+    let signed_in = nodes[0].sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();
+    assert_eq!(signed_in.ended.len(), 10_000);
+    assert_eq!(ids(store.as_ref(), &owner).await, [signed_in.session.id]);
+    shut_down(nodes).await;
+}
+
+async fn nodes(namespace: &dyn Namespace, default_policy: Policy) -> Vec<Engine> {
+    let mut options = Options::default();
+    options.default_policy = default_policy;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(engine(namespace.connect().await, options.clone()).await);
+    }
+    nodes
+}
+
+async fn sign_in_at_once(nodes: &[Engine], owner: &UserKey) -> Vec<Result<SignedIn, Error>> {
+    let gate = Arc::new(tokio::sync::Barrier::new(SIGN_INS));
+    let mut running = JoinSet::new();
+    for n in 0..SIGN_INS {
+        let sessions = nodes[n % nodes.len()].sessions().clone();
+        let mut request = SignIn::new(owner.clone());
+        request.device_kind = if n % 2 == 0 { DeviceKind::Web } else { DeviceKind::Mobile };
+        let gate = Arc::clone(&gate);
+        running.spawn(async move {
+            gate.wait().await;
+            sessions.sign_in(request).await
+        });
+    }
+    running.join_all().await
+}
+
+async fn shut_down(nodes: Vec<Engine>) {
+    for node in nodes {
+        node.shutdown().await;
+    }
+}

@@ -1,0 +1,116 @@
+//! The log of changes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use session_core::store::{Change, Cursor, Selection};
+use session_core::{EndCause, EventKind};
+use tokio::task::JoinSet;
+
+use crate::Namespace;
+use crate::sample::{add, commit, end, now, read_log, revoke, session, user, user_in};
+
+pub(crate) async fn entries_come_in_order_to_every_reader(namespace: Box<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owner = user_in("north", "alice");
+    let mut near = store.log_since(None, 0).await.unwrap().next;
+    let mut far = other.log_since(None, 0).await.unwrap().next;
+    assert_eq!(read_log(other.as_ref(), &mut far, 10).await, []);
+    let first = add(store.as_ref(), &owner).await;
+    let second = session(&owner, now());
+    let changes = vec![
+        Change::End(first.id, EndCause::Evicted),
+        Change::Insert(Box::new(second.clone())),
+        Change::ClaimsChanged(second.id),
+    ];
+    commit(store.as_ref(), &owner, changes).await;
+    store.end_many(&end(Selection::user(owner.clone())), 10).await.unwrap();
+    let expected = [
+        (EventKind::Created, first.id),
+        (EventKind::Ended(EndCause::Evicted), first.id),
+        (EventKind::Created, second.id),
+        (EventKind::ClaimsChanged, second.id),
+        (EventKind::Ended(EndCause::Revoked), second.id),
+    ];
+    for (reader, cursor) in [(&store, &mut near), (&other, &mut far)] {
+        let told = read_log(reader.as_ref(), cursor, 2).await;
+        let kinds: Vec<_> = told.iter().map(|e| (e.kind, e.session.unwrap())).collect();
+        assert_eq!(kinds, expected);
+        assert!(
+            told.iter().all(|e| e.tenant == owner.tenant && e.user.as_ref() == Some(&owner.user))
+        );
+    }
+    assert_eq!(near, far, "a position is the same for every reader");
+    // A position outlives the connection that it was read over.
+    add(other.as_ref(), &owner).await;
+    drop((store, other));
+    let reopened = namespace.connect().await;
+    assert_eq!(read_log(reopened.as_ref(), &mut near, 10).await.len(), 1);
+}
+
+pub(crate) async fn concurrent_writers_lose_no_entry(namespace: Box<dyn Namespace>) {
+    let reader = namespace.connect().await;
+    let mut cursor = reader.log_since(None, 0).await.unwrap().next;
+    let mut writers = JoinSet::new();
+    for n in 0..6 {
+        let store = namespace.connect().await;
+        writers.spawn(async move {
+            for _ in 0..30 {
+                let session = add(store.as_ref(), &user(&format!("user {n}"))).await;
+                assert_eq!(revoke(store.as_ref(), session.id).await, 1);
+            }
+        });
+    }
+    let mut told = Vec::new();
+    while !writers.is_empty() {
+        told.extend(read_log(reader.as_ref(), &mut cursor, 7).await);
+        if let Some(done) = writers.try_join_next() {
+            done.unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+    told.extend(read_log(reader.as_ref(), &mut cursor, 7).await);
+    assert_eq!(told.len(), 6 * 30 * 2, "an entry was skipped or repeated");
+    let mut begun = HashMap::new();
+    for (n, event) in told.iter().enumerate() {
+        match event.kind {
+            EventKind::Created => assert!(begun.insert(event.session, n).is_none()),
+            _ => assert!(begun.contains_key(&event.session), "an end before its beginning"),
+        }
+    }
+}
+
+pub(crate) async fn a_cut_log_is_noticed(namespace: Box<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let start = store.log_since(None, 0).await.unwrap().next;
+    for _ in 0..5 {
+        add(store.as_ref(), &user("alice")).await;
+    }
+    let mut end = start.clone();
+    read_log(store.as_ref(), &mut end, 2).await;
+    let later = now().plus(Duration::from_secs(60));
+    assert_eq!(store.trim_log(now().minus(Duration::from_secs(60)), 10).await.unwrap(), 0);
+    assert_eq!(store.trim_log(later, 3).await.unwrap(), 3);
+    assert_eq!(store.trim_log(later, 3).await.unwrap(), 1, "the newest entry stays");
+    let page = store.log_since(Some(&start), 10).await.unwrap();
+    assert!(page.gap, "a reader that was left behind has to know");
+    assert_eq!(page.events, []);
+    assert_eq!(page.next, end);
+    let page = store.log_since(Some(&end), 10).await.unwrap();
+    assert!(!page.gap, "a reader at the end has missed nothing");
+    add(store.as_ref(), &user("alice")).await;
+    assert_eq!(read_log(store.as_ref(), &mut end, 10).await.len(), 1);
+}
+
+pub(crate) async fn a_foreign_cursor_is_a_gap(namespace: Box<dyn Namespace>) {
+    let store = namespace.connect().await;
+    add(store.as_ref(), &user("alice")).await;
+    let end = store.log_since(None, 0).await.unwrap().next;
+    let mut ahead = end.0.clone();
+    ahead.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
+    for bytes in [ahead, vec![], vec![0xff; 16], vec![1; 300]] {
+        let page = store.log_since(Some(&Cursor(bytes)), 10).await.unwrap();
+        assert!(page.gap, "a position that this log never had");
+        assert_eq!(page.next, end);
+    }
+}

@@ -1,0 +1,111 @@
+//! Values that the cases use.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use session_core::rotation::TokenState;
+use session_core::store::{Change, Commit, Cursor, EndMany, Outcome, Selection, TenantFilter};
+use session_core::{
+    Actor, DeviceKind, EndCause, Event, Session, SessionId, Store, TenantId, Timestamp, Token,
+    UserId, UserKey,
+};
+use session_engine::{Engine, Options};
+
+pub(crate) fn user(name: &str) -> UserKey {
+    UserKey::new(UserId::new(name).unwrap())
+}
+
+pub(crate) fn user_in(tenant: &str, name: &str) -> UserKey {
+    UserKey::in_tenant(TenantId::new(tenant).unwrap(), UserId::new(name).unwrap())
+}
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap())
+}
+
+pub(crate) fn address(n: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, n])
+}
+
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn token() -> Token {
+    Token::new(SessionId::from_random(random()), random(), random())
+}
+
+pub(crate) fn session(owner: &UserKey, signed_in: Timestamp) -> Session {
+    let token = token();
+    Session {
+        id: token.session_id(),
+        owner: owner.clone(),
+        device_kind: DeviceKind::Web,
+        device_info: None,
+        client_id: None,
+        ip_addresses: vec![address(1)],
+        signed_in,
+        last_accessed: signed_in,
+        authenticated_at: signed_in,
+        absolute_expiry: None,
+        data: None,
+        token: TokenState::new(&token),
+    }
+}
+
+/// Commits against whatever version holds now.
+pub(crate) async fn commit(store: &dyn Store, owner: &UserKey, changes: Vec<Change>) -> Outcome {
+    let expected = store.user(owner).await.unwrap().version;
+    let by = Actor::Application;
+    let commit = Commit { owner: owner.clone(), expected, changes, at: now(), by };
+    store.commit(&commit).await.unwrap()
+}
+
+pub(crate) async fn insert(store: &dyn Store, session: &Session) {
+    let change = Change::Insert(Box::new(session.clone()));
+    while commit(store, &session.owner, vec![change.clone()]).await == Outcome::Conflict {}
+}
+
+pub(crate) async fn add(store: &dyn Store, owner: &UserKey) -> Session {
+    let session = session(owner, now());
+    insert(store, &session).await;
+    session
+}
+
+pub(crate) fn end(selection: Selection) -> EndMany {
+    EndMany { selection, cause: EndCause::Revoked, at: now(), by: Actor::Application }
+}
+
+pub(crate) async fn revoke(store: &dyn Store, id: SessionId) -> usize {
+    let selection = Selection::session(id, TenantFilter::Any);
+    store.end_many(&end(selection), 10).await.unwrap().len()
+}
+
+pub(crate) async fn ids(store: &dyn Store, owner: &UserKey) -> Vec<SessionId> {
+    let state = store.user(owner).await.unwrap();
+    let mut ids: Vec<_> = state.sessions.iter().map(|session| session.id).collect();
+    ids.sort();
+    ids
+}
+
+/// Reads the log to its end.
+pub(crate) async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        let read = store.log_since(Some(cursor), page).await.unwrap();
+        assert!(!read.gap, "a gap in a log that nobody cut");
+        assert!(read.events.len() <= page as usize);
+        events.extend(read.events);
+        *cursor = read.next;
+        if !read.more {
+            return events;
+        }
+    }
+}
+
+pub(crate) async fn engine(store: Arc<dyn Store>, options: Options) -> Engine {
+    Engine::start_with(store, options, session_engine::Parts::default()).await.unwrap()
+}

@@ -1,0 +1,96 @@
+//! What nodes share besides sessions: policies, leases, and the news of an end.
+
+use std::time::{Duration, Instant};
+
+use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
+use session_core::store::PolicyChange;
+use session_core::{Actor, EventKind};
+use session_engine::{Access, Options, SignIn, Verdict};
+
+use crate::Namespace;
+use crate::sample::{engine, now, read_log, user, user_in};
+
+pub(crate) async fn policies_layer_and_inherit(namespace: Box<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let alice = user_in("north", "alice");
+    let named = |option| Some(Policy::from(option));
+    let scopes = [
+        (PolicyScope::Deployment, named(PreventConcurrentLogin::LogoutFromAllDevices)),
+        (
+            PolicyScope::Tenant(alice.tenant.clone().unwrap()),
+            named(PreventConcurrentLogin::Disabled),
+        ),
+        (
+            PolicyScope::User(alice.clone()),
+            named(PreventConcurrentLogin::LogoutFromSameTypeDevices),
+        ),
+    ];
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    for (scope, policy) in &scopes {
+        assert_eq!(other.policy(scope).await.unwrap(), None);
+        let set = |policy: &Option<Policy>| PolicyChange {
+            scope: scope.clone(),
+            policy: policy.clone(),
+            at: now(),
+            by: Actor::Application,
+        };
+        store.set_policy(&set(&None)).await.unwrap();
+        store.set_policy(&set(&Some(Policy::default()))).await.unwrap();
+        store.set_policy(&set(policy)).await.unwrap();
+        assert_eq!(other.policy(scope).await.unwrap(), *policy);
+    }
+    let told = read_log(store.as_ref(), &mut cursor, 100).await;
+    assert_eq!(told.len(), 9);
+    assert!(told.iter().all(|event| event.kind == EventKind::PolicyChanged));
+    let layers = other.user(&alice).await.unwrap().policies;
+    assert_eq!(layers.deployment, scopes[0].1);
+    assert_eq!(layers.tenant, scopes[1].1);
+    assert_eq!(layers.user, scopes[2].1);
+    // The same name outside the tenant is another user.
+    let layers = other.user(&user("alice")).await.unwrap().policies;
+    assert_eq!((layers.deployment, layers.tenant, layers.user), (scopes[0].1.clone(), None, None));
+    let bob = other.user(&user_in("north", "bob")).await.unwrap().policies;
+    assert_eq!((bob.tenant, bob.user), (scopes[1].1.clone(), None));
+}
+
+pub(crate) async fn a_lease_has_one_holder(namespace: Box<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let long = Duration::from_secs(60);
+    assert!(store.lease("cleanup", "one", long).await.unwrap());
+    assert!(!other.lease("cleanup", "two", long).await.unwrap());
+    assert!(other.lease("another", "two", long).await.unwrap());
+    assert!(store.lease("cleanup", "one", Duration::from_millis(50)).await.unwrap(), "renewal");
+    let begun = Instant::now();
+    while !other.lease("cleanup", "two", long).await.unwrap() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a dead holder's lease runs out");
+        tokio::task::yield_now().await;
+    }
+    assert!(!store.lease("cleanup", "one", long).await.unwrap(), "a late holder is refused");
+}
+
+pub(crate) async fn a_revocation_reaches_every_node(namespace: Box<dyn Namespace>) {
+    let options = Options::default();
+    let here = engine(namespace.connect().await, options.clone()).await;
+    let there = engine(namespace.connect().await, options.clone()).await;
+    for _ in 0..5 {
+        let signed_in = here.sessions().sign_in(SignIn::new(user("alice"))).await.unwrap();
+        let token = signed_in.token.expose();
+        let valid = async |node: &session_engine::Engine| {
+            let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await;
+            matches!(verdict.unwrap(), Verdict::Active(_))
+        };
+        assert!(valid(&there).await && valid(&here).await);
+        let ended = there.sessions().session_ended(signed_in.session.id);
+        let (told, ()) = tokio::join!(async { (ended.await, Instant::now()) }, async {
+            let owner = signed_in.session.owner.clone();
+            here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
+        });
+        let revoked = Instant::now();
+        assert!(told.0.is_some());
+        let delay = told.1.saturating_duration_since(revoked);
+        assert!(delay < options.propagation_bound, "told after {delay:?}");
+        assert!(!valid(&here).await && !valid(&there).await);
+    }
+    here.shutdown().await;
+    there.shutdown().await;
+}

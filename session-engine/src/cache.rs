@@ -1,0 +1,194 @@
+//! The node's memory of sessions, and the rule that a fill never wins against an end.
+//!
+//! A fill takes a *slot* before it reads the store and installs what it read only while holding
+//! the slot's lock. Whoever learns that a session ended or changed marks the slot under the same
+//! lock and removes the entry. So whichever comes second sees the first: a mark before the
+//! install discards what was read; an install before the mark is removed by it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quick_cache::UnitWeighter;
+use session_core::{EndCause, SessionId, Timestamp};
+
+use crate::entry::Entry;
+use crate::options::Options;
+use crate::write_back::Queue;
+
+pub(crate) struct Cache {
+    entries: Entries,
+    slots: Mutex<HashMap<SessionId, Slot>>,
+    ended: moka::sync::Cache<SessionId, EndCause>,
+    unknown: moka::sync::Cache<SessionId, Timestamp>,
+    unknown_for: Duration,
+}
+
+type Entries = quick_cache::sync::Cache<
+    SessionId,
+    Arc<Entry>,
+    UnitWeighter,
+    foldhash::fast::RandomState,
+    FlushOnEviction,
+>;
+
+/// The mark on a fill that is under way. Fills of one id do not overlap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Slot {
+    #[default]
+    Clear,
+    /// The record changed: read it again.
+    Changed,
+    /// The session ended: there is nothing to install.
+    Ended,
+}
+
+/// How a fill ended.
+pub(crate) enum Filled {
+    /// The entry is in the cache.
+    Installed(Arc<Entry>),
+    /// The session ended meanwhile.
+    Ended,
+    /// The record changed meanwhile; the slot is clear again.
+    Again,
+}
+
+impl Cache {
+    pub(crate) fn new(options: &Options, queue: Arc<Queue>) -> Self {
+        Self {
+            entries: Entries::with(
+                options.cache_capacity.min(1 << 16),
+                options.cache_capacity as u64,
+                UnitWeighter,
+                foldhash::fast::RandomState::default(),
+                FlushOnEviction(queue),
+            ),
+            slots: Mutex::default(),
+            ended: moka::sync::Cache::new(options.negative_capacity),
+            unknown: moka::sync::Cache::builder()
+                .max_capacity(options.negative_capacity)
+                .time_to_live(options.unknown_for.max(TICK))
+                .build(),
+            unknown_for: options.unknown_for,
+        }
+    }
+
+    pub(crate) fn get(&self, id: &SessionId) -> Option<Arc<Entry>> {
+        self.entries.get(id)
+    }
+
+    /// Why a session that is not in the cache certainly ended, if this node remembers.
+    pub(crate) fn end_cause(&self, id: &SessionId) -> Option<EndCause> {
+        self.ended.get(id)
+    }
+
+    pub(crate) fn is_unknown(&self, id: &SessionId, now: Timestamp) -> bool {
+        self.unknown.get(id).is_some_and(|at| now.since(at) < self.unknown_for)
+    }
+
+    pub(crate) fn note_unknown(&self, id: SessionId, now: Timestamp) {
+        self.unknown.insert(id, now);
+    }
+
+    /// Begins a fill; none if one of the same id is under way.
+    pub(crate) fn begin_fill(&self, id: SessionId) -> Option<Fill<'_>> {
+        let mut slots = self.slots();
+        if slots.contains_key(&id) {
+            return None;
+        }
+        slots.insert(id, Slot::Clear);
+        Some(Fill { cache: self, id })
+    }
+
+    fn install(&self, entry: Entry) -> Filled {
+        let id = entry.session.id;
+        let mut slots = self.slots();
+        match slots.get_mut(&id).map(std::mem::take) {
+            Some(Slot::Changed) => return Filled::Again,
+            Some(Slot::Ended) => return Filled::Ended,
+            Some(Slot::Clear) | None => {}
+        }
+        if self.ended.contains_key(&id) {
+            return Filled::Ended;
+        }
+        if let Some(old) = self.entries.get(&id) {
+            entry.use_().activity.merge(&old.use_().activity);
+        }
+        let entry = Arc::new(entry);
+        self.entries.insert(id, Arc::clone(&entry));
+        self.unknown.invalidate(&id);
+        Filled::Installed(entry)
+    }
+
+    /// A session ended: no path of this node makes it valid again.
+    pub(crate) fn end(&self, id: SessionId, cause: EndCause) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get_mut(&id) {
+            *slot = Slot::Ended;
+        }
+        self.ended.insert(id, cause);
+        if let Some((_, entry)) = self.entries.remove(&id) {
+            entry.mark_ended();
+        }
+    }
+
+    /// A session's record changed: the next request reads it again.
+    pub(crate) fn invalidate(&self, id: SessionId) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.get_mut(&id).filter(|slot| **slot == Slot::Clear) {
+            *slot = Slot::Changed;
+        }
+        self.entries.remove(&id);
+    }
+
+    /// Anything may have changed: every session is read again. What is unstored stays queued.
+    ///
+    /// Ends that were heard of are forgotten too: a store that came back from the past may know
+    /// better.
+    pub(crate) fn clear(&self) {
+        let mut slots = self.slots();
+        slots.values_mut().for_each(|slot| *slot = Slot::Changed);
+        self.entries.clear();
+        self.ended.invalidate_all();
+        self.unknown.invalidate_all();
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A fill that is under way; it ends when this is dropped.
+pub(crate) struct Fill<'c> {
+    cache: &'c Cache,
+    id: SessionId,
+}
+
+impl Fill<'_> {
+    /// Installs what was read, unless a mark says otherwise.
+    pub(crate) fn finish(&self, entry: Entry) -> Filled {
+        self.cache.install(entry)
+    }
+}
+
+impl Drop for Fill<'_> {
+    fn drop(&mut self) {
+        self.cache.slots().remove(&self.id);
+    }
+}
+
+/// An entry that leaves for lack of room is written back with the next flush.
+#[derive(Clone)]
+struct FlushOnEviction(Arc<Queue>);
+
+impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
+    type RequestState = ();
+
+    fn on_evict(&self, _state: &mut (), _id: SessionId, entry: Arc<Entry>) {
+        if entry.use_().activity.is_unstored() {
+            self.0.due(entry);
+        }
+    }
+}
+
+const TICK: Duration = Duration::from_millis(1);

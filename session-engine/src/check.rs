@@ -1,0 +1,222 @@
+//! The path that every request takes.
+//!
+//! A cached session is answered by a plain function: no await, no allocation, no lock held
+//! across anything. Whatever the cache cannot or may not answer becomes a [`Lookup`], which asks
+//! the store.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use session_core::rotation::Recognition;
+use session_core::store::{Selection, TenantFilter};
+use session_core::{Actor, EndCause, Timestamp, Token};
+
+use crate::entry::{CurrentSession, Entry};
+use crate::error::Error;
+use crate::load::Load;
+use crate::manager::SessionManager;
+use crate::shared::Shared;
+
+/// What is known of the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Access {
+    /// Where it came from.
+    pub ip: Option<IpAddr>,
+    /// Whether it is none of the user's doing (a prefetch, a preflight) and leaves last accessed
+    /// as it is.
+    pub passive: bool,
+}
+
+impl Access {
+    /// A request of the user.
+    pub const fn from_ip(ip: Option<IpAddr>) -> Self {
+        Self { ip, passive: false }
+    }
+
+    /// A request that does not count as activity.
+    pub const fn passive() -> Self {
+        Self { ip: None, passive: true }
+    }
+}
+
+/// What a token is worth.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// The request belongs to this session.
+    Active(CurrentSession),
+    /// The request is anonymous.
+    Refused(Refusal),
+}
+
+impl Verdict {
+    /// The session, where there is one.
+    pub fn session(self) -> Option<CurrentSession> {
+        match self {
+            Self::Active(session) => Some(session),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
+/// Why a token is worth nothing. For logs and metrics; a client learns none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Not of a token's form.
+    Malformed,
+    /// No such session, or not its token.
+    Unknown,
+    /// The session ended.
+    Ended(EndCause),
+    /// Replaced by a rotation, too old to be used, too young to prove theft.
+    Superseded,
+}
+
+/// The answer of the cache.
+#[derive(Debug)]
+#[must_use = "a lookup has to be resolved"]
+pub enum Check {
+    /// Answered.
+    Answered(Verdict),
+    /// The store has to be asked.
+    NotCached(Lookup),
+}
+
+/// A check that has to ask the store.
+#[derive(Debug)]
+#[must_use = "a lookup has to be resolved"]
+pub struct Lookup {
+    manager: SessionManager,
+    token: Token,
+    access: Access,
+}
+
+impl SessionManager {
+    /// Judges a token from the cache.
+    pub fn check(&self, token: &[u8], access: Access) -> Check {
+        let Some(token) = Token::parse(token) else {
+            return Check::Answered(Verdict::Refused(Refusal::Malformed));
+        };
+        match judge_cached(self.shared(), &token, &access) {
+            Some(verdict) => Check::Answered(verdict),
+            None => Check::NotCached(Lookup { manager: self.clone(), token, access }),
+        }
+    }
+
+    /// Judges a token from the cache or, where that does not suffice, from the store.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when only the store could tell and it is away.
+    pub async fn validate(&self, token: &[u8], access: Access) -> Result<Verdict, Error> {
+        match self.check(token, access) {
+            Check::Answered(verdict) => Ok(verdict),
+            Check::NotCached(lookup) => lookup.resolve().await,
+        }
+    }
+}
+
+impl Lookup {
+    /// Asks the store. Lookups of one session that run side by side ask once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away and the cache may not answer in its place.
+    pub async fn resolve(self) -> Result<Verdict, Error> {
+        let Self { manager, token, access } = self;
+        let shared = manager.shared();
+        let mut load = match manager.load(token.session_id()).await {
+            Err(error) if error.is_unavailable() => return serve_stale(shared, &token, error),
+            load => load?,
+        };
+        // What a shared load read may be older than this request.
+        if load.joined && !matches!(judge_loaded(shared, &load, &token), Finding::Good(_)) {
+            load = manager.load(token.session_id()).await?;
+        }
+        match judge_loaded(shared, &load, &token) {
+            Finding::Good(entry) => Ok(active(shared, entry, &access, shared.now())),
+            Finding::Bad(refusal) => Ok(Verdict::Refused(refusal)),
+            Finding::Over(cause) => {
+                let selection = Selection::session(token.session_id(), TenantFilter::Any);
+                manager.end_all(selection, cause, Actor::System).await?;
+                Ok(Verdict::Refused(Refusal::Ended(cause)))
+            }
+        }
+    }
+}
+
+/// The cache's own answer; none where the store has to be asked.
+fn judge_cached(shared: &Shared, token: &Token, access: &Access) -> Option<Verdict> {
+    let id = token.session_id();
+    let now = shared.now();
+    if !shared.is_fresh(now) {
+        return None;
+    }
+    let Some(entry) = shared.cache.get(&id) else {
+        return absent(shared, token, now).map(Verdict::Refused);
+    };
+    match judge(shared, &entry, token, now) {
+        Finding::Good(()) => Some(active(shared, entry, access, now)),
+        // A guess is refused at once; a token of the family may be newer than this copy.
+        Finding::Bad(Refusal::Unknown) if !entry.session.token.same_family(token) => {
+            Some(Verdict::Refused(Refusal::Unknown))
+        }
+        Finding::Bad(_) | Finding::Over(_) => None,
+    }
+}
+
+fn absent(shared: &Shared, token: &Token, now: Timestamp) -> Option<Refusal> {
+    let id = token.session_id();
+    let ended = shared.cache.end_cause(&id).map(Refusal::Ended);
+    ended.or_else(|| shared.cache.is_unknown(&id, now).then_some(Refusal::Unknown))
+}
+
+/// What a record says about a token.
+enum Finding<T> {
+    Good(T),
+    Bad(Refusal),
+    /// The session has to end for this cause.
+    Over(EndCause),
+}
+
+fn judge(shared: &Shared, entry: &Entry, token: &Token, now: Timestamp) -> Finding<()> {
+    let options = &shared.options;
+    match entry.session.token.recognise(token, options.rotation_grace, now) {
+        Recognition::Current | Recognition::InGrace if entry.expired(options, now) => {
+            Finding::Over(EndCause::Expired)
+        }
+        Recognition::Current | Recognition::InGrace => Finding::Good(()),
+        Recognition::Reused => Finding::Over(EndCause::TokenReused),
+        Recognition::Superseded => Finding::Bad(Refusal::Superseded),
+        Recognition::Unknown => Finding::Bad(Refusal::Unknown),
+    }
+}
+
+fn judge_loaded(shared: &Shared, load: &Load, token: &Token) -> Finding<Arc<Entry>> {
+    let Some(entry) = &load.entry else {
+        let cause = shared.cache.end_cause(&token.session_id());
+        return Finding::Bad(cause.map_or(Refusal::Unknown, Refusal::Ended));
+    };
+    match judge(shared, entry, token, shared.now()) {
+        Finding::Good(()) => Finding::Good(Arc::clone(entry)),
+        Finding::Bad(refusal) => Finding::Bad(refusal),
+        Finding::Over(cause) => Finding::Over(cause),
+    }
+}
+
+fn active(shared: &Shared, entry: Arc<Entry>, access: &Access, now: Timestamp) -> Verdict {
+    if !access.passive {
+        let effect = entry.access(access, &shared.options, now);
+        shared.queue.apply(effect, &entry);
+    }
+    Verdict::Active(CurrentSession(entry))
+}
+
+/// The store is away: the cache answers if the options say so, and only for good tokens.
+fn serve_stale(shared: &Shared, token: &Token, error: Error) -> Result<Verdict, Error> {
+    let now = shared.now();
+    let entry = shared.cache.get(&token.session_id()).filter(|_| shared.may_serve_stale(now));
+    match entry.map(|entry| (judge(shared, &entry, token, now), entry)) {
+        Some((Finding::Good(()), entry)) => Ok(Verdict::Active(CurrentSession(entry))),
+        _ => Err(error),
+    }
+}

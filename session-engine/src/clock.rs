@@ -1,0 +1,78 @@
+//! Time and randomness, injected: nothing else in this crate reads a clock or draws a number.
+
+use std::fmt::Debug;
+use std::time::SystemTime;
+
+use session_core::{SessionId, Timestamp, Token};
+
+/// The node's wall clock.
+///
+/// One clock serves time stamps, timeouts and staleness. A jump forward makes a node distrust
+/// its cache and ask the store; a jump back of less than `max_staleness` may stretch that trust
+/// by as much once. Waiting is tokio's and can be paused by a test.
+pub trait Clock: Debug + Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The operating system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let elapsed = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        Timestamp::EPOCH.plus(elapsed)
+    }
+}
+
+/// Tokio's clock from a fixed start: under `tokio::time::pause` the whole engine is on one
+/// simulated time.
+#[derive(Clone, Copy, Debug)]
+pub struct TokioClock {
+    start: Timestamp,
+    begun: tokio::time::Instant,
+}
+
+impl TokioClock {
+    /// A clock that shows `start` now.
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self { start, begun: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> Timestamp {
+        self.start.plus(self.begun.elapsed())
+    }
+}
+
+/// A source of random bytes, fit for secrets.
+pub trait Entropy: Debug + Send + Sync + 'static {
+    /// Fills the buffer.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// The operating system's generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    /// # Panics
+    /// When the operating system cannot give random bytes: no session may begin then.
+    fn fill(&self, buffer: &mut [u8]) {
+        getrandom::fill(buffer).expect("the operating system gives random bytes");
+    }
+}
+
+/// A token for a new session with a new random id.
+pub(crate) fn new_token(entropy: &dyn Entropy) -> Token {
+    Token::new(SessionId::from_random(random(entropy)), random(entropy), random(entropy))
+}
+
+/// Random bytes as an array.
+pub(crate) fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
+    let mut bytes = [0; N];
+    entropy.fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,152 @@
+//! Starts and stops everything with one handle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::Store;
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::cache::Cache;
+use crate::claims::{ClaimsProvider, NoClaims};
+use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::error::Error;
+use crate::load::Loads;
+use crate::manager::SessionManager;
+use crate::notice::Notices;
+use crate::options::Options;
+use crate::shared::{HealthBoard, Shared, Trust};
+use crate::watchers::Watchers;
+use crate::write_back::Queue;
+use crate::{follower, sweeper, write_back};
+
+/// A running node: owns the workers, hands out [`SessionManager`]s.
+///
+/// Dropping it stops the workers in the background; [`Engine::shutdown`] also waits until the
+/// last accesses are written back.
+#[derive(Debug)]
+pub struct Engine {
+    manager: SessionManager,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// What an engine is made of besides its store and options.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Parts {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The source of ids and tokens.
+    pub entropy: Arc<dyn Entropy>,
+    /// The application's claims.
+    pub claims: Arc<dyn ClaimsProvider>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+            claims: Arc::new(NoClaims),
+        }
+    }
+}
+
+impl Engine {
+    /// Starts a node on a store, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an option out of bounds, [`Error::Unavailable`] when the store's
+    /// log cannot be read.
+    pub async fn start(store: impl Store, options: Options) -> Result<Self, Error> {
+        Self::start_with(Arc::new(store), options, Parts::default()).await
+    }
+
+    /// Starts a node with its own clock, randomness or claims.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub async fn start_with(
+        store: Arc<dyn Store>,
+        options: Options,
+        parts: Parts,
+    ) -> Result<Self, Error> {
+        options.validate()?;
+        let shared = Arc::new(shared(store, options, parts));
+        let begun = shared.now();
+        let log = shared.store_call(shared.store.log_since(None, 0)).await?;
+        shared.trust.heard(begun);
+        let position = Arc::new(Mutex::new(log.next));
+        let workers = vec![
+            supervise("follower", &shared, move |shared| follower::run(shared, position.clone())),
+            supervise("write-back", &shared, write_back::run),
+            supervise("cleanup", &shared, sweeper::run),
+        ];
+        Ok(Self { manager: SessionManager::new(shared), workers })
+    }
+
+    /// The node's face towards requests and admin tools.
+    pub const fn sessions(&self) -> &SessionManager {
+        &self.manager
+    }
+
+    /// Stops the workers and waits until what is unstored is written back.
+    pub async fn shutdown(mut self) {
+        self.manager.shared().stop.send_replace(true);
+        for worker in self.workers.drain(..) {
+            // A supervisor ends only by returning.
+            let _ = worker.await;
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.manager.shared().stop.send_replace(true);
+    }
+}
+
+fn shared(store: Arc<dyn Store>, options: Options, parts: Parts) -> Shared {
+    let queue = Arc::new(Queue::new(options.cache_capacity.saturating_mul(2)));
+    Shared {
+        store,
+        clock: parts.clock,
+        entropy: parts.entropy,
+        claims: parts.claims,
+        cache: Cache::new(&options, Arc::clone(&queue)),
+        loads: Loads::default(),
+        queue,
+        trust: Trust::new(session_core::Timestamp::EPOCH),
+        notices: Notices::new(),
+        watchers: Watchers::default(),
+        health: HealthBoard::default(),
+        poke: Notify::new(),
+        turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
+        stop: watch::Sender::new(false),
+        options,
+    }
+}
+
+/// Keeps a worker running: a panic is logged, counted and followed by a new start.
+fn supervise<F>(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    worker: impl Fn(Arc<Shared>) -> F + Send + 'static,
+) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        shared.health.note(name, None);
+        while let Err(error) = tokio::spawn(worker(Arc::clone(&shared))).await {
+            tracing::error!(worker = name, %error, "a worker panicked and is started again");
+            shared.health.restarted(name);
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    })
+}
+
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// Groups of users whose sign-ins take turns.
+const TURNS: usize = 256;

@@ -1,0 +1,96 @@
+//! Follows the store's log: the one way in which a node learns what others did.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::poll;
+use session_core::store::Cursor;
+use session_core::{Event, EventKind};
+use tokio::sync::Mutex;
+
+use crate::error::Error;
+use crate::notice::Notice;
+use crate::shared::Shared;
+
+/// The position in the log; it outlives a restart of the worker.
+pub(crate) type Position = Arc<Mutex<Cursor>>;
+
+/// Reads the log twice in every propagation bound, and whenever there is a hint.
+pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
+    let mut stopping = shared.stopping();
+    let mut failing = false;
+    let interval = shared.options.propagation_bound / 2;
+    loop {
+        // A hint that comes while the log is being read must not be lost: wait for the next one
+        // before reading.
+        let mut hint = pin!(shared.store.changed());
+        let hinted = poll!(&mut hint).is_ready();
+        let result = catch_up(&shared, &mut *position.lock().await).await;
+        report(&shared, &mut failing, &result);
+        tokio::select! {
+            () = hint, if !hinted && result.is_ok() => {}
+            () = shared.poke.notified() => {}
+            () = tokio::time::sleep(interval) => {}
+            () = stopping.stopped() => return,
+        }
+    }
+}
+
+/// Reads to the end of the log. Only then is the node as fresh as the moment the last read began.
+pub(crate) async fn catch_up(shared: &Shared, cursor: &mut Cursor) -> Result<(), Error> {
+    loop {
+        let begun = shared.now();
+        let page = shared.store_call(shared.store.log_since(Some(cursor), PAGE)).await?;
+        if page.gap {
+            tracing::warn!(
+                "the log does not continue where this node left it; the cache is dropped"
+            );
+            shared.cache.clear();
+            shared.watchers.doubt();
+            shared.notices.tell(Notice::Missed);
+        }
+        page.events.into_iter().for_each(|event| apply(shared, event));
+        *cursor = page.next;
+        if !page.more {
+            shared.trust.heard(begun);
+            return Ok(());
+        }
+    }
+}
+
+fn apply(shared: &Shared, event: Event) {
+    if let Some(id) = event.session {
+        match event.kind {
+            EventKind::Ended(cause) => {
+                shared.cache.end(id, cause);
+                shared.watchers.ended(id, cause);
+            }
+            EventKind::Rotated | EventKind::ClaimsChanged => shared.cache.invalidate(id),
+            _ => {}
+        }
+    }
+    tracing::info!(
+        target: "session_kit::event",
+        kind = event.kind.as_str(),
+        at = %event.at,
+        by = %event.by,
+        tenant = event.tenant.as_ref().map(tracing::field::display),
+        user = event.user.as_ref().map(tracing::field::display),
+        session_id = event.session.map(tracing::field::display),
+    );
+    shared.notices.tell(Notice::Event(event));
+}
+
+/// Says once that an outage began, and once that it ended.
+fn report(shared: &Shared, failing: &mut bool, result: &Result<(), Error>) {
+    match result {
+        Ok(()) if *failing => tracing::info!("the log is heard again"),
+        Err(error) if !*failing => tracing::warn!(%error, "the log is not heard"),
+        _ => {}
+    }
+    *failing = result.is_err();
+    shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
+}
+
+/// Log entries in one read.
+const PAGE: u32 = 1000;

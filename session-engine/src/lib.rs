@@ -1,0 +1,67 @@
+//! The async shell around [`session_core`]: it holds the cache, the clock and the workers, and
+//! asks the core for every decision.
+//!
+//! One [`Engine`] is one *node*: a process that embeds session-kit. Many nodes share one
+//! [`Store`](session_core::Store). The engine's [`SessionManager`] is what requests use.
+//!
+//! ```
+//! use session_core::{UserId, UserKey};
+//! use session_engine::{Access, Engine, Options, SignIn, Verdict};
+//! use session_store_memory::MemoryStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::start(MemoryStore::new(), Options::default()).await?;
+//! let sessions = engine.sessions();
+//!
+//! let alice = UserKey::new(UserId::new("alice")?);
+//! let signed_in = sessions.sign_in(SignIn::new(alice.clone())).await?;
+//! let token = signed_in.token.expose();
+//!
+//! let verdict = sessions.validate(token.as_bytes(), Access::default()).await?;
+//! assert!(matches!(verdict, Verdict::Active(session) if session.owner == alice));
+//! engine.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Workers
+//! | worker | does | when |
+//! | --- | --- | --- |
+//! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], and on every hint |
+//! | write-back | takes last accessed and addresses to the store in batches | every `write_back.flush_interval`, if there is something |
+//! | cleanup | ends inactive sessions, cuts the log; one node of the fleet at a time | every `cleanup.period` |
+//!
+//! A worker that panics is started again; [`SessionManager::health`] tells.
+
+mod cache;
+mod check;
+mod claims;
+pub mod clock;
+mod engine;
+mod entry;
+mod error;
+mod follower;
+mod load;
+mod manager;
+mod notice;
+mod options;
+mod revoke;
+mod rotate;
+mod shared;
+mod sign_in;
+mod sweeper;
+mod watchers;
+mod write_back;
+
+pub use check::{Access, Check, Lookup, Refusal, Verdict};
+pub use claims::{ClaimsProvider, NoClaims};
+pub use engine::{Engine, Parts};
+pub use entry::CurrentSession;
+pub use error::Error;
+pub use manager::SessionManager;
+pub use notice::{Events, Notice};
+pub use options::{Options, WhenStale};
+pub use rotate::{RotateReason, Rotation};
+pub use shared::{Health, WorkerHealth};
+pub use sign_in::{SignIn, SignedIn};

@@ -1,0 +1,226 @@
+//! The face of a node: everything that requests and admin tools ask for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{Change, Commit, Outcome, Page, PageQuery, PolicyChange, TenantFilter};
+use session_core::{Actor, EndCause, Session, SessionId, UserKey};
+
+use crate::error::Error;
+use crate::notice::Events;
+use crate::shared::{Health, Shared};
+use crate::watchers::Seen;
+
+/// Checks, begins, lists and ends sessions on one node. Cheap to clone.
+#[derive(Clone)]
+pub struct SessionManager {
+    shared: Arc<Shared>,
+}
+
+impl SessionManager {
+    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The options that the node runs with.
+    pub fn options(&self) -> &crate::options::Options {
+        &self.shared.options
+    }
+
+    /// The time on the node's clock.
+    pub fn now(&self) -> session_core::Timestamp {
+        self.shared.now()
+    }
+
+    /// One session within these walls, with what this node knows of its use. Sessions past a
+    /// timeout are not found.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn get(
+        &self,
+        id: SessionId,
+        tenant: &TenantFilter,
+    ) -> Result<Option<Session>, Error> {
+        let shared = &self.shared;
+        let Some(loaded) = shared.store_call(shared.store.load(id)).await? else { return Ok(None) };
+        let mut session = loaded.session;
+        if !tenant.covers(session.owner.tenant.as_ref()) {
+            return Ok(None);
+        }
+        self.overlay(&mut session);
+        let timeouts = &shared.options.timeouts;
+        let expired = timeouts.expired(session.last_accessed, session.absolute_expiry, self.now());
+        Ok((!expired).then_some(session))
+    }
+
+    /// A query for live sessions within these walls; narrow it and hand it to
+    /// [`SessionManager::list`].
+    pub fn query(&self, tenant: TenantFilter) -> PageQuery {
+        PageQuery::live(tenant, self.shared.options.timeouts, self.now())
+    }
+
+    /// One page of sessions, newest sign-in first, with what this node knows of their use.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a limit out of bounds, [`Error::Unavailable`] when the store is
+    /// away.
+    pub async fn list(&self, query: &PageQuery) -> Result<Page, Error> {
+        if !(1..=PageQuery::MAX_LIMIT).contains(&query.limit) {
+            let max = PageQuery::MAX_LIMIT.into();
+            return Err(session_core::InvalidField::out_of_range("limit", 1, max).into());
+        }
+        let shared = &self.shared;
+        let mut page = shared.store_call(shared.store.page(query)).await?;
+        page.sessions.iter_mut().for_each(|session| self.overlay(session));
+        Ok(page)
+    }
+
+    /// The policy set at one place, if one is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
+        self.shared.store_call(self.shared.store.policy(scope)).await
+    }
+
+    /// The policy that holds at one place: what is set there or, going outwards, further up.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn effective_policy(&self, scope: &PolicyScope) -> Result<Policy, Error> {
+        let mut at = Some(scope.clone());
+        while let Some(scope) = at {
+            if let Some(policy) = self.policy(&scope).await? {
+                return Ok(policy);
+            }
+            at = wider(&scope);
+        }
+        Ok(self.shared.options.default_policy.clone())
+    }
+
+    /// Sets the policy at one place, or with `None` inherits it again. Ends no session; every
+    /// sign-in that begins afterwards, on any node, is decided by it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a policy out of bounds, [`Error::Unavailable`] when the store is
+    /// away.
+    pub async fn set_policy(
+        &self,
+        scope: PolicyScope,
+        policy: Option<Policy>,
+        by: Actor,
+    ) -> Result<(), Error> {
+        policy.as_ref().map_or(Ok(()), Policy::validate)?;
+        let change = PolicyChange { scope, policy, at: self.now(), by };
+        self.shared.store_call(self.shared.store.set_policy(&change)).await?;
+        self.shared.poke.notify_one();
+        Ok(())
+    }
+
+    /// Makes every node ask the claims provider again for the user's next request.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn claims_changed(&self, owner: &UserKey, by: Actor) -> Result<(), Error> {
+        let shared = &self.shared;
+        loop {
+            let state = shared.store_call(shared.store.user(owner)).await?;
+            let ids: Vec<_> = state.sessions.iter().map(|session| session.id).collect();
+            let commit = Commit {
+                owner: owner.clone(),
+                expected: state.version,
+                changes: ids.iter().copied().map(Change::ClaimsChanged).collect(),
+                at: self.now(),
+                by: by.clone(),
+            };
+            if shared.store_call(shared.store.commit(&commit)).await? == Outcome::Done {
+                ids.into_iter().for_each(|id| shared.cache.invalidate(id));
+                shared.poke.notify_one();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Everything that happens from now on, anywhere in the fleet.
+    pub fn events(&self) -> Events {
+        self.shared.notices.listen()
+    }
+
+    /// Waits until a session ends, on whichever node, and answers why; none where the cause is
+    /// not known any more. For connections that outlive a request.
+    pub async fn session_ended(&self, id: SessionId) -> Option<EndCause> {
+        let mut watch = self.shared.watchers.watch(id);
+        loop {
+            let deadline = match self.get(id, &TenantFilter::Any).await {
+                Ok(None) => return self.gone(id).await,
+                Ok(Some(session)) => self.deadline(&session),
+                Err(_) => Some(self.shared.options.propagation_bound),
+            };
+            tokio::select! {
+                seen = watch.next() => if let Seen::Ended(cause) = seen { return Some(cause) },
+                () = sleep(deadline) => {}
+            }
+        }
+    }
+
+    /// How the node is.
+    pub fn health(&self) -> Health {
+        Health {
+            heard_at: self.shared.trust.heard_at(),
+            fresh: self.shared.is_fresh(self.now()),
+            dropped_write_backs: self.shared.queue.dropped(),
+            workers: self.shared.health.workers(),
+        }
+    }
+
+    /// Ends a session that is past its timeout; answers why it ended.
+    async fn gone(&self, id: SessionId) -> Option<EndCause> {
+        if let Some(cause) = self.shared.cache.end_cause(&id) {
+            return Some(cause);
+        }
+        let selection = session_core::store::Selection::session(id, TenantFilter::Any);
+        let ended = self.end_all(selection, EndCause::Expired, Actor::System).await;
+        ended.is_ok_and(|count| count > 0).then_some(EndCause::Expired)
+    }
+
+    fn deadline(&self, session: &Session) -> Option<std::time::Duration> {
+        let timeouts = &self.shared.options.timeouts;
+        let deadline = timeouts.deadline(session.last_accessed, session.absolute_expiry)?;
+        Some(deadline.since(self.now()) + std::time::Duration::from_millis(1))
+    }
+
+    fn overlay(&self, session: &mut Session) {
+        if let Some(entry) = self.shared.cache.get(&session.id) {
+            entry.overlay(session);
+        }
+    }
+}
+
+impl fmt::Debug for SessionManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionManager").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+fn wider(scope: &PolicyScope) -> Option<PolicyScope> {
+    match scope {
+        PolicyScope::User(UserKey { tenant: Some(tenant), .. }) => {
+            Some(PolicyScope::Tenant(tenant.clone()))
+        }
+        PolicyScope::User(_) | PolicyScope::Tenant(_) => Some(PolicyScope::Deployment),
+        _ => None,
+    }
+}
+
+async fn sleep(duration: Option<std::time::Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

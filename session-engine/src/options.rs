@@ -1,0 +1,137 @@
+//! What an operator may set; plain data, readable with serde.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use session_core::InvalidField;
+use session_core::checker::{Timeouts, WriteBack};
+use session_core::cleanup::Cleanup;
+use session_core::policy::Policy;
+use session_core::time;
+
+/// Options of an [`Engine`](crate::Engine). Durations are seconds in configuration files.
+///
+/// ```
+/// let mut options = session_engine::Options::default();
+/// options.timeouts = session_core::checker::Timeouts::aal2();
+/// options.write_back.every_hits = 20;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Options {
+    /// How long a session may live.
+    pub timeouts: Timeouts,
+    /// When last accessed goes to the store.
+    pub write_back: WriteBack,
+    /// How the background worker cleans up.
+    pub cleanup: Cleanup,
+    /// The policy where none is set in the store. Default: any number of sessions.
+    pub default_policy: Policy,
+    /// How long a replaced token is still accepted for requests in flight, in seconds.
+    /// Default 10.
+    #[serde(with = "time::seconds")]
+    pub rotation_grace: Duration,
+    /// Every node refuses an ended session within this time while it can reach the store, in
+    /// seconds. The log is read twice in it. Default 1.
+    #[serde(with = "time::seconds")]
+    pub propagation_bound: Duration,
+    /// A node that has not heard from the log for this long no longer trusts its cache, in
+    /// seconds. Default 30.
+    #[serde(with = "time::seconds")]
+    pub max_staleness: Duration,
+    /// What then happens to a request whose session the store cannot confirm.
+    pub when_stale: WhenStale,
+    /// A call to the store that takes longer counts as an outage, in seconds. Default 5.
+    #[serde(with = "time::seconds")]
+    pub store_timeout: Duration,
+    /// The most sessions in this node's cache. Default 1,000,000.
+    pub cache_capacity: usize,
+    /// The most ids remembered as ended, and as unknown. Default 100,000.
+    pub negative_capacity: u64,
+    /// How long an unknown id is answered without asking the store, in seconds. Default 5.
+    #[serde(with = "time::seconds")]
+    pub unknown_for: Duration,
+}
+
+/// What happens to a request when the cache is too old to trust and the store is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WhenStale {
+    /// Answer `Unavailable`.
+    #[default]
+    FailClosed,
+    /// Go on trusting the cache until the log has been silent for this many seconds.
+    ServeStale(#[serde(with = "time::seconds")] Duration),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            timeouts: Timeouts::default(),
+            write_back: WriteBack::default(),
+            cleanup: Cleanup::default(),
+            default_policy: Policy::default(),
+            rotation_grace: Duration::from_secs(10),
+            propagation_bound: Duration::from_secs(1),
+            max_staleness: Duration::from_secs(30),
+            when_stale: WhenStale::FailClosed,
+            store_timeout: Duration::from_secs(5),
+            cache_capacity: 1_000_000,
+            negative_capacity: 100_000,
+            unknown_for: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Options {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the option and its limit.
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        self.write_back.validate()?;
+        self.cleanup.validate()?;
+        self.default_policy.validate()?;
+        for (name, value) in [
+            ("propagation_bound", self.propagation_bound),
+            ("max_staleness", self.max_staleness),
+            ("store_timeout", self.store_timeout),
+        ] {
+            if value.is_zero() {
+                return Err(InvalidField::malformed(name, "longer than zero"));
+            }
+        }
+        if self.max_staleness < self.propagation_bound {
+            return Err(InvalidField::malformed("max_staleness", "at least propagation_bound"));
+        }
+        if self.cleanup.log_retention <= self.max_staleness {
+            let expected = "longer than max_staleness";
+            return Err(InvalidField::malformed("cleanup.log_retention", expected));
+        }
+        if self.cache_capacity == 0 {
+            return Err(InvalidField::out_of_range("cache_capacity", 1, u64::MAX));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_read_as_data_and_bad_ones_are_named() {
+        let text = r#"{"write_back":{"every_hits":20},"when_stale":{"serve_stale":60},"timeouts":{"idle":null}}"#;
+        let options: Options = serde_json::from_str(text).unwrap();
+        assert_eq!(options.write_back.every_hits, 20);
+        assert_eq!(options.write_back.max_delay, Duration::from_secs(30));
+        assert_eq!(options.when_stale, WhenStale::ServeStale(Duration::from_secs(60)));
+        assert_eq!(options.timeouts.idle, None);
+        assert!(options.validate().is_ok());
+        assert!(serde_json::from_str::<Options>(r#"{"propagation_bound":-1}"#).is_err());
+        let zero = Options { propagation_bound: Duration::ZERO, ..Options::default() };
+        assert_eq!(zero.validate().unwrap_err().field, "propagation_bound");
+    }
+}

@@ -1,0 +1,160 @@
+//! What the manager and the workers share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use session_core::{Store, StoreError, Timestamp};
+use tokio::sync::{Notify, watch};
+
+use crate::cache::Cache;
+use crate::claims::ClaimsProvider;
+use crate::clock::{Clock, Entropy};
+use crate::error::Error;
+use crate::load::Loads;
+use crate::notice::Notices;
+use crate::options::{Options, WhenStale};
+use crate::watchers::Watchers;
+use crate::write_back::Queue;
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) options: Options,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) claims: Arc<dyn ClaimsProvider>,
+    pub(crate) cache: Cache,
+    pub(crate) loads: Loads,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) trust: Trust,
+    pub(crate) notices: Notices,
+    pub(crate) watchers: Watchers,
+    pub(crate) health: HealthBoard,
+    /// Asks the follower to read the log now.
+    pub(crate) poke: Notify,
+    /// One lock per group of users: sign-ins of one user take turns within a node.
+    pub(crate) turns: Vec<tokio::sync::Mutex<()>>,
+    pub(crate) stop: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Calls the store, with the time limit of the options.
+    pub(crate) async fn store_call<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(self.options.store_timeout, call).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(StoreError::timed_out().into()),
+        }
+    }
+
+    /// Whether the cache may answer.
+    pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
+        self.trust.silence(now).is_some_and(|silence| silence <= self.options.max_staleness)
+    }
+
+    /// Whether the cache may answer although the log is silent and the store is away.
+    pub(crate) fn may_serve_stale(&self, now: Timestamp) -> bool {
+        match self.options.when_stale {
+            WhenStale::FailClosed => false,
+            WhenStale::ServeStale(limit) => {
+                self.trust.silence(now).is_some_and(|silence| silence <= limit)
+            }
+        }
+    }
+
+    pub(crate) fn stopping(&self) -> Stopping {
+        Stopping(self.stop.subscribe())
+    }
+}
+
+/// Until when the log has been heard, by the node's wall clock.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    heard: AtomicI64,
+}
+
+impl Trust {
+    pub(crate) const fn new(heard: Timestamp) -> Self {
+        Self { heard: AtomicI64::new(heard.as_micros()) }
+    }
+
+    /// The log has been read to its end by a read that began at `at`.
+    pub(crate) fn heard(&self, at: Timestamp) {
+        self.heard.store(at.as_micros(), Ordering::Release);
+    }
+
+    pub(crate) fn heard_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.heard.load(Ordering::Acquire))
+    }
+
+    /// How long the log has been silent; none when the clock went back behind it.
+    fn silence(&self, now: Timestamp) -> Option<Duration> {
+        let heard = self.heard_at();
+        (now.plus(CLOCK_GRAIN) >= heard).then(|| now.since(heard))
+    }
+}
+
+/// Resolves when the engine stops.
+pub(crate) struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    pub(crate) async fn stopped(&mut self) {
+        // A sender that is gone means the same.
+        let _ = self.0.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// How the engine and its workers are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Until when the log has been heard.
+    pub heard_at: Timestamp,
+    /// Whether the cache may answer right now.
+    pub fresh: bool,
+    /// Sessions whose last accesses were given up because the store was away for too long.
+    pub dropped_write_backs: u64,
+    /// The workers by name.
+    pub workers: BTreeMap<&'static str, WorkerHealth>,
+}
+
+/// How one worker is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerHealth {
+    /// How often it was restarted after a panic.
+    pub restarts: u64,
+    /// Why its last round failed, if it did.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct HealthBoard(Mutex<BTreeMap<&'static str, WorkerHealth>>);
+
+impl HealthBoard {
+    pub(crate) fn note(&self, worker: &'static str, error: Option<String>) {
+        self.board().entry(worker).or_default().error = error;
+    }
+
+    pub(crate) fn restarted(&self, worker: &'static str) {
+        self.board().entry(worker).or_default().restarts += 1;
+    }
+
+    pub(crate) fn workers(&self) -> BTreeMap<&'static str, WorkerHealth> {
+        self.board().clone()
+    }
+
+    fn board(&self) -> MutexGuard<'_, BTreeMap<&'static str, WorkerHealth>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Two threads read the clock in no order; this much "back" is no jump.
+const CLOCK_GRAIN: Duration = Duration::from_secs(1);

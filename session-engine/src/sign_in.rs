@@ -1,0 +1,247 @@
+//! Begins sessions, one atomic step each.
+
+use std::time::Duration;
+
+use session_core::admission::{self, Admission, Newcomer, Standing};
+use session_core::rotation::TokenState;
+use session_core::store::{Change, Commit, Outcome, UserState};
+use session_core::{
+    Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, Session, SessionId, StoreError,
+    Timestamp, Token, UserKey,
+};
+use tokio::sync::oneshot;
+
+use crate::cache::{Fill, Filled};
+use crate::clock;
+use crate::entry::{CurrentSession, Entry};
+use crate::error::Error;
+use crate::manager::SessionManager;
+
+/// Who signs in, and from where. The application has checked the credentials.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SignIn {
+    /// Whose session it will be.
+    pub owner: UserKey,
+    /// What a policy counts as "same type". Default `Web`.
+    pub device_kind: DeviceKind,
+    /// Readable text about the device.
+    pub device_info: Option<DeviceInfo>,
+    /// The application that signs the user in.
+    pub client_id: Option<ClientId>,
+    /// Where the request came from.
+    pub ip: Option<std::net::IpAddr>,
+    /// The application's own data.
+    pub data: Option<ExtraData>,
+    /// The session that the same browser holds now. If it is the user's own, it ends in the same
+    /// step and takes up no place.
+    pub replaces: Option<SessionId>,
+}
+
+impl SignIn {
+    /// A sign-in of this user from a browser.
+    pub const fn new(owner: UserKey) -> Self {
+        Self {
+            owner,
+            device_kind: DeviceKind::Web,
+            device_info: None,
+            client_id: None,
+            ip: None,
+            data: None,
+            replaces: None,
+        }
+    }
+}
+
+/// A session that has begun.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SignedIn {
+    /// The session.
+    pub session: CurrentSession,
+    /// Its token, for the client only.
+    pub token: Token,
+    /// Who had to leave, and why.
+    pub ended: Vec<(SessionId, EndCause)>,
+}
+
+impl SessionManager {
+    /// Begins a session under the policy that holds for the user.
+    ///
+    /// When this returns, the sessions that had to leave have ended in the store, in the same
+    /// atomic step, and this node refuses them. Dropping the future ends a session that has
+    /// begun meanwhile, so none is left that nobody holds.
+    ///
+    /// # Errors
+    /// [`Error::TooManySessions`] when a limit refuses it: nothing was changed.
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        let (sender, receiver) = oneshot::channel();
+        let manager = self.clone();
+        tokio::spawn(async move {
+            let result = manager.admit(request).await;
+            if let Err(Ok(unheard)) = sender.send(result) {
+                manager.take_back(&unheard).await;
+            }
+        });
+        receiver.await.unwrap_or_else(|_| Err(StoreError::timed_out().into()))
+    }
+
+    async fn admit(&self, request: SignIn) -> Result<SignedIn, Error> {
+        let shared = self.shared();
+        let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock().await;
+        let token = clock::new_token(shared.entropy.as_ref());
+        let slot = shared.cache.begin_fill(token.session_id());
+        let (session, ended) = self.commit_until_done(&request, &token).await?;
+        drop(turn);
+        ended.iter().for_each(|(id, cause)| shared.cache.end(*id, *cause));
+        shared.poke.notify_one();
+        let session = self.install(slot, session).await;
+        Ok(SignedIn { session, token, ended })
+    }
+
+    /// Decides and commits until the decision meets the state it was made for.
+    ///
+    /// Every conflict means that somebody else's change went through, so the fleet as a whole
+    /// makes progress; the time limit is for an unavailable store.
+    async fn commit_until_done(
+        &self,
+        request: &SignIn,
+        token: &Token,
+    ) -> Result<(Session, Vec<(SessionId, EndCause)>), Error> {
+        let shared = self.shared();
+        let mut ended = Vec::new();
+        let mut attempt = 0;
+        let mut failures = 0;
+        loop {
+            let state = match shared.store_call(shared.store.user(&request.owner)).await {
+                Ok(state) => state,
+                Err(error) => {
+                    self.may_try_again(error, &mut failures).await?;
+                    continue;
+                }
+            };
+            let now = self.now();
+            if state.sessions.iter().any(|known| known.id == token.session_id()) {
+                // An earlier try went through although its answer was lost.
+                return Ok((session(request, token, self, now), ended));
+            }
+            ended = self.decide(request, &state, now)?;
+            let session = session(request, token, self, now);
+            let commit = commit(request, &state, &ended, session.clone(), now);
+            match shared.store_call(shared.store.commit(&commit)).await {
+                Ok(Outcome::Done) => return Ok((session, ended)),
+                Ok(Outcome::Conflict) => self.back_off(&mut attempt).await,
+                Err(error) => self.may_try_again(error, &mut failures).await?,
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        request: &SignIn,
+        state: &UserState,
+        now: Timestamp,
+    ) -> Result<Vec<(SessionId, EndCause)>, Error> {
+        let options = self.options();
+        let policy = state.policies.clone().resolve(&options.default_policy);
+        let newcomer = Newcomer {
+            device_kind: &request.device_kind,
+            client_id: request.client_id.as_ref(),
+            replaces: request.replaces,
+        };
+        let expired = |standing: &Standing| {
+            let known = self.shared().cache.get(&standing.id);
+            let used = known.map(|entry| CurrentSession(entry).last_accessed());
+            let last_accessed = used.unwrap_or_default().max(standing.last_accessed);
+            options.timeouts.expired(last_accessed, standing.absolute_expiry, now)
+        };
+        match admission::decide(&policy, &newcomer, &state.sessions, expired) {
+            Admission::Admit { end } => Ok(end),
+            Admission::Reject { limit } => Err(Error::TooManySessions(limit)),
+        }
+    }
+
+    /// Installs the new session in the cache; the fill's rule holds for it too. Without claims,
+    /// or when the session ended or changed at once, the next check finds out.
+    async fn install(&self, slot: Option<Fill<'_>>, session: Session) -> CurrentSession {
+        let session_id = session.id;
+        let (claims, complete) = match self.shared().claims.claims(&session).await {
+            Ok(claims) => (claims, true),
+            Err(error) => {
+                tracing::warn!(%error, %session_id, "the claims provider failed at sign-in");
+                (serde_json::Value::Null, false)
+            }
+        };
+        let entry = || Entry::new(session.clone(), claims.clone());
+        match slot.filter(|_| complete).map(|slot| slot.finish(entry())) {
+            Some(Filled::Installed(entry)) => CurrentSession(entry),
+            Some(Filled::Ended | Filled::Again) | None => CurrentSession(entry().into()),
+        }
+    }
+
+    /// Ends a session whose caller went away before hearing of it.
+    async fn take_back(&self, unheard: &SignedIn) {
+        let owner = unheard.session.owner.clone();
+        let ended = self.revoke(unheard.session.id, &owner, Actor::System).await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, session_id = %unheard.session.id, "an unheard session stays");
+        }
+    }
+
+    async fn may_try_again(&self, error: Error, failures: &mut u32) -> Result<(), Error> {
+        *failures += 1;
+        if !error.is_unavailable() || *failures >= MAX_FAILURES {
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+        Ok(())
+    }
+
+    /// Waits a random time that grows with the number of conflicts.
+    pub(crate) async fn back_off(&self, attempt: &mut u32) {
+        *attempt += 1;
+        let ceiling = 1_u64 << (*attempt).min(6);
+        let random = u64::from_be_bytes(clock::random(self.shared().entropy.as_ref()));
+        tokio::time::sleep(Duration::from_micros(random % (ceiling * 500))).await;
+    }
+}
+
+fn session(request: &SignIn, token: &Token, manager: &SessionManager, now: Timestamp) -> Session {
+    Session {
+        id: token.session_id(),
+        owner: request.owner.clone(),
+        device_kind: request.device_kind.clone(),
+        device_info: request.device_info.clone(),
+        client_id: request.client_id.clone(),
+        ip_addresses: request.ip.into_iter().collect(),
+        signed_in: now,
+        last_accessed: now,
+        authenticated_at: now,
+        absolute_expiry: manager.options().timeouts.absolute_expiry(now),
+        data: request.data.clone(),
+        token: TokenState::new(token),
+    }
+}
+
+fn commit(
+    request: &SignIn,
+    state: &UserState,
+    ended: &[(SessionId, EndCause)],
+    session: Session,
+    at: Timestamp,
+) -> Commit {
+    let mut changes: Vec<_> = ended.iter().map(|(id, cause)| Change::End(*id, *cause)).collect();
+    changes.push(Change::Insert(Box::new(session)));
+    let by = Actor::User(request.owner.user.clone());
+    Commit { owner: request.owner.clone(), expected: state.version, changes, at, by }
+}
+
+fn turn_of(owner: &UserKey, turns: usize) -> usize {
+    use std::hash::BuildHasher;
+    let hash = foldhash::fast::FixedState::default().hash_one(owner);
+    usize::try_from(hash % turns as u64).unwrap_or(0)
+}
+
+const MAX_FAILURES: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(50);

@@ -1,0 +1,83 @@
+//! Ends what the cleanup rule covers, and cuts the log; one node of the fleet at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::EndCause;
+
+use crate::clock;
+use crate::error::Error;
+use crate::shared::Shared;
+
+/// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    if !shared.options.cleanup.enabled {
+        return;
+    }
+    let mut stopping = shared.stopping();
+    let holder = holder(&shared);
+    let mut wait = shared.options.cleanup.period / 60;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stopping.stopped() => return,
+        }
+        wait = shared.options.cleanup.period;
+        tokio::select! {
+            result = sweep(&shared, &holder) => report(&shared, result),
+            () = stopping.stopped() => return,
+        }
+    }
+}
+
+/// One run, if this node gets the lease. Answers how many sessions it ended.
+pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
+    let cleanup = &shared.options.cleanup;
+    let mut ended = 0;
+    // What this node has not written back yet counts as activity.
+    crate::write_back::flush(shared, None).await?;
+    loop {
+        if !shared.store_call(shared.store.lease(LEASE, holder, LEASE_TTL)).await? {
+            return Ok(ended);
+        }
+        let now = shared.now();
+        let rule = cleanup.rule(&shared.options.timeouts, &shared.options.write_back, now);
+        let batch = shared.store_call(shared.store.sweep(&rule, now, cleanup.batch)).await?;
+        batch.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
+        shared.poke.notify_one();
+        ended += batch.len() as u64;
+        if batch.len() < cleanup.batch as usize {
+            break;
+        }
+        tokio::time::sleep(cleanup.pause).await;
+    }
+    cut_log(shared).await?;
+    Ok(ended)
+}
+
+async fn cut_log(shared: &Shared) -> Result<(), Error> {
+    let cleanup = &shared.options.cleanup;
+    let before = shared.now().minus(cleanup.log_retention);
+    while shared.store_call(shared.store.trim_log(before, cleanup.batch)).await? == cleanup.batch {
+        tokio::time::sleep(cleanup.pause).await;
+    }
+    Ok(())
+}
+
+/// A name for this node that no other node has.
+pub(crate) fn holder(shared: &Shared) -> String {
+    u128::from_be_bytes(clock::random(shared.entropy.as_ref())).to_string()
+}
+
+fn report(shared: &Shared, result: Result<u64, Error>) {
+    match &result {
+        Ok(0) => {}
+        Ok(ended) => tracing::info!(ended, "cleanup ended inactive sessions"),
+        Err(error) => tracing::warn!(%error, "cleanup failed and is repeated"),
+    }
+    shared.health.note("cleanup", result.err().map(|error| error.to_string()));
+}
+
+const LEASE: &str = "cleanup";
+/// Longer than a batch with its time-out; a dead holder delays the next by no more.
+const LEASE_TTL: Duration = Duration::from_secs(30);

@@ -1,0 +1,78 @@
+//! Connections that outlive a request and end with their session.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use session_core::{EndCause, SessionId};
+use tokio::sync::watch;
+
+/// The sessions somebody waits for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watchers(Arc<Mutex<HashMap<SessionId, watch::Sender<Seen>>>>);
+
+/// What a watcher is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Seen {
+    #[default]
+    Nothing,
+    /// Something may have been missed: ask the store.
+    Doubt,
+    /// The session ended.
+    Ended(EndCause),
+}
+
+/// One wait; a session is forgotten with its last watcher.
+pub(crate) struct Watch {
+    id: SessionId,
+    watchers: Watchers,
+    seen: watch::Receiver<Seen>,
+}
+
+impl Watchers {
+    pub(crate) fn watch(&self, id: SessionId) -> Watch {
+        let seen = self.watched().entry(id).or_default().subscribe();
+        Watch { id, watchers: self.clone(), seen }
+    }
+
+    pub(crate) fn ended(&self, id: SessionId, cause: EndCause) {
+        if let Some(signal) = self.watched().get(&id) {
+            signal.send_replace(Seen::Ended(cause));
+        }
+    }
+
+    /// Makes every watcher ask the store.
+    pub(crate) fn doubt(&self) {
+        for signal in self.watched().values() {
+            signal.send_if_modified(|seen| match seen {
+                Seen::Ended(_) => false,
+                Seen::Nothing | Seen::Doubt => {
+                    *seen = Seen::Doubt;
+                    true
+                }
+            });
+        }
+    }
+
+    fn watched(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Sender<Seen>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch {
+    /// The next thing seen since the last call.
+    pub(crate) async fn next(&mut self) -> Seen {
+        match self.seen.changed().await {
+            Ok(()) => *self.seen.borrow_and_update(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watched = self.watchers.watched();
+        if watched.get(&self.id).is_some_and(|signal| signal.receiver_count() <= 1) {
+            watched.remove(&self.id);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Brings the schema up to date: numbered scripts, in one transaction that takes the write lock
+//! first, so that any number of processes may start at once.
+
+use session_core::{StoreError, StoreErrorKind};
+use sqlx::sqlite::SqlitePool;
+
+use super::store_error;
+
+pub(super) const MIGRATIONS: [&str; 1] =
+    [include_str!("../../migrations/sqlite/0001_sessions.sql")];
+
+pub(super) async fn run(writer: &SqlitePool) -> Result<(), StoreError> {
+    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
+    sqlx::query(CREATE_VERSION).execute(&mut *tx).await.map_err(store_error)?;
+    let version: i64 =
+        sqlx::query_scalar(READ_VERSION).fetch_one(&mut *tx).await.map_err(store_error)?;
+    let known = MIGRATIONS.len();
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..))
+    else {
+        let text = format!("the schema has version {version}, this build knows {known}");
+        return Err(StoreError::new(StoreErrorKind::Internal, text));
+    };
+    for (number, script) in (version + 1..).zip(missing) {
+        sqlx::raw_sql(*script).execute(&mut *tx).await.map_err(store_error)?;
+        sqlx::query(ADD_VERSION).bind(number).execute(&mut *tx).await.map_err(store_error)?;
+        tracing::info!(number, "applied a migration");
+    }
+    tx.commit().await.map_err(store_error)
+}
+
+const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS session_kit_migrations \
+    (version INTEGER PRIMARY KEY, applied TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT";
+const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM session_kit_migrations";
+const ADD_VERSION: &str = "INSERT INTO session_kit_migrations (version) VALUES (?)";
