@@ -1,0 +1,32 @@
+//! The description of the API, generated from its code.
+
+use utoipa::OpenApi;
+use utoipa::openapi::ServerBuilder;
+
+use super::{admin, events, me};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "session-kit",
+        description = "Who is signed in, on which devices, and how to end it. State-changing calls need a proof that a page of the same origin made them: `Sec-Fetch-Site` or `Origin`.",
+        license(name = "MIT OR Apache-2.0"),
+    ),
+    paths(
+        me::list, me::revoke, me::revoke_others, events::mine,
+        admin::list, admin::get, admin::revoke, admin::revoke_user,
+        admin::policy, admin::set_policy, admin::unset_policy, events::all,
+    ),
+    tags(
+        (name = "me", description = "The caller's own sessions"),
+        (name = "admin", description = "Behind the application's guard"),
+    ),
+)]
+struct Api;
+
+/// The OpenAPI description, for a prefix.
+pub fn openapi(prefix: &str) -> utoipa::openapi::OpenApi {
+    let mut api = Api::openapi();
+    api.servers = Some(vec![ServerBuilder::new().url(prefix).build()]);
+    api
+}

@@ -1,0 +1,95 @@
+//! Paths and parameters.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use session_core::store::TenantFilter;
+use session_core::{InvalidField, Timestamp};
+
+use crate::problem::Problem;
+
+/// The parameters of a request, each known and given at most once.
+///
+/// An unknown parameter is refused: a misspelt filter must not widen what a call reaches.
+pub(super) struct Query(BTreeMap<String, String>);
+
+impl Query {
+    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        let mut parameters = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                return Err(field(&name, format!("the parameters are: {}", known.join(", "))));
+            }
+            if parameters.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+                return Err(field(&name, "given more than once"));
+            }
+        }
+        Ok(Self(parameters))
+    }
+
+    /// A parameter; an empty one counts as absent.
+    pub(super) fn get<T>(&self, name: &str) -> Result<Option<T>, Problem>
+    where
+        T: FromStr<Err = InvalidField>,
+    {
+        match self.0.get(name).filter(|value| !value.is_empty()) {
+            Some(value) => Ok(Some(value.parse().map_err(|error| invalid(name, error))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The walls asked for; an empty tenant stands for the users outside all tenants.
+    pub(super) fn tenant(&self) -> Result<TenantFilter, Problem> {
+        match self.0.get("tenant") {
+            None => Ok(TenantFilter::Any),
+            Some(_) => self.get("tenant").map(TenantFilter::Is),
+        }
+    }
+
+    pub(super) fn time(&self, name: &'static str) -> Result<Option<Timestamp>, Problem> {
+        let parse = |text: &String| {
+            Timestamp::parse_rfc3339(text)
+                .ok_or_else(|| InvalidField::malformed(name, "an RFC 3339 time").into())
+        };
+        self.0.get(name).filter(|text| !text.is_empty()).map(parse).transpose()
+    }
+
+    pub(super) fn number(&self, name: &'static str, max: u32) -> Result<Option<u32>, Problem> {
+        let parse = |text: &String| {
+            let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+            number.ok_or_else(|| InvalidField::out_of_range(name, 1, max.into()).into())
+        };
+        self.0.get(name).filter(|text| !text.is_empty()).map(parse).transpose()
+    }
+}
+
+/// A value of the path.
+pub(super) fn path_value<T>(text: &str) -> Result<T, Problem>
+where
+    T: FromStr<Err = InvalidField>,
+{
+    Ok(text.parse()?)
+}
+
+/// The decoded segments of a path that begins with a slash, or is empty.
+pub(super) fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
+    let decode = |segment| percent_decode_str(segment).decode_utf8();
+    let segments: Result<_, _> = path.trim_start_matches('/').split('/').map(decode).collect();
+    segments.map_err(|_| Problem::malformed("the path is not UTF-8"))
+}
+
+/// The error of a value, under the name of its parameter.
+fn invalid(name: &str, error: InvalidField) -> Problem {
+    let mut problem = Problem::from(error);
+    problem.field = Some(name.to_owned());
+    problem
+}
+
+fn field(name: &str, detail: impl Into<String>) -> Problem {
+    let mut problem = Problem::malformed(detail);
+    let end = name.floor_char_boundary(64);
+    problem.field = Some(name[..end].to_owned());
+    problem
+}

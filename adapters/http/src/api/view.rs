@@ -1,0 +1,180 @@
+//! What the API shows and takes.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
+use session_core::store::Page;
+use session_core::{Session, SessionId};
+use utoipa::ToSchema;
+
+/// A session. Nothing of its token is ever shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SessionView {
+    /// Public id.
+    #[schema(value_type = String, format = "uuid")]
+    id: SessionId,
+    /// Tenant of the user, if there are tenants.
+    tenant: Option<String>,
+    /// Whose session it is.
+    user: String,
+    /// What a policy counts as "same type": `Web`, `Mobile`, `Desktop`, `Console` or a custom word.
+    device_kind: String,
+    /// Readable text about the device.
+    device_info: Option<String>,
+    /// The application that signed the user in.
+    client_id: Option<String>,
+    /// Addresses it was used from, newest last.
+    #[schema(value_type = Vec<String>)]
+    ip_addresses: Vec<IpAddr>,
+    /// When it began.
+    #[schema(format = "date-time")]
+    signed_in: String,
+    /// When a request last used it.
+    #[schema(format = "date-time")]
+    last_accessed: String,
+    /// When the user last proved who they are.
+    #[schema(format = "date-time")]
+    authenticated_at: String,
+    /// From when on it is refused whatever its use.
+    #[schema(format = "date-time")]
+    absolute_expiry: Option<String>,
+    /// The application's own data.
+    #[schema(value_type = Option<Object>)]
+    data: Option<serde_json::Value>,
+    /// Whether it is the session of this very request.
+    current: bool,
+}
+
+impl SessionView {
+    pub(super) fn of(session: Session, current: Option<SessionId>) -> Self {
+        Self {
+            id: session.id,
+            tenant: session.owner.tenant.map(|tenant| tenant.to_string()),
+            user: session.owner.user.to_string(),
+            device_kind: session.device_kind.to_string(),
+            device_info: session.device_info.map(|info| info.to_string()),
+            client_id: session.client_id.map(|client| client.to_string()),
+            ip_addresses: session.ip_addresses,
+            signed_in: session.signed_in.to_string(),
+            last_accessed: session.last_accessed.to_string(),
+            authenticated_at: session.authenticated_at.to_string(),
+            absolute_expiry: session.absolute_expiry.map(|expiry| expiry.to_string()),
+            data: session.data.map(|data| data.to_value()),
+            current: current == Some(session.id),
+        }
+    }
+}
+
+/// A page of sessions, newest sign-in first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PageView {
+    /// The sessions.
+    sessions: Vec<SessionView>,
+    /// Hand it back as `cursor` for the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+impl PageView {
+    pub(super) fn of(page: Page, current: Option<SessionId>) -> Self {
+        let view = |session| SessionView::of(session, current);
+        Self {
+            sessions: page.sessions.into_iter().map(view).collect(),
+            next_cursor: page.next.map(|cursor| cursor.to_string()),
+        }
+    }
+}
+
+/// The caller and the caller's sessions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MeView {
+    /// Who is signed in.
+    pub(super) user: String,
+    /// In which tenant.
+    pub(super) tenant: Option<String>,
+    /// The session of this request.
+    #[schema(value_type = String, format = "uuid")]
+    pub(super) session_id: SessionId,
+    /// The caller's sessions.
+    #[serde(flatten)]
+    pub(super) page: PageView,
+}
+
+/// How many sessions a call ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Revoked {
+    /// Their number.
+    pub(super) revoked: u64,
+}
+
+/// A policy, as it is set or as it holds.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyView {
+    /// `Disabled`, `LogoutFromSameTypeDevices` or `LogoutFromAllDevices`.
+    #[schema(value_type = PreventConcurrentLoginView)]
+    prevent_concurrent_login: PreventConcurrentLogin,
+    /// Further limits, at most 16.
+    #[serde(default)]
+    #[schema(value_type = Vec<LimitView>)]
+    limits: Vec<Limit>,
+    /// Whether nothing is set here and the wider policy holds. Ignored in a request.
+    #[serde(default)]
+    inherited: bool,
+}
+
+impl PolicyView {
+    pub(super) fn of(policy: Policy, inherited: bool) -> Self {
+        let Policy { prevent_concurrent_login, limits } = policy;
+        Self { prevent_concurrent_login, limits, inherited }
+    }
+
+    pub(super) fn into_policy(self) -> Policy {
+        let Self { prevent_concurrent_login, limits, .. } = self;
+        Policy { prevent_concurrent_login, limits }
+    }
+}
+
+/// The three named options.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the core's type in the API's description")]
+pub(super) enum PreventConcurrentLoginView {
+    Disabled,
+    LogoutFromSameTypeDevices,
+    LogoutFromAllDevices,
+}
+
+/// At most `max` live sessions in a scope.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the core's type in the API's description")]
+pub(super) struct LimitView {
+    /// The most live sessions.
+    #[schema(minimum = 1, maximum = 1000000)]
+    max: u32,
+    /// Which of the user's sessions are counted together.
+    #[schema(value_type = ScopeView)]
+    scope: Scope,
+    /// What a sign-in beyond `max` does.
+    #[schema(value_type = OnExceedView)]
+    on_exceed: OnExceed,
+}
+
+/// Which of the user's sessions are counted together.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the core's type in the API's description")]
+pub(super) enum ScopeView {
+    User,
+    DeviceKind,
+    Client,
+}
+
+/// What a sign-in beyond a limit does.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes the core's type in the API's description")]
+pub(super) enum OnExceedView {
+    EvictOldest,
+    EvictLeastRecentlyUsed,
+    Reject,
+}

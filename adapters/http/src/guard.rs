@@ -1,0 +1,78 @@
+//! Who may administer.
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use session_core::TenantId;
+use session_core::store::TenantFilter;
+use session_engine::CurrentSession;
+
+use crate::problem::Problem;
+
+/// Decides who may use the admin API and page. Supplied by the application.
+#[async_trait]
+pub trait AdminGuard: Send + Sync + 'static {
+    /// How far the caller's power reaches.
+    async fn access(&self, caller: Caller<'_>) -> AdminAccess;
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Caller<'r> {
+    /// The caller's session, if there is one.
+    pub session: Option<&'r CurrentSession>,
+    /// The request's headers.
+    pub headers: &'r HeaderMap,
+}
+
+impl<'r> Caller<'r> {
+    pub(crate) const fn new(session: Option<&'r CurrentSession>, headers: &'r HeaderMap) -> Self {
+        Self { session, headers }
+    }
+}
+
+/// How far an admin's power reaches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdminAccess {
+    /// Not at all.
+    Denied,
+    /// Within one tenant, or with `None` among the users outside all tenants.
+    Tenant(Option<TenantId>),
+    /// Everywhere.
+    Deployment,
+}
+
+impl AdminAccess {
+    /// The walls that the caller asked for, if they lie within reach; asking for none means all
+    /// that is within reach.
+    pub(crate) fn within(&self, asked: TenantFilter) -> Result<TenantFilter, Problem> {
+        match (self, asked) {
+            (Self::Deployment, asked) => Ok(asked),
+            (Self::Tenant(own), TenantFilter::Any) => Ok(TenantFilter::Is(own.clone())),
+            (Self::Tenant(own), TenantFilter::Is(tenant)) if *own == tenant => {
+                Ok(TenantFilter::Is(tenant))
+            }
+            (Self::Denied | Self::Tenant(_), _) => Err(Problem::forbidden()),
+        }
+    }
+
+    /// The tenant of a named user: the one asked for, or by default the caller's own.
+    pub(crate) fn tenant(&self, asked: TenantFilter) -> Result<Option<TenantId>, Problem> {
+        match self.within(asked)? {
+            TenantFilter::Any => Ok(None),
+            TenantFilter::Is(tenant) => Ok(tenant),
+        }
+    }
+}
+
+/// The default: nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DenyAll;
+
+#[async_trait]
+impl AdminGuard for DenyAll {
+    async fn access(&self, _caller: Caller<'_>) -> AdminAccess {
+        AdminAccess::Denied
+    }
+}
