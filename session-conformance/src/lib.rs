@@ -1,7 +1,8 @@
 //! Checks that a store keeps the guarantees that a store can break.
 //!
 //! Give it a [`Backend`] that opens fresh namespaces; it runs every case of [`CASES`], races
-//! included, prints a line for each and answers a [`Report`].
+//! included, prints a line for each and answers a [`Report`]. [`Probe`] disturbs a store on demand,
+//! for tests of what stands above it.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -37,6 +38,7 @@ mod admission;
 mod change;
 mod listing;
 mod log;
+mod probe;
 mod sample;
 mod shared;
 
@@ -46,6 +48,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use session_core::Store;
+
+pub use probe::{Gate, Probe};
 
 /// Opens namespaces that know nothing of one another.
 #[async_trait]

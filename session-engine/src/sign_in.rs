@@ -150,13 +150,18 @@ impl SessionManager {
             client_id: request.client_id.as_ref(),
             replaces: request.replaces,
         };
+        // What this node has not written back yet counts too.
+        let mut sessions = state.sessions.clone();
+        sessions.iter_mut().for_each(|standing| {
+            if let Some(entry) = self.shared().cache.get(&standing.id) {
+                let used = CurrentSession(entry).last_accessed();
+                standing.last_accessed = standing.last_accessed.max(used);
+            }
+        });
         let expired = |standing: &Standing| {
-            let known = self.shared().cache.get(&standing.id);
-            let used = known.map(|entry| CurrentSession(entry).last_accessed());
-            let last_accessed = used.unwrap_or_default().max(standing.last_accessed);
-            options.timeouts.expired(last_accessed, standing.absolute_expiry, now)
+            options.timeouts.expired(standing.last_accessed, standing.absolute_expiry, now)
         };
-        match admission::decide(&policy, &newcomer, &state.sessions, expired) {
+        match admission::decide(&policy, &newcomer, &sessions, expired) {
             Admission::Admit { end } => Ok(end),
             Admission::Reject { limit } => Err(Error::TooManySessions(limit)),
         }

@@ -16,6 +16,8 @@ pub fn device(headers: &HeaderMap) -> (DeviceKind, Option<DeviceInfo>) {
         return (DeviceKind::Web, None);
     };
     match Parser::new().parse(agent.as_str()) {
+        // A library's own words say more than what the parser makes of them.
+        Some(known) if kind(&known) == DeviceKind::Console => (DeviceKind::Console, Some(agent)),
         Some(known) => (kind(&known), describe(&known).or(Some(agent))),
         None => (DeviceKind::Console, Some(agent)),
     }
@@ -82,7 +84,7 @@ mod tests {
         ] {
             assert_eq!(seen(agent), (kind.to_owned(), info.to_owned()), "{agent}");
         }
-        assert_eq!(seen("curl/8.5.0").0, "Console");
+        assert_eq!(seen("curl/8.5.0"), ("Console".into(), "curl/8.5.0".into()));
         assert_eq!(
             seen("something-of-ours/1.0"),
             ("Console".into(), "something-of-ours/1.0".into())

@@ -111,7 +111,8 @@ pub(super) struct Revoked {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyView {
-    /// `Disabled`, `LogoutFromSameTypeDevices` or `LogoutFromAllDevices`.
+    /// `Disabled` (the default), `LogoutFromSameTypeDevices` or `LogoutFromAllDevices`.
+    #[serde(default)]
     #[schema(value_type = PreventConcurrentLoginView)]
     prevent_concurrent_login: PreventConcurrentLogin,
     /// Further limits, at most 16.

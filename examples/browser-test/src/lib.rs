@@ -1,0 +1,1 @@
+//! Empty: the tests are the content. `cargo xtask test` installs the browser and runs them.

@@ -1,0 +1,177 @@
+//! A small application with session governance. Three users, whose password is their name.
+
+mod pages;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Form;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Json, Redirect, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+use session_kit::axum::{
+    AdminAccess, AdminGuard, Caller, CookieOptions, CurrentSession, HttpOptions, HttpSessions,
+    NewSession, Rejection, SessionAuth, SessionLayer, routes,
+};
+use session_kit::core::{DeviceKind, SessionId, UserId, UserKey};
+use session_kit::engine::{Engine, Options};
+use session_kit::http::Problem;
+use session_kit::sql::SqliteStore;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// The application over one SQLite file.
+#[derive(Debug)]
+pub struct Demo {
+    engine: Engine,
+    router: Router,
+}
+
+impl Demo {
+    /// Opens the file and starts the engine.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub async fn open(db: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let store = SqliteStore::open(db).await?;
+        let engine = Engine::start(store, Options::default()).await?;
+        let mut options = HttpOptions::default();
+        // The demo speaks plain HTTP on the loopback interface.
+        options.cookie = CookieOptions::development();
+        options.sign_in_path = Some("/login".to_owned());
+        let http = HttpSessions::with_guard(engine.sessions().clone(), options, OnlyRoot);
+        Ok(Self { engine, router: router(http) })
+    }
+
+    /// Serves until `stop` resolves, then writes back what is unstored.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> std::io::Result<()> {
+        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
+        let (stopping, stopped) = oneshot::channel::<()>();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+            // A sender that is gone means the same.
+            let _ = stopped.await;
+        });
+        let mut serving = std::pin::pin!(serving.into_future());
+        tokio::select! {
+            result = &mut serving => result?,
+            () = stop => {
+                drop(stopping);
+                // Event streams stay open for ever; they are cut.
+                let _ = tokio::time::timeout(GRACE, serving).await;
+            }
+        }
+        self.engine.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Resolves when the process is asked to stop.
+pub async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    // A signal that cannot be waited for never comes.
+    let _ = interrupt.await;
+}
+
+/// Only the user `root` administers.
+struct OnlyRoot;
+
+#[async_trait::async_trait]
+impl AdminGuard for OnlyRoot {
+    async fn access(&self, caller: Caller<'_>) -> AdminAccess {
+        match caller.session {
+            Some(session) if session.owner.user.as_str() == "root" => AdminAccess::Deployment,
+            _ => AdminAccess::Denied,
+        }
+    }
+}
+
+fn router(http: HttpSessions) -> Router {
+    Router::new()
+        .route("/", get(home))
+        .route("/login", get(login_page).post(login))
+        .route("/logout", post(logout))
+        .route("/whoami", get(whoami))
+        .merge(routes(&http))
+        .layer(SessionLayer::new(http))
+}
+
+#[derive(Deserialize)]
+struct Login {
+    user: String,
+    password: String,
+    device: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WhoAmI {
+    user: String,
+    session_id: SessionId,
+}
+
+async fn home(session: Option<CurrentSession>) -> Html<String> {
+    Html(pages::home(session.as_ref().map(|session| session.owner.user.as_str())))
+}
+
+async fn login_page() -> Html<String> {
+    Html(pages::login(""))
+}
+
+async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<Response, Rejection> {
+    if !USERS.contains(&login.user.as_str()) || login.password != login.user {
+        return Ok(login_failed(StatusCode::UNAUTHORIZED, "Unknown user or wrong password."));
+    }
+    let mut new = NewSession::of(UserKey::new(UserId::new(&login.user)?));
+    let device = login.device.filter(|device| !device.is_empty());
+    new.device_kind = device.as_deref().map(DeviceKind::new).transpose()?;
+    match auth.sign_in(new).await {
+        Ok((_, cookie)) => Ok((cookie, Redirect::to("/")).into_response()),
+        Err(Rejection(problem)) if problem.status() == StatusCode::CONFLICT => {
+            let text = "You are signed in on as many devices as you may be. Sign out on another.";
+            Ok(login_failed(StatusCode::CONFLICT, text))
+        }
+        Err(rejection) => Err(rejection),
+    }
+}
+
+async fn logout(auth: SessionAuth) -> Result<Response, Rejection> {
+    match auth.sign_out().await {
+        Ok(cookie) => Ok((cookie, Redirect::to("/login")).into_response()),
+        // Signed out already, perhaps from elsewhere.
+        Err(Rejection(problem)) if problem == Problem::unauthorized() => {
+            Ok(Redirect::to("/login").into_response())
+        }
+        Err(rejection) => Err(rejection),
+    }
+}
+
+async fn whoami(session: CurrentSession) -> Json<WhoAmI> {
+    Json(WhoAmI { user: session.owner.user.to_string(), session_id: session.id })
+}
+
+fn login_failed(status: StatusCode, text: &str) -> Response {
+    (status, Html(pages::login(text))).into_response()
+}
+
+const USERS: [&str; 3] = ["alice", "bob", "root"];
+const GRACE: Duration = Duration::from_secs(1);

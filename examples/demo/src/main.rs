@@ -1,0 +1,39 @@
+//! The demo's command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// A small application with session governance: sign in, list devices, administer.
+#[derive(Parser)]
+struct Arguments {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:3000")]
+    addr: SocketAddr,
+    /// The SQLite file; it is created if it is missing.
+    #[arg(long, default_value = "session-kit-demo.db")]
+    db: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let Arguments { addr, db } = Arguments::parse();
+    let demo = session_demo::Demo::open(&db).await?;
+    let listener = TcpListener::bind(addr).await?;
+    let addr = listener.local_addr()?;
+    println!("session-kit demo on http://{addr}, sessions in {}", db.display());
+    println!(
+        "  sign in     http://{addr}/login     as alice, bob or root; the password is the name"
+    );
+    println!("  my devices  http://{addr}/sessions/");
+    println!("  admin       http://{addr}/sessions/admin     as root");
+    println!("This is a demo: never use such passwords, nor cookies without HTTPS.");
+    demo.serve(listener, session_demo::stop_signal()).await?;
+    Ok(())
+}

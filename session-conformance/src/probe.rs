@@ -1,0 +1,211 @@
+//! A store that can be slow, away or broken on demand, and counts what it is asked.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use session_core::cleanup::SweepRule;
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
+    UserState,
+};
+use session_core::{SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
+use tokio::sync::Notify;
+
+/// One node's way to a store, for tests of what happens when it is disturbed.
+///
+/// Clones are the same way. Calls are counted by the name of their method.
+#[derive(Clone)]
+pub struct Probe(Arc<Inner>);
+
+struct Inner {
+    store: Mutex<Arc<dyn Store>>,
+    away: AtomicBool,
+    answers_lost: AtomicBool,
+    pushes: AtomicBool,
+    log_panics: AtomicBool,
+    calls: Mutex<BTreeMap<&'static str, u64>>,
+    gate: Mutex<Option<(&'static str, Gate)>>,
+}
+
+/// Holds one call back between its effect and its answer.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<Passage>);
+
+#[derive(Debug, Default)]
+struct Passage {
+    reached: Notify,
+    opened: Notify,
+}
+
+impl Gate {
+    /// Waits until the call has had its effect.
+    pub async fn reached(&self) {
+        self.0.reached.notified().await;
+    }
+
+    /// Lets its answer through.
+    pub fn open(&self) {
+        self.0.opened.notify_one();
+    }
+}
+
+impl Probe {
+    /// An undisturbed way to a store, without pushes.
+    pub fn over(store: impl Store) -> Self {
+        Self(Arc::new(Inner {
+            store: Mutex::new(Arc::new(store)),
+            away: AtomicBool::default(),
+            answers_lost: AtomicBool::default(),
+            pushes: AtomicBool::default(),
+            log_panics: AtomicBool::default(),
+            calls: Mutex::default(),
+            gate: Mutex::default(),
+        }))
+    }
+
+    /// Leads to another content from now on, as after a restored backup.
+    pub fn replace(&self, store: impl Store) {
+        *lock(&self.0.store) = Arc::new(store);
+    }
+
+    /// Whether every call fails as unavailable.
+    pub fn away(&self, away: bool) {
+        self.0.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Whether commits happen but their answers get lost.
+    pub fn lose_answers(&self, lose: bool) {
+        self.0.answers_lost.store(lose, Ordering::SeqCst);
+    }
+
+    /// Passes the store's hints on.
+    pub fn push(&self) {
+        self.0.pushes.store(true, Ordering::SeqCst);
+    }
+
+    /// Makes the next read of the log panic.
+    pub fn panic_once(&self) {
+        self.0.log_panics.store(true, Ordering::SeqCst);
+    }
+
+    /// Holds the next call of this method back.
+    pub fn hold(&self, method: &'static str) -> Gate {
+        let gate = Gate::default();
+        *lock(&self.0.gate) = Some((method, gate.clone()));
+        gate
+    }
+
+    /// How often each method was called.
+    pub fn calls(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.0.calls).clone()
+    }
+
+    /// How many calls there were.
+    pub fn total(&self) -> u64 {
+        lock(&self.0.calls).values().sum()
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&lock(&self.0.store))
+    }
+
+    async fn call<T>(
+        &self,
+        method: &'static str,
+        effect: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        *lock(&self.0.calls).entry(method).or_default() += 1;
+        if self.0.away.load(Ordering::SeqCst) {
+            return Err(StoreError::new(StoreErrorKind::Unavailable, "away"));
+        }
+        let result = effect.await;
+        let gate = lock(&self.0.gate).take_if(|(held, _)| *held == method);
+        if let Some((_, Gate(passage))) = gate {
+            passage.reached.notify_one();
+            passage.opened.notified().await;
+        }
+        if method == "commit" && self.0.answers_lost.load(Ordering::SeqCst) {
+            return Err(StoreError::timed_out());
+        }
+        result
+    }
+}
+
+impl std::fmt::Debug for Probe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Probe").field("calls", &self.calls()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Probe {
+    async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
+        self.call("user", self.store().user(owner)).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
+        self.call("commit", self.store().commit(commit)).await
+    }
+
+    async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+        self.call("load", self.store().load(id)).await
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
+        self.call("page", self.store().page(query)).await
+    }
+
+    async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+        self.call("touch", self.store().touch(batch)).await
+    }
+
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
+        self.call("end_many", self.store().end_many(end, limit)).await
+    }
+
+    async fn sweep(
+        &self,
+        rule: &SweepRule,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Ended>, StoreError> {
+        self.call("sweep", self.store().sweep(rule, at, limit)).await
+    }
+
+    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
+        assert!(!self.0.log_panics.swap(false, Ordering::SeqCst), "a planted panic");
+        self.call("log_since", self.store().log_since(cursor, limit)).await
+    }
+
+    async fn changed(&self) {
+        if self.0.pushes.load(Ordering::SeqCst) {
+            self.store().changed().await;
+        } else {
+            std::future::pending().await
+        }
+    }
+
+    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.call("trim_log", self.store().trim_log(before, limit)).await
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.call("lease", self.store().lease(name, holder, ttl)).await
+    }
+
+    async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
+        self.call("policy", self.store().policy(scope)).await
+    }
+
+    async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
+        self.call("set_policy", self.store().set_policy(change)).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,69 @@
+//! Claims stay fresh (G15).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use session_core::{Actor, Session};
+use session_engine::{Access, ClaimsProvider, Engine, Error, Options, Parts, SignedIn, Verdict};
+use session_store_memory::MemoryStore;
+
+use crate::probe::{clock, sign_in, user};
+
+/// Roles that change; zero stands for a directory that is down.
+#[derive(Debug, Default)]
+struct Roles(AtomicU64);
+
+#[async_trait]
+impl ClaimsProvider for Roles {
+    async fn claims(
+        &self,
+        session: &Session,
+    ) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        match self.0.load(Ordering::SeqCst) {
+            0 => Err("the directory is down".into()),
+            role => Ok(json!({ "user": session.owner.user.as_str(), "role": role })),
+        }
+    }
+}
+
+async fn role(node: &Engine, signed_in: &SignedIn) -> Result<u64, Error> {
+    let token = signed_in.token.expose();
+    match node.sessions().validate(token.as_bytes(), Access::default()).await? {
+        Verdict::Active(session) => Ok(session.claims()["role"].as_u64().unwrap()),
+        verdict @ Verdict::Refused(_) => panic!("{verdict:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_node_asks_again_within_the_bound() {
+    let roles = Arc::new(Roles(AtomicU64::new(1)));
+    let store = MemoryStore::new();
+    let mut parts = Parts::default();
+    parts.clock = clock();
+    parts.claims = Arc::clone(&roles) as Arc<dyn ClaimsProvider>;
+    let start = || Engine::start_with(Arc::new(store.clone()), Options::default(), parts.clone());
+    let (here, there) = (start().await.unwrap(), start().await.unwrap());
+    let alice = sign_in(&here, "alice").await;
+    let bob = sign_in(&here, "bob").await;
+    for node in [&here, &there] {
+        assert_eq!(role(node, &alice).await.unwrap(), 1);
+        assert_eq!(role(node, &bob).await.unwrap(), 1);
+    }
+    roles.0.store(2, Ordering::SeqCst);
+    assert_eq!(role(&here, &alice).await.unwrap(), 1, "cached until somebody says so");
+    here.sessions().claims_changed(&user("alice"), Actor::Application).await.unwrap();
+    assert_eq!(role(&here, &alice).await.unwrap(), 2, "the node itself at once");
+    tokio::time::sleep(Options::default().propagation_bound).await;
+    assert_eq!(role(&there, &alice).await.unwrap(), 2);
+    assert_eq!(role(&there, &bob).await.unwrap(), 1, "nobody else is asked for");
+    roles.0.store(0, Ordering::SeqCst);
+    there.sessions().claims_changed(&user("bob"), Actor::Application).await.unwrap();
+    let error = role(&there, &bob).await.unwrap_err();
+    assert!(matches!(error, Error::Claims(_)) && error.is_unavailable());
+    roles.0.store(3, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(role(&there, &bob).await.unwrap(), 3);
+}

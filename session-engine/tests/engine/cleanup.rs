@@ -1,0 +1,85 @@
+//! Cleanup and timeouts (G6).
+
+use std::time::Duration;
+
+use session_core::checker::Timeouts;
+use session_core::{EndCause, Store};
+use session_engine::{Options, Refusal};
+use session_store_memory::MemoryStore;
+
+use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, told};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn without_timeouts() -> Options {
+    let mut options = Options::default();
+    options.timeouts = Timeouts::none();
+    options
+}
+
+fn idle_after(idle: Duration) -> Options {
+    let mut options = without_timeouts();
+    options.timeouts.idle = Some(idle);
+    options
+}
+
+#[tokio::test(start_paused = true)]
+async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
+    let probe = Probe::over(MemoryStore::new());
+    // Simulated days are long; a slow follower keeps them short.
+    let mut options = without_timeouts();
+    options.propagation_bound = Duration::from_secs(600);
+    options.max_staleness = Duration::from_secs(1200);
+    options.write_back.flush_interval = Duration::from_secs(60);
+    let node = engine(probe.clone(), options).await;
+    let [unused, used] = [sign_in(&node, "alice").await, sign_in(&node, "bob").await];
+    let mut events = node.sessions().events();
+    tokio::time::sleep(DAY * 29).await;
+    assert!(is_active(&node, &used).await);
+    assert!(probe.load(unused.session.id).await.unwrap().is_some());
+    let begun = tokio::time::Instant::now();
+    told(&mut events, "expired").await;
+    assert!(begun.elapsed() < DAY + Duration::from_secs(2 * 3600), "{:?}", begun.elapsed());
+    assert_eq!(probe.load(unused.session.id).await.unwrap(), None);
+    assert_eq!(refusal(&node, &unused).await, Refusal::Ended(EndCause::Expired));
+    assert!(is_active(&node, &used).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_of_the_fleet_cleans_up_at_a_time() {
+    let fleet = Fleet::start(without_timeouts()).await;
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let sweeps = |n: usize| fleet.probes[n].calls().get("sweep").copied().unwrap_or(0);
+    let leases = |n: usize| fleet.probes[n].calls()["lease"];
+    assert_eq!((leases(0), leases(1)), (1, 1), "both ask");
+    assert_eq!(sweeps(0) + sweeps(1), 1, "one works");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_is_refused_and_ended_for_good() {
+    let fleet = Fleet::start(idle_after(Duration::from_secs(600))).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    assert!(is_active(here, &signed_in).await);
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    assert!(is_active(there, &signed_in).await, "used here, known there");
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    assert_eq!(refusal(here, &signed_in).await, Refusal::Ended(EndCause::Expired));
+    assert_eq!(fleet.store.load(signed_in.session.id).await.unwrap(), None);
+    assert!(!is_active(there, &signed_in).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_absolute_timeout_holds_whatever_the_use() {
+    let mut options = without_timeouts();
+    options.timeouts.absolute = Some(Duration::from_secs(100));
+    let fleet = Fleet::start(options).await;
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    for _ in 0..9 {
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert!(is_active(&fleet.nodes[1], &signed_in).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(refusal(&fleet.nodes[1], &signed_in).await, Refusal::Ended(EndCause::Expired));
+}

@@ -1,0 +1,216 @@
+//! Revocation is final (G2) and fast (G3).
+
+use std::time::Duration;
+
+use session_core::EndCause;
+use session_engine::{Access, Check, Notice, Options, Refusal, SignIn, Verdict};
+use session_store_memory::MemoryStore;
+use tokio::time::Instant;
+
+use crate::probe::{
+    Fleet, Probe, engine, is_active, refusal, revoke, sign_in, told, user, verdict,
+};
+
+/// The load reads the living session; before its answer arrives, the log tells of its end.
+#[tokio::test(start_paused = true)]
+async fn a_fill_that_was_under_way_is_never_installed() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    let mut events = there.sessions().events();
+    let gate = fleet.probes[1].hold("load");
+    let (found, ()) = tokio::join!(verdict(there, &signed_in), async {
+        gate.reached().await;
+        revoke(here, &signed_in).await;
+        told(&mut events, "revoked").await;
+        gate.open();
+    });
+    assert!(matches!(found, Verdict::Refused(Refusal::Ended(EndCause::Revoked))), "{found:?}");
+    let before = fleet.probes[1].total();
+    let token = signed_in.token.expose();
+    let again = there.sessions().check(token.as_bytes(), Access::default());
+    assert!(matches!(again, Check::Answered(Verdict::Refused(Refusal::Ended(_)))));
+    assert_eq!(fleet.probes[1].total(), before);
+}
+
+/// The same, where the very node that loads is told to revoke.
+#[tokio::test(start_paused = true)]
+async fn a_fill_loses_against_its_own_node_too() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    let gate = fleet.probes[1].hold("load");
+    let (found, ()) = tokio::join!(verdict(there, &signed_in), async {
+        gate.reached().await;
+        revoke(there, &signed_in).await;
+        gate.open();
+    });
+    assert!(matches!(found, Verdict::Refused(_)), "{found:?}");
+}
+
+/// A record that changes while it is read is read again, not cached as it was.
+#[tokio::test(start_paused = true)]
+async fn a_fill_that_met_a_change_reads_again() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    let mut events = there.sessions().events();
+    let gate = fleet.probes[1].hold("load");
+    let token = signed_in.token.expose();
+    let rotate = async {
+        gate.reached().await;
+        let reason = session_engine::RotateReason::Reauthenticated;
+        here.sessions().rotate(token.as_bytes(), reason).await.unwrap();
+        told(&mut events, "rotated").await;
+        gate.open();
+    };
+    let (found, ()) = tokio::join!(verdict(there, &signed_in), rotate);
+    let Verdict::Active(session) = found else { panic!("within its grace: {found:?}") };
+    assert!(session.token.retired.is_some(), "the record as it was before the rotation");
+    assert_eq!(fleet.probes[1].calls()["load"], 2);
+}
+
+/// The sign-in's own commit has happened; before it installs, another node ends the session.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_that_is_ended_at_once_is_never_installed() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let mut events = here.sessions().events();
+    let gate = fleet.probes[0].hold("commit");
+    let (signed_in, ()) = tokio::join!(sign_in(here, "alice"), async {
+        gate.reached().await;
+        there.sessions().revoke_user(user("alice"), session_core::Actor::System).await.unwrap();
+        told(&mut events, "revoked").await;
+        gate.open();
+    });
+    assert_eq!(refusal(here, &signed_in).await, Refusal::Ended(EndCause::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_node_refuses_within_the_bound_without_any_push() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    for _ in 0..20 {
+        let signed_in = sign_in(here, "alice").await;
+        assert!(is_active(there, &signed_in).await);
+        revoke(here, &signed_in).await;
+        assert!(!is_active(here, &signed_in).await, "the node itself refuses at once");
+        let revoked = Instant::now();
+        while is_active(there, &signed_in).await {
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        let bound = Options::default().propagation_bound;
+        assert!(revoked.elapsed() <= bound, "{:?}", revoked.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_makes_it_immediate() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    fleet.probes[1].push();
+    // The follower takes the push up with its next round.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    let begun = Instant::now();
+    let mut events = there.sessions().events();
+    revoke(here, &signed_in).await;
+    told(&mut events, "revoked").await;
+    assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+    assert!(!is_active(there, &signed_in).await);
+}
+
+/// A restored backup: the log ends before the node's cursor, and revoked sessions are back.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_back_from_the_past_is_noticed_once() {
+    let probe = Probe::over(MemoryStore::new());
+    let node = engine(probe.clone(), Options::default()).await;
+    let signed_in = sign_in(&node, "alice").await;
+    assert!(is_active(&node, &signed_in).await);
+    // The sign-in itself has been told before the store goes back.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut events = node.sessions().events();
+    let watched = node.sessions().clone();
+    let id = signed_in.session.id;
+    let ended = tokio::spawn(async move { watched.session_ended(id).await });
+    tokio::task::yield_now().await;
+    probe.replace(MemoryStore::new());
+    assert_eq!(told(&mut events, "missed").await, Notice::Missed);
+    assert_eq!(refusal(&node, &signed_in).await, Refusal::Unknown);
+    ended.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let later = sign_in(&node, "bob").await;
+    assert!(is_active(&node, &later).await);
+    match told(&mut events, "created").await {
+        Notice::Event(event) => assert_eq!(event.session, Some(later.session.id)),
+        notice => panic!("{notice:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_does_not_reach_the_store() {
+    let probe = Probe::over(MemoryStore::new());
+    let node = engine(probe.clone(), Options::default()).await;
+    let signed_in = sign_in(&node, "alice").await;
+    let loads = || probe.calls().get("load").copied().unwrap_or(0);
+    let check =
+        async |token: &[u8]| node.sessions().validate(token, Access::default()).await.unwrap();
+    let refused = |verdict| matches!(verdict, Verdict::Refused(_));
+    let zeros = "0".repeat(88);
+    for garbage in [&b""[..], b"x", &[0xff; 88], &[b'0'; 1000], zeros.as_bytes()] {
+        assert!(refused(check(garbage).await));
+    }
+    // A guess with a real id is refused from the cache.
+    let mut guess = signed_in.token.expose();
+    guess.replace_range(32.., &"0".repeat(56));
+    assert!(refused(check(guess.as_bytes()).await));
+    assert_eq!(loads(), 1, "only the well-formed unknown id");
+    for _ in 0..100 {
+        assert!(refused(check(zeros.as_bytes()).await));
+    }
+    assert_eq!(loads(), 1, "an unknown id is remembered");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(refused(check(zeros.as_bytes()).await));
+    assert_eq!(loads(), 2, "but only briefly");
+    assert!(is_active(&node, &signed_in).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn concurrent_misses_of_one_session_load_once() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    let gate = fleet.probes[1].hold("load");
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (manager, token) = (there.sessions().clone(), signed_in.token.expose());
+        running.spawn(async move { manager.validate(token.as_bytes(), Access::default()).await });
+    }
+    gate.reached().await;
+    gate.open();
+    for verdict in running.join_all().await {
+        assert!(matches!(verdict.unwrap(), Verdict::Active(_)));
+    }
+    assert_eq!(fleet.probes[1].calls()["load"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_show_nowhere() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let mut events = node.sessions().events();
+    let signed_in = sign_in(node, "alice").await;
+    let secret = &signed_in.token.expose()[32..];
+    let told = told(&mut events, "created").await;
+    let digest = format!("{:?}", signed_in.session.token.current.as_bytes());
+    let request = SignIn::new(user("alice"));
+    let verdict = verdict(node, &signed_in).await;
+    let session: &session_core::Session = &signed_in.session;
+    for shown in [
+        format!("{signed_in:?} {told:?} {verdict:?} {request:?} {session:?}"),
+        format!("{:?} {:?}", node.sessions(), signed_in.token),
+    ] {
+        assert!(!shown.contains(secret) && !shown.contains(&digest), "{shown}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine's guarantees, on simulated time where time matters.
+
+mod claims;
+mod cleanup;
+mod events;
+mod finality;
+mod model;
+mod outage;
+mod probe;
+mod rotation;
+mod sign_in;
+mod write_back;

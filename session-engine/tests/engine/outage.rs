@@ -1,0 +1,87 @@
+//! When the store is away (G4), and when a worker breaks.
+
+use std::time::Duration;
+
+use session_engine::{Access, Error, Options, Refusal, SignIn, Verdict, WhenStale};
+use session_store_memory::MemoryStore;
+
+use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, user};
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_log_is_trusted_for_max_staleness_and_no_longer() {
+    let probe = Probe::over(MemoryStore::new());
+    let node = engine(probe.clone(), Options::default()).await;
+    let signed_in = sign_in(&node, "alice").await;
+    let token = signed_in.token.expose();
+    let validate = async || node.sessions().validate(token.as_bytes(), Access::default()).await;
+    probe.away(true);
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert!(matches!(validate().await, Ok(Verdict::Active(_))));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..3 {
+        let error = validate().await.expect_err("nothing can be said");
+        assert!(matches!(error, Error::Unavailable(_)), "{error}");
+        assert!(error.is_unavailable());
+    }
+    let health = node.sessions().health();
+    assert!(!health.fresh);
+    assert!(health.workers["follower"].error.is_some());
+    let refused = node.sessions().sign_in(SignIn::new(user("bob"))).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))));
+    probe.away(false);
+    assert!(matches!(validate().await, Ok(Verdict::Active(_))), "the store answers in its place");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let health = node.sessions().health();
+    assert!(health.fresh && health.workers["follower"].error.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_may_be_told_to_serve_stale_up_to_a_limit() {
+    let probe = Probe::over(MemoryStore::new());
+    let mut options = Options::default();
+    options.when_stale = WhenStale::ServeStale(Duration::from_secs(120));
+    let node = engine(probe.clone(), options).await;
+    let signed_in = sign_in(&node, "alice").await;
+    probe.away(true);
+    tokio::time::sleep(Duration::from_secs(110)).await;
+    assert!(is_active(&node, &signed_in).await);
+    // Only what is in the cache, and only good tokens.
+    let mut guess = signed_in.token.expose();
+    guess.replace_range(32.., &"0".repeat(56));
+    let verdict = node.sessions().validate(guess.as_bytes(), Access::default()).await;
+    assert!(!matches!(verdict, Ok(Verdict::Active(_))));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let token = signed_in.token.expose();
+    let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await;
+    assert!(matches!(verdict, Err(Error::Unavailable(_))), "past the limit");
+}
+
+/// What was revoked during the outage is refused as soon as the node hears again.
+#[tokio::test(start_paused = true)]
+async fn a_cut_off_node_catches_up() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    fleet.probes[1].away(true);
+    revoke(here, &signed_in).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(is_active(there, &signed_in).await, "cut off, and still within max_staleness");
+    fleet.probes[1].away(false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(matches!(refusal(there, &signed_in).await, Refusal::Ended(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_is_seen_and_started_again() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    fleet.probes[1].panic_once();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(there.sessions().health().workers["follower"].restarts, 1);
+    revoke(here, &signed_in).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!is_active(there, &signed_in).await, "the new one goes on where the old one was");
+}

@@ -1,0 +1,102 @@
+//! Sign-ins that go wrong half-way, and limits that refuse (G1, G8).
+
+use std::time::Duration;
+
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
+use session_core::{Actor, EndCause, Store};
+use session_engine::{Error, Options, SignIn};
+
+use crate::probe::{Fleet, is_active, sign_in, user};
+
+async fn count(fleet: &Fleet) -> usize {
+    fleet.store.user(&user("alice")).await.unwrap().sessions.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_leaves_one_session() {
+    let fleet = Fleet::start(Options::default()).await;
+    fleet.probes[0].lose_answers(true);
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    assert_eq!(count(&fleet).await, 1);
+    assert!(is_active(&fleet.nodes[0], &signed_in).await);
+    assert!(is_active(&fleet.nodes[1], &signed_in).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_that_nobody_waits_for_leaves_no_session() {
+    let fleet = Fleet::start(Options::default()).await;
+    let mut events = fleet.nodes[1].sessions().events();
+    let gate = fleet.probes[0].hold("commit");
+    let manager = fleet.nodes[0].sessions().clone();
+    let waiting = tokio::spawn(async move { manager.sign_in(SignIn::new(user("alice"))).await });
+    gate.reached().await;
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    gate.open();
+    crate::probe::told(&mut events, "revoked").await;
+    assert_eq!(count(&fleet).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_names_the_limit_and_changes_nothing() {
+    // Simulated days are long; slow workers keep them short.
+    let mut options = Options::default();
+    options.propagation_bound = Duration::from_secs(600);
+    options.max_staleness = Duration::from_secs(1200);
+    options.write_back.flush_interval = Duration::from_secs(60);
+    let fleet = Fleet::start(options).await;
+    let limit = Limit { max: 2, scope: Scope::User, on_exceed: OnExceed::Reject };
+    let scope = PolicyScope::User(user("alice"));
+    let sessions = fleet.nodes[0].sessions();
+    sessions.set_policy(scope, Some(Policy::limit(limit)), Actor::Application).await.unwrap();
+    let first = sign_in(&fleet.nodes[0], "alice").await;
+    let second = sign_in(&fleet.nodes[1], "alice").await;
+    for node in &fleet.nodes {
+        let refused = node.sessions().sign_in(SignIn::new(user("alice"))).await.unwrap_err();
+        assert!(matches!(refused, Error::TooManySessions(reached) if reached == limit));
+        assert!(is_active(node, &first).await && is_active(node, &second).await);
+    }
+    sign_in(&fleet.nodes[0], "bob").await;
+    // The same browser signs in again: its own session takes up no place.
+    let mut again = SignIn::new(user("alice"));
+    again.replaces = Some(first.session.id);
+    let third = sessions.sign_in(again).await.unwrap();
+    assert_eq!(third.ended, [(first.session.id, EndCause::Replaced)]);
+    assert!(!is_active(&fleet.nodes[0], &first).await);
+    // A session past its timeout takes up no place either.
+    tokio::time::sleep(Duration::from_secs(15 * 24 * 3600)).await;
+    sign_in(&fleet.nodes[1], "alice").await;
+    assert_eq!(count(&fleet).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_set_holds_for_the_next_sign_in_on_any_node() {
+    let fleet = Fleet::start(Options::default()).await;
+    let first = sign_in(&fleet.nodes[1], "alice").await;
+    let all = session_core::policy::PreventConcurrentLogin::LogoutFromAllDevices;
+    let scope = || PolicyScope::Deployment;
+    let sessions = fleet.nodes[0].sessions();
+    sessions.set_policy(scope(), Some(all.into()), Actor::Application).await.unwrap();
+    assert!(is_active(&fleet.nodes[1], &first).await, "a change ends nothing by itself");
+    let second = sign_in(&fleet.nodes[1], "alice").await;
+    assert_eq!(second.ended, [(first.session.id, EndCause::Evicted)]);
+    sessions.set_policy(scope(), None, Actor::Application).await.unwrap();
+    sign_in(&fleet.nodes[1], "alice").await;
+    assert_eq!(count(&fleet).await, 2);
+    let too_big = Limit { max: 0, scope: Scope::User, on_exceed: OnExceed::Reject };
+    let refused = sessions.set_policy(scope(), Some(Policy::limit(too_big)), Actor::Application);
+    assert!(matches!(refused.await, Err(Error::Invalid(field)) if field.field == "max"));
+}
+
+/// Three round trips at most: the state, the commit, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_costs_two_round_trips() {
+    let fleet = Fleet::start(Options::default()).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = fleet.probes[0].calls();
+    sign_in(&fleet.nodes[0], "alice").await;
+    let after = fleet.probes[0].calls();
+    let spent = |name| after.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0);
+    assert_eq!((spent("user"), spent("commit")), (1, 1));
+    assert_eq!(spent("load") + spent("policy"), 0);
+}

@@ -1,0 +1,175 @@
+//! Last accessed is bounded-stale (G5), at a price that is bounded too.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use session_core::store::TenantFilter;
+use session_core::{Store, Timestamp};
+use session_engine::{Access, Engine, Options, SignedIn, Verdict};
+use session_store_memory::MemoryStore;
+
+use crate::probe::{Probe, engine, is_active, revoke, sign_in};
+
+async fn stored(probe: &Probe, signed_in: &SignedIn) -> Timestamp {
+    probe.load(signed_in.session.id).await.unwrap().unwrap().session.last_accessed
+}
+
+async fn access(node: &Engine, signed_in: &SignedIn) -> Timestamp {
+    assert!(is_active(node, signed_in).await);
+    node.sessions().now()
+}
+
+async fn started() -> (Probe, Engine, SignedIn) {
+    let probe = Probe::over(MemoryStore::new());
+    let node = engine(probe.clone(), Options::default()).await;
+    let signed_in = sign_in(&node, "alice").await;
+    (probe, node, signed_in)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tenth_access_is_written_with_the_next_flush() {
+    let (probe, node, signed_in) = started().await;
+    let begun = stored(&probe, &signed_in).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..9 {
+        access(&node, &signed_in).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(stored(&probe, &signed_in).await, begun, "nine are not due");
+    let tenth = access(&node, &signed_in).await;
+    tokio::time::sleep(Duration::from_millis(260)).await;
+    assert_eq!(stored(&probe, &signed_in).await, tenth);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_access_is_written_within_max_delay() {
+    let (probe, node, signed_in) = started().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for _ in 0..3 {
+        let used = access(&node, &signed_in).await;
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        assert_ne!(stored(&probe, &signed_in).await, used);
+        tokio::time::sleep(Duration::from_millis(1333)).await;
+        assert_eq!(stored(&probe, &signed_in).await, used);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_writes_the_rest() {
+    let (probe, node, signed_in) = started().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = access(&node, &signed_in).await;
+    node.shutdown().await;
+    assert_eq!(stored(&probe, &signed_in).await, used);
+}
+
+#[tokio::test(start_paused = true)]
+async fn eviction_from_the_cache_writes_back() {
+    let probe = Probe::over(MemoryStore::new());
+    let mut options = Options::default();
+    options.cache_capacity = 10;
+    let node = engine(probe.clone(), options).await;
+    let signed_in = sign_in(&node, "alice").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = access(&node, &signed_in).await;
+    for n in 0..200 {
+        let other = sign_in(&node, &format!("user {n}")).await;
+        // Twice, so that the newcomers are worth keeping.
+        access(&node, &other).await;
+        access(&node, &other).await;
+    }
+    tokio::time::sleep(Duration::from_millis(260)).await;
+    assert_eq!(stored(&probe, &signed_in).await, used);
+    assert!(is_active(&node, &signed_in).await, "and it can be read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_delays_write_back_and_loses_nothing() {
+    let (probe, node, signed_in) = started().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    probe.away(true);
+    let ip = |n| Access::from_ip(Some(IpAddr::from([192, 0, 2, n])));
+    let token = signed_in.token.expose();
+    for n in 0..12 {
+        let verdict = node.sessions().validate(token.as_bytes(), ip(n)).await.unwrap();
+        assert!(matches!(verdict, Verdict::Active(_)));
+    }
+    let used = node.sessions().now();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(node.sessions().health().workers["write-back"].error.is_some());
+    probe.away(false);
+    tokio::time::sleep(Duration::from_millis(260)).await;
+    let session = probe.load(signed_in.session.id).await.unwrap().unwrap().session;
+    assert_eq!(session.last_accessed, used);
+    assert_eq!(session.ip_addresses.len(), 12);
+    assert_eq!(node.sessions().health().dropped_write_backs, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_write_back_never_creates_a_session() {
+    let (probe, node, signed_in) = started().await;
+    access(&node, &signed_in).await;
+    revoke(&node, &signed_in).await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(probe.load(signed_in.session.id).await.unwrap(), None);
+    assert!(!probe.calls().contains_key("touch"), "there is nothing to write any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_written_yet_shows_in_lists() {
+    let (_, node, signed_in) = started().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = access(&node, &signed_in).await;
+    let sessions = node.sessions();
+    let page = sessions.list(&sessions.query(TenantFilter::Any)).await.unwrap();
+    assert_eq!(page.sessions[0].last_accessed, used);
+    let one = sessions.get(signed_in.session.id, &TenantFilter::Any).await.unwrap().unwrap();
+    assert_eq!(one.last_accessed, used);
+}
+
+#[tokio::test(start_paused = true)]
+async fn passive_requests_leave_last_accessed_as_it_is() {
+    let (_, node, signed_in) = started().await;
+    let before = signed_in.session.last_accessed();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let token = signed_in.token.expose();
+    let verdict = node.sessions().validate(token.as_bytes(), Access::passive()).await.unwrap();
+    assert!(matches!(verdict, Verdict::Active(session) if session.last_accessed() == before));
+}
+
+/// 10,000 requests over 100 sessions as fast as they go, with the follower running.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_requests_cost_at_most_forty_statements() {
+    let probe = Probe::over(MemoryStore::new());
+    let node = Engine::start(probe.clone(), Options::default()).await.unwrap();
+    let mut tokens = Vec::new();
+    for n in 0..100 {
+        tokens.push(sign_in(&node, &format!("user {n}")).await.token.expose());
+    }
+    let before = probe.total();
+    for token in tokens.iter().cycle().take(10_000) {
+        let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+        assert!(matches!(verdict, Verdict::Active(_)));
+    }
+    node.shutdown().await;
+    let spent = probe.total() - before;
+    println!("10,000 requests over 100 sessions: {spent} statements");
+    assert!(spent <= 40, "{spent}: {:?}", probe.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_node_asks_little_and_writes_nothing() {
+    let probe = Probe::over(MemoryStore::new());
+    let node = engine(probe.clone(), Options::default()).await;
+    for n in 0..50 {
+        sign_in(&node, &format!("user {n}")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let before = probe.calls();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let after = probe.calls();
+    let spent: u64 = after.values().sum::<u64>() - before.values().sum::<u64>();
+    println!("an idle minute: {spent} statements");
+    assert!(spent <= 130, "{before:?} {after:?}");
+    assert_eq!(after["log_since"] - before["log_since"], spent, "nothing but the log is read");
+}

@@ -1,0 +1,1 @@
+//! Empty: the MongoDB store is not written yet.

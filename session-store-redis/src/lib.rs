@@ -1,0 +1,1 @@
+//! Empty: the Redis store (single and Cluster) is not written yet.

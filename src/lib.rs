@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+pub use session_core as core;
+pub use session_engine as engine;
+
+/// Sessions in this process's memory (feature `memory`).
+#[cfg(feature = "memory")]
+pub use session_store_memory as memory;
+
+/// Sessions in a SQL database (feature `sqlite`).
+#[cfg(feature = "sqlite")]
+pub use session_store_sql as sql;
+
+/// The HTTP rules behind every adapter (feature `axum`).
+#[cfg(feature = "axum")]
+pub use session_http as http;
+
+/// Layer, extractors and routes for axum (feature `axum`).
+#[cfg(feature = "axum")]
+pub use session_axum as axum;
