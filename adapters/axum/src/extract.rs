@@ -154,6 +154,12 @@ impl IntoResponseParts for SessionCookie {
     }
 }
 
+impl IntoResponse for SessionCookie {
+    fn into_response(self) -> Response {
+        (self, ()).into_response()
+    }
+}
+
 /// A refusal, answered as `application/problem+json`. Never with a cookie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection(pub Problem);

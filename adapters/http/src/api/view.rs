@@ -111,8 +111,7 @@ pub(super) struct Revoked {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyView {
-    /// `Disabled` (the default), `LogoutFromSameTypeDevices` or `LogoutFromAllDevices`.
-    #[serde(default)]
+    /// `Disabled`, `LogoutFromSameTypeDevices` or `LogoutFromAllDevices`.
     #[schema(value_type = PreventConcurrentLoginView)]
     prevent_concurrent_login: PreventConcurrentLogin,
     /// Further limits, at most 16.

@@ -1,0 +1,21 @@
+//! The committed description is the one that the code gives.
+
+#[test]
+fn the_committed_description_is_current() {
+    let current = session_http::api::openapi("/sessions").to_pretty_json().unwrap();
+    let committed = include_str!("../openapi.json");
+    assert_eq!(current.trim(), committed.trim(), "run `cargo xtask openapi`");
+    for path in [
+        "/me",
+        "/me/{id}",
+        "/me/revoke-others",
+        "/me/events",
+        "/admin/sessions",
+        "/admin/sessions/{id}",
+        "/admin/users/{user}/sessions",
+        "/admin/policy",
+        "/admin/events",
+    ] {
+        assert!(committed.contains(&format!("\"{path}\"")), "{path}");
+    }
+}
