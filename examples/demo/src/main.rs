@@ -1,5 +1,6 @@
 //! The demo's command line.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -27,13 +28,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let demo = session_demo::Demo::open(&db).await?;
     let listener = TcpListener::bind(addr).await?;
     let addr = listener.local_addr()?;
-    println!("session-kit demo on http://{addr}, sessions in {}", db.display());
-    println!(
-        "  sign in     http://{addr}/login     as alice, bob or root; the password is the name"
+    let notes = format!(
+        "session-kit demo on http://{addr}, sessions in {}\n  \
+         sign in     http://{addr}/login     as alice, bob or root; the password is the name\n  \
+         my devices  http://{addr}/sessions/\n  \
+         admin       http://{addr}/sessions/admin     as root\n\
+         This is a demo: never use such passwords, nor cookies without HTTPS.\n",
+        db.display()
     );
-    println!("  my devices  http://{addr}/sessions/");
-    println!("  admin       http://{addr}/sessions/admin     as root");
-    println!("This is a demo: never use such passwords, nor cookies without HTTPS.");
+    // Whoever started it may not be listening.
+    let _ = std::io::stdout().write_all(notes.as_bytes());
     demo.serve(listener, session_demo::stop_signal()).await?;
     Ok(())
 }

@@ -138,7 +138,7 @@ impl ReferenceStateMachine for Model {
         match *command {
             Command::SignIn { user, device, .. } => {
                 if let Some(leave) = state.leave(user, device) {
-                    leave.iter().for_each(|n| drop(state.live.remove(n)));
+                    state.live.retain(|n, _| !leave.contains(n));
                     let used = state.step;
                     state.live.insert(state.signed_in, Live { user, device, used });
                 }
