@@ -1,1 +1,79 @@
-fn main() {}
+//! The one entrance for demo and tests: `cargo xtask --help`.
+
+mod browser;
+mod house;
+mod licences;
+mod run;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::run::{Failure, cargo};
+
+/// Builds, runs and checks session-kit.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds and starts the demo, with its sessions in a SQLite file.
+    Demo {
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:3000")]
+        addr: String,
+        /// The SQLite file; it is created if it is missing.
+        #[arg(long, default_value = "session-kit-demo.db")]
+        db: PathBuf,
+    },
+    /// Runs every check and every test, in the order in which they tell most.
+    Test {
+        /// Leaves the browser test out, where no Chromium can be had.
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Writes the API's description into `adapters/http/openapi.json`.
+    Openapi,
+    /// Checks licences and sources of all dependencies against `deny.toml`.
+    Licences,
+    /// Checks which crate may depend on which.
+    House,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo { addr, db } => demo(&addr, &db),
+        Command::Test { no_browser } => test::all(no_browser),
+        Command::Openapi => openapi(),
+        Command::Licences => licences::check(),
+        Command::House => house::check(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(addr: &str, db: &std::path::Path) -> Result<(), Failure> {
+    run::show(cargo(["build", "--quiet", "--package", "session-demo"]))?;
+    let mut demo = std::process::Command::new(run::target().join("debug/session-demo"));
+    demo.args(["--addr", addr, "--db"]).arg(db);
+    run::become_it(demo)
+}
+
+fn openapi() -> Result<(), Failure> {
+    let mut print = cargo(["run", "--quiet", "--package", "session-http", "--example", "openapi"]);
+    let text = run::output(&mut print)?;
+    let path = run::root().join("adapters/http/openapi.json");
+    std::fs::write(&path, text)
+        .map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}

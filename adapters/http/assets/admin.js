@@ -36,7 +36,14 @@ function filters() {
 
 function row(session) {
   const user = session.tenant ? `${session.user} (${session.tenant})` : session.user;
-  const name = element("td", {}, user);
+  const only = button(user, `Only sessions of ${user}`, () => {
+    $("search").elements.user.value = session.user;
+    shown = PAGE;
+    refresh();
+  });
+  only.className = "link";
+  only.dataset.key = `only ${session.id}`;
+  const name = element("td", {}, only);
   if (session.current) name.append(element("span", { className: "badge", textContent: "You" }));
   const details = button("Details", `Details of ${user}, ${device(session)}`, () => open(session.id));
   const revoke = button("Revoke", `Revoke ${user}, ${device(session)}`, () => revokeOne(session));

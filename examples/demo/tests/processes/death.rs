@@ -5,9 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::http::StatusCode;
 use sqlx::{Connection, SqliteConnection};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::process::{Client, Process};
+
+/// How many accesses were acknowledged.
+type Count = watch::Sender<u64>;
 
 /// What one client was told before the process died.
 #[derive(Default)]
@@ -19,7 +23,7 @@ struct Acknowledged {
 }
 
 /// Signs in, uses and signs out until the process is gone.
-async fn traffic(mut client: Client, user: &'static str) -> Acknowledged {
+async fn traffic(mut client: Client, user: &'static str, count: Count) -> Acknowledged {
     let mut told = Acknowledged::default();
     loop {
         client.cookie = None;
@@ -35,6 +39,7 @@ async fn traffic(mut client: Client, user: &'static str) -> Acknowledged {
             };
             assert_eq!(answer.status, StatusCode::OK);
             accesses.push(SystemTime::now());
+            count.send_modify(|count| *count += 1);
         }
         if told.live.len() % 2 == 0 {
             told.live.push((client.clone(), accesses));
@@ -79,12 +84,13 @@ async fn kill_9_in_mid_traffic_loses_nothing_acknowledged() {
     for round in 0..5 {
         let process = Process::start(&db).await;
         let mut clients = JoinSet::new();
+        let count = Count::default();
         for n in 0..8 {
-            clients.spawn(traffic(process.client(), ["alice", "bob"][n % 2]));
+            clients.spawn(traffic(process.client(), ["alice", "bob"][n % 2], count.clone()));
         }
         // Each round dies at another moment of the traffic.
-        let until = Instant::now() + Duration::from_millis(1500 + 170 * round);
-        tokio::time::sleep_until(until.into()).await;
+        let enough = ACCESSES + 170 * round;
+        count.subscribe().wait_for(|count| *count >= enough).await.unwrap();
         let killed = SystemTime::now();
         process.kill().await;
         let told = clients.join_all().await;
@@ -138,3 +144,6 @@ async fn an_orderly_end_writes_the_last_access() {
     assert!(stored(&db, &id).await >= before - Duration::from_millis(1));
     open.abort();
 }
+
+/// More than a second's worth, so that write-backs have become due and were flushed.
+const ACCESSES: u64 = 12_000;

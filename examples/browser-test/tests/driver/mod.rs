@@ -1,0 +1,225 @@
+//! A demo, a driver, and browsers.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use fantoccini::error::{CmdError, ErrorStatus};
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use crate::PATIENCE;
+
+pub(crate) struct Demo {
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Demo {
+    pub(crate) async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let demo = session_demo::Demo::open(&folder.path().join("demo.db")).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(demo.serve(listener, std::future::pending()));
+        Self { address, _folder: folder }
+    }
+}
+
+pub(crate) struct Driver {
+    url: String,
+    _process: Child,
+}
+
+impl Driver {
+    pub(crate) async fn start() -> Self {
+        let mut process = Command::new("chromedriver")
+            .args(["--port=0"])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver is missing: `cargo xtask test` installs it");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let port = loop {
+            let line = lines.next_line().await.unwrap().expect("chromedriver says its port");
+            if let Some(port) = line.split("successfully on port ").nth(1) {
+                break port.trim_end_matches('.').to_owned();
+            }
+        };
+        // Nobody reads on, but the pipe has to stay open.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { url: format!("http://127.0.0.1:{port}"), _process: process }
+    }
+
+    pub(crate) async fn browser(&self, demo: &Demo, scheme: &str) -> Browser {
+        let preferred = if scheme == "dark" { 0 } else { 1 };
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1100,900",
+            &format!("--blink-settings=preferredColorScheme={preferred}"),
+        ];
+        let mut capabilities = serde_json::Map::new();
+        capabilities.insert("goog:chromeOptions".to_owned(), json!({ "args": arguments }));
+        let client = ClientBuilder::new(hyper_connector())
+            .capabilities(capabilities)
+            .connect(&self.url)
+            .await
+            .expect("chromium starts: `cargo xtask test` installs it");
+        Browser { client, address: demo.address }
+    }
+
+    pub(crate) async fn stop(self, browsers: Vec<Browser>) {
+        for browser in browsers {
+            browser.client.close().await.unwrap();
+        }
+    }
+}
+
+fn hyper_connector() -> hyper_util::client::legacy::connect::HttpConnector {
+    hyper_util::client::legacy::connect::HttpConnector::new()
+}
+
+pub(crate) struct Browser {
+    client: Client,
+    address: SocketAddr,
+}
+
+impl Browser {
+    pub(crate) async fn open(&self, path: &str) {
+        self.client.goto(&format!("http://{}{path}", self.address)).await.unwrap();
+    }
+
+    pub(crate) async fn sign_in(&self, user: &str) {
+        self.try_sign_in(user).await;
+        self.see_text("#user", user).await;
+    }
+
+    pub(crate) async fn try_sign_in(&self, user: &str) {
+        self.open("/login").await;
+        self.type_into("input[name='user']", user).await;
+        self.type_into("input[name='password']", user).await;
+        self.click("button").await;
+    }
+
+    /// Waits until it is there.
+    pub(crate) async fn see(&self, selector: &str) {
+        let wait = self.client.wait().at_most(PATIENCE);
+        let found = wait.for_element(Locator::Css(selector)).await;
+        assert!(found.is_ok(), "{selector} does not come: {:?}", self.client.source().await);
+    }
+
+    /// Waits until it says this, among other things.
+    pub(crate) async fn see_text(&self, selector: &str, text: &str) {
+        let begun = std::time::Instant::now();
+        loop {
+            let shown = match self.client.find(Locator::Css(selector)).await {
+                Ok(element) => element.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
+            };
+            if shown.contains(text) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{selector} says {shown:?}, not {text:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until it is no longer there.
+    pub(crate) async fn gone(&self, selector: &str) {
+        let begun = std::time::Instant::now();
+        while self.is_there(selector).await {
+            assert!(begun.elapsed() < PATIENCE, "{selector} does not go");
+        }
+    }
+
+    pub(crate) async fn is_there(&self, selector: &str) -> bool {
+        self.count(selector).await > 0
+    }
+
+    pub(crate) async fn shows(&self, selector: &str) -> bool {
+        self.client.find(Locator::Css(selector)).await.unwrap().is_displayed().await.unwrap()
+    }
+
+    pub(crate) async fn count(&self, selector: &str) -> usize {
+        self.client.find_all(Locator::Css(selector)).await.unwrap().len()
+    }
+
+    pub(crate) async fn text(&self, selector: &str) -> String {
+        self.client.find(Locator::Css(selector)).await.unwrap().text().await.unwrap()
+    }
+
+    pub(crate) async fn click(&self, selector: &str) {
+        self.act(selector, async |element| element.click().await).await;
+    }
+
+    /// Presses a key while the element has the focus.
+    pub(crate) async fn press(&self, selector: &str, key: char) {
+        self.act(selector, async |element| element.send_keys(&key.to_string()).await).await;
+    }
+
+    pub(crate) async fn type_into(&self, selector: &str, text: &str) {
+        self.act(selector, async |element| {
+            element.clear().await?;
+            element.send_keys(text).await
+        })
+        .await;
+    }
+
+    pub(crate) async fn choose(&self, selector: &str, value: &str) {
+        self.act(selector, async |element| element.select_by_value(value).await).await;
+    }
+
+    /// Into `target/screenshots`.
+    pub(crate) async fn screenshot(&self, name: &str) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/screenshots");
+        std::fs::create_dir_all(&folder).unwrap();
+        let picture = self.client.screenshot().await.unwrap();
+        std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
+    }
+
+    /// A live update may replace an element between finding it and using it: find it again.
+    async fn act(
+        &self,
+        selector: &str,
+        action: impl AsyncFn(fantoccini::elements::Element) -> Result<(), CmdError>,
+    ) {
+        let begun = std::time::Instant::now();
+        loop {
+            self.see(selector).await;
+            let element = self.client.find(Locator::Css(selector)).await;
+            let result = match element {
+                Ok(element) => action(element).await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(()) => return,
+                Err(CmdError::Standard(error)) if replaced(&error.error) => {
+                    assert!(begun.elapsed() < PATIENCE, "{selector}: {error}");
+                }
+                Err(error) => panic!("{selector}: {error}"),
+            }
+        }
+    }
+}
+
+fn replaced(status: &ErrorStatus) -> bool {
+    matches!(
+        status,
+        ErrorStatus::StaleElementReference
+            | ErrorStatus::NoSuchElement
+            | ErrorStatus::ElementNotInteractable
+            | ErrorStatus::ElementClickIntercepted
+    )
+}

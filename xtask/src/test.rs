@@ -1,0 +1,93 @@
+//! Everything that has to hold.
+
+use std::time::Instant;
+
+use crate::run::{Failure, cargo, hear, show};
+use crate::{browser, house, licences};
+
+/// The facade's features, alone and together.
+const FEATURES: [&str; 5] = ["", "memory", "sqlite", "axum", "memory,sqlite,axum"];
+
+pub(crate) fn all(no_browser: bool) -> Result<(), Failure> {
+    let mut tests = Tests::default();
+    step("format", || show(cargo(["fmt", "--all", "--check"])))?;
+    step("house", house::check)?;
+    step("licences", licences::check)?;
+    step("lints", lints)?;
+    step("documentation", documentation)?;
+    step("features", features)?;
+    step("tests", || tests.run(["test", "--locked", "--all-features"]))?;
+    if !no_browser {
+        step("browser", || {
+            browser::install()?;
+            tests.run(["test", "--locked", "--package", "session-browser-test"])
+        })?;
+    }
+    println!("\n{} passed, {} failed", tests.passed, tests.failed);
+    Ok(())
+}
+
+fn step(name: &str, run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    println!("\n== {name}");
+    let begun = Instant::now();
+    run()?;
+    println!("== {name}: {} s", begun.elapsed().as_secs());
+    Ok(())
+}
+
+fn lints() -> Result<(), Failure> {
+    let arguments = ["clippy", "--locked", "--workspace", "--all-targets", "--all-features"];
+    show(cargo(arguments.into_iter().chain(["--", "-D", "warnings"])))
+}
+
+fn documentation() -> Result<(), Failure> {
+    let mut document = cargo(["doc", "--locked", "--workspace", "--all-features", "--no-deps"]);
+    document.env("RUSTDOCFLAGS", "-D warnings");
+    show(document)
+}
+
+/// Every feature builds alone: none leans on what another one happens to bring.
+fn features() -> Result<(), Failure> {
+    for features in FEATURES {
+        let arguments = ["check", "--locked", "--package", "session-kit", "--no-default-features"];
+        show(cargo(arguments.into_iter().chain(["--features", features])))?;
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tests {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tests {
+    fn run<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) -> Result<(), Failure> {
+        hear(cargo(arguments), |line| self.count(line))
+    }
+
+    /// Adds up lines such as `test result: ok. 21 passed; 0 failed; ...`.
+    fn count(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let number = |word: &str| {
+            let part = result.split([';', '.']).find(|part| part.trim_end().ends_with(word));
+            part.and_then(|part| part.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+        };
+        self.passed += number("passed");
+        self.failed += number("failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tests;
+
+    #[test]
+    fn results_are_added_up() {
+        let mut tests = Tests::default();
+        tests.count("test result: ok. 21 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        tests.count("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured");
+        tests.count("running 5 tests");
+        assert_eq!((tests.passed, tests.failed), (23, 3));
+    }
+}
