@@ -160,5 +160,6 @@ fn nothing_since(next: Cursor, gap: bool) -> LogPage {
 
 const APPEND: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user, session_id) \
     VALUES (random(), ?, ?, ?, ?, ?, ?) RETURNING seq";
-const SINCE: &str = "SELECT * FROM session_kit_log WHERE seq >= ? ORDER BY seq LIMIT ?";
-const LAST: &str = "SELECT seq, tag FROM session_kit_log ORDER BY seq DESC LIMIT 1";
+pub(super) const SINCE: &str = "SELECT * FROM session_kit_log WHERE seq >= ? ORDER BY seq LIMIT ?";
+pub(super) const LAST: &str = "SELECT seq, tag FROM session_kit_log \
+    WHERE seq = (SELECT MAX(seq) FROM session_kit_log)";

@@ -2,6 +2,8 @@
 
 mod log;
 mod migrate;
+#[cfg(test)]
+mod plans;
 mod policy;
 mod read;
 mod rows;

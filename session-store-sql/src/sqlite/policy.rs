@@ -93,9 +93,10 @@ fn parse(text: &str) -> Result<Policy, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::new(StoreErrorKind::Corrupt, error))
 }
 
-const LAYERS: &str = "SELECT tenant, user, policy FROM session_kit_policies \
+pub(super) const LAYERS: &str = "SELECT tenant, user, policy FROM session_kit_policies \
     WHERE (tenant, user) IN (VALUES ('', ''), (?1, ''), (?1, ?2))";
-const GET: &str = "SELECT policy FROM session_kit_policies WHERE tenant = ? AND user = ?";
+pub(super) const GET: &str =
+    "SELECT policy FROM session_kit_policies WHERE tenant = ? AND user = ?";
 const SET: &str = "INSERT INTO session_kit_policies (tenant, user, policy) VALUES (?, ?, ?) \
     ON CONFLICT DO UPDATE SET policy = excluded.policy";
 const UNSET: &str = "DELETE FROM session_kit_policies WHERE tenant = ? AND user = ?";

@@ -59,7 +59,7 @@ pub(super) async fn page(readers: &SqlitePool, query: &PageQuery) -> Result<Page
     Ok(Page::cut(sessions, query.limit))
 }
 
-fn page_statement(query: &PageQuery) -> QueryBuilder<Sqlite> {
+pub(super) fn page_statement(query: &PageQuery) -> QueryBuilder<Sqlite> {
     let mut select = QueryBuilder::new("SELECT ");
     select
         .push(rows::SESSION)
@@ -113,7 +113,7 @@ pub(super) fn push_selection(query: &mut QueryBuilder<Sqlite>, selection: &Selec
 
 pub(super) const VERSION: &str =
     "SELECT version FROM session_kit_users WHERE tenant = ? AND user = ?";
-const STANDINGS: &str = "SELECT id, device_kind, client_id, signed_in, last_accessed, \
+pub(super) const STANDINGS: &str = "SELECT id, device_kind, client_id, signed_in, last_accessed, \
     absolute_expiry FROM session_kit_sessions WHERE tenant = ? AND user = ?";
-const LOAD: &str = "SELECT s.*, u.version FROM session_kit_sessions AS s \
+pub(super) const LOAD: &str = "SELECT s.*, u.version FROM session_kit_sessions AS s \
     JOIN session_kit_users AS u ON u.tenant = s.tenant AND u.user = s.user WHERE s.id = ?";

@@ -169,7 +169,7 @@ pub(super) async fn end_many(
     Ok(ended)
 }
 
-fn delete_selected(selection: &Selection, limit: u32) -> QueryBuilder<Sqlite> {
+pub(super) fn delete_selected(selection: &Selection, limit: u32) -> QueryBuilder<Sqlite> {
     let mut delete = QueryBuilder::new(
         "DELETE FROM session_kit_sessions WHERE id IN \
          (SELECT id FROM session_kit_sessions WHERE true",
@@ -298,32 +298,34 @@ async fn on_session(
 
 const ADD_USER: &str = "INSERT INTO session_kit_users (tenant, user, version) \
     VALUES (?, ?, 0) ON CONFLICT DO NOTHING";
-const SET_VERSION: &str = "UPDATE session_kit_users SET version = ? WHERE tenant = ? AND user = ?";
-const FORGET_USER: &str = "DELETE FROM session_kit_users WHERE tenant = ?1 AND user = ?2 \
+pub(super) const SET_VERSION: &str =
+    "UPDATE session_kit_users SET version = ? WHERE tenant = ? AND user = ?";
+pub(super) const FORGET_USER: &str = "DELETE FROM session_kit_users WHERE tenant = ?1 AND user = ?2 \
     AND NOT EXISTS \
     (SELECT 1 FROM session_kit_sessions WHERE tenant = ?1 AND user = ?2)";
 const INSERT: &str = "INSERT INTO session_kit_sessions (id, tenant, user, device_kind, \
     device_info, client_id, ip_addresses, signed_in, last_accessed, authenticated_at, \
     absolute_expiry, data, token_current, token_family, token_retired, token_retired_at) \
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const DELETE: &str = "DELETE FROM session_kit_sessions WHERE tenant = ?1 AND user = ?2 AND id = ?3";
+pub(super) const DELETE: &str =
+    "DELETE FROM session_kit_sessions WHERE tenant = ?1 AND user = ?2 AND id = ?3";
 const TOUCH_NOTHING: &str = "UPDATE session_kit_sessions SET last_accessed = last_accessed \
     WHERE tenant = ?1 AND user = ?2 AND id = ?3";
-const REPLACE_TOKEN: &str = "UPDATE session_kit_sessions SET token_current = ?, \
+pub(super) const REPLACE_TOKEN: &str = "UPDATE session_kit_sessions SET token_current = ?, \
     token_retired = ?, token_retired_at = ?, \
     authenticated_at = COALESCE(?, authenticated_at) WHERE tenant = ? AND user = ? AND id = ?";
-const TOUCH: &str = "UPDATE session_kit_sessions \
+pub(super) const TOUCH: &str = "UPDATE session_kit_sessions \
     SET last_accessed = MAX(last_accessed, touched.at) \
     FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each(?)) AS touched \
     WHERE session_kit_sessions.id = touched.id RETURNING session_kit_sessions.id";
 const READ_ADDRESSES: &str = "SELECT ip_addresses FROM session_kit_sessions WHERE id = ?";
 const WRITE_ADDRESSES: &str = "UPDATE session_kit_sessions SET ip_addresses = ? WHERE id = ?";
-const SWEEP_UNUSED: &str = "DELETE FROM session_kit_sessions WHERE id IN \
+pub(super) const SWEEP_UNUSED: &str = "DELETE FROM session_kit_sessions WHERE id IN \
     (SELECT id FROM session_kit_sessions WHERE last_accessed < ?1 \
     ORDER BY last_accessed LIMIT ?2) AND last_accessed < ?1 RETURNING id, tenant, user";
-const SWEEP_EXPIRED: &str = "DELETE FROM session_kit_sessions WHERE id IN \
+pub(super) const SWEEP_EXPIRED: &str = "DELETE FROM session_kit_sessions WHERE id IN \
     (SELECT id FROM session_kit_sessions WHERE absolute_expiry <= ?1 \
     ORDER BY absolute_expiry LIMIT ?2) AND absolute_expiry <= ?1 RETURNING id, tenant, user";
-const TRIM: &str = "DELETE FROM session_kit_log WHERE seq IN \
+pub(super) const TRIM: &str = "DELETE FROM session_kit_log WHERE seq IN \
     (SELECT seq FROM session_kit_log WHERE at < ?1 \
     AND seq < (SELECT MAX(seq) FROM session_kit_log) ORDER BY seq LIMIT ?2)";

@@ -1,0 +1,212 @@
+//! What is SQLite's own: its file, its schema, its damage.
+#![cfg(feature = "sqlite")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use session_core::rotation::TokenState;
+use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter};
+use session_core::{
+    Actor, DeviceKind, Session, SessionId, Store, StoreErrorKind, Timestamp, Token, UserId, UserKey,
+};
+use session_store_sql::SqliteStore;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tempfile::TempDir;
+
+fn owner() -> UserKey {
+    UserKey::new(UserId::new("alice").unwrap())
+}
+
+fn session(n: u8) -> Session {
+    let at = Timestamp::from_micros(1_780_000_000_000_000);
+    let token = Token::new(SessionId::from_random([n; 16]), [n; 12], [n; 16]);
+    Session {
+        id: token.session_id(),
+        owner: owner(),
+        device_kind: DeviceKind::Web,
+        device_info: None,
+        client_id: None,
+        ip_addresses: Vec::new(),
+        signed_in: at,
+        last_accessed: at,
+        authenticated_at: at,
+        absolute_expiry: None,
+        data: None,
+        token: TokenState::new(&token),
+    }
+}
+
+async fn insert(store: &SqliteStore, n: u8) -> SessionId {
+    let session = session(n);
+    let expected = store.user(&owner()).await.unwrap().version;
+    let commit = Commit {
+        owner: owner(),
+        expected,
+        at: session.signed_in,
+        by: Actor::Application,
+        changes: vec![Change::Insert(Box::new(session.clone()))],
+    };
+    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    session.id
+}
+
+async fn raw(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).foreign_keys(false).connect().await.unwrap()
+}
+
+async fn execute(path: &Path, statement: &'static str) {
+    let mut connection = raw(path).await;
+    sqlx::query(statement).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn pragma(connection: &mut SqliteConnection, statement: &'static str) -> String {
+    use sqlx::Row;
+    let row = sqlx::query(statement).fetch_one(connection).await.unwrap();
+    row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
+}
+
+#[tokio::test]
+async fn the_file_is_in_wal_mode_and_complete_after_a_close() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let id = insert(&store, 1).await;
+    assert_eq!(pragma(&mut raw(&path).await, "PRAGMA journal_mode").await, "wal");
+    store.close().await;
+    assert!(!path.with_extension("db-wal").exists());
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    let store = SqliteStore::open(&copy).await.unwrap();
+    assert!(store.load(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn migrations_run_twice_and_a_newer_schema_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    for _ in 0..2 {
+        SqliteStore::open(&path).await.unwrap().close().await;
+    }
+    let steps = SqliteStore::migrations().count().to_string();
+    let newest = "SELECT MAX(version) FROM session_kit_migrations";
+    assert_eq!(pragma(&mut raw(&path).await, newest).await, steps);
+    assert!(SqliteStore::migrations().all(|script| script.contains("CREATE TABLE")));
+    execute(&path, "INSERT INTO session_kit_migrations (version) VALUES (1000)").await;
+    let error = SqliteStore::open(&path).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal);
+    assert!(error.to_string().contains("version 1000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_is_unavailable() {
+    let folder = TempDir::new().unwrap();
+    let error = SqliteStore::open(folder.path().join("no/such/folder.db")).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+}
+
+/// Stored rows are hostile too: each damage is an error that says which column, never a panic.
+#[tokio::test]
+async fn damaged_rows_are_typed_errors() {
+    let damages = [
+        "UPDATE session_kit_sessions SET device_kind = ''",
+        "UPDATE session_kit_sessions SET ip_addresses = 'nowhere'",
+        "UPDATE session_kit_sessions SET token_current = x'00'",
+        "UPDATE session_kit_sessions SET token_retired = x'00'",
+        "UPDATE session_kit_sessions SET data = '{'",
+        "UPDATE session_kit_sessions SET client_id = char(0)",
+    ];
+    for damage in damages {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("sessions.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        let id = insert(&store, 1).await;
+        execute(&path, damage).await;
+        let error = store.load(id).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}: {error}");
+        let query = PageQuery::live(TenantFilter::Any, Default::default(), session(1).signed_in);
+        assert_eq!(store.page(&query).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+        // What is damaged can still be ended.
+        let selection = session_core::store::Selection::session(id, TenantFilter::Any);
+        let end = session_core::store::EndMany {
+            selection,
+            cause: session_core::EndCause::Revoked,
+            at: Timestamp::EPOCH,
+            by: Actor::Application,
+        };
+        assert_eq!(store.end_many(&end, 1).await.unwrap().len(), 1);
+    }
+}
+
+/// An entry that this version cannot read counts as missed, and the reader goes on.
+#[tokio::test]
+async fn an_unreadable_log_entry_is_a_gap() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let start = store.log_since(None, 0).await.unwrap().next;
+    insert(&store, 1).await;
+    execute(&path, "UPDATE session_kit_log SET kind = 'of a newer version'").await;
+    insert(&store, 2).await;
+    let page = store.log_since(Some(&start), 10).await.unwrap();
+    assert!(page.gap);
+    assert_eq!(page.events.len(), 1);
+    let page = store.log_since(Some(&page.next), 10).await.unwrap();
+    assert!(!page.gap && page.events.is_empty());
+}
+
+/// A restored backup that has gone on since: the numbers fit, the entries are others.
+#[tokio::test]
+async fn a_backup_that_went_another_way_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    insert(&store, 1).await;
+    store.close().await;
+    let backup = folder.path().join("backup.db");
+    std::fs::copy(&path, &backup).unwrap();
+    let (store, restored) =
+        (SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&backup).await.unwrap());
+    insert(&store, 2).await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    assert!(!store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    assert!(restored.log_since(Some(&cursor), 10).await.unwrap().gap, "shorter");
+    insert(&restored, 3).await;
+    assert!(restored.log_since(Some(&cursor), 10).await.unwrap().gap, "as long, but another");
+    insert(&restored, 4).await;
+    assert!(restored.log_since(Some(&cursor), 10).await.unwrap().gap, "longer");
+}
+
+/// A long read of somebody else delays no revocation, and neither do writers of other tables.
+#[tokio::test]
+async fn an_unrelated_long_transaction_delays_no_reader() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut other = raw(&path).await;
+    let mut long = other.begin().await.unwrap();
+    sqlx::query("SELECT COUNT(*) FROM session_kit_sessions").execute(&mut *long).await.unwrap();
+    for n in 1..=5 {
+        let id = insert(&store, n).await;
+        let page = store.log_since(Some(&cursor), 10).await.unwrap();
+        assert_eq!(page.events[0].session, Some(id));
+        cursor = page.next;
+    }
+    long.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_outlives_its_dead_holder_no_longer_than_its_time() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let dead = SqliteStore::open(&path).await.unwrap();
+    assert!(dead.lease("cleanup", "dead", Duration::from_millis(300)).await.unwrap());
+    drop(dead);
+    let next = SqliteStore::open(&path).await.unwrap();
+    let begun = std::time::Instant::now();
+    while !next.lease("cleanup", "next", Duration::from_secs(30)).await.unwrap() {
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+}
