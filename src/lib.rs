@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(all(feature = "sqlite", feature = "axum"), doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "axum")),
+    doc = "Server-side session governance. Turn on the features `sqlite` and `axum` for the guide."
+)]
 
 pub use session_core as core;
 pub use session_engine as engine;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use session_core::admission::Standing;
 use session_core::cleanup::SweepRule;
 use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, Touch, Version};
 use session_core::{
@@ -35,7 +36,7 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Box<dyn Name
         let loaded = other_node.load(expected.id).await.unwrap().unwrap();
         assert_eq!(loaded.session, expected);
         let state = other_node.user(&expected.owner).await.unwrap();
-        assert_eq!(state.sessions, [expected.standing()]);
+        assert_eq!(state.sessions, [Standing::from(&expected)]);
         assert_eq!(state.version, loaded.version);
     }
     assert_eq!(store.load(SessionId::from_bytes([0; 16])).await.unwrap(), None);

@@ -3,6 +3,7 @@
 use crate::event::EndCause;
 use crate::field::{ClientId, DeviceKind, SessionId};
 use crate::policy::{Limit, OnExceed, Policy, Scope};
+use crate::session::Session;
 use crate::time::Timestamp;
 
 /// What a policy needs to know of a session that exists.
@@ -20,6 +21,19 @@ pub struct Standing {
     pub last_accessed: Timestamp,
     /// When it ends whatever its use.
     pub absolute_expiry: Option<Timestamp>,
+}
+
+impl From<&Session> for Standing {
+    fn from(session: &Session) -> Self {
+        Self {
+            id: session.id,
+            device_kind: session.device_kind.clone(),
+            client_id: session.client_id.clone(),
+            signed_in: session.signed_in,
+            last_accessed: session.last_accessed,
+            absolute_expiry: session.absolute_expiry,
+        }
+    }
 }
 
 /// What a policy needs to know of the session that is about to begin.

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use crate::admission::Standing;
 use crate::field::{ClientId, DeviceInfo, DeviceKind, ExtraData, SessionId, TenantId, UserId};
 use crate::rotation::TokenState;
 use crate::time::Timestamp;
@@ -55,20 +54,6 @@ pub struct Session {
     pub data: Option<ExtraData>,
     /// Digests of its token.
     pub token: TokenState,
-}
-
-impl Session {
-    /// What a policy needs to know of it.
-    pub fn standing(&self) -> Standing {
-        Standing {
-            id: self.id,
-            device_kind: self.device_kind.clone(),
-            client_id: self.client_id.clone(),
-            signed_in: self.signed_in,
-            last_accessed: self.last_accessed,
-            absolute_expiry: self.absolute_expiry,
-        }
-    }
 }
 
 /// The most addresses that a session remembers.

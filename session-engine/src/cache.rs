@@ -14,7 +14,7 @@ use session_core::{EndCause, SessionId, Timestamp};
 
 use crate::entry::Entry;
 use crate::options::Options;
-use crate::write_back::Queue;
+use crate::queue::Queue;
 
 pub(crate) struct Cache {
     entries: Entries,

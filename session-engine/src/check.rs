@@ -4,41 +4,17 @@
 //! across anything. Whatever the cache cannot or may not answer becomes a [`Lookup`], which asks
 //! the store.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use session_core::rotation::Recognition;
 use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, EndCause, Timestamp, Token};
 
-use crate::entry::{CurrentSession, Entry};
+use crate::entry::{Access, CurrentSession, Entry};
 use crate::error::Error;
 use crate::load::Load;
 use crate::manager::SessionManager;
 use crate::shared::Shared;
-
-/// What is known of the request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Access {
-    /// Where it came from.
-    pub ip: Option<IpAddr>,
-    /// Whether it is none of the user's doing (a prefetch, a preflight) and leaves last accessed
-    /// as it is.
-    pub passive: bool,
-}
-
-impl Access {
-    /// A request of the user.
-    pub const fn from_ip(ip: Option<IpAddr>) -> Self {
-        Self { ip, passive: false }
-    }
-
-    /// A request that does not count as activity.
-    pub const fn passive() -> Self {
-        Self { ip: None, passive: true }
-    }
-}
 
 /// What a token is worth.
 #[derive(Clone, Debug)]

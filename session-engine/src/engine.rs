@@ -15,9 +15,9 @@ use crate::load::Loads;
 use crate::manager::SessionManager;
 use crate::notice::Notices;
 use crate::options::Options;
+use crate::queue::Queue;
 use crate::shared::{HealthBoard, Shared, Trust};
 use crate::watchers::Watchers;
-use crate::write_back::Queue;
 use crate::{follower, sweeper, write_back};
 
 /// A running node: owns the workers, hands out [`SessionManager`]s.

@@ -1,6 +1,7 @@
 //! One session in a node's cache.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,6 @@ use serde_json::Value;
 use session_core::checker::{AccessEffect, Activity, Unstored};
 use session_core::{Session, Timestamp};
 
-use crate::check::Access;
 use crate::options::Options;
 
 /// A session that a request was found to belong to.
@@ -39,6 +39,29 @@ impl Deref for CurrentSession {
 impl fmt::Debug for CurrentSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("CurrentSession").field(&self.0.session.id).finish()
+    }
+}
+
+/// What is known of the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Access {
+    /// Where it came from.
+    pub ip: Option<IpAddr>,
+    /// Whether it is none of the user's doing (a prefetch, a preflight) and leaves last accessed
+    /// as it is.
+    pub passive: bool,
+}
+
+impl Access {
+    /// A request of the user.
+    pub const fn from_ip(ip: Option<IpAddr>) -> Self {
+        Self { ip, passive: false }
+    }
+
+    /// A request that does not count as activity.
+    pub const fn passive() -> Self {
+        Self { ip: None, passive: true }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::load::Loads;
 use crate::notice::Notices;
 use crate::options::{Options, WhenStale};
+use crate::queue::Queue;
 use crate::watchers::Watchers;
-use crate::write_back::Queue;
 
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::session::note_ip_address;
 use session_core::store::{
@@ -37,10 +38,7 @@ impl State {
         let sessions = self.users.get(owner).map(|user| &user.sessions).into_iter().flatten();
         UserState {
             version: self.version(owner),
-            sessions: sessions
-                .filter_map(|id| self.sessions.get(id))
-                .map(Session::standing)
-                .collect(),
+            sessions: sessions.filter_map(|id| self.sessions.get(id)).map(Standing::from).collect(),
             policies: self.policy_layers(owner),
         }
     }

@@ -12,6 +12,7 @@
 //! event stream stays open.
 
 pub mod api;
+mod body;
 mod client_ip;
 mod cookie;
 mod device;

@@ -3,7 +3,7 @@
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use http::{HeaderValue, Response};
 
-use crate::api::Body;
+use crate::body::Body;
 use crate::problem::Problem;
 
 pub(crate) const DEVICES: &str = include_str!("../assets/devices.html");

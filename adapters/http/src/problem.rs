@@ -74,7 +74,7 @@ impl Problem {
     pub const fn too_large() -> Self {
         let mut problem =
             Self::new("urn:session-kit:too-large", "body too large", StatusCode::PAYLOAD_TOO_LARGE);
-        problem.limit = Some(crate::api::MAX_BODY_BYTES as u64);
+        problem.limit = Some(crate::body::MAX_BODY_BYTES as u64);
         problem
     }
 

@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
-use super::write::Tx;
+use super::tx::Tx;
 use super::{rows, store_error};
 
 /// Appends an entry and answers its number.

@@ -7,6 +7,7 @@ mod plans;
 mod policy;
 mod read;
 mod rows;
+mod tx;
 mod write;
 
 use std::path::{Path, PathBuf};

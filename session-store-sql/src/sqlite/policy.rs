@@ -7,7 +7,7 @@ use session_core::store::PolicyChange;
 use session_core::{StoreError, StoreErrorKind};
 use sqlx::sqlite::{SqlitePool, SqliteTransaction};
 
-use super::{log, rows, store_error, write};
+use super::{log, rows, store_error, tx};
 
 /// The policies that concern one user, as of the transaction's moment.
 pub(super) async fn layers(
@@ -51,7 +51,7 @@ pub(super) async fn set(writer: &SqlitePool, change: &PolicyChange) -> Result<()
     let (tenant, user) = key(&change.scope)?;
     let policy = change.policy.as_ref().map(serde_json::to_string).transpose();
     let policy = policy.map_err(|error| StoreError::new(StoreErrorKind::Internal, error))?;
-    let mut tx = write::begin(writer).await?;
+    let mut tx = tx::begin(writer).await?;
     let statement = match policy {
         Some(policy) => sqlx::query(SET).bind(tenant).bind(user).bind(policy),
         None => sqlx::query(UNSET).bind(tenant).bind(user),

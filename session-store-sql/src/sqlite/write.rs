@@ -8,18 +8,11 @@ use session_core::store::{Change, Commit, EndMany, Ended, Outcome, Selection, To
 use session_core::{
     Actor, EndCause, Event, EventKind, Session, SessionId, StoreError, Timestamp, UserKey,
 };
-use sqlx::sqlite::{SqlitePool, SqliteTransaction};
+use sqlx::sqlite::SqlitePool;
 use sqlx::{QueryBuilder, Sqlite};
 
+use super::tx::{Tx, begin};
 use super::{log, read, rows, store_error};
-
-pub(super) type Tx = SqliteTransaction<'static>;
-
-/// Begins a transaction that may write. A deferred one would fail at its first write, whatever
-/// the busy timeout, if another process wrote after its first read.
-pub(super) async fn begin(writer: &SqlitePool) -> Result<Tx, StoreError> {
-    writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)
-}
 
 pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Outcome, StoreError> {
     let mut tx = begin(writer).await?;

@@ -1,7 +1,6 @@
 //! The JSON API and its pages, as a function from a request to a response.
 
 mod admin;
-mod body;
 mod events;
 mod me;
 mod openapi;
@@ -16,17 +15,14 @@ use serde::Serialize;
 use session_core::Actor;
 use session_engine::CurrentSession;
 
-pub use self::body::Body;
 pub use self::openapi::openapi;
 use self::query::Query;
+pub use crate::body::{Body, MAX_BODY_BYTES};
 use crate::guard::{AdminAccess, Caller};
 use crate::origin::{SameOrigin, same_origin};
 use crate::pages;
 use crate::problem::Problem;
 use crate::sessions::{HttpSessions, Identity};
-
-/// The longest body that the API takes.
-pub const MAX_BODY_BYTES: usize = 16 * 1024;
 
 type Answer = Result<Response<Body>, Problem>;
 

@@ -1,4 +1,4 @@
-//! Bodies of responses.
+//! Bodies of requests and responses.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,6 +8,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
+
+/// The longest body of a request that the API takes.
+pub const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// The body of a response: bytes, or a stream of events.
 pub struct Body(Kind);
