@@ -19,7 +19,7 @@ fn check(criterion: &mut Criterion) {
             (0..count).map(|n| runtime.block_on(cookie(&engine, n))).collect();
         // Memory order and visiting order must not agree.
         cookies.sort_by_key(|headers| headers[COOKIE].as_bytes().to_vec());
-        let http = HttpSessions::new(engine.sessions().clone(), HttpOptions::default());
+        let http = HttpSessions::new(engine.sessions().clone(), HttpOptions::default()).unwrap();
         let mut visits = cookies.iter().cycle();
         let mut group = criterion.benchmark_group("check");
         group.bench_function(BenchmarkId::new("cookie header to verdict", count), |bencher| {

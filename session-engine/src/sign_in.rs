@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use session_core::admission::{self, Admission, Newcomer, Standing};
 use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Outcome, UserState};
+use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, UserState};
 use session_core::{
     Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, Session, SessionId, StoreError,
     Timestamp, Token, UserKey,
 };
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::cache::{Fill, Filled};
 use crate::clock;
@@ -92,8 +93,15 @@ impl SessionManager {
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock().await;
         let token = clock::new_token(shared.entropy.as_ref());
         let slot = shared.cache.begin_fill(token.session_id());
-        let (session, ended) = self.commit_until_done(&request, &token).await?;
+        let committed = self.commit_until_done(&request, &token).await;
         drop(turn);
+        let (session, ended) = match committed {
+            Ok(committed) => committed,
+            Err(error) => {
+                self.take_back_in_doubt(&error, token.session_id());
+                return Err(error);
+            }
+        };
         ended.iter().for_each(|(id, cause)| shared.cache.end(*id, *cause));
         shared.poke.notify_one();
         let session = self.install(slot, session).await;
@@ -112,12 +120,12 @@ impl SessionManager {
         let shared = self.shared();
         let mut ended = Vec::new();
         let mut attempt = 0;
-        let mut failures = 0;
+        let mut patience = Patience::until(Instant::now() + self.options().store_timeout);
         loop {
             let state = match shared.store_call(shared.store.user(&request.owner)).await {
                 Ok(state) => state,
                 Err(error) => {
-                    self.may_try_again(error, &mut failures).await?;
+                    patience.may_try_again(error).await?;
                     continue;
                 }
             };
@@ -132,7 +140,7 @@ impl SessionManager {
             match shared.store_call(shared.store.commit(&commit)).await {
                 Ok(Outcome::Done) => return Ok((session, ended)),
                 Ok(Outcome::Conflict) => self.back_off(&mut attempt).await,
-                Err(error) => self.may_try_again(error, &mut failures).await?,
+                Err(error) => patience.may_try_again(error).await?,
             }
         }
     }
@@ -194,13 +202,16 @@ impl SessionManager {
         }
     }
 
-    async fn may_try_again(&self, error: Error, failures: &mut u32) -> Result<(), Error> {
-        *failures += 1;
-        if !error.is_unavailable() || *failures >= MAX_FAILURES {
-            return Err(error);
+    /// A commit whose answer was lost may have begun a session that nobody will ever hold.
+    fn take_back_in_doubt(&self, error: &Error, id: SessionId) {
+        if error.is_unavailable() {
+            let manager = self.clone();
+            tokio::spawn(async move {
+                let selection = Selection::session(id, TenantFilter::Any);
+                // The store is probably still away; then policy and cleanup see to it.
+                let _ = manager.end_all(selection, EndCause::Revoked, Actor::System).await;
+            });
         }
-        tokio::time::sleep(RETRY_PAUSE).await;
-        Ok(())
     }
 
     /// Waits a random time that grows with the number of conflicts.
@@ -209,6 +220,28 @@ impl SessionManager {
         let ceiling = 1_u64 << (*attempt).min(6);
         let random = u64::from_be_bytes(clock::random(self.shared().entropy.as_ref()));
         tokio::time::sleep(Duration::from_micros(random % (ceiling * 500))).await;
+    }
+}
+
+/// How often an unavailable store is asked again.
+struct Patience {
+    failures: u32,
+    deadline: Instant,
+}
+
+impl Patience {
+    const fn until(deadline: Instant) -> Self {
+        Self { failures: 0, deadline }
+    }
+
+    async fn may_try_again(&mut self, error: Error) -> Result<(), Error> {
+        self.failures += 1;
+        let over = self.failures >= MAX_FAILURES || Instant::now() >= self.deadline;
+        if over || !error.is_unavailable() {
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+        Ok(())
     }
 }
 

@@ -61,9 +61,11 @@ async fn execute(path: &Path, statement: &'static str) {
     connection.close().await.unwrap();
 }
 
-async fn pragma(connection: &mut SqliteConnection, statement: &'static str) -> String {
+async fn ask(path: &Path, question: &'static str) -> String {
     use sqlx::Row;
-    let row = sqlx::query(statement).fetch_one(connection).await.unwrap();
+    let mut connection = raw(path).await;
+    let row = sqlx::query(question).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
     row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
 }
 
@@ -73,7 +75,7 @@ async fn the_file_is_in_wal_mode_and_complete_after_a_close() {
     let path = folder.path().join("sessions.db");
     let store = SqliteStore::open(&path).await.unwrap();
     let id = insert(&store, 1).await;
-    assert_eq!(pragma(&mut raw(&path).await, "PRAGMA journal_mode").await, "wal");
+    assert_eq!(ask(&path, "PRAGMA journal_mode").await, "wal");
     store.close().await;
     assert!(!path.with_extension("db-wal").exists());
     let copy = folder.path().join("copy.db");
@@ -91,7 +93,7 @@ async fn migrations_run_twice_and_a_newer_schema_is_refused() {
     }
     let steps = SqliteStore::migrations().count().to_string();
     let newest = "SELECT MAX(version) FROM session_kit_migrations";
-    assert_eq!(pragma(&mut raw(&path).await, newest).await, steps);
+    assert_eq!(ask(&path, newest).await, steps);
     assert!(SqliteStore::migrations().all(|script| script.contains("CREATE TABLE")));
     execute(&path, "INSERT INTO session_kit_migrations (version) VALUES (1000)").await;
     let error = SqliteStore::open(&path).await.unwrap_err();

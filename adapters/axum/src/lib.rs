@@ -21,7 +21,7 @@
 //!
 //! # async fn app() -> Result<Router, session_engine::Error> {
 //! let engine = Engine::start(MemoryStore::new(), Options::default()).await?;
-//! let http = HttpSessions::new(engine.sessions().clone(), HttpOptions::default());
+//! let http = HttpSessions::new(engine.sessions().clone(), HttpOptions::default())?;
 //! let app = Router::new()
 //!     .route("/", get(hello))
 //!     .route("/login", post(login))

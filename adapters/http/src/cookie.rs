@@ -6,7 +6,7 @@ use cookie::{Cookie, SameSite};
 use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use session_core::Token;
+use session_core::{InvalidField, Token};
 
 /// How the cookie is written. Always `HttpOnly`, `SameSite=Lax` and `Path=/`, never with a
 /// domain.
@@ -35,6 +35,19 @@ impl CookieOptions {
     /// For plain HTTP on a developer's machine, and for nothing else.
     pub fn development() -> Self {
         Self { name: "session".to_owned(), secure: false, max_age: None }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), InvalidField> {
+        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if self.name.is_empty() || !self.name.chars().all(token) {
+            return Err(InvalidField::malformed("cookie.name", "a cookie's name"));
+        }
+        let prefixed = self.name.starts_with("__Host-") || self.name.starts_with("__Secure-");
+        if prefixed && !self.secure {
+            let expected = "true, which a cookie of this name needs";
+            return Err(InvalidField::malformed("cookie.secure", expected));
+        }
+        Ok(())
     }
 
     /// The token that a request carries. Two different cookies of our name are none: which of

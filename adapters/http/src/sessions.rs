@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use serde::{Deserialize, Serialize};
-use session_core::{ClientId, DeviceInfo, DeviceKind, ExtraData, UserKey};
+use session_core::{ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, UserKey};
 use session_engine::{
     Access, Check, CurrentSession, Error, Lookup, RotateReason, Rotation, SessionManager, SignIn,
     SignedIn, Verdict,
@@ -51,6 +51,22 @@ impl Default for HttpOptions {
             prefix: "/sessions".to_owned(),
             sign_in_path: None,
         }
+    }
+}
+
+impl HttpOptions {
+    /// Checks the prefix and the cookie's name.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the option.
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+        let prefix = self.prefix.strip_prefix('/').filter(|rest| !rest.is_empty());
+        if !prefix.is_some_and(|rest| !rest.ends_with('/') && rest.chars().all(plain)) {
+            let expected = "a plain path that begins with a slash and ends without one";
+            return Err(InvalidField::malformed("prefix", expected));
+        }
+        self.cookie.validate()
     }
 }
 
@@ -129,17 +145,24 @@ impl NewSession {
 
 impl HttpSessions {
     /// The HTTP rules over a node; nobody may administer.
-    pub fn new(manager: SessionManager, options: HttpOptions) -> Self {
+    ///
+    /// # Errors
+    /// As [`HttpOptions::validate`].
+    pub fn new(manager: SessionManager, options: HttpOptions) -> Result<Self, InvalidField> {
         Self::with_guard(manager, options, DenyAll)
     }
 
     /// The HTTP rules over a node, with the application's word on who may administer.
+    ///
+    /// # Errors
+    /// As [`HttpOptions::validate`].
     pub fn with_guard(
         manager: SessionManager,
         options: HttpOptions,
         guard: impl AdminGuard,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { manager, options, guard: Arc::new(guard) }) }
+    ) -> Result<Self, InvalidField> {
+        options.validate()?;
+        Ok(Self { inner: Arc::new(Inner { manager, options, guard: Arc::new(guard) }) })
     }
 
     /// The node.
@@ -261,4 +284,26 @@ fn is_activity(method: &Method, headers: &HeaderMap) -> bool {
     let prefetch =
         |name| headers.get(name).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"));
     method != Method::OPTIONS && !prefetch("sec-purpose") && !prefetch("purpose")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_cannot_work_are_named() {
+        let of = |prefix: &str, name: &str, secure| {
+            let mut options = HttpOptions { prefix: prefix.to_owned(), ..HttpOptions::default() };
+            options.cookie.name = name.to_owned();
+            options.cookie.secure = secure;
+            options.validate().map_err(|error| error.field)
+        };
+        assert_eq!(of("/auth/sessions", "session", false), Ok(()));
+        for prefix in ["", "/", "sessions", "/sessions/", "/{id}", "/a b"] {
+            assert_eq!(of(prefix, "session", true), Err("prefix"), "{prefix}");
+        }
+        assert_eq!(of("/s", "", true), Err("cookie.name"));
+        assert_eq!(of("/s", "a;b", true), Err("cookie.name"));
+        assert_eq!(of("/s", "__Host-session", false), Err("cookie.secure"));
+    }
 }

@@ -42,7 +42,7 @@ impl Demo {
         // The demo speaks plain HTTP on the loopback interface.
         options.cookie = CookieOptions::development();
         options.sign_in_path = Some("/login".to_owned());
-        let http = HttpSessions::with_guard(engine.sessions().clone(), options, OnlyRoot);
+        let http = HttpSessions::with_guard(engine.sessions().clone(), options, OnlyRoot)?;
         Ok(Self { engine, router: router(http) })
     }
 

@@ -27,7 +27,7 @@ async fn users(admin: &Browser<'_>, query: &str) -> Vec<String> {
 #[tokio::test]
 async fn nobody_administers_by_default() {
     let engine = Engine::start(MemoryStore::new(), Options::default()).await.unwrap();
-    let http = HttpSessions::new(engine.sessions().clone(), HttpOptions::default());
+    let http = HttpSessions::new(engine.sessions().clone(), HttpOptions::default()).unwrap();
     let router = routes(&http).layer(SessionLayer::new(http));
     for path in ["sessions", "policy", "events"] {
         let request = axum::http::Request::get(format!("/sessions/admin/{path}"));

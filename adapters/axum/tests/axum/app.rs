@@ -94,7 +94,7 @@ impl App {
         parts.clock = Arc::new(session_engine::clock::TokioClock::starting_at(start));
         let store = Arc::new(probe.clone());
         let engine = Engine::start_with(store, options, parts).await.unwrap();
-        let http = HttpSessions::with_guard(engine.sessions().clone(), http, Guard);
+        let http = HttpSessions::with_guard(engine.sessions().clone(), http, Guard).unwrap();
         let router = Router::new()
             .route("/", get(optional))
             .route("/required", get(required))

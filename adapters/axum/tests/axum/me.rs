@@ -44,7 +44,7 @@ async fn state_changing_calls_need_a_proof_of_origin() {
         ("POST", "/sessions/me/revoke-others".to_owned()),
         ("DELETE", format!("/sessions/me/{id}")),
         ("DELETE", format!("/sessions/admin/sessions/{id}")),
-        ("DELETE", "/sessions/admin/users/root/sessions".to_owned()),
+        ("DELETE", "/sessions/admin/users/bob/sessions".to_owned()),
         ("PUT", "/sessions/admin/policy".to_owned()),
         ("DELETE", "/sessions/admin/policy".to_owned()),
     ];

@@ -1,0 +1,129 @@
+//! Pages of sessions.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::checker::Timeouts;
+use crate::field::{ClientId, DeviceKind, InvalidField, SessionId, UserId};
+use crate::session::Session;
+use crate::store::TenantFilter;
+use crate::time::Timestamp;
+
+/// What to list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageQuery {
+    /// Within these walls.
+    pub tenant: TenantFilter,
+    /// Of this user.
+    pub user: Option<UserId>,
+    /// On this kind of device.
+    pub device_kind: Option<DeviceKind>,
+    /// Of this client.
+    pub client_id: Option<ClientId>,
+    /// Last accessed at or after this.
+    pub active_since: Option<Timestamp>,
+    /// Leaves out what is past its timeouts at this time.
+    pub now: Timestamp,
+    /// The timeouts that hold.
+    pub timeouts: Timeouts,
+    /// Where the last page ended.
+    pub after: Option<PageCursor>,
+    /// The most sessions, 1 to [`PageQuery::MAX_LIMIT`].
+    pub limit: u32,
+}
+
+impl PageQuery {
+    /// The largest page.
+    pub const MAX_LIMIT: u32 = 200;
+
+    /// Everything within these walls that is live, first page.
+    pub const fn live(tenant: TenantFilter, timeouts: Timeouts, now: Timestamp) -> Self {
+        Self {
+            tenant,
+            user: None,
+            device_kind: None,
+            client_id: None,
+            active_since: None,
+            now,
+            timeouts,
+            after: None,
+            limit: 50,
+        }
+    }
+
+    /// Last accessed must be at or after this: the later of the filter and the idle timeout.
+    pub fn accessed_from(&self) -> Option<Timestamp> {
+        let idle = self.timeouts.idle.map(|idle| self.now.minus(idle).plus(MICROSECOND));
+        self.active_since.max(idle)
+    }
+
+    /// Whether a session is listed, wherever the page begins.
+    pub fn covers(&self, session: &Session) -> bool {
+        self.tenant.covers(session.owner.tenant.as_ref())
+            && self.user.as_ref().is_none_or(|user| *user == session.owner.user)
+            && self.device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind)
+            && self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
+            && self.accessed_from().is_none_or(|from| session.last_accessed >= from)
+            && session.absolute_expiry.is_none_or(|expiry| expiry > self.now)
+    }
+}
+
+/// Where a page ended. Its text form goes through clients and is checked when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageCursor {
+    /// When the last session of the page signed in.
+    pub signed_in: Timestamp,
+    /// Its id.
+    pub id: SessionId,
+}
+
+impl PageCursor {
+    /// The position of a session.
+    pub const fn of(session: &Session) -> Self {
+        Self { signed_in: session.signed_in, id: session.id }
+    }
+}
+
+impl fmt::Display for PageCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signed_in = self.signed_in.as_micros().to_be_bytes();
+        write!(f, "{}{}", const_hex::encode(signed_in), const_hex::encode(self.id.as_bytes()))
+    }
+}
+
+impl std::str::FromStr for PageCursor {
+    type Err = InvalidField;
+
+    fn from_str(text: &str) -> Result<Self, InvalidField> {
+        let mut bytes = [0; 24];
+        const_hex::decode_to_slice(text, &mut bytes)
+            .map_err(|_| InvalidField::malformed("cursor", "a cursor of an earlier page"))?;
+        let (mut micros, mut id) = ([0; 8], [0; 16]);
+        micros.copy_from_slice(&bytes[..8]);
+        id.copy_from_slice(&bytes[8..]);
+        let signed_in = Timestamp::from_micros(i64::from_be_bytes(micros));
+        Ok(Self { signed_in, id: SessionId::from_bytes(id) })
+    }
+}
+
+/// A page of sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Newest sign-in first.
+    pub sessions: Vec<Session>,
+    /// Where to go on, if there may be more.
+    pub next: Option<PageCursor>,
+}
+
+impl Page {
+    /// Makes a page of `limit` out of up to `limit + 1` sessions.
+    pub fn cut(mut sessions: Vec<Session>, limit: u32) -> Self {
+        let limit = limit as usize;
+        let more = sessions.len() > limit;
+        sessions.truncate(limit);
+        let next = sessions.last().filter(|_| more).map(PageCursor::of);
+        Self { sessions, next }
+    }
+}
+
+const MICROSECOND: Duration = Duration::from_micros(1);

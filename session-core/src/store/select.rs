@@ -1,0 +1,93 @@
+//! Which sessions a call reaches.
+
+use crate::field::{ClientId, DeviceKind, SessionId, TenantId, UserId};
+use crate::session::{Session, UserKey};
+
+/// Which sessions to end: all that match every given part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Selection {
+    /// Within these walls.
+    pub tenant: TenantFilter,
+    /// Of this user.
+    pub user: Option<UserId>,
+    /// On this kind of device.
+    pub device_kind: Option<DeviceKind>,
+    /// Of this client.
+    pub client_id: Option<ClientId>,
+    /// Of these ids, at most [`Selection::MAX_IDS`].
+    pub ids: Option<Vec<SessionId>>,
+    /// But not this one.
+    pub except: Option<SessionId>,
+}
+
+impl Selection {
+    /// The most ids in one selection.
+    pub const MAX_IDS: usize = 500;
+
+    /// One session, within these walls.
+    pub fn session(id: SessionId, tenant: TenantFilter) -> Self {
+        Self { ids: Some(vec![id]), ..Self::within(tenant) }
+    }
+
+    /// All sessions of a user.
+    pub fn user(owner: UserKey) -> Self {
+        Self { user: Some(owner.user), ..Self::within(TenantFilter::Is(owner.tenant)) }
+    }
+
+    /// All sessions within these walls.
+    pub const fn within(tenant: TenantFilter) -> Self {
+        Self { tenant, user: None, device_kind: None, client_id: None, ids: None, except: None }
+    }
+
+    /// Only those on this kind of device.
+    #[must_use]
+    pub fn on(mut self, device_kind: DeviceKind) -> Self {
+        self.device_kind = Some(device_kind);
+        self
+    }
+
+    /// Only those of this client.
+    #[must_use]
+    pub fn of_client(mut self, client_id: ClientId) -> Self {
+        self.client_id = Some(client_id);
+        self
+    }
+
+    /// All but this one.
+    #[must_use]
+    pub const fn except(mut self, id: SessionId) -> Self {
+        self.except = Some(id);
+        self
+    }
+
+    /// Whether a session is selected.
+    pub fn covers(&self, session: &Session) -> bool {
+        let same = |wanted: &Option<_>, has| wanted.as_ref().is_none_or(|wanted| wanted == has);
+        self.tenant.covers(session.owner.tenant.as_ref())
+            && self.user.as_ref().is_none_or(|user| *user == session.owner.user)
+            && same(&self.device_kind, &session.device_kind)
+            && self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
+            && self.except != Some(session.id)
+    }
+}
+
+/// Which tenants a query or a change may reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TenantFilter {
+    /// Every tenant; for operators of the whole deployment only.
+    Any,
+    /// One tenant, or with `None` the users outside all tenants.
+    Is(Option<TenantId>),
+}
+
+impl TenantFilter {
+    /// Whether a tenant is within reach.
+    pub fn covers(&self, tenant: Option<&TenantId>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Is(wanted) => wanted.as_ref() == tenant,
+        }
+    }
+}
