@@ -85,3 +85,26 @@ async fn a_worker_that_panics_is_seen_and_started_again() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!is_active(there, &signed_in).await, "the new one goes on where the old one was");
 }
+
+/// A long absence is read page by page; only the last page makes the node fresh.
+#[tokio::test(start_paused = true)]
+async fn a_node_is_not_fresh_before_it_has_read_to_the_end() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    fleet.probes[1].away(true);
+    for n in 0..1200 {
+        sign_in(here, &format!("user {n}")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert!(!there.sessions().health().fresh);
+    let first = fleet.probes[1].hold("log_since");
+    fleet.probes[1].away(false);
+    first.reached().await;
+    let second = fleet.probes[1].hold("log_since");
+    first.open();
+    second.reached().await;
+    assert!(!there.sessions().health().fresh, "there is more to read");
+    second.open();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert!(there.sessions().health().fresh);
+}
