@@ -100,7 +100,7 @@ pub struct EndMany {
     pub by: Actor,
 }
 
-/// A session that [`Store::end_many`] or [`Store::sweep`] ended.
+/// A session that [`end_many`](crate::Store::end_many) or [`sweep`](crate::Store::sweep) ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Which.
