@@ -45,6 +45,7 @@ mod shared;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use session_core::Store;
@@ -144,19 +145,33 @@ impl fmt::Display for Report {
 
 /// Runs every case, each in a namespace of its own, and prints a line for each.
 pub async fn run(backend: Arc<dyn Backend>) -> Report {
+    run_within(backend, PATIENCE).await
+}
+
+/// As [`run`], where a case that takes longer than this has failed.
+pub async fn run_within(backend: Arc<dyn Backend>, patience: Duration) -> Report {
     let mut report = Report::default();
     for case in CASES {
         // A task of its own, so that a failed assertion ends the case and not the run.
-        match tokio::spawn((case.run)(backend.fresh().await)).await {
-            Ok(()) => {
+        let run = (case.run)(backend.fresh().await);
+        let run = tokio::spawn(tokio::time::timeout(patience, run));
+        match run.await {
+            Ok(Ok(())) => {
                 println!("conformance {} ... ok", case.name);
                 report.passes.push(case.name);
             }
-            Err(error) => {
+            failure => {
                 println!("conformance {} ... FAILED", case.name);
-                report.failures.push((case.name, error.to_string()));
+                let reason = match failure {
+                    Err(panic) => panic.to_string(),
+                    Ok(_) => format!("not done after {} s", patience.as_secs()),
+                };
+                report.failures.push((case.name, reason));
             }
         }
     }
     report
 }
+
+/// No case takes nearly as long on a store that works.
+const PATIENCE: Duration = Duration::from_secs(120);

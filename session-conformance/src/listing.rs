@@ -29,7 +29,8 @@ pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Box<d
     let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none(), begun);
     query.limit = 7;
     let mut seen = Vec::new();
-    loop {
+    for walked in 0.. {
+        assert!(walked < 100, "the pages have no end");
         let page = store.page(&query).await.unwrap();
         assert!(page.sessions.len() <= 7);
         seen.extend(page.sessions.iter().map(|session| (session.signed_in, session.id)));
