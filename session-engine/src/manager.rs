@@ -10,7 +10,7 @@ use session_core::{Actor, EndCause, Session, SessionId, UserKey};
 use crate::error::Error;
 use crate::notice::Events;
 use crate::shared::{Health, Shared};
-use crate::watchers::Seen;
+use crate::watchers::{Seen, Watch};
 
 /// Checks, begins, lists and ends sessions on one node. Cheap to clone.
 #[derive(Clone)]
@@ -158,7 +158,7 @@ impl SessionManager {
         let mut watch = self.shared.watchers.watch(id);
         loop {
             let deadline = match self.get(id, &TenantFilter::Any).await {
-                Ok(None) => return self.gone(id).await,
+                Ok(None) => return self.gone(id, &mut watch).await,
                 Ok(Some(session)) => self.deadline(&session),
                 Err(_) => Some(self.shared.options.propagation_bound),
             };
@@ -179,14 +179,21 @@ impl SessionManager {
         }
     }
 
-    /// Ends a session that is past its timeout; answers why it ended.
-    async fn gone(&self, id: SessionId) -> Option<EndCause> {
+    /// Why a session is gone: it is past its timeout and ends here, or the log will tell.
+    async fn gone(&self, id: SessionId, watch: &mut Watch) -> Option<EndCause> {
         if let Some(cause) = self.shared.cache.end_cause(&id) {
             return Some(cause);
         }
         let selection = session_core::store::Selection::session(id, TenantFilter::Any);
         let ended = self.end_all(selection, EndCause::Expired, Actor::System).await;
-        ended.is_ok_and(|count| count > 0).then_some(EndCause::Expired)
+        if ended.is_ok_and(|count| count > 0) {
+            return Some(EndCause::Expired);
+        }
+        let bound = self.shared.options.propagation_bound;
+        match tokio::time::timeout(bound, watch.next()).await {
+            Ok(Seen::Ended(cause)) => Some(cause),
+            _ => self.shared.cache.end_cause(&id),
+        }
     }
 
     fn deadline(&self, session: &Session) -> Option<std::time::Duration> {

@@ -73,7 +73,7 @@ pub(crate) enum Fault {
 impl Fault {
     /// Every fault, and the case that has to find it.
     pub(crate) const ALL: [(Self, &'static str); 32] = [
-        (Self::CommitIgnoresVersion, "admission::no_limit_is_exceeded_by_concurrent_sign_ins"),
+        (Self::CommitIgnoresVersion, "change::a_commit_needs_the_version_it_was_made_for"),
         (Self::CommitInPart, "change::a_commit_is_all_or_nothing"),
         (Self::CommitCrossesUsers, "change::users_and_tenants_do_not_disturb_one_another"),
         (Self::TouchResurrects, "change::a_touch_races_a_revocation"),

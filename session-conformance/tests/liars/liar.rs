@@ -154,6 +154,8 @@ impl Liar {
 impl Store for Liar {
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         let mut state = self.store().user(&self.key(owner)).await?;
+        // A memory store never waits; let the others come in between.
+        tokio::task::yield_now().await;
         match self.fault {
             Fault::UserLeaksTenants => {
                 let noted = self.notes().sessions.clone();

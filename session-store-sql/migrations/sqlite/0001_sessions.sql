@@ -2,16 +2,16 @@
 
 CREATE TABLE session_kit_users (
     tenant TEXT NOT NULL,
-    user TEXT NOT NULL,
+    user_id TEXT NOT NULL,
     -- The number of the user's newest log entry.
     version INTEGER NOT NULL,
-    PRIMARY KEY (tenant, user)
+    PRIMARY KEY (tenant, user_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE session_kit_sessions (
     id BLOB NOT NULL PRIMARY KEY,
     tenant TEXT NOT NULL,
-    user TEXT NOT NULL,
+    user_id TEXT NOT NULL,
     device_kind TEXT NOT NULL,
     device_info TEXT,
     client_id TEXT,
@@ -26,13 +26,13 @@ CREATE TABLE session_kit_sessions (
     token_family BLOB NOT NULL,
     token_retired BLOB,
     token_retired_at INTEGER,
-    FOREIGN KEY (tenant, user) REFERENCES session_kit_users (tenant, user)
+    FOREIGN KEY (tenant, user_id) REFERENCES session_kit_users (tenant, user_id)
 ) STRICT;
 
 -- Sign-in reads a user's sessions; admin pages list newest first, in all tenants, in one, or of
 -- one user; cleanup takes the longest unused and the expired.
 CREATE INDEX session_kit_sessions_by_user
-    ON session_kit_sessions (tenant, user, signed_in DESC, id);
+    ON session_kit_sessions (tenant, user_id, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_tenant
     ON session_kit_sessions (tenant, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_time
@@ -51,16 +51,16 @@ CREATE TABLE session_kit_log (
     at INTEGER NOT NULL,
     actor TEXT NOT NULL,
     tenant TEXT NOT NULL,
-    user TEXT,
+    user_id TEXT,
     session_id BLOB
 ) STRICT;
 
 CREATE TABLE session_kit_policies (
     tenant TEXT NOT NULL,
     -- Empty for the policy of a tenant or of the deployment.
-    user TEXT NOT NULL,
+    user_id TEXT NOT NULL,
     policy TEXT NOT NULL,
-    PRIMARY KEY (tenant, user)
+    PRIMARY KEY (tenant, user_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE session_kit_leases (

@@ -6,8 +6,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
+use super::store_error;
 use super::tx::Tx;
-use super::{rows, store_error};
+use crate::columns::Columns;
+use crate::rows;
 
 /// Appends an entry and answers its number.
 pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<i64, StoreError> {
@@ -139,7 +141,7 @@ impl Position {
     const START: Self = Self { seq: 0, tag: 0 };
 
     fn of(row: &SqliteRow) -> Result<Self, StoreError> {
-        Ok(Self { seq: rows::get(row, "seq")?, tag: rows::get(row, "tag")? })
+        Ok(Self { seq: row.integer("seq")?, tag: row.integer("tag")? })
     }
 
     fn cursor(self) -> Cursor {
@@ -158,7 +160,7 @@ fn nothing_since(next: Cursor, gap: bool) -> LogPage {
     LogPage { events: Vec::new(), next, more: false, gap }
 }
 
-const APPEND: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user, session_id) \
+const APPEND: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     VALUES (random(), ?, ?, ?, ?, ?, ?) RETURNING seq";
 pub(super) const SINCE: &str = "SELECT * FROM session_kit_log WHERE seq >= ? ORDER BY seq LIMIT ?";
 pub(super) const LAST: &str = "SELECT seq, tag FROM session_kit_log \

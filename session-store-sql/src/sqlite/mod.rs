@@ -6,7 +6,6 @@ mod migrate;
 mod plans;
 mod policy;
 mod read;
-mod rows;
 mod tx;
 mod write;
 

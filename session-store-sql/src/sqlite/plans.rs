@@ -6,9 +6,10 @@ use session_core::checker::Timeouts;
 use session_core::store::{PageCursor, PageQuery, Selection, TenantFilter};
 use session_core::{ClientId, DeviceKind, SessionId, Timestamp, UserId, UserKey};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Row, Sqlite};
 
 use super::{log, migrate, policy, read, write};
+use crate::filter;
 
 /// The steps of a statement's plan that read or sort everything.
 async fn expensive(connection: &mut SqliteConnection, statement: &str) -> Vec<String> {
@@ -39,7 +40,10 @@ fn pages() -> Vec<String> {
         let tenant = TenantFilter::Is(None);
         queries.push(PageQuery { user: Some(user.clone()), tenant, ..query });
     }
-    queries.iter().map(|query| read::page_statement(query).sql().as_str().to_owned()).collect()
+    queries
+        .iter()
+        .map(|query| filter::page::<Sqlite>(read::SESSIONS, query).sql().as_str().to_owned())
+        .collect()
 }
 
 fn selections() -> Vec<String> {

@@ -7,7 +7,9 @@ use session_core::store::PolicyChange;
 use session_core::{StoreError, StoreErrorKind};
 use sqlx::sqlite::{SqlitePool, SqliteTransaction};
 
-use super::{log, rows, store_error, tx};
+use super::{log, store_error, tx};
+use crate::columns::Columns;
+use crate::policies;
 
 /// The policies that concern one user, as of the transaction's moment.
 pub(super) async fn layers(
@@ -23,12 +25,8 @@ pub(super) async fn layers(
         .map_err(store_error)?;
     let mut layers = PolicyLayers::default();
     for row in &found {
-        let policy = Some(parse(rows::get(row, "policy")?)?);
-        match (rows::get(row, "tenant")?, rows::get(row, "user")?) {
-            ("", "") => layers.deployment = policy,
-            (_, "") => layers.tenant = policy,
-            (_, _) => layers.user = policy,
-        }
+        let (tenant, user) = (row.text("tenant")?, row.text("user_id")?);
+        policies::place(&mut layers, tenant, user, row.text("policy")?)?;
     }
     Ok(layers)
 }
@@ -37,18 +35,18 @@ pub(super) async fn get(
     readers: &SqlitePool,
     scope: &PolicyScope,
 ) -> Result<Option<Policy>, StoreError> {
-    let (tenant, user) = key(scope)?;
+    let (tenant, user) = policies::key(scope)?;
     let text: Option<String> = sqlx::query_scalar(GET)
         .bind(tenant)
         .bind(user)
         .fetch_optional(readers)
         .await
         .map_err(store_error)?;
-    text.map(|text| parse(&text)).transpose()
+    text.map(|text| policies::parse(&text)).transpose()
 }
 
 pub(super) async fn set(writer: &SqlitePool, change: &PolicyChange) -> Result<(), StoreError> {
-    let (tenant, user) = key(&change.scope)?;
+    let (tenant, user) = policies::key(&change.scope)?;
     let policy = change.policy.as_ref().map(serde_json::to_string).transpose();
     let policy = policy.map_err(|error| StoreError::new(StoreErrorKind::Internal, error))?;
     let mut tx = tx::begin(writer).await?;
@@ -78,28 +76,13 @@ pub(super) async fn lease(
     Ok(taken.rows_affected() > 0)
 }
 
-fn key(scope: &PolicyScope) -> Result<(&str, &str), StoreError> {
-    match scope {
-        PolicyScope::Deployment => Ok(("", "")),
-        PolicyScope::Tenant(tenant) => Ok((tenant.as_str(), "")),
-        PolicyScope::User(owner) => {
-            Ok((rows::tenant_column(owner.tenant.as_ref()), owner.user.as_str()))
-        }
-        _ => Err(StoreError::new(StoreErrorKind::Internal, "a policy scope of a newer version")),
-    }
-}
-
-fn parse(text: &str) -> Result<Policy, StoreError> {
-    serde_json::from_str(text).map_err(|error| StoreError::new(StoreErrorKind::Corrupt, error))
-}
-
-pub(super) const LAYERS: &str = "SELECT tenant, user, policy FROM session_kit_policies \
-    WHERE (tenant, user) IN (VALUES ('', ''), (?1, ''), (?1, ?2))";
+pub(super) const LAYERS: &str = "SELECT tenant, user_id, policy FROM session_kit_policies \
+    WHERE (tenant, user_id) IN (VALUES ('', ''), (?1, ''), (?1, ?2))";
 pub(super) const GET: &str =
-    "SELECT policy FROM session_kit_policies WHERE tenant = ? AND user = ?";
-const SET: &str = "INSERT INTO session_kit_policies (tenant, user, policy) VALUES (?, ?, ?) \
+    "SELECT policy FROM session_kit_policies WHERE tenant = ? AND user_id = ?";
+const SET: &str = "INSERT INTO session_kit_policies (tenant, user_id, policy) VALUES (?, ?, ?) \
     ON CONFLICT DO UPDATE SET policy = excluded.policy";
-const UNSET: &str = "DELETE FROM session_kit_policies WHERE tenant = ? AND user = ?";
+const UNSET: &str = "DELETE FROM session_kit_policies WHERE tenant = ? AND user_id = ?";
 const LEASE: &str = "INSERT INTO session_kit_leases (name, holder, until) \
     VALUES (?1, ?2, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER) + ?3) \
     ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until \

@@ -12,7 +12,9 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::tx::{Tx, begin};
-use super::{log, read, rows, store_error};
+use super::{log, read, store_error};
+use crate::columns::Columns;
+use crate::{filter, rows};
 
 pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Outcome, StoreError> {
     let mut tx = begin(writer).await?;
@@ -123,7 +125,7 @@ async fn touch_times(tx: &mut Tx, batch: &[Touch]) -> Result<HashSet<SessionId>,
     let rows = sqlx::query(TOUCH).bind(pairs).fetch_all(&mut **tx).await.map_err(store_error)?;
     let mut found = HashSet::with_capacity(rows.len());
     for row in &rows {
-        let id: &[u8] = rows::get(row, "id")?;
+        let id = row.bytes("id")?;
         found.extend(<[u8; 16]>::try_from(id).map(SessionId::from_bytes));
     }
     Ok(found)
@@ -167,8 +169,8 @@ pub(super) fn delete_selected(selection: &Selection, limit: u32) -> QueryBuilder
         "DELETE FROM session_kit_sessions WHERE id IN \
          (SELECT id FROM session_kit_sessions WHERE true",
     );
-    read::push_selection(&mut delete, selection);
-    delete.push(" LIMIT ").push_bind(i64::from(limit)).push(") RETURNING id, tenant, user");
+    filter::selection(&mut delete, selection);
+    delete.push(" LIMIT ").push_bind(i64::from(limit)).push(") RETURNING id, tenant, user_id");
     delete
 }
 
@@ -289,24 +291,24 @@ async fn on_session(
     Ok(done.rows_affected() > 0)
 }
 
-const ADD_USER: &str = "INSERT INTO session_kit_users (tenant, user, version) \
+const ADD_USER: &str = "INSERT INTO session_kit_users (tenant, user_id, version) \
     VALUES (?, ?, 0) ON CONFLICT DO NOTHING";
 pub(super) const SET_VERSION: &str =
-    "UPDATE session_kit_users SET version = ? WHERE tenant = ? AND user = ?";
-pub(super) const FORGET_USER: &str = "DELETE FROM session_kit_users WHERE tenant = ?1 AND user = ?2 \
+    "UPDATE session_kit_users SET version = ? WHERE tenant = ? AND user_id = ?";
+pub(super) const FORGET_USER: &str = "DELETE FROM session_kit_users WHERE tenant = ?1 AND user_id = ?2 \
     AND NOT EXISTS \
-    (SELECT 1 FROM session_kit_sessions WHERE tenant = ?1 AND user = ?2)";
-const INSERT: &str = "INSERT INTO session_kit_sessions (id, tenant, user, device_kind, \
+    (SELECT 1 FROM session_kit_sessions WHERE tenant = ?1 AND user_id = ?2)";
+const INSERT: &str = "INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, \
     device_info, client_id, ip_addresses, signed_in, last_accessed, authenticated_at, \
     absolute_expiry, data, token_current, token_family, token_retired, token_retired_at) \
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 pub(super) const DELETE: &str =
-    "DELETE FROM session_kit_sessions WHERE tenant = ?1 AND user = ?2 AND id = ?3";
+    "DELETE FROM session_kit_sessions WHERE tenant = ?1 AND user_id = ?2 AND id = ?3";
 const TOUCH_NOTHING: &str = "UPDATE session_kit_sessions SET last_accessed = last_accessed \
-    WHERE tenant = ?1 AND user = ?2 AND id = ?3";
+    WHERE tenant = ?1 AND user_id = ?2 AND id = ?3";
 pub(super) const REPLACE_TOKEN: &str = "UPDATE session_kit_sessions SET token_current = ?, \
     token_retired = ?, token_retired_at = ?, \
-    authenticated_at = COALESCE(?, authenticated_at) WHERE tenant = ? AND user = ? AND id = ?";
+    authenticated_at = COALESCE(?, authenticated_at) WHERE tenant = ? AND user_id = ? AND id = ?";
 pub(super) const TOUCH: &str = "UPDATE session_kit_sessions \
     SET last_accessed = MAX(last_accessed, touched.at) \
     FROM (SELECT unhex(value ->> 0) AS id, value ->> 1 AS at FROM json_each(?)) AS touched \
@@ -315,10 +317,10 @@ const READ_ADDRESSES: &str = "SELECT ip_addresses FROM session_kit_sessions WHER
 const WRITE_ADDRESSES: &str = "UPDATE session_kit_sessions SET ip_addresses = ? WHERE id = ?";
 pub(super) const SWEEP_UNUSED: &str = "DELETE FROM session_kit_sessions WHERE id IN \
     (SELECT id FROM session_kit_sessions WHERE last_accessed < ?1 \
-    ORDER BY last_accessed LIMIT ?2) AND last_accessed < ?1 RETURNING id, tenant, user";
+    ORDER BY last_accessed LIMIT ?2) AND last_accessed < ?1 RETURNING id, tenant, user_id";
 pub(super) const SWEEP_EXPIRED: &str = "DELETE FROM session_kit_sessions WHERE id IN \
     (SELECT id FROM session_kit_sessions WHERE absolute_expiry <= ?1 \
-    ORDER BY absolute_expiry LIMIT ?2) AND absolute_expiry <= ?1 RETURNING id, tenant, user";
+    ORDER BY absolute_expiry LIMIT ?2) AND absolute_expiry <= ?1 RETURNING id, tenant, user_id";
 pub(super) const TRIM: &str = "DELETE FROM session_kit_log WHERE seq IN \
     (SELECT seq FROM session_kit_log WHERE at < ?1 \
     AND seq < (SELECT MAX(seq) FROM session_kit_log) ORDER BY seq LIMIT ?2)";

@@ -1,0 +1,50 @@
+//! The few kinds of columns there are, read from the rows of any database.
+
+use session_core::{StoreError, StoreErrorKind};
+use sqlx::{ColumnIndex, Decode, Row, Type};
+
+/// A row whose columns can be read by name.
+pub(crate) trait Columns {
+    fn text(&self, column: &'static str) -> Result<&str, StoreError>;
+    fn optional_text(&self, column: &'static str) -> Result<Option<&str>, StoreError>;
+    fn integer(&self, column: &'static str) -> Result<i64, StoreError>;
+    fn optional_integer(&self, column: &'static str) -> Result<Option<i64>, StoreError>;
+    fn bytes(&self, column: &'static str) -> Result<&[u8], StoreError>;
+    fn optional_bytes(&self, column: &'static str) -> Result<Option<&[u8]>, StoreError>;
+}
+
+impl<R: Row> Columns for R
+where
+    &'static str: ColumnIndex<R>,
+    for<'r> &'r str: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> &'r [u8]: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn text(&self, column: &'static str) -> Result<&str, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn optional_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn integer(&self, column: &'static str) -> Result<i64, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn optional_integer(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn bytes(&self, column: &'static str) -> Result<&[u8], StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+
+    fn optional_bytes(&self, column: &'static str) -> Result<Option<&[u8]>, StoreError> {
+        self.try_get(column).map_err(unreadable)
+    }
+}
+
+fn unreadable(error: sqlx::Error) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, error)
+}

@@ -1,0 +1,40 @@
+//! Brings the schema up to date: numbered scripts, one node at a time.
+
+use session_core::{StoreError, StoreErrorKind};
+use sqlx::postgres::PgPool;
+
+use super::names::Names;
+use super::store_error;
+
+pub(super) const MIGRATIONS: [&str; 1] =
+    [include_str!("../../migrations/postgres/0001_sessions.sql")];
+
+pub(super) async fn run(pool: &PgPool, names: &Names) -> Result<(), StoreError> {
+    let mut tx = pool.begin().await.map_err(store_error)?;
+    // Held until the commit; even the first table is made by one node alone.
+    sqlx::query(LOCK).bind(&names.channel).execute(&mut *tx).await.map_err(store_error)?;
+    sqlx::query(names.sql(CREATE_VERSION)).execute(&mut *tx).await.map_err(store_error)?;
+    let version: i32 = sqlx::query_scalar(names.sql(READ_VERSION))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(store_error)?;
+    let known = MIGRATIONS.len();
+    let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..))
+    else {
+        let text = format!("the schema has version {version}, this build knows {known}");
+        return Err(StoreError::new(StoreErrorKind::Internal, text));
+    };
+    for (number, script) in (version + 1..).zip(missing) {
+        sqlx::raw_sql(names.sql(script)).execute(&mut *tx).await.map_err(store_error)?;
+        let add = sqlx::query(names.sql(ADD_VERSION)).bind(number);
+        add.execute(&mut *tx).await.map_err(store_error)?;
+        tracing::info!(number, "applied a migration");
+    }
+    tx.commit().await.map_err(store_error)
+}
+
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \
+    (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())";
+const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM {t}migrations";
+const ADD_VERSION: &str = "INSERT INTO {t}migrations (version) VALUES ($1)";

@@ -1,0 +1,115 @@
+//! Reads; each is one statement and so sees one moment.
+
+use session_core::admission::Standing;
+use session_core::policy::{Policy, PolicyLayers, PolicyScope};
+use session_core::store::{Loaded, Page, PageQuery, UserState, Version};
+use session_core::{
+    ClientId, DeviceKind, SessionId, StoreError, StoreErrorKind, Timestamp, UserKey,
+};
+use sqlx::postgres::PgPool;
+
+use super::names::Names;
+use super::store_error;
+use crate::columns::Columns;
+use crate::{filter, policies, rows};
+
+pub(super) async fn user(
+    pool: &PgPool,
+    names: &Names,
+    owner: &UserKey,
+) -> Result<UserState, StoreError> {
+    let row = sqlx::query(names.sql(USER))
+        .bind(rows::tenant_column(owner.tenant.as_ref()))
+        .bind(owner.user.as_str())
+        .fetch_one(pool)
+        .await
+        .map_err(store_error)?;
+    let mut layers = PolicyLayers::default();
+    for (tenant, user, text) in list::<(String, String, String)>(row.text("policies")?)? {
+        policies::place(&mut layers, &tenant, &user, &text)?;
+    }
+    let sessions = list::<StandingColumns>(row.text("sessions")?)?;
+    Ok(UserState {
+        version: row.optional_integer("version")?.map_or(Version::NONE, Version),
+        sessions: sessions.into_iter().map(standing).collect::<Result<_, _>>()?,
+        policies: layers,
+    })
+}
+
+pub(super) async fn load(
+    pool: &PgPool,
+    names: &Names,
+    id: SessionId,
+) -> Result<Option<Loaded>, StoreError> {
+    let row = sqlx::query(names.sql(LOAD))
+        .bind(&id.as_bytes()[..])
+        .fetch_optional(pool)
+        .await
+        .map_err(store_error)?;
+    row.map(|row| {
+        let version = Version(row.integer("version")?);
+        Ok(Loaded { session: rows::session(&row)?, version })
+    })
+    .transpose()
+}
+
+pub(super) async fn page(
+    pool: &PgPool,
+    names: &Names,
+    query: &PageQuery,
+) -> Result<Page, StoreError> {
+    let mut select = filter::page(&names.fill("{t}sessions"), query);
+    let found = select.build().fetch_all(pool).await.map_err(store_error)?;
+    let sessions = found.iter().map(rows::session).collect::<Result<_, _>>()?;
+    Ok(Page::cut(sessions, query.limit))
+}
+
+pub(super) async fn policy(
+    pool: &PgPool,
+    names: &Names,
+    scope: &PolicyScope,
+) -> Result<Option<Policy>, StoreError> {
+    let (tenant, user) = policies::key(scope)?;
+    let text: Option<String> = sqlx::query_scalar(names.sql(POLICY))
+        .bind(tenant)
+        .bind(user)
+        .fetch_optional(pool)
+        .await
+        .map_err(store_error)?;
+    text.map(|text| policies::parse(&text)).transpose()
+}
+
+/// Id, kind of device, client, signed in, last accessed, absolute expiry.
+type StandingColumns = (String, String, Option<String>, i64, i64, Option<i64>);
+
+fn standing(columns: StandingColumns) -> Result<Standing, StoreError> {
+    let (id, device_kind, client_id, signed_in, last_accessed, absolute_expiry) = columns;
+    Ok(Standing {
+        id: SessionId::from_bytes(const_hex::decode_to_array(id).map_err(corrupt)?),
+        device_kind: DeviceKind::new(&device_kind)?,
+        client_id: client_id.as_deref().map(ClientId::new).transpose()?,
+        signed_in: Timestamp::from_micros(signed_in),
+        last_accessed: Timestamp::from_micros(last_accessed),
+        absolute_expiry: absolute_expiry.map(Timestamp::from_micros),
+    })
+}
+
+fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError> {
+    serde_json::from_str(json).map_err(corrupt)
+}
+
+fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, error)
+}
+
+const USER: &str = "SELECT \
+    (SELECT version FROM {t}users WHERE tenant = $1 AND user_id = $2) AS version, \
+    (SELECT COALESCE(json_agg(json_build_array(encode(id, 'hex'), device_kind, client_id, \
+        signed_in, last_accessed, absolute_expiry)), '[]')::text \
+        FROM {t}sessions WHERE tenant = $1 AND user_id = $2) AS sessions, \
+    (SELECT COALESCE(json_agg(json_build_array(tenant, user_id, policy)), '[]')::text \
+        FROM {t}policies \
+        WHERE (tenant, user_id) IN (('', ''), ($1, ''), ($1, $2))) AS policies";
+const LOAD: &str = "SELECT s.*, u.version FROM {t}sessions AS s \
+    JOIN {t}users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = $1";
+const POLICY: &str = "SELECT policy FROM {t}policies WHERE tenant = $1 AND user_id = $2";
