@@ -11,8 +11,8 @@ pub use session_engine as engine;
 #[cfg(feature = "memory")]
 pub use session_store_memory as memory;
 
-/// Sessions in a SQL database (feature `sqlite`).
-#[cfg(feature = "sqlite")]
+/// Sessions in a SQL database (features `sqlite` and `postgres`).
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use session_store_sql as sql;
 
 /// The HTTP rules behind every adapter (feature `axum`).

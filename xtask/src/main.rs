@@ -3,7 +3,9 @@
 mod browser;
 mod house;
 mod licences;
+mod packages;
 mod run;
+mod services;
 mod test;
 
 use std::path::PathBuf;
@@ -37,6 +39,14 @@ enum Command {
         /// Leaves the browser test out, where no Chromium can be had.
         #[arg(long)]
         no_browser: bool,
+        /// Leaves out the stores that need a server.
+        #[arg(long)]
+        embedded_only: bool,
+    },
+    /// Starts and stops the servers that tests need.
+    Services {
+        #[command(subcommand)]
+        action: services::Action,
     },
     /// Writes the API's description into `adapters/http/openapi.json`.
     Openapi,
@@ -49,7 +59,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { addr, db } => demo(&addr, &db),
-        Command::Test { no_browser } => test::all(no_browser),
+        Command::Test { no_browser, embedded_only } => test::all(no_browser, embedded_only),
+        Command::Services { action } => services::run(&action),
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
         Command::House => house::check(),

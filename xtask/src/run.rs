@@ -88,6 +88,11 @@ pub(crate) fn has(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
+/// Whether this runs as root.
+pub(crate) fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
 fn started(command: &Command, error: &std::io::Error) -> Failure {
     Failure(format!("{}: {error}", shown(command)))
 }

@@ -1,14 +1,15 @@
 //! Everything that has to hold.
 
+use std::process::Command;
 use std::time::Instant;
 
 use crate::run::{Failure, cargo, hear, show};
-use crate::{browser, house, licences};
+use crate::{browser, house, licences, services};
 
 /// The facade's features, alone and together.
-const FEATURES: [&str; 5] = ["", "memory", "sqlite", "axum", "memory,sqlite,axum"];
+const FEATURES: [&str; 6] = ["", "memory", "sqlite", "postgres", "axum", "memory,sqlite,axum"];
 
-pub(crate) fn all(no_browser: bool) -> Result<(), Failure> {
+pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> {
     let mut tests = Tests::default();
     step("format", || show(cargo(["fmt", "--all", "--check"])))?;
     step("house", house::check)?;
@@ -16,15 +17,36 @@ pub(crate) fn all(no_browser: bool) -> Result<(), Failure> {
     step("lints", lints)?;
     step("documentation", documentation)?;
     step("features", features)?;
-    step("tests", || tests.run(["test", "--locked", "--all-features"]))?;
+    step("tests", || tests.run(cargo(["test", "--locked"])))?;
+    if !embedded_only {
+        step("servers", || with_servers(|variables| tests.run(server_tests(variables))))?;
+    }
     if !no_browser {
         step("browser", || {
             browser::install()?;
-            tests.run(["test", "--locked", "--package", "session-browser-test"])
+            tests.run(cargo(["test", "--locked", "--package", "session-browser-test"]))
         })?;
     }
     println!("\n{} passed, {} failed", tests.passed, tests.failed);
     Ok(())
+}
+
+/// Starts the servers and stops those that it started, however the tests end.
+fn with_servers(
+    tests: impl FnOnce(Vec<services::Variable>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let variables = services::up()?;
+    let result = tests(variables);
+    services::down()?;
+    result
+}
+
+/// The tests behind the features that need a server.
+fn server_tests(variables: Vec<services::Variable>) -> Command {
+    let arguments = ["test", "--locked", "--package", "session-store-sql"];
+    let mut command = cargo(arguments.into_iter().chain(["--features", "postgres"]));
+    command.envs(variables);
+    command
 }
 
 fn step(name: &str, run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
@@ -62,8 +84,8 @@ struct Tests {
 }
 
 impl Tests {
-    fn run<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) -> Result<(), Failure> {
-        hear(cargo(arguments), |line| self.count(line))
+    fn run(&mut self, command: Command) -> Result<(), Failure> {
+        hear(command, |line| self.count(line))
     }
 
     /// Adds up lines such as `test result: ok. 21 passed; 0 failed; ...`.
