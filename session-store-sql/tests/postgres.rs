@@ -2,11 +2,21 @@
 #![cfg(feature = "postgres")]
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use session_conformance::{Backend, Namespace};
-use session_core::Store;
+use session_core::checker::Timeouts;
+use session_core::rotation::TokenState;
+use session_core::store::{
+    Change, Commit, Cursor, EndMany, Outcome, PageQuery, Selection, TenantFilter, Touch,
+};
+use session_core::{
+    Actor, DeviceKind, EndCause, Session, SessionId, Store, Timestamp, Token, UserId, UserKey,
+};
+use session_engine::{Access, Engine, Options, SignIn};
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgPool, PgPoolOptions};
+use tokio::sync::Mutex;
 
 fn url() -> String {
     std::env::var("SESSION_KIT_POSTGRES_URL")
@@ -16,6 +26,9 @@ fn url() -> String {
 async fn pool(connections: u32) -> PgPool {
     PgPoolOptions::new().max_connections(connections).connect(&url()).await.unwrap()
 }
+
+/// Open transactions of one test would hold back another's log.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Postgres;
 
@@ -55,7 +68,282 @@ impl Namespace for Schema {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {
+    let _alone = ALONE.lock().await;
     let report = session_conformance::run(Arc::new(Postgres)).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
+}
+
+fn owner() -> UserKey {
+    UserKey::new(UserId::new("alice").unwrap())
+}
+
+async fn sign_in(store: &PostgresStore) -> Session {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).unwrap();
+    let token = Token::new(SessionId::from_random(random), [1; 12], [2; 16]);
+    let at = Timestamp::from_micros(1_780_000_000_000_000);
+    let session = Session {
+        id: token.session_id(),
+        owner: owner(),
+        device_kind: DeviceKind::Web,
+        device_info: None,
+        client_id: None,
+        ip_addresses: Vec::new(),
+        signed_in: at,
+        last_accessed: at,
+        authenticated_at: at,
+        absolute_expiry: None,
+        data: None,
+        token: TokenState::new(&token),
+    };
+    let commit = Commit {
+        owner: owner(),
+        expected: store.user(&owner()).await.unwrap().version,
+        changes: vec![Change::Insert(Box::new(session.clone()))],
+        at,
+        by: Actor::Application,
+    };
+    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    session
+}
+
+/// Appends an entry in a transaction that stays open.
+async fn open_entry(schema: &str, pool: &PgPool) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut open = pool.begin().await.unwrap();
+    let append = format!(
+        "SELECT {schema}.session_kit_append('revoked', 1, 'system', '', 'late', '\\x{}')",
+        "07".repeat(16)
+    );
+    sqlx::query(sqlx::AssertSqlSafe(append)).execute(&mut *open).await.unwrap();
+    open
+}
+
+async fn read(store: &PostgresStore, cursor: &mut Cursor) -> Vec<session_core::Event> {
+    let mut events = Vec::new();
+    loop {
+        let page = store.log_since(Some(cursor), 3).await.unwrap();
+        assert!(!page.gap);
+        events.extend(page.events);
+        *cursor = page.next;
+        if !page.more {
+            return events;
+        }
+    }
+}
+
+/// Numbers are drawn before the commit: a reader that remembers the highest number never sees
+/// the entry of a transaction that commits late. Ours does, once, however it comes.
+#[tokio::test]
+async fn an_entry_that_commits_late_is_read_once() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let late = open_entry(&schema.0, &pool).await;
+    let session = sign_in(&store).await;
+    let early: Vec<_> = read(&store, &mut cursor).await;
+    assert_eq!(early.iter().map(|event| event.session).collect::<Vec<_>>(), [Some(session.id)]);
+    let highest: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT max(seq) FROM {}.session_kit_log",
+        schema.0
+    )))
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    late.commit().await.unwrap();
+    let skipped: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT count(*) FROM {}.session_kit_log WHERE seq > {highest}",
+        schema.0
+    )))
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(skipped, 0, "a reader by number misses it");
+    let late = read(&store, &mut cursor).await;
+    assert_eq!(
+        late.iter().map(|event| event.session).collect::<Vec<_>>(),
+        [Some(SessionId::from_bytes([7; 16]))]
+    );
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// A foreign transaction holds the oldest snapshot back for as long as it likes.
+#[tokio::test]
+async fn an_unrelated_long_transaction_delays_no_reader() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut foreign = pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *foreign).await.unwrap();
+    for _ in 0..5 {
+        let session = sign_in(&store).await;
+        let read = read(&store, &mut cursor).await;
+        assert_eq!(read.iter().map(|event| event.session).collect::<Vec<_>>(), [Some(session.id)]);
+    }
+    foreign.rollback().await.unwrap();
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// Late and early commits beside a reader that goes page by page.
+#[tokio::test]
+async fn late_entries_come_between_the_pages_of_a_long_read() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let late = open_entry(&schema.0, &pool).await;
+    for _ in 0..5 {
+        sign_in(&store).await;
+    }
+    let page = store.log_since(Some(&cursor), 3).await.unwrap();
+    assert!(page.more && page.events.len() == 3);
+    cursor = page.next;
+    late.commit().await.unwrap();
+    sign_in(&store).await;
+    let rest = read(&store, &mut cursor).await;
+    assert_eq!(rest.len(), 2 + 1 + 1, "{rest:?}");
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_makes_a_revocation_immediate() {
+    let schema = Schema::create().await;
+    let here = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let there = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let mut delays = Vec::new();
+    for _ in 0..100 {
+        let signed_in = here.sessions().sign_in(SignIn::new(owner())).await.unwrap();
+        let token = signed_in.token.expose();
+        let valid = there.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+        assert!(valid.session().is_some());
+        here.sessions().revoke_user(owner(), Actor::Application).await.unwrap();
+        let revoked = Instant::now();
+        while there
+            .sessions()
+            .validate(token.as_bytes(), Access::default())
+            .await
+            .unwrap()
+            .session()
+            .is_some()
+        {
+            tokio::task::yield_now().await;
+        }
+        delays.push(revoked.elapsed());
+    }
+    delays.sort();
+    println!(
+        "refused by the other node after: median {:?}, 99th of 100 {:?}",
+        delays[50], delays[98]
+    );
+    assert!(delays[98] < Duration::from_millis(50), "{delays:?}");
+    here.shutdown().await;
+    there.shutdown().await;
+}
+
+/// Statements per operation, counted by the server.
+#[tokio::test]
+async fn operations_cost_few_round_trips() {
+    let schema = Schema::create().await;
+    let admin = pool(1).await;
+    sqlx::query("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").execute(&admin).await.unwrap();
+    let store = schema.store().await;
+    let calls = async || -> i64 {
+        let counted = format!(
+            "SELECT COALESCE(sum(calls), 0)::bigint FROM pg_stat_statements \
+             WHERE query LIKE '%{}.%' AND query NOT LIKE '%pg_stat_statements%'",
+            schema.0
+        );
+        sqlx::query_scalar(sqlx::AssertSqlSafe(counted)).fetch_one(&admin).await.unwrap()
+    };
+    let mut before = calls().await;
+    let mut spent = async || {
+        let now = calls().await;
+        now - std::mem::replace(&mut before, now)
+    };
+    let session = sign_in(&store).await;
+    let sign_in = spent().await;
+    store.load(session.id).await.unwrap();
+    let load = spent().await;
+    let touch = |n: i64| Touch {
+        id: session.id,
+        last_accessed: Timestamp::from_micros(1_780_000_000_000_000 + n),
+        ip_addresses: Vec::new(),
+    };
+    store.touch(&(0..500).map(touch).collect::<Vec<_>>()).await.unwrap();
+    let touch = spent().await;
+    let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), session.signed_in);
+    store.page(&query).await.unwrap();
+    let page = spent().await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    spent().await;
+    store.log_since(Some(&cursor), 100).await.unwrap();
+    let log = spent().await;
+    let end = EndMany {
+        selection: Selection::session(session.id, TenantFilter::Any),
+        cause: EndCause::Revoked,
+        at: session.signed_in,
+        by: Actor::Application,
+    };
+    assert_eq!(store.end_many(&end, 500).await.unwrap().len(), 1);
+    let revoke = spent().await;
+    println!(
+        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoke}"
+    );
+    assert_eq!((sign_in, load, touch, page, log, revoke), (2, 1, 1, 1, 1, 2));
+}
+
+#[tokio::test]
+async fn migrations_are_printed_run_twice_and_a_newer_schema_is_refused() {
+    let mut options = PostgresOptions::default();
+    options.prefix = "auth_".to_owned();
+    let printed = PostgresStore::migrations(&options).unwrap();
+    assert!(printed[0].contains("CREATE TABLE auth_sessions"));
+    assert!(
+        !printed[0].contains("{t}")
+            && !printed[0].contains("{i}")
+            && !printed[0].contains("{channel}")
+    );
+    let schema = Schema::create().await;
+    let (one, two) = tokio::join!(schema.store(), schema.store());
+    sign_in(&one).await;
+    assert_eq!(two.user(&owner()).await.unwrap().sessions.len(), 1);
+    let newer = format!("INSERT INTO {}.session_kit_migrations (version) VALUES (1000)", schema.0);
+    sqlx::query(sqlx::AssertSqlSafe(newer)).execute(&pool(1).await).await.unwrap();
+    options.prefix = "session_kit_".to_owned();
+    options.schema = Some(schema.0.clone());
+    let error = PostgresStore::with_pool(pool(1).await, &options).await.unwrap_err();
+    assert!(error.to_string().contains("version 1000"), "{error}");
+}
+
+/// The server is gone without a word: a typed error, then everything goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_are_opened_again() {
+    let schema = Schema::create().await;
+    let node = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let other = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let admin = pool(1).await;
+    for _ in 0..3 {
+        let signed_in = other.sessions().sign_in(SignIn::new(owner())).await.unwrap();
+        let token = signed_in.token.expose();
+        let valid = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+        assert!(valid.session().is_some());
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE pid <> pg_backend_pid() AND query LIKE $1";
+        sqlx::query(cut).bind(format!("%{}%", schema.0)).execute(&admin).await.unwrap();
+        other.sessions().revoke_user(owner(), Actor::Application).await.unwrap();
+        let begun = Instant::now();
+        while node
+            .sessions()
+            .validate(token.as_bytes(), Access::default())
+            .await
+            .is_ok_and(|v| v.session().is_some())
+        {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the log is heard again");
+            tokio::task::yield_now().await;
+        }
+    }
+    node.shutdown().await;
+    other.shutdown().await;
 }

@@ -1,6 +1,7 @@
 //! The one entrance for demo and tests: `cargo xtask --help`.
 
 mod browser;
+mod conformance;
 mod house;
 mod licences;
 mod packages;
@@ -8,7 +9,7 @@ mod run;
 mod services;
 mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,9 @@ enum Command {
         /// The SQLite file; it is created if it is missing.
         #[arg(long, default_value = "session-kit-demo.db")]
         db: PathBuf,
+        /// Another store: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`.
+        #[arg(long, conflicts_with = "db")]
+        store: Option<String>,
     },
     /// Runs every check and every test, in the order in which they tell most.
     Test {
@@ -42,6 +46,14 @@ enum Command {
         /// Leaves out the stores that need a server.
         #[arg(long)]
         embedded_only: bool,
+    },
+    /// Runs the conformance kit on a store.
+    Conformance {
+        /// Which store.
+        store: conformance::Store,
+        /// How often in a row.
+        #[arg(long, default_value_t = 1)]
+        runs: u32,
     },
     /// Starts and stops the servers that tests need.
     Services {
@@ -58,8 +70,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo { addr, db } => demo(&addr, &db),
+        Command::Demo { addr, db, store } => demo(&addr, &db, store.as_deref()),
         Command::Test { no_browser, embedded_only } => test::all(no_browser, embedded_only),
+        Command::Conformance { store, runs } => conformance::run(store, runs),
         Command::Services { action } => services::run(&action),
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
@@ -74,10 +87,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(addr: &str, db: &std::path::Path) -> Result<(), Failure> {
+fn demo(addr: &str, db: &Path, store: Option<&str>) -> Result<(), Failure> {
     run::show(cargo(["build", "--quiet", "--package", "session-demo"]))?;
     let mut demo = std::process::Command::new(run::target().join("debug/session-demo"));
-    demo.args(["--addr", addr, "--db"]).arg(db);
+    demo.args(["--addr", addr]);
+    match store {
+        Some(store) => demo.args(["--store", store]),
+        None => demo.arg("--db").arg(db),
+    };
     run::become_it(demo)
 }
 

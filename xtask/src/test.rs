@@ -18,13 +18,18 @@ pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> 
     step("documentation", documentation)?;
     step("features", features)?;
     step("tests", || tests.run(cargo(["test", "--locked"])))?;
-    if !embedded_only {
-        step("servers", || with_servers(|variables| tests.run(server_tests(variables))))?;
-    }
     if !no_browser {
         step("browser", || {
             browser::install()?;
-            tests.run(cargo(["test", "--locked", "--package", "session-browser-test"]))
+            tests.run(browser_tests())
+        })?;
+    }
+    if !embedded_only {
+        step("servers", || {
+            with_servers(|variables| {
+                tests.run(server_tests(&variables))?;
+                if no_browser { Ok(()) } else { tests.run(browser_tests_on_postgres(&variables)) }
+            })
         })?;
     }
     println!("\n{} passed, {} failed", tests.passed, tests.failed);
@@ -41,11 +46,21 @@ fn with_servers(
     result
 }
 
+fn browser_tests() -> Command {
+    cargo(["test", "--locked", "--package", "session-browser-test"])
+}
+
+fn browser_tests_on_postgres(variables: &[services::Variable]) -> Command {
+    let mut command = browser_tests();
+    command.envs(variables.iter().map(|(_, url)| ("SESSION_KIT_BROWSER_POSTGRES_URL", url)));
+    command
+}
+
 /// The tests behind the features that need a server.
-fn server_tests(variables: Vec<services::Variable>) -> Command {
+fn server_tests(variables: &[services::Variable]) -> Command {
     let arguments = ["test", "--locked", "--package", "session-store-sql"];
     let mut command = cargo(arguments.into_iter().chain(["--features", "postgres"]));
-    command.envs(variables);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command
 }
 

@@ -2,8 +2,10 @@
 
 mod pages;
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,14 +18,59 @@ use session_kit::axum::{
     AdminAccess, AdminGuard, Caller, CookieOptions, CurrentSession, HttpOptions, HttpSessions,
     NewSession, Rejection, SessionAuth, SessionLayer, routes,
 };
-use session_kit::core::{DeviceKind, SessionId, UserId, UserKey};
-use session_kit::engine::{Engine, Options};
+use session_kit::core::{DeviceKind, InvalidField, SessionId, Store, StoreError, UserId, UserKey};
+use session_kit::engine::{Engine, Options, Parts};
 use session_kit::http::Problem;
-use session_kit::sql::SqliteStore;
+use session_kit::sql::{PostgresStore, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// The application over one SQLite file.
+/// Where the demo keeps its sessions. Shown without a URL's user and password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A SQLite file.
+    File(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(String),
+}
+
+impl Place {
+    /// Reads `sqlite:FILE` or `postgres://USER@HOST/DATABASE`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(url: &str) -> Result<Self, InvalidField> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Ok(Self::File(path.into()));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres(url.to_owned()));
+        }
+        Err(InvalidField::malformed("store", "sqlite:FILE or postgres://USER@HOST/DATABASE"))
+    }
+
+    async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::File(path) => Arc::new(SqliteStore::open(path).await?),
+            Self::Postgres(url) => Arc::new(PostgresStore::connect(url).await?),
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Postgres(url) => {
+                let host = url.rsplit_once('@').map_or("", |(_, host)| host);
+                write!(f, "PostgreSQL at {}", host.split('?').next().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The application over one store.
 #[derive(Debug)]
 pub struct Demo {
     engine: Engine,
@@ -31,13 +78,13 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Opens the file and starts the engine.
+    /// Opens the store and starts the engine.
     ///
     /// # Errors
-    /// When the file cannot be opened.
-    pub async fn open(db: &Path) -> Result<Self, Box<dyn std::error::Error>> {
-        let store = SqliteStore::open(db).await?;
-        let engine = Engine::start(store, Options::default()).await?;
+    /// When the store cannot be opened.
+    pub async fn open(place: &Place) -> Result<Self, Box<dyn std::error::Error>> {
+        let store = place.open().await?;
+        let engine = Engine::start_with(store, Options::default(), Parts::default()).await?;
         let mut options = HttpOptions::default();
         // The demo speaks plain HTTP on the loopback interface.
         options.cookie = CookieOptions::development();

@@ -17,6 +17,9 @@ struct Arguments {
     /// The SQLite file; it is created if it is missing.
     #[arg(long, default_value = "session-kit-demo.db")]
     db: PathBuf,
+    /// Another store: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`.
+    #[arg(long, conflicts_with = "db")]
+    store: Option<String>,
 }
 
 #[tokio::main]
@@ -24,17 +27,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let Arguments { addr, db } = Arguments::parse();
-    let demo = session_demo::Demo::open(&db).await?;
+    let Arguments { addr, db, store } = Arguments::parse();
+    let store = match store {
+        Some(url) => session_demo::Place::parse(&url)?,
+        None => session_demo::Place::File(db),
+    };
+    let demo = session_demo::Demo::open(&store).await?;
     let listener = TcpListener::bind(addr).await?;
     let addr = listener.local_addr()?;
     let notes = format!(
-        "session-kit demo on http://{addr}, sessions in {}\n  \
+        "session-kit demo on http://{addr}, sessions in {store}\n  \
          sign in     http://{addr}/login     as alice, bob or root; the password is the name\n  \
          my devices  http://{addr}/sessions/\n  \
          admin       http://{addr}/sessions/admin     as root\n\
-         This is a demo: never use such passwords, nor cookies without HTTPS.\n",
-        db.display()
+         This is a demo: never use such passwords, nor cookies without HTTPS.\n"
     );
     // Whoever started it may not be listening.
     let _ = std::io::stdout().write_all(notes.as_bytes());

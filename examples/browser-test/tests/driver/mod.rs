@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use fantoccini::error::{CmdError, ErrorStatus};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::json;
+use session_demo::Place;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpListener;
@@ -20,15 +23,31 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
+    /// On the server that the environment names, in a schema of its own, or on a SQLite file.
     pub(crate) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
-        let demo = session_demo::Demo::open(&folder.path().join("demo.db")).await.unwrap();
+        let place = match std::env::var("SESSION_KIT_BROWSER_POSTGRES_URL") {
+            Ok(url) => Place::Postgres(own_schema(&url).await),
+            Err(_) => Place::File(folder.path().join("demo.db")),
+        };
+        println!("sessions in {place}");
+        let demo = session_demo::Demo::open(&place).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(demo.serve(listener, std::future::pending()));
         Self { address, _folder: folder }
     }
 }
+
+async fn own_schema(url: &str) -> String {
+    let mut server = PgConnection::connect(url).await.unwrap();
+    let name = format!("browser_{:x}", std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed));
+    let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {name}"));
+    sqlx::query(create).execute(&mut server).await.unwrap();
+    format!("{url}?options[search_path]={name}")
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct Driver {
     url: String,
