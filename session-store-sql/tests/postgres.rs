@@ -1,5 +1,4 @@
 //! The PostgreSQL store under the conformance kit, on a real server, and what is its own.
-#![cfg(feature = "postgres")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

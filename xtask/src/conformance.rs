@@ -48,7 +48,7 @@ fn kit(store: Store) -> Command {
         Store::Memory => &["--package", "session-store-memory", "--test", "conformance"],
         Store::Sqlite => &["--package", "session-store-sql", "--test", "sqlite_conformance"],
         Store::Postgres => {
-            &["--package", "session-store-sql", "--features", "postgres", "--test", "postgres"]
+            &["--package", "session-store-sql", "--features", "server-tests", "--test", "postgres"]
         }
     };
     let arguments = ["test", "--locked", "--quiet"].iter().chain(test).copied();

@@ -59,7 +59,7 @@ fn browser_tests_on_postgres(variables: &[services::Variable]) -> Command {
 /// The tests behind the features that need a server.
 fn server_tests(variables: &[services::Variable]) -> Command {
     let arguments = ["test", "--locked", "--package", "session-store-sql"];
-    let mut command = cargo(arguments.into_iter().chain(["--features", "postgres"]));
+    let mut command = cargo(arguments.into_iter().chain(["--features", "server-tests"]));
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     command
 }
