@@ -46,6 +46,7 @@ mod load;
 mod manager;
 mod notice;
 mod options;
+mod patience;
 mod queue;
 mod revoke;
 mod rotate;

@@ -49,21 +49,33 @@ impl SessionManager {
         let shared = self.shared();
         let id = token.session_id();
         let next = token.rotated(clock::random(shared.entropy.as_ref()));
-        let mut attempt = 0;
+        let mut conflicts = 0;
+        let mut patience = self.patience();
         loop {
             let Some(loaded) = shared.store_call(shared.store.load(id)).await? else {
                 return Ok(Rotation::Refused(Refusal::Unknown));
             };
-            if let Some(answer) = self.not_exchangeable(&loaded, &token).await? {
-                return Ok(answer);
+            // An earlier try may have gone through although its answer was lost.
+            if loaded.session.token.current != next.digest() {
+                if let Some(answer) = self.not_exchangeable(&loaded, &token).await? {
+                    return Ok(answer);
+                }
+                let commit = self.exchange(&loaded, &next, reason);
+                match shared.store_call(shared.store.commit(&commit)).await {
+                    Ok(Outcome::Done) => {}
+                    Ok(Outcome::Conflict) => {
+                        self.back_off(&mut conflicts).await;
+                        continue;
+                    }
+                    Err(error) => {
+                        patience.may_try_again(error).await?;
+                        continue;
+                    }
+                }
             }
-            let commit = self.exchange(&loaded, &next, reason);
-            if shared.store_call(shared.store.commit(&commit)).await? == Outcome::Done {
-                shared.cache.invalidate(id);
-                shared.poke.notify_one();
-                return Ok(Rotation::Rotated { id, token: next });
-            }
-            self.back_off(&mut attempt).await;
+            shared.cache.invalidate(id);
+            shared.poke.notify_one();
+            return Ok(Rotation::Rotated { id, token: next });
         }
     }
 

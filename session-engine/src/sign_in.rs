@@ -1,7 +1,5 @@
 //! Begins sessions, one atomic step each.
 
-use std::time::Duration;
-
 use session_core::admission::{self, Admission, Newcomer, Standing};
 use session_core::rotation::TokenState;
 use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, UserState};
@@ -10,7 +8,6 @@ use session_core::{
     Timestamp, Token, UserKey,
 };
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::cache::{Fill, Filled};
 use crate::clock;
@@ -91,14 +88,13 @@ impl SessionManager {
     async fn admit(&self, request: SignIn) -> Result<SignedIn, Error> {
         let shared = self.shared();
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock().await;
-        let token = clock::new_token(shared.entropy.as_ref());
-        let slot = shared.cache.begin_fill(token.session_id());
-        let committed = self.commit_until_done(&request, &token).await;
+        let mut in_doubt = Vec::new();
+        let committed = self.commit_until_done(&request, &mut in_doubt).await;
         drop(turn);
-        let (session, ended) = match committed {
-            Ok(committed) => committed,
+        let Attempt { token, slot, session, ended } = match committed {
+            Ok(attempt) => attempt,
             Err(error) => {
-                self.take_back_in_doubt(&error, token.session_id());
+                self.take_back_in_doubt(in_doubt.iter().map(|attempt| attempt.session.id));
                 return Err(error);
             }
         };
@@ -111,16 +107,17 @@ impl SessionManager {
     /// Decides and commits until the decision meets the state it was made for.
     ///
     /// Every conflict means that somebody else's change went through, so the fleet as a whole
-    /// makes progress; the time limit is for an unavailable store.
-    async fn commit_until_done(
-        &self,
+    /// makes progress; the time limit is for an unavailable store. An attempt whose answer was
+    /// lost stays in doubt: either a later read finds its session, or it has ended since, or a
+    /// later commit makes it fail. So the next attempt has an id of its own.
+    async fn commit_until_done<'s>(
+        &'s self,
         request: &SignIn,
-        token: &Token,
-    ) -> Result<(Session, Vec<(SessionId, EndCause)>), Error> {
+        in_doubt: &mut Vec<Attempt<'s>>,
+    ) -> Result<Attempt<'s>, Error> {
         let shared = self.shared();
-        let mut ended = Vec::new();
-        let mut attempt = 0;
-        let mut patience = Patience::until(Instant::now() + self.options().store_timeout);
+        let mut conflicts = 0;
+        let mut patience = self.patience();
         loop {
             let state = match shared.store_call(shared.store.user(&request.owner)).await {
                 Ok(state) => state,
@@ -129,20 +126,33 @@ impl SessionManager {
                     continue;
                 }
             };
-            let now = self.now();
-            if state.sessions.iter().any(|known| known.id == token.session_id()) {
-                // An earlier try went through although its answer was lost.
-                return Ok((session(request, token, self, now), ended));
+            let known = |attempt: &Attempt<'_>| {
+                state.sessions.iter().any(|standing| standing.id == attempt.session.id)
+            };
+            if let Some(done) = in_doubt.iter().position(known) {
+                return Ok(in_doubt.swap_remove(done));
             }
-            ended = self.decide(request, &state, now)?;
-            let session = session(request, token, self, now);
-            let commit = commit(request, &state, &ended, session.clone(), now);
+            let attempt = self.attempt(request, &state)?;
+            let commit = commit(request, &state, &attempt);
             match shared.store_call(shared.store.commit(&commit)).await {
-                Ok(Outcome::Done) => return Ok((session, ended)),
-                Ok(Outcome::Conflict) => self.back_off(&mut attempt).await,
-                Err(error) => patience.may_try_again(error).await?,
+                Ok(Outcome::Done) => return Ok(attempt),
+                Ok(Outcome::Conflict) => self.back_off(&mut conflicts).await,
+                Err(error) => {
+                    in_doubt.push(attempt);
+                    patience.may_try_again(error).await?;
+                }
             }
         }
+    }
+
+    fn attempt(&self, request: &SignIn, state: &UserState) -> Result<Attempt<'_>, Error> {
+        let shared = self.shared();
+        let now = self.now();
+        let ended = self.decide(request, state, now)?;
+        let token = clock::new_token(shared.entropy.as_ref());
+        let slot = shared.cache.begin_fill(token.session_id());
+        let session = session(request, &token, self, now);
+        Ok(Attempt { token, slot, session, ended })
     }
 
     fn decide(
@@ -203,46 +213,27 @@ impl SessionManager {
     }
 
     /// A commit whose answer was lost may have begun a session that nobody will ever hold.
-    fn take_back_in_doubt(&self, error: &Error, id: SessionId) {
-        if error.is_unavailable() {
-            let manager = self.clone();
-            tokio::spawn(async move {
-                let selection = Selection::session(id, TenantFilter::Any);
-                // The store is probably still away; then policy and cleanup see to it.
-                let _ = manager.end_all(selection, EndCause::Revoked, Actor::System).await;
-            });
+    fn take_back_in_doubt(&self, ids: impl Iterator<Item = SessionId>) {
+        let ids: Vec<_> = ids.collect();
+        if ids.is_empty() {
+            return;
         }
-    }
-
-    /// Waits a random time that grows with the number of conflicts.
-    pub(crate) async fn back_off(&self, attempt: &mut u32) {
-        *attempt += 1;
-        let ceiling = 1_u64 << (*attempt).min(6);
-        let random = u64::from_be_bytes(clock::random(self.shared().entropy.as_ref()));
-        tokio::time::sleep(Duration::from_micros(random % (ceiling * 500))).await;
+        let manager = self.clone();
+        tokio::spawn(async move {
+            let mut selection = Selection::within(TenantFilter::Any);
+            selection.ids = Some(ids);
+            // The store is probably still away; then policy and cleanup see to it.
+            let _ = manager.end_all(selection, EndCause::Revoked, Actor::System).await;
+        });
     }
 }
 
-/// How often an unavailable store is asked again.
-struct Patience {
-    failures: u32,
-    deadline: Instant,
-}
-
-impl Patience {
-    const fn until(deadline: Instant) -> Self {
-        Self { failures: 0, deadline }
-    }
-
-    async fn may_try_again(&mut self, error: Error) -> Result<(), Error> {
-        self.failures += 1;
-        let over = self.failures >= MAX_FAILURES || Instant::now() >= self.deadline;
-        if over || !error.is_unavailable() {
-            return Err(error);
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-        Ok(())
-    }
+/// One try to begin a session.
+struct Attempt<'c> {
+    token: Token,
+    slot: Option<Fill<'c>>,
+    session: Session,
+    ended: Vec<(SessionId, EndCause)>,
 }
 
 fn session(request: &SignIn, token: &Token, manager: &SessionManager, now: Timestamp) -> Session {
@@ -262,17 +253,17 @@ fn session(request: &SignIn, token: &Token, manager: &SessionManager, now: Times
     }
 }
 
-fn commit(
-    request: &SignIn,
-    state: &UserState,
-    ended: &[(SessionId, EndCause)],
-    session: Session,
-    at: Timestamp,
-) -> Commit {
+fn commit(request: &SignIn, state: &UserState, attempt: &Attempt<'_>) -> Commit {
+    let Attempt { session, ended, .. } = attempt;
     let mut changes: Vec<_> = ended.iter().map(|(id, cause)| Change::End(*id, *cause)).collect();
-    changes.push(Change::Insert(Box::new(session)));
-    let by = Actor::User(request.owner.user.clone());
-    Commit { owner: request.owner.clone(), expected: state.version, changes, at, by }
+    changes.push(Change::Insert(Box::new(session.clone())));
+    Commit {
+        owner: request.owner.clone(),
+        expected: state.version,
+        changes,
+        at: session.signed_in,
+        by: Actor::User(request.owner.user.clone()),
+    }
 }
 
 fn turn_of(owner: &UserKey, turns: usize) -> usize {
@@ -280,6 +271,3 @@ fn turn_of(owner: &UserKey, turns: usize) -> usize {
     let hash = foldhash::fast::FixedState::default().hash_one(owner);
     usize::try_from(hash % turns as u64).unwrap_or(0)
 }
-
-const MAX_FAILURES: u32 = 3;
-const RETRY_PAUSE: Duration = Duration::from_millis(50);

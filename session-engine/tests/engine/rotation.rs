@@ -69,6 +69,21 @@ async fn of_concurrent_rotations_one_goes_through() {
     assert!(active(&fleet.nodes[1], &rotated[0]).await);
 }
 
+/// A client whose rotation went through unheard must not be taken for a thief.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_whose_answer_was_lost_is_found_again() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    fleet.probes[0].lose_answers(true);
+    let Rotation::Rotated { token: new, .. } = rotate(node, &signed_in.token).await else {
+        panic!("it went through");
+    };
+    fleet.probes[0].lose_answers(false);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(active(node, &new).await && active(&fleet.nodes[1], &new).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn worthless_tokens_do_not_rotate() {
     let fleet = Fleet::start(Options::default()).await;

@@ -22,6 +22,27 @@ async fn a_lost_answer_leaves_one_session() {
     assert!(is_active(&fleet.nodes[1], &signed_in).await);
 }
 
+/// The commit happens, its answer is lost, and before the next try its session is ended.
+#[tokio::test(start_paused = true)]
+async fn a_retry_brings_back_no_session_that_has_ended() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    fleet.probes[0].lose_answers(true);
+    let gate = fleet.probes[0].hold("commit");
+    let mut events = there.sessions().events();
+    let (signed_in, ended) = tokio::join!(sign_in(here, "alice"), async {
+        gate.reached().await;
+        let first = fleet.store.user(&user("alice")).await.unwrap().sessions[0].id;
+        there.sessions().revoke_user(user("alice"), Actor::Application).await.unwrap();
+        crate::probe::told(&mut events, "revoked").await;
+        gate.open();
+        first
+    });
+    assert_ne!(signed_in.session.id, ended);
+    assert!(is_active(here, &signed_in).await && is_active(there, &signed_in).await);
+    assert_eq!(count(&fleet).await, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sign_in_that_nobody_waits_for_leaves_no_session() {
     let fleet = Fleet::start(Options::default()).await;

@@ -1,0 +1,46 @@
+//! How a change is tried again: after a conflict, and after an outage.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::error::Error;
+use crate::manager::SessionManager;
+
+/// How often an unavailable store is asked again.
+pub(crate) struct Patience {
+    failures: u32,
+    deadline: Instant,
+}
+
+impl Patience {
+    /// Waits before the next try; the error where there should be none.
+    pub(crate) async fn may_try_again(&mut self, error: Error) -> Result<(), Error> {
+        self.failures += 1;
+        let over = self.failures >= MAX_FAILURES || Instant::now() >= self.deadline;
+        if over || !error.is_unavailable() {
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
+        Ok(())
+    }
+}
+
+impl SessionManager {
+    /// Patience for one call.
+    pub(crate) fn patience(&self) -> Patience {
+        Patience { failures: 0, deadline: Instant::now() + self.options().store_timeout }
+    }
+
+    /// Waits a random time that grows with the number of conflicts.
+    pub(crate) async fn back_off(&self, attempt: &mut u32) {
+        *attempt += 1;
+        let ceiling = 1_u64 << (*attempt).min(6);
+        let random = u64::from_be_bytes(clock::random(self.shared().entropy.as_ref()));
+        tokio::time::sleep(Duration::from_micros(random % (ceiling * 500))).await;
+    }
+}
+
+const MAX_FAILURES: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
