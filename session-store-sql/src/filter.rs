@@ -6,7 +6,7 @@ use sqlx::{Database, Encode, QueryBuilder, Type};
 use crate::rows;
 
 /// Reads one page, and one session more.
-pub(crate) fn page<DB>(table: &str, query: &PageQuery) -> QueryBuilder<DB>
+pub(crate) fn page<DB>(columns: &str, table: &str, query: &PageQuery) -> QueryBuilder<DB>
 where
     DB: Database,
     for<'q> String: Encode<'q, DB> + Type<DB>,
@@ -14,7 +14,7 @@ where
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
     let mut select = QueryBuilder::new("SELECT ");
-    select.push(rows::SESSION).push(" FROM ").push(table);
+    select.push(columns).push(" FROM ").push(table);
     select.push(" WHERE (absolute_expiry IS NULL OR absolute_expiry > ");
     select.push_bind(query.now.as_micros()).push(")");
     let mut narrowed = Selection::within(query.tenant.clone());

@@ -4,18 +4,25 @@
 //! | --- | --- | --- |
 //! | `sqlite` | [`SqliteStore`] | SQLite, bundled: one host, one or several processes |
 //! | `postgres` | [`PostgresStore`] | PostgreSQL 15 and later: any number of hosts |
-//!
-//! MySQL and MariaDB are planned.
+//! | `mysql` | [`MySqlStore`] | MySQL 8, MariaDB 10.11 and later: any number of hosts |
 
 mod columns;
 mod filter;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod names;
 mod policies;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+mod position;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+#[cfg(feature = "mysql")]
+pub use mysql::{MySqlOptions, MySqlStore};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]

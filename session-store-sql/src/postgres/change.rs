@@ -14,8 +14,8 @@ use session_core::{
 use sqlx::QueryBuilder;
 use sqlx::postgres::PgPool;
 
-use super::names::Names;
 use super::store_error;
+use crate::names::Names;
 use crate::{filter, policies, rows};
 
 pub(super) async fn commit(

@@ -6,9 +6,9 @@ use session_core::{StoreError, StoreErrorKind, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::{PgListener, PgPool, PgRow};
 
-use super::names::Names;
 use super::store_error;
 use crate::columns::Columns;
+use crate::names::Names;
 use crate::rows;
 
 /// What a reader has seen.

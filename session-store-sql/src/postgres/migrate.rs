@@ -3,8 +3,8 @@
 use session_core::{StoreError, StoreErrorKind};
 use sqlx::postgres::PgPool;
 
-use super::names::Names;
 use super::store_error;
+use crate::names::Names;
 
 pub(super) const MIGRATIONS: [&str; 1] =
     [include_str!("../../migrations/postgres/0001_sessions.sql")];

@@ -3,7 +3,6 @@
 mod change;
 mod log;
 mod migrate;
-mod names;
 mod read;
 
 use std::time::Duration;
@@ -21,7 +20,7 @@ use session_core::{
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 use tokio::sync::Mutex;
 
-use self::names::Names;
+use crate::names::{self, Names};
 
 /// A store in a PostgreSQL database.
 ///
@@ -95,7 +94,7 @@ impl PostgresStore {
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
         let invalid = |error| StoreError::new(StoreErrorKind::Internal, error);
         options.validate().map_err(invalid)?;
-        let names = Names::new(options);
+        let names = Names::new(options.schema.as_deref(), &options.prefix);
         migrate::run(&pool, &names).await?;
         Ok(Self { pool, names, listener: Mutex::new(None) })
     }
@@ -106,7 +105,7 @@ impl PostgresStore {
     /// [`InvalidField`] for names out of bounds.
     pub fn migrations(options: &PostgresOptions) -> Result<Vec<String>, InvalidField> {
         options.validate()?;
-        let names = Names::new(options);
+        let names = Names::new(options.schema.as_deref(), &options.prefix);
         Ok(migrate::MIGRATIONS.iter().map(|script| names.fill(script)).collect())
     }
 }

@@ -8,9 +8,9 @@ use session_core::{
 };
 use sqlx::postgres::PgPool;
 
-use super::names::Names;
 use super::store_error;
 use crate::columns::Columns;
+use crate::names::Names;
 use crate::{filter, policies, rows};
 
 pub(super) async fn user(
@@ -58,7 +58,7 @@ pub(super) async fn page(
     names: &Names,
     query: &PageQuery,
 ) -> Result<Page, StoreError> {
-    let mut select = filter::page(&names.fill("{t}sessions"), query);
+    let mut select = filter::page(rows::SESSION, &names.fill("{t}sessions"), query);
     let found = select.build().fetch_all(pool).await.map_err(store_error)?;
     let sessions = found.iter().map(rows::session).collect::<Result<_, _>>()?;
     Ok(Page::cut(sessions, query.limit))

@@ -2,13 +2,13 @@
 
 use session_core::store::{Cursor, LogPage};
 use session_core::{Event, SessionId, StoreError};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
 use super::store_error;
 use super::tx::Tx;
-use crate::columns::Columns;
+use crate::position::Position;
 use crate::rows;
 
 /// Appends an entry and answers its number.
@@ -101,24 +101,10 @@ impl Reader {
             .fetch_all(&mut self.connection)
             .await
             .map_err(store_error)?;
-        let mut rows = rows.iter();
-        let continues = match rows.clone().next().map(Position::of).transpose()? {
-            Some(first) if first == seen => rows.next().is_some(),
-            Some(first) => seen == Position::START && first.seq == 1,
-            None => seen == Position::START,
-        };
-        if !continues {
-            return Ok(nothing_since(self.last().await?, true));
+        match seen.read_on(&rows, limit)? {
+            Some(page) => Ok(page),
+            None => Ok(nothing_since(self.last().await?, true)),
         }
-        let more = rows.len() > limit as usize;
-        let rows: Vec<_> = rows.take(limit as usize).collect();
-        let next = rows.last().map(|row| Position::of(row)).transpose()?.unwrap_or(seen);
-        let (events, unreadable): (Vec<_>, Vec<_>) =
-            rows.into_iter().map(rows::event).partition(Result::is_ok);
-        // An entry of a newer version must not stop the reader: it counts as missed.
-        let gap = !unreadable.is_empty();
-        let events = events.into_iter().flatten().collect();
-        Ok(LogPage { events, next: next.cursor(), more, gap })
     }
 
     async fn last(&mut self) -> Result<Cursor, StoreError> {
@@ -126,33 +112,6 @@ impl Reader {
             sqlx::query(LAST).fetch_optional(&mut self.connection).await.map_err(store_error)?;
         let position = row.as_ref().map(Position::of).transpose()?;
         Ok(position.unwrap_or(Position::START).cursor())
-    }
-}
-
-/// A number in the log and the mark of the entry that has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    seq: i64,
-    tag: i64,
-}
-
-impl Position {
-    /// Before the first entry.
-    const START: Self = Self { seq: 0, tag: 0 };
-
-    fn of(row: &SqliteRow) -> Result<Self, StoreError> {
-        Ok(Self { seq: row.integer("seq")?, tag: row.integer("tag")? })
-    }
-
-    fn cursor(self) -> Cursor {
-        Cursor([self.seq.to_be_bytes(), self.tag.to_be_bytes()].concat())
-    }
-
-    fn parse(cursor: &Cursor) -> Option<Self> {
-        let bytes: [u8; 16] = cursor.0.as_slice().try_into().ok()?;
-        let (seq, tag) = bytes.split_at(8);
-        let number = |part: &[u8]| part.try_into().ok().map(i64::from_be_bytes);
-        Some(Self { seq: number(seq)?, tag: number(tag)? })
     }
 }
 

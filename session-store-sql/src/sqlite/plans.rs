@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, Row, Sqlite};
 
 use super::{log, migrate, policy, read, write};
-use crate::filter;
+use crate::{filter, rows};
 
 /// The steps of a statement's plan that read or sort everything.
 async fn expensive(connection: &mut SqliteConnection, statement: &str) -> Vec<String> {
@@ -42,7 +42,9 @@ fn pages() -> Vec<String> {
     }
     queries
         .iter()
-        .map(|query| filter::page::<Sqlite>(read::SESSIONS, query).sql().as_str().to_owned())
+        .map(|query| {
+            filter::page::<Sqlite>(rows::SESSION, read::SESSIONS, query).sql().as_str().to_owned()
+        })
         .collect()
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn load(
 }
 
 pub(super) async fn page(readers: &SqlitePool, query: &PageQuery) -> Result<Page, StoreError> {
-    let mut select = filter::page(SESSIONS, query);
+    let mut select = filter::page(rows::SESSION, SESSIONS, query);
     let rows = select.build().fetch_all(readers).await.map_err(store_error)?;
     let sessions = rows.iter().map(rows::session).collect::<Result<_, _>>()?;
     Ok(Page::cut(sessions, query.limit))

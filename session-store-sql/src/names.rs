@@ -3,44 +3,41 @@
 use session_core::InvalidField;
 use sqlx::AssertSqlSafe;
 
-use super::PostgresOptions;
-
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// Before the name of a table or a function.
     tables: String,
     /// Before the name of an index, which has no schema.
     indexes: String,
     /// The channel of notifications.
-    pub(super) channel: String,
+    pub(crate) channel: String,
 }
 
 impl Names {
-    pub(super) fn new(options: &PostgresOptions) -> Self {
-        let PostgresOptions { schema, prefix } = options;
-        let qualified = schema.as_ref().map(|schema| format!("{schema}."));
+    pub(crate) fn new(schema: Option<&str>, prefix: &str) -> Self {
+        let qualified = schema.map(|schema| format!("{schema}."));
         let channel = match schema {
             Some(schema) => format!("{schema}_{prefix}log"),
             None => format!("{prefix}log"),
         };
         let tables = qualified.unwrap_or_default() + prefix;
-        Self { tables, indexes: prefix.clone(), channel }
+        Self { tables, indexes: prefix.to_owned(), channel }
     }
 
     /// Writes the names into a statement.
-    pub(super) fn fill(&self, statement: &str) -> String {
+    pub(crate) fn fill(&self, statement: &str) -> String {
         let statement = statement.replace("{t}", &self.tables).replace("{i}", &self.indexes);
         statement.replace("{channel}", &self.channel)
     }
 
     /// The same for sqlx. The names have been checked, and there is nothing else to write.
-    pub(super) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
+    pub(crate) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.fill(statement))
     }
 }
 
 /// Lower-case letters, digits and underscores; at most 32, so that every name fits 63.
-pub(super) fn check(field: &'static str, name: &str) -> Result<(), InvalidField> {
+pub(crate) fn check(field: &'static str, name: &str) -> Result<(), InvalidField> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let begins_well = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     if begins_well && name.len() <= 32 && name.chars().all(plain) {
@@ -56,17 +53,12 @@ mod tests {
 
     #[test]
     fn names_are_checked_and_written() {
-        let mut options = PostgresOptions::default();
-        assert_eq!(
-            Names::new(&options).fill("{t}log {i}x {channel}"),
-            "session_kit_log session_kit_x session_kit_log"
-        );
-        options.schema = Some("auth".to_owned());
-        options.prefix = "s_".to_owned();
-        assert_eq!(Names::new(&options).fill("{t}log {i}x {channel}"), "auth.s_log s_x auth_s_log");
+        let fill = |schema, prefix| Names::new(schema, prefix).fill("{t}log {i}x {channel}");
+        assert_eq!(fill(None, "s_"), "s_log s_x s_log");
+        assert_eq!(fill(Some("auth"), "s_"), "auth.s_log s_x auth_s_log");
+        assert_eq!(check("prefix", "session_kit_"), Ok(()));
         for bad in ["", "A", "1a", "a;b", "a.b", "a\"b", &"a".repeat(33)] {
-            options.prefix = bad.to_owned();
-            assert_eq!(options.validate().unwrap_err().field, "prefix", "{bad}");
+            assert_eq!(check("prefix", bad).unwrap_err().field, "prefix", "{bad}");
         }
     }
 }

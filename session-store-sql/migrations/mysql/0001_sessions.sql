@@ -1,0 +1,69 @@
+-- Times are microseconds since the Unix epoch, UTC. An empty tenant stands for none. What is
+-- compared is bytes: no collation folds case or trailing spaces.
+
+CREATE TABLE IF NOT EXISTS {t}users (
+    tenant VARBINARY(128) NOT NULL,
+    user_id VARBINARY(128) NOT NULL,
+    -- The number of the user's newest log entry.
+    version BIGINT NOT NULL,
+    PRIMARY KEY (tenant, user_id)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
+
+CREATE TABLE IF NOT EXISTS {t}sessions (
+    id BINARY(16) NOT NULL PRIMARY KEY,
+    tenant VARBINARY(128) NOT NULL,
+    user_id VARBINARY(128) NOT NULL,
+    device_kind VARBINARY(64) NOT NULL,
+    device_info VARBINARY(256),
+    client_id VARBINARY(128),
+    -- Separated by commas, newest last.
+    ip_addresses VARBINARY(1024) NOT NULL,
+    signed_in BIGINT NOT NULL,
+    last_accessed BIGINT NOT NULL,
+    authenticated_at BIGINT NOT NULL,
+    absolute_expiry BIGINT,
+    data VARBINARY(4096),
+    token_current BINARY(32) NOT NULL,
+    token_family BINARY(32) NOT NULL,
+    token_retired BINARY(32),
+    token_retired_at BIGINT,
+    KEY {i}by_user (tenant, user_id, signed_in DESC, id),
+    KEY {i}by_tenant (tenant, signed_in DESC, id),
+    KEY {i}by_time (signed_in DESC, id),
+    KEY {i}by_expiry (absolute_expiry)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
+
+-- One row, locked from the last steps of a change until its commit: so numbers are in the order of
+-- commits and have no holes.
+CREATE TABLE IF NOT EXISTS {t}counter (
+    only_row TINYINT NOT NULL PRIMARY KEY,
+    last BIGINT NOT NULL
+) ENGINE = InnoDB;
+INSERT IGNORE INTO {t}counter VALUES (1, 0);
+
+CREATE TABLE IF NOT EXISTS {t}log (
+    seq BIGINT NOT NULL PRIMARY KEY,
+    -- Random: tells an entry from another of the same number after a restored backup.
+    tag BIGINT NOT NULL,
+    kind VARBINARY(32) NOT NULL,
+    at BIGINT NOT NULL,
+    actor VARBINARY(160) NOT NULL,
+    tenant VARBINARY(128) NOT NULL,
+    user_id VARBINARY(128),
+    session_id BINARY(16)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
+
+CREATE TABLE IF NOT EXISTS {t}policies (
+    tenant VARBINARY(128) NOT NULL,
+    -- Empty for the policy of a tenant or of the deployment.
+    user_id VARBINARY(128) NOT NULL,
+    policy VARBINARY(4096) NOT NULL,
+    PRIMARY KEY (tenant, user_id)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
+
+CREATE TABLE IF NOT EXISTS {t}leases (
+    name VARBINARY(128) NOT NULL PRIMARY KEY,
+    holder VARBINARY(128) NOT NULL,
+    -- By the clock of the database, UTC.
+    until DATETIME(6) NOT NULL
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
