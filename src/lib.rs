@@ -11,8 +11,8 @@ pub use session_engine as engine;
 #[cfg(feature = "memory")]
 pub use session_store_memory as memory;
 
-/// Sessions in a SQL database (features `sqlite` and `postgres`).
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+/// Sessions in a SQL database (features `sqlite`, `postgres` and `mysql`).
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use session_store_sql as sql;
 
 /// The HTTP rules behind every adapter (feature `axum`).

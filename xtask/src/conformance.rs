@@ -4,6 +4,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::instance::Server;
 use crate::run::{Failure, cargo, hear};
 use crate::services;
 
@@ -16,12 +17,15 @@ pub(crate) enum Store {
     Sqlite,
     /// PostgreSQL, on a server.
     Postgres,
+    /// MySQL or MariaDB, on a server.
+    Mysql,
 }
 
 /// Runs the kit as often as asked for, and adds up.
 pub(crate) fn run(store: Store, runs: u32) -> Result<(), Failure> {
     let variables = match store {
-        Store::Postgres => services::up()?,
+        Store::Postgres => services::up(&[Server::Postgres])?,
+        Store::Mysql => services::up(&[Server::Mysql])?,
         Store::Memory | Store::Sqlite => Vec::new(),
     };
     let (mut passed, mut failed) = (0, 0);
@@ -49,6 +53,9 @@ fn kit(store: Store) -> Command {
         Store::Sqlite => &["--package", "session-store-sql", "--test", "sqlite_conformance"],
         Store::Postgres => {
             &["--package", "session-store-sql", "--features", "server-tests", "--test", "postgres"]
+        }
+        Store::Mysql => {
+            &["--package", "session-store-sql", "--features", "server-tests", "--test", "mysql"]
         }
     };
     let arguments = ["test", "--locked", "--quiet"].iter().chain(test).copied();

@@ -3,6 +3,7 @@
 mod browser;
 mod conformance;
 mod house;
+mod instance;
 mod licences;
 mod packages;
 mod run;
@@ -34,7 +35,7 @@ enum Command {
         /// The SQLite file; it is created if it is missing.
         #[arg(long, default_value = "session-kit-demo.db")]
         db: PathBuf,
-        /// Another store: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`.
+        /// Another store: `sqlite:FILE`, `postgres://USER@HOST/DATABASE` or `mysql://...`.
         #[arg(long, conflicts_with = "db")]
         store: Option<String>,
     },

@@ -3,11 +3,13 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::instance::Server;
 use crate::run::{Failure, cargo, hear, show};
 use crate::{browser, house, licences, services};
 
 /// The facade's features, alone and together.
-const FEATURES: [&str; 6] = ["", "memory", "sqlite", "postgres", "axum", "memory,sqlite,axum"];
+const FEATURES: [&str; 7] =
+    ["", "memory", "sqlite", "postgres", "mysql", "axum", "memory,sqlite,axum"];
 
 pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> {
     let mut tests = Tests::default();
@@ -40,7 +42,7 @@ pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> 
 fn with_servers(
     tests: impl FnOnce(Vec<services::Variable>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let variables = services::up()?;
+    let variables = services::up(&Server::ALL)?;
     let result = tests(variables);
     services::down()?;
     result
@@ -52,7 +54,8 @@ fn browser_tests() -> Command {
 
 fn browser_tests_on_postgres(variables: &[services::Variable]) -> Command {
     let mut command = browser_tests();
-    command.envs(variables.iter().map(|(_, url)| ("SESSION_KIT_BROWSER_POSTGRES_URL", url)));
+    let postgres = variables.iter().filter(|(name, _)| *name == Server::Postgres.variable());
+    command.envs(postgres.map(|(_, url)| ("SESSION_KIT_BROWSER_POSTGRES_URL", url)));
     command
 }
 

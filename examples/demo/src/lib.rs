@@ -21,7 +21,7 @@ use session_kit::axum::{
 use session_kit::core::{DeviceKind, InvalidField, SessionId, Store, StoreError, UserId, UserKey};
 use session_kit::engine::{Engine, Options, Parts};
 use session_kit::http::Problem;
-use session_kit::sql::{PostgresStore, SqliteStore};
+use session_kit::sql::{MySqlStore, PostgresStore, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -32,13 +32,15 @@ pub enum Place {
     File(PathBuf),
     /// A PostgreSQL database.
     Postgres(String),
+    /// A MySQL or MariaDB database.
+    MySql(String),
 }
 
 impl Place {
-    /// Reads `sqlite:FILE` or `postgres://USER@HOST/DATABASE`.
+    /// Reads `sqlite:FILE`, `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When it is none of them.
     pub fn parse(url: &str) -> Result<Self, InvalidField> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -47,13 +49,17 @@ impl Place {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(Self::Postgres(url.to_owned()));
         }
-        Err(InvalidField::malformed("store", "sqlite:FILE or postgres://USER@HOST/DATABASE"))
+        if url.starts_with("mysql://") || url.starts_with("mariadb://") {
+            return Ok(Self::MySql(url.to_owned()));
+        }
+        Err(InvalidField::malformed("store", "sqlite:FILE, postgres://... or mysql://..."))
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
             Self::File(path) => Arc::new(SqliteStore::open(path).await?),
             Self::Postgres(url) => Arc::new(PostgresStore::connect(url).await?),
+            Self::MySql(url) => Arc::new(MySqlStore::connect(url).await?),
         })
     }
 }
@@ -62,12 +68,16 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Postgres(url) => {
-                let host = url.rsplit_once('@').map_or("", |(_, host)| host);
-                write!(f, "PostgreSQL at {}", host.split('?').next().unwrap_or_default())
-            }
+            Self::Postgres(url) => write!(f, "PostgreSQL at {}", host(url)),
+            Self::MySql(url) => write!(f, "MySQL at {}", host(url)),
         }
     }
+}
+
+/// What of a URL may be shown: neither user nor password nor options.
+fn host(url: &str) -> &str {
+    let host = url.rsplit_once('@').or_else(|| url.split_once("://")).map_or("", |(_, host)| host);
+    host.split('?').next().unwrap_or_default()
 }
 
 /// The application over one store.

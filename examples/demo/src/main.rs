@@ -17,7 +17,7 @@ struct Arguments {
     /// The SQLite file; it is created if it is missing.
     #[arg(long, default_value = "session-kit-demo.db")]
     db: PathBuf,
-    /// Another store: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`.
+    /// Another store: `sqlite:FILE`, `postgres://USER@HOST/DATABASE` or `mysql://...`.
     #[arg(long, conflicts_with = "db")]
     store: Option<String>,
 }
