@@ -27,9 +27,10 @@ CREATE TABLE IF NOT EXISTS {t}sessions (
     token_family BINARY(32) NOT NULL,
     token_retired BINARY(32),
     token_retired_at BIGINT,
-    KEY {i}by_user (tenant, user_id, signed_in DESC, id),
+    KEY {i}by_user (user_id, tenant, signed_in DESC, id),
     KEY {i}by_tenant (tenant, signed_in DESC, id),
     KEY {i}by_time (signed_in DESC, id),
+    KEY {i}by_client (client_id, signed_in DESC, id),
     KEY {i}by_expiry (absolute_expiry)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 

@@ -40,9 +40,11 @@ CREATE TABLE {t}sessions (
     token_retired_at bigint
 ) WITH (fillfactor = 80);
 
-CREATE INDEX {i}sessions_by_user ON {t}sessions (tenant, user_id, signed_in DESC, id);
+CREATE INDEX {i}sessions_by_user ON {t}sessions (user_id, tenant, signed_in DESC, id);
 CREATE INDEX {i}sessions_by_tenant ON {t}sessions (tenant, signed_in DESC, id);
 CREATE INDEX {i}sessions_by_time ON {t}sessions (signed_in DESC, id);
+CREATE INDEX {i}sessions_by_client ON {t}sessions (client_id, signed_in DESC, id)
+    WHERE client_id IS NOT NULL;
 CREATE INDEX {i}sessions_by_expiry ON {t}sessions (absolute_expiry)
     WHERE absolute_expiry IS NOT NULL;
 

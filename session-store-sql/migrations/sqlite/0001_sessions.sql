@@ -30,13 +30,15 @@ CREATE TABLE session_kit_sessions (
 ) STRICT;
 
 -- Sign-in reads a user's sessions; admin pages list newest first, in all tenants, in one, or of
--- one user; cleanup takes the longest unused and the expired.
+-- one user, whose tenant need not be known; cleanup takes the longest unused and the expired.
 CREATE INDEX session_kit_sessions_by_user
-    ON session_kit_sessions (tenant, user_id, signed_in DESC, id);
+    ON session_kit_sessions (user_id, tenant, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_tenant
     ON session_kit_sessions (tenant, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_time
     ON session_kit_sessions (signed_in DESC, id);
+CREATE INDEX session_kit_sessions_by_client
+    ON session_kit_sessions (client_id, signed_in DESC, id) WHERE client_id IS NOT NULL;
 CREATE INDEX session_kit_sessions_by_use
     ON session_kit_sessions (last_accessed);
 CREATE INDEX session_kit_sessions_by_expiry

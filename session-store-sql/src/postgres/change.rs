@@ -206,7 +206,7 @@ pub(super) async fn set_policy(
 }
 
 const COMMIT: &str = "SELECT {t}commit($1, $2, $3, $4::jsonb, $5, $6)";
-const TOUCH: &str = "WITH touched AS ( \
+pub(super) const TOUCH: &str = "WITH touched AS ( \
         SELECT t.id, t.at, string_to_array(t.ips, ',') AS ips \
         FROM unnest($1::bytea[], $2::bigint[], $3::text[]) AS t (id, at, ips)), \
     found AS ( \
@@ -219,7 +219,7 @@ const TOUCH: &str = "WITH touched AS ( \
                 unnest(string_to_array(s.ip_addresses, ',')) WITH ORDINALITY AS a (known, n) \
                 WHERE known <> ALL (t.ips) ORDER BY n) || t.ips AS merged) AS m) END \
     FROM touched AS t JOIN found ON found.id = t.id WHERE s.id = t.id RETURNING s.id";
-const CHOOSE_OLD: &str = "(SELECT id FROM {t}sessions WHERE absolute_expiry <= $2 \
+pub(super) const CHOOSE_OLD: &str = "(SELECT id FROM {t}sessions WHERE absolute_expiry <= $2 \
         ORDER BY absolute_expiry LIMIT $3) \
     UNION (SELECT id FROM {t}sessions WHERE signed_in < $1 AND last_accessed < $1 \
         ORDER BY signed_in LIMIT $3) LIMIT $3";

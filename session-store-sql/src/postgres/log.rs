@@ -163,7 +163,7 @@ where
 
 /// One statement, so one snapshot: the head says whether the log continues where the reader left
 /// it, the rest are the entries.
-const SINCE: &str = "SELECT head.*, entry.* FROM ( \
+pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         SELECT pg_current_snapshot()::text AS snapshot, \
             meta.incarnation = $5 \
             AND pg_snapshot_xmax($1::text::pg_snapshot) \
@@ -180,7 +180,7 @@ const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) \
         AND ($2::text IS NULL OR pg_visible_in_snapshot(xid, $2::text::pg_snapshot)) \
         AND seq > $3 ORDER BY seq LIMIT $4) AS entry ON true";
-const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
+pub(super) const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
     COALESCE(newest.seq, 0) AS seq, COALESCE(newest.tag, 0) AS tag \
     FROM {t}meta AS meta LEFT JOIN LATERAL \
         (SELECT seq, tag FROM {t}log ORDER BY seq DESC LIMIT 1) AS newest ON true";

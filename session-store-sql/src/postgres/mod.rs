@@ -3,6 +3,8 @@
 mod change;
 mod log;
 mod migrate;
+#[cfg(all(test, feature = "server-tests"))]
+mod plans;
 mod read;
 
 use std::time::Duration;

@@ -102,7 +102,7 @@ fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> StoreError 
     StoreError::new(StoreErrorKind::Corrupt, error)
 }
 
-const USER: &str = "SELECT \
+pub(super) const USER: &str = "SELECT \
     (SELECT version FROM {t}users WHERE tenant = $1 AND user_id = $2) AS version, \
     (SELECT COALESCE(json_agg(json_build_array(encode(id, 'hex'), device_kind, client_id, \
         signed_in, last_accessed, absolute_expiry)), '[]')::text \
@@ -110,6 +110,6 @@ const USER: &str = "SELECT \
     (SELECT COALESCE(json_agg(json_build_array(tenant, user_id, policy)), '[]')::text \
         FROM {t}policies \
         WHERE (tenant, user_id) IN (('', ''), ($1, ''), ($1, $2))) AS policies";
-const LOAD: &str = "SELECT s.*, u.version FROM {t}sessions AS s \
+pub(super) const LOAD: &str = "SELECT s.*, u.version FROM {t}sessions AS s \
     JOIN {t}users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = $1";
-const POLICY: &str = "SELECT policy FROM {t}policies WHERE tenant = $1 AND user_id = $2";
+pub(super) const POLICY: &str = "SELECT policy FROM {t}policies WHERE tenant = $1 AND user_id = $2";
