@@ -26,7 +26,7 @@ async fn pool(connections: u32) -> PgPool {
     PgPoolOptions::new().max_connections(connections).connect(&url()).await.unwrap()
 }
 
-/// Open transactions of one test would hold back another's log.
+/// Open transactions of one test would hold back another's log, and its load another's delays.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Postgres;
@@ -208,6 +208,7 @@ async fn late_entries_come_between_the_pages_of_a_long_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_makes_a_revocation_immediate() {
+    let _alone = ALONE.lock().await;
     let schema = Schema::create().await;
     let here = Engine::start(schema.store().await, Options::default()).await.unwrap();
     let there = Engine::start(schema.store().await, Options::default()).await.unwrap();
@@ -319,6 +320,7 @@ async fn migrations_are_printed_run_twice_and_a_newer_schema_is_refused() {
 /// The server is gone without a word: a typed error, then everything goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_connections_are_opened_again() {
+    let _alone = ALONE.lock().await;
     let schema = Schema::create().await;
     let node = Engine::start(schema.store().await, Options::default()).await.unwrap();
     let other = Engine::start(schema.store().await, Options::default()).await.unwrap();
