@@ -1,6 +1,6 @@
 //! The path that every request takes.
 //!
-//! A cached session is answered by a plain function: no await, no allocation, no lock held
+//! A cached session is answered by a plain function: no await, no boxed future, no lock held
 //! across anything. Whatever the cache cannot or may not answer becomes a [`Lookup`], which asks
 //! the store.
 
