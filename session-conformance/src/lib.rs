@@ -113,6 +113,8 @@ cases![
     log::concurrent_writers_lose_no_entry,
     log::a_cut_log_is_noticed,
     log::a_foreign_cursor_is_a_gap,
+    log::a_node_that_was_cut_off_catches_up,
+    shared::nodes_open_at_the_same_moment,
     shared::policies_layer_and_inherit,
     shared::a_lease_has_one_holder,
     shared::a_revocation_reaches_every_node,

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use session_core::store::{Change, Cursor, Selection};
-use session_core::{EndCause, EventKind};
+use session_core::{Actor, EndCause, EventKind};
+use session_engine::{Access, Engine, Options, SignIn};
 use tokio::task::JoinSet;
 
-use crate::Namespace;
-use crate::sample::{add, commit, end, now, read_log, revoke, session, user, user_in};
+use crate::sample::{add, commit, end, engine, now, read_log, revoke, session, user, user_in};
+use crate::{Namespace, Probe};
 
 pub(crate) async fn entries_come_in_order_to_every_reader(namespace: Box<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
@@ -116,4 +117,38 @@ pub(crate) async fn a_foreign_cursor_is_a_gap(namespace: Box<dyn Namespace>) {
         assert!(page.gap, "a position that this log never had");
         assert_eq!(read_log(store.as_ref(), &mut page.next.clone(), 10).await, []);
     }
+}
+
+/// Cut off while a session ends: once with the log still whole, once with its entry trimmed away.
+pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Box<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let probe = Probe::around(namespace.connect().await);
+    let here = engine(namespace.connect().await, Options::default()).await;
+    let cut_off = Engine::start(probe.clone(), Options::default()).await.unwrap();
+    for trimmed in [false, true] {
+        let owner = user("alice");
+        let signed_in = here.sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();
+        let token = signed_in.token.expose();
+        let is_valid = async || {
+            let verdict = cut_off.sessions().validate(token.as_bytes(), Access::default()).await;
+            verdict.unwrap().session().is_some()
+        };
+        assert!(is_valid().await);
+        probe.away(true);
+        here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
+        if trimmed {
+            add(store.as_ref(), &user("bob")).await;
+            let later = now().plus(Duration::from_secs(60));
+            assert!(store.trim_log(later, 100).await.unwrap() > 0);
+        }
+        assert!(is_valid().await, "a node that hears nothing goes by its cache for a while");
+        // Not by asking again and again: ten hits are written back, and that finds the end, too.
+        let ended = cut_off.sessions().session_ended(signed_in.session.id);
+        probe.away(false);
+        let told = tokio::time::timeout(Duration::from_secs(10), ended).await;
+        assert!(told.is_ok(), "the end is never heard of");
+        assert!(!is_valid().await);
+    }
+    here.shutdown().await;
+    cut_off.shutdown().await;
 }

@@ -56,8 +56,13 @@ impl Gate {
 impl Probe {
     /// An undisturbed way to a store, without pushes.
     pub fn over(store: impl Store) -> Self {
+        Self::around(Arc::new(store))
+    }
+
+    /// An undisturbed way to a store of any kind, without pushes.
+    pub fn around(store: Arc<dyn Store>) -> Self {
         Self(Arc::new(Inner {
-            store: Mutex::new(Arc::new(store)),
+            store: Mutex::new(store),
             away: AtomicBool::default(),
             answers_lost: AtomicBool::default(),
             pushes: AtomicBool::default(),

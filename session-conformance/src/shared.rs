@@ -1,14 +1,39 @@
 //! What nodes share besides sessions: policies, leases, and the news of an end.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::PolicyChange;
 use session_core::{Actor, EventKind};
 use session_engine::{Access, Options, SignIn, Verdict};
+use tokio::task::JoinSet;
 
 use crate::Namespace;
-use crate::sample::{engine, now, read_log, user, user_in};
+use crate::sample::{add, engine, ids, now, read_log, user, user_in};
+
+/// Eight nodes make whatever the store needs, a ninth finds all of it made.
+pub(crate) async fn nodes_open_at_the_same_moment(namespace: Box<dyn Namespace>) {
+    let namespace: Arc<dyn Namespace> = namespace.into();
+    let mut nodes = JoinSet::new();
+    for n in 0..8 {
+        let namespace = Arc::clone(&namespace);
+        nodes.spawn(async move {
+            let store = namespace.connect().await;
+            let mut cursor = store.log_since(None, 0).await.unwrap().next;
+            let session = add(store.as_ref(), &user(&format!("user {n}"))).await;
+            let told = read_log(store.as_ref(), &mut cursor, 100).await;
+            assert!(told.iter().any(|event| event.session == Some(session.id)));
+            (session, cursor)
+        });
+    }
+    let begun = nodes.join_all().await;
+    let late = namespace.connect().await;
+    for (session, mut cursor) in begun {
+        assert_eq!(ids(late.as_ref(), &session.owner).await, [session.id]);
+        read_log(late.as_ref(), &mut cursor, 100).await;
+    }
+}
 
 pub(crate) async fn policies_layer_and_inherit(namespace: Box<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);

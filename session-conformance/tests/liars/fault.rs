@@ -68,11 +68,16 @@ pub(crate) enum Fault {
     PoliciesAreStale,
     /// A policy set for a user holds for the same name in other tenants.
     PoliciesCrossTenants,
+    /// Whoever opens it begins with an empty store.
+    OpeningWipes,
+    /// A cursor that fell out of the log is answered as if nothing had been missed, to readers of
+    /// whole pages.
+    GapsAreHiddenFromNodes,
 }
 
 impl Fault {
     /// Every fault, and the case that has to find it.
-    pub(crate) const ALL: [(Self, &'static str); 32] = [
+    pub(crate) const ALL: [(Self, &'static str); 34] = [
         (Self::CommitIgnoresVersion, "change::a_commit_needs_the_version_it_was_made_for"),
         (Self::CommitInPart, "change::a_commit_is_all_or_nothing"),
         (Self::CommitCrossesUsers, "change::users_and_tenants_do_not_disturb_one_another"),
@@ -105,5 +110,7 @@ impl Fault {
         (Self::LeaseForLateHolders, "shared::a_lease_has_one_holder"),
         (Self::PoliciesAreStale, "shared::policies_layer_and_inherit"),
         (Self::PoliciesCrossTenants, "shared::policies_layer_and_inherit"),
+        (Self::OpeningWipes, "shared::nodes_open_at_the_same_moment"),
+        (Self::GapsAreHiddenFromNodes, "log::a_node_that_was_cut_off_catches_up"),
     ];
 }

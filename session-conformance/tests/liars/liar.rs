@@ -43,7 +43,16 @@ pub(crate) struct Liar {
 }
 
 impl Liar {
-    pub(crate) fn new(fault: Fault, world: Arc<World>) -> Self {
+    pub(crate) async fn new(fault: Fault, world: Arc<World>) -> Self {
+        if fault == Fault::OpeningWipes {
+            let everything = EndMany {
+                selection: Selection::within(TenantFilter::Any),
+                cause: EndCause::Revoked,
+                at: Timestamp::EPOCH,
+                by: Actor::System,
+            };
+            world.store.end_many(&everything, u32::MAX).await.unwrap();
+        }
         Self { fault, world }
     }
 
@@ -326,6 +335,8 @@ impl Store for Liar {
             }
             Fault::LogReorders => page.events.reverse(),
             Fault::LogHidesGaps => page.gap = false,
+            // The kit's own readers ask for short pages.
+            Fault::GapsAreHiddenFromNodes if limit > 100 => page.gap = false,
             Fault::LogMissesEnds => page.events.retain(|event| {
                 let hidden = event.session.is_some_and(|id| notes.hidden.contains(&id));
                 !(hidden && matches!(event.kind, EventKind::Ended(_)))

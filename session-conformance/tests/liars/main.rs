@@ -30,7 +30,7 @@ impl Backend for Liars {
 #[async_trait]
 impl Namespace for Fresh {
     async fn connect(&self) -> Arc<dyn Store> {
-        Arc::new(Liar::new(self.0, Arc::clone(&self.1)))
+        Arc::new(Liar::new(self.0, Arc::clone(&self.1)).await)
     }
 }
 
