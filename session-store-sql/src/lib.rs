@@ -17,6 +17,8 @@ mod policies;
 mod position;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod printed;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -3,9 +3,20 @@
 use std::sync::Arc;
 
 use session_conformance::{Backend, Namespace};
-use session_core::Store;
+use session_core::checker::Timeouts;
+use session_core::rotation::TokenState;
+use session_core::store::{
+    Change, Commit, EndMany, Outcome, PageQuery, Selection, TenantFilter, Touch,
+};
+use session_core::{
+    Actor, DeviceKind, EndCause, Session, SessionId, Store, StoreErrorKind, Timestamp, Token,
+    UserId, UserKey,
+};
+use session_engine::{Access, Engine, Options, SignIn};
 use session_store_sql::{MySqlOptions, MySqlStore};
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::Connection;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use tokio::time::{Duration, Instant};
 
 fn server() -> MySqlConnectOptions {
     std::env::var("SESSION_KIT_MYSQL_URL")
@@ -58,4 +69,224 @@ async fn keeps_every_guarantee() {
     let report = session_conformance::run(Arc::new(MySql)).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
+}
+
+fn session(user: &str) -> Session {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).unwrap();
+    let token = Token::new(SessionId::from_random(random), [1; 12], [2; 16]);
+    let at = Timestamp::from_micros(1_780_000_000_000_000);
+    Session {
+        id: token.session_id(),
+        owner: UserKey::new(UserId::new(user).unwrap()),
+        device_kind: DeviceKind::Web,
+        device_info: None,
+        client_id: None,
+        ip_addresses: Vec::new(),
+        signed_in: at,
+        last_accessed: at,
+        authenticated_at: at,
+        absolute_expiry: None,
+        data: None,
+        token: TokenState::new(&token),
+    }
+}
+
+async fn sign_in(store: &MySqlStore, session: &Session) {
+    let commit = Commit {
+        owner: session.owner.clone(),
+        expected: store.user(&session.owner).await.unwrap().version,
+        changes: vec![Change::Insert(Box::new(session.clone()))],
+        at: session.signed_in,
+        by: Actor::Application,
+    };
+    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+}
+
+fn revoke(id: SessionId) -> EndMany {
+    EndMany {
+        selection: Selection::session(id, TenantFilter::Any),
+        cause: EndCause::Revoked,
+        at: Timestamp::from_micros(1_780_000_000_000_001),
+        by: Actor::Application,
+    }
+}
+
+fn touch(id: SessionId, micros: i64) -> Touch {
+    Touch { id, last_accessed: Timestamp::from_micros(micros), ip_addresses: Vec::new() }
+}
+
+/// Statements per operation, counted by the server on the store's only connection.
+#[tokio::test]
+async fn operations_cost_a_known_number_of_round_trips() {
+    let database = Database::create().await;
+    let one = pool(server().database(&database.0), 1).await;
+    let store = MySqlStore::with_pool(one.clone(), &MySqlOptions::default()).await.unwrap();
+    let mut asked = 0;
+    let mut before = 0;
+    let mut spent = async || -> u64 {
+        let (_, now): (String, String) =
+            sqlx::query_as("SHOW SESSION STATUS LIKE 'Questions'").fetch_one(&one).await.unwrap();
+        asked += 1;
+        let now = now.parse::<u64>().unwrap() - asked;
+        now - std::mem::replace(&mut before, now)
+    };
+    let session = session("alice");
+    // What a connection asks for once is not a cost of an operation.
+    sign_in(&store, &self::session("bob")).await;
+    spent().await;
+    sign_in(&store, &session).await;
+    let sign_in = spent().await;
+    store.load(session.id).await.unwrap();
+    let load = spent().await;
+    let at = session.last_accessed.as_micros();
+    store.touch(&(0..500).map(|n| touch(session.id, at + n)).collect::<Vec<_>>()).await.unwrap();
+    let touch = spent().await;
+    let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), session.signed_in);
+    assert_eq!(store.page(&query).await.unwrap().sessions.len(), 2);
+    let page = spent().await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    spent().await;
+    store.log_since(Some(&cursor), 100).await.unwrap();
+    let log = spent().await;
+    assert_eq!(store.end_many(&revoke(session.id), 500).await.unwrap().len(), 1);
+    let revoke = spent().await;
+    println!(
+        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoke}"
+    );
+    assert_eq!((sign_in, load, touch, page, log, revoke), (11, 1, 5, 1, 1, 13));
+}
+
+/// What is compared is bytes, also where the server's collation folds case and trailing spaces.
+#[tokio::test]
+async fn names_that_a_collation_would_fold_are_different_users() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let names = ["alice", "ALICE", "alice ", "\u{e1}lice", "a\u{301}lice", "\u{1F511}"];
+    for name in names {
+        sign_in(&store, &session(name)).await;
+    }
+    for name in names {
+        let owner = UserKey::new(UserId::new(name).unwrap());
+        assert_eq!(store.user(&owner).await.unwrap().sessions.len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn times_keep_their_microseconds() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let mut session = session("alice");
+    session.signed_in = Timestamp::from_micros(1_780_000_000_123_457);
+    session.last_accessed = session.signed_in;
+    sign_in(&store, &session).await;
+    let to = session.signed_in.as_micros() + 1;
+    assert_eq!(store.touch(&[touch(session.id, to)]).await.unwrap(), []);
+    let loaded = store.load(session.id).await.unwrap().unwrap().session;
+    assert_eq!(loaded.signed_in, session.signed_in);
+    assert_eq!(loaded.last_accessed.as_micros(), to);
+}
+
+/// Another program locks rows in the opposite order: one of the two has to give way. Ours does,
+/// and tries again until it is through; a lock that is never let go is an outage, in bounded time.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_of_others_are_waited_for_with_a_bound() {
+    let database = Database::create().await;
+    let options = server().database(&database.0);
+    let short = MySqlPoolOptions::new()
+        .max_connections(4)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                let short = "SET SESSION innodb_lock_wait_timeout = 1";
+                sqlx::query(short).execute(connection).await.map(drop)
+            })
+        })
+        .connect_with(options.clone())
+        .await
+        .unwrap();
+    let store = Arc::new(MySqlStore::with_pool(short, &MySqlOptions::default()).await.unwrap());
+    let session = session("alice");
+    sign_in(&store, &session).await;
+    let mut other = MySqlConnection::connect_with(&options).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    let lock = "SELECT version FROM session_kit_users WHERE user_id = 'alice' FOR UPDATE";
+    sqlx::query(lock).fetch_one(&mut *held).await.unwrap();
+    // Longer than one wait for a lock, shorter than all tries together.
+    let ending = tokio::spawn({
+        let (store, end) = (Arc::clone(&store), revoke(session.id));
+        async move { store.end_many(&end, 10).await }
+    });
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!ending.is_finished(), "one wait is not the end of it");
+    held.rollback().await.unwrap();
+    assert_eq!(ending.await.unwrap().unwrap().len(), 1);
+
+    let mut held = other.begin().await.unwrap();
+    let lock = "SELECT last FROM session_kit_counter FOR UPDATE";
+    sqlx::query(lock).fetch_one(&mut *held).await.unwrap();
+    let begun = Instant::now();
+    let blocked = self::session("bob");
+    let commit = Commit {
+        owner: blocked.owner.clone(),
+        expected: store.user(&blocked.owner).await.unwrap().version,
+        changes: vec![Change::Insert(Box::new(blocked.clone()))],
+        at: blocked.signed_in,
+        by: Actor::Application,
+    };
+    let error = store.commit(&commit).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    held.rollback().await.unwrap();
+    assert!(store.load(blocked.id).await.unwrap().is_none(), "nothing is half done");
+    sign_in(&store, &blocked).await;
+}
+
+/// The server is gone without a word: a typed error at most, then everything goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_are_opened_again() {
+    let database = Database::create().await;
+    let node = Engine::start(database.store().await, Options::default()).await.unwrap();
+    let other = Engine::start(database.store().await, Options::default()).await.unwrap();
+    let admin = pool(server(), 1).await;
+    let owner = UserKey::new(UserId::new("alice").unwrap());
+    for _ in 0..3 {
+        let signed_in = other.sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();
+        let token = signed_in.token.expose();
+        let valid = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+        assert!(valid.session().is_some());
+        let ended = node.sessions().session_ended(signed_in.session.id);
+        let open: Vec<(i64,)> = sqlx::query_as(
+            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ?",
+        )
+        .bind(&database.0)
+        .fetch_all(&admin)
+        .await
+        .unwrap();
+        for (id,) in open {
+            // Some are gone already.
+            let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(&admin).await;
+        }
+        other.sessions().revoke_user(owner.clone(), Actor::Application).await.unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        assert!(told.is_ok(), "the log is heard again");
+    }
+    node.shutdown().await;
+    other.shutdown().await;
+}
+
+#[tokio::test]
+async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
+    let database = Database::create().await;
+    let options = server().database(&database.0);
+    let mut connection = MySqlConnection::connect_with(&options).await.unwrap();
+    for script in MySqlStore::migrations(&MySqlOptions::default()).unwrap() {
+        assert!(!script.contains('{'), "{script}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut connection).await.unwrap();
+    }
+    sign_in(&database.store().await, &session("alice")).await;
+    let newer = "INSERT INTO session_kit_migrations (version) VALUES (1000)";
+    sqlx::query(newer).execute(&mut connection).await.unwrap();
+    let pool = pool(options, 1).await;
+    let error = MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("version 1000"), "{error}");
 }

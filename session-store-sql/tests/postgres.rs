@@ -31,6 +31,35 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Postgres;
 
+/// Whose table of sessions is partitioned by user.
+struct Partitioned;
+
+#[async_trait::async_trait]
+impl Backend for Partitioned {
+    async fn fresh(&self) -> Box<dyn Namespace> {
+        let schema = Schema::create().await;
+        let mut options = PostgresOptions::default();
+        options.schema = Some(schema.0.clone());
+        let whole = ["    id bytea NOT NULL PRIMARY KEY,", ") WITH (fillfactor = 80);"];
+        let mut script = PostgresStore::migrations(&options).unwrap().concat();
+        assert!(whole.iter().all(|part| script.contains(part)));
+        script = script.replace(whole[0], "    id bytea NOT NULL,");
+        let by_user = ", PRIMARY KEY (user_id, tenant, id)) PARTITION BY HASH (user_id);";
+        let mut parts = by_user.to_owned();
+        let table = format!("{}.session_kit_sessions", schema.0);
+        for n in 0..4 {
+            parts += &format!(
+                "CREATE TABLE {table}_{n} PARTITION OF {table} \
+                 FOR VALUES WITH (MODULUS 4, REMAINDER {n}) WITH (fillfactor = 80);"
+            );
+        }
+        parts += &format!("CREATE INDEX ON {table} (id);");
+        script = script.replace(whole[1], &parts);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&pool(1).await).await.unwrap();
+        Box::new(schema)
+    }
+}
+
 /// A schema of its own.
 struct Schema(String);
 
@@ -69,6 +98,15 @@ impl Namespace for Schema {
 async fn keeps_every_guarantee() {
     let _alone = ALONE.lock().await;
     let report = session_conformance::run(Arc::new(Postgres)).await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}
+
+/// An operator may partition the table without a word in the code.
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_every_guarantee_on_a_table_partitioned_by_user() {
+    let _alone = ALONE.lock().await;
+    let report = session_conformance::run(Arc::new(Partitioned)).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
 }

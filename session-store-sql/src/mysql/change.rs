@@ -376,9 +376,9 @@ const REPLACE_TOKEN: &str = "UPDATE {t}sessions SET token_current = ?, token_ret
 const READ_ADDRESSES: &str =
     "SELECT CONVERT(ip_addresses USING utf8mb4) FROM {t}sessions WHERE id = ?";
 const WRITE_ADDRESSES: &str = "UPDATE {t}sessions SET ip_addresses = ? WHERE id = ?";
-const CHOOSE: &str = "SELECT id, CONVERT(tenant USING utf8mb4) AS tenant, \
+pub(super) const CHOOSE: &str = "SELECT id, CONVERT(tenant USING utf8mb4) AS tenant, \
     CONVERT(user_id USING utf8mb4) AS user_id FROM {t}sessions WHERE true";
-const CHOOSE_OLD: &str = "SELECT id, CONVERT(tenant USING utf8mb4) AS tenant, \
+pub(super) const CHOOSE_OLD: &str = "SELECT id, CONVERT(tenant USING utf8mb4) AS tenant, \
     CONVERT(user_id USING utf8mb4) AS user_id FROM ( \
         (SELECT id, tenant, user_id FROM {t}sessions WHERE absolute_expiry <= ? \
             ORDER BY absolute_expiry LIMIT ?) \

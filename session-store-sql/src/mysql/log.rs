@@ -51,10 +51,10 @@ async fn at_the_end(pool: &MySqlPool, names: &Names, gap: bool) -> Result<LogPag
     Ok(LogPage { events: Vec::new(), next: position.cursor(), more: false, gap })
 }
 
-const SINCE: &str = "SELECT seq, tag, CONVERT(kind USING utf8mb4) AS kind, at, \
+pub(super) const SINCE: &str = "SELECT seq, tag, CONVERT(kind USING utf8mb4) AS kind, at, \
     CONVERT(actor USING utf8mb4) AS actor, CONVERT(tenant USING utf8mb4) AS tenant, \
     CONVERT(user_id USING utf8mb4) AS user_id, session_id \
     FROM {t}log WHERE seq >= ? ORDER BY seq LIMIT ?";
-const LAST: &str = "SELECT seq, tag FROM {t}log ORDER BY seq DESC LIMIT 1";
-const TRIM: &str = "DELETE FROM {t}log WHERE at < ? \
+pub(super) const LAST: &str = "SELECT seq, tag FROM {t}log ORDER BY seq DESC LIMIT 1";
+pub(super) const TRIM: &str = "DELETE FROM {t}log WHERE at < ? \
     AND seq < (SELECT last FROM {t}counter) ORDER BY seq LIMIT ?";

@@ -8,7 +8,7 @@ use sqlx::mysql::{MySqlConnection, MySqlPool};
 use super::store_error;
 use crate::names::Names;
 
-pub(super) const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/mysql/0001_sessions.sql")];
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/mysql/0001_sessions.sql")];
 
 pub(super) async fn run(pool: &MySqlPool, names: &Names) -> Result<(), StoreError> {
     // The lock is the connection's: one of its own, closed at the end whatever happens.
@@ -45,6 +45,11 @@ async fn migrate(connection: &mut MySqlConnection, names: &Names) -> Result<(), 
         tracing::info!(number, "applied a migration");
     }
     Ok(())
+}
+
+/// The scripts as text, each noting its version.
+pub(super) fn printed() -> Vec<String> {
+    crate::printed::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
 }
 
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \

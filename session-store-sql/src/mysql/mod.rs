@@ -4,6 +4,8 @@ mod change;
 mod lease;
 mod log;
 mod migrate;
+#[cfg(all(test, feature = "server-tests"))]
+mod plans;
 mod read;
 mod tx;
 
@@ -89,14 +91,15 @@ impl MySqlStore {
         Ok(Self { pool, names })
     }
 
-    /// The migrations as SQL text, in order, for those who run their own.
+    /// The migrations as SQL text, in order, for those who run their own. Each notes its version,
+    /// so that a store finds the schema up to date.
     ///
     /// # Errors
     /// [`InvalidField`] for names out of bounds.
     pub fn migrations(options: &MySqlOptions) -> Result<Vec<String>, InvalidField> {
         options.validate()?;
         let names = Names::new(None, &options.prefix);
-        Ok(migrate::MIGRATIONS.iter().map(|script| names.fill(script)).collect())
+        Ok(migrate::printed().iter().map(|script| names.fill(script)).collect())
     }
 }
 

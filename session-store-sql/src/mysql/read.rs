@@ -51,12 +51,7 @@ pub(super) async fn load(
     names: &Names,
     id: SessionId,
 ) -> Result<Option<Loaded>, StoreError> {
-    let load = format!(
-        "SELECT {SESSION}, (SELECT version FROM {{t}}users AS u \
-         WHERE u.tenant = s.tenant AND u.user_id = s.user_id) AS version \
-         FROM {{t}}sessions AS s WHERE id = ?"
-    );
-    let row = sqlx::query(sqlx::AssertSqlSafe(names.fill(&load)))
+    let row = sqlx::query(sqlx::AssertSqlSafe(names.fill(&load_statement())))
         .bind(&id.as_bytes()[..])
         .fetch_optional(pool)
         .await
@@ -94,8 +89,16 @@ pub(super) async fn policy(
     text.map(|text| policies::parse(&text)).transpose()
 }
 
+pub(super) fn load_statement() -> String {
+    format!(
+        "SELECT {SESSION}, (SELECT version FROM {{t}}users AS u \
+         WHERE u.tenant = s.tenant AND u.user_id = s.user_id) AS version \
+         FROM {{t}}sessions AS s WHERE id = ?"
+    )
+}
+
 /// The columns of a session; bytes that are text are read as text.
-const SESSION: &str = "id, CONVERT(tenant USING utf8mb4) AS tenant, \
+pub(super) const SESSION: &str = "id, CONVERT(tenant USING utf8mb4) AS tenant, \
     CONVERT(user_id USING utf8mb4) AS user_id, \
     CONVERT(device_kind USING utf8mb4) AS device_kind, \
     CONVERT(device_info USING utf8mb4) AS device_info, \
@@ -104,7 +107,7 @@ const SESSION: &str = "id, CONVERT(tenant USING utf8mb4) AS tenant, \
     authenticated_at, absolute_expiry, CONVERT(data USING utf8mb4) AS data, \
     token_current, token_family, token_retired, token_retired_at";
 /// The version, the sessions and the policies: three kinds of rows in the columns of the second.
-const USER: &str = "SELECT 1 AS part, NULL AS id, NULL AS device_kind, NULL AS client_id, \
+pub(super) const USER: &str = "SELECT 1 AS part, NULL AS id, NULL AS device_kind, NULL AS client_id, \
         version AS signed_in, NULL AS last_accessed, NULL AS absolute_expiry, NULL AS policy \
         FROM {t}users WHERE tenant = ? AND user_id = ? \
     UNION ALL SELECT 2, id, CONVERT(device_kind USING utf8mb4), \
@@ -113,5 +116,5 @@ const USER: &str = "SELECT 1 AS part, NULL AS id, NULL AS device_kind, NULL AS c
     UNION ALL SELECT 3, NULL, CONVERT(tenant USING utf8mb4), CONVERT(user_id USING utf8mb4), \
         NULL, NULL, NULL, CONVERT(policy USING utf8mb4) \
         FROM {t}policies WHERE (tenant, user_id) IN (('', ''), (?, ''), (?, ?))";
-const POLICY: &str =
+pub(super) const POLICY: &str =
     "SELECT CONVERT(policy USING utf8mb4) FROM {t}policies WHERE tenant = ? AND user_id = ?";

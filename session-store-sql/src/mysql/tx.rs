@@ -181,9 +181,10 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(super) const ROWS: usize = 500;
 const ADD_USER: &str = "INSERT INTO {t}users (tenant, user_id, version) VALUES (?, ?, 0) \
     ON DUPLICATE KEY UPDATE version = version";
-const LOCK_USER: &str = "SELECT version FROM {t}users WHERE tenant = ? AND user_id = ? FOR UPDATE";
+pub(super) const LOCK_USER: &str =
+    "SELECT version FROM {t}users WHERE tenant = ? AND user_id = ? FOR UPDATE";
 const SET_VERSION: &str = "UPDATE {t}users SET version = ? WHERE tenant = ? AND user_id = ?";
-const IS_IDLE: &str = "SELECT NOT EXISTS \
+pub(super) const IS_IDLE: &str = "SELECT NOT EXISTS \
     (SELECT 1 FROM {t}sessions WHERE tenant = ? AND user_id = ?)";
 const FORGET: &str = "DELETE FROM {t}users WHERE tenant = ? AND user_id = ?";
 const DRAW: &str = "UPDATE {t}counter SET last = LAST_INSERT_ID(last + ?)";

@@ -6,8 +6,7 @@ use sqlx::postgres::PgPool;
 use super::store_error;
 use crate::names::Names;
 
-pub(super) const MIGRATIONS: [&str; 1] =
-    [include_str!("../../migrations/postgres/0001_sessions.sql")];
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_sessions.sql")];
 
 pub(super) async fn run(pool: &PgPool, names: &Names) -> Result<(), StoreError> {
     let mut tx = pool.begin().await.map_err(store_error)?;
@@ -34,6 +33,11 @@ pub(super) async fn run(pool: &PgPool, names: &Names) -> Result<(), StoreError> 
 }
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+/// The scripts as text, each noting its version.
+pub(super) fn printed() -> Vec<String> {
+    crate::printed::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "$1")
+}
+
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \
     (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())";
 const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM {t}migrations";

@@ -101,14 +101,15 @@ impl PostgresStore {
         Ok(Self { pool, names, listener: Mutex::new(None) })
     }
 
-    /// The migrations as SQL text, in order, for those who run their own.
+    /// The migrations as SQL text, in order, for those who run their own. Each notes its version,
+    /// so that a store finds the schema up to date.
     ///
     /// # Errors
     /// [`InvalidField`] for names out of bounds.
     pub fn migrations(options: &PostgresOptions) -> Result<Vec<String>, InvalidField> {
         options.validate()?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
-        Ok(migrate::MIGRATIONS.iter().map(|script| names.fill(script)).collect())
+        Ok(migrate::printed().iter().map(|script| names.fill(script)).collect())
     }
 }
 

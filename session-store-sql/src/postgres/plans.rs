@@ -108,5 +108,6 @@ async fn every_statement_uses_an_index() {
             step.contains("Seq Scan") && (step.contains("sessions") || step.contains("_log"))
         };
         assert!(!plan.iter().any(whole), "{statement}\n{}", plan.join("\n"));
+        println!("{statement}\n{}\n", plan.join("\n"));
     }
 }

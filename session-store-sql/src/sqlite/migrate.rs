@@ -28,6 +28,11 @@ pub(super) async fn run(writer: &SqlitePool) -> Result<(), StoreError> {
     tx.commit().await.map_err(store_error)
 }
 
+/// The scripts as text, each noting its version.
+pub(super) fn printed() -> Vec<String> {
+    crate::printed::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
+}
+
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS session_kit_migrations \
     (version INTEGER PRIMARY KEY, applied TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT";
 const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM session_kit_migrations";

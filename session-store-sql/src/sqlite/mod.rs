@@ -113,9 +113,10 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
-    /// The migrations as SQL text, in order, for those who run their own.
-    pub fn migrations() -> impl Iterator<Item = &'static str> {
-        migrate::MIGRATIONS.into_iter()
+    /// The migrations as SQL text, in order, for those who run their own. Each notes its version,
+    /// so that a store finds the schema up to date.
+    pub fn migrations() -> Vec<String> {
+        migrate::printed()
     }
 }
 
