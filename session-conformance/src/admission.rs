@@ -13,7 +13,7 @@ use crate::sample::{commit, engine, ids, now, session, user};
 
 const SIGN_INS: usize = 64;
 
-pub(crate) async fn no_limit_is_exceeded_by_concurrent_sign_ins(namespace: Box<dyn Namespace>) {
+pub(crate) async fn no_limit_is_exceeded_by_concurrent_sign_ins(namespace: Arc<dyn Namespace>) {
     let limit = |max, scope, on_exceed| Limit { max, scope, on_exceed };
     let policies = [
         (Policy::from(PreventConcurrentLogin::LogoutFromAllDevices), 1),
@@ -42,7 +42,7 @@ pub(crate) async fn no_limit_is_exceeded_by_concurrent_sign_ins(namespace: Box<d
     }
 }
 
-pub(crate) async fn reject_admits_exactly_the_limit(namespace: Box<dyn Namespace>) {
+pub(crate) async fn reject_admits_exactly_the_limit(namespace: Arc<dyn Namespace>) {
     let limit = Limit { max: 5, scope: Scope::User, on_exceed: OnExceed::Reject };
     let nodes = nodes(namespace.as_ref(), Policy::limit(limit)).await;
     let owner = user("alice");
@@ -65,11 +65,13 @@ pub(crate) async fn reject_admits_exactly_the_limit(namespace: Box<dyn Namespace
     shut_down(nodes).await;
 }
 
-pub(crate) async fn one_user_with_many_sessions(namespace: Box<dyn Namespace>) {
+pub(crate) async fn one_user_with_many_sessions(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
     for _ in 0..20 {
-        let batch = (0..500).map(|_| Change::Insert(Box::new(session(&owner, now())))).collect();
+        let batch = (0..500)
+            .map(|_| Change::Insert(Box::new(session(store.as_ref(), &owner, now()))))
+            .collect();
         commit(store.as_ref(), &owner, batch).await;
     }
     assert_eq!(ids(store.as_ref(), &owner).await.len(), 10_000);

@@ -15,11 +15,11 @@ use crate::sample::{
     add, address, commit, end, ids, insert, now, revoke, session, token, user, user_in,
 };
 
-pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Box<dyn Namespace>) {
+pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let wide = |bytes: usize| "ü".repeat(bytes / 2);
     let owner = user_in(&wide(128), &wide(128));
-    let mut full = session(&owner, now());
+    let mut full = session(store.as_ref(), &owner, now());
     full.device_kind = DeviceKind::new(&wide(64)).unwrap();
     full.device_info = Some(DeviceInfo::new(&wide(256)).unwrap());
     full.client_id = Some(ClientId::new("'; DROP TABLE \"x\"; --%_\\").unwrap());
@@ -28,8 +28,8 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Box<dyn Name
     full.absolute_expiry = Some(now().plus(Duration::from_micros(1)));
     let text = serde_json::Value::String("\u{1F511}".repeat(1023) + "\\");
     full.data = Some(ExtraData::new(&text).unwrap());
-    full.token = full.token.rotated(&token(), now());
-    let plain = session(&user(" a "), Timestamp::from_micros(1));
+    full.token = full.token.rotated(&token(full.id), now());
+    let plain = session(store.as_ref(), &user(" a "), Timestamp::from_micros(1));
     for expected in [full, plain] {
         insert(store.as_ref(), &expected).await;
         let other_node = namespace.connect().await;
@@ -42,13 +42,13 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Box<dyn Name
     assert_eq!(store.load(SessionId::from_bytes([0; 16])).await.unwrap(), None);
 }
 
-pub(crate) async fn a_commit_needs_the_version_it_was_made_for(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_commit_needs_the_version_it_was_made_for(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user("alice");
     let insert = |expected| Commit {
         owner: owner.clone(),
         expected,
-        changes: vec![Change::Insert(Box::new(session(&owner, now())))],
+        changes: vec![Change::Insert(Box::new(session(store.as_ref(), &owner, now())))],
         at: now(),
         by: Actor::Application,
     };
@@ -63,11 +63,11 @@ pub(crate) async fn a_commit_needs_the_version_it_was_made_for(namespace: Box<dy
     assert_eq!(ids(store.as_ref(), &owner).await, []);
 }
 
-pub(crate) async fn a_commit_is_all_or_nothing(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_commit_is_all_or_nothing(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
     let old = add(store.as_ref(), &owner).await;
-    let new = session(&owner, now());
+    let new = session(store.as_ref(), &owner, now());
     let missing = Change::ReplaceToken {
         id: SessionId::from_bytes([9; 16]),
         token: new.token.clone(),
@@ -85,7 +85,7 @@ pub(crate) async fn a_commit_is_all_or_nothing(namespace: Box<dyn Namespace>) {
     assert_eq!(crate::sample::read_log(store.as_ref(), &mut cursor, 10).await, []);
 }
 
-pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Box<dyn Namespace>) {
+pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owners = [
         user("alice"),
@@ -115,7 +115,7 @@ pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Box<
     }
 }
 
-pub(crate) async fn a_touch_moves_forward_merges_and_never_creates(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_touch_moves_forward_merges_and_never_creates(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
     let [one, two] = [add(store.as_ref(), &owner).await, add(store.as_ref(), &owner).await];
@@ -143,7 +143,7 @@ pub(crate) async fn a_touch_moves_forward_merges_and_never_creates(namespace: Bo
     assert_eq!(store.touch(&[]).await.unwrap(), []);
 }
 
-pub(crate) async fn a_touch_races_a_revocation(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_touch_races_a_revocation(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     for round in 0..50 {
         let session = add(store.as_ref(), &user("alice")).await;
@@ -170,12 +170,12 @@ pub(crate) async fn a_touch_races_a_revocation(namespace: Box<dyn Namespace>) {
     }
 }
 
-pub(crate) async fn a_rotation_races_a_revocation(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_rotation_races_a_revocation(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user("alice");
     for round in 0..50 {
         let session = add(store.as_ref(), &owner).await;
-        let next = session.token.rotated(&token(), now());
+        let next = session.token.rotated(&token(session.id), now());
         let change =
             Change::ReplaceToken { id: session.id, token: next, authenticated_at: Some(now()) };
         let rotate = async || {
@@ -199,11 +199,11 @@ pub(crate) async fn a_rotation_races_a_revocation(namespace: Box<dyn Namespace>)
     }
 }
 
-pub(crate) async fn selections_end_what_they_select(namespace: Box<dyn Namespace>) {
+pub(crate) async fn selections_end_what_they_select(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let (alice, bob) = (user_in("north", "alice"), user_in("north", "bob"));
     let make = |owner: &_, kind: DeviceKind, client: Option<&str>| {
-        let mut made = session(owner, now());
+        let mut made = session(store.as_ref(), owner, now());
         made.device_kind = kind;
         made.client_id = client.map(|client| ClientId::new(client).unwrap());
         made
@@ -238,7 +238,7 @@ pub(crate) async fn selections_end_what_they_select(namespace: Box<dyn Namespace
         expected.sort();
         assert_eq!(ended, expected, "{selection:?}");
     }
-    let many: Vec<_> = (0..5).map(|_| session(&bob, now())).collect();
+    let many: Vec<_> = (0..5).map(|_| session(store.as_ref(), &bob, now())).collect();
     for session in &many {
         insert(store.as_ref(), session).await;
     }
@@ -246,17 +246,24 @@ pub(crate) async fn selections_end_what_they_select(namespace: Box<dyn Namespace
     assert_eq!(store.end_many(&end(Selection::user(bob.clone())), 3).await.unwrap().len(), 2);
 }
 
-pub(crate) async fn a_sweep_takes_only_what_is_past_the_line(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_sweep_takes_only_what_is_past_the_line(namespace: Arc<dyn Namespace>) {
     let store: Arc<dyn Store> = namespace.connect().await;
     let owner = user("alice");
     let line = now();
     let second = Duration::from_secs(1);
     let rule = SweepRule { inactive_before: line, expired_by: line };
-    let mut kept = [session(&owner, line), session(&owner, line), session(&owner, line)];
+    let mut kept = [
+        session(store.as_ref(), &owner, line),
+        session(store.as_ref(), &owner, line),
+        session(store.as_ref(), &owner, line),
+    ];
     kept[1].absolute_expiry = Some(line.plus(second));
     // Unused for long in the store, but a write-back comes just before the sweep.
     kept[2].last_accessed = line.minus(second);
-    let mut taken = [session(&owner, line.minus(second)), session(&owner, line)];
+    let mut taken = [
+        session(store.as_ref(), &owner, line.minus(second)),
+        session(store.as_ref(), &owner, line),
+    ];
     taken[1].absolute_expiry = Some(line);
     for session in kept.iter().chain(&taken) {
         insert(store.as_ref(), session).await;

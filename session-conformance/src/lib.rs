@@ -64,6 +64,12 @@ pub trait Backend: Send + Sync + 'static {
 pub trait Namespace: Send + Sync + 'static {
     /// Another node's connection to the same content.
     async fn connect(&self) -> Arc<dyn Store>;
+
+    /// What is wrong with the content, each in a sentence: asked after every case. For what the
+    /// kit cannot see from outside, such as an index that holds what is gone.
+    async fn complaints(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// One thing that a store must do.
@@ -71,7 +77,7 @@ pub trait Namespace: Send + Sync + 'static {
 pub struct Case {
     /// What it is about, in words.
     pub name: &'static str,
-    run: fn(Box<dyn Namespace>) -> Running,
+    run: fn(Arc<dyn Namespace>) -> Running,
 }
 
 impl fmt::Debug for Case {
@@ -155,7 +161,12 @@ pub async fn run_within(backend: Arc<dyn Backend>, patience: Duration) -> Report
     let mut report = Report::default();
     for case in CASES {
         // A task of its own, so that a failed assertion ends the case and not the run.
-        let run = (case.run)(backend.fresh().await);
+        let namespace: Arc<dyn Namespace> = backend.fresh().await.into();
+        let run = (case.run)(Arc::clone(&namespace));
+        let run = async move {
+            run.await;
+            assert_eq!(namespace.complaints().await, [""; 0]);
+        };
         let run = tokio::spawn(tokio::time::timeout(patience, run));
         match run.await {
             Ok(Ok(())) => {

@@ -1,6 +1,7 @@
 //! Pages of sessions.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::checker::Timeouts;
@@ -10,7 +11,7 @@ use session_core::{ClientId, DeviceKind, UserId};
 use crate::Namespace;
 use crate::sample::{insert, now, revoke, session, user, user_in};
 
-pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Box<dyn Namespace>) {
+pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let begun = now();
     let mut stay = HashSet::new();
@@ -18,7 +19,7 @@ pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Box<d
     for n in 0..60_u64 {
         // Five sessions share each time, so that pages break within a tie.
         let signed_in = begun.plus(Duration::from_secs(n / 5));
-        let session = session(&user(&format!("user {}", n % 7)), signed_in);
+        let session = session(store.as_ref(), &user(&format!("user {}", n % 7)), signed_in);
         insert(store.as_ref(), &session).await;
         if n % 3 == 0 {
             go.push(session.id);
@@ -37,7 +38,8 @@ pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Box<d
         if let Some(id) = go.pop() {
             revoke(store.as_ref(), id).await;
         }
-        let newcomer = session(&user("newcomer"), begun.plus(Duration::from_secs(5)));
+        let newcomer =
+            session(store.as_ref(), &user("newcomer"), begun.plus(Duration::from_secs(5)));
         insert(store.as_ref(), &newcomer).await;
         let Some(next) = page.next else { break };
         query.after = Some(next);
@@ -48,16 +50,16 @@ pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Box<d
     assert!(seen.is_sorted_by(|(a_time, a), (b_time, b)| (b_time, a) < (a_time, b)), "order");
 }
 
-pub(crate) async fn filters_select_what_they_say(namespace: Box<dyn Namespace>) {
+pub(crate) async fn filters_select_what_they_say(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let now = now();
     let hour = Duration::from_secs(3600);
     let mut sessions = vec![
-        session(&user("alice"), now.minus(hour)),
-        session(&user_in("north", "alice"), now.minus(hour)),
-        session(&user_in("north", "bob"), now),
-        session(&user("bob"), now),
-        session(&user("carol"), now.minus(hour)),
+        session(store.as_ref(), &user("alice"), now.minus(hour)),
+        session(store.as_ref(), &user_in("north", "alice"), now.minus(hour)),
+        session(store.as_ref(), &user_in("north", "bob"), now),
+        session(store.as_ref(), &user("bob"), now),
+        session(store.as_ref(), &user("carol"), now.minus(hour)),
     ];
     sessions[1].device_kind = DeviceKind::Mobile;
     sessions[2].client_id = Some(ClientId::new("shop").unwrap());

@@ -1,6 +1,7 @@
 //! The log of changes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::{Change, Cursor, Selection};
@@ -11,14 +12,14 @@ use tokio::task::JoinSet;
 use crate::sample::{add, commit, end, engine, now, read_log, revoke, session, user, user_in};
 use crate::{Namespace, Probe};
 
-pub(crate) async fn entries_come_in_order_to_every_reader(namespace: Box<dyn Namespace>) {
+pub(crate) async fn entries_come_in_order_to_every_reader(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user_in("north", "alice");
     let mut near = store.log_since(None, 0).await.unwrap().next;
     let mut far = other.log_since(None, 0).await.unwrap().next;
     assert_eq!(read_log(other.as_ref(), &mut far, 10).await, []);
     let first = add(store.as_ref(), &owner).await;
-    let second = session(&owner, now());
+    let second = session(store.as_ref(), &owner, now());
     let changes = vec![
         Change::End(first.id, EndCause::Evicted),
         Change::Insert(Box::new(second.clone())),
@@ -52,7 +53,7 @@ pub(crate) async fn entries_come_in_order_to_every_reader(namespace: Box<dyn Nam
     assert_eq!(read_log(reopened.as_ref(), &mut near, 10).await.len(), 1);
 }
 
-pub(crate) async fn concurrent_writers_lose_no_entry(namespace: Box<dyn Namespace>) {
+pub(crate) async fn concurrent_writers_lose_no_entry(namespace: Arc<dyn Namespace>) {
     let reader = namespace.connect().await;
     let mut cursor = reader.log_since(None, 0).await.unwrap().next;
     let mut writers = JoinSet::new();
@@ -84,7 +85,7 @@ pub(crate) async fn concurrent_writers_lose_no_entry(namespace: Box<dyn Namespac
     }
 }
 
-pub(crate) async fn a_cut_log_is_noticed(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_cut_log_is_noticed(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let start = store.log_since(None, 0).await.unwrap().next;
     for _ in 0..5 {
@@ -107,7 +108,7 @@ pub(crate) async fn a_cut_log_is_noticed(namespace: Box<dyn Namespace>) {
     assert_eq!(read_log(store.as_ref(), &mut end, 10).await.len(), 1);
 }
 
-pub(crate) async fn a_foreign_cursor_is_a_gap(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_foreign_cursor_is_a_gap(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     add(store.as_ref(), &user("alice")).await;
     let mut ahead = store.log_since(None, 0).await.unwrap().next.0;
@@ -120,7 +121,7 @@ pub(crate) async fn a_foreign_cursor_is_a_gap(namespace: Box<dyn Namespace>) {
 }
 
 /// Cut off while a session ends: once with the log still whole, once with its entry trimmed away.
-pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let probe = Probe::around(namespace.connect().await);
     let here = engine(namespace.connect().await, Options::default()).await;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
@@ -148,6 +149,14 @@ impl std::fmt::Debug for Probe {
 
 #[async_trait]
 impl Store for Probe {
+    fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
+        self.store().session_id(owner, random)
+    }
+
+    fn set_timeouts(&self, timeouts: &Timeouts) {
+        self.store().set_timeouts(timeouts);
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         self.call("user", self.store().user(owner)).await
     }

@@ -34,12 +34,12 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-pub(crate) fn token() -> Token {
-    Token::new(SessionId::from_random(random()), random(), random())
+pub(crate) fn token(id: SessionId) -> Token {
+    Token::new(id, random(), random())
 }
 
-pub(crate) fn session(owner: &UserKey, signed_in: Timestamp) -> Session {
-    let token = token();
+pub(crate) fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) -> Session {
+    let token = token(store.session_id(owner, random()));
     Session {
         id: token.session_id(),
         owner: owner.clone(),
@@ -76,7 +76,7 @@ pub(crate) async fn insert(store: &dyn Store, session: &Session) {
 }
 
 pub(crate) async fn add(store: &dyn Store, owner: &UserKey) -> Session {
-    let session = session(owner, now());
+    let session = session(store, owner, now());
     insert(store, &session).await;
     session
 }

@@ -13,8 +13,7 @@ use crate::Namespace;
 use crate::sample::{add, engine, ids, now, read_log, user, user_in};
 
 /// Eight nodes make whatever the store needs, a ninth finds all of it made.
-pub(crate) async fn nodes_open_at_the_same_moment(namespace: Box<dyn Namespace>) {
-    let namespace: Arc<dyn Namespace> = namespace.into();
+pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>) {
     let mut nodes = JoinSet::new();
     for n in 0..8 {
         let namespace = Arc::clone(&namespace);
@@ -35,7 +34,7 @@ pub(crate) async fn nodes_open_at_the_same_moment(namespace: Box<dyn Namespace>)
     }
 }
 
-pub(crate) async fn policies_layer_and_inherit(namespace: Box<dyn Namespace>) {
+pub(crate) async fn policies_layer_and_inherit(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let alice = user_in("north", "alice");
     let named = |option| Some(Policy::from(option));
@@ -78,7 +77,7 @@ pub(crate) async fn policies_layer_and_inherit(namespace: Box<dyn Namespace>) {
     assert_eq!((bob.tenant, bob.user), (scopes[1].1.clone(), None));
 }
 
-pub(crate) async fn a_lease_has_one_holder(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_lease_has_one_holder(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let long = Duration::from_secs(60);
     assert!(store.lease("cleanup", "one", long).await.unwrap());
@@ -93,7 +92,7 @@ pub(crate) async fn a_lease_has_one_holder(namespace: Box<dyn Namespace>) {
     assert!(!store.lease("cleanup", "one", long).await.unwrap(), "a late holder is refused");
 }
 
-pub(crate) async fn a_revocation_reaches_every_node(namespace: Box<dyn Namespace>) {
+pub(crate) async fn a_revocation_reaches_every_node(namespace: Arc<dyn Namespace>) {
     let options = Options::default();
     let here = engine(namespace.connect().await, options.clone()).await;
     let there = engine(namespace.connect().await, options.clone()).await;

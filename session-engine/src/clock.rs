@@ -65,9 +65,9 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// A token for a new session with a new random id.
-pub(crate) fn new_token(entropy: &dyn Entropy) -> Token {
-    Token::new(SessionId::from_random(random(entropy)), random(entropy), random(entropy))
+/// A token for a new session.
+pub(crate) fn new_token(id: SessionId, entropy: &dyn Entropy) -> Token {
+    Token::new(id, random(entropy), random(entropy))
 }
 
 /// Random bytes as an array.

@@ -72,6 +72,7 @@ impl Engine {
         parts: Parts,
     ) -> Result<Self, Error> {
         options.validate()?;
+        store.set_timeouts(&options.timeouts);
         let shared = Arc::new(shared(store, options, parts));
         let begun = shared.now();
         let log = shared.store_call(shared.store.log_since(None, 0)).await?;

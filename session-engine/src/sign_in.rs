@@ -149,7 +149,9 @@ impl SessionManager {
         let shared = self.shared();
         let now = self.now();
         let ended = self.decide(request, state, now)?;
-        let token = clock::new_token(shared.entropy.as_ref());
+        let entropy = shared.entropy.as_ref();
+        let id = shared.store.session_id(&request.owner, clock::random(entropy));
+        let token = clock::new_token(id, entropy);
         let slot = shared.cache.begin_fill(token.session_id());
         let session = session(request, &token, self, now);
         Ok(Attempt { token, slot, session, ended })

@@ -20,6 +20,7 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub use self::page::{Page, PageCursor, PageQuery};
 pub use self::select::{Selection, TenantFilter};
 use crate::admission::Standing;
+use crate::checker::Timeouts;
 use crate::cleanup::SweepRule;
 use crate::event::Event;
 use crate::field::SessionId;
@@ -33,8 +34,20 @@ use crate::time::Timestamp;
 /// is unknown, or with [`StoreErrorKind::Corrupt`] where a stored row cannot be read.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Reads a user's sessions, the version they have, and the policies that concern the user,
-    /// all as of one moment. A user without sessions may be forgotten and then has version
+    /// Names a session that is about to begin, out of random bytes. A store that is spread over
+    /// many servers puts into the id what it needs to find the record in one step; such ids keep
+    /// at least 64 random bits.
+    fn session_id(&self, _owner: &UserKey, random: [u8; 16]) -> SessionId {
+        SessionId::from_random(random)
+    }
+
+    /// Hears, before anything else and from every node, when sessions end by themselves: a store
+    /// whose records can expire lets them do so some time after that. They stay refused anyway,
+    /// and the cleanup ends them properly as long as it runs.
+    fn set_timeouts(&self, _timeouts: &Timeouts) {}
+
+    /// Reads a user's sessions and the version they have as of one moment, and the policies that
+    /// concern the user. A user without sessions may be forgotten and then has version
     /// [`Version::NONE`] again.
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError>;
 
@@ -60,12 +73,12 @@ pub trait Store: Send + Sync + 'static {
     /// not raise versions. Returns the ids that are gone.
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError>;
 
-    /// Ends up to `limit` of the selected sessions and appends their log entries, in one atomic
-    /// step. Returns those it ended; fewer than `limit` means that none is left.
+    /// Ends up to `limit` of the selected sessions, each in one atomic step with its log entry.
+    /// Returns those it ended; fewer than `limit` means that none is left.
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError>;
 
-    /// Ends up to `limit` sessions that the rule covers at the moment they are deleted, and
-    /// appends their log entries, in one atomic step. Returns those it ended.
+    /// Ends up to `limit` sessions that the rule covers at the moment they are deleted, each in
+    /// one atomic step with its log entry. Returns those it ended.
     async fn sweep(
         &self,
         rule: &SweepRule,

@@ -1,0 +1,269 @@
+//! The way to the servers: one or a cluster, with a time limit on every call.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    PushInfo, RedisError, RedisResult, ServerErrorKind, Value, cmd,
+};
+use session_core::{StoreError, StoreErrorKind};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::placement::{Placement, Shard};
+use crate::scripts::Source;
+
+/// Connections are shared by all callers and opened again when they are lost.
+#[derive(Clone)]
+pub(crate) struct Link {
+    servers: Servers,
+    timeout: Duration,
+    replicas: Option<Replicas>,
+}
+
+#[derive(Clone)]
+enum Servers {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+/// How many replicas have to have a change before it is acknowledged, and how long that may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many.
+    pub count: u32,
+    /// How long to wait for them. A change that has not reached them by then is `Unavailable`: it
+    /// happened, and may be lost in a failover.
+    pub within: Duration,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("is_cluster", &self.is_cluster()).finish_non_exhaustive()
+    }
+}
+
+/// A call of a script.
+pub(crate) struct Call<'s> {
+    script: &'s Source,
+    slot: u16,
+    /// A key of the slot that nobody reads: writing it is how replicas are waited for.
+    waited: String,
+    keys: Vec<Vec<u8>>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl<'s> Call<'s> {
+    pub(crate) fn new(script: &'s Source, placement: &Placement, shard: Shard) -> Self {
+        let (slot, waited) = (placement.slot(shard), placement.waited(shard));
+        Self { script, slot, waited, keys: Vec::new(), arguments: Vec::new() }
+    }
+
+    pub(crate) fn key(&mut self, key: impl Into<Vec<u8>>) -> &mut Self {
+        self.keys.push(key.into());
+        self
+    }
+
+    pub(crate) fn arg(&mut self, argument: impl Into<Vec<u8>>) -> &mut Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub(crate) fn number(&mut self, number: impl ToString) -> &mut Self {
+        self.arg(number.to_string())
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
+    }
+}
+
+impl Link {
+    pub(crate) async fn single(
+        url: &str,
+        timeout: Duration,
+        replicas: Option<Replicas>,
+        pushes: UnboundedSender<PushInfo>,
+    ) -> Result<Self, StoreError> {
+        let info = url.into_connection_info().map_err(store_error)?;
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings)).map_err(store_error)?;
+        let config = ConnectionManagerConfig::new()
+            .set_push_sender(pushes)
+            .set_automatic_resubscription()
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout))
+            .set_number_of_retries(CONNECTION_TRIES)
+            .set_min_delay(FIRST_PAUSE)
+            .set_max_delay(LONGEST_PAUSE);
+        let manager = ConnectionManager::new_with_config(client, config);
+        let manager = within(timeout, manager).await?;
+        Ok(Self { servers: Servers::Single(manager), timeout, replicas })
+    }
+
+    pub(crate) async fn cluster(
+        urls: &[&str],
+        timeout: Duration,
+        replicas: Option<Replicas>,
+        pushes: UnboundedSender<PushInfo>,
+    ) -> Result<Self, StoreError> {
+        let client = ClusterClient::builder(urls.iter().copied())
+            .use_protocol(ProtocolVersion::RESP3)
+            .push_sender(pushes)
+            .connection_timeout(timeout)
+            .response_timeout(timeout)
+            .min_retry_wait(FIRST_PAUSE.as_millis() as u64)
+            .max_retry_wait(LONGEST_PAUSE.as_millis() as u64)
+            .build()
+            .map_err(store_error)?;
+        let connection = within(timeout, client.get_async_connection()).await?;
+        Ok(Self { servers: Servers::Cluster(connection), timeout, replicas })
+    }
+
+    pub(crate) const fn is_cluster(&self) -> bool {
+        matches!(self.servers, Servers::Cluster(_))
+    }
+
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        within(self.timeout, self.ask(command)).await
+    }
+
+    /// Commands whose keys are all in one slot, in one round trip.
+    pub(crate) async fn pipe<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<T, StoreError> {
+        let ask = async {
+            match self.servers.clone() {
+                Servers::Single(mut single) => pipeline.query_async(&mut single).await,
+                Servers::Cluster(mut cluster) => pipeline.query_async(&mut cluster).await,
+            }
+        };
+        within(self.timeout, ask).await
+    }
+
+    /// Runs a script that reads, or whose change may be lost in a failover.
+    pub(crate) async fn run<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
+        within(self.timeout, self.evaluate(call)).await
+    }
+
+    /// Runs a script whose change has to be on as many replicas as the options say.
+    pub(crate) async fn change<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
+        let Some(replicas) = self.replicas else { return self.run(call).await };
+        let change = async {
+            let answer = self.evaluate(call).await?;
+            // A write of this connection after the change: replicas that have it have the change,
+            // also where this try only found what an earlier one did.
+            let mut wait = redis::pipe();
+            wait.cmd("SET").arg(&call.waited).arg("").arg("PX").arg(1000).ignore();
+            wait.cmd("WAIT").arg(replicas.count).arg(replicas.within.as_millis() as u64);
+            let values = match self.servers.clone() {
+                Servers::Single(mut single) => single.req_packed_commands(&wait, 0, 2).await?,
+                Servers::Cluster(mut cluster) => {
+                    let master = Route::new(call.slot, SlotAddr::Master);
+                    let master = SingleNodeRoutingInfo::SpecificNode(master);
+                    cluster.route_pipeline(wait, 0, 2, master).await?
+                }
+            };
+            let reached = values.last().cloned().unwrap_or(Value::Nil);
+            Ok((answer, u32::from_redis_value(reached)?))
+        };
+        let (answer, reached) = within(self.timeout + replicas.within, change).await?;
+        if reached < replicas.count {
+            let text = format!("the change is on {reached} of {} replicas", replicas.count);
+            return Err(StoreError::new(StoreErrorKind::Unavailable, text));
+        }
+        Ok(answer)
+    }
+
+    /// Asks the server that has this slot.
+    pub(crate) async fn query_at<T: FromRedisValue>(
+        &self,
+        slot: u16,
+        command: Cmd,
+    ) -> Result<T, StoreError> {
+        let ask = async {
+            match self.servers.clone() {
+                Servers::Single(mut single) => command.query_async(&mut single).await,
+                Servers::Cluster(mut cluster) => {
+                    let master = Route::new(slot, SlotAddr::Master);
+                    let master = SingleNodeRoutingInfo::SpecificNode(master);
+                    let value = cluster.route_command(command, RoutingInfo::SingleNode(master));
+                    Ok(T::from_redis_value(value.await?)?)
+                }
+            }
+        };
+        within(self.timeout, ask).await
+    }
+
+    pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
+        let subscribe = async {
+            match self.servers.clone() {
+                Servers::Single(mut single) => single.subscribe(channel).await,
+                Servers::Cluster(mut cluster) => cluster.ssubscribe(channel).await,
+            }
+        };
+        within(self.timeout, subscribe).await
+    }
+
+    /// By its hash; in full where the server does not know it, or not any more.
+    async fn evaluate<T: FromRedisValue>(&self, call: &Call<'_>) -> RedisResult<T> {
+        match self.ask(&call.command("EVALSHA", &call.script.hash)).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.ask(&call.command("EVAL", call.script.text)).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        match self.servers.clone() {
+            Servers::Single(mut single) => command.query_async(&mut single).await,
+            Servers::Cluster(mut cluster) => command.query_async(&mut cluster).await,
+        }
+    }
+}
+
+async fn within<T>(
+    timeout: Duration,
+    call: impl Future<Output = RedisResult<T>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(timeout, call).await {
+        Ok(result) => result.map_err(store_error),
+        Err(_) => Err(StoreError::timed_out()),
+    }
+}
+
+/// A value that cannot be read and a refused command are told from servers that cannot be reached
+/// right now, or not for writing.
+pub(crate) fn store_error(error: RedisError) -> StoreError {
+    let kind = match error.kind() {
+        ErrorKind::UnexpectedReturnType => StoreErrorKind::Corrupt,
+        ErrorKind::AuthenticationFailed
+        | ErrorKind::InvalidClientConfig
+        | ErrorKind::RESP3NotSupported
+        | ErrorKind::Server(
+            ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot | ServerErrorKind::NoScript,
+        ) => StoreErrorKind::Internal,
+        // A script that fails because its writes are refused says so in its text.
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            let text = error.to_string();
+            let passing = ["READONLY", "MISCONF", "NOREPLICAS", "OOM", "CLUSTERDOWN", "LOADING"];
+            match passing.iter().any(|word| text.contains(word)) {
+                true => StoreErrorKind::Unavailable,
+                false => StoreErrorKind::Internal,
+            }
+        }
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, error)
+}
+
+const CONNECTION_TRIES: usize = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);

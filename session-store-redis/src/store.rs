@@ -1,0 +1,267 @@
+//! The store and its options.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use session_core::checker::Timeouts;
+use session_core::cleanup::SweepRule;
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
+    UserState,
+};
+use session_core::{
+    InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
+};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinHandle;
+
+use crate::link::{Call, Link, Replicas};
+use crate::log::Turn;
+use crate::placement::{Placement, Shard};
+use crate::push;
+use crate::scripts::Scripts;
+
+/// A store on a Redis or Valkey server, or on a cluster of them. See the crate's documentation.
+#[derive(Debug)]
+pub struct RedisStore {
+    pub(crate) link: Link,
+    pub(crate) placement: Placement,
+    pub(crate) scripts: Scripts,
+    pub(crate) options: RedisOptions,
+    pub(crate) turn: Turn,
+    /// The idle timeout in microseconds; negative where there is none.
+    idle: AtomicI64,
+    grown: Arc<Notify>,
+    listener: JoinHandle<()>,
+}
+
+/// How a [`RedisStore`] keeps its sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisOptions {
+    /// What every key begins with: letters, digits, `:`, `.`, `_` and `-`, at most 32. Default
+    /// `session-kit:`.
+    pub prefix: String,
+    /// Into how many slots of a cluster the sessions are spread, 1 to 1,024. The first node to
+    /// come decides for good. Default 1 on a single server, 32 on a cluster; more than that
+    /// spreads further and reads the log with more commands.
+    pub shards: Option<u16>,
+    /// A call that takes longer counts as an outage. Default 2 s.
+    pub timeout: Duration,
+    /// About how many log entries a shard keeps at the most; older ones leave whatever their age,
+    /// and a node that had not read them drops its cache. Default 100,000.
+    pub log_cap: u32,
+    /// How long after its timeouts a record expires by itself, should the cleanup never come.
+    /// Default one day.
+    pub expiry_margin: Duration,
+    /// Which replicas have to have a change of sessions or policies before it is acknowledged.
+    /// Default none: a failover may lose the last changes.
+    pub replicas: Option<Replicas>,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "session-kit:".to_owned(),
+            shards: None,
+            timeout: Duration::from_secs(2),
+            log_cap: 100_000,
+            expiry_margin: Duration::from_secs(24 * 3600),
+            replicas: None,
+        }
+    }
+}
+
+impl RedisOptions {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the option and its limit.
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ":._-".contains(c);
+        if self.prefix.len() > 32 || !self.prefix.chars().all(plain) {
+            let expected = "at most 32 letters, digits and :._-";
+            return Err(InvalidField::malformed("prefix", expected));
+        }
+        if self.shards.is_some_and(|shards| !(1..=1024).contains(&shards)) {
+            return Err(InvalidField::out_of_range("shards", 1, 1024));
+        }
+        if self.timeout.is_zero() {
+            return Err(InvalidField::malformed("timeout", "longer than zero"));
+        }
+        if self.log_cap == 0 {
+            return Err(InvalidField::out_of_range("log_cap", 1, u32::MAX.into()));
+        }
+        Ok(())
+    }
+}
+
+impl RedisStore {
+    /// Connects to one server: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://`
+    /// for TLS.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`] when the server cannot be reached,
+    /// [`StoreErrorKind::Internal`] for a malformed URL, an option out of bounds, or keys of a
+    /// newer version.
+    pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
+        options.validate().map_err(internal)?;
+        let (pushed, pushes) = unbounded_channel();
+        let link = Link::single(url, options.timeout, options.replicas, pushed).await?;
+        Self::open(link, options, 1, pushes).await
+    }
+
+    /// Connects to a cluster by the URLs of some of its servers.
+    ///
+    /// # Errors
+    /// As [`RedisStore::connect`].
+    pub async fn connect_cluster(urls: &[&str], options: RedisOptions) -> Result<Self, StoreError> {
+        options.validate().map_err(internal)?;
+        let (pushed, pushes) = unbounded_channel();
+        let link = Link::cluster(urls, options.timeout, options.replicas, pushed).await?;
+        Self::open(link, options, CLUSTER_SHARDS, pushes).await
+    }
+
+    async fn open(
+        link: Link,
+        options: RedisOptions,
+        default_shards: u16,
+        pushes: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
+    ) -> Result<Self, StoreError> {
+        let scripts = Scripts::new();
+        let shards = options.shards.unwrap_or(default_shards);
+        let placement = agree(&link, &scripts, &options.prefix, shards).await?;
+        let grown = Arc::new(Notify::new());
+        let channels = placement.shards().map(|shard| placement.log(shard)).collect();
+        let listener = tokio::spawn(push::run(link.clone(), channels, pushes, Arc::clone(&grown)));
+        let turn = Turn::default();
+        let idle = AtomicI64::new(-1);
+        let store = Self { link, placement, scripts, options, turn, idle, grown, listener };
+        store.begin_logs().await?;
+        Ok(store)
+    }
+
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        u64::try_from(self.idle.load(Ordering::Relaxed)).ok().map(Duration::from_micros)
+    }
+
+    /// The command that publishes.
+    pub(crate) const fn publish(&self) -> &'static str {
+        if self.link.is_cluster() { "SPUBLISH" } else { "PUBLISH" }
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// Whoever comes first decides about the key and the shards.
+async fn agree(
+    link: &Link,
+    scripts: &Scripts,
+    prefix: &str,
+    shards: u16,
+) -> Result<Placement, StoreError> {
+    let mut key = [0; Placement::KEY_BYTES];
+    getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
+    let first = Placement::new(prefix, 1, key);
+    let mut call = Call::new(&scripts.agree, &first, Shard::FIRST);
+    call.key(Placement::agreement(prefix)).arg(key).number(shards);
+    let (key, shards, version): (Vec<u8>, usize, String) = link.change(&call).await?;
+    if version != VERSION {
+        let text = format!("the keys have version {version}, this build knows {VERSION}");
+        return Err(internal(text));
+    }
+    let malformed = |_| InvalidField::malformed("agreement", "a key of 16 bytes");
+    let key = key.try_into().map_err(malformed)?;
+    if !(1..=1024).contains(&shards) {
+        return Err(InvalidField::out_of_range("shards", 1, 1024).into());
+    }
+    Ok(Placement::new(prefix, shards, key))
+}
+
+fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::new(StoreErrorKind::Internal, error)
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
+        self.placement.session_id(owner, random)
+    }
+
+    fn set_timeouts(&self, timeouts: &Timeouts) {
+        let idle = timeouts.idle.and_then(|idle| i64::try_from(idle.as_micros()).ok());
+        self.idle.store(idle.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
+        self.read_user(owner).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
+        self.write_commit(commit).await
+    }
+
+    async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+        self.read_session(id).await
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
+        self.read_page(query).await
+    }
+
+    async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+        self.write_accesses(batch).await
+    }
+
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
+        self.end_selected(end, limit).await
+    }
+
+    async fn sweep(
+        &self,
+        rule: &SweepRule,
+        at: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Ended>, StoreError> {
+        self.end_old(rule, at, limit).await
+    }
+
+    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
+        self.read_log(cursor, limit).await
+    }
+
+    async fn changed(&self) {
+        self.grown.notified().await;
+    }
+
+    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.trim(before, limit).await
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let mut call = Call::new(&self.scripts.lease, &self.placement, Shard::FIRST);
+        let ttl = ttl.as_millis().clamp(1, i64::MAX as u128);
+        call.key(self.placement.lease(name)).arg(holder).number(ttl);
+        self.link.run(&call).await
+    }
+
+    async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
+        self.read_policy(scope).await
+    }
+
+    async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
+        self.write_policy(change).await
+    }
+}
+
+const CLUSTER_SHARDS: u16 = 32;
+/// Of the keys' format.
+const VERSION: &str = "1";

@@ -1,0 +1,4 @@
+//! The Redis store on real servers: the conformance kit, and what is Redis's own.
+
+mod namespace;
+mod single;

@@ -1,0 +1,76 @@
+//! Namespaces for the kit, a key prefix each.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use session_conformance::{Backend, Namespace};
+use session_core::Store;
+use session_store_redis::{RedisOptions, RedisStore};
+
+/// One server.
+pub(crate) struct Single;
+
+/// A cluster.
+pub(crate) struct Cluster;
+
+/// What only this test uses.
+pub(crate) struct Prefix {
+    pub(crate) options: RedisOptions,
+    is_cluster: bool,
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} names a server; `cargo xtask test` starts one"))
+}
+
+pub(crate) fn url() -> String {
+    variable("SESSION_KIT_REDIS_URL")
+}
+
+pub(crate) fn cluster_urls() -> Vec<String> {
+    variable("SESSION_KIT_REDIS_CLUSTER_URLS").split(',').map(str::to_owned).collect()
+}
+
+impl Prefix {
+    pub(crate) fn new(is_cluster: bool) -> Self {
+        let mut options = RedisOptions::default();
+        options.prefix = format!("kit-{:x}:", getrandom::u64().unwrap());
+        Self { options, is_cluster }
+    }
+
+    pub(crate) async fn store(&self) -> RedisStore {
+        if self.is_cluster {
+            let urls = cluster_urls();
+            let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+            RedisStore::connect_cluster(&urls, self.options.clone()).await.unwrap()
+        } else {
+            RedisStore::connect(&url(), self.options.clone()).await.unwrap()
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for Single {
+    async fn fresh(&self) -> Box<dyn Namespace> {
+        Box::new(Prefix::new(false))
+    }
+}
+
+#[async_trait]
+impl Backend for Cluster {
+    async fn fresh(&self) -> Box<dyn Namespace> {
+        Box::new(Prefix::new(true))
+    }
+}
+
+#[async_trait]
+impl Namespace for Prefix {
+    async fn connect(&self) -> Arc<dyn Store> {
+        Arc::new(self.store().await)
+    }
+
+    async fn complaints(&self) -> Vec<String> {
+        self.store().await.audit().await.unwrap()
+    }
+}
