@@ -80,7 +80,10 @@ impl RedisStore {
         let read = chunks.map(|ids| async move {
             let mut pipeline = redis::pipe();
             for id in ids {
-                pipeline.cmd("HMGET").arg(self.placement.user(Tag::of(*id))).arg(&fields_of(*id)[..]);
+                pipeline
+                    .cmd("HMGET")
+                    .arg(self.placement.user(Tag::of(*id)))
+                    .arg(&fields_of(*id)[..]);
             }
             let found: Vec<Fields> = self.link.pipe(&pipeline).await?;
             let sessions = ids.iter().zip(&found).map(|(id, fields)| record::session(*id, fields));

@@ -19,45 +19,70 @@ pub(crate) enum Store {
     Postgres,
     /// MySQL or MariaDB, on a server.
     Mysql,
+    /// Redis, on one server.
+    Redis,
+    /// Redis, on a cluster.
+    RedisCluster,
+    /// MongoDB, on a server.
+    Mongo,
+}
+
+impl Store {
+    /// The server that it needs.
+    const fn server(self) -> Option<Server> {
+        match self {
+            Self::Memory | Self::Sqlite => None,
+            Self::Postgres => Some(Server::Postgres),
+            Self::Mysql => Some(Server::Mysql),
+            Self::Redis => Some(Server::Redis),
+            Self::RedisCluster => Some(Server::RedisCluster),
+            Self::Mongo => Some(Server::Mongodb),
+        }
+    }
+
+    /// The package, the test and the name within it that run the kit.
+    const fn kit(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Memory => ("session-store-memory", "conformance", "keeps_every_guarantee"),
+            Self::Sqlite => ("session-store-sql", "sqlite_conformance", "keeps_every_guarantee"),
+            Self::Postgres => ("session-store-sql", "postgres", "keeps_every_guarantee"),
+            Self::Mysql => ("session-store-sql", "mysql", "keeps_every_guarantee"),
+            Self::Redis => ("session-store-redis", "servers", "single::keeps_every_guarantee"),
+            Self::RedisCluster => {
+                ("session-store-redis", "servers", "cluster::keeps_every_guarantee")
+            }
+            Self::Mongo => ("session-store-mongo", "servers", "keeps_every_guarantee"),
+        }
+    }
 }
 
 /// Runs the kit as often as asked for, and adds up.
 pub(crate) fn run(store: Store, runs: u32) -> Result<(), Failure> {
-    let variables = match store {
-        Store::Postgres => services::up(&[Server::Postgres])?,
-        Store::Mysql => services::up(&[Server::Mysql])?,
-        Store::Memory | Store::Sqlite => Vec::new(),
-    };
-    let (mut passed, mut failed) = (0, 0);
-    let mut result = Ok(());
-    for _ in 0..runs {
-        let mut kit = kit(store);
-        kit.envs(variables.clone());
-        let outcome = hear(kit, |line| match line.strip_prefix("conformance ") {
-            Some(line) if line.ends_with("ok") => passed += 1,
-            Some(_) => failed += 1,
-            None => {}
-        });
-        result = result.and(outcome);
-    }
-    if !variables.is_empty() {
-        services::down()?;
-    }
-    println!("{passed} passed, {failed} failed");
-    result
+    let server: Vec<_> = store.server().into_iter().collect();
+    services::with(&server, |servers| {
+        let (mut passed, mut failed) = (0, 0);
+        let mut result = Ok(());
+        for _ in 0..runs {
+            let mut kit = kit(store);
+            kit.envs(servers.variables.clone());
+            let outcome = hear(kit, |line| match line.strip_prefix("conformance ") {
+                Some(line) if line.ends_with("ok") => passed += 1,
+                Some(_) => failed += 1,
+                None => {}
+            });
+            result = result.and(outcome);
+        }
+        println!("{passed} passed, {failed} failed");
+        result
+    })
 }
 
 fn kit(store: Store) -> Command {
-    let test: &[&str] = match store {
-        Store::Memory => &["--package", "session-store-memory", "--test", "conformance"],
-        Store::Sqlite => &["--package", "session-store-sql", "--test", "sqlite_conformance"],
-        Store::Postgres => {
-            &["--package", "session-store-sql", "--features", "server-tests", "--test", "postgres"]
-        }
-        Store::Mysql => {
-            &["--package", "session-store-sql", "--features", "server-tests", "--test", "mysql"]
-        }
-    };
-    let arguments = ["test", "--locked", "--quiet"].iter().chain(test).copied();
-    cargo(arguments.chain(["keeps_every_guarantee", "--", "--nocapture"]))
+    let (package, test, name) = store.kit();
+    let mut arguments = vec!["test", "--locked", "--quiet", "--package", package];
+    if store.server().is_some() {
+        arguments.extend(["--features", "server-tests"]);
+    }
+    arguments.extend(["--test", test, "--", "--exact", name, "--nocapture"]);
+    cargo(arguments)
 }

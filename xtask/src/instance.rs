@@ -1,4 +1,4 @@
-//! A private instance of a server.
+//! A private instance of a server: one process, or the six of a cluster.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::mongo;
 use crate::packages;
 use crate::run::{Failure, has, is_root, output, show, target};
 
@@ -18,55 +19,91 @@ pub(crate) enum Server {
     Postgres,
     /// MariaDB, for MySQL's protocol.
     Mysql,
+    /// Redis, one server.
+    Redis,
+    /// Redis Cluster: three masters, and a replica of each.
+    RedisCluster,
+    /// MongoDB's protocol, on a replica set of one.
+    Mongodb,
 }
 
 impl Server {
-    pub(crate) const ALL: [Self; 2] = [Self::Postgres, Self::Mysql];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Postgres, Self::Mysql, Self::Redis, Self::RedisCluster, Self::Mongodb];
 
     /// The variable that names a server.
     pub(crate) const fn variable(self) -> &'static str {
         match self {
             Self::Postgres => "SESSION_KIT_POSTGRES_URL",
             Self::Mysql => "SESSION_KIT_MYSQL_URL",
+            Self::Redis => "SESSION_KIT_REDIS_URL",
+            Self::RedisCluster => "SESSION_KIT_REDIS_CLUSTER_URLS",
+            Self::Mongodb => "SESSION_KIT_MONGODB_URL",
         }
     }
 
-    /// The user that the server runs as where this runs as root, and the folder's name.
-    const fn user(self) -> &'static str {
+    /// The user that the server has to run as where this runs as root.
+    const fn user(self) -> Option<&'static str> {
+        match self {
+            Self::Postgres => Some("postgres"),
+            Self::Mysql => Some("mysql"),
+            Self::Redis | Self::RedisCluster | Self::Mongodb => None,
+        }
+    }
+
+    const fn folder(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Mysql => "mysql",
+            Self::Redis => "redis",
+            Self::RedisCluster => "redis-cluster",
+            Self::Mongodb => "mongodb",
         }
     }
 
-    const fn package(self) -> &'static str {
+    /// Debian's packages.
+    const fn packages(self) -> &'static [&'static str] {
         match self {
-            Self::Postgres => "postgresql",
-            Self::Mysql => "mariadb-server",
+            Self::Postgres => &["postgresql"],
+            Self::Mysql => &["mariadb-server"],
+            Self::Redis | Self::RedisCluster => &["redis-server", "redis-tools"],
+            Self::Mongodb => &["python3", "python3-venv"],
         }
     }
 
     const fn pid_file(self) -> &'static str {
         match self {
             Self::Postgres => "data/postmaster.pid",
-            Self::Mysql => "pid",
+            _ => "pid",
         }
+    }
+
+    /// Its processes.
+    const fn processes(self) -> usize {
+        if matches!(self, Self::RedisCluster) { 6 } else { 1 }
+    }
+
+    fn install(self) -> Result<(), Failure> {
+        if self == Self::Mongodb { mongo::install() } else { packages::install(self.packages()) }
     }
 
     /// Where its programs are: on the path, or in Debian's places.
     fn programs(self) -> Option<PathBuf> {
+        let on_path = |program: &str| has(program).then(PathBuf::new);
         match self {
             Self::Postgres => {
                 let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
                 let folders = versions.flatten().map(|version| version.path().join("bin"));
                 let newest = folders.filter(|folder| folder.join("initdb").is_file()).max();
-                newest.or_else(|| has("initdb").then(PathBuf::new))
+                newest.or_else(|| on_path("initdb"))
             }
             Self::Mysql => {
                 let debian = Path::new("/usr/sbin");
                 let there = debian.join("mariadbd").is_file();
-                there.then(|| debian.to_owned()).or_else(|| has("mariadbd").then(PathBuf::new))
+                there.then(|| debian.to_owned()).or_else(|| on_path("mariadbd"))
             }
+            Self::Redis | Self::RedisCluster => on_path("redis-server"),
+            Self::Mongodb => mongo::programs(),
         }
     }
 }
@@ -84,67 +121,114 @@ impl Instance {
         let programs = match server.programs() {
             Some(programs) => programs,
             None => {
-                packages::install(&[server.package()])?;
-                let missing = format!("{} has not brought a server", server.package());
+                server.install()?;
+                let missing = format!("{} has not brought a server", server.packages().join(", "));
                 server.programs().ok_or(Failure::new(missing))?
             }
         };
-        Ok(Self { server, programs, folder: folder(server.user()) })
+        Ok(Self { server, programs, folder: folder(server) })
     }
 
+    /// What stands in the server's variable.
     pub(crate) fn url(&self) -> Result<String, Failure> {
-        let port = self.port()?;
-        Ok(match self.server {
-            Server::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
-            Server::Mysql => format!("mysql://root@127.0.0.1:{port}/mysql"),
-        })
+        let url = |n| {
+            let port = self.port(n)?;
+            Ok(match self.server {
+                Server::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+                Server::Mysql => format!("mysql://root@127.0.0.1:{port}/mysql"),
+                Server::Redis | Server::RedisCluster => format!("redis://127.0.0.1:{port}"),
+                Server::Mongodb => format!("mongodb://127.0.0.1:{port}/?directConnection=true"),
+            })
+        };
+        let urls = (0..self.server.processes()).map(url).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(urls.join(","))
     }
 
+    /// Whether all of its processes run.
     pub(crate) fn is_running(&self) -> bool {
+        (0..self.server.processes()).all(|n| self.runs(n))
+    }
+
+    fn runs(&self, n: usize) -> bool {
         // A killed process that nobody has taken leave of is not running.
-        self.pid().and_then(|pid| state(&pid)).is_some_and(|(state, _)| state != "Z")
+        self.pid(n).and_then(|pid| state(&pid)).is_some_and(|(state, _)| state != "Z")
     }
 
-    /// Starts it, on the port of last time where there was one.
+    /// Starts what does not run of it, on the ports of last time where there were any.
     pub(crate) fn start(&self) -> Result<(), Failure> {
-        if !self.folder.join("port").exists() {
+        let is_new = !self.part(self.server.processes() - 1).join("port").exists();
+        if is_new {
             self.remove()?;
-            make(&self.folder, self.server.user())?;
+            for n in 0..self.server.processes() {
+                make(&self.part(n), self.server.user())?;
+            }
             self.initialize()?;
-            write(&self.folder.join("port"), &free_port()?.to_string())?;
+            for n in 0..self.server.processes() {
+                write(&self.part(n).join("port"), &free_port()?.to_string())?;
+            }
         }
-        // After a sudden death the lock file is still there.
-        if !self.is_running() {
-            let _ = std::fs::remove_file(self.folder.join(self.server.pid_file()));
-        }
-        match self.server {
-            Server::Postgres => self.start_postgres(),
-            Server::Mysql => self.start_mariadb(),
-        }
-        .map_err(|failure| {
-            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            Failure::new(format!("{failure}\n{log}"))
-        })
+        let begun = (0..self.server.processes()).filter(|n| !self.runs(*n)).try_for_each(|n| {
+            // After a sudden death the lock file is still there.
+            let _ = std::fs::remove_file(self.part(n).join(self.server.pid_file()));
+            match self.server {
+                Server::Postgres => self.start_postgres(),
+                Server::Mysql => self.start_mariadb(),
+                Server::Redis | Server::RedisCluster => self.start_redis(n),
+                Server::Mongodb => self.start_mongo(),
+            }
+            .map_err(|failure| {
+                let log = std::fs::read_to_string(self.part(n).join("log")).unwrap_or_default();
+                Failure::new(format!("{failure}\n{log}"))
+            })
+        });
+        begun?;
+        if self.server == Server::RedisCluster { self.join_cluster(is_new) } else { Ok(()) }
     }
 
-    /// Signals the server first, so that it starts none anew, then the processes that it has
+    /// Signals a server first, so that it starts none anew, then the processes that it has
     /// started.
     pub(crate) fn signal(&self, name: &str) -> Result<(), Failure> {
-        let missing = "there is no private instance: run `cargo xtask services up`";
-        let pid = self.pid().ok_or(Failure::new(missing))?;
-        let pids: Vec<_> = std::iter::once(pid.clone()).chain(children(&pid)).collect();
+        let running = (0..self.server.processes()).filter(|n| self.runs(*n));
+        let pids: Vec<_> = running.filter_map(|n| self.pid(n)).collect();
+        if pids.is_empty() {
+            let missing = "there is no private instance: run `cargo xtask services up`";
+            return Err(Failure::new(missing));
+        }
+        let mut all = pids.clone();
+        all.extend(pids.iter().flat_map(|pid| children(pid)));
         let mut kill = Command::new("sh");
-        kill.args(["-c", &format!("kill -{name} {}", pids.join(" "))]);
-        show(kill)
+        kill.args(["-c", &format!("kill -{name} {}", all.join(" "))]);
+        show(kill)?;
+        if name == "KILL" {
+            let alive = || (0..self.server.processes()).any(|n| self.runs(n));
+            wait(&format!("{:?} does not die", self.server), || !alive())?;
+        }
+        Ok(())
     }
 
-    /// Deletes its data.
-    pub(crate) fn remove(&self) -> Result<(), Failure> {
+    /// Stops what runs of it and deletes its data.
+    pub(crate) fn down(&self) -> Result<(), Failure> {
+        if (0..self.server.processes()).any(|n| self.runs(n)) {
+            self.signal("KILL")?;
+        }
+        self.remove()
+    }
+
+    fn remove(&self) -> Result<(), Failure> {
         match std::fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Failure::new(format!("{}: {error}", self.folder.display())))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The folder of one of its processes.
+    fn part(&self, n: usize) -> PathBuf {
+        if self.server.processes() > 1 {
+            self.folder.join(n.to_string())
+        } else {
+            self.folder.clone()
         }
     }
 
@@ -170,6 +254,7 @@ impl Instance {
                 }
                 install
             }
+            Server::Redis | Server::RedisCluster | Server::Mongodb => return Ok(()),
         };
         output(&mut initialize).map(drop)
     }
@@ -178,7 +263,7 @@ impl Instance {
         let options = format!(
             "-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 \
              -c shared_preload_libraries=pg_stat_statements",
-            self.port()?
+            self.port(0)?
         );
         let mut start = self.as_user("pg_ctl");
         start.arg("--pgdata").arg(self.data()).args(["start", "--wait", "--silent"]);
@@ -188,28 +273,85 @@ impl Instance {
     }
 
     fn start_mariadb(&self) -> Result<(), Failure> {
-        let port = self.port()?;
-        let log = File::create(self.folder.join("log"))
-            .map_err(|error| Failure::new(format!("the log of MariaDB: {error}")))?;
         let mut start = Command::new(self.programs.join("mariadbd"));
         start.args(["--no-defaults", "--bind-address=127.0.0.1", "--max-connections=300"]);
-        start.arg(format!("--port={port}")).arg(with_path("--datadir=", &self.data()));
+        start.arg(format!("--port={}", self.port(0)?));
+        start.arg(with_path("--datadir=", &self.data()));
         start.arg(with_path("--socket=", &self.folder.join("socket")));
         start.arg(with_path("--pid-file=", &self.folder.join("pid")));
         if is_root() {
             start.arg("--user=mysql");
         }
-        start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        start.spawn().map_err(|error| Failure::new(format!("mariadbd: {error}")))?;
-        let begun = Instant::now();
-        let address = format!("127.0.0.1:{port}");
-        while !(self.is_running() && TcpStream::connect(&address).is_ok()) {
-            if begun.elapsed() > PATIENCE {
-                return Err(Failure::new("mariadbd does not answer"));
+        self.spawn(0, start).map(drop)
+    }
+
+    fn start_redis(&self, n: usize) -> Result<(), Failure> {
+        let mut start = Command::new(self.programs.join("redis-server"));
+        start.args(["--port", &self.port(n)?, "--bind", "127.0.0.1", "--dir"]).arg(self.part(n));
+        // Whatever is acknowledged has been handed to the operating system.
+        start.args(["--save", "", "--appendonly", "yes", "--pidfile"]);
+        start.arg(self.part(n).join("pid"));
+        if self.server == Server::RedisCluster {
+            start.args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+            let bus = self.part(n).join("bus");
+            if !bus.exists() {
+                write(&bus, &free_port()?.to_string())?;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            let bus = std::fs::read_to_string(&bus);
+            let bus = bus.map_err(|error| Failure::new(format!("the bus: {error}")))?;
+            start.args(["--cluster-port", &bus]);
         }
-        Ok(())
+        self.spawn(n, start).map(drop)
+    }
+
+    /// Makes a cluster of its servers, and waits until they agree that it is one.
+    fn join_cluster(&self, is_new: bool) -> Result<(), Failure> {
+        let ports = (0..self.server.processes()).map(|n| self.port(n));
+        let ports = ports.collect::<Result<Vec<_>, _>>()?;
+        if is_new {
+            let mut create = Command::new("redis-cli");
+            create.args(["--cluster", "create", "--cluster-replicas", "1", "--cluster-yes"]);
+            create.args(ports.iter().map(|port| format!("127.0.0.1:{port}")));
+            output(&mut create)?;
+        }
+        let agrees = |port: &String| {
+            let ask = |question: &[&str]| {
+                output(Command::new("redis-cli").args(["-p", port]).args(question))
+            };
+            let state = ask(&["cluster", "info"]).unwrap_or_default();
+            let nodes = ask(&["cluster", "nodes"]).unwrap_or_default();
+            let link = ask(&["info", "replication"]).unwrap_or_default();
+            state.contains("cluster_state:ok")
+                && !nodes.contains("fail")
+                && nodes.matches("slave").count() == ports.len() / 2
+                && !link.contains("master_link_status:down")
+        };
+        wait("the cluster does not come together", || ports.iter().all(agrees))
+    }
+
+    fn start_mongo(&self) -> Result<(), Failure> {
+        let start = mongo::start(&self.programs, &self.port(0)?, &self.data())?;
+        let pid = self.spawn(0, start)?;
+        write(&self.folder.join("pid"), &pid.to_string())
+    }
+
+    /// Starts a server that stays in the foreground, and waits until it answers.
+    fn spawn(&self, n: usize, mut start: Command) -> Result<u32, Failure> {
+        let name = format!("{:?}", self.server);
+        let log = File::create(self.part(n).join("log"));
+        let log = log.and_then(|log| Ok((log.try_clone()?, log)));
+        let (out, err) =
+            log.map_err(|error| Failure::new(format!("the log of {name}: {error}")))?;
+        start.stdin(Stdio::null()).stdout(out).stderr(err);
+        let mut child = start.spawn().map_err(|error| Failure::new(format!("{name}: {error}")))?;
+        let address = format!("127.0.0.1:{}", self.port(n)?);
+        wait(&format!("{name} does not answer"), || {
+            TcpStream::connect(&address).is_ok() || matches!(child.try_wait(), Ok(Some(_)))
+        })?;
+        match child.try_wait() {
+            Ok(None) => Ok(child.id()),
+            _ => Err(Failure::new(format!("{name} has ended"))),
+        }
     }
 
     /// A program of the server's, run as its user: PostgreSQL refuses to run as root.
@@ -217,7 +359,7 @@ impl Instance {
         let program = self.programs.join(program);
         let mut command = if is_root() {
             let mut command = Command::new("runuser");
-            command.args(["-u", self.server.user(), "--"]).arg(program);
+            command.args(["-u", self.server.user().unwrap_or("root"), "--"]).arg(program);
             command
         } else {
             Command::new(program)
@@ -230,14 +372,14 @@ impl Instance {
         self.folder.join("data")
     }
 
-    fn port(&self) -> Result<String, Failure> {
-        std::fs::read_to_string(self.folder.join("port"))
+    fn port(&self, n: usize) -> Result<String, Failure> {
+        std::fs::read_to_string(self.part(n).join("port"))
             .map_err(|error| Failure::new(format!("the port of {:?}: {error}", self.server)))
     }
 
     /// The process that its lock file names.
-    fn pid(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.folder.join(self.server.pid_file())).ok()?;
+    fn pid(&self, n: usize) -> Option<String> {
+        let text = std::fs::read_to_string(self.part(n).join(self.server.pid_file())).ok()?;
         text.lines().next().map(|pid| pid.trim().to_owned())
     }
 }
@@ -258,22 +400,34 @@ fn state(pid: &str) -> Option<(String, String)> {
 }
 
 /// Below `target`, if the server's user can get there; else among the temporary files.
-fn folder(user: &str) -> PathBuf {
+fn folder(server: Server) -> PathBuf {
     let wanted = target().join("services");
-    let reachable = !is_root() || {
+    let reachable = server.user().filter(|_| is_root()).is_none_or(|user| {
         let _ = std::fs::create_dir_all(&wanted);
         let mut look = Command::new("runuser");
         look.args(["-u", user, "--", "test", "-x"]).arg(&wanted);
         look.status().is_ok_and(|status| status.success())
-    };
+    });
     let base = if reachable { wanted } else { std::env::temp_dir().join("session-kit-services") };
-    base.join(user)
+    base.join(server.folder())
 }
 
-fn make(folder: &Path, user: &str) -> Result<(), Failure> {
+/// Waits until something holds.
+fn wait(otherwise: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while !holds() {
+        if begun.elapsed() > PATIENCE {
+            return Err(Failure::new(otherwise));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn make(folder: &Path, user: Option<&str>) -> Result<(), Failure> {
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::new(format!("{}: {error}", folder.display())))?;
-    if is_root() {
+    if let Some(user) = user.filter(|_| is_root()) {
         let mut own = Command::new("chown");
         own.arg(user).arg(folder);
         show(own)?;
@@ -296,3 +450,4 @@ fn free_port() -> Result<u16, Failure> {
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(50);

@@ -44,8 +44,8 @@ pub(crate) type Variable = (&'static str, String);
 
 pub(crate) fn run(action: &Action) -> Result<(), Failure> {
     match *action {
-        Action::Up | Action::Env => print(up(&Server::ALL)?),
-        Action::Down => down()?,
+        Action::Up | Action::Env => print(&up(&Server::ALL)?.variables),
+        Action::Down => down(&Server::ALL)?,
         Action::Kill { server } => Instance::find(server)?.signal("KILL")?,
         Action::Pause { server } => Instance::find(server)?.signal("STOP")?,
         Action::Resume { server } => Instance::find(server)?.signal("CONT")?,
@@ -54,38 +54,54 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes sure that servers are there, and answers the variables that name them.
-pub(crate) fn up(servers: &[Server]) -> Result<Vec<Variable>, Failure> {
-    let mut variables = Vec::new();
+/// Servers that are there.
+pub(crate) struct Servers {
+    /// What names them.
+    pub(crate) variables: Vec<Variable>,
+    /// Those of them that are private instances.
+    pub(crate) private: Vec<Server>,
+    /// Those of them that this call has started.
+    started: Vec<Server>,
+}
+
+/// Makes sure that servers are there.
+pub(crate) fn up(servers: &[Server]) -> Result<Servers, Failure> {
+    let mut there = Servers { variables: Vec::new(), private: Vec::new(), started: Vec::new() };
     for server in servers {
         let url = match std::env::var(server.variable()) {
             Ok(url) => url,
             Err(_) => {
                 let instance = Instance::find(*server)?;
+                there.private.push(*server);
                 if !instance.is_running() {
+                    there.started.push(*server);
                     instance.start()?;
                 }
                 instance.url()?
             }
         };
-        variables.push((server.variable(), url));
+        there.variables.push((server.variable(), url));
     }
-    Ok(variables)
+    Ok(there)
 }
 
-/// Stops the private instances.
-pub(crate) fn down() -> Result<(), Failure> {
-    for server in Server::ALL {
-        let instance = Instance::find(server)?;
-        if instance.is_running() {
-            instance.signal("KILL")?;
-        }
-        instance.remove()?;
-    }
-    Ok(())
+/// Runs something with servers, and stops those that it started for it, however it ends.
+pub(crate) fn with<T>(
+    servers: &[Server],
+    run: impl FnOnce(&Servers) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let servers = up(servers)?;
+    let result = run(&servers);
+    down(&servers.started)?;
+    result
 }
 
-fn print(variables: Vec<Variable>) {
+/// Stops private instances and deletes their data.
+fn down(servers: &[Server]) -> Result<(), Failure> {
+    servers.iter().try_for_each(|server| Instance::find(*server)?.down())
+}
+
+fn print(variables: &[Variable]) {
     for (name, value) in variables {
         println!("export {name}='{value}'");
     }

@@ -28,9 +28,9 @@ pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> 
     }
     if !embedded_only {
         step("servers", || {
-            with_servers(|variables| {
-                tests.run(server_tests(&variables))?;
-                if no_browser { Ok(()) } else { tests.run(browser_tests_on_postgres(&variables)) }
+            services::with(&Server::ALL, |servers| {
+                tests.run(server_tests(servers)?)?;
+                if no_browser { Ok(()) } else { tests.run(browser_tests_on_postgres(servers)) }
             })
         })?;
     }
@@ -38,33 +38,36 @@ pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Starts the servers and stops those that it started, however the tests end.
-fn with_servers(
-    tests: impl FnOnce(Vec<services::Variable>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let variables = services::up(&Server::ALL)?;
-    let result = tests(variables);
-    services::down()?;
-    result
-}
-
 fn browser_tests() -> Command {
     cargo(["test", "--locked", "--package", "session-browser-test"])
 }
 
-fn browser_tests_on_postgres(variables: &[services::Variable]) -> Command {
+fn browser_tests_on_postgres(servers: &services::Servers) -> Command {
     let mut command = browser_tests();
-    let postgres = variables.iter().filter(|(name, _)| *name == Server::Postgres.variable());
+    let postgres =
+        servers.variables.iter().filter(|(name, _)| *name == Server::Postgres.variable());
     command.envs(postgres.map(|(_, url)| ("SESSION_KIT_BROWSER_POSTGRES_URL", url)));
     command
 }
 
-/// The tests behind the features that need a server.
-fn server_tests(variables: &[services::Variable]) -> Command {
-    let arguments = ["test", "--locked", "--package", "session-store-sql"];
-    let mut command = cargo(arguments.into_iter().chain(["--features", "server-tests"]));
-    command.envs(variables.iter().map(|(name, value)| (name, value)));
-    command
+/// The tests behind the features that need a server. Those that kill it need private instances.
+fn server_tests(servers: &services::Servers) -> Result<Command, Failure> {
+    let packages = ["session-store-sql", "session-store-redis", "session-store-mongo"];
+    let mut arguments = vec!["test", "--locked"];
+    packages.iter().for_each(|package| arguments.extend(["--package", package]));
+    let mut features = "server-tests".to_owned();
+    if servers.private.len() == Server::ALL.len() {
+        features += ",fault-tests";
+    } else {
+        println!("the tests of faults are left out: not every server is a private instance");
+    }
+    arguments.extend(["--features", &features]);
+    let mut command = cargo(arguments);
+    command.envs(servers.variables.iter().map(|(name, value)| (name, value)));
+    let program = std::env::current_exe();
+    let program = program.map_err(|error| Failure::new(format!("this program: {error}")))?;
+    command.env("SESSION_KIT_XTASK", program);
+    Ok(command)
 }
 
 fn step(name: &str, run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
