@@ -36,6 +36,7 @@
 
 mod admission;
 mod change;
+pub mod faults;
 mod listing;
 mod log;
 mod probe;

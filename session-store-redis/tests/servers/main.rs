@@ -1,5 +1,7 @@
 //! The Redis store on real servers: the conformance kit, and what is Redis's own.
 
 mod cluster;
+#[cfg(feature = "fault-tests")]
+mod faults;
 mod namespace;
 mod single;

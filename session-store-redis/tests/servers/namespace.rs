@@ -6,6 +6,10 @@ use async_trait::async_trait;
 use session_conformance::{Backend, Namespace};
 use session_core::Store;
 use session_store_redis::{RedisOptions, RedisStore};
+use tokio::sync::RwLock;
+
+/// Who kills servers is alone with them.
+pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());
 
 /// One server.
 pub(crate) struct Single;

@@ -1,0 +1,230 @@
+//! A store whose server dies, stops and comes back.
+//!
+//! Not among the cases, because they need a server that may be killed: call them with a
+//! [`Server`] of your own, or with a [`Program`] that controls one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use session_core::Actor;
+use session_engine::{Access, Engine, Error, Options, SignIn};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::Namespace;
+use crate::sample::{engine, user};
+
+/// A server that a test may disturb. Each call returns when it is done.
+#[async_trait]
+pub trait Server: Send + Sync + 'static {
+    /// Kills it at once, as `kill -9` does.
+    async fn kill(&self);
+    /// Starts it again with its data.
+    async fn restart(&self);
+    /// Stops it in its tracks (SIGSTOP).
+    async fn pause(&self);
+    /// Lets it go on (SIGCONT).
+    async fn resume(&self);
+}
+
+/// A server that a program controls: it is called with its arguments, then `kill`, `restart`,
+/// `pause` or `resume`, then the server's name.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The server's name.
+    pub server: String,
+}
+
+impl Program {
+    async fn run(&self, action: &'static str) {
+        let Self { command, server } = self.clone();
+        let run = move || {
+            let mut run = std::process::Command::new(&command[0]);
+            run.args(&command[1..]).arg(action).arg(server).status().unwrap()
+        };
+        let status = tokio::task::spawn_blocking(run).await.unwrap();
+        assert!(status.success(), "{action}: {status}");
+    }
+}
+
+#[async_trait]
+impl Server for Program {
+    async fn kill(&self) {
+        self.run("kill").await;
+    }
+
+    async fn restart(&self) {
+        self.run("restart").await;
+    }
+
+    async fn pause(&self) {
+        self.run("pause").await;
+    }
+
+    async fn resume(&self) {
+        self.run("resume").await;
+    }
+}
+
+/// Kills the server in the middle of a thousand sign-ins and as many revocations on two nodes:
+/// whatever fails is `Unavailable` and fails in time, whatever was acknowledged is there, and
+/// everything goes on by itself.
+///
+/// # Panics
+/// When any of it does not hold.
+pub async fn a_death_loses_nothing(namespace: Arc<dyn Namespace>, server: Arc<dyn Server>) {
+    let mut options = Options::default();
+    options.store_timeout = TIMEOUT;
+    let nodes = [
+        Arc::new(engine(namespace.connect().await, options.clone()).await),
+        Arc::new(engine(namespace.connect().await, options.clone()).await),
+    ];
+    let progress = Arc::new(Progress::default());
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let (node, progress) = (Arc::clone(&nodes[worker % 2]), Arc::clone(&progress));
+        workers.spawn(async move { work(worker, &node, &progress).await });
+    }
+    progress.acknowledged_some.notified().await;
+    server.kill().await;
+    progress.failed.notified().await;
+    server.restart().await;
+    let done = workers.join_all().await.into_iter().flatten().collect::<Vec<_>>();
+    assert_eq!(done.len(), WORKERS * SHARE);
+    let store = namespace.connect().await;
+    for (id, revoked) in done {
+        let found = store.load(id).await.unwrap();
+        assert_eq!(found.is_none(), revoked, "{id} is not as it was acknowledged");
+    }
+    println!(
+        "a death: {} changes acknowledged, {} failed as unavailable and were tried again",
+        progress.acknowledged.load(Ordering::SeqCst),
+        progress.failures.load(Ordering::SeqCst)
+    );
+    for node in nodes {
+        Arc::into_inner(node).expect("the workers are done").shutdown().await;
+    }
+    assert_eq!(namespace.complaints().await, [""; 0]);
+}
+
+#[derive(Default)]
+struct Progress {
+    acknowledged: AtomicUsize,
+    acknowledged_some: Notify,
+    failures: AtomicUsize,
+    failed: Notify,
+}
+
+async fn work(
+    worker: usize,
+    node: &Engine,
+    progress: &Progress,
+) -> Vec<(session_core::SessionId, bool)> {
+    let mut done = Vec::new();
+    for n in 0..SHARE {
+        let owner = user(&format!("user {worker} {n}"));
+        let signed_in = until_it_works(progress, || async {
+            node.sessions().sign_in(SignIn::new(owner.clone())).await
+        })
+        .await;
+        let id = signed_in.session.id;
+        // Every second session stays.
+        let revoked = n % 2 == 0;
+        if revoked {
+            until_it_works(progress, || async {
+                node.sessions().revoke_user(owner.clone(), Actor::Application).await
+            })
+            .await;
+        } else {
+            until_it_works(progress, || async {
+                node.sessions().claims_changed(&owner, Actor::Application).await
+            })
+            .await;
+        }
+        done.push((id, revoked));
+    }
+    done
+}
+
+async fn until_it_works<T, F: Future<Output = Result<T, Error>>>(
+    progress: &Progress,
+    mut call: impl FnMut() -> F,
+) -> T {
+    let first = Instant::now();
+    loop {
+        let begun = Instant::now();
+        match call().await {
+            Ok(value) => {
+                if progress.acknowledged.fetch_add(1, Ordering::SeqCst) == WORKERS * SHARE / 2 {
+                    progress.acknowledged_some.notify_one();
+                }
+                return value;
+            }
+            Err(error) => {
+                assert!(error.is_unavailable(), "{error:?}");
+                // A call tries three times.
+                assert!(begun.elapsed() < TIMEOUT * 3 + Duration::from_secs(1));
+                assert!(first.elapsed() < PATIENCE, "it does not go on by itself: {error:?}");
+                progress.failures.fetch_add(1, Ordering::SeqCst);
+                progress.failed.notify_one();
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// Stops the server in its tracks: a change is `Unavailable` in time, the cache is trusted for as
+/// long as the options say and no longer, nobody is told to be signed out, and everything goes
+/// on by itself.
+///
+/// # Panics
+/// When any of it does not hold.
+pub async fn a_pause_is_an_outage(namespace: Arc<dyn Namespace>, server: Arc<dyn Server>) {
+    let mut options = Options::default();
+    options.store_timeout = Duration::from_millis(500);
+    options.propagation_bound = Duration::from_millis(500);
+    options.max_staleness = Duration::from_secs(2);
+    let node = engine(namespace.connect().await, options.clone()).await;
+    let signed_in = node.sessions().sign_in(SignIn::new(user("alice"))).await.unwrap();
+    let token = signed_in.token.expose();
+    let validate = || node.sessions().validate(token.as_bytes(), Access::default());
+    assert!(validate().await.unwrap().session().is_some());
+    server.pause().await;
+    let paused = Instant::now();
+    let error = node.sessions().sign_in(SignIn::new(user("bob"))).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    assert!(paused.elapsed() < options.store_timeout * 3 + Duration::from_secs(1));
+    let refused = loop {
+        match validate().await {
+            Ok(verdict) => assert!(verdict.session().is_some(), "an outage signs nobody out"),
+            Err(error) => break error,
+        }
+        let limit = options.max_staleness + Duration::from_secs(2);
+        assert!(paused.elapsed() < limit, "the cache is trusted for too long");
+        tokio::task::yield_now().await;
+    };
+    assert!(refused.is_unavailable(), "{refused:?}");
+    server.resume().await;
+    let resumed = Instant::now();
+    loop {
+        match validate().await {
+            Ok(verdict) => {
+                assert!(verdict.session().is_some(), "an outage signs nobody out");
+                break;
+            }
+            Err(error) => assert!(error.is_unavailable(), "{error:?}"),
+        }
+        assert!(resumed.elapsed() < PATIENCE, "it does not go on by itself");
+        tokio::task::yield_now().await;
+    }
+    node.shutdown().await;
+}
+
+const WORKERS: usize = 8;
+const SHARE: usize = 125;
+const TIMEOUT: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(60);
