@@ -27,8 +27,10 @@ pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
         let hinted = poll!(&mut hint).is_ready();
         let result = catch_up(&shared, &mut *position.lock().await).await;
         report(&shared, &mut failing, &result);
+        // One that was there already has been followed; the next may have come meanwhile.
+        let next = async { if hinted { shared.store.changed().await } else { hint.await } };
         tokio::select! {
-            () = hint, if !hinted && result.is_ok() => {}
+            () = next, if result.is_ok() => {}
             () = shared.poke.notified() => {}
             () = tokio::time::sleep(interval) => {}
             () = stopping.stopped() => return,

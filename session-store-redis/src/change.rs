@@ -36,46 +36,12 @@ impl RedisStore {
         call.arg(self.lasts_until(commit)).number(self.options.log_cap);
         call.number(mark()?).arg(self.publish());
         for change in &commit.changes {
-            self.describe(&mut call, owner, tag, change)?;
+            describe(&mut call, owner, tag, change)?;
         }
         match self.link.change(&call).await? {
             1 => Ok(Outcome::Done),
             _ => Ok(Outcome::Conflict),
         }
-    }
-
-    fn describe(
-        &self,
-        call: &mut Call<'_>,
-        owner: &UserKey,
-        tag: Tag,
-        change: &Change,
-    ) -> Result<(), StoreError> {
-        let mut step = |what: &str, id: SessionId, kind: EventKind| {
-            call.arg(what).arg(id.as_bytes().to_vec()).arg(kind.as_str());
-        };
-        match change {
-            Change::Insert(session) => {
-                if session.owner != *owner || Tag::of(session.id) != tag {
-                    let text = "the id of a new session has to be made by Store::session_id";
-                    return Err(StoreError::new(StoreErrorKind::Internal, text));
-                }
-                step("insert", session.id, EventKind::Created);
-                call.arg(record::fixed(session));
-                call.arg(record::accesses(session.last_accessed, &session.ip_addresses));
-                call.arg(record::token(&session.token, session.authenticated_at));
-                call.number(session.last_accessed.as_micros());
-                call.arg(optional(session.absolute_expiry.map(Timestamp::as_micros)));
-            }
-            Change::End(id, cause) => step("end", *id, EventKind::Ended(*cause)),
-            Change::ClaimsChanged(id) => step("tell", *id, EventKind::ClaimsChanged),
-            Change::ReplaceToken { id, token, authenticated_at } => {
-                step("rotate", *id, EventKind::Rotated);
-                call.arg(record::token(token, authenticated_at.unwrap_or(Timestamp::EPOCH)));
-                call.arg(if authenticated_at.is_some() { "1" } else { "0" });
-            }
-        }
-        Ok(())
     }
 
     /// Until when, in milliseconds, the user's key has to last for the sessions that begin.
@@ -272,6 +238,40 @@ impl RedisStore {
         }
         shards
     }
+}
+
+/// What the script has to know of one change.
+fn describe(
+    call: &mut Call<'_>,
+    owner: &UserKey,
+    tag: Tag,
+    change: &Change,
+) -> Result<(), StoreError> {
+    let mut step = |what: &str, id: SessionId, kind: EventKind| {
+        call.arg(what).arg(id.as_bytes().to_vec()).arg(kind.as_str());
+    };
+    match change {
+        Change::Insert(session) => {
+            if session.owner != *owner || Tag::of(session.id) != tag {
+                let text = "the id of a new session has to be made by Store::session_id";
+                return Err(StoreError::new(StoreErrorKind::Internal, text));
+            }
+            step("insert", session.id, EventKind::Created);
+            call.arg(record::fixed(session));
+            call.arg(record::accesses(session.last_accessed, &session.ip_addresses));
+            call.arg(record::token(&session.token, session.authenticated_at));
+            call.number(session.last_accessed.as_micros());
+            call.arg(optional(session.absolute_expiry.map(Timestamp::as_micros)));
+        }
+        Change::End(id, cause) => step("end", *id, EventKind::Ended(*cause)),
+        Change::ClaimsChanged(id) => step("tell", *id, EventKind::ClaimsChanged),
+        Change::ReplaceToken { id, token, authenticated_at } => {
+            step("rotate", *id, EventKind::Rotated);
+            call.arg(record::token(token, authenticated_at.unwrap_or(Timestamp::EPOCH)));
+            call.arg(if authenticated_at.is_some() { "1" } else { "0" });
+        }
+    }
+    Ok(())
 }
 
 struct Ending {

@@ -72,7 +72,7 @@ impl<'s> Call<'s> {
         self
     }
 
-    pub(crate) fn number(&mut self, number: impl ToString) -> &mut Self {
+    pub(crate) fn number(&mut self, number: impl std::fmt::Display) -> &mut Self {
         self.arg(number.to_string())
     }
 

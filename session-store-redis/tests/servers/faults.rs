@@ -6,7 +6,7 @@ use session_conformance::faults::{self, Program};
 
 use crate::namespace::{ALONE, Prefix};
 
-fn server(name: &str) -> Arc<Program> {
+pub(crate) fn server(name: &str) -> Arc<Program> {
     let program = std::env::var("SESSION_KIT_XTASK")
         .expect("SESSION_KIT_XTASK is a program that kills servers; `cargo xtask test` names it");
     Arc::new(Program { command: vec![program, "services".into()], server: name.into() })

@@ -4,4 +4,6 @@ mod cluster;
 #[cfg(feature = "fault-tests")]
 mod faults;
 mod namespace;
+mod random;
+mod sample;
 mod single;

@@ -1,8 +1,19 @@
 //! One server.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::namespace::{ALONE, Single};
+use redis::aio::MultiplexedConnection;
+use session_core::checker::Timeouts;
+use session_core::cleanup::SweepRule;
+use session_core::store::{Change, Outcome, PageQuery, Selection, TenantFilter, Touch};
+use session_core::{EndCause, EventKind, SessionId, Store, StoreErrorKind};
+use session_store_redis::{RedisOptions, RedisStore, Replicas};
+
+use crate::namespace::{ALONE, Prefix, Single, url};
+use crate::random;
+use crate::sample::{commit, end, insert, now, revoke, session, user, user_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {
@@ -10,4 +21,299 @@ async fn keeps_every_guarantee() {
     let report = session_conformance::run(Arc::new(Single)).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
+}
+
+async fn admin() -> MultiplexedConnection {
+    redis::Client::open(url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+async fn ask<T: redis::FromRedisValue>(command: &mut redis::Cmd) -> T {
+    command.query_async(&mut admin().await).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_random_operations_leave_no_orphan() {
+    let _shared = ALONE.read().await;
+    random::operations(&Prefix::new(false), 100_000).await;
+}
+
+/// The checker can fail: whatever is planted or taken away is complained of.
+#[tokio::test]
+async fn orphans_and_gaps_are_found() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let mine = session(&store, &user_in("north", "alice"));
+    insert(&store, &mine).await;
+    assert_eq!(store.audit().await.unwrap(), [""; 0]);
+    let keys: Vec<String> =
+        ask(redis::cmd("KEYS").arg(format!("{}*", prefix.options.prefix))).await;
+    let indexes: Vec<_> = keys
+        .iter()
+        .filter(|key| {
+            [":all", ":used", ":t:north", ":n:alice"].iter().any(|end| key.ends_with(end))
+        })
+        .collect();
+    assert_eq!(indexes.len(), 4, "{keys:?}");
+    for index in indexes {
+        ask::<()>(redis::cmd("ZADD").arg(index).arg(0).arg(vec![9_u8; 30])).await;
+        assert_eq!(store.audit().await.unwrap().len(), 1, "{index}");
+        ask::<()>(redis::cmd("ZREM").arg(index).arg(vec![9_u8; 30])).await;
+        let taken: Vec<(Vec<u8>, f64)> = ask(redis::cmd("ZPOPMIN").arg(index)).await;
+        assert_eq!(store.audit().await.unwrap().len(), 1, "{index}");
+        ask::<()>(redis::cmd("ZADD").arg(index).arg(taken[0].1).arg(&taken[0].0)).await;
+        assert_eq!(store.audit().await.unwrap(), [""; 0]);
+    }
+    let record = keys.iter().find(|key| key.contains(":u:")).unwrap();
+    ask::<()>(redis::cmd("DEL").arg(record)).await;
+    assert_eq!(store.audit().await.unwrap().len(), 4);
+}
+
+/// Two round trips for a sign-in, counted as what the server was asked.
+#[tokio::test]
+async fn operations_cost_few_round_trips() {
+    let _alone = ALONE.write().await;
+    let store = Prefix::new(false).store().await;
+    // The first call of a script costs one more.
+    let warm = session(&store, &user("bob"));
+    insert(&store, &warm).await;
+    let touch = |id| Touch { id, last_accessed: now(), ip_addresses: Vec::new() };
+    store.touch(&[touch(warm.id)]).await.unwrap();
+    assert_eq!(revoke(&store, warm.id).await, 1);
+    let mut connection = admin().await;
+    let mut asked = async || {
+        let stats: String =
+            redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+        let reset = redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut connection).await;
+        reset.unwrap();
+        let calls = |line: &str| {
+            let (name, counts) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), counts.split(',').next()?.parse::<u32>().ok()?))
+        };
+        stats.lines().filter_map(calls).collect::<HashMap<_, _>>()
+    };
+    asked().await;
+    let mine = session(&store, &user("alice"));
+    insert(&store, &mine).await;
+    let sign_in = asked().await;
+    // The two reads leave together; the script is the second round trip.
+    for command in ["hgetall", "hmget", "evalsha"] {
+        assert_eq!(sign_in.get(command), Some(&1), "{command}: {sign_in:?}");
+    }
+    assert_eq!(sign_in.get("eval"), None);
+    store.load(mine.id).await.unwrap();
+    let load = asked().await;
+    assert_eq!((load.get("hmget"), load.get("evalsha")), (Some(&1), None), "{load:?}");
+    store.touch(&vec![touch(mine.id); 100]).await.unwrap();
+    assert_eq!(asked().await.get("evalsha"), Some(&1));
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    asked().await;
+    store.log_since(Some(&cursor), 100).await.unwrap();
+    assert_eq!(asked().await.get("xrange"), Some(&1));
+    assert_eq!(revoke(&store, mine.id).await, 1);
+    let revoke = asked().await;
+    // What is chosen is read first, and ended by one script.
+    assert_eq!(revoke.get("evalsha"), Some(&1), "{revoke:?}");
+    println!(
+        "asked for a sign-in: hgetall and hmget at once, evalsha; a load: hmget; 100 touches: evalsha"
+    );
+}
+
+#[tokio::test]
+async fn forgotten_scripts_are_sent_again() {
+    let _shared = ALONE.read().await;
+    let store = Prefix::new(false).store().await;
+    for _ in 0..3 {
+        ask::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await;
+        insert(&store, &session(&store, &user("alice"))).await;
+    }
+    assert_eq!(store.user(&user("alice")).await.unwrap().sessions.len(), 3);
+}
+
+/// No cleanup came: the record expires by itself. The cleanup that comes at last forgets the rest
+/// and tells of the end, once.
+#[tokio::test]
+async fn a_record_expires_by_itself_and_is_told_of_by_the_cleanup() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(false);
+    prefix.options.expiry_margin = Duration::from_millis(100);
+    let store = prefix.store().await;
+    let mut timeouts = Timeouts::none();
+    timeouts.idle = Some(Duration::from_millis(100));
+    store.set_timeouts(&timeouts);
+    let mut absolute = session(&store, &user_in("north", "alice"));
+    absolute.absolute_expiry = Some(now());
+    let idle = session(&store, &user("bob"));
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    for session in [&absolute, &idle] {
+        insert(&store, session).await;
+    }
+    let begun = Instant::now();
+    while store.load(absolute.id).await.unwrap().is_some()
+        || store.load(idle.id).await.unwrap().is_some()
+    {
+        assert!(begun.elapsed() < Duration::from_secs(10), "records expire by themselves");
+        tokio::task::yield_now().await;
+    }
+    let page = store.page(&PageQuery::live(TenantFilter::Any, Timeouts::none(), now())).await;
+    assert_eq!(page.unwrap().sessions, []);
+    assert_eq!(store.user(&idle.owner).await.unwrap().sessions, []);
+    // Nobody signs in on top of what is left.
+    let rule = SweepRule { inactive_before: now(), expired_by: now() };
+    let swept = store.sweep(&rule, now(), 10).await.unwrap();
+    assert_eq!(swept.len(), 2);
+    assert_eq!(store.sweep(&rule, now(), 10).await.unwrap(), []);
+    let told = store.log_since(Some(&cursor), 100).await.unwrap();
+    cursor = told.next;
+    let ends = told.events.iter().filter(|e| e.kind == EventKind::Ended(EndCause::Expired));
+    assert_eq!(ends.filter(|end| end.user.is_some()).count(), 2);
+    assert_eq!(store.log_since(Some(&cursor), 100).await.unwrap().events, []);
+    assert_eq!(store.audit().await.unwrap(), [""; 0]);
+}
+
+/// A use moves the expiry of the record on.
+#[tokio::test]
+async fn a_record_in_use_does_not_expire() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let mut timeouts = Timeouts::none();
+    timeouts.idle = Some(Duration::from_secs(60));
+    store.set_timeouts(&timeouts);
+    let mine = session(&store, &user("alice"));
+    insert(&store, &mine).await;
+    let keys: Vec<String> =
+        ask(redis::cmd("KEYS").arg(format!("{}*:u:*", prefix.options.prefix))).await;
+    let expires = async || -> i64 { ask(redis::cmd("PEXPIRETIME").arg(&keys[0])).await };
+    let margin = prefix.options.expiry_margin;
+    let due = |from: session_core::Timestamp| {
+        from.plus(Duration::from_secs(60) + margin).as_micros() / 1000
+    };
+    assert_eq!(expires().await, due(mine.last_accessed));
+    let later = mine.last_accessed.plus(Duration::from_secs(10));
+    let touch = Touch { id: mine.id, last_accessed: later, ip_addresses: Vec::new() };
+    assert_eq!(store.touch(&[touch]).await.unwrap(), []);
+    assert_eq!(expires().await, due(later));
+    // A session without any timeout keeps the record for ever.
+    store.set_timeouts(&Timeouts::none());
+    insert(&store, &session(&store, &user("alice"))).await;
+    assert_eq!(expires().await, -1);
+}
+
+/// A log is capped, and who fell out of it knows.
+#[tokio::test]
+async fn a_reader_that_fell_out_of_a_capped_log_knows() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(false);
+    prefix.options.log_cap = 100;
+    let store = prefix.store().await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let owner = user("alice");
+    let all = (0..500).map(|_| Change::Insert(Box::new(session(&store, &owner)))).collect();
+    assert_eq!(commit(&store, &owner, all).await, Outcome::Done);
+    let page = store.log_since(Some(&cursor), 10).await.unwrap();
+    assert!(page.gap);
+    assert_eq!(page.events, []);
+    assert_eq!(store.end_many(&end(Selection::user(owner)), 1000).await.unwrap().len(), 500);
+}
+
+/// A restored backup continues where it had been, with other entries of the same numbers.
+#[tokio::test]
+async fn a_log_that_went_another_way_is_noticed() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let owner = user("alice");
+    insert(&store, &session(&store, &owner)).await;
+    let log: Vec<String> =
+        ask(redis::cmd("KEYS").arg(format!("{}*:log", prefix.options.prefix))).await;
+    let backup: Vec<u8> = ask(redis::cmd("DUMP").arg(&log[0])).await;
+    insert(&store, &session(&store, &owner)).await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    assert!(!store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    let restore = ["RESTORE"];
+    ask::<()>(redis::cmd(restore[0]).arg(&log[0]).arg(0).arg(&backup).arg("REPLACE")).await;
+    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap, "it is shorter");
+    insert(&store, &session(&store, &owner)).await;
+    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap, "it went another way");
+}
+
+/// Where a change has to be on a replica and there is none, it is not acknowledged.
+#[tokio::test]
+async fn a_change_without_its_replicas_is_not_acknowledged() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let mine = session(&store, &user("alice"));
+    insert(&store, &mine).await;
+    prefix.options.replicas = Some(Replicas { count: 1, within: Duration::from_millis(50) });
+    // Even what all nodes agree on is such a change.
+    let error = RedisStore::connect(&url(), prefix.options.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+}
+
+#[tokio::test]
+async fn an_id_that_the_store_did_not_make_is_refused() {
+    let _shared = ALONE.read().await;
+    let store = Prefix::new(false).store().await;
+    let mut foreign = session(&store, &user("alice"));
+    foreign.id = SessionId::from_random([3; 16]);
+    let change = Change::Insert(Box::new(foreign.clone()));
+    let commit = session_core::store::Commit {
+        owner: foreign.owner.clone(),
+        expected: store.user(&foreign.owner).await.unwrap().version,
+        changes: vec![change],
+        at: now(),
+        by: session_core::Actor::Application,
+    };
+    let error = store.commit(&commit).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+    assert_eq!(store.user(&foreign.owner).await.unwrap().sessions, []);
+}
+
+/// A user and a database number from the URL; a user that may not is told so.
+#[tokio::test]
+async fn users_and_databases_come_from_the_url() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let name = prefix.options.prefix.trim_end_matches(':');
+    let allow = |rule: String| {
+        let mut set = redis::cmd("ACL");
+        set.arg("SETUSER").arg(name).arg("on").arg(">secret").arg("&*").arg("+@all").arg(rule);
+        set
+    };
+    ask::<()>(&mut allow(format!("~{}*", prefix.options.prefix))).await;
+    let host = url().replacen("redis://", &format!("redis://{name}:secret@"), 1);
+    let store = RedisStore::connect(&format!("{host}/3"), prefix.options.clone()).await.unwrap();
+    insert(&store, &session(&store, &user("alice"))).await;
+    let here: Vec<String> =
+        ask(redis::cmd("KEYS").arg(format!("{}*", prefix.options.prefix))).await;
+    assert_eq!(here, [""; 0], "it is in another database");
+    drop(store);
+    let mut elsewhere = RedisOptions::default();
+    elsewhere.prefix = "not-mine:".to_owned();
+    let error = RedisStore::connect(&host, elsewhere).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+    let wrong = host.replace("secret", "wrong");
+    let error = RedisStore::connect(&wrong, prefix.options.clone()).await.unwrap_err();
+    assert_ne!(error.to_string(), "");
+    ask::<()>(redis::cmd("ACL").arg("DELUSER").arg(name)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_in_time() {
+    let mut options = RedisOptions::default();
+    options.timeout = Duration::from_millis(300);
+    let begun = Instant::now();
+    let error = RedisStore::connect("redis://127.0.0.1:1", options.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    let error = RedisStore::connect("nonsense", options.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+    options.prefix = "a{b".to_owned();
+    assert_eq!(options.validate().unwrap_err().field, "prefix");
+    options.prefix.clear();
+    options.shards = Some(0);
+    assert_eq!(options.validate().unwrap_err().field, "shards");
 }
