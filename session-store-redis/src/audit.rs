@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use redis::cmd;
+use session_core::store::UserTag;
 use session_core::{Session, StoreError};
 
-use crate::placement::{Placement, Shard, Tag};
+use crate::placement::{Placement, Shard};
 use crate::record::{self, Place};
 use crate::store::RedisStore;
 
@@ -43,7 +44,7 @@ impl RedisStore {
                     complaints.push(format!("{key} has a version or sessions, not both"));
                 }
                 for session in &found {
-                    if placement.user(Tag::of(session.id)) != key {
+                    if placement.user(UserTag::of(session.id)) != key {
                         complaints.push(format!("{} is in the wrong key {key}", session.id));
                     }
                 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use redis::cmd;
 use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, Touch};
+use session_core::store::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, Touch, UserTag};
 use session_core::{
     Actor, EndCause, EventKind, Session, SessionId, StoreError, StoreErrorKind, TenantId,
     Timestamp, UserKey,
 };
 
 use crate::link::Call;
-use crate::placement::{Shard, Tag};
+use crate::placement::Shard;
 use crate::read::{CHUNK, policy_field};
 use crate::record::{self, Place};
 use crate::store::RedisStore;
@@ -78,7 +78,7 @@ impl RedisStore {
                 let mut call = Call::new(&self.scripts.touch, &self.placement, shard);
                 call.key(self.placement.used(shard));
                 for touch in touches {
-                    call.key(self.placement.user(Tag::of(touch.id)));
+                    call.key(self.placement.user(UserTag::of(touch.id)));
                     call.arg(touch.id.as_bytes().to_vec()).number(touch.last_accessed.as_micros());
                     call.arg(record::address_list(&touch.ip_addresses));
                     call.arg(optional(self.expires(touch.last_accessed, None)));
@@ -187,7 +187,7 @@ impl RedisStore {
                 call.arg(optional(ending.rule.map(|rule| rule.inactive_before.as_micros())));
                 call.arg(optional(ending.rule.map(|rule| rule.expired_by.as_micros())));
                 for (place, owner) in sessions {
-                    let user = placement.user(Tag::of(place.id()));
+                    let user = placement.user(UserTag::of(place.id()));
                     call.key(user.as_str());
                     match &owner.tenant {
                         Some(tenant) => {
@@ -234,7 +234,7 @@ impl RedisStore {
     ) -> HashMap<Shard, Vec<&'i T>> {
         let mut shards: HashMap<Shard, Vec<&T>> = HashMap::new();
         for item in items {
-            shards.entry(self.placement.shard(Tag::of(id(item)))).or_default().push(item);
+            shards.entry(self.placement.shard(UserTag::of(id(item)))).or_default().push(item);
         }
         shards
     }
@@ -244,7 +244,7 @@ impl RedisStore {
 fn describe(
     call: &mut Call<'_>,
     owner: &UserKey,
-    tag: Tag,
+    tag: UserTag,
     change: &Change,
 ) -> Result<(), StoreError> {
     let mut step = |what: &str, id: SessionId, kind: EventKind| {
@@ -252,7 +252,7 @@ fn describe(
     };
     match change {
         Change::Insert(session) => {
-            if session.owner != *owner || Tag::of(session.id) != tag {
+            if session.owner != *owner || UserTag::of(session.id) != tag {
                 let text = "the id of a new session has to be made by Store::session_id";
                 return Err(StoreError::new(StoreErrorKind::Internal, text));
             }

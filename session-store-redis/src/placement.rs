@@ -1,31 +1,11 @@
 //! Where a user's keys are: a session id alone leads to them.
 //!
-//! A keyed hash gives every user a tag of forty bits. The tag stands in the ids of the user's
-//! sessions and in the name of the one key that holds them, and it chooses the shard: a set of
-//! keys that share a hash tag and so a slot of a cluster. Without the key, which only the nodes
-//! and the store know, a tag tells nothing of its user.
+//! The user's tag, which the ids begin with, names the one key that holds the user's sessions, and
+//! it chooses the shard: a set of keys that share a hash tag and so a slot of a cluster.
 
 use crc16::{State, XMODEM};
+use session_core::store::{TagKey, UserTag};
 use session_core::{SessionId, UserKey};
-use sha2::{Digest, Sha256};
-
-/// Of a user, in the first bytes of an id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Tag([u8; Tag::BYTES]);
-
-impl Tag {
-    const BYTES: usize = 5;
-
-    pub(crate) fn of(id: SessionId) -> Self {
-        let mut tag = [0; Self::BYTES];
-        tag.copy_from_slice(&id.as_bytes()[..Self::BYTES]);
-        Self(tag)
-    }
-
-    fn number(self) -> u64 {
-        self.0.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
-    }
-}
 
 /// Which shard, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,15 +19,13 @@ impl Shard {
 #[derive(Clone, Debug)]
 pub(crate) struct Placement {
     prefix: String,
-    key: [u8; Placement::KEY_BYTES],
+    key: TagKey,
     /// The hash tag of each shard.
     shards: Vec<String>,
 }
 
 impl Placement {
-    pub(crate) const KEY_BYTES: usize = 16;
-
-    pub(crate) fn new(prefix: &str, shards: usize, key: [u8; Self::KEY_BYTES]) -> Self {
+    pub(crate) fn new(prefix: &str, shards: usize, key: TagKey) -> Self {
         Self { prefix: prefix.to_owned(), key, shards: hash_tags(shards) }
     }
 
@@ -55,30 +33,22 @@ impl Placement {
         (0..self.shards.len()).map(Shard)
     }
 
-    pub(crate) fn tag(&self, owner: &UserKey) -> Tag {
-        let mut hash = Sha256::new();
-        hash.update(self.key);
-        hash.update(crate::record::owner(owner));
-        let digest = hash.finalize();
-        let mut tag = [0; Tag::BYTES];
-        tag.copy_from_slice(&digest[..Tag::BYTES]);
-        Tag(tag)
+    pub(crate) fn tag(&self, owner: &UserKey) -> UserTag {
+        self.key.tag(owner)
     }
 
-    /// A random id that begins with the owner's tag.
-    pub(crate) fn session_id(&self, owner: &UserKey, mut random: [u8; 16]) -> SessionId {
-        random[..Tag::BYTES].copy_from_slice(&self.tag(owner).0);
-        SessionId::from_random(random)
+    pub(crate) fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
+        self.key.session_id(owner, random)
     }
 
-    pub(crate) fn shard(&self, tag: Tag) -> Shard {
+    pub(crate) fn shard(&self, tag: UserTag) -> Shard {
         let shards = self.shards.len() as u64;
-        Shard(usize::try_from(tag.number() % shards).unwrap_or(0))
+        Shard(usize::try_from(tag.as_u64() % shards).unwrap_or(0))
     }
 
     /// All of one user's sessions and their version.
-    pub(crate) fn user(&self, tag: Tag) -> String {
-        self.key(self.shard(tag), &format!("u:{}", const_hex::encode(tag.0)))
+    pub(crate) fn user(&self, tag: UserTag) -> String {
+        self.key(self.shard(tag), &format!("u:{}", const_hex::encode(tag.as_bytes())))
     }
 
     /// All sessions of the shard, newest first.
@@ -173,35 +143,26 @@ fn hash_tags(shards: usize) -> Vec<String> {
 mod tests {
     use std::collections::HashSet;
 
-    use session_core::{TenantId, UserId};
+    use session_core::UserId;
 
     use super::*;
 
     fn placement(shards: usize) -> Placement {
-        Placement::new("sk:", shards, [7; 16])
+        Placement::new("sk:", shards, TagKey::from_bytes([7; 16]))
     }
 
     #[test]
-    fn an_id_leads_to_the_key_of_its_user() {
+    fn all_keys_of_a_session_are_in_one_slot() {
         let placement = placement(32);
         for n in 0..100_u8 {
-            let user = UserId::new(&format!("user {n}")).unwrap();
-            let owner = UserKey::in_tenant(TenantId::new("north").unwrap(), user);
-            let id = placement.session_id(&owner, [n; 16]);
-            assert_eq!(Tag::of(id), placement.tag(&owner));
-            let shard = placement.shard(Tag::of(id));
+            let owner = UserKey::new(UserId::new(&format!("user {n}")).unwrap());
+            let tag = UserTag::of(placement.session_id(&owner, [n; 16]));
+            assert_eq!(tag, placement.tag(&owner));
+            let shard = placement.shard(tag);
             let hash_tag = format!("sk:{{{}}}:", placement.shards[shard.0]);
-            assert!(placement.user(Tag::of(id)).starts_with(&hash_tag));
-            assert!(placement.log(shard).starts_with(&hash_tag), "one slot");
-            assert_eq!(id.as_uuid().get_version_num(), 4);
+            let keys = [placement.user(tag), placement.log(shard), placement.all(shard)];
+            assert!(keys.iter().all(|key| key.starts_with(&hash_tag)));
         }
-    }
-
-    #[test]
-    fn without_the_key_a_tag_tells_nothing() {
-        let owner = UserKey::new(UserId::new("alice").unwrap());
-        let other = Placement::new("sk:", 32, [8; 16]);
-        assert_ne!(placement(32).tag(&owner), other.tag(&owner));
     }
 
     #[test]

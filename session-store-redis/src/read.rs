@@ -6,12 +6,12 @@ use futures_util::future::try_join_all;
 use redis::cmd;
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
-use session_core::store::{Loaded, Page, PageQuery, TenantFilter, UserState, Version};
+use session_core::store::{Loaded, Page, PageQuery, TenantFilter, UserState, UserTag, Version};
 use session_core::{
     InvalidField, Session, SessionId, StoreError, StoreErrorKind, TenantId, UserId, UserKey,
 };
 
-use crate::placement::{Shard, Tag};
+use crate::placement::Shard;
 use crate::record::{self, Fields, Place};
 use crate::store::RedisStore;
 
@@ -59,7 +59,7 @@ impl RedisStore {
 
     pub(crate) async fn read_session(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         let mut read = cmd("HMGET");
-        read.arg(self.placement.user(Tag::of(id))).arg("v").arg(&fields_of(id)[..]);
+        read.arg(self.placement.user(UserTag::of(id))).arg("v").arg(&fields_of(id)[..]);
         let (version, fixed, accesses, token): (Option<i64>, _, _, _) =
             self.link.query(&read).await?;
         let session = record::session(id, &(fixed, accesses, token))?;
@@ -74,7 +74,7 @@ impl RedisStore {
     ) -> Result<Vec<Session>, StoreError> {
         let mut shards: HashMap<Shard, Vec<SessionId>> = HashMap::new();
         for id in ids {
-            shards.entry(self.placement.shard(Tag::of(id))).or_default().push(id);
+            shards.entry(self.placement.shard(UserTag::of(id))).or_default().push(id);
         }
         let chunks = shards.values().flat_map(|ids| ids.chunks(CHUNK));
         let read = chunks.map(|ids| async move {
@@ -82,7 +82,7 @@ impl RedisStore {
             for id in ids {
                 pipeline
                     .cmd("HMGET")
-                    .arg(self.placement.user(Tag::of(*id)))
+                    .arg(self.placement.user(UserTag::of(*id)))
                     .arg(&fields_of(*id)[..]);
             }
             let found: Vec<Fields> = self.link.pipe(&pipeline).await?;

@@ -9,8 +9,8 @@ use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
-    UserState,
+    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange,
+    TagKey, Touch, UserState,
 };
 use session_core::{
     InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
@@ -168,9 +168,9 @@ async fn agree(
     prefix: &str,
     shards: u16,
 ) -> Result<Placement, StoreError> {
-    let mut key = [0; Placement::KEY_BYTES];
+    let mut key = [0; TagKey::BYTES];
     getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
-    let first = Placement::new(prefix, 1, key);
+    let first = Placement::new(prefix, 1, TagKey::from_bytes(key));
     let mut call = Call::new(&scripts.agree, &first, Shard::FIRST);
     call.key(Placement::agreement(prefix)).arg(key).number(shards);
     let (key, shards, version): (Vec<u8>, usize, String) = link.change(&call).await?;
@@ -179,7 +179,7 @@ async fn agree(
         return Err(internal(text));
     }
     let malformed = |_| InvalidField::malformed("agreement", "a key of 16 bytes");
-    let key = key.try_into().map_err(malformed)?;
+    let key = TagKey::from_bytes(key.try_into().map_err(malformed)?);
     if !(1..=1024).contains(&shards) {
         return Err(InvalidField::out_of_range("shards", 1, 1024).into());
     }

@@ -10,6 +10,7 @@ mod change;
 mod error;
 mod page;
 mod select;
+mod tag;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub use self::change::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, To
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::page::{Page, PageCursor, PageQuery};
 pub use self::select::{Selection, TenantFilter};
+pub use self::tag::{TagKey, UserTag};
 use crate::admission::Standing;
 use crate::checker::Timeouts;
 use crate::cleanup::SweepRule;
