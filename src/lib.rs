@@ -15,6 +15,14 @@ pub use session_store_memory as memory;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub use session_store_sql as sql;
 
+/// Sessions in Redis or Valkey, single or Cluster (feature `redis`).
+#[cfg(feature = "redis")]
+pub use session_store_redis as redis;
+
+/// Sessions in MongoDB (feature `mongodb`).
+#[cfg(feature = "mongodb")]
+pub use session_store_mongo as mongodb;
+
 /// The HTTP rules behind every adapter (feature `axum`).
 #[cfg(feature = "axum")]
 pub use session_http as http;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
 use session_core::store::Change;
 use session_core::{DeviceKind, UserKey};
-use session_engine::{Access, Engine, Error, Options, SignIn, SignedIn, Verdict};
+use session_engine::{Access, Engine, Error, SignIn, SignedIn, Verdict};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
@@ -84,7 +84,7 @@ pub(crate) async fn one_user_with_many_sessions(namespace: Arc<dyn Namespace>) {
 }
 
 async fn nodes(namespace: &dyn Namespace, default_policy: Policy) -> Vec<Engine> {
-    let mut options = Options::default();
+    let mut options = namespace.options();
     options.default_policy = default_policy;
     let mut nodes = Vec::new();
     for _ in 0..3 {

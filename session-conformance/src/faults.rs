@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use session_core::Actor;
-use session_engine::{Access, Engine, Error, Options, SignIn};
+use session_engine::{Access, Engine, Error, SignIn};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -77,7 +77,7 @@ impl Server for Program {
 /// # Panics
 /// When any of it does not hold.
 pub async fn a_death_loses_nothing(namespace: Arc<dyn Namespace>, server: Arc<dyn Server>) {
-    let mut options = Options::default();
+    let mut options = namespace.options();
     options.store_timeout = TIMEOUT;
     let nodes = [
         Arc::new(engine(namespace.connect().await, options.clone()).await),
@@ -184,7 +184,7 @@ async fn until_it_works<T, F: Future<Output = Result<T, Error>>>(
 /// # Panics
 /// When any of it does not hold.
 pub async fn a_pause_is_an_outage(namespace: Arc<dyn Namespace>, server: Arc<dyn Server>) {
-    let mut options = Options::default();
+    let mut options = namespace.options();
     options.store_timeout = Duration::from_millis(500);
     options.propagation_bound = Duration::from_millis(500);
     options.max_staleness = Duration::from_secs(2);

@@ -50,6 +50,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use session_core::Store;
+use session_engine::Options;
 
 pub use probe::{Gate, Probe};
 
@@ -65,6 +66,11 @@ pub trait Backend: Send + Sync + 'static {
 pub trait Namespace: Send + Sync + 'static {
     /// Another node's connection to the same content.
     async fn connect(&self) -> Arc<dyn Store>;
+
+    /// What the cases' engines start from. Raise `store_timeout` here for a slow test server.
+    fn options(&self) -> Options {
+        Options::default()
+    }
 
     /// What is wrong with the content, each in a sentence: asked after every case. For what the
     /// kit cannot see from outside, such as an index that holds what is gone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use session_core::store::{Change, Cursor, Selection};
 use session_core::{Actor, EndCause, EventKind};
-use session_engine::{Access, Engine, Options, SignIn};
+use session_engine::{Access, Engine, SignIn};
 use tokio::task::JoinSet;
 
 use crate::sample::{add, commit, end, engine, now, read_log, revoke, session, user, user_in};
@@ -124,8 +124,8 @@ pub(crate) async fn a_foreign_cursor_is_a_gap(namespace: Arc<dyn Namespace>) {
 pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let probe = Probe::around(namespace.connect().await);
-    let here = engine(namespace.connect().await, Options::default()).await;
-    let cut_off = Engine::start(probe.clone(), Options::default()).await.unwrap();
+    let here = engine(namespace.connect().await, namespace.options()).await;
+    let cut_off = Engine::start(probe.clone(), namespace.options()).await.unwrap();
     for trimmed in [false, true] {
         let owner = user("alice");
         let signed_in = here.sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();

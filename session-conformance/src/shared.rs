@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::PolicyChange;
 use session_core::{Actor, EventKind};
-use session_engine::{Access, Options, SignIn, Verdict};
+use session_engine::{Access, SignIn, Verdict};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
@@ -93,7 +93,7 @@ pub(crate) async fn a_lease_has_one_holder(namespace: Arc<dyn Namespace>) {
 }
 
 pub(crate) async fn a_revocation_reaches_every_node(namespace: Arc<dyn Namespace>) {
-    let options = Options::default();
+    let options = namespace.options();
     let here = engine(namespace.connect().await, options.clone()).await;
     let there = engine(namespace.connect().await, options.clone()).await;
     for _ in 0..5 {

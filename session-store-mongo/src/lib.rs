@@ -1,1 +1,14 @@
-//! Empty: the MongoDB store is not written yet.
+//! session-kit's [`Store`](session_core::Store) on MongoDB.
+
+mod audit;
+mod change;
+mod error;
+mod log;
+mod outbox;
+mod push;
+mod read;
+mod record;
+mod store;
+mod touch;
+
+pub use store::{MongoOptions, MongoStore, Transactions};

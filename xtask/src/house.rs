@@ -3,7 +3,7 @@
 use crate::run::{Failure, cargo, output};
 
 /// A crate, and what must never be below it.
-const WALLS: [(&str, &[&str]); 6] = [
+const WALLS: [(&str, &[&str]); 8] = [
     (
         "session-core",
         &[
@@ -21,6 +21,8 @@ const WALLS: [(&str, &[&str]); 6] = [
     ("session-engine", &["sqlx", "hyper", "axum", "http", "session-http", "session-store-memory"]),
     ("session-store-memory", &["session-engine", "sqlx", "http"]),
     ("session-store-sql", &["session-engine", "session-http", "http", "axum"]),
+    ("session-store-redis", &["session-engine", "session-http", "http", "axum", "sqlx", "mongodb"]),
+    ("session-store-mongo", &["session-engine", "session-http", "http", "axum", "sqlx", "redis"]),
     ("session-http", &["axum", "tower", "hyper", "sqlx", "session-store-memory"]),
     ("session-axum", &["sqlx", "session-store-sql", "session-store-memory"]),
 ];

@@ -8,8 +8,8 @@ use crate::run::{Failure, cargo, hear, show};
 use crate::{browser, house, licences, services};
 
 /// The facade's features, alone and together.
-const FEATURES: [&str; 7] =
-    ["", "memory", "sqlite", "postgres", "mysql", "axum", "memory,sqlite,axum"];
+const FEATURES: [&str; 9] =
+    ["", "memory", "sqlite", "postgres", "mysql", "redis", "mongodb", "axum", "memory,sqlite,axum"];
 
 pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> {
     let mut tests = Tests::default();

@@ -21,6 +21,8 @@ use session_kit::axum::{
 use session_kit::core::{DeviceKind, InvalidField, SessionId, Store, StoreError, UserId, UserKey};
 use session_kit::engine::{Engine, Options, Parts};
 use session_kit::http::Problem;
+use session_kit::mongodb::{MongoOptions, MongoStore};
+use session_kit::redis::{RedisOptions, RedisStore};
 use session_kit::sql::{MySqlStore, PostgresStore, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -34,10 +36,17 @@ pub enum Place {
     Postgres(String),
     /// A MySQL or MariaDB database.
     MySql(String),
+    /// A Redis server.
+    Redis(String),
+    /// A Redis cluster, by the URLs of some of its servers.
+    RedisCluster(Vec<String>),
+    /// A MongoDB database.
+    MongoDb(String),
 }
 
 impl Place {
-    /// Reads `sqlite:FILE`, `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE`.
+    /// Reads `sqlite:FILE`, or the URL of a server: `postgres:`, `mysql:`, `redis:`, `mongodb:`, or
+    /// `redis-cluster:` with the hosts and ports of some of its servers, separated by commas.
     ///
     /// # Errors
     /// When it is none of them.
@@ -52,7 +61,24 @@ impl Place {
         if url.starts_with("mysql://") || url.starts_with("mariadb://") {
             return Ok(Self::MySql(url.to_owned()));
         }
-        Err(InvalidField::malformed("store", "sqlite:FILE, postgres://... or mysql://..."))
+        if url.starts_with("redis://") || url.starts_with("rediss://") {
+            // The variable that names a cluster for the tests holds one URL after the other.
+            return Ok(match url.split_once(',') {
+                Some(_) => Self::RedisCluster(url.split(',').map(str::to_owned).collect()),
+                None => Self::Redis(url.to_owned()),
+            });
+        }
+        if let Some(hosts) = url.strip_prefix("redis-cluster://") {
+            let url =
+                |host: &str| format!("redis://{}", host.strip_prefix("redis://").unwrap_or(host));
+            return Ok(Self::RedisCluster(hosts.split(',').map(url).collect()));
+        }
+        if url.starts_with("mongodb://") || url.starts_with("mongodb+srv://") {
+            return Ok(Self::MongoDb(url.to_owned()));
+        }
+        let expected =
+            "sqlite:FILE, postgres://, mysql://, redis://, redis-cluster:// or mongodb://";
+        Err(InvalidField::malformed("store", expected))
     }
 
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
@@ -60,6 +86,14 @@ impl Place {
             Self::File(path) => Arc::new(SqliteStore::open(path).await?),
             Self::Postgres(url) => Arc::new(PostgresStore::connect(url).await?),
             Self::MySql(url) => Arc::new(MySqlStore::connect(url).await?),
+            Self::Redis(url) => Arc::new(RedisStore::connect(url, RedisOptions::default()).await?),
+            Self::RedisCluster(urls) => {
+                let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+                Arc::new(RedisStore::connect_cluster(&urls, RedisOptions::default()).await?)
+            }
+            Self::MongoDb(url) => {
+                Arc::new(MongoStore::connect(url, MongoOptions::default()).await?)
+            }
         })
     }
 }
@@ -70,6 +104,12 @@ impl fmt::Display for Place {
             Self::File(path) => path.display().fmt(f),
             Self::Postgres(url) => write!(f, "PostgreSQL at {}", host(url)),
             Self::MySql(url) => write!(f, "MySQL at {}", host(url)),
+            Self::Redis(url) => write!(f, "Redis at {}", host(url)),
+            Self::RedisCluster(urls) => {
+                let hosts: Vec<_> = urls.iter().map(|url| host(url)).collect();
+                write!(f, "Redis Cluster at {}", hosts.join(", "))
+            }
+            Self::MongoDb(url) => write!(f, "MongoDB at {}", host(url)),
         }
     }
 }

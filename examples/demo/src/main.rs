@@ -17,7 +17,8 @@ struct Arguments {
     /// The SQLite file; it is created if it is missing.
     #[arg(long, default_value = "session-kit-demo.db")]
     db: PathBuf,
-    /// Another store: `sqlite:FILE`, `postgres://USER@HOST/DATABASE` or `mysql://...`.
+    /// Another store: `sqlite:FILE`, or the URL of a server: `postgres:`, `mysql:`, `redis:`,
+    /// `redis-cluster:` or `mongodb:`.
     #[arg(long, conflicts_with = "db")]
     store: Option<String>,
 }

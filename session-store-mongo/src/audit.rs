@@ -1,0 +1,69 @@
+//! Looks at every document: is everything where it belongs, and nothing else there?
+
+use std::collections::{HashMap, HashSet};
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, doc};
+use session_core::store::UserTag;
+use session_core::{Session, StoreError};
+
+use crate::error::Failed;
+use crate::read::{sessions_in, tag_key};
+use crate::record;
+use crate::store::MongoStore;
+
+impl MongoStore {
+    /// Compares all users' documents with the list and answers what does not fit, each in a
+    /// sentence. Reads everything: for tests and for an operator in doubt, while nothing changes.
+    ///
+    /// # Errors
+    /// As any read of the store.
+    pub async fn audit(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.look().await?)
+    }
+
+    async fn look(&self) -> Result<Vec<String>, Failed> {
+        let mut complaints = Vec::new();
+        let mut sessions: HashMap<String, Session> = HashMap::new();
+        let users: Vec<Document> = self.users.find(doc! {}).await?.try_collect().await?;
+        for user in &users {
+            let tag = record::number(user, "_id")?;
+            let found = sessions_in(user)?;
+            if found.is_empty() {
+                complaints.push(format!("user {tag} has no sessions"));
+            }
+            if user.contains_key("due") || user.contains_key("outbox") {
+                complaints.push(format!("user {tag} has changes that nothing followed"));
+            }
+            for session in found {
+                if tag_key(UserTag::of(session.id)) != tag {
+                    complaints.push(format!("{} is in the wrong document {tag}", session.id));
+                }
+                sessions.insert(record::name(session.id), session);
+            }
+        }
+        let listed: Vec<Document> = self.list.find(doc! {}).await?.try_collect().await?;
+        let mut names = HashSet::new();
+        for entry in &listed {
+            let name = record::text(entry, "_id")?;
+            names.insert(name.to_owned());
+            let Some(session) = sessions.get(name) else {
+                complaints.push(format!("{name} is listed and does not exist"));
+                continue;
+            };
+            let mut right = record::listed(
+                session,
+                self.until(session.last_accessed, None, session.last_accessed),
+            );
+            right.remove("until");
+            let mut entry = entry.clone();
+            entry.remove("until");
+            if entry != right {
+                complaints.push(format!("{name} is listed as {entry}, not as {right}"));
+            }
+        }
+        let missing = sessions.keys().filter(|name| !names.contains(*name));
+        complaints.extend(missing.map(|name| format!("{name} is not listed")));
+        Ok(complaints)
+    }
+}

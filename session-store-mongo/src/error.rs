@@ -1,0 +1,122 @@
+//! What an error of the driver means.
+
+use mongodb::error::{
+    Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT, WriteFailure,
+};
+use session_core::{InvalidField, StoreError, StoreErrorKind};
+
+/// Why a step of a transaction failed: the server said so, or a document could not be read.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Mongo(Error),
+    Store(StoreError),
+    /// Somebody else changed what was read.
+    Conflict,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Mongo(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<InvalidField> for Failed {
+    fn from(error: InvalidField) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Mongo(error) => store_error(error),
+            Failed::Store(error) => error,
+            Failed::Conflict => StoreError::new(StoreErrorKind::Unavailable, "others were faster"),
+        }
+    }
+}
+
+impl Failed {
+    /// Whether nothing happened because somebody else did something, so that another try is due.
+    pub(crate) fn is_conflict(&self) -> bool {
+        match self {
+            Self::Mongo(error) => {
+                error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+                    || is_duplicate(error)
+                    || code(error) == Some(WRITE_CONFLICT)
+            }
+            Self::Store(_) => false,
+            Self::Conflict => true,
+        }
+    }
+}
+
+/// A document that cannot be read and a refused command are told from a server that cannot be
+/// reached right now.
+pub(crate) fn store_error(error: Error) -> StoreError {
+    let passing = error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+        || error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+        || error.contains_label(mongodb::error::RETRYABLE_WRITE_ERROR);
+    let kind = match &*error.kind {
+        _ if passing => StoreErrorKind::Unavailable,
+        ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_) => StoreErrorKind::Corrupt,
+        ErrorKind::InvalidArgument { .. }
+        | ErrorKind::Authentication { .. }
+        | ErrorKind::InvalidTlsConfig { .. }
+        | ErrorKind::IncompatibleServer { .. }
+        | ErrorKind::Write(WriteFailure::WriteError(_)) => StoreErrorKind::Internal,
+        ErrorKind::Command(_) if !code(&error).is_some_and(is_passing) => StoreErrorKind::Internal,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, error)
+}
+
+pub(crate) fn is_duplicate(error: &Error) -> bool {
+    code(error) == Some(DUPLICATE_KEY)
+}
+
+pub(crate) fn code(error: &Error) -> Option<i32> {
+    match &*error.kind {
+        ErrorKind::Command(error) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+        ErrorKind::InsertMany(error) => {
+            error.write_errors.as_ref().and_then(|errors| errors.first()).map(|error| error.code)
+        }
+        _ => None,
+    }
+}
+
+/// Stepping down, shutting down, out of time, not primary: another server answers soon.
+const fn is_passing(code: i32) -> bool {
+    matches!(
+        code,
+        6 | 7
+            | 50
+            | 64
+            | 89
+            | 91
+            | 112
+            | 133
+            | 134
+            | 189
+            | 202
+            | 262
+            | 9001
+            | 10058
+            | 10107
+            | 11600
+            | 11602
+            | 13435
+            | 13436
+    )
+}
+
+const WRITE_CONFLICT: i32 = 112;
+const DUPLICATE_KEY: i32 = 11000;

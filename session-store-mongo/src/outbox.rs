@@ -1,0 +1,100 @@
+//! Changes without transactions: what has to follow a change waits in the user's document, put
+//! there by the same compare-and-swap, until it is in the list and the log.
+//!
+//! Whoever made the change delivers it before it is acknowledged. Should that node die, the next
+//! reader of the log delivers it. Delivering twice does no harm: a log entry's mark is unique, and
+//! the list is only where sessions are looked for, not what says that they exist.
+
+use std::collections::HashMap;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, Document, doc};
+use session_core::store::UserTag;
+
+use crate::change::{CHUNK, Plan, empty, random};
+use crate::error::Failed;
+use crate::read::by_tag;
+use crate::record;
+use crate::store::MongoStore;
+
+impl Plan {
+    /// What has to follow, in order.
+    pub(crate) fn outbox(&self) -> Result<Vec<Document>, Failed> {
+        let listed: HashMap<_, _> = self
+            .listed
+            .iter()
+            .filter_map(|listed| Some((listed.get_str("_id").ok()?, listed)))
+            .collect();
+        let mut outbox = Vec::new();
+        for event in &self.events {
+            let mark = random()?;
+            let mut item = doc! { "mark": mark, "entry": record::event(event, mark) };
+            if let Some(name) = event.session.map(record::name) {
+                if let Some(listed) = listed.get(name.as_str()) {
+                    item.insert("list", (*listed).clone());
+                }
+                if self.unlisted.contains(&name) {
+                    item.insert("unlist", name);
+                }
+            }
+            outbox.push(item);
+        }
+        Ok(outbox)
+    }
+}
+
+impl MongoStore {
+    /// Delivers what anybody has left.
+    pub(crate) async fn deliver_all(&self) -> Result<(), Failed> {
+        let due = self.users.find(doc! { "due": true }).projection(doc! { "_id": 1 });
+        let due: Vec<Document> = due.await?.try_collect().await?;
+        for user in due {
+            self.deliver_by(doc! { "_id": record::number(&user, "_id")? }).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn deliver(&self, tag: UserTag) -> Result<(), Failed> {
+        self.deliver_by(by_tag(tag)).await?;
+        // A user without sessions is forgotten.
+        self.users.delete_one(empty(tag)).await?;
+        Ok(())
+    }
+
+    async fn deliver_by(&self, user: Document) -> Result<(), Failed> {
+        let find = self.users.find_one(user.clone()).projection(doc! { "outbox": 1 });
+        let Some(found) = find.await? else { return Ok(()) };
+        let Ok(outbox) = found.get_array("outbox") else { return Ok(()) };
+        let items: Vec<_> = outbox.iter().filter_map(Bson::as_document).collect();
+        for items in items.chunks(CHUNK) {
+            self.deliver_items(items).await?;
+        }
+        let marks = items.iter().map(|item| record::number(item, "mark"));
+        let delivered = marks.collect::<Result<Vec<_>, _>>()?;
+        let pull = doc! { "$pull": { "outbox": { "mark": { "$in": delivered } } } };
+        self.users.update_one(user.clone(), pull).await?;
+        let mut done = user;
+        done.insert("outbox", Bson::Array(Vec::new()));
+        self.users.update_one(done, doc! { "$unset": { "outbox": "", "due": "" } }).await?;
+        Ok(())
+    }
+
+    async fn deliver_items(&self, items: &[&Document]) -> Result<(), Failed> {
+        for item in items {
+            if let Ok(listed) = item.get_document("list") {
+                let name = record::text(listed, "_id")?;
+                self.list.replace_one(doc! { "_id": name }, listed).upsert(true).await?;
+            }
+        }
+        let unlisted: Vec<_> =
+            items.iter().filter_map(|item| item.get_str("unlist").ok()).collect();
+        if !unlisted.is_empty() {
+            self.list.delete_many(doc! { "_id": { "$in": unlisted } }).await?;
+        }
+        let entry = |item: &&Document| {
+            item.get_document("entry").cloned().map_err(|_| record::malformed("outbox"))
+        };
+        let entries = items.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+        self.append_once(&entries).await
+    }
+}

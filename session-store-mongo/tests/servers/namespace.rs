@@ -1,0 +1,70 @@
+//! Namespaces for the kit, a database each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use session_conformance::{Backend, Namespace};
+use session_core::Store;
+use session_engine::Options;
+use session_store_mongo::{MongoOptions, MongoStore, Transactions};
+use tokio::sync::RwLock;
+
+/// The test server may need that long to end ten thousand sessions in one step.
+const SLOW: Duration = Duration::from_secs(60);
+
+/// Who kills servers is alone with them.
+pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());
+
+/// A server.
+pub(crate) struct Mongo(pub(crate) Transactions);
+
+/// What only this test uses.
+pub(crate) struct Fresh {
+    pub(crate) options: MongoOptions,
+}
+
+pub(crate) fn url() -> String {
+    std::env::var("SESSION_KIT_MONGODB_URL")
+        .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one")
+}
+
+impl Fresh {
+    pub(crate) fn new(transactions: Transactions) -> Self {
+        let mut options = MongoOptions::default();
+        options.database = format!("kit_{:x}", getrandom::u64().unwrap());
+        options.transactions = transactions;
+        options.timeout = SLOW;
+        // The test server pays dearly for every change stream.
+        options.push = false;
+        Self { options }
+    }
+
+    pub(crate) async fn store(&self) -> MongoStore {
+        MongoStore::connect(&url(), self.options.clone()).await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Backend for Mongo {
+    async fn fresh(&self) -> Box<dyn Namespace> {
+        Box::new(Fresh::new(self.0))
+    }
+}
+
+#[async_trait]
+impl Namespace for Fresh {
+    async fn connect(&self) -> Arc<dyn Store> {
+        Arc::new(self.store().await)
+    }
+
+    fn options(&self) -> Options {
+        let mut options = Options::default();
+        options.store_timeout = SLOW;
+        options
+    }
+
+    async fn complaints(&self) -> Vec<String> {
+        self.store().await.audit().await.unwrap()
+    }
+}
