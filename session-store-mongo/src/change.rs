@@ -10,6 +10,7 @@ use futures_util::TryStreamExt;
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
+use mongodb::options::Hint;
 use session_core::cleanup::SweepRule;
 use session_core::store::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, UserTag};
 use session_core::{Actor, EndCause, Event, EventKind, Session, SessionId, Timestamp, UserKey};
@@ -17,8 +18,8 @@ use tokio::time::{Duration, Instant};
 
 use crate::error::Failed;
 use crate::read::{by_tag, listed_owner, only, policy_key, sessions_in, tag_key, version_of};
-use crate::record;
 use crate::store::{MongoStore, internal};
+use crate::{outbox, record};
 
 /// What happens to one user's document, and what follows from it.
 #[derive(Default)]
@@ -164,7 +165,7 @@ impl MongoStore {
         set.insert("version", random()?);
         let outbox = if session.is_none() { plan.outbox()? } else { Vec::new() };
         if !outbox.is_empty() {
-            set.insert("due", true);
+            set.insert("due", outbox::due());
         }
         let mut update = doc! { "$set": set };
         if !plan.unset.is_empty() && plan.whole.is_none() {
@@ -183,7 +184,7 @@ impl MongoStore {
             None => filter.insert("version", doc! { "$exists": false }),
         };
         filter.extend(plan.condition.clone());
-        let write = self.users.update_one(filter, update).upsert(expected.is_none());
+        let write = self.users.update_one(filter, update).hint(by_id()).upsert(expected.is_none());
         let written = match in_session!(session.as_mut(), write) {
             // In a transaction the whole is tried again.
             Err(error) if session.is_none() && crate::error::is_duplicate(&error) => {
@@ -200,7 +201,7 @@ impl MongoStore {
         }
         if !plan.unlisted.is_empty() {
             // A user without sessions is forgotten.
-            let forget = self.users.delete_one(empty(tag));
+            let forget = self.users.delete_one(empty(tag)).hint(by_id());
             in_session!(session.as_mut(), forget)?;
         }
         self.follow(plan, session).await?;
@@ -252,16 +253,14 @@ impl MongoStore {
     ) -> Result<Vec<Ended>, Failed> {
         let kind = EventKind::Ended(EndCause::Expired);
         let mut ended = Vec::new();
-        for filter in [
-            doc! { "last_accessed": { "$lt": rule.inactive_before.as_micros() } },
-            doc! { "absolute_expiry": { "$lte": rule.expired_by.as_micros(), "$ne": null } },
-        ] {
+        for (filter, index) in old(rule) {
             loop {
                 let wanted = (limit as usize - ended.len()).min(BATCH);
                 if wanted == 0 {
                     return Ok(ended);
                 }
-                let find = self.list.find(filter.clone()).limit(wanted as i64);
+                let find = self.list.find(filter.clone()).hint(Hint::Keys(index.clone()));
+                let find = find.limit(wanted as i64);
                 let found = find.projection(doc! { "tenant": 1, "user": 1 }).await?;
                 let found: Vec<Document> = found.try_collect().await?;
                 let chosen = found.iter().map(listed_owner).collect::<Result<Vec<_>, _>>()?;
@@ -448,6 +447,20 @@ impl MongoStore {
     }
 }
 
+/// Who is past which line, and the index for it. Nothing is less than a number but a number.
+pub(crate) fn old(rule: &SweepRule) -> [(Document, Document); 2] {
+    [
+        (
+            doc! { "last_accessed": { "$lt": rule.inactive_before.as_micros() } },
+            doc! { "last_accessed": 1 },
+        ),
+        (
+            doc! { "absolute_expiry": { "$lte": rule.expired_by.as_micros() } },
+            doc! { "absolute_expiry": 1 },
+        ),
+    ]
+}
+
 /// A commit whose outcome is unknown may be asked for again.
 async fn commit(session: &mut ClientSession) -> Result<(), Failed> {
     const ASKED: u32 = 3;
@@ -558,6 +571,11 @@ impl Tries {
         tokio::time::sleep(Duration::from_micros(random % (ceiling * 1000))).await;
         Instant::now() < self.deadline
     }
+}
+
+/// Whatever else a filter says, a document is found by its `_id`.
+pub(crate) fn by_id() -> Hint {
+    Hint::Keys(doc! { "_id": 1 })
 }
 
 /// A user's document without sessions, and with nothing left to follow.

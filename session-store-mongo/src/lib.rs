@@ -5,6 +5,8 @@ mod change;
 mod error;
 mod log;
 mod outbox;
+#[cfg(all(test, feature = "server-tests"))]
+mod plans;
 mod push;
 mod read;
 mod record;

@@ -10,7 +10,7 @@ use mongodb::bson::{Document, doc};
 use session_core::store::{Cursor, LogPage};
 use session_core::{Event, InvalidField, Timestamp};
 
-use crate::change::{Step, Tries, in_session, random};
+use crate::change::{Step, Tries, by_id, in_session, random};
 use crate::error::{Failed, is_duplicate};
 use crate::record;
 use crate::store::MongoStore;
@@ -93,7 +93,8 @@ impl MongoStore {
         };
         // The entry that it remembers, and one to know whether there is more.
         let most = i64::from(limit) + 2;
-        let find = self.log.find(since(seen.number)).sort(doc! { "_id": 1 }).limit(most);
+        let find =
+            self.log.find(since(seen.number)).hint(by_id()).sort(doc! { "_id": 1 }).limit(most);
         let found: Vec<Document> = find.await?.try_collect().await?;
         let rest = match found.split_first() {
             Some((first, rest)) if position(first)? == seen => rest,
@@ -121,12 +122,17 @@ impl MongoStore {
     }
 
     async fn newest(&self) -> Result<Position, Failed> {
-        let newest = self.log.find_one(doc! {}).sort(doc! { "_id": -1 }).await?;
+        let newest = self.log.find_one(doc! {}).hint(by_id()).sort(doc! { "_id": -1 }).await?;
         Ok(newest.as_ref().map(position).transpose()?.unwrap_or_default())
     }
 
     pub(crate) async fn trim(&self, before: Timestamp, limit: u32) -> Result<u32, Failed> {
-        let find = self.log.find(doc! {}).sort(doc! { "_id": 1 }).limit(i64::from(limit) + 1);
+        let find = self
+            .log
+            .find(doc! {})
+            .hint(by_id())
+            .sort(doc! { "_id": 1 })
+            .limit(i64::from(limit) + 1);
         let mut oldest: Vec<Document> =
             find.projection(doc! { "at": 1 }).await?.try_collect().await?;
         // The newest stays.
@@ -139,7 +145,7 @@ impl MongoStore {
             last = Some(record::number(entry, "_id")?);
         }
         let Some(last) = last else { return Ok(0) };
-        let gone = self.log.delete_many(doc! { "_id": { "$lte": last } }).await?;
+        let gone = self.log.delete_many(doc! { "_id": { "$lte": last } }).hint(by_id()).await?;
         Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX))
     }
 }

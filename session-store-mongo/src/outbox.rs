@@ -1,17 +1,17 @@
 //! Changes without transactions: what has to follow a change waits in the user's document, put
 //! there by the same compare-and-swap, until it is in the list and the log.
 //!
-//! Whoever made the change delivers it before it is acknowledged. Should that node die, the next
-//! reader of the log delivers it. Delivering twice does no harm: a log entry's mark is unique, and
+//! Whoever made the change delivers it before it is acknowledged. Should that node die, a reader of
+//! the log delivers it a little later. Delivering twice does no harm: a log entry's mark is unique, and
 //! the list is only where sessions are looked for, not what says that they exist.
 
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::store::UserTag;
 
-use crate::change::{CHUNK, Plan, empty, random};
+use crate::change::{CHUNK, Plan, by_id, empty, random};
 use crate::error::Failed;
 use crate::read::by_tag;
 use crate::record;
@@ -43,10 +43,22 @@ impl Plan {
     }
 }
 
+/// When others may think that whoever made the change has died.
+pub(crate) fn due() -> DateTime {
+    DateTime::from_millis(DateTime::now().timestamp_millis() + PATIENCE_MILLIS)
+}
+
+/// Whose changes wait for longer than that.
+pub(crate) fn overdue() -> Document {
+    doc! { "due": { "$lte": DateTime::now() } }
+}
+
+const PATIENCE_MILLIS: i64 = 5000;
+
 impl MongoStore {
-    /// Delivers what anybody has left.
+    /// Delivers what somebody has left.
     pub(crate) async fn deliver_all(&self) -> Result<(), Failed> {
-        let due = self.users.find(doc! { "due": true }).projection(doc! { "_id": 1 });
+        let due = self.users.find(overdue()).projection(doc! { "_id": 1 });
         let due: Vec<Document> = due.await?.try_collect().await?;
         for user in due {
             self.deliver_by(doc! { "_id": record::number(&user, "_id")? }).await?;
@@ -57,7 +69,7 @@ impl MongoStore {
     pub(crate) async fn deliver(&self, tag: UserTag) -> Result<(), Failed> {
         self.deliver_by(by_tag(tag)).await?;
         // A user without sessions is forgotten.
-        self.users.delete_one(empty(tag)).await?;
+        self.users.delete_one(empty(tag)).hint(by_id()).await?;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::Hint;
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{
@@ -92,7 +93,8 @@ impl MongoStore {
         let mut after = query.after;
         while sessions.len() < wanted {
             let missing = wanted - sessions.len();
-            let places = self.places(page_filter(query, after), missing).await?;
+            let (filter, index) = page_filter(query, after);
+            let places = self.places(filter, index, missing).await?;
             let all = places.len() < missing;
             after = places.last().copied().or(after);
             let found = self.read_sessions(places.iter().map(|place| place.id)).await?;
@@ -106,9 +108,19 @@ impl MongoStore {
     }
 
     /// Places in the list, in the order of pages.
-    async fn places(&self, filter: Document, limit: usize) -> Result<Vec<PageCursor>, Failed> {
+    async fn places(
+        &self,
+        filter: Document,
+        index: Document,
+        limit: usize,
+    ) -> Result<Vec<PageCursor>, Failed> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let find = self.list.find(filter).sort(doc! { "signed_in": -1, "_id": 1 }).limit(limit);
+        let find = self
+            .list
+            .find(filter)
+            .hint(Hint::Keys(index))
+            .sort(doc! { "signed_in": -1, "_id": 1 })
+            .limit(limit);
         let found: Vec<Document> =
             find.projection(doc! { "signed_in": 1 }).await?.try_collect().await?;
         let place = |document: &Document| {
@@ -125,12 +137,13 @@ impl MongoStore {
         limit: usize,
         passed_over: &[String],
     ) -> Result<Vec<(SessionId, UserKey)>, Failed> {
-        let mut filter = selection_filter(selection);
+        let (mut filter, index) = selection_filter(selection);
         if !passed_over.is_empty() {
             filter = doc! { "$and": [filter, { "_id": { "$nin": passed_over } }] };
         }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let find = self.list.find(filter).limit(limit).projection(doc! { "tenant": 1, "user": 1 });
+        let find = self.list.find(filter).hint(Hint::Keys(index)).limit(limit);
+        let find = find.projection(doc! { "tenant": 1, "user": 1 });
         let found: Vec<Document> = find.await?.try_collect().await?;
         Ok(found.iter().map(listed_owner).collect::<Result<_, _>>()?)
     }
@@ -182,12 +195,13 @@ fn is_after(session: &Session, after: PageCursor) -> bool {
         || (session.signed_in == after.signed_in && session.id > after.id)
 }
 
-pub(crate) fn page_filter(query: &PageQuery, after: Option<PageCursor>) -> Document {
+/// What a page is filtered by, and the index that has it in the order of pages.
+pub(crate) fn page_filter(query: &PageQuery, after: Option<PageCursor>) -> (Document, Document) {
     let mut narrowed = Selection::within(query.tenant.clone());
     narrowed.user.clone_from(&query.user);
     narrowed.device_kind.clone_from(&query.device_kind);
     narrowed.client_id.clone_from(&query.client_id);
-    let mut filter = selection_filter(&narrowed);
+    let (mut filter, index) = selection_filter(&narrowed);
     if let Some(from) = query.accessed_from() {
         filter.insert("last_accessed", doc! { "$gte": from.as_micros() });
     }
@@ -205,11 +219,23 @@ pub(crate) fn page_filter(query: &PageQuery, after: Option<PageCursor>) -> Docum
         ] });
     }
     filter.insert("$and", all);
-    filter
+    (filter, index)
 }
 
-pub(crate) fn selection_filter(selection: &Selection) -> Document {
+/// What a selection is filtered by, and the narrowest index for it.
+pub(crate) fn selection_filter(selection: &Selection) -> (Document, Document) {
     let mut filter = Document::new();
+    let index = if selection.ids.is_some() {
+        doc! { "_id": 1 }
+    } else if selection.user.is_some() {
+        doc! { "user": 1, "signed_in": -1, "_id": 1 }
+    } else if selection.client_id.is_some() {
+        doc! { "client_id": 1, "signed_in": -1, "_id": 1 }
+    } else if let TenantFilter::Is(_) = &selection.tenant {
+        doc! { "tenant": 1, "signed_in": -1, "_id": 1 }
+    } else {
+        doc! { "signed_in": -1, "_id": 1 }
+    };
     if let TenantFilter::Is(tenant) = &selection.tenant {
         filter.insert("tenant", tenant.as_ref().map_or("", TenantId::as_str));
     }
@@ -232,7 +258,7 @@ pub(crate) fn selection_filter(selection: &Selection) -> Document {
     if !id.is_empty() {
         filter.insert("_id", id);
     }
-    filter
+    (filter, index)
 }
 
 /// The `_id` of a policy.
