@@ -12,8 +12,8 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::store::UserTag;
 
 use crate::change::{CHUNK, Plan, by_id, empty, random};
-use crate::error::Failed;
-use crate::read::by_tag;
+use crate::error::{Failed, is_duplicate};
+use crate::read::{by_tag, version_of};
 use crate::record;
 use crate::store::MongoStore;
 
@@ -74,12 +74,19 @@ impl MongoStore {
     }
 
     async fn deliver_by(&self, user: Document) -> Result<(), Failed> {
-        let find = self.users.find_one(user.clone()).projection(doc! { "outbox": 1 });
+        let find = self.users.find_one(user.clone()).projection(doc! { "outbox": 1, "version": 1 });
         let Some(found) = find.await? else { return Ok(()) };
         let Ok(outbox) = found.get_array("outbox") else { return Ok(()) };
         let items: Vec<_> = outbox.iter().filter_map(Bson::as_document).collect();
         for items in items.chunks(CHUNK) {
             self.deliver_items(items).await?;
+        }
+        // Mostly nobody has come in between.
+        let mut as_read = user.clone();
+        as_read.insert("version", version_of(&found)?.0);
+        let empty = doc! { "$unset": { "outbox": "", "due": "" } };
+        if self.users.update_one(as_read, empty.clone()).hint(by_id()).await?.matched_count > 0 {
+            return Ok(());
         }
         let marks = items.iter().map(|item| record::number(item, "mark"));
         let delivered = marks.collect::<Result<Vec<_>, _>>()?;
@@ -87,15 +94,18 @@ impl MongoStore {
         self.users.update_one(user.clone(), pull).await?;
         let mut done = user;
         done.insert("outbox", Bson::Array(Vec::new()));
-        self.users.update_one(done, doc! { "$unset": { "outbox": "", "due": "" } }).await?;
+        self.users.update_one(done, empty).await?;
         Ok(())
     }
 
     async fn deliver_items(&self, items: &[&Document]) -> Result<(), Failed> {
-        for item in items {
-            if let Ok(listed) = item.get_document("list") {
-                let name = record::text(listed, "_id")?;
-                self.list.replace_one(doc! { "_id": name }, listed).upsert(true).await?;
+        let listed: Vec<_> =
+            items.iter().filter_map(|item| item.get_document("list").ok().cloned()).collect();
+        if !listed.is_empty() {
+            match self.list.insert_many(&listed).ordered(false).await {
+                // Those that are there have been delivered before.
+                Err(error) if !is_duplicate(&error) => return Err(error.into()),
+                _ => {}
             }
         }
         let unlisted: Vec<_> =
