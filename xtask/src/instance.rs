@@ -51,7 +51,7 @@ impl Server {
         }
     }
 
-    const fn folder(self) -> &'static str {
+    pub(crate) const fn folder(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Mysql => "mysql",
@@ -413,7 +413,7 @@ fn folder(server: Server) -> PathBuf {
 }
 
 /// Waits until something holds.
-fn wait(otherwise: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
+pub(crate) fn wait(otherwise: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failure> {
     let begun = Instant::now();
     while !holds() {
         if begun.elapsed() > PATIENCE {
@@ -443,7 +443,7 @@ fn with_path(option: &str, path: &Path) -> String {
     format!("{option}{}", path.display())
 }
 
-fn free_port() -> Result<u16, Failure> {
+pub(crate) fn free_port() -> Result<u16, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.map(|address| address.port()).map_err(|error| Failure::new(error.to_string()))
 }

@@ -2,6 +2,7 @@
 
 mod browser;
 mod conformance;
+mod container;
 mod house;
 mod instance;
 mod licences;

@@ -1,10 +1,12 @@
-//! The servers that tests need: a URL in the environment, or a private instance.
+//! The servers that tests need: a URL in the environment, or a private instance, on this machine or
+//! in a container.
 //!
 //! A private instance listens on a free port of the loopback interface, keeps its data below
 //! `target/services`, and can be killed, paused and started again for tests of faults.
 
 use clap::Subcommand;
 
+use crate::container::Container;
 use crate::instance::{Instance, Server};
 use crate::run::Failure;
 
@@ -46,12 +48,63 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
     match *action {
         Action::Up | Action::Env => print(&up(&Server::ALL)?.variables),
         Action::Down => down(&Server::ALL)?,
-        Action::Kill { server } => Instance::find(server)?.signal("KILL")?,
-        Action::Pause { server } => Instance::find(server)?.signal("STOP")?,
-        Action::Resume { server } => Instance::find(server)?.signal("CONT")?,
-        Action::Restart { server } => Instance::find(server)?.start()?,
+        Action::Kill { server } => Place::find(server)?.signal("KILL")?,
+        Action::Pause { server } => Place::find(server)?.signal("STOP")?,
+        Action::Resume { server } => Place::find(server)?.signal("CONT")?,
+        Action::Restart { server } => Place::find(server)?.start()?,
     }
     Ok(())
+}
+
+/// Where a private server is run.
+enum Place {
+    Machine(Instance),
+    Container(Container),
+}
+
+impl Place {
+    /// On this machine, with programs that are there or can be installed; else in a container.
+    fn find(server: Server) -> Result<Self, Failure> {
+        match Instance::find(server) {
+            Ok(instance) => Ok(Self::Machine(instance)),
+            Err(failure) => Container::of(server).map(Self::Container).ok_or(failure),
+        }
+    }
+
+    fn url(&self) -> Result<String, Failure> {
+        match self {
+            Self::Machine(instance) => instance.url(),
+            Self::Container(container) => container.url(),
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        match self {
+            Self::Machine(instance) => instance.is_running(),
+            Self::Container(container) => container.is_running(),
+        }
+    }
+
+    fn start(&self) -> Result<(), Failure> {
+        match self {
+            Self::Machine(instance) => instance.start(),
+            Self::Container(container) => container.start(),
+        }
+    }
+
+    fn signal(&self, name: &str) -> Result<(), Failure> {
+        match self {
+            Self::Machine(instance) => instance.signal(name),
+            Self::Container(container) => container.signal(name),
+        }
+    }
+
+    fn down(&self) -> Result<(), Failure> {
+        match self {
+            Self::Machine(instance) => instance.down(),
+            Self::Container(container) => container.down(),
+        }
+    }
 }
 
 /// Servers that are there.
@@ -71,7 +124,7 @@ pub(crate) fn up(servers: &[Server]) -> Result<Servers, Failure> {
         let url = match std::env::var(server.variable()) {
             Ok(url) => url,
             Err(_) => {
-                let instance = Instance::find(*server)?;
+                let instance = Place::find(*server)?;
                 there.private.push(*server);
                 if !instance.is_running() {
                     there.started.push(*server);
@@ -98,7 +151,7 @@ pub(crate) fn with<T>(
 
 /// Stops private instances and deletes their data.
 fn down(servers: &[Server]) -> Result<(), Failure> {
-    servers.iter().try_for_each(|server| Instance::find(*server)?.down())
+    servers.iter().try_for_each(|server| Place::find(*server)?.down())
 }
 
 fn print(variables: &[Variable]) {
