@@ -165,7 +165,7 @@ impl MongoStore {
         set.insert("version", random()?);
         let outbox = if session.is_none() { plan.outbox()? } else { Vec::new() };
         if !outbox.is_empty() {
-            set.insert("due", outbox::due());
+            set.insert("due", outbox::due(outbox.len()));
         }
         let mut update = doc! { "$set": set };
         if !plan.unset.is_empty() && plan.whole.is_none() {

@@ -44,8 +44,11 @@ impl Plan {
 }
 
 /// When others may think that whoever made the change has died.
-pub(crate) fn due() -> DateTime {
-    DateTime::from_millis(DateTime::now().timestamp_millis() + PATIENCE_MILLIS)
+pub(crate) fn due(items: usize) -> DateTime {
+    let items = i64::try_from(items).unwrap_or(i64::MAX / PATIENCE_MILLIS);
+    DateTime::from_millis(
+        DateTime::now().timestamp_millis() + PATIENCE_MILLIS + items * EACH_MILLIS,
+    )
 }
 
 /// Whose changes wait for longer than that.
@@ -54,6 +57,9 @@ pub(crate) fn overdue() -> Document {
 }
 
 const PATIENCE_MILLIS: i64 = 5000;
+const EACH_MILLIS: i64 = 20;
+/// How many changes whoever takes over is given time for.
+const TAKEN_OVER: usize = 3000;
 
 impl MongoStore {
     /// Delivers what somebody has left.
@@ -61,7 +67,14 @@ impl MongoStore {
         let due = self.users.find(overdue()).projection(doc! { "_id": 1 });
         let due: Vec<Document> = due.await?.try_collect().await?;
         for user in due {
-            self.deliver_by(doc! { "_id": record::number(&user, "_id")? }).await?;
+            // One reader takes it over, not all of them.
+            let mut overdue = overdue();
+            let user = record::number(&user, "_id")?;
+            overdue.insert("_id", user);
+            let take = doc! { "$set": { "due": self::due(TAKEN_OVER) } };
+            if self.users.update_one(overdue, take).hint(by_id()).await?.matched_count > 0 {
+                self.deliver_by(doc! { "_id": user }).await?;
+            }
         }
         Ok(())
     }
