@@ -11,7 +11,7 @@ use session_store_mongo::{MongoOptions, MongoStore, Transactions};
 use tokio::sync::RwLock;
 
 /// The test server may need that long to end ten thousand sessions in one step.
-const SLOW: Duration = Duration::from_secs(180);
+const SLOW: Duration = Duration::from_secs(390);
 
 /// Who kills servers is alone with them.
 pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());
