@@ -60,11 +60,7 @@ impl RedisStore {
 
     /// When a record may expire by itself, in milliseconds.
     fn expires(&self, last_accessed: Timestamp, expiry: Option<Timestamp>) -> Option<i64> {
-        let idle = self.idle().map(|idle| last_accessed.plus(idle));
-        let until = match (idle, expiry) {
-            (Some(idle), Some(expiry)) => Some(idle.min(expiry)),
-            (idle, expiry) => idle.or(expiry),
-        };
+        let until = self.timeouts().deadline(last_accessed, expiry);
         until.map(|until| until.plus(self.options.expiry_margin).as_micros() / 1000)
     }
 

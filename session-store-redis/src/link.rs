@@ -156,22 +156,12 @@ impl Link {
     pub(crate) async fn change<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
         let Some(replicas) = self.replicas else { return self.run(call).await };
         let change = async {
-            let answer = self.evaluate(call).await?;
-            // A write of this connection after the change: replicas that have it have the change,
-            // also where this try only found what an earlier one did.
-            let mut wait = redis::pipe();
-            wait.cmd("SET").arg(&call.waited).arg("").arg("PX").arg(1000).ignore();
-            wait.cmd("WAIT").arg(replicas.count).arg(replicas.within.as_millis() as u64);
-            let values = match self.servers.clone() {
-                Servers::Single(mut single) => single.req_packed_commands(&wait, 0, 2).await?,
-                Servers::Cluster(mut cluster) => {
-                    let master = Route::new(call.slot, SlotAddr::Master);
-                    let master = SingleNodeRoutingInfo::SpecificNode(master);
-                    cluster.route_pipeline(wait, 0, 2, master).await?
+            match self.evaluate_on_replicas(call, "EVALSHA", &call.script.hash, replicas).await {
+                Err(error) if is_unknown_script(&error) => {
+                    self.evaluate_on_replicas(call, "EVAL", call.script.text, replicas).await
                 }
-            };
-            let reached = values.last().cloned().unwrap_or(Value::Nil);
-            Ok((answer, u32::from_redis_value(reached)?))
+                answer => answer,
+            }
         };
         let (answer, reached) = within(self.timeout + replicas.within, change).await?;
         if reached < replicas.count {
@@ -179,6 +169,34 @@ impl Link {
             return Err(StoreError::new(StoreErrorKind::Unavailable, text));
         }
         Ok(answer)
+    }
+
+    /// The script and the wait for its replicas go to one server together: were they apart, a
+    /// replica that lacks the change could take over in between, and be waited for.
+    async fn evaluate_on_replicas<T: FromRedisValue>(
+        &self,
+        call: &Call<'_>,
+        name: &str,
+        script: &str,
+        replicas: Replicas,
+    ) -> RedisResult<(T, u32)> {
+        let mut together = redis::pipe();
+        together.add_command(call.command(name, script));
+        // A write in any case: a second try that finds the change done waits for it, too.
+        together.cmd("SET").arg(&call.waited).arg("").arg("PX").arg(1000);
+        together.cmd("WAIT").arg(replicas.count).arg(replicas.within.as_millis() as u64);
+        let answers = match self.servers.clone() {
+            Servers::Single(mut single) => single.req_packed_commands(&together, 0, 3).await?,
+            Servers::Cluster(mut cluster) => {
+                let master = Route::new(call.slot, SlotAddr::Master);
+                let master = SingleNodeRoutingInfo::SpecificNode(master);
+                cluster.route_pipeline(together, 0, 3, master).await?
+            }
+        };
+        let mut answers = answers.into_iter().map(Value::extract_error);
+        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
+        let (answer, _, reached) = (next()?, next()?, next()?);
+        Ok((T::from_redis_value(answer)?, u32::from_redis_value(reached)?))
     }
 
     /// Asks the server that has this slot.
@@ -214,7 +232,7 @@ impl Link {
     /// By its hash; in full where the server does not know it, or not any more.
     async fn evaluate<T: FromRedisValue>(&self, call: &Call<'_>) -> RedisResult<T> {
         match self.ask(&call.command("EVALSHA", &call.script.hash)).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            Err(error) if is_unknown_script(&error) => {
                 self.ask(&call.command("EVAL", call.script.text)).await
             }
             answer => answer,
@@ -227,6 +245,10 @@ impl Link {
             Servers::Cluster(mut cluster) => command.query_async(&mut cluster).await,
         }
     }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 async fn within<T>(

@@ -1,7 +1,6 @@
 //! The store and its options.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,8 +32,7 @@ pub struct RedisStore {
     pub(crate) scripts: Scripts,
     pub(crate) options: RedisOptions,
     pub(crate) turn: Turn,
-    /// The idle timeout in microseconds; negative where there is none.
-    idle: AtomicI64,
+    timeouts: RwLock<Timeouts>,
     grown: Arc<Notify>,
     listener: JoinHandle<()>,
 }
@@ -58,8 +56,9 @@ pub struct RedisOptions {
     /// How long after its timeouts a record expires by itself, should the cleanup never come.
     /// Default one day.
     pub expiry_margin: Duration,
-    /// Which replicas have to have a change of sessions or policies before it is acknowledged.
-    /// Default none: a failover may lose the last changes.
+    /// How many replicas have to have a change of sessions or policies before it is acknowledged.
+    /// Default none: a failover may lose the last changes. While a change waits, so does what the
+    /// node asks of that server after it.
     pub replicas: Option<Replicas>,
 }
 
@@ -139,14 +138,14 @@ impl RedisStore {
         let channels = placement.shards().map(|shard| placement.log(shard)).collect();
         let listener = tokio::spawn(push::run(link.clone(), channels, pushes, Arc::clone(&grown)));
         let turn = Turn::default();
-        let idle = AtomicI64::new(-1);
-        let store = Self { link, placement, scripts, options, turn, idle, grown, listener };
+        let timeouts = RwLock::new(Timeouts::none());
+        let store = Self { link, placement, scripts, options, turn, timeouts, grown, listener };
         store.begin_logs().await?;
         Ok(store)
     }
 
-    pub(crate) fn idle(&self) -> Option<Duration> {
-        u64::try_from(self.idle.load(Ordering::Relaxed)).ok().map(Duration::from_micros)
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        *self.timeouts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The command that publishes.
@@ -197,8 +196,7 @@ impl Store for RedisStore {
     }
 
     fn set_timeouts(&self, timeouts: &Timeouts) {
-        let idle = timeouts.idle.and_then(|idle| i64::try_from(idle.as_micros()).ok());
-        self.idle.store(idle.unwrap_or(-1), Ordering::Relaxed);
+        *self.timeouts.write().unwrap_or_else(PoisonError::into_inner) = *timeouts;
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
