@@ -4,51 +4,19 @@
 //! the same atomic step. Without one, the step is a compare-and-swap on the user's document that
 //! leaves in it what has to follow (see [`outbox`](crate::outbox)).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use futures_util::TryStreamExt;
-use mongodb::ClientSession;
-use mongodb::bson::{Bson, DateTime, Document, doc};
-use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
+use mongodb::bson::{Document, doc};
 use mongodb::options::Hint;
-use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, UserTag};
-use session_core::{Actor, EndCause, Event, EventKind, Session, SessionId, Timestamp, UserKey};
-use tokio::time::{Duration, Instant};
+use session_core::store::{Change, Commit, Outcome, PolicyChange, UserTag};
+use session_core::{EventKind, Session, SessionId};
 
-use crate::error::Failed;
-use crate::read::{by_tag, listed_owner, only, policy_key, sessions_in, tag_key, version_of};
+use crate::error::{Failed, is_duplicate};
+use crate::read::{by_tag, only, policy_key, sessions_in, tag_key, version_of};
+use crate::rewrite::Rewrite;
 use crate::store::{MongoStore, internal};
+use crate::transaction::{Step, Tries, in_session};
 use crate::{outbox, record};
-
-/// What happens to one user's document, and what follows from it.
-#[derive(Default)]
-pub(crate) struct Plan {
-    set: Document,
-    unset: Document,
-    pub(crate) listed: Vec<Document>,
-    pub(crate) unlisted: Vec<String>,
-    pub(crate) events: Vec<Event>,
-    until: Option<DateTime>,
-    /// All sessions that are left, where so many end that naming each would cost more.
-    whole: Option<Document>,
-    /// Besides the version, what has to hold.
-    condition: Document,
-}
-
-/// Runs an action in a session where there is one.
-macro_rules! in_session {
-    ($session:expr, $action:expr) => {
-        match $session {
-            Some(session) => $action.session(&mut **session).await,
-            None => $action.await,
-        }
-    };
-}
-pub(crate) use in_session;
-
-/// The transaction that a step is part of, where there are transactions.
-pub(crate) type Step<'s> = Option<&'s mut ClientSession>;
 
 impl MongoStore {
     pub(crate) async fn write_commit(&self, commit: &Commit) -> Result<Outcome, Failed> {
@@ -75,10 +43,17 @@ impl MongoStore {
         }
         let user = in_session!(session.as_mut(), find)?;
         let version = user.as_ref().map(version_of).transpose()?;
+        let mut there = user.as_ref().map(sessions_in).transpose()?.unwrap_or_default();
+        there.retain(|session| session.owner == commit.owner);
         if version.map_or(0, |version| version.0) != commit.expected.0 {
-            return Ok(Outcome::Conflict);
+            // An earlier try may have done it and not been able to say so: an id is a commit's own.
+            let begun = |change: &Change| match change {
+                Change::Insert(new) => there.iter().any(|session| session.id == new.id),
+                _ => false,
+            };
+            let done = commit.changes.iter().any(begun);
+            return Ok(if done { Outcome::Done } else { Outcome::Conflict });
         }
-        let there = user.as_ref().map(sessions_in).transpose()?.unwrap_or_default();
         let Some(mut plan) = self.plan(commit, tag, &there)? else { return Ok(Outcome::Conflict) };
         if let Some(user) = user.as_ref().filter(|_| plan.unset.len() >= MANY) {
             plan.condense(user);
@@ -101,10 +76,9 @@ impl MongoStore {
         commit: &Commit,
         tag: UserTag,
         there: &[Session],
-    ) -> Result<Option<Plan>, Failed> {
-        let own = there.iter().filter(|session| session.owner == commit.owner);
-        let mut own: HashMap<_, _> = own.map(|session| (session.id, ())).collect();
-        let mut plan = Plan::default();
+    ) -> Result<Option<Rewrite>, Failed> {
+        let mut own: HashSet<_> = there.iter().map(|session| session.id).collect();
+        let mut plan = Rewrite::default();
         for change in &commit.changes {
             match change {
                 Change::Insert(session) => {
@@ -112,7 +86,7 @@ impl MongoStore {
                         let text = "the id of a new session has to be made by Store::session_id";
                         return Err(internal(text).into());
                     }
-                    if own.insert(session.id, ()).is_some() {
+                    if !own.insert(session.id) {
                         return Ok(None);
                     }
                     let until =
@@ -123,13 +97,13 @@ impl MongoStore {
                     plan.events.push(commit.event(EventKind::Created, session.id));
                 }
                 Change::End(id, cause) => {
-                    if own.remove(id).is_some() {
+                    if own.remove(id) {
                         plan.end(*id);
                         plan.events.push(commit.event(EventKind::Ended(*cause), *id));
                     }
                 }
                 Change::ReplaceToken { id, token, authenticated_at } => {
-                    if !own.contains_key(id) {
+                    if !own.contains(id) {
                         return Ok(None);
                     }
                     let mut fields = record::token_fields(token);
@@ -140,7 +114,7 @@ impl MongoStore {
                     plan.events.push(commit.event(EventKind::Rotated, *id));
                 }
                 Change::ClaimsChanged(id) => {
-                    if own.contains_key(id) {
+                    if own.contains(id) {
                         plan.events.push(commit.event(EventKind::ClaimsChanged, *id));
                     }
                 }
@@ -151,11 +125,11 @@ impl MongoStore {
 
     /// Changes a user's document if its version still holds, and the list. In a transaction the log
     /// is left to its end, outside one it has what follows, too.
-    async fn apply(
+    pub(crate) async fn apply(
         &self,
         tag: UserTag,
         expected: Option<i64>,
-        plan: &Plan,
+        plan: &Rewrite,
         session: &mut Step<'_>,
     ) -> Result<bool, Failed> {
         let mut set = match &plan.whole {
@@ -187,7 +161,7 @@ impl MongoStore {
         let write = self.users.update_one(filter, update).hint(by_id()).upsert(expected.is_none());
         let written = match in_session!(session.as_mut(), write) {
             // In a transaction the whole is tried again.
-            Err(error) if session.is_none() && crate::error::is_duplicate(&error) => {
+            Err(error) if session.is_none() && is_duplicate(&error) => {
                 return Ok(false);
             }
             written => written?,
@@ -204,12 +178,6 @@ impl MongoStore {
             let forget = self.users.delete_one(empty(tag)).hint(by_id());
             in_session!(session.as_mut(), forget)?;
         }
-        self.follow(plan, session).await?;
-        Ok(true)
-    }
-
-    /// The list.
-    async fn follow(&self, plan: &Plan, session: &mut Step<'_>) -> Result<(), Failed> {
         if !plan.listed.is_empty() {
             in_session!(session.as_mut(), self.list.insert_many(&plan.listed))?;
         }
@@ -217,164 +185,7 @@ impl MongoStore {
             let gone = doc! { "_id": { "$in": gone } };
             in_session!(session.as_mut(), self.list.delete_many(gone))?;
         }
-        Ok(())
-    }
-
-    pub(crate) async fn end_selected(
-        &self,
-        end: &EndMany,
-        limit: u32,
-    ) -> Result<Vec<Ended>, Failed> {
-        let kind = EventKind::Ended(end.cause);
-        let mut ended = Vec::new();
-        // The list may still have what is gone.
-        let mut passed_over = Vec::new();
-        while ended.len() < limit as usize {
-            let wanted = (limit as usize - ended.len()).min(BATCH);
-            let chosen = self.selected(&end.selection, wanted, &passed_over).await?;
-            let gone = self.end_chosen(&chosen, None, kind, end.at, &end.by).await?;
-            let gone_ids: Vec<_> = gone.iter().map(|ended| ended.id).collect();
-            let spared = chosen.iter().filter(|(id, _)| !gone_ids.contains(id));
-            passed_over.extend(spared.map(|(id, _)| record::name(*id)));
-            ended.extend(gone);
-            if chosen.len() < wanted {
-                break;
-            }
-        }
-        Ok(ended)
-    }
-
-    /// Chooses by the list; the step that ends them checks the rule again.
-    pub(crate) async fn end_old(
-        &self,
-        rule: &SweepRule,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Ended>, Failed> {
-        let kind = EventKind::Ended(EndCause::Expired);
-        let mut ended = Vec::new();
-        for (filter, index) in old(rule) {
-            loop {
-                let wanted = (limit as usize - ended.len()).min(BATCH);
-                if wanted == 0 {
-                    return Ok(ended);
-                }
-                let find = self.list.find(filter.clone()).hint(Hint::Keys(index.clone()));
-                let find = find.limit(wanted as i64);
-                let found = find.projection(doc! { "tenant": 1, "user": 1 }).await?;
-                let found: Vec<Document> = found.try_collect().await?;
-                let chosen = found.iter().map(listed_owner).collect::<Result<Vec<_>, _>>()?;
-                let gone = self.end_chosen(&chosen, Some(rule), kind, at, &Actor::System).await?;
-                let all = chosen.len() < wanted || gone.is_empty();
-                ended.extend(gone);
-                if all {
-                    break;
-                }
-            }
-        }
-        Ok(ended)
-    }
-
-    async fn end_chosen(
-        &self,
-        chosen: &[(SessionId, UserKey)],
-        rule: Option<&SweepRule>,
-        kind: EventKind,
-        at: Timestamp,
-        by: &Actor,
-    ) -> Result<Vec<Ended>, Failed> {
-        if chosen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut users: HashMap<UserTag, Vec<&(SessionId, UserKey)>> = HashMap::new();
-        for session in chosen {
-            users.entry(UserTag::of(session.0)).or_default().push(session);
-        }
-        let ending = Ending { rule, kind, at, by };
-        let mut ended = Vec::new();
-        // Without transactions every user is a step of its own.
-        let users: Vec<_> = users.into_iter().collect();
-        for users in users.chunks(if self.transactional { users.len() } else { 1 }) {
-            let mut tries = Tries::new(self.options.timeout);
-            let gone = loop {
-                let mut session = self.begin().await?;
-                let result = self.try_end(users, &ending, &mut session.as_mut()).await;
-                if let Some(gone) = self.finish(session, result, &mut tries).await? {
-                    break gone;
-                }
-            };
-            ended.extend(gone);
-        }
-        Ok(ended)
-    }
-
-    async fn try_end(
-        &self,
-        users: &[(UserTag, Vec<&(SessionId, UserKey)>)],
-        ending: &Ending<'_>,
-        session: &mut Step<'_>,
-    ) -> Result<Vec<Ended>, Failed> {
-        let (mut ended, mut events) = (Vec::new(), Vec::new());
-        for (tag, chosen) in users {
-            let ids = chosen.iter().map(|(id, _)| *id);
-            let find = self.users.find_one(by_tag(*tag)).projection(only(ids));
-            let user = in_session!(session.as_mut(), find)?;
-            let Some(user) = user else {
-                let gone = self.end_forgotten(chosen, ending, session).await?;
-                events.extend(gone.iter().map(|gone| ending.event(gone.id, &gone.owner)));
-                if session.is_none() {
-                    self.append(&std::mem::take(&mut events), session).await?;
-                }
-                ended.extend(gone);
-                continue;
-            };
-            let there: HashMap<_, _> =
-                sessions_in(&user)?.into_iter().map(|session| (session.id, session)).collect();
-            let mut plan = Plan::default();
-            let mut gone = Vec::new();
-            for (id, owner) in chosen.iter().copied() {
-                let Some(found) = there.get(id) else { continue };
-                let covered = ending
-                    .rule
-                    .is_none_or(|rule| rule.covers(found.last_accessed, found.absolute_expiry));
-                if covered {
-                    plan.end(*id);
-                    plan.condition.extend(ending.condition(found));
-                    plan.events.push(ending.event(*id, owner));
-                    gone.push(Ended { id: *id, owner: owner.clone() });
-                }
-            }
-            if gone.is_empty() {
-                continue;
-            }
-            if !self.apply(*tag, Some(version_of(&user)?.0), &plan, session).await? {
-                return Err(Failed::Conflict);
-            }
-            events.extend(plan.events);
-            ended.extend(gone);
-        }
-        if session.is_some() && !events.is_empty() {
-            self.append(&events, session).await?;
-        }
-        Ok(ended)
-    }
-
-    /// The whole user has expired by itself: the list is cleared; who clears it tells of it.
-    async fn end_forgotten(
-        &self,
-        chosen: &[&(SessionId, UserKey)],
-        ending: &Ending<'_>,
-        session: &mut Step<'_>,
-    ) -> Result<Vec<Ended>, Failed> {
-        let mut ended = Vec::new();
-        for (id, owner) in chosen.iter().copied() {
-            let gone = self.list.delete_one(doc! { "_id": record::name(*id) });
-            let gone = in_session!(session.as_mut(), gone)?;
-            if gone.deleted_count == 1 && ending.rule.is_some() {
-                ended.push(Ended { id: *id, owner: owner.clone() });
-            }
-        }
-        Ok(ended)
+        Ok(true)
     }
 
     pub(crate) async fn write_policy(&self, change: &PolicyChange) -> Result<(), Failed> {
@@ -409,168 +220,6 @@ impl MongoStore {
         }
         self.append(&[change.event()], session).await
     }
-
-    /// Begins a transaction, where there are any.
-    async fn begin(&self) -> Result<Option<ClientSession>, Failed> {
-        if !self.transactional {
-            return Ok(None);
-        }
-        let mut session = self.client.start_session().await?;
-        session
-            .start_transaction()
-            .write_concern(self.options.write_concern.clone())
-            .read_concern(mongodb::options::ReadConcern::snapshot())
-            .await?;
-        Ok(Some(session))
-    }
-
-    /// Commits what worked; none, after a pause, where somebody else was in the way.
-    async fn finish<T>(
-        &self,
-        session: Option<ClientSession>,
-        result: Result<T, Failed>,
-        tries: &mut Tries,
-    ) -> Result<Option<T>, Failed> {
-        let result = match (session, result) {
-            (None, result) => result,
-            (Some(mut session), Ok(done)) => commit(&mut session).await.map(|()| done),
-            (Some(mut session), Err(failed)) => {
-                let _ = session.abort_transaction().await;
-                Err(failed)
-            }
-        };
-        match result {
-            Ok(done) => Ok(Some(done)),
-            Err(failed) if failed.is_conflict() && tries.another().await => Ok(None),
-            Err(failed) => Err(failed),
-        }
-    }
-}
-
-/// Who is past which line, and the index for it. Nothing is less than a number but a number.
-pub(crate) fn old(rule: &SweepRule) -> [(Document, Document); 2] {
-    [
-        (
-            doc! { "last_accessed": { "$lt": rule.inactive_before.as_micros() } },
-            doc! { "last_accessed": 1 },
-        ),
-        (
-            doc! { "absolute_expiry": { "$lte": rule.expired_by.as_micros() } },
-            doc! { "absolute_expiry": 1 },
-        ),
-    ]
-}
-
-/// A commit whose outcome is unknown may be asked for again.
-async fn commit(session: &mut ClientSession) -> Result<(), Failed> {
-    const ASKED: u32 = 3;
-    let mut asked = 0;
-    loop {
-        asked += 1;
-        match session.commit_transaction().await {
-            Err(error)
-                if asked < ASKED && error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
-            result => return Ok(result?),
-        }
-    }
-}
-
-impl Plan {
-    fn replace(&mut self, id: SessionId, fields: Document) {
-        match self.set.get_document_mut(field(id, "")) {
-            // It begins in the same step.
-            Ok(session) => session.extend(fields),
-            Err(_) => {
-                let fields = fields.into_iter();
-                self.set
-                    .extend(fields.map(|(name, value)| (field(id, &format!(".{name}")), value)));
-            }
-        }
-    }
-
-    /// Writes what is left as a whole; an access meanwhile, which raises no version, is noticed.
-    fn condense(&mut self, user: &Document) {
-        let ended: HashSet<_> = self.unlisted.iter().collect();
-        let all = user.get_document("sessions").into_iter().flatten();
-        let left = all.filter(|(name, _)| !ended.contains(name));
-        let mut sessions: Document =
-            left.map(|(name, session)| (name.clone(), session.clone())).collect();
-        for (path, value) in &self.set {
-            let mut path = path.split('.').skip(1);
-            match (path.next(), path.next()) {
-                (Some(name), None) => drop(sessions.insert(name, value.clone())),
-                (Some(name), Some(field)) => {
-                    if let Ok(session) = sessions.get_document_mut(name) {
-                        session.insert(field, value.clone());
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.whole = Some(sessions);
-        let accesses = user.get("accesses").cloned().unwrap_or(Bson::Null);
-        self.condition.insert("accesses", accesses);
-    }
-
-    fn end(&mut self, id: SessionId) {
-        // What begins and ends in one step was never there.
-        let whole = field(id, "");
-        let doomed: Vec<_> =
-            self.set.keys().filter(|key| key.starts_with(&whole)).cloned().collect();
-        doomed.iter().for_each(|key| drop(self.set.remove(key)));
-        let name = record::name(id);
-        self.listed.retain(|listed| listed.get_str("_id").is_ok_and(|listed| listed != name));
-        self.unset.insert(field(id, ""), "");
-        self.unlisted.push(name);
-    }
-}
-
-struct Ending<'e> {
-    rule: Option<&'e SweepRule>,
-    kind: EventKind,
-    at: Timestamp,
-    by: &'e Actor,
-}
-
-impl Ending<'_> {
-    fn event(&self, id: SessionId, owner: &UserKey) -> Event {
-        Event::of_session(self.kind, self.at, self.by.clone(), owner.clone(), id)
-    }
-
-    /// What has to hold of a session when it ends: an access does not raise the version.
-    fn condition(&self, session: &Session) -> Document {
-        let expired = |rule: &&SweepRule| {
-            session.absolute_expiry.is_some_and(|expiry| expiry <= rule.expired_by)
-        };
-        match self.rule.filter(|rule| !expired(rule)) {
-            Some(rule) => {
-                let line = doc! { "$lt": rule.inactive_before.as_micros() };
-                doc! { field(session.id, ".last_accessed"): line }
-            }
-            None => Document::new(),
-        }
-    }
-}
-
-/// How often a change is tried again when others are in the way.
-pub(crate) struct Tries {
-    count: u32,
-    deadline: Instant,
-}
-
-impl Tries {
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self { count: 0, deadline: Instant::now() + timeout }
-    }
-
-    /// Waits a random time that grows; false when it is too late for another try.
-    pub(crate) async fn another(&mut self) -> bool {
-        self.count += 1;
-        let ceiling = 1_u64 << self.count.min(6);
-        let random = getrandom::u64().unwrap_or(0);
-        tokio::time::sleep(Duration::from_micros(random % (ceiling * 1000))).await;
-        Instant::now() < self.deadline
-    }
 }
 
 /// Whatever else a filter says, a document is found by its `_id`.
@@ -595,8 +244,6 @@ pub(crate) fn random() -> Result<i64, Failed> {
     Ok(((drawn >> 1) | 1).cast_signed())
 }
 
-/// Sessions that one step chooses and ends.
-const BATCH: usize = 50;
 /// Changes from which on a user's document is written as a whole.
 const MANY: usize = 64;
 /// Documents in one command.

@@ -32,6 +32,7 @@
 
 mod audit;
 mod change;
+mod end;
 mod error;
 mod log;
 mod outbox;
@@ -40,7 +41,9 @@ mod plans;
 mod push;
 mod read;
 mod record;
+mod rewrite;
 mod store;
 mod touch;
+mod transaction;
 
 pub use store::{MongoOptions, MongoStore, Transactions};

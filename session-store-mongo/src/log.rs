@@ -10,10 +10,11 @@ use mongodb::bson::{Document, doc};
 use session_core::store::{Cursor, LogPage};
 use session_core::{Event, InvalidField, Timestamp};
 
-use crate::change::{Step, Tries, by_id, in_session, random};
+use crate::change::{by_id, random};
 use crate::error::{Failed, is_duplicate};
 use crate::record;
 use crate::store::MongoStore;
+use crate::transaction::{Step, Tries, in_session};
 
 /// The last entry that a reader has read, or 0 and 0 before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

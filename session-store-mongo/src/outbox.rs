@@ -11,13 +11,14 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::store::UserTag;
 
-use crate::change::{CHUNK, Plan, by_id, empty, random};
+use crate::change::{CHUNK, by_id, empty, random};
 use crate::error::{Failed, is_duplicate};
 use crate::read::{by_tag, version_of};
 use crate::record;
+use crate::rewrite::Rewrite;
 use crate::store::MongoStore;
 
-impl Plan {
+impl Rewrite {
     /// What has to follow, in order.
     pub(crate) fn outbox(&self) -> Result<Vec<Document>, Failed> {
         let listed: HashMap<_, _> = self

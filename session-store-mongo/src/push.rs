@@ -25,9 +25,9 @@ pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>) {
             }
             Err(error) => {
                 tracing::debug!(%error, "no change stream; revocations take the propagation bound");
-                tokio::time::sleep(PAUSE).await;
             }
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -135,12 +135,8 @@ impl MongoStore {
         &self,
         selection: &Selection,
         limit: usize,
-        passed_over: &[String],
     ) -> Result<Vec<(SessionId, UserKey)>, Failed> {
-        let (mut filter, index) = selection_filter(selection);
-        if !passed_over.is_empty() {
-            filter = doc! { "$and": [filter, { "_id": { "$nin": passed_over } }] };
-        }
+        let (filter, index) = selection_filter(selection);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let find = self.list.find(filter).hint(Hint::Keys(index)).limit(limit);
         let find = find.projection(doc! { "tenant": 1, "user": 1 });

@@ -1,7 +1,6 @@
 //! The store, its options and its collections.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,8 +42,7 @@ pub struct MongoStore {
     pub(crate) transactional: bool,
     /// Whether one command can write to several collections.
     pub(crate) bulk: bool,
-    /// The idle timeout in microseconds; negative where there is none.
-    idle: AtomicI64,
+    timeouts: RwLock<Timeouts>,
     grown: Arc<Notify>,
     listener: Option<JoinHandle<()>>,
 }
@@ -172,7 +170,7 @@ impl MongoStore {
             options,
             transactional,
             bulk: wire >= BULK_WIRE_VERSION,
-            idle: AtomicI64::new(-1),
+            timeouts: RwLock::new(Timeouts::none()),
             grown,
             listener,
         };
@@ -205,10 +203,6 @@ impl MongoStore {
         Ok(())
     }
 
-    pub(crate) fn idle(&self) -> Option<Duration> {
-        u64::try_from(self.idle.load(Ordering::Relaxed)).ok().map(Duration::from_micros)
-    }
-
     /// When a record may expire by itself.
     pub(crate) fn until(
         &self,
@@ -216,11 +210,8 @@ impl MongoStore {
         expiry: Option<Timestamp>,
         now: Timestamp,
     ) -> DateTime {
-        let idle = self.idle().map(|idle| last_accessed.plus(idle));
-        let until = match (idle, expiry) {
-            (Some(idle), Some(expiry)) => Some(idle.min(expiry)),
-            (idle, expiry) => idle.or(expiry),
-        };
+        let timeouts = *self.timeouts.read().unwrap_or_else(PoisonError::into_inner);
+        let until = timeouts.deadline(last_accessed, expiry);
         // Never at once, whatever the times of the session.
         let until = until.map(|until| until.max(now).plus(self.options.expiry_margin));
         until.map_or(NEVER, |until| DateTime::from_millis(until.as_micros() / 1000))
@@ -313,8 +304,7 @@ impl Store for MongoStore {
     }
 
     fn set_timeouts(&self, timeouts: &Timeouts) {
-        let idle = timeouts.idle.and_then(|idle| i64::try_from(idle.as_micros()).ok());
-        self.idle.store(idle.unwrap_or(-1), Ordering::Relaxed);
+        *self.timeouts.write().unwrap_or_else(PoisonError::into_inner) = *timeouts;
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {

@@ -8,11 +8,12 @@ use session_core::session::note_ip_address;
 use session_core::store::{Touch, UserTag};
 use session_core::{SessionId, Timestamp};
 
-use crate::change::{Tries, field};
+use crate::change::field;
 use crate::error::Failed;
 use crate::read::{by_tag, only, sessions_in};
 use crate::record;
 use crate::store::{MongoStore, NEVER};
+use crate::transaction::Tries;
 
 impl MongoStore {
     /// Never makes a record. Answers which sessions are gone.
@@ -119,8 +120,11 @@ impl MongoStore {
             let mut set = doc! { "$set": { place: record::addresses(&merged) } };
             set.insert("$inc", doc! { "accesses": 1_i64 });
             let written = self.users.update_one(as_read, set).await?;
-            if written.matched_count > 0 || !tries.another().await {
+            if written.matched_count > 0 {
                 return Ok(());
+            }
+            if !tries.another().await {
+                return Err(Failed::Conflict);
             }
         }
     }

@@ -1,0 +1,74 @@
+//! What a change does to one user's document, put together before anything is written.
+
+use std::collections::HashSet;
+
+use mongodb::bson::{Bson, DateTime, Document};
+use session_core::{Event, SessionId};
+
+use crate::change::field;
+use crate::record;
+
+/// What happens to one user's document, and what follows from it.
+#[derive(Default)]
+pub(crate) struct Rewrite {
+    pub(crate) set: Document,
+    pub(crate) unset: Document,
+    pub(crate) listed: Vec<Document>,
+    pub(crate) unlisted: Vec<String>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) until: Option<DateTime>,
+    /// All sessions that are left, where so many end that naming each would cost more.
+    pub(crate) whole: Option<Document>,
+    /// Besides the version, what has to hold.
+    pub(crate) condition: Document,
+}
+
+impl Rewrite {
+    pub(crate) fn replace(&mut self, id: SessionId, fields: Document) {
+        match self.set.get_document_mut(field(id, "")) {
+            // It begins in the same step.
+            Ok(session) => session.extend(fields),
+            Err(_) => {
+                let fields = fields.into_iter();
+                self.set
+                    .extend(fields.map(|(name, value)| (field(id, &format!(".{name}")), value)));
+            }
+        }
+    }
+
+    /// Writes what is left as a whole; an access meanwhile, which raises no version, is noticed.
+    pub(crate) fn condense(&mut self, user: &Document) {
+        let ended: HashSet<_> = self.unlisted.iter().collect();
+        let all = user.get_document("sessions").into_iter().flatten();
+        let left = all.filter(|(name, _)| !ended.contains(name));
+        let mut sessions: Document =
+            left.map(|(name, session)| (name.clone(), session.clone())).collect();
+        for (path, value) in &self.set {
+            let mut path = path.split('.').skip(1);
+            match (path.next(), path.next()) {
+                (Some(name), None) => drop(sessions.insert(name, value.clone())),
+                (Some(name), Some(field)) => {
+                    if let Ok(session) = sessions.get_document_mut(name) {
+                        session.insert(field, value.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.whole = Some(sessions);
+        let accesses = user.get("accesses").cloned().unwrap_or(Bson::Null);
+        self.condition.insert("accesses", accesses);
+    }
+
+    pub(crate) fn end(&mut self, id: SessionId) {
+        // What begins and ends in one step was never there.
+        let whole = field(id, "");
+        let doomed: Vec<_> =
+            self.set.keys().filter(|key| key.starts_with(&whole)).cloned().collect();
+        doomed.iter().for_each(|key| drop(self.set.remove(key)));
+        let name = record::name(id);
+        self.listed.retain(|listed| listed.get_str("_id").is_ok_and(|listed| listed != name));
+        self.unset.insert(field(id, ""), "");
+        self.unlisted.push(name);
+    }
+}
