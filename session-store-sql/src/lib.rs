@@ -17,9 +17,9 @@ mod policies;
 mod position;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-mod printed;
 mod rows;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

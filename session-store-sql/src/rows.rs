@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::columns::Columns;
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 use session_core::admission::Standing;
 use session_core::rotation::{RetiredToken, TokenState};
 use session_core::store::Ended;
@@ -12,6 +13,7 @@ use session_core::{
 };
 
 /// The columns that [`session`] reads.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) const SESSION: &str = "id, tenant, user_id, device_kind, device_info, client_id, \
     ip_addresses, signed_in, last_accessed, authenticated_at, absolute_expiry, data, \
     token_current, token_family, token_retired, token_retired_at";
@@ -33,6 +35,7 @@ pub(crate) fn session(row: &impl Columns) -> Result<Session, StoreError> {
     })
 }
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) fn standing(row: &impl Columns) -> Result<Standing, StoreError> {
     Ok(Standing {
         id: session_id(row, "id")?,

@@ -1,7 +1,25 @@
-//! Migrations as text, for those who run their own.
+//! What the stores' migrations have in common: numbered scripts, and a table that notes them.
 
-/// Every script with the statements that note its version, so that a store which opens the
-/// database afterwards finds it up to date.
+use session_core::{StoreError, StoreErrorKind};
+
+/// The scripts that a schema of this version lacks, with their numbers.
+pub(crate) fn missing<'s>(
+    version: i64,
+    scripts: &'s [&'static str],
+) -> Result<impl Iterator<Item = (i64, &'static str)> + use<'s>, StoreError> {
+    let known = scripts.len();
+    let missing = usize::try_from(version).ok().and_then(|done| scripts.get(done..));
+    match missing {
+        Some(missing) => Ok((version + 1..).zip(missing.iter().copied())),
+        None => {
+            let text = format!("the schema has version {version}, this build knows {known}");
+            Err(StoreError::new(StoreErrorKind::Internal, text))
+        }
+    }
+}
+
+/// Every script as text with the statements that note its version, so that a store which opens
+/// the database afterwards finds it up to date: for those who run their own.
 pub(crate) fn printed(
     create_version: &str,
     scripts: &[&str],

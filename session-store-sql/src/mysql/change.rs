@@ -12,7 +12,7 @@ use sqlx::QueryBuilder;
 use sqlx::mysql::{MySql, MySqlPool};
 
 use super::store_error;
-use super::tx::{Failed, ROWS, Tries, Tx, begin, finish, lock_user, owners};
+use super::tx::{Failed, ROWS, Tx, begin, finish, lock_user, owners, retried};
 use crate::names::Names;
 use crate::{filter, policies, rows};
 
@@ -21,12 +21,7 @@ pub(super) async fn commit(
     names: &Names,
     commit: &Commit,
 ) -> Result<Outcome, StoreError> {
-    let mut tries = Tries::default();
-    loop {
-        if let Some(done) = tries.done(try_commit(pool, names, commit).await).await? {
-            return Ok(done);
-        }
-    }
+    retried(|| try_commit(pool, names, commit)).await
 }
 
 async fn try_commit(pool: &MySqlPool, names: &Names, commit: &Commit) -> Result<Outcome, Failed> {
@@ -187,12 +182,7 @@ pub(super) async fn touch(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tries = Tries::default();
-    loop {
-        if let Some(done) = tries.done(try_touch(pool, names, batch).await).await? {
-            return Ok(done);
-        }
-    }
+    retried(|| try_touch(pool, names, batch)).await
 }
 
 async fn try_touch(
@@ -300,14 +290,7 @@ async fn end_chosen(
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tries = Tries::default();
-    loop {
-        if let Some(done) =
-            tries.done(try_end(pool, names, chosen, rule, kind, at, by).await).await?
-        {
-            return Ok(done);
-        }
-    }
+    retried(|| try_end(pool, names, chosen, rule, kind, at, by)).await
 }
 
 async fn try_end(
@@ -341,12 +324,7 @@ pub(super) async fn set_policy(
     names: &Names,
     change: &PolicyChange,
 ) -> Result<(), StoreError> {
-    let mut tries = Tries::default();
-    loop {
-        if let Some(done) = tries.done(try_set_policy(pool, names, change).await).await? {
-            return Ok(done);
-        }
-    }
+    retried(|| try_set_policy(pool, names, change)).await
 }
 
 async fn try_set_policy(

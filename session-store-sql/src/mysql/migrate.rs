@@ -1,12 +1,13 @@
 //! Brings the schema up to date: numbered scripts, one node at a time. MySQL commits each
 //! definition by itself, so every script can be run again from its beginning.
 
-use session_core::{StoreError, StoreErrorKind};
+use session_core::StoreError;
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnection, MySqlPool};
 
 use super::store_error;
 use crate::names::Names;
+use crate::schema;
 
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/mysql/0001_sessions.sql")];
 
@@ -32,13 +33,7 @@ async fn migrate(connection: &mut MySqlConnection, names: &Names) -> Result<(), 
         .fetch_one(&mut *connection)
         .await
         .map_err(store_error)?;
-    let known = MIGRATIONS.len();
-    let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..))
-    else {
-        let text = format!("the schema has version {version}, this build knows {known}");
-        return Err(StoreError::new(StoreErrorKind::Internal, text));
-    };
-    for (number, script) in (version + 1..).zip(missing) {
+    for (number, script) in schema::missing(version, &MIGRATIONS)? {
         sqlx::raw_sql(names.sql(script)).execute(&mut *connection).await.map_err(store_error)?;
         let add = sqlx::query(names.sql(ADD_VERSION)).bind(number);
         add.execute(&mut *connection).await.map_err(store_error)?;
@@ -49,7 +44,7 @@ async fn migrate(connection: &mut MySqlConnection, names: &Names) -> Result<(), 
 
 /// The scripts as text, each noting its version.
 pub(super) fn printed() -> Vec<String> {
-    crate::printed::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
+    schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
 }
 
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \

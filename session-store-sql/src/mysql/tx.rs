@@ -32,25 +32,27 @@ impl From<StoreError> for Failed {
     }
 }
 
-/// Counts how often a transaction met a deadlock.
-#[derive(Debug, Default)]
-pub(super) struct Tries(u32);
-
-impl Tries {
-    /// What became of a try; nothing, after a pause, where there should be another.
-    pub(super) async fn done<T>(
-        &mut self,
-        result: Result<T, Failed>,
-    ) -> Result<Option<T>, StoreError> {
-        self.0 += 1;
-        match result {
-            Ok(done) => Ok(Some(done)),
-            Err(Failed::Sql(error)) if is_deadlock(&error) && self.0 < TRIES => {
-                tokio::time::sleep(PAUSE * self.0).await;
-                Ok(None)
+/// Runs a transaction, a few times if it meets a deadlock.
+pub(super) async fn retried<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, Failed>>,
+{
+    for tried in 1..TRIES {
+        match attempt().await {
+            Err(Failed::Sql(error)) if is_deadlock(&error) => {
+                tokio::time::sleep(PAUSE * tried).await;
             }
-            Err(Failed::Sql(error)) => Err(store_error(error)),
-            Err(Failed::Store(error)) => Err(error),
+            result => return result.map_err(StoreError::from),
+        }
+    }
+    attempt().await.map_err(StoreError::from)
+}
+
+impl From<Failed> for StoreError {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Sql(error) => store_error(error),
+            Failed::Store(error) => error,
         }
     }
 }

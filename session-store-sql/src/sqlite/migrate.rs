@@ -1,10 +1,11 @@
 //! Brings the schema up to date: numbered scripts, in one transaction that takes the write lock
 //! first, so that any number of processes may start at once.
 
-use session_core::{StoreError, StoreErrorKind};
+use session_core::StoreError;
 use sqlx::sqlite::SqlitePool;
 
 use super::store_error;
+use crate::schema;
 
 pub(super) const MIGRATIONS: [&str; 1] =
     [include_str!("../../migrations/sqlite/0001_sessions.sql")];
@@ -14,14 +15,8 @@ pub(super) async fn run(writer: &SqlitePool) -> Result<(), StoreError> {
     sqlx::query(CREATE_VERSION).execute(&mut *tx).await.map_err(store_error)?;
     let version: i64 =
         sqlx::query_scalar(READ_VERSION).fetch_one(&mut *tx).await.map_err(store_error)?;
-    let known = MIGRATIONS.len();
-    let Some(missing) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..))
-    else {
-        let text = format!("the schema has version {version}, this build knows {known}");
-        return Err(StoreError::new(StoreErrorKind::Internal, text));
-    };
-    for (number, script) in (version + 1..).zip(missing) {
-        sqlx::raw_sql(*script).execute(&mut *tx).await.map_err(store_error)?;
+    for (number, script) in schema::missing(version, &MIGRATIONS)? {
+        sqlx::raw_sql(script).execute(&mut *tx).await.map_err(store_error)?;
         sqlx::query(ADD_VERSION).bind(number).execute(&mut *tx).await.map_err(store_error)?;
         tracing::info!(number, "applied a migration");
     }
@@ -30,7 +25,7 @@ pub(super) async fn run(writer: &SqlitePool) -> Result<(), StoreError> {
 
 /// The scripts as text, each noting its version.
 pub(super) fn printed() -> Vec<String> {
-    crate::printed::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
+    schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
 }
 
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS session_kit_migrations \
