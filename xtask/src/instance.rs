@@ -129,6 +129,11 @@ impl Instance {
         Ok(Self { server, programs, folder: folder(server) })
     }
 
+    /// What there is of it: for stopping it, which needs no programs.
+    pub(crate) fn left(server: Server) -> Self {
+        Self { server, programs: PathBuf::new(), folder: folder(server) }
+    }
+
     /// What stands in the server's variable.
     pub(crate) fn url(&self) -> Result<String, Failure> {
         let url = |n| {

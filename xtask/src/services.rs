@@ -98,13 +98,6 @@ impl Place {
             Self::Container(container) => container.signal(name),
         }
     }
-
-    fn down(&self) -> Result<(), Failure> {
-        match self {
-            Self::Machine(instance) => instance.down(),
-            Self::Container(container) => container.down(),
-        }
-    }
 }
 
 /// Servers that are there.
@@ -151,7 +144,10 @@ pub(crate) fn with<T>(
 
 /// Stops private instances and deletes their data.
 fn down(servers: &[Server]) -> Result<(), Failure> {
-    servers.iter().try_for_each(|server| Place::find(*server)?.down())
+    servers.iter().try_for_each(|server| {
+        Instance::left(*server).down()?;
+        Container::of(*server).map_or(Ok(()), |container| container.down())
+    })
 }
 
 fn print(variables: &[Variable]) {
