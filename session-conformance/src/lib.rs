@@ -40,7 +40,7 @@ pub mod faults;
 mod listing;
 mod log;
 mod probe;
-mod sample;
+pub mod sample;
 mod shared;
 
 use std::fmt;

@@ -27,6 +27,7 @@ struct Inner {
     away: AtomicBool,
     answers_lost: AtomicBool,
     pushes: AtomicBool,
+    hints: Notify,
     log_panics: AtomicBool,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     gate: Mutex<Option<(&'static str, Gate)>>,
@@ -67,6 +68,7 @@ impl Probe {
             away: AtomicBool::default(),
             answers_lost: AtomicBool::default(),
             pushes: AtomicBool::default(),
+            hints: Notify::new(),
             log_panics: AtomicBool::default(),
             calls: Mutex::default(),
             gate: Mutex::default(),
@@ -91,6 +93,11 @@ impl Probe {
     /// Passes the store's hints on.
     pub fn push(&self) {
         self.0.pushes.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives one hint, which waits for whoever asks next.
+    pub fn hint(&self) {
+        self.0.hints.notify_one();
     }
 
     /// Makes the next read of the log panic.
@@ -199,7 +206,7 @@ impl Store for Probe {
         if self.0.pushes.load(Ordering::SeqCst) {
             self.store().changed().await;
         } else {
-            std::future::pending().await
+            self.0.hints.notified().await;
         }
     }
 

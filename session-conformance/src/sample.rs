@@ -1,4 +1,4 @@
-//! Values that the cases use.
+//! Values and steps that the cases use, for a store's own tests, too. They panic where a step fails.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,15 +12,18 @@ use session_core::{
 };
 use session_engine::{Engine, Options};
 
-pub(crate) fn user(name: &str) -> UserKey {
+/// A user outside all tenants.
+pub fn user(name: &str) -> UserKey {
     UserKey::new(UserId::new(name).unwrap())
 }
 
-pub(crate) fn user_in(tenant: &str, name: &str) -> UserKey {
+/// A user of a tenant.
+pub fn user_in(tenant: &str, name: &str) -> UserKey {
     UserKey::in_tenant(TenantId::new(tenant).unwrap(), UserId::new(name).unwrap())
 }
 
-pub(crate) fn now() -> Timestamp {
+/// The time by this machine's clock.
+pub fn now() -> Timestamp {
     Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap())
 }
 
@@ -28,7 +31,8 @@ pub(crate) fn address(n: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, n])
 }
 
-pub(crate) fn random<const N: usize>() -> [u8; N] {
+/// Random bytes.
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).unwrap();
     bytes
@@ -38,7 +42,8 @@ pub(crate) fn token(id: SessionId) -> Token {
     Token::new(id, random(), random())
 }
 
-pub(crate) fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) -> Session {
+/// A session that begins at this time, with an id that the store has made.
+pub fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) -> Session {
     let token = token(store.session_id(owner, random()));
     Session {
         id: token.session_id(),
@@ -57,14 +62,15 @@ pub(crate) fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) 
 }
 
 /// Commits against whatever version holds now.
-pub(crate) async fn commit(store: &dyn Store, owner: &UserKey, changes: Vec<Change>) -> Outcome {
+pub async fn commit(store: &dyn Store, owner: &UserKey, changes: Vec<Change>) -> Outcome {
     let expected = store.user(owner).await.unwrap().version;
     let by = Actor::Application;
     let commit = Commit { owner: owner.clone(), expected, changes, at: now(), by };
     store.commit(&commit).await.unwrap()
 }
 
-pub(crate) async fn insert(store: &dyn Store, session: &Session) {
+/// Begins a session, whoever else changes the user's meanwhile.
+pub async fn insert(store: &dyn Store, session: &Session) {
     let change = Change::Insert(Box::new(session.clone()));
     for _ in 0..MOST_CONFLICTS {
         if commit(store, &session.owner, vec![change.clone()]).await == Outcome::Done {
@@ -81,11 +87,13 @@ pub(crate) async fn add(store: &dyn Store, owner: &UserKey) -> Session {
     session
 }
 
-pub(crate) fn end(selection: Selection) -> EndMany {
+/// An end by revocation, now.
+pub fn end(selection: Selection) -> EndMany {
     EndMany { selection, cause: EndCause::Revoked, at: now(), by: Actor::Application }
 }
 
-pub(crate) async fn revoke(store: &dyn Store, id: SessionId) -> usize {
+/// Revokes a session; answers how many that ended.
+pub async fn revoke(store: &dyn Store, id: SessionId) -> usize {
     let selection = Selection::session(id, TenantFilter::Any);
     store.end_many(&end(selection), 10).await.unwrap().len()
 }
@@ -97,8 +105,8 @@ pub(crate) async fn ids(store: &dyn Store, owner: &UserKey) -> Vec<SessionId> {
     ids
 }
 
-/// Reads the log to its end.
-pub(crate) async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<Event> {
+/// Reads the log to its end, this many entries at a time, and moves the cursor there.
+pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         assert!(events.len() < 100_000, "the log has no end");

@@ -3,15 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use session_conformance::sample::{self, insert, now, revoke, user};
 use session_conformance::{Backend, Namespace};
 use session_core::checker::Timeouts;
-use session_core::rotation::TokenState;
-use session_core::store::{
-    Change, Commit, Cursor, EndMany, Outcome, PageQuery, Selection, TenantFilter, Touch,
-};
-use session_core::{
-    Actor, DeviceKind, EndCause, Session, SessionId, Store, Timestamp, Token, UserId, UserKey,
-};
+use session_core::store::{Cursor, PageQuery, TenantFilter, Touch};
+use session_core::{Actor, Session, SessionId, Store, Timestamp, UserKey};
 use session_engine::{Access, Engine, Options, SignIn};
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgPool, PgPoolOptions};
@@ -112,36 +108,12 @@ async fn keeps_every_guarantee_on_a_table_partitioned_by_user() {
 }
 
 fn owner() -> UserKey {
-    UserKey::new(UserId::new("alice").unwrap())
+    user("alice")
 }
 
 async fn sign_in(store: &PostgresStore) -> Session {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).unwrap();
-    let token = Token::new(SessionId::from_random(random), [1; 12], [2; 16]);
-    let at = Timestamp::from_micros(1_780_000_000_000_000);
-    let session = Session {
-        id: token.session_id(),
-        owner: owner(),
-        device_kind: DeviceKind::Web,
-        device_info: None,
-        client_id: None,
-        ip_addresses: Vec::new(),
-        signed_in: at,
-        last_accessed: at,
-        authenticated_at: at,
-        absolute_expiry: None,
-        data: None,
-        token: TokenState::new(&token),
-    };
-    let commit = Commit {
-        owner: owner(),
-        expected: store.user(&owner()).await.unwrap().version,
-        changes: vec![Change::Insert(Box::new(session.clone()))],
-        at,
-        by: Actor::Application,
-    };
-    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    let session = sample::session(store, &owner(), now());
+    insert(store, &session).await;
     session
 }
 
@@ -306,7 +278,7 @@ async fn operations_cost_few_round_trips() {
     let load = spent().await;
     let touch = |n: i64| Touch {
         id: session.id,
-        last_accessed: Timestamp::from_micros(1_780_000_000_000_000 + n),
+        last_accessed: Timestamp::from_micros(session.signed_in.as_micros() + n),
         ip_addresses: Vec::new(),
     };
     store.touch(&(0..500).map(touch).collect::<Vec<_>>()).await.unwrap();
@@ -318,18 +290,12 @@ async fn operations_cost_few_round_trips() {
     spent().await;
     store.log_since(Some(&cursor), 100).await.unwrap();
     let log = spent().await;
-    let end = EndMany {
-        selection: Selection::session(session.id, TenantFilter::Any),
-        cause: EndCause::Revoked,
-        at: session.signed_in,
-        by: Actor::Application,
-    };
-    assert_eq!(store.end_many(&end, 500).await.unwrap().len(), 1);
-    let revoke = spent().await;
+    assert_eq!(revoke(&store, session.id).await, 1);
+    let revoked = spent().await;
     println!(
-        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoke}"
+        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoked}"
     );
-    assert_eq!((sign_in, load, touch, page, log, revoke), (2, 1, 1, 1, 1, 2));
+    assert_eq!((sign_in, load, touch, page, log, revoked), (2, 1, 1, 1, 1, 2));
 }
 
 #[tokio::test]

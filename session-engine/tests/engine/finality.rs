@@ -121,6 +121,30 @@ async fn a_push_makes_it_immediate() {
     assert!(!is_active(there, &signed_in).await);
 }
 
+/// Two hints at once are one reading of the log; the one that comes after it is heard as well.
+#[tokio::test(start_paused = true)]
+async fn a_hint_after_two_at_once_is_heard() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    let mut events = there.sessions().events();
+    // The second one comes before the follower has taken up the first.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fleet.probes[1].hint();
+    fleet.probes[1].hint();
+    let calls = || fleet.probes[1].calls().get("log_since").copied();
+    let before = calls();
+    while calls() == before {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    revoke(here, &signed_in).await;
+    fleet.probes[1].hint();
+    told(&mut events, "revoked").await;
+    assert!(begun.elapsed() < Duration::from_millis(50), "{:?}", begun.elapsed());
+}
+
 /// A restored backup: the log ends before the node's cursor, and revoked sessions are back.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_comes_back_from_the_past_is_noticed_once() {

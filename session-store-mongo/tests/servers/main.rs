@@ -7,13 +7,12 @@ mod namespace;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use session_conformance::sample::{insert, now, session, user};
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
-use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Outcome};
+use session_core::store::{Change, Commit, Outcome, Version};
 use session_core::{
-    Actor, DeviceKind, EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, Timestamp,
-    Token, UserId, UserKey,
+    Actor, EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, Timestamp,
 };
 use session_engine::{Access, Engine, Options, SignIn};
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
@@ -41,44 +40,72 @@ async fn keeps_every_guarantee_without_transactions() {
 /// For ten thousand sessions of one user on the test server, while others build.
 const SLOW: Duration = Duration::from_secs(600);
 
-fn now() -> Timestamp {
-    Timestamp::EPOCH.plus(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap())
-}
-
-fn session(store: &MongoStore, user: &str) -> Session {
-    let owner = UserKey::new(UserId::new(user).unwrap());
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).unwrap();
-    let token = Token::new(store.session_id(&owner, random), [1; 12], random);
-    let at = now();
-    Session {
-        id: token.session_id(),
-        owner,
-        device_kind: DeviceKind::Web,
-        device_info: None,
-        client_id: None,
-        ip_addresses: Vec::new(),
-        signed_in: at,
-        last_accessed: at,
-        authenticated_at: at,
-        absolute_expiry: None,
-        data: None,
-        token: TokenState::new(&token),
-    }
-}
-
-async fn commit(
-    store: &MongoStore,
-    session: &Session,
-) -> Result<Outcome, session_core::StoreError> {
-    let commit = Commit {
+fn begins(session: &Session, expected: Version) -> Commit {
+    Commit {
         owner: session.owner.clone(),
-        expected: store.user(&session.owner).await?.version,
+        expected,
         changes: vec![Change::Insert(Box::new(session.clone()))],
         at: session.signed_in,
         by: Actor::Application,
-    };
-    store.commit(&commit).await
+    }
+}
+
+/// Whoever sends a commit again after its answer got lost is told that it is done.
+#[tokio::test]
+async fn a_commit_that_is_sent_again_is_done_once() {
+    let _alone = ALONE.write().await;
+    for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+        let store = Fresh::new(transactions).store().await;
+        let cursor = store.log_since(None, 0).await.unwrap().next;
+        let mine = session(&store, &user("alice"), now());
+        let commit = begins(&mine, Version::NONE);
+        for _ in 0..2 {
+            assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+        }
+        assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1);
+        assert_eq!(store.log_since(Some(&cursor), 10).await.unwrap().events.len(), 1);
+    }
+}
+
+/// A list that lags behind must not stop the cleanup, nor a selection: they put it right.
+#[tokio::test]
+async fn a_list_that_lags_is_put_right() {
+    let _alone = ALONE.write().await;
+    for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+        let fresh = Fresh::new(transactions);
+        let store = fresh.store().await;
+        let (used, other) = (user("alice"), user("bob"));
+        let used = session(&store, &used, now());
+        let old = session(&store, &other, Timestamp::from_micros(1_000_000));
+        for session in [&used, &old] {
+            insert(&store, session).await;
+        }
+        let stray = session(&store, &used.owner, now());
+        let list = list(&fresh).await;
+        // As if an access had come before the session was in the list, and a session had ended.
+        let name = mongodb::bson::doc! { "user": "alice" };
+        let set = mongodb::bson::doc! { "$set": { "last_accessed": 5_i64 } };
+        assert_eq!(list.update_one(name, set).await.unwrap().matched_count, 1);
+        let mut entry =
+            list.find_one(mongodb::bson::doc! { "user": "bob" }).await.unwrap().unwrap();
+        entry.insert("_id", stray.id.as_uuid().simple().to_string());
+        entry.insert("user", "alice");
+        list.insert_one(entry).await.unwrap();
+        assert_eq!(store.audit().await.unwrap().len(), 2);
+        let rule = SweepRule {
+            inactive_before: Timestamp::from_micros(2_000_000),
+            expired_by: Timestamp::from_micros(2_000_000),
+        };
+        let swept = store.sweep(&rule, now(), 10).await.unwrap();
+        assert_eq!(swept.iter().map(|ended| ended.id).collect::<Vec<_>>(), [old.id]);
+        assert_eq!(store.audit().await.unwrap(), [""; 0]);
+        assert!(store.load(used.id).await.unwrap().is_some());
+    }
+}
+
+async fn list(fresh: &Fresh) -> mongodb::Collection<mongodb::bson::Document> {
+    let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
+    client.database(&fresh.options.database).collection("session_kit_sessions")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +115,7 @@ async fn a_change_stream_makes_a_revocation_immediate() {
     fresh.options.push = true;
     let here = Engine::start(fresh.store().await, Options::default()).await.unwrap();
     let there = Engine::start(fresh.store().await, Options::default()).await.unwrap();
-    let owner = UserKey::new(UserId::new("alice").unwrap());
+    let owner = user("alice");
     let mut delays = Vec::new();
     for _ in 0..20 {
         let signed_in = here.sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();
@@ -121,8 +148,8 @@ async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
         let mut timeouts = Timeouts::none();
         timeouts.idle = Some(Duration::from_secs(60));
         store.set_timeouts(&timeouts);
-        let session = session(&store, "alice");
-        assert_eq!(commit(&store, &session).await.unwrap(), Outcome::Done);
+        let session = session(&store, &user("alice"), now());
+        insert(&store, &session).await;
         let cursor = store.log_since(None, 0).await.unwrap().next;
         // As the server's own worker does, which comes once a minute.
         let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
@@ -162,9 +189,9 @@ async fn the_indexes_that_expire_are_there() {
 #[tokio::test]
 async fn bad_input_and_absent_servers_are_typed_errors() {
     let store = Fresh::new(Transactions::WhereThereAre).store().await;
-    let mut foreign = session(&store, "alice");
+    let mut foreign = session(&store, &user("alice"), now());
     foreign.id = SessionId::from_random([3; 16]);
-    let error = commit(&store, &foreign).await.unwrap_err();
+    let error = store.commit(&begins(&foreign, Version::NONE)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
     let mut options = MongoOptions::default();
     options.timeout = Duration::from_millis(300);

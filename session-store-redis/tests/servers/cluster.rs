@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::namespace::{ALONE, Cluster, Prefix, cluster_urls};
 use crate::random;
-use crate::sample::{end, insert, session, user};
+use session_conformance::sample::{end, insert, now, session, user};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {
@@ -68,7 +68,7 @@ async fn sessions_are_spread_over_all_masters() {
     let prefix = Prefix::new(true);
     let store = prefix.store().await;
     for n in 0..300 {
-        insert(&store, &session(&store, &user(&format!("user {n}")))).await;
+        insert(&store, &session(&store, &user(&format!("user {n}")), now())).await;
     }
     let mut shares = Vec::new();
     for url in cluster_urls() {

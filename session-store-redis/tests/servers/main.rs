@@ -5,5 +5,4 @@ mod cluster;
 mod faults;
 mod namespace;
 mod random;
-mod sample;
 mod single;

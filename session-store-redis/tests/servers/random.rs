@@ -12,7 +12,7 @@ use session_store_redis::RedisStore;
 use tokio::task::JoinSet;
 
 use crate::namespace::Prefix;
-use crate::sample::{commit, end, now, random, session, user, user_in};
+use session_conformance::sample::{commit, end, now, random, session, user, user_in};
 
 /// Runs this many random operations in several tasks, then looks at every key.
 pub(crate) async fn operations(prefix: &Prefix, count: i64) {
@@ -58,20 +58,7 @@ async fn operation(store: &RedisStore, known: &mut Vec<Session>) {
     let any = known.get(usize::from(which) % known.len().max(1)).cloned();
     match (what % 20, any) {
         (0..8, _) | (_, None) => {
-            let mut new = session(store, &owner);
-            // Old ones for the cleanup.
-            if how < 64 {
-                new.last_accessed = Timestamp::from_micros(1_000_000 + i64::from(how));
-            }
-            if how % 2 == 0 {
-                new.absolute_expiry = Some(now().plus(Duration::from_secs(u64::from(how))));
-            }
-            let mut changes = vec![Change::Insert(Box::new(new.clone()))];
-            let others = store.user(&owner).await.unwrap().sessions;
-            let evicted = others.iter().take(usize::from(how % 3));
-            changes.extend(evicted.map(|other| Change::End(other.id, EndCause::Evicted)));
-            commit(store, &owner, changes).await;
-            known.push(new);
+            known.push(begin(store, &owner, how).await);
             if known.len() > 200 {
                 known.swap_remove(usize::from(which) % 200);
             }
@@ -117,4 +104,22 @@ async fn operation(store: &RedisStore, known: &mut Vec<Session>) {
             store.set_policy(&change).await.unwrap();
         }
     }
+}
+
+/// Begins a session, now and then in the place of others.
+async fn begin(store: &RedisStore, owner: &UserKey, how: u8) -> Session {
+    let mut new = session(store, owner, now());
+    // Old ones for the cleanup.
+    if how < 64 {
+        new.last_accessed = Timestamp::from_micros(1_000_000 + i64::from(how));
+    }
+    if how.is_multiple_of(2) {
+        new.absolute_expiry = Some(now().plus(Duration::from_secs(u64::from(how))));
+    }
+    let mut changes = vec![Change::Insert(Box::new(new.clone()))];
+    let others = store.user(owner).await.unwrap().sessions;
+    let evicted = others.iter().take(usize::from(how % 3));
+    changes.extend(evicted.map(|other| Change::End(other.id, EndCause::Evicted)));
+    commit(store, owner, changes).await;
+    new
 }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Outcome, PageQuery, Selection, TenantFilter, Touch};
-use session_core::{EndCause, EventKind, SessionId, Store, StoreErrorKind};
+use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter, Touch};
+use session_core::{Actor, EndCause, EventKind, SessionId, Store, StoreErrorKind};
+use session_engine::{Engine, Options, SignIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
 use crate::namespace::{ALONE, Prefix, Single, url};
 use crate::random;
-use crate::sample::{commit, end, insert, now, revoke, session, user, user_in};
+use session_conformance::sample::{commit, end, insert, now, revoke, session, user, user_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {
@@ -43,7 +44,7 @@ async fn orphans_and_gaps_are_found() {
     let _shared = ALONE.read().await;
     let prefix = Prefix::new(false);
     let store = prefix.store().await;
-    let mine = session(&store, &user_in("north", "alice"));
+    let mine = session(&store, &user_in("north", "alice"), now());
     insert(&store, &mine).await;
     assert_eq!(store.audit().await.unwrap(), [""; 0]);
     let keys: Vec<String> =
@@ -75,7 +76,7 @@ async fn operations_cost_few_round_trips() {
     let _alone = ALONE.write().await;
     let store = Prefix::new(false).store().await;
     // The first call of a script costs one more.
-    let warm = session(&store, &user("bob"));
+    let warm = session(&store, &user("bob"), now());
     insert(&store, &warm).await;
     let touch = |id| Touch { id, last_accessed: now(), ip_addresses: Vec::new() };
     store.touch(&[touch(warm.id)]).await.unwrap();
@@ -93,7 +94,7 @@ async fn operations_cost_few_round_trips() {
         stats.lines().filter_map(calls).collect::<HashMap<_, _>>()
     };
     asked().await;
-    let mine = session(&store, &user("alice"));
+    let mine = session(&store, &user("alice"), now());
     insert(&store, &mine).await;
     let sign_in = asked().await;
     // The two reads leave together; the script is the second round trip.
@@ -125,7 +126,7 @@ async fn forgotten_scripts_are_sent_again() {
     let store = Prefix::new(false).store().await;
     for _ in 0..3 {
         ask::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await;
-        insert(&store, &session(&store, &user("alice"))).await;
+        insert(&store, &session(&store, &user("alice"), now())).await;
     }
     assert_eq!(store.user(&user("alice")).await.unwrap().sessions.len(), 3);
 }
@@ -141,9 +142,9 @@ async fn a_record_expires_by_itself_and_is_told_of_by_the_cleanup() {
     let mut timeouts = Timeouts::none();
     timeouts.idle = Some(Duration::from_millis(100));
     store.set_timeouts(&timeouts);
-    let mut absolute = session(&store, &user_in("north", "alice"));
+    let mut absolute = session(&store, &user_in("north", "alice"), now());
     absolute.absolute_expiry = Some(now());
-    let idle = session(&store, &user("bob"));
+    let idle = session(&store, &user("bob"), now());
     let mut cursor = store.log_since(None, 0).await.unwrap().next;
     for session in [&absolute, &idle] {
         insert(&store, session).await;
@@ -180,7 +181,7 @@ async fn a_record_in_use_does_not_expire() {
     let mut timeouts = Timeouts::none();
     timeouts.idle = Some(Duration::from_secs(60));
     store.set_timeouts(&timeouts);
-    let mine = session(&store, &user("alice"));
+    let mine = session(&store, &user("alice"), now());
     insert(&store, &mine).await;
     let keys: Vec<String> =
         ask(redis::cmd("KEYS").arg(format!("{}*:u:*", prefix.options.prefix))).await;
@@ -196,7 +197,7 @@ async fn a_record_in_use_does_not_expire() {
     assert_eq!(expires().await, due(later));
     // A session without any timeout keeps the record for ever.
     store.set_timeouts(&Timeouts::none());
-    insert(&store, &session(&store, &user("alice"))).await;
+    insert(&store, &session(&store, &user("alice"), now())).await;
     assert_eq!(expires().await, -1);
 }
 
@@ -209,7 +210,7 @@ async fn a_reader_that_fell_out_of_a_capped_log_knows() {
     let store = prefix.store().await;
     let cursor = store.log_since(None, 0).await.unwrap().next;
     let owner = user("alice");
-    let all = (0..500).map(|_| Change::Insert(Box::new(session(&store, &owner)))).collect();
+    let all = (0..500).map(|_| Change::Insert(Box::new(session(&store, &owner, now())))).collect();
     assert_eq!(commit(&store, &owner, all).await, Outcome::Done);
     let page = store.log_since(Some(&cursor), 10).await.unwrap();
     assert!(page.gap);
@@ -224,17 +225,17 @@ async fn a_log_that_went_another_way_is_noticed() {
     let prefix = Prefix::new(false);
     let store = prefix.store().await;
     let owner = user("alice");
-    insert(&store, &session(&store, &owner)).await;
+    insert(&store, &session(&store, &owner, now())).await;
     let log: Vec<String> =
         ask(redis::cmd("KEYS").arg(format!("{}*:log", prefix.options.prefix))).await;
     let backup: Vec<u8> = ask(redis::cmd("DUMP").arg(&log[0])).await;
-    insert(&store, &session(&store, &owner)).await;
+    insert(&store, &session(&store, &owner, now())).await;
     let cursor = store.log_since(None, 0).await.unwrap().next;
     assert!(!store.log_since(Some(&cursor), 10).await.unwrap().gap);
     let restore = ["RESTORE"];
     ask::<()>(redis::cmd(restore[0]).arg(&log[0]).arg(0).arg(&backup).arg("REPLACE")).await;
     assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap, "it is shorter");
-    insert(&store, &session(&store, &owner)).await;
+    insert(&store, &session(&store, &owner, now())).await;
     assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap, "it went another way");
 }
 
@@ -244,7 +245,7 @@ async fn a_change_without_its_replicas_is_not_acknowledged() {
     let _shared = ALONE.read().await;
     let mut prefix = Prefix::new(false);
     let store = prefix.store().await;
-    let mine = session(&store, &user("alice"));
+    let mine = session(&store, &user("alice"), now());
     insert(&store, &mine).await;
     prefix.options.replicas = Some(Replicas { count: 1, within: Duration::from_millis(50) });
     // Even what all nodes agree on is such a change.
@@ -253,19 +254,61 @@ async fn a_change_without_its_replicas_is_not_acknowledged() {
     assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
 }
 
+/// A driver that sends a commit again after its answer got lost is told that it is done.
+#[tokio::test]
+async fn a_commit_that_is_sent_again_is_done_once() {
+    let _shared = ALONE.read().await;
+    let store = Prefix::new(false).store().await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let mine = session(&store, &user("alice"), now());
+    let expected = store.user(&mine.owner).await.unwrap().version;
+    let commit = Commit {
+        owner: mine.owner.clone(),
+        expected,
+        changes: vec![Change::Insert(Box::new(mine.clone()))],
+        at: now(),
+        by: Actor::Application,
+    };
+    for _ in 0..2 {
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    }
+    assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1);
+    assert_eq!(store.log_since(Some(&cursor), 10).await.unwrap().events.len(), 1);
+}
+
+/// What the engine's options say is when records expire.
+#[tokio::test]
+async fn an_engine_tells_its_timeouts() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let mut options = Options::default();
+    options.timeouts = Timeouts::none();
+    options.timeouts.idle = Some(Duration::from_secs(60));
+    let engine = Engine::start(prefix.store().await, options).await.unwrap();
+    let session = engine.sessions().sign_in(SignIn::new(user("alice"))).await.unwrap().session;
+    let keys: Vec<String> =
+        ask(redis::cmd("KEYS").arg(format!("{}*:u:*", prefix.options.prefix))).await;
+    let expires: i64 = ask(redis::cmd("PEXPIRETIME").arg(&keys[0])).await;
+    let due = session.last_accessed.plus(Duration::from_secs(60) + prefix.options.expiry_margin);
+    // Never sooner, and by no more than the sign-in took.
+    let late = expires - due.as_micros() / 1000;
+    assert!((0..10_000).contains(&late), "{late}");
+    engine.shutdown().await;
+}
+
 #[tokio::test]
 async fn an_id_that_the_store_did_not_make_is_refused() {
     let _shared = ALONE.read().await;
     let store = Prefix::new(false).store().await;
-    let mut foreign = session(&store, &user("alice"));
+    let mut foreign = session(&store, &user("alice"), now());
     foreign.id = SessionId::from_random([3; 16]);
     let change = Change::Insert(Box::new(foreign.clone()));
-    let commit = session_core::store::Commit {
+    let commit = Commit {
         owner: foreign.owner.clone(),
         expected: store.user(&foreign.owner).await.unwrap().version,
         changes: vec![change],
         at: now(),
-        by: session_core::Actor::Application,
+        by: Actor::Application,
     };
     let error = store.commit(&commit).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
@@ -286,7 +329,7 @@ async fn users_and_databases_come_from_the_url() {
     ask::<()>(&mut allow(format!("~{}*", prefix.options.prefix))).await;
     let host = url().replacen("redis://", &format!("redis://{name}:secret@"), 1);
     let store = RedisStore::connect(&format!("{host}/3"), prefix.options.clone()).await.unwrap();
-    insert(&store, &session(&store, &user("alice"))).await;
+    insert(&store, &session(&store, &user("alice"), now())).await;
     let here: Vec<String> =
         ask(redis::cmd("KEYS").arg(format!("{}*", prefix.options.prefix))).await;
     assert_eq!(here, [""; 0], "it is in another database");
