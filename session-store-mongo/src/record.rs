@@ -195,3 +195,66 @@ pub(crate) fn bytes(bytes: &[u8]) -> Bson {
 pub(crate) fn malformed(field: &'static str) -> InvalidField {
     InvalidField::malformed(field, "of the right type")
 }
+
+#[cfg(test)]
+mod tests {
+    use session_core::Actor;
+
+    use super::*;
+
+    fn sample() -> Session {
+        let token = session_core::Token::new(SessionId::from_bytes([1; 16]), [2; 12], [3; 16]);
+        let at = Timestamp::from_micros(1_780_000_000_000_000);
+        Session {
+            id: token.session_id(),
+            owner: UserKey::new(UserId::new("alice").unwrap()),
+            device_kind: DeviceKind::Web,
+            device_info: None,
+            client_id: None,
+            ip_addresses: vec![[192, 0, 2, 1].into()],
+            signed_in: at,
+            last_accessed: at,
+            authenticated_at: at,
+            absolute_expiry: Some(at),
+            data: None,
+            token: TokenState::new(&token).rotated(&token.rotated([4; 16]), at),
+        }
+    }
+
+    /// Stored documents are hostile too: each damage is an error, never a panic.
+    #[test]
+    fn damaged_documents_are_errors() {
+        let whole = sample();
+        let document = session(&whole);
+        assert_eq!(parse_session(whole.id, &document).unwrap(), whole);
+        let damages = [Bson::Boolean(true), Bson::String("\0".to_owned()), bytes(&[1])];
+        for field in document.keys() {
+            for damage in &damages {
+                let mut damaged = document.clone();
+                damaged.insert(field, damage.clone());
+                let parsed = parse_session(whole.id, &damaged);
+                assert!(parsed.is_err(), "{field}: {damage}");
+            }
+        }
+        assert!(parse_name("x").is_err());
+    }
+
+    #[test]
+    fn damaged_log_entries_are_errors() {
+        let whole = Event {
+            kind: session_core::EventKind::Created,
+            at: sample().signed_in,
+            by: Actor::Application,
+            tenant: None,
+            user: Some(sample().owner.user),
+            session: Some(sample().id),
+        };
+        let entry = event(&whole, 7);
+        assert_eq!(parse_event(&entry).unwrap(), whole);
+        for field in ["kind", "at", "by", "user", "session"] {
+            let mut damaged = entry.clone();
+            damaged.insert(field, true);
+            assert!(parse_event(&damaged).is_err(), "{field}");
+        }
+    }
+}
