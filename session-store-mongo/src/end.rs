@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
-use mongodb::options::Hint;
 use session_core::cleanup::SweepRule;
 use session_core::store::{EndMany, Ended, UserTag};
 use session_core::{Actor, EndCause, Event, EventKind, Session, SessionId, Timestamp, UserKey};
@@ -47,14 +46,13 @@ impl MongoStore {
     ) -> Result<Vec<Ended>, Failed> {
         let kind = EventKind::Ended(EndCause::Expired);
         let mut ended = Vec::new();
-        for (filter, index) in old(rule) {
+        for filter in old(rule) {
             loop {
                 let wanted = (limit as usize - ended.len()).min(BATCH);
                 if wanted == 0 {
                     return Ok(ended);
                 }
-                let find = self.list.find(filter.clone()).hint(Hint::Keys(index.clone()));
-                let find = find.limit(wanted as i64);
+                let find = self.list.find(filter.clone()).limit(wanted as i64);
                 let found = find.projection(doc! { "tenant": 1, "user": 1 }).await?;
                 let found: Vec<Document> = found.try_collect().await?;
                 let chosen = found.iter().map(listed_owner).collect::<Result<Vec<_>, _>>()?;
@@ -182,17 +180,11 @@ impl MongoStore {
     }
 }
 
-/// Who is past which line, and the index for it. Nothing is less than a number but a number.
-pub(crate) fn old(rule: &SweepRule) -> [(Document, Document); 2] {
+/// Who is past which line. Nothing is less than a number but a number.
+pub(crate) fn old(rule: &SweepRule) -> [Document; 2] {
     [
-        (
-            doc! { "last_accessed": { "$lt": rule.inactive_before.as_micros() } },
-            doc! { "last_accessed": 1 },
-        ),
-        (
-            doc! { "absolute_expiry": { "$lte": rule.expired_by.as_micros() } },
-            doc! { "absolute_expiry": 1 },
-        ),
+        doc! { "last_accessed": { "$lt": rule.inactive_before.as_micros() } },
+        doc! { "absolute_expiry": { "$lte": rule.expired_by.as_micros() } },
     ]
 }
 

@@ -19,7 +19,7 @@
 //! | --- | --- | --- |
 //! | `users`: all sessions of a user | the user's tag, which every session id begins with | `{ _id: "hashed" }` |
 //! | `sessions`: a list for pages and for the cleanup | the session id | `{ _id: "hashed" }` |
-//! | `log` | numbers without holes | none: one shard |
+//! | `log` | random marks; the entries are numbered without holes | none: one shard |
 //! | `policies`, `leases`, `agreement` | names | none |
 //!
 //! Reading, using, rotating and ending a session go to one document of `users`, and so to one shard.

@@ -1,20 +1,23 @@
 //! The log: entries numbered without holes.
 //!
-//! An entry's number is one more than that of the newest entry, and `_id` is unique: so of two
-//! writers at once one begins again, and no entry is ever seen before one of a lower number. A
-//! random mark tells an entry from another of the same number after a failover or a restored
-//! backup.
+//! An entry's number is one more than that of the newest entry, and numbers are unique: so of two
+//! writers at once one begins again, and no entry is ever seen before one of a lower number. Its
+//! `_id`, a random mark, tells an entry from another of the same number after a failover or a
+//! restored backup.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::store::{Cursor, LogPage};
 use session_core::{Event, InvalidField, Timestamp};
 
-use crate::change::{by_id, random};
+use crate::change::random;
 use crate::error::{Failed, is_duplicate};
 use crate::record;
 use crate::store::MongoStore;
-use crate::transaction::{Step, Tries, in_session};
+use crate::transaction::{Step, Tries};
 
 /// The last entry that a reader has read, or 0 and 0 before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,13 +35,12 @@ impl MongoStore {
     ) -> Result<(), Failed> {
         let entries = events.iter().map(|event| Ok(record::event(event, random()?)));
         let mut entries = entries.collect::<Result<Vec<_>, Failed>>()?;
-        if session.is_none() {
-            return self.append_once(&entries).await;
-        }
+        let Some(step) = session.as_mut() else { return self.append_once(&entries).await };
+        step.turn = Some(Arc::clone(&self.turn).lock_owned().await);
         // Not as of the beginning of the transaction: who has committed since then is no conflict.
         let newest = self.newest().await?;
         count_on(newest, &mut entries);
-        in_session!(session.as_mut(), self.log.insert_many(&entries))?;
+        self.log.insert_many(&entries).session(&mut step.session).await?;
         Ok(())
     }
 
@@ -61,7 +63,7 @@ impl MongoStore {
     }
 
     async fn append_one(&self, entry: &Document) -> Result<(), Failed> {
-        let mark = record::number(entry, "mark")?;
+        let mark = record::number(entry, "_id")?;
         let mut tries = Tries::new(self.options.timeout);
         loop {
             let mut entry = [entry.clone()];
@@ -69,7 +71,7 @@ impl MongoStore {
             match self.log.insert_one(&entry[0]).await {
                 Ok(_) => return Ok(()),
                 Err(error) if is_duplicate(&error) => {
-                    if self.log.find_one(doc! { "mark": mark }).await?.is_some() {
+                    if self.log.find_one(doc! { "_id": mark }).await?.is_some() {
                         return Ok(());
                     }
                     if !tries.another().await {
@@ -94,8 +96,7 @@ impl MongoStore {
         };
         // The entry that it remembers, and one to know whether there is more.
         let most = i64::from(limit) + 2;
-        let find =
-            self.log.find(since(seen.number)).hint(by_id()).sort(doc! { "_id": 1 }).limit(most);
+        let find = self.log.find(since(seen.number)).sort(doc! { "number": 1 }).limit(most);
         let found: Vec<Document> = find.await?.try_collect().await?;
         let rest = match found.split_first() {
             Some((first, rest)) if position(first)? == seen => rest,
@@ -123,19 +124,21 @@ impl MongoStore {
     }
 
     async fn newest(&self) -> Result<Position, Failed> {
-        let newest = self.log.find_one(doc! {}).hint(by_id()).sort(doc! { "_id": -1 }).await?;
-        Ok(newest.as_ref().map(position).transpose()?.unwrap_or_default())
+        let newest = |from: i64| self.log.find_one(since(from)).sort(doc! { "number": -1 });
+        let mut found = newest(self.seen.load(Ordering::Relaxed)).await?;
+        if found.is_none() {
+            // The log has come back from the past, or has no entry yet.
+            found = newest(0).await?;
+        }
+        let newest = found.as_ref().map(position).transpose()?.unwrap_or_default();
+        self.seen.store(newest.number, Ordering::Relaxed);
+        Ok(newest)
     }
 
     pub(crate) async fn trim(&self, before: Timestamp, limit: u32) -> Result<u32, Failed> {
-        let find = self
-            .log
-            .find(doc! {})
-            .hint(by_id())
-            .sort(doc! { "_id": 1 })
-            .limit(i64::from(limit) + 1);
+        let find = self.log.find(since(0)).sort(doc! { "number": 1 }).limit(i64::from(limit) + 1);
         let mut oldest: Vec<Document> =
-            find.projection(doc! { "at": 1 }).await?.try_collect().await?;
+            find.projection(doc! { "number": 1, "at": 1 }).await?.try_collect().await?;
         // The newest stays.
         oldest.pop();
         let mut last = None;
@@ -143,10 +146,10 @@ impl MongoStore {
             if record::number(entry, "at")? >= before.as_micros() {
                 break;
             }
-            last = Some(record::number(entry, "_id")?);
+            last = Some(record::number(entry, "number")?);
         }
         let Some(last) = last else { return Ok(0) };
-        let gone = self.log.delete_many(doc! { "_id": { "$lte": last } }).hint(by_id()).await?;
+        let gone = self.log.delete_many(doc! { "number": { "$lte": last } }).await?;
         Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX))
     }
 }
@@ -154,17 +157,17 @@ impl MongoStore {
 /// Numbers entries from the newest one on.
 fn count_on(newest: Position, entries: &mut [Document]) {
     for (number, entry) in (newest.number + 1..).zip(entries) {
-        entry.insert("_id", number);
+        entry.insert("number", number);
     }
 }
 
 /// The entries from a number on.
 pub(crate) fn since(number: i64) -> Document {
-    doc! { "_id": { "$gte": number } }
+    doc! { "number": { "$gte": number } }
 }
 
 fn position(entry: &Document) -> Result<Position, InvalidField> {
-    Ok(Position { number: record::number(entry, "_id")?, mark: record::number(entry, "mark")? })
+    Ok(Position { number: record::number(entry, "number")?, mark: record::number(entry, "_id")? })
 }
 
 impl Position {

@@ -119,7 +119,7 @@ pub(crate) fn parse_addresses(value: Option<&Bson>) -> Result<Vec<IpAddr>, Inval
 /// A log entry without its number.
 pub(crate) fn event(event: &Event, mark: i64) -> Document {
     let mut document = doc! {
-        "mark": mark,
+        "_id": mark,
         "kind": event.kind.as_str(),
         "at": event.at.as_micros(),
         "by": event.by.to_string(),

@@ -1,12 +1,14 @@
 //! The store, its options and its collections.
 
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::options::{
-    ClientOptions, CollectionOptions, IndexOptions, ReadConcern, SelectionCriteria, WriteConcern,
+    Acknowledgment, ClientOptions, CollectionOptions, IndexOptions, ReadConcern, SelectionCriteria,
+    WriteConcern,
 };
 use mongodb::{Client, Collection, Database, IndexModel};
 use session_core::checker::Timeouts;
@@ -19,7 +21,7 @@ use session_core::store::{
 use session_core::{
     InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
 use crate::error::{Failed, is_duplicate, store_error};
@@ -42,6 +44,10 @@ pub struct MongoStore {
     pub(crate) transactional: bool,
     /// Whether one command can write to several collections.
     pub(crate) bulk: bool,
+    /// Whose turn it is to append to the log, of this node's transactions.
+    pub(crate) turn: Arc<Mutex<()>>,
+    /// The number of a log entry that was there: where to look for newer ones.
+    pub(crate) seen: AtomicI64,
     timeouts: RwLock<Timeouts>,
     grown: Arc<Notify>,
     listener: Option<JoinHandle<()>>,
@@ -67,8 +73,8 @@ pub struct MongoOptions {
     /// What every collection's name begins with: letters, digits and underscores, at most 32.
     /// Default `session_kit_`.
     pub prefix: String,
-    /// Of changes of sessions and policies. Default majority: what is acknowledged survives a
-    /// failover.
+    /// Of changes of sessions and policies. Default a majority's journals: what is acknowledged
+    /// survives deaths and failovers.
     pub write_concern: WriteConcern,
     /// Default where there are any.
     pub transactions: Transactions,
@@ -87,7 +93,10 @@ impl Default for MongoOptions {
         Self {
             database: "session_kit".to_owned(),
             prefix: "session_kit_".to_owned(),
-            write_concern: WriteConcern::majority(),
+            write_concern: WriteConcern::builder()
+                .w(Acknowledgment::Majority)
+                .journal(true)
+                .build(),
             transactions: Transactions::WhereThereAre,
             push: true,
             timeout: Duration::from_secs(5),
@@ -170,6 +179,8 @@ impl MongoStore {
             options,
             transactional,
             bulk: wire >= BULK_WIRE_VERSION,
+            turn: Arc::default(),
+            seen: AtomicI64::new(0),
             timeouts: RwLock::new(Timeouts::none()),
             grown,
             listener,
@@ -199,7 +210,7 @@ impl MongoStore {
         self.list.create_indexes(list).await?;
         let users = [with(doc! { "until": 1 }, expires()), with(doc! { "due": 1 }, sparse())];
         self.users.create_indexes(users).await?;
-        self.log.create_index(with(doc! { "mark": 1 }, unique)).await?;
+        self.log.create_index(with(doc! { "number": 1 }, unique)).await?;
         Ok(())
     }
 

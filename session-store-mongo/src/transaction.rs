@@ -4,6 +4,7 @@
 use mongodb::ClientSession;
 use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use mongodb::options::ReadConcern;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Duration, Instant};
 
 use crate::error::Failed;
@@ -13,7 +14,7 @@ use crate::store::MongoStore;
 macro_rules! in_session {
     ($session:expr, $action:expr) => {
         match $session {
-            Some(session) => $action.session(&mut **session).await,
+            Some(transaction) => $action.session(&mut transaction.session).await,
             None => $action.await,
         }
     };
@@ -21,11 +22,18 @@ macro_rules! in_session {
 pub(crate) use in_session;
 
 /// The transaction that a step is part of, where there are transactions.
-pub(crate) type Step<'s> = Option<&'s mut ClientSession>;
+pub(crate) type Step<'s> = Option<&'s mut Transaction>;
+
+pub(crate) struct Transaction {
+    pub(crate) session: ClientSession,
+    /// From its entries in the log until it is over: two transactions that append at once are in
+    /// each other's way, and one of them has to begin again.
+    pub(crate) turn: Option<OwnedMutexGuard<()>>,
+}
 
 impl MongoStore {
     /// Begins a transaction, where there are any.
-    pub(crate) async fn begin(&self) -> Result<Option<ClientSession>, Failed> {
+    pub(crate) async fn begin(&self) -> Result<Option<Transaction>, Failed> {
         if !self.transactional {
             return Ok(None);
         }
@@ -35,21 +43,21 @@ impl MongoStore {
             .write_concern(self.options.write_concern.clone())
             .read_concern(ReadConcern::snapshot())
             .await?;
-        Ok(Some(session))
+        Ok(Some(Transaction { session, turn: None }))
     }
 
     /// Commits what worked; none, after a pause, where somebody else was in the way.
     pub(crate) async fn finish<T>(
         &self,
-        session: Option<ClientSession>,
+        step: Option<Transaction>,
         result: Result<T, Failed>,
         tries: &mut Tries,
     ) -> Result<Option<T>, Failed> {
-        let result = match (session, result) {
+        let result = match (step, result) {
             (None, result) => result,
-            (Some(mut session), Ok(done)) => commit(&mut session).await.map(|()| done),
-            (Some(mut session), Err(failed)) => {
-                let _ = session.abort_transaction().await;
+            (Some(mut step), Ok(done)) => commit(&mut step.session).await.map(|()| done),
+            (Some(mut step), Err(failed)) => {
+                let _ = step.session.abort_transaction().await;
                 Err(failed)
             }
         };
