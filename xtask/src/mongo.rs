@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::packages;
-use crate::run::{Failure, has, show, target};
+use crate::run::{Failure, has, show_aside, target};
 
 /// Where the programs are: an empty path for MongoDB's own, on the path.
 pub(crate) fn programs() -> Option<PathBuf> {
@@ -21,7 +21,7 @@ pub(crate) fn install() -> Result<(), Failure> {
     let make = || {
         let mut venv = Command::new("python3");
         venv.args(["-m", "venv"]).arg(environment());
-        show(venv)
+        show_aside(venv)
     };
     // Debian's Python comes without what makes environments.
     if !has("python3") || make().is_err() {
@@ -30,7 +30,7 @@ pub(crate) fn install() -> Result<(), Failure> {
     }
     let mut install = Command::new(environment().join("bin/pip"));
     install.args(["--quiet", "--disable-pip-version-check", "install", PACKAGE]);
-    show(install)
+    show_aside(install)
 }
 
 /// The command that starts it, as a replica set of one.
@@ -42,7 +42,8 @@ pub(crate) fn start(programs: &Path, port: &str, data: &Path) -> Result<Command,
         start = Command::new("mongod");
         start.args(["--replSet", "rs0", "--bind_ip", "127.0.0.1", "--dbpath"]).arg(data);
     } else {
-        start.arg("--storage-path").arg(data);
+        // As MongoDB does by itself: what a majority acknowledged is in the journal.
+        start.arg("--sync-on-commit").arg("--storage-path").arg(data);
     }
     start.args(["--port", port]);
     Ok(start)
