@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::instance::{Server, free_port, wait};
-use crate::run::{Failure, has, output, show};
+use crate::run::{Failure, has, output, show_aside};
 
 /// A container of its own, named after its server.
 pub(crate) struct Container {
@@ -101,15 +101,15 @@ impl Container {
     pub(crate) fn start(&self) -> Result<(), Failure> {
         let is_new = !quietly(docker(&["inspect", &self.name]));
         if is_new {
-            show(self.run_command(free_port()?))?;
+            show_aside(self.run_command(free_port()?))?;
         } else {
-            show(docker(&["start", &self.name]))?;
+            show_aside(docker(&["start", &self.name]))?;
         }
         wait(&format!("{} does not answer", self.name), || {
             quietly(docker(&[&["exec", self.name.as_str()], self.image.ready].concat()))
         })?;
         if is_new && !self.image.prepare.is_empty() {
-            show(docker(&[&["exec", self.name.as_str()], self.image.prepare].concat()))?;
+            show_aside(docker(&[&["exec", self.name.as_str()], self.image.prepare].concat()))?;
         }
         Ok(())
     }
@@ -131,13 +131,13 @@ impl Container {
             "CONT" => "unpause",
             _ => "kill",
         };
-        show(docker(&[action, &self.name]))
+        show_aside(docker(&[action, &self.name]))
     }
 
     /// Stops it and deletes its data.
     pub(crate) fn down(&self) -> Result<(), Failure> {
         if quietly(docker(&["inspect", &self.name])) {
-            show(docker(&["rm", "--force", "--volumes", &self.name]))?;
+            show_aside(docker(&["rm", "--force", "--volumes", &self.name]))?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::run::{Failure, has, is_root, show};
+use crate::run::{Failure, has, is_root, show_aside};
 
 /// Installs packages, or says what is missing.
 pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
@@ -20,5 +20,5 @@ pub(crate) fn install(packages: &[&str]) -> Result<(), Failure> {
 fn apt(arguments: &[&str]) -> Result<(), Failure> {
     let mut apt = Command::new("apt-get");
     apt.arg("--quiet").args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-    show(apt)
+    show_aside(apt)
 }

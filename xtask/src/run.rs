@@ -45,6 +45,12 @@ pub(crate) fn show(mut command: Command) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(Failure(format!("{} failed", shown(&command)))) }
 }
 
+/// Runs it with all of its output on our standard error: what we print is for other programs.
+pub(crate) fn show_aside(mut command: Command) -> Result<(), Failure> {
+    command.stdout(std::io::stderr());
+    show(command)
+}
+
 /// Runs it and hands every line of its output to `hear`, besides showing it.
 pub(crate) fn hear(mut command: Command, mut hear: impl FnMut(&str)) -> Result<(), Failure> {
     let mut child =
