@@ -44,6 +44,8 @@ pub(crate) fn start(programs: &Path, port: &str, data: &Path) -> Result<Command,
     } else {
         // As MongoDB does by itself: what a majority acknowledged is in the journal.
         start.arg("--sync-on-commit").arg("--storage-path").arg(data);
+        // A reader was seen to wait for ever in a page that a checkpoint had been at.
+        start.env("SECANTUS_CHECKPOINT_SECONDS", "0");
     }
     start.args(["--port", port]);
     Ok(start)
