@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Tested on Redis 7.0, on one server and on a cluster of three masters and three replicas, through
-//! a moving slot and a failover. A sign-in costs two round trips, a cache miss one.
+//! a moving slot and a failover; on Valkey 8.0 all of that but the failover. A sign-in costs two round
+//! trips, a cache miss one.
 //!
 //! # What may be lost
 //! Redis acknowledges a change before it is on disk and before replicas have it.
@@ -31,7 +32,9 @@
 //!
 //! # What it needs
 //! All keys begin with [`RedisOptions::prefix`]. An ACL user needs `~PREFIX*`, `&PREFIX*`, and
-//! `+@read +@write +@scripting +@pubsub +@connection`, on a cluster also `+cluster`.
+//! `+@read +@write +@scripting +@pubsub +@connection`, on a cluster also `+cluster`. `rediss://` URLs
+//! trust the system's authorities or those of [`RedisOptions::tls`]. An application that has more
+//! than one of rustls' cryptography providers compiled in has to install one as its default.
 //!
 //! About 1,050 bytes of memory for a session with an absolute expiry, two per user (measured: 1,160
 //! with 100,000, 1,052 with 1,000,000). Pages of 50 out of 1,000,000 take the same time at any depth,
@@ -52,6 +55,8 @@ mod read;
 mod record;
 mod scripts;
 mod store;
+mod tls;
 
 pub use link::Replicas;
 pub use store::{RedisOptions, RedisStore};
+pub use tls::RedisTls;

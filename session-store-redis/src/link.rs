@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::placement::{Placement, Shard};
 use crate::scripts::Source;
+use crate::store::RedisOptions;
 
 /// Connections are shared by all callers and opened again when they are lost.
 #[derive(Clone)]
@@ -86,13 +87,18 @@ impl<'s> Call<'s> {
 impl Link {
     pub(crate) async fn single(
         url: &str,
-        timeout: Duration,
-        replicas: Option<Replicas>,
+        options: &RedisOptions,
         pushes: UnboundedSender<PushInfo>,
     ) -> Result<Self, StoreError> {
         let info = url.into_connection_info().map_err(store_error)?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let client = Client::open(info.set_redis_settings(settings)).map_err(store_error)?;
+        let info = info.set_redis_settings(settings);
+        let client = match &options.tls {
+            Some(tls) => Client::build_with_tls(info, tls.certificates()),
+            None => Client::open(info),
+        };
+        let client = client.map_err(store_error)?;
+        let RedisOptions { timeout, replicas, .. } = *options;
         let config = ConnectionManagerConfig::new()
             .set_push_sender(pushes)
             .set_automatic_resubscription()
@@ -108,19 +114,21 @@ impl Link {
 
     pub(crate) async fn cluster(
         urls: &[&str],
-        timeout: Duration,
-        replicas: Option<Replicas>,
+        options: &RedisOptions,
         pushes: UnboundedSender<PushInfo>,
     ) -> Result<Self, StoreError> {
-        let client = ClusterClient::builder(urls.iter().copied())
+        let RedisOptions { timeout, replicas, .. } = *options;
+        let mut client = ClusterClient::builder(urls.iter().copied())
             .use_protocol(ProtocolVersion::RESP3)
             .push_sender(pushes)
             .connection_timeout(timeout)
             .response_timeout(timeout)
             .min_retry_wait(FIRST_PAUSE.as_millis() as u64)
-            .max_retry_wait(LONGEST_PAUSE.as_millis() as u64)
-            .build()
-            .map_err(store_error)?;
+            .max_retry_wait(LONGEST_PAUSE.as_millis() as u64);
+        if let Some(tls) = &options.tls {
+            client = client.certs(tls.certificates());
+        }
+        let client = client.build().map_err(store_error)?;
         let connection = within(timeout, client.get_async_connection()).await?;
         Ok(Self { servers: Servers::Cluster(connection), timeout, replicas })
     }

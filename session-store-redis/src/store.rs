@@ -23,6 +23,7 @@ use crate::log::Turn;
 use crate::placement::{Placement, Shard};
 use crate::push;
 use crate::scripts::Scripts;
+use crate::tls::RedisTls;
 
 /// A store on a Redis or Valkey server, or on a cluster of them. See the crate's documentation.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct RedisOptions {
     /// Default none: a failover may lose the last changes. While a change waits, so does what the
     /// node asks of that server after it.
     pub replicas: Option<Replicas>,
+    /// Whom `rediss://` URLs trust. Default the authorities of the system.
+    pub tls: Option<RedisTls>,
 }
 
 impl Default for RedisOptions {
@@ -71,6 +74,7 @@ impl Default for RedisOptions {
             log_cap: 100_000,
             expiry_margin: Duration::from_secs(24 * 3600),
             replicas: None,
+            tls: None,
         }
     }
 }
@@ -95,7 +99,7 @@ impl RedisOptions {
         if self.log_cap == 0 {
             return Err(InvalidField::out_of_range("log_cap", 1, u32::MAX.into()));
         }
-        Ok(())
+        self.tls.as_ref().map_or(Ok(()), RedisTls::validate)
     }
 }
 
@@ -110,7 +114,7 @@ impl RedisStore {
     pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
         options.validate().map_err(internal)?;
         let (pushed, pushes) = unbounded_channel();
-        let link = Link::single(url, options.timeout, options.replicas, pushed).await?;
+        let link = Link::single(url, &options, pushed).await?;
         Self::open(link, options, 1, pushes).await
     }
 
@@ -121,7 +125,7 @@ impl RedisStore {
     pub async fn connect_cluster(urls: &[&str], options: RedisOptions) -> Result<Self, StoreError> {
         options.validate().map_err(internal)?;
         let (pushed, pushes) = unbounded_channel();
-        let link = Link::cluster(urls, options.timeout, options.replicas, pushed).await?;
+        let link = Link::cluster(urls, &options, pushed).await?;
         Self::open(link, options, CLUSTER_SHARDS, pushes).await
     }
 
