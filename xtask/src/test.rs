@@ -10,6 +10,14 @@ use crate::{browser, house, licences, services};
 /// The facade's features, alone and together.
 const FEATURES: [&str; 9] =
     ["", "memory", "sqlite", "postgres", "mysql", "redis", "mongodb", "axum", "memory,sqlite,axum"];
+const STORES: [(&str, &str); 6] = [
+    ("session-store-memory", ""),
+    ("session-store-sql", "sqlite"),
+    ("session-store-sql", "postgres"),
+    ("session-store-sql", "mysql"),
+    ("session-store-redis", ""),
+    ("session-store-mongo", ""),
+];
 
 pub(crate) fn all(no_browser: bool, embedded_only: bool) -> Result<(), Failure> {
     let mut tests = Tests::default();
@@ -89,10 +97,11 @@ fn documentation() -> Result<(), Failure> {
     show(document)
 }
 
-/// Every feature builds alone: none leans on what another one happens to bring.
+/// Every feature and every store builds alone: none leans on what another one happens to bring.
 fn features() -> Result<(), Failure> {
-    for features in FEATURES {
-        let arguments = ["check", "--locked", "--package", "session-kit", "--no-default-features"];
+    let facade = FEATURES.map(|features| ("session-kit", features));
+    for (package, features) in facade.into_iter().chain(STORES) {
+        let arguments = ["check", "--locked", "--package", package, "--no-default-features"];
         show(cargo(arguments.into_iter().chain(["--features", features])))?;
     }
     Ok(())
