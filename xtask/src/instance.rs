@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::mongo;
 use crate::packages;
-use crate::run::{Failure, has, is_root, output, show_aside, target};
+use crate::run::{Failure, has, is_root, output, show, target};
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -203,7 +203,7 @@ impl Instance {
         all.extend(pids.iter().flat_map(|pid| children(pid)));
         let mut kill = Command::new("sh");
         kill.args(["-c", &format!("kill -{name} {}", all.join(" "))]);
-        show_aside(kill)?;
+        show(kill)?;
         if name == "KILL" {
             let alive = || (0..self.server.processes()).any(|n| self.runs(n));
             wait(&format!("{:?} does not die", self.server), || !alive())?;
@@ -274,7 +274,7 @@ impl Instance {
         start.arg("--pgdata").arg(self.data()).args(["start", "--wait", "--silent"]);
         start.args(["--options", &options, "--log"]).arg(self.folder.join("log"));
         start.stdout(Stdio::null());
-        show_aside(start)
+        show(start)
     }
 
     fn start_mariadb(&self) -> Result<(), Failure> {
@@ -435,7 +435,7 @@ fn make(folder: &Path, user: Option<&str>) -> Result<(), Failure> {
     if let Some(user) = user.filter(|_| is_root()) {
         let mut own = Command::new("chown");
         own.arg(user).arg(folder);
-        show_aside(own)?;
+        show(own)?;
     }
     Ok(())
 }

@@ -6,3 +6,4 @@ mod faults;
 mod namespace;
 mod random;
 mod single;
+mod tls;

@@ -4,17 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, CertifiedKey, DnType, IsCa,
-    KeyPair,
-};
 use redis::aio::MultiplexedConnection;
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter, Touch};
 use session_core::{Actor, EndCause, EventKind, SessionId, Store, StoreErrorKind};
 use session_engine::{Engine, Options, SignIn};
-use session_store_redis::{RedisOptions, RedisStore, RedisTls, Replicas};
+use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
 use crate::namespace::{ALONE, Prefix, Single, url};
 use crate::random;
@@ -363,72 +359,4 @@ async fn a_server_that_is_not_there_is_unavailable_in_time() {
     options.prefix.clear();
     options.shards = Some(0);
     assert_eq!(options.validate().unwrap_err().field, "shards");
-}
-
-/// Over TLS: the server's authority has to be known, and the server asks for a certificate. For
-/// that the test has a server on this machine listen on another port.
-#[tokio::test]
-async fn tls_trusts_the_authorities_of_the_options() {
-    let _shared = ALONE.read().await;
-    let (authority, server, node) = certificates();
-    let folder = std::env::temp_dir().join(format!("tls-{:x}", getrandom::u64().unwrap()));
-    std::fs::create_dir(&folder).unwrap();
-    let mut listen = redis::cmd("CONFIG");
-    listen.arg("SET");
-    let files = [
-        ("tls-ca-cert-file", authority.pem()),
-        ("tls-cert-file", server.cert.pem()),
-        ("tls-key-file", server.signing_key.serialize_pem()),
-    ];
-    for (name, pem) in files {
-        std::fs::write(folder.join(name), pem).unwrap();
-        listen.arg(name).arg(folder.join(name).to_str().unwrap());
-    }
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    ask::<()>(listen.arg("tls-port").arg(port)).await;
-    let tls = format!("rediss://127.0.0.1:{port}");
-
-    let mut options = Prefix::new(false).options;
-    let mut known = RedisTls::default();
-    known.authorities = Some(authority.pem().into_bytes());
-    known.certificate = Some(node.cert.pem().into_bytes());
-    known.key = Some(node.signing_key.serialize_pem().into_bytes());
-    options.tls = Some(known.clone());
-    assert!(!format!("{options:?}").contains("PRIVATE"));
-    let store = RedisStore::connect(&tls, options.clone()).await.unwrap();
-    let mine = session(&store, &user("alice"), now());
-    insert(&store, &mine).await;
-    assert_eq!(store.load(mine.id).await.unwrap().unwrap().session, mine);
-
-    options.timeout = Duration::from_millis(300);
-    let mut nobody = known.clone();
-    (nobody.certificate, nobody.key) = (None, None);
-    let mut stranger = known.clone();
-    stranger.authorities = Some(certificates().0.pem().into_bytes());
-    for refused in [nobody, stranger] {
-        options.tls = Some(refused);
-        let error = RedisStore::connect(&tls, options.clone()).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-    }
-    known.key = None;
-    options.tls = Some(known);
-    assert_eq!(options.validate().unwrap_err().field, "tls.key");
-    ask::<()>(redis::cmd("CONFIG").arg("SET").arg("tls-port").arg(0)).await;
-    std::fs::remove_dir_all(folder).unwrap();
-}
-
-/// An authority, and what it has signed: for a server on this machine, and for a node.
-fn certificates() -> (Certificate, CertifiedKey<KeyPair>, CertifiedKey<KeyPair>) {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.distinguished_name.push(DnType::CommonName, "authority");
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-    let signed = |name: &str| {
-        let signing_key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new([name.to_owned()]).unwrap();
-        CertifiedKey { cert: cert.signed_by(&signing_key, &authority).unwrap(), signing_key }
-    };
-    let (server, node) = (signed("127.0.0.1"), signed("node"));
-    let authority: &Certificate = authority.as_ref();
-    (authority.clone(), server, node)
 }
