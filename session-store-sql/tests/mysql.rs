@@ -145,10 +145,8 @@ async fn times_keep_their_microseconds() {
     assert_eq!(loaded.last_accessed.as_micros(), to);
 }
 
-/// Another program locks rows in the opposite order: one of the two has to give way. Ours does,
-/// and tries again until it is through; a lock that is never let go is an outage, in bounded time.
-#[tokio::test(flavor = "multi_thread")]
-async fn locks_of_others_are_waited_for_with_a_bound() {
+/// A store that waits a second for a lock at a time, and the connection of another program.
+async fn store_beside_another() -> (Database, Arc<MySqlStore>, MySqlConnection) {
     let database = Database::create().await;
     let options = server().database(&database.0);
     let short = MySqlPoolOptions::new()
@@ -163,10 +161,17 @@ async fn locks_of_others_are_waited_for_with_a_bound() {
         .await
         .unwrap();
     let store = Arc::new(MySqlStore::with_pool(short, &MySqlOptions::default()).await.unwrap());
+    let other = MySqlConnection::connect_with(&options).await.unwrap();
+    (database, store, other)
+}
+
+/// Another program holds a row: ours waits in vain, and tries again until it is through.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_of_others_are_waited_for() {
+    let (database, store, mut other) = store_beside_another().await;
     let session = session(&store, "alice");
     insert(store.as_ref(), &session).await;
     let admin = pool(server(), 1).await;
-    let mut other = MySqlConnection::connect_with(&options).await.unwrap();
     let mut held = other.begin().await.unwrap();
     let lock = "SELECT version FROM session_kit_users WHERE user_id = 'alice' FOR UPDATE";
     sqlx::query(lock).fetch_one(&mut *held).await.unwrap();
@@ -194,12 +199,17 @@ async fn locks_of_others_are_waited_for_with_a_bound() {
     }
     held.rollback().await.unwrap();
     assert_eq!(ending.await.unwrap(), 1);
+}
 
+/// A lock that is never let go is an outage, in bounded time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_never_let_go_is_an_outage() {
+    let (_database, store, mut other) = store_beside_another().await;
     let mut held = other.begin().await.unwrap();
     let lock = "SELECT last FROM session_kit_counter FOR UPDATE";
     sqlx::query(lock).fetch_one(&mut *held).await.unwrap();
     let begun = Instant::now();
-    let blocked = self::session(&store, "bob");
+    let blocked = session(&store, "bob");
     let commit = Commit {
         owner: blocked.owner.clone(),
         expected: store.user(&blocked.owner).await.unwrap().version,
