@@ -13,10 +13,10 @@ use session_core::{EventKind, Session, SessionId};
 
 use crate::error::{Failed, is_duplicate};
 use crate::read::{by_tag, only, policy_key, sessions_in, tag_key, version_of};
+use crate::record;
 use crate::rewrite::Rewrite;
 use crate::store::{MongoStore, internal};
 use crate::transaction::{Step, Tries, in_session};
-use crate::{outbox, record};
 
 impl MongoStore {
     pub(crate) async fn write_commit(&self, commit: &Commit) -> Result<Outcome, Failed> {
@@ -132,25 +132,7 @@ impl MongoStore {
         plan: &Rewrite,
         session: &mut Step<'_>,
     ) -> Result<bool, Failed> {
-        let mut set = match &plan.whole {
-            Some(sessions) => doc! { "sessions": sessions },
-            None => plan.set.clone(),
-        };
-        set.insert("version", random()?);
-        let outbox = if session.is_none() { plan.outbox()? } else { Vec::new() };
-        if !outbox.is_empty() {
-            set.insert("due", outbox::due(outbox.len()));
-        }
-        let mut update = doc! { "$set": set };
-        if !plan.unset.is_empty() && plan.whole.is_none() {
-            update.insert("$unset", plan.unset.clone());
-        }
-        if let Some(until) = plan.until {
-            update.insert("$max", doc! { "until": until });
-        }
-        if !outbox.is_empty() {
-            update.insert("$push", doc! { "outbox": { "$each": outbox } });
-        }
+        let update = plan.update(session.is_none())?;
         let mut filter = by_tag(tag);
         match expected {
             Some(version) => filter.insert("version", version),

@@ -126,8 +126,7 @@ impl MongoStore {
             for (id, owner) in chosen.iter().copied() {
                 let Some(found) = there.get(id) else {
                     // Begun and ended while somebody delivered slowly: the list lags for ever.
-                    let stray = self.list.delete_one(doc! { "_id": record::name(*id) });
-                    in_session!(session.as_mut(), stray)?;
+                    self.unlist(*id, session).await?;
                     continue;
                 };
                 let covered = ending
@@ -139,12 +138,7 @@ impl MongoStore {
                     plan.events.push(ending.event(*id, owner));
                     gone.push(Ended { id: *id, owner: owner.clone() });
                 } else {
-                    // Else it would be chosen again and again.
-                    let name = doc! { "_id": record::name(*id) };
-                    let used = doc! { "last_accessed": found.last_accessed.as_micros() };
-                    let expiry = found.absolute_expiry.map(Timestamp::as_micros);
-                    let right = doc! { "$max": used, "$set": { "absolute_expiry": expiry } };
-                    in_session!(session.as_mut(), self.list.update_one(name, right))?;
+                    self.relist(found, session).await?;
                 }
             }
             if gone.is_empty() {
@@ -170,13 +164,27 @@ impl MongoStore {
     ) -> Result<Vec<Ended>, Failed> {
         let mut ended = Vec::new();
         for (id, owner) in chosen.iter().copied() {
-            let gone = self.list.delete_one(doc! { "_id": record::name(*id) });
-            let gone = in_session!(session.as_mut(), gone)?;
-            if gone.deleted_count == 1 {
+            if self.unlist(*id, session).await? {
                 ended.push(Ended { id: *id, owner: owner.clone() });
             }
         }
         Ok(ended)
+    }
+
+    /// Whether it was in the list.
+    async fn unlist(&self, id: SessionId, session: &mut Step<'_>) -> Result<bool, Failed> {
+        let gone = self.list.delete_one(doc! { "_id": record::name(id) });
+        Ok(in_session!(session.as_mut(), gone)?.deleted_count == 1)
+    }
+
+    /// Puts the list right about a session that is spared: else it would be chosen again and again.
+    async fn relist(&self, found: &Session, session: &mut Step<'_>) -> Result<(), Failed> {
+        let name = doc! { "_id": record::name(found.id) };
+        let used = doc! { "last_accessed": found.last_accessed.as_micros() };
+        let expiry = found.absolute_expiry.map(Timestamp::as_micros);
+        let right = doc! { "$max": used, "$set": { "absolute_expiry": expiry } };
+        in_session!(session.as_mut(), self.list.update_one(name, right))?;
+        Ok(())
     }
 }
 

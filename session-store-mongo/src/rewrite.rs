@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
-use mongodb::bson::{Bson, DateTime, Document};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::{Event, SessionId};
 
-use crate::change::field;
-use crate::record;
+use crate::change::{field, random};
+use crate::error::Failed;
+use crate::{outbox, record};
 
 /// What happens to one user's document, and what follows from it.
 #[derive(Default)]
@@ -58,6 +59,30 @@ impl Rewrite {
         self.whole = Some(sessions);
         let accesses = user.get("accesses").cloned().unwrap_or(Bson::Null);
         self.condition.insert("accesses", accesses);
+    }
+
+    /// The change of the user's document; outside a transaction it has what follows, too.
+    pub(crate) fn update(&self, alone: bool) -> Result<Document, Failed> {
+        let mut set = match &self.whole {
+            Some(sessions) => doc! { "sessions": sessions },
+            None => self.set.clone(),
+        };
+        set.insert("version", random()?);
+        let outbox = if alone { self.outbox()? } else { Vec::new() };
+        if !outbox.is_empty() {
+            set.insert("due", outbox::due(outbox.len()));
+        }
+        let mut update = doc! { "$set": set };
+        if !self.unset.is_empty() && self.whole.is_none() {
+            update.insert("$unset", self.unset.clone());
+        }
+        if let Some(until) = self.until {
+            update.insert("$max", doc! { "until": until });
+        }
+        if !outbox.is_empty() {
+            update.insert("$push", doc! { "outbox": { "$each": outbox } });
+        }
+        Ok(update)
     }
 
     pub(crate) fn end(&mut self, id: SessionId) {
