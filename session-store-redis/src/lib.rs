@@ -47,6 +47,7 @@
 
 mod audit;
 mod change;
+mod cluster;
 mod link;
 mod log;
 mod placement;

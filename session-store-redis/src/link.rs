@@ -12,7 +12,9 @@ use redis::{
 };
 use session_core::{StoreError, StoreErrorKind};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::error::Elapsed;
 
+use crate::cluster::Cluster;
 use crate::placement::{Placement, Shard};
 use crate::scripts::Source;
 use crate::store::RedisOptions;
@@ -27,6 +29,12 @@ pub(crate) struct Link {
 
 #[derive(Clone)]
 enum Servers {
+    Single(ConnectionManager),
+    Cluster(Cluster),
+}
+
+/// What a call asks.
+enum Connection {
     Single(ConnectionManager),
     Cluster(ClusterConnection),
 }
@@ -120,7 +128,7 @@ impl Link {
         let RedisOptions { timeout, replicas, .. } = *options;
         let mut client = ClusterClient::builder(urls.iter().copied())
             .use_protocol(ProtocolVersion::RESP3)
-            .push_sender(pushes)
+            .push_sender(pushes.clone())
             .connection_timeout(timeout)
             .response_timeout(timeout)
             .min_retry_wait(FIRST_PAUSE.as_millis() as u64)
@@ -130,7 +138,8 @@ impl Link {
         }
         let client = client.build().map_err(store_error)?;
         let connection = within(timeout, client.get_async_connection()).await?;
-        Ok(Self { servers: Servers::Cluster(connection), timeout, replicas })
+        let cluster = Cluster::new(client, connection, pushes, timeout);
+        Ok(Self { servers: Servers::Cluster(cluster), timeout, replicas })
     }
 
     pub(crate) const fn is_cluster(&self) -> bool {
@@ -138,7 +147,7 @@ impl Link {
     }
 
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        within(self.timeout, self.ask(command)).await
+        self.within(self.timeout, self.ask(command)).await
     }
 
     /// Commands whose keys are all in one slot, in one round trip.
@@ -147,17 +156,17 @@ impl Link {
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
         let ask = async {
-            match self.servers.clone() {
-                Servers::Single(mut single) => pipeline.query_async(&mut single).await,
-                Servers::Cluster(mut cluster) => pipeline.query_async(&mut cluster).await,
+            match self.connection().await {
+                Connection::Single(mut single) => pipeline.query_async(&mut single).await,
+                Connection::Cluster(mut cluster) => pipeline.query_async(&mut cluster).await,
             }
         };
-        within(self.timeout, ask).await
+        self.within(self.timeout, ask).await
     }
 
     /// Runs a script that reads, or whose change may be lost in a failover.
     pub(crate) async fn run<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
-        within(self.timeout, self.evaluate(call)).await
+        self.within(self.timeout, self.evaluate(call)).await
     }
 
     /// Runs a script whose change has to be on as many replicas as the options say.
@@ -171,7 +180,7 @@ impl Link {
                 answer => answer,
             }
         };
-        let (answer, reached) = within(self.timeout + replicas.within, change).await?;
+        let (answer, reached) = self.within(self.timeout + replicas.within, change).await?;
         if reached < replicas.count {
             let text = format!("the change is on {reached} of {} replicas", replicas.count);
             return Err(StoreError::new(StoreErrorKind::Unavailable, text));
@@ -193,9 +202,9 @@ impl Link {
         // A write in any case: a second try that finds the change done waits for it, too.
         together.cmd("SET").arg(&call.waited).arg("").arg("PX").arg(1000);
         together.cmd("WAIT").arg(replicas.count).arg(replicas.within.as_millis() as u64);
-        let answers = match self.servers.clone() {
-            Servers::Single(mut single) => single.req_packed_commands(&together, 0, 3).await?,
-            Servers::Cluster(mut cluster) => {
+        let answers = match self.connection().await {
+            Connection::Single(mut single) => single.req_packed_commands(&together, 0, 3).await?,
+            Connection::Cluster(mut cluster) => {
                 let master = Route::new(call.slot, SlotAddr::Master);
                 let master = SingleNodeRoutingInfo::SpecificNode(master);
                 cluster.route_pipeline(together, 0, 3, master).await?
@@ -214,9 +223,9 @@ impl Link {
         command: Cmd,
     ) -> Result<T, StoreError> {
         let ask = async {
-            match self.servers.clone() {
-                Servers::Single(mut single) => command.query_async(&mut single).await,
-                Servers::Cluster(mut cluster) => {
+            match self.connection().await {
+                Connection::Single(mut single) => command.query_async(&mut single).await,
+                Connection::Cluster(mut cluster) => {
                     let master = Route::new(slot, SlotAddr::Master);
                     let master = SingleNodeRoutingInfo::SpecificNode(master);
                     let value = cluster.route_command(command, RoutingInfo::SingleNode(master));
@@ -224,17 +233,17 @@ impl Link {
                 }
             }
         };
-        within(self.timeout, ask).await
+        self.within(self.timeout, ask).await
     }
 
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
         let subscribe = async {
-            match self.servers.clone() {
-                Servers::Single(mut single) => single.subscribe(channel).await,
-                Servers::Cluster(mut cluster) => cluster.ssubscribe(channel).await,
+            match self.connection().await {
+                Connection::Single(mut single) => single.subscribe(channel).await,
+                Connection::Cluster(mut cluster) => cluster.ssubscribe(channel).await,
             }
         };
-        within(self.timeout, subscribe).await
+        self.within(self.timeout, subscribe).await
     }
 
     /// By its hash; in full where the server does not know it, or not any more.
@@ -248,10 +257,33 @@ impl Link {
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        match self.servers.clone() {
-            Servers::Single(mut single) => command.query_async(&mut single).await,
-            Servers::Cluster(mut cluster) => command.query_async(&mut cluster).await,
+        match self.connection().await {
+            Connection::Single(mut single) => command.query_async(&mut single).await,
+            Connection::Cluster(mut cluster) => command.query_async(&mut cluster).await,
         }
+    }
+
+    async fn connection(&self) -> Connection {
+        match &self.servers {
+            Servers::Single(single) => Connection::Single(single.clone()),
+            Servers::Cluster(cluster) => Connection::Cluster(cluster.connection().await),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        call: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, StoreError> {
+        let attempt = match &self.servers {
+            Servers::Single(_) => None,
+            Servers::Cluster(cluster) => Some(cluster.begin()),
+        };
+        let result = tokio::time::timeout(timeout, call).await;
+        if let (Some(attempt), Ok(result)) = (attempt, &result) {
+            attempt.end(result);
+        }
+        answer(result)
     }
 }
 
@@ -263,7 +295,11 @@ async fn within<T>(
     timeout: Duration,
     call: impl Future<Output = RedisResult<T>>,
 ) -> Result<T, StoreError> {
-    match tokio::time::timeout(timeout, call).await {
+    answer(tokio::time::timeout(timeout, call).await)
+}
+
+fn answer<T>(result: Result<RedisResult<T>, Elapsed>) -> Result<T, StoreError> {
+    match result {
         Ok(result) => result.map_err(store_error),
         Err(_) => Err(StoreError::timed_out()),
     }

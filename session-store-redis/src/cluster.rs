@@ -1,0 +1,169 @@
+//! The connection to a cluster, made anew where the driver does not get over an outage.
+//!
+//! The driver repairs single connections by itself. An outage of the whole cluster can leave it
+//! without any, looking for ever for one to ask where the slots are.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+#[derive(Clone)]
+pub(crate) struct Cluster(Arc<Inner>);
+
+struct Inner {
+    client: ClusterClient,
+    pushes: UnboundedSender<PushInfo>,
+    /// How long calls may fail before the connection is made anew.
+    patience: Duration,
+    state: Mutex<State>,
+    /// When a new one was last tried. Held while one is tried.
+    tried: tokio::sync::Mutex<Option<Instant>>,
+}
+
+struct State {
+    connection: ClusterConnection,
+    /// When calls began to fail, if the last one did.
+    failing: Option<Instant>,
+}
+
+impl Cluster {
+    pub(crate) fn new(
+        client: ClusterClient,
+        connection: ClusterConnection,
+        pushes: UnboundedSender<PushInfo>,
+        patience: Duration,
+    ) -> Self {
+        let state = Mutex::new(State { connection, failing: None });
+        let tried = tokio::sync::Mutex::new(None);
+        Self(Arc::new(Inner { client, pushes, patience, state, tried }))
+    }
+
+    /// The connection to ask, a new one where calls have failed for too long.
+    pub(crate) async fn connection(&self) -> ClusterConnection {
+        if self.is_stuck() {
+            self.renew().await;
+        }
+        self.state().connection.clone()
+    }
+
+    /// Begins a call. One that is given up by its caller counts as failed, too.
+    pub(crate) fn begin(&self) -> Attempt<'_> {
+        Attempt { cluster: self, is_answered: false }
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.state().failing.is_some_and(|since| since.elapsed() >= self.0.patience)
+    }
+
+    /// One caller at a time tries, the others go on with what there is.
+    async fn renew(&self) {
+        let Ok(mut tried) = self.0.tried.try_lock() else { return };
+        let is_early = tried.is_some_and(|at| at.elapsed() < PAUSE);
+        if is_early || !self.is_stuck() {
+            return;
+        }
+        *tried = Some(Instant::now());
+        match self.0.client.get_async_connection().await {
+            Ok(connection) => {
+                *self.state() = State { connection, failing: None };
+                // Whoever listens has to subscribe again.
+                let ended = PushInfo { kind: PushKind::Disconnection, data: Vec::new() };
+                let _ = self.0.pushes.send(ended);
+                tracing::debug!("the connection to the cluster was made anew");
+            }
+            Err(error) => tracing::debug!(%error, "the cluster cannot be reached"),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call under way.
+pub(crate) struct Attempt<'c> {
+    cluster: &'c Cluster,
+    is_answered: bool,
+}
+
+impl Attempt<'_> {
+    /// Whatever a server says, the way to it is there.
+    pub(crate) fn end<T>(mut self, result: &RedisResult<T>) {
+        self.is_answered = result.as_ref().map_or_else(is_said, |_| true);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut state = self.cluster.state();
+        if self.is_answered {
+            state.failing = None;
+        } else {
+            state.failing.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
+fn is_said(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::UnexpectedReturnType)
+}
+
+const PAUSE: Duration = Duration::from_millis(500);
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    /// A driver that finds no server, as one that an outage has left without any: its addresses
+    /// are those of nobody. The client that makes connections anew knows the real ones.
+    #[tokio::test]
+    async fn a_connection_that_only_fails_is_made_anew() {
+        let (pushes, mut pushed) = unbounded_channel();
+        let nobody = ClusterClient::builder(["redis://127.0.0.1:1"]).retries(0).build().unwrap();
+        let lost = nobody.get_pending_async_connection_with_config(Default::default());
+        let urls = std::env::var("SESSION_KIT_REDIS_CLUSTER_URLS").unwrap();
+        let client = ClusterClient::new(urls.split(',')).unwrap();
+        let cluster = Cluster::new(client, lost, pushes, PATIENCE);
+        let ping = async || {
+            let attempt = cluster.begin();
+            let mut connection = cluster.connection().await;
+            let result: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
+            attempt.end(&result);
+            result
+        };
+        assert!(ping().await.is_err(), "the first connection leads nowhere");
+        assert!(pushed.try_recv().is_err());
+        let begun = Instant::now();
+        while let Err(error) = ping().await {
+            assert!(begun.elapsed() < PATIENCE * 20, "still the old one: {error}");
+            tokio::task::yield_now().await;
+        }
+        assert!(begun.elapsed() >= PATIENCE, "patience comes first");
+        assert_eq!(pushed.recv().await.unwrap().kind, PushKind::Disconnection);
+        assert!(!cluster.is_stuck());
+    }
+
+    /// A call that nobody waits for any more is one without an answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_given_up_counts_as_failed() {
+        let (pushes, _pushed) = unbounded_channel();
+        let nobody = ClusterClient::builder(["redis://127.0.0.1:1"]).build().unwrap();
+        let lost = nobody.get_pending_async_connection_with_config(Default::default());
+        let cluster = Cluster::new(nobody, lost, pushes, PATIENCE);
+        drop(cluster.begin());
+        assert!(!cluster.is_stuck());
+        tokio::time::advance(PATIENCE).await;
+        assert!(cluster.is_stuck());
+        cluster.begin().end(&Ok(()));
+        assert!(!cluster.is_stuck());
+    }
+
+    const PATIENCE: Duration = Duration::from_millis(500);
+}
