@@ -12,6 +12,8 @@ mod filter;
 mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod names;
+#[cfg(all(test, feature = "server-tests", any(feature = "mysql", feature = "postgres")))]
+mod operations;
 mod policies;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod position;
@@ -22,6 +24,8 @@ mod rows;
 mod schema;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod steps;
 
 #[cfg(feature = "mysql")]
 pub use mysql::{MySqlOptions, MySqlStore};

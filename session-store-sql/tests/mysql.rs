@@ -113,7 +113,7 @@ async fn operations_cost_a_known_number_of_round_trips() {
     println!(
         "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoked}"
     );
-    assert_eq!((sign_in, load, touch, page, log, revoked), (11, 1, 5, 1, 1, 13));
+    assert_eq!((sign_in, load, touch, page, log, revoked), (2, 1, 1, 1, 1, 2));
 }
 
 /// What is compared is bytes, also where the server's collation folds case and trailing spaces.
@@ -189,7 +189,7 @@ async fn locks_of_others_are_waited_for() {
         // asks often.)
         let waiting: Vec<(i64,)> = sqlx::query_as(
             "SELECT CAST(query_id AS SIGNED) FROM information_schema.processlist \
-             WHERE db = ? AND info LIKE 'INSERT INTO session_kit_users%'",
+             WHERE db = ? AND info LIKE '%session_kit_users%'",
         )
         .bind(&database.0)
         .fetch_all(&admin)
@@ -258,6 +258,18 @@ async fn cut_connections_are_opened_again() {
     other.shutdown().await;
 }
 
+/// What the client program sends at once. Between `DELIMITER` lines that is one statement, and no
+/// other holds a semicolon in its middle.
+fn as_the_client_cuts(script: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    for (n, part) in script.split("DELIMITER ").enumerate() {
+        let (delimiter, body) = if n == 0 { (";", part) } else { part.split_once('\n').unwrap() };
+        let statements = body.split(delimiter).map(str::trim);
+        parts.extend(statements.filter(|text| !text.is_empty()).map(str::to_owned));
+    }
+    parts
+}
+
 #[tokio::test]
 async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
     let database = Database::create().await;
@@ -265,7 +277,9 @@ async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
     let mut connection = MySqlConnection::connect_with(&options).await.unwrap();
     for script in MySqlStore::migrations(&MySqlOptions::default()).unwrap() {
         assert!(!script.contains('{'), "{script}");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut connection).await.unwrap();
+        for part in as_the_client_cuts(&script) {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(part)).execute(&mut connection).await.unwrap();
+        }
     }
     let store = database.store().await;
     insert(&store, &session(&store, "alice")).await;
@@ -274,4 +288,19 @@ async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
     let pool = pool(options, 1).await;
     let error = MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("version 1000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_schema_of_the_first_version_is_brought_up_to_date() {
+    let database = Database::create().await;
+    let mut connection =
+        MySqlConnection::connect_with(&server().database(&database.0)).await.unwrap();
+    let first = MySqlStore::migrations(&MySqlOptions::default()).unwrap().swap_remove(0);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(first)).execute(&mut connection).await.unwrap();
+    let version = "SELECT MAX(version) FROM session_kit_migrations";
+    let before: i64 = sqlx::query_scalar(version).fetch_one(&mut connection).await.unwrap();
+    let store = database.store().await;
+    insert(&store, &session(&store, "alice")).await;
+    let after: i64 = sqlx::query_scalar(version).fetch_one(&mut connection).await.unwrap();
+    assert_eq!((before, after), (1, 2));
 }

@@ -9,7 +9,10 @@ use super::store_error;
 use crate::names::Names;
 use crate::schema;
 
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/mysql/0001_sessions.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/mysql/0001_sessions.sql"),
+    include_str!("../../migrations/mysql/0002_changes.sql"),
+];
 
 pub(super) async fn run(pool: &MySqlPool, names: &Names) -> Result<(), StoreError> {
     // The lock is the connection's: one of its own, closed at the end whatever happens.
@@ -42,9 +45,15 @@ async fn migrate(connection: &mut MySqlConnection, names: &Names) -> Result<(), 
     Ok(())
 }
 
-/// The scripts as text, each noting its version.
+/// The scripts as text, each noting its version. The client program takes a semicolon for the end
+/// of a statement, also in the middle of a procedure, unless told otherwise.
 pub(super) fn printed() -> Vec<String> {
-    schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
+    let mut scripts = schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?");
+    for script in &mut scripts {
+        *script = script.replace("\nCREATE PROCEDURE", "\nDELIMITER //\nCREATE PROCEDURE");
+        *script = script.replace("\nEND;\n", "\nEND//\nDELIMITER ;\n");
+    }
+    scripts
 }
 
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \

@@ -7,7 +7,7 @@ mod migrate;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
 mod read;
-mod tx;
+mod retry;
 
 use std::time::Duration;
 
@@ -27,9 +27,12 @@ use crate::names::{self, Names};
 
 /// A store in a MySQL or MariaDB database.
 ///
-/// Every change is one short transaction at READ COMMITTED that locks the user's row first and a
-/// counter last, so the log's numbers are in the order of commits. Deadlocks are tried again
-/// inside, a few times. There is no push: revocations take the propagation bound.
+/// Every change is one call of a procedure that the migrations make: a transaction at READ COMMITTED
+/// that locks the user's row first and a counter last, so the log's numbers are in the order of
+/// commits. Deadlocks are tried again inside, a few times. There is no push: revocations take the
+/// propagation bound.
+///
+/// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and `EXECUTE`.
 ///
 /// ```no_run
 /// # async fn open() -> Result<(), session_core::StoreError> {
@@ -91,8 +94,9 @@ impl MySqlStore {
         Ok(Self { pool, names })
     }
 
-    /// The migrations as SQL text, in order, for those who run their own. Each notes its version,
-    /// so that a store finds the schema up to date.
+    /// The migrations as text for the server's client program (with its `DELIMITER` lines), in order,
+    /// for those who run their own. Each notes its version, so that a store finds the schema up to
+    /// date.
     ///
     /// # Errors
     /// [`InvalidField`] for names out of bounds.

@@ -1,0 +1,33 @@
+//! One of each operation that changes something, for tests that count what the server reads.
+
+use session_conformance::sample::{self, now, user};
+use session_core::cleanup::SweepRule;
+use session_core::policy::PolicyScope;
+use session_core::store::{Change, PolicyChange, Touch};
+use session_core::{Actor, Store, Timestamp};
+
+/// Calls `check` after each. The store has a user 7, and five sessions that are old.
+pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
+    let owner = user("user 7");
+    let session = sample::session(store, &owner, now());
+    let id = session.id;
+    sample::insert(store, &session).await;
+    check("a sign-in").await;
+    let ip_addresses = session.ip_addresses.clone();
+    store.touch(&[Touch { id, last_accessed: now(), ip_addresses }]).await.unwrap();
+    check("a touch").await;
+    let token = session.token.clone();
+    let rotate = Change::ReplaceToken { id, token, authenticated_at: None };
+    sample::commit(store, &owner, vec![rotate, Change::ClaimsChanged(id)]).await;
+    check("a rotation").await;
+    let scope = PolicyScope::User(owner);
+    let policy = PolicyChange { scope, policy: None, at: now(), by: Actor::Application };
+    store.set_policy(&policy).await.unwrap();
+    check("a policy").await;
+    assert_eq!(sample::revoke(store, id).await, 1);
+    check("a revocation").await;
+    let line = Timestamp::from_micros(10);
+    let rule = SweepRule { inactive_before: line, expired_by: line };
+    assert_eq!(store.sweep(&rule, now(), 5).await.unwrap().len(), 5);
+    check("a cleanup").await;
+}
