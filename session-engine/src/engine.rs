@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::claims::{ClaimsProvider, NoClaims};
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::Error;
-use crate::load::Loads;
+use crate::loads::Loads;
 use crate::manager::SessionManager;
 use crate::notice::Notices;
 use crate::options::Options;

@@ -43,6 +43,7 @@ mod entry;
 mod error;
 mod follower;
 mod load;
+mod loads;
 mod manager;
 mod notice;
 mod options;

@@ -1,7 +1,6 @@
 //! Reads a session into the cache; readers of one id share one read.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use session_core::store::Loaded;
 use session_core::{SessionId, StoreError};
@@ -10,6 +9,7 @@ use tokio::sync::watch;
 use crate::cache::Filled;
 use crate::entry::Entry;
 use crate::error::Error;
+use crate::loads::Found;
 use crate::manager::SessionManager;
 use crate::shared::Shared;
 
@@ -20,18 +20,6 @@ pub(crate) struct Load {
     pub(crate) entry: Option<Arc<Entry>>,
     /// Whether the read had begun before this caller came.
     pub(crate) joined: bool,
-}
-
-type Found = Result<Option<Arc<Entry>>, Error>;
-
-/// The reads that are under way.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Loads(Arc<Mutex<HashMap<SessionId, watch::Receiver<Option<Found>>>>>);
-
-impl Loads {
-    fn running(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Receiver<Option<Found>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl SessionManager {

@@ -12,7 +12,7 @@ use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
 use crate::clock::{Clock, Entropy};
 use crate::error::Error;
-use crate::load::Loads;
+use crate::loads::Loads;
 use crate::notice::Notices;
 use crate::options::{Options, WhenStale};
 use crate::queue::Queue;

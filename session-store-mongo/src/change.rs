@@ -6,16 +6,15 @@
 
 use std::collections::HashSet;
 
-use mongodb::bson::{Document, doc};
-use mongodb::options::Hint;
+use mongodb::bson::doc;
 use session_core::store::{Change, Commit, Outcome, PolicyChange, UserTag};
-use session_core::{EventKind, Session, SessionId};
+use session_core::{EventKind, Session};
 
-use crate::error::{Failed, is_duplicate};
-use crate::read::{by_tag, only, policy_key, sessions_in, tag_key, version_of};
-use crate::record;
+use crate::error::{Failed, internal, is_duplicate};
+use crate::read::{CHUNK, by_id, by_tag, empty, only, policy_key, sessions_in, version_of};
+use crate::record::{self, field};
 use crate::rewrite::Rewrite;
-use crate::store::{MongoStore, internal};
+use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
 
 impl MongoStore {
@@ -204,29 +203,5 @@ impl MongoStore {
     }
 }
 
-/// Whatever else a filter says, a document is found by its `_id`.
-pub(crate) fn by_id() -> Hint {
-    Hint::Keys(doc! { "_id": 1 })
-}
-
-/// A user's document without sessions, and with nothing left to follow.
-pub(crate) fn empty(tag: UserTag) -> Document {
-    doc! { "_id": tag_key(tag), "sessions": {}, "due": { "$exists": false } }
-}
-
-/// A field of a session in its user's document.
-pub(crate) fn field(id: SessionId, rest: &str) -> String {
-    format!("sessions.{}{rest}", record::name(id))
-}
-
-/// A version that no user had before, or a mark that no entry has.
-pub(crate) fn random() -> Result<i64, Failed> {
-    let drawn = getrandom::u64().map_err(|error| internal(error.to_string()))?;
-    // Never 0, which stands for none, and never negative.
-    Ok(((drawn >> 1) | 1).cast_signed())
-}
-
 /// Changes from which on a user's document is written as a whole.
 const MANY: usize = 64;
-/// Documents in one command.
-pub(crate) const CHUNK: usize = 100;

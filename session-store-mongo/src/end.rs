@@ -9,10 +9,9 @@ use session_core::cleanup::SweepRule;
 use session_core::store::{EndMany, Ended, UserTag};
 use session_core::{Actor, EndCause, Event, EventKind, Session, SessionId, Timestamp, UserKey};
 
-use crate::change::field;
 use crate::error::Failed;
 use crate::read::{by_tag, listed_owner, only, sessions_in, version_of};
-use crate::record;
+use crate::record::{self, field};
 use crate::rewrite::Rewrite;
 use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};

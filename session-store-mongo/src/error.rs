@@ -77,6 +77,10 @@ pub(crate) fn store_error(error: Error) -> StoreError {
     StoreError::new(kind, error)
 }
 
+pub(crate) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::new(StoreErrorKind::Internal, error)
+}
+
 pub(crate) fn is_duplicate(error: &Error) -> bool {
     code(error) == Some(DUPLICATE_KEY)
 }

@@ -13,9 +13,8 @@ use mongodb::bson::{Document, doc};
 use session_core::store::{Cursor, LogPage};
 use session_core::{Event, InvalidField, Timestamp};
 
-use crate::change::random;
 use crate::error::{Failed, is_duplicate};
-use crate::record;
+use crate::record::{self, random};
 use crate::store::MongoStore;
 use crate::transaction::{Step, Tries};
 

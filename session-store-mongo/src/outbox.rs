@@ -5,44 +5,14 @@
 //! the log delivers it a little later. Delivering twice does no harm: a log entry's mark is unique, and
 //! the list is only where sessions are looked for, not what says that they exist.
 
-use std::collections::HashMap;
-
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::store::UserTag;
 
-use crate::change::{CHUNK, by_id, empty, random};
 use crate::error::{Failed, is_duplicate};
-use crate::read::{by_tag, version_of};
+use crate::read::{CHUNK, by_id, by_tag, empty, version_of};
 use crate::record;
-use crate::rewrite::Rewrite;
 use crate::store::MongoStore;
-
-impl Rewrite {
-    /// What has to follow, in order.
-    pub(crate) fn outbox(&self) -> Result<Vec<Document>, Failed> {
-        let listed: HashMap<_, _> = self
-            .listed
-            .iter()
-            .filter_map(|listed| Some((listed.get_str("_id").ok()?, listed)))
-            .collect();
-        let mut outbox = Vec::new();
-        for event in &self.events {
-            let mark = random()?;
-            let mut item = doc! { "mark": mark, "entry": record::event(event, mark) };
-            if let Some(name) = event.session.map(record::name) {
-                if let Some(listed) = listed.get(name.as_str()) {
-                    item.insert("list", (*listed).clone());
-                }
-                if self.unlisted.contains(&name) {
-                    item.insert("unlist", name);
-                }
-            }
-            outbox.push(item);
-        }
-        Ok(outbox)
-    }
-}
 
 /// When others may think that whoever made the change has died.
 pub(crate) fn due(items: usize) -> DateTime {

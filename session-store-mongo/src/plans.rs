@@ -8,11 +8,10 @@ use session_core::cleanup::SweepRule;
 use session_core::store::{PageCursor, PageQuery, Selection, TenantFilter, UserTag};
 use session_core::{ClientId, DeviceKind, SessionId, Timestamp, UserId, UserKey};
 
-use crate::change::empty;
 use crate::end::old;
 use crate::log::since;
 use crate::outbox::overdue;
-use crate::read::{by_tag, page_filter, selection_filter, tag_key};
+use crate::read::{by_tag, empty, page_filter, selection_filter, tag_key};
 use crate::store::{MongoOptions, MongoStore};
 
 async fn stages(

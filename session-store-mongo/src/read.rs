@@ -12,9 +12,9 @@ use session_core::store::{
 };
 use session_core::{InvalidField, Session, SessionId, TenantId, UserKey};
 
-use crate::error::Failed;
+use crate::error::{Failed, internal};
 use crate::record;
-use crate::store::{MongoStore, internal};
+use crate::store::MongoStore;
 
 impl MongoStore {
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, Failed> {
@@ -163,6 +163,16 @@ pub(crate) fn by_tag(tag: UserTag) -> Document {
     doc! { "_id": tag_key(tag) }
 }
 
+/// Whatever else a filter says, a document is found by its `_id`.
+pub(crate) fn by_id() -> Hint {
+    Hint::Keys(doc! { "_id": 1 })
+}
+
+/// A user's document without sessions, and with nothing left to follow.
+pub(crate) fn empty(tag: UserTag) -> Document {
+    doc! { "_id": tag_key(tag), "sessions": {}, "due": { "$exists": false } }
+}
+
 /// The version, and only these sessions.
 pub(crate) fn only(ids: impl IntoIterator<Item = SessionId>) -> Document {
     let mut fields = doc! { "version": 1 };
@@ -274,3 +284,6 @@ fn parse_policy(document: &Document) -> Result<Policy, Failed> {
     let text = record::text(document, "policy")?;
     Ok(serde_json::from_str(text).map_err(|_| record::malformed("policy"))?)
 }
+
+/// Documents in one command.
+pub(crate) const CHUNK: usize = 100;

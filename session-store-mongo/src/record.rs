@@ -10,9 +10,23 @@ use session_core::{
     Timestamp, TokenDigest, UserId, UserKey,
 };
 
+use crate::error::{Failed, internal};
+
 /// A session's name in its user's document and its `_id` in the list.
 pub(crate) fn name(id: SessionId) -> String {
     const_hex::encode(id.as_bytes())
+}
+
+/// A field of a session in its user's document.
+pub(crate) fn field(id: SessionId, rest: &str) -> String {
+    format!("sessions.{}{rest}", name(id))
+}
+
+/// A version that no user had before, or a mark that no entry has.
+pub(crate) fn random() -> Result<i64, Failed> {
+    let drawn = getrandom::u64().map_err(|error| internal(error.to_string()))?;
+    // Never 0, which stands for none, and never negative.
+    Ok(((drawn >> 1) | 1).cast_signed())
 }
 
 pub(crate) fn parse_name(name: &str) -> Result<SessionId, InvalidField> {

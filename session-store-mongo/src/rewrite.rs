@@ -1,13 +1,13 @@
 //! What a change does to one user's document, put together before anything is written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::{Event, SessionId};
 
-use crate::change::{field, random};
 use crate::error::Failed;
-use crate::{outbox, record};
+use crate::outbox;
+use crate::record::{self, field, random};
 
 /// What happens to one user's document, and what follows from it.
 #[derive(Default)]
@@ -95,5 +95,29 @@ impl Rewrite {
         self.listed.retain(|listed| listed.get_str("_id").is_ok_and(|listed| listed != name));
         self.unset.insert(field(id, ""), "");
         self.unlisted.push(name);
+    }
+
+    /// What has to follow, in order, for the [`outbox`](crate::outbox).
+    fn outbox(&self) -> Result<Vec<Document>, Failed> {
+        let listed: HashMap<_, _> = self
+            .listed
+            .iter()
+            .filter_map(|listed| Some((listed.get_str("_id").ok()?, listed)))
+            .collect();
+        let mut outbox = Vec::new();
+        for event in &self.events {
+            let mark = random()?;
+            let mut item = doc! { "mark": mark, "entry": record::event(event, mark) };
+            if let Some(name) = event.session.map(record::name) {
+                if let Some(listed) = listed.get(name.as_str()) {
+                    item.insert("list", (*listed).clone());
+                }
+                if self.unlisted.contains(&name) {
+                    item.insert("unlist", name);
+                }
+            }
+            outbox.push(item);
+        }
+        Ok(outbox)
     }
 }

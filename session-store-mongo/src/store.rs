@@ -18,13 +18,11 @@ use session_core::store::{
     Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange,
     TagKey, Touch, UserState,
 };
-use session_core::{
-    InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
-};
+use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
-use crate::error::{Failed, is_duplicate, store_error};
+use crate::error::{Failed, internal, is_duplicate, store_error};
 use crate::{push, record};
 
 /// A store in a MongoDB database. See the crate's documentation.
@@ -302,10 +300,6 @@ async fn within<T>(
         Ok(result) => result.map_err(StoreError::from),
         Err(_) => Err(StoreError::timed_out()),
     }
-}
-
-pub(crate) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-    StoreError::new(StoreErrorKind::Internal, error)
 }
 
 #[async_trait]

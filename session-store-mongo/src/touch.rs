@@ -8,10 +8,9 @@ use session_core::session::note_ip_address;
 use session_core::store::{Touch, UserTag};
 use session_core::{SessionId, Timestamp};
 
-use crate::change::field;
 use crate::error::Failed;
 use crate::read::{by_tag, only, sessions_in};
-use crate::record;
+use crate::record::{self, field};
 use crate::store::{MongoStore, NEVER};
 use crate::transaction::Tries;
 

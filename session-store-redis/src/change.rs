@@ -11,6 +11,7 @@ use session_core::{
 };
 
 use crate::link::Call;
+use crate::log::mark;
 use crate::placement::Shard;
 use crate::read::{CHUNK, policy_field};
 use crate::record::{self, Place};
@@ -283,10 +284,4 @@ fn tenant_text(owner: &UserKey) -> &str {
 
 fn optional(number: Option<i64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
-}
-
-/// Tells a log entry from another of the same number in a log that went another way.
-pub(crate) fn mark() -> Result<u64, StoreError> {
-    let drawn = getrandom::u64();
-    drawn.map_err(|error| StoreError::new(StoreErrorKind::Internal, error.to_string()))
 }

@@ -50,6 +50,7 @@ mod change;
 mod cluster;
 mod link;
 mod log;
+mod options;
 mod placement;
 mod push;
 mod read;
@@ -58,6 +59,6 @@ mod scripts;
 mod store;
 mod tls;
 
-pub use link::Replicas;
-pub use store::{RedisOptions, RedisStore};
+pub use options::{RedisOptions, Replicas};
+pub use store::RedisStore;
 pub use tls::RedisTls;

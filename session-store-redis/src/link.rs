@@ -15,9 +15,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::error::Elapsed;
 
 use crate::cluster::Cluster;
+use crate::options::{RedisOptions, Replicas};
 use crate::placement::{Placement, Shard};
 use crate::scripts::Source;
-use crate::store::RedisOptions;
 
 /// Connections are shared by all callers and opened again when they are lost.
 #[derive(Clone)]
@@ -37,16 +37,6 @@ enum Servers {
 enum Connection {
     Single(ConnectionManager),
     Cluster(ClusterConnection),
-}
-
-/// How many replicas have to have a change before it is acknowledged, and how long that may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replicas {
-    /// How many.
-    pub count: u32,
-    /// How long to wait for them. A change that has not reached them by then is `Unavailable`: it
-    /// happened, and may be lost in a failover.
-    pub within: Duration,
 }
 
 impl std::fmt::Debug for Link {

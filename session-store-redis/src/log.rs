@@ -5,14 +5,13 @@
 //! mark the stream has been cut, or has come back from the past.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use futures_util::future::try_join_all;
 use redis::cmd;
 use session_core::store::{Cursor, LogPage};
-use session_core::{InvalidField, StoreError, Timestamp};
+use session_core::{InvalidField, StoreError, StoreErrorKind, Timestamp};
 
-use crate::change::mark;
 use crate::link::Call;
 use crate::placement::Shard;
 use crate::record::{self, BEGINNING};
@@ -154,8 +153,11 @@ fn parse(cursor: &Cursor, shards: usize) -> Option<Vec<Position>> {
     fits.then(|| positions.map(read).collect()).flatten()
 }
 
-/// Whose turn it is to begin.
-pub(crate) type Turn = AtomicUsize;
-
 /// A script that trims more would block its server.
 const MOST_TRIMMED: u32 = 1000;
+
+/// Tells a log entry from another of the same number in a log that went another way.
+pub(crate) fn mark() -> Result<u64, StoreError> {
+    let drawn = getrandom::u64();
+    drawn.map_err(|error| StoreError::new(StoreErrorKind::Internal, error.to_string()))
+}

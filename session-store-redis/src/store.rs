@@ -1,5 +1,6 @@
-//! The store and its options.
+//! The store.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,12 +19,11 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
-use crate::link::{Call, Link, Replicas};
-use crate::log::Turn;
+use crate::link::{Call, Link};
+use crate::options::RedisOptions;
 use crate::placement::{Placement, Shard};
 use crate::push;
 use crate::scripts::Scripts;
-use crate::tls::RedisTls;
 
 /// A store on a Redis or Valkey server, or on a cluster of them. See the crate's documentation.
 #[derive(Debug)]
@@ -32,75 +32,11 @@ pub struct RedisStore {
     pub(crate) placement: Placement,
     pub(crate) scripts: Scripts,
     pub(crate) options: RedisOptions,
-    pub(crate) turn: Turn,
+    /// Whose turn it is to be the first part of the log that is read.
+    pub(crate) turn: AtomicUsize,
     timeouts: RwLock<Timeouts>,
     grown: Arc<Notify>,
     listener: JoinHandle<()>,
-}
-
-/// How a [`RedisStore`] keeps its sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RedisOptions {
-    /// What every key begins with: letters, digits, `:`, `.`, `_` and `-`, at most 32. Default
-    /// `session-kit:`.
-    pub prefix: String,
-    /// Into how many slots of a cluster the sessions are spread, 1 to 1,024. The first node to
-    /// come decides for good. Default 1 on a single server, 32 on a cluster; more than that
-    /// spreads further and reads the log with more commands.
-    pub shards: Option<u16>,
-    /// A call that takes longer counts as an outage. Default 2 s.
-    pub timeout: Duration,
-    /// About how many log entries a shard keeps at the most; older ones leave whatever their age,
-    /// and a node that had not read them drops its cache. Default 100,000.
-    pub log_cap: u32,
-    /// How long after its timeouts a record expires by itself, should the cleanup never come.
-    /// Default one day.
-    pub expiry_margin: Duration,
-    /// How many replicas have to have a change of sessions or policies before it is acknowledged.
-    /// Default none: a failover may lose the last changes. While a change waits, so does what the
-    /// node asks of that server after it.
-    pub replicas: Option<Replicas>,
-    /// Whom `rediss://` URLs trust. Default the authorities of the system.
-    pub tls: Option<RedisTls>,
-}
-
-impl Default for RedisOptions {
-    fn default() -> Self {
-        Self {
-            prefix: "session-kit:".to_owned(),
-            shards: None,
-            timeout: Duration::from_secs(2),
-            log_cap: 100_000,
-            expiry_margin: Duration::from_secs(24 * 3600),
-            replicas: None,
-            tls: None,
-        }
-    }
-}
-
-impl RedisOptions {
-    /// Checks every bound.
-    ///
-    /// # Errors
-    /// [`InvalidField`] naming the option and its limit.
-    pub fn validate(&self) -> Result<(), InvalidField> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || ":._-".contains(c);
-        if self.prefix.len() > 32 || !self.prefix.chars().all(plain) {
-            let expected = "at most 32 letters, digits and :._-";
-            return Err(InvalidField::malformed("prefix", expected));
-        }
-        if self.shards.is_some_and(|shards| !(1..=1024).contains(&shards)) {
-            return Err(InvalidField::out_of_range("shards", 1, 1024));
-        }
-        if self.timeout.is_zero() {
-            return Err(InvalidField::malformed("timeout", "longer than zero"));
-        }
-        if self.log_cap == 0 {
-            return Err(InvalidField::out_of_range("log_cap", 1, u32::MAX.into()));
-        }
-        self.tls.as_ref().map_or(Ok(()), RedisTls::validate)
-    }
 }
 
 impl RedisStore {
@@ -141,7 +77,7 @@ impl RedisStore {
         let grown = Arc::new(Notify::new());
         let channels = placement.shards().map(|shard| placement.log(shard)).collect();
         let listener = tokio::spawn(push::run(link.clone(), channels, pushes, Arc::clone(&grown)));
-        let turn = Turn::default();
+        let turn = AtomicUsize::default();
         let timeouts = RwLock::new(Timeouts::none());
         let store = Self { link, placement, scripts, options, turn, timeouts, grown, listener };
         store.begin_logs().await?;

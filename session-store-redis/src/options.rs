@@ -1,0 +1,82 @@
+//! How a store keeps its sessions.
+
+use std::time::Duration;
+
+use session_core::InvalidField;
+
+use crate::tls::RedisTls;
+
+/// How a [`RedisStore`](crate::RedisStore) keeps its sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisOptions {
+    /// What every key begins with: letters, digits, `:`, `.`, `_` and `-`, at most 32. Default
+    /// `session-kit:`.
+    pub prefix: String,
+    /// Into how many slots of a cluster the sessions are spread, 1 to 1,024. The first node to
+    /// come decides for good. Default 1 on a single server, 32 on a cluster; more than that
+    /// spreads further and reads the log with more commands.
+    pub shards: Option<u16>,
+    /// A call that takes longer counts as an outage. Default 2 s.
+    pub timeout: Duration,
+    /// About how many log entries a shard keeps at the most; older ones leave whatever their age,
+    /// and a node that had not read them drops its cache. Default 100,000.
+    pub log_cap: u32,
+    /// How long after its timeouts a record expires by itself, should the cleanup never come.
+    /// Default one day.
+    pub expiry_margin: Duration,
+    /// How many replicas have to have a change of sessions or policies before it is acknowledged.
+    /// Default none: a failover may lose the last changes. While a change waits, so does what the
+    /// node asks of that server after it.
+    pub replicas: Option<Replicas>,
+    /// Whom `rediss://` URLs trust. Default the authorities of the system.
+    pub tls: Option<RedisTls>,
+}
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            prefix: "session-kit:".to_owned(),
+            shards: None,
+            timeout: Duration::from_secs(2),
+            log_cap: 100_000,
+            expiry_margin: Duration::from_secs(24 * 3600),
+            replicas: None,
+            tls: None,
+        }
+    }
+}
+
+impl RedisOptions {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the option and its limit.
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ":._-".contains(c);
+        if self.prefix.len() > 32 || !self.prefix.chars().all(plain) {
+            let expected = "at most 32 letters, digits and :._-";
+            return Err(InvalidField::malformed("prefix", expected));
+        }
+        if self.shards.is_some_and(|shards| !(1..=1024).contains(&shards)) {
+            return Err(InvalidField::out_of_range("shards", 1, 1024));
+        }
+        if self.timeout.is_zero() {
+            return Err(InvalidField::malformed("timeout", "longer than zero"));
+        }
+        if self.log_cap == 0 {
+            return Err(InvalidField::out_of_range("log_cap", 1, u32::MAX.into()));
+        }
+        self.tls.as_ref().map_or(Ok(()), RedisTls::validate)
+    }
+}
+
+/// How many replicas have to have a change before it is acknowledged, and how long that may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many.
+    pub count: u32,
+    /// How long to wait for them. A change that has not reached them by then is `Unavailable`: it
+    /// happened, and may be lost in a failover.
+    pub within: Duration,
+}
