@@ -12,8 +12,6 @@ mod filter;
 mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod names;
-#[cfg(all(test, feature = "server-tests", any(feature = "mysql", feature = "postgres")))]
-mod operations;
 mod policies;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod position;

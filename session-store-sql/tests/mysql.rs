@@ -1,5 +1,7 @@
 //! The MySQL store under the conformance kit, on a real server, and what is its own.
 
+mod operations;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -303,4 +305,54 @@ async fn a_schema_of_the_first_version_is_brought_up_to_date() {
     insert(&store, &session(&store, "alice")).await;
     let after: i64 = sqlx::query_scalar(version).fetch_one(&mut connection).await.unwrap();
     assert_eq!((before, after), (1, 2));
+}
+
+/// What the procedures do cannot be explained from outside; the server counts the rows they read.
+#[tokio::test]
+async fn no_procedure_walks_a_table() {
+    let database = Database::create().await;
+    let one = pool(server().database(&database.0), 1).await;
+    let store = MySqlStore::with_pool(one.clone(), &MySqlOptions::default()).await.unwrap();
+    let digits = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
+        UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    let fill = format!(
+        "CREATE TABLE numbers SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n \
+            FROM {digits} AS a, {digits} AS b, {digits} AS c, {digits} AS e; \
+        INSERT INTO session_kit_sessions SELECT UNHEX(MD5(n)), '', CONCAT('user ', n % 1000), \
+            'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '', '', NULL, NULL FROM numbers; \
+        INSERT INTO session_kit_users SELECT '', CONCAT('user ', n), n FROM numbers WHERE n < 1000; \
+        INSERT INTO session_kit_log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
+            FROM numbers; \
+        UPDATE session_kit_counter SET last = 10000; \
+        ANALYZE TABLE session_kit_sessions, session_kit_users, session_kit_log;"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
+
+    let asking = walked(&one).await;
+    let asking = walked(&one).await - asking;
+    let mut before = walked(&one).await;
+    let check = async |what: &str| {
+        let now = walked(&one).await;
+        let rows = now - std::mem::replace(&mut before, now) - asking;
+        println!("{what} reads {rows} rows one after the other");
+        assert!(rows < 200, "{what} reads {rows} rows one after the other");
+    };
+    operations::all(&store, check).await;
+
+    let whole = "SELECT COUNT(device_kind) FROM session_kit_sessions";
+    sqlx::query(whole).fetch_one(&one).await.unwrap();
+    assert!(walked(&one).await > before + 9_000, "the server counts what is asked for");
+}
+
+/// Rows that this connection has read in the order of a table or an index.
+async fn walked(connection: &MySqlPool) -> i64 {
+    let counters: Vec<(String, String)> = sqlx::query_as(
+        "SHOW SESSION STATUS WHERE Variable_name IN \
+        ('Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd_next')",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    assert_eq!(counters.len(), 3);
+    counters.iter().map(|(_, value)| value.parse::<i64>().unwrap()).sum()
 }

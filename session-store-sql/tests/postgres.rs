@@ -1,5 +1,7 @@
 //! The PostgreSQL store under the conformance kit, on a real server, and what is its own.
 
+mod operations;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -351,4 +353,55 @@ async fn cut_connections_are_opened_again() {
     }
     node.shutdown().await;
     other.shutdown().await;
+}
+
+/// What the functions do cannot be explained from outside; the server counts the rows they read.
+#[tokio::test]
+async fn no_function_walks_a_table() {
+    let Schema(schema) = Schema::create().await;
+    let one = pool(1).await;
+    let mut options = PostgresOptions::default();
+    options.schema = Some(schema.clone());
+    let store = PostgresStore::with_pool(one.clone(), &options).await.unwrap();
+    let fill = format!(
+        "SET search_path = {schema}; \
+        INSERT INTO session_kit_sessions SELECT decode(md5(n::text), 'hex'), '', \
+            'user ' || n % 5000, 'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '\\x', '\\x', \
+            NULL, NULL FROM generate_series(1, 50000) AS n; \
+        INSERT INTO session_kit_users SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
+        INSERT INTO session_kit_log (kind, at, actor, tenant) \
+            SELECT 'created', n, 'system', '' FROM generate_series(1, 50000) AS n; \
+        ANALYZE session_kit_sessions; ANALYZE session_kit_users; ANALYZE session_kit_log;"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
+
+    let mut before = walked(&one, &schema).await;
+    let check = async |what: &str| {
+        let now = walked(&one, &schema).await;
+        let rows = now - std::mem::replace(&mut before, now);
+        println!("{what} reads {rows} rows");
+        assert!(rows < 200, "{what} reads {rows} rows");
+    };
+    operations::all(&store, check).await;
+
+    let whole = "SELECT COUNT(device_kind) FROM session_kit_sessions";
+    sqlx::query(whole).fetch_one(&one).await.unwrap();
+    let now = walked(&one, &schema).await;
+    assert!(now > before + 40_000, "the server counts what is asked for");
+}
+
+/// Rows that have been read from the tables and indexes of a schema. This connection tells its own
+/// before it asks.
+async fn walked(connection: &PgPool, schema: &str) -> i64 {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(connection).await.unwrap();
+    sqlx::query_scalar(
+        "SELECT (COALESCE(SUM(seq_tup_read), 0) \
+            + (SELECT COALESCE(SUM(idx_tup_read), 0) FROM pg_stat_user_indexes \
+                WHERE schemaname = $1))::bigint \
+        FROM pg_stat_user_tables WHERE schemaname = $1",
+    )
+    .bind(schema)
+    .fetch_one(connection)
+    .await
+    .unwrap()
 }

@@ -1,4 +1,4 @@
-//! One of each operation that changes something, for tests that count what the server reads.
+//! One of each operation that changes something, for tests that count what a server reads.
 
 use session_conformance::sample::{self, now, user};
 use session_core::cleanup::SweepRule;
