@@ -1,6 +1,10 @@
-//! Which crate may depend on which: the arrows of `ARCHITECTURE.md`, checked.
+//! What the documents say of the house, checked: the arrows of `ARCHITECTURE.md`, and the tests of
+//! `docs/guarantees.md`.
 
-use crate::run::{Failure, cargo, output};
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::run::{Failure, cargo, output, root};
 
 /// A crate, and what must never be below it.
 const WALLS: [(&str, &[&str]); 8] = [
@@ -47,5 +51,44 @@ pub(crate) fn check() -> Result<(), Failure> {
         }
     }
     println!("{} crates keep to their side of the walls", WALLS.len());
+    let named = named_tests()?;
+    println!("{named} tests that guarantees name are there");
+    Ok(())
+}
+
+/// Every name with an underscore and no other sign is that of a test.
+fn named_tests() -> Result<usize, Failure> {
+    let page = root().join("docs/guarantees.md");
+    let page = std::fs::read_to_string(&page)
+        .map_err(|error| Failure::new(format!("{}: {error}", page.display())))?;
+    let is_name = |text: &&str| {
+        text.contains('_') && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let named: HashSet<_> = page.split('`').skip(1).step_by(2).filter(is_name).collect();
+    let mut there = HashSet::new();
+    functions(&root(), &mut there)
+        .map_err(|error| Failure::new(format!("cannot read the sources: {error}")))?;
+    let mut missing = named.iter().filter(|name| !there.contains(**name));
+    match missing.next() {
+        None => Ok(named.len()),
+        Some(name) => {
+            Err(Failure::new(format!("docs/guarantees.md names {name}, which is no test")))
+        }
+    }
+}
+
+/// The names of all functions below a folder.
+fn functions(folder: &Path, found: &mut HashSet<String>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && name != "target" && !name.starts_with('.') {
+            functions(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path)?;
+            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+            found.extend(names.map(str::to_owned));
+        }
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::{EndCause, Token};
+use session_core::{EndCause, Store, Token};
 use session_engine::{Access, Engine, Options, Refusal, RotateReason, Rotation, Verdict};
 
 use crate::probe::{Fleet, sign_in};
@@ -94,4 +94,25 @@ async fn worthless_tokens_do_not_rotate() {
     let guess = Token::new(signed_in.session.id, [0; 12], [0; 16]);
     assert!(matches!(rotate(node, &guess).await, Rotation::Refused(Refusal::Unknown)));
     assert!(active(node, &signed_in.token).await, "a guess harms nobody");
+}
+
+/// Whatever tokens can be made of what a store holds are none of the session, nor prove theft.
+#[tokio::test(start_paused = true)]
+async fn a_stolen_copy_of_the_store_signs_nobody_in() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let first = sign_in(here, "alice").await;
+    let Rotation::Rotated { id, token } = rotate(here, &first.token).await else {
+        panic!("the current token rotates");
+    };
+    let stolen = fleet.probes[0].load(id).await.unwrap().unwrap().session.token;
+    for digest in [stolen.current, stolen.family, stolen.retired.unwrap().digest] {
+        for secrets in [&digest.as_bytes()[..28], &digest.as_bytes()[4..]] {
+            let (family, secret) = secrets.split_at(Token::FAMILY_BYTES);
+            let family = family.try_into().unwrap();
+            let forged = Token::new(id, family, secret.try_into().unwrap());
+            assert!(!active(here, &forged).await && !active(there, &forged).await);
+        }
+    }
+    assert!(active(here, &token).await, "a guess harms nobody");
 }
