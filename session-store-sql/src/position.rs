@@ -33,7 +33,7 @@ impl Position {
     }
 
     /// What follows this position, out of rows that begin at it; none where the log does not
-    /// continue from it: it is cut, or came back from the past.
+    /// continue from it: it is cut, has a hole, or came back from the past.
     pub(crate) fn read_on<R: Columns>(
         self,
         rows: &[R],
@@ -45,6 +45,11 @@ impl Position {
             None if self == Self::START => rows,
             _ => return Ok(None),
         };
+        for (seq, row) in (self.seq + 1..).zip(rest) {
+            if row.integer("seq")? != seq {
+                return Ok(None);
+            }
+        }
         let more = rest.len() > limit as usize;
         let rest = &rest[..rest.len().min(limit as usize)];
         let next = rest.last().map(Self::of).transpose()?.unwrap_or(self);
@@ -54,5 +59,65 @@ impl Position {
         let gap = !unreadable.is_empty();
         let events = events.into_iter().flatten().collect();
         Ok(Some(LogPage { events, next: next.cursor(), more, gap }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row of the log, by its number.
+    struct Entry(i64);
+
+    impl Columns for Entry {
+        fn text(&self, column: &'static str) -> Result<&str, StoreError> {
+            Ok(if column == "tenant" {
+                ""
+            } else if column == "kind" {
+                "created"
+            } else {
+                "system"
+            })
+        }
+
+        fn optional_text(&self, _: &'static str) -> Result<Option<&str>, StoreError> {
+            Ok(None)
+        }
+
+        fn integer(&self, _: &'static str) -> Result<i64, StoreError> {
+            Ok(self.0)
+        }
+
+        fn optional_integer(&self, _: &'static str) -> Result<Option<i64>, StoreError> {
+            Ok(None)
+        }
+
+        fn bytes(&self, _: &'static str) -> Result<&[u8], StoreError> {
+            Ok(&[])
+        }
+
+        fn optional_bytes(&self, _: &'static str) -> Result<Option<&[u8]>, StoreError> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn a_hole_is_not_read_over() {
+        let read = |seen: i64, rows: &[i64]| {
+            let rows: Vec<_> = rows.iter().map(|seq| Entry(*seq)).collect();
+            let seen = Position { seq: seen, tag: seen };
+            let page = seen.read_on(&rows, 2).unwrap();
+            page.map(|page| {
+                (page.events.len(), page.more, Position::parse(&page.next).unwrap().seq)
+            })
+        };
+        assert_eq!(read(5, &[5]), Some((0, false, 5)));
+        assert_eq!(read(5, &[5, 6, 7]), Some((2, false, 7)));
+        assert_eq!(read(5, &[5, 6, 7, 8]), Some((2, true, 7)));
+        assert_eq!(read(0, &[1, 2]), Some((2, false, 2)));
+        for cut in [&[][..], &[6], &[5, 7], &[5, 6, 8]] {
+            assert_eq!(read(5, cut), None, "{cut:?}");
+        }
+        assert_eq!((read(0, &[2]), read(0, &[1, 3])), (None, None));
     }
 }

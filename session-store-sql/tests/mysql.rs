@@ -356,3 +356,22 @@ async fn walked(connection: &MySqlPool) -> i64 {
     assert_eq!(counters.len(), 3);
     counters.iter().map(|(_, value)| value.parse::<i64>().unwrap()).sum()
 }
+
+/// Numbers have no holes: whoever finds one that stays knows that the log was cut.
+#[tokio::test]
+async fn a_hole_in_the_log_is_noticed() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let start = store.log_since(None, 0).await.unwrap().next;
+    for name in ["alice", "bob", "carol"] {
+        insert(&store, &session(&store, name)).await;
+    }
+    let options = server().database(&database.0);
+    let mut connection = MySqlConnection::connect_with(&options).await.unwrap();
+    let cut = "DELETE FROM session_kit_log WHERE seq = 2";
+    assert_eq!(sqlx::query(cut).execute(&mut connection).await.unwrap().rows_affected(), 1);
+    let page = store.log_since(Some(&start), 10).await.unwrap();
+    assert!(page.gap, "{page:?}");
+    insert(&store, &session(&store, "dave")).await;
+    assert_eq!(store.log_since(Some(&page.next), 10).await.unwrap().events.len(), 1);
+}

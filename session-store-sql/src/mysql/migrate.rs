@@ -11,7 +11,7 @@ use crate::schema;
 
 const MIGRATIONS: [&str; 2] = [
     include_str!("../../migrations/mysql/0001_sessions.sql"),
-    include_str!("../../migrations/mysql/0002_changes.sql"),
+    include_str!("../../migrations/mysql/0002_procedures.sql"),
 ];
 
 pub(super) async fn run(pool: &MySqlPool, names: &Names) -> Result<(), StoreError> {

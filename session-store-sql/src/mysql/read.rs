@@ -1,4 +1,4 @@
-//! Reads; each is one statement and so sees one moment.
+//! Reads, one round trip each.
 
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{Loaded, Page, PageQuery, UserState, Version};
@@ -18,11 +18,6 @@ pub(super) async fn user(
     let tenant = rows::tenant_column(owner.tenant.as_ref());
     let user = owner.user.as_str();
     let found = sqlx::query(names.sql(USER))
-        .bind(tenant)
-        .bind(user)
-        .bind(tenant)
-        .bind(user)
-        .bind(tenant)
         .bind(tenant)
         .bind(user)
         .fetch_all(pool)
@@ -51,7 +46,7 @@ pub(super) async fn load(
     names: &Names,
     id: SessionId,
 ) -> Result<Option<Loaded>, StoreError> {
-    let row = sqlx::query(sqlx::AssertSqlSafe(names.fill(&load_statement())))
+    let row = sqlx::query(names.sql(LOAD))
         .bind(&id.as_bytes()[..])
         .fetch_optional(pool)
         .await
@@ -89,14 +84,6 @@ pub(super) async fn policy(
     text.map(|text| policies::parse(&text)).transpose()
 }
 
-pub(super) fn load_statement() -> String {
-    format!(
-        "SELECT {SESSION}, (SELECT version FROM {{t}}users AS u \
-         WHERE u.tenant = s.tenant AND u.user_id = s.user_id) AS version \
-         FROM {{t}}sessions AS s WHERE id = ?"
-    )
-}
-
 /// The columns of a session; bytes that are text are read as text.
 pub(super) const SESSION: &str = "id, CONVERT(tenant USING utf8mb4) AS tenant, \
     CONVERT(user_id USING utf8mb4) AS user_id, \
@@ -106,15 +93,7 @@ pub(super) const SESSION: &str = "id, CONVERT(tenant USING utf8mb4) AS tenant, \
     CONVERT(ip_addresses USING utf8mb4) AS ip_addresses, signed_in, last_accessed, \
     authenticated_at, absolute_expiry, CONVERT(data USING utf8mb4) AS data, \
     token_current, token_family, token_retired, token_retired_at";
-/// The version, the sessions and the policies: three kinds of rows in the columns of the second.
-pub(super) const USER: &str = "SELECT 1 AS part, NULL AS id, NULL AS device_kind, NULL AS client_id, \
-        version AS signed_in, NULL AS last_accessed, NULL AS absolute_expiry, NULL AS policy \
-        FROM {t}users WHERE tenant = ? AND user_id = ? \
-    UNION ALL SELECT 2, id, CONVERT(device_kind USING utf8mb4), \
-        CONVERT(client_id USING utf8mb4), signed_in, last_accessed, absolute_expiry, NULL \
-        FROM {t}sessions WHERE tenant = ? AND user_id = ? \
-    UNION ALL SELECT 3, NULL, CONVERT(tenant USING utf8mb4), CONVERT(user_id USING utf8mb4), \
-        NULL, NULL, NULL, CONVERT(policy USING utf8mb4) \
-        FROM {t}policies WHERE (tenant, user_id) IN (('', ''), (?, ''), (?, ?))";
+const USER: &str = "CALL {t}user(?, ?)";
+const LOAD: &str = "CALL {t}load(?)";
 pub(super) const POLICY: &str =
     "SELECT CONVERT(policy USING utf8mb4) FROM {t}policies WHERE tenant = ? AND user_id = ?";

@@ -13,6 +13,8 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     let id = session.id;
     sample::insert(store, &session).await;
     check("a sign-in").await;
+    assert!(store.load(id).await.unwrap().is_some());
+    check("a load").await;
     let ip_addresses = session.ip_addresses.clone();
     store.touch(&[Touch { id, last_accessed: now(), ip_addresses }]).await.unwrap();
     check("a touch").await;
