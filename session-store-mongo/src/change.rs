@@ -31,10 +31,7 @@ impl MongoStore {
 
     async fn try_commit(&self, commit: &Commit, session: &mut Step<'_>) -> Result<Outcome, Failed> {
         let tag = self.tags.tag(&commit.owner);
-        let ids = commit.changes.iter().map(|change| match change {
-            Change::Insert(session) => session.id,
-            Change::End(id, _) | Change::ClaimsChanged(id) | Change::ReplaceToken { id, .. } => *id,
-        });
+        let ids = commit.changes.iter().map(Change::session);
         let mut find = self.users.find_one(by_tag(tag));
         let ends = commit.changes.iter().filter(|change| matches!(change, Change::End(..)));
         if ends.count() < MANY {

@@ -7,8 +7,8 @@ use session_core::{EventKind, Session, SessionId, Timestamp};
 
 use crate::rows;
 
-pub(crate) fn text(changes: &[Change]) -> String {
-    Value::Array(changes.iter().map(change).collect()).to_string()
+pub(crate) fn text<'c>(changes: impl IntoIterator<Item = &'c Change>) -> String {
+    Value::Array(changes.into_iter().map(change).collect()).to_string()
 }
 
 fn change(change: &Change) -> Value {

@@ -46,6 +46,16 @@ pub enum Change {
     ClaimsChanged(SessionId),
 }
 
+impl Change {
+    /// Whom it concerns.
+    pub fn session(&self) -> SessionId {
+        match self {
+            Self::Insert(session) => session.id,
+            Self::End(id, _) | Self::ClaimsChanged(id) | Self::ReplaceToken { id, .. } => *id,
+        }
+    }
+}
+
 impl Commit {
     /// The log entry that a change of this commit appends.
     pub fn event(&self, kind: EventKind, session: SessionId) -> Event {

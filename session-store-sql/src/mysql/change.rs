@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use session_core::cleanup::SweepRule;
-use session_core::store::{Commit, EndMany, Ended, Outcome, PolicyChange, Touch};
+use session_core::store::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, Touch};
 use session_core::{Actor, EndCause, EventKind, SessionId, StoreError, StoreErrorKind, Timestamp};
 use sqlx::QueryBuilder;
 use sqlx::mysql::{MySql, MySqlPool};
@@ -19,7 +19,7 @@ pub(super) async fn commit(
     names: &Names,
     commit: &Commit,
 ) -> Result<Outcome, StoreError> {
-    let changes = steps::text(&commit.changes);
+    let changes = steps::text(in_order(&commit.changes));
     let by = commit.by.to_string();
     let call = || {
         sqlx::query_scalar(names.sql(COMMIT))
@@ -35,6 +35,24 @@ pub(super) async fn commit(
     Ok(if done == 1 { Outcome::Done } else { Outcome::Conflict })
 }
 
+/// Ends that follow one another are in the order in which everybody locks sessions, and what has
+/// ended is not changed any more.
+fn in_order(changes: &[Change]) -> Vec<&Change> {
+    let is_end = |change: &Change| matches!(change, Change::End(..));
+    let mut ordered = Vec::with_capacity(changes.len());
+    for run in changes.chunk_by(|a, b| is_end(a) && is_end(b)) {
+        let from = ordered.len();
+        ordered.extend(run);
+        ordered[from..].sort_by_key(|change| change.session());
+    }
+    let mut ended = HashSet::new();
+    ordered.retain(|change| {
+        let id = change.session();
+        if is_end(change) { ended.insert(id) } else { !ended.contains(&id) }
+    });
+    ordered
+}
+
 pub(super) async fn touch(
     pool: &MySqlPool,
     names: &Names,
@@ -43,7 +61,9 @@ pub(super) async fn touch(
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let touches = batch.iter().map(|touch| {
+    let mut ordered: Vec<_> = batch.iter().collect();
+    ordered.sort_by_key(|touch| touch.id);
+    let touches = ordered.into_iter().map(|touch| {
         json!({
             "id": const_hex::encode(touch.id.as_bytes()),
             "at": touch.last_accessed.as_micros(),
@@ -117,6 +137,8 @@ async fn end_chosen(
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
+    let mut chosen = chosen.to_vec();
+    chosen.sort_unstable();
     let ids = Value::Array(chosen.iter().map(|id| const_hex::encode(id).into()).collect());
     let (ids, by) = (ids.to_string(), by.to_string());
     let call = || {
@@ -166,3 +188,19 @@ pub(super) const CHOOSE_OLD: &str = "SELECT id FROM ( \
         UNION (SELECT id FROM {t}sessions \
             WHERE signed_in < ? AND last_accessed < ? ORDER BY signed_in LIMIT ?) \
     ) AS old LIMIT ?";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_in_the_order_of_locks_and_nothing_follows_them() {
+        let id = |n: u8| SessionId::from_bytes([n; 16]);
+        let end = |n| Change::End(id(n), EndCause::Evicted);
+        let tell = |n| Change::ClaimsChanged(id(n));
+        let changes = [tell(9), end(3), end(1), end(3), end(2), tell(1), tell(4), end(0)];
+        let wanted = [tell(9), end(1), end(2), end(3), tell(4), end(0)];
+        let ordered: Vec<_> = in_order(&changes).into_iter().cloned().collect();
+        assert_eq!(steps::text(&ordered), steps::text(&wanted));
+    }
+}
