@@ -130,9 +130,11 @@ impl MongoStore {
     /// Connects by a URL, makes the indexes that are missing, and finds out what the server can.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] when no server can be reached,
-    /// [`StoreErrorKind::Internal`] for a malformed URL, an option out of bounds, or collections
-    /// of a newer version.
+    /// [`Unavailable`] when no server can be reached, [`Internal`] for a malformed URL, an option
+    /// out of bounds, or collections of a newer version.
+    ///
+    /// [`Unavailable`]: session_core::StoreErrorKind::Unavailable
+    /// [`Internal`]: session_core::StoreErrorKind::Internal
     pub async fn connect(url: &str, options: MongoOptions) -> Result<Self, StoreError> {
         options.validate().map_err(internal)?;
         let mut client = ClientOptions::parse(url).await.map_err(store_error)?;
