@@ -17,7 +17,7 @@ use crate::run::{Failure, has, is_root, output, show, target};
 pub(crate) enum Server {
     /// PostgreSQL.
     Postgres,
-    /// MariaDB, for MySQL's protocol.
+    /// MariaDB, or MySQL where only that is there.
     Mysql,
     /// Redis, one server.
     Redis,
@@ -99,8 +99,11 @@ impl Server {
             }
             Self::Mysql => {
                 let debian = Path::new("/usr/sbin");
-                let there = debian.join("mariadbd").is_file();
-                there.then(|| debian.to_owned()).or_else(|| on_path("mariadbd"))
+                let find = |program: &str| {
+                    let there = debian.join(program).is_file();
+                    there.then(|| debian.to_owned()).or_else(|| on_path(program))
+                };
+                find("mariadbd").or_else(|| find("mysqld"))
             }
             Self::Redis | Self::RedisCluster => on_path("redis-server"),
             Self::Mongodb => mongo::programs(),
@@ -177,7 +180,7 @@ impl Instance {
             let _ = std::fs::remove_file(self.part(n).join(self.server.pid_file()));
             match self.server {
                 Server::Postgres => self.start_postgres(),
-                Server::Mysql => self.start_mariadb(),
+                Server::Mysql => self.start_mysql(),
                 Server::Redis | Server::RedisCluster => self.start_redis(n),
                 Server::Mongodb => self.start_mongo(),
             }
@@ -251,9 +254,17 @@ impl Instance {
                 initdb
             }
             Server::Mysql => {
-                let mut install = Command::new("mariadb-install-db");
-                install.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
-                install.arg("--skip-test-db").arg(with_path("--datadir=", &self.data()));
+                let mut install = if self.is_mysql() {
+                    let mut install = Command::new(self.programs.join("mysqld"));
+                    install.args(["--no-defaults", "--initialize-insecure"]);
+                    install
+                } else {
+                    let mut install = Command::new("mariadb-install-db");
+                    install.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
+                    install.arg("--skip-test-db");
+                    install
+                };
+                install.arg(with_path("--datadir=", &self.data()));
                 if is_root() {
                     install.arg("--user=mysql");
                 }
@@ -277,13 +288,22 @@ impl Instance {
         show(start)
     }
 
-    fn start_mariadb(&self) -> Result<(), Failure> {
-        let mut start = Command::new(self.programs.join("mariadbd"));
+    /// Whether what is there for MySQL's protocol is MySQL itself.
+    fn is_mysql(&self) -> bool {
+        !self.programs.join("mariadbd").is_file() && !has("mariadbd")
+    }
+
+    fn start_mysql(&self) -> Result<(), Failure> {
+        let program = if self.is_mysql() { "mysqld" } else { "mariadbd" };
+        let mut start = Command::new(self.programs.join(program));
         start.args(["--no-defaults", "--bind-address=127.0.0.1", "--max-connections=300"]);
         start.arg(format!("--port={}", self.port(0)?));
         start.arg(with_path("--datadir=", &self.data()));
         start.arg(with_path("--socket=", &self.folder.join("socket")));
         start.arg(with_path("--pid-file=", &self.folder.join("pid")));
+        if self.is_mysql() {
+            start.arg("--mysqlx=OFF");
+        }
         if is_root() {
             start.arg("--user=mysql");
         }

@@ -1,6 +1,7 @@
 -- Changes as procedures: each is one call and one transaction, so no lock waits for a network.
 -- Locks are taken in one order: users, sessions in the order given, the counter. READ COMMITTED,
--- because REPEATABLE READ locks gaps, and two new users could deadlock.
+-- because REPEATABLE READ locks gaps, and two new users could deadlock. Where rows are locked by a
+-- list, JSON_TABLE is in a subquery: MySQL refuses FOR UPDATE directly beside it.
 
 -- Applies a change to one user's sessions if the version still holds.
 DROP PROCEDURE IF EXISTS {t}commit;
@@ -25,9 +26,9 @@ body: BEGIN
         WHERE tenant = p_tenant AND user_id = p_user FOR UPDATE;
     -- Whoever is to be changed is locked before the counter.
     SELECT COUNT(*), COALESCE(SUM(step.what = 'rotate'), 0) INTO v_there, v_rotated
-        FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
+        FROM (SELECT what, id FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
             what VARCHAR(8) PATH '$.do',
-            id VARCHAR(32) PATH '$.id')) AS step
+            id VARCHAR(32) PATH '$.id')) AS given) AS step
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
         WHERE s.tenant = p_tenant AND s.user_id = p_user FOR UPDATE;
     SELECT COUNT(*) INTO v_to_rotate
@@ -146,7 +147,8 @@ BEGIN
     END LOOP;
     CLOSE owners;
     SELECT COUNT(*) INTO v_there
-        FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
+        FROM (SELECT id FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (
+            id VARCHAR(32) PATH '$')) AS each_id) AS given
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id) FOR UPDATE;
 
     SELECT MAX(last) INTO v_first FROM {t}counter WHERE only_row = 1 FOR UPDATE;
@@ -211,7 +213,8 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     START TRANSACTION;
     SELECT COUNT(*) INTO v_there
-        FROM JSON_TABLE(p_touches, '$[*]' COLUMNS (id VARCHAR(32) PATH '$.id')) AS access
+        FROM (SELECT id FROM JSON_TABLE(p_touches, '$[*]' COLUMNS (
+            id VARCHAR(32) PATH '$.id')) AS each_access) AS access
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(access.id) FOR UPDATE;
     UPDATE (SELECT UNHEX(access.id) AS session_id, MAX(access.at) AS at
             FROM JSON_TABLE(p_touches, '$[*]' COLUMNS (

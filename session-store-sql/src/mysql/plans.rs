@@ -32,8 +32,9 @@ async fn filled() -> (MySqlConnection, Names) {
         FROM {digits} AS a, {digits} AS b, {digits} AS c, {digits} AS e) AS numbers"
     );
     let fill = format!(
-        "INSERT INTO {{t}}sessions SELECT UNHEX(MD5(n)), '', CONCAT('user ', n % 1000), 'Web', \
-            NULL, NULL, '', n, n, n, n + 1000000, NULL, '', '', NULL, NULL FROM {numbers}; \
+        "INSERT INTO {{t}}sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
+            CONCAT('user ', n % 1000), 'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '', '', \
+            NULL, NULL FROM {numbers}; \
         INSERT INTO {{t}}users SELECT '', CONCAT('user ', n), n FROM {numbers} WHERE n < 1000; \
         INSERT INTO {{t}}log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
             FROM {numbers}; \
@@ -50,7 +51,7 @@ async fn plan(
     statement: &str,
     arguments: MySqlArguments,
 ) -> Vec<(String, String)> {
-    let explain = AssertSqlSafe(format!("EXPLAIN {statement}"));
+    let explain = AssertSqlSafe(format!("EXPLAIN FORMAT=TRADITIONAL {statement}"));
     let steps = sqlx::query_with(explain, arguments).fetch_all(connection).await.unwrap();
     let text = |row: &sqlx::mysql::MySqlRow, column| {
         row.try_get::<Option<String>, _>(column).unwrap().unwrap_or_default()
