@@ -158,8 +158,7 @@ impl Instance {
     }
 
     fn runs(&self, n: usize) -> bool {
-        // A killed process that nobody has taken leave of is not running.
-        self.pid(n).and_then(|pid| state(&pid)).is_some_and(|(state, _)| state != "Z")
+        self.pid(n).is_some_and(|pid| is_alive(&pid))
     }
 
     /// Starts what does not run of it, on the ports of last time where there were any.
@@ -176,8 +175,10 @@ impl Instance {
             }
         }
         let begun = (0..self.server.processes()).filter(|n| !self.runs(*n)).try_for_each(|n| {
-            // After a sudden death the lock file is still there.
-            let _ = std::fs::remove_file(self.part(n).join(self.server.pid_file()));
+            // After a sudden death the lock files are still there.
+            for lock in [self.server.pid_file(), "socket.lock"] {
+                let _ = std::fs::remove_file(self.part(n).join(lock));
+            }
             match self.server {
                 Server::Postgres => self.start_postgres(),
                 Server::Mysql => self.start_mysql(),
@@ -414,6 +415,13 @@ fn children(parent: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.map(|process| process.file_name().to_string_lossy().into_owned());
     pids.filter(|pid| state(pid).is_some_and(|(_, of)| of == parent)).collect()
+}
+
+/// A killed process that nobody has taken leave of is dead, but not before its last thread is: until
+/// then it holds its files.
+fn is_alive(pid: &str) -> bool {
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    state(pid).is_some_and(|(state, _)| state != "Z" || threads() > 1)
 }
 
 /// The state of a process, and its parent.
