@@ -258,27 +258,52 @@ async fn a_push_makes_a_revocation_immediate() {
     there.shutdown().await;
 }
 
+/// A database of its own, because PostgreSQL 18 counts like statements of all schemas together.
+struct Counted {
+    database: String,
+    admin: PgPool,
+}
+
+impl Counted {
+    async fn create() -> Self {
+        let (database, admin) = (new_name(), pool(1).await);
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));
+        sqlx::query(create).execute(&admin).await.unwrap();
+        let count = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements";
+        sqlx::query(count).execute(&admin).await.unwrap();
+        Self { database, admin }
+    }
+
+    async fn store(&self, options: &PostgresOptions) -> PostgresStore {
+        let there: PgConnectOptions = url().parse().unwrap();
+        let there = PgPool::connect_with(there.database(&self.database)).await.unwrap();
+        PostgresStore::with_pool(there, options).await.unwrap()
+    }
+
+    /// Of statements like each of these, all at one moment.
+    async fn calls<const N: usize>(&self, like: [&str; N]) -> [i64; N] {
+        let count = "SELECT COALESCE(sum(calls), 0)::bigint \
+            FROM unnest($2::text[]) WITH ORDINALITY AS wanted (pattern, n) LEFT JOIN \
+                (SELECT query, calls FROM pg_stat_statements AS counted JOIN pg_database \
+                    ON pg_database.oid = counted.dbid WHERE datname = $1) AS counted \
+                ON query LIKE pattern \
+            GROUP BY n ORDER BY n";
+        let count = sqlx::query_scalar(count).bind(&self.database).bind(&like[..]);
+        let counts: Vec<i64> = count.fetch_all(&self.admin).await.unwrap();
+        counts.try_into().unwrap()
+    }
+}
+
 /// Statements per operation, counted by the server.
 #[tokio::test]
 async fn operations_cost_few_round_trips() {
-    // A database of its own, because PostgreSQL 18 counts like statements of all schemas together.
-    let database = new_name();
-    let admin = pool(1).await;
-    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));
-    sqlx::query(create).execute(&admin).await.unwrap();
-    sqlx::query("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").execute(&admin).await.unwrap();
-    let there: PgConnectOptions = url().parse().unwrap();
-    let there = PgPool::connect_with(there.database(&database)).await.unwrap();
-    let store = PostgresStore::with_pool(there, &PostgresOptions::default()).await.unwrap();
-    let calls = async || -> i64 {
-        let counted = "SELECT COALESCE(sum(calls), 0)::bigint FROM pg_stat_statements AS counted \
-            JOIN pg_database ON pg_database.oid = counted.dbid \
-            WHERE datname = $1 AND query LIKE '%session_kit_%'";
-        sqlx::query_scalar(counted).bind(&database).fetch_one(&admin).await.unwrap()
-    };
-    let mut before = calls().await;
+    let counted = Counted::create().await;
+    let mut options = PostgresOptions::default();
+    options.push = false;
+    let store = counted.store(&options).await;
+    let [mut before] = counted.calls(["%session_kit_%"]).await;
     let mut spent = async || {
-        let now = calls().await;
+        let [now] = counted.calls(["%session_kit_%"]).await;
         now - std::mem::replace(&mut before, now)
     };
     let session = sign_in(&store).await;
@@ -305,6 +330,34 @@ async fn operations_cost_few_round_trips() {
         "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoked}"
     );
     assert_eq!((sign_in, load, touch, page, log, revoked), (2, 1, 1, 1, 1, 2));
+}
+
+/// A node without work reads the log, and that is all: it goes on listening as it once began to.
+#[tokio::test]
+async fn an_idle_node_only_reads_the_log() {
+    for push in [true, false] {
+        let counted = Counted::create().await;
+        let mut options = PostgresOptions::default();
+        options.push = push;
+        let mut often = Options::default();
+        often.propagation_bound = Duration::from_millis(100);
+        let node = Engine::start(counted.store(&options).await, often).await.unwrap();
+        let begun = Instant::now();
+        let until = async |reads, listens| loop {
+            let calls = counted.calls(["%", "%pg_current_snapshot%", "%LISTEN%"]).await;
+            if calls[1] >= reads && calls[2] >= listens {
+                break calls;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{calls:?}");
+        };
+        let before = until(20, i64::from(push)).await;
+        let after = until(before[1] + 20, 0).await;
+        let [all, reads, listens] = [0, 1, 2].map(|n| after[n] - before[n]);
+        println!("{all} statements, {reads} of them read the log");
+        assert_eq!((before[2], listens), (i64::from(push), 0));
+        assert!(all - reads <= 2, "{all} statements, {reads} of them read the log");
+        node.shutdown().await;
+    }
 }
 
 #[tokio::test]

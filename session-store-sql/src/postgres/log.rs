@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use session_core::store::{Cursor, LogPage};
 use session_core::{StoreError, StoreErrorKind, Timestamp};
 use sqlx::Row;
-use sqlx::postgres::{PgListener, PgPool, PgRow};
+use sqlx::postgres::{PgPool, PgRow};
 
 use super::store_error;
 use crate::columns::Columns;
@@ -39,12 +39,6 @@ pub(super) async fn since(
         Some(seen) if seen.is_well_formed() => read(pool, names, seen, limit).await,
         _ => at_the_end(pool, names, cursor.is_some()).await,
     }
-}
-
-pub(super) async fn listen(pool: &PgPool, names: &Names) -> Result<PgListener, StoreError> {
-    let mut listener = PgListener::connect_with(pool).await.map_err(store_error)?;
-    listener.listen(&names.channel).await.map_err(store_error)?;
-    Ok(listener)
 }
 
 pub(super) async fn trim(

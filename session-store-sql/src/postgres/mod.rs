@@ -5,8 +5,10 @@ mod log;
 mod migrate;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
+mod push;
 mod read;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,8 +21,9 @@ use session_core::store::{
 use session_core::{
     InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
 };
-use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
-use tokio::sync::Mutex;
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::names::{self, Names};
 
@@ -41,13 +44,20 @@ use crate::names::{self, Names};
 /// whoever commits late. Each entry carries the id of its transaction, and a reader remembers the
 /// *snapshot* it has read: next time it reads whatever is visible now and was not visible then,
 /// however long ago the transaction began. A foreign transaction that stays open delays nothing.
-/// `NOTIFY` is only a hint that there is something to read; behind a pooler in transaction mode,
-/// which does not pass it on, revocations take the propagation bound instead.
+/// `NOTIFY` is only a hint that there is something to read; where it is not heard, revocations take
+/// the propagation bound instead.
+///
+/// # Poolers
+/// A pooler in transaction mode has to keep prepared statements apart (PgBouncer 1.21 and later,
+/// `max_prepared_statements`), and nothing can be listened for through it: whoever has the server's
+/// connection by then would be told. A pooler that lends out a connection which it had before is
+/// noticed and not listened through; [`PostgresOptions::push`] makes sure.
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: PgPool,
     names: Names,
-    listener: Mutex<Option<PgListener>>,
+    grown: Arc<Notify>,
+    listener: Option<JoinHandle<()>>,
 }
 
 /// Where a [`PostgresStore`] keeps its tables.
@@ -58,11 +68,14 @@ pub struct PostgresOptions {
     pub schema: Option<String>,
     /// What every table's and function's name begins with. Default `session_kit_`.
     pub prefix: String,
+    /// Whether to listen for notifications of changes, on a connection besides the pool's. Default
+    /// yes. Set it to no behind a pooler in transaction mode.
+    pub push: bool,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { schema: None, prefix: "session_kit_".to_owned() }
+        Self { schema: None, prefix: "session_kit_".to_owned(), push: true }
     }
 }
 
@@ -98,7 +111,12 @@ impl PostgresStore {
         options.validate().map_err(invalid)?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
         migrate::run(&pool, &names).await?;
-        Ok(Self { pool, names, listener: Mutex::new(None) })
+        let grown = Arc::new(Notify::new());
+        let listener = options.push.then(|| {
+            let (pool, channel) = (pool.clone(), names.channel.clone());
+            tokio::spawn(push::run(pool, channel, Arc::clone(&grown)))
+        });
+        Ok(Self { pool, names, grown, listener })
     }
 
     /// The migrations as SQL text, in order, for those who run their own. Each notes its version,
@@ -110,6 +128,14 @@ impl PostgresStore {
         options.validate()?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
         Ok(migrate::printed().iter().map(|script| names.fill(script)).collect())
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.abort();
+        }
     }
 }
 
@@ -153,21 +179,7 @@ impl Store for PostgresStore {
     }
 
     async fn changed(&self) {
-        let mut slot = self.listener.lock().await;
-        // Taken out while it is waited for; a wait that is given up puts nothing back, and the
-        // next one listens anew.
-        let listener = match slot.take() {
-            Some(listener) => Ok(listener),
-            None => log::listen(&self.pool, &self.names).await,
-        };
-        let Ok(mut listener) = listener else {
-            tracing::warn!("notifications cannot be heard; the log is polled");
-            return std::future::pending().await;
-        };
-        // A lost connection is a hint too: something may have been missed.
-        if listener.try_recv().await.is_ok() {
-            *slot = Some(listener);
-        }
+        self.grown.notified().await;
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
