@@ -34,6 +34,7 @@
 //! # });
 //! ```
 
+mod abandoned;
 mod admission;
 mod change;
 pub mod faults;
@@ -117,6 +118,8 @@ cases![
     change::a_touch_races_a_revocation,
     change::selections_end_what_they_select,
     change::a_sweep_takes_only_what_is_past_the_line,
+    abandoned::a_change_happens_whole_or_not_at_all,
+    abandoned::the_next_call_gets_its_own_answer,
     admission::no_limit_is_exceeded_by_concurrent_sign_ins,
     admission::reject_admits_exactly_the_limit,
     admission::one_user_with_many_sessions,

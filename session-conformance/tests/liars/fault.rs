@@ -8,6 +8,8 @@ pub(crate) enum Fault {
     CommitIgnoresVersion,
     /// A commit that fails half-way leaves its first half.
     CommitInPart,
+    /// A commit makes one change after the other.
+    CommitInSteps,
     /// A commit ends sessions of other users.
     CommitCrossesUsers,
     /// A touch of a session that is gone brings it back.
@@ -22,6 +24,8 @@ pub(crate) enum Fault {
     RotationResurrects,
     /// A read answers what it once read.
     LoadIsStale,
+    /// A read answers what the one before it asked, if nobody took that answer.
+    LoadAnswersTheLastOne,
     /// Long fields are cut.
     FieldsAreCut,
     /// Names of users are compared without case.
@@ -77,9 +81,10 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every fault, and the case that has to find it.
-    pub(crate) const ALL: [(Self, &'static str); 34] = [
+    pub(crate) const ALL: [(Self, &'static str); 36] = [
         (Self::CommitIgnoresVersion, "change::a_commit_needs_the_version_it_was_made_for"),
         (Self::CommitInPart, "change::a_commit_is_all_or_nothing"),
+        (Self::CommitInSteps, "abandoned::a_change_happens_whole_or_not_at_all"),
         (Self::CommitCrossesUsers, "change::users_and_tenants_do_not_disturb_one_another"),
         (Self::TouchResurrects, "change::a_touch_races_a_revocation"),
         (Self::TouchMovesBack, "change::a_touch_moves_forward_merges_and_never_creates"),
@@ -87,6 +92,7 @@ impl Fault {
         (Self::TouchReplacesAddresses, "change::a_touch_moves_forward_merges_and_never_creates"),
         (Self::RotationResurrects, "change::a_rotation_races_a_revocation"),
         (Self::LoadIsStale, "change::a_touch_races_a_revocation"),
+        (Self::LoadAnswersTheLastOne, "abandoned::the_next_call_gets_its_own_answer"),
         (Self::FieldsAreCut, "change::every_field_comes_back_at_its_limits"),
         (Self::UsersFoldCase, "change::users_and_tenants_do_not_disturb_one_another"),
         (Self::UserLeaksTenants, "change::users_and_tenants_do_not_disturb_one_another"),

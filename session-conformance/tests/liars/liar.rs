@@ -1,6 +1,6 @@
 //! A memory store that lies in one respect.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub(crate) struct World {
 struct Notes {
     sessions: BTreeMap<SessionId, Session>,
     loads: HashMap<SessionId, Option<Loaded>>,
+    untaken: VecDeque<Option<Loaded>>,
     last: HashMap<Vec<u8>, Event>,
     hidden: HashSet<SessionId>,
     policies: HashMap<UserKey, PolicyLayers>,
@@ -135,6 +136,18 @@ impl Liar {
                 }
                 Some(outcome)
             }
+            Fault::CommitInSteps => {
+                let all = std::mem::take(&mut commit.changes);
+                for change in all {
+                    commit.changes = vec![change];
+                    if self.store().commit(commit).await.unwrap() == Outcome::Conflict {
+                        return Some(Outcome::Conflict);
+                    }
+                    tokio::task::yield_now().await;
+                    commit.expected = self.store().user(&commit.owner).await.unwrap().version;
+                }
+                Some(Outcome::Done)
+            }
             Fault::CommitCrossesUsers => {
                 for change in &commit.changes {
                     if let Change::End(id, cause) = change {
@@ -206,6 +219,11 @@ impl Store for Liar {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         let loaded = self.store().load(id).await?;
+        if self.fault == Fault::LoadAnswersTheLastOne {
+            self.notes().untaken.push_back(loaded);
+            tokio::task::yield_now().await;
+            return Ok(self.notes().untaken.pop_front().flatten());
+        }
         let mut notes = self.notes();
         if self.fault == Fault::LoadIsStale {
             return Ok(notes.loads.entry(id).or_insert(loaded).clone());
