@@ -222,6 +222,71 @@ async fn late_entries_come_between_the_pages_of_a_long_read() {
     assert_eq!(read(&store, &mut cursor).await, []);
 }
 
+/// The cursor of a reader that has seen so many more transactions.
+fn ahead(cursor: &Cursor, by: u64) -> Cursor {
+    let mut seen: serde_json::Value = serde_json::from_slice(&cursor.0).unwrap();
+    let snapshot = seen["all_of"].as_str().unwrap();
+    let ends = snapshot.split(':').filter_map(|end| end.parse::<u64>().ok());
+    let ends: Vec<_> = ends.map(|end| (end + by).to_string()).collect();
+    seen["all_of"] = (ends[..2].join(":") + ":").into();
+    Cursor(serde_json::to_vec(&seen).unwrap())
+}
+
+/// A server that dies forgets transactions that failed just before, and gives their numbers to
+/// others. Whoever had seen them fail has not seen what those do.
+#[tokio::test]
+async fn a_number_that_a_server_gives_again_hides_nothing() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    sign_in(&store).await;
+    let mut cursor = ahead(&store.log_since(None, 0).await.unwrap().next, 5);
+    let mut expected = Vec::new();
+    for _ in 0..10 {
+        expected.push(Some(sign_in(&store).await.id));
+    }
+    let told = read(&store, &mut cursor).await;
+    assert_eq!(told.iter().map(|event| event.session).collect::<Vec<_>>(), expected);
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// A dump has the numbers of the transactions of the server it is from. One that is younger has not
+/// come so far, and its own are lower.
+#[tokio::test]
+async fn a_dump_restored_on_a_younger_server_goes_on() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(1).await);
+    sign_in(&store).await;
+    let before = ahead(&store.log_since(None, 0).await.unwrap().next, FAR);
+    let others = before.clone();
+    sign_in(&store).await;
+    let restored = format!(
+        "UPDATE {0}.session_kit_log SET xid = (xid::text::bigint + {FAR})::text::xid8; \
+         UPDATE {0}.session_kit_meta SET trimmed_xid = '{FAR}';",
+        schema.0
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(restored)).execute(&pool).await.unwrap();
+    let page = store.log_since(Some(&before), 10).await.unwrap();
+    assert!(page.gap, "{page:?}");
+    let mut cursor = page.next;
+    assert_eq!(read(&store, &mut cursor).await, []);
+    for _ in 0..3 {
+        let session = sign_in(&store).await;
+        let told = read(&store, &mut cursor).await;
+        assert_eq!(told.iter().map(|event| event.session).collect::<Vec<_>>(), [Some(session.id)]);
+        assert_eq!(read(&store, &mut cursor).await, []);
+    }
+    assert!(store.log_since(Some(&others), 10).await.unwrap().gap, "every node is told");
+    assert_eq!(store.trim_log(now().plus(Duration::from_secs(60)), 100).await.unwrap(), 4);
+    let session = sign_in(&store).await;
+    let told = read(&store, &mut cursor).await;
+    assert_eq!(told.iter().map(|event| event.session).collect::<Vec<_>>(), [Some(session.id)]);
+}
+
+/// Transactions, more than this server has had.
+const FAR: u64 = 1 << 40;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_makes_a_revocation_immediate() {
     let _alone = ALONE.lock().await;

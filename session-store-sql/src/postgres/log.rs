@@ -92,6 +92,7 @@ async fn read(pool: &PgPool, names: &Names, seen: Seen, limit: u32) -> Result<Lo
 }
 
 async fn at_the_end(pool: &PgPool, names: &Names, gap: bool) -> Result<LogPage, StoreError> {
+    sqlx::query(names.sql(ADOPT)).execute(pool).await.map_err(store_error)?;
     let row = sqlx::query(names.sql(END)).fetch_one(pool).await.map_err(store_error)?;
     let seen = Seen {
         incarnation: row.text("incarnation")?.to_owned(),
@@ -156,7 +157,10 @@ where
 }
 
 /// One statement, so one snapshot: the head says whether the log continues where the reader left
-/// it, the rest are the entries.
+/// it, the rest are the entries: those of higher numbers than the newest that was seen, and those of
+/// lower ones that were committed late. (Higher ones were not seen whatever their transaction: a
+/// server that dies may give a failed transaction's id again. `OFFSET 0` keeps the planner from
+/// looking for late ones along the numbers.)
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         SELECT pg_current_snapshot()::text AS snapshot, \
             meta.incarnation = $5 \
@@ -165,15 +169,33 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
             AND pg_visible_in_snapshot(meta.trimmed_xid, $1::text::pg_snapshot) \
             AND NOT EXISTS (SELECT FROM pg_snapshot_xip($1::text::pg_snapshot) AS open \
                 WHERE open <= meta.trimmed_xid) \
-            AND ($6 <= meta.trimmed_seq OR EXISTS \
+            AND meta.trimmed_seq <= $6 \
+            AND (meta.trimmed_seq = $6 OR EXISTS \
                 (SELECT FROM {t}log WHERE seq = $6 AND tag = $7)) AS continues \
         FROM {t}meta AS meta) AS head \
     LEFT JOIN LATERAL ( \
-        SELECT seq, tag, kind, at, actor, tenant, user_id, session_id FROM {t}log \
-        WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) \
-        AND NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) \
-        AND ($2::text IS NULL OR pg_visible_in_snapshot(xid, $2::text::pg_snapshot)) \
-        AND seq > $3 ORDER BY seq LIMIT $4) AS entry ON true";
+        SELECT * FROM ( \
+            (SELECT seq, tag, kind, at, actor, tenant, user_id, session_id FROM {t}log \
+            WHERE seq > GREATEST($3, $6) \
+            AND ($2::text IS NULL OR pg_visible_in_snapshot(xid, $2::text::pg_snapshot)) \
+            ORDER BY seq LIMIT $4) \
+            UNION ALL \
+            (SELECT seq, tag, kind, at, actor, tenant, user_id, session_id FROM \
+                (SELECT * FROM {t}log WHERE xid >= pg_snapshot_xmin($1::text::pg_snapshot) \
+                AND xid < pg_snapshot_xmax(pg_current_snapshot()) OFFSET 0) AS recent \
+            WHERE NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot) \
+            AND ($2::text IS NULL OR pg_visible_in_snapshot(xid, $2::text::pg_snapshot)) \
+            AND seq > $3 AND seq <= $6 ORDER BY seq LIMIT $4)) AS unseen \
+        ORDER BY seq LIMIT $4) AS entry ON true";
+/// A dump has the transaction ids of the server it is from; where it was restored on one that has not
+/// come so far, its log would never end. It gets this server's, and is another log from now on.
+pub(super) const ADOPT: &str = "WITH foreign_ids AS ( \
+        SELECT FROM {t}meta WHERE trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) \
+        OR EXISTS (SELECT FROM {t}log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))), \
+    renewed AS (UPDATE {t}meta SET incarnation = gen_random_uuid()::text, trimmed_xid = '0' \
+        WHERE EXISTS (SELECT FROM foreign_ids)) \
+    UPDATE {t}log SET xid = pg_current_xact_id() WHERE EXISTS (SELECT FROM foreign_ids) \
+        AND xid >= pg_snapshot_xmax(pg_current_snapshot())";
 pub(super) const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
     COALESCE(newest.seq, 0) AS seq, COALESCE(newest.tag, 0) AS tag \
     FROM {t}meta AS meta LEFT JOIN LATERAL \

@@ -96,8 +96,9 @@ async fn every_statement_uses_an_index() {
         (read::POLICY, vec!["''", "'user 7'"]),
         (change::TOUCH, vec!["ARRAY[decode(md5('7'), 'hex')]", "ARRAY[1]", "ARRAY['']"]),
         (change::CHOOSE_OLD, vec!["10", "10", "500"]),
-        (log::SINCE, vec![&snapshot, "NULL", "0", "1000", "''", "0", "0"]),
+        (log::SINCE, vec![&snapshot, "NULL", "0", "1000", "''", "50000", "0"]),
         (log::END, vec![]),
+        (log::ADOPT, vec![]),
     ];
     let fixed = fixed.iter().map(|(statement, values)| filled_in(&names.fill(statement), values));
     for statement in fixed.chain(pages(&names)) {

@@ -1,4 +1,4 @@
-//! One of each operation that changes something, for tests that count what a server reads.
+//! One of each operation that changes something, and reads of the log, for tests that count what a server reads.
 
 use session_conformance::sample::{self, now, user};
 use session_core::cleanup::SweepRule;
@@ -8,6 +8,7 @@ use session_core::{Actor, Store, Timestamp};
 
 /// Calls `check` after each. The store has a user 7, and five sessions that are old.
 pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
     let owner = user("user 7");
     let session = sample::session(store, &owner, now());
     let id = session.id;
@@ -32,4 +33,9 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     let rule = SweepRule { inactive_before: line, expired_by: line };
     assert_eq!(store.sweep(&rule, now(), 5).await.unwrap().len(), 5);
     check("a cleanup").await;
+    // As often as a server may want to see a statement before it plans it for good.
+    for _ in 0..10 {
+        cursor = store.log_since(Some(&cursor), 100).await.unwrap().next;
+        check("a read of the log").await;
+    }
 }
