@@ -295,6 +295,26 @@ async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
     assert!(error.to_string().contains("version 1000"), "{error}");
 }
 
+/// Connections on which reads would see too much or too little.
+#[tokio::test]
+async fn settings_that_break_a_promise_are_refused() {
+    let database = Database::create().await;
+    for (set, field) in [
+        ("SET autocommit = 0", "autocommit"),
+        ("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "transaction_isolation"),
+    ] {
+        let pool = MySqlPoolOptions::new()
+            .after_connect(move |connection, _| {
+                Box::pin(async move { sqlx::query(set).execute(connection).await.map(drop) })
+            })
+            .connect_with(server().database(&database.0))
+            .await
+            .unwrap();
+        let error = MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap_err();
+        assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_schema_of_the_first_version_is_brought_up_to_date() {
     let database = Database::create().await;

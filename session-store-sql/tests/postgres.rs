@@ -448,6 +448,16 @@ async fn migrations_are_printed_run_twice_and_a_newer_schema_is_refused() {
     assert!(error.to_string().contains("version 1000"), "{error}");
 }
 
+/// Where transactions are stricter by default, a change fails because another is made beside it.
+#[tokio::test]
+async fn another_isolation_is_refused() {
+    let strict: PgConnectOptions = url().parse().unwrap();
+    let strict = strict.options([("default_transaction_isolation", "serializable")]);
+    let pool = PgPool::connect_with(strict).await.unwrap();
+    let error = PostgresStore::with_pool(pool, &PostgresOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("default_transaction_isolation"), "{error}");
+}
+
 /// The server is gone without a word: a typed error, then everything goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_connections_are_opened_again() {

@@ -32,6 +32,8 @@ use crate::names::{self, Names};
 /// commits. Deadlocks are tried again inside, a few times. There is no push: revocations take the
 /// propagation bound.
 ///
+/// Connections have to have `autocommit` on, as they do by default.
+///
 /// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and `EXECUTE`.
 ///
 /// ```no_run
@@ -85,11 +87,13 @@ impl MySqlStore {
     /// nodes at once.
     ///
     /// # Errors
-    /// As [`MySqlStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds.
+    /// As [`MySqlStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds, and
+    /// where `autocommit` is off or transactions read what is not committed.
     pub async fn with_pool(pool: MySqlPool, options: &MySqlOptions) -> Result<Self, StoreError> {
         let invalid = |error| StoreError::new(StoreErrorKind::Internal, error);
         options.validate().map_err(invalid)?;
         let names = Names::new(None, &options.prefix);
+        check_settings(&pool).await?;
         migrate::run(&pool, &names).await?;
         Ok(Self { pool, names })
     }
@@ -163,6 +167,23 @@ impl Store for MySqlStore {
     }
 }
 
+/// Without `autocommit` a read leaves a transaction open, which then sees nothing new.
+async fn check_settings(pool: &MySqlPool) -> Result<(), StoreError> {
+    let settings: Vec<(String, String)> =
+        sqlx::query_as(SETTINGS).fetch_all(pool).await.map_err(store_error)?;
+    for (name, value) in settings {
+        let error = match (name.as_str(), value.as_str()) {
+            ("autocommit", "OFF") => InvalidField::malformed("autocommit", "ON"),
+            (_, "READ-UNCOMMITTED") => {
+                InvalidField::malformed("transaction_isolation", "READ-COMMITTED or stricter")
+            }
+            _ => continue,
+        };
+        return Err(StoreError::new(StoreErrorKind::Internal, error));
+    }
+    Ok(())
+}
+
 /// A defect of a row or a statement is told from a server that cannot be reached right now.
 fn store_error(error: sqlx::Error) -> StoreError {
     let kind = match &error {
@@ -188,3 +209,6 @@ fn is_deadlock(error: &sqlx::Error) -> bool {
         database.and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>());
     error.is_some_and(|error| matches!(error.number(), 1205 | 1213))
 }
+
+const SETTINGS: &str = "SHOW SESSION VARIABLES \
+    WHERE Variable_name IN ('autocommit', 'tx_isolation', 'transaction_isolation')";

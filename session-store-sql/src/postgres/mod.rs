@@ -30,7 +30,8 @@ use crate::names::{self, Names};
 /// A store in a PostgreSQL database.
 ///
 /// A sign-in costs two round trips, a revocation two, a read one. The functions and tables that
-/// it needs are made by its migrations; see [`PostgresStore::migrations`].
+/// it needs are made by its migrations; see [`PostgresStore::migrations`]. Transactions have to be
+/// `read committed` by default.
 ///
 /// ```no_run
 /// # async fn open() -> Result<(), session_core::StoreError> {
@@ -105,11 +106,13 @@ impl PostgresStore {
     /// nodes at once.
     ///
     /// # Errors
-    /// As [`PostgresStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds.
+    /// As [`PostgresStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds, and
+    /// where `default_transaction_isolation` is not `read committed`.
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
         let invalid = |error| StoreError::new(StoreErrorKind::Internal, error);
         options.validate().map_err(invalid)?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
+        check_settings(&pool).await?;
         migrate::run(&pool, &names).await?;
         let grown = Arc::new(Notify::new());
         let listener = options.push.then(|| {
@@ -199,6 +202,17 @@ impl Store for PostgresStore {
     }
 }
 
+/// Elsewhere a change fails because another was made beside it.
+async fn check_settings(pool: &PgPool) -> Result<(), StoreError> {
+    let isolation: String =
+        sqlx::query_scalar(ISOLATION).fetch_one(pool).await.map_err(store_error)?;
+    if isolation != READ_COMMITTED {
+        let error = InvalidField::malformed("default_transaction_isolation", READ_COMMITTED);
+        return Err(StoreError::new(StoreErrorKind::Internal, error));
+    }
+    Ok(())
+}
+
 /// A defect of a row or a statement is told from a server that cannot be reached right now.
 fn store_error(error: sqlx::Error) -> StoreError {
     let kind = match &error {
@@ -216,3 +230,6 @@ fn is_passing(state: Option<&str>) -> bool {
     let class = state.and_then(|state| state.get(..2));
     matches!(class, Some("08" | "40" | "53" | "57" | "58"))
 }
+
+const ISOLATION: &str = "SELECT current_setting('default_transaction_isolation')";
+const READ_COMMITTED: &str = "read committed";
