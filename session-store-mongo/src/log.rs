@@ -118,6 +118,9 @@ impl MongoStore {
     }
 
     async fn end_of_log(&self, gap: bool) -> Result<LogPage, Failed> {
+        if gap {
+            self.agree_again().await?;
+        }
         let next = self.newest().await?.cursor();
         Ok(LogPage { events: Vec::new(), next, more: false, gap })
     }

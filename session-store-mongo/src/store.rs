@@ -36,6 +36,7 @@ pub struct MongoStore {
     pub(crate) log: Collection<Document>,
     pub(crate) policies: Collection<Document>,
     leases: Collection<Document>,
+    agreement: Collection<Document>,
     pub(crate) tags: TagKey,
     pub(crate) options: MongoOptions,
     /// Whether a change of several documents can be one atomic step.
@@ -153,6 +154,17 @@ impl MongoStore {
         within(options.timeout, Self::open(client, options.clone())).await
     }
 
+    /// Whoever finds the log gone makes sure that what this node knows is still what all agree on: a
+    /// database that was dropped has forgotten it, and another node may have begun anew.
+    pub(crate) async fn agree_again(&self) -> Result<(), Failed> {
+        if agree(&self.agreement, &self.tags).await? == self.tags {
+            return self.make_indexes().await;
+        }
+        let text =
+            "the collections were emptied, and another node has begun anew: open the store again";
+        Err(internal(text).into())
+    }
+
     async fn open(client: Client, options: MongoOptions) -> Result<Self, Failed> {
         let default = client.default_database();
         let database = default.unwrap_or_else(|| client.database(&options.database));
@@ -163,7 +175,9 @@ impl MongoStore {
         let transactional = is_set && options.transactions == Transactions::WhereThereAre;
         let collection = |name: &str| collection(&database, &options, name);
         let agreement = collection("agreement");
-        let tags = agree(&agreement).await?;
+        let mut key = [0; TagKey::BYTES];
+        getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
+        let tags = agree(&agreement, &TagKey::from_bytes(key)).await?;
         let log = collection("log");
         let grown = Arc::new(Notify::new());
         let listener = (is_set && options.push)
@@ -174,6 +188,7 @@ impl MongoStore {
             log,
             policies: collection("policies"),
             leases: collection("leases"),
+            agreement,
             client,
             tags,
             options,
@@ -275,10 +290,9 @@ fn collection(database: &Database, options: &MongoOptions, name: &str) -> Collec
 }
 
 /// Whoever comes first decides about the key.
-async fn agree(agreement: &Collection<Document>) -> Result<TagKey, Failed> {
-    let mut key = [0; TagKey::BYTES];
-    getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
-    let first = doc! { "_id": "agreement", "version": VERSION, "key": record::bytes(&key) };
+async fn agree(agreement: &Collection<Document>, proposed: &TagKey) -> Result<TagKey, Failed> {
+    let key = record::bytes(proposed.as_bytes());
+    let first = doc! { "_id": "agreement", "version": VERSION, "key": key };
     match agreement.insert_one(first).await {
         Err(error) if !is_duplicate(&error) => return Err(error.into()),
         _ => {}

@@ -85,6 +85,9 @@ impl RedisStore {
     }
 
     async fn end_of_log(&self, gap: bool) -> Result<LogPage, StoreError> {
+        if gap {
+            self.agree_again().await?;
+        }
         let read = self.placement.shards().map(|shard| async move { self.newest(shard).await });
         let next = cursor_of(&try_join_all(read).await?);
         Ok(LogPage { events: Vec::new(), next, more: false, gap })

@@ -16,10 +16,10 @@ impl Shard {
     pub(crate) const FIRST: Self = Self(0);
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placement {
-    prefix: String,
-    key: TagKey,
+    pub(crate) prefix: String,
+    pub(crate) key: TagKey,
     /// The hash tag of each shard.
     shards: Vec<String>,
 }

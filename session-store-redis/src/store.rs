@@ -73,7 +73,10 @@ impl RedisStore {
     ) -> Result<Self, StoreError> {
         let scripts = Scripts::new();
         let shards = options.shards.unwrap_or(default_shards);
-        let placement = agree(&link, &scripts, &options.prefix, shards).await?;
+        let mut key = [0; TagKey::BYTES];
+        getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
+        let proposed = Placement::new(&options.prefix, shards.into(), TagKey::from_bytes(key));
+        let placement = agree(&link, &scripts, &proposed).await?;
         let grown = Arc::new(Notify::new());
         let channels = placement.shards().map(|shard| placement.log(shard)).collect();
         let listener = tokio::spawn(push::run(link.clone(), channels, pushes, Arc::clone(&grown)));
@@ -82,6 +85,17 @@ impl RedisStore {
         let store = Self { link, placement, scripts, options, turn, timeouts, grown, listener };
         store.begin_logs().await?;
         Ok(store)
+    }
+
+    /// Whoever finds the log gone makes sure that what this node knows is still what all agree on: a
+    /// server that was emptied has forgotten it, and another node may have begun anew.
+    pub(crate) async fn agree_again(&self) -> Result<(), StoreError> {
+        if agree(&self.link, &self.scripts, &self.placement).await? == self.placement {
+            return Ok(());
+        }
+        Err(internal(
+            "the keys were deleted, and another node has begun anew: open the store again",
+        ))
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {
@@ -104,14 +118,12 @@ impl Drop for RedisStore {
 async fn agree(
     link: &Link,
     scripts: &Scripts,
-    prefix: &str,
-    shards: u16,
+    proposed: &Placement,
 ) -> Result<Placement, StoreError> {
-    let mut key = [0; TagKey::BYTES];
-    getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
-    let first = Placement::new(prefix, 1, TagKey::from_bytes(key));
-    let mut call = Call::new(&scripts.agree, &first, Shard::FIRST);
-    call.key(Placement::agreement(prefix)).arg(key).number(shards);
+    let prefix = &proposed.prefix;
+    let mut call = Call::new(&scripts.agree, proposed, Shard::FIRST);
+    call.key(Placement::agreement(prefix)).arg(*proposed.key.as_bytes());
+    call.number(proposed.shards().len());
     let (key, shards, version): (Vec<u8>, usize, String) = link.change(&call).await?;
     if version != VERSION {
         let text = format!("the keys have version {version}, this build knows {VERSION}");

@@ -49,6 +49,11 @@ impl TagKey {
         Self(bytes)
     }
 
+    /// The bytes, to be stored. They are a secret.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
     /// The tag of a user.
     pub fn tag(&self, owner: &UserKey) -> UserTag {
         let mut hash = Sha256::new();

@@ -171,6 +171,31 @@ async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
     }
 }
 
+/// Whoever drops the database under running nodes drops what the nodes agree on, too.
+#[tokio::test]
+async fn nodes_of_a_dropped_database_agree_again_or_stop() {
+    let _alone = ALONE.write().await;
+    let fresh = Fresh::new(Transactions::WhereThereAre);
+    let store = fresh.store().await;
+    let owner = user("alice");
+    insert(&store, &session(&store, &owner, now())).await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
+    let database = client.database(&fresh.options.database);
+    database.drop().await.unwrap();
+    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    let log = database.collection::<mongodb::bson::Document>("session_kit_log");
+    assert!(log.list_index_names().await.unwrap().len() > 1, "its indexes are back");
+    let newcomer = fresh.store().await;
+    insert(&store, &session(&store, &owner, now())).await;
+    assert_eq!(newcomer.user(&owner).await.unwrap().sessions.len(), 1, "they agree");
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    database.drop().await.unwrap();
+    let _another = fresh.store().await;
+    let error = store.log_since(Some(&cursor), 10).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+}
+
 #[tokio::test]
 async fn the_indexes_that_expire_are_there() {
     let fresh = Fresh::new(Transactions::WhereThereAre);

@@ -239,6 +239,33 @@ async fn a_log_that_went_another_way_is_noticed() {
     assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap, "it went another way");
 }
 
+/// Whoever deletes all keys under running nodes deletes what the nodes agree on, too.
+#[tokio::test]
+async fn nodes_of_an_emptied_server_agree_again_or_stop() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let owner = user("alice");
+    insert(&store, &session(&store, &owner, now())).await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let empty = async || {
+        let all = format!("{}*", prefix.options.prefix);
+        let keys: Vec<String> = ask(redis::cmd("KEYS").arg(all)).await;
+        ask::<()>(redis::cmd("DEL").arg(keys)).await;
+    };
+    empty().await;
+    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    let newcomer = prefix.store().await;
+    let mine = session(&store, &owner, now());
+    insert(&store, &mine).await;
+    assert_eq!(newcomer.user(&owner).await.unwrap().sessions.len(), 1, "they agree");
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    empty().await;
+    let _another = prefix.store().await;
+    let error = store.log_since(Some(&cursor), 10).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+}
+
 /// Where a change has to be on a replica and there is none, it is not acknowledged.
 #[tokio::test]
 async fn a_change_without_its_replicas_is_not_acknowledged() {
