@@ -47,7 +47,7 @@
 
 mod audit;
 mod change;
-mod cluster;
+mod connections;
 mod link;
 mod log;
 mod options;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
     Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
@@ -14,7 +13,7 @@ use session_core::{StoreError, StoreErrorKind};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::error::Elapsed;
 
-use crate::cluster::Cluster;
+use crate::connections::{Connection, Connections, Target};
 use crate::options::{RedisOptions, Replicas};
 use crate::placement::{Placement, Shard};
 use crate::scripts::Source;
@@ -22,21 +21,9 @@ use crate::scripts::Source;
 /// Connections are shared by all callers and opened again when they are lost.
 #[derive(Clone)]
 pub(crate) struct Link {
-    servers: Servers,
+    connections: Connections,
     timeout: Duration,
     replicas: Option<Replicas>,
-}
-
-#[derive(Clone)]
-enum Servers {
-    Single(ConnectionManager),
-    Cluster(Cluster),
-}
-
-/// What a call asks.
-enum Connection {
-    Single(ConnectionManager),
-    Cluster(ClusterConnection),
 }
 
 impl std::fmt::Debug for Link {
@@ -96,18 +83,16 @@ impl Link {
             None => Client::open(info),
         };
         let client = client.map_err(store_error)?;
-        let RedisOptions { timeout, replicas, .. } = *options;
+        let timeout = options.timeout;
         let config = ConnectionManagerConfig::new()
-            .set_push_sender(pushes)
+            .set_push_sender(pushes.clone())
             .set_automatic_resubscription()
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout))
             .set_number_of_retries(CONNECTION_TRIES)
             .set_min_delay(FIRST_PAUSE)
             .set_max_delay(LONGEST_PAUSE);
-        let manager = ConnectionManager::new_with_config(client, config);
-        let manager = within(timeout, manager).await?;
-        Ok(Self { servers: Servers::Single(manager), timeout, replicas })
+        Self::open(Target::Single(client, Box::new(config)), options, pushes).await
     }
 
     pub(crate) async fn cluster(
@@ -115,7 +100,7 @@ impl Link {
         options: &RedisOptions,
         pushes: UnboundedSender<PushInfo>,
     ) -> Result<Self, StoreError> {
-        let RedisOptions { timeout, replicas, .. } = *options;
+        let timeout = options.timeout;
         let mut client = ClusterClient::builder(urls.iter().copied())
             .use_protocol(ProtocolVersion::RESP3)
             .push_sender(pushes.clone())
@@ -127,13 +112,22 @@ impl Link {
             client = client.certs(tls.certificates());
         }
         let client = client.build().map_err(store_error)?;
-        let connection = within(timeout, client.get_async_connection()).await?;
-        let cluster = Cluster::new(client, connection, pushes, timeout);
-        Ok(Self { servers: Servers::Cluster(cluster), timeout, replicas })
+        Self::open(Target::Cluster(client), options, pushes).await
     }
 
-    pub(crate) const fn is_cluster(&self) -> bool {
-        matches!(self.servers, Servers::Cluster(_))
+    async fn open(
+        target: Target,
+        options: &RedisOptions,
+        pushes: UnboundedSender<PushInfo>,
+    ) -> Result<Self, StoreError> {
+        let RedisOptions { timeout, replicas, .. } = *options;
+        let connection = answer(tokio::time::timeout(timeout, target.connect()).await)?;
+        let connections = Connections::new(target, connection, pushes, timeout);
+        Ok(Self { connections, timeout, replicas })
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.connections.is_cluster()
     }
 
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
@@ -254,10 +248,7 @@ impl Link {
     }
 
     async fn connection(&self) -> Connection {
-        match &self.servers {
-            Servers::Single(single) => Connection::Single(single.clone()),
-            Servers::Cluster(cluster) => Connection::Cluster(cluster.connection().await),
-        }
+        self.connections.connection().await
     }
 
     async fn within<T>(
@@ -265,12 +256,9 @@ impl Link {
         timeout: Duration,
         call: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
-        let attempt = match &self.servers {
-            Servers::Single(_) => None,
-            Servers::Cluster(cluster) => Some(cluster.begin()),
-        };
+        let attempt = self.connections.begin();
         let result = tokio::time::timeout(timeout, call).await;
-        if let (Some(attempt), Ok(result)) = (attempt, &result) {
+        if let Ok(result) = &result {
             attempt.end(result);
         }
         answer(result)
@@ -279,13 +267,6 @@ impl Link {
 
 fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-}
-
-async fn within<T>(
-    timeout: Duration,
-    call: impl Future<Output = RedisResult<T>>,
-) -> Result<T, StoreError> {
-    answer(tokio::time::timeout(timeout, call).await)
 }
 
 fn answer<T>(result: Result<RedisResult<T>, Elapsed>) -> Result<T, StoreError> {

@@ -103,7 +103,7 @@ impl RedisStore {
     }
 
     /// The command that publishes.
-    pub(crate) const fn publish(&self) -> &'static str {
+    pub(crate) fn publish(&self) -> &'static str {
         if self.link.is_cluster() { "SPUBLISH" } else { "PUBLISH" }
     }
 }

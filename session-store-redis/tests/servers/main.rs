@@ -5,5 +5,6 @@ mod cluster;
 mod faults;
 mod namespace;
 mod random;
+mod silence;
 mod single;
 mod tls;

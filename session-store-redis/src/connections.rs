@@ -1,22 +1,49 @@
-//! The connection to a cluster, made anew where the driver does not get over an outage.
+//! The connection to a server or a cluster, made anew where the driver does not get over an outage.
 //!
-//! The driver repairs single connections by itself. An outage of the whole cluster can leave it
-//! without any, looking for ever for one to ask where the slots are.
+//! The driver repairs connections that are closed. One that has gone silent it goes on asking, until
+//! the system gives it up many minutes later; and an outage of a whole cluster can leave it without
+//! any, looking for ever for one to ask where the slots are.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{ErrorKind, PushInfo, PushKind, RedisError, RedisResult};
+use redis::{Client, ErrorKind, PushInfo, PushKind, RedisError, RedisResult};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
+/// What a call asks.
 #[derive(Clone)]
-pub(crate) struct Cluster(Arc<Inner>);
+pub(crate) enum Connection {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+/// Whom to connect to, and how.
+pub(crate) enum Target {
+    Single(Client, Box<ConnectionManagerConfig>),
+    Cluster(ClusterClient),
+}
+
+impl Target {
+    pub(crate) async fn connect(&self) -> RedisResult<Connection> {
+        Ok(match self {
+            Self::Single(client, config) => {
+                let (client, config) = (client.clone(), (**config).clone());
+                Connection::Single(ConnectionManager::new_with_config(client, config).await?)
+            }
+            Self::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
+        })
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Connections(Arc<Inner>);
 
 struct Inner {
-    client: ClusterClient,
+    target: Target,
     pushes: UnboundedSender<PushInfo>,
     /// How long calls may fail before the connection is made anew.
     patience: Duration,
@@ -26,25 +53,29 @@ struct Inner {
 }
 
 struct State {
-    connection: ClusterConnection,
-    /// When calls began to fail, if the last one did.
+    connection: Connection,
+    /// When the first of the calls began that have failed since one was answered.
     failing: Option<Instant>,
 }
 
-impl Cluster {
+impl Connections {
     pub(crate) fn new(
-        client: ClusterClient,
-        connection: ClusterConnection,
+        target: Target,
+        connection: Connection,
         pushes: UnboundedSender<PushInfo>,
         patience: Duration,
     ) -> Self {
         let state = Mutex::new(State { connection, failing: None });
         let tried = tokio::sync::Mutex::new(None);
-        Self(Arc::new(Inner { client, pushes, patience, state, tried }))
+        Self(Arc::new(Inner { target, pushes, patience, state, tried }))
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.0.target, Target::Cluster(_))
     }
 
     /// The connection to ask, a new one where calls have failed for too long.
-    pub(crate) async fn connection(&self) -> ClusterConnection {
+    pub(crate) async fn connection(&self) -> Connection {
         if self.is_stuck() {
             self.renew().await;
         }
@@ -53,7 +84,7 @@ impl Cluster {
 
     /// Begins a call. One that is given up by its caller counts as failed, too.
     pub(crate) fn begin(&self) -> Attempt<'_> {
-        Attempt { cluster: self, is_answered: false }
+        Attempt { connections: self, begun: Instant::now(), is_answered: false }
     }
 
     fn is_stuck(&self) -> bool {
@@ -68,15 +99,15 @@ impl Cluster {
             return;
         }
         *tried = Some(Instant::now());
-        match self.0.client.get_async_connection().await {
+        match self.0.target.connect().await {
             Ok(connection) => {
                 *self.state() = State { connection, failing: None };
                 // Whoever listens has to subscribe again.
                 let ended = PushInfo { kind: PushKind::Disconnection, data: Vec::new() };
                 let _ = self.0.pushes.send(ended);
-                tracing::debug!("the connection to the cluster was made anew");
+                tracing::debug!("the connection was made anew");
             }
-            Err(error) => tracing::debug!(%error, "the cluster cannot be reached"),
+            Err(error) => tracing::debug!(%error, "no connection can be made"),
         }
     }
 
@@ -87,7 +118,8 @@ impl Cluster {
 
 /// A call under way.
 pub(crate) struct Attempt<'c> {
-    cluster: &'c Cluster,
+    connections: &'c Connections,
+    begun: Instant,
     is_answered: bool,
 }
 
@@ -100,11 +132,11 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let mut state = self.cluster.state();
+        let mut state = self.connections.state();
         if self.is_answered {
             state.failing = None;
         } else {
-            state.failing.get_or_insert_with(Instant::now);
+            state.failing.get_or_insert(self.begun);
         }
     }
 }
@@ -129,11 +161,13 @@ mod tests {
         let nobody = ClusterClient::builder(["redis://127.0.0.1:1"]).retries(0).build().unwrap();
         let lost = nobody.get_pending_async_connection_with_config(Default::default());
         let urls = std::env::var("SESSION_KIT_REDIS_CLUSTER_URLS").unwrap();
-        let client = ClusterClient::new(urls.split(',')).unwrap();
-        let cluster = Cluster::new(client, lost, pushes, PATIENCE);
+        let target = Target::Cluster(ClusterClient::new(urls.split(',')).unwrap());
+        let cluster = Connections::new(target, Connection::Cluster(lost), pushes, PATIENCE);
         let ping = async || {
             let attempt = cluster.begin();
-            let mut connection = cluster.connection().await;
+            let Connection::Cluster(mut connection) = cluster.connection().await else {
+                panic!("another kind of connection")
+            };
             let result: RedisResult<String> = redis::cmd("PING").query_async(&mut connection).await;
             attempt.end(&result);
             result
@@ -156,7 +190,8 @@ mod tests {
         let (pushes, _pushed) = unbounded_channel();
         let nobody = ClusterClient::builder(["redis://127.0.0.1:1"]).build().unwrap();
         let lost = nobody.get_pending_async_connection_with_config(Default::default());
-        let cluster = Cluster::new(nobody, lost, pushes, PATIENCE);
+        let lost = Connection::Cluster(lost);
+        let cluster = Connections::new(Target::Cluster(nobody), lost, pushes, PATIENCE);
         drop(cluster.begin());
         assert!(!cluster.is_stuck());
         tokio::time::advance(PATIENCE).await;
