@@ -48,6 +48,8 @@ async fn own_schema(url: &str) -> String {
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// More than there are others to whom a free port may go at the same moment.
+const TRIES: usize = 10;
 
 pub(crate) struct Driver {
     url: String,
@@ -56,22 +58,25 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) async fn start() -> Self {
-        let mut process = Command::new("chromedriver")
-            .args(["--port=0"])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver is missing: `cargo xtask test` installs it");
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = lines.next_line().await.unwrap().expect("chromedriver says its port");
-            if let Some(port) = line.split("successfully on port ").nth(1) {
-                break port.trim_end_matches('.').to_owned();
+        for _ in 0..TRIES {
+            let mut process = Command::new("chromedriver")
+                .args(["--port=0"])
+                .stdout(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .expect("chromedriver is missing: `cargo xtask test` installs it");
+            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if let Some(port) = line.split("successfully on port ").nth(1) {
+                    let url = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
+                    // Nobody reads on, but the pipe has to stay open.
+                    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                    return Self { url, _process: process };
+                }
             }
-        };
-        // Nobody reads on, but the pipe has to stay open.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { url: format!("http://127.0.0.1:{port}"), _process: process }
+            // It wants one port of both IP versions, and ends where somebody has one of them.
+        }
+        panic!("chromedriver says no port");
     }
 
     pub(crate) async fn browser(&self, demo: &Demo, scheme: &str) -> Browser {
