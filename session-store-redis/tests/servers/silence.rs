@@ -49,7 +49,7 @@ async fn a_server_behind_a_silent_connection_is_reached_again() {
     let (fall_silent, silence) = watch::channel(());
     let prefix = Prefix::new(false);
     let mut options = prefix.options.clone();
-    options.timeout = Duration::from_millis(300);
+    options.timeout = Duration::from_secs(1);
     let store = RedisStore::connect(&listen(silence).await, options).await.unwrap();
     let other = prefix.store().await;
     let mine = session(&store, &user("alice"), now());
@@ -61,7 +61,7 @@ async fn a_server_behind_a_silent_connection_is_reached_again() {
             Ok(found) => break found,
             Err(error) => assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}"),
         }
-        assert!(begun.elapsed() < Duration::from_secs(10), "it is waited for for ever");
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is waited for for ever");
     };
     assert!(found.is_some());
     // Whatever was asked to be told of is asked for again.
@@ -72,5 +72,5 @@ async fn a_server_behind_a_silent_connection_is_reached_again() {
             store.changed().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), revoked).await.expect("a push is heard");
+    tokio::time::timeout(Duration::from_secs(30), revoked).await.expect("a push is heard");
 }
