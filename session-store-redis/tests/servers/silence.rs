@@ -4,16 +4,15 @@
 use std::time::{Duration, Instant};
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
+use session_conformance::faults::falls_silent;
 use session_conformance::sample::{insert, now, revoke, session, user};
 use session_core::{Store, StoreErrorKind};
 use session_store_redis::RedisStore;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::namespace::{ALONE, Prefix, url};
 
-/// Listens in front of the server that the URL names. Connections that are open when they are told
-/// fall silent for good, later ones do not.
+/// The URL of a way to the server that may fall silent.
 async fn listen(silence: watch::Receiver<()>) -> String {
     let url = url();
     let ConnectionAddr::Tcp(host, port) =
@@ -21,25 +20,10 @@ async fn listen(silence: watch::Receiver<()>) -> String {
     else {
         panic!("{url} is no address")
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let own = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
-    tokio::spawn(async move {
-        loop {
-            let (mut client, _) = listener.accept().await.unwrap();
-            let mut server = TcpStream::connect((host.as_str(), port)).await.unwrap();
-            let mut silence = silence.clone();
-            silence.mark_unchanged();
-            tokio::spawn(async move {
-                tokio::select! {
-                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                    _ = silence.changed() => std::future::pending().await,
-                }
-            });
-        }
-    });
+    let own = falls_silent(format!("{host}:{port}"), silence).await;
     match url.rsplit_once('@') {
-        Some((login, _)) => format!("{login}@{own}"),
-        None => format!("redis://{own}"),
+        Some((login, _)) => format!("{login}@127.0.0.1:{own}"),
+        None => format!("redis://127.0.0.1:{own}"),
     }
 }
 

@@ -84,8 +84,8 @@ const IS_NEWER: &str = "SELECT (extract(epoch FROM backend_start) * 1000000)::bi
 
 #[cfg(all(test, feature = "server-tests"))]
 mod tests {
+    use session_conformance::faults::falls_silent;
     use sqlx::postgres::{PgConnectOptions, PgSslMode};
-    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::watch;
 
     use super::*;
@@ -109,23 +109,8 @@ mod tests {
             .expect("SESSION_KIT_POSTGRES_URL names a server; `cargo xtask test` starts one");
         let server: PgConnectOptions = url.parse().unwrap();
         let real = format!("{}:{}", server.get_host(), server.get_port());
-        let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let own = front.local_addr().unwrap().port();
         let (fall_silent, silence) = watch::channel(());
-        tokio::spawn(async move {
-            loop {
-                let (mut client, _) = front.accept().await.unwrap();
-                let mut server = TcpStream::connect(&real).await.unwrap();
-                let mut silence = silence.clone();
-                silence.mark_unchanged();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                        _ = silence.changed() => std::future::pending().await,
-                    }
-                });
-            }
-        });
+        let own = falls_silent(real, silence).await;
         let direct = PgPool::connect_with(server.clone()).await.unwrap();
         let through = server.host("127.0.0.1").port(own).ssl_mode(PgSslMode::Disable);
         let pool = PgPoolOptions::new().connect_lazy_with(through);

@@ -1,4 +1,5 @@
-//! One of each operation that changes something, and reads of the log, for tests that count what a server reads.
+//! One of each operation that changes something, and reads of the log, for tests that count what a
+//! server reads.
 
 use session_conformance::sample::{self, now, user};
 use session_core::cleanup::SweepRule;
