@@ -1,0 +1,164 @@
+//! The log: what a reader is told, whenever it was committed and whatever became of the server.
+
+use std::time::Duration;
+
+use session_conformance::sample::{now, read_log};
+use session_core::store::Cursor;
+use session_core::{SessionId, Store};
+use session_store_sql::PostgresStore;
+use sqlx::postgres::PgPool;
+
+use crate::{ALONE, Schema, pool, sign_in};
+
+/// Appends an entry in a transaction that stays open.
+async fn open_entry(schema: &str, pool: &PgPool) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut open = pool.begin().await.unwrap();
+    let append = format!(
+        "SELECT {schema}.session_kit_append('revoked', 1, 'system', '', 'late', '\\x{}')",
+        "07".repeat(16)
+    );
+    sqlx::query(sqlx::AssertSqlSafe(append)).execute(&mut *open).await.unwrap();
+    open
+}
+
+/// Whom the log tells of from here on.
+async fn read(store: &PostgresStore, cursor: &mut Cursor) -> Vec<Option<SessionId>> {
+    read_log(store, cursor, 3).await.iter().map(|event| event.session).collect()
+}
+
+/// Numbers are drawn before the commit: a reader that remembers the highest number never sees
+/// the entry of a transaction that commits late. Ours does, once, however it comes.
+#[tokio::test]
+async fn an_entry_that_commits_late_is_read_once() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let late = open_entry(&schema.0, &pool).await;
+    let session = sign_in(&store).await;
+    let early = read(&store, &mut cursor).await;
+    assert_eq!(early, [Some(session.id)]);
+    let highest: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT max(seq) FROM {}.session_kit_log",
+        schema.0
+    )))
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    late.commit().await.unwrap();
+    let skipped: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT count(*) FROM {}.session_kit_log WHERE seq > {highest}",
+        schema.0
+    )))
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(skipped, 0, "a reader by number misses it");
+    let late = read(&store, &mut cursor).await;
+    assert_eq!(late, [Some(SessionId::from_bytes([7; 16]))]);
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// A foreign transaction holds the oldest snapshot back for as long as it likes.
+#[tokio::test]
+async fn an_unrelated_long_transaction_delays_no_reader() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut foreign = pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *foreign).await.unwrap();
+    for _ in 0..5 {
+        let session = sign_in(&store).await;
+        let read = read(&store, &mut cursor).await;
+        assert_eq!(read, [Some(session.id)]);
+    }
+    foreign.rollback().await.unwrap();
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// Late and early commits beside a reader that goes page by page.
+#[tokio::test]
+async fn late_entries_come_between_the_pages_of_a_long_read() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let late = open_entry(&schema.0, &pool).await;
+    for _ in 0..5 {
+        sign_in(&store).await;
+    }
+    let page = store.log_since(Some(&cursor), 3).await.unwrap();
+    assert!(page.more && page.events.len() == 3);
+    cursor = page.next;
+    late.commit().await.unwrap();
+    sign_in(&store).await;
+    let rest = read(&store, &mut cursor).await;
+    assert_eq!(rest.len(), 2 + 1 + 1, "{rest:?}");
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// The cursor of a reader that has seen so many more transactions.
+fn ahead(cursor: &Cursor, by: u64) -> Cursor {
+    let mut seen: serde_json::Value = serde_json::from_slice(&cursor.0).unwrap();
+    let snapshot = seen["all_of"].as_str().unwrap();
+    let ends = snapshot.split(':').filter_map(|end| end.parse::<u64>().ok());
+    let ends: Vec<_> = ends.map(|end| (end + by).to_string()).collect();
+    seen["all_of"] = (ends[..2].join(":") + ":").into();
+    Cursor(serde_json::to_vec(&seen).unwrap())
+}
+
+/// A server that dies forgets transactions that failed just before, and gives their numbers to
+/// others. Whoever had seen them fail has not seen what those do.
+#[tokio::test]
+async fn a_number_that_a_server_gives_again_hides_nothing() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    sign_in(&store).await;
+    let mut cursor = ahead(&store.log_since(None, 0).await.unwrap().next, 5);
+    let mut expected = Vec::new();
+    for _ in 0..10 {
+        expected.push(Some(sign_in(&store).await.id));
+    }
+    let told = read(&store, &mut cursor).await;
+    assert_eq!(told, expected);
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// A dump has the numbers of the transactions of the server it is from. One that is younger has not
+/// come so far, and its own are lower.
+#[tokio::test]
+async fn a_dump_restored_on_a_younger_server_goes_on() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(1).await);
+    sign_in(&store).await;
+    let before = ahead(&store.log_since(None, 0).await.unwrap().next, FAR);
+    let others = before.clone();
+    sign_in(&store).await;
+    let restored = format!(
+        "UPDATE {0}.session_kit_log SET xid = (xid::text::bigint + {FAR})::text::xid8; \
+         UPDATE {0}.session_kit_meta SET trimmed_xid = '{FAR}';",
+        schema.0
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(restored)).execute(&pool).await.unwrap();
+    let page = store.log_since(Some(&before), 10).await.unwrap();
+    assert!(page.gap, "{page:?}");
+    let mut cursor = page.next;
+    assert_eq!(read(&store, &mut cursor).await, []);
+    for _ in 0..3 {
+        let session = sign_in(&store).await;
+        let told = read(&store, &mut cursor).await;
+        assert_eq!(told, [Some(session.id)]);
+        assert_eq!(read(&store, &mut cursor).await, []);
+    }
+    assert!(store.log_since(Some(&others), 10).await.unwrap().gap, "every node is told");
+    assert_eq!(store.trim_log(now().plus(Duration::from_secs(60)), 100).await.unwrap(), 4);
+    let session = sign_in(&store).await;
+    let told = read(&store, &mut cursor).await;
+    assert_eq!(told, [Some(session.id)]);
+}
+
+/// Transactions, more than this server has had.
+const FAR: u64 = 1 << 40;

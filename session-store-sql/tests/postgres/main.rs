@@ -1,0 +1,224 @@
+//! The PostgreSQL store under the conformance kit, on a real server, and what is its own.
+
+mod log;
+#[path = "../operations/mod.rs"]
+mod operations;
+mod statements;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use session_conformance::sample::{self, insert, now, user};
+use session_conformance::{Backend, Namespace};
+use session_core::{Actor, Session, Store, UserKey};
+use session_engine::{Access, Engine, Options, SignIn};
+use session_store_sql::{PostgresOptions, PostgresStore};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::sync::Mutex;
+
+fn url() -> String {
+    std::env::var("SESSION_KIT_POSTGRES_URL")
+        .expect("SESSION_KIT_POSTGRES_URL names a server; `cargo xtask test` starts one")
+}
+
+async fn pool(connections: u32) -> PgPool {
+    PgPoolOptions::new().max_connections(connections).connect(&url()).await.unwrap()
+}
+
+/// Open transactions of one test would hold back another's log, and its load another's delays.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+struct Postgres;
+
+/// Whose table of sessions is partitioned by user.
+struct Partitioned;
+
+#[async_trait::async_trait]
+impl Backend for Partitioned {
+    async fn fresh(&self) -> Box<dyn Namespace> {
+        let schema = Schema::create().await;
+        let mut options = PostgresOptions::default();
+        options.schema = Some(schema.0.clone());
+        let whole = ["    id bytea NOT NULL PRIMARY KEY,", ") WITH (fillfactor = 80);"];
+        let mut script = PostgresStore::migrations(&options).unwrap().concat();
+        assert!(whole.iter().all(|part| script.contains(part)));
+        script = script.replace(whole[0], "    id bytea NOT NULL,");
+        let by_user = ", PRIMARY KEY (user_id, tenant, id)) PARTITION BY HASH (user_id);";
+        let mut parts = by_user.to_owned();
+        let table = format!("{}.session_kit_sessions", schema.0);
+        for n in 0..4 {
+            parts += &format!(
+                "CREATE TABLE {table}_{n} PARTITION OF {table} \
+                 FOR VALUES WITH (MODULUS 4, REMAINDER {n}) WITH (fillfactor = 80);"
+            );
+        }
+        parts += &format!("CREATE INDEX ON {table} (id);");
+        script = script.replace(whole[1], &parts);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&pool(1).await).await.unwrap();
+        Box::new(schema)
+    }
+}
+
+fn new_name() -> String {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).unwrap();
+    format!("kit_{:x}", u64::from_be_bytes(random))
+}
+
+/// A schema of its own.
+struct Schema(String);
+
+impl Schema {
+    async fn create() -> Self {
+        let name = new_name();
+        let statement = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {name}"));
+        sqlx::query(statement).execute(&pool(1).await).await.unwrap();
+        Self(name)
+    }
+
+    async fn store(&self) -> PostgresStore {
+        let mut options = PostgresOptions::default();
+        options.schema = Some(self.0.clone());
+        PostgresStore::with_pool(pool(4).await, &options).await.unwrap()
+    }
+}
+
+#[async_trait::async_trait]
+impl Backend for Postgres {
+    async fn fresh(&self) -> Box<dyn Namespace> {
+        Box::new(Schema::create().await)
+    }
+}
+
+#[async_trait::async_trait]
+impl Namespace for Schema {
+    async fn connect(&self) -> Arc<dyn Store> {
+        Arc::new(self.store().await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_every_guarantee() {
+    let _alone = ALONE.lock().await;
+    let report = session_conformance::run(Arc::new(Postgres)).await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}
+
+/// An operator may partition the table without a word in the code.
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_every_guarantee_on_a_table_partitioned_by_user() {
+    let _alone = ALONE.lock().await;
+    let report = session_conformance::run(Arc::new(Partitioned)).await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}
+
+fn owner() -> UserKey {
+    user("alice")
+}
+
+async fn sign_in(store: &PostgresStore) -> Session {
+    let session = sample::session(store, &owner(), now());
+    insert(store, &session).await;
+    session
+}
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_makes_a_revocation_immediate() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let here = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let there = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let mut delays = Vec::new();
+    for _ in 0..100 {
+        let signed_in = here.sessions().sign_in(SignIn::new(owner())).await.unwrap();
+        let token = signed_in.token.expose();
+        let valid = there.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+        assert!(valid.session().is_some());
+        here.sessions().revoke_user(owner(), Actor::Application).await.unwrap();
+        let revoked = Instant::now();
+        while there
+            .sessions()
+            .validate(token.as_bytes(), Access::default())
+            .await
+            .unwrap()
+            .session()
+            .is_some()
+        {
+            tokio::task::yield_now().await;
+        }
+        delays.push(revoked.elapsed());
+    }
+    delays.sort();
+    println!(
+        "refused by the other node after: median {:?}, 99th of 100 {:?}",
+        delays[50], delays[98]
+    );
+    assert!(delays[98] < Duration::from_millis(50), "{delays:?}");
+    here.shutdown().await;
+    there.shutdown().await;
+}
+#[tokio::test]
+async fn migrations_are_printed_run_twice_and_a_newer_schema_is_refused() {
+    let mut options = PostgresOptions::default();
+    options.prefix = "auth_".to_owned();
+    let printed = PostgresStore::migrations(&options).unwrap();
+    assert!(printed[0].contains("CREATE TABLE auth_sessions"));
+    assert!(
+        !printed[0].contains("{t}")
+            && !printed[0].contains("{i}")
+            && !printed[0].contains("{channel}")
+    );
+    let schema = Schema::create().await;
+    let (one, two) = tokio::join!(schema.store(), schema.store());
+    sign_in(&one).await;
+    assert_eq!(two.user(&owner()).await.unwrap().sessions.len(), 1);
+    let newer = format!("INSERT INTO {}.session_kit_migrations (version) VALUES (1000)", schema.0);
+    sqlx::query(sqlx::AssertSqlSafe(newer)).execute(&pool(1).await).await.unwrap();
+    options.prefix = "session_kit_".to_owned();
+    options.schema = Some(schema.0.clone());
+    let error = PostgresStore::with_pool(pool(1).await, &options).await.unwrap_err();
+    assert!(error.to_string().contains("version 1000"), "{error}");
+}
+
+/// Where transactions are stricter by default, a change fails because another is made beside it.
+#[tokio::test]
+async fn another_isolation_is_refused() {
+    let strict: PgConnectOptions = url().parse().unwrap();
+    let strict = strict.options([("default_transaction_isolation", "serializable")]);
+    let pool = PgPool::connect_with(strict).await.unwrap();
+    let error = PostgresStore::with_pool(pool, &PostgresOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("default_transaction_isolation"), "{error}");
+}
+
+/// The server is gone without a word: a typed error, then everything goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_connections_are_opened_again() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let node = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let other = Engine::start(schema.store().await, Options::default()).await.unwrap();
+    let admin = pool(1).await;
+    for _ in 0..3 {
+        let signed_in = other.sessions().sign_in(SignIn::new(owner())).await.unwrap();
+        let token = signed_in.token.expose();
+        let valid = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+        assert!(valid.session().is_some());
+        let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE pid <> pg_backend_pid() AND query LIKE $1";
+        sqlx::query(cut).bind(format!("%{}%", schema.0)).execute(&admin).await.unwrap();
+        other.sessions().revoke_user(owner(), Actor::Application).await.unwrap();
+        let begun = Instant::now();
+        while node
+            .sessions()
+            .validate(token.as_bytes(), Access::default())
+            .await
+            .is_ok_and(|v| v.session().is_some())
+        {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the log is heard again");
+            tokio::task::yield_now().await;
+        }
+    }
+    node.shutdown().await;
+    other.shutdown().await;
+}

@@ -1,0 +1,166 @@
+//! What operations cost: statements and rows, counted by the server.
+
+use std::time::{Duration, Instant};
+
+use session_conformance::sample::revoke;
+use session_core::checker::Timeouts;
+use session_core::store::{PageQuery, TenantFilter, Touch};
+use session_core::{Store, Timestamp};
+use session_engine::{Engine, Options};
+use session_store_sql::{PostgresOptions, PostgresStore};
+use sqlx::postgres::{PgConnectOptions, PgPool};
+
+use crate::{Schema, new_name, operations, pool, sign_in, url};
+
+/// A database of its own, because PostgreSQL 18 counts like statements of all schemas together.
+struct Counted {
+    database: String,
+    admin: PgPool,
+}
+
+impl Counted {
+    async fn create() -> Self {
+        let (database, admin) = (new_name(), pool(1).await);
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));
+        sqlx::query(create).execute(&admin).await.unwrap();
+        let count = "CREATE EXTENSION IF NOT EXISTS pg_stat_statements";
+        sqlx::query(count).execute(&admin).await.unwrap();
+        Self { database, admin }
+    }
+
+    async fn store(&self, options: &PostgresOptions) -> PostgresStore {
+        let there: PgConnectOptions = url().parse().unwrap();
+        let there = PgPool::connect_with(there.database(&self.database)).await.unwrap();
+        PostgresStore::with_pool(there, options).await.unwrap()
+    }
+
+    /// Of statements like each of these, all at one moment.
+    async fn calls<const N: usize>(&self, like: [&str; N]) -> [i64; N] {
+        let count = "SELECT COALESCE(sum(calls), 0)::bigint \
+            FROM unnest($2::text[]) WITH ORDINALITY AS wanted (pattern, n) LEFT JOIN \
+                (SELECT query, calls FROM pg_stat_statements AS counted JOIN pg_database \
+                    ON pg_database.oid = counted.dbid WHERE datname = $1) AS counted \
+                ON query LIKE pattern \
+            GROUP BY n ORDER BY n";
+        let count = sqlx::query_scalar(count).bind(&self.database).bind(&like[..]);
+        let counts: Vec<i64> = count.fetch_all(&self.admin).await.unwrap();
+        counts.try_into().unwrap()
+    }
+}
+
+/// Statements per operation, counted by the server.
+#[tokio::test]
+async fn operations_cost_few_round_trips() {
+    let counted = Counted::create().await;
+    let mut options = PostgresOptions::default();
+    options.push = false;
+    let store = counted.store(&options).await;
+    let [mut before] = counted.calls(["%session_kit_%"]).await;
+    let mut spent = async || {
+        let [now] = counted.calls(["%session_kit_%"]).await;
+        now - std::mem::replace(&mut before, now)
+    };
+    let session = sign_in(&store).await;
+    let sign_in = spent().await;
+    store.load(session.id).await.unwrap();
+    let load = spent().await;
+    let touch = |n: i64| Touch {
+        id: session.id,
+        last_accessed: Timestamp::from_micros(session.signed_in.as_micros() + n),
+        ip_addresses: Vec::new(),
+    };
+    store.touch(&(0..500).map(touch).collect::<Vec<_>>()).await.unwrap();
+    let touch = spent().await;
+    let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), session.signed_in);
+    store.page(&query).await.unwrap();
+    let page = spent().await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    spent().await;
+    store.log_since(Some(&cursor), 100).await.unwrap();
+    let log = spent().await;
+    assert_eq!(revoke(&store, session.id).await, 1);
+    let revoked = spent().await;
+    println!(
+        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoked}"
+    );
+    assert_eq!((sign_in, load, touch, page, log, revoked), (2, 1, 1, 1, 1, 2));
+}
+
+/// A node without work reads the log, and that is all: it goes on listening as it once began to.
+#[tokio::test]
+async fn an_idle_node_only_reads_the_log() {
+    for push in [true, false] {
+        let counted = Counted::create().await;
+        let mut options = PostgresOptions::default();
+        options.push = push;
+        let mut often = Options::default();
+        often.propagation_bound = Duration::from_millis(100);
+        let node = Engine::start(counted.store(&options).await, often).await.unwrap();
+        let begun = Instant::now();
+        let until = async |reads, listens| loop {
+            let calls = counted.calls(["%", "%pg_current_snapshot%", "%LISTEN%"]).await;
+            if calls[1] >= reads && calls[2] >= listens {
+                break calls;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{calls:?}");
+        };
+        let before = until(20, i64::from(push)).await;
+        let after = until(before[1] + 20, 0).await;
+        let [all, reads, listens] = [0, 1, 2].map(|n| after[n] - before[n]);
+        println!("{all} statements, {reads} of them read the log");
+        assert_eq!((before[2], listens), (i64::from(push), 0));
+        assert!(all - reads <= 2, "{all} statements, {reads} of them read the log");
+        node.shutdown().await;
+    }
+}
+
+/// What the functions do cannot be explained from outside; the server counts the rows they read.
+#[tokio::test]
+async fn no_function_walks_a_table() {
+    let Schema(schema) = Schema::create().await;
+    let one = pool(1).await;
+    let mut options = PostgresOptions::default();
+    options.schema = Some(schema.clone());
+    let store = PostgresStore::with_pool(one.clone(), &options).await.unwrap();
+    let fill = format!(
+        "SET search_path = {schema}; \
+        INSERT INTO session_kit_sessions SELECT decode(md5(n::text), 'hex'), '', \
+            'user ' || n % 5000, 'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '\\x', '\\x', \
+            NULL, NULL FROM generate_series(1, 50000) AS n; \
+        INSERT INTO session_kit_users SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
+        INSERT INTO session_kit_log (kind, at, actor, tenant) \
+            SELECT 'created', n, 'system', '' FROM generate_series(1, 50000) AS n; \
+        ANALYZE session_kit_sessions; ANALYZE session_kit_users; ANALYZE session_kit_log;"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
+
+    let mut before = walked(&one, &schema).await;
+    let check = async |what: &str| {
+        let now = walked(&one, &schema).await;
+        let rows = now - std::mem::replace(&mut before, now);
+        println!("{what} reads {rows} rows");
+        assert!(rows < 200, "{what} reads {rows} rows");
+    };
+    operations::all(&store, check).await;
+
+    let whole = "SELECT COUNT(device_kind) FROM session_kit_sessions";
+    sqlx::query(whole).fetch_one(&one).await.unwrap();
+    let now = walked(&one, &schema).await;
+    assert!(now > before + 40_000, "the server counts what is asked for");
+}
+
+/// Rows that have been read from the tables and indexes of a schema. This connection tells its own
+/// before it asks.
+async fn walked(connection: &PgPool, schema: &str) -> i64 {
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(connection).await.unwrap();
+    sqlx::query_scalar(
+        "SELECT (COALESCE(SUM(seq_tup_read), 0) \
+            + (SELECT COALESCE(SUM(idx_tup_read), 0) FROM pg_stat_user_indexes \
+                WHERE schemaname = $1))::bigint \
+        FROM pg_stat_user_tables WHERE schemaname = $1",
+    )
+    .bind(schema)
+    .fetch_one(connection)
+    .await
+    .unwrap()
+}
