@@ -126,6 +126,22 @@ async fn a_number_that_a_server_gives_again_hides_nothing() {
     assert_eq!(read(&store, &mut cursor).await, []);
 }
 
+/// What such a reader has missed may have been trimmed by the time it reads.
+#[tokio::test]
+async fn trimmed_entries_of_a_number_given_again_are_a_gap() {
+    let _alone = ALONE.lock().await;
+    let schema = Schema::create().await;
+    let store = schema.store().await;
+    sign_in(&store).await;
+    let cursor = ahead(&store.log_since(None, 0).await.unwrap().next, 5);
+    for _ in 0..10 {
+        sign_in(&store).await;
+    }
+    let line = now().plus(Duration::from_secs(60));
+    assert_eq!(store.trim_log(line, 4).await.unwrap(), 4, "all of them are in what it has seen");
+    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap);
+}
+
 /// A dump has the numbers of the transactions of the server it is from. One that is younger has not
 /// come so far, and its own are lower.
 #[tokio::test]
