@@ -1,23 +1,89 @@
 //! Extractors and what they answer when they refuse.
 
-use std::net::IpAddr;
 use std::ops::Deref;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::extract::{FromRequestParts, OriginalUri};
 use axum::response::{IntoResponse, IntoResponseParts, Response, ResponseParts};
-use http::HeaderMap;
 use http::request::Parts;
+use serde::de::DeserializeOwned;
 use session_engine::{RotateReason, SignedIn};
-use session_http::{HttpSessions, Identity, NewSession, Problem, SameOrigin, api, same_origin};
+use session_http::{Auth, Head, NewSession, Problem, RequestSession};
 
-use crate::layer::{Found, peer};
-
-/// The session that the request belongs to; 401 without one. `Option<CurrentSession>` takes
-/// anonymous requests too. Both answer 503 while nothing can be said about the token.
+/// The session that the request belongs to; 401 without one, 503 while nothing can be said about
+/// the token. A browser that asks for a page is sent to sign in and back.
 #[derive(Clone, Debug)]
 pub struct CurrentSession(pub session_engine::CurrentSession);
+
+/// The session that the request belongs to, if there is one; 503 while nothing can be said about the
+/// token.
+#[derive(Clone, Debug)]
+pub struct MaybeSession(pub Option<session_engine::CurrentSession>);
+
+/// A session whose user has proved who they are within the last `SECONDS`; 401 with
+/// `urn:session-kit:reauthentication-required` otherwise.
+///
+/// Ask for the password again, then call [`SessionAuth::rotate`] with
+/// [`RotateReason::Reauthenticated`].
+#[derive(Clone, Debug)]
+pub struct Fresh<const SECONDS: u64>(pub session_engine::CurrentSession);
+
+/// The session's claims as a type of the application; 500 when they are of another form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claims<T>(pub T);
+
+/// Signs in, signs out and rotates for the sender of the request; see [`Auth`].
+#[derive(Clone, Debug)]
+pub struct SessionAuth(pub Auth);
+
+impl<S: Sync> FromRequestParts<S> for CurrentSession {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        Ok(Self(RequestSession::of(&parts.extensions)?.session(head(parts))?))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for MaybeSession {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        Ok(Self(RequestSession::of(&parts.extensions)?.maybe_session()?))
+    }
+}
+
+impl<S: Sync, const SECONDS: u64> FromRequestParts<S> for Fresh<SECONDS> {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        let within = Duration::from_secs(SECONDS);
+        Ok(Self(RequestSession::of(&parts.extensions)?.fresh(head(parts), within)?))
+    }
+}
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        Ok(Self(RequestSession::of(&parts.extensions)?.claims(head(parts))?))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for SessionAuth {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        Ok(Self(RequestSession::of(&parts.extensions)?.auth(head(parts))))
+    }
+}
+
+/// The head with the URI as the client sent it, wherever the route is nested.
+pub(crate) fn head(parts: &Parts) -> Head<'_> {
+    let original = parts.extensions.get::<OriginalUri>();
+    let uri = original.map_or(&parts.uri, |OriginalUri(uri)| uri);
+    Head::new(&parts.method, uri, &parts.headers)
+}
 
 impl Deref for CurrentSession {
     type Target = session_engine::CurrentSession;
@@ -27,116 +93,47 @@ impl Deref for CurrentSession {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for CurrentSession {
-    type Rejection = Rejection;
+impl<const SECONDS: u64> Deref for Fresh<SECONDS> {
+    type Target = session_engine::CurrentSession;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        session(parts)?.ok_or(Rejection(Problem::unauthorized()))
-    }
-}
-
-impl<S: Sync> OptionalFromRequestParts<S> for CurrentSession {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Rejection> {
-        session(parts)
-    }
-}
-
-/// A session whose user has proved who they are within the last `SECONDS`; 401 with
-/// `urn:session-kit:reauthentication-required` otherwise.
-///
-/// Ask for the password again, then call [`SessionAuth::rotate`] with
-/// [`RotateReason::Reauthenticated`].
-#[derive(Clone, Debug)]
-pub struct Fresh<const SECONDS: u64>(pub CurrentSession);
-
-impl<S: Sync, const SECONDS: u64> FromRequestParts<S> for Fresh<SECONDS> {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        let session = session(parts)?.ok_or(Rejection(Problem::unauthorized()))?;
-        let age = found(parts)?.http.manager().now().since(session.authenticated_at);
-        if age > Duration::from_secs(SECONDS) {
-            return Err(Rejection(Problem::reauthentication_required()));
-        }
-        Ok(Self(session))
-    }
-}
-
-/// Signs in, signs out and rotates for whoever sent the request.
-///
-/// Each answers a [`SessionCookie`] that has to go out with the response. A request that a page
-/// of another origin made is refused with 403.
-#[derive(Clone, Debug)]
-pub struct SessionAuth {
-    http: HttpSessions,
-    identity: Identity,
-    headers: HeaderMap,
-    peer: Option<IpAddr>,
-    origin: SameOrigin,
-}
-
-impl<S: Sync> FromRequestParts<S> for SessionAuth {
-    type Rejection = Rejection;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
-        let Found { http, identity } = found(parts)?.clone();
-        let authority = parts.uri.authority().map(|authority| authority.as_str());
-        Ok(Self {
-            http,
-            identity,
-            headers: parts.headers.clone(),
-            peer: peer(&parts.extensions),
-            origin: same_origin(&parts.headers, authority),
-        })
+    fn deref(&self) -> &Self::Target {
+        &self.0
     }
 }
 
 impl SessionAuth {
     /// The session that the request belongs to, if there is one.
-    pub fn session(&self) -> Option<CurrentSession> {
-        self.identity.session().cloned().map(CurrentSession)
+    pub const fn session(&self) -> Option<&session_engine::CurrentSession> {
+        self.0.session()
     }
 
-    /// Begins a session; see [`HttpSessions::sign_in`].
+    /// Begins a session; see [`Auth::sign_in`].
     ///
     /// # Errors
-    /// 409 when a policy refuses it, 503 when the store is away, 403 across origins.
-    pub async fn sign_in(&self, new: NewSession) -> Result<(SignedIn, SessionCookie), Rejection> {
-        self.refuse_cross_origin()?;
-        let current = self.identity.session();
-        let (signed_in, cookie) = self.http.sign_in(&self.headers, self.peer, current, new).await?;
+    /// As there.
+    pub async fn sign_in<N>(&self, new: N) -> Result<(SignedIn, SessionCookie), Rejection>
+    where
+        N: TryInto<NewSession>,
+        N::Error: Into<Problem>,
+    {
+        let (signed_in, cookie) = self.0.sign_in(new).await?;
         Ok((signed_in, SessionCookie(cookie)))
     }
 
-    /// Ends the session, if there is one, and takes the cookie back.
+    /// Ends the session and takes back the cookie; see [`Auth::sign_out`].
     ///
     /// # Errors
-    /// 401 without a session, 503 when the store is away, 403 across origins.
+    /// As there.
     pub async fn sign_out(&self) -> Result<SessionCookie, Rejection> {
-        self.refuse_cross_origin()?;
-        match &self.identity {
-            Identity::Session(session) => Ok(SessionCookie(self.http.sign_out(session).await?)),
-            Identity::Unavailable => Err(Rejection(Problem::unavailable())),
-            _ => Err(Rejection(Problem::unauthorized())),
-        }
+        Ok(SessionCookie(self.0.sign_out().await?))
     }
 
-    /// Replaces the token; see [`HttpSessions::rotate`].
+    /// Replaces the token; see [`Auth::rotate`].
     ///
     /// # Errors
-    /// 503 when the store is away, 403 across origins.
+    /// As there.
     pub async fn rotate(&self, reason: RotateReason) -> Result<SessionCookie, Rejection> {
-        self.refuse_cross_origin()?;
-        Ok(SessionCookie(self.http.rotate(&self.headers, reason).await?))
-    }
-
-    fn refuse_cross_origin(&self) -> Result<(), Rejection> {
-        match self.origin {
-            SameOrigin::Refuted => Err(Rejection(Problem::cross_origin())),
-            SameOrigin::Proven | SameOrigin::Unproven => Ok(()),
-        }
+        Ok(SessionCookie(self.0.rotate(reason).await?))
     }
 }
 
@@ -160,30 +157,31 @@ impl IntoResponse for SessionCookie {
     }
 }
 
-/// A refusal, answered as `application/problem+json`. Never with a cookie.
+/// A refusal, answered as `application/problem+json` or, for a browser that asks for a page, with the
+/// way to sign in. Never with a cookie.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection(pub Problem);
+pub struct Rejection(pub session_http::Rejection);
 
-impl<E: Into<Problem>> From<E> for Rejection {
+impl<E: Into<session_http::Rejection>> From<E> for Rejection {
     fn from(error: E) -> Self {
         Self(error.into())
     }
 }
 
-impl IntoResponse for Rejection {
-    fn into_response(self) -> Response {
-        api::problem_response(&self.0).map(Body::new)
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
-fn found(parts: &Parts) -> Result<&Found, Rejection> {
-    parts.extensions.get().ok_or(Rejection(Problem::misconfigured()))
+impl std::error::Error for Rejection {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
 }
 
-fn session(parts: &Parts) -> Result<Option<CurrentSession>, Rejection> {
-    match &found(parts)?.identity {
-        Identity::Session(session) => Ok(Some(CurrentSession(session.clone()))),
-        Identity::Unavailable => Err(Rejection(Problem::unavailable())),
-        _ => Ok(None),
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        self.0.into_response().map(Body::new)
     }
 }

@@ -1,11 +1,16 @@
 //! Where a request came from.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use http::HeaderMap;
 use http::header::FORWARDED;
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use session_core::InvalidField;
+
+use crate::head::Peer;
 
 /// How the client's address is found: from the connection, or from what trusted proxies say.
 ///
@@ -15,8 +20,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ClientIpOptions {
-    /// Networks of the proxies whose word is taken. Default none: the connection counts.
-    pub trusted_proxies: Vec<IpNet>,
+    /// The proxies whose word is taken. Default none: the connection counts.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// The header that those proxies append to.
     pub header: ForwardingHeader,
 }
@@ -34,27 +39,103 @@ pub enum ForwardingHeader {
     Forwarded,
 }
 
+/// A proxy whose word is taken: a range of addresses, one address, or `unix` for whatever connects
+/// over a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrustedProxy {
+    /// Addresses.
+    Net(IpNet),
+    /// Processes of this host, over a Unix socket.
+    Unix,
+}
+
+impl TrustedProxy {
+    fn is(&self, peer: Peer) -> bool {
+        match (self, peer) {
+            (Self::Net(net), Peer::Ip(address)) => net.contains(&address),
+            (Self::Unix, Peer::Unix) => true,
+            (Self::Net(_), Peer::Unix) | (Self::Unix, Peer::Ip(_)) => false,
+        }
+    }
+}
+
+impl FromStr for TrustedProxy {
+    type Err = InvalidField;
+
+    fn from_str(text: &str) -> Result<Self, InvalidField> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let expected = "an address, a range such as 10.0.0.0/8, or unix";
+        net.map(Self::Net).map_err(|_| InvalidField::malformed("trusted_proxies", expected))
+    }
+}
+
+impl fmt::Display for TrustedProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(net) => net.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl Serialize for TrustedProxy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TrustedProxy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
 impl ClientIpOptions {
-    /// The client's address.
-    pub fn client_ip(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
-        let peer = peer.map(|peer| peer.to_canonical());
-        if !peer.is_some_and(|peer| self.is_trusted(peer)) {
-            return peer;
-        }
-        let mut client = peer;
-        for hop in self.hops(headers).into_iter().rev() {
-            // What cannot be read ends the chain of those who can be believed.
-            let Some(address) = hop else { break };
-            client = Some(address);
-            if !self.is_trusted(address) {
-                break;
-            }
-        }
-        client
+    /// The proxies whose word is taken.
+    #[must_use]
+    pub fn with_trusted_proxies(mut self, proxies: impl Into<Vec<TrustedProxy>>) -> Self {
+        self.trusted_proxies = proxies.into();
+        self
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    /// The header that those proxies append to.
+    #[must_use]
+    pub const fn with_header(mut self, header: ForwardingHeader) -> Self {
+        self.header = header;
+        self
+    }
+
+    /// The client's address; none where the server does not say who connects, or where a proxy on a
+    /// Unix socket names nobody.
+    pub fn client_ip(&self, headers: &HeaderMap, peer: Option<Peer>) -> Option<IpAddr> {
+        let peer = peer.map(|peer| match peer {
+            Peer::Ip(address) => Peer::Ip(address.to_canonical()),
+            Peer::Unix => Peer::Unix,
+        });
+        let mut client = peer?;
+        if self.is_trusted(client) {
+            for hop in self.hops(headers).into_iter().rev() {
+                // What cannot be read ends the chain of those who can be believed.
+                let Some(address) = hop else { break };
+                client = Peer::Ip(address);
+                if !self.is_trusted(client) {
+                    break;
+                }
+            }
+        }
+        match client {
+            Peer::Ip(address) => Some(address),
+            Peer::Unix => None,
+        }
+    }
+
+    fn is_trusted(&self, peer: Peer) -> bool {
+        self.trusted_proxies.iter().any(|proxy| proxy.is(peer))
     }
 
     /// The addresses that the header names, the nearest last.
@@ -126,7 +207,7 @@ mod tests {
         for value in values {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
-        options.client_ip(&headers, Some(ip(peer))).unwrap()
+        options.client_ip(&headers, Some(Peer::Ip(ip(peer)))).unwrap()
     }
 
     #[test]
@@ -172,5 +253,27 @@ mod tests {
         let value = "for=6.6.6.6;proto=http, For=\"[2001:db8::1]:4711\";by=10.0.0.1";
         assert_eq!(client(forwarded, &[value], "fd00::1"), ip("2001:db8::1"));
         assert_eq!(client(forwarded, &["for=_secret"], "10.0.0.1"), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_proxy_on_a_unix_socket_is_believed_where_it_is_trusted() {
+        let headers = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-forwarded-for"),
+            HeaderValue::from_static("203.0.113.9"),
+        )]);
+        let trusting = |proxies: &[&str]| {
+            let proxies: Vec<_> = proxies.iter().map(|proxy| proxy.parse().unwrap()).collect();
+            ClientIpOptions::default().with_trusted_proxies(proxies)
+        };
+        let seen = |proxies: &[&str]| trusting(proxies).client_ip(&headers, Some(Peer::Unix));
+        assert_eq!(seen(&["unix"]), Some(ip("203.0.113.9")));
+        assert_eq!(seen(&["10.0.0.0/8"]), None);
+        let empty = HeaderMap::new();
+        assert_eq!(trusting(&["unix"]).client_ip(&empty, Some(Peer::Unix)), None);
+        let of_ip = |peer| trusting(&["unix", "10.0.0.1"]).client_ip(&headers, Some(Peer::Ip(ip(peer))));
+        assert_eq!(of_ip("10.0.0.1"), Some(ip("203.0.113.9")), "one address is a range, too");
+        assert_eq!(of_ip("10.0.0.2"), Some(ip("10.0.0.2")));
+        let error = "10.0.0.0/33".parse::<TrustedProxy>().unwrap_err();
+        assert!(error.to_string().contains("10.0.0.0/8"), "{error}");
     }
 }

@@ -37,6 +37,27 @@ impl CookieOptions {
         Self { name: "session".to_owned(), secure: false, max_age: None }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Whether it is sent over HTTPS only.
+    #[must_use]
+    pub const fn with_secure(mut self, secure: bool) -> Self {
+        self.secure = secure;
+        self
+    }
+
+    /// How long a browser keeps it.
+    #[must_use]
+    pub const fn with_max_age(mut self, max_age: Option<Duration>) -> Self {
+        self.max_age = max_age;
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<(), InvalidField> {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if self.name.is_empty() || !self.name.chars().all(token) {
@@ -63,6 +84,12 @@ impl CookieOptions {
             }
         }
         found
+    }
+
+    /// Whether a request carries a cookie of our name, whatever it is worth.
+    pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
+        let name = self.name.as_bytes();
+        headers.get_all(COOKIE).iter().any(|header| values(header.as_bytes(), name).next().is_some())
     }
 
     pub(crate) fn set(&self, token: &Token) -> SessionCookie {
@@ -106,19 +133,23 @@ impl SessionCookie {
         Self(None)
     }
 
-    /// Adds the headers. Nobody in the middle may keep a response that carries a cookie.
-    pub fn apply(self, headers: &mut HeaderMap) {
-        if let Some(cookie) = self.0 {
-            headers.append(SET_COOKIE, cookie);
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        }
+    /// The header to append to those of a response.
+    pub fn append(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.0.clone().map(|cookie| (SET_COOKIE, cookie))
     }
 
-    /// The headers as a list.
-    pub fn into_headers(self) -> Vec<(HeaderName, HeaderValue)> {
-        let mut headers = HeaderMap::new();
-        self.apply(&mut headers);
-        headers.into_iter().filter_map(|(name, value)| Some((name?, value))).collect()
+    /// The header that replaces what a response has of its name: no one in the middle may keep a
+    /// response that carries a cookie.
+    pub fn replace(&self) -> Option<(HeaderName, HeaderValue)> {
+        self.0.as_ref().map(|_| (CACHE_CONTROL, HeaderValue::from_static("no-store")))
+    }
+
+    /// Puts both into the headers of a response.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        headers.extend(self.replace());
+        if let Some((name, value)) = self.append() {
+            headers.append(name, value);
+        }
     }
 }
 
@@ -167,15 +198,18 @@ mod tests {
         let token = Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16]);
         let set = CookieOptions::default().set(&token);
         assert!(!format!("{set:?}").contains(&token.expose()));
-        let headers = set.into_headers();
-        let value = headers[0].1.to_str().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(SET_COOKIE, HeaderValue::from_static("other=1"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+        set.apply(&mut headers);
+        let cookies: Vec<_> = headers.get_all(SET_COOKIE).into_iter().collect();
         assert_eq!(
-            value,
+            cookies[1].to_str().unwrap(),
             format!("__Host-session={}; HttpOnly; SameSite=Lax; Secure; Path=/", token.expose())
         );
-        assert_eq!(headers[1].1, "no-store");
-        let removed = CookieOptions::development().remove().into_headers();
-        let value = removed[0].1.to_str().unwrap();
+        assert_eq!((cookies.len(), &headers[CACHE_CONTROL]), (2, &"no-store".parse().unwrap()));
+        let (_, removed) = CookieOptions::development().remove().append().unwrap();
+        let value = removed.to_str().unwrap();
         assert!(value.starts_with("session=; ") && value.contains("Max-Age=0"), "{value}");
         assert!(!value.contains("Secure"));
     }

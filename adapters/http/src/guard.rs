@@ -1,5 +1,7 @@
 //! Who may administer.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use http::HeaderMap;
 use session_core::TenantId;
@@ -8,15 +10,37 @@ use session_engine::CurrentSession;
 
 use crate::problem::Problem;
 
-/// Decides who may use the admin API and page. Supplied by the application.
+/// Decides who may use the admin API and page. Supplied by the application, as a closure or, where
+/// it has to wait for something, as a type of its own.
+///
+/// ```
+/// use session_http::{AdminAccess, Caller, Hooks};
+///
+/// let hooks = Hooks::default().with_guard(|caller: Caller<'_>| {
+///     match caller.session {
+///         Some(session) if session.user().as_str() == "root" => AdminAccess::Deployment,
+///         _ => AdminAccess::Denied,
+///     }
+/// });
+/// ```
 #[async_trait]
 pub trait AdminGuard: Send + Sync + 'static {
     /// How far the caller's power reaches.
     async fn access(&self, caller: Caller<'_>) -> AdminAccess;
 }
 
+#[async_trait]
+impl<F> AdminGuard for F
+where
+    F: Fn(Caller<'_>) -> AdminAccess + Send + Sync + 'static,
+{
+    async fn access(&self, caller: Caller<'_>) -> AdminAccess {
+        self(caller)
+    }
+}
+
 /// Who asks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Caller<'r> {
     /// The caller's session, if there is one.
@@ -66,13 +90,13 @@ impl AdminAccess {
     }
 }
 
-/// The default: nobody.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DenyAll;
-
-#[async_trait]
-impl AdminGuard for DenyAll {
-    async fn access(&self, _caller: Caller<'_>) -> AdminAccess {
-        AdminAccess::Denied
+impl fmt::Debug for Caller<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("session", &self.session).finish_non_exhaustive()
     }
+}
+
+/// The default: nobody.
+pub(crate) fn deny_all(_caller: Caller<'_>) -> AdminAccess {
+    AdminAccess::Denied
 }

@@ -1,9 +1,12 @@
 //! All HTTP rules of session-kit that are not a framework's: cookie, client address, device,
 //! same-origin proof, the JSON API and the pages.
 //!
-//! An adapter does three things with [`HttpSessions`]: it asks [`HttpSessions::identify`] about
-//! every request, offers the sign-in, sign-out and rotate helpers in its framework's idiom, and
-//! hands what arrives below the prefix to [`HttpSessions::serve`].
+//! An adapter translates, and holds no rule. It hands the [`Head`] of every request to
+//! [`HttpSessions::identify`] and leaves the answer as a [`RequestSession`] where its extractors find
+//! it; these call [`RequestSession::session`] and its neighbours, and answer a [`Rejection`] with its
+//! response. What arrives below the prefix goes to [`HttpSessions::serve`]. The headers that are read
+//! are [`READ_HEADERS`]; those to append and to replace come from [`SessionCookie`] and
+//! [`RequestSession::private_headers`].
 //!
 //! # What counts as activity
 //! Every request that carries a valid token counts as an access and puts the idle timeout off,
@@ -12,20 +15,39 @@
 //! event stream stays open.
 
 pub mod api;
+mod auth;
 mod body;
 mod client_ip;
 mod cookie;
 mod device;
 mod guard;
+mod head;
+mod identity;
+mod next;
+mod options;
 mod origin;
 mod pages;
 mod problem;
+mod rejection;
+mod request;
 mod sessions;
+mod streams;
+#[cfg(feature = "testing")]
+pub mod testing;
 
-pub use client_ip::{ClientIpOptions, ForwardingHeader};
+pub use async_trait::async_trait;
+pub use auth::{Auth, NewSession};
+pub use body::{Body, BodyStream, Content, MAX_BODY_BYTES};
+pub use client_ip::{ClientIpOptions, ForwardingHeader, TrustedProxy};
 pub use cookie::{CookieOptions, SessionCookie};
 pub use device::device;
-pub use guard::{AdminAccess, AdminGuard, Caller, DenyAll};
+pub use guard::{AdminAccess, AdminGuard, Caller};
+pub use head::{Head, OwnedHead, Peer, READ_HEADERS};
+pub use identity::{Identified, Identity, PendingIdentity};
+pub use next::local_path;
+pub use options::{Config, HttpOptions};
 pub use origin::{SameOrigin, same_origin};
 pub use problem::Problem;
-pub use sessions::{HttpOptions, HttpSessions, Identified, Identity, NewSession, PendingIdentity};
+pub use rejection::Rejection;
+pub use request::{RequestSession, RequireSession};
+pub use sessions::{Hooks, HttpSessions};

@@ -1,7 +1,8 @@
 //! Whether a request was made by a page of the same origin.
 
-use http::HeaderMap;
 use http::header::{HOST, ORIGIN};
+
+use crate::head::Head;
 
 /// What a request's headers prove about the page that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,10 @@ pub enum SameOrigin {
     Refuted,
 }
 
-/// Reads `Sec-Fetch-Site` or, where a browser does not send it, compares `Origin` with the host.
-///
-/// `authority` is the request's own, for HTTP/2 requests, which carry no `Host`.
-pub fn same_origin(headers: &HeaderMap, authority: Option<&str>) -> SameOrigin {
+/// Reads `Sec-Fetch-Site` or, where a browser does not send it, compares `Origin` with the host: the
+/// `Host` header or, for HTTP/2 requests without one, the authority of the URI.
+pub fn same_origin(head: Head<'_>) -> SameOrigin {
+    let headers = head.headers;
     if let Some(site) = headers.get("sec-fetch-site") {
         return match site.as_bytes() {
             b"same-origin" | b"none" => SameOrigin::Proven,
@@ -25,7 +26,8 @@ pub fn same_origin(headers: &HeaderMap, authority: Option<&str>) -> SameOrigin {
         };
     }
     let Some(origin) = headers.get(ORIGIN) else { return SameOrigin::Unproven };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).or(authority);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok())
+        .or(head.uri.authority().map(|authority| authority.as_str()));
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     match (origin, host) {
         (Some((scheme, origin)), Some(host)) if same_host(scheme, origin, host) => {
@@ -44,13 +46,14 @@ fn same_host(scheme: &str, origin: &str, host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue, Method, Uri};
 
     fn proof(pairs: &[(&'static str, &'static str)]) -> SameOrigin {
         let headers = pairs.iter().map(|(name, value)| {
             (http::HeaderName::from_static(name), HeaderValue::from_static(value))
         });
-        same_origin(&headers.collect(), None)
+        let (headers, uri): (HeaderMap, _) = (headers.collect(), Uri::default());
+        same_origin(Head::new(&Method::POST, &uri, &headers))
     }
 
     #[test]

@@ -1,22 +1,42 @@
 //! Errors as `application/problem+json` (RFC 9457).
 
-use http::StatusCode;
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use session_core::InvalidField;
 use session_engine::Error;
 use utoipa::ToSchema;
 
+use crate::api::private;
+use crate::body::Body;
+
 /// What went wrong with a request.
+///
+/// An application makes problems of its own with [`Problem::new`]:
+///
+/// ```
+/// use http::StatusCode;
+/// use session_http::Problem;
+///
+/// let problem = Problem::new(StatusCode::CONFLICT, "urn:shop:sold-out", "sold out")
+///     .with_detail("the last one was sold a minute ago");
+/// assert_eq!(problem.to_string(), "sold out: the last one was sold a minute ago");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, thiserror::Error)]
-#[error("{title}")]
+#[error("{title}{}", self.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
 #[non_exhaustive]
 pub struct Problem {
     /// A name for the kind of problem.
     #[serde(rename = "type")]
-    #[schema(example = "urn:session-kit:invalid")]
-    pub kind: &'static str,
+    #[schema(value_type = String, example = "urn:session-kit:invalid")]
+    pub kind: Cow<'static, str>,
     /// The kind of problem in words.
-    pub title: &'static str,
+    #[schema(value_type = String)]
+    pub title: Cow<'static, str>,
     /// The HTTP status.
     #[schema(example = 400)]
     pub status: u16,
@@ -32,56 +52,101 @@ pub struct Problem {
 }
 
 impl Problem {
-    const fn new(kind: &'static str, title: &'static str, status: StatusCode) -> Self {
-        let status = status.as_u16();
-        Self { kind, title, status, detail: None, field: None, limit: None }
+    /// A problem: its status, a URI that names the kind, and the kind in words.
+    pub fn new(
+        status: StatusCode,
+        kind: impl Into<Cow<'static, str>>,
+        title: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let (kind, title) = (kind.into(), title.into());
+        Self { kind, title, status: status.as_u16(), detail: None, field: None, limit: None }
+    }
+
+    /// The same with this occurrence in words.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same with the field that does not fit.
+    #[must_use]
+    pub fn with_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    const fn known(kind: &'static str, title: &'static str, status: StatusCode) -> Self {
+        Self {
+            kind: Cow::Borrowed(kind),
+            title: Cow::Borrowed(title),
+            status: status.as_u16(),
+            detail: None,
+            field: None,
+            limit: None,
+        }
     }
 
     /// Nobody is signed in.
     pub const fn unauthorized() -> Self {
-        Self::new("urn:session-kit:unauthorized", "sign in first", StatusCode::UNAUTHORIZED)
+        Self::known("urn:session-kit:unauthorized", "sign in first", StatusCode::UNAUTHORIZED)
     }
 
     /// The user has to prove again who they are.
     pub const fn reauthentication_required() -> Self {
         let title = "prove again who you are";
-        Self::new("urn:session-kit:reauthentication-required", title, StatusCode::UNAUTHORIZED)
+        Self::known("urn:session-kit:reauthentication-required", title, StatusCode::UNAUTHORIZED)
     }
 
     /// Somebody is signed in who may not do this.
     pub const fn forbidden() -> Self {
-        Self::new("urn:session-kit:forbidden", "not allowed", StatusCode::FORBIDDEN)
+        Self::known("urn:session-kit:forbidden", "not allowed", StatusCode::FORBIDDEN)
     }
 
     /// A state-changing request without a proof that a page of this origin made it.
     pub const fn cross_origin() -> Self {
         let title = "not proven to come from this origin";
-        Self::new("urn:session-kit:cross-origin", title, StatusCode::FORBIDDEN)
+        Self::known("urn:session-kit:cross-origin", title, StatusCode::FORBIDDEN)
     }
 
     /// There is no such thing, or not for this caller.
     pub const fn not_found() -> Self {
-        Self::new("urn:session-kit:not-found", "not found", StatusCode::NOT_FOUND)
+        Self::known("urn:session-kit:not-found", "not found", StatusCode::NOT_FOUND)
     }
 
     /// The path exists, but not with this method.
     pub const fn method_not_allowed() -> Self {
         let title = "method not allowed";
-        Self::new("urn:session-kit:method-not-allowed", title, StatusCode::METHOD_NOT_ALLOWED)
+        Self::known("urn:session-kit:method-not-allowed", title, StatusCode::METHOD_NOT_ALLOWED)
     }
 
     /// The body is longer than any the API takes.
     pub const fn too_large() -> Self {
-        let mut problem =
-            Self::new("urn:session-kit:too-large", "body too large", StatusCode::PAYLOAD_TOO_LARGE);
+        let (kind, title) = ("urn:session-kit:too-large", "body too large");
+        let mut problem = Self::known(kind, title, StatusCode::PAYLOAD_TOO_LARGE);
         problem.limit = Some(crate::body::MAX_BODY_BYTES as u64);
+        problem
+    }
+
+    /// The body did not arrive within the time limit.
+    pub fn too_slow(limit: Duration) -> Self {
+        let (kind, title) = ("urn:session-kit:too-slow", "body too slow");
+        let problem = Self::known(kind, title, StatusCode::REQUEST_TIMEOUT);
+        problem.with_detail(format!("it has to arrive within {} s", limit.as_secs_f64()))
+    }
+
+    /// As many event streams are open as may be.
+    pub const fn too_many_streams(limit: u32) -> Self {
+        let (kind, title) = ("urn:session-kit:too-many-streams", "too many open streams");
+        let mut problem = Self::known(kind, title, StatusCode::TOO_MANY_REQUESTS);
+        problem.limit = Some(limit as u64);
         problem
     }
 
     /// Nothing can be said about the session right now.
     pub const fn unavailable() -> Self {
         let title = "session state is unavailable";
-        Self::new("urn:session-kit:unavailable", title, StatusCode::SERVICE_UNAVAILABLE)
+        Self::known("urn:session-kit:unavailable", title, StatusCode::SERVICE_UNAVAILABLE)
     }
 
     /// A request that cannot be understood.
@@ -94,16 +159,43 @@ impl Problem {
     /// The adapter was not set up as its documentation says.
     pub const fn misconfigured() -> Self {
         let title = "the session layer is missing";
-        Self::new("urn:session-kit:misconfigured", title, StatusCode::INTERNAL_SERVER_ERROR)
+        Self::known("urn:session-kit:misconfigured", title, StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     const fn invalid() -> Self {
-        Self::new("urn:session-kit:invalid", "invalid request", StatusCode::BAD_REQUEST)
+        Self::known("urn:session-kit:invalid", "invalid request", StatusCode::BAD_REQUEST)
+    }
+
+    /// The claims provider gave something else than the application takes.
+    pub const fn unexpected_claims() -> Self {
+        let (kind, title) = ("urn:session-kit:unexpected-claims", "the claims are of another form");
+        Self::known(kind, title, StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The response: the problem as JSON.
+    pub fn to_response(&self) -> Response<Body> {
+        let body = serde_json::to_vec(self).map_or_else(|_| Body::empty(), Body::full);
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        private(headers);
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        if later.contains(&self.status()) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 
     /// The status as a type.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl From<Infallible> for Problem {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 
@@ -123,7 +215,7 @@ impl From<Error> for Problem {
             Error::TooManySessions(limit) => {
                 let title = "too many sessions";
                 let kind = "urn:session-kit:too-many-sessions";
-                let mut problem = Self::new(kind, title, StatusCode::CONFLICT);
+                let mut problem = Self::known(kind, title, StatusCode::CONFLICT);
                 problem.detail = Some(Error::TooManySessions(limit).to_string());
                 problem.limit = Some(limit.max.into());
                 problem
@@ -135,7 +227,7 @@ impl From<Error> for Problem {
             error => {
                 tracing::error!(error = &error as &dyn std::error::Error, "answered 500");
                 let title = "internal error";
-                Self::new("urn:session-kit:internal", title, StatusCode::INTERNAL_SERVER_ERROR)
+                Self::known("urn:session-kit:internal", title, StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
     }

@@ -1,11 +1,13 @@
 //! The demo's command line.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::net::TcpListener;
+use session_demo::{Adapter, Demo, Place, read_config, stop_signal};
+use session_kit::http::{Hooks, TrustedProxy};
 use tracing_subscriber::EnvFilter;
 
 /// A small application with session governance: sign in, list devices, administer.
@@ -14,6 +16,9 @@ struct Arguments {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:3000")]
     addr: SocketAddr,
+    /// The framework to run on.
+    #[arg(long, value_enum, default_value_t)]
+    adapter: Adapter,
     /// The SQLite file; it is created if it is missing.
     #[arg(long, default_value = "session-kit-demo.db")]
     db: PathBuf,
@@ -21,30 +26,63 @@ struct Arguments {
     /// `redis-cluster:` or `mongodb:`.
     #[arg(long, conflicts_with = "db")]
     store: Option<String>,
+    /// A proxy whose word on the client's address is taken: an address, a range such as 10.0.0.0/8,
+    /// or `unix`. May be given more than once.
+    #[arg(long, value_name = "RANGE")]
+    trusted_proxy: Vec<TrustedProxy>,
+    /// Options in TOML, as in docs/session-kit.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let Arguments { addr, db, store } = Arguments::parse();
-    let store = match store {
-        Some(url) => session_demo::Place::parse(&url)?,
-        None => session_demo::Place::File(db),
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", in_words(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let Arguments { addr, adapter, db, store, trusted_proxy, config } = arguments;
+    let mut config = read_config(config.as_deref())?;
+    config.http.client_ip.trusted_proxies.extend(trusted_proxy);
+    let place = match store {
+        Some(url) => Place::parse(&url).map_err(|error| format!("--{error}"))?,
+        None => Place::File(db),
     };
-    let demo = session_demo::Demo::open(&store).await?;
-    let listener = TcpListener::bind(addr).await?;
+    let store = place.open().await.map_err(|error| format!("{place}: {}", in_words(&error)))?;
+    let listener = TcpListener::bind(addr).map_err(|error| format!("--addr {addr}: {error}"))?;
     let addr = listener.local_addr()?;
+    let pages = format!("http://{addr}{}", config.http.prefix);
+    let demo = Demo::start(store, &place, config, Hooks::default()).await?;
     let notes = format!(
-        "session-kit demo on http://{addr}, sessions in {store}\n  \
+        "session-kit demo on http://{addr}, sessions in {place}, with {adapter:?}\n  \
          sign in     http://{addr}/login     as alice, bob or root; the password is the name\n  \
-         my devices  http://{addr}/sessions/\n  \
-         admin       http://{addr}/sessions/admin     as root\n\
+         my devices  {pages}/\n  \
+         admin       {pages}/admin     as root\n\
          This is a demo: never use such passwords, nor cookies without HTTPS.\n"
     );
     // Whoever started it may not be listening.
     let _ = std::io::stdout().write_all(notes.as_bytes());
-    demo.serve(listener, session_demo::stop_signal()).await?;
+    demo.serve(adapter, listener, stop_signal()).await?;
     Ok(())
+}
+
+/// The error and what caused it, each once.
+fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    for cause in causes.map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -1,16 +1,23 @@
-//! The demo's own two pages. All text in them is fixed, but for the names of known users.
+//! The demo's own pages.
 
-pub(crate) fn home(user: Option<&str>) -> String {
-    let content = match user {
-        Some(user) => {
-            let admin = if user == "root" {
+use session_kit::engine::CurrentSession;
+
+pub(crate) const WRONG_PASSWORD: &str = "Unknown user or wrong password.";
+pub(crate) const TOO_MANY: &str =
+    "You are signed in on as many devices as you may be. Sign out on another.";
+
+pub(crate) fn home(session: Option<&CurrentSession>) -> String {
+    let content = match session {
+        Some(session) => {
+            let user = escaped(session.user().as_str());
+            let admin = if ["root", "boss"].contains(&session.user().as_str()) {
                 r#"<li><a href="/sessions/admin">Administer sessions</a></li>"#
             } else {
                 ""
             };
             format!(
                 r#"<p>Signed in as <strong id="user">{user}</strong>.</p>
-<ul><li><a href="/sessions/">My devices</a></li>{admin}</ul>
+<ul><li><a href="/sessions/">My devices</a></li><li><a href="/vault">The vault</a></li>{admin}</ul>
 <form method="post" action="/logout"><button>Sign out</button></form>"#
             )
         }
@@ -19,20 +26,28 @@ pub(crate) fn home(user: Option<&str>) -> String {
     page("session-kit demo", &content)
 }
 
-pub(crate) fn login(failure: &str) -> String {
+pub(crate) fn vault(session: &CurrentSession) -> String {
+    format!("{} has proved who they are at {}\n", session.user(), session.authenticated_at())
+}
+
+/// The page to sign in, and where to go on from there.
+pub(crate) fn login(failure: &str, next: Option<&str>) -> String {
     let notice = match failure {
         "" => String::new(),
         text => format!(r#"<p class="notice" role="alert">{text}</p>"#),
     };
+    let next = next.map_or_else(String::new, |next| {
+        format!(r#"<input type="hidden" name="next" value="{}">"#, escaped(next))
+    });
     page(
         "Sign in",
         &format!(
-            r#"{notice}<p class="quiet">This is a demo: sign in as <b>alice</b>, <b>bob</b> or the admin <b>root</b>; the password is the name.</p>
+            r#"{notice}<p class="quiet">This is a demo: sign in as <b>alice</b>, <b>bob</b> or the admin <b>root</b>, or as <b>north/alice</b> or the admin <b>north/boss</b> of a tenant; the password is the name.</p>
 <form method="post" action="/login">
 <p><label>User <input name="user" required autofocus autocomplete="username"></label></p>
 <p><label>Password <input name="password" type="password" required autocomplete="current-password"></label></p>
 <p><label>Device <select name="device"><option value="">as the browser says</option><option>Web</option><option>Mobile</option><option>Desktop</option><option>Console</option></select></label></p>
-<p><button class="primary">Sign in</button></p>
+<p>{next}<button class="primary">Sign in</button></p>
 </form>"#
         ),
     )
@@ -55,4 +70,18 @@ fn page(title: &str, content: &str) -> String {
 </html>
 "#
     )
+}
+
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut escaped, c| {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(c),
+        }
+        escaped
+    })
 }

@@ -1,9 +1,12 @@
 //! What an admin sees and does, within the walls that the guard allows.
 
+use bytes::Bytes;
+use futures_util::Stream;
 use http::StatusCode;
 use session_core::policy::PolicyScope;
 use session_core::store::{PageQuery, Selection, TenantFilter};
 use session_core::{SessionId, UserId, UserKey};
+use session_engine::CurrentSession;
 
 use super::query::{self, Query};
 use super::view::{PageView, PolicyView, Revoked, SessionView};
@@ -83,7 +86,7 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let admin = request.admin().await?;
     let selection = Selection::session(query::path_value(id)?, admin.walls()?);
     match request.http.manager().revoke_selected(selection, admin.by).await? {
-        0 => Err(Problem::not_found()),
+        0 => Err(Problem::not_found().into()),
         _ => no_content(),
     }
 }
@@ -149,13 +152,17 @@ pub(super) async fn policy(request: Request<'_>) -> Answer {
         (status = 400, body = Problem, description = "The body or a parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
+        (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
         (status = 413, body = Problem, description = "The body is too large", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn set_policy(request: Request<'_>) -> Answer {
+pub(super) async fn set_policy<E>(
+    request: Request<'_>,
+    body: impl Stream<Item = Result<Bytes, E>>,
+) -> Answer {
     let (admin, scope) = policy_scope(request).await?;
-    let view: PolicyView = serde_json::from_slice(request.body)
+    let view: PolicyView = serde_json::from_slice(&request.body(body).await?)
         .map_err(|error| Problem::malformed(format!("the body is no policy: {error}")))?;
     let policy = Some(view.into_policy());
     request.http.manager().set_policy(scope.clone(), policy, admin.by).await?;
@@ -185,7 +192,7 @@ pub(super) async fn unset_policy(request: Request<'_>) -> Answer {
 
 impl Admin {
     fn session_id(&self) -> Option<SessionId> {
-        self.session.as_ref().map(|session| session.id)
+        self.session.as_ref().map(CurrentSession::id)
     }
 
     /// All that the admin may reach.

@@ -9,11 +9,14 @@ use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use session_core::store::TenantFilter;
-use session_core::{EndCause, Event};
+use session_core::{EndCause, Event, SessionId};
 use session_engine::{CurrentSession, Events, Notice, SessionManager};
 
-use super::{Answer, Body, Request, private};
+use super::{Answer, Request, private};
+use crate::body::Body;
 use crate::problem::Problem;
+use crate::sessions::HttpSessions;
+use crate::streams::Slot;
 
 /// Follows what happens to the caller's sessions.
 #[utoipa::path(
@@ -22,18 +25,19 @@ use crate::problem::Problem;
         (status = 200, body = String, content_type = "text/event-stream",
          description = "An event for every change of the caller's sessions, named after what happened; `missed` when some may be missing; `ended` with the cause when this session is over"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 429, body = Problem, description = "As many streams are open as may be", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn mine(request: Request<'_>) -> Answer {
     let session = request.session()?;
-    let owner = session.owner.clone();
+    let owner = session.owner().clone();
     let concerns = move |event: &Event| {
         event.session.is_some()
             && event.user.as_ref() == Some(&owner.user)
             && event.tenant == owner.tenant
     };
-    Ok(follow(request.http.manager(), Some(session), Box::new(concerns)))
+    follow(request.http, Some(session), Box::new(concerns))
 }
 
 /// Follows what happens within the admin's walls.
@@ -44,6 +48,7 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
          description = "An event for every change, named after what happened; `missed` when some may be missing; `ended` with the cause when the admin's own session is over"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin", content_type = "application/problem+json"),
+        (status = 429, body = Problem, description = "As many streams are open as may be", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
@@ -51,16 +56,18 @@ pub(super) async fn all(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
     let walls: TenantFilter = admin.walls()?;
     let concerns = move |event: &Event| walls.covers(event.tenant.as_ref());
-    Ok(follow(request.http.manager(), admin.session.as_ref(), Box::new(concerns)))
+    follow(request.http, admin.session.as_ref(), Box::new(concerns))
 }
 
 type Concerns = Box<dyn Fn(&Event) -> bool + Send + Sync>;
 
 struct Follower {
+    manager: SessionManager,
     events: Events,
     concerns: Concerns,
     ended: Pin<Box<dyn Future<Output = Option<EndCause>> + Send>>,
     state: State,
+    _slot: Slot,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,28 +77,35 @@ enum State {
     Over,
 }
 
-fn follow(
-    manager: &SessionManager,
-    session: Option<&CurrentSession>,
-    concerns: Concerns,
-) -> Response<Body> {
-    let ended: Pin<Box<dyn Future<Output = _> + Send>> = match session {
-        Some(session) => {
-            let (manager, id) = (manager.clone(), session.id);
-            Box::pin(async move { manager.session_ended(id).await })
-        }
-        None => Box::pin(std::future::pending()),
-    };
-    let follower = Follower { events: manager.events(), concerns, ended, state: State::Opening };
+fn follow(http: &HttpSessions, session: Option<&CurrentSession>, concerns: Concerns) -> Answer {
+    let (manager, options) = (http.manager().clone(), http.options());
+    let session = session.map(CurrentSession::id);
+    let max = (options.max_streams_per_session, options.max_streams);
+    let _slot = http.streams().open(session, max.0, max.1)?;
+    let events = manager.events();
+    let ended = ended(manager.clone(), session);
+    let follower = Follower { manager, events, concerns, ended, state: State::Opening, _slot };
     let stream = stream::unfold(follower, |mut follower| async {
         let line = follower.next().await?;
-        Some((line, follower))
+        Some((Ok(line), follower))
     });
     let mut response = Response::new(Body::stream(stream));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // nginx hands events on as they come, instead of collecting them.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     private(headers);
-    response
+    Ok(response)
+}
+
+fn ended(
+    manager: SessionManager,
+    session: Option<SessionId>,
+) -> Pin<Box<dyn Future<Output = Option<EndCause>> + Send>> {
+    match session {
+        Some(id) => Box::pin(async move { manager.session_ended(id).await }),
+        None => Box::pin(std::future::pending()),
+    }
 }
 
 impl Follower {
@@ -109,6 +123,9 @@ impl Follower {
                 biased;
                 cause = &mut self.ended => {
                     self.state = State::Over;
+                    if self.manager.is_stopping() {
+                        return None;
+                    }
                     let cause = cause.map(|cause| cause.as_str());
                     return Some(event("ended", &serde_json::json!({ "cause": cause })));
                 }

@@ -26,16 +26,16 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
     let session = request.session()?;
     let parameters = request.query(&["cursor", "limit"])?;
     let manager = request.http.manager();
-    let mut query = manager.query(TenantFilter::Is(session.owner.tenant.clone()));
-    query.user = Some(session.owner.user.clone());
+    let mut query = manager.query(TenantFilter::Is(session.tenant().cloned()));
+    query.user = Some(session.user().clone());
     query.after = parameters.get("cursor")?;
     query.limit = parameters.number("limit", PageQuery::MAX_LIMIT)?.unwrap_or(PageQuery::MAX_LIMIT);
     let page = manager.list(&query).await?;
     let view = MeView {
-        user: session.owner.user.to_string(),
-        tenant: session.owner.tenant.as_ref().map(ToString::to_string),
-        session_id: session.id,
-        page: PageView::of(page, Some(session.id)),
+        user: session.user().to_string(),
+        tenant: session.tenant().map(ToString::to_string),
+        session_id: session.id(),
+        page: PageView::of(page, Some(session.id())),
     };
     json(StatusCode::OK, &view)
 }
@@ -55,10 +55,10 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let session = request.session()?;
     let id: SessionId = query::path_value(id)?;
-    let by = Actor::User(session.owner.user.clone());
-    match request.http.manager().revoke(id, &session.owner, by).await? {
+    let by = Actor::User(session.user().clone());
+    match request.http.manager().revoke(id, session.owner(), by).await? {
         true => no_content(),
-        false => Err(Problem::not_found()),
+        false => Err(Problem::not_found().into()),
     }
 }
 

@@ -8,8 +8,8 @@ mod query;
 mod view;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::request::Parts;
+use futures_util::Stream;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use session_core::Actor;
@@ -17,45 +17,66 @@ use session_engine::CurrentSession;
 
 pub use self::openapi::openapi;
 use self::query::Query;
-pub use crate::body::{Body, MAX_BODY_BYTES};
+use crate::body::{self, Body, Content};
 use crate::guard::{AdminAccess, Caller};
+use crate::head::Head;
+use crate::identity::Identity;
 use crate::origin::{SameOrigin, same_origin};
 use crate::pages;
 use crate::problem::Problem;
-use crate::sessions::{HttpSessions, Identity};
+use crate::rejection::Rejection;
+use crate::request::RequestSession;
+use crate::sessions::HttpSessions;
 
-type Answer = Result<Response<Body>, Problem>;
+type Answer = Result<Response<Body>, Rejection>;
 
 impl HttpSessions {
-    /// Whether a path belongs to the API and its pages.
-    pub fn owns(&self, path: &str) -> bool {
-        self.below_prefix(path).is_some()
+    /// The part of a path below the prefix: empty for the prefix itself, and otherwise it begins with
+    /// a slash. None for a path that is the application's.
+    pub fn below_prefix<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let rest = path.strip_prefix(self.options().prefix.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+    }
+}
+
+impl RequestSession {
+    /// Answers a request for the API or its pages. `path` is what is left of it below the prefix,
+    /// percent-encoded as it came: empty, or with a slash at its beginning.
+    ///
+    /// The body is read where a call needs one, after identity, origin and guard have been checked,
+    /// up to [`MAX_BODY_BYTES`](crate::MAX_BODY_BYTES) and for at most the `body_timeout` of the
+    /// options.
+    pub async fn serve<E>(
+        &self,
+        head: Head<'_>,
+        path: &str,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Response<Body> {
+        let response = self.route(head, path, body).await;
+        let response = response.unwrap_or_else(Rejection::into_response);
+        if *head.method == Method::HEAD { without_stream(response) } else { response }
     }
 
-    /// Answers a request below the prefix. `body` is at most [`MAX_BODY_BYTES`] long.
-    pub async fn serve(&self, parts: &Parts, identity: &Identity, body: Bytes) -> Response<Body> {
-        match self.route(parts, identity, &body).await {
-            Ok(response) => response,
-            Err(problem) => problem_response(&problem),
+    async fn route<E>(
+        &self,
+        head: Head<'_>,
+        path: &str,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Answer {
+        if path.is_empty() {
+            return redirect(&format!("{}/", head.uri.path()));
         }
-    }
-
-    async fn route(&self, parts: &Parts, identity: &Identity, body: &Bytes) -> Answer {
-        let path = self.below_prefix(parts.uri.path()).ok_or(Problem::not_found())?;
         let segments = query::segments(path)?;
         let segments: Vec<_> = segments.iter().map(AsRef::as_ref).collect();
-        if path.is_empty() {
-            return redirect(&format!("{}/", self.options().prefix));
-        }
-        let request = Request { http: self, parts, identity, body };
+        let request = Request { http: self.http(), head, identity: self.identity() };
         request.refuse_cross_origin()?;
-        let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
+        let method = if *head.method == Method::HEAD { &Method::GET } else { head.method };
         match (method, segments.as_slice()) {
-            (&Method::GET, [""]) => request.page(pages::DEVICES).await,
+            (&Method::GET, [""]) => request.page(pages::DEVICES),
             (&Method::GET, ["admin"]) => request.admin_page().await,
-            (&Method::GET, ["assets", name]) => asset(name),
+            (&Method::GET, ["assets", name]) => asset(name, head.headers),
             (&Method::GET, ["openapi.json"]) => {
-                json(StatusCode::OK, &openapi(&self.options().prefix))
+                json(StatusCode::OK, &openapi(&self.http().options().prefix))
             }
             (&Method::GET, ["me"]) => me::list(request).await,
             (&Method::GET, ["me", "events"]) => events::mine(request).await,
@@ -68,16 +89,11 @@ impl HttpSessions {
                 admin::revoke_user(request, user).await
             }
             (&Method::GET, ["admin", "policy"]) => admin::policy(request).await,
-            (&Method::PUT, ["admin", "policy"]) => admin::set_policy(request).await,
+            (&Method::PUT, ["admin", "policy"]) => admin::set_policy(request, body).await,
             (&Method::DELETE, ["admin", "policy"]) => admin::unset_policy(request).await,
             (&Method::GET, ["admin", "events"]) => events::all(request).await,
-            (_, segments) => refuse_method(segments),
+            (method, segments) => other_method(method, segments),
         }
-    }
-
-    fn below_prefix<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let rest = path.strip_prefix(self.options().prefix.as_str())?;
-        (rest.is_empty() || rest.starts_with('/')).then_some(rest)
     }
 }
 
@@ -85,9 +101,8 @@ impl HttpSessions {
 #[derive(Clone, Copy)]
 struct Request<'r> {
     http: &'r HttpSessions,
-    parts: &'r Parts,
+    head: Head<'r>,
     identity: &'r Identity,
-    body: &'r Bytes,
 }
 
 /// An admin and how far their power reaches.
@@ -113,12 +128,12 @@ impl<'r> Request<'r> {
             return Err(Problem::unavailable());
         }
         let session = self.identity.session();
-        let caller = Caller::new(session, &self.parts.headers);
+        let caller = Caller::new(session, self.head.headers);
         match self.http.guard().access(caller).await {
             AdminAccess::Denied if session.is_none() => Err(Problem::unauthorized()),
             AdminAccess::Denied => Err(Problem::forbidden()),
             access => {
-                let user = session.map(|session| Actor::User(session.owner.user.clone()));
+                let user = session.map(|session| Actor::User(session.user().clone()));
                 let by = user.unwrap_or(Actor::Application);
                 Ok(Admin { access, by, session: session.cloned() })
             }
@@ -127,53 +142,49 @@ impl<'r> Request<'r> {
 
     /// The parameters, if each is one of these.
     fn query(self, known: &[&str]) -> Result<Query, Problem> {
-        Query::parse(self.parts.uri.query(), known)
+        Query::parse(self.head.uri.query(), known)
+    }
+
+    /// The body, within its size and its time.
+    async fn body<E>(
+        self,
+        body: impl Stream<Item = Result<Bytes, E>>,
+    ) -> Result<Bytes, Problem> {
+        body::read(self.head, body, self.http.options().body_timeout).await
     }
 
     fn refuse_cross_origin(self) -> Result<(), Problem> {
-        if matches!(self.parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        if self.head.is_safe() {
             return Ok(());
         }
-        let authority = self.parts.uri.authority().map(|authority| authority.as_str());
-        match same_origin(&self.parts.headers, authority) {
+        match same_origin(self.head) {
             SameOrigin::Proven => Ok(()),
             SameOrigin::Unproven | SameOrigin::Refuted => Err(Problem::cross_origin()),
         }
     }
 
     /// A page for whoever is signed in.
-    async fn page(self, page: &'static str) -> Answer {
-        match (self.session(), &self.http.options().sign_in_path) {
-            (Ok(_), _) => Ok(pages::page(page)),
-            (Err(problem), Some(path)) if problem == Problem::unauthorized() => redirect(path),
-            (Err(problem), _) => Ok(pages::refusal(&problem)),
-        }
+    fn page(self, page: &'static str) -> Answer {
+        self.session().map_or_else(|problem| self.no_page(problem), |_| Ok(pages::page(page)))
     }
 
     /// The admin page, for whom the guard lets in.
     async fn admin_page(self) -> Answer {
         match self.admin().await {
             Ok(_) => Ok(pages::page(pages::ADMIN)),
-            Err(problem) if problem == Problem::unauthorized() => self.page(pages::ADMIN).await,
-            Err(problem) => Ok(pages::refusal(&problem)),
+            Err(problem) => self.no_page(problem),
         }
     }
-}
 
-/// The response of an error, whoever found it.
-pub fn problem_response(problem: &Problem) -> Response<Body> {
-    let mut response = match serde_json::to_vec(problem) {
-        Ok(body) => Response::new(Body::full(body)),
-        Err(_) => Response::new(Body::empty()),
-    };
-    *response.status_mut() = problem.status();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    private(headers);
-    if problem.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    /// A page in place of the one that was asked for, or the way to sign in.
+    fn no_page(self, problem: Problem) -> Answer {
+        match self.http.options().sign_in_path {
+            Some(_) if problem == Problem::unauthorized() => {
+                Err(self.http.refuse_page(self.head, problem))
+            }
+            _ => Ok(pages::refusal(&problem)),
+        }
     }
-    response
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Answer {
@@ -201,30 +212,42 @@ fn redirect(path: &str) -> Answer {
     Ok(response)
 }
 
-fn asset(name: &str) -> Answer {
-    pages::asset(name).ok_or(Problem::not_found())
+fn asset(name: &str, headers: &HeaderMap) -> Answer {
+    pages::asset(name, headers).ok_or(Problem::not_found().into())
 }
 
 /// Nobody in the middle keeps it, and no browser guesses its type.
-fn private(headers: &mut HeaderMap) {
+pub(crate) fn private(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
 }
 
-/// 405 with `Allow` for a path that exists with another method, else 404.
-fn refuse_method(segments: &[&str]) -> Answer {
+/// The answer to a HEAD request: a stream would stay open, and nobody reads it.
+fn without_stream(response: Response<Body>) -> Response<Body> {
+    response.map(|body| match body.into_content() {
+        Content::Bytes(bytes) => Body::full(bytes),
+        Content::Stream(_) => Body::empty(),
+    })
+}
+
+/// The methods of a path that exists with another method: 405, or 204 to a request for them. Else
+/// 404.
+fn other_method(method: &Method, segments: &[&str]) -> Answer {
     let allowed = match segments {
         ["" | "admin" | "openapi.json" | "me"]
         | ["assets", _]
         | ["me" | "admin", "events"]
-        | ["admin", "sessions"] => "GET",
-        ["me", "revoke-others"] => "POST, DELETE",
-        ["me", _] | ["admin", "users", _, "sessions"] => "DELETE",
-        ["admin", "sessions", _] => "GET, DELETE",
-        ["admin", "policy"] => "GET, PUT, DELETE",
-        _ => return Err(Problem::not_found()),
+        | ["admin", "sessions"] => "GET, HEAD, OPTIONS",
+        ["me", "revoke-others"] => "POST, DELETE, OPTIONS",
+        ["me", _] | ["admin", "users", _, "sessions"] => "DELETE, OPTIONS",
+        ["admin", "sessions", _] => "GET, HEAD, DELETE, OPTIONS",
+        ["admin", "policy"] => "GET, HEAD, PUT, DELETE, OPTIONS",
+        _ => return Err(Problem::not_found().into()),
     };
-    let mut response = problem_response(&Problem::method_not_allowed());
+    let mut response = match *method {
+        Method::OPTIONS => no_content()?,
+        _ => Problem::method_not_allowed().to_response(),
+    };
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     Ok(response)
 }

@@ -1,0 +1,231 @@
+//! What an operator may set; plain data, readable with serde.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use session_core::policy::Policy;
+use session_core::{InvalidField, time};
+use session_engine::Options;
+
+use crate::client_ip::ClientIpOptions;
+use crate::cookie::CookieOptions;
+use crate::next::local_path;
+
+/// All options of a node: its engine's and its HTTP rules'. In a configuration file they are the
+/// tables `engine` and `http`.
+///
+/// ```
+/// use session_core::policy::PreventConcurrentLogin;
+/// use session_http::{Config, HttpOptions};
+///
+/// let config = Config::default()
+///     .with_policy(PreventConcurrentLogin::LogoutFromSameTypeDevices)
+///     .with_http(HttpOptions::default().with_sign_in_path("/login"));
+/// assert!(config.http.cookie.secure);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// Policies, timeouts, cache, write-back, cleanup.
+    pub engine: Options,
+    /// Cookie, addresses, pages.
+    pub http: HttpOptions,
+}
+
+impl Config {
+    /// The defaults with a cookie that browsers keep over plain HTTP, for a developer's machine and
+    /// for nothing else.
+    pub fn development() -> Self {
+        let http = HttpOptions::default().with_cookie(CookieOptions::development());
+        Self::default().with_http(http)
+    }
+
+    /// The policy where none is set in the store.
+    #[must_use]
+    pub fn with_policy(mut self, policy: impl Into<Policy>) -> Self {
+        self.engine.default_policy = policy.into();
+        self
+    }
+
+    /// The engine's options.
+    #[must_use]
+    pub fn with_engine(mut self, engine: Options) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// The options of the HTTP rules.
+    #[must_use]
+    pub fn with_http(mut self, http: HttpOptions) -> Self {
+        self.http = http;
+        self
+    }
+}
+
+/// Options of the HTTP rules. Durations are seconds in configuration files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HttpOptions {
+    /// The cookie that carries the token.
+    pub cookie: CookieOptions,
+    /// How the client's address is found.
+    pub client_ip: ClientIpOptions,
+    /// Where the API and the pages live, within wherever they are mounted. Default `/sessions`.
+    pub prefix: String,
+    /// Where a browser that asks for a page is sent to sign in, as a path of this origin. The page is
+    /// added as the parameter `next`. Default nowhere: the answer is 401.
+    pub sign_in_path: Option<String>,
+    /// Whether responses to requests that had a session get `Cache-Control: private, no-store` and
+    /// `Vary: Cookie`, unless the application sets a `Cache-Control` of its own. Default true.
+    pub private_responses: bool,
+    /// The body of a request to the API has to arrive within this time, in seconds. Default 10.
+    #[serde(with = "time::seconds")]
+    pub body_timeout: Duration,
+    /// The most event streams that one session may have open on this node. Default 8.
+    pub max_streams_per_session: u32,
+    /// The most event streams open on this node. Default 10,000.
+    pub max_streams: u32,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            cookie: CookieOptions::default(),
+            client_ip: ClientIpOptions::default(),
+            prefix: "/sessions".to_owned(),
+            sign_in_path: None,
+            private_responses: true,
+            body_timeout: Duration::from_secs(10),
+            max_streams_per_session: 8,
+            max_streams: 10_000,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// The cookie that carries the token.
+    #[must_use]
+    pub fn with_cookie(mut self, cookie: CookieOptions) -> Self {
+        self.cookie = cookie;
+        self
+    }
+
+    /// How the client's address is found.
+    #[must_use]
+    pub fn with_client_ip(mut self, client_ip: ClientIpOptions) -> Self {
+        self.client_ip = client_ip;
+        self
+    }
+
+    /// Where the API and the pages live.
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Where a browser that asks for a page is sent to sign in.
+    #[must_use]
+    pub fn with_sign_in_path(mut self, path: impl Into<String>) -> Self {
+        self.sign_in_path = Some(path.into());
+        self
+    }
+
+    /// Whether responses to requests that had a session are marked as private.
+    #[must_use]
+    pub const fn with_private_responses(mut self, private: bool) -> Self {
+        self.private_responses = private;
+        self
+    }
+
+    /// How long the body of a request to the API may take.
+    #[must_use]
+    pub const fn with_body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
+        self
+    }
+
+    /// The most event streams that one session may have open on this node.
+    #[must_use]
+    pub const fn with_max_streams_per_session(mut self, max: u32) -> Self {
+        self.max_streams_per_session = max;
+        self
+    }
+
+    /// The most event streams open on this node.
+    #[must_use]
+    pub const fn with_max_streams(mut self, max: u32) -> Self {
+        self.max_streams = max;
+        self
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the option.
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+        let prefix = self.prefix.strip_prefix('/').filter(|rest| !rest.is_empty());
+        if !prefix.is_some_and(|rest| !rest.ends_with('/') && rest.chars().all(plain)) {
+            let expected = "a plain path that begins with a slash and ends without one";
+            return Err(InvalidField::malformed("prefix", expected));
+        }
+        if self.sign_in_path.as_deref().is_some_and(|path| local_path(path).is_none()) {
+            return Err(InvalidField::malformed("sign_in_path", "a path of this origin"));
+        }
+        if self.body_timeout.is_zero() {
+            return Err(InvalidField::malformed("body_timeout", "longer than zero"));
+        }
+        for (name, max) in [
+            ("max_streams_per_session", self.max_streams_per_session),
+            ("max_streams", self.max_streams),
+        ] {
+            if max == 0 {
+                return Err(InvalidField::out_of_range(name, 1, u32::MAX.into()));
+            }
+        }
+        self.cookie.validate()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_cannot_work_are_named() {
+        let of = |options: HttpOptions| options.validate().map_err(|error| error.field);
+        let cookie = |name: &str, secure| {
+            let cookie = CookieOptions::default().with_name(name).with_secure(secure);
+            of(HttpOptions::default().with_cookie(cookie))
+        };
+        assert_eq!(of(HttpOptions::default().with_prefix("/auth/sessions")), Ok(()));
+        for prefix in ["", "/", "sessions", "/sessions/", "/{id}", "/a b"] {
+            assert_eq!(of(HttpOptions::default().with_prefix(prefix)), Err("prefix"), "{prefix}");
+        }
+        assert_eq!(cookie("", true), Err("cookie.name"));
+        assert_eq!(cookie("a;b", true), Err("cookie.name"));
+        assert_eq!(cookie("__Host-session", false), Err("cookie.secure"));
+        for path in ["login", "//evil.example", "https://evil.example"] {
+            let options = HttpOptions::default().with_sign_in_path(path);
+            assert_eq!(of(options), Err("sign_in_path"), "{path}");
+        }
+        let none = HttpOptions::default().with_body_timeout(Duration::ZERO);
+        assert_eq!(of(none), Err("body_timeout"));
+        assert_eq!(of(HttpOptions::default().with_max_streams(0)), Err("max_streams"));
+    }
+
+    #[test]
+    fn a_configuration_reads_as_data_and_unknown_options_are_named() {
+        let text = r#"{"engine":{"propagation_bound":2},"http":{"client_ip":{"trusted_proxies":["unix","10.0.0.1","fd00::/8"]}}}"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.engine.propagation_bound, Duration::from_secs(2));
+        let shown = serde_json::to_value(&config).unwrap();
+        let proxies = &shown["http"]["client_ip"]["trusted_proxies"];
+        assert_eq!(*proxies, serde_json::json!(["unix", "10.0.0.1/32", "fd00::/8"]));
+        let error = serde_json::from_str::<Config>(r#"{"http":{"cookies":{}}}"#).unwrap_err();
+        assert!(error.to_string().contains("cookies"), "{error}");
+    }
+}

@@ -1,0 +1,185 @@
+//! What a middleware leaves for extractors and guards.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, VARY};
+use http::{Extensions, HeaderName, HeaderValue};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use session_engine::CurrentSession;
+
+use crate::auth::Auth;
+use crate::head::{Head, Peer};
+use crate::identity::Identity;
+use crate::problem::Problem;
+use crate::rejection::Rejection;
+use crate::sessions::HttpSessions;
+
+/// Whose request it is, and the rules that hold for it. An adapter's middleware puts it where the
+/// framework's extractors find it.
+#[derive(Clone, Debug)]
+pub struct RequestSession {
+    http: HttpSessions,
+    identity: Identity,
+    peer: Option<Peer>,
+}
+
+impl RequestSession {
+    /// What was found out about a request.
+    pub const fn new(http: HttpSessions, identity: Identity, peer: Option<Peer>) -> Self {
+        Self { http, identity, peer }
+    }
+
+    /// What the middleware left in a request's extensions.
+    ///
+    /// # Errors
+    /// 500 when there is no such middleware around the service.
+    pub fn of(extensions: &Extensions) -> Result<&Self, Rejection> {
+        extensions.get().ok_or(Problem::misconfigured().into())
+    }
+
+    /// The node.
+    pub const fn http(&self) -> &HttpSessions {
+        &self.http
+    }
+
+    /// Whose request it is.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where the connection comes from.
+    pub const fn peer(&self) -> Option<Peer> {
+        self.peer
+    }
+
+    /// The session.
+    ///
+    /// # Errors
+    /// 401 without one, 503 while nothing can be said about the token.
+    pub fn session(&self, head: Head<'_>) -> Result<CurrentSession, Rejection> {
+        self.maybe_session()?.ok_or_else(|| self.http.refuse(head, Problem::unauthorized()))
+    }
+
+    /// The session, if there is one.
+    ///
+    /// # Errors
+    /// 503 while nothing can be said about the token.
+    pub fn maybe_session(&self) -> Result<Option<CurrentSession>, Rejection> {
+        match &self.identity {
+            Identity::Session(session) => Ok(Some(session.clone())),
+            Identity::Anonymous => Ok(None),
+            Identity::Unavailable => Err(Problem::unavailable().into()),
+        }
+    }
+
+    /// The session, if its user has proved who they are within this time.
+    ///
+    /// # Errors
+    /// As [`RequestSession::session`], and 401 `urn:session-kit:reauthentication-required`.
+    pub fn fresh(&self, head: Head<'_>, within: Duration) -> Result<CurrentSession, Rejection> {
+        let session = self.session(head)?;
+        if self.http.manager().now().since(session.authenticated_at()) > within {
+            return Err(self.http.refuse(head, Problem::reauthentication_required()));
+        }
+        Ok(session)
+    }
+
+    /// The session's claims as a type of the application.
+    ///
+    /// # Errors
+    /// As [`RequestSession::session`], and 500 when they are of another form.
+    pub fn claims<T: DeserializeOwned>(&self, head: Head<'_>) -> Result<T, Rejection> {
+        self.session(head)?.claims_as().map_err(|error| {
+            tracing::error!(%error, "the claims are of another form");
+            Problem::unexpected_claims().into()
+        })
+    }
+
+    /// Signs in, signs out and rotates for the sender of the request.
+    pub fn auth(&self, head: Head<'_>) -> Auth {
+        Auth::new(self.clone(), head.to_owned())
+    }
+
+    /// Lets the request pass, or says why not.
+    ///
+    /// # Errors
+    /// As [`RequestSession::fresh`], and 403 when the claims do not suffice.
+    pub fn require(&self, head: Head<'_>, guard: &RequireSession) -> Result<(), Rejection> {
+        let session = match guard.fresh_within {
+            Some(within) => self.fresh(head, within)?,
+            None => self.session(head)?,
+        };
+        match &guard.claims {
+            Some(suffice) if !suffice(session.claims()) => Err(Problem::forbidden().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The headers to append to the application's response, so that nobody else sees it: neither
+    /// another user of a shared cache nor the next one at the browser. None for a request without a
+    /// session, nor where the application decided about caching itself.
+    pub fn private_headers(&self, has_cache_control: bool) -> &'static [(HeaderName, HeaderValue)] {
+        let is_private = !matches!(self.identity, Identity::Anonymous);
+        if is_private && !has_cache_control && self.http.options().private_responses {
+            &PRIVATE
+        } else {
+            &[]
+        }
+    }
+}
+
+static PRIVATE: [(HeaderName, HeaderValue); 2] = [
+    (CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+    (VARY, HeaderValue::from_static("cookie")),
+];
+
+/// What a route asks of a request: a session, perhaps a fresh one, perhaps with certain claims.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_http::RequireSession;
+///
+/// let guard = RequireSession::signed_in()
+///     .fresh_within(Duration::from_secs(300))
+///     .claims(|claims| claims["admin"] == true);
+/// ```
+#[derive(Clone)]
+pub struct RequireSession {
+    fresh_within: Option<Duration>,
+    claims: Option<Arc<Suffice>>,
+}
+
+type Suffice = dyn Fn(&Value) -> bool + Send + Sync;
+
+impl RequireSession {
+    /// A session: 401 without one, or for a browser that asks for a page the way to sign in.
+    pub const fn signed_in() -> Self {
+        Self { fresh_within: None, claims: None }
+    }
+
+    /// Besides, the user has proved who they are within this time.
+    #[must_use]
+    pub const fn fresh_within(mut self, within: Duration) -> Self {
+        self.fresh_within = Some(within);
+        self
+    }
+
+    /// Besides, the claims suffice: 403 if not.
+    #[must_use]
+    pub fn claims(mut self, suffice: impl Fn(&Value) -> bool + Send + Sync + 'static) -> Self {
+        self.claims = Some(Arc::new(suffice));
+        self
+    }
+}
+
+impl fmt::Debug for RequireSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequireSession")
+            .field("fresh_within", &self.fresh_within)
+            .field("claims", &self.claims.is_some())
+            .finish()
+    }
+}

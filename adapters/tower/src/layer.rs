@@ -1,0 +1,169 @@
+//! Finds out whose request it is.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::header::CACHE_CONTROL;
+use http::{Extensions, Request, Response};
+use pin_project_lite::pin_project;
+use session_http::{Head, HttpSessions, Identified, Identity, Peer, RequestSession};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Puts a [`RequestSession`] into the request's extensions, and marks the responses to requests that
+/// had a session as private.
+#[derive(Clone, Debug)]
+pub struct SessionLayer {
+    http: HttpSessions,
+    find_peer: FindPeer,
+}
+
+/// Finds where the connection comes from in the extensions of a request.
+pub type FindPeer = fn(&Extensions) -> Option<Peer>;
+
+impl SessionLayer {
+    /// A layer over these rules. A [`Peer`] or a [`SocketAddr`] in the request's extensions says where
+    /// the connection comes from.
+    pub const fn new(http: HttpSessions) -> Self {
+        Self { http, find_peer }
+    }
+
+    /// The same for a server that leaves the address as a type of its own.
+    #[must_use]
+    pub const fn with_peer(mut self, find_peer: FindPeer) -> Self {
+        self.find_peer = find_peer;
+        self
+    }
+}
+
+/// What [`SessionLayer::new`] looks for: a [`Peer`], or a [`SocketAddr`].
+pub fn find_peer(extensions: &Extensions) -> Option<Peer> {
+    let address = || extensions.get::<SocketAddr>().copied().map(Peer::from);
+    extensions.get::<Peer>().copied().or_else(address)
+}
+
+impl<S> Layer<S> for SessionLayer {
+    type Service = SessionService<S>;
+
+    fn layer(&self, inner: S) -> SessionService<S> {
+        SessionService { inner, layer: self.clone() }
+    }
+}
+
+/// The service that [`SessionLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct SessionService<S> {
+    inner: S,
+    layer: SessionLayer,
+}
+
+impl<S, B, R> Service<Request<B>> for SessionService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
+        let http = self.layer.http.clone();
+        let peer = (self.layer.find_peer)(request.extensions());
+        let head = Head::new(request.method(), request.uri(), request.headers());
+        match http.identify(head, peer) {
+            Identified::Now(identity) => {
+                let found = RequestSession::new(http, identity, peer);
+                ResponseFuture { step: answer(&mut self.inner, request, found) }
+            }
+            Identified::Pending(pending) => {
+                // The service that was polled ready is the one to call.
+                let next = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, next);
+                let asking = Box::pin(async move {
+                    RequestSession::new(http, pending.resolve().await, peer)
+                });
+                ResponseFuture { step: Step::Asking { asking, waiting: Some((inner, request)) } }
+            }
+        }
+    }
+}
+
+fn answer<S, B>(inner: &mut S, mut request: Request<B>, found: RequestSession) -> Step<S, B, S::Future>
+where
+    S: Service<Request<B>>,
+{
+    let session = match found.identity() {
+        Identity::Anonymous => None,
+        _ => Some(found.clone()),
+    };
+    request.extensions_mut().insert(found);
+    Step::Answering { answer: inner.call(request), session }
+}
+
+impl<S: Service<Request<B>>, B> std::fmt::Debug for ResponseFuture<S, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// Calls the inner service at once or, where the store has to be asked, afterwards.
+    pub struct ResponseFuture<S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        #[pin]
+        step: Step<S, B, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StepProjection]
+    enum Step<S, B, F> {
+        Asking {
+            asking: Pin<Box<dyn Future<Output = RequestSession> + Send>>,
+            waiting: Option<(S, Request<B>)>,
+        },
+        Answering { #[pin] answer: F, session: Option<RequestSession> },
+    }
+}
+
+impl<S, B, R> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Output = Result<Response<R>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut step = self.project().step;
+        loop {
+            let next = match step.as_mut().project() {
+                StepProjection::Answering { answer, session } => {
+                    let response = ready!(answer.poll(context));
+                    return Poll::Ready(response.map(|response| private(response, session.as_ref())));
+                }
+                StepProjection::Asking { asking, waiting } => {
+                    let found = ready!(asking.as_mut().poll(context));
+                    let Some((mut inner, request)) = waiting.take() else {
+                        return Poll::Pending;
+                    };
+                    self::answer(&mut inner, request, found)
+                }
+            };
+            step.set(next);
+        }
+    }
+}
+
+fn private<R>(mut response: Response<R>, session: Option<&RequestSession>) -> Response<R> {
+    let Some(session) = session else { return response };
+    let headers = response.headers_mut();
+    for (name, value) in session.private_headers(headers.contains_key(CACHE_CONTROL)) {
+        headers.append(name, value.clone());
+    }
+    response
+}

@@ -1,0 +1,96 @@
+//! Who may sign in, and which roles they have.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use session_kit::core::{InvalidField, Session, TenantId, UserId, UserKey};
+use session_kit::engine::{ClaimsProvider, async_trait};
+use session_kit::http::{AdminAccess, Caller};
+
+use crate::place::Place;
+
+/// The known users; those with a slash are of a tenant.
+const USERS: [&str; 7] =
+    ["alice", "bob", "root", "north/alice", "north/boss", "south/alice", "south/bob"];
+
+/// The claims of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Claims {
+    pub(crate) roles: Vec<String>,
+}
+
+/// The users' roles, in a file that all nodes of this host share.
+#[derive(Clone, Debug)]
+pub(crate) struct Accounts {
+    file: Arc<PathBuf>,
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+impl Accounts {
+    pub(crate) fn beside(place: &Place) -> Self {
+        Self { file: Arc::new(place.beside("roles.json")) }
+    }
+
+    /// The user, if there is one of this name and the password is right.
+    pub(crate) fn authenticate(&self, name: &str, password: &str) -> Option<UserKey> {
+        (USERS.contains(&name) && password == name).then(|| user(name).ok())?
+    }
+
+    /// Gives a user these roles and no others.
+    pub(crate) fn set(&self, name: &str, claims: &Claims) -> Result<(), Error> {
+        let mut all = self.read()?;
+        all.insert(name.to_owned(), claims.clone());
+        let new = self.file.with_extension(format!("{}.new", std::process::id()));
+        std::fs::write(&new, serde_json::to_vec(&all)?)?;
+        std::fs::rename(&new, self.file.as_path())?;
+        Ok(())
+    }
+
+    fn read(&self) -> Result<BTreeMap<String, Claims>, Error> {
+        match std::fs::read(self.file.as_path()) {
+            Ok(text) => Ok(serde_json::from_slice(&text)?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[async_trait]
+impl ClaimsProvider for Accounts {
+    async fn claims(&self, session: &Session) -> Result<Value, Error> {
+        let claims = self.read()?.remove(&name_of(&session.owner)).unwrap_or_default();
+        Ok(serde_json::to_value(claims)?)
+    }
+}
+
+/// A user by the name that the login form takes.
+pub(crate) fn user(name: &str) -> Result<UserKey, InvalidField> {
+    match name.split_once('/') {
+        Some((tenant, user)) => {
+            Ok(UserKey::in_tenant(TenantId::new(tenant)?, UserId::new(user)?))
+        }
+        None => UserId::new(name).map(UserKey::new),
+    }
+}
+
+pub(crate) fn name_of(owner: &UserKey) -> String {
+    match &owner.tenant {
+        Some(tenant) => format!("{tenant}/{}", owner.user),
+        None => owner.user.to_string(),
+    }
+}
+
+/// `root` administers everything, the `boss` of a tenant that tenant.
+pub(crate) fn guard(caller: Caller<'_>) -> AdminAccess {
+    let Some(session) = caller.session else { return AdminAccess::Denied };
+    match (session.user().as_str(), session.tenant()) {
+        ("root", None) => AdminAccess::Deployment,
+        ("boss", Some(tenant)) => AdminAccess::Tenant(Some(tenant.clone())),
+        _ => AdminAccess::Denied,
+    }
+}

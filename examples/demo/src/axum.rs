@@ -1,0 +1,140 @@
+//! The demo on axum.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use axum::extract::{Form, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Json, Redirect, Response};
+use axum::routing::{get, post, put};
+use axum::{Router, serve::ListenerExt};
+use session_kit::axum::{
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SessionAuth,
+    SessionCookie, Sessions,
+};
+use session_kit::http::RequireSession;
+use tokio::sync::oneshot;
+
+use crate::Demo;
+use crate::accounts;
+use crate::forms::{Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session};
+use crate::pages;
+
+pub(crate) async fn serve(
+    demo: Demo,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let http = demo.http.clone();
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
+        // A connection on which this fails is gone anyway.
+        let _ = stream.set_nodelay(true);
+    });
+    let service = router(demo).into_make_service_with_connect_info::<SocketAddr>();
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let stop = async move {
+        http.graceful(stop).await;
+        drop(stopping);
+    };
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop);
+    tokio::select! {
+        result = serving.into_future() => result,
+        // A client that neither sends nor reads keeps its connection open: it is cut.
+        () = async { let _ = stopped.await; tokio::time::sleep(GRACE).await } => Ok(()),
+    }
+}
+
+fn router(demo: Demo) -> Router {
+    let sessions = Sessions(demo.http.clone());
+    let roles = Router::new()
+        .route("/roles/{*user}", put(set_roles))
+        .route_layer(Require(RequireSession::signed_in()));
+    Router::new()
+        .route("/", get(home))
+        .route("/login", get(login_page).post(login))
+        .route("/logout", post(logout))
+        .route("/whoami", get(whoami))
+        .route("/rotate", post(rotate))
+        .route("/reauthenticate", post(reauthenticate))
+        .route("/vault", get(vault))
+        .route("/roles", get(roles_of))
+        .merge(roles)
+        .merge(sessions.routes())
+        .layer(sessions.layer())
+        .with_state(demo)
+}
+
+async fn home(MaybeSession(session): MaybeSession) -> Html<String> {
+    Html(pages::home(session.as_ref()))
+}
+
+async fn login_page(Query(query): Query<LoginQuery>) -> Html<String> {
+    Html(pages::login("", query.next()))
+}
+
+async fn login(
+    State(demo): State<Demo>,
+    auth: SessionAuth,
+    Form(login): Form<Login>,
+) -> Result<Response, Rejection> {
+    let Some(user) = demo.accounts.authenticate(&login.user, &login.password) else {
+        return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login));
+    };
+    match auth.sign_in(new_session(user, &login)?).await {
+        Ok((_, cookie)) => Ok((cookie, Redirect::to(after_login(&login))).into_response()),
+        Err(Rejection(refused)) if refused.problem().status() == StatusCode::CONFLICT => {
+            Ok(failed(StatusCode::CONFLICT, pages::TOO_MANY, &login))
+        }
+        Err(rejection) => Err(rejection),
+    }
+}
+
+fn failed(status: StatusCode, text: &str, login: &Login) -> Response {
+    (status, Html(pages::login(text, login.next()))).into_response()
+}
+
+async fn logout(auth: SessionAuth) -> Result<impl IntoResponse, Rejection> {
+    Ok((auth.sign_out().await?, Redirect::to("/login")))
+}
+
+async fn whoami(session: CurrentSession) -> Json<WhoAmI> {
+    Json(WhoAmI::of(&session))
+}
+
+async fn rotate(
+    session: CurrentSession,
+    auth: SessionAuth,
+) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
+    Ok((auth.rotate(RotateReason::Renewal).await?, whoami(session).await))
+}
+
+async fn reauthenticate(
+    State(demo): State<Demo>,
+    session: CurrentSession,
+    auth: SessionAuth,
+    Form(form): Form<Password>,
+) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
+    demo.accounts.confirm(&session, &form.password)?;
+    Ok((auth.rotate(RotateReason::Reauthenticated).await?, whoami(session).await))
+}
+
+async fn vault(Fresh(session): Fresh<300>) -> String {
+    pages::vault(&session)
+}
+
+async fn roles_of(Claims(claims): Claims<accounts::Claims>) -> Json<accounts::Claims> {
+    Json(claims)
+}
+
+async fn set_roles(
+    State(demo): State<Demo>,
+    session: CurrentSession,
+    Path(user): Path<String>,
+    Json(roles): Json<NewRoles>,
+) -> Result<Json<accounts::Claims>, Rejection> {
+    is_root(&session)?;
+    Ok(Json(demo.set_roles(&user, roles.into()).await?))
+}
+
+/// How long a connection that is not idle may last after the signal to stop.
+const GRACE: Duration = Duration::from_secs(1);

@@ -1,0 +1,120 @@
+//! What the demo takes and answers, on every framework.
+
+use serde::{Deserialize, Serialize};
+use session_kit::core::{Actor, DeviceKind, InvalidField, SessionId, UserKey};
+use session_kit::engine::CurrentSession;
+use session_kit::http::{NewSession, Problem, Rejection, local_path};
+
+use crate::Demo;
+use crate::accounts::{Accounts, Claims, name_of, user};
+
+/// The login form.
+#[derive(Deserialize)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
+    device: Option<String>,
+    next: Option<String>,
+}
+
+impl Login {
+    /// The page to go on to, if it is one of this origin.
+    pub(crate) fn next(&self) -> Option<&str> {
+        self.next.as_deref().and_then(local_path)
+    }
+}
+
+/// The parameters of the login page.
+#[derive(Deserialize)]
+pub(crate) struct LoginQuery {
+    next: Option<String>,
+}
+
+impl LoginQuery {
+    pub(crate) fn next(&self) -> Option<&str> {
+        self.next.as_deref().and_then(local_path)
+    }
+}
+
+/// The form that proves again who the user is.
+#[derive(Deserialize)]
+pub(crate) struct Password {
+    pub(crate) password: String,
+}
+
+/// New roles: `{"roles":["auditor"]}`, or the list alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum NewRoles {
+    Claims(Claims),
+    List(Vec<String>),
+}
+
+impl From<NewRoles> for Claims {
+    fn from(roles: NewRoles) -> Self {
+        match roles {
+            NewRoles::Claims(claims) => claims,
+            NewRoles::List(roles) => Self { roles },
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct WhoAmI {
+    user: String,
+    tenant: Option<String>,
+    session_id: SessionId,
+}
+
+impl WhoAmI {
+    pub(crate) fn of(session: &CurrentSession) -> Self {
+        Self {
+            user: session.user().to_string(),
+            tenant: session.tenant().map(ToString::to_string),
+            session_id: session.id(),
+        }
+    }
+}
+
+pub(crate) fn new_session(user: UserKey, login: &Login) -> Result<NewSession, InvalidField> {
+    let new = NewSession::of(user);
+    match login.device.as_deref().filter(|device| !device.is_empty()) {
+        Some(device) => Ok(new.with_device_kind(DeviceKind::new(device)?)),
+        None => Ok(new),
+    }
+}
+
+pub(crate) fn after_login(login: &Login) -> &str {
+    login.next().unwrap_or("/")
+}
+
+/// Only `root` gives and takes roles.
+pub(crate) fn is_root(session: &CurrentSession) -> Result<(), Problem> {
+    match (session.user().as_str(), session.tenant()) {
+        ("root", None) => Ok(()),
+        _ => Err(Problem::forbidden()),
+    }
+}
+
+impl Accounts {
+    /// Whether this is the password of the session's user.
+    pub(crate) fn confirm(&self, session: &CurrentSession, password: &str) -> Result<(), Problem> {
+        match self.authenticate(&name_of(session.owner()), password) {
+            Some(_) => Ok(()),
+            None => Err(Problem::reauthentication_required().with_detail("wrong password")),
+        }
+    }
+}
+
+impl Demo {
+    /// Gives a user these roles; every node knows them for the user's next request.
+    pub(crate) async fn set_roles(&self, name: &str, claims: Claims) -> Result<Claims, Rejection> {
+        let owner = user(name)?;
+        self.accounts.set(name, &claims).map_err(|error| {
+            tracing::error!(%error, "the roles cannot be kept");
+            Problem::unavailable()
+        })?;
+        self.http.manager().claims_changed(&owner, Actor::Application).await?;
+        Ok(claims)
+    }
+}

@@ -1,0 +1,104 @@
+//! The configuration file.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use session_kit::http::Config;
+
+/// A configuration file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration file {}: {reason}", .path.display())]
+pub struct BadConfig {
+    path: PathBuf,
+    reason: String,
+}
+
+/// The options of a file in TOML, over those of the demo: a cookie that goes over plain HTTP, and a
+/// page to sign in. `docs/session-kit.toml` has every option.
+///
+/// # Errors
+/// When the file cannot be read, or names an option that there is not, or a value that does not fit.
+pub fn read_config(path: Option<&Path>) -> Result<Config, BadConfig> {
+    let mut demo = Config::development();
+    demo.http.sign_in_path = Some("/login".to_owned());
+    let Some(path) = path else { return Ok(demo) };
+    let bad = |reason: String| BadConfig { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    // By itself first: its errors show the line.
+    toml::from_str::<Config>(&text).map_err(|error| bad(error.to_string()))?;
+    let file: Value = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    let merged = serde_json::to_value(demo).map(|demo| merge(demo, file));
+    merged.and_then(serde_json::from_value).map_err(|error| bad(error.to_string()))
+}
+
+fn merge(below: Value, above: Value) -> Value {
+    match (below, above) {
+        (Value::Object(mut below), Value::Object(above)) => {
+            for (name, value) in above {
+                let old = below.remove(&name).unwrap_or_default();
+                below.insert(name, merge(old, value));
+            }
+            Value::Object(below)
+        }
+        (_, above) => above,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, BadConfig> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("session-kit.toml");
+        std::fs::write(&path, text).unwrap();
+        read_config(Some(&path))
+    }
+
+    #[test]
+    fn a_file_changes_what_it_names_and_nothing_else() {
+        let config = read("[http]\nprefix = \"/auth\"\n[engine.write_back]\nevery_hits = 3").unwrap();
+        assert_eq!(config.http.prefix, "/auth");
+        assert_eq!(config.engine.write_back.every_hits, 3);
+        assert_eq!(config.http.sign_in_path.as_deref(), Some("/login"));
+        assert_eq!(config.http.cookie.name, "session");
+        assert_eq!(read("").unwrap(), read_config(None).unwrap());
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_file_and_line() {
+        let error = read("[http]\nprefixx = 1").unwrap_err().to_string();
+        for part in ["session-kit.toml", "line 2", "prefixx"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let error = read_config(Some(Path::new("/nowhere.toml"))).unwrap_err().to_string();
+        assert!(error.contains("/nowhere.toml: No such file"), "{error}");
+    }
+
+    #[test]
+    fn the_documented_file_has_every_option_with_its_default() {
+        let text = include_str!("../../../docs/session-kit.toml");
+        let file: Config = toml::from_str(text).unwrap();
+        assert_eq!(file, Config::default());
+        let uncommented: String = text.lines().map(|line| {
+            let is_option = line.starts_with("# ") && line.contains(" = ") && line.ends_with("none");
+            format!("{}\n", if is_option { "" } else { line })
+        }).collect();
+        let file: Value = toml::from_str(&uncommented).unwrap();
+        let mut missing = Vec::new();
+        compare("", &serde_json::to_value(Config::default()).unwrap(), &file, text, &mut missing);
+        assert_eq!(missing, [""; 0]);
+    }
+
+    /// The options that a file lacks; one that is none by default is there as a comment.
+    fn compare(at: &str, all: &Value, file: &Value, text: &str, missing: &mut Vec<String>) {
+        for (name, value) in all.as_object().into_iter().flatten() {
+            let path = format!("{at}.{name}");
+            match file.get(name) {
+                Some(there) => compare(&path, value, there, text, missing),
+                None if value.is_null() && text.contains(&format!("# {name} = ")) => {}
+                None => missing.push(path),
+            }
+        }
+    }
+}
