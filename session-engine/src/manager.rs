@@ -204,7 +204,7 @@ impl SessionManager {
 
     fn overlay(&self, session: &mut Session) {
         if let Some(entry) = self.shared.cache.get(&session.id) {
-            entry.overlay(session);
+            entry.use_().activity.overlay(session);
         }
     }
 }

@@ -34,12 +34,12 @@ async fn every_change_is_told_once_in_one_order_on_every_node() {
     here.sessions().rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
     let second = sign_in(here, "alice").await;
     let mut again = SignIn::new(user("alice"));
-    again.replaces = Some(second.session.id);
+    again.replaces = Some(second.session.id());
     let third = there.sessions().sign_in(again).await.unwrap();
     there.sessions().claims_changed(&user("alice"), Actor::Application).await.unwrap();
     there.sessions().sign_out(&third.session).await.unwrap();
     let fourth = sign_in(there, "alice").await;
-    here.sessions().revoke(fourth.session.id, &user("alice"), root).await.unwrap();
+    here.sessions().revoke(fourth.session.id(), &user("alice"), root).await.unwrap();
     let expected = [
         "policy_changed by user:root",
         "created by user:alice",
@@ -62,7 +62,7 @@ async fn a_long_lived_connection_hears_of_its_end_on_whichever_node() {
     let fleet = Fleet::start(Options::default()).await;
     let [here, there] = &fleet.nodes;
     let signed_in = sign_in(here, "alice").await;
-    let id = signed_in.session.id;
+    let id = signed_in.session.id();
     let revoke = async {
         here.sessions().revoke(id, &user("alice"), Actor::Application).await.unwrap();
         tokio::time::Instant::now()
@@ -85,7 +85,7 @@ async fn a_connection_without_requests_hears_of_its_timeout() {
     let fleet = Fleet::start(options).await;
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     let begun = tokio::time::Instant::now();
-    let cause = fleet.nodes[1].sessions().session_ended(signed_in.session.id).await;
+    let cause = fleet.nodes[1].sessions().session_ended(signed_in.session.id()).await;
     assert_eq!(cause, Some(EndCause::Expired));
     let after = begun.elapsed();
     assert!(after >= Duration::from_secs(600) && after < Duration::from_secs(602), "{after:?}");
