@@ -29,8 +29,8 @@ pub(crate) async fn no_limit_is_exceeded_by_concurrent_sign_ins(namespace: Arc<d
         let signed_in: Vec<_> = signed_in.into_iter().map(Result::unwrap).collect();
         let live = ids(namespace.connect().await.as_ref(), &owner).await;
         assert_eq!(live.len(), most, "{policy:?}");
-        let newest = signed_in.iter().max_by_key(|s| s.session.signed_in).unwrap();
-        assert!(live.contains(&newest.session.id), "the newest has to be alive: {policy:?}");
+        let newest = signed_in.iter().max_by_key(|s| s.session.signed_in()).unwrap();
+        assert!(live.contains(&newest.session.id()), "the newest has to be alive: {policy:?}");
         // Who was ended was ended once.
         let mut ended: Vec<_> =
             signed_in.iter().flat_map(|s| &s.ended).map(|(id, _)| *id).collect();
@@ -52,7 +52,7 @@ pub(crate) async fn reject_admits_exactly_the_limit(namespace: Arc<dyn Namespace
     for error in lost.into_iter().filter_map(Result::err) {
         assert!(matches!(error, Error::TooManySessions(reached) if reached == limit), "{error}");
     }
-    let mut expected: Vec<_> = won.iter().flatten().map(|s| s.session.id).collect();
+    let mut expected: Vec<_> = won.iter().flatten().map(|s| s.session.id()).collect();
     expected.sort();
     assert_eq!(ids(namespace.connect().await.as_ref(), &owner).await, expected);
     for signed_in in won.into_iter().flatten() {
@@ -79,7 +79,7 @@ pub(crate) async fn one_user_with_many_sessions(namespace: Arc<dyn Namespace>) {
     let nodes = nodes(namespace.as_ref(), policy).await;
     let signed_in = nodes[0].sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();
     assert_eq!(signed_in.ended.len(), 10_000);
-    assert_eq!(ids(store.as_ref(), &owner).await, [signed_in.session.id]);
+    assert_eq!(ids(store.as_ref(), &owner).await, [signed_in.session.id()]);
     shut_down(nodes).await;
 }
 

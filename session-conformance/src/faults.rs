@@ -134,7 +134,7 @@ async fn work(
             node.sessions().sign_in(SignIn::new(owner.clone())).await
         })
         .await;
-        let id = signed_in.session.id;
+        let id = signed_in.session.id();
         // Every second session stays.
         let revoked = n % 2 == 0;
         if revoked {

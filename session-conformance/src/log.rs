@@ -144,7 +144,7 @@ pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namesp
         }
         assert!(is_valid().await, "a node that hears nothing goes by its cache for a while");
         // Not by asking again and again: ten hits are written back, and that finds the end, too.
-        let ended = cut_off.sessions().session_ended(signed_in.session.id);
+        let ended = cut_off.sessions().session_ended(signed_in.session.id());
         probe.away(false);
         let told = tokio::time::timeout(Duration::from_secs(10), ended).await;
         assert!(told.is_ok(), "the end is never heard of");

@@ -104,9 +104,9 @@ pub(crate) async fn a_revocation_reaches_every_node(namespace: Arc<dyn Namespace
             matches!(verdict.unwrap(), Verdict::Active(_))
         };
         assert!(valid(&there).await && valid(&here).await);
-        let ended = there.sessions().session_ended(signed_in.session.id);
+        let ended = there.sessions().session_ended(signed_in.session.id());
         let (told, ()) = tokio::join!(async { (ended.await, Instant::now()) }, async {
-            let owner = signed_in.session.owner.clone();
+            let owner = signed_in.session.owner().clone();
             here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
         });
         let revoked = Instant::now();

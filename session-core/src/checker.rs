@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::field::InvalidField;
+use crate::session::{Session, note_ip_address};
 use crate::time::{self, Timestamp};
 
 /// How long a session may live.
@@ -138,8 +139,9 @@ pub struct Activity {
     stored: Timestamp,
     unstored_hits: u32,
     first_unstored: Timestamp,
-    newest_ip: Option<IpAddr>,
+    ip_addresses: Vec<IpAddr>,
     new_ips: Vec<IpAddr>,
+    leaving_ips: Vec<IpAddr>,
 }
 
 /// What an access asks the shell to do.
@@ -165,15 +167,16 @@ pub struct Unstored {
 }
 
 impl Activity {
-    /// The state of a session as the store has it.
-    pub const fn stored(last_accessed: Timestamp, newest_ip: Option<IpAddr>) -> Self {
+    /// The state of a session as the store has it; addresses newest last.
+    pub const fn stored(last_accessed: Timestamp, ip_addresses: Vec<IpAddr>) -> Self {
         Self {
             last_accessed,
             stored: last_accessed,
             unstored_hits: 0,
             first_unstored: last_accessed,
-            newest_ip,
+            ip_addresses,
             new_ips: Vec::new(),
+            leaving_ips: Vec::new(),
         }
     }
 
@@ -182,9 +185,17 @@ impl Activity {
         self.last_accessed
     }
 
-    /// The newest address, on this node.
-    pub const fn newest_ip(&self) -> Option<IpAddr> {
-        self.newest_ip
+    /// The session's addresses, newest last, with those that this node has seen.
+    pub fn ip_addresses(&self) -> &[IpAddr] {
+        &self.ip_addresses
+    }
+
+    /// Adds to a record read from the store what a write-back has not confirmed yet.
+    pub fn overlay(&self, stored: &mut Session) {
+        stored.last_accessed = stored.last_accessed.max(self.last_accessed);
+        for ip in self.leaving_ips.iter().chain(&self.new_ips) {
+            note_ip_address(&mut stored.ip_addresses, *ip);
+        }
     }
 
     /// Whether a write-back has something to take.
@@ -234,6 +245,7 @@ impl Activity {
         }
         let hits = std::mem::take(&mut self.unstored_hits);
         let new_ips = std::mem::take(&mut self.new_ips);
+        self.leaving_ips.extend(&new_ips);
         Some(Unstored {
             last_accessed: self.last_accessed,
             new_ips,
@@ -245,6 +257,7 @@ impl Activity {
     /// Notes that the store has what was taken.
     pub fn confirm(&mut self, written: &Unstored) {
         self.stored = self.stored.max(written.last_accessed);
+        self.no_longer_leaving(&written.new_ips);
     }
 
     /// Puts back what could not be written.
@@ -255,26 +268,35 @@ impl Activity {
             unwritten.since
         };
         self.unstored_hits = self.unstored_hits.saturating_add(unwritten.hits);
+        self.no_longer_leaving(&unwritten.new_ips);
         let newer = std::mem::replace(&mut self.new_ips, unwritten.new_ips);
         for ip in newer {
-            crate::session::note_ip_address(&mut self.new_ips, ip);
+            note_ip_address(&mut self.new_ips, ip);
         }
     }
 
-    /// Takes over what another copy of the same session's state knows.
-    pub fn merge(&mut self, other: &Self) {
-        if other.last_accessed > self.last_accessed {
-            self.last_accessed = other.last_accessed;
-            self.newest_ip = other.newest_ip.or(self.newest_ip);
+    /// Takes over what an older copy of the same session's state knows, to be written back from
+    /// here. True if something is unstored now.
+    pub fn take_over(&mut self, older: &mut Self) -> bool {
+        for ip in older.leaving_ips.iter().chain(&older.new_ips) {
+            note_ip_address(&mut self.ip_addresses, *ip);
         }
+        self.last_accessed = self.last_accessed.max(older.last_accessed);
+        if let Some(unstored) = older.take() {
+            older.no_longer_leaving(&unstored.new_ips);
+            self.give_back(unstored);
+        }
+        self.is_unstored()
+    }
+
+    fn no_longer_leaving(&mut self, ips: &[IpAddr]) {
+        self.leaving_ips.retain(|ip| !ips.contains(ip));
     }
 
     fn note_ip(&mut self, ip: Option<IpAddr>) {
-        if ip.is_some() && ip != self.newest_ip {
-            self.newest_ip = ip;
-            if let Some(ip) = ip {
-                crate::session::note_ip_address(&mut self.new_ips, ip);
-            }
+        if let Some(ip) = ip.filter(|ip| self.ip_addresses.last() != Some(ip)) {
+            note_ip_address(&mut self.ip_addresses, ip);
+            note_ip_address(&mut self.new_ips, ip);
         }
     }
 }
@@ -292,7 +314,7 @@ mod tests {
     #[test]
     fn the_tenth_access_is_due() {
         let (rule, timeouts) = (WriteBack::default(), Timeouts::default());
-        let mut activity = Activity::stored(at(0), None);
+        let mut activity = Activity::stored(at(0), Vec::new());
         let effects: Vec<_> =
             (1..=11).map(|s| activity.access(&rule, &timeouts, None, at(s))).collect();
         assert_eq!(effects[0], AccessEffect::Plan(at(31)));
@@ -306,7 +328,7 @@ mod tests {
     #[test]
     fn an_access_near_the_idle_timeout_is_due_at_once() {
         let timeouts = Timeouts { idle: Some(Duration::from_secs(100)), absolute: None };
-        let mut activity = Activity::stored(at(0), None);
+        let mut activity = Activity::stored(at(0), Vec::new());
         let effect = activity.access(&WriteBack::default(), &timeouts, None, at(50));
         assert_eq!(effect, AccessEffect::Due);
     }
@@ -315,7 +337,7 @@ mod tests {
     fn what_could_not_be_written_comes_back_older() {
         let (rule, timeouts) = (WriteBack::default(), Timeouts::none());
         let ip = |n| Some(IpAddr::from([10, 0, 0, n]));
-        let mut activity = Activity::stored(at(0), None);
+        let mut activity = Activity::stored(at(0), Vec::new());
         activity.access(&rule, &timeouts, ip(1), at(1));
         let taken = activity.take().unwrap();
         activity.access(&rule, &timeouts, ip(2), at(5));
@@ -324,6 +346,60 @@ mod tests {
         let all = activity.take().unwrap();
         assert_eq!(all.new_ips, [ip(1).unwrap(), ip(2).unwrap()]);
         assert_eq!(all.last_accessed, at(5));
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_the_store_still_shows() {
+        let (rule, timeouts) = (WriteBack::default(), Timeouts::none());
+        let ip = |n| IpAddr::from([10, 0, 0, n]);
+        let mut activity = Activity::stored(at(0), vec![ip(1)]);
+        let shown = |activity: &Activity| {
+            let mut session = session(at(0), vec![ip(1)]);
+            activity.overlay(&mut session);
+            (session.last_accessed, session.ip_addresses)
+        };
+        activity.access(&rule, &timeouts, Some(ip(2)), at(1));
+        let taken = activity.take().unwrap();
+        activity.access(&rule, &timeouts, Some(ip(3)), at(2));
+        assert_eq!(shown(&activity), (at(2), vec![ip(1), ip(2), ip(3)]));
+        activity.give_back(taken);
+        assert_eq!(shown(&activity), (at(2), vec![ip(1), ip(2), ip(3)]));
+        let taken = activity.take().unwrap();
+        activity.confirm(&taken);
+        assert_eq!(shown(&activity), (at(2), vec![ip(1)]), "the record is newer by now");
+    }
+
+    fn session(last_accessed: Timestamp, ip_addresses: Vec<IpAddr>) -> Session {
+        let owner = crate::UserKey::new(crate::UserId::new("alice").unwrap());
+        let token = crate::Token::new(crate::SessionId::from_bytes([0; 16]), [0; 12], [0; 16]);
+        Session {
+            id: token.session_id(),
+            owner,
+            device_kind: crate::DeviceKind::Web,
+            device_info: None,
+            client_id: None,
+            ip_addresses,
+            signed_in: at(0),
+            last_accessed,
+            authenticated_at: at(0),
+            absolute_expiry: None,
+            data: None,
+            token: crate::rotation::TokenState::new(&token),
+        }
+    }
+
+    #[test]
+    fn a_newer_copy_writes_back_what_the_older_one_held() {
+        let (rule, timeouts) = (WriteBack::default(), Timeouts::none());
+        let ip = |n| IpAddr::from([10, 0, 0, n]);
+        let mut older = Activity::stored(at(0), vec![ip(1)]);
+        older.access(&rule, &timeouts, Some(ip(2)), at(5));
+        let mut newer = Activity::stored(at(0), vec![ip(1), ip(3)]);
+        assert!(newer.take_over(&mut older));
+        assert_eq!(older.take(), None);
+        assert_eq!(newer.ip_addresses(), [ip(1), ip(3), ip(2)]);
+        let unstored = newer.take().unwrap();
+        assert_eq!((unstored.last_accessed, unstored.new_ips), (at(5), vec![ip(2)]));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::queue::Queue;
 
 pub(crate) struct Cache {
     entries: Entries,
+    queue: Arc<Queue>,
     slots: Mutex<HashMap<SessionId, Slot>>,
     ended: moka::sync::Cache<SessionId, EndCause>,
     unknown: moka::sync::Cache<SessionId, Timestamp>,
@@ -61,8 +62,9 @@ impl Cache {
                 options.cache_capacity as u64,
                 UnitWeighter,
                 foldhash::fast::RandomState::default(),
-                FlushOnEviction(queue),
+                FlushOnEviction(Arc::clone(&queue)),
             ),
+            queue,
             slots: Mutex::default(),
             ended: moka::sync::Cache::new(options.negative_capacity),
             unknown: moka::sync::Cache::builder()
@@ -111,10 +113,12 @@ impl Cache {
         if self.ended.contains_key(&id) {
             return Filled::Ended;
         }
-        if let Some(old) = self.entries.get(&id) {
-            entry.use_().activity.merge(&old.use_().activity);
-        }
+        let old = self.entries.get(&id);
+        let unstored = old.is_some_and(|old| entry.take_over(&old));
         let entry = Arc::new(entry);
+        if unstored {
+            self.queue.due(Arc::clone(&entry));
+        }
         self.entries.insert(id, Arc::clone(&entry));
         self.unknown.invalidate(&id);
         Filled::Installed(entry)

@@ -1,7 +1,9 @@
 //! Time and randomness, injected: nothing else in this crate reads a clock or draws a number.
 
 use std::fmt::Debug;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use session_core::{SessionId, Timestamp, Token};
 
@@ -44,6 +46,50 @@ impl TokioClock {
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         self.start.plus(self.begun.elapsed())
+    }
+}
+
+/// A clock that stands still until it is moved, for tests of applications. Clones share one time.
+///
+/// The engine's workers wait on tokio's timers, which this clock does not move. A jump of more
+/// than [`Options::max_staleness`](crate::Options::max_staleness) makes the node ask the store
+/// until it has read the log again.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::Timestamp;
+/// use session_engine::clock::{Clock, ManualClock};
+///
+/// let clock = ManualClock::starting_at(Timestamp::EPOCH);
+/// let engines = clock.clone();
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(engines.now(), Timestamp::from_micros(60_000_000));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock that shows this time.
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(start.as_micros())))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        let later = |micros| Some(Timestamp::from_micros(micros).plus(by).as_micros());
+        // The closure never refuses.
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
+    }
+
+    /// Sets the clock, forward or back.
+    pub fn set(&self, to: Timestamp) {
+        self.0.store(to.as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(Ordering::SeqCst))
     }
 }
 

@@ -22,8 +22,8 @@ use crate::{follower, sweeper, write_back};
 
 /// A running node: owns the workers, hands out [`SessionManager`]s.
 ///
-/// Dropping it stops the workers in the background; [`Engine::shutdown`] also waits until the
-/// last accesses are written back.
+/// Dropping it stops the streams at once and the workers in the background; [`Engine::shutdown`]
+/// also waits until the last accesses are written back.
 #[derive(Debug)]
 pub struct Engine {
     manager: SessionManager,
@@ -91,19 +91,27 @@ impl Engine {
         &self.manager
     }
 
-    /// Stops the workers and waits until what is unstored is written back.
+    /// Stops the streams and the workers, and waits until what is unstored is written back.
+    ///
+    /// A server that waits for open responses before it calls this has to call
+    /// [`SessionManager::stop_streams`] first: a response that follows a stream ends with it.
     pub async fn shutdown(mut self) {
-        self.manager.shared().stop.send_replace(true);
+        self.stop();
         for worker in self.workers.drain(..) {
             // A supervisor ends only by returning.
             let _ = worker.await;
         }
     }
+
+    fn stop(&self) {
+        self.manager.stop_streams();
+        self.manager.shared().stop.send_replace(true);
+    }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.manager.shared().stop.send_replace(true);
+        self.stop();
     }
 }
 
@@ -124,6 +132,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts) -> Shared {
         poke: Notify::new(),
         turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
         stop: watch::Sender::new(false),
+        stop_waits: watch::Sender::new(false),
         options,
     }
 }

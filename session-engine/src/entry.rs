@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::checker::{AccessEffect, Activity, Unstored};
-use session_core::{Session, Timestamp};
+use session_core::{
+    ClientId, DeviceInfo, DeviceKind, ExtraData, Session, SessionId, TenantId, Timestamp, UserId,
+    UserKey,
+};
 
 use crate::options::Options;
 
@@ -17,22 +20,94 @@ use crate::options::Options;
 pub struct CurrentSession(pub(crate) Arc<Entry>);
 
 impl CurrentSession {
-    /// When a request last used the session, as far as this node knows.
+    /// The public id.
+    pub fn id(&self) -> SessionId {
+        self.0.session.id
+    }
+
+    /// Whose session it is.
+    pub fn owner(&self) -> &UserKey {
+        &self.0.session.owner
+    }
+
+    /// The signed-in user, within their tenant.
+    pub fn user(&self) -> &UserId {
+        &self.0.session.owner.user
+    }
+
+    /// The user's tenant, where the application has tenants.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.0.session.owner.tenant.as_ref()
+    }
+
+    /// What a policy counts as "same type".
+    pub fn device_kind(&self) -> &DeviceKind {
+        &self.0.session.device_kind
+    }
+
+    /// Readable text about the device.
+    pub fn device_info(&self) -> Option<&DeviceInfo> {
+        self.0.session.device_info.as_ref()
+    }
+
+    /// The application that signed the user in.
+    pub fn client_id(&self) -> Option<&ClientId> {
+        self.0.session.client_id.as_ref()
+    }
+
+    /// Addresses it was used from, newest last, with those that this node has not stored yet.
+    pub fn ip_addresses(&self) -> Vec<IpAddr> {
+        self.0.use_().activity.ip_addresses().to_vec()
+    }
+
+    /// When it began.
+    pub fn signed_in(&self) -> Timestamp {
+        self.0.session.signed_in
+    }
+
+    /// When a request last used it, as far as this node knows.
     pub fn last_accessed(&self) -> Timestamp {
         self.0.use_().activity.last_accessed()
+    }
+
+    /// When the user last proved who they are.
+    pub fn authenticated_at(&self) -> Timestamp {
+        self.0.session.authenticated_at
+    }
+
+    /// The time from which it is refused even if it is in use.
+    pub fn absolute_expiry(&self) -> Option<Timestamp> {
+        self.0.session.absolute_expiry
+    }
+
+    /// The application's own data.
+    pub fn data(&self) -> Option<&ExtraData> {
+        self.0.session.data.as_ref()
     }
 
     /// The application's claims, as fresh as the propagation bound.
     pub fn claims(&self) -> &Value {
         &self.0.claims
     }
-}
 
-impl Deref for CurrentSession {
-    type Target = Session;
+    /// The application's claims as a type of its own.
+    ///
+    /// # Errors
+    /// Those of serde, when the claims have another shape.
+    pub fn claims_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.0.claims)
+    }
 
-    fn deref(&self) -> &Session {
-        &self.0.session
+    /// A copy of the session as it is now, with what this node knows of its use: what
+    /// [`SessionManager::get`](crate::SessionManager::get) and
+    /// [`SessionManager::list`](crate::SessionManager::list) show.
+    pub fn to_session(&self) -> Session {
+        let use_ = self.0.use_();
+        Session {
+            last_accessed: use_.activity.last_accessed(),
+            ip_addresses: use_.activity.ip_addresses().to_vec(),
+            ..self.0.session.clone()
+        }
     }
 }
 
@@ -68,6 +143,7 @@ impl Access {
 /// The record as loaded, and the use that this node has seen since.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    /// What requests do not change. Last accessed and addresses are in `use_`.
     pub(crate) session: Session,
     claims: Value,
     ended: AtomicBool,
@@ -82,15 +158,20 @@ pub(crate) struct Use {
 }
 
 impl Entry {
-    pub(crate) fn new(session: Session, claims: Value) -> Self {
-        let newest_ip = session.ip_addresses.last().copied();
-        let activity = Activity::stored(session.last_accessed, newest_ip);
+    pub(crate) fn new(mut session: Session, claims: Value) -> Self {
+        let ip_addresses = std::mem::take(&mut session.ip_addresses);
+        let activity = Activity::stored(session.last_accessed, ip_addresses);
         let use_ = Mutex::new(Use { activity, planned: false });
         Self { session, claims, ended: AtomicBool::new(false), use_ }
     }
 
     pub(crate) fn use_(&self) -> MutexGuard<'_, Use> {
         self.use_.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over the use that an older copy has seen. True if something is unstored now.
+    pub(crate) fn take_over(&self, older: &Self) -> bool {
+        self.use_().activity.take_over(&mut older.use_().activity)
     }
 
     /// Whether the session is past a timeout, as far as this node knows.
@@ -124,14 +205,5 @@ impl Entry {
 
     pub(crate) fn mark_ended(&self) {
         self.ended.store(true, Ordering::Release);
-    }
-
-    /// The session as it is known here: what is unstored shows.
-    pub(crate) fn overlay(&self, stored: &mut Session) {
-        let use_ = self.use_();
-        stored.last_accessed = stored.last_accessed.max(use_.activity.last_accessed());
-        if let Some(ip) = use_.activity.newest_ip().filter(|_| use_.activity.is_unstored()) {
-            session_core::session::note_ip_address(&mut stored.ip_addresses, ip);
-        }
     }
 }

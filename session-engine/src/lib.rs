@@ -19,7 +19,7 @@
 //! let token = signed_in.token.expose();
 //!
 //! let verdict = sessions.validate(token.as_bytes(), Access::default()).await?;
-//! assert!(matches!(verdict, Verdict::Active(session) if session.owner == alice));
+//! assert!(matches!(verdict, Verdict::Active(session) if *session.owner() == alice));
 //! engine.shutdown().await;
 //! # Ok(())
 //! # }

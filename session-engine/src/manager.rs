@@ -147,14 +147,47 @@ impl SessionManager {
         }
     }
 
-    /// Everything that happens from now on, anywhere in the fleet.
+    /// Everything that happens from now on, anywhere in the fleet, until the streams stop.
     pub fn events(&self) -> Events {
         self.shared.notices.listen()
     }
 
-    /// Waits until a session ends, on whichever node, and answers why; none where the cause is
-    /// not known any more. For connections that outlive a request.
+    /// Waits until a session ends, on any node, and returns the cause; none where the cause is
+    /// not known or the node has stopped. For connections that outlive a request.
     pub async fn session_ended(&self, id: SessionId) -> Option<EndCause> {
+        let mut stopping = self.shared.stopping_waits();
+        tokio::select! {
+            biased;
+            () = stopping.stopped() => None,
+            cause = self.wait_for_end(id) => cause,
+        }
+    }
+
+    /// Ends all [`Events`] and all waits for [`SessionManager::session_ended`] now, for the whole
+    /// node; those that begin afterwards end at once. The workers go on. Calling it again changes
+    /// nothing.
+    ///
+    /// Call it when a server begins a graceful shutdown. The server waits for open responses, and
+    /// those that follow a stream end only with the stream. [`Engine::shutdown`] comes last and
+    /// writes back what is unstored.
+    ///
+    /// [`Engine::shutdown`]: crate::Engine::shutdown
+    pub fn stop_streams(&self) {
+        self.shared.notices.close();
+        self.shared.stop_waits.send_replace(true);
+    }
+
+    /// How the node is.
+    pub fn health(&self) -> Health {
+        Health {
+            heard_at: self.shared.trust.heard_at(),
+            fresh: self.shared.is_fresh(self.now()),
+            dropped_write_backs: self.shared.queue.dropped(),
+            workers: self.shared.health.workers(),
+        }
+    }
+
+    async fn wait_for_end(&self, id: SessionId) -> Option<EndCause> {
         let mut watch = self.shared.watchers.watch(id);
         loop {
             let deadline = match self.get(id, &TenantFilter::Any).await {
@@ -166,16 +199,6 @@ impl SessionManager {
                 seen = watch.next() => if let Seen::Ended(cause) = seen { return Some(cause) },
                 () = sleep(deadline) => {}
             }
-        }
-    }
-
-    /// How the node is.
-    pub fn health(&self) -> Health {
-        Health {
-            heard_at: self.shared.trust.heard_at(),
-            fresh: self.shared.is_fresh(self.now()),
-            dropped_write_backs: self.shared.queue.dropped(),
-            workers: self.shared.health.workers(),
         }
     }
 
@@ -204,7 +227,7 @@ impl SessionManager {
 
     fn overlay(&self, session: &mut Session) {
         if let Some(entry) = self.shared.cache.get(&session.id) {
-            entry.overlay(session);
+            entry.use_().activity.overlay(session);
         }
     }
 }

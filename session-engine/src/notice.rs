@@ -1,5 +1,7 @@
 //! The in-process stream of what happened anywhere in the fleet.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use session_core::Event;
 use tokio::sync::broadcast;
 
@@ -14,12 +16,13 @@ pub enum Notice {
     Missed,
 }
 
-/// Hears every change, in the order of the log.
+/// Hears every change, in the order of the log, until the node's streams are stopped.
 #[derive(Debug)]
 pub struct Events(broadcast::Receiver<Notice>);
 
 impl Events {
-    /// The next notice; none once the engine has stopped.
+    /// The next notice; none once the engine or its streams have stopped and what was queued
+    /// before has been returned.
     pub async fn next(&mut self) -> Option<Notice> {
         match self.0.recv().await {
             Ok(notice) => Some(notice),
@@ -29,21 +32,34 @@ impl Events {
     }
 }
 
+/// The sending side; none once the streams have stopped.
 #[derive(Debug)]
-pub(crate) struct Notices(broadcast::Sender<Notice>);
+pub(crate) struct Notices(Mutex<Option<broadcast::Sender<Notice>>>);
 
 impl Notices {
     pub(crate) fn new() -> Self {
-        Self(broadcast::Sender::new(CAPACITY))
+        Self(Mutex::new(Some(broadcast::Sender::new(CAPACITY))))
     }
 
     pub(crate) fn listen(&self) -> Events {
-        Events(self.0.subscribe())
+        let closed = || broadcast::channel(1).1;
+        Events(self.sender().as_ref().map_or_else(closed, broadcast::Sender::subscribe))
     }
 
     pub(crate) fn tell(&self, notice: Notice) {
-        // Nobody listening is fine.
-        let _ = self.0.send(notice);
+        if let Some(sender) = self.sender().as_ref() {
+            // Nobody listening is fine.
+            let _ = sender.send(notice);
+        }
+    }
+
+    /// Ends every stream after what is queued.
+    pub(crate) fn close(&self) {
+        self.sender().take();
+    }
+
+    fn sender(&self) -> MutexGuard<'_, Option<broadcast::Sender<Notice>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -43,8 +43,8 @@ impl SessionManager {
     /// # Errors
     /// As [`SessionManager::revoke_selected`].
     pub async fn revoke_others(&self, current: &CurrentSession) -> Result<u64, Error> {
-        let by = Actor::User(current.owner.user.clone());
-        let others = Selection::user(current.owner.clone()).except(current.id);
+        let by = Actor::User(current.user().clone());
+        let others = Selection::user(current.owner().clone()).except(current.id());
         self.revoke_selected(others, by).await
     }
 
@@ -53,9 +53,9 @@ impl SessionManager {
     /// # Errors
     /// As [`SessionManager::revoke_selected`].
     pub async fn sign_out(&self, current: &CurrentSession) -> Result<(), Error> {
-        let by = Actor::User(current.owner.user.clone());
-        let tenant = TenantFilter::Is(current.owner.tenant.clone());
-        let selection = Selection::session(current.id, tenant);
+        let by = Actor::User(current.user().clone());
+        let tenant = TenantFilter::Is(current.tenant().cloned());
+        let selection = Selection::session(current.id(), tenant);
         self.end_all(selection, EndCause::SignedOut, by).await.map(|_| ())
     }
 

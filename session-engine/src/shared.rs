@@ -35,7 +35,10 @@ pub(crate) struct Shared {
     pub(crate) poke: Notify,
     /// One lock per group of users: sign-ins of one user take turns within a node.
     pub(crate) turns: Vec<tokio::sync::Mutex<()>>,
+    /// Stops the workers.
     pub(crate) stop: watch::Sender<bool>,
+    /// Stops what waits for the end of a session.
+    pub(crate) stop_waits: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -72,6 +75,10 @@ impl Shared {
     pub(crate) fn stopping(&self) -> Stopping {
         Stopping(self.stop.subscribe())
     }
+
+    pub(crate) fn stopping_waits(&self) -> Stopping {
+        Stopping(self.stop_waits.subscribe())
+    }
 }
 
 /// Until when the log has been heard, by the node's wall clock.
@@ -101,7 +108,7 @@ impl Trust {
     }
 }
 
-/// Resolves when the engine stops.
+/// Resolves when the engine or its streams stop.
 pub(crate) struct Stopping(watch::Receiver<bool>);
 
 impl Stopping {

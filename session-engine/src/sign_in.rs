@@ -207,10 +207,10 @@ impl SessionManager {
 
     /// Ends a session whose caller went away before hearing of it.
     async fn take_back(&self, unheard: &SignedIn) {
-        let owner = unheard.session.owner.clone();
-        let ended = self.revoke(unheard.session.id, &owner, Actor::System).await;
+        let session = &unheard.session;
+        let ended = self.revoke(session.id(), session.owner(), Actor::System).await;
         if let Err(error) = ended {
-            tracing::warn!(%error, session_id = %unheard.session.id, "an unheard session stays");
+            tracing::warn!(%error, session_id = %session.id(), "an unheard session stays");
         }
     }
 

@@ -19,7 +19,7 @@ struct Node {
 
 impl Node {
     fn new(rule: WriteBack, timeouts: Timeouts) -> Self {
-        let activity = Activity::stored(at(0), None);
+        let activity = Activity::stored(at(0), Vec::new());
         Self { rule, timeouts, activity, planned: None, unstored: Vec::new(), stored: at(0) }
     }
 
@@ -93,7 +93,7 @@ proptest! {
     #[test]
     fn last_accessed_never_moves_back(times in vec(0..1000_u64, 1..50), fail in vec(any::<bool>(), 50)) {
         let (rule, timeouts) = (WriteBack::default(), Timeouts::none());
-        let mut activity = Activity::stored(at(500), None);
+        let mut activity = Activity::stored(at(500), Vec::new());
         let (mut stored, mut newest) = (at(500), at(500));
         for (time, fail) in times.into_iter().zip(fail) {
             activity.access(&rule, &timeouts, None, at(time));

@@ -36,11 +36,11 @@ async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
     let mut events = node.sessions().events();
     tokio::time::sleep(DAY * 29).await;
     assert!(is_active(&node, &used).await);
-    assert!(probe.load(unused.session.id).await.unwrap().is_some());
+    assert!(probe.load(unused.session.id()).await.unwrap().is_some());
     let begun = tokio::time::Instant::now();
     told(&mut events, "expired").await;
     assert!(begun.elapsed() < DAY + Duration::from_secs(2 * 3600), "{:?}", begun.elapsed());
-    assert_eq!(probe.load(unused.session.id).await.unwrap(), None);
+    assert_eq!(probe.load(unused.session.id()).await.unwrap(), None);
     assert_eq!(refusal(&node, &unused).await, Refusal::Ended(EndCause::Expired));
     assert!(is_active(&node, &used).await);
 }
@@ -66,7 +66,7 @@ async fn an_idle_session_is_refused_and_ended_for_good() {
     assert!(is_active(there, &signed_in).await, "used here, known there");
     tokio::time::sleep(Duration::from_secs(601)).await;
     assert_eq!(refusal(here, &signed_in).await, Refusal::Ended(EndCause::Expired));
-    assert_eq!(fleet.store.load(signed_in.session.id).await.unwrap(), None);
+    assert_eq!(fleet.store.load(signed_in.session.id()).await.unwrap(), None);
     assert!(!is_active(there, &signed_in).await);
 }
 

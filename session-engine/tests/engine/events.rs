@@ -6,8 +6,9 @@ use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::TenantFilter;
 use session_core::{Actor, EndCause, UserId};
 use session_engine::{Notice, Options, RotateReason, SignIn};
+use session_store_memory::MemoryStore;
 
-use crate::probe::{Fleet, sign_in, user};
+use crate::probe::{Fleet, engine, sign_in, told, user};
 
 /// What was told on one node, in words.
 async fn heard(events: &mut session_engine::Events, count: usize) -> Vec<String> {
@@ -34,12 +35,12 @@ async fn every_change_is_told_once_in_one_order_on_every_node() {
     here.sessions().rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
     let second = sign_in(here, "alice").await;
     let mut again = SignIn::new(user("alice"));
-    again.replaces = Some(second.session.id);
+    again.replaces = Some(second.session.id());
     let third = there.sessions().sign_in(again).await.unwrap();
     there.sessions().claims_changed(&user("alice"), Actor::Application).await.unwrap();
     there.sessions().sign_out(&third.session).await.unwrap();
     let fourth = sign_in(there, "alice").await;
-    here.sessions().revoke(fourth.session.id, &user("alice"), root).await.unwrap();
+    here.sessions().revoke(fourth.session.id(), &user("alice"), root).await.unwrap();
     let expected = [
         "policy_changed by user:root",
         "created by user:alice",
@@ -62,7 +63,7 @@ async fn a_long_lived_connection_hears_of_its_end_on_whichever_node() {
     let fleet = Fleet::start(Options::default()).await;
     let [here, there] = &fleet.nodes;
     let signed_in = sign_in(here, "alice").await;
-    let id = signed_in.session.id;
+    let id = signed_in.session.id();
     let revoke = async {
         here.sessions().revoke(id, &user("alice"), Actor::Application).await.unwrap();
         tokio::time::Instant::now()
@@ -85,11 +86,75 @@ async fn a_connection_without_requests_hears_of_its_timeout() {
     let fleet = Fleet::start(options).await;
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     let begun = tokio::time::Instant::now();
-    let cause = fleet.nodes[1].sessions().session_ended(signed_in.session.id).await;
+    let cause = fleet.nodes[1].sessions().session_ended(signed_in.session.id()).await;
     assert_eq!(cause, Some(EndCause::Expired));
     let after = begun.elapsed();
     assert!(after >= Duration::from_secs(600) && after < Duration::from_secs(602), "{after:?}");
     let sessions = fleet.nodes[0].sessions();
     let listed = sessions.list(&sessions.query(TenantFilter::Any)).await.unwrap();
     assert_eq!(listed.sessions, []);
+}
+
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(5), wait).await.expect("it ends by itself")
+}
+
+/// The kinds of what a stream still tells before it ends.
+async fn rest(events: &mut session_engine::Events) -> Vec<String> {
+    let mut kinds = Vec::new();
+    while let Some(notice) = soon(events.next()).await {
+        let Notice::Event(event) = notice else { panic!("{notice:?}") };
+        kinds.push(event.kind.to_string());
+    }
+    kinds
+}
+
+/// Streams of a node that end when `stop` is done, after what was queued.
+async fn assert_streams_end<S: Future>(
+    stop: impl FnOnce(session_engine::Engine) -> S,
+) -> S::Output {
+    let node = engine(MemoryStore::new(), Options::default()).await;
+    let sessions = node.sessions().clone();
+    let (mut early, mut queued) = (sessions.events(), sessions.events());
+    let signed_in = sign_in(&node, "alice").await;
+    told(&mut early, "created").await;
+    let id = signed_in.session.id();
+    let ended = tokio::spawn({
+        let sessions = sessions.clone();
+        async move { sessions.session_ended(id).await }
+    });
+    tokio::task::yield_now().await;
+    let stopped = stop(node).await;
+    assert_eq!(soon(ended).await.unwrap(), None);
+    assert_eq!(rest(&mut early).await, [""; 0]);
+    assert_eq!(rest(&mut queued).await, ["created"]);
+    assert_eq!(rest(&mut sessions.events()).await, [""; 0]);
+    assert_eq!(soon(sessions.session_ended(id)).await, None);
+    stopped
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_ends_streams_after_what_was_queued() {
+    assert_streams_end(session_engine::Engine::shutdown).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_engine_ends_streams() {
+    assert_streams_end(|node| async move { drop(node) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_can_be_stopped_while_the_workers_go_on() {
+    let node = assert_streams_end(|node| async move {
+        node.sessions().stop_streams();
+        node.sessions().stop_streams();
+        node
+    })
+    .await;
+    let signed_in = sign_in(&node, "bob").await;
+    let used = node.sessions().now();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert!(node.sessions().health().heard_at > used, "the log is still followed");
+    assert!(crate::probe::is_active(&node, &signed_in).await);
+    node.shutdown().await;
 }

@@ -66,7 +66,10 @@ async fn a_fill_that_met_a_change_reads_again() {
     };
     let (found, ()) = tokio::join!(verdict(there, &signed_in), rotate);
     let Verdict::Active(session) = found else { panic!("within its grace: {found:?}") };
-    assert!(session.token.retired.is_some(), "the record as it was before the rotation");
+    assert!(
+        session.to_session().token.retired.is_some(),
+        "the record as it was before the rotation"
+    );
     assert_eq!(fleet.probes[1].calls()["load"], 2);
 }
 
@@ -156,7 +159,7 @@ async fn a_store_that_comes_back_from_the_past_is_noticed_once() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut events = node.sessions().events();
     let watched = node.sessions().clone();
-    let id = signed_in.session.id;
+    let id = signed_in.session.id();
     let ended = tokio::spawn(async move { watched.session_ended(id).await });
     tokio::task::yield_now().await;
     probe.replace(MemoryStore::new());
@@ -167,7 +170,7 @@ async fn a_store_that_comes_back_from_the_past_is_noticed_once() {
     let later = sign_in(&node, "bob").await;
     assert!(is_active(&node, &later).await);
     match told(&mut events, "created").await {
-        Notice::Event(event) => assert_eq!(event.session, Some(later.session.id)),
+        Notice::Event(event) => assert_eq!(event.session, Some(later.session.id())),
         notice => panic!("{notice:?}"),
     }
 }
@@ -227,10 +230,10 @@ async fn tokens_show_nowhere() {
     let signed_in = sign_in(node, "alice").await;
     let secret = &signed_in.token.expose()[32..];
     let told = told(&mut events, "created").await;
-    let digest = format!("{:?}", signed_in.session.token.current.as_bytes());
+    let digest = format!("{:?}", signed_in.session.to_session().token.current.as_bytes());
     let request = SignIn::new(user("alice"));
     let verdict = verdict(node, &signed_in).await;
-    let session: &session_core::Session = &signed_in.session;
+    let session: session_core::Session = signed_in.session.to_session();
     for shown in [
         format!("{signed_in:?} {told:?} {verdict:?} {request:?} {session:?}"),
         format!("{:?} {:?}", node.sessions(), signed_in.token),

@@ -2,6 +2,7 @@
 
 mod claims;
 mod cleanup;
+mod clock;
 mod events;
 mod finality;
 mod model;

@@ -249,7 +249,7 @@ impl System {
         query.limit = 200;
         let listed = sessions.list(&query).await.unwrap();
         let mut listed: Vec<_> = listed.sessions.iter().map(|session| session.id).collect();
-        let ids = model.live.keys().map(|n| signed_in[*n].as_ref().unwrap().session.id);
+        let ids = model.live.keys().map(|n| signed_in[*n].as_ref().unwrap().session.id());
         let mut expected: Vec<_> = ids.collect();
         listed.sort();
         expected.sort();

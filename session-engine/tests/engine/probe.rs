@@ -74,7 +74,7 @@ pub(crate) async fn refusal(node: &Engine, signed_in: &SignedIn) -> Refusal {
 }
 
 pub(crate) async fn revoke(node: &Engine, signed_in: &SignedIn) {
-    let selection = Selection::user(signed_in.session.owner.clone());
+    let selection = Selection::user(signed_in.session.owner().clone());
     assert!(node.sessions().revoke_selected(selection, Actor::Application).await.unwrap() > 0);
 }
 

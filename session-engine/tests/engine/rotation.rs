@@ -28,7 +28,7 @@ async fn the_old_token_works_for_its_grace_and_proves_theft_afterwards() {
     let Rotation::Rotated { id, token: new } = rotate(here, &old.token).await else {
         panic!("the current token rotates");
     };
-    assert_eq!(id, old.session.id);
+    assert_eq!(id, old.session.id());
     for node in [here, there] {
         assert!(active(node, &new).await, "the new token works everywhere at once");
         assert!(active(node, &old.token).await, "the old one is in its grace");
@@ -36,7 +36,7 @@ async fn the_old_token_works_for_its_grace_and_proves_theft_afterwards() {
     let token = new.expose();
     let verdict = here.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
     let session = verdict.session().unwrap();
-    assert_eq!(session.authenticated_at.since(old.session.authenticated_at).as_secs(), 60);
+    assert_eq!(session.authenticated_at().since(old.session.authenticated_at()).as_secs(), 60);
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert!(active(there, &new).await);
     let token = old.token.expose();
@@ -91,7 +91,7 @@ async fn worthless_tokens_do_not_rotate() {
     let signed_in = sign_in(node, "alice").await;
     let outcome = node.sessions().rotate(b"garbage", RotateReason::Renewal).await.unwrap();
     assert!(matches!(outcome, Rotation::Refused(Refusal::Malformed)));
-    let guess = Token::new(signed_in.session.id, [0; 12], [0; 16]);
+    let guess = Token::new(signed_in.session.id(), [0; 12], [0; 16]);
     assert!(matches!(rotate(node, &guess).await, Rotation::Refused(Refusal::Unknown)));
     assert!(active(node, &signed_in.token).await, "a guess harms nobody");
 }

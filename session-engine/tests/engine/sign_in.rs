@@ -38,7 +38,7 @@ async fn a_retry_brings_back_no_session_that_has_ended() {
         gate.open();
         first
     });
-    assert_ne!(signed_in.session.id, ended);
+    assert_ne!(signed_in.session.id(), ended);
     assert!(is_active(here, &signed_in).await && is_active(there, &signed_in).await);
     assert_eq!(count(&fleet).await, 1);
 }
@@ -80,9 +80,9 @@ async fn a_refusal_names_the_limit_and_changes_nothing() {
     sign_in(&fleet.nodes[0], "bob").await;
     // The same browser signs in again: its own session takes up no place.
     let mut again = SignIn::new(user("alice"));
-    again.replaces = Some(first.session.id);
+    again.replaces = Some(first.session.id());
     let third = sessions.sign_in(again).await.unwrap();
-    assert_eq!(third.ended, [(first.session.id, EndCause::Replaced)]);
+    assert_eq!(third.ended, [(first.session.id(), EndCause::Replaced)]);
     assert!(!is_active(&fleet.nodes[0], &first).await);
     // A session past its timeout takes up no place either.
     tokio::time::sleep(Duration::from_secs(15 * 24 * 3600)).await;
@@ -100,7 +100,7 @@ async fn a_policy_that_is_set_holds_for_the_next_sign_in_on_any_node() {
     sessions.set_policy(scope(), Some(all.into()), Actor::Application).await.unwrap();
     assert!(is_active(&fleet.nodes[1], &first).await, "a change ends nothing by itself");
     let second = sign_in(&fleet.nodes[1], "alice").await;
-    assert_eq!(second.ended, [(first.session.id, EndCause::Evicted)]);
+    assert_eq!(second.ended, [(first.session.id(), EndCause::Evicted)]);
     sessions.set_policy(scope(), None, Actor::Application).await.unwrap();
     sign_in(&fleet.nodes[1], "alice").await;
     assert_eq!(count(&fleet).await, 2);

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use session_core::store::TenantFilter;
 use session_core::{Store, Timestamp};
-use session_engine::{Access, Engine, Options, SignedIn, Verdict};
+use session_engine::{Access, CurrentSession, Engine, Options, SignedIn, Verdict};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{Probe, engine, is_active, revoke, sign_in};
 
 async fn stored(probe: &Probe, signed_in: &SignedIn) -> Timestamp {
-    probe.load(signed_in.session.id).await.unwrap().unwrap().session.last_accessed
+    probe.load(signed_in.session.id()).await.unwrap().unwrap().session.last_accessed
 }
 
 async fn access(node: &Engine, signed_in: &SignedIn) -> Timestamp {
@@ -104,7 +104,7 @@ async fn an_outage_delays_write_back_and_loses_nothing() {
     assert!(node.sessions().health().workers["write-back"].error.is_some());
     probe.away(false);
     tokio::time::sleep(Duration::from_millis(260)).await;
-    let session = probe.load(signed_in.session.id).await.unwrap().unwrap().session;
+    let session = probe.load(signed_in.session.id()).await.unwrap().unwrap().session;
     assert_eq!(session.last_accessed, used);
     assert_eq!(session.ip_addresses.len(), 12);
     assert_eq!(node.sessions().health().dropped_write_backs, 0);
@@ -116,7 +116,7 @@ async fn a_late_write_back_never_creates_a_session() {
     access(&node, &signed_in).await;
     revoke(&node, &signed_in).await;
     tokio::time::sleep(Duration::from_secs(31)).await;
-    assert_eq!(probe.load(signed_in.session.id).await.unwrap(), None);
+    assert_eq!(probe.load(signed_in.session.id()).await.unwrap(), None);
     assert!(!probe.calls().contains_key("touch"), "there is nothing to write any more");
 }
 
@@ -128,8 +128,71 @@ async fn what_is_not_written_yet_shows_in_lists() {
     let sessions = node.sessions();
     let page = sessions.list(&sessions.query(TenantFilter::Any)).await.unwrap();
     assert_eq!(page.sessions[0].last_accessed, used);
-    let one = sessions.get(signed_in.session.id, &TenantFilter::Any).await.unwrap().unwrap();
+    let one = sessions.get(signed_in.session.id(), &TenantFilter::Any).await.unwrap().unwrap();
     assert_eq!(one.last_accessed, used);
+}
+
+/// Checks that lists, single reads and requests show the same session.
+async fn assert_one_truth(node: &Engine, current: &CurrentSession) {
+    let sessions = node.sessions();
+    let snapshot = current.to_session();
+    assert_eq!(snapshot.last_accessed, current.last_accessed());
+    assert_eq!(snapshot.ip_addresses, current.ip_addresses());
+    let page = sessions.list(&sessions.query(TenantFilter::Any)).await.unwrap();
+    assert_eq!(page.sessions, std::slice::from_ref(&snapshot));
+    let one = sessions.get(current.id(), &TenantFilter::Any).await.unwrap();
+    assert_eq!(one, Some(snapshot));
+}
+
+async fn access_from(node: &Engine, signed_in: &SignedIn, ip: [u8; 4]) -> CurrentSession {
+    let token = signed_in.token.expose();
+    let access = Access::from_ip(Some(IpAddr::from(ip)));
+    node.sessions().validate(token.as_bytes(), access).await.unwrap().session().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_show_what_requests_see_before_and_after_a_flush() {
+    let (probe, node, signed_in) = started().await;
+    let [home, work, train] = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]];
+    access_from(&node, &signed_in, home).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let current = access_from(&node, &signed_in, work).await;
+    assert_eq!(current.ip_addresses(), [home, work].map(IpAddr::from));
+    assert_one_truth(&node, &current).await;
+
+    let touch = probe.hold("touch");
+    touch.reached().await;
+    assert_one_truth(&node, &current).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let current = access_from(&node, &signed_in, train).await;
+    assert_eq!(current.last_accessed(), node.sessions().now());
+    assert_one_truth(&node, &current).await;
+    touch.open();
+
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert_eq!(stored(&probe, &signed_in).await, current.last_accessed());
+    assert_eq!(current.ip_addresses(), [home, work, train].map(IpAddr::from));
+    assert_one_truth(&node, &current).await;
+    assert_one_truth(&node, &access_from(&node, &signed_in, home).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_written_yet_outlives_a_new_read_of_the_session() {
+    let (probe, node, signed_in) = started().await;
+    access_from(&node, &signed_in, [192, 0, 2, 1]).await;
+    probe.away(true);
+    // The end of the outage falls between two flushes and between two reads of the log.
+    let outage = Options::default().max_staleness + Duration::from_millis(1100);
+    tokio::time::sleep(outage).await;
+    probe.away(false);
+    let loads = probe.calls().get("load").copied();
+    let current = access_from(&node, &signed_in, [192, 0, 2, 2]).await;
+    assert_ne!(probe.calls().get("load").copied(), loads);
+    assert_eq!(current.ip_addresses().len(), 2);
+    assert_one_truth(&node, &current).await;
+    node.shutdown().await;
+    let session = probe.load(signed_in.session.id()).await.unwrap().unwrap().session;
+    assert_eq!(session, current.to_session());
 }
 
 #[tokio::test(start_paused = true)]
