@@ -48,6 +48,7 @@ pub mod store;
 pub mod time;
 pub mod token;
 
+pub use async_trait::async_trait;
 pub use event::{Actor, EndCause, Event, EventKind};
 pub use field::{
     ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId, TenantId, UserId,

@@ -1,5 +1,6 @@
 //! Starts and stops everything with one handle.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::cache::Cache;
-use crate::claims::{ClaimsProvider, NoClaims};
+use crate::claims::ClaimsProvider;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::Error;
 use crate::loads::Loads;
@@ -31,24 +32,59 @@ pub struct Engine {
 }
 
 /// What an engine is made of besides its store and options.
-#[derive(Clone, Debug)]
+///
+/// ```
+/// use session_core::Timestamp;
+/// use session_engine::Parts;
+/// use session_engine::clock::ManualClock;
+///
+/// let clock = ManualClock::starting_at(Timestamp::EPOCH);
+/// let parts = Parts::default().with_clock(clock.clone());
+/// ```
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Parts {
-    /// The wall clock.
+    /// The wall clock. Default the operating system's.
     pub clock: Arc<dyn Clock>,
-    /// The source of ids and tokens.
+    /// The source of ids and tokens. Default the operating system's.
     pub entropy: Arc<dyn Entropy>,
-    /// The application's claims.
-    pub claims: Arc<dyn ClaimsProvider>,
+    /// Supplies the application's claims. Without it, claims are null.
+    pub claims: Option<Arc<dyn ClaimsProvider>>,
+}
+
+impl Parts {
+    /// Sets [`Parts::clock`].
+    #[must_use]
+    pub fn with_clock(self, clock: impl Clock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// Sets [`Parts::entropy`].
+    #[must_use]
+    pub fn with_entropy(self, entropy: impl Entropy) -> Self {
+        Self { entropy: Arc::new(entropy), ..self }
+    }
+
+    /// Sets [`Parts::claims`].
+    #[must_use]
+    pub fn with_claims(self, claims: impl ClaimsProvider) -> Self {
+        Self { claims: Some(Arc::new(claims)), ..self }
+    }
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self {
-            clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy),
-            claims: Arc::new(NoClaims),
-        }
+        Self { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy), claims: None }
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("clock", &self.clock)
+            .field("entropy", &self.entropy)
+            .field("has_claims", &self.claims.is_some())
+            .finish()
     }
 }
 

@@ -57,8 +57,9 @@ mod sweeper;
 mod watchers;
 mod write_back;
 
+pub use async_trait::async_trait;
 pub use check::{Check, Lookup, Refusal, Verdict};
-pub use claims::{ClaimsProvider, NoClaims};
+pub use claims::ClaimsProvider;
 pub use engine::{Engine, Parts};
 pub use entry::{Access, CurrentSession};
 pub use error::Error;

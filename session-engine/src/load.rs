@@ -77,8 +77,7 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
             shared.cache.note_unknown(id, shared.now());
             return Ok(None);
         };
-        let claims = shared.claims.claims(&session).await;
-        let claims = claims.map_err(|error| Error::Claims(error.to_string().into()))?;
+        let claims = shared.claims(&session).await?;
         match slot.finish(Entry::new(session, claims)) {
             Filled::Installed(entry) => return Ok(Some(entry)),
             Filled::Ended => return Ok(None),

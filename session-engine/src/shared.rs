@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use session_core::{Store, StoreError, Timestamp};
+use serde_json::Value;
+use session_core::{Session, Store, StoreError, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use crate::cache::Cache;
@@ -23,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) claims: Arc<dyn ClaimsProvider>,
+    pub(crate) claims: Option<Arc<dyn ClaimsProvider>>,
     pub(crate) cache: Cache,
     pub(crate) loads: Loads,
     pub(crate) queue: Arc<Queue>,
@@ -55,6 +56,13 @@ impl Shared {
             Ok(result) => Ok(result?),
             Err(_) => Err(StoreError::timed_out().into()),
         }
+    }
+
+    /// What the application knows of the session; null where it supplies no claims.
+    pub(crate) async fn claims(&self, session: &Session) -> Result<Value, Error> {
+        let Some(provider) = &self.claims else { return Ok(Value::Null) };
+        let claims = provider.claims(session).await;
+        claims.map_err(|error| Error::Claims(error.to_string().into()))
     }
 
     /// Whether the cache may answer.

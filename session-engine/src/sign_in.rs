@@ -191,7 +191,7 @@ impl SessionManager {
     /// or when the session ended or changed at once, the next check finds out.
     async fn install(&self, slot: Option<Fill<'_>>, session: Session) -> CurrentSession {
         let session_id = session.id;
-        let (claims, complete) = match self.shared().claims.claims(&session).await {
+        let (claims, complete) = match self.shared().claims(&session).await {
             Ok(claims) => (claims, true),
             Err(error) => {
                 tracing::warn!(%error, %session_id, "the claims provider failed at sign-in");

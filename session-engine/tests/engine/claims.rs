@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 use session_core::{Actor, Session};
-use session_engine::{Access, ClaimsProvider, Engine, Error, Options, Parts, SignedIn, Verdict};
+use session_engine::{
+    Access, ClaimsProvider, Engine, Error, Options, Parts, SignedIn, Verdict, async_trait,
+};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{clock, sign_in, user};
 
 /// Roles that change; zero stands for a directory that is down.
-#[derive(Debug, Default)]
-struct Roles(AtomicU64);
+#[derive(Clone)]
+struct Roles(Arc<AtomicU64>);
 
 #[async_trait]
 impl ClaimsProvider for Roles {
@@ -39,11 +40,9 @@ async fn role(node: &Engine, signed_in: &SignedIn) -> Result<u64, Error> {
 
 #[tokio::test(start_paused = true)]
 async fn every_node_asks_again_within_the_bound() {
-    let roles = Arc::new(Roles(AtomicU64::new(1)));
+    let roles = Roles(Arc::new(AtomicU64::new(1)));
     let store = MemoryStore::new();
-    let mut parts = Parts::default();
-    parts.clock = clock();
-    parts.claims = Arc::clone(&roles) as Arc<dyn ClaimsProvider>;
+    let parts = Parts::default().with_clock(clock()).with_claims(roles.clone());
     let start = || Engine::start_with(Arc::new(store.clone()), Options::default(), parts.clone());
     let (here, there) = (start().await.unwrap(), start().await.unwrap());
     let alice = sign_in(&here, "alice").await;
@@ -66,4 +65,26 @@ async fn every_node_asks_again_within_the_bound() {
     roles.0.store(3, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(role(&there, &bob).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_supplies_claims() {
+    let parts = Parts::default().with_claims(|session: Session| async move {
+        match session.owner.user.as_str() {
+            "mallory" => Err("unknown to the directory"),
+            name => Ok(json!({ "name": name })),
+        }
+    });
+    let store = Arc::new(MemoryStore::new());
+    let node = Engine::start_with(store, Options::default(), parts).await.unwrap();
+    #[derive(serde::Deserialize)]
+    struct Claims {
+        name: String,
+    }
+    let alice = sign_in(&node, "alice").await.session;
+    assert_eq!(alice.claims_as::<Claims>().unwrap().name, "alice");
+    assert!(alice.claims_as::<u64>().is_err());
+    let mallory = sign_in(&node, "mallory").await;
+    let error = role(&node, &mallory).await.unwrap_err();
+    assert!(matches!(error, Error::Claims(_)));
 }

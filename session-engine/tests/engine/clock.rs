@@ -15,8 +15,7 @@ async fn a_session_expires_when_the_clock_is_moved() {
     let clock = ManualClock::starting_at(Timestamp::from_micros(1_780_000_000_000_000));
     let mut options = Options::default();
     options.timeouts.idle = Some(Duration::from_secs(600));
-    let mut parts = Parts::default();
-    parts.clock = Arc::new(clock.clone());
+    let parts = Parts::default().with_clock(clock.clone());
     let node = Engine::start_with(Arc::new(MemoryStore::new()), options, parts).await.unwrap();
     let signed_in = sign_in(&node, "alice").await;
     clock.advance(Duration::from_secs(599));

@@ -10,22 +10,17 @@ use session_engine::{Access, Engine, Notice, Options, Parts, Refusal, SignIn, Si
 use session_store_memory::MemoryStore;
 
 /// Mid-2026 on tokio's clock.
-pub(crate) fn clock() -> Arc<TokioClock> {
+pub(crate) fn clock() -> TokioClock {
     let start = Timestamp::from_micros(1_780_000_000_000_000);
-    Arc::new(TokioClock::starting_at(start))
+    TokioClock::starting_at(start)
 }
 
 pub(crate) async fn engine(store: impl Store, options: Options) -> Engine {
     engine_with(store, options, clock()).await
 }
 
-pub(crate) async fn engine_with(
-    store: impl Store,
-    options: Options,
-    clock: Arc<TokioClock>,
-) -> Engine {
-    let mut parts = Parts::default();
-    parts.clock = clock;
+pub(crate) async fn engine_with(store: impl Store, options: Options, clock: TokioClock) -> Engine {
+    let parts = Parts::default().with_clock(clock);
     Engine::start_with(Arc::new(store), options, parts).await.unwrap()
 }
 
@@ -42,7 +37,7 @@ impl Fleet {
         let probes = [Probe::over(store.clone()), Probe::over(store.clone())];
         let clock = clock();
         let nodes = [
-            engine_with(probes[0].clone(), options.clone(), clock.clone()).await,
+            engine_with(probes[0].clone(), options.clone(), clock).await,
             engine_with(probes[1].clone(), options, clock).await,
         ];
         Self { store, probes, nodes }
