@@ -177,6 +177,11 @@ impl SessionManager {
         self.shared.stop_waits.send_replace(true);
     }
 
+    /// Whether the streams have stopped, or the whole engine.
+    pub fn is_stopping(&self) -> bool {
+        *self.shared.stop_waits.borrow()
+    }
+
     /// How the node is.
     pub fn health(&self) -> Health {
         Health {

@@ -28,7 +28,11 @@ use crate::extract::Rejection;
 ///
 /// # Errors
 /// As [`Auth::sign_in`](session_http::Auth::sign_in).
-pub async fn as_user<N>(http: &HttpSessions, user: N, request: Builder) -> Result<Builder, Rejection>
+pub async fn as_user<N>(
+    http: &HttpSessions,
+    user: N,
+    request: Builder,
+) -> Result<Builder, Rejection>
 where
     N: TryInto<NewSession>,
     N::Error: Into<Problem>,

@@ -1,8 +1,6 @@
 //! Sign in, rotate, sign out.
 
-use session_core::{
-    ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, UserId, UserKey,
-};
+use session_core::{ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, UserId, UserKey};
 use session_engine::{CurrentSession, RotateReason, Rotation, SignIn, SignedIn};
 
 use crate::cookie::SessionCookie;

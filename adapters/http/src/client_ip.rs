@@ -270,7 +270,8 @@ mod tests {
         assert_eq!(seen(&["10.0.0.0/8"]), None);
         let empty = HeaderMap::new();
         assert_eq!(trusting(&["unix"]).client_ip(&empty, Some(Peer::Unix)), None);
-        let of_ip = |peer| trusting(&["unix", "10.0.0.1"]).client_ip(&headers, Some(Peer::Ip(ip(peer))));
+        let of_ip =
+            |peer| trusting(&["unix", "10.0.0.1"]).client_ip(&headers, Some(Peer::Ip(ip(peer))));
         assert_eq!(of_ip("10.0.0.1"), Some(ip("203.0.113.9")), "one address is a range, too");
         assert_eq!(of_ip("10.0.0.2"), Some(ip("10.0.0.2")));
         let error = "10.0.0.0/33".parse::<TrustedProxy>().unwrap_err();

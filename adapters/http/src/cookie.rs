@@ -89,7 +89,10 @@ impl CookieOptions {
     /// Whether a request carries a cookie of our name, whatever it is worth.
     pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         let name = self.name.as_bytes();
-        headers.get_all(COOKIE).iter().any(|header| values(header.as_bytes(), name).next().is_some())
+        headers
+            .get_all(COOKIE)
+            .iter()
+            .any(|header| values(header.as_bytes(), name).next().is_some())
     }
 
     pub(crate) fn set(&self, token: &Token) -> SessionCookie {

@@ -83,13 +83,15 @@ impl<'r> Head<'r> {
 
     /// Whether the client asks for HTML, as a browser does for a page.
     pub(crate) fn wants_html(self) -> bool {
-        let texts = self.headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+        let texts =
+            self.headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
         texts.flat_map(|text| text.split(',')).any(|range| {
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default();
             let html = ["text/html", "application/xhtml+xml"];
             html.iter().any(|html| media.eq_ignore_ascii_case(html))
-                && !parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+                && !parts
+                    .any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
         })
     }
 }
@@ -97,7 +99,10 @@ impl<'r> Head<'r> {
 impl fmt::Debug for Head<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.uri.path();
-        f.debug_struct("Head").field("method", self.method).field("path", &path).finish_non_exhaustive()
+        f.debug_struct("Head")
+            .field("method", self.method)
+            .field("path", &path)
+            .finish_non_exhaustive()
     }
 }
 

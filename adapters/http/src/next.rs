@@ -52,7 +52,16 @@ mod tests {
             assert_eq!(local_path(path), Some(path));
         }
         for path in [
-            "", "a", "//evil", "/\\evil", "/a\\b", "/\t/evil", "/a b", "/é", "http://evil", "\n/a",
+            "",
+            "a",
+            "//evil",
+            "/\\evil",
+            "/a\\b",
+            "/\t/evil",
+            "/a b",
+            "/é",
+            "http://evil",
+            "\n/a",
             "/%00\0",
         ] {
             assert_eq!(local_path(path), None, "{path:?}");

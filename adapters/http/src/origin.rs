@@ -26,7 +26,9 @@ pub fn same_origin(head: Head<'_>) -> SameOrigin {
         };
     }
     let Some(origin) = headers.get(ORIGIN) else { return SameOrigin::Unproven };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok())
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
         .or(head.uri.authority().map(|authority| authority.as_str()));
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
     match (origin, host) {

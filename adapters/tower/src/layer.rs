@@ -83,16 +83,21 @@ where
                 // The service that was polled ready is the one to call.
                 let next = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, next);
-                let asking = Box::pin(async move {
-                    RequestSession::new(http, pending.resolve().await, peer)
-                });
+                let asking =
+                    Box::pin(
+                        async move { RequestSession::new(http, pending.resolve().await, peer) },
+                    );
                 ResponseFuture { step: Step::Asking { asking, waiting: Some((inner, request)) } }
             }
         }
     }
 }
 
-fn answer<S, B>(inner: &mut S, mut request: Request<B>, found: RequestSession) -> Step<S, B, S::Future>
+fn answer<S, B>(
+    inner: &mut S,
+    mut request: Request<B>,
+    found: RequestSession,
+) -> Step<S, B, S::Future>
 where
     S: Service<Request<B>>,
 {
@@ -144,7 +149,9 @@ where
             let next = match step.as_mut().project() {
                 StepProjection::Answering { answer, session } => {
                     let response = ready!(answer.poll(context));
-                    return Poll::Ready(response.map(|response| private(response, session.as_ref())));
+                    return Poll::Ready(
+                        response.map(|response| private(response, session.as_ref())),
+                    );
                 }
                 StepProjection::Asking { asking, waiting } => {
                     let found = ready!(asking.as_mut().poll(context));

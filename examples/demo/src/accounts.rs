@@ -71,9 +71,7 @@ impl ClaimsProvider for Accounts {
 /// A user by the name that the login form takes.
 pub(crate) fn user(name: &str) -> Result<UserKey, InvalidField> {
     match name.split_once('/') {
-        Some((tenant, user)) => {
-            Ok(UserKey::in_tenant(TenantId::new(tenant)?, UserId::new(user)?))
-        }
+        Some((tenant, user)) => Ok(UserKey::in_tenant(TenantId::new(tenant)?, UserId::new(user)?)),
         None => UserId::new(name).map(UserKey::new),
     }
 }

@@ -17,7 +17,9 @@ use tokio::sync::oneshot;
 
 use crate::Demo;
 use crate::accounts;
-use crate::forms::{Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session};
+use crate::forms::{
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+};
 use crate::pages;
 
 pub(crate) async fn serve(

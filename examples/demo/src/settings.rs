@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_file_changes_what_it_names_and_nothing_else() {
-        let config = read("[http]\nprefix = \"/auth\"\n[engine.write_back]\nevery_hits = 3").unwrap();
+        let config =
+            read("[http]\nprefix = \"/auth\"\n[engine.write_back]\nevery_hits = 3").unwrap();
         assert_eq!(config.http.prefix, "/auth");
         assert_eq!(config.engine.write_back.every_hits, 3);
         assert_eq!(config.http.sign_in_path.as_deref(), Some("/login"));
@@ -80,10 +81,14 @@ mod tests {
         let text = include_str!("../../../docs/session-kit.toml");
         let file: Config = toml::from_str(text).unwrap();
         assert_eq!(file, Config::default());
-        let uncommented: String = text.lines().map(|line| {
-            let is_option = line.starts_with("# ") && line.contains(" = ") && line.ends_with("none");
-            format!("{}\n", if is_option { "" } else { line })
-        }).collect();
+        let uncommented: String = text
+            .lines()
+            .map(|line| {
+                let is_option =
+                    line.starts_with("# ") && line.contains(" = ") && line.ends_with("none");
+                format!("{}\n", if is_option { "" } else { line })
+            })
+            .collect();
         let file: Value = toml::from_str(&uncommented).unwrap();
         let mut missing = Vec::new();
         compare("", &serde_json::to_value(Config::default()).unwrap(), &file, text, &mut missing);

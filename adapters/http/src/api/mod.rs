@@ -146,10 +146,7 @@ impl<'r> Request<'r> {
     }
 
     /// The body, within its size and its time.
-    async fn body<E>(
-        self,
-        body: impl Stream<Item = Result<Bytes, E>>,
-    ) -> Result<Bytes, Problem> {
+    async fn body<E>(self, body: impl Stream<Item = Result<Bytes, E>>) -> Result<Bytes, Problem> {
         body::read(self.head, body, self.http.options().body_timeout).await
     }
 
