@@ -98,8 +98,8 @@ async fn sign_in_at_once(nodes: &[Engine], owner: &UserKey) -> Vec<Result<Signed
     let mut running = JoinSet::new();
     for n in 0..SIGN_INS {
         let sessions = nodes[n % nodes.len()].sessions().clone();
-        let mut request = SignIn::new(owner.clone());
-        request.device_kind = if n % 2 == 0 { DeviceKind::Web } else { DeviceKind::Mobile };
+        let device_kind = if n % 2 == 0 { DeviceKind::Web } else { DeviceKind::Mobile };
+        let request = SignIn::new(owner.clone()).with_device_kind(device_kind);
         let gate = Arc::clone(&gate);
         running.spawn(async move {
             gate.wait().await;
