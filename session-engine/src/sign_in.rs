@@ -132,7 +132,7 @@ impl SessionManager {
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         let (sender, receiver) = oneshot::channel();
         let manager = self.clone();
-        tokio::spawn(async move {
+        self.shared().spawn(async move {
             let result = manager.admit(request).await;
             if let Err(Ok(unheard)) = sender.send(result) {
                 manager.take_back(&unheard).await;
@@ -277,7 +277,7 @@ impl SessionManager {
             return;
         }
         let manager = self.clone();
-        tokio::spawn(async move {
+        self.shared().spawn(async move {
             let selection = Selection::within(TenantFilter::Any).among(ids);
             // The store is probably still away; then policy and cleanup see to it.
             let _ = manager.end_all(selection, EndCause::Revoked, Actor::System).await;
