@@ -243,7 +243,7 @@ async fn cut_connections_are_opened_again() {
         let token = signed_in.token.expose();
         let valid = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
         assert!(valid.session().is_some());
-        let ended = node.sessions().session_ended(signed_in.session.id);
+        let ended = node.sessions().session_ended(signed_in.session.id());
         let open: Vec<(i64,)> = sqlx::query_as(
             "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ?",
         )

@@ -122,7 +122,7 @@ async fn a_change_stream_makes_a_revocation_immediate() {
         let token = signed_in.token.expose();
         let validate = || there.sessions().validate(token.as_bytes(), Access::default());
         assert!(validate().await.unwrap().session().is_some());
-        let ended = there.sessions().session_ended(signed_in.session.id);
+        let ended = there.sessions().session_ended(signed_in.session.id());
         here.sessions().revoke_user(owner.clone(), Actor::Application).await.unwrap();
         let revoked = Instant::now();
         assert!(ended.await.is_some());

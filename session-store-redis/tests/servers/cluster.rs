@@ -186,7 +186,7 @@ async fn change(
     if revoked {
         node.sessions().revoke_user(owner.clone(), Actor::Application).await?;
     }
-    Ok((signed_in.session.id, revoked))
+    Ok((signed_in.session.id(), revoked))
 }
 
 /// A slot moves from one master to another, key by key, while its users sign in: `ASK` for what
