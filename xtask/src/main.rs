@@ -3,6 +3,7 @@
 mod browser;
 mod conformance;
 mod container;
+mod demo;
 mod house;
 mod instance;
 mod licences;
@@ -12,7 +13,6 @@ mod run;
 mod services;
 mod test;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,18 +30,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Builds and starts the demo, with its sessions in a SQLite file.
-    Demo {
-        /// Where to listen.
-        #[arg(long, default_value = "127.0.0.1:3000")]
-        addr: String,
-        /// The SQLite file; it is created if it is missing.
-        #[arg(long, default_value = "session-kit-demo.db")]
-        db: PathBuf,
-        /// Another store: `sqlite:FILE`, or the URL of a server: `postgres:`, `mysql:`,
-        /// `redis:`, `redis-cluster:` or `mongodb:`.
-        #[arg(long, conflicts_with = "db")]
-        store: Option<String>,
-    },
+    Demo(demo::Options),
     /// Runs every check and every test, in the order in which they tell most.
     Test {
         /// Leaves the browser test out, where no Chromium can be had.
@@ -74,7 +63,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo { addr, db, store } => demo(&addr, &db, store.as_deref()),
+        Command::Demo(options) => demo::run(options),
         Command::Test { no_browser, embedded_only } => test::all(no_browser, embedded_only),
         Command::Conformance { store, runs } => conformance::run(store, runs),
         Command::Services { action } => services::run(&action),
@@ -89,17 +78,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn demo(addr: &str, db: &Path, store: Option<&str>) -> Result<(), Failure> {
-    run::show(cargo(["build", "--quiet", "--package", "session-demo"]))?;
-    let mut demo = std::process::Command::new(run::target().join("debug/session-demo"));
-    demo.args(["--addr", addr]);
-    match store {
-        Some(store) => demo.args(["--store", store]),
-        None => demo.arg("--db").arg(db),
-    };
-    run::become_it(demo)
 }
 
 fn openapi() -> Result<(), Failure> {
