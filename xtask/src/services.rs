@@ -50,7 +50,7 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
         Action::Down => down(&Server::ALL)?,
         Action::Kill { server } => Place::find(server)?.signal("KILL")?,
         Action::Pause { server } => Place::find(server)?.signal("STOP")?,
-        Action::Resume { server } => Place::find(server)?.signal("CONT")?,
+        Action::Resume { server } => Place::find(server)?.resume()?,
         Action::Restart { server } => Place::find(server)?.start()?,
     }
     Ok(())
@@ -89,6 +89,13 @@ impl Place {
         match self {
             Self::Machine(instance) => instance.start(),
             Self::Container(container) => container.start(),
+        }
+    }
+
+    fn resume(&self) -> Result<(), Failure> {
+        match self {
+            Self::Machine(instance) => instance.resume(),
+            Self::Container(container) => container.signal("CONT"),
         }
     }
 
