@@ -4,6 +4,8 @@
 //! A private instance listens on a free port of the loopback interface, keeps its data below
 //! `target/services`, and can be killed, paused and started again for tests of faults.
 
+use std::process::Command;
+
 use clap::Subcommand;
 
 use crate::container::Container;
@@ -108,6 +110,7 @@ impl Place {
 }
 
 /// Servers that are there.
+#[derive(Default)]
 pub(crate) struct Servers {
     /// What names them.
     pub(crate) variables: Vec<Variable>,
@@ -117,9 +120,30 @@ pub(crate) struct Servers {
     started: Vec<Server>,
 }
 
+impl Servers {
+    /// For tests that need none.
+    pub(crate) fn none() -> Self {
+        Self::default()
+    }
+
+    /// What names a server, if it is there.
+    pub(crate) fn url(&self, server: Server) -> Option<&str> {
+        let named = self.variables.iter().find(|(name, _)| *name == server.variable());
+        named.map(|(_, url)| url.as_str())
+    }
+
+    /// Tells a program where the servers are, and what kills them.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        command.envs(self.variables.iter().map(|(name, url)| (name, url)));
+        if let Ok(program) = std::env::current_exe() {
+            command.env("SESSION_KIT_XTASK", program);
+        }
+    }
+}
+
 /// Makes sure that servers are there.
 pub(crate) fn up(servers: &[Server]) -> Result<Servers, Failure> {
-    let mut there = Servers { variables: Vec::new(), private: Vec::new(), started: Vec::new() };
+    let mut there = Servers::none();
     for server in servers {
         let url = match std::env::var(server.variable()) {
             Ok(url) => url,
