@@ -15,8 +15,7 @@ fn check(criterion: &mut Criterion) {
     for count in [1_000_usize, 100_000] {
         let http =
             runtime.block_on(HttpSessions::start(MemoryStore::new(), Config::default())).unwrap();
-        let mut cookies: Vec<_> =
-            (0..count).map(|n| runtime.block_on(cookie(&http, n))).collect();
+        let mut cookies: Vec<_> = (0..count).map(|n| runtime.block_on(cookie(&http, n))).collect();
         // Memory order and visiting order must not agree.
         cookies.sort_by_key(|headers| headers[COOKIE].as_bytes().to_vec());
         let uri = Uri::from_static("/");
@@ -25,7 +24,8 @@ fn check(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("cookie header to verdict", count), |bencher| {
             bencher.iter(|| {
                 let headers = visits.next().expect("the cookies go round");
-                let identified = http.identify(Head::new(&Method::GET, &uri, black_box(headers)), None);
+                let identified =
+                    http.identify(Head::new(&Method::GET, &uri, black_box(headers)), None);
                 assert!(matches!(identified, Identified::Now(Identity::Session(_))));
             });
         });

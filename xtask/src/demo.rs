@@ -93,8 +93,16 @@ mod tests {
         let default = "--addr 127.0.0.1:3000 --adapter axum --db session-kit-demo.db";
         assert_eq!(arguments(&[]), default);
         let line = [
-            "--adapter", "poem", "--store", "sqlite:a.db", "--trusted-proxy", "unix",
-            "--trusted-proxy", "10.0.0.0/8", "--config", "a.toml",
+            "--adapter",
+            "poem",
+            "--store",
+            "sqlite:a.db",
+            "--trusted-proxy",
+            "unix",
+            "--trusted-proxy",
+            "10.0.0.0/8",
+            "--config",
+            "a.toml",
         ];
         let expected = "--addr 127.0.0.1:3000 --adapter poem --store sqlite:a.db --trusted-proxy unix \
             --trusted-proxy 10.0.0.0/8 --config a.toml";

@@ -1,10 +1,11 @@
-//! What the documents say of the house, checked: the arrows of `ARCHITECTURE.md`, and the tests of
-//! `docs/guarantees.md`.
+//! What the documents say of the house, checked: the arrows of `ARCHITECTURE.md`, the tests of
+//! `docs/guarantees.md`, and the oldest compiler.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use crate::run::{Failure, cargo, output, root};
+use crate::rust_version;
 
 /// A crate, and what must never be below it.
 const WALLS: [(&str, &[&str]); 8] = [
@@ -53,6 +54,8 @@ pub(crate) fn check() -> Result<(), Failure> {
     println!("{} crates keep to their side of the walls", WALLS.len());
     let named = named_tests()?;
     println!("{named} tests that guarantees name are there");
+    rust_version::check()?;
+    println!("no dependency needs a newer compiler than this workspace");
     Ok(())
 }
 

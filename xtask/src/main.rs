@@ -7,9 +7,12 @@ mod demo;
 mod house;
 mod instance;
 mod licences;
+mod metadata;
 mod mongo;
 mod packages;
+mod packaging;
 mod run;
+mod rust_version;
 mod services;
 mod test;
 
@@ -32,14 +35,7 @@ enum Command {
     /// Builds and starts the demo, with its sessions in a SQLite file.
     Demo(demo::Options),
     /// Runs every check and every test, in the order in which they tell most.
-    Test {
-        /// Leaves the browser test out, where no Chromium can be had.
-        #[arg(long)]
-        no_browser: bool,
-        /// Leaves out the stores that need a server.
-        #[arg(long)]
-        embedded_only: bool,
-    },
+    Test(test::Choice),
     /// Runs the conformance kit on a store.
     Conformance {
         /// Which store.
@@ -57,14 +53,15 @@ enum Command {
     Openapi,
     /// Checks licences and sources of all dependencies against `deny.toml`.
     Licences,
-    /// Checks which crate may depend on which.
+    /// Checks which crate may depend on which, the tests that the guarantees name, and the oldest
+    /// compiler.
     House,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(options) => demo::run(options),
-        Command::Test { no_browser, embedded_only } => test::all(no_browser, embedded_only),
+        Command::Test(choice) => test::run(&choice),
         Command::Conformance { store, runs } => conformance::run(store, runs),
         Command::Services { action } => services::run(&action),
         Command::Openapi => openapi(),
