@@ -9,6 +9,7 @@ mod instance;
 mod licences;
 mod metadata;
 mod mongo;
+mod nginx;
 mod packages;
 mod packaging;
 mod run;

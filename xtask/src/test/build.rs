@@ -12,12 +12,13 @@ use crate::services::Servers;
 /// Everything that has tests.
 pub(crate) const ALL: [&str; 3] = ["--workspace", "--exclude", "session-benches"];
 /// The rules, the engine, the stores that need no server, and an adapter.
-pub(crate) const FAST: [&str; 6] = [
+pub(crate) const FAST: [&str; 7] = [
     "--package=session-core",
     "--package=session-engine",
     "--package=session-store-memory",
     "--package=session-store-sql",
     "--package=session-http",
+    "--package=session-tower",
     "--package=session-axum",
 ];
 /// The crates whose tests need servers.
@@ -53,7 +54,8 @@ pub(crate) fn server_features(servers: &Servers) -> String {
         println!("the tests of faults are left out: not every server is a private instance");
         "server-tests"
     };
-    STORES.map(|package| format!("{package}/{feature}")).join(",")
+    let stores = STORES.map(|package| format!("{package}/{feature}"));
+    format!("{},session-demo/server-tests", stores.join(","))
 }
 
 /// Builds the tests of packages.

@@ -4,7 +4,7 @@ use crate::run::{Failure, cargo, show};
 
 /// Crates that have to build alone, with these features: none leans on what another one happens to
 /// bring.
-const ALONE: [(&str, &str); 10] = [
+const ALONE: [(&str, &str); 13] = [
     ("session-core", ""),
     ("session-engine", ""),
     ("session-store-memory", ""),
@@ -14,18 +14,38 @@ const ALONE: [(&str, &str); 10] = [
     ("session-store-redis", ""),
     ("session-store-mongo", ""),
     ("session-http", ""),
+    ("session-tower", ""),
     ("session-axum", ""),
+    ("session-actix", ""),
+    ("session-poem", ""),
 ];
 /// The facade's features, alone and together.
-const FACADE: [&str; 9] =
-    ["", "memory", "sqlite", "postgres", "mysql", "redis", "mongodb", "axum", "memory,sqlite,axum"];
+const FACADE: [&str; 14] = [
+    "",
+    "memory",
+    "sqlite",
+    "postgres",
+    "mysql",
+    "redis",
+    "mongodb",
+    "http",
+    "tower",
+    "axum",
+    "actix",
+    "poem",
+    "memory,sqlite,axum",
+    "axum,actix,poem,testing",
+];
 /// Beside these the facade's dependencies have all features anyway, so they are built once.
-const BESIDE: [&str; 6] = [
+const BESIDE: [&str; 9] = [
     "--package=session-store-memory",
     "--package=session-store-sql",
     "--package=session-store-redis",
     "--package=session-store-mongo",
+    "--package=session-tower",
     "--package=session-axum",
+    "--package=session-actix",
+    "--package=session-poem",
     "--features=session-store-sql/sqlite,session-store-sql/postgres,session-store-sql/mysql",
 ];
 

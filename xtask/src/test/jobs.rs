@@ -27,6 +27,16 @@ const USES: [(&str, &str, &[Server]); 8] = [
     ("session-store-mongo", "session_store_mongo", &[Server::Mongodb]),
 ];
 
+/// The program whose tests are split: a module of its own for each server, and the rest.
+const SPLIT: (&str, &str) = ("session-demo", "behaviour");
+const MODULES: [(&str, Server); 5] = [
+    ("mongodb::", Server::Mongodb),
+    ("postgres::", Server::Postgres),
+    ("mysql::", Server::Mysql),
+    ("redis::", Server::Redis),
+    ("redis_cluster::", Server::RedisCluster),
+];
+
 /// A program to run.
 pub(crate) struct Job {
     name: String,
@@ -34,24 +44,44 @@ pub(crate) struct Job {
     uses: &'static [Server],
 }
 
-/// One for each program, but for those that need a browser.
+/// One or more for each program, but for those that need a browser.
 pub(crate) fn of(binaries: &[Binary], servers: &Servers) -> Vec<Job> {
+    let binaries = binaries.iter().filter(|binary| binary.package != BROWSER_TEST);
     let mut jobs: Vec<_> = binaries
-        .iter()
-        .filter(|binary| binary.package != BROWSER_TEST)
-        .map(|binary| {
-            let place = USES.iter().position(|(package, target, _)| {
-                (*package, *target) == (binary.package.as_str(), binary.target.as_str())
-            });
-            let uses = place.map_or(&[][..], |place| USES[place].2);
-            let mut command = binary.command();
-            servers.tell(&mut command);
-            let name = format!("{} {}", binary.package, binary.target);
-            (place.unwrap_or(USES.len()), Job { name, command, uses })
+        .flat_map(|binary| match (binary.package.as_str(), binary.target.as_str()) {
+            SPLIT => split(binary, servers),
+            _ => vec![whole(binary, servers)],
         })
         .collect();
     jobs.sort_by_key(|(place, _)| *place);
     jobs.into_iter().map(|(_, job)| job).collect()
+}
+
+/// A program as one job, and its place among them.
+fn whole(binary: &Binary, servers: &Servers) -> (usize, Job) {
+    let place = USES.iter().position(|(package, target, _)| {
+        (*package, *target) == (binary.package.as_str(), binary.target.as_str())
+    });
+    let uses = place.map_or(&[][..], |place| USES[place].2);
+    let mut command = binary.command();
+    servers.tell(&mut command);
+    let name = format!("{} {}", binary.package, binary.target);
+    (place.unwrap_or(USES.len()), Job { name, command, uses })
+}
+
+/// A program as a job for each server that is there, and one for what needs none.
+fn split(binary: &Binary, servers: &Servers) -> Vec<(usize, Job)> {
+    let (place, mut rest) = whole(binary, servers);
+    rest.command.args(MODULES.iter().flat_map(|(module, _)| ["--skip", module]));
+    let of_servers = MODULES.iter().filter(|(_, server)| servers.url(*server).is_some());
+    let of_servers = of_servers.map(|(module, server)| {
+        let (_, mut job) = whole(binary, servers);
+        job.name = format!("{} {}", job.name, module.trim_end_matches(':'));
+        job.command.arg(module);
+        job.uses = std::slice::from_ref(server);
+        (place, job)
+    });
+    of_servers.chain([(0, rest)]).collect()
 }
 
 /// Runs all of them, also where one fails, whose output is then shown.

@@ -13,7 +13,7 @@ use clap::Args;
 use crate::instance::Server;
 use crate::run::{Failure, cargo, hear, show};
 use crate::services::{self, Servers};
-use crate::{browser, house, licences, packaging};
+use crate::{browser, house, licences, nginx, packaging};
 use build::Binary;
 use tally::Tally;
 
@@ -24,7 +24,7 @@ pub(crate) struct Choice {
     /// adapters axum only.
     #[arg(long)]
     fast: bool,
-    /// Leaves the browser test out, where no Chromium can be had.
+    /// Leaves the tests with a browser and with nginx out, where neither can be had.
     #[arg(long)]
     no_browser: bool,
     /// Leaves out the stores that need a server.
@@ -63,7 +63,11 @@ fn whole(choice: &Choice, tally: &mut Tally) -> Result<(), Failure> {
 
 /// Builds all tests at once, and runs them.
 fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Failure> {
-    let features = build::server_features(servers);
+    let mut features = build::server_features(servers);
+    if !choice.no_browser {
+        step("programs to test with", || browser::install().and_then(|()| nginx::install()))?;
+        features += ",session-demo/nginx-tests";
+    }
     let binaries = built(&build::ALL, &features)?;
     step("tests", || jobs::run(jobs::of(&binaries, servers), tally))?;
     step("examples in the documentation", || {
@@ -77,11 +81,15 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
     step("browser", || browser_tests(&binaries, servers, tally))
 }
 
-/// One after another: browsers want the machine for themselves.
+/// One after another: browsers want the machine for themselves. On each adapter with a SQLite file,
+/// and once on a server.
 fn browser_tests(binaries: &[Binary], servers: &Servers, tally: &mut Tally) -> Result<(), Failure> {
-    browser::install()?;
     for binary in binaries.iter().filter(|binary| binary.package == BROWSER_TEST) {
-        hear(binary.command(), |line| tally.count(line))?;
+        for adapter in ["axum", "actix", "poem"] {
+            let mut run = binary.command();
+            run.env("SESSION_KIT_BROWSER_ADAPTER", adapter);
+            hear(run, |line| tally.count(line))?;
+        }
         if let Some(url) = servers.url(Server::Postgres) {
             let mut on_postgres: Command = binary.command();
             on_postgres.env("SESSION_KIT_BROWSER_POSTGRES_URL", url);
