@@ -1,7 +1,7 @@
 //! Between the types of `http` 0.2, which actix-web has, and those of `http` 1.
 
 use actix_web::HttpResponse;
-use actix_web::body::{self, BodyStream, BoxBody};
+use actix_web::body::{BodyStream, BoxBody};
 use actix_web::dev::RequestHead;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -47,16 +47,6 @@ pub(crate) fn response(response: http::Response<Body>) -> HttpResponse {
         Content::Bytes(bytes) => BoxBody::new(bytes),
         Content::Stream(stream) => BoxBody::new(BodyStream::new(stream)),
     })
-}
-
-/// The answer to a HEAD request. An empty body may stand for a stream, whose length nobody knows.
-pub(crate) fn head_response(response: http::Response<Body>) -> HttpResponse {
-    match self::response(response) {
-        response if body::MessageBody::size(response.body()) == body::BodySize::Sized(0) => {
-            response.set_body(BoxBody::new(body::None::new()))
-        }
-        response => response,
-    }
 }
 
 /// A header of a response. Both versions of `http` take the same names and values.

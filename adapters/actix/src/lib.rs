@@ -78,6 +78,11 @@
 //! without one counts as [`Peer::Unix`](session_http::Peer::Unix): actix-web leaves the address out
 //! for Unix sockets, and in tests that set none.
 //!
+//! # Sessions that may be missing
+//! `Option<CurrentSession>` takes an outage of the store for "nobody is signed in", as actix-web turns
+//! every refusal of an extractor into `None`. Use [`MaybeSession`] instead.
+//!
+//! # Order
 //! Put the middleware around everything that reads sessions. `App::wrap` runs the middleware that was
 //! added last first, so add it after those that need a session. An error that another middleware
 //! returns in place of a response passes unchanged: no headers that keep it private are put on it.
@@ -91,7 +96,7 @@ mod sessions;
 pub mod testing;
 
 pub use extract::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SessionAuth, SessionCookie,
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SessionAuth, SessionCookie, Sessions,
 };
 pub use guard::{Guarded, Require};
 pub use middleware::{SessionMiddleware, SessionService};
@@ -102,4 +107,3 @@ pub use session_http::{
     AdminAccess, AdminGuard, Caller, ClientIpOptions, Config, CookieOptions, Hooks, HttpOptions,
     NewSession, Problem, RequireSession, TrustedProxy, local_path,
 };
-pub use sessions::Sessions;
