@@ -3,8 +3,7 @@
 use poem::{Endpoint, Middleware, Request};
 use session_http::{RequestSession, RequireSession};
 
-use crate::extract::head;
-use crate::response::Rejection;
+use crate::extract::{Rejection, head};
 
 /// A middleware that lets only those requests pass that a [`RequireSession`] allows, for one endpoint
 /// or a whole route: `get(vault).with(Require(RequireSession::signed_in()))`.

@@ -38,6 +38,10 @@
 //! # }
 //! ```
 //!
+//! # Sessions that may be missing
+//! `Option<CurrentSession>` takes an outage of the store for "nobody is signed in", as poem turns every
+//! refusal of an extractor into `None`. Use [`MaybeSession`] instead.
+//!
 //! # Serving
 //! The client's address comes from the listener: [`TcpListener`](poem::listener::TcpListener) and
 //! [`UnixListener`](poem::listener::UnixListener) both tell it.
@@ -77,10 +81,11 @@ mod sessions;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use extract::{Claims, CurrentSession, Fresh, MaybeSession, SessionAuth};
+pub use extract::{
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SessionAuth, SessionCookie, Sessions,
+};
 pub use guard::{Guarded, Require};
 pub use middleware::{SessionEndpoint, SessionMiddleware};
-pub use response::{Rejection, SessionCookie};
 #[doc(inline)]
 pub use session_engine::{RotateReason, SignedIn};
 #[doc(inline)]
@@ -88,4 +93,4 @@ pub use session_http::{
     AdminAccess, AdminGuard, Caller, ClientIpOptions, Config, CookieOptions, Hooks, HttpOptions,
     NewSession, Problem, RequireSession, TrustedProxy, local_path,
 };
-pub use sessions::{SessionRoutes, Sessions};
+pub use sessions::SessionRoutes;

@@ -5,10 +5,7 @@ use poem::http::StatusCode;
 use poem::{Body, IntoResponse, Response, ResponseParts};
 use session_http::Content;
 
-/// The cookie of a response: put it [`on`](SessionCookie::on) one, or return it alone.
-#[derive(Clone, Debug)]
-#[must_use = "the browser learns of it only through a response"]
-pub struct SessionCookie(pub session_http::SessionCookie);
+use crate::extract::{Rejection, SessionCookie};
 
 impl SessionCookie {
     /// The response with the cookie, as in `cookie.on(Redirect::see_other("/"))`.
@@ -22,29 +19,6 @@ impl SessionCookie {
 impl IntoResponse for SessionCookie {
     fn into_response(self) -> Response {
         self.on(())
-    }
-}
-
-/// A refusal, answered as `application/problem+json` or, for a browser that asks for a page, with the
-/// way to sign in. Never with a cookie.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection(pub session_http::Rejection);
-
-impl<E: Into<session_http::Rejection>> From<E> for Rejection {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl std::fmt::Display for Rejection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Rejection {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
     }
 }
 

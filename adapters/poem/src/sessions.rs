@@ -1,43 +1,14 @@
 //! A node as poem sees it.
 
-use std::ops::Deref;
-use std::sync::Arc;
-
 use poem::endpoint::make;
 use poem::{Middleware, Request, Response, Route};
-use session_core::Store;
-use session_engine::Error;
-use session_http::{Config, Hooks, HttpSessions, RequestSession};
+use session_http::RequestSession;
 
-use crate::extract::head;
+use crate::extract::{Rejection, Sessions, head};
 use crate::middleware::SessionMiddleware;
-use crate::response::{Rejection, into_poem};
-
-/// A node with its middleware and its routes; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Sessions(pub HttpSessions);
+use crate::response::into_poem;
 
 impl Sessions {
-    /// Starts a node on a store; see [`HttpSessions::start`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn start(store: impl Store, config: Config) -> Result<Self, Error> {
-        HttpSessions::start(store, config).await.map(Self)
-    }
-
-    /// Starts a node with a guard, claims or a clock of the application.
-    ///
-    /// # Errors
-    /// As [`HttpSessions::start`].
-    pub async fn start_with(
-        store: Arc<dyn Store>,
-        config: Config,
-        hooks: Hooks,
-    ) -> Result<Self, Error> {
-        HttpSessions::start_with(store, config, hooks).await.map(Self)
-    }
-
     /// The middleware that finds out whose request it is.
     pub fn middleware(&self) -> SessionMiddleware {
         SessionMiddleware::new(self.0.clone())
@@ -48,14 +19,6 @@ impl Sessions {
     /// [`Route::nest`]; the middleware has to be around it.
     pub fn routes(&self) -> SessionRoutes {
         SessionRoutes { prefix: self.options().prefix.clone() }
-    }
-}
-
-impl Deref for Sessions {
-    type Target = HttpSessions;
-
-    fn deref(&self) -> &HttpSessions {
-        &self.0
     }
 }
 

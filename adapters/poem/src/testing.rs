@@ -5,7 +5,7 @@ use session_http::{HttpSessions, NewSession, Problem, testing};
 
 pub use session_http::testing::ManualClock;
 
-use crate::response::Rejection;
+use crate::extract::Rejection;
 
 /// The request as a page of this application sends it for a user who is signed in.
 ///
