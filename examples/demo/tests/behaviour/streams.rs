@@ -36,7 +36,7 @@ pub(crate) async fn events_arrive_as_they_happen(on: Ground) {
     let seen = stream.until(&id).await;
     assert!(seen.contains("event: created\n"), "{seen}");
     other.send("POST", "/logout", "").await;
-    stream.until("event: revoked\n").await;
+    stream.until("event: signed_out\n").await;
 }
 
 pub(crate) async fn open_streams_have_a_ceiling(on: Ground) {

@@ -244,23 +244,26 @@ impl Answer {
 impl Open {
     /// Reads on until this has come, and answers all that has.
     pub(crate) async fn until(&mut self, text: &str) -> &str {
-        while !self.seen.contains(text) {
-            assert!(self.read().await, "{text:?} does not come: {:?}", self.seen);
-        }
+        let reading = async {
+            while !self.seen.contains(text) {
+                assert!(self.read().await, "{text:?} does not come: {:?}", self.seen);
+            }
+        };
+        let came = tokio::time::timeout(super::PATIENCE, reading).await.is_ok();
+        assert!(came, "{text:?} does not come: {:?}", self.seen);
         &self.seen
     }
 
     /// Reads to the orderly end of the body, and answers all of it.
     pub(crate) async fn to_end(mut self) -> String {
-        while self.read().await {}
+        let reading = async { while self.read().await {} };
+        let ended = tokio::time::timeout(super::PATIENCE, reading).await.is_ok();
+        assert!(ended, "no end after {:?}", self.seen);
         std::mem::take(&mut self.seen)
     }
 
     async fn read(&mut self) -> bool {
-        let frame = tokio::time::timeout(super::PATIENCE, self.body.frame()).await;
-        let Some(frame) = frame.unwrap_or_else(|_| panic!("nothing after {:?}", self.seen)) else {
-            return false;
-        };
+        let Some(frame) = self.body.frame().await else { return false };
         if let Ok(data) = frame.expect("the body is not cut off").into_data() {
             self.seen.push_str(std::str::from_utf8(&data).unwrap());
         }
