@@ -13,7 +13,7 @@ use session_core::store::{
 use session_core::{Actor, EndCause, EventKind, SessionId, Store};
 
 use crate::Namespace;
-use crate::sample::{add, end, ids, now, read_log, revoke, session, user};
+use crate::sample::{PATIENCE, add, end, ids, now, read_log, revoke, session, user};
 
 /// Polls a call this often, then drops it.
 async fn give_up_after<F: Future>(polls: usize, call: F) -> Option<F::Output> {
@@ -130,4 +130,3 @@ pub(crate) async fn the_next_call_gets_its_own_answer(namespace: Arc<dyn Namespa
 
 /// More than any store needs for a call.
 const POLLS: usize = 24;
-const PATIENCE: Duration = Duration::from_secs(15);

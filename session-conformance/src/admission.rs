@@ -12,6 +12,7 @@ use crate::Namespace;
 use crate::sample::{commit, engine, ids, now, session, user};
 
 const SIGN_INS: usize = 64;
+const BATCH: usize = 500;
 
 pub(crate) async fn no_limit_is_exceeded_by_concurrent_sign_ins(namespace: Arc<dyn Namespace>) {
     let limit = |max, scope, on_exceed| Limit { max, scope, on_exceed };
@@ -68,17 +69,18 @@ pub(crate) async fn reject_admits_exactly_the_limit(namespace: Arc<dyn Namespace
 pub(crate) async fn one_user_with_many_sessions(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
-    for _ in 0..20 {
-        let batch = (0..500)
+    let many = namespace.many_sessions();
+    for _ in 0..many / BATCH {
+        let batch = (0..BATCH)
             .map(|_| Change::Insert(Box::new(session(store.as_ref(), &owner, now()))))
             .collect();
         commit(store.as_ref(), &owner, batch).await;
     }
-    assert_eq!(ids(store.as_ref(), &owner).await.len(), 10_000);
+    assert_eq!(ids(store.as_ref(), &owner).await.len(), many);
     let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
     let nodes = nodes(namespace.as_ref(), policy).await;
     let signed_in = nodes[0].sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();
-    assert_eq!(signed_in.ended.len(), 10_000);
+    assert_eq!(signed_in.ended.len(), many);
     assert_eq!(ids(store.as_ref(), &owner).await, [signed_in.session.id()]);
     shut_down(nodes).await;
 }
@@ -98,8 +100,8 @@ async fn sign_in_at_once(nodes: &[Engine], owner: &UserKey) -> Vec<Result<Signed
     let mut running = JoinSet::new();
     for n in 0..SIGN_INS {
         let sessions = nodes[n % nodes.len()].sessions().clone();
-        let mut request = SignIn::new(owner.clone());
-        request.device_kind = if n % 2 == 0 { DeviceKind::Web } else { DeviceKind::Mobile };
+        let device_kind = if n % 2 == 0 { DeviceKind::Web } else { DeviceKind::Mobile };
+        let request = SignIn::new(owner.clone()).with_device_kind(device_kind);
         let gate = Arc::clone(&gate);
         running.spawn(async move {
             gate.wait().await;

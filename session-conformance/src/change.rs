@@ -220,8 +220,8 @@ pub(crate) async fn selections_end_what_they_select(namespace: Arc<dyn Namespace
     }
     let north = TenantFilter::Is(alice.tenant.clone());
     let shop = ClientId::new("shop").unwrap();
-    let mut two = Selection::within(TenantFilter::Any);
-    two.ids = Some(vec![sessions[0].id, sessions[3].id, SessionId::from_bytes([1; 16])]);
+    let ids = [sessions[0].id, sessions[3].id, SessionId::from_bytes([1; 16])];
+    let two = Selection::within(TenantFilter::Any).among(ids);
     let selections = [
         (Selection::user(alice.clone()).on(DeviceKind::Mobile).of_client(shop.clone()), vec![1]),
         (Selection::user(alice.clone()).except(sessions[0].id), vec![2]),

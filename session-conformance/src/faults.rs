@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
-use crate::sample::{engine, user};
+use crate::sample::{PATIENCE, engine, load, user};
 
 /// A server that a test may disturb. Each call returns when it is done.
 #[async_trait]
@@ -99,7 +99,7 @@ pub async fn a_death_loses_nothing(namespace: Arc<dyn Namespace>, server: Arc<dy
     assert_eq!(done.len(), WORKERS * SHARE);
     let store = namespace.connect().await;
     for (id, revoked) in done {
-        let found = store.load(id).await.unwrap();
+        let found = load(store.as_ref(), id).await;
         assert_eq!(found.is_none(), revoked, "{id} is not as it was acknowledged");
     }
     println!(
@@ -120,6 +120,12 @@ struct Progress {
     failures: AtomicUsize,
     failed: Notify,
     restarted: OnceLock<Instant>,
+}
+
+impl Progress {
+    fn of_a_running_server() -> Self {
+        Self { restarted: OnceLock::from(Instant::now()), ..Self::default() }
+    }
 }
 
 async fn work(
@@ -169,7 +175,7 @@ async fn until_it_works<T, F: Future<Output = Result<T, Error>>>(
             Err(error) => {
                 assert!(error.is_unavailable(), "{error:?}");
                 // A call tries three times.
-                assert!(begun.elapsed() < TIMEOUT * 3 + Duration::from_secs(1));
+                assert!(begun.elapsed() < TIMEOUT * 3 + DELAY, "{:?}", begun.elapsed());
                 let is_back = progress.restarted.get().map_or(Duration::ZERO, Instant::elapsed);
                 assert!(is_back < PATIENCE, "it does not go on by itself: {error:?}");
                 progress.failures.fetch_add(1, Ordering::SeqCst);
@@ -192,45 +198,40 @@ pub async fn a_pause_is_an_outage(namespace: Arc<dyn Namespace>, server: Arc<dyn
     options.propagation_bound = Duration::from_millis(500);
     options.max_staleness = Duration::from_secs(2);
     let node = engine(namespace.connect().await, options.clone()).await;
-    let signed_in = node.sessions().sign_in(SignIn::new(user("alice"))).await.unwrap();
+    // The time-outs are short, so what comes before the outage is tried again.
+    let progress = Progress::of_a_running_server();
+    let sign_in = || async { node.sessions().sign_in(SignIn::new(user("alice"))).await };
+    let signed_in = until_it_works(&progress, sign_in).await;
     let token = signed_in.token.expose();
     let validate = || node.sessions().validate(token.as_bytes(), Access::default());
-    assert!(validate().await.unwrap().session().is_some());
+    assert!(until_it_works(&progress, validate).await.session().is_some());
     server.pause().await;
     let paused = Instant::now();
     let error = node.sessions().sign_in(SignIn::new(user("bob"))).await.unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
-    assert!(paused.elapsed() < options.store_timeout * 3 + Duration::from_secs(1));
+    assert!(paused.elapsed() < options.store_timeout * 3 + DELAY, "{:?}", paused.elapsed());
     let refused = loop {
         match validate().await {
             Ok(verdict) => assert!(verdict.session().is_some(), "an outage signs nobody out"),
             Err(error) => break error,
         }
-        let limit = options.max_staleness + Duration::from_secs(2);
+        let limit = options.max_staleness + DELAY;
         assert!(paused.elapsed() < limit, "the cache is trusted for too long");
         tokio::task::yield_now().await;
     };
     assert!(refused.is_unavailable(), "{refused:?}");
     server.resume().await;
-    let resumed = Instant::now();
-    loop {
-        match validate().await {
-            Ok(verdict) => {
-                assert!(verdict.session().is_some(), "an outage signs nobody out");
-                break;
-            }
-            Err(error) => assert!(error.is_unavailable(), "{error:?}"),
-        }
-        assert!(resumed.elapsed() < PATIENCE, "it does not go on by itself");
-        tokio::task::yield_now().await;
-    }
+    let progress = Progress::of_a_running_server();
+    let verdict = until_it_works(&progress, validate).await;
+    assert!(verdict.session().is_some(), "an outage signs nobody out");
     node.shutdown().await;
 }
 
 const WORKERS: usize = 8;
 const SHARE: usize = 125;
 const TIMEOUT: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How late a busy machine may be. Less than the default `max_staleness`.
+const DELAY: Duration = Duration::from_secs(20);
 
 /// Listens on a port of this machine, which it answers, in front of the server at this address.
 /// Connections that are open when they are told fall silent for good, as when a host is gone without

@@ -71,11 +71,7 @@ pub(crate) async fn filters_select_what_they_say(namespace: Arc<dyn Namespace>) 
     let all = PageQuery::live(TenantFilter::Any, Timeouts::none(), now);
     let is = |tenant: Option<&str>| TenantFilter::Is(tenant.map(|t| t.parse().unwrap()));
     let alice = Some(UserId::new("alice").unwrap());
-    let timeouts = {
-        let mut t = Timeouts::none();
-        t.idle = Some(hour);
-        t
-    };
+    let timeouts = Timeouts::none().with_idle(hour);
     let queries = [
         (all.clone(), vec![0, 1, 2, 4]),
         (PageQuery { tenant: is(None), ..all.clone() }, vec![0, 4]),

@@ -2,15 +2,38 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Cursor, EndMany, Outcome, Selection, TenantFilter};
+use session_core::store::{
+    Change, Commit, Cursor, EndMany, Loaded, Outcome, Selection, TenantFilter,
+};
 use session_core::{
-    Actor, DeviceKind, EndCause, Event, Session, SessionId, Store, TenantId, Timestamp, Token,
-    UserId, UserKey,
+    Actor, DeviceKind, EndCause, Event, Session, SessionId, Store, StoreErrorKind, TenantId,
+    Timestamp, Token, UserId, UserKey,
 };
 use session_engine::{Engine, Options};
+
+/// How long a test waits for something that has to come. Only a defect takes as long, also where the
+/// machine is busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The default options of an engine, with time-outs that a busy machine does not exceed.
+pub fn options() -> Options {
+    let mut options = Options::default();
+    options.store_timeout = PATIENCE;
+    options.max_staleness = PATIENCE;
+    options
+}
+
+/// Options of an engine that reads the log by itself so rarely that only a hint can have it read
+/// within a test.
+pub fn options_for_hints() -> Options {
+    let mut options = options();
+    options.propagation_bound = PATIENCE * 10;
+    options.max_staleness = options.propagation_bound;
+    options
+}
 
 /// A user outside all tenants.
 pub fn user(name: &str) -> UserKey {
@@ -105,6 +128,21 @@ pub(crate) async fn ids(store: &dyn Store, owner: &UserKey) -> Vec<SessionId> {
     ids
 }
 
+/// Loads a session from a store whose server may just have come back.
+pub async fn load(store: &dyn Store, id: SessionId) -> Option<Loaded> {
+    let begun = Instant::now();
+    loop {
+        match store.load(id).await {
+            Ok(found) => return found,
+            Err(error) => {
+                assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+                assert!(begun.elapsed() < PATIENCE, "it does not come back: {error}");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
 /// Reads the log to its end, this many entries at a time, and moves the cursor there.
 pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<Event> {
     let mut events = Vec::new();
@@ -118,6 +156,21 @@ pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<
         if !read.more {
             return events;
         }
+    }
+}
+
+/// Trims this many entries of the log, at most three at a time. On PostgreSQL an entry can be
+/// trimmed once every transaction on the server that is older has ended.
+pub async fn trim_log(store: &dyn Store, entries: u32) {
+    let later = now().plus(PATIENCE);
+    let (begun, mut trimmed) = (Instant::now(), 0);
+    while trimmed < entries {
+        assert!(begun.elapsed() < PATIENCE, "{trimmed} of {entries} entries can be trimmed");
+        let limit = 3.min(entries - trimmed);
+        let at_once = store.trim_log(later, limit).await.unwrap();
+        assert!(at_once <= limit, "{at_once} entries trimmed where the limit was {limit}");
+        trimmed += at_once;
+        tokio::task::yield_now().await;
     }
 }
 

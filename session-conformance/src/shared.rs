@@ -10,7 +10,7 @@ use session_engine::{Access, SignIn, Verdict};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
-use crate::sample::{add, engine, ids, now, read_log, user, user_in};
+use crate::sample::{PATIENCE, add, engine, ids, now, read_log, user, user_in};
 
 /// Eight nodes make whatever the store needs, a ninth finds all of it made.
 pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>) {
@@ -79,14 +79,14 @@ pub(crate) async fn policies_layer_and_inherit(namespace: Arc<dyn Namespace>) {
 
 pub(crate) async fn a_lease_has_one_holder(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
-    let long = Duration::from_secs(60);
+    let long = PATIENCE * 10;
     assert!(store.lease("cleanup", "one", long).await.unwrap());
     assert!(!other.lease("cleanup", "two", long).await.unwrap());
     assert!(other.lease("another", "two", long).await.unwrap());
     assert!(store.lease("cleanup", "one", Duration::from_millis(50)).await.unwrap(), "renewal");
     let begun = Instant::now();
     while !other.lease("cleanup", "two", long).await.unwrap() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "a dead holder's lease runs out");
+        assert!(begun.elapsed() < PATIENCE, "a dead holder's lease runs out");
         tokio::task::yield_now().await;
     }
     assert!(!store.lease("cleanup", "one", long).await.unwrap(), "a late holder is refused");
@@ -105,14 +105,11 @@ pub(crate) async fn a_revocation_reaches_every_node(namespace: Arc<dyn Namespace
         };
         assert!(valid(&there).await && valid(&here).await);
         let ended = there.sessions().session_ended(signed_in.session.id());
-        let (told, ()) = tokio::join!(async { (ended.await, Instant::now()) }, async {
-            let owner = signed_in.session.owner().clone();
-            here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
-        });
-        let revoked = Instant::now();
-        assert!(told.0.is_some());
-        let delay = told.1.saturating_duration_since(revoked);
-        assert!(delay < options.propagation_bound, "told after {delay:?}");
+        let owner = signed_in.session.owner().clone();
+        here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
+        // That the log is read often enough is tested on simulated time.
+        let told = tokio::time::timeout(PATIENCE, ended).await;
+        assert!(told.is_ok_and(|told| told.is_some()), "the end is never heard of");
         assert!(!valid(&here).await && !valid(&there).await);
     }
     here.shutdown().await;

@@ -13,6 +13,14 @@ use crate::time::{self, Timestamp};
 ///
 /// The defaults are those of NIST SP 800-63B for AAL1 (reauthentication at least every 30 days),
 /// with an idle timeout of 14 days. See [`Timeouts::aal2`] and [`Timeouts::aal3`].
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::checker::Timeouts;
+///
+/// let timeouts = Timeouts::default().with_idle(Duration::from_secs(3600)).with_absolute(None);
+/// assert_eq!(timeouts.idle, Some(Duration::from_secs(3600)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -46,6 +54,20 @@ impl Timeouts {
     /// No timeouts; only the cleanup rule ends unused sessions.
     pub const fn none() -> Self {
         Self { idle: None, absolute: None }
+    }
+
+    /// Sets [`Timeouts::idle`]; none switches it off.
+    #[must_use]
+    pub fn with_idle(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.idle = idle.into();
+        self
+    }
+
+    /// Sets [`Timeouts::absolute`]; none switches it off.
+    #[must_use]
+    pub fn with_absolute(mut self, absolute: impl Into<Option<Duration>>) -> Self {
+        self.absolute = absolute.into();
+        self
     }
 
     const fn of(idle_seconds: u64, absolute_seconds: u64) -> Self {
@@ -82,6 +104,10 @@ impl Timeouts {
 }
 
 /// When last accessed and IP address go from a node's memory to the store.
+///
+/// ```
+/// let write_back = session_core::checker::WriteBack::default().with_every_hits(20);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -107,6 +133,27 @@ impl Default for WriteBack {
 }
 
 impl WriteBack {
+    /// Sets [`WriteBack::every_hits`].
+    #[must_use]
+    pub const fn with_every_hits(mut self, every_hits: u32) -> Self {
+        self.every_hits = every_hits;
+        self
+    }
+
+    /// Sets [`WriteBack::max_delay`].
+    #[must_use]
+    pub const fn with_max_delay(mut self, max_delay: Duration) -> Self {
+        self.max_delay = max_delay;
+        self
+    }
+
+    /// Sets [`WriteBack::flush_interval`].
+    #[must_use]
+    pub const fn with_flush_interval(mut self, flush_interval: Duration) -> Self {
+        self.flush_interval = flush_interval;
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

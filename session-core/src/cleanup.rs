@@ -9,6 +9,13 @@ use crate::field::InvalidField;
 use crate::time::{self, Timestamp};
 
 /// How the background worker cleans up.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::cleanup::Cleanup;
+///
+/// let cleanup = Cleanup::default().with_inactive_for(Duration::from_secs(90 * 24 * 3600));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -63,6 +70,48 @@ impl SweepRule {
 }
 
 impl Cleanup {
+    /// Sets [`Cleanup::enabled`].
+    #[must_use]
+    pub const fn with_enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Sets [`Cleanup::period`].
+    #[must_use]
+    pub const fn with_period(mut self, period: Duration) -> Self {
+        self.period = period;
+        self
+    }
+
+    /// Sets [`Cleanup::inactive_for`].
+    #[must_use]
+    pub const fn with_inactive_for(mut self, inactive_for: Duration) -> Self {
+        self.inactive_for = inactive_for;
+        self
+    }
+
+    /// Sets [`Cleanup::batch`].
+    #[must_use]
+    pub const fn with_batch(mut self, batch: u32) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    /// Sets [`Cleanup::pause`].
+    #[must_use]
+    pub const fn with_pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// Sets [`Cleanup::log_retention`].
+    #[must_use]
+    pub const fn with_log_retention(mut self, log_retention: Duration) -> Self {
+        self.log_retention = log_retention;
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::Store;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -154,6 +155,7 @@ impl Drop for Engine {
 fn shared(store: Arc<dyn Store>, options: Options, parts: Parts) -> Shared {
     let queue = Arc::new(Queue::new(options.cache_capacity.saturating_mul(2)));
     Shared {
+        runtime: Handle::current(),
         store,
         clock: parts.clock,
         entropy: parts.entropy,

@@ -45,7 +45,7 @@ impl SessionManager {
         running.insert(id, done.clone());
         drop(running);
         let manager = self.clone();
-        tokio::spawn(async move {
+        self.shared().spawn(async move {
             let end = EndLoad { manager: &manager, id };
             let found = fill(manager.shared(), id).await;
             drop(end);

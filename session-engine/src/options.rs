@@ -12,9 +12,15 @@ use session_core::time;
 /// Options of an [`Engine`](crate::Engine). Durations are seconds in configuration files.
 ///
 /// ```
-/// let mut options = session_engine::Options::default();
-/// options.timeouts = session_core::checker::Timeouts::aal2();
-/// options.write_back.every_hits = 20;
+/// use session_core::checker::{Timeouts, WriteBack};
+/// use session_core::policy::PreventConcurrentLogin;
+/// use session_engine::Options;
+///
+/// let options = Options::default()
+///     .with_timeouts(Timeouts::aal2())
+///     .with_write_back(WriteBack::default().with_every_hits(20))
+///     .with_default_policy(PreventConcurrentLogin::LogoutFromSameTypeDevices);
+/// assert!(options.validate().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -86,6 +92,90 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Sets [`Options::timeouts`].
+    #[must_use]
+    pub const fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Sets [`Options::write_back`].
+    #[must_use]
+    pub const fn with_write_back(mut self, write_back: WriteBack) -> Self {
+        self.write_back = write_back;
+        self
+    }
+
+    /// Sets [`Options::cleanup`].
+    #[must_use]
+    pub const fn with_cleanup(mut self, cleanup: Cleanup) -> Self {
+        self.cleanup = cleanup;
+        self
+    }
+
+    /// Sets [`Options::default_policy`].
+    #[must_use]
+    pub fn with_default_policy(mut self, default_policy: impl Into<Policy>) -> Self {
+        self.default_policy = default_policy.into();
+        self
+    }
+
+    /// Sets [`Options::rotation_grace`].
+    #[must_use]
+    pub const fn with_rotation_grace(mut self, rotation_grace: Duration) -> Self {
+        self.rotation_grace = rotation_grace;
+        self
+    }
+
+    /// Sets [`Options::propagation_bound`].
+    #[must_use]
+    pub const fn with_propagation_bound(mut self, propagation_bound: Duration) -> Self {
+        self.propagation_bound = propagation_bound;
+        self
+    }
+
+    /// Sets [`Options::max_staleness`].
+    #[must_use]
+    pub const fn with_max_staleness(mut self, max_staleness: Duration) -> Self {
+        self.max_staleness = max_staleness;
+        self
+    }
+
+    /// Sets [`Options::when_stale`].
+    #[must_use]
+    pub const fn with_when_stale(mut self, when_stale: WhenStale) -> Self {
+        self.when_stale = when_stale;
+        self
+    }
+
+    /// Sets [`Options::store_timeout`].
+    #[must_use]
+    pub const fn with_store_timeout(mut self, store_timeout: Duration) -> Self {
+        self.store_timeout = store_timeout;
+        self
+    }
+
+    /// Sets [`Options::cache_capacity`].
+    #[must_use]
+    pub const fn with_cache_capacity(mut self, cache_capacity: usize) -> Self {
+        self.cache_capacity = cache_capacity;
+        self
+    }
+
+    /// Sets [`Options::negative_capacity`].
+    #[must_use]
+    pub const fn with_negative_capacity(mut self, negative_capacity: u64) -> Self {
+        self.negative_capacity = negative_capacity;
+        self
+    }
+
+    /// Sets [`Options::unknown_for`].
+    #[must_use]
+    pub const fn with_unknown_for(mut self, unknown_for: Duration) -> Self {
+        self.unknown_for = unknown_for;
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

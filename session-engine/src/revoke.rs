@@ -13,8 +13,7 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away; the call can be repeated.
     pub async fn revoke(&self, id: SessionId, owner: &UserKey, by: Actor) -> Result<bool, Error> {
-        let mut selection = Selection::user(owner.clone());
-        selection.ids = Some(vec![id]);
+        let selection = Selection::user(owner.clone()).among([id]);
         Ok(self.revoke_selected(selection, by).await? > 0)
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use session_core::{Session, Store, StoreError, Timestamp};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::cache::Cache;
@@ -20,6 +21,8 @@ use crate::queue::Queue;
 use crate::watchers::Watchers;
 
 pub(crate) struct Shared {
+    /// Where the engine was started.
+    pub(crate) runtime: Handle,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) options: Options,
     pub(crate) clock: Arc<dyn Clock>,
@@ -52,10 +55,31 @@ impl Shared {
         &self,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Error> {
-        match tokio::time::timeout(self.options.store_timeout, call).await {
+        match self.on_runtime(|| tokio::time::timeout(self.options.store_timeout, call)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(StoreError::timed_out().into()),
         }
+    }
+
+    /// Starts a task on the engine's runtime.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    /// Polls a future as the engine's runtime does. A connection that a store opens belongs to the
+    /// runtime that it was opened on; a caller's may end before the engine does, as the workers of
+    /// actix-web do.
+    async fn on_runtime<F: Future>(&self, make: impl FnOnce() -> F) -> F::Output {
+        let future = {
+            let _entered = self.runtime.enter();
+            make()
+        };
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|context| {
+            let _entered = self.runtime.enter();
+            future.as_mut().poll(context)
+        })
+        .await
     }
 
     /// What the application knows of the session; null where it supplies no claims.

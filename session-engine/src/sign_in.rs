@@ -1,5 +1,7 @@
 //! Begins sessions, one atomic step each.
 
+use std::net::IpAddr;
+
 use session_core::admission::{self, Admission, Newcomer, Standing};
 use session_core::rotation::TokenState;
 use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, UserState};
@@ -16,6 +18,18 @@ use crate::error::Error;
 use crate::manager::SessionManager;
 
 /// Who signs in, and from where. The application has checked the credentials.
+///
+/// ```
+/// use session_core::{DeviceInfo, DeviceKind, UserId, UserKey};
+/// use session_engine::SignIn;
+///
+/// # fn main() -> Result<(), session_core::InvalidField> {
+/// let request = SignIn::new(UserKey::new(UserId::new("alice")?))
+///     .with_device_kind(DeviceKind::Mobile)
+///     .with_device_info(DeviceInfo::truncated("Alice's phone"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignIn {
@@ -28,7 +42,7 @@ pub struct SignIn {
     /// The application that signs the user in.
     pub client_id: Option<ClientId>,
     /// Where the request came from.
-    pub ip: Option<std::net::IpAddr>,
+    pub ip: Option<IpAddr>,
     /// The application's own data.
     pub data: Option<ExtraData>,
     /// The session that the same browser holds now. If it is the user's own, it ends in the same
@@ -48,6 +62,48 @@ impl SignIn {
             data: None,
             replaces: None,
         }
+    }
+
+    /// Sets [`SignIn::device_kind`].
+    #[must_use]
+    pub fn with_device_kind(mut self, device_kind: DeviceKind) -> Self {
+        self.device_kind = device_kind;
+        self
+    }
+
+    /// Sets [`SignIn::device_info`].
+    #[must_use]
+    pub fn with_device_info(mut self, device_info: impl Into<Option<DeviceInfo>>) -> Self {
+        self.device_info = device_info.into();
+        self
+    }
+
+    /// Sets [`SignIn::client_id`].
+    #[must_use]
+    pub fn with_client_id(mut self, client_id: impl Into<Option<ClientId>>) -> Self {
+        self.client_id = client_id.into();
+        self
+    }
+
+    /// Sets [`SignIn::ip`].
+    #[must_use]
+    pub fn with_ip(mut self, ip: impl Into<Option<IpAddr>>) -> Self {
+        self.ip = ip.into();
+        self
+    }
+
+    /// Sets [`SignIn::data`].
+    #[must_use]
+    pub fn with_data(mut self, data: impl Into<Option<ExtraData>>) -> Self {
+        self.data = data.into();
+        self
+    }
+
+    /// Sets [`SignIn::replaces`].
+    #[must_use]
+    pub fn with_replaces(mut self, replaces: impl Into<Option<SessionId>>) -> Self {
+        self.replaces = replaces.into();
+        self
     }
 }
 
@@ -76,7 +132,7 @@ impl SessionManager {
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         let (sender, receiver) = oneshot::channel();
         let manager = self.clone();
-        tokio::spawn(async move {
+        self.shared().spawn(async move {
             let result = manager.admit(request).await;
             if let Err(Ok(unheard)) = sender.send(result) {
                 manager.take_back(&unheard).await;
@@ -221,9 +277,8 @@ impl SessionManager {
             return;
         }
         let manager = self.clone();
-        tokio::spawn(async move {
-            let mut selection = Selection::within(TenantFilter::Any);
-            selection.ids = Some(ids);
+        self.shared().spawn(async move {
+            let selection = Selection::within(TenantFilter::Any).among(ids);
             // The store is probably still away; then policy and cleanup see to it.
             let _ = manager.end_all(selection, EndCause::Revoked, Actor::System).await;
         });

@@ -64,6 +64,10 @@ pub enum Transactions {
 }
 
 /// How a [`MongoStore`] keeps its sessions.
+///
+/// ```
+/// let options = session_store_mongo::MongoOptions::default().with_database("app");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct MongoOptions {
@@ -105,6 +109,55 @@ impl Default for MongoOptions {
 }
 
 impl MongoOptions {
+    /// Sets [`MongoOptions::database`].
+    #[must_use]
+    pub fn with_database(mut self, database: impl Into<String>) -> Self {
+        self.database = database.into();
+        self
+    }
+
+    /// Sets [`MongoOptions::prefix`].
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets [`MongoOptions::write_concern`].
+    #[must_use]
+    pub fn with_write_concern(mut self, write_concern: WriteConcern) -> Self {
+        self.write_concern = write_concern;
+        self
+    }
+
+    /// Sets [`MongoOptions::transactions`].
+    #[must_use]
+    pub fn with_transactions(mut self, transactions: Transactions) -> Self {
+        self.transactions = transactions;
+        self
+    }
+
+    /// Sets [`MongoOptions::push`].
+    #[must_use]
+    pub const fn with_push(mut self, push: bool) -> Self {
+        self.push = push;
+        self
+    }
+
+    /// Sets [`MongoOptions::timeout`].
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`MongoOptions::expiry_margin`].
+    #[must_use]
+    pub const fn with_expiry_margin(mut self, expiry_margin: Duration) -> Self {
+        self.expiry_margin = expiry_margin;
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -7,6 +7,14 @@ use session_core::InvalidField;
 use crate::tls::RedisTls;
 
 /// How a [`RedisStore`](crate::RedisStore) keeps its sessions.
+///
+/// ```
+/// use std::time::Duration;
+/// use session_store_redis::{RedisOptions, Replicas};
+///
+/// let replicas = Replicas { count: 1, within: Duration::from_millis(500) };
+/// let options = RedisOptions::default().with_prefix("login:").with_replicas(replicas);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisOptions {
@@ -48,6 +56,55 @@ impl Default for RedisOptions {
 }
 
 impl RedisOptions {
+    /// Sets [`RedisOptions::prefix`].
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets [`RedisOptions::shards`].
+    #[must_use]
+    pub fn with_shards(mut self, shards: impl Into<Option<u16>>) -> Self {
+        self.shards = shards.into();
+        self
+    }
+
+    /// Sets [`RedisOptions::timeout`].
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`RedisOptions::log_cap`].
+    #[must_use]
+    pub const fn with_log_cap(mut self, log_cap: u32) -> Self {
+        self.log_cap = log_cap;
+        self
+    }
+
+    /// Sets [`RedisOptions::expiry_margin`].
+    #[must_use]
+    pub const fn with_expiry_margin(mut self, expiry_margin: Duration) -> Self {
+        self.expiry_margin = expiry_margin;
+        self
+    }
+
+    /// Sets [`RedisOptions::replicas`].
+    #[must_use]
+    pub fn with_replicas(mut self, replicas: impl Into<Option<Replicas>>) -> Self {
+        self.replicas = replicas.into();
+        self
+    }
+
+    /// Sets [`RedisOptions::tls`].
+    #[must_use]
+    pub fn with_tls(mut self, tls: impl Into<Option<RedisTls>>) -> Self {
+        self.tls = tls.into();
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors

@@ -6,6 +6,16 @@ use redis::{ClientTlsConfig, TlsCertificates};
 use session_core::InvalidField;
 
 /// Certificates for `rediss://` URLs, each as PEM text.
+///
+/// ```no_run
+/// # fn main() -> std::io::Result<()> {
+/// use session_store_redis::{RedisOptions, RedisTls};
+///
+/// let tls = RedisTls::default().with_authorities(std::fs::read("ca.pem")?);
+/// let options = RedisOptions::default().with_tls(tls);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisTls {
@@ -19,6 +29,27 @@ pub struct RedisTls {
 }
 
 impl RedisTls {
+    /// Sets [`RedisTls::authorities`].
+    #[must_use]
+    pub fn with_authorities(mut self, authorities: impl Into<Vec<u8>>) -> Self {
+        self.authorities = Some(authorities.into());
+        self
+    }
+
+    /// Sets [`RedisTls::certificate`].
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: impl Into<Vec<u8>>) -> Self {
+        self.certificate = Some(certificate.into());
+        self
+    }
+
+    /// Sets [`RedisTls::key`].
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
     pub(crate) fn validate(&self) -> Result<(), InvalidField> {
         match (&self.certificate, &self.key) {
             (Some(_), None) => Err(InvalidField::malformed("tls.key", "that of the certificate")),

@@ -5,16 +5,16 @@ mod operations;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use session_conformance::sample::{self, insert, now, revoke, user};
+use session_conformance::sample::{self, PATIENCE, insert, now, options, revoke, user};
 use session_conformance::{Backend, Namespace};
 use session_core::checker::Timeouts;
 use session_core::store::{Change, Commit, PageQuery, TenantFilter, Touch};
 use session_core::{Actor, Session, SessionId, Store, StoreErrorKind, Timestamp};
-use session_engine::{Access, Engine, Options, SignIn};
+use session_engine::{Access, Engine, SignIn};
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 fn server() -> MySqlConnectOptions {
     std::env::var("SESSION_KIT_MYSQL_URL")
@@ -24,7 +24,8 @@ fn server() -> MySqlConnectOptions {
 }
 
 async fn pool(options: MySqlConnectOptions, connections: u32) -> MySqlPool {
-    MySqlPoolOptions::new().max_connections(connections).connect_with(options).await.unwrap()
+    let pool = MySqlPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+    pool.connect_with(options).await.unwrap()
 }
 
 struct MySql;
@@ -197,7 +198,7 @@ async fn locks_of_others_are_waited_for() {
     let mut waited = HashSet::new();
     let begun = Instant::now();
     while waited.len() < 2 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{waited:?}");
+        assert!(begun.elapsed() < PATIENCE, "{waited:?}");
         let waiting: Vec<i64> =
             sqlx::query_scalar(trying).bind(&database.0).fetch_all(&admin).await.unwrap();
         waited.extend(waiting);
@@ -224,7 +225,7 @@ async fn a_lock_that_is_never_let_go_is_an_outage() {
     };
     let error = store.commit(&commit).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     held.rollback().await.unwrap();
     assert!(store.load(blocked.id).await.unwrap().is_none(), "nothing is half done");
     insert(store.as_ref(), &blocked).await;
@@ -234,8 +235,8 @@ async fn a_lock_that_is_never_let_go_is_an_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_connections_are_opened_again() {
     let database = Database::create().await;
-    let node = Engine::start(database.store().await, Options::default()).await.unwrap();
-    let other = Engine::start(database.store().await, Options::default()).await.unwrap();
+    let node = Engine::start(database.store().await, options()).await.unwrap();
+    let other = Engine::start(database.store().await, options()).await.unwrap();
     let admin = pool(server(), 1).await;
     let owner = user("alice");
     for _ in 0..3 {
@@ -243,24 +244,31 @@ async fn cut_connections_are_opened_again() {
         let token = signed_in.token.expose();
         let valid = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
         assert!(valid.session().is_some());
-        let ended = node.sessions().session_ended(signed_in.session.id);
-        let open: Vec<(i64,)> = sqlx::query_as(
-            "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ?",
-        )
-        .bind(&database.0)
-        .fetch_all(&admin)
-        .await
-        .unwrap();
-        for (id,) in open {
-            // Some are gone already.
-            let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(&admin).await;
-        }
+        let ended = node.sessions().session_ended(signed_in.session.id());
+        cut(&admin, &database).await;
         other.sessions().revoke_user(owner.clone(), Actor::Application).await.unwrap();
-        let told = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        let told = tokio::time::timeout(PATIENCE, ended).await;
         assert!(told.is_ok(), "the log is heard again");
     }
     node.shutdown().await;
     other.shutdown().await;
+}
+
+/// Cuts every connection to a database, and waits until they are gone.
+async fn cut(admin: &MySqlPool, database: &Database) {
+    let open = async || -> HashSet<i64> {
+        let open = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ?";
+        let open = sqlx::query_scalar(open).bind(&database.0).fetch_all(admin);
+        open.await.unwrap().into_iter().collect()
+    };
+    let (cut, begun) = (open().await, Instant::now());
+    for id in &cut {
+        // Some are gone already.
+        let _ = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("KILL {id}"))).execute(admin).await;
+    }
+    while !open().await.is_disjoint(&cut) {
+        assert!(begun.elapsed() < PATIENCE, "connections that were cut are there");
+    }
 }
 
 /// What the client program sends at once. Between `DELIMITER` lines that is one statement, and no

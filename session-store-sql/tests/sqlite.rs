@@ -222,6 +222,6 @@ async fn a_lease_outlives_its_dead_holder_no_longer_than_its_time() {
     let next = SqliteStore::open(&path).await.unwrap();
     let begun = std::time::Instant::now();
     while !next.lease("cleanup", "next", Duration::from_secs(30)).await.unwrap() {
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(60), "a dead holder's lease runs out");
     }
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use session_conformance::sample::PATIENCE;
 use session_conformance::{Backend, Namespace};
 use session_core::Store;
-use session_store_sql::SqliteStore;
+use session_store_sql::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
 struct Sqlite;
@@ -22,7 +23,9 @@ impl Backend for Sqlite {
 #[async_trait::async_trait]
 impl Namespace for File {
     async fn connect(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(self.0.path().join("sessions.db")).await.unwrap())
+        let mut options = SqliteOptions::new(self.0.path().join("sessions.db"));
+        options.busy_timeout = PATIENCE;
+        Arc::new(SqliteStore::open_with(options).await.unwrap())
     }
 }
 

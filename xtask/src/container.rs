@@ -29,7 +29,14 @@ const POSTGRES: Image = Image {
     name: "postgres:15",
     port: 5432,
     environment: &["POSTGRES_HOST_AUTH_METHOD=trust"],
-    arguments: &["-c", "max_connections=300", "-c", "shared_preload_libraries=pg_stat_statements"],
+    arguments: &[
+        "-c",
+        "max_connections=300",
+        "-c",
+        "shared_preload_libraries=pg_stat_statements",
+        "-c",
+        "pg_stat_statements.max=50000",
+    ],
     // Not over its socket, which answers while the image still sets itself up.
     ready: &["pg_isready", "--host", "127.0.0.1", "--username", "postgres"],
     prepare: &[],
@@ -165,7 +172,7 @@ mod tests {
         let arguments: Vec<_> = run.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
         let expected = "run --detach --name session-kit-postgres --publish 127.0.0.1:4711:5432 \
             --env POSTGRES_HOST_AUTH_METHOD=trust postgres:15 -c max_connections=300 \
-            -c shared_preload_libraries=pg_stat_statements";
+            -c shared_preload_libraries=pg_stat_statements -c pg_stat_statements.max=50000";
         assert_eq!(arguments.join(" "), expected);
     }
 }

@@ -1,13 +1,14 @@
-//! What the documents say of the house, checked: the arrows of `ARCHITECTURE.md`, and the tests of
-//! `docs/guarantees.md`.
+//! What the documents say of the house, checked: the arrows of `ARCHITECTURE.md`, the tests of
+//! `docs/guarantees.md`, and the oldest compiler.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use crate::run::{Failure, cargo, output, root};
+use crate::rust_version;
 
 /// A crate, and what must never be below it.
-const WALLS: [(&str, &[&str]); 8] = [
+const WALLS: [(&str, &[&str]); 11] = [
     (
         "session-core",
         &[
@@ -27,9 +28,21 @@ const WALLS: [(&str, &[&str]); 8] = [
     ("session-store-sql", &["session-engine", "session-http", "http", "axum"]),
     ("session-store-redis", &["session-engine", "session-http", "http", "axum", "sqlx", "mongodb"]),
     ("session-store-mongo", &["session-engine", "session-http", "http", "axum", "sqlx", "redis"]),
-    ("session-http", &["axum", "tower", "hyper", "sqlx", "session-store-memory"]),
-    ("session-axum", &["sqlx", "session-store-sql", "session-store-memory"]),
+    (
+        "session-http",
+        &["axum", "tower", "hyper", "actix-web", "poem", "sqlx", "session-store-memory"],
+    ),
+    ("session-tower", &["axum", "hyper", "actix-web", "poem", "sqlx", "session-store-memory"]),
+    ("session-axum", &["actix-web", "poem", "sqlx", "session-store-sql", "session-store-memory"]),
+    (
+        "session-actix",
+        &["axum", "poem", "hyper", "sqlx", "session-store-sql", "session-store-memory"],
+    ),
+    ("session-poem", &["axum", "actix-web", "sqlx", "session-store-sql", "session-store-memory"]),
 ];
+/// The adapters of frameworks, and the most lines of code that one may have: they translate.
+const ADAPTERS: [&str; 3] = ["axum", "actix", "poem"];
+const MOST_LINES: usize = 300;
 
 pub(crate) fn check() -> Result<(), Failure> {
     for (name, forbidden) in WALLS {
@@ -51,9 +64,31 @@ pub(crate) fn check() -> Result<(), Failure> {
         }
     }
     println!("{} crates keep to their side of the walls", WALLS.len());
+    for adapter in ADAPTERS {
+        let lines = lines_of_code(&root().join("adapters").join(adapter).join("src"))
+            .map_err(|error| Failure::new(format!("cannot read the sources: {error}")))?;
+        println!("adapters/{adapter} has {lines} lines of code");
+        if lines > MOST_LINES {
+            let most = format!("adapters/{adapter} has more than {MOST_LINES} lines of code");
+            return Err(Failure::new(most));
+        }
+    }
     let named = named_tests()?;
     println!("{named} tests that guarantees name are there");
+    rust_version::check()?;
+    println!("no dependency needs a newer compiler than this workspace");
     Ok(())
+}
+
+/// The lines that are neither empty nor comments.
+fn lines_of_code(folder: &Path) -> std::io::Result<usize> {
+    let mut lines = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        let code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+        lines += text.lines().filter(code).count();
+    }
+    Ok(lines)
 }
 
 /// Every name with an underscore and no other sign is that of a test.

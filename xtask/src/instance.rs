@@ -277,13 +277,15 @@ impl Instance {
     }
 
     fn start_postgres(&self) -> Result<(), Failure> {
+        // What is acknowledged has been handed to the operating system, which nothing here kills.
         let options = format!(
-            "-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 \
-             -c shared_preload_libraries=pg_stat_statements",
+            "-p {} -k '' -c listen_addresses=127.0.0.1 -c max_connections=300 -c fsync=off \
+             -c shared_preload_libraries=pg_stat_statements -c pg_stat_statements.max=50000",
             self.port(0)?
         );
         let mut start = self.as_user("pg_ctl");
-        start.arg("--pgdata").arg(self.data()).args(["start", "--wait", "--silent"]);
+        start.arg("--pgdata").arg(self.data());
+        start.args(["start", "--wait", "--silent", "--timeout", &PATIENCE.as_secs().to_string()]);
         start.args(["--options", &options, "--log"]).arg(self.folder.join("log"));
         start.stdout(Stdio::null());
         show(start)
@@ -298,6 +300,7 @@ impl Instance {
         let program = if self.is_mysql() { "mysqld" } else { "mariadbd" };
         let mut start = Command::new(self.programs.join(program));
         start.args(["--no-defaults", "--bind-address=127.0.0.1", "--max-connections=300"]);
+        start.arg("--innodb-flush-method=nosync");
         start.arg(format!("--port={}", self.port(0)?));
         start.arg(with_path("--datadir=", &self.data()));
         start.arg(with_path("--socket=", &self.folder.join("socket")));
@@ -314,11 +317,10 @@ impl Instance {
     fn start_redis(&self, n: usize) -> Result<(), Failure> {
         let mut start = Command::new(self.programs.join("redis-server"));
         start.args(["--port", &self.port(n)?, "--bind", "127.0.0.1", "--dir"]).arg(self.part(n));
-        // Whatever is acknowledged has been handed to the operating system.
         start.args(["--save", "", "--appendonly", "yes", "--pidfile"]);
         start.arg(self.part(n).join("pid"));
         if self.server == Server::RedisCluster {
-            start.args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+            start.args(["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"]);
             let bus = self.part(n).join("bus");
             if !bus.exists() {
                 write(&bus, &free_port()?.to_string())?;
@@ -340,19 +342,24 @@ impl Instance {
             create.args(ports.iter().map(|port| format!("127.0.0.1:{port}")));
             output(&mut create)?;
         }
-        let agrees = |port: &String| {
-            let ask = |question: &[&str]| {
-                output(Command::new("redis-cli").args(["-p", port]).args(question))
-            };
-            let state = ask(&["cluster", "info"]).unwrap_or_default();
-            let nodes = ask(&["cluster", "nodes"]).unwrap_or_default();
-            let link = ask(&["info", "replication"]).unwrap_or_default();
-            state.contains("cluster_state:ok")
-                && !nodes.contains("fail")
-                && nodes.matches("slave").count() == ports.len() / 2
-                && !link.contains("master_link_status:down")
-        };
-        wait("the cluster does not come together", || ports.iter().all(agrees))
+        wait("the cluster does not come together", || ports.iter().all(|port| agrees(port)))
+    }
+
+    /// Lets a paused server go on. Those of a cluster then take one another for dead for a while.
+    pub(crate) fn resume(&self) -> Result<(), Failure> {
+        self.signal("CONT")?;
+        if self.server != Server::RedisCluster {
+            return Ok(());
+        }
+        let ports = (0..self.server.processes()).map(|n| self.port(n));
+        let ports = ports.collect::<Result<Vec<_>, _>>()?;
+        let mut since = Instant::now();
+        wait("the cluster does not come together", || {
+            if !ports.iter().all(|port| agrees(port)) {
+                since = Instant::now();
+            }
+            since.elapsed() > SETTLED
+        })
     }
 
     fn start_mongo(&self) -> Result<(), Failure> {
@@ -408,6 +415,19 @@ impl Instance {
         let text = std::fs::read_to_string(self.part(n).join(self.server.pid_file())).ok()?;
         text.lines().next().map(|pid| pid.trim().to_owned())
     }
+}
+
+/// Whether the server of a cluster on this port finds all others in order.
+fn agrees(port: &str) -> bool {
+    let ask = |question: &[&str]| {
+        let mut ask = Command::new("redis-cli");
+        output(ask.args(["-p", port]).args(question)).unwrap_or_default()
+    };
+    let (state, nodes) = (ask(&["cluster", "info"]), ask(&["cluster", "nodes"]));
+    state.contains("cluster_state:ok")
+        && !nodes.contains("fail")
+        && nodes.matches("slave").count() == Server::RedisCluster.processes() / 2
+        && !ask(&["info", "replication"]).contains("master_link_status:down")
 }
 
 /// The processes that a process has started, from Linux's `/proc`.
@@ -482,5 +502,7 @@ pub(crate) fn free_port() -> Result<u16, Failure> {
 }
 
 /// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a cluster that was paused has to be in order: its servers ping one another every second.
+const SETTLED: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);

@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use spdx::{Expression, LicenseReq};
 
-use crate::run::{Failure, cargo, has, output, root, show};
+use crate::metadata::{self, Package};
+use crate::run::{Failure, cargo, has, root, show};
 
 #[derive(Deserialize)]
 struct Deny {
@@ -26,33 +27,18 @@ struct Banned {
     name: String,
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    license: Option<String>,
-    source: Option<String>,
-}
-
 pub(crate) fn check() -> Result<(), Failure> {
     let text = std::fs::read_to_string(root().join("deny.toml"));
     let deny: Deny = text
         .map_err(|error| error.to_string())
         .and_then(|text| toml::from_str(&text).map_err(|error| error.to_string()))
         .map_err(|error| Failure::new(format!("deny.toml: {error}")))?;
-    let arguments = ["metadata", "--locked", "--format-version", "1", "--all-features"];
-    let metadata: Metadata = serde_json::from_str(&output(&mut cargo(arguments))?)
-        .map_err(|error| Failure::new(error.to_string()))?;
-    let problems: Vec<_> =
-        metadata.packages.iter().filter_map(|package| problem(package, &deny)).collect();
+    let packages = metadata::read()?.packages;
+    let problems: Vec<_> = packages.iter().filter_map(|package| problem(package, &deny)).collect();
     if !problems.is_empty() {
         return Err(Failure::new(problems.join("\n")));
     }
-    println!("{} packages keep to deny.toml", metadata.packages.len());
+    println!("{} packages keep to deny.toml", packages.len());
     if has("cargo-deny") {
         show(cargo(["deny", "--offline", "check", "licenses", "bans", "sources"]))?;
     }
@@ -60,7 +46,7 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 fn problem(package: &Package, deny: &Deny) -> Option<String> {
-    let Package { name, license, source } = package;
+    let Package { name, license, source, .. } = package;
     if deny.bans.deny.iter().any(|banned| banned.name == *name) {
         return Some(format!("{name} is banned"));
     }

@@ -3,16 +3,20 @@
 mod browser;
 mod conformance;
 mod container;
+mod demo;
 mod house;
 mod instance;
 mod licences;
+mod metadata;
 mod mongo;
+mod nginx;
 mod packages;
+mod packaging;
 mod run;
+mod rust_version;
 mod services;
 mod test;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -30,27 +34,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Builds and starts the demo, with its sessions in a SQLite file.
-    Demo {
-        /// Where to listen.
-        #[arg(long, default_value = "127.0.0.1:3000")]
-        addr: String,
-        /// The SQLite file; it is created if it is missing.
-        #[arg(long, default_value = "session-kit-demo.db")]
-        db: PathBuf,
-        /// Another store: `sqlite:FILE`, or the URL of a server: `postgres:`, `mysql:`,
-        /// `redis:`, `redis-cluster:` or `mongodb:`.
-        #[arg(long, conflicts_with = "db")]
-        store: Option<String>,
-    },
+    Demo(demo::Options),
     /// Runs every check and every test, in the order in which they tell most.
-    Test {
-        /// Leaves the browser test out, where no Chromium can be had.
-        #[arg(long)]
-        no_browser: bool,
-        /// Leaves out the stores that need a server.
-        #[arg(long)]
-        embedded_only: bool,
-    },
+    Test(test::Choice),
     /// Runs the conformance kit on a store.
     Conformance {
         /// Which store.
@@ -68,14 +54,15 @@ enum Command {
     Openapi,
     /// Checks licences and sources of all dependencies against `deny.toml`.
     Licences,
-    /// Checks which crate may depend on which.
+    /// Checks which crate may depend on which, the tests that the guarantees name, and the oldest
+    /// compiler.
     House,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo { addr, db, store } => demo(&addr, &db, store.as_deref()),
-        Command::Test { no_browser, embedded_only } => test::all(no_browser, embedded_only),
+        Command::Demo(options) => demo::run(options),
+        Command::Test(choice) => test::run(&choice),
         Command::Conformance { store, runs } => conformance::run(store, runs),
         Command::Services { action } => services::run(&action),
         Command::Openapi => openapi(),
@@ -89,17 +76,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn demo(addr: &str, db: &Path, store: Option<&str>) -> Result<(), Failure> {
-    run::show(cargo(["build", "--quiet", "--package", "session-demo"]))?;
-    let mut demo = std::process::Command::new(run::target().join("debug/session-demo"));
-    demo.args(["--addr", addr]);
-    match store {
-        Some(store) => demo.args(["--store", store]),
-        None => demo.arg("--db").arg(db),
-    };
-    run::become_it(demo)
 }
 
 fn openapi() -> Result<(), Failure> {

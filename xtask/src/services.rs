@@ -4,6 +4,8 @@
 //! A private instance listens on a free port of the loopback interface, keeps its data below
 //! `target/services`, and can be killed, paused and started again for tests of faults.
 
+use std::process::Command;
+
 use clap::Subcommand;
 
 use crate::container::Container;
@@ -50,7 +52,7 @@ pub(crate) fn run(action: &Action) -> Result<(), Failure> {
         Action::Down => down(&Server::ALL)?,
         Action::Kill { server } => Place::find(server)?.signal("KILL")?,
         Action::Pause { server } => Place::find(server)?.signal("STOP")?,
-        Action::Resume { server } => Place::find(server)?.signal("CONT")?,
+        Action::Resume { server } => Place::find(server)?.resume()?,
         Action::Restart { server } => Place::find(server)?.start()?,
     }
     Ok(())
@@ -92,6 +94,13 @@ impl Place {
         }
     }
 
+    fn resume(&self) -> Result<(), Failure> {
+        match self {
+            Self::Machine(instance) => instance.resume(),
+            Self::Container(container) => container.signal("CONT"),
+        }
+    }
+
     fn signal(&self, name: &str) -> Result<(), Failure> {
         match self {
             Self::Machine(instance) => instance.signal(name),
@@ -101,6 +110,7 @@ impl Place {
 }
 
 /// Servers that are there.
+#[derive(Default)]
 pub(crate) struct Servers {
     /// What names them.
     pub(crate) variables: Vec<Variable>,
@@ -110,9 +120,30 @@ pub(crate) struct Servers {
     started: Vec<Server>,
 }
 
+impl Servers {
+    /// For tests that need none.
+    pub(crate) fn none() -> Self {
+        Self::default()
+    }
+
+    /// What names a server, if it is there.
+    pub(crate) fn url(&self, server: Server) -> Option<&str> {
+        let named = self.variables.iter().find(|(name, _)| *name == server.variable());
+        named.map(|(_, url)| url.as_str())
+    }
+
+    /// Tells a program where the servers are, and what kills them.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        command.envs(self.variables.iter().map(|(name, url)| (name, url)));
+        if let Ok(program) = std::env::current_exe() {
+            command.env("SESSION_KIT_XTASK", program);
+        }
+    }
+}
+
 /// Makes sure that servers are there.
 pub(crate) fn up(servers: &[Server]) -> Result<Servers, Failure> {
-    let mut there = Servers { variables: Vec::new(), private: Vec::new(), started: Vec::new() };
+    let mut there = Servers::none();
     for server in servers {
         let url = match std::env::var(server.variable()) {
             Ok(url) => url,

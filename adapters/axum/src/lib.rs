@@ -54,7 +54,7 @@ mod sessions;
 pub mod testing;
 
 pub use extract::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SessionAuth, SessionCookie,
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SessionAuth, SessionCookie, Sessions,
 };
 pub use guard::{Guarded, Require};
 #[doc(inline)]
@@ -66,4 +66,4 @@ pub use session_http::{
 };
 #[doc(inline)]
 pub use session_tower::{SessionLayer, SessionService};
-pub use sessions::{ClientPeer, Sessions};
+pub use sessions::ClientPeer;

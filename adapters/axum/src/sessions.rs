@@ -1,8 +1,5 @@
 //! A node as axum sees it.
 
-use std::ops::Deref;
-use std::sync::Arc;
-
 use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::Connected;
@@ -11,39 +8,13 @@ use axum::response::Response;
 use axum::routing::any;
 use axum::serve::IncomingStream;
 use http::Extensions;
-use session_core::Store;
-use session_engine::Error;
-use session_http::{Config, Hooks, HttpSessions, Peer, RequestSession};
+use session_http::{Peer, RequestSession};
 use session_tower::{SessionLayer, find_peer};
 use tokio::net::TcpListener;
 
-use crate::extract::{Rejection, head};
-
-/// A node with its layer and its routes; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Sessions(pub HttpSessions);
+use crate::extract::{Rejection, Sessions, head};
 
 impl Sessions {
-    /// Starts a node on a store; see [`HttpSessions::start`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn start(store: impl Store, config: Config) -> Result<Self, Error> {
-        HttpSessions::start(store, config).await.map(Self)
-    }
-
-    /// Starts a node with a guard, claims or a clock of the application.
-    ///
-    /// # Errors
-    /// As [`HttpSessions::start`].
-    pub async fn start_with(
-        store: Arc<dyn Store>,
-        config: Config,
-        hooks: Hooks,
-    ) -> Result<Self, Error> {
-        HttpSessions::start_with(store, config, hooks).await.map(Self)
-    }
-
     /// The layer that finds out whose request it is.
     ///
     /// The client's address comes from [`ConnectInfo`] of a [`SocketAddr`](std::net::SocketAddr) or of
@@ -63,14 +34,6 @@ impl Sessions {
             .route(prefix, any(serve))
             .route(&format!("{prefix}/"), any(serve))
             .route(&format!("{prefix}/{{*rest}}"), any(serve))
-    }
-}
-
-impl Deref for Sessions {
-    type Target = HttpSessions;
-
-    fn deref(&self) -> &HttpSessions {
-        &self.0
     }
 }
 

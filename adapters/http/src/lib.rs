@@ -14,6 +14,7 @@
 //! `Purpose: prefetch`) are checked but do not count, and neither does the time for which an
 //! event stream stays open.
 
+mod adapter;
 pub mod api;
 mod auth;
 mod body;
@@ -50,4 +51,6 @@ pub use origin::{SameOrigin, same_origin};
 pub use problem::Problem;
 pub use rejection::Rejection;
 pub use request::{RequestSession, RequireSession};
+#[doc(hidden)]
+pub use session_core::Store;
 pub use sessions::{Hooks, HttpSessions};

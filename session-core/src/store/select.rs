@@ -54,6 +54,13 @@ impl Selection {
         self
     }
 
+    /// Only those of these ids.
+    #[must_use]
+    pub fn among(mut self, ids: impl Into<Vec<SessionId>>) -> Self {
+        self.ids = Some(ids.into());
+        self
+    }
+
     /// All but this one.
     #[must_use]
     pub const fn except(mut self, id: SessionId) -> Self {

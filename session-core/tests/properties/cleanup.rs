@@ -16,7 +16,7 @@ proptest! {
         lag in 0..=30_u64, skew in 0..=5_u64,
         idle in prop::option::of(60..3_000_000_u64),
     ) {
-        let timeouts = { let mut t = Timeouts::none(); t.idle = idle.map(Duration::from_secs); t };
+        let timeouts = Timeouts::none().with_idle(idle.map(Duration::from_secs));
         let (cleanup, write_back) = (Cleanup::default(), WriteBack::default());
         let stored = at(used - lag - skew);
         let allowed = idle.map_or(cleanup.inactive_for.as_secs(), |idle| idle.min(cleanup.inactive_for.as_secs()));

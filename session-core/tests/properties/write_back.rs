@@ -56,8 +56,8 @@ proptest! {
     fn the_lag_never_exceeds_either_bound(
         gaps in vec(0..40_u64, 1..200), every_hits in 1..20_u32, idle in prop::option::of(1..400_u64),
     ) {
-        let timeouts = { let mut t = Timeouts::none(); t.idle = idle.map(Duration::from_secs); t };
-        let rule = { let mut r = WriteBack::default(); r.every_hits = every_hits; r };
+        let timeouts = Timeouts::none().with_idle(idle.map(Duration::from_secs));
+        let rule = WriteBack::default().with_every_hits(every_hits);
         let mut node = Node::new(rule, timeouts);
         let mut second = 0;
         for gap in gaps {
@@ -77,7 +77,7 @@ proptest! {
     fn no_other_node_takes_a_session_in_use_for_idle(
         gaps in vec(1..200_u64, 1..100), idle in 8..400_u64,
     ) {
-        let timeouts = { let mut t = Timeouts::none(); t.idle = Some(Duration::from_secs(idle)); t };
+        let timeouts = Timeouts::none().with_idle(Duration::from_secs(idle));
         let mut node = Node::new(WriteBack::default(), timeouts);
         let mut second = 0;
         for gap in gaps {
@@ -116,12 +116,12 @@ proptest! {
         used in 0..1000_u64, now in 0..2000_u64, later in 0..1000_u64,
         idle in prop::option::of(0..500_u64), expiry in prop::option::of(0..2000_u64),
     ) {
-        let timeouts = { let mut t = Timeouts::none(); t.idle = idle.map(Duration::from_secs); t };
+        let timeouts = Timeouts::none().with_idle(idle.map(Duration::from_secs));
         let expired = |used: u64, now: u64| timeouts.expired(at(used), expiry.map(at), at(now));
         // Once expired, expired for good; a later use or a longer timeout never expires earlier.
         prop_assert!(!expired(used, now) || expired(used, now + later));
         prop_assert!(expired(used, now) || !expired(used + later, now));
-        let longer = { let mut t = timeouts; t.idle = t.idle.map(|i| i * 2); t };
+        let longer = timeouts.with_idle(timeouts.idle.map(|i| i * 2));
         prop_assert!(expired(used, now) || !longer.expired(at(used), expiry.map(at), at(now)));
     }
 }

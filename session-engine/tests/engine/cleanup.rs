@@ -12,15 +12,11 @@ use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, told};
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn without_timeouts() -> Options {
-    let mut options = Options::default();
-    options.timeouts = Timeouts::none();
-    options
+    Options::default().with_timeouts(Timeouts::none())
 }
 
 fn idle_after(idle: Duration) -> Options {
-    let mut options = without_timeouts();
-    options.timeouts.idle = Some(idle);
-    options
+    Options::default().with_timeouts(Timeouts::none().with_idle(idle))
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use session_core::checker::Timeouts;
 use session_core::{EndCause, Timestamp};
 use session_engine::clock::{Clock, ManualClock};
 use session_engine::{Engine, Options, Parts, Refusal};
@@ -13,8 +14,8 @@ use crate::probe::{refusal, sign_in, verdict};
 #[tokio::test(start_paused = true)]
 async fn a_session_expires_when_the_clock_is_moved() {
     let clock = ManualClock::starting_at(Timestamp::from_micros(1_780_000_000_000_000));
-    let mut options = Options::default();
-    options.timeouts.idle = Some(Duration::from_secs(600));
+    let timeouts = Timeouts::default().with_idle(Duration::from_secs(600));
+    let options = Options::default().with_timeouts(timeouts);
     let parts = Parts::default().with_clock(clock.clone());
     let node = Engine::start_with(Arc::new(MemoryStore::new()), options, parts).await.unwrap();
     let signed_in = sign_in(&node, "alice").await;

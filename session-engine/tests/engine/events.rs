@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use session_core::checker::Timeouts;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::TenantFilter;
 use session_core::{Actor, EndCause, UserId};
@@ -34,8 +35,7 @@ async fn every_change_is_told_once_in_one_order_on_every_node() {
     let token = first.token.expose();
     here.sessions().rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
     let second = sign_in(here, "alice").await;
-    let mut again = SignIn::new(user("alice"));
-    again.replaces = Some(second.session.id());
+    let again = SignIn::new(user("alice")).with_replaces(second.session.id());
     let third = there.sessions().sign_in(again).await.unwrap();
     there.sessions().claims_changed(&user("alice"), Actor::Application).await.unwrap();
     there.sessions().sign_out(&third.session).await.unwrap();
@@ -81,8 +81,8 @@ async fn a_long_lived_connection_hears_of_its_end_on_whichever_node() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_without_requests_hears_of_its_timeout() {
-    let mut options = Options::default();
-    options.timeouts.idle = Some(Duration::from_secs(600));
+    let timeouts = Timeouts::default().with_idle(Duration::from_secs(600));
+    let options = Options::default().with_timeouts(timeouts);
     let fleet = Fleet::start(options).await;
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     let begun = tokio::time::Instant::now();

@@ -9,5 +9,6 @@ mod model;
 mod outage;
 mod probe;
 mod rotation;
+mod runtime;
 mod sign_in;
 mod write_back;

@@ -178,8 +178,7 @@ impl System {
         let sessions = |node: usize| fleet.nodes[node].sessions();
         match command {
             Command::SignIn { node, user: n, device } => {
-                let mut request = SignIn::new(user(n));
-                request.device_kind = DEVICES[device].clone();
+                let request = SignIn::new(user(n)).with_device_kind(DEVICES[device].clone());
                 signed_in.push(match sessions(node).sign_in(request).await {
                     Ok(signed_in) => Some(signed_in),
                     Err(Error::TooManySessions(_)) => None,

@@ -38,8 +38,8 @@ async fn a_silent_log_is_trusted_for_max_staleness_and_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn a_node_may_be_told_to_serve_stale_up_to_a_limit() {
     let probe = Probe::over(MemoryStore::new());
-    let mut options = Options::default();
-    options.when_stale = WhenStale::ServeStale(Duration::from_secs(120));
+    let stale = WhenStale::ServeStale(Duration::from_secs(120));
+    let options = Options::default().with_when_stale(stale);
     let node = engine(probe.clone(), options).await;
     let signed_in = sign_in(&node, "alice").await;
     probe.away(true);

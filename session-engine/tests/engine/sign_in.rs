@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use session_core::checker::WriteBack;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::{Actor, EndCause, Store};
 use session_engine::{Error, Options, SignIn};
@@ -61,10 +62,11 @@ async fn a_sign_in_that_nobody_waits_for_leaves_no_session() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_names_the_limit_and_changes_nothing() {
     // Simulated days are long; slow workers keep them short.
-    let mut options = Options::default();
-    options.propagation_bound = Duration::from_secs(600);
-    options.max_staleness = Duration::from_secs(1200);
-    options.write_back.flush_interval = Duration::from_secs(60);
+    let write_back = WriteBack::default().with_flush_interval(Duration::from_secs(60));
+    let options = Options::default()
+        .with_propagation_bound(Duration::from_secs(600))
+        .with_max_staleness(Duration::from_secs(1200))
+        .with_write_back(write_back);
     let fleet = Fleet::start(options).await;
     let limit = Limit { max: 2, scope: Scope::User, on_exceed: OnExceed::Reject };
     let scope = PolicyScope::User(user("alice"));
@@ -79,8 +81,7 @@ async fn a_refusal_names_the_limit_and_changes_nothing() {
     }
     sign_in(&fleet.nodes[0], "bob").await;
     // The same browser signs in again: its own session takes up no place.
-    let mut again = SignIn::new(user("alice"));
-    again.replaces = Some(first.session.id());
+    let again = SignIn::new(user("alice")).with_replaces(first.session.id());
     let third = sessions.sign_in(again).await.unwrap();
     assert_eq!(third.ended, [(first.session.id(), EndCause::Replaced)]);
     assert!(!is_active(&fleet.nodes[0], &first).await);

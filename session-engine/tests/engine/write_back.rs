@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use session_core::cleanup::Cleanup;
 use session_core::store::TenantFilter;
 use session_core::{Store, Timestamp};
 use session_engine::{Access, CurrentSession, Engine, Options, SignedIn, Verdict};
@@ -44,9 +45,8 @@ async fn the_tenth_access_is_written_with_the_next_flush() {
 #[tokio::test(start_paused = true)]
 async fn a_single_access_is_written_within_max_delay() {
     let probe = Probe::over(MemoryStore::new());
-    let mut options = Options::default();
     // A cleanup run writes back first.
-    options.cleanup.enabled = false;
+    let options = Options::default().with_cleanup(Cleanup::default().with_enabled(false));
     let node = engine(probe.clone(), options).await;
     let signed_in = sign_in(&node, "alice").await;
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -71,8 +71,7 @@ async fn shutdown_writes_the_rest() {
 #[tokio::test(start_paused = true)]
 async fn eviction_from_the_cache_writes_back() {
     let probe = Probe::over(MemoryStore::new());
-    let mut options = Options::default();
-    options.cache_capacity = 10;
+    let options = Options::default().with_cache_capacity(10);
     let node = engine(probe.clone(), options).await;
     let signed_in = sign_in(&node, "alice").await;
     tokio::time::sleep(Duration::from_secs(1)).await;

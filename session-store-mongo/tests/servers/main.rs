@@ -7,14 +7,14 @@ mod namespace;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_conformance::sample::{insert, now, session, user};
+use session_conformance::sample::{PATIENCE, insert, now, options_for_hints, session, user};
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::store::{Change, Commit, Outcome, Version};
 use session_core::{
     Actor, EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, Timestamp,
 };
-use session_engine::{Access, Engine, Options, SignIn};
+use session_engine::{Access, Engine, SignIn};
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
 
 use crate::namespace::{ALONE, Fresh, Mongo};
@@ -108,13 +108,14 @@ async fn list(fresh: &Fresh) -> mongodb::Collection<mongodb::bson::Document> {
     client.database(&fresh.options.database).collection("session_kit_sessions")
 }
 
+/// The nodes read the log by themselves far too rarely.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_stream_makes_a_revocation_immediate() {
     let _alone = ALONE.write().await;
     let mut fresh = Fresh::new(Transactions::WhereThereAre);
     fresh.options.push = true;
-    let here = Engine::start(fresh.store().await, Options::default()).await.unwrap();
-    let there = Engine::start(fresh.store().await, Options::default()).await.unwrap();
+    let here = Engine::start(fresh.store().await, options_for_hints()).await.unwrap();
+    let there = Engine::start(fresh.store().await, options_for_hints()).await.unwrap();
     let owner = user("alice");
     let mut delays = Vec::new();
     for _ in 0..20 {
@@ -122,17 +123,16 @@ async fn a_change_stream_makes_a_revocation_immediate() {
         let token = signed_in.token.expose();
         let validate = || there.sessions().validate(token.as_bytes(), Access::default());
         assert!(validate().await.unwrap().session().is_some());
-        let ended = there.sessions().session_ended(signed_in.session.id);
+        let ended = there.sessions().session_ended(signed_in.session.id());
         here.sessions().revoke_user(owner.clone(), Actor::Application).await.unwrap();
         let revoked = Instant::now();
-        assert!(ended.await.is_some());
+        let told = tokio::time::timeout(PATIENCE, ended).await;
+        assert!(told.is_ok_and(|told| told.is_some()), "no hint is heard");
         delays.push(revoked.elapsed());
         assert!(validate().await.unwrap().session().is_none());
     }
     delays.sort();
     println!("told on the other node after: median {:?}, longest {:?}", delays[10], delays[19]);
-    // Without hints it would be a quarter of the bound.
-    assert!(delays[10] < Duration::from_millis(150), "{delays:?}");
     here.shutdown().await;
     there.shutdown().await;
 }
@@ -223,7 +223,7 @@ async fn bad_input_and_absent_servers_are_typed_errors() {
     let begun = Instant::now();
     let absent = MongoStore::connect("mongodb://127.0.0.1:1", options.clone()).await.unwrap_err();
     assert_eq!(absent.kind(), StoreErrorKind::Unavailable, "{absent}");
-    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() < PATIENCE);
     let error = MongoStore::connect("nonsense", options.clone()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
     options.prefix = "a.b".to_owned();

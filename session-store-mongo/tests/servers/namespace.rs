@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_conformance::{Backend, Namespace};
+use session_conformance::{Backend, Namespace, sample};
 use session_core::Store;
 use session_engine::Options;
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
@@ -59,9 +59,14 @@ impl Namespace for Fresh {
     }
 
     fn options(&self) -> Options {
-        let mut options = Options::default();
+        let mut options = sample::options();
         options.store_timeout = SLOW;
         options
+    }
+
+    /// All of them once: the test server needs minutes for ten thousand.
+    fn many_sessions(&self) -> usize {
+        if self.options.transactions == Transactions::Never { 1_000 } else { 10_000 }
     }
 
     async fn complaints(&self) -> Vec<String> {

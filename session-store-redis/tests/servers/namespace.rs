@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use session_conformance::sample::PATIENCE;
 use session_conformance::{Backend, Namespace};
 use session_core::Store;
 use session_store_redis::{RedisOptions, RedisStore};
@@ -40,7 +41,15 @@ impl Prefix {
     pub(crate) fn new(is_cluster: bool) -> Self {
         let mut options = RedisOptions::default();
         options.prefix = format!("kit-{:x}:", getrandom::u64().unwrap());
+        options.timeout = PATIENCE;
         Self { options, is_cluster }
+    }
+
+    /// With the time-out that Redis is used with, for servers that die: it says when a connection is
+    /// given up, too.
+    pub(crate) fn with_its_timeout(mut self) -> Self {
+        self.options.timeout = RedisOptions::default().timeout;
+        self
     }
 
     pub(crate) async fn store(&self) -> RedisStore {

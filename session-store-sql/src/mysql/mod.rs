@@ -49,6 +49,10 @@ pub struct MySqlStore {
 }
 
 /// Where a [`MySqlStore`] keeps its tables.
+///
+/// ```
+/// let options = session_store_sql::MySqlOptions::default().with_prefix("login_");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MySqlOptions {
@@ -63,6 +67,13 @@ impl Default for MySqlOptions {
 }
 
 impl MySqlOptions {
+    /// Sets [`MySqlOptions::prefix`].
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
     /// Checks the name: lower-case letters, digits and underscores, at most 32.
     ///
     /// # Errors

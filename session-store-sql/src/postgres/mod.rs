@@ -62,6 +62,12 @@ pub struct PostgresStore {
 }
 
 /// Where a [`PostgresStore`] keeps its tables.
+///
+/// ```
+/// use session_store_sql::PostgresOptions;
+///
+/// let options = PostgresOptions::default().with_prefix("login_").with_push(false);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresOptions {
@@ -81,6 +87,27 @@ impl Default for PostgresOptions {
 }
 
 impl PostgresOptions {
+    /// Sets [`PostgresOptions::schema`].
+    #[must_use]
+    pub fn with_schema(mut self, schema: impl Into<Option<String>>) -> Self {
+        self.schema = schema.into();
+        self
+    }
+
+    /// Sets [`PostgresOptions::prefix`].
+    #[must_use]
+    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets [`PostgresOptions::push`].
+    #[must_use]
+    pub const fn with_push(mut self, push: bool) -> Self {
+        self.push = push;
+        self
+    }
+
     /// Checks the names: lower-case letters, digits and underscores, at most 32.
     ///
     /// # Errors

@@ -46,6 +46,10 @@ pub struct SqliteStore {
 }
 
 /// How a [`SqliteStore`] is opened.
+///
+/// ```
+/// let options = session_store_sql::SqliteOptions::new("sessions.db").with_readers(8);
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SqliteOptions {
@@ -80,6 +84,27 @@ impl SqliteOptions {
             busy_timeout: Duration::from_secs(5),
             readers: 4,
         }
+    }
+
+    /// Sets [`SqliteOptions::durability`].
+    #[must_use]
+    pub const fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets [`SqliteOptions::busy_timeout`].
+    #[must_use]
+    pub const fn with_busy_timeout(mut self, busy_timeout: Duration) -> Self {
+        self.busy_timeout = busy_timeout;
+        self
+    }
+
+    /// Sets [`SqliteOptions::readers`].
+    #[must_use]
+    pub const fn with_readers(mut self, readers: u32) -> Self {
+        self.readers = readers;
+        self
     }
 }
 

@@ -8,7 +8,7 @@ mod query;
 mod view;
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
@@ -219,11 +219,12 @@ pub(crate) fn private(headers: &mut HeaderMap) {
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
 }
 
-/// The answer to a HEAD request: a stream would stay open, and nobody reads it.
+/// The answer to a HEAD request: a stream would stay open, and nobody reads it. An empty one has no
+/// length either.
 fn without_stream(response: Response<Body>) -> Response<Body> {
     response.map(|body| match body.into_content() {
         Content::Bytes(bytes) => Body::full(bytes),
-        Content::Stream(_) => Body::empty(),
+        Content::Stream(_) => Body::stream(stream::empty()),
     })
 }
 

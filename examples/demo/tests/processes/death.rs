@@ -146,7 +146,7 @@ async fn an_orderly_end_writes_the_last_access() {
         assert_eq!(alice.whoami().await, StatusCode::OK);
         let begun = Instant::now();
         process.stop().await;
-        assert!(begun.elapsed() < Duration::from_secs(5), "{adapter:?}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{adapter:?}");
         assert!(stored(&db, &id).await >= before - Duration::from_millis(1), "{adapter:?}");
     }
 }

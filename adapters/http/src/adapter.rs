@@ -1,0 +1,164 @@
+//! The types that every framework's adapter offers under the same names. Each has to define its own,
+//! to implement its framework's traits for them.
+
+/// Defines, in an adapter's crate, `Sessions`, the extractors `CurrentSession`, `MaybeSession`,
+/// `Fresh`, `Claims` and `SessionAuth`, and what they answer: `SessionCookie` and `Rejection`. Left to
+/// the adapter are the traits of its framework.
+///
+/// The crate has to depend on `session-http` and `session-engine` under their own names.
+#[macro_export]
+macro_rules! adapter_types {
+    () => {
+        /// A node with what the framework needs of it; cheap to clone.
+        #[derive(Clone, Debug)]
+        pub struct Sessions(pub ::session_http::HttpSessions);
+
+        impl Sessions {
+            /// Starts a node on a store; see [`HttpSessions::start`](::session_http::HttpSessions::start).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn start(
+                store: impl $crate::Store,
+                config: ::session_http::Config,
+            ) -> ::core::result::Result<Self, ::session_engine::Error> {
+                ::session_http::HttpSessions::start(store, config).await.map(Self)
+            }
+
+            /// Starts a node with a guard, claims or a clock of the application.
+            ///
+            /// # Errors
+            /// As [`HttpSessions::start`](::session_http::HttpSessions::start).
+            pub async fn start_with(
+                store: ::std::sync::Arc<dyn $crate::Store>,
+                config: ::session_http::Config,
+                hooks: ::session_http::Hooks,
+            ) -> ::core::result::Result<Self, ::session_engine::Error> {
+                ::session_http::HttpSessions::start_with(store, config, hooks).await.map(Self)
+            }
+        }
+
+        $crate::adapter_types!(@deref [] Sessions => ::session_http::HttpSessions);
+
+        /// The session that the request belongs to; 401 without one, 503 while nothing can be said
+        /// about the token. A browser that asks for a page is sent to sign in and back.
+        #[derive(Clone, Debug)]
+        pub struct CurrentSession(pub ::session_engine::CurrentSession);
+
+        $crate::adapter_types!(@deref [] CurrentSession => ::session_engine::CurrentSession);
+
+        /// The session that the request belongs to, if there is one; 503 while nothing can be said
+        /// about the token.
+        #[derive(Clone, Debug)]
+        pub struct MaybeSession(pub ::core::option::Option<::session_engine::CurrentSession>);
+
+        /// A session whose user has proved who they are within the last `SECONDS`; 401 with
+        /// `urn:session-kit:reauthentication-required` otherwise.
+        ///
+        /// Ask for the password again, then call [`SessionAuth::rotate`] with
+        /// [`RotateReason::Reauthenticated`](::session_engine::RotateReason::Reauthenticated).
+        #[derive(Clone, Debug)]
+        pub struct Fresh<const SECONDS: u64>(pub ::session_engine::CurrentSession);
+
+        impl<const SECONDS: u64> Fresh<SECONDS> {
+            const WITHIN: ::core::time::Duration = ::core::time::Duration::from_secs(SECONDS);
+        }
+
+        $crate::adapter_types!(
+            @deref [const SECONDS: u64] Fresh<SECONDS> => ::session_engine::CurrentSession
+        );
+
+        /// The session's claims as a type of the application; 500 when they are of another form.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Claims<T>(pub T);
+
+        /// Signs in, signs out and rotates for the sender of the request; see
+        /// [`Auth`](::session_http::Auth).
+        #[derive(Clone, Debug)]
+        pub struct SessionAuth(pub ::session_http::Auth);
+
+        impl SessionAuth {
+            /// The session that the request belongs to, if there is one.
+            pub const fn session(
+                &self,
+            ) -> ::core::option::Option<&::session_engine::CurrentSession> {
+                self.0.session()
+            }
+
+            /// Begins a session; see [`Auth::sign_in`](::session_http::Auth::sign_in).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn sign_in<N>(
+                &self,
+                new: N,
+            ) -> ::core::result::Result<(::session_engine::SignedIn, SessionCookie), Rejection>
+            where
+                N: ::core::convert::TryInto<::session_http::NewSession>,
+                N::Error: ::core::convert::Into<::session_http::Problem>,
+            {
+                let (signed_in, cookie) = self.0.sign_in(new).await?;
+                Ok((signed_in, SessionCookie(cookie)))
+            }
+
+            /// Ends the session and takes back the cookie; see
+            /// [`Auth::sign_out`](::session_http::Auth::sign_out).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn sign_out(&self) -> ::core::result::Result<SessionCookie, Rejection> {
+                Ok(SessionCookie(self.0.sign_out().await?))
+            }
+
+            /// Replaces the token; see [`Auth::rotate`](::session_http::Auth::rotate).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn rotate(
+                &self,
+                reason: ::session_engine::RotateReason,
+            ) -> ::core::result::Result<SessionCookie, Rejection> {
+                Ok(SessionCookie(self.0.rotate(reason).await?))
+            }
+        }
+
+        /// The cookie of a response, which the browser keeps or gives up.
+        #[derive(Clone, Debug)]
+        #[must_use = "the browser learns of it only through a response"]
+        pub struct SessionCookie(pub ::session_http::SessionCookie);
+
+        /// A refusal, answered as `application/problem+json` or, for a browser that asks for a page,
+        /// with the way to sign in. Never with a cookie.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Rejection(pub ::session_http::Rejection);
+
+        impl<E: ::core::convert::Into<::session_http::Rejection>> ::core::convert::From<E>
+            for Rejection
+        {
+            fn from(error: E) -> Self {
+                Self(error.into())
+            }
+        }
+
+        impl ::core::fmt::Display for Rejection {
+            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+                ::core::fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl ::core::error::Error for Rejection {
+            fn source(&self) -> ::core::option::Option<&(dyn ::core::error::Error + 'static)> {
+                ::core::error::Error::source(&self.0)
+            }
+        }
+    };
+    (@deref [$($generics:tt)*] $name:ty => $target:ty) => {
+        impl<$($generics)*> ::core::ops::Deref for $name {
+            type Target = $target;
+
+            fn deref(&self) -> &Self::Target {
+                &self.0
+            }
+        }
+    };
+}

@@ -1,0 +1,51 @@
+//! Extractors.
+
+use poem::{FromRequest, Request, RequestBody};
+use serde::de::DeserializeOwned;
+use session_http::{Head, RequestSession};
+
+session_http::adapter_types!();
+
+impl<'a> FromRequest<'a> for CurrentSession {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.session(head(request)).map_err(Rejection)?))
+    }
+}
+
+impl<'a> FromRequest<'a> for MaybeSession {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.maybe_session().map_err(Rejection)?))
+    }
+}
+
+impl<'a, const SECONDS: u64> FromRequest<'a> for Fresh<SECONDS> {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.fresh(head(request), Self::WITHIN).map_err(Rejection)?))
+    }
+}
+
+impl<'a, T: DeserializeOwned> FromRequest<'a> for Claims<T> {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.claims(head(request)).map_err(Rejection)?))
+    }
+}
+
+impl<'a> FromRequest<'a> for SessionAuth {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.auth(head(request))))
+    }
+}
+
+fn of(request: &Request) -> Result<&RequestSession, Rejection> {
+    RequestSession::of(request.extensions()).map_err(Rejection)
+}
+
+/// The head with the URI as the client sent it, wherever the route is nested.
+pub(crate) fn head(request: &Request) -> Head<'_> {
+    // A request that no server made, as in a test, has `/` as its original URI.
+    let uri = match request.original_uri() {
+        original if *original == *"/" => request.uri(),
+        original => original,
+    };
+    Head::new(request.method(), uri, request.headers())
+}

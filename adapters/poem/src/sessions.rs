@@ -1,0 +1,45 @@
+//! A node as poem sees it.
+
+use poem::endpoint::make;
+use poem::{Middleware, Request, Response, Route};
+use session_http::RequestSession;
+
+use crate::extract::{Rejection, Sessions, head};
+use crate::middleware::SessionMiddleware;
+use crate::response::into_poem;
+
+impl Sessions {
+    /// The middleware that finds out whose request it is.
+    pub fn middleware(&self) -> SessionMiddleware {
+        SessionMiddleware::new(self.0.clone())
+    }
+
+    /// Adds the JSON API and the pages to a [`Route`], below the prefix of the options:
+    /// `Route::new().at("/", home).with(sessions.routes())`. The route may be nested with
+    /// [`Route::nest`]; the middleware has to be around it.
+    pub fn routes(&self) -> SessionRoutes {
+        SessionRoutes { prefix: self.options().prefix.clone() }
+    }
+}
+
+/// Adds the JSON API and the pages to a [`Route`]; see [`Sessions::routes`].
+#[derive(Clone, Debug)]
+pub struct SessionRoutes {
+    prefix: String,
+}
+
+impl Middleware<Route> for SessionRoutes {
+    type Output = Route;
+
+    fn transform(&self, route: Route) -> Route {
+        let prefix = &self.prefix;
+        route.at(prefix, make(serve)).at(format!("{prefix}/*rest"), make(serve))
+    }
+}
+
+async fn serve(mut request: Request) -> Result<Response, Rejection> {
+    let body = request.take_body().into_bytes_stream();
+    let session = RequestSession::of(request.extensions())?;
+    let path = session.http().below_prefix(request.uri().path()).unwrap_or_default();
+    Ok(into_poem(session.serve(head(&request), path, body).await))
+}

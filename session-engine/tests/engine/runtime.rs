@@ -1,0 +1,28 @@
+//! Callers on another runtime than the engine's.
+
+use session_core::{UserId, UserKey};
+use session_engine::{Access, Engine, Options, SignIn, Verdict};
+use session_store_memory::MemoryStore;
+
+/// A caller's runtime has no timer here: what the engine does for it must not be on that runtime.
+#[test]
+fn a_call_from_another_runtime_is_made_on_the_engines() {
+    let engines =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let engine = engines.block_on(Engine::start(MemoryStore::new(), Options::default())).unwrap();
+    let sessions = engine.sessions().clone();
+    let callers = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let token = callers.block_on(async {
+        let alice = UserKey::new(UserId::new("alice").unwrap());
+        let signed_in = sessions.sign_in(SignIn::new(alice)).await.unwrap();
+        let query = sessions.query(session_core::store::TenantFilter::Any);
+        assert_eq!(sessions.list(&query).await.unwrap().sessions.len(), 1);
+        signed_in.token
+    });
+    drop(callers);
+    engines.block_on(async {
+        let verdict = sessions.validate(token.expose().as_bytes(), Access::default()).await;
+        assert!(matches!(verdict, Ok(Verdict::Active(_))));
+        engine.shutdown().await;
+    });
+}

@@ -1,0 +1,120 @@
+//! Everything that has to hold.
+
+mod build;
+mod checks;
+mod jobs;
+mod tally;
+
+use std::process::Command;
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::instance::Server;
+use crate::run::{Failure, cargo, hear, show};
+use crate::services::{self, Servers};
+use crate::{browser, house, licences, nginx, packaging};
+use build::Binary;
+use tally::Tally;
+
+/// What is left out.
+#[derive(Args)]
+pub(crate) struct Choice {
+    /// The checks and tests that tell most in a few minutes: no server, no browser, and of the
+    /// adapters axum only.
+    #[arg(long)]
+    fast: bool,
+    /// Leaves the tests with a browser and with nginx out, where neither can be had.
+    #[arg(long)]
+    no_browser: bool,
+    /// Leaves out the stores that need a server.
+    #[arg(long)]
+    embedded_only: bool,
+}
+
+/// Runs what was chosen. The last line is the sum of all tests.
+pub(crate) fn run(choice: &Choice) -> Result<(), Failure> {
+    let mut tally = Tally::default();
+    let result = if choice.fast { fast(&mut tally) } else { whole(choice, &mut tally) };
+    println!("\n{tally}");
+    result
+}
+
+fn fast(tally: &mut Tally) -> Result<(), Failure> {
+    step("format", || show(cargo(["fmt", "--all", "--check"])))?;
+    step("house", house::check)?;
+    step("licences", licences::check)?;
+    step("lints", checks::lints)?;
+    let binaries = built(&build::FAST, "")?;
+    step("tests", || jobs::run(jobs::of(&binaries, &Servers::none()), tally))
+}
+
+fn whole(choice: &Choice, tally: &mut Tally) -> Result<(), Failure> {
+    step("format", || show(cargo(["fmt", "--all", "--check"])))?;
+    step("house", house::check)?;
+    step("licences", licences::check)?;
+    step("packages", packaging::check)?;
+    step("lints", checks::lints)?;
+    step("documentation", checks::documentation)?;
+    step("features", checks::features)?;
+    let servers: &[Server] = if choice.embedded_only { &[] } else { &Server::ALL };
+    services::with(servers, |servers| tests(choice, servers, tally))
+}
+
+/// Builds all tests at once, and runs them.
+fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Failure> {
+    let mut features = build::server_features(servers);
+    if !choice.no_browser {
+        step("programs to test with", || browser::install().and_then(|()| nginx::install()))?;
+        features += ",session-demo/nginx-tests";
+    }
+    let binaries = built(&build::ALL, &features)?;
+    step("tests", || jobs::run(jobs::of(&binaries, servers), tally))?;
+    step("examples in the documentation", || {
+        let mut tests = cargo(["test", "--locked", "--quiet", "--doc"]);
+        tests.args(build::ALL).args(["--features", &features]);
+        hear(tests, |line| tally.count(line))
+    })?;
+    if choice.no_browser {
+        return Ok(());
+    }
+    step("browser", || browser_tests(&binaries, servers, tally))
+}
+
+/// One after another: browsers want the machine for themselves. On each adapter with a SQLite file,
+/// and once on a server.
+fn browser_tests(binaries: &[Binary], servers: &Servers, tally: &mut Tally) -> Result<(), Failure> {
+    for binary in binaries.iter().filter(|binary| binary.package == BROWSER_TEST) {
+        for adapter in ["axum", "actix", "poem"] {
+            let mut run = binary.command();
+            run.env("SESSION_KIT_BROWSER_ADAPTER", adapter);
+            hear(run, |line| tally.count(line))?;
+        }
+        if let Some(url) = servers.url(Server::Postgres) {
+            let mut on_postgres: Command = binary.command();
+            on_postgres.env("SESSION_KIT_BROWSER_POSTGRES_URL", url);
+            hear(on_postgres, |line| tally.count(line))?;
+        }
+    }
+    Ok(())
+}
+
+fn built(packages: &[&str], features: &str) -> Result<Vec<Binary>, Failure> {
+    let mut binaries = Vec::new();
+    step("building tests", || {
+        binaries = build::tests(packages, features)?;
+        Ok(())
+    })?;
+    Ok(binaries)
+}
+
+fn step(name: &str, run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    println!("\n== {name}");
+    let begun = Instant::now();
+    run()?;
+    println!("== {name}: {} s", begun.elapsed().as_secs());
+    Ok(())
+}
+
+/// Its tests need a browser, so they are no job among the others.
+const BROWSER_TEST: &str = "session-browser-test";
