@@ -29,6 +29,7 @@ pub(crate) fn refusal(problem: &Problem) -> Response<Body> {
     let html = REFUSED.replace("{{title}}", &problem.title);
     let mut response = Response::new(Body::full(html));
     *response.status_mut() = problem.status();
+    response.headers_mut().extend(problem.retry_after());
     with_headers(response, "text/html; charset=utf-8", "no-store")
 }
 

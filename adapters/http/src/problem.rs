@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use session_core::InvalidField;
 use session_engine::Error;
@@ -180,11 +180,15 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         private(headers);
-        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
-        if later.contains(&self.status()) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
+        headers.extend(self.retry_after());
         response
+    }
+
+    /// The header that asks a client to come again soon, where that may help.
+    pub(crate) fn retry_after(&self) -> Option<(HeaderName, HeaderValue)> {
+        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        let may_help = later.contains(&self.status());
+        may_help.then(|| (RETRY_AFTER, HeaderValue::from_static("1")))
     }
 
     /// The status as a type.

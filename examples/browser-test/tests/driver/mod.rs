@@ -1,6 +1,6 @@
 //! A demo, a driver, and browsers.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use fantoccini::error::{CmdError, ErrorStatus};
 use fantoccini::{Client, ClientBuilder, Locator};
 use serde_json::json;
-use session_demo::Place;
+use session_demo::{Adapter, Place, read_config};
+use session_kit::http::Hooks;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::PATIENCE;
@@ -23,19 +23,31 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    /// On the server that the environment names, in a schema of its own, or on a SQLite file.
+    /// On the adapter and the server that the environment names, in a schema of its own; by default
+    /// on axum and a SQLite file.
     pub(crate) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let place = match std::env::var("SESSION_KIT_BROWSER_POSTGRES_URL") {
             Ok(url) => Place::Postgres(own_schema(&url).await),
             Err(_) => Place::File(folder.path().join("demo.db")),
         };
-        println!("sessions in {place}");
-        let demo = session_demo::Demo::open(&place).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let adapter = adapter();
+        println!("sessions in {place}, with {adapter:?}");
+        let (store, config) = (place.open().await.unwrap(), read_config(None).unwrap());
+        let demo = session_demo::Demo::start(store, &place, config, Hooks::default()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(demo.serve(listener, std::future::pending()));
+        tokio::spawn(demo.serve(adapter, listener, std::future::pending()));
         Self { address, _folder: folder }
+    }
+}
+
+fn adapter() -> Adapter {
+    match std::env::var("SESSION_KIT_BROWSER_ADAPTER").as_deref() {
+        Ok("axum") | Err(_) => Adapter::Axum,
+        Ok("actix") => Adapter::Actix,
+        Ok("poem") => Adapter::Poem,
+        Ok(other) => panic!("SESSION_KIT_BROWSER_ADAPTER is {other}: axum, actix or poem"),
     }
 }
 

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::http::StatusCode;
+use http::StatusCode;
+use session_demo::Adapter;
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::process::{Client, Process};
+use crate::client::Client;
+use crate::process::Process;
 
 /// How many accesses were acknowledged.
 type Count = watch::Sender<u64>;
@@ -30,7 +32,7 @@ async fn traffic(mut client: Client, user: &'static str, count: Count) -> Acknow
         let body = format!("user={user}&password={user}");
         let Ok(answer) = client.try_send("POST", "/login", body).await else { return told };
         assert_eq!(answer.status, StatusCode::SEE_OTHER);
-        client.cookie = answer.cookie;
+        client.keep(&answer);
         let mut accesses = Vec::new();
         for _ in 0..40 {
             let Ok(answer) = client.try_send("GET", "/whoami", String::new()).await else {
@@ -77,73 +79,80 @@ async fn stored(db: &Path, id: &str) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap())
 }
 
+/// Kills a process on this adapter in mid-traffic, and looks at what is left.
+async fn kill_9(adapter: Adapter, accesses: u64, db: &Path) {
+    let process = Process::on(adapter, db).await;
+    let mut clients = JoinSet::new();
+    let count = Count::default();
+    for n in 0..8 {
+        clients.spawn(traffic(process.client(), ["alice", "bob"][n % 2], count.clone()));
+    }
+    count.subscribe().wait_for(|count| *count >= accesses).await.unwrap();
+    let killed = SystemTime::now();
+    process.kill().await;
+    let told = clients.join_all().await;
+    let (mut checked, mut due_checked) = (0, 0);
+    // What the file says before anybody touches it again.
+    let process = Process::on(adapter, db).await;
+    for Acknowledged { live, ended } in told {
+        for (client, accesses) in live {
+            let client = client.at(process.address);
+            assert_eq!(client.whoami().await, StatusCode::OK, "a session was lost");
+            if let Some(due) = due(&accesses, killed) {
+                let stored = stored(db, &client.session_id().await).await;
+                assert!(stored >= due - Duration::from_millis(50), "{stored:?} < {due:?}");
+                due_checked += 1;
+            }
+            checked += 1;
+        }
+        for client in ended {
+            let answer = client.at(process.address).whoami().await;
+            assert_eq!(answer, StatusCode::UNAUTHORIZED, "a sign-out was lost");
+            checked += 1;
+        }
+    }
+    println!(
+        "{adapter:?}: {checked} acknowledged changes kept, {due_checked} last-accessed times within bounds"
+    );
+    assert!(checked >= 8 && due_checked >= 1);
+    process.kill().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_in_mid_traffic_loses_nothing_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("demo.db");
-    for round in 0..5 {
-        let process = Process::start(&db).await;
-        let mut clients = JoinSet::new();
-        let count = Count::default();
-        for n in 0..8 {
-            clients.spawn(traffic(process.client(), ["alice", "bob"][n % 2], count.clone()));
-        }
-        // Each round dies at another moment of the traffic.
-        let enough = ACCESSES + 170 * round;
-        count.subscribe().wait_for(|count| *count >= enough).await.unwrap();
-        let killed = SystemTime::now();
-        process.kill().await;
-        let told = clients.join_all().await;
-        let (mut checked, mut due_checked) = (0, 0);
-        // What the file says before anybody touches it again.
-        let process = Process::start(&db).await;
-        for Acknowledged { live, ended } in told {
-            for (client, accesses) in live {
-                let client = client.at(&process);
-                assert_eq!(client.whoami().await, StatusCode::OK, "a session was lost");
-                let due = due(&accesses, killed);
-                if let Some(due) = due {
-                    let stored = stored(&db, &client.session_id().await).await;
-                    assert!(stored >= due - Duration::from_millis(50), "{stored:?} < {due:?}");
-                    due_checked += 1;
-                }
-                checked += 1;
-            }
-            for client in ended {
-                let answer = client.at(&process).whoami().await;
-                assert_eq!(answer, StatusCode::UNAUTHORIZED, "a sign-out was lost");
-                checked += 1;
-            }
-        }
-        println!(
-            "round {round}: {checked} acknowledged changes kept, {due_checked} last-accessed times within bounds"
-        );
-        assert!(checked >= 8 && due_checked >= 1);
-        process.kill().await;
+    // Each round dies at another moment of the traffic.
+    for round in 0..4 {
+        kill_9(Adapter::Axum, ACCESSES + 170 * round, &db).await;
+    }
+    for adapter in &ADAPTERS[1..] {
+        kill_9(*adapter, ACCESSES + 85, &db).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_orderly_end_writes_the_last_access() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("demo.db");
-    let process = Process::start(&db).await;
-    let alice = process.signed_in("alice").await;
-    let id = alice.session_id().await;
-    // An open event stream does not keep the process from ending.
-    let stream = alice.clone();
-    let open =
-        tokio::spawn(
-            async move { stream.try_send("GET", "/sessions/me/events", String::new()).await },
-        );
-    let before = SystemTime::now();
-    assert_eq!(alice.whoami().await, StatusCode::OK);
-    let begun = Instant::now();
-    process.stop().await;
-    assert!(begun.elapsed() < Duration::from_secs(60));
-    assert!(stored(&db, &id).await >= before - Duration::from_millis(1));
-    open.abort();
+    for adapter in ADAPTERS {
+        let folder = tempfile::tempdir().unwrap();
+        let db = folder.path().join("demo.db");
+        let process = Process::on(adapter, &db).await;
+        let alice = process.signed_in("alice").await;
+        let id = alice.session_id().await;
+        // An open event stream does not keep the process from ending.
+        let mut stream = alice.ask("GET", "/sessions/me/events").open().await;
+        stream.until(": open").await;
+        let before = SystemTime::now();
+        assert_eq!(alice.whoami().await, StatusCode::OK);
+        let begun = Instant::now();
+        process.stop().await;
+        assert!(begun.elapsed() < Duration::from_secs(60), "{adapter:?}");
+        assert!(stored(&db, &id).await >= before - Duration::from_millis(1), "{adapter:?}");
+    }
 }
+
+/// The adapters that serve.
+const ADAPTERS: [Adapter; 1] = [Adapter::Axum];
 
 /// More than a second's worth, so that write-backs have become due and were flushed.
 const ACCESSES: u64 = 12_000;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use tokio::task::JoinSet;
 
 use crate::process::Process;
@@ -17,11 +17,11 @@ async fn a_revocation_is_refused_by_the_other_process_within_the_bound() {
     for _ in 0..20 {
         let alice = there.signed_in("alice").await;
         assert_eq!(alice.whoami().await, StatusCode::OK);
-        assert_eq!(alice.at(&here).whoami().await, StatusCode::OK);
+        assert_eq!(alice.at(here.address).whoami().await, StatusCode::OK);
         let path = format!("/sessions/admin/sessions/{}", alice.session_id().await);
         assert_eq!(root.send("DELETE", &path, "").await.status, StatusCode::NO_CONTENT);
         let revoked = Instant::now();
-        assert_eq!(alice.at(&here).whoami().await, StatusCode::UNAUTHORIZED, "at once");
+        assert_eq!(alice.at(here.address).whoami().await, StatusCode::UNAUTHORIZED, "at once");
         while alice.whoami().await == StatusCode::OK {
             assert!(revoked.elapsed() < Duration::from_secs(60), "never refused");
         }
@@ -48,6 +48,6 @@ async fn any_number_of_processes_may_start_at_once_on_a_new_file() {
     let processes = starting.join_all().await;
     let alice = processes[0].signed_in("alice").await;
     for process in &processes {
-        assert_eq!(alice.at(process).whoami().await, StatusCode::OK);
+        assert_eq!(alice.at(process.address).whoami().await, StatusCode::OK);
     }
 }

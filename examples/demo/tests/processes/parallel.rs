@@ -1,16 +1,17 @@
 //! 64 parallel sign-ins of one user, on two processes, 50 rounds under each policy.
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use tokio::task::JoinSet;
 
-use crate::process::{Client, Process};
+use crate::client::Client;
+use crate::process::Process;
 
 const LOGINS: usize = 64;
 const ROUNDS: usize = 50;
 
 async fn live(root: &Client, user: &str) -> usize {
-    let page = root.get(&format!("/sessions/admin/sessions?limit=200&user={user}")).await;
-    page["sessions"].as_array().unwrap().len()
+    let path = format!("/sessions/admin/sessions?limit=200&user={user}");
+    root.get(&path).await.json()["sessions"].as_array().unwrap().len()
 }
 
 /// Signs in at once on both processes; answers how many got in.

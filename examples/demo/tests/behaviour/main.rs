@@ -1,0 +1,226 @@
+//! What the demo does, written once, over real sockets, on every adapter.
+
+mod admin;
+mod alike;
+mod app;
+mod body;
+#[allow(dead_code, reason = "the tests of processes use the other part")]
+#[path = "../client/mod.rs"]
+mod client;
+mod end;
+mod hostile;
+mod http2;
+mod me;
+#[cfg(feature = "nginx-tests")]
+mod nginx;
+mod outage;
+mod paths;
+mod private;
+mod raw;
+mod roles;
+#[cfg(feature = "server-tests")]
+mod servers;
+mod session;
+mod stores;
+mod streams;
+mod way_back;
+mod wire;
+
+use std::time::Duration;
+
+use app::Ground;
+use session_demo::Adapter;
+use stores::Kind;
+
+/// How long anything may take that happens soon. No test waits for it but one that fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One test for each behaviour in the list.
+macro_rules! tests {
+    ($ground:expr; $($subject:ident { $($behaviour:ident)+ })+) => {
+        $($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                crate::$subject::$behaviour($ground).await;
+            }
+        )+)+
+    };
+}
+
+/// Every behaviour of the library, whatever the framework.
+macro_rules! behaviours {
+    ($ground:expr) => {
+        tests! { $ground;
+            session {
+                a_session_begins_is_known_and_ends
+                a_second_sign_out_does_no_harm
+                a_refusal_writes_no_cookie
+                rotation_replaces_the_cookie
+                a_proof_of_the_password_refreshes_the_session
+                a_stolen_token_ends_the_session
+                a_page_of_another_origin_signs_nobody_in_or_out
+                signing_in_again_leaves_no_session_behind
+                the_request_says_what_the_session_records
+                prefetches_and_preflights_do_not_keep_a_session_alive
+                a_limit_that_rejects_answers_409
+            }
+            me {
+                a_user_lists_and_ends_their_own_sessions_only
+                state_changing_calls_need_a_proof_of_origin
+                pages_load_only_themselves
+            }
+            admin {
+                only_admins_administer
+                filters_and_pages
+                an_admin_of_a_tenant_stays_within_its_walls
+                details_and_revocation
+                policies_are_set_shown_and_inherited
+                the_event_stream_tells_of_everybody_within_the_walls
+            }
+            roles {
+                roles_change_within_the_bound
+                only_root_gives_roles
+            }
+            streams {
+                an_event_stream_ends_with_its_session
+                events_arrive_as_they_happen
+                open_streams_have_a_ceiling
+                a_stream_tells_why_its_session_ended
+            }
+            outage {
+                an_outage_is_no_refusal
+            }
+            end {
+                shutdown_ends_streams_and_writes_back
+            }
+            private {
+                pages_of_a_session_are_private
+                pages_of_nobody_are_left_alone
+                an_application_may_decide_about_caching_itself
+            }
+            way_back {
+                a_browser_is_sent_to_sign_in_and_back
+                the_way_back_leads_to_this_origin_only
+            }
+            paths {
+                files_of_the_pages_are_sent_once
+                a_head_is_a_get_without_a_body
+                every_path_says_which_methods_it_takes
+                a_path_is_decoded_once_and_by_its_parts
+                dots_lead_nowhere
+            }
+            body {
+                an_announced_body_is_refused_before_it_is_sent
+                a_body_without_an_end_is_refused_at_the_limit
+                a_slow_body_is_not_waited_for
+                identity_and_origin_come_before_the_body
+            }
+            wire {
+                pipelined_requests_are_answered_in_turn
+                what_is_too_long_is_refused
+                many_cookies_do_not_hide_ours
+                a_client_may_leave_in_the_middle_of_a_sign_in
+                a_client_may_leave_in_the_middle_of_a_stream
+            }
+            http2 {
+                everything_works_over_http_2
+                the_origin_is_compared_with_the_authority
+            }
+            hostile {
+                nothing_makes_the_server_fail
+                no_answer_reveals_whether_a_session_exists
+            }
+        }
+    };
+}
+
+/// Those that lean on the store, for a round on each kind.
+macro_rules! stored_behaviours {
+    ($ground:expr) => {
+        tests! { $ground;
+            session {
+                a_session_begins_is_known_and_ends
+                a_refusal_writes_no_cookie
+                rotation_replaces_the_cookie
+                signing_in_again_leaves_no_session_behind
+                the_request_says_what_the_session_records
+                a_limit_that_rejects_answers_409
+            }
+            me {
+                a_user_lists_and_ends_their_own_sessions_only
+            }
+            admin {
+                filters_and_pages
+                an_admin_of_a_tenant_stays_within_its_walls
+                details_and_revocation
+                policies_are_set_shown_and_inherited
+                the_event_stream_tells_of_everybody_within_the_walls
+            }
+            roles {
+                roles_change_within_the_bound
+            }
+            streams {
+                an_event_stream_ends_with_its_session
+                a_stream_tells_why_its_session_ended
+            }
+            end {
+                shutdown_ends_streams_and_writes_back
+            }
+        }
+    };
+}
+
+/// A module of tests for each adapter.
+macro_rules! adapters {
+    ($($module:ident: $adapter:ident,)+) => {
+        /// The adapters that serve.
+        pub(crate) const ADAPTERS: &[Adapter] = &[$(Adapter::$adapter),+];
+        $(
+            mod $module {
+                behaviours!(crate::Ground::memory(crate::Adapter::$adapter));
+                #[cfg(feature = "nginx-tests")]
+                tests! { crate::Ground::memory(crate::Adapter::$adapter);
+                    nginx {
+                        events_arrive_through_nginx
+                        the_address_is_the_clients_behind_nginx
+                        a_browser_works_through_nginx
+                    }
+                }
+            }
+        )+
+    };
+}
+
+/// A module of tests for each store, with the adapter that it is tested with.
+macro_rules! stores {
+    ($($(#[$condition:meta])? $module:ident: $adapter:ident on $store:ident,)+) => {
+        $(
+            $(#[$condition])?
+            mod $module {
+                const GROUND: crate::Ground = crate::Ground {
+                    adapter: crate::Adapter::$adapter,
+                    store: crate::Kind::$store,
+                };
+                stored_behaviours!(GROUND);
+            }
+        )+
+    };
+}
+
+adapters! {
+    axum: Axum,
+}
+
+stores! {
+    sqlite: Axum on Sqlite,
+    #[cfg(feature = "server-tests")]
+    postgres: Axum on Postgres,
+    #[cfg(feature = "server-tests")]
+    mysql: Axum on MySql,
+    #[cfg(feature = "server-tests")]
+    redis: Axum on Redis,
+    #[cfg(feature = "server-tests")]
+    redis_cluster: Axum on RedisCluster,
+    #[cfg(feature = "server-tests")]
+    mongodb: Axum on MongoDb,
+}

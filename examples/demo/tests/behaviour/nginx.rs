@@ -1,0 +1,159 @@
+//! Behind an nginx as Debian installs it, which collects responses by default.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::app::{App, Ground, eventually};
+use crate::client::{Client, login_form};
+
+/// More than there are others to whom a free port may go at the same moment.
+const TRIES: usize = 10;
+
+/// A proxy in front of an application. It ends when it is dropped.
+struct Nginx {
+    address: SocketAddr,
+    _process: Child,
+    _folder: TempDir,
+}
+
+impl Nginx {
+    async fn before(app: &App) -> Self {
+        for _ in 0..TRIES {
+            let folder = TempDir::new().unwrap();
+            let address = free_address();
+            let mut process = start(folder.path(), address, app.address);
+            loop {
+                if process.try_wait().unwrap().is_some() {
+                    // Somebody else has the port.
+                    break;
+                }
+                if TcpStream::connect(address).await.is_ok() {
+                    return Self { address, _process: process, _folder: folder };
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        panic!("nginx does not start");
+    }
+
+    /// A browser whose requests come from another address than the proxy's.
+    fn browser(&self) -> Client {
+        Client { from: Ipv4Addr::new(127, 0, 0, 2).into(), ..Client::new(self.address) }
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn start(folder: &Path, address: SocketAddr, app: SocketAddr) -> Child {
+    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("    {name}_temp_path {}/{name};\n", folder.display()))
+        .concat();
+    let configuration = format!(
+        "daemon off;
+user root root;
+worker_processes 1;
+pid {folder}/pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+{paths}    server {{
+        listen {address};
+        location / {{
+            proxy_pass http://{app};
+            proxy_http_version 1.1;
+            proxy_set_header Connection \"\";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        }}
+    }}
+}}
+",
+        folder = folder.display()
+    );
+    let file = folder.join("nginx.conf");
+    fs::write(&file, configuration).unwrap();
+    Command::new("nginx")
+        .arg("-p")
+        .arg(folder)
+        .arg("-c")
+        .arg(file)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("nginx is missing: `apt-get install nginx-light`")
+}
+
+async fn behind(on: Ground) -> (App, Nginx) {
+    let app = App::with(on, |config| {
+        config.http.client_ip.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let nginx = Nginx::before(&app).await;
+    (app, nginx)
+}
+
+pub(crate) async fn events_arrive_through_nginx(on: Ground) {
+    let (app, nginx) = behind(on).await;
+    let mut alice = nginx.browser();
+    assert_eq!(alice.login("alice").await, 303);
+    // No heartbeat comes to push them on: only `until` waits.
+    let mut stream = alice.ask("GET", "/sessions/me/events").open().await;
+    assert_eq!(stream.headers["content-type"], "text/event-stream");
+    stream.until(": open\n\n").await;
+    let other = app.browser("alice").await.session_id().await;
+    stream.until(&other).await;
+    let id = alice.session_id().await;
+    assert_eq!(
+        app.browser("root").await.delete(&format!("/sessions/admin/sessions/{id}")).await.status,
+        204
+    );
+    assert!(stream.to_end().await.contains("event: ended"));
+}
+
+pub(crate) async fn the_address_is_the_clients_behind_nginx(on: Ground) {
+    let (_app, nginx) = behind(on).await;
+    let mut alice = nginx.browser();
+    let forged = [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")];
+    let mut ask = alice.ask("POST", "/login").form(login_form("alice"));
+    for (name, value) in forged {
+        ask = ask.header(name, value);
+    }
+    let answer = ask.send().await;
+    assert_eq!(answer.status, 303);
+    alice.keep(&answer);
+    let me = alice.ask("GET", "/sessions/me").header("x-forwarded-for", "6.6.6.6").send().await;
+    assert_eq!(me.json()["sessions"][0]["ip_addresses"], json!(["127.0.0.2"]));
+}
+
+/// The pages and their calls prove their origin through a proxy that keeps the host.
+pub(crate) async fn a_browser_works_through_nginx(on: Ground) {
+    let (app, nginx) = behind(on).await;
+    let mut alice = nginx.browser();
+    assert_eq!(alice.login("alice").await, 303);
+    assert_eq!(alice.get("/sessions").await.headers["location"], "/sessions/");
+    assert_eq!(alice.get("/sessions/").await.status, 200);
+    let asset = alice.get("/sessions/assets/app.css").await;
+    let known = alice.ask("GET", "/sessions/assets/app.css");
+    let known = known.header("if-none-match", &asset.headers["etag"]).send().await;
+    assert_eq!(known.status, 304);
+    let ask = alice.ask("POST", "/sessions/me/revoke-others").without("sec-fetch-site");
+    let ask = ask.header("origin", format!("http://{}", nginx.address));
+    assert_eq!(ask.send().await.status, 200);
+    let large = "x".repeat(16 * 1024 + 1);
+    let mut root = nginx.browser();
+    root.login("root").await;
+    root.send("PUT", "/sessions/admin/policy", &large).await.problem(413);
+    // A stream that the browser leaves is left by the proxy, too.
+    drop(alice.ask("GET", "/sessions/me/events").open().await);
+    eventually("the server goes on", async || app.stranger().get("/").await.status == 200).await;
+}
