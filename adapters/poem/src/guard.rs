@@ -1,9 +1,9 @@
 //! A guard around endpoints.
 
 use poem::{Endpoint, Middleware, Request};
-use session_http::{RequestSession, RequireSession};
+use session_http::RequireSession;
 
-use crate::extract::{Rejection, head};
+use crate::extract::{Rejection, head, of};
 
 /// A middleware that lets only those requests pass that a [`RequireSession`] allows, for one endpoint
 /// or a whole route: `get(vault).with(Require(RequireSession::signed_in()))`.
@@ -29,8 +29,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
     type Output = E::Output;
 
     async fn call(&self, request: Request) -> poem::Result<E::Output> {
-        let session = RequestSession::of(request.extensions()).map_err(Rejection)?;
-        session.require(head(&request), &self.require).map_err(Rejection)?;
+        of(&request)?.require(head(&request), &self.require).map_err(Rejection)?;
         self.inner.call(request).await
     }
 }

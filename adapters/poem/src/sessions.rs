@@ -1,12 +1,10 @@
 //! A node as poem sees it.
 
-use poem::endpoint::make;
-use poem::{Middleware, Request, Response, Route};
-use session_http::RequestSession;
-
-use crate::extract::{Rejection, Sessions, head};
+use crate::extract::{Sessions, head, of};
 use crate::middleware::SessionMiddleware;
 use crate::response::into_poem;
+use poem::endpoint::make;
+use poem::{Middleware, Request, Response, Route};
 
 impl Sessions {
     /// The middleware that finds out whose request it is.
@@ -37,9 +35,9 @@ impl Middleware<Route> for SessionRoutes {
     }
 }
 
-async fn serve(mut request: Request) -> Result<Response, Rejection> {
+async fn serve(mut request: Request) -> poem::Result<Response> {
     let body = request.take_body().into_bytes_stream();
-    let session = RequestSession::of(request.extensions())?;
+    let session = of(&request)?;
     let path = session.http().below_prefix(request.uri().path()).unwrap_or_default();
     Ok(into_poem(session.serve(head(&request), path, body).await))
 }
