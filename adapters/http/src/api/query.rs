@@ -76,7 +76,8 @@ where
 /// The decoded segments of a path that begins with a slash, or is empty.
 pub(super) fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
     let decode = |segment| percent_decode_str(segment).decode_utf8();
-    let segments: Result<_, _> = path.strip_prefix('/').unwrap_or(path).split('/').map(decode).collect();
+    let segments: Result<_, _> =
+        path.strip_prefix('/').unwrap_or(path).split('/').map(decode).collect();
     segments.map_err(|_| Problem::malformed("the path is not UTF-8"))
 }
 
