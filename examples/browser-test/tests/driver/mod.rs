@@ -34,7 +34,8 @@ impl Demo {
         let adapter = adapter();
         println!("sessions in {place}, with {adapter:?}");
         let (store, config) = (place.open().await.unwrap(), read_config(None).unwrap());
-        let demo = session_demo::Demo::start(store, &place, config, Hooks::default()).await.unwrap();
+        let demo =
+            session_demo::Demo::start(store, &place, config, Hooks::default()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(demo.serve(adapter, listener, std::future::pending()));

@@ -166,6 +166,8 @@ impl Transcript {
                 let value = value.to_str().unwrap();
                 // The time of the request, a year ago.
                 let value = value.split("Expires=").next().unwrap();
+                // A framework may name the character set that JSON has in any case.
+                let value = value.replace("application/json; charset=utf-8", "application/json");
                 let _ = writeln!(text, "{method} {path}: {name}: {value}");
             }
         }

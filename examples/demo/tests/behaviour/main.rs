@@ -211,6 +211,7 @@ macro_rules! stores {
 adapters! {
     axum: Axum,
     actix: Actix,
+    poem: Poem,
 }
 
 stores! {
@@ -218,11 +219,11 @@ stores! {
     #[cfg(feature = "server-tests")]
     postgres: Actix on Postgres,
     #[cfg(feature = "server-tests")]
-    mysql: Actix on MySql,
+    mysql: Poem on MySql,
     #[cfg(feature = "server-tests")]
     redis: Axum on Redis,
     #[cfg(feature = "server-tests")]
     redis_cluster: Actix on RedisCluster,
     #[cfg(feature = "server-tests")]
-    mongodb: Actix on MongoDb,
+    mongodb: Poem on MongoDb,
 }
