@@ -70,6 +70,10 @@
 //! [`shutdown_timeout`](actix_web::HttpServer::shutdown_timeout). Call
 //! [`shutdown`](session_http::HttpSessions::shutdown) once the server has stopped.
 //!
+//! A client that closes its end of a connection may still be reading, as far as actix-web knows: an
+//! event stream then ends, and makes room for another, only when two heartbeats have found nobody.
+//! Set [`h1_allow_half_closed(false)`](actix_web::HttpServer::h1_allow_half_closed) to end it at once.
+//!
 //! Each worker of actix-web has a runtime of its own. The node's background work runs on the runtime
 //! where the node was started, which has to outlive the workers: start it in `main`, never inside the
 //! closure that makes the application.

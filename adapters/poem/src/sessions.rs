@@ -5,6 +5,7 @@ use crate::middleware::SessionMiddleware;
 use crate::response::into_poem;
 use poem::endpoint::make;
 use poem::{Middleware, Request, Response, Route};
+use session_http::api::without_body;
 
 impl Sessions {
     /// The middleware that finds out whose request it is.
@@ -39,5 +40,6 @@ async fn serve(mut request: Request) -> poem::Result<Response> {
     let body = request.take_body().into_bytes_stream();
     let session = of(&request)?;
     let path = session.http().below_prefix(request.uri().path()).unwrap_or_default();
-    Ok(into_poem(session.serve(head(&request), path, body).await))
+    let response = session.serve(head(&request), path, body).await;
+    Ok(into_poem(without_body(request.method(), response)))
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyDataStream;
-use session_http::{Body, Head, Problem, Rejection, RequestSession};
+use session_http::{Body, Head, Problem, Rejection, RequestSession, api::without_body};
 
 /// Answers a request below the prefix. The [`SessionLayer`](crate::SessionLayer) has to be around it.
 pub async fn serve<B>(request: Request<B>) -> Response<Body>
@@ -17,7 +17,10 @@ where
     };
     let head = Head::new(&parts.method, &parts.uri, &parts.headers);
     match session.http().below_prefix(parts.uri.path()) {
-        Some(path) => session.serve(head, path, BodyDataStream::new(body)).await,
+        Some(path) => {
+            let response = session.serve(head, path, BodyDataStream::new(body)).await;
+            without_body(&parts.method, response)
+        }
         None => Rejection::from(Problem::not_found()).into_response(),
     }
 }

@@ -41,6 +41,8 @@ pub(crate) async fn serve(
         .workers(2)
         .tcp_nodelay(true)
         .disable_signals()
+        // A stream ends when its client goes, not when the next event finds nobody.
+        .h1_allow_half_closed(false)
         // A client that neither sends nor reads keeps its connection open: it is cut.
         .shutdown_timeout(1)
         .listen_auto_h2c(listener)?

@@ -9,7 +9,7 @@ mod view;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use session_core::Actor;
@@ -226,6 +226,19 @@ fn without_stream(response: Response<Body>) -> Response<Body> {
         Content::Bytes(bytes) => Body::full(bytes),
         Content::Stream(_) => Body::stream(stream::empty()),
     })
+}
+
+/// The answer to a HEAD request for a server that sends whatever body it is given, as hyper does over
+/// HTTP/2: the length of the body is left as a header. Any other answer stays as it is.
+pub fn without_body(method: &Method, mut response: Response<Body>) -> Response<Body> {
+    if *method != Method::HEAD {
+        return response;
+    }
+    let length = http_body::Body::size_hint(response.body()).exact();
+    if let Some(length) = length.filter(|length| *length > 0) {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+    }
+    response.map(|_| Body::empty())
 }
 
 /// The methods of a path that exists with another method: 405, or 204 to a request for them. Else

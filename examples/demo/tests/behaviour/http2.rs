@@ -12,8 +12,10 @@ pub(crate) async fn everything_works_over_http_2(on: Ground) {
     assert_eq!(answer.status, 303);
     let me = browser.get("/sessions/me").await.json();
     assert_eq!(me["sessions"].as_array().unwrap().len(), 1);
-    let head = browser.send("HEAD", "/sessions/me", "").await;
-    assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+    for path in ["/", "/sessions/me", "/sessions/assets/app.css", "/sessions/me/events"] {
+        let head = browser.send("HEAD", path, "").await;
+        assert_eq!((head.status.as_u16(), head.body.len()), (200, 0), "{path}");
+    }
     let mut stream = browser.ask("GET", "/sessions/me/events").open().await;
     stream.until(": open").await;
     let other = app.browser("alice").await.session_id().await;

@@ -117,6 +117,7 @@ macro_rules! behaviours {
             }
             wire {
                 pipelined_requests_are_answered_in_turn
+                a_head_is_answered_without_a_byte_of_body
                 what_is_too_long_is_refused
                 many_cookies_do_not_hide_ours
                 a_client_may_leave_in_the_middle_of_a_sign_in
@@ -209,18 +210,20 @@ macro_rules! stores {
 
 adapters! {
     axum: Axum,
+    actix: Actix,
+    poem: Poem,
 }
 
 stores! {
     sqlite: Axum on Sqlite,
     #[cfg(feature = "server-tests")]
-    postgres: Axum on Postgres,
+    postgres: Actix on Postgres,
     #[cfg(feature = "server-tests")]
-    mysql: Axum on MySql,
+    mysql: Poem on MySql,
     #[cfg(feature = "server-tests")]
     redis: Axum on Redis,
     #[cfg(feature = "server-tests")]
-    redis_cluster: Axum on RedisCluster,
+    redis_cluster: Actix on RedisCluster,
     #[cfg(feature = "server-tests")]
-    mongodb: Axum on MongoDb,
+    mongodb: Poem on MongoDb,
 }

@@ -4,10 +4,10 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::app::{App, Ground, eventually};
@@ -19,7 +19,7 @@ const TRIES: usize = 10;
 /// A proxy in front of an application. It ends when it is dropped.
 struct Nginx {
     address: SocketAddr,
-    _process: Child,
+    process: Child,
     _folder: TempDir,
 }
 
@@ -28,19 +28,26 @@ impl Nginx {
         for _ in 0..TRIES {
             let folder = TempDir::new().unwrap();
             let address = free_address();
-            let mut process = start(folder.path(), address, app.address);
-            loop {
-                if process.try_wait().unwrap().is_some() {
-                    // Somebody else has the port.
-                    break;
-                }
-                if TcpStream::connect(address).await.is_ok() {
-                    return Self { address, _process: process, _folder: folder };
-                }
-                tokio::task::yield_now().await;
+            let process = start(folder.path(), address, app.address);
+            let mut nginx = Self { address, process, _folder: folder };
+            if nginx.serves(app.address).await {
+                return nginx;
             }
         }
         panic!("nginx does not start");
+    }
+
+    /// Waits until it serves, or has ended because somebody else has the port.
+    async fn serves(&mut self, app: SocketAddr) -> bool {
+        let (browser, name) = (self.browser(), app.to_string());
+        while self.process.try_wait().unwrap().is_none() {
+            let answer = browser.try_send("GET", "/login", String::new()).await;
+            if answer.is_ok_and(|answer| answer.header("x-upstream") == Some(&name)) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
     }
 
     /// A browser whose requests come from another address than the proxy's.
@@ -68,6 +75,7 @@ http {{
     access_log off;
 {paths}    server {{
         listen {address};
+        add_header X-Upstream {app} always;
         location / {{
             proxy_pass http://{app};
             proxy_http_version 1.1;

@@ -152,7 +152,7 @@ async fn an_orderly_end_writes_the_last_access() {
 }
 
 /// The adapters that serve.
-const ADAPTERS: [Adapter; 1] = [Adapter::Axum];
+const ADAPTERS: [Adapter; 3] = [Adapter::Axum, Adapter::Actix, Adapter::Poem];
 
 /// More than a second's worth, so that write-backs have become due and were flushed.
 const ACCESSES: u64 = 12_000;
