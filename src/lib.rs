@@ -139,6 +139,12 @@ adapter!(
     session_axum,
     "Layer, extractors, guards and routes for axum (feature `axum`)."
 );
+adapter!(
+    "actix",
+    actix,
+    session_actix,
+    "Middleware, extractors, guards and routes for actix-web (feature `actix`)."
+);
 /// For tests of applications (feature `testing`): a clock to move, and the headers of a user's request.
 /// `axum::testing::as_user`, `actix::testing::as_user` and `poem::testing::as_user` put them into a
 /// request of the framework.

@@ -1,13 +1,169 @@
-//! The demo on actix.
+//! The demo on actix-web.
 
 use std::net::TcpListener;
 
+use actix_web::error::{JsonPayloadError, UrlencodedError};
+use actix_web::http::{StatusCode, header::LOCATION};
+use actix_web::web::{self, Data, Form, FormConfig, Html, Json, JsonConfig, Path, Query};
+use actix_web::{
+    App, Either, Error, HttpRequest, HttpResponse, HttpServer, Responder, Route, error, guard,
+};
+use session_kit::actix::{
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SessionAuth,
+    Sessions,
+};
+use session_kit::http::RequireSession;
+
 use crate::Demo;
+use crate::accounts;
+use crate::forms::{
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+};
+use crate::pages;
 
 pub(crate) async fn serve(
-    _demo: Demo,
-    _listener: TcpListener,
-    _stop: impl Future<Output = ()> + Send + 'static,
+    demo: Demo,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    Err(std::io::Error::other("not yet"))
+    let http = demo.http.clone();
+    let sessions = Sessions(demo.http.clone());
+    let app = move || {
+        App::new()
+            .app_data(Data::new(demo.clone()))
+            .app_data(FormConfig::default().error_handler(bad_form))
+            .app_data(JsonConfig::default().error_handler(bad_json))
+            .configure(routes)
+            .service(sessions.routes())
+            .wrap(sessions.middleware())
+    };
+    let server = HttpServer::new(app)
+        .workers(2)
+        .tcp_nodelay(true)
+        .disable_signals()
+        // A client that neither sends nor reads keeps its connection open: it is cut.
+        .shutdown_timeout(1)
+        .listen_auto_h2c(listener)?
+        .run();
+    let handle = server.handle();
+    let stopping = async move {
+        http.graceful(stop).await;
+        handle.stop(true).await;
+    };
+    tokio::select! {
+        result = server => result,
+        () = stopping => Ok(()),
+    }
+}
+
+fn routes(app: &mut web::ServiceConfig) {
+    let signed_in = || Require(RequireSession::signed_in());
+    app.service(web::resource("/").route(get().to(home)))
+        .service(web::resource("/login").route(get().to(login_page)).post(login))
+        .service(web::resource("/logout").post(logout))
+        .service(web::resource("/whoami").route(get().to(whoami)))
+        .service(web::resource("/rotate").post(rotate))
+        .service(web::resource("/reauthenticate").post(reauthenticate))
+        .service(web::resource("/vault").route(get().to(vault)))
+        .service(web::resource("/roles").route(get().to(roles_of)))
+        .service(
+            web::resource("/roles/{user:.+}").route(web::put().to(set_roles).wrap(signed_in())),
+        );
+}
+
+/// A route for GET and HEAD, which actix-web tells apart.
+fn get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+async fn home(MaybeSession(session): MaybeSession) -> Html {
+    Html::new(pages::home(session.as_ref()))
+}
+
+async fn login_page(query: Query<LoginQuery>) -> Html {
+    Html::new(pages::login("", query.next()))
+}
+
+async fn login(
+    demo: Data<Demo>,
+    auth: SessionAuth,
+    Form(login): Form<Login>,
+) -> Result<impl Responder, Rejection> {
+    let Some(user) = demo.accounts.authenticate(&login.user, &login.password) else {
+        return Ok(Either::Left(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login)));
+    };
+    match auth.sign_in(new_session(user, &login)?).await {
+        Ok((_, cookie)) => Ok(Either::Right(cookie.on(see_other(after_login(&login))))),
+        Err(Rejection(refused)) if refused.problem().status == 409 => {
+            Ok(Either::Left(failed(StatusCode::CONFLICT, pages::TOO_MANY, &login)))
+        }
+        Err(rejection) => Err(rejection),
+    }
+}
+
+fn failed(status: StatusCode, text: &str, login: &Login) -> impl Responder + use<> {
+    Html::new(pages::login(text, login.next())).customize().with_status(status)
+}
+
+fn see_other(path: &str) -> HttpResponse {
+    HttpResponse::SeeOther().insert_header((LOCATION, path)).finish()
+}
+
+async fn logout(auth: SessionAuth) -> Result<impl Responder, Rejection> {
+    Ok(auth.sign_out().await?.on(see_other("/login")))
+}
+
+async fn whoami(session: CurrentSession) -> Json<WhoAmI> {
+    Json(WhoAmI::of(&session))
+}
+
+async fn rotate(session: CurrentSession, auth: SessionAuth) -> Result<impl Responder, Rejection> {
+    Ok(auth.rotate(RotateReason::Renewal).await?.on(whoami(session).await))
+}
+
+async fn reauthenticate(
+    demo: Data<Demo>,
+    session: CurrentSession,
+    auth: SessionAuth,
+    form: Form<Password>,
+) -> Result<impl Responder, Rejection> {
+    demo.accounts.confirm(&session, &form.password)?;
+    Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(whoami(session).await))
+}
+
+async fn vault(Fresh(session): Fresh<300>) -> String {
+    pages::vault(&session)
+}
+
+async fn roles_of(Claims(claims): Claims<accounts::Claims>) -> Json<accounts::Claims> {
+    Json(claims)
+}
+
+async fn set_roles(
+    demo: Data<Demo>,
+    session: CurrentSession,
+    user: Path<String>,
+    Json(roles): Json<NewRoles>,
+) -> Result<Json<accounts::Claims>, Rejection> {
+    is_root(&session)?;
+    Ok(Json(demo.set_roles(&user, roles.into()).await?))
+}
+
+/// A form that can be read but does not fit is 422, as for the demo on other frameworks.
+fn bad_form(error: UrlencodedError, _request: &HttpRequest) -> Error {
+    match error {
+        UrlencodedError::Parse(error) => error::ErrorUnprocessableEntity(error),
+        error => error.into(),
+    }
+}
+
+/// The same for JSON.
+fn bad_json(error: JsonPayloadError, _request: &HttpRequest) -> Error {
+    match error {
+        JsonPayloadError::ContentType => error::ErrorUnsupportedMediaType(error),
+        JsonPayloadError::Deserialize(error) if error.is_data() => {
+            error::ErrorUnprocessableEntity(error)
+        }
+        error => error.into(),
+    }
 }

@@ -1,0 +1,72 @@
+//! Between the types of `http` 0.2, which actix-web has, and those of `http` 1.
+
+use actix_web::HttpResponse;
+use actix_web::body::{self, BodyStream, BoxBody};
+use actix_web::dev::RequestHead;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use session_http::{Body, Content, OwnedHead, Problem, READ_HEADERS};
+
+/// The head with the headers that the rules read.
+pub(crate) fn read_head(head: &RequestHead) -> Result<OwnedHead, Problem> {
+    convert(head, |name| READ.iter().find(|read| read.as_str() == name).cloned())
+}
+
+/// The head with all headers.
+pub(crate) fn full_head(head: &RequestHead) -> Result<OwnedHead, Problem> {
+    convert(head, |name| http::HeaderName::from_bytes(name.as_bytes()).ok())
+}
+
+fn convert(
+    head: &RequestHead,
+    wanted: impl Fn(&str) -> Option<http::HeaderName>,
+) -> Result<OwnedHead, Problem> {
+    let method = http::Method::from_bytes(head.method.as_str().as_bytes());
+    let method = method.map_err(|_| Problem::malformed("the method cannot be read"))?;
+    let uri = http::Uri::try_from(head.uri.to_string());
+    let uri = uri.map_err(|_| Problem::malformed("the URI cannot be read"))?;
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in head.headers() {
+        let Some(name) = wanted(name.as_str()) else { continue };
+        if let Ok(value) = http::HeaderValue::from_bytes(value.as_bytes()) {
+            headers.append(name, value);
+        }
+    }
+    Ok(OwnedHead::new(method, uri, headers))
+}
+
+/// The response, with the length of its body where that is known.
+pub(crate) fn response(response: http::Response<Body>) -> HttpResponse {
+    let (parts, body) = response.into_parts();
+    let status = StatusCode::from_u16(parts.status.as_u16());
+    let mut response = HttpResponse::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    for (name, value) in parts.headers.iter().filter_map(header) {
+        response.headers_mut().append(name, value);
+    }
+    response.set_body(match body.into_content() {
+        Content::Bytes(bytes) => BoxBody::new(bytes),
+        Content::Stream(stream) => BoxBody::new(BodyStream::new(stream)),
+    })
+}
+
+/// The answer to a HEAD request. An empty body may stand for a stream, whose length nobody knows.
+pub(crate) fn head_response(response: http::Response<Body>) -> HttpResponse {
+    match self::response(response) {
+        response if body::MessageBody::size(response.body()) == body::BodySize::Sized(0) => {
+            response.set_body(BoxBody::new(body::None::new()))
+        }
+        response => response,
+    }
+}
+
+/// A header of a response. Both versions of `http` take the same names and values.
+pub(crate) fn header(
+    (name, value): (&http::HeaderName, &http::HeaderValue),
+) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+    let mut converted = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+    converted.set_sensitive(value.is_sensitive());
+    Some((name, converted))
+}
+
+static READ: [http::HeaderName; 12] = READ_HEADERS;

@@ -1,0 +1,84 @@
+//! Finds out whose request it is.
+
+use std::future::{Ready, ready};
+use std::rc::Rc;
+
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::header::{CACHE_CONTROL, COOKIE, HeaderMap};
+use actix_web::{Error, HttpMessage};
+use futures_util::future::LocalBoxFuture;
+use session_http::{HttpSessions, Identity, Peer, RequestSession};
+
+use crate::convert::{header, read_head};
+use crate::extract::Rejection;
+
+/// Puts a [`RequestSession`] into the request's extensions, and marks the responses to requests that
+/// had a session as private. Made by [`Sessions::middleware`](crate::Sessions::middleware).
+#[derive(Clone, Debug)]
+pub struct SessionMiddleware(pub(crate) HttpSessions);
+
+impl<S, B> Transform<S, ServiceRequest> for SessionMiddleware
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Transform = SessionService<S>;
+    type InitError = ();
+    type Future = Ready<Result<SessionService<S>, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(SessionService { inner: Rc::new(service), http: self.0.clone() }))
+    }
+}
+
+/// The service that [`SessionMiddleware`] makes.
+#[derive(Clone, Debug)]
+pub struct SessionService<S> {
+    inner: Rc<S>,
+    http: HttpSessions,
+}
+
+impl<S, B> Service<ServiceRequest> for SessionService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<ServiceResponse<B>, Error>>;
+
+    forward_ready!(inner);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let (inner, http) = (Rc::clone(&self.inner), self.http.clone());
+        Box::pin(async move {
+            let session = identify(http, &request).await?;
+            request.extensions_mut().insert(session.clone());
+            let mut response = inner.call(request).await?;
+            private(response.headers_mut(), &session);
+            Ok(response)
+        })
+    }
+}
+
+async fn identify(
+    http: HttpSessions,
+    request: &ServiceRequest,
+) -> Result<RequestSession, Rejection> {
+    let peer = Some(request.peer_addr().map_or(Peer::Unix, Peer::from));
+    if !request.headers().contains_key(COOKIE) {
+        return Ok(RequestSession::new(http, Identity::Anonymous, peer));
+    }
+    let head = read_head(request.head())?;
+    let identity = http.identify(head.head(), peer).resolve().await;
+    // For the extractors, which would have to convert it again.
+    request.extensions_mut().insert(head);
+    Ok(RequestSession::new(http, identity, peer))
+}
+
+fn private(headers: &mut HeaderMap, session: &RequestSession) {
+    let private = session.private_headers(headers.contains_key(CACHE_CONTROL));
+    for (name, value) in private.iter().filter_map(|(name, value)| header((name, value))) {
+        headers.append(name, value);
+    }
+}
