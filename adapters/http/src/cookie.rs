@@ -149,7 +149,9 @@ impl SessionCookie {
 
     /// Puts both into the headers of a response.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        headers.extend(self.replace());
+        if let Some((name, value)) = self.replace() {
+            headers.insert(name, value);
+        }
         if let Some((name, value)) = self.append() {
             headers.append(name, value);
         }
