@@ -5,6 +5,11 @@ use std::time::Duration;
 use session_test_support::{Client, Program, example};
 
 #[test]
+fn actix() {
+    works("actix");
+}
+
+#[test]
 fn axum() {
     works("axum");
 }
@@ -12,6 +17,11 @@ fn axum() {
 #[test]
 fn hyper() {
     works("hyper");
+}
+
+#[test]
+fn poem() {
+    works("poem");
 }
 
 fn works(name: &str) {
