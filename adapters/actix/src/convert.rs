@@ -1,7 +1,7 @@
 //! Between the types of `http` 0.2, which actix-web has, and those of `http` 1.
 
 use actix_web::HttpResponse;
-use actix_web::body::{self, BodyStream, BoxBody};
+use actix_web::body::{self, BodySize, BodyStream, BoxBody, MessageBody};
 use actix_web::dev::RequestHead;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -49,13 +49,14 @@ pub(crate) fn response(response: http::Response<Body>) -> HttpResponse {
     })
 }
 
-/// The answer to a HEAD request. An empty body may stand for a stream, whose length nobody knows.
+/// The answer to a HEAD request. The rules leave a stream out, whose length is not zero but unknown.
 pub(crate) fn head_response(response: http::Response<Body>) -> HttpResponse {
-    match self::response(response) {
-        response if body::MessageBody::size(response.body()) == body::BodySize::Sized(0) => {
+    let response = self::response(response);
+    match response.body().size() {
+        BodySize::Sized(0) if response.status() == StatusCode::OK => {
             response.set_body(BoxBody::new(body::None::new()))
         }
-        response => response,
+        _ => response,
     }
 }
 

@@ -31,7 +31,7 @@ pub(crate) async fn serve(
     let app = move || {
         App::new()
             .app_data(Data::new(demo.clone()))
-            .app_data(FormConfig::default().error_handler(bad_form))
+            .app_data(FormConfig::default().limit(MAX_FORM_BYTES).error_handler(bad_form))
             .app_data(JsonConfig::default().error_handler(bad_json))
             .configure(routes)
             .service(sessions.routes())
@@ -57,7 +57,6 @@ pub(crate) async fn serve(
 }
 
 fn routes(app: &mut web::ServiceConfig) {
-    let signed_in = || Require(RequireSession::signed_in());
     app.service(web::resource("/").route(get().to(home)))
         .service(web::resource("/login").route(get().to(login_page)).post(login))
         .service(web::resource("/logout").post(logout))
@@ -67,7 +66,9 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/vault").route(get().to(vault)))
         .service(web::resource("/roles").route(get().to(roles_of)))
         .service(
-            web::resource("/roles/{user:.+}").route(web::put().to(set_roles).wrap(signed_in())),
+            web::resource("/roles/{user:.+}")
+                .put(set_roles)
+                .wrap(Require(RequireSession::signed_in())),
         );
 }
 
@@ -167,3 +168,6 @@ fn bad_json(error: JsonPayloadError, _request: &HttpRequest) -> Error {
         error => error.into(),
     }
 }
+
+/// What the other frameworks take by default.
+const MAX_FORM_BYTES: usize = 2 * 1024 * 1024;
