@@ -145,6 +145,12 @@ adapter!(
     session_actix,
     "Middleware, extractors, guards and routes for actix-web (feature `actix`)."
 );
+adapter!(
+    "poem",
+    poem,
+    session_poem,
+    "Middleware, extractors, guards and routes for poem (feature `poem`)."
+);
 /// For tests of applications (feature `testing`): a clock to move, and the headers of a user's request.
 /// `axum::testing::as_user`, `actix::testing::as_user` and `poem::testing::as_user` put them into a
 /// request of the framework.

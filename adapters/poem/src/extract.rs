@@ -70,8 +70,9 @@ impl<'a> FromRequest<'a> for SessionAuth {
     }
 }
 
-fn of(request: &Request) -> Result<&RequestSession, Rejection> {
-    RequestSession::of(request.extensions()).map_err(Rejection)
+/// What the middleware left.
+pub(crate) fn of(request: &Request) -> poem::Result<&RequestSession> {
+    Ok(RequestSession::of(request.extensions()).map_err(Rejection)?)
 }
 
 /// The head with the URI as the client sent it, wherever the route is nested.

@@ -1,9 +1,9 @@
 //! A guard around endpoints.
 
 use poem::{Endpoint, Middleware, Request};
-use session_http::{RequestSession, RequireSession};
+use session_http::RequireSession;
 
-use crate::extract::head;
+use crate::extract::{head, of};
 use crate::response::Rejection;
 
 /// A middleware that lets only those requests pass that a [`RequireSession`] allows, for one endpoint
@@ -30,8 +30,7 @@ impl<E: Endpoint> Endpoint for Guarded<E> {
     type Output = E::Output;
 
     async fn call(&self, request: Request) -> poem::Result<E::Output> {
-        let session = RequestSession::of(request.extensions()).map_err(Rejection)?;
-        session.require(head(&request), &self.require).map_err(Rejection)?;
+        of(&request)?.require(head(&request), &self.require).map_err(Rejection)?;
         self.inner.call(request).await
     }
 }

@@ -7,11 +7,11 @@ use poem::endpoint::make;
 use poem::{Middleware, Request, Response, Route};
 use session_core::Store;
 use session_engine::Error;
-use session_http::{Config, Hooks, HttpSessions, RequestSession};
+use session_http::{Config, Hooks, HttpSessions};
 
-use crate::extract::head;
+use crate::extract::{head, of};
 use crate::middleware::SessionMiddleware;
-use crate::response::{Rejection, into_poem};
+use crate::response::into_poem;
 
 /// A node with its middleware and its routes; cheap to clone.
 #[derive(Clone, Debug)]
@@ -74,9 +74,9 @@ impl Middleware<Route> for SessionRoutes {
     }
 }
 
-async fn serve(mut request: Request) -> Result<Response, Rejection> {
+async fn serve(mut request: Request) -> poem::Result<Response> {
     let body = request.take_body().into_bytes_stream();
-    let session = RequestSession::of(request.extensions())?;
+    let session = of(&request)?;
     let path = session.http().below_prefix(request.uri().path()).unwrap_or_default();
     Ok(into_poem(session.serve(head(&request), path, body).await))
 }
