@@ -44,6 +44,7 @@ pub use cookie::{CookieOptions, SessionCookie};
 pub use device::device;
 pub use guard::{AdminAccess, AdminGuard, Caller};
 pub use head::{Head, OwnedHead, Peer, READ_HEADERS};
+pub use http;
 pub use identity::{Identified, Identity, PendingIdentity};
 pub use next::local_path;
 pub use options::{Config, HttpOptions};

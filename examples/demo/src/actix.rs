@@ -17,7 +17,7 @@ use session_kit::http::RequireSession;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
 };
 use crate::pages;
 
@@ -92,7 +92,7 @@ async fn login(
     auth: SessionAuth,
     Form(login): Form<Login>,
 ) -> Result<impl Responder, Rejection> {
-    let Some(user) = demo.accounts.authenticate(&login.user, &login.password) else {
+    let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         return Ok(Either::Left(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login)));
     };
     match auth.sign_in(new_session(user, &login)?).await {
@@ -130,7 +130,7 @@ async fn reauthenticate(
     auth: SessionAuth,
     form: Form<Password>,
 ) -> Result<impl Responder, Rejection> {
-    demo.accounts.confirm(&session, &form.password)?;
+    confirm(&session, &form.password)?;
     Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(whoami(session).await))
 }
 

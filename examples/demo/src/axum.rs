@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
 };
 use crate::pages;
 
@@ -79,7 +79,7 @@ async fn login(
     auth: SessionAuth,
     Form(login): Form<Login>,
 ) -> Result<Response, Rejection> {
-    let Some(user) = demo.accounts.authenticate(&login.user, &login.password) else {
+    let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login));
     };
     match auth.sign_in(new_session(user, &login)?).await {
@@ -116,7 +116,7 @@ async fn reauthenticate(
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
-    demo.accounts.confirm(&session, &form.password)?;
+    confirm(&session, &form.password)?;
     Ok((auth.rotate(RotateReason::Reauthenticated).await?, whoami(session).await))
 }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
 };
 use crate::pages;
 
@@ -69,7 +69,7 @@ async fn login(
     auth: SessionAuth,
     Form(form): Form<Login>,
 ) -> Result<Response, Rejection> {
-    let Some(user) = demo.accounts.authenticate(&form.user, &form.password) else {
+    let Some(user) = accounts::authenticate(&form.user, &form.password) else {
         return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &form));
     };
     match auth.sign_in(new_session(user, &form)?).await {
@@ -107,7 +107,7 @@ async fn reauthenticate(
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<Response, Rejection> {
-    demo.accounts.confirm(&session, &form.password)?;
+    confirm(&session, &form.password)?;
     Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(Json(WhoAmI::of(&session))))
 }
 

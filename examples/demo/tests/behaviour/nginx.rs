@@ -66,6 +66,7 @@ fn start(folder: &Path, address: SocketAddr, app: SocketAddr) -> Child {
         .concat();
     let configuration = format!(
         "daemon off;
+master_process off;
 user root root;
 worker_processes 1;
 pid {folder}/pid;
