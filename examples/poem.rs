@@ -64,22 +64,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 #[handler]
-fn home(session: CurrentSession) -> String {
+async fn home(session: CurrentSession) -> String {
     format!("hello {}", session.user())
 }
 
 #[handler]
-fn role(Claims(role): Claims<Role>) -> Json<Role> {
+async fn role(Claims(role): Claims<Role>) -> Json<Role> {
     Json(role)
 }
 
 #[handler]
-fn audit() -> &'static str {
+async fn audit() -> &'static str {
     "who did what"
 }
 
 #[handler]
-fn login_page() -> Html<&'static str> {
+async fn login_page() -> Html<&'static str> {
     Html(LOGIN_PAGE)
 }
 

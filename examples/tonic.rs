@@ -176,6 +176,7 @@ fn ticks(manager: SessionManager, session: CurrentSession) -> ReceiverStream<Res
 }
 
 /// A refusal in gRPC's words.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn status(rejection: Rejection) -> Status {
     let problem = rejection.problem();
     let code = match problem.status().as_u16() {

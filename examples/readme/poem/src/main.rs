@@ -28,12 +28,12 @@ async fn login(auth: SessionAuth, Form(form): Form<Login>) -> Result<Response, R
 }
 
 #[handler]
-fn login_page() -> Html<&'static str> {
+async fn login_page() -> Html<&'static str> {
     Html(LOGIN_PAGE)
 }
 
 #[handler]
-fn hello(session: CurrentSession) -> String {
+async fn hello(session: CurrentSession) -> String {
     format!("hello {}", session.user())
 }
 
