@@ -24,7 +24,7 @@ pub(crate) async fn shutdown_ends_streams_and_writes_back(on: Ground) {
     let took = app.stop().await;
     assert!(took < Duration::from_secs(5), "{took:?}");
     for stream in [mine, all] {
-        let seen = stream.to_end().await;
+        let seen = stream.finish().await;
         assert!(!seen.contains("event: ended"), "{seen}");
     }
     assert_eq!(stored().await.last_accessed, now);

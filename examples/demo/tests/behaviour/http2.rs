@@ -23,7 +23,7 @@ pub(crate) async fn everything_works_over_http_2(on: Ground) {
     assert_eq!(browser.delete(&format!("/sessions/me/{other}")).await.status, 204);
     stream.until("event: revoked\n").await;
     assert_eq!(browser.post("/logout", "").await.status, 303);
-    assert!(stream.to_end().await.contains("event: ended"));
+    assert!(stream.finish().await.contains("event: ended"));
 }
 
 /// HTTP/2 names the host in `:authority`.

@@ -52,7 +52,8 @@ impl Nginx {
 
     /// A browser whose requests come from another address than the proxy's.
     fn browser(&self) -> Client {
-        Client { from: Ipv4Addr::new(127, 0, 0, 2).into(), ..Client::new(self.address) }
+        let from = Some(Ipv4Addr::new(127, 0, 0, 2).into());
+        Client { from, ..Client::new(self.address) }
     }
 }
 
@@ -126,7 +127,7 @@ pub(crate) async fn events_arrive_through_nginx(on: Ground) {
         app.browser("root").await.delete(&format!("/sessions/admin/sessions/{id}")).await.status,
         204
     );
-    assert!(stream.to_end().await.contains("event: ended"));
+    assert!(stream.finish().await.contains("event: ended"));
 }
 
 pub(crate) async fn the_address_is_the_clients_behind_nginx(on: Ground) {

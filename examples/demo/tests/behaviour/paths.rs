@@ -124,7 +124,7 @@ pub(crate) async fn dots_lead_nowhere(on: Ground) {
     ] {
         let mut raw = Raw::connect(app.address).await;
         raw.send(head(&root, "GET", path) + "Connection: close\r\n\r\n").await;
-        let answer = raw.to_end().await;
+        let answer = raw.finish().await;
         assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
     }
 }

@@ -34,7 +34,7 @@ impl Raw {
     }
 
     /// Reads until the server closes the connection, and answers all that came.
-    pub(crate) async fn to_end(mut self) -> String {
+    pub(crate) async fn finish(mut self) -> String {
         while self.read().await {}
         self.text()
     }

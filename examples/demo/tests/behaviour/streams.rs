@@ -15,7 +15,7 @@ pub(crate) async fn an_event_stream_ends_with_its_session(on: Ground) {
     let bob = app.browser("bob").await;
     let revoke = format!("/sessions/me/{}", here.session_id().await);
     assert_eq!(there.delete(&revoke).await.status, 204);
-    let seen = stream.to_end().await;
+    let seen = stream.finish().await;
     assert!(seen.ends_with("event: ended\ndata: {\"cause\":\"revoked\"}\n\n"), "{seen}");
     assert!(!seen.contains(&bob.session_id().await), "nobody else's events");
 }
@@ -80,7 +80,7 @@ pub(crate) async fn a_stream_tells_why_its_session_ended(on: Ground) {
     let mut stream = alice.ask("GET", MINE).open().await;
     stream.until(": open").await;
     app.browser("alice").await;
-    let seen = stream.to_end().await;
+    let seen = stream.finish().await;
     assert!(seen.ends_with("event: ended\ndata: {\"cause\":\"evicted\"}\n\n"), "{seen}");
     alice.get("/whoami").await.problem(401);
 }

@@ -15,7 +15,7 @@ pub(crate) async fn pipelined_requests_are_answered_in_turn(on: Ground) {
         head(&bob, "GET", "/whoami") + "Connection: close\r\n\r\n",
     ];
     raw.send(requests.concat()).await;
-    let answers = raw.to_end().await;
+    let answers = raw.finish().await;
     let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["200", "401", "200", "200"], "{answers}");
     let users: Vec<_> =
@@ -30,7 +30,7 @@ pub(crate) async fn a_head_is_answered_without_a_byte_of_body(on: Ground) {
     for path in ["/", "/whoami", "/sessions/", "/sessions/me", "/sessions/me/events"] {
         let mut raw = Raw::connect(app.address).await;
         raw.send(head(&alice, "HEAD", path) + "Connection: close\r\n\r\n").await;
-        let answer = raw.to_end().await;
+        let answer = raw.finish().await;
         assert_eq!(status(&answer), 200, "{path}: {answer}");
         assert_eq!(answer.split("\r\n\r\n").nth(1), Some(""), "{path}: {answer}");
     }
@@ -50,7 +50,7 @@ pub(crate) async fn what_is_too_long_is_refused(on: Ground) {
     ] {
         let mut raw = Raw::connect(app.address).await;
         raw.send(request).await;
-        let answer = raw.to_end().await;
+        let answer = raw.finish().await;
         let status = status(&answer);
         assert!(answer.is_empty() || (400..500).contains(&status), "{answer}");
         assert_eq!(user_of(&alice).await, "alice");

@@ -1,6 +1,6 @@
 //! An HTTP client for tests: it keeps its cookie and, unless told otherwise, proves its origin.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
@@ -21,8 +21,8 @@ pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) cookie: Option<String>,
-    /// Where it connects from.
-    pub(crate) from: IpAddr,
+    /// Where it connects from, if that is not for the system to say.
+    pub(crate) from: Option<IpAddr>,
     /// HTTP/2 with prior knowledge, or HTTP/1.1.
     pub(crate) version: Version,
 }
@@ -54,8 +54,7 @@ pub(crate) struct Ask<'c> {
 
 impl Client {
     pub(crate) const fn new(address: SocketAddr) -> Self {
-        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Self { address, cookie: None, from, version: Version::HTTP_11 }
+        Self { address, cookie: None, from: None, version: Version::HTTP_11 }
     }
 
     /// The same browser, at another server.
@@ -136,7 +135,9 @@ impl Client {
 
     async fn connect(&self) -> Result<TcpStream, Error> {
         let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(self.from, 0))?;
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
         Ok(socket.connect(self.address).await?)
     }
 }
@@ -255,7 +256,7 @@ impl Open {
     }
 
     /// Reads to the orderly end of the body, and answers all of it.
-    pub(crate) async fn to_end(mut self) -> String {
+    pub(crate) async fn finish(mut self) -> String {
         let reading = async { while self.read().await {} };
         let ended = tokio::time::timeout(super::PATIENCE, reading).await.is_ok();
         assert!(ended, "no end after {:?}", self.seen);
