@@ -87,11 +87,7 @@ async fn login_page(query: Query<LoginQuery>) -> Html {
     Html::new(pages::login("", query.next()))
 }
 
-async fn login(
-    demo: Data<Demo>,
-    auth: SessionAuth,
-    Form(login): Form<Login>,
-) -> Result<impl Responder, Rejection> {
+async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<impl Responder, Rejection> {
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         return Ok(Either::Left(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login)));
     };
@@ -125,7 +121,6 @@ async fn rotate(session: CurrentSession, auth: SessionAuth) -> Result<impl Respo
 }
 
 async fn reauthenticate(
-    demo: Data<Demo>,
     session: CurrentSession,
     auth: SessionAuth,
     form: Form<Password>,

@@ -74,11 +74,7 @@ async fn login_page(Query(query): Query<LoginQuery>) -> Html<String> {
     Html(pages::login("", query.next()))
 }
 
-async fn login(
-    State(demo): State<Demo>,
-    auth: SessionAuth,
-    Form(login): Form<Login>,
-) -> Result<Response, Rejection> {
+async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<Response, Rejection> {
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login));
     };
@@ -111,7 +107,6 @@ async fn rotate(
 }
 
 async fn reauthenticate(
-    State(demo): State<Demo>,
     session: CurrentSession,
     auth: SessionAuth,
     Form(form): Form<Password>,

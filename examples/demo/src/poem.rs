@@ -64,11 +64,7 @@ async fn login_page(Query(query): Query<LoginQuery>) -> Html<String> {
 }
 
 #[handler]
-async fn login(
-    Data(demo): Data<&Demo>,
-    auth: SessionAuth,
-    Form(form): Form<Login>,
-) -> Result<Response, Rejection> {
+async fn login(auth: SessionAuth, Form(form): Form<Login>) -> Result<Response, Rejection> {
     let Some(user) = accounts::authenticate(&form.user, &form.password) else {
         return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &form));
     };
@@ -102,7 +98,6 @@ async fn rotate(session: CurrentSession, auth: SessionAuth) -> Result<Response, 
 
 #[handler]
 async fn reauthenticate(
-    Data(demo): Data<&Demo>,
     session: CurrentSession,
     auth: SessionAuth,
     Form(form): Form<Password>,
