@@ -1,8 +1,10 @@
 //! What the manager and the workers share.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -74,12 +76,9 @@ impl Shared {
             let _entered = self.runtime.enter();
             make()
         };
-        let mut future = std::pin::pin!(future);
-        std::future::poll_fn(|context| {
-            let _entered = self.runtime.enter();
-            future.as_mut().poll(context)
-        })
-        .await
+        let future = std::pin::pin!(Some(future));
+        let mut entered = Entered { runtime: &self.runtime, future };
+        std::future::poll_fn(move |context| entered.poll(context)).await
     }
 
     /// What the application knows of the session; null where it supplies no claims.
@@ -110,6 +109,29 @@ impl Shared {
 
     pub(crate) fn stopping_waits(&self) -> Stopping {
         Stopping(self.stop_waits.subscribe())
+    }
+}
+
+/// A future that is polled and dropped on a runtime: what it opened may need the runtime to close.
+struct Entered<'r, F> {
+    runtime: &'r Handle,
+    future: Pin<&'r mut Option<F>>,
+}
+
+impl<F: Future> Entered<'_, F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<F::Output> {
+        let _entered = self.runtime.enter();
+        match self.future.as_mut().as_pin_mut() {
+            Some(future) => future.poll(context),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<F> Drop for Entered<'_, F> {
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        self.future.set(None);
     }
 }
 

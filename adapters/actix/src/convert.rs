@@ -9,7 +9,7 @@ use session_http::{Body, Content, OwnedHead, Problem, READ_HEADERS};
 
 /// The head with the headers that the rules read.
 pub(crate) fn read_head(head: &RequestHead) -> Result<OwnedHead, Problem> {
-    convert(head, |name| READ.iter().find(|read| read.as_str() == name).cloned())
+    convert(head, |name| READ_HEADERS.iter().find(|read| read.as_str() == name).cloned())
 }
 
 /// The head with all headers.
@@ -62,5 +62,3 @@ pub(crate) fn header(
     converted.set_sensitive(value.is_sensitive());
     Some((name, converted))
 }
-
-static READ: [http::HeaderName; 12] = READ_HEADERS;

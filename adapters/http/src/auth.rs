@@ -65,6 +65,17 @@ impl NewSession {
     }
 }
 
+impl NewSession {
+    /// The engine's request, on this device unless the application knows better.
+    pub(crate) fn into_sign_in(self, kind: DeviceKind, info: Option<DeviceInfo>) -> SignIn {
+        SignIn::new(self.owner)
+            .with_device_kind(self.device_kind.unwrap_or(kind))
+            .with_device_info(self.device_info.or(info))
+            .with_client_id(self.client_id)
+            .with_data(self.data)
+    }
+}
+
 impl From<UserKey> for NewSession {
     fn from(owner: UserKey) -> Self {
         Self::of(owner)
@@ -115,7 +126,7 @@ impl Auth {
     }
 
     /// Begins a session. The one that the same browser holds is replaced if it is the same user's,
-    /// and signed out otherwise.
+    /// and signed out otherwise, if the store can be reached.
     ///
     /// # Errors
     /// 409 when a policy refuses it, 503 when the store is away, 403 across origins, 400 for a user
@@ -133,8 +144,11 @@ impl Auth {
             current => (None, current),
         };
         let signed_in = http.manager().sign_in(self.sign_in_request(new, same)).await?;
-        if let Some(other) = other {
-            http.manager().sign_out(other).await?;
+        if let Some(other) = other
+            && let Err(error) = http.manager().sign_out(other).await
+        {
+            // The new session has begun: without its cookie no client could use or end it.
+            tracing::warn!(%error, session_id = %other.id(), "the browser's former session stays");
         }
         let cookie = http.options().cookie.set(&signed_in.token);
         Ok((signed_in, cookie))
@@ -147,17 +161,11 @@ impl Auth {
     ) -> SignIn {
         let headers = self.head.head().headers;
         let (device_kind, device_info) = device(headers);
-        let mut request = SignIn::new(new.owner);
-        request.device_kind = new.device_kind.unwrap_or(device_kind);
-        request.device_info = new.device_info.or(device_info);
-        request.client_id = new.client_id;
-        request.data = new.data;
-        request.ip = self.request.http().client_ip(headers, self.request.peer());
-        request.replaces = replaces;
-        request
+        let ip = self.request.http().client_ip(headers, self.request.peer());
+        new.into_sign_in(device_kind, device_info).with_ip(ip).with_replaces(replaces)
     }
 
-    /// Ends the session, if there is one, and takes back the cookie, whatever it was worth. A second
+    /// Ends the session, if there is one, and removes the cookie even if its token is unknown. A second
     /// sign-out does no harm.
     ///
     /// # Errors

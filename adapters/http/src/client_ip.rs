@@ -39,8 +39,8 @@ pub enum ForwardingHeader {
     Forwarded,
 }
 
-/// A proxy whose word is taken: a range of addresses, one address, or `unix` for whatever connects
-/// over a Unix socket.
+/// A proxy whose word is taken: a range of addresses, one address, or `unix` for any peer on a Unix
+/// socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrustedProxy {
@@ -111,7 +111,7 @@ impl ClientIpOptions {
     }
 
     /// The client's address; none where the server does not say who connects, or where a proxy on a
-    /// Unix socket names nobody.
+    /// Unix socket sends no address.
     pub fn client_ip(&self, headers: &HeaderMap, peer: Option<Peer>) -> Option<IpAddr> {
         let peer = peer.map(|peer| match peer {
             Peer::Ip(address) => Peer::Ip(address.to_canonical()),

@@ -63,6 +63,10 @@ impl CookieOptions {
         if self.name.is_empty() || !self.name.chars().all(token) {
             return Err(InvalidField::malformed("cookie.name", "a cookie's name"));
         }
+        let seconds = self.max_age.map(|age| i64::try_from(age.as_secs()).unwrap_or(0));
+        if seconds == Some(0) {
+            return Err(InvalidField::malformed("cookie.max_age", "at least one second"));
+        }
         let prefixed = self.name.starts_with("__Host-") || self.name.starts_with("__Secure-");
         if prefixed && !self.secure {
             let expected = "true, which a cookie of this name needs";
@@ -86,7 +90,7 @@ impl CookieOptions {
         found
     }
 
-    /// Whether a request carries a cookie of our name, whatever it is worth.
+    /// Whether a request carries a cookie of our name, valid or not.
     pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         let name = self.name.as_bytes();
         headers
@@ -141,8 +145,8 @@ impl SessionCookie {
         self.0.clone().map(|cookie| (SET_COOKIE, cookie))
     }
 
-    /// The header that replaces what a response has of its name: no one in the middle may keep a
-    /// response that carries a cookie.
+    /// The header that replaces what a response has of its name: no proxy may store a response that
+    /// carries a cookie.
     pub fn replace(&self) -> Option<(HeaderName, HeaderValue)> {
         self.0.as_ref().map(|_| (CACHE_CONTROL, HeaderValue::from_static("no-store")))
     }

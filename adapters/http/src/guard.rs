@@ -96,7 +96,7 @@ impl fmt::Debug for Caller<'_> {
     }
 }
 
-/// The default: nobody.
+/// The default: denies every caller.
 pub(crate) fn deny_all(_caller: Caller<'_>) -> AdminAccess {
     AdminAccess::Denied
 }

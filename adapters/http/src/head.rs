@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method, Uri};
 /// The headers that the rules read. A framework with header types of its own copies these, and for
 /// a request below the prefix all of them: the application's [`AdminGuard`](crate::AdminGuard) may
 /// read any.
-pub const READ_HEADERS: [HeaderName; 12] = [
+pub static READ_HEADERS: [HeaderName; 12] = [
     COOKIE,
     ACCEPT,
     HOST,
@@ -68,8 +68,8 @@ impl<'r> Head<'r> {
     /// A copy of what the rules read.
     pub fn to_owned(self) -> OwnedHead {
         let mut headers = HeaderMap::with_capacity(READ_HEADERS.len());
-        for name in READ_HEADERS {
-            for value in self.headers.get_all(&name) {
+        for name in &READ_HEADERS {
+            for value in self.headers.get_all(name) {
                 headers.append(name.clone(), value.clone());
             }
         }

@@ -6,7 +6,7 @@ use session_engine::{CurrentSession, Lookup, Verdict};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Identity {
-    /// To nobody.
+    /// Without a session.
     Anonymous,
     /// To a session.
     Session(CurrentSession),

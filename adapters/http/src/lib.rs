@@ -12,7 +12,7 @@
 //! Every request that carries a valid token counts as an access and puts the idle timeout off,
 //! `HEAD` and range requests included. `OPTIONS` requests and prefetches (`Sec-Purpose` or
 //! `Purpose: prefetch`) are checked but do not count, and neither does the time for which an
-//! event stream stays open.
+//! event stream stays open. Opening or reopening a stream counts.
 
 mod adapter;
 pub mod api;

@@ -166,9 +166,10 @@ impl HttpOptions {
     /// # Errors
     /// [`InvalidField`] naming the option.
     pub fn validate(&self) -> Result<(), InvalidField> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
         let prefix = self.prefix.strip_prefix('/').filter(|rest| !rest.is_empty());
-        if !prefix.is_some_and(|rest| !rest.ends_with('/') && rest.chars().all(plain)) {
+        let fits = |part: &str| !["", ".", ".."].contains(&part) && part.chars().all(plain);
+        if !prefix.is_some_and(|rest| rest.split('/').all(fits)) {
             let expected = "a plain path that begins with a slash and ends without one";
             return Err(InvalidField::malformed("prefix", expected));
         }
@@ -202,12 +203,15 @@ mod tests {
             of(HttpOptions::default().with_cookie(cookie))
         };
         assert_eq!(of(HttpOptions::default().with_prefix("/auth/sessions")), Ok(()));
-        for prefix in ["", "/", "sessions", "/sessions/", "/{id}", "/a b"] {
+        for prefix in ["", "/", "sessions", "/sessions/", "/{id}", "/a b", "//a", "/../a", "/a/./b"]
+        {
             assert_eq!(of(HttpOptions::default().with_prefix(prefix)), Err("prefix"), "{prefix}");
         }
         assert_eq!(cookie("", true), Err("cookie.name"));
         assert_eq!(cookie("a;b", true), Err("cookie.name"));
         assert_eq!(cookie("__Host-session", false), Err("cookie.secure"));
+        let forgotten = CookieOptions::default().with_max_age(Some(Duration::ZERO));
+        assert_eq!(of(HttpOptions::default().with_cookie(forgotten)), Err("cookie.max_age"));
         for path in ["login", "//evil.example", "https://evil.example"] {
             let options = HttpOptions::default().with_sign_in_path(path);
             assert_eq!(of(options), Err("sign_in_path"), "{path}");

@@ -172,6 +172,12 @@ impl Problem {
         Self::known(kind, title, StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// A fault that the client cannot mend. The log says what it is.
+    pub const fn internal() -> Self {
+        let (kind, title) = ("urn:session-kit:internal", "internal error");
+        Self::known(kind, title, StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     /// The response: the problem as JSON.
     pub fn to_response(&self) -> Response<Body> {
         let body = serde_json::to_vec(self).map_or_else(|_| Body::empty(), Body::full);
@@ -230,8 +236,7 @@ impl From<Error> for Problem {
             }
             error => {
                 tracing::error!(error = &error as &dyn std::error::Error, "answered 500");
-                let title = "internal error";
-                Self::known("urn:session-kit:internal", title, StatusCode::INTERNAL_SERVER_ERROR)
+                Self::internal()
             }
         }
     }

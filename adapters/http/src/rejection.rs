@@ -56,7 +56,7 @@ impl HttpSessions {
         }
     }
 
-    /// Refuses a request for a page, whatever it says it takes.
+    /// Refuses a request for a page, without looking at `Accept`.
     pub(crate) fn refuse_page(&self, head: Head<'_>, problem: Problem) -> Rejection {
         let path = self.options().sign_in_path.as_deref();
         let location = path.and_then(|path| sign_in_location(path, head));

@@ -118,8 +118,8 @@ impl RequestSession {
         }
     }
 
-    /// The headers to append to the application's response, so that nobody else sees it: neither
-    /// another user of a shared cache nor the next one at the browser. None for a request without a
+    /// Headers to append to the application's response. They keep it out of shared caches and of the
+    /// browser's history. None for a request without a
     /// session, nor where the application decided about caching itself.
     pub fn private_headers(&self, has_cache_control: bool) -> &'static [(HeaderName, HeaderValue)] {
         let is_private = !matches!(self.identity, Identity::Anonymous);

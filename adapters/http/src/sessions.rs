@@ -35,7 +35,7 @@ struct Inner {
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Hooks {
-    /// Who may administer. Default nobody.
+    /// Who may administer. Default: no one.
     pub guard: Arc<dyn AdminGuard>,
     /// The engine's clock, randomness and claims.
     pub engine: Parts,
@@ -77,7 +77,7 @@ impl fmt::Debug for Hooks {
 }
 
 impl HttpSessions {
-    /// Starts a node on a store, on the current tokio runtime. Nobody may administer.
+    /// Starts a node on a store, on the current tokio runtime. Every caller is denied the admin API.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an option out of bounds, [`Error::Unavailable`] when the store's log
@@ -100,7 +100,7 @@ impl HttpSessions {
         Ok(Self::of(engine, config.http, hooks.guard))
     }
 
-    /// The HTTP rules over a node that was started otherwise. Nobody may administer.
+    /// The HTTP rules over a node that was started otherwise. Every caller is denied the admin API.
     ///
     /// # Errors
     /// As [`HttpOptions::validate`].

@@ -2,7 +2,7 @@
 
 use http::header::{COOKIE, HOST};
 use http::{HeaderName, HeaderValue};
-use session_engine::SignIn;
+use session_core::DeviceKind;
 
 use crate::auth::NewSession;
 use crate::problem::Problem;
@@ -25,12 +25,7 @@ where
     N::Error: Into<Problem>,
 {
     let new = user.try_into().map_err(Into::into)?;
-    let mut request = SignIn::new(new.owner);
-    request.device_kind = new.device_kind.unwrap_or(request.device_kind);
-    request.device_info = new.device_info;
-    request.client_id = new.client_id;
-    request.data = new.data;
-    let signed_in = http.manager().sign_in(request).await?;
+    let signed_in = http.manager().sign_in(new.into_sign_in(DeviceKind::Web, None)).await?;
     let cookie = format!("{}={}", http.options().cookie.name, signed_in.token.expose());
     let mut cookie = HeaderValue::try_from(cookie)
         .map_err(|_| Problem::malformed("the cookie's name is no text"))?;

@@ -1,5 +1,5 @@
 //! session-kit for [tower](https://docs.rs/tower): a layer that finds out whose request it is, for
-//! hyper, tonic, warp, salvo and whatever else runs tower services.
+//! hyper, tonic, warp, salvo and other servers that run tower services.
 //!
 //! The layer leaves a [`RequestSession`] in the request's extensions. It says whether there is a
 //! session, a fresh one or one with certain claims, signs in and out, and answers the API and the pages

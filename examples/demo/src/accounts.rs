@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,17 +27,20 @@ pub(crate) struct Claims {
 #[derive(Clone, Debug)]
 pub(crate) struct Accounts {
     file: Arc<PathBuf>,
+    /// One change at a time.
+    turn: Arc<Mutex<()>>,
 }
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 impl Accounts {
     pub(crate) fn beside(place: &Place) -> Self {
-        Self { file: Arc::new(place.beside("roles.json")) }
+        Self { file: Arc::new(place.beside("roles.json")), turn: Arc::default() }
     }
 
     /// Gives a user these roles and no others.
     pub(crate) fn set(&self, name: &str, claims: &Claims) -> Result<(), Error> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = self.read()?;
         all.insert(name.to_owned(), claims.clone());
         let new = self.file.with_extension(format!("{}.new", std::process::id()));

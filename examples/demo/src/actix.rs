@@ -17,7 +17,7 @@ use session_kit::http::RequireSession;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, new_session, require_root,
 };
 use crate::pages;
 
@@ -79,29 +79,38 @@ fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
-async fn home(MaybeSession(session): MaybeSession) -> Html {
-    Html::new(pages::home(session.as_ref()))
+async fn home(demo: Data<Demo>, MaybeSession(session): MaybeSession) -> Html {
+    Html::new(demo.home(session.as_ref()))
 }
 
-async fn login_page(query: Query<LoginQuery>) -> Html {
-    Html::new(pages::login("", query.next()))
+async fn login_page(demo: Data<Demo>, query: Query<LoginQuery>) -> Html {
+    Html::new(demo.login_page("", query.next()))
 }
 
-async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<impl Responder, Rejection> {
+async fn login(
+    demo: Data<Demo>,
+    auth: SessionAuth,
+    Form(login): Form<Login>,
+) -> Result<impl Responder, Rejection> {
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
-        return Ok(Either::Left(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login)));
+        return Ok(Either::Left(failed(
+            &demo,
+            StatusCode::UNAUTHORIZED,
+            pages::WRONG_PASSWORD,
+            &login,
+        )));
     };
     match auth.sign_in(new_session(user, &login)?).await {
         Ok((_, cookie)) => Ok(Either::Right(cookie.on(see_other(after_login(&login))))),
         Err(Rejection(refused)) if refused.problem().status == 409 => {
-            Ok(Either::Left(failed(StatusCode::CONFLICT, pages::TOO_MANY, &login)))
+            Ok(Either::Left(failed(&demo, StatusCode::CONFLICT, pages::TOO_MANY, &login)))
         }
         Err(rejection) => Err(rejection),
     }
 }
 
-fn failed(status: StatusCode, text: &str, login: &Login) -> impl Responder + use<> {
-    Html::new(pages::login(text, login.next())).customize().with_status(status)
+fn failed(demo: &Demo, status: StatusCode, text: &str, login: &Login) -> impl Responder + use<> {
+    Html::new(demo.login_page(text, login.next())).customize().with_status(status)
 }
 
 fn see_other(path: &str) -> HttpResponse {
@@ -143,7 +152,7 @@ async fn set_roles(
     user: Path<String>,
     Json(roles): Json<NewRoles>,
 ) -> Result<Json<accounts::Claims>, Rejection> {
-    is_root(&session)?;
+    require_root(&session)?;
     Ok(Json(demo.set_roles(&user, roles.into()).await?))
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, new_session, require_root,
 };
 use crate::pages;
 
@@ -66,29 +66,33 @@ fn router(demo: Demo) -> Router {
         .with_state(demo)
 }
 
-async fn home(MaybeSession(session): MaybeSession) -> Html<String> {
-    Html(pages::home(session.as_ref()))
+async fn home(State(demo): State<Demo>, MaybeSession(session): MaybeSession) -> Html<String> {
+    Html(demo.home(session.as_ref()))
 }
 
-async fn login_page(Query(query): Query<LoginQuery>) -> Html<String> {
-    Html(pages::login("", query.next()))
+async fn login_page(State(demo): State<Demo>, Query(query): Query<LoginQuery>) -> Html<String> {
+    Html(demo.login_page("", query.next()))
 }
 
-async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<Response, Rejection> {
+async fn login(
+    State(demo): State<Demo>,
+    auth: SessionAuth,
+    Form(login): Form<Login>,
+) -> Result<Response, Rejection> {
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
-        return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login));
+        return Ok(failed(&demo, StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login));
     };
     match auth.sign_in(new_session(user, &login)?).await {
         Ok((_, cookie)) => Ok((cookie, Redirect::to(after_login(&login))).into_response()),
         Err(Rejection(refused)) if refused.problem().status() == StatusCode::CONFLICT => {
-            Ok(failed(StatusCode::CONFLICT, pages::TOO_MANY, &login))
+            Ok(failed(&demo, StatusCode::CONFLICT, pages::TOO_MANY, &login))
         }
         Err(rejection) => Err(rejection),
     }
 }
 
-fn failed(status: StatusCode, text: &str, login: &Login) -> Response {
-    (status, Html(pages::login(text, login.next()))).into_response()
+fn failed(demo: &Demo, status: StatusCode, text: &str, login: &Login) -> Response {
+    (status, Html(demo.login_page(text, login.next()))).into_response()
 }
 
 async fn logout(auth: SessionAuth) -> Result<impl IntoResponse, Rejection> {
@@ -129,7 +133,7 @@ async fn set_roles(
     Path(user): Path<String>,
     Json(roles): Json<NewRoles>,
 ) -> Result<Json<accounts::Claims>, Rejection> {
-    is_root(&session)?;
+    require_root(&session)?;
     Ok(Json(demo.set_roles(&user, roles.into()).await?))
 }
 

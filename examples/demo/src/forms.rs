@@ -89,7 +89,7 @@ pub(crate) fn after_login(login: &Login) -> &str {
 }
 
 /// Only `root` gives and takes roles.
-pub(crate) fn is_root(session: &CurrentSession) -> Result<(), Problem> {
+pub(crate) fn require_root(session: &CurrentSession) -> Result<(), Problem> {
     match (session.user().as_str(), session.tenant()) {
         ("root", None) => Ok(()),
         _ => Err(Problem::forbidden()),
@@ -110,7 +110,7 @@ impl Demo {
         let owner = user(name)?;
         self.accounts.set(name, &claims).map_err(|error| {
             tracing::error!(%error, "the roles cannot be kept");
-            Problem::unavailable()
+            Problem::internal()
         })?;
         self.http.manager().claims_changed(&owner, Actor::Application).await?;
         Ok(claims)

@@ -2,44 +2,44 @@
 
 use session_kit::engine::CurrentSession;
 
+use crate::Demo;
+
 pub(crate) const WRONG_PASSWORD: &str = "Unknown user or wrong password.";
 pub(crate) const TOO_MANY: &str =
     "You are signed in on as many devices as you may be. Sign out on another.";
 
-pub(crate) fn home(session: Option<&CurrentSession>) -> String {
-    let content = match session {
-        Some(session) => {
-            let user = escaped(session.user().as_str());
-            let admin = if ["root", "boss"].contains(&session.user().as_str()) {
-                r#"<li><a href="/sessions/admin">Administer sessions</a></li>"#
-            } else {
-                ""
-            };
-            format!(
-                r#"<p>Signed in as <strong id="user">{user}</strong>.</p>
-<ul><li><a href="/sessions/">My devices</a></li><li><a href="/vault">The vault</a></li>{admin}</ul>
+impl Demo {
+    pub(crate) fn home(&self, session: Option<&CurrentSession>) -> String {
+        let prefix = &self.http.options().prefix;
+        let content = match session {
+            Some(session) => {
+                let user = escaped(session.user().as_str());
+                let admin = if ["root", "boss"].contains(&session.user().as_str()) {
+                    format!(r#"<li><a href="{prefix}/admin">Administer sessions</a></li>"#)
+                } else {
+                    String::new()
+                };
+                format!(
+                    r#"<p>Signed in as <strong id="user">{user}</strong>.</p>
+<ul><li><a href="{prefix}/">My devices</a></li><li><a href="/vault">The vault</a></li>{admin}</ul>
 <form method="post" action="/logout"><button>Sign out</button></form>"#
-            )
-        }
-        None => r#"<p>Nobody is signed in. <a href="/login">Sign in</a></p>"#.to_owned(),
-    };
-    page("session-kit demo", &content)
-}
+                )
+            }
+            None => r#"<p>Nobody is signed in. <a href="/login">Sign in</a></p>"#.to_owned(),
+        };
+        self.page("session-kit demo", &content)
+    }
 
-pub(crate) fn vault(session: &CurrentSession) -> String {
-    format!("{} has proved who they are at {}\n", session.user(), session.authenticated_at())
-}
-
-/// The page to sign in, and where to go on from there.
-pub(crate) fn login(failure: &str, next: Option<&str>) -> String {
-    let notice = match failure {
-        "" => String::new(),
-        text => format!(r#"<p class="notice" role="alert">{text}</p>"#),
-    };
-    let next = next.map_or_else(String::new, |next| {
-        format!(r#"<input type="hidden" name="next" value="{}">"#, escaped(next))
-    });
-    page(
+    /// The page to sign in, and where to go on from there.
+    pub(crate) fn login_page(&self, failure: &str, next: Option<&str>) -> String {
+        let notice = match failure {
+            "" => String::new(),
+            text => format!(r#"<p class="notice" role="alert">{text}</p>"#),
+        };
+        let next = next.map_or_else(String::new, |next| {
+            format!(r#"<input type="hidden" name="next" value="{}">"#, escaped(next))
+        });
+        self.page(
         "Sign in",
         &format!(
             r#"{notice}<p class="quiet">This is a demo: sign in as <b>alice</b>, <b>bob</b> or the admin <b>root</b>, or as <b>north/alice</b> or the admin <b>north/boss</b> of a tenant; the password is the name.</p>
@@ -51,25 +51,31 @@ pub(crate) fn login(failure: &str, next: Option<&str>) -> String {
 </form>"#
         ),
     )
-}
+    }
 
-fn page(title: &str, content: &str) -> String {
-    format!(
-        r#"<!doctype html>
+    fn page(&self, title: &str, content: &str) -> String {
+        let prefix = &self.http.options().prefix;
+        format!(
+            r#"<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<link rel="icon" href="/sessions/assets/icon.svg">
-<link rel="stylesheet" href="/sessions/assets/app.css">
+<link rel="icon" href="{prefix}/assets/icon.svg">
+<link rel="stylesheet" href="{prefix}/assets/app.css">
 </head>
 <body><main class="narrow"><h1>{title}</h1>
 {content}
 </main></body>
 </html>
 "#
-    )
+        )
+    }
+}
+
+pub(crate) fn vault(session: &CurrentSession) -> String {
+    format!("{} has proved who they are at {}\n", session.user(), session.authenticated_at())
 }
 
 fn escaped(text: &str) -> String {

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, new_session, require_root,
 };
 use crate::pages;
 
@@ -54,31 +54,35 @@ fn app(demo: Demo) -> impl Endpoint {
 }
 
 #[handler]
-async fn home(MaybeSession(session): MaybeSession) -> Html<String> {
-    Html(pages::home(session.as_ref()))
+async fn home(Data(demo): Data<&Demo>, MaybeSession(session): MaybeSession) -> Html<String> {
+    Html(demo.home(session.as_ref()))
 }
 
 #[handler]
-async fn login_page(Query(query): Query<LoginQuery>) -> Html<String> {
-    Html(pages::login("", query.next()))
+async fn login_page(Data(demo): Data<&Demo>, Query(query): Query<LoginQuery>) -> Html<String> {
+    Html(demo.login_page("", query.next()))
 }
 
 #[handler]
-async fn login(auth: SessionAuth, Form(form): Form<Login>) -> Result<Response, Rejection> {
+async fn login(
+    Data(demo): Data<&Demo>,
+    auth: SessionAuth,
+    Form(form): Form<Login>,
+) -> Result<Response, Rejection> {
     let Some(user) = accounts::authenticate(&form.user, &form.password) else {
-        return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &form));
+        return Ok(failed(demo, StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &form));
     };
     match auth.sign_in(new_session(user, &form)?).await {
         Ok((_, cookie)) => Ok(cookie.on(Redirect::see_other(after_login(&form)))),
         Err(Rejection(refused)) if refused.problem().status() == StatusCode::CONFLICT => {
-            Ok(failed(StatusCode::CONFLICT, pages::TOO_MANY, &form))
+            Ok(failed(demo, StatusCode::CONFLICT, pages::TOO_MANY, &form))
         }
         Err(rejection) => Err(rejection),
     }
 }
 
-fn failed(status: StatusCode, text: &str, form: &Login) -> Response {
-    (status, Html(pages::login(text, form.next()))).into_response()
+fn failed(demo: &Demo, status: StatusCode, text: &str, form: &Login) -> Response {
+    (status, Html(demo.login_page(text, form.next()))).into_response()
 }
 
 #[handler]
@@ -123,7 +127,7 @@ async fn set_roles(
     Path(user): Path<String>,
     Json(roles): Json<NewRoles>,
 ) -> Result<Json<accounts::Claims>, Rejection> {
-    is_root(&session)?;
+    require_root(&session)?;
     Ok(Json(demo.set_roles(&user, roles.into()).await?))
 }
 

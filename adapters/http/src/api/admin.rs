@@ -56,6 +56,7 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
     params(("id" = String, Path, description = "Session id", format = "uuid")),
     responses(
         (status = 200, body = SessionView, description = "The session"),
+        (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "No such session within reach", content_type = "application/problem+json"),
@@ -76,6 +77,7 @@ pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
     params(("id" = String, Path, description = "Session id", format = "uuid")),
     responses(
         (status = 204, description = "Ended"),
+        (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "No such session within reach", content_type = "application/problem+json"),

@@ -1,7 +1,7 @@
 //! Event streams (server-sent events). A stream ends with the session that opened it.
 
 use std::fmt::Display;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -118,6 +118,7 @@ impl Follower {
             }
             State::Open => {}
         }
+        let mut heartbeat = pin!(tokio::time::sleep(HEARTBEAT));
         loop {
             tokio::select! {
                 biased;
@@ -129,6 +130,8 @@ impl Follower {
                     let cause = cause.map(|cause| cause.as_str());
                     return Some(event("ended", &serde_json::json!({ "cause": cause })));
                 }
+                // Keeps proxies from closing a silent connection, also while other users are busy.
+                () = &mut heartbeat => return Some(Bytes::from_static(b":\n\n")),
                 notice = self.events.next() => match notice? {
                     Notice::Event(told) if (self.concerns)(&told) => {
                         let data = serde_json::to_value(&told).unwrap_or_default();
@@ -137,8 +140,6 @@ impl Follower {
                     Notice::Missed => return Some(event("missed", &"{}")),
                     _ => {}
                 },
-                // Keeps proxies from closing a silent connection.
-                () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b":\n\n")),
             }
         }
     }

@@ -46,6 +46,7 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
     params(("id" = String, Path, description = "Session id", format = "uuid")),
     responses(
         (status = 204, description = "Ended"),
+        (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "Not one of the caller's sessions", content_type = "application/problem+json"),

@@ -21,6 +21,7 @@ use crate::body::{self, Body, Content};
 use crate::guard::{AdminAccess, Caller};
 use crate::head::Head;
 use crate::identity::Identity;
+use crate::next::local_path;
 use crate::origin::{SameOrigin, same_origin};
 use crate::pages;
 use crate::problem::Problem;
@@ -63,7 +64,7 @@ impl RequestSession {
         path: &str,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Answer {
-        if path.is_empty() {
+        if path.is_empty() && matches!(*head.method, Method::GET | Method::HEAD) {
             return redirect(&format!("{}/", head.uri.path()));
         }
         let segments = query::segments(path)?;
@@ -81,7 +82,9 @@ impl RequestSession {
             (&Method::GET, ["me"]) => me::list(request).await,
             (&Method::GET, ["me", "events"]) => events::mine(request).await,
             (&Method::POST, ["me", "revoke-others"]) => me::revoke_others(request).await,
-            (&Method::DELETE, ["me", id]) => me::revoke(request, id).await,
+            (&Method::DELETE, ["me", id]) if *id != "revoke-others" => {
+                me::revoke(request, id).await
+            }
             (&Method::GET, ["admin", "sessions"]) => admin::list(request).await,
             (&Method::GET, ["admin", "sessions", id]) => admin::get(request, id).await,
             (&Method::DELETE, ["admin", "sessions", id]) => admin::revoke(request, id).await,
@@ -160,7 +163,7 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// A page for whoever is signed in.
+    /// A page for a signed-in user.
     fn page(self, page: &'static str) -> Answer {
         self.session().map_or_else(|problem| self.no_page(problem), |_| Ok(pages::page(page)))
     }
@@ -185,7 +188,10 @@ impl<'r> Request<'r> {
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let body = serde_json::to_vec(value).map_err(|error| Problem::malformed(error.to_string()))?;
+    let body = serde_json::to_vec(value).map_err(|error| {
+        tracing::error!(%error, "a response cannot be written");
+        Problem::internal()
+    })?;
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -200,10 +206,12 @@ fn no_content() -> Answer {
     Ok(response)
 }
 
+/// To a path of this origin: a client may ask for `//evil.example/sessions`.
 fn redirect(path: &str) -> Answer {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
-    let location = HeaderValue::from_str(path).map_err(|_| Problem::not_found())?;
+    let location = local_path(path).and_then(|path| HeaderValue::from_str(path).ok());
+    let location = location.ok_or(Problem::not_found())?;
     response.headers_mut().insert(LOCATION, location);
     private(response.headers_mut());
     Ok(response)
@@ -213,14 +221,14 @@ fn asset(name: &str, headers: &HeaderMap) -> Answer {
     pages::asset(name, headers).ok_or(Problem::not_found().into())
 }
 
-/// Nobody in the middle keeps it, and no browser guesses its type.
+/// No proxy stores it, and no browser guesses its type.
 pub(crate) fn private(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
 }
 
-/// The answer to a HEAD request: a stream would stay open, and nobody reads it. An empty one has no
-/// length either.
+/// The answer to a HEAD request: a stream would stay open without a reader. An empty one has no length
+/// either.
 fn without_stream(response: Response<Body>) -> Response<Body> {
     response.map(|body| match body.into_content() {
         Content::Bytes(bytes) => Body::full(bytes),
@@ -228,7 +236,7 @@ fn without_stream(response: Response<Body>) -> Response<Body> {
     })
 }
 
-/// The answer to a HEAD request for a server that sends whatever body it is given, as hyper does over
+/// The answer to a HEAD request for a server that sends any body that it is given, as hyper does over
 /// HTTP/2: the length of the body is left as a header. Any other answer stays as it is.
 pub fn without_body(method: &Method, mut response: Response<Body>) -> Response<Body> {
     if *method != Method::HEAD {
@@ -249,7 +257,7 @@ fn other_method(method: &Method, segments: &[&str]) -> Answer {
         | ["assets", _]
         | ["me" | "admin", "events"]
         | ["admin", "sessions"] => "GET, HEAD, OPTIONS",
-        ["me", "revoke-others"] => "POST, DELETE, OPTIONS",
+        ["me", "revoke-others"] => "POST, OPTIONS",
         ["me", _] | ["admin", "users", _, "sessions"] => "DELETE, OPTIONS",
         ["admin", "sessions", _] => "GET, HEAD, DELETE, OPTIONS",
         ["admin", "policy"] => "GET, HEAD, PUT, DELETE, OPTIONS",

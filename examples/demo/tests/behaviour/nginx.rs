@@ -92,7 +92,9 @@ http {{
     );
     let file = folder.join("nginx.conf");
     fs::write(&file, configuration).unwrap();
-    Command::new("nginx")
+    // Debian's folder for it is on the path of root only.
+    let debian = "/usr/sbin/nginx";
+    Command::new(if Path::new(debian).is_file() { debian } else { "nginx" })
         .arg("-p")
         .arg(folder)
         .arg("-c")
