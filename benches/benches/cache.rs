@@ -142,7 +142,7 @@ fn candidates(criterion: &mut Criterion) {
             .map(|n| {
                 let (high, low) = (hasher.hash_one(n), hasher.hash_one(!n));
                 let id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
-                let activity = Activity::stored(Timestamp::EPOCH, None);
+                let activity = Activity::stored(Timestamp::EPOCH, Vec::new());
                 (SessionId::from_random(id), Arc::new(Mutex::new(activity)))
             })
             .collect();

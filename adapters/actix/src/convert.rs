@@ -38,8 +38,7 @@ fn convert(
 /// The response, with the length of its body where that is known.
 pub(crate) fn response(response: http::Response<Body>) -> HttpResponse {
     let (parts, body) = response.into_parts();
-    let status = StatusCode::from_u16(parts.status.as_u16());
-    let mut response = HttpResponse::new(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    let mut response = HttpResponse::new(status(parts.status));
     for (name, value) in parts.headers.iter().filter_map(header) {
         response.headers_mut().append(name, value);
     }
@@ -47,6 +46,11 @@ pub(crate) fn response(response: http::Response<Body>) -> HttpResponse {
         Content::Bytes(bytes) => BoxBody::new(bytes),
         Content::Stream(stream) => BoxBody::new(BodyStream::new(stream)),
     })
+}
+
+/// A status. Both versions of `http` take the same ones.
+pub(crate) fn status(status: http::StatusCode) -> StatusCode {
+    StatusCode::from_u16(status.as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A header of a response. Both versions of `http` take the same names and values.

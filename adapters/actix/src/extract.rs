@@ -12,7 +12,7 @@ use actix_web::{
 use serde::de::DeserializeOwned;
 use session_http::{Head, OwnedHead, Problem, RequestSession};
 
-use crate::convert::{header, read_head, response};
+use crate::convert::{header, read_head, response, status};
 
 session_http::adapter_types!();
 
@@ -81,7 +81,7 @@ impl Responder for SessionCookie {
 
 impl ResponseError for Rejection {
     fn status_code(&self) -> StatusCode {
-        self.error_response().status()
+        status(self.0.status())
     }
 
     fn error_response(&self) -> HttpResponse {

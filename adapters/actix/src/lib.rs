@@ -78,6 +78,11 @@
 //! where the node was started, which has to outlive the workers: start it in `main`, never inside the
 //! closure that makes the application.
 //!
+//! What actix-web does not limit: a request's body may take as long as the client likes (the API's own
+//! calls have the `body_timeout` of the options), and a server that also takes HTTP/2 without TLS
+//! (`bind_auto_h2c`) waits without end for a connection's first bytes. A proxy in front of it has
+//! such limits.
+//!
 //! The client's address is [`HttpRequest::peer_addr`](actix_web::HttpRequest::peer_addr). A request
 //! without one counts as [`Peer::Unix`](session_http::Peer::Unix): actix-web leaves the address out
 //! for Unix sockets, and in tests that set none.

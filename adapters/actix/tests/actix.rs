@@ -59,6 +59,11 @@ async fn a_users_name_reaches_the_api_as_the_client_encoded_it() {
         let ended: Value = read_body_json(call_service(&app, request.to_request()).await).await;
         assert_eq!(ended["revoked"], 1, "{name}: {ended}");
     }
+    // The router decodes this as the replacement character.
+    sign_in(&sessions, "\u{fffd}").await;
+    let request = TestRequest::delete().uri("/app/sessions/admin/users/%FF/sessions");
+    let request = as_user(&sessions, "root", request).await.unwrap();
+    assert_eq!(call_service(&app, request.to_request()).await.status(), 400);
 }
 
 #[actix_web::test]

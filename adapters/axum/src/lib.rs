@@ -40,7 +40,7 @@
 //! The client's address comes from [`axum::extract::ConnectInfo`]: serve the application with
 //! `into_make_service_with_connect_info::<SocketAddr>()`, or on a Unix socket with [`ClientPeer`].
 //!
-//! [`axum::serve`] waits for open responses before it stops; pass
+//! [`axum::serve`](axum::serve()) waits for open responses before it stops; pass
 //! [`sessions.graceful(signal)`](session_http::HttpSessions::graceful) as its signal, which ends event
 //! streams, and call [`shutdown`](session_http::HttpSessions::shutdown) afterwards. What `axum::serve`
 //! cannot do: it has no time limit for a client that sends its headers slowly or never reads its

@@ -36,7 +36,8 @@ impl Body {
         Self(Content::Bytes(bytes.into()))
     }
 
-    pub(crate) const fn empty() -> Self {
+    /// No body.
+    pub const fn empty() -> Self {
         Self(Content::Bytes(Bytes::new()))
     }
 
@@ -47,6 +48,12 @@ impl Body {
     /// Its bytes or its stream.
     pub fn into_content(self) -> Content {
         self.0
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self::full(text)
     }
 }
 

@@ -4,7 +4,7 @@
 //! An adapter translates, and holds no rule. It hands the [`Head`] of every request to
 //! [`HttpSessions::identify`] and leaves the answer as a [`RequestSession`] where its extractors find
 //! it; these call [`RequestSession::session`] and its neighbours, and answer a [`Rejection`] with its
-//! response. What arrives below the prefix goes to [`HttpSessions::serve`]. The headers that are read
+//! response. What arrives below the prefix goes to [`RequestSession::serve`]. The headers that are read
 //! are [`READ_HEADERS`]; those to append and to replace come from [`SessionCookie`] and
 //! [`RequestSession::private_headers`].
 //!
@@ -44,6 +44,7 @@ pub use cookie::{CookieOptions, SessionCookie};
 pub use device::device;
 pub use guard::{AdminAccess, AdminGuard, Caller};
 pub use head::{Head, OwnedHead, Peer, READ_HEADERS};
+pub use http;
 pub use identity::{Identified, Identity, PendingIdentity};
 pub use next::local_path;
 pub use options::{Config, HttpOptions};

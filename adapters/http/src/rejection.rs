@@ -19,14 +19,19 @@ use crate::sessions::HttpSessions;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct Rejection {
-    problem: Problem,
+    problem: Box<Problem>,
     location: Option<HeaderValue>,
 }
 
 impl Rejection {
     /// What was wrong.
-    pub const fn problem(&self) -> &Problem {
+    pub fn problem(&self) -> &Problem {
         &self.problem
+    }
+
+    /// The status of the response.
+    pub fn status(&self) -> StatusCode {
+        if self.location.is_some() { StatusCode::SEE_OTHER } else { self.problem.status() }
     }
 
     /// The response: a problem document, or 303 to the sign-in page.
@@ -55,13 +60,13 @@ impl HttpSessions {
     pub(crate) fn refuse_page(&self, head: Head<'_>, problem: Problem) -> Rejection {
         let path = self.options().sign_in_path.as_deref();
         let location = path.and_then(|path| sign_in_location(path, head));
-        Rejection { problem, location }
+        Rejection { problem: Box::new(problem), location }
     }
 }
 
 impl From<Problem> for Rejection {
     fn from(problem: Problem) -> Self {
-        Self { problem, location: None }
+        Self { problem: Box::new(problem), location: None }
     }
 }
 

@@ -24,7 +24,7 @@ impl IntoResponse for SessionCookie {
 
 impl ResponseError for Rejection {
     fn status(&self) -> StatusCode {
-        self.as_response().status()
+        self.0.status()
     }
 
     fn as_response(&self) -> Response {

@@ -17,7 +17,7 @@ use session_poem::{
 use session_store_memory::MemoryStore;
 
 #[handler]
-fn user(session: CurrentSession) -> String {
+async fn user(session: CurrentSession) -> String {
     session.user().to_string()
 }
 
@@ -32,7 +32,7 @@ fn optional(session: Option<CurrentSession>) -> String {
 }
 
 #[handler]
-fn fresh(Fresh(session): Fresh<300>) -> String {
+async fn fresh(Fresh(session): Fresh<300>) -> String {
     session.user().to_string()
 }
 

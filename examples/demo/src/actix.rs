@@ -17,7 +17,7 @@ use session_kit::http::RequireSession;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
 };
 use crate::pages;
 
@@ -87,12 +87,8 @@ async fn login_page(query: Query<LoginQuery>) -> Html {
     Html::new(pages::login("", query.next()))
 }
 
-async fn login(
-    demo: Data<Demo>,
-    auth: SessionAuth,
-    Form(login): Form<Login>,
-) -> Result<impl Responder, Rejection> {
-    let Some(user) = demo.accounts.authenticate(&login.user, &login.password) else {
+async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<impl Responder, Rejection> {
+    let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         return Ok(Either::Left(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login)));
     };
     match auth.sign_in(new_session(user, &login)?).await {
@@ -125,12 +121,11 @@ async fn rotate(session: CurrentSession, auth: SessionAuth) -> Result<impl Respo
 }
 
 async fn reauthenticate(
-    demo: Data<Demo>,
     session: CurrentSession,
     auth: SessionAuth,
     form: Form<Password>,
 ) -> Result<impl Responder, Rejection> {
-    demo.accounts.confirm(&session, &form.password)?;
+    confirm(&session, &form.password)?;
     Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(whoami(session).await))
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
 };
 use crate::pages;
 
@@ -74,12 +74,8 @@ async fn login_page(Query(query): Query<LoginQuery>) -> Html<String> {
     Html(pages::login("", query.next()))
 }
 
-async fn login(
-    State(demo): State<Demo>,
-    auth: SessionAuth,
-    Form(login): Form<Login>,
-) -> Result<Response, Rejection> {
-    let Some(user) = demo.accounts.authenticate(&login.user, &login.password) else {
+async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<Response, Rejection> {
+    let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login));
     };
     match auth.sign_in(new_session(user, &login)?).await {
@@ -111,12 +107,11 @@ async fn rotate(
 }
 
 async fn reauthenticate(
-    State(demo): State<Demo>,
     session: CurrentSession,
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
-    demo.accounts.confirm(&session, &form.password)?;
+    confirm(&session, &form.password)?;
     Ok((auth.rotate(RotateReason::Reauthenticated).await?, whoami(session).await))
 }
 

@@ -6,7 +6,7 @@ use session_kit::engine::CurrentSession;
 use session_kit::http::{NewSession, Problem, Rejection, local_path};
 
 use crate::Demo;
-use crate::accounts::{Accounts, Claims, name_of, user};
+use crate::accounts::{Claims, authenticate, name_of, user};
 
 /// The login form.
 #[derive(Deserialize)]
@@ -96,13 +96,11 @@ pub(crate) fn is_root(session: &CurrentSession) -> Result<(), Problem> {
     }
 }
 
-impl Accounts {
-    /// Whether this is the password of the session's user.
-    pub(crate) fn confirm(&self, session: &CurrentSession, password: &str) -> Result<(), Problem> {
-        match self.authenticate(&name_of(session.owner()), password) {
-            Some(_) => Ok(()),
-            None => Err(Problem::reauthentication_required().with_detail("wrong password")),
-        }
+/// Whether this is the password of the session's user.
+pub(crate) fn confirm(session: &CurrentSession, password: &str) -> Result<(), Problem> {
+    match authenticate(&name_of(session.owner()), password) {
+        Some(_) => Ok(()),
+        None => Err(Problem::reauthentication_required().with_detail("wrong password")),
     }
 }
 

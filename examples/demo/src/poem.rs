@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, is_root, new_session,
+    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, is_root, new_session,
 };
 use crate::pages;
 
@@ -64,12 +64,8 @@ async fn login_page(Query(query): Query<LoginQuery>) -> Html<String> {
 }
 
 #[handler]
-async fn login(
-    Data(demo): Data<&Demo>,
-    auth: SessionAuth,
-    Form(form): Form<Login>,
-) -> Result<Response, Rejection> {
-    let Some(user) = demo.accounts.authenticate(&form.user, &form.password) else {
+async fn login(auth: SessionAuth, Form(form): Form<Login>) -> Result<Response, Rejection> {
+    let Some(user) = accounts::authenticate(&form.user, &form.password) else {
         return Ok(failed(StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &form));
     };
     match auth.sign_in(new_session(user, &form)?).await {
@@ -102,12 +98,11 @@ async fn rotate(session: CurrentSession, auth: SessionAuth) -> Result<Response, 
 
 #[handler]
 async fn reauthenticate(
-    Data(demo): Data<&Demo>,
     session: CurrentSession,
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<Response, Rejection> {
-    demo.accounts.confirm(&session, &form.password)?;
+    confirm(&session, &form.password)?;
     Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(Json(WhoAmI::of(&session))))
 }
 

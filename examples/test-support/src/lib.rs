@@ -1,0 +1,9 @@
+//! Starts the programs of the README and of the examples, and talks to them as a client that knows
+//! nothing of session-kit.
+
+mod client;
+mod program;
+pub mod readme;
+
+pub use client::{Answer, Client, Stream};
+pub use program::{Program, example};
