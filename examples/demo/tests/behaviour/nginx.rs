@@ -69,7 +69,6 @@ fn start(folder: &Path, address: SocketAddr, app: SocketAddr, version: &str) -> 
         "daemon off;
 master_process off;
 user root root;
-master_process off;
 pid {folder}/pid;
 error_log stderr;
 events {{}}
