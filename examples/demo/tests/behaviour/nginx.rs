@@ -24,11 +24,11 @@ struct Nginx {
 }
 
 impl Nginx {
-    async fn before(app: &App) -> Self {
+    async fn before(app: &App, version: &str) -> Self {
         for _ in 0..TRIES {
             let folder = TempDir::new().unwrap();
             let address = free_address();
-            let process = start(folder.path(), address, app.address);
+            let process = start(folder.path(), address, app.address, version);
             let mut nginx = Self { address, process, _folder: folder };
             if nginx.serves(app.address).await {
                 return nginx;
@@ -61,7 +61,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn start(folder: &Path, address: SocketAddr, app: SocketAddr) -> Child {
+fn start(folder: &Path, address: SocketAddr, app: SocketAddr, version: &str) -> Child {
     let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("    {name}_temp_path {}/{name};\n", folder.display()))
         .concat();
@@ -69,7 +69,6 @@ fn start(folder: &Path, address: SocketAddr, app: SocketAddr) -> Child {
         "daemon off;
 master_process off;
 user root root;
-worker_processes 1;
 pid {folder}/pid;
 error_log stderr;
 events {{}}
@@ -80,7 +79,7 @@ http {{
         add_header X-Upstream {app} always;
         location / {{
             proxy_pass http://{app};
-            proxy_http_version 1.1;
+            proxy_http_version {version};
             proxy_set_header Connection \"\";
             proxy_set_header Host $http_host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -105,35 +104,35 @@ http {{
         .expect("nginx is missing: `apt-get install nginx-light`")
 }
 
-async fn behind(on: Ground) -> (App, Nginx) {
+/// An application behind a proxy that speaks this version of HTTP to it.
+async fn behind(on: Ground, version: &str) -> (App, Nginx) {
     let app = App::with(on, |config| {
         config.http.client_ip.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     })
     .await;
-    let nginx = Nginx::before(&app).await;
+    let nginx = Nginx::before(&app, version).await;
     (app, nginx)
 }
 
+/// Over the version that nginx takes by default, where it waits for whole buffers, and the other.
 pub(crate) async fn events_arrive_through_nginx(on: Ground) {
-    let (app, nginx) = behind(on).await;
-    let mut alice = nginx.browser();
-    assert_eq!(alice.login("alice").await, 303);
-    // No heartbeat comes to push them on: only `until` waits.
-    let mut stream = alice.ask("GET", "/sessions/me/events").open().await;
-    assert_eq!(stream.headers["content-type"], "text/event-stream");
-    stream.until(": open\n\n").await;
-    let other = app.browser("alice").await.session_id().await;
-    stream.until(&other).await;
-    let id = alice.session_id().await;
-    assert_eq!(
-        app.browser("root").await.delete(&format!("/sessions/admin/sessions/{id}")).await.status,
-        204
-    );
-    assert!(stream.finish().await.contains("event: ended"));
+    for version in ["1.0", "1.1"] {
+        let (app, nginx) = behind(on, version).await;
+        let mut alice = nginx.browser();
+        assert_eq!(alice.login("alice").await, 303);
+        let mut stream = alice.ask("GET", "/sessions/me/events").open().await;
+        assert_eq!(stream.headers["content-type"], "text/event-stream");
+        stream.until(": open\n\n").await;
+        let other = app.browser("alice").await.session_id().await;
+        stream.until(&other).await;
+        let path = format!("/sessions/admin/sessions/{}", alice.session_id().await);
+        assert_eq!(app.browser("root").await.delete(&path).await.status, 204);
+        assert!(stream.finish().await.contains("event: ended"));
+    }
 }
 
 pub(crate) async fn the_address_is_the_clients_behind_nginx(on: Ground) {
-    let (_app, nginx) = behind(on).await;
+    let (_app, nginx) = behind(on, "1.1").await;
     let mut alice = nginx.browser();
     let forged = [("x-forwarded-for", "6.6.6.6"), ("forwarded", "for=6.6.6.6")];
     let mut ask = alice.ask("POST", "/login").form(login_form("alice"));
@@ -149,7 +148,7 @@ pub(crate) async fn the_address_is_the_clients_behind_nginx(on: Ground) {
 
 /// The pages and their calls prove their origin through a proxy that keeps the host.
 pub(crate) async fn a_browser_works_through_nginx(on: Ground) {
-    let (app, nginx) = behind(on).await;
+    let (app, nginx) = behind(on, "1.1").await;
     let mut alice = nginx.browser();
     assert_eq!(alice.login("alice").await, 303);
     assert_eq!(alice.get("/sessions").await.headers["location"], "/sessions/");

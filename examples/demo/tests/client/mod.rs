@@ -190,7 +190,8 @@ impl Ask<'_> {
 
     /// Sends it and leaves the body of the answer to come.
     pub(crate) async fn open(self) -> Open {
-        let (response, connection) = self.respond().await.unwrap();
+        let response = tokio::time::timeout(super::PATIENCE, self.respond()).await;
+        let (response, connection) = response.expect("an answer begins").unwrap();
         let (head, body) = response.into_parts();
         let (status, headers) = (head.status, head.headers);
         Open { status, headers, body, seen: String::new(), connection }
