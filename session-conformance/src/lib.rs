@@ -74,8 +74,8 @@ pub trait Namespace: Send + Sync + 'static {
         sample::options()
     }
 
-    /// How many sessions of one user are ended at once. Default 10,000; lower it for a slow test
-    /// server, in multiples of 500.
+    /// How many sessions of one user are ended at once, a multiple of 500. Default 10,000; lower it
+    /// for a slow test server.
     fn many_sessions(&self) -> usize {
         10_000
     }
