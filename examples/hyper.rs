@@ -52,9 +52,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connections = GracefulShutdown::new();
     let mut stop = std::pin::pin!(sessions.graceful(tokio::signal::ctrl_c()));
     loop {
-        let (stream, peer) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut stop => break,
-            Ok(accepted) = listener.accept() => accepted,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // No file descriptor is free, or the client has gone: the listener goes on.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         let service = ServiceBuilder::new()
             .map_request(move |mut request: Request<Incoming>| {
