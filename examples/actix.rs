@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::web::{self, Either, Form, Html, Json, Redirect};
+use actix_web::web::{self, Either, Form, Html, Json, Query, Redirect};
 use actix_web::{App, HttpServer, Responder, rt};
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
@@ -62,7 +62,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     // The server's own handling of signals would wait for open event streams.
-    let server = HttpServer::new(app).disable_signals().shutdown_timeout(1).bind(addr)?.run();
+    let server = HttpServer::new(app)
+        .disable_signals()
+        .h1_allow_half_closed(false) // an event stream ends when its client goes
+        .shutdown_timeout(1) // seconds, then a client that never reads is cut
+        .bind(addr)?
+        .run();
     let (node, handle) = (sessions.clone(), server.handle());
     rt::spawn(async move {
         node.graceful(rt::signal::ctrl_c()).await; // ends event streams
@@ -85,13 +90,18 @@ async fn login_page() -> Html {
     Html::new(LOGIN_PAGE)
 }
 
-async fn login(auth: SessionAuth, Form(form): Form<Login>) -> Result<impl Responder, Rejection> {
+/// The form posts back to where it was shown: `/login?next=…`.
+async fn login(
+    auth: SessionAuth,
+    next: Query<Next>,
+    Form(form): Form<Login>,
+) -> Result<impl Responder, Rejection> {
     if !password_is_right(form.user.clone(), form.password).await {
         let page = Html::new(LOGIN_PAGE).customize().with_status(StatusCode::UNAUTHORIZED);
         return Ok(Either::Left(page));
     }
     let (_, cookie) = auth.sign_in(&form.user).await?;
-    Ok(Either::Right(cookie.on(Redirect::to("/").see_other())))
+    Ok(Either::Right(cookie.on(Redirect::to(next.path().to_owned()).see_other())))
 }
 
 async fn logout(auth: SessionAuth) -> Result<impl Responder, Rejection> {
@@ -102,6 +112,19 @@ async fn logout(auth: SessionAuth) -> Result<impl Responder, Rejection> {
 struct Login {
     user: String,
     password: String,
+}
+
+/// The query of the sign-in page: the page that was refused.
+#[derive(Deserialize)]
+struct Next {
+    next: Option<String>,
+}
+
+impl Next {
+    /// Where it leads, if it is a path of this origin.
+    fn path(&self) -> &str {
+        self.next.as_deref().and_then(local_path).unwrap_or("/")
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
-use axum::extract::Form;
+use axum::extract::{Form, RawQuery};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -74,12 +74,24 @@ async fn role(Claims(role): Claims<Role>) -> Json<Role> {
     Json(role)
 }
 
-async fn login(auth: SessionAuth, Form(form): Form<Login>) -> Result<Response, Rejection> {
+/// The form posts back to where it was shown: `/login?next=…`.
+async fn login(
+    auth: SessionAuth,
+    RawQuery(query): RawQuery,
+    Form(form): Form<Login>,
+) -> Result<Response, Rejection> {
     if !password_is_right(form.user.clone(), form.password).await {
         return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN_PAGE)).into_response());
     }
     let (_, cookie) = auth.sign_in(&form.user).await?;
-    Ok((cookie, Redirect::to("/")).into_response())
+    Ok((cookie, Redirect::to(&way_back(query.as_deref()))).into_response())
+}
+
+/// Where `next` leads, if it is a path of this origin.
+fn way_back(query: Option<&str>) -> String {
+    let next = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .find_map(|(name, next)| (name == "next").then_some(next));
+    next.as_deref().and_then(local_path).unwrap_or("/").to_owned()
 }
 
 async fn logout(auth: SessionAuth) -> Result<(SessionCookie, Redirect), Rejection> {

@@ -18,7 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::{conn::auto::Builder, graceful::GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
 use session_kit::core::Session;
-use session_kit::http::{AdminAccess, Body, Caller, Head, Problem, Rejection, RequireSession};
+use session_kit::http::{
+    AdminAccess, Body, Caller, Head, Problem, Rejection, RequireSession, local_path,
+};
 use session_kit::tower::{RequestSession, SessionLayer, serve};
 use session_kit::{Config, Hooks, HttpSessions, PreventConcurrentLogin, sql::SqliteStore};
 use tokio::sync::Semaphore;
@@ -52,9 +54,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let connections = GracefulShutdown::new();
     let mut stop = std::pin::pin!(sessions.graceful(tokio::signal::ctrl_c()));
     loop {
-        let (stream, peer) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut stop => break,
-            Ok(accepted) = listener.accept() => accepted,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, peer)) = accepted else {
+            // No file descriptor is free, or the client has gone: the listener goes on.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         let service = ServiceBuilder::new()
             .map_request(move |mut request: Request<Incoming>| {
@@ -117,9 +124,17 @@ async fn login(
     let (_, cookie) = session.auth(head).sign_in(&user).await?;
     let mut response = Response::new(Body::from(String::new()));
     *response.status_mut() = StatusCode::SEE_OTHER;
-    response.headers_mut().insert(header::LOCATION, header::HeaderValue::from_static("/"));
+    response.headers_mut().insert(header::LOCATION, way_back(head.uri.query()));
     cookie.apply(response.headers_mut());
     Ok(response)
+}
+
+/// Where `next` leads, if it is a path of this origin.
+fn way_back(query: Option<&str>) -> header::HeaderValue {
+    let next = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .find_map(|(name, next)| (name == "next").then_some(next));
+    let path = next.as_deref().and_then(local_path);
+    path.and_then(|path| path.parse().ok()).unwrap_or(header::HeaderValue::from_static("/"))
 }
 
 fn login_page(status: StatusCode) -> Response<Body> {

@@ -11,7 +11,7 @@ use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use poem::http::StatusCode;
 use poem::listener::TcpListener;
-use poem::web::{Form, Html, Json, Redirect};
+use poem::web::{Form, Html, Json, Query, Redirect};
 use poem::{EndpointExt, IntoResponse, Response, Route, Server, get, handler, post};
 use serde::{Deserialize, Serialize};
 use session_kit::core::Session;
@@ -83,13 +83,18 @@ async fn login_page() -> Html<&'static str> {
     Html(LOGIN_PAGE)
 }
 
+/// The form posts back to where it was shown: `/login?next=…`.
 #[handler]
-async fn login(auth: SessionAuth, Form(form): Form<Login>) -> Result<Response, Rejection> {
+async fn login(
+    auth: SessionAuth,
+    Query(next): Query<Next>,
+    Form(form): Form<Login>,
+) -> Result<Response, Rejection> {
     if !password_is_right(form.user.clone(), form.password).await {
         return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN_PAGE)).into_response());
     }
     let (_, cookie) = auth.sign_in(&form.user).await?;
-    Ok(cookie.on(Redirect::see_other("/")))
+    Ok(cookie.on(Redirect::see_other(next.path())))
 }
 
 #[handler]
@@ -101,6 +106,19 @@ async fn logout(auth: SessionAuth) -> Result<Response, Rejection> {
 struct Login {
     user: String,
     password: String,
+}
+
+/// The query of the sign-in page: the page that was refused.
+#[derive(Deserialize)]
+struct Next {
+    next: Option<String>,
+}
+
+impl Next {
+    /// Where it leads, if it is a path of this origin.
+    fn path(&self) -> &str {
+        self.next.as_deref().and_then(local_path).unwrap_or("/")
+    }
 }
 
 #[derive(Serialize, Deserialize)]

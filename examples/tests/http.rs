@@ -34,6 +34,17 @@ fn works(name: &str) {
         assert_eq!(alice.post("/login", form).status, 401, "{form}");
         assert!(!alice.has_cookie());
     }
+    let ways = [
+        ("/role%3Fday%3D1%26all", "/role?day=1&all"),
+        ("//evil.example/", "/"),
+        ("/%5Cevil.example/", "/"),
+        ("https://evil.example/", "/"),
+    ];
+    for (next, path) in ways {
+        let form = "user=alice&password=correct+horse";
+        let answer = program.client().post(&format!("/login?next={next}"), form);
+        assert_eq!((answer.status, answer.header("location")), (303, Some(path)), "{next}");
+    }
     sign_in(&mut alice, "user=alice&password=correct+horse");
     assert!(alice.get("/").body.contains("hello alice"));
     assert_eq!(alice.get_page("/sessions/").status, 200);

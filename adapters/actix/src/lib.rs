@@ -41,7 +41,7 @@
 //! ```no_run
 //! # #[actix_web::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use actix_web::{App, HttpServer};
+//! use actix_web::{App, HttpServer, rt};
 //! use session_actix::{Config, Sessions};
 //!
 //! # let store = session_store_memory::MemoryStore::new();
@@ -51,13 +51,18 @@
 //!     let sessions = sessions.clone();
 //!     move || App::new().service(sessions.routes()).wrap(sessions.middleware())
 //! };
-//! let server = HttpServer::new(app).disable_signals().bind("127.0.0.1:8080")?.run();
-//! let handle = server.handle();
-//! let stop = async {
-//!     sessions.graceful(signal).await;
+//! let server = HttpServer::new(app)
+//!     .disable_signals()
+//!     .h1_allow_half_closed(false) // an event stream ends when its client goes
+//!     .shutdown_timeout(1)
+//!     .bind("127.0.0.1:8080")?
+//!     .run();
+//! let (node, handle) = (sessions.clone(), server.handle());
+//! rt::spawn(async move {
+//!     node.graceful(signal).await;
 //!     handle.stop(true).await;
-//! };
-//! let (served, ()) = futures_util::future::join(server, stop).await;
+//! });
+//! let served = server.await;
 //! sessions.shutdown().await;
 //! # Ok(served?)
 //! # }
@@ -72,7 +77,7 @@
 //!
 //! A client that closes its end of a connection may still be reading, as far as actix-web knows: an
 //! event stream then ends, and makes room for another, only when two heartbeats have found nobody.
-//! Set [`h1_allow_half_closed(false)`](actix_web::HttpServer::h1_allow_half_closed) to end it at once.
+//! [`h1_allow_half_closed(false)`](actix_web::HttpServer::h1_allow_half_closed) ends it at once.
 //!
 //! Each worker of actix-web has a runtime of its own. The node's background work runs on the runtime
 //! where the node was started, which has to outlive the workers: start it in `main`, never inside the

@@ -99,9 +99,12 @@ mod tests {
         }
     }
 
-    /// Whether there is a line `# name = … none`.
+    /// Whether there is a line `# name = …  # default: none` that sets an option without its `# `.
     fn is_shown_as_none(name: &str, text: &str) -> bool {
         let start = format!("# {name} = ");
-        text.lines().any(|line| line.starts_with(&start) && line.ends_with("none"))
+        let is_shown = |line: &&str| line.starts_with(&start) && line.ends_with("# default: none");
+        let Some(line) = text.lines().find(is_shown) else { return false };
+        let with = toml::from_str::<Config>(&text.replace(line, &line["# ".len()..]));
+        with.unwrap_or_else(|error| panic!("{line}: {error}")) != Config::default()
     }
 }

@@ -51,7 +51,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
 
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-    let server = HttpServer::new(app).disable_signals().bind(addr)?.run();
+    let server = HttpServer::new(app)
+        .disable_signals()
+        .h1_allow_half_closed(false) // an event stream ends when its client goes
+        .shutdown_timeout(1)
+        .bind(addr)?
+        .run();
     let (node, handle) = (sessions.clone(), server.handle());
     rt::spawn(async move {
         node.graceful(rt::signal::ctrl_c()).await; // ends event streams
