@@ -193,6 +193,7 @@ impl Options {
                 return Err(InvalidField::malformed(name, "longer than zero"));
             }
         }
+        self.validate_durations()?;
         if self.max_staleness < self.propagation_bound {
             return Err(InvalidField::malformed("max_staleness", "at least propagation_bound"));
         }
@@ -205,7 +206,45 @@ impl Options {
         }
         Ok(())
     }
+
+    /// A timeout of zero would refuse every request, and sums of longer durations overflow clocks.
+    fn validate_durations(&self) -> Result<(), InvalidField> {
+        let timeouts =
+            [("timeouts.idle", self.timeouts.idle), ("timeouts.absolute", self.timeouts.absolute)];
+        for (name, timeout) in timeouts {
+            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+                return Err(InvalidField::malformed(name, "longer than zero"));
+            }
+        }
+        let stale = match self.when_stale {
+            WhenStale::ServeStale(limit) => limit,
+            WhenStale::FailClosed => Duration::ZERO,
+        };
+        let all = [
+            ("timeouts.idle", self.timeouts.idle.unwrap_or_default()),
+            ("timeouts.absolute", self.timeouts.absolute.unwrap_or_default()),
+            ("write_back.max_delay", self.write_back.max_delay),
+            ("write_back.flush_interval", self.write_back.flush_interval),
+            ("cleanup.period", self.cleanup.period),
+            ("cleanup.inactive_for", self.cleanup.inactive_for),
+            ("cleanup.pause", self.cleanup.pause),
+            ("cleanup.log_retention", self.cleanup.log_retention),
+            ("rotation_grace", self.rotation_grace),
+            ("propagation_bound", self.propagation_bound),
+            ("max_staleness", self.max_staleness),
+            ("when_stale", stale),
+            ("store_timeout", self.store_timeout),
+            ("unknown_for", self.unknown_for),
+        ];
+        match all.into_iter().find(|(_, duration)| *duration > MAX_DURATION) {
+            Some((name, _)) => Err(InvalidField::out_of_range(name, 0, MAX_DURATION.as_secs())),
+            None => Ok(()),
+        }
+    }
 }
+
+/// The longest duration of any option: a hundred years.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -223,5 +262,10 @@ mod tests {
         assert!(serde_json::from_str::<Options>(r#"{"propagation_bound":-1}"#).is_err());
         let zero = Options { propagation_bound: Duration::ZERO, ..Options::default() };
         assert_eq!(zero.validate().unwrap_err().field, "propagation_bound");
+        let never = Timeouts::default().with_idle(Duration::ZERO);
+        let never = Options::default().with_timeouts(never);
+        assert_eq!(never.validate().unwrap_err().field, "timeouts.idle");
+        let ages = Options::default().with_store_timeout(Duration::from_secs(10_u64.pow(19)));
+        assert_eq!(ages.validate().unwrap_err().field, "store_timeout");
     }
 }

@@ -1,5 +1,6 @@
 //! A node as actix-web sees it.
 
+use actix_web::http::ConnectionType;
 use actix_web::{HttpRequest, HttpResponse, Scope, web};
 
 use crate::convert::{full_head, response};
@@ -23,7 +24,12 @@ async fn serve(request: HttpRequest, body: web::Payload) -> Result<HttpResponse,
     let session = found(&request, |session, _| Ok(session.clone()))?;
     let head = full_head(request.head())?;
     let answer = session.serve(head.head(), below_scope(&request), body).await;
-    Ok(response(answer))
+    let mut response = response(answer);
+    if response.status().is_client_error() {
+        // The rest of a refused body is not read.
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
 }
 
 /// The path below the scope as the client sent it. The router has decoded it, except for encoded
@@ -31,8 +37,6 @@ async fn serve(request: HttpRequest, body: web::Payload) -> Result<HttpResponse,
 fn below_scope(request: &HttpRequest) -> &str {
     let path = request.uri().path();
     let slashes = request.match_info().unprocessed().matches('/').count();
-    match slashes.checked_sub(1).and_then(|last| path.rmatch_indices('/').nth(last)) {
-        Some((start, _)) => &path[start..],
-        None => "",
-    }
+    let start = slashes.checked_sub(1).and_then(|last| path.rmatch_indices('/').nth(last));
+    start.map_or("", |(start, _)| &path[start..])
 }

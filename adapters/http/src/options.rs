@@ -173,7 +173,11 @@ impl HttpOptions {
             let expected = "a plain path that begins with a slash and ends without one";
             return Err(InvalidField::malformed("prefix", expected));
         }
-        if self.sign_in_path.as_deref().is_some_and(|path| local_path(path).is_none()) {
+        if self
+            .sign_in_path
+            .as_deref()
+            .is_some_and(|path| path.contains('#') || local_path(path).is_none())
+        {
             return Err(InvalidField::malformed("sign_in_path", "a path of this origin"));
         }
         if self.body_timeout.is_zero() {
@@ -212,7 +216,7 @@ mod tests {
         assert_eq!(cookie("__Host-session", false), Err("cookie.secure"));
         let forgotten = CookieOptions::default().with_max_age(Some(Duration::ZERO));
         assert_eq!(of(HttpOptions::default().with_cookie(forgotten)), Err("cookie.max_age"));
-        for path in ["login", "//evil.example", "https://evil.example"] {
+        for path in ["login", "//evil.example", "https://evil.example", "/login#form"] {
             let options = HttpOptions::default().with_sign_in_path(path);
             assert_eq!(of(options), Err("sign_in_path"), "{path}");
         }

@@ -1,11 +1,15 @@
 //! The demo on poem.
 
+use std::io;
 use std::net::TcpListener;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use poem::http::StatusCode;
 use poem::http::uri::Scheme;
 use poem::listener::{Acceptor, TcpAcceptor};
+use poem::middleware::SizeLimit;
 use poem::web::{Data, Form, Html, Json, LocalAddr, Path, Query, Redirect, RemoteAddr};
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, Server, get, handler, post, put};
 use session_kit::http::RequireSession;
@@ -13,6 +17,7 @@ use session_kit::poem::{
     Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SessionAuth,
     Sessions,
 };
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::Demo;
@@ -26,9 +31,9 @@ pub(crate) async fn serve(
     demo: Demo,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let http = demo.http.clone();
-    let acceptor = NoDelay(TcpAcceptor::from_std(listener)?);
+    let acceptor = Connections(TcpAcceptor::from_std(listener)?);
     // A client that neither sends nor reads keeps its connection open: it is cut after the grace.
     Server::new_with_acceptor(acceptor)
         .run_with_graceful_shutdown(app(demo), http.graceful(stop), Some(GRACE))
@@ -38,16 +43,18 @@ pub(crate) async fn serve(
 fn app(demo: Demo) -> impl Endpoint {
     let sessions = Sessions(demo.http.clone());
     let signed_in = Require(RequireSession::signed_in());
+    // A body whose length is not announced is refused.
+    let limit = || SizeLimit::new(MAX_FORM_BYTES);
     Route::new()
         .at("/", get(home))
-        .at("/login", get(login_page).post(login))
+        .at("/login", get(login_page).post(login.with(limit())))
         .at("/logout", post(logout))
         .at("/whoami", get(whoami))
         .at("/rotate", post(rotate))
-        .at("/reauthenticate", post(reauthenticate))
+        .at("/reauthenticate", post(reauthenticate.with(limit())))
         .at("/vault", get(vault))
         .at("/roles", get(roles_of))
-        .at("/roles/*user", put(set_roles).with(signed_in))
+        .at("/roles/*user", put(set_roles.with(limit())).with(signed_in))
         .with(sessions.routes())
         .with(sessions.middleware())
         .data(demo)
@@ -131,23 +138,72 @@ async fn set_roles(
     Ok(Json(demo.set_roles(&user, roles.into()).await?))
 }
 
-/// Accepts connections on which small writes leave at once.
-struct NoDelay(TcpAcceptor);
+/// Accepts connections on which small writes leave at once, and which end with their clients.
+struct Connections(TcpAcceptor);
 
-impl Acceptor for NoDelay {
-    type Io = TcpStream;
+impl Acceptor for Connections {
+    type Io = Connection;
 
     fn local_addr(&self) -> Vec<LocalAddr> {
         self.0.local_addr()
     }
 
-    async fn accept(&mut self) -> std::io::Result<(TcpStream, LocalAddr, RemoteAddr, Scheme)> {
-        let accepted = self.0.accept().await?;
+    async fn accept(&mut self) -> io::Result<(Connection, LocalAddr, RemoteAddr, Scheme)> {
+        let (stream, local, remote, scheme) = self.0.accept().await?;
         // A connection on which this fails is gone anyway.
-        let _ = accepted.0.set_nodelay(true);
-        Ok(accepted)
+        let _ = stream.set_nodelay(true);
+        Ok((Connection { stream, client_left: false }, local, remote, scheme))
     }
 }
 
+/// A connection that fails writes once its client has left. poem's server would otherwise hold an event
+/// stream until a write to the client fails by itself, two heartbeats later.
+struct Connection {
+    stream: TcpStream,
+    client_left: bool,
+}
+
+impl Connection {
+    fn writes(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        if self.client_left {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(Pin::new(&mut self.stream))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        self.client_left |= room > 0 && buffer.filled().len() == before;
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes()?.poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writes()?.poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The longest form or JSON that the demo takes.
+const MAX_FORM_BYTES: usize = 2 * 1024 * 1024;
 /// How long a connection that is not idle may last after the signal to stop.
 const GRACE: Duration = Duration::from_secs(1);
