@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Config::development().with_policy(PreventConcurrentLogin::LogoutFromSameTypeDevices);
     config.http.sign_in_path = Some("/login".to_owned());
 
-    // Only root sees /sessions/admin. Claims are asked for at sign-in and kept with the session.
+    // Only root sees /sessions/admin. Claims are asked for when a node first sees a session, and again after `claims_changed`.
     let hooks = Hooks::default()
         .with_guard(|caller: Caller<'_>| match caller.session {
             Some(session) if session.user().as_str() == "root" => AdminAccess::Deployment,
