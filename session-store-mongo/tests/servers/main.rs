@@ -5,8 +5,9 @@ mod faults;
 mod namespace;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use session_conformance::Namespace;
 use session_conformance::sample::{PATIENCE, insert, now, options_for_hints, session, user};
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
@@ -102,6 +103,35 @@ async fn a_list_that_lags_is_put_right() {
         assert!(store.load(used.id).await.unwrap().is_some());
     }
 }
+
+/// Whoever made a change has gone between telling the log of it and noting that. A reader of the log
+/// notes it, and tells nothing twice.
+#[tokio::test]
+async fn what_a_call_left_is_put_right_by_a_reader() {
+    let _alone = ALONE.write().await;
+    let fresh = Fresh::new(Transactions::Never);
+    let store = fresh.store().await;
+    let cursor = store.log_since(None, 0).await.unwrap().next;
+    insert(&store, &session(&store, &user("alice"), now())).await;
+    let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
+    let database = client.database(&fresh.options.database);
+    let log = database.collection::<mongodb::bson::Document>("session_kit_log");
+    let told = log.find_one(mongodb::bson::doc! { "user": "alice" }).await.unwrap();
+    let told = told.expect("the log has its entry");
+    let mark = told.get_i64("_id").unwrap();
+    let left = mongodb::bson::doc! { "$set": {
+        "outbox": [{ "mark": mark, "entry": told }],
+        "due": mongodb::bson::DateTime::from_system_time(SystemTime::now() + LEFT),
+    } };
+    let users = database.collection::<mongodb::bson::Document>("session_kit_users");
+    users.update_one(mongodb::bson::doc! {}, left).await.unwrap();
+    assert_eq!(store.audit().await.unwrap().len(), 1);
+    assert_eq!(fresh.complaints().await, [""; 0]);
+    assert_eq!(store.log_since(Some(&cursor), 10).await.unwrap().events.len(), 1);
+}
+
+/// When others take over.
+const LEFT: Duration = Duration::from_millis(300);
 
 async fn list(fresh: &Fresh) -> mongodb::Collection<mongodb::bson::Document> {
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
