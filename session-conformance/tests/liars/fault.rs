@@ -58,6 +58,8 @@ pub(crate) enum Fault {
     LogReorders,
     /// A reader that was left behind is not told.
     LogHidesGaps,
+    /// A change is acknowledged before the log shows it.
+    LogLags,
     /// An end is not logged.
     LogMissesEnds,
     /// The log trims its newest entry.
@@ -81,7 +83,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every fault, and the case that has to find it.
-    pub(crate) const ALL: [(Self, &'static str); 36] = [
+    pub(crate) const ALL: [(Self, &'static str); 37] = [
         (Self::CommitIgnoresVersion, "change::a_commit_needs_the_version_it_was_made_for"),
         (Self::CommitInPart, "change::a_commit_is_all_or_nothing"),
         (Self::CommitInSteps, "abandoned::a_change_happens_whole_or_not_at_all"),
@@ -109,6 +111,7 @@ impl Fault {
         (Self::LogRepeats, "log::entries_come_in_order_to_every_reader"),
         (Self::LogReorders, "log::entries_come_in_order_to_every_reader"),
         (Self::LogHidesGaps, "log::a_cut_log_is_noticed"),
+        (Self::LogLags, "log::entries_come_in_order_to_every_reader"),
         (Self::LogMissesEnds, "log::entries_come_in_order_to_every_reader"),
         (Self::TrimTakesAll, "log::a_cut_log_is_noticed"),
         (Self::LeaseForEverybody, "shared::a_lease_has_one_holder"),

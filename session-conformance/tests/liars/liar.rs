@@ -32,6 +32,7 @@ struct Notes {
     loads: HashMap<SessionId, Option<Loaded>>,
     untaken: VecDeque<Option<Loaded>>,
     last: HashMap<Vec<u8>, Event>,
+    asked: HashSet<Vec<u8>>,
     hidden: HashSet<SessionId>,
     policies: HashMap<UserKey, PolicyLayers>,
     holders: HashMap<String, HashSet<String>>,
@@ -349,6 +350,13 @@ impl Store for Liar {
                     notes.last.insert(page.next.0.clone(), last.clone());
                     page.events.splice(0..0, before);
                     page.events.truncate(limit as usize);
+                }
+            }
+            Fault::LogLags => {
+                if let Some(cursor) = cursor.filter(|cursor| notes.asked.insert(cursor.0.clone())) {
+                    page.events.clear();
+                    page.next = cursor.clone();
+                    page.more = false;
                 }
             }
             Fault::LogReorders => page.events.reverse(),
