@@ -1,10 +1,14 @@
 //! Between the types of `http` 0.2, which actix-web has, and those of `http` 1.
 
+use std::io;
+
 use actix_web::HttpResponse;
-use actix_web::body::{BodyStream, BoxBody};
+use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::dev::RequestHead;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use futures_util::{StreamExt, stream};
 use session_http::{Body, Content, OwnedHead, Problem, READ_HEADERS};
 
 /// The head with the headers that the rules read.
@@ -21,30 +25,34 @@ fn convert(
     head: &RequestHead,
     wanted: impl Fn(&str) -> Option<http::HeaderName>,
 ) -> Result<OwnedHead, Problem> {
-    let method = http::Method::from_bytes(head.method.as_str().as_bytes());
-    let method = method.map_err(|_| Problem::malformed("the method cannot be read"))?;
-    let uri = http::Uri::try_from(head.uri.to_string());
-    let uri = uri.map_err(|_| Problem::malformed("the URI cannot be read"))?;
-    let mut headers = http::HeaderMap::new();
+    let read = http::Request::builder().method(head.method.as_str()).uri(head.uri.to_string());
+    let unreadable = |_| Problem::malformed("the method or the URI cannot be read");
+    let (mut parts, ()) = read.body(()).map_err(unreadable)?.into_parts();
     for (name, value) in head.headers() {
         let Some(name) = wanted(name.as_str()) else { continue };
         if let Ok(value) = http::HeaderValue::from_bytes(value.as_bytes()) {
-            headers.append(name, value);
+            parts.headers.append(name, value);
         }
     }
-    Ok(OwnedHead::new(method, uri, headers))
+    Ok(OwnedHead::new(parts.method, parts.uri, parts.headers))
 }
 
-/// The response, with the length of its body where that is known.
-pub(crate) fn response(response: http::Response<Body>) -> HttpResponse {
+/// The response, with the length of its body where that is known. A request's body that nobody holds is
+/// read to its end by actix-web, which may never come; one that is held until the response is sent
+/// closes the connection.
+pub(crate) fn response(response: http::Response<Body>, held: impl Sized + 'static) -> HttpResponse {
     let (parts, body) = response.into_parts();
     let mut response = HttpResponse::new(status(parts.status));
     for (name, value) in parts.headers.iter().filter_map(header) {
         response.headers_mut().append(name, value);
     }
+    let holding = move |part: io::Result<Bytes>| (part, &held).0;
     response.set_body(match body.into_content() {
-        Content::Bytes(bytes) => BoxBody::new(bytes),
-        Content::Stream(stream) => BoxBody::new(BodyStream::new(stream)),
+        Content::Bytes(bytes) => BoxBody::new(SizedStream::new(
+            bytes.len() as u64,
+            stream::iter([Ok(bytes)]).map(holding),
+        )),
+        Content::Stream(stream) => BoxBody::new(BodyStream::new(stream.map(holding))),
     })
 }
 

@@ -85,6 +85,6 @@ impl ResponseError for Rejection {
     }
 
     fn error_response(&self) -> HttpResponse {
-        response(self.0.clone().into_response())
+        response(self.0.clone().into_response(), ())
     }
 }

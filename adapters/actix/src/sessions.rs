@@ -1,6 +1,5 @@
 //! A node as actix-web sees it.
 
-use actix_web::http::ConnectionType;
 use actix_web::{HttpRequest, HttpResponse, Scope, web};
 
 use crate::convert::{full_head, response};
@@ -20,16 +19,11 @@ impl Sessions {
     }
 }
 
-async fn serve(request: HttpRequest, body: web::Payload) -> Result<HttpResponse, Rejection> {
+async fn serve(request: HttpRequest, mut body: web::Payload) -> Result<HttpResponse, Rejection> {
     let session = found(&request, |session, _| Ok(session.clone()))?;
     let head = full_head(request.head())?;
-    let answer = session.serve(head.head(), below_scope(&request), body).await;
-    let mut response = response(answer);
-    if response.status().is_client_error() {
-        // The rest of a refused body is not read.
-        response.head_mut().set_connection_type(ConnectionType::Close);
-    }
-    Ok(response)
+    let answer = session.serve(head.head(), below_scope(&request), &mut body).await;
+    Ok(response(answer, body))
 }
 
 /// The path below the scope as the client sent it. The router has decoded it, except for encoded

@@ -66,3 +66,13 @@ pub(crate) async fn identity_and_origin_come_before_the_body(on: Ground) {
         assert_eq!(status(&answer), expected, "{answer}");
     }
 }
+
+/// A refused body without an end is not read on: the connection ends.
+pub(crate) async fn a_refused_body_is_not_read_to_its_end(on: Ground) {
+    let app = App::start(on).await;
+    let mut raw = Raw::connect(app.address).await;
+    let head = head(&app.stranger(), "PUT", POLICY);
+    raw.send(head + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n").await;
+    let answer = raw.finish().await;
+    assert_eq!(status(&answer), 401, "{answer}");
+}

@@ -47,7 +47,7 @@ macro_rules! tests {
     };
 }
 
-/// Every behaviour of the library, whatever the framework.
+/// Every behaviour of the library, the same on each framework.
 macro_rules! behaviours {
     ($ground:expr) => {
         tests! { $ground;
@@ -112,6 +112,7 @@ macro_rules! behaviours {
             body {
                 an_announced_body_is_refused_before_it_is_sent
                 a_body_without_an_end_is_refused_at_the_limit
+                a_refused_body_is_not_read_to_its_end
                 a_slow_body_is_not_waited_for
                 identity_and_origin_come_before_the_body
             }
