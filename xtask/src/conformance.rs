@@ -4,8 +4,8 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::instance::Server;
 use crate::run::{Failure, cargo, hear};
+use crate::server::Server;
 use crate::services;
 
 /// A store that the kit is run on.

@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use crate::instance::{Server, free_port, wait};
+use crate::instance::{free_port, wait};
 use crate::run::{Failure, has, output, show_aside};
+use crate::server::Server;
 
 /// A container of its own, named after its server.
 pub(crate) struct Container {

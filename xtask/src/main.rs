@@ -14,6 +14,7 @@ mod packages;
 mod packaging;
 mod run;
 mod rust_version;
+mod server;
 mod services;
 mod test;
 

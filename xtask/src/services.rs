@@ -9,8 +9,9 @@ use std::process::Command;
 use clap::Subcommand;
 
 use crate::container::Container;
-use crate::instance::{Instance, Server};
+use crate::instance::Instance;
 use crate::run::Failure;
+use crate::server::Server;
 
 /// What can be done with the servers.
 #[derive(Subcommand)]

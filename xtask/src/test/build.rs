@@ -5,8 +5,8 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use crate::instance::Server;
 use crate::run::{Failure, cargo, output};
+use crate::server::Server;
 use crate::services::Servers;
 
 /// Everything that has tests.

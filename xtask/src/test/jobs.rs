@@ -11,8 +11,8 @@ use std::time::Instant;
 use super::BROWSER_TEST;
 use super::build::Binary;
 use super::tally::Tally;
-use crate::instance::Server;
 use crate::run::{Failure, target};
+use crate::server::Server;
 use crate::services::Servers;
 
 /// Which programs use which servers, those that take longest first; all others use none.

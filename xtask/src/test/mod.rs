@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::instance::Server;
 use crate::run::{Failure, cargo, hear, show};
+use crate::server::Server;
 use crate::services::{self, Servers};
 use crate::{browser, house, licences, nginx, packaging};
 use build::Binary;
@@ -73,6 +73,7 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
     step("examples in the documentation", || {
         let mut tests = cargo(["test", "--locked", "--quiet", "--doc"]);
         tests.args(build::ALL).args(["--features", &features]);
+        servers.tell(&mut tests);
         hear(tests, |line| tally.count(line))
     })?;
     if choice.no_browser {
