@@ -4,19 +4,40 @@ use std::path::Path;
 
 use crate::{Client, Program};
 
-/// Checks that the README shows this program, and these dependencies, byte for byte.
+/// Checks that the README shows this program and these dependencies, byte for byte.
 ///
 /// # Panics
 /// When it does not.
 pub fn shows(main: &str, manifest: &str) {
-    let readme = include_str!("../../../README.md");
-    assert!(readme.contains(&format!("```rust\n{main}```\n")), "the README has another program");
-    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
-    let (dependencies, _) = dependencies.split_once("\n[").unwrap();
-    let dependencies = dependencies.replace("path = \"../../..\"", "version = \"0.1\"");
-    let block = format!("```toml\n[dependencies]\n{dependencies}```\n");
-    assert!(readme.contains(&block), "the README has other dependencies than\n{block}");
+    shows_code(main);
+    shows_table("dependencies", manifest, "\n[");
 }
+
+/// Checks that the README shows this test of an application and the dependencies that it needs, byte
+/// for byte.
+///
+/// # Panics
+/// When it does not.
+pub fn shows_test(test: &str, manifest: &str) {
+    shows_code(test);
+    // What follows is for the tests of the README.
+    shows_table("dev-dependencies", manifest, "session-test-support");
+}
+
+fn shows_code(code: &str) {
+    assert!(README.contains(&format!("```rust\n{code}```\n")), "the README lacks\n{code}");
+}
+
+/// Checks for a table of the manifest, up to this text, with the path of session-kit as a version.
+fn shows_table(name: &str, manifest: &str, end: &str) {
+    let (_, table) = manifest.split_once(&format!("\n[{name}]\n")).unwrap();
+    let (table, _) = table.split_once(end).unwrap();
+    let table = table.replace("path = \"../../..\"", "version = \"0.1\"");
+    let block = format!("```toml\n[{name}]\n{table}```\n");
+    assert!(README.contains(&block), "the README lacks\n{block}");
+}
+
+const README: &str = include_str!("../../../README.md");
 
 /// Checks that the program does what the README says: signs in, refuses, governs and leaves.
 ///

@@ -8,6 +8,11 @@ fn the_readme_shows_this_program() {
 }
 
 #[test]
+fn the_readme_shows_this_test() {
+    readme::shows_test(include_str!("greeting.rs"), include_str!("../Cargo.toml"));
+}
+
+#[test]
 fn the_program_does_what_the_readme_says() {
     readme::works(env!("CARGO_BIN_EXE_readme-axum"));
 }
