@@ -121,7 +121,7 @@ pub(crate) fn eventually<'c>(
         let begun = Instant::now();
         while !condition().await {
             assert!(begun.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?} ({caller})");
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
     }
 }

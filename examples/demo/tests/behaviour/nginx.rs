@@ -4,7 +4,6 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -37,7 +36,7 @@ impl Nginx {
         panic!("nginx does not start");
     }
 
-    /// Waits until it serves, or has ended because somebody else has the port.
+    /// Returns true once it serves, false if it ended because another process took the port.
     async fn serves(&mut self, app: SocketAddr) -> bool {
         let (browser, name) = (self.browser(), app.to_string());
         while self.process.try_wait().unwrap().is_none() {
@@ -45,7 +44,7 @@ impl Nginx {
             if answer.is_ok_and(|answer| answer.header("x-upstream") == Some(&name)) {
                 return true;
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::task::yield_now().await;
         }
         false
     }

@@ -70,7 +70,7 @@ pub(crate) async fn many_cookies_do_not_hide_ours(on: Ground) {
     assert_eq!(ask.send().await.json()["user"], "alice");
 }
 
-/// Whoever goes away in the middle of a sign-in leaves a server that serves everybody else.
+/// A client that disconnects during a sign-in disturbs no other.
 pub(crate) async fn a_client_may_leave_in_the_middle_of_a_sign_in(on: Ground) {
     let app = App::start(on).await;
     let form = login_form("alice");

@@ -6,6 +6,7 @@
 mod client;
 mod death;
 mod fleet;
+mod mistakes;
 mod parallel;
 mod process;
 
