@@ -38,7 +38,7 @@
 //! # Serving
 //! Start the node once, before the server, and give each worker a clone:
 //!
-//! ```no_run
+//! ```
 //! # #[actix_web::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use actix_web::{App, HttpServer, rt};
@@ -55,7 +55,7 @@
 //!     .disable_signals()
 //!     .h1_allow_half_closed(false) // an event stream ends when its client goes
 //!     .shutdown_timeout(1)
-//!     .bind("127.0.0.1:8080")?
+//!     .bind("127.0.0.1:0")?
 //!     .run();
 //! let (node, handle) = (sessions.clone(), server.handle());
 //! rt::spawn(async move {

@@ -4,10 +4,10 @@ use std::future::{Ready, ready};
 use std::rc::Rc;
 
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::header::{CACHE_CONTROL, COOKIE, HeaderMap};
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{Error, HttpMessage};
 use futures_util::future::LocalBoxFuture;
-use session_http::{HttpSessions, Identity, Peer, RequestSession};
+use session_http::{HttpSessions, Identity, Peer, RequestSession, TOKEN_HEADERS};
 
 use crate::convert::{header, read_head};
 use crate::extract::Rejection;
@@ -53,9 +53,14 @@ where
         let (inner, http) = (Rc::clone(&self.inner), self.http.clone());
         Box::pin(async move {
             let session = identify(http, &request).await?;
-            request.extensions_mut().insert(session.clone());
+            let private = session.private_headers();
+            request.extensions_mut().insert(session);
             let mut response = inner.call(request).await?;
-            private(response.headers_mut(), &session);
+            let headers = response.headers_mut();
+            let private = private.unless(headers.contains_key(CACHE_CONTROL)).iter();
+            for (name, value) in private.filter_map(|(name, value)| header((name, value))) {
+                headers.append(name, value);
+            }
             Ok(response)
         })
     }
@@ -66,7 +71,7 @@ async fn identify(
     request: &ServiceRequest,
 ) -> Result<RequestSession, Rejection> {
     let peer = Some(request.peer_addr().map_or(Peer::Unix, Peer::from));
-    if !request.headers().contains_key(COOKIE) {
+    if !TOKEN_HEADERS.iter().any(|name| request.headers().contains_key(name.as_str())) {
         return Ok(RequestSession::new(http, Identity::Anonymous, peer));
     }
     let head = read_head(request.head())?;
@@ -74,11 +79,4 @@ async fn identify(
     // For the extractors, which would have to convert it again.
     request.extensions_mut().insert(head);
     Ok(RequestSession::new(http, identity, peer))
-}
-
-fn private(headers: &mut HeaderMap, session: &RequestSession) {
-    let private = session.private_headers(headers.contains_key(CACHE_CONTROL));
-    for (name, value) in private.iter().filter_map(|(name, value)| header((name, value))) {
-        headers.append(name, value);
-    }
 }

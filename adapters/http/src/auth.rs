@@ -38,34 +38,32 @@ impl NewSession {
 
     /// The kind of device.
     #[must_use]
-    pub fn with_device_kind(mut self, kind: DeviceKind) -> Self {
-        self.device_kind = Some(kind);
+    pub fn with_device_kind(mut self, kind: impl Into<Option<DeviceKind>>) -> Self {
+        self.device_kind = kind.into();
         self
     }
 
     /// Readable text about the device.
     #[must_use]
-    pub fn with_device_info(mut self, info: DeviceInfo) -> Self {
-        self.device_info = Some(info);
+    pub fn with_device_info(mut self, info: impl Into<Option<DeviceInfo>>) -> Self {
+        self.device_info = info.into();
         self
     }
 
     /// The application that signs the user in.
     #[must_use]
-    pub fn with_client_id(mut self, client: ClientId) -> Self {
-        self.client_id = Some(client);
+    pub fn with_client_id(mut self, client: impl Into<Option<ClientId>>) -> Self {
+        self.client_id = client.into();
         self
     }
 
     /// The application's own data.
     #[must_use]
-    pub fn with_data(mut self, data: ExtraData) -> Self {
-        self.data = Some(data);
+    pub fn with_data(mut self, data: impl Into<Option<ExtraData>>) -> Self {
+        self.data = data.into();
         self
     }
-}
 
-impl NewSession {
     /// The engine's request, on this device unless the application knows better.
     pub(crate) fn into_sign_in(self, kind: DeviceKind, info: Option<DeviceInfo>) -> SignIn {
         SignIn::new(self.owner)

@@ -53,8 +53,8 @@ impl CookieOptions {
 
     /// How long a browser keeps it.
     #[must_use]
-    pub const fn with_max_age(mut self, max_age: Option<Duration>) -> Self {
-        self.max_age = max_age;
+    pub fn with_max_age(mut self, max_age: impl Into<Option<Duration>>) -> Self {
+        self.max_age = max_age.into();
         self
     }
 

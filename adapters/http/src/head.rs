@@ -26,6 +26,10 @@ pub static READ_HEADERS: [HeaderName; 12] = [
     HeaderName::from_static("purpose"),
 ];
 
+/// Those of them that can carry a token: a request without any of them has no session. A framework
+/// whose headers have to be copied looks for these first.
+pub static TOKEN_HEADERS: [HeaderName; 1] = [COOKIE];
+
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

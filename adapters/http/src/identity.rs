@@ -2,6 +2,8 @@
 
 use session_engine::{CurrentSession, Lookup, Verdict};
 
+use crate::problem::Problem;
+
 /// Whom a request belongs to.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -20,6 +22,15 @@ impl Identity {
         match self {
             Self::Session(session) => Some(session),
             Self::Anonymous | Self::Unavailable => None,
+        }
+    }
+
+    /// The session, if there is one; 503 where nothing can be said.
+    pub(crate) fn known(&self) -> Result<Option<&CurrentSession>, Problem> {
+        match self {
+            Self::Session(session) => Ok(Some(session)),
+            Self::Anonymous => Ok(None),
+            Self::Unavailable => Err(Problem::unavailable()),
         }
     }
 }

@@ -43,7 +43,7 @@ pub use client_ip::{ClientIpOptions, ForwardingHeader, TrustedProxy};
 pub use cookie::{CookieOptions, SessionCookie};
 pub use device::device;
 pub use guard::{AdminAccess, AdminGuard, Caller};
-pub use head::{Head, OwnedHead, Peer, READ_HEADERS};
+pub use head::{Head, OwnedHead, Peer, READ_HEADERS, TOKEN_HEADERS};
 pub use http;
 pub use identity::{Identified, Identity, PendingIdentity};
 pub use next::local_path;
@@ -51,7 +51,7 @@ pub use options::{Config, HttpOptions};
 pub use origin::{SameOrigin, same_origin};
 pub use problem::Problem;
 pub use rejection::Rejection;
-pub use request::{RequestSession, RequireSession};
+pub use request::{PrivateHeaders, RequestSession, RequireSession};
 #[doc(hidden)]
 pub use session_core::Store;
 pub use sessions::{Hooks, HttpSessions};

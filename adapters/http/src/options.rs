@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(cookie("", true), Err("cookie.name"));
         assert_eq!(cookie("a;b", true), Err("cookie.name"));
         assert_eq!(cookie("__Host-session", false), Err("cookie.secure"));
-        let forgotten = CookieOptions::default().with_max_age(Some(Duration::ZERO));
+        let forgotten = CookieOptions::default().with_max_age(Duration::ZERO);
         assert_eq!(of(HttpOptions::default().with_cookie(forgotten)), Err("cookie.max_age"));
         for path in ["login", "//evil.example", "https://evil.example", "/login#form"] {
             let options = HttpOptions::default().with_sign_in_path(path);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, VARY};
-use http::{Extensions, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_engine::CurrentSession;
@@ -68,11 +68,7 @@ impl RequestSession {
     /// # Errors
     /// 503 while nothing can be said about the token.
     pub fn maybe_session(&self) -> Result<Option<CurrentSession>, Rejection> {
-        match &self.identity {
-            Identity::Session(session) => Ok(Some(session.clone())),
-            Identity::Anonymous => Ok(None),
-            Identity::Unavailable => Err(Problem::unavailable().into()),
-        }
+        Ok(self.identity.known()?.cloned())
     }
 
     /// The session, if its user has proved who they are within this time.
@@ -118,15 +114,30 @@ impl RequestSession {
         }
     }
 
-    /// Headers to append to the application's response. They keep it out of shared caches and of the
-    /// browser's history. None for a request without a
-    /// session, nor where the application decided about caching itself.
-    pub fn private_headers(&self, has_cache_control: bool) -> &'static [(HeaderName, HeaderValue)] {
-        let is_private = !matches!(self.identity, Identity::Anonymous);
-        if is_private && !has_cache_control && self.http.options().private_responses {
-            &PRIVATE
-        } else {
-            &[]
+    /// Headers that keep the application's response out of shared caches and of the browser's history;
+    /// none for a request without a session.
+    pub fn private_headers(&self) -> PrivateHeaders {
+        let is_anonymous = matches!(self.identity, Identity::Anonymous);
+        PrivateHeaders { needed: !is_anonymous && self.http.options().private_responses }
+    }
+}
+
+/// What a response needs so that no cache keeps it, decided when the request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrivateHeaders {
+    needed: bool,
+}
+
+impl PrivateHeaders {
+    /// The headers to append; none where the response has a `Cache-Control` of its own.
+    pub const fn unless(self, has_cache_control: bool) -> &'static [(HeaderName, HeaderValue)] {
+        if self.needed && !has_cache_control { &PRIVATE } else { &[] }
+    }
+
+    /// Appends them to the headers of a response.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        for (name, value) in self.unless(headers.contains_key(CACHE_CONTROL)) {
+            headers.append(name, value.clone());
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
-use session_core::{InvalidField, Store};
+use session_core::Store;
 use session_engine::clock::Clock;
 use session_engine::{Access, Check, ClaimsProvider, Engine, Error, Parts, SessionManager};
 
@@ -13,6 +14,7 @@ use crate::guard::{AdminGuard, deny_all};
 use crate::head::{Head, Peer};
 use crate::identity::{Identified, Identity, PendingIdentity};
 use crate::options::{Config, HttpOptions};
+use crate::problem::Problem;
 use crate::streams::Streams;
 
 /// A node with its HTTP rules; cheap to clone. The node's workers stop with the last clone, or with
@@ -29,6 +31,8 @@ struct Inner {
     options: HttpOptions,
     guard: Arc<dyn AdminGuard>,
     streams: Arc<Streams>,
+    /// The API's description; it is the same for every request.
+    description: OnceLock<Bytes>,
 }
 
 /// What an application supplies besides a store and options.
@@ -97,22 +101,15 @@ impl HttpSessions {
     ) -> Result<Self, Error> {
         config.http.validate()?;
         let engine = Engine::start_with(store, config.engine, hooks.engine).await?;
-        Ok(Self::of(engine, config.http, hooks.guard))
-    }
-
-    /// The HTTP rules over a node that was started otherwise. Every caller is denied the admin API.
-    ///
-    /// # Errors
-    /// As [`HttpOptions::validate`].
-    pub fn new(engine: Engine, options: HttpOptions) -> Result<Self, InvalidField> {
-        options.validate()?;
-        Ok(Self::of(engine, options, Arc::new(deny_all)))
-    }
-
-    fn of(engine: Engine, options: HttpOptions, guard: Arc<dyn AdminGuard>) -> Self {
-        let manager = engine.sessions().clone();
-        let (engine, streams) = (Mutex::new(Some(engine)), Arc::default());
-        Self { inner: Arc::new(Inner { manager, engine, options, guard, streams }) }
+        let inner = Inner {
+            manager: engine.sessions().clone(),
+            engine: Mutex::new(Some(engine)),
+            options: config.http,
+            guard: hooks.guard,
+            streams: Arc::default(),
+            description: OnceLock::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The node's sessions, for everything that is not a request's.
@@ -131,6 +128,18 @@ impl HttpSessions {
 
     pub(crate) fn streams(&self) -> &Arc<Streams> {
         &self.inner.streams
+    }
+
+    /// The API's description, made with the first request for it.
+    pub(crate) fn description(
+        &self,
+        make: impl FnOnce(&str) -> Result<Bytes, Problem>,
+    ) -> Result<Bytes, Problem> {
+        if let Some(description) = self.inner.description.get() {
+            return Ok(description.clone());
+        }
+        let description = make(&self.options().prefix)?;
+        Ok(self.inner.description.get_or_init(|| description).clone())
     }
 
     /// Waits for the signal, then ends all event streams and all waits for the end of a session. For

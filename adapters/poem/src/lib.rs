@@ -50,15 +50,17 @@
 //! [`sessions.graceful(signal)`](session_http::HttpSessions::graceful) as its signal, which ends event
 //! streams, and call [`shutdown`](session_http::HttpSessions::shutdown) afterwards:
 //!
-//! ```no_run
-//! # use poem::{Route, Server, listener::TcpListener};
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use poem::{EndpointExt, Route, Server, listener::TcpListener};
+//! # use session_poem::{Config, Sessions};
 //! # use std::time::Duration;
-//! # async fn serve(
-//! #     app: Route,
-//! #     sessions: session_poem::Sessions,
-//! #     signal: impl Future<Output = ()>,
-//! # ) -> std::io::Result<()> {
-//! Server::new(TcpListener::bind("127.0.0.1:3000"))
+//! # let store = session_store_memory::MemoryStore::new();
+//! # let sessions = Sessions::start(store, Config::default()).await?;
+//! # let app = Route::new().with(sessions.routes()).with(sessions.middleware());
+//! # let signal = std::future::ready(());
+//! Server::new(TcpListener::bind("127.0.0.1:0"))
 //!     .run_with_graceful_shutdown(
 //!         app,
 //!         sessions.graceful(signal),

@@ -1,6 +1,5 @@
 //! Finds out whose request it is.
 
-use poem::http::header::CACHE_CONTROL;
 use poem::web::RemoteAddr;
 use poem::{Addr, Endpoint, Middleware, Request, Response};
 use session_http::{HttpSessions, Peer, RequestSession};
@@ -45,12 +44,10 @@ impl<E: Endpoint> Endpoint for SessionEndpoint<E> {
         let peer = peer(request.remote_addr());
         let identified = self.http.identify(head(&request), peer);
         let session = RequestSession::new(self.http.clone(), identified.resolve().await, peer);
-        request.set_data(session.clone());
+        let private = session.private_headers();
+        request.set_data(session);
         let mut response = self.inner.get_response(request).await;
-        let headers = response.headers_mut();
-        for (name, value) in session.private_headers(headers.contains_key(CACHE_CONTROL)) {
-            headers.append(name, value.clone());
-        }
+        private.apply(response.headers_mut());
         Ok(response)
     }
 }

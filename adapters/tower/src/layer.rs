@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::header::CACHE_CONTROL;
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
-use session_http::{Head, HttpSessions, Identified, Identity, Peer, RequestSession};
+use session_http::{Head, HttpSessions, Identified, Peer, PrivateHeaders, RequestSession};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -101,18 +100,9 @@ fn answer<S, B>(
 where
     S: Service<Request<B>>,
 {
-    let session = match found.identity() {
-        Identity::Anonymous => None,
-        _ => Some(found.clone()),
-    };
+    let private = found.private_headers();
     request.extensions_mut().insert(found);
-    Step::Answering { answer: inner.call(request), session }
-}
-
-impl<S: Service<Request<B>>, B> std::fmt::Debug for ResponseFuture<S, B> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
+    Step::Answering { answer: inner.call(request), private }
 }
 
 pin_project! {
@@ -126,6 +116,12 @@ pin_project! {
     }
 }
 
+impl<S: Service<Request<B>>, B> std::fmt::Debug for ResponseFuture<S, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
 pin_project! {
     #[project = StepProjection]
     enum Step<S, B, F> {
@@ -133,7 +129,7 @@ pin_project! {
             asking: Pin<Box<dyn Future<Output = RequestSession> + Send>>,
             waiting: Option<(S, Request<B>)>,
         },
-        Answering { #[pin] answer: F, session: Option<RequestSession> },
+        Answering { #[pin] answer: F, private: PrivateHeaders },
     }
 }
 
@@ -147,11 +143,12 @@ where
         let mut step = self.project().step;
         loop {
             let next = match step.as_mut().project() {
-                StepProjection::Answering { answer, session } => {
-                    let response = ready!(answer.poll(context));
-                    return Poll::Ready(
-                        response.map(|response| private(response, session.as_ref())),
-                    );
+                StepProjection::Answering { answer, private } => {
+                    let mut response = ready!(answer.poll(context));
+                    if let Ok(response) = &mut response {
+                        private.apply(response.headers_mut());
+                    }
+                    return Poll::Ready(response);
                 }
                 StepProjection::Asking { asking, waiting } => {
                     let found = ready!(asking.as_mut().poll(context));
@@ -164,13 +161,4 @@ where
             step.set(next);
         }
     }
-}
-
-fn private<R>(mut response: Response<R>, session: Option<&RequestSession>) -> Response<R> {
-    let Some(session) = session else { return response };
-    let headers = response.headers_mut();
-    for (name, value) in session.private_headers(headers.contains_key(CACHE_CONTROL)) {
-        headers.append(name, value.clone());
-    }
-    response
 }

@@ -31,6 +31,7 @@ pub(crate) struct LoginQuery {
 }
 
 impl LoginQuery {
+    /// As [`Login::next`].
     pub(crate) fn next(&self) -> Option<&str> {
         self.next.as_deref().and_then(local_path)
     }
@@ -77,11 +78,8 @@ impl WhoAmI {
 }
 
 pub(crate) fn new_session(user: UserKey, login: &Login) -> Result<NewSession, InvalidField> {
-    let new = NewSession::of(user);
-    match login.device.as_deref().filter(|device| !device.is_empty()) {
-        Some(device) => Ok(new.with_device_kind(DeviceKind::new(device)?)),
-        None => Ok(new),
-    }
+    let device = login.device.as_deref().filter(|device| !device.is_empty());
+    Ok(NewSession::of(user).with_device_kind(device.map(DeviceKind::new).transpose()?))
 }
 
 pub(crate) fn after_login(login: &Login) -> &str {

@@ -76,9 +76,7 @@ impl RequestSession {
             (&Method::GET, [""]) => request.page(pages::DEVICES),
             (&Method::GET, ["admin"]) => request.admin_page().await,
             (&Method::GET, ["assets", name]) => asset(name, head.headers),
-            (&Method::GET, ["openapi.json"]) => {
-                json(StatusCode::OK, &openapi(&self.http().options().prefix))
-            }
+            (&Method::GET, ["openapi.json"]) => description(self.http()),
             (&Method::GET, ["me"]) => me::list(request).await,
             (&Method::GET, ["me", "events"]) => events::mine(request).await,
             (&Method::POST, ["me", "revoke-others"]) => me::revoke_others(request).await,
@@ -118,19 +116,12 @@ struct Admin {
 impl<'r> Request<'r> {
     /// The session of a signed-in caller.
     fn session(self) -> Result<&'r CurrentSession, Problem> {
-        match self.identity {
-            Identity::Session(session) => Ok(session),
-            Identity::Anonymous => Err(Problem::unauthorized()),
-            Identity::Unavailable => Err(Problem::unavailable()),
-        }
+        self.identity.known()?.ok_or(Problem::unauthorized())
     }
 
     /// The guard's word on the caller.
     async fn admin(self) -> Result<Admin, Problem> {
-        if matches!(self.identity, Identity::Unavailable) {
-            return Err(Problem::unavailable());
-        }
-        let session = self.identity.session();
+        let session = self.identity.known()?;
         let caller = Caller::new(session, self.head.headers);
         match self.http.guard().access(caller).await {
             AdminAccess::Denied if session.is_none() => Err(Problem::unauthorized()),
@@ -188,15 +179,27 @@ impl<'r> Request<'r> {
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-    let body = serde_json::to_vec(value).map_err(|error| {
+    Ok(json_response(status, json_text(value)?))
+}
+
+fn json_text(value: &impl Serialize) -> Result<Bytes, Problem> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
         tracing::error!(%error, "a response cannot be written");
         Problem::internal()
-    })?;
-    let mut response = Response::new(Body::full(body));
+    })
+}
+
+fn json_response(status: StatusCode, text: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     private(response.headers_mut());
-    Ok(response)
+    response
+}
+
+fn description(http: &HttpSessions) -> Answer {
+    let text = http.description(|prefix| json_text(&openapi(prefix)))?;
+    Ok(json_response(StatusCode::OK, text))
 }
 
 fn no_content() -> Answer {
