@@ -51,7 +51,7 @@ fn works(name: &str) {
 
     let mut root = program.client();
     sign_in(&mut root, "user=root&password=battery+staple");
-    // A page sends to sign in, whatever the client says it takes.
+    // A page of ours sends to sign in even a client that does not ask for HTML.
     for (path, refused) in [("/audit", 401), ("/sessions/admin", 303)] {
         assert_eq!(program.client().get(path).status, refused, "{path}");
         assert_eq!(alice.get(path).status, 403, "{path}");

@@ -1,9 +1,13 @@
 //! session-kit's [`Store`](session_core::Store) on MongoDB.
 //!
-//! ```no_run
-//! # async fn open() -> Result<(), session_core::StoreError> {
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), session_core::StoreError> {
+//! # let Ok(url) = std::env::var("SESSION_KIT_MONGODB_URL") else { return Ok(()) };
 //! use session_store_mongo::{MongoOptions, MongoStore};
-//! let store = MongoStore::connect("mongodb://db/app", MongoOptions::default()).await?;
+//!
+//! // A URL such as `mongodb://db/app`.
+//! let store = MongoStore::connect(&url, MongoOptions::default()).await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -1,10 +1,17 @@
 //! session-kit's [`Store`](session_core::Store) on Redis 7 and Valkey, single or Cluster.
 //!
-//! ```no_run
-//! # async fn open() -> Result<(), session_core::StoreError> {
+//! ```
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), session_core::StoreError> {
+//! # let variable = |name| std::env::var(name).ok();
+//! # let Some(one) = variable("SESSION_KIT_REDIS_URL") else { return Ok(()) };
+//! # let Some(some) = variable("SESSION_KIT_REDIS_CLUSTER_URLS") else { return Ok(()) };
+//! # let (url, urls) = (one.as_str(), some.split(',').collect::<Vec<_>>());
 //! use session_store_redis::{RedisOptions, RedisStore};
-//! let single = RedisStore::connect("redis://127.0.0.1", RedisOptions::default()).await?;
-//! let urls = ["redis://10.0.0.1", "redis://10.0.0.2"];
+//!
+//! // A URL such as `redis://127.0.0.1`.
+//! let single = RedisStore::connect(url, RedisOptions::default()).await?;
+//! // Those of some servers of a cluster.
 //! let cluster = RedisStore::connect_cluster(&urls, RedisOptions::default()).await?;
 //! # Ok(())
 //! # }

@@ -7,11 +7,13 @@ use session_core::InvalidField;
 
 /// Certificates for `rediss://` URLs, each as PEM text.
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> std::io::Result<()> {
 /// use session_store_redis::{RedisOptions, RedisTls};
 ///
-/// let tls = RedisTls::default().with_authorities(std::fs::read("ca.pem")?);
+/// # let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+/// // The path of a file such as `ca.pem`.
+/// let tls = RedisTls::default().with_authorities(std::fs::read(ca)?);
 /// let options = RedisOptions::default().with_tls(tls);
 /// # Ok(())
 /// # }

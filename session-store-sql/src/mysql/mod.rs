@@ -36,9 +36,17 @@ use crate::names::{self, Names};
 ///
 /// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and `EXECUTE`.
 ///
-/// ```no_run
-/// # async fn open() -> Result<(), session_core::StoreError> {
-/// let store = session_store_sql::MySqlStore::connect("mysql://app@db/app").await?;
+/// ```
+/// # use sqlx::{Connection, Executor, MySqlConnection};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let Ok(server) = std::env::var("SESSION_KIT_MYSQL_URL") else { return Ok(()) };
+/// # let mut connection = MySqlConnection::connect(&server).await?;
+/// # connection.execute("CREATE DATABASE IF NOT EXISTS session_kit_docs").await?;
+/// # let (server, _) = server.rsplit_once('/').unwrap_or_default();
+/// # let url = format!("{server}/session_kit_docs");
+/// // A URL such as `mysql://app@db/app`.
+/// let store = session_store_sql::MySqlStore::connect(&url).await?;
 /// # Ok(())
 /// # }
 /// ```

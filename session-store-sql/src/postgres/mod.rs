@@ -33,9 +33,16 @@ use crate::names::{self, Names};
 /// it needs are made by its migrations; see [`PostgresStore::migrations`]. Transactions have to be
 /// `read committed` by default.
 ///
-/// ```no_run
-/// # async fn open() -> Result<(), session_core::StoreError> {
-/// let store = session_store_sql::PostgresStore::connect("postgres://app@db/app").await?;
+/// ```
+/// # use sqlx::{Connection, Executor, PgConnection};
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let Ok(server) = std::env::var("SESSION_KIT_POSTGRES_URL") else { return Ok(()) };
+/// # let mut connection = PgConnection::connect(&server).await?;
+/// # connection.execute("CREATE SCHEMA IF NOT EXISTS session_kit_docs").await?;
+/// # let url = format!("{server}?options[search_path]=session_kit_docs");
+/// // A URL such as `postgres://app@db/app`.
+/// let store = session_store_sql::PostgresStore::connect(&url).await?;
 /// # Ok(())
 /// # }
 /// ```

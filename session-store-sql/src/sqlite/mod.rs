@@ -32,9 +32,12 @@ use self::log::LogReader;
 /// SQLite's own lock, every write transaction taking it at its start. Reads run beside them.
 /// An acknowledged change has been synced to the disk (see [`Durability`]).
 ///
-/// ```no_run
-/// # async fn open() -> Result<(), session_core::StoreError> {
-/// let store = session_store_sql::SqliteStore::open("sessions.db").await?;
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("sessions.db");
+/// let store = session_store_sql::SqliteStore::open(path).await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -163,7 +163,7 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
     }
     assert!(store.log_since(Some(&others), 10).await.unwrap().gap, "every node is told");
     trim_log(&store, 4).await;
-    // Where a transaction of somebody else's was open when it last read, that is a gap, too.
+    // If a foreign transaction was open when it last read, that is a gap, too.
     let mut cursor = store.log_since(Some(&cursor), 10).await.unwrap().next;
     let session = sign_in(&store).await;
     let told = read(&store, &mut cursor).await;

@@ -50,8 +50,8 @@ impl Counted {
         counts.try_into().unwrap()
     }
 
-    /// Measures again where the server, which keeps so many statements of all databases, has
-    /// forgotten some meanwhile.
+    /// Repeats the measurement if the server discarded statements during it: it keeps a limited number
+    /// for all databases.
     async fn undisturbed<T>(&self, mut measure: impl AsyncFnMut() -> T) -> T {
         let forgotten = async || -> i64 {
             let times = sqlx::query_scalar("SELECT dealloc FROM pg_stat_statements_info");
