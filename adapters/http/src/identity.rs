@@ -7,6 +7,7 @@ use crate::head::OwnedHead;
 use crate::problem::Problem;
 use crate::security;
 use crate::sessions::HttpSessions;
+use crate::voucher::Vouch;
 
 /// Whom a request belongs to.
 #[derive(Clone, Debug)]
@@ -188,16 +189,20 @@ impl PendingIdentity {
             Pending::Application { http, head, access } => {
                 let vouched = match http.voucher() {
                     Some(voucher) => voucher.vouch(head.head()).await,
-                    None => Ok(None),
+                    None => Ok(Vouch::Nothing),
                 };
                 match vouched {
-                    Ok(Some(vouched)) => {
+                    Ok(Vouch::For(vouched)) => {
                         let credential = Credential::Vouched { ambient: vouched.ambient };
                         let check = http.manager().check_id(vouched.id, access);
                         let asked = Asked { credential, access };
                         asked.answer(Some(vouched.id), check.resolve().await)
                     }
-                    Ok(None) => {
+                    Ok(Vouch::Refused(reason)) => {
+                        security::refused_document(reason, access.ip);
+                        Identity::Anonymous
+                    }
+                    Ok(Vouch::Nothing) => {
                         let identified = http.identify_by_cookies(head.head().headers, || access);
                         Box::pin(identified.resolve()).await
                     }

@@ -28,6 +28,8 @@ mod flow;
 mod guard;
 mod head;
 mod identity;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod next;
 mod options;
 mod origin;
@@ -63,4 +65,4 @@ pub use security::Refusals;
 #[doc(hidden)]
 pub use session_core::{SessionId, Store, Token};
 pub use sessions::{Hooks, HttpSessions};
-pub use voucher::{Vouched, Voucher};
+pub use voucher::{Vouch, Vouched, Voucher};

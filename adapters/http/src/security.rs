@@ -54,8 +54,13 @@ pub(crate) fn refused_token(id: Option<SessionId>, refusal: Refusal, address: Op
 
 /// Several cookies of our name with valid tokens of different users.
 pub(crate) fn refused_cookies(address: Option<IpAddr>) {
+    refused_document("cookies of different users", address);
+}
+
+/// What a request carries that names no single session.
+pub(crate) fn refused_document(reason: &'static str, address: Option<IpAddr>) {
     TOKENS.fetch_add(1, Ordering::Relaxed);
-    let (reason, address) = ("cookies of different users", address.map(tracing::field::display));
+    let address = address.map(tracing::field::display);
     tracing::warn!(target: TARGET, event = "token_refused", reason, address);
 }
 

@@ -29,11 +29,23 @@ use crate::head::Head;
 /// ```
 #[async_trait]
 pub trait Voucher: Send + Sync + 'static {
-    /// The session, if the request carries something that proves it.
+    /// What the request carries, and whose it is.
     ///
     /// # Errors
     /// Any error means that nothing can be said right now: the request is answered with 503.
-    async fn vouch(&self, head: Head<'_>) -> Result<Option<Vouched>, Box<dyn Error + Send + Sync>>;
+    async fn vouch(&self, head: Head<'_>) -> Result<Vouch, Box<dyn Error + Send + Sync>>;
+}
+
+/// The answer of a [`Voucher`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Vouch {
+    /// The request carries nothing that is for the voucher to judge: our cookies count.
+    Nothing,
+    /// It belongs to this session.
+    For(Vouched),
+    /// What it carries is worth nothing, for this reason; it is answered as anonymous.
+    Refused(&'static str),
 }
 
 #[async_trait]
@@ -41,8 +53,8 @@ impl<F> Voucher for F
 where
     F: Fn(Head<'_>) -> Option<Vouched> + Send + Sync + 'static,
 {
-    async fn vouch(&self, head: Head<'_>) -> Result<Option<Vouched>, Box<dyn Error + Send + Sync>> {
-        Ok(self(head))
+    async fn vouch(&self, head: Head<'_>) -> Result<Vouch, Box<dyn Error + Send + Sync>> {
+        Ok(self(head).map_or(Vouch::Nothing, Vouch::For))
     }
 }
 
