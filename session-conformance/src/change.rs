@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use session_core::admission::Standing;
 use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, Touch, Version};
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    Change, Commit, EndMany, Outcome, PolicyChange, Selection, TenantFilter, Touch, Version,
+};
 use session_core::{
-    Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, SessionId, Store, Timestamp,
+    Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, SessionId, Store, TenantId,
+    Timestamp, UserId,
 };
 
 use crate::Namespace;
@@ -17,11 +21,11 @@ use crate::sample::{
 
 pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let wide = |bytes: usize| "ü".repeat(bytes / 2);
-    let owner = user_in(&wide(128), &wide(128));
+    let wide = |bytes: usize| "ü".repeat(bytes / 2) + &"u".repeat(bytes % 2);
+    let owner = user_in(&wide(TenantId::MAX_BYTES), &wide(UserId::MAX_BYTES));
     let mut full = session(store.as_ref(), &owner, now());
-    full.device_kind = DeviceKind::new(&wide(64)).unwrap();
-    full.device_info = Some(DeviceInfo::new(&wide(256)).unwrap());
+    full.device_kind = DeviceKind::new(&wide(DeviceKind::MAX_BYTES)).unwrap();
+    full.device_info = Some(DeviceInfo::new(&wide(DeviceInfo::MAX_BYTES)).unwrap());
     full.client_id = Some(ClientId::new("'; DROP TABLE \"x\"; --%_\\").unwrap());
     full.ip_addresses = (0..15).map(address).collect();
     full.ip_addresses.push("2001:db8::1".parse().unwrap());
@@ -30,6 +34,7 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Name
     full.data = Some(ExtraData::new(&text).unwrap());
     full.token = full.token.rotated(&token(full.id), now());
     let plain = session(store.as_ref(), &user(" a "), Timestamp::from_micros(1));
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
     for expected in [full, plain] {
         insert(store.as_ref(), &expected).await;
         let other_node = namespace.connect().await;
@@ -40,6 +45,18 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Name
         assert_eq!(state.version, loaded.version);
     }
     assert_eq!(store.load(SessionId::from_bytes([0; 16])).await.unwrap(), None);
+    // What happened names its user, and who did it, as long as a user's name may be.
+    let by = Actor::User(owner.user.clone());
+    let ended = EndMany { by: by.clone(), ..end(Selection::user(owner.clone())) };
+    assert_eq!(store.end_many(&ended, 10).await.unwrap().len(), 1);
+    let events = crate::sample::read_log(store.as_ref(), &mut cursor, 10).await;
+    let last = events.last().map(|event| (&event.by, &event.tenant, event.user.as_ref()));
+    assert_eq!(last, Some((&by, &owner.tenant, Some(&owner.user))));
+    let scope = PolicyScope::User(owner);
+    let policy = Some(Policy::default());
+    let change = PolicyChange { scope: scope.clone(), policy: policy.clone(), at: now(), by };
+    store.set_policy(&change).await.unwrap();
+    assert_eq!(store.policy(&scope).await.unwrap(), policy);
 }
 
 pub(crate) async fn a_commit_needs_the_version_it_was_made_for(namespace: Arc<dyn Namespace>) {
