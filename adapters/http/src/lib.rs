@@ -31,6 +31,7 @@ mod pages;
 mod problem;
 mod rejection;
 mod request;
+mod seal;
 mod sessions;
 mod streams;
 #[cfg(feature = "testing")]

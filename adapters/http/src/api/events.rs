@@ -12,7 +12,7 @@ use session_core::store::TenantFilter;
 use session_core::{EndCause, Event, SessionId};
 use session_engine::{CurrentSession, Events, Notice, SessionManager};
 
-use super::{Answer, Request, private};
+use super::{Answer, Request};
 use crate::body::Body;
 use crate::problem::Problem;
 use crate::sessions::HttpSessions;
@@ -94,7 +94,6 @@ fn follow(http: &HttpSessions, session: Option<&CurrentSession>, concerns: Conce
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // nginx hands events on as they come, instead of collecting them.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    private(headers);
     Ok(response)
 }
 

@@ -18,6 +18,7 @@ mod paths;
 mod private;
 mod raw;
 mod roles;
+mod sealed;
 #[cfg(feature = "server-tests")]
 mod servers;
 mod session;
@@ -97,6 +98,9 @@ macro_rules! behaviours {
                 pages_of_a_session_are_private
                 pages_of_nobody_are_left_alone
                 an_application_may_decide_about_caching_itself
+            }
+            sealed {
+                every_answer_of_the_library_is_sealed
             }
             way_back {
                 a_browser_is_sent_to_sign_in_and_back
