@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method, Uri};
 /// The headers that the rules read. A framework with header types of its own copies these, and for
 /// a request below the prefix all of them: the application's [`AdminGuard`](crate::AdminGuard) may
 /// read any.
-pub static READ_HEADERS: [HeaderName; 12] = [
+pub static READ_HEADERS: [HeaderName; 16] = [
     COOKIE,
     ACCEPT,
     HOST,
@@ -24,6 +24,10 @@ pub static READ_HEADERS: [HeaderName; 12] = [
     HeaderName::from_static("sec-fetch-site"),
     HeaderName::from_static("sec-purpose"),
     HeaderName::from_static("purpose"),
+    HeaderName::from_static("sec-ch-ua"),
+    HeaderName::from_static("sec-ch-ua-mobile"),
+    HeaderName::from_static("sec-ch-ua-platform"),
+    HeaderName::from_static("sec-ch-ua-form-factors"),
 ];
 
 /// Those of them that can carry a token: a request without any of them has no session. A framework
@@ -38,6 +42,25 @@ pub enum Peer {
     Ip(IpAddr),
     /// A Unix socket: a process of this host, usually a proxy.
     Unix,
+}
+
+impl Peer {
+    /// An IPv4 address that came as an IPv6 one, as such.
+    pub(crate) fn to_canonical(self) -> Self {
+        match self {
+            Self::Ip(address) => Self::Ip(address.to_canonical()),
+            Self::Unix => Self::Unix,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
 }
 
 impl From<IpAddr> for Peer {

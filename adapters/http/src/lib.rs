@@ -24,6 +24,7 @@ mod device;
 mod guard;
 mod head;
 mod identity;
+mod list;
 mod next;
 mod options;
 mod origin;

@@ -167,7 +167,7 @@ impl HttpSessions {
             return Identified::Now(Identity::Anonymous);
         };
         let access = if is_activity(head.method, head.headers) {
-            Access::from_ip(self.client_ip(head.headers, peer))
+            Access::from_ip(self.options().client_ip.client_ip(head.headers, peer))
         } else {
             Access::passive()
         };
@@ -177,9 +177,12 @@ impl HttpSessions {
         }
     }
 
-    /// The address that a request came from.
+    /// The address that a sign-in came from. Warns once per process where the server does not say who
+    /// connects, or where a peer that is not trusted sends a forwarding header.
     pub fn client_ip(&self, headers: &HeaderMap, peer: Option<Peer>) -> Option<IpAddr> {
-        self.options().client_ip.client_ip(headers, peer)
+        let options = &self.options().client_ip;
+        options.warn_of_what_is_missing(headers, peer);
+        options.client_ip(headers, peer)
     }
 }
 
