@@ -62,6 +62,9 @@ macro_rules! behaviours {
                 a_page_of_another_origin_signs_nobody_in_or_out
                 signing_in_again_leaves_no_session_behind
                 the_request_says_what_the_session_records
+                client_hints_say_more_than_the_agent
+                a_quoted_address_is_text
+                a_name_that_looks_like_another_is_refused
                 prefetches_and_preflights_do_not_keep_a_session_alive
                 a_limit_that_rejects_answers_409
             }
