@@ -84,7 +84,7 @@ const SYSTEMS: [(&str, &str, bool); 22] = [
 ];
 
 /// The words of a screen, all of which have to be there.
-const SCREENS: [(&[&str], &str); 27] = [
+const SCREENS: [(&[&str], &str); 31] = [
     (&["AppleTV"], "Apple TV"),
     (&["Apple TV"], "Apple TV"),
     (&["tvOS"], "Apple TV"),
@@ -96,6 +96,7 @@ const SCREENS: [(&[&str], &str); 27] = [
     (&["Xbox Series"], "Xbox Series X or S"),
     (&["Xbox One"], "Xbox One"),
     (&["Xbox"], "Xbox"),
+    (&["XBOX"], "Xbox"),
     (&["Nintendo Switch"], "Nintendo Switch"),
     (&["Nintendo"], "Nintendo"),
     (&["Android", "; AFT"], "Fire TV"),
@@ -107,6 +108,9 @@ const SCREENS: [(&[&str], &str); 27] = [
     (&["NetCast"], "LG TV"),
     (&["BRAVIA"], "Sony TV"),
     (&["VIDAA"], "Hisense TV"),
+    (&["VIZIO"], "Vizio TV"),
+    (&["Viera"], "Panasonic TV"),
+    (&["NETTV"], "Philips TV"),
     (&["Android", " TV"], "Android TV"),
     (&["GoogleTV"], "Google TV"),
     (&["SMART-TV"], "a TV"),
