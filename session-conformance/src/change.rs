@@ -39,7 +39,7 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Name
         TenantId::from_stored(&hidden("north")).unwrap(),
         UserId::from_stored(&hidden("alice")).unwrap(),
     );
-    // Refused in a new value; who has one from before is not locked out.
+    // Refused in a new value, but a user with a stored one must not be locked out.
     let mut old = session(store.as_ref(), &stored, now());
     old.device_kind = DeviceKind::from_stored(&hidden("Kiosk")).unwrap();
     old.device_info = Some(DeviceInfo::from_stored(&hidden("in the hall")).unwrap());

@@ -9,8 +9,9 @@ use crate::body::Body;
 
 /// Completes a response on its way out: the API and its pages, problems and redirects all pass here.
 ///
-/// Nobody keeps it unless it says so itself, no browser guesses its type, and no other site shows,
-/// frames or embeds it. A page may load what comes from its own origin, anything else nothing at all.
+/// No cache keeps it unless it has a `Cache-Control` of its own, browsers do not guess its type, and
+/// other sites can neither frame nor embed it. A page may load from its own origin only, anything else
+/// nothing.
 pub(crate) fn sealed(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
