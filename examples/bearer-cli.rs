@@ -3,11 +3,11 @@
 //!
 //! `cargo run --example bearer-cli` serves on 127.0.0.1:3000. In another terminal:
 //! `cargo run --example bearer-cli -- login alice`, then `whoami`, `renew` and `logout`. The user's
-//! password is read from standard input; it is the user's name. The token is kept in the file
+//! password is read from a line of standard input; it is the user's name. The token is kept in the file
 //! `bearer-cli.token`, which only its owner may read. `SERVICE=host:port` names another service.
 
 use std::error::Error;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -98,10 +98,10 @@ const TOKEN_FILE: &str = "bearer-cli.token";
 
 async fn login(user: &str) -> Result<(), Box<dyn Error>> {
     if std::io::stdin().is_terminal() {
-        eprintln!("password, then Ctrl-D:");
+        eprint!("password: ");
     }
     let mut password = String::new();
-    std::io::stdin().read_to_string(&mut password)?;
+    std::io::stdin().read_line(&mut password)?;
     let credentials =
         Credentials { user: user.to_owned(), password: password.trim_end().to_owned() };
     keep(&call("POST", "/token", None, Some(serde_json::to_string(&credentials)?)).await?)
@@ -117,8 +117,8 @@ fn token() -> Result<String, Box<dyn Error>> {
     std::fs::read_to_string(TOKEN_FILE).map_err(|_| "not signed in: login USER".into())
 }
 
-/// Keeps the token of an answer, for its owner's eyes only. No token means that another process has
-/// just renewed it, and kept it here.
+/// Keeps the token of an answer, for its owner's eyes only. None means that another process has just
+/// renewed it, and kept it here.
 fn keep(answer: &str) -> Result<(), Box<dyn Error>> {
     let Some(Token { token }) = serde_json::from_str(answer)? else { return Ok(()) };
     let mut options = std::fs::OpenOptions::new();
@@ -129,7 +129,7 @@ fn keep(answer: &str) -> Result<(), Box<dyn Error>> {
     let _ = std::fs::remove_file(&new);
     options.open(&new)?.write_all(token.as_bytes())?;
     std::fs::rename(new, TOKEN_FILE)?;
-    show("signed in")
+    Ok(())
 }
 
 fn show(text: &str) -> Result<(), Box<dyn Error>> {

@@ -2,10 +2,17 @@
 //! session whether it still lives.
 //!
 //! `cargo run --example jwt-service` runs both in one process, over one store: the login on
-//! `/login`, `/logout`, `/token` and `/.well-known/jwks.json`, and the orders service, which takes
-//! nothing but tokens, on `/orders`. Sign in with `POST /login` as `alice` (the password is the
-//! name), get a token from `/token`, and show it to `/orders` as `Authorization: Bearer`. After
-//! `POST /logout` it is worth nothing, long before it expires.
+//! `/login`, `/logout`, `/token` and `/.well-known/jwks.json`, and the orders service, which knows no
+//! cookie of the login's, on `/orders`. A password is the user's name:
+//!
+//! ```sh
+//! curl -c jar -d 'user=alice&password=alice' http://127.0.0.1:3000/login
+//! TOKEN=$(curl -s -b jar http://127.0.0.1:3000/token)
+//! curl -H "Authorization: Bearer $TOKEN" http://127.0.0.1:3000/orders
+//! curl -b jar -X POST http://127.0.0.1:3000/logout
+//! ```
+//!
+//! After that the token is worth nothing, long before it expires.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open("example.db").await?);
     let keys = Arc::new(KeyPair::generate_for(&PKCS_ED25519)?);
     let (login, sessions) = login_service(Arc::clone(&store), Arc::clone(&keys)).await?;
-    let (orders, nodes) = orders_service(store, keys).await?;
+    let (orders, orders_sessions) = orders_service(store, keys).await?;
     let app = login.nest("/orders", orders).into_make_service_with_connect_info::<SocketAddr>();
 
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());
@@ -40,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stop = async move { node.graceful(tokio::signal::ctrl_c()).await };
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     sessions.shutdown().await;
-    nodes.shutdown().await;
+    orders_sessions.shutdown().await;
     Ok(())
 }
 
@@ -60,7 +67,10 @@ async fn orders_service(
             let buys = session.owner.user.as_str() == "alice";
             Ok::<_, std::io::Error>(json!({ "buys": buys }))
         });
-    let sessions = Sessions::start_with(store, Config::development(), hooks).await?;
+    // A node on another host would not see the login's cookie.
+    let mut config = Config::development();
+    config.http.cookie.name = "orders".to_owned();
+    let sessions = Sessions::start_with(store, config, hooks).await?;
     let buyers = RequireSession::signed_in().claims(|claims| claims["buys"] == true);
     let router = Router::new()
         .route("/buy", post(|| async { "bought" }))

@@ -13,7 +13,7 @@ use axum::{Router, http::StatusCode};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jsonwebtoken::{Algorithm, Validation, decode};
 use serde::Deserialize;
-use session_kit::axum::{Flow, prelude::*};
+use session_kit::axum::prelude::*;
 use sha2::{Digest, Sha256};
 
 #[tokio::main]
@@ -55,9 +55,8 @@ struct Next {
     next: Option<String>,
 }
 
-/// Sends the browser to the provider. The flow's cookie remembers the state, the nonce, and as its
-/// data where to go afterwards. The nonce itself goes to the provider's token endpoint only, as PKCE's
-/// verifier; what passes through the browser are its digests.
+/// Sends the browser to the provider. The flow's cookie remembers state, nonce and verifier, and as
+/// its data where to go afterwards.
 async fn login(
     auth: SessionAuth,
     Query(query): Query<Next>,
@@ -67,10 +66,10 @@ async fn login(
         .append_pair("response_type", "code")
         .append_pair("scope", "openid")
         .append_pair("client_id", CLIENT_ID)
-        .append_pair("redirect_uri", "/callback")
+        .append_pair("redirect_uri", "/callback") // a real provider wants the whole URL
         .append_pair("state", &flow.state)
-        .append_pair("nonce", &hashed(&flow.nonce))
-        .append_pair("code_challenge", &hashed(&verifier(&flow)))
+        .append_pair("nonce", &flow.nonce)
+        .append_pair("code_challenge", &hashed(&flow.verifier))
         .append_pair("code_challenge_method", "S256")
         .finish();
     Ok((cookie, Redirect::to(&format!("/provider/authorize?{parameters}"))))
@@ -79,7 +78,8 @@ async fn login(
 #[derive(Deserialize)]
 struct Callback {
     state: String,
-    code: String,
+    /// None where the user, or the provider, has refused.
+    code: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -98,13 +98,15 @@ async fn callback(
     let (flow, proof) = auth.finish_flow(&callback.state)?;
     let refused = || Problem::new(StatusCode::FORBIDDEN, "urn:example:refused", "not signed in");
     // With a real provider: a POST to its token endpoint.
-    let token = provider.exchange(&callback.code, &verifier(&flow)).ok_or_else(refused)?;
+    let code = callback.code.as_deref().ok_or_else(refused)?;
+    let token = provider.exchange(code, &flow.verifier).ok_or_else(refused)?;
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_issuer(&[provider::ISSUER]);
     validation.set_audience(&[CLIENT_ID]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
     let token = decode::<IdToken>(&token, &provider.public_key(), &validation);
     let claims = token.map_err(|error| refused().with_detail(error.to_string()))?.claims;
-    if claims.nonce != hashed(&flow.nonce) {
+    if claims.nonce != flow.nonce {
         return Err(refused().with_detail("a token of another flow").into());
     }
     let (_, cookie) = auth.sign_in_from_callback(proof, &claims.sub).await?;
@@ -113,11 +115,6 @@ async fn callback(
 
 async fn logout(auth: SessionAuth) -> Result<(SessionCookie, Redirect), Rejection> {
     Ok((auth.sign_out().await?, Redirect::to("/")))
-}
-
-/// PKCE wants at least 43 characters (RFC 7636, 4.1).
-fn verifier(flow: &Flow) -> String {
-    flow.nonce.repeat(2)
 }
 
 fn hashed(text: &str) -> String {

@@ -273,9 +273,9 @@ impl Activity {
         self.count(rule, timeouts, now)
     }
 
-    /// Notes an address that is new, of a request that is none of the user's doing: nobody uses a
-    /// stolen token unseen by saying so. It moves no time.
-    pub fn notice(
+    /// Records a new address of a passive request, so that a stolen token cannot be used unseen by
+    /// calling every request passive. Changes no time.
+    pub fn record_address(
         &mut self,
         rule: &WriteBack,
         timeouts: &Timeouts,
@@ -386,11 +386,11 @@ mod tests {
         let (rule, timeouts) = (WriteBack::default(), Timeouts::default());
         let [home, away] = [[192, 0, 2, 1], [203, 0, 113, 9]].map(IpAddr::from);
         let mut activity = Activity::stored(at(0), vec![home]);
-        let mut notice = |ip| activity.notice(&rule, &timeouts, ip, at(9));
-        assert_eq!(notice(None), AccessEffect::None);
-        assert_eq!(notice(Some(home)), AccessEffect::None);
-        assert_eq!(notice(Some(away)), AccessEffect::Plan(at(39)));
-        assert_eq!(notice(Some(away)), AccessEffect::None);
+        let mut seen = |ip| activity.record_address(&rule, &timeouts, ip, at(9));
+        assert_eq!(seen(None), AccessEffect::None);
+        assert_eq!(seen(Some(home)), AccessEffect::None);
+        assert_eq!(seen(Some(away)), AccessEffect::Plan(at(39)));
+        assert_eq!(seen(Some(away)), AccessEffect::None);
         let unstored = activity.take().unwrap();
         assert_eq!((unstored.last_accessed, unstored.new_ips), (at(0), vec![away]));
         assert_eq!(activity.ip_addresses(), [home, away]);

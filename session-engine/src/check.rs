@@ -87,6 +87,9 @@ pub struct Lookup {
 #[derive(Clone, Debug)]
 enum Claim {
     Token(Token),
+    /// Tokens of one session that one client shows together: the best of them counts, and whoever
+    /// holds the current one has stolen none of the others.
+    Tokens(Vec<Token>),
     /// The application has made sure that the request belongs to it.
     Id(SessionId),
 }
@@ -95,14 +98,23 @@ impl Claim {
     fn session_id(&self) -> SessionId {
         match self {
             Self::Token(token) => token.session_id(),
+            Self::Tokens(tokens) => tokens[0].session_id(),
             Self::Id(id) => *id,
         }
     }
 
     fn recognise(&self, entry: &Entry, shared: &Shared, now: Timestamp) -> Recognition {
+        let judge = |token: &Token| {
+            entry.session.token.recognise(token, shared.options.rotation_grace, now)
+        };
         match self {
-            Self::Token(token) => {
-                entry.session.token.recognise(token, shared.options.rotation_grace, now)
+            Self::Token(token) => judge(token),
+            Self::Tokens(tokens) => {
+                let mut found = tokens.iter().map(judge);
+                let good = |found: &Recognition| {
+                    matches!(found, Recognition::Current | Recognition::InGrace)
+                };
+                found.clone().find(good).or_else(|| found.next()).unwrap_or(Recognition::Unknown)
             }
             Self::Id(_) => Recognition::Current,
         }
@@ -116,6 +128,17 @@ impl SessionManager {
             return Check::Answered(Verdict::Refused(Refusal::Malformed));
         };
         self.judge(Claim::Token(token), access)
+    }
+
+    /// Judges, from the cache, tokens that one client shows together, as a browser does that holds two
+    /// cookies of one name. Those of another session than the first one's do not count.
+    pub fn check_all(&self, tokens: &[&[u8]], access: Access) -> Check {
+        let mut tokens: Vec<_> = tokens.iter().filter_map(|token| Token::parse(token)).collect();
+        let Some(id) = tokens.first().map(Token::session_id) else {
+            return Check::Answered(Verdict::Refused(Refusal::Malformed));
+        };
+        tokens.retain(|token| token.session_id() == id);
+        self.judge(Claim::Tokens(tokens), access)
     }
 
     /// Judges, from the cache, a session of which the application knows by its own means that the
@@ -203,7 +226,11 @@ fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdi
 }
 
 fn is_of_family(entry: &Entry, claim: &Claim) -> bool {
-    matches!(claim, Claim::Token(token) if entry.session.token.same_family(token))
+    match claim {
+        Claim::Token(token) => entry.session.token.same_family(token),
+        Claim::Tokens(tokens) => tokens.iter().any(|token| entry.session.token.same_family(token)),
+        Claim::Id(_) => false,
+    }
 }
 
 fn absent(shared: &Shared, claim: &Claim, now: Timestamp) -> Option<Refusal> {

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::checker::{AccessEffect, Activity, Unstored};
 use session_core::{
-    ClientId, DeviceInfo, DeviceKind, ExtraData, Session, SessionId, TenantId, Timestamp, UserId,
-    UserKey,
+    ClientId, DeviceInfo, DeviceKind, ExtraData, Session, SessionId, TenantId, Timestamp, Token,
+    UserId, UserKey,
 };
 
 use crate::options::Options;
@@ -78,6 +78,16 @@ impl CurrentSession {
     /// The time from which it is refused even if it is in use.
     pub fn absolute_expiry(&self) -> Option<Timestamp> {
         self.0.session.absolute_expiry
+    }
+
+    /// Whether this is the session's token, or was until it was replaced, as far as this node knows.
+    pub fn has_token(&self, token: &Token) -> bool {
+        self.0.session.token.same_family(token)
+    }
+
+    /// Whether this is the session's token now, as far as this node knows.
+    pub fn has_current_token(&self, token: &Token) -> bool {
+        self.0.session.token.current == token.digest()
     }
 
     /// The application's own data.
@@ -190,7 +200,7 @@ impl Entry {
         let mut use_ = self.use_();
         let (rule, timeouts) = (&options.write_back, &options.timeouts);
         let effect = if access.passive {
-            use_.activity.notice(rule, timeouts, access.ip, now)
+            use_.activity.record_address(rule, timeouts, access.ip, now)
         } else {
             use_.activity.access(rule, timeouts, access.ip, now)
         };

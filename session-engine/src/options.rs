@@ -58,8 +58,8 @@ pub struct Options {
     /// How long an unknown id is answered without asking the store, in seconds. Default 5.
     #[serde(with = "time::seconds")]
     pub unknown_for: Duration,
-    /// Whether each sign-in finds out if the user was seen on this kind of device and in this network
-    /// before. It costs another read of the store. Default false.
+    /// Whether each sign-in finds out if the user has a session on this kind of device and in this
+    /// network. It costs another read of the store. Default false.
     pub tell_new_devices: bool,
 }
 

@@ -117,8 +117,10 @@ pub struct SignedIn {
     pub token: Token,
     /// Who had to leave, and why.
     pub ended: Vec<(SessionId, EndCause)>,
-    /// Whether none of the user's sessions was on this kind of device and in this network (the first
-    /// 24 bits of an IPv4 address, 48 of an IPv6 one): for a mail that says so. None where
+    /// Whether the user had no session on this kind of device and in this network (the /24 of an IPv4
+    /// address, the /48 of an IPv6 one): for a mail that says so. Sessions that have ended are
+    /// forgotten, so it is true for a first sign-in and for one after a sign-out; without an address
+    /// the kind alone counts. None where
     /// [`Options::tell_new_devices`](crate::Options::tell_new_devices) is off, or where it could not
     /// be found out.
     pub new_device: Option<bool>,
@@ -361,7 +363,7 @@ fn commit(request: &SignIn, state: &UserState, attempt: &Attempt<'_>) -> Commit 
     }
 }
 
-/// What of an address is the same for everybody behind it.
+/// The /24 of an IPv4 address, the /48 of an IPv6 one.
 fn network(address: IpAddr) -> (bool, u128) {
     match address.to_canonical() {
         IpAddr::V4(address) => (true, (address.to_bits() >> 8).into()),

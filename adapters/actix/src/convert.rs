@@ -24,6 +24,7 @@ pub(crate) fn read_head(head: &RequestHead, all: bool) -> Result<OwnedHead, Prob
             parts.headers.append(name, value);
         }
     }
+    session_http::mark_sensitive(&mut parts.headers);
     Ok(OwnedHead::new(parts.method, parts.uri, parts.headers))
 }
 

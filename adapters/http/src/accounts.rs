@@ -9,12 +9,12 @@ use crate::cookie::{SessionCookie, named};
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 
-/// What a sign-in finds of the accounts beside the one in use.
+/// The other accounts of this browser that a sign-in has to take into account.
 #[derive(Default)]
 pub(crate) struct Beside {
     /// A session of the user who signs in, which the new one replaces.
     pub(crate) replaced: Option<SessionId>,
-    /// Takes its cookie back, where the account in use does not move in.
+    /// Removes the cookie of `replaced`, unless the account in use takes its place.
     pub(crate) cookie: SessionCookie,
     /// The cookie in which the account in use has room: that one, or one that is empty.
     pub(crate) free: Option<String>,
@@ -40,12 +40,16 @@ impl Auth {
     /// 403 across origins.
     pub async fn switch_account(&self, id: SessionId) -> Result<SessionCookie, Rejection> {
         self.refuse_cross_origin()?;
+        if self.session().is_some_and(|session| session.id() == id) {
+            return Ok(SessionCookie::keep());
+        }
         let (options, headers) = (&self.http().options().cookie, self.head().headers);
         for name in self.account_names() {
-            let Some(stored) = named(headers, name.as_bytes()).of_session(id) else { continue };
-            if self.account(&name).await?.is_none() {
+            let account = self.account(&name).await?;
+            let Some(account) = account.filter(|account| account.id() == id) else { continue };
+            let Some(stored) = named(headers, name.as_bytes()).of_session(&account) else {
                 continue;
-            }
+            };
             let cookie = options.set_named(&options.name, &stored);
             let parked = self.session().and_then(|current| self.park(&name, current));
             return Ok(cookie.and(parked.unwrap_or_else(|| options.remove_named(&name))));
@@ -70,11 +74,23 @@ impl Auth {
         Ok(beside)
     }
 
-    /// Keeps the account in use under this name; none where its token is not in a cookie.
+    /// Moves the account in use into the cookie of this name; none where its token is in no cookie.
     pub(crate) fn park(&self, name: &str, current: &CurrentSession) -> Option<SessionCookie> {
         let options = &self.http().options().cookie;
-        let stored = options.presented(self.head().headers).of_session(current.id())?;
+        let stored = options.presented(self.head().headers).of_session(current)?;
         Some(options.set_named(name, &stored))
+    }
+
+    /// Ends every account beside the one in use, and takes its cookie back.
+    pub(crate) async fn end_accounts(&self) -> Result<SessionCookie, Rejection> {
+        let mut cookies = SessionCookie::keep();
+        for name in self.account_names() {
+            if let Some(account) = self.account(&name).await? {
+                self.http().manager().sign_out(&account).await?;
+                cookies = cookies.and(self.http().options().cookie.remove_named(&name));
+            }
+        }
+        Ok(cookies)
     }
 
     fn account_names(&self) -> impl Iterator<Item = String> {

@@ -204,6 +204,15 @@ macro_rules! adapter_types {
                 Ok(SessionCookie(self.0.sign_out().await?))
             }
 
+            /// Ends the session and every account beside it; see
+            /// [`Auth::sign_out_all`](::session_http::Auth::sign_out_all).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn sign_out_all(&self) -> ::core::result::Result<SessionCookie, Rejection> {
+                Ok(SessionCookie(self.0.sign_out_all().await?))
+            }
+
             /// Replaces the token; see [`Auth::rotate`](::session_http::Auth::rotate).
             ///
             /// # Errors

@@ -171,12 +171,17 @@ impl Auth {
         N::Error: Into<Problem>,
     {
         self.refuse_cross_origin()?;
-        self.begin(new.try_into().map_err(Into::into)?).await
+        self.begin(new.try_into().map_err(Into::into)?, None).await
     }
 
     /// Begins a session with a request that comes from another site by right: the callback of an
-    /// identity provider, a mailed link. [`Auth::finish_flow`] gives the proof; who the user is has to
-    /// be verified by the application.
+    /// identity provider. [`Auth::finish_flow`] gives the proof; who the user is has to be verified by
+    /// the application.
+    ///
+    /// A browser sends no `SameSite=Lax` cookie with a form that another site posts. The session that it
+    /// held when the flow was begun is replaced all the same if it is the same user's; another user's
+    /// stays until its timeout. With `SameSite=Strict` the page after the callback is the first that
+    /// shows the new session.
     ///
     /// # Errors
     /// As [`Auth::sign_in`], without the check of the origin.
@@ -189,8 +194,9 @@ impl Auth {
         N: TryInto<NewSession>,
         N::Error: Into<Problem>,
     {
-        let (signed_in, cookie) = self.begin(new.try_into().map_err(Into::into)?).await?;
-        Ok((signed_in, cookie.and(proof.0)))
+        let new = new.try_into().map_err(Into::into)?;
+        let (signed_in, cookie) = self.begin(new, proof.replaces).await?;
+        Ok((signed_in, cookie.and(proof.cookie)))
     }
 
     /// Begins a session for a client without cookies, an app or a command line: the response has the
@@ -213,24 +219,52 @@ impl Auth {
         Ok((signed_in, SessionCookie::in_the_body()))
     }
 
-    async fn begin(&self, new: NewSession) -> Result<(SignedIn, SessionCookie), Rejection> {
+    /// Begins a session whose token goes into the browser's cookie: what the browser's cookies name is
+    /// replaced, parked or ended.
+    async fn begin(
+        &self,
+        new: NewSession,
+        replaces: Option<SessionId>,
+    ) -> Result<(SignedIn, SessionCookie), Rejection> {
         let (manager, options) = (self.http().manager(), &self.http().options().cookie);
         let remember = new.remember.unwrap_or(options.remember);
-        let (same, other) = match self.session() {
+        let by_cookie = self.request.identity().credential() == Some(Credential::Cookie);
+        let current = self.session().filter(|_| by_cookie);
+        let (same, other) = match current {
             Some(current) if *current.owner() == new.owner => (Some(current.id()), None),
             current => (None, current),
         };
         let beside = self.beside(&new.owner).await?;
-        let replaces = same.or(beside.replaced);
-        let signed_in = manager.sign_in(self.sign_in_request(new, replaces)).await?;
+        let strays = self.strays(current.map(CurrentSession::id)).await?;
+        let mut own = strays.iter().filter(|stray| *stray.owner() == new.owner);
+        let stray = own.next().map(CurrentSession::id);
+        let replaced = same.or(beside.replaced).or(stray).or(replaces);
+        let signed_in = manager.sign_in(self.sign_in_request(new, replaced)).await?;
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
-        if let Some(other) = other
-            && parked.is_none()
-        {
-            self.leave(other).await;
+        let leaving = other.filter(|_| parked.is_none()).into_iter().chain(&strays);
+        for session in leaving.filter(|session| Some(session.id()) != replaced) {
+            self.leave(session).await;
         }
         let cookie = options.set(&signed_in.token, remember);
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
+    }
+
+    /// The sessions that cookies of our name show besides this one. Whoever planted them does not hold
+    /// up the user: they end with the next sign-in or sign-out.
+    async fn strays(&self, current: Option<SessionId>) -> Result<Vec<CurrentSession>, Rejection> {
+        let presented = self.http().options().cookie.presented(self.head().headers);
+        let mut strays = Vec::new();
+        for tokens in presented.by_session() {
+            let id = Token::parse(tokens[0]).map(|token| token.session_id());
+            if id.is_none() || id == current {
+                continue;
+            }
+            let check = self.http().manager().check_all(&tokens, Access::passive(None));
+            if let Verdict::Active(session) = check.resolve().await? {
+                strays.push(session);
+            }
+        }
+        Ok(strays)
     }
 
     /// The new session has begun: without its cookie no client could use or end it.
@@ -245,30 +279,36 @@ impl Auth {
         new.into_sign_in(device_kind, device_info).with_ip(self.address()).with_replaces(replaces)
     }
 
-    /// Ends the session, if there is one, and every other that a cookie of ours names with a valid
+    /// Ends the session, if there is one, and every other that a cookie of our name shows with a valid
     /// token; and takes the cookie back, even if its token is unknown. A second sign-out does no harm.
+    /// Accounts that are signed in beside stay: [`Auth::sign_out_all`].
     ///
     /// # Errors
     /// 503 when the store is away, 403 across origins.
     pub async fn sign_out(&self) -> Result<SessionCookie, Rejection> {
-        self.refuse_cross_origin()?;
-        let (manager, cookie) = (self.http().manager(), &self.http().options().cookie);
-        if let Some(session) = self.request.identity().known()? {
+        let cookie = &self.http().options().cookie;
+        let shows_none = cookie.presented(self.head().headers).tokens().len() == 0;
+        if !shows_none || self.request.is_ambient(self.head()) {
+            self.refuse_cross_origin()?;
+        }
+        let manager = self.http().manager();
+        let current = self.request.identity().known()?;
+        if let Some(session) = current {
             manager.sign_out(session).await?;
         }
-        let presented = cookie.presented(self.head().headers);
-        if presented.tokens().len() > 1 || self.session().is_none() {
-            for token in presented.tokens() {
-                let verdict = manager.validate(token, Access::passive(None)).await?;
-                if let Verdict::Active(session) = verdict {
-                    manager.sign_out(&session).await?;
-                }
-            }
+        for stray in self.strays(current.map(CurrentSession::id)).await? {
+            manager.sign_out(&stray).await?;
         }
-        match presented.tokens().len() {
-            0 => Ok(SessionCookie::keep()),
-            _ => Ok(cookie.remove()),
-        }
+        Ok(if shows_none { SessionCookie::keep() } else { cookie.remove() })
+    }
+
+    /// As [`Auth::sign_out`], and ends every account that this browser is signed in to beside, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn sign_out_all(&self) -> Result<SessionCookie, Rejection> {
+        let cookie = self.sign_out().await?;
+        Ok(cookie.and(self.end_accounts().await?))
     }
 
     /// Replaces the token in the cookie that the request carries. Where a request beside this one has
@@ -276,13 +316,15 @@ impl Auth {
     ///
     /// # Errors
     /// 503 when the store is away, 403 across origins, 400 for a client that shows its session by
-    /// something else than the cookie.
+    /// something else than the cookie (one that the application vouches for cannot become fresh here),
+    /// 409 when a new proof of who the user is came with a token that had just been replaced: nothing was
+    /// recorded, and with the new cookie it works.
     pub async fn rotate(&self, reason: RotateReason) -> Result<SessionCookie, Rejection> {
         self.refuse_cross_origin()?;
         let cookie = &self.http().options().cookie;
         let stored = match self.request.identity() {
             Identity::Session(session, Credential::Cookie) => {
-                cookie.presented(self.head().headers).of_session(session.id())
+                cookie.presented(self.head().headers).of_session(session)
             }
             Identity::Session(..) => {
                 let detail = "only a cookie is replaced here; a bearer token by rotate_token";
@@ -294,38 +336,41 @@ impl Auth {
         let Some(Stored { token, remember }) = stored else { return Ok(SessionCookie::keep()) };
         match self.http().manager().rotate(token.as_bytes(), reason).await? {
             Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember)),
+            Rotation::AlreadyRotated if reason == RotateReason::Reauthenticated => {
+                Err(Problem::rotated_meanwhile().into())
+            }
             _ => Ok(SessionCookie::keep()),
         }
     }
 
     /// Replaces the bearer token that the request carries; the response has the new one in its body.
-    /// None where a request beside this one has just done so, or the token is worth nothing: the client
-    /// keeps the one it has.
+    /// None where a request beside this one has just done so, and its answer has the new one.
+    ///
+    /// A client that never gets the answer holds a replaced token: used after the `rotation_grace` of
+    /// the options, it ends the session as stolen. Let it sign in again instead.
     ///
     /// # Errors
-    /// 503 when the store is away, 400 for a client that shows its session by something else.
+    /// 401 for a token that is worth nothing, 503 when the store is away, 400 for a client that shows
+    /// its session by something else.
     pub async fn rotate_token(
         &self,
         reason: RotateReason,
     ) -> Result<(Option<Token>, SessionCookie), Rejection> {
         let Some(token) = bearer(self.head().headers) else {
-            let detail = "only a bearer token is replaced here; a cookie by rotate";
+            let detail = "only a bearer token of ours is replaced here; a cookie by rotate";
             return Err(Problem::wrong_credential(detail).into());
         };
         let token = match self.http().manager().rotate(token, reason).await? {
             Rotation::Rotated { token, .. } => Some(token),
+            Rotation::Refused(_) => return Err(Problem::unauthorized().into()),
             _ => None,
         };
         Ok((token, SessionCookie::in_the_body()))
     }
 
-    /// A request that shows its session by something that no page can make a browser send comes from
-    /// no page; any other may be a client that says nothing of its origin.
+    /// Whatever writes a cookie is for no page of another origin. A client that is no browser says
+    /// nothing of its origin, and passes.
     pub(crate) fn refuse_cross_origin(&self) -> Result<(), Problem> {
-        let credential = self.request.identity().credential();
-        if credential.is_some_and(|credential| !credential.is_ambient()) {
-            return Ok(());
-        }
         match self.http().same_origin(self.head()) {
             SameOrigin::Refuted => Err(self.request.cross_origin(self.head(), SameOrigin::Refuted)),
             SameOrigin::Proven | SameOrigin::Unproven => Ok(()),

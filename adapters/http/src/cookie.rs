@@ -6,7 +6,8 @@ use cookie::Cookie;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use session_core::{InvalidField, SessionId, Token};
+use session_core::{InvalidField, Token};
+use session_engine::CurrentSession;
 
 /// How the cookie is written. Always `HttpOnly` and `Path=/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +19,9 @@ pub struct CookieOptions {
     pub name: String,
     /// Whether it is sent over HTTPS only. Default true.
     pub secure: bool,
-    /// Whether browsers keep the cookie of a sign-in that does not say so itself when they are closed.
-    /// Default false. The session's own timeouts hold in any case.
+    /// The default of [`NewSession::remember`](crate::NewSession::remember): true writes a persistent
+    /// cookie (`Max-Age`), false one that ends with the browser. Default false. The session's own
+    /// timeouts hold in any case.
     pub remember: bool,
     /// How long a browser keeps the cookie of a sign-in that is remembered, in seconds. Default 30
     /// days.
@@ -31,8 +33,8 @@ pub struct CookieOptions {
     pub domain: Option<String>,
     /// For which requests of other sites' pages browsers send it. Default `lax`.
     pub same_site: SameSite,
-    /// Whether a page that is embedded in another site gets a cookie of its own for each (CHIPS).
-    /// Default false.
+    /// Writes `Partitioned` (CHIPS): each site that embeds the page gets a separate cookie. Needs
+    /// `same_site` to be `none`. Default false.
     pub partitioned: bool,
 }
 
@@ -144,6 +146,9 @@ impl CookieOptions {
                 return refuse("cookie.domain", "a host name such as example.com");
             }
         }
+        if self.partitioned && self.same_site != SameSite::None {
+            return refuse("cookie.same_site", "none, for a partitioned cookie");
+        }
         let needs_https = of_host
             || self.name.starts_with("__Secure-")
             || self.same_site == SameSite::None
@@ -219,6 +224,19 @@ impl CookieOptions {
         SessionCookie::new(&cookie)
     }
 
+    /// The values of all flows that a request shows, in whatever order.
+    pub(crate) fn flows<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
+        let prefix = self.flow_name("");
+        headers
+            .get_all(COOKIE)
+            .into_iter()
+            .flat_map(|header| header.as_bytes().split(|b| *b == b';'))
+            .filter_map(move |pair| {
+                let rest = pair.trim_ascii().strip_prefix(prefix.as_bytes())?;
+                rest.iter().position(|byte| *byte == b'=').map(|at| &rest[at + 1..])
+            })
+    }
+
     fn flow_cookie(&self, state: &str, value: String) -> Cookie<'static> {
         let mut cookie = Cookie::new(self.flow_name(state), value);
         cookie.set_path("/");
@@ -261,18 +279,34 @@ impl<'h> Presented<'h> {
         self.values[..self.count].iter().map(|value| token_of(value).0)
     }
 
+    /// The tokens, those of one session together.
+    pub(crate) fn by_session(&self) -> Vec<Vec<&'h [u8]>> {
+        let id = |token: &[u8]| Token::parse(token).map(|token| token.session_id());
+        let mut groups: Vec<Vec<&[u8]>> = Vec::new();
+        for token in self.tokens() {
+            match groups.iter_mut().find(|group| id(group[0]) == id(token)) {
+                Some(group) => group.push(token),
+                None => groups.push(vec![token]),
+            }
+        }
+        groups
+    }
+
     /// The values as they came.
-    pub(crate) fn raw(&self) -> impl Iterator<Item = &'h [u8]> {
+    pub(crate) fn raw(&self) -> impl Iterator<Item = &'h [u8]> + Clone {
         self.values[..self.count].iter().copied()
     }
 
-    /// The token of this session, and whether the browser keeps it.
-    pub(crate) fn of_session(&self, id: SessionId) -> Option<Stored> {
-        self.values[..self.count].iter().find_map(|value| {
+    /// The token of this session, and whether the browser keeps it. An id alone makes no token.
+    pub(crate) fn of_session(&self, session: &CurrentSession) -> Option<Stored> {
+        let tokens = self.raw().filter_map(|value| {
             let (token, remember) = token_of(value);
-            let token = Token::parse(token).filter(|token| token.session_id() == id)?;
-            Some(Stored { token: token.expose(), remember })
-        })
+            Some((Token::parse(token)?, remember))
+        });
+        let mut own = tokens.filter(|(token, _)| session.has_token(token));
+        let current = own.clone().find(|(token, _)| session.has_current_token(token));
+        let (token, remember) = current.or_else(|| own.next())?;
+        Some(Stored { token: token.expose(), remember })
     }
 }
 
@@ -303,7 +337,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, token) = value.as_bytes().split_at_checked(BEARER.len())?;
     let token = token.trim_ascii();
-    let is_ours = scheme.eq_ignore_ascii_case(BEARER) && token.len() == Token::TEXT_LEN;
+    let is_ours = scheme.eq_ignore_ascii_case(BEARER) && Token::parse(token).is_some();
     is_ours.then_some(token)
 }
 
@@ -384,6 +418,8 @@ fn values<'h>(header: &'h [u8], name: &[u8]) -> impl Iterator<Item = &'h [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use session_core::SessionId;
+
     use super::*;
 
     fn token() -> Token {
@@ -469,7 +505,7 @@ mod tests {
         let headers = headers(&COOKIE, &[set.split(';').next().unwrap()]);
         let presented = options.presented(&headers);
         assert_eq!(presented.tokens().next().unwrap(), token().expose().as_bytes());
-        assert!(presented.of_session(token().session_id()).unwrap().remember);
+        assert_eq!(presented.by_session(), [[token().expose().as_bytes()]]);
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! Sign-ins that lead through another site and come back: OpenID Connect, SAML, a mailed link.
+//! Sign-ins that lead through another site and come back: OpenID Connect, SAML.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
 use session_core::field::FieldProblem;
-use session_core::{InvalidField, Timestamp};
+use session_core::{InvalidField, SessionId, Timestamp};
+use session_engine::CurrentSession;
 
 use crate::auth::Auth;
 use crate::cookie::{SessionCookie, named};
+use crate::origin::SameOrigin;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::security;
@@ -25,8 +28,12 @@ pub struct Flow {
     pub state: String,
     /// Goes into what the other site signs (OpenID Connect's `nonce`): it ties that to this flow.
     pub nonce: String,
-    /// What the application wants back: where to go next, a PKCE verifier.
+    /// PKCE's code verifier (RFC 7636): its digest goes along, it itself only to the token endpoint.
+    pub verifier: String,
+    /// What the application wants back: where to go next, say.
     pub data: String,
+    /// The session that the browser held when it went.
+    replaces: Option<SessionId>,
 }
 
 impl Flow {
@@ -36,22 +43,39 @@ impl Flow {
     pub const MAX_DATA_BYTES: usize = 1024;
 
     fn encode(&self, begun: Timestamp) -> String {
-        let data = const_hex::encode(&self.data);
-        format!("{}.{}.{}.{data}", self.state, self.nonce, begun.as_micros())
+        let (data, begun) = (const_hex::encode(&self.data), begun.as_micros());
+        let replaces = self.replaces.map(|id| id.as_uuid().simple().to_string());
+        let replaces = replaces.unwrap_or_default();
+        format!("{}.{}.{}.{begun}.{replaces}.{data}", self.state, self.nonce, self.verifier)
     }
 
+    /// Reads what [`Flow::encode`] writes, and nothing else: the browser keeps it, and may not.
     fn decode(text: &[u8]) -> Option<(Self, Timestamp)> {
-        let mut parts = std::str::from_utf8(text).ok()?.split('.');
-        let mut part = || parts.next();
-        let (state, nonce, begun, data) = (part()?, part()?, part()?, part()?);
-        if parts.next().is_some() || data.len() > 2 * Self::MAX_DATA_BYTES {
+        let parts: Vec<_> = std::str::from_utf8(text).ok()?.split('.').collect();
+        let [state, nonce, verifier, begun, replaces, data] = parts.as_slice() else {
+            return None;
+        };
+        let is_hex = |text: &str, length| {
+            text.len() == length && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let fits = is_hex(state, RANDOM) && is_hex(nonce, RANDOM) && is_hex(verifier, 2 * RANDOM);
+        if !fits || data.len() > 2 * Self::MAX_DATA_BYTES {
             return None;
         }
         let begun = Timestamp::from_micros(begun.parse().ok()?);
-        let data = String::from_utf8(const_hex::decode(data).ok()?).ok()?;
-        Some((Self { state: state.to_owned(), nonce: nonce.to_owned(), data }, begun))
+        let flow = Self {
+            state: (*state).to_owned(),
+            nonce: (*nonce).to_owned(),
+            verifier: (*verifier).to_owned(),
+            data: String::from_utf8(const_hex::decode(data).ok()?).ok()?,
+            replaces: replaces.parse().ok(),
+        };
+        Some((flow, begun))
     }
 }
+
+/// Digits of sixteen random bytes.
+const RANDOM: usize = 32;
 
 impl fmt::Debug for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,11 +83,13 @@ impl fmt::Debug for Flow {
     }
 }
 
-/// That a request brings its own proof of who sent it, wherever the page came from. Signing in with
-/// it needs no proof of origin.
+/// Proof that this browser began the sign-in. Who the user is, the application verifies.
 #[derive(Debug)]
 #[must_use = "sign in with it"]
-pub struct CallbackProof(pub(crate) SessionCookie);
+pub struct CallbackProof {
+    pub(crate) cookie: SessionCookie,
+    pub(crate) replaces: Option<SessionId>,
+}
 
 impl CallbackProof {
     /// For an application that keeps its flows itself. It has to have verified all of these:
@@ -71,32 +97,53 @@ impl CallbackProof {
     /// 1. what the other site says: signature, issuer, audience, and that it is not too old;
     /// 2. that this very browser began the flow: by a cookie that no other site can set, compared with
     ///    the `state` that came back. Without it anybody can sign a stranger in to an account of their
-    ///    own (login CSRF);
+    ///    own (login CSRF). A mailed link that may be opened in another browser cannot meet this: show a
+    ///    page with a button, and sign in with its POST by [`Auth::sign_in`];
     /// 3. that the answer has not been used before.
     ///
     /// [`Auth::finish_flow`] does the second and the third.
     pub fn verified_by_the_application() -> Self {
-        Self(SessionCookie::keep())
+        Self { cookie: SessionCookie::keep(), replaces: None }
     }
 }
 
 impl Auth {
-    /// Begins a sign-in at another site. The response that leads there carries the cookie; `data`
-    /// comes back with [`Auth::finish_flow`].
+    /// Begins a sign-in at another site: `state`, `nonce` and the digest of `verifier` go there with your
+    /// redirect, the cookie into the same response. `data` comes back with [`Auth::finish_flow`].
+    /// A browser keeps its four newest flows.
     ///
     /// # Errors
-    /// 400 for data that is too long.
+    /// 400 for data that is too long, 403 for what a page of another site loads without going there: it
+    /// could fill a browser with cookies.
     pub fn begin_flow(&self, data: &str) -> Result<(Flow, SessionCookie), Rejection> {
         if data.len() > Flow::MAX_DATA_BYTES {
             let (limit, actual) = (Flow::MAX_DATA_BYTES, data.len());
             let problem = FieldProblem::TooLong { limit, actual };
             return Err(InvalidField { field: "data", problem }.into());
         }
+        let mode = self.head().headers.get("sec-fetch-mode").map(HeaderValue::as_bytes);
+        if self.http().same_origin(self.head()) == SameOrigin::Refuted
+            && mode.is_some_and(|mode| mode != b"navigate")
+        {
+            self.refuse_cross_origin()?;
+        }
         let manager = self.http().manager();
         let random = || const_hex::encode(manager.random());
-        let flow = Flow { state: random(), nonce: random(), data: data.to_owned() };
+        let flow = Flow {
+            state: random(),
+            nonce: random(),
+            verifier: random() + &random(),
+            data: data.to_owned(),
+            replaces: self.session().map(CurrentSession::id),
+        };
         let value = flow.encode(manager.now());
-        let cookie = self.http().options().cookie.flow(&flow.state, &value, Flow::LIFETIME);
+        let options = &self.http().options().cookie;
+        let cookie = options.flow(&flow.state, &value, Flow::LIFETIME);
+        let mut others: Vec<_> =
+            options.flows(self.head().headers).filter_map(Flow::decode).collect();
+        others.sort_by_key(|(_, begun)| std::cmp::Reverse(*begun));
+        let old = others.iter().skip(MOST_IN_A_BROWSER - 1);
+        let cookie = old.fold(cookie, |all, (old, _)| all.and(options.remove_flow(&old.state)));
         Ok((flow, cookie))
     }
 
@@ -117,15 +164,17 @@ impl Auth {
         let mut flows = presented.raw().filter_map(Flow::decode);
         let now = http.manager().now();
         let is_open = |(flow, begun): &(Flow, Timestamp)| {
-            flow.state == state && *begun <= now && now.since(*begun) < Flow::LIFETIME
+            let early = begun.since(now) <= SKEW;
+            flow.state == state && early && now.since(*begun) < Flow::LIFETIME
         };
         match flows.find(is_open) {
             Some((flow, _)) if http.flows().use_up(state, now) => {
-                let proof = CallbackProof(cookie.remove_flow(state));
+                let cookie = cookie.remove_flow(state);
+                let proof = CallbackProof { cookie, replaces: flow.replaces };
                 Ok((flow, proof))
             }
             _ => {
-                security::refused_origin(self.head().uri.path(), self.address(), "a foreign flow");
+                security::refused_flow(self.address());
                 Err(Problem::foreign_flow().into())
             }
         }
@@ -161,6 +210,10 @@ impl UsedFlows {
     }
 }
 
+/// Another begins only when the oldest is given up: each is a cookie that goes out with every request.
+const MOST_IN_A_BROWSER: usize = 4;
+/// How far the clocks of two nodes may differ.
+const SKEW: Duration = Duration::from_secs(60);
 /// Beyond that the oldest are forgotten.
 const MOST_FLOWS: usize = 100_000;
 
@@ -173,12 +226,17 @@ mod tests {
         let flow = Flow {
             state: "ab".repeat(16),
             nonce: "cd".repeat(16),
+            verifier: "ef".repeat(32),
+            replaces: Some(SessionId::from_random([7; 16])),
             data: "/next?a=b&c;d.e".to_owned(),
         };
         let begun = Timestamp::from_micros(7);
         assert_eq!(Flow::decode(flow.encode(begun).as_bytes()), Some((flow.clone(), begun)));
         assert_eq!(format!("{flow:?}"), "Flow(redacted)");
-        for bad in ["", "a.b.c.d", "a.b.1", "a.b.1.xx", "a.b.1.00.00", "a.b.1.ff"] {
+        let good = flow.encode(begun);
+        let longer = good.replacen("ab", "abab", 1);
+        let (more, other) = (format!("{good}.00"), good.replacen("ab", "xy", 1));
+        for bad in ["", "a.b.c.1..", &longer, &more, &other, &good[..good.len() - 1]] {
             assert_eq!(Flow::decode(bad.as_bytes()), None, "{bad}");
         }
     }

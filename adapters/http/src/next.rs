@@ -27,6 +27,7 @@ pub fn local_path(next: &str) -> Option<&str> {
 /// The way to sign in and, for a page, back to it.
 pub(crate) fn sign_in_location(sign_in_path: &str, head: Head<'_>) -> Option<HeaderValue> {
     let page = head.uri.path_and_query().map(|path| path.as_str()).and_then(local_path);
+    let page = page.filter(|page| page.len() <= MAX_NEXT_BYTES);
     let location = match page.filter(|_| head.is_safe()) {
         Some(page) => {
             let separator = if sign_in_path.contains('?') { '&' } else { '?' };
@@ -36,6 +37,9 @@ pub(crate) fn sign_in_location(sign_in_path: &str, head: Head<'_>) -> Option<Hea
     };
     HeaderValue::try_from(location).ok()
 }
+
+/// A longer path is not led back to: it has to pass through forms and flows.
+const MAX_NEXT_BYTES: usize = 1024;
 
 /// What may stand in the value of a query's parameter without harm stays readable.
 const QUERY_VALUE: &AsciiSet =

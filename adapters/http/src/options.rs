@@ -87,7 +87,9 @@ pub struct HttpOptions {
     #[serde(with = "time::seconds")]
     pub fresh_within: Duration,
     /// Other origins whose pages may change something here: those of sister hosts, of apps in a web
-    /// view, or our own behind a proxy that rewrites `Host`. Default none.
+    /// view, or our own behind a proxy that rewrites `Host`. This lifts the check of the origin; what a
+    /// page of another origin reads with `fetch` needs a CORS layer around the routes besides. Default
+    /// none.
     pub allowed_origins: Vec<Origin>,
     /// How many accounts one browser may be signed in to side by side. Default 1.
     pub max_accounts: u32,

@@ -124,7 +124,13 @@ impl Problem {
         Self::known("urn:session-kit:foreign-flow", title, StatusCode::FORBIDDEN)
     }
 
-    /// A call that is about the browser's cookie, from a client that shows something else.
+    /// The token had just been replaced: with the new one the call works.
+    pub const fn rotated_meanwhile() -> Self {
+        let (kind, title) = ("urn:session-kit:rotated-meanwhile", "try again with the new cookie");
+        Self::known(kind, title, StatusCode::CONFLICT)
+    }
+
+    /// A call that is for another kind of credential than the request shows.
     pub fn wrong_credential(detail: &str) -> Self {
         let (kind, title) = ("urn:session-kit:wrong-credential", "not with this credential");
         Self::known(kind, title, StatusCode::BAD_REQUEST).with_detail(detail)

@@ -49,7 +49,7 @@ impl HttpSessions {
     /// `sign_in_path` of the options; where the user has to prove again who they are, to the
     /// `reauthenticate_path`, if there is one.
     pub fn refuse(&self, head: Head<'_>, mut problem: Problem) -> Rejection {
-        if problem == Problem::reauthentication_required() {
+        if problem.kind == Problem::reauthentication_required().kind {
             problem.reauthenticate = self.options().reauthenticate_path.as_deref().map(Into::into);
         }
         if problem.status() == StatusCode::UNAUTHORIZED && head.wants_html() {

@@ -12,8 +12,9 @@ use serde_json::Value;
 use session_engine::CurrentSession;
 
 use crate::auth::Auth;
+use crate::cookie::bearer;
 use crate::head::{Head, Peer};
-use crate::identity::{Credential, Identity};
+use crate::identity::Identity;
 use crate::origin::SameOrigin;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
@@ -102,19 +103,29 @@ impl RequestSession {
         Auth::new(self.clone(), head.to_owned())
     }
 
-    /// Makes sure that no page of another origin is behind a request that changes something and that a
-    /// browser identifies by itself. `SameSite` cookies alone do not: sister hosts get past them.
+    /// Refuses an unsafe method unless `Sec-Fetch-Site`, `Origin` or the `allowed_origins` prove that a
+    /// page of this origin asks, or the session was shown by something that browsers do not send by
+    /// themselves. Applies without a session, too; safe methods pass. `SameSite` cookies alone do not
+    /// suffice: sister hosts get past them.
     ///
     /// # Errors
-    /// 403 `urn:session-kit:cross-origin`.
+    /// 403 `urn:session-kit:cross-origin`, 503 while nothing can be said about the token.
     pub fn same_origin(&self, head: Head<'_>) -> Result<(), Rejection> {
-        let ambient = self.identity.credential().is_none_or(Credential::is_ambient);
-        if head.is_safe() || !ambient {
+        if head.is_safe() || !self.is_ambient(head) {
             return Ok(());
         }
+        self.identity.known()?;
         match self.http.same_origin(head) {
             SameOrigin::Proven => Ok(()),
             proof => Err(self.cross_origin(head, proof).into()),
+        }
+    }
+
+    /// Whether a browser may have sent by itself what the request shows, valid or not.
+    pub(crate) fn is_ambient(&self, head: Head<'_>) -> bool {
+        match self.identity.credential() {
+            Some(credential) => credential.is_ambient(),
+            None => bearer(head.headers).is_none(),
         }
     }
 
@@ -128,8 +139,9 @@ impl RequestSession {
         self.http.client_ip(head.headers, self.peer)
     }
 
-    /// The session, for what ends other sessions or what an admin changes: where the options have a
-    /// `reauthenticate_path`, its user has proved who they are within `fresh_within`.
+    /// Asks for a fresh session before other sessions are ended or an admin changes something: where the
+    /// options have a `reauthenticate_path`, its user has proved who they are within `fresh_within`. An
+    /// admin whom the guard knows by something else than a session is not asked.
     pub(crate) fn fresh_for_changes(&self, head: Head<'_>) -> Result<(), Rejection> {
         let options = self.http.options();
         if options.reauthenticate_path.is_some() && self.identity.session().is_some() {
@@ -219,13 +231,12 @@ impl RequireSession {
         Self { signed_in: true, same_origin: false, fresh_within: None, claims: None }
     }
 
-    /// Anybody, signed in or not, but from no page of another origin; see
-    /// [`RequestSession::same_origin`].
-    pub const fn same_origin() -> Self {
-        Self { signed_in: false, same_origin: true, fresh_within: None, claims: None }
+    /// Anybody, signed in or not.
+    pub const fn anybody() -> Self {
+        Self { signed_in: false, same_origin: false, fresh_within: None, claims: None }
     }
 
-    /// Besides, the request comes from no page of another origin.
+    /// Besides, the request is proven to come from this origin; see [`RequestSession::same_origin`].
     #[must_use]
     pub const fn from_same_origin(mut self) -> Self {
         self.same_origin = true;

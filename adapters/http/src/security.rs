@@ -13,7 +13,8 @@ use session_engine::{CurrentSession, Refusal};
 pub struct Refusals {
     /// Tokens that were worth nothing.
     pub tokens: u64,
-    /// Requests that were not proven to come from this origin.
+    /// Requests that were not proven to come from this origin, and sign-ins that came back from another
+    /// site without having been begun in this browser.
     pub origins: u64,
     /// Callers whom the admin guard did not let in.
     pub admins: u64,
@@ -33,22 +34,24 @@ static ORIGINS: AtomicU64 = AtomicU64::new(0);
 static ADMINS: AtomicU64 = AtomicU64::new(0);
 
 const TARGET: &str = "session_kit::security";
+/// Of a path in the log.
+const MAX_PATH_BYTES: usize = 128;
 
 /// Sessions end, and browsers keep their tokens: that alone is no attack. A token that fits a session
 /// but for its secret is a guess, and one that was replaced long ago was stolen from somebody.
 pub(crate) fn refused_token(id: Option<SessionId>, refusal: Refusal, address: Option<IpAddr>) {
     TOKENS.fetch_add(1, Ordering::Relaxed);
-    let (address, session) =
-        (address.map(tracing::field::display), id.map(tracing::field::display));
+    let address = address.map(tracing::field::display);
+    let session_id = id.map(tracing::field::display);
     let reason = reason(refusal);
     match refusal {
         Refusal::WrongSecret | Refusal::Ended(EndCause::TokenReused) => {
-            tracing::warn!(target: TARGET, event = "token_refused", reason, address, session);
+            tracing::warn!(target: TARGET, event = "token_refused", reason, address, session_id);
         }
         Refusal::Malformed | Refusal::Ended(_) => {
-            tracing::debug!(target: TARGET, event = "token_refused", reason, address, session);
+            tracing::debug!(target: TARGET, event = "token_refused", reason, address, session_id);
         }
-        _ => tracing::info!(target: TARGET, event = "token_refused", reason, address, session),
+        _ => tracing::info!(target: TARGET, event = "token_refused", reason, address, session_id),
     }
 }
 
@@ -67,18 +70,26 @@ pub(crate) fn refused_document(reason: &'static str, address: Option<IpAddr>) {
 pub(crate) fn refused_origin(path: &str, address: Option<IpAddr>, proof: &'static str) {
     ORIGINS.fetch_add(1, Ordering::Relaxed);
     let address = address.map(tracing::field::display);
+    let path = &path[..path.floor_char_boundary(MAX_PATH_BYTES)];
     tracing::warn!(target: TARGET, event = "origin_refused", reason = proof, address, path);
+}
+
+/// A sign-in that came back from another site without having been begun in this browser.
+pub(crate) fn refused_flow(address: Option<IpAddr>) {
+    ORIGINS.fetch_add(1, Ordering::Relaxed);
+    let address = address.map(tracing::field::display);
+    tracing::warn!(target: TARGET, event = "flow_refused", reason = "a foreign flow", address);
 }
 
 pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpAddr>) {
     ADMINS.fetch_add(1, Ordering::Relaxed);
     let reason = if session.is_some() { "the guard denies" } else { "nobody is signed in" };
-    let id = session.map(|session| tracing::field::display(session.id()));
+    let session_id = session.map(|session| tracing::field::display(session.id()));
     let user = session.map(|session| tracing::field::display(session.user()));
     let tenant = session.and_then(CurrentSession::tenant).map(tracing::field::display);
     let address = address.map(tracing::field::display);
     tracing::warn!(
-        target: TARGET, event = "admin_denied", reason, address, session = id, user, tenant
+        target: TARGET, event = "admin_denied", reason, address, session_id, user, tenant
     );
 }
 
@@ -87,7 +98,7 @@ const fn reason(refusal: Refusal) -> &'static str {
         Refusal::Malformed => "malformed",
         Refusal::Unknown => "no such session",
         Refusal::WrongSecret => "not the token of this session",
-        Refusal::Ended(EndCause::TokenReused) => "a replaced token was used: theft",
+        Refusal::Ended(EndCause::TokenReused) => "ended because a replaced token was used: theft",
         Refusal::Ended(_) => "the session has ended",
         Refusal::Superseded => "replaced by a rotation",
         _ => "refused",

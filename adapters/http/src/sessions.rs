@@ -14,7 +14,7 @@ use crate::activity;
 use crate::cookie::bearer;
 use crate::flow::UsedFlows;
 use crate::guard::{AdminGuard, deny_all};
-use crate::head::{Head, OwnedHead, Peer, TOKEN_HEADERS};
+use crate::head::{Head, OwnedHead, Peer, TOKEN_HEADERS, mark_sensitive};
 use crate::identity::{Asked, Credential, Identified, Identity, PendingIdentity};
 use crate::options::{Config, HttpOptions};
 use crate::origin::{SameOrigin, same_origin};
@@ -68,7 +68,8 @@ impl Hooks {
         self
     }
 
-    /// Who says by the application's own means to which session a request belongs.
+    /// Who says by the application's own means to which session a request belongs. Every request but
+    /// one with our bearer token then costs a copy of its headers.
     #[must_use]
     pub fn with_voucher(mut self, voucher: impl Voucher) -> Self {
         self.voucher = Some(Arc::new(voucher));
@@ -216,7 +217,9 @@ impl HttpSessions {
         }
         if self.has_voucher() {
             let (method, uri) = (head.method.clone(), head.uri.clone());
-            let owned = OwnedHead::new(method, uri, head.headers.clone());
+            let mut headers = head.headers.clone();
+            mark_sensitive(&mut headers);
+            let owned = OwnedHead::new(method, uri, headers);
             let pending = PendingIdentity::of_application(self, owned, access());
             return Identified::Pending(pending);
         }
@@ -237,8 +240,8 @@ impl HttpSessions {
             return asked.one(first, manager.check(first, asked.access));
         }
         // Which of them a stranger planted is found out before any counts as an access.
-        let check = |token| manager.check(token, Access::passive(None));
-        asked.several(manager, presented.tokens().map(check).collect())
+        let check = |tokens: Vec<&[u8]>| manager.check_all(&tokens, Access::passive(None));
+        asked.several(manager, presented.by_session().into_iter().map(check).collect())
     }
 
     /// What a request proves about the page that made it. Needed only where a browser sends by itself

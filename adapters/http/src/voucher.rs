@@ -22,9 +22,10 @@ use crate::head::Head;
 /// use session_http::{Head, Hooks, Vouched};
 ///
 /// // The gateway in front has checked who sends the request, and strangers cannot reach this server.
+/// // It knows its users by a cookie, which browsers send by themselves: so this is ambient, too.
 /// let hooks = Hooks::default().with_voucher(|head: Head<'_>| {
 ///     let id = head.headers.get("x-gateway-session")?.to_str().ok()?.parse().ok()?;
-///     Some(Vouched::explicit(id))
+///     Some(Vouched::ambient(id))
 /// });
 /// ```
 #[async_trait]

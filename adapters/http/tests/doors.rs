@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use session_core::{Actor, SessionId, UserId, UserKey};
+use session_engine::RotateReason;
 use session_http::testing::headers_of;
 use session_http::{
     Auth, Config, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity, Peer,
@@ -84,9 +85,16 @@ async fn several_accounts_live_side_by_side_in_one_browser() {
     let cookie = browser.auth().await.sign_out().await.unwrap();
     browser.keep(&cookie);
     assert_eq!(browser.users().await, ["carol", "alice"], "the others stay");
-    let cookie = browser.auth().await.switch_account(alice).await.unwrap();
+    for _ in 0..2 {
+        let cookie = browser.auth().await.switch_account(alice).await.unwrap();
+        browser.keep(&cookie);
+        assert_eq!(browser.users().await, ["alice", "carol"], "a second time changes nothing");
+    }
+    let held = Browser { http: http.clone(), cookies: browser.cookies.clone() };
+    let cookie = browser.auth().await.sign_out_all().await.unwrap();
     browser.keep(&cookie);
-    assert_eq!(browser.users().await, ["alice", "carol"]);
+    assert_eq!(browser.cookies, []);
+    assert_eq!(held.users().await, [""; 0], "nobody who sits down here later is anybody");
     http.shutdown().await;
 }
 
@@ -104,8 +112,7 @@ async fn what_the_application_vouches_for_is_checked_against_the_live_session() 
         Some(Vouched::explicit(id))
     });
     let http = start(HttpOptions::default(), hooks).await;
-    let alice: UserKey = UserKey::new(UserId::new("alice").unwrap());
-    let signed_in = http.manager().sign_in(session_engine::SignIn::new(alice.clone())).await;
+    let signed_in = http.manager().sign_in(session_engine::SignIn::new(alice())).await;
     let id = signed_in.unwrap().session.id();
     let mut headers = HeaderMap::new();
     headers.insert("x-gateway-session", id.to_string().parse().unwrap());
@@ -123,7 +130,7 @@ async fn what_the_application_vouches_for_is_checked_against_the_live_session() 
     let identity = identify(&http, &own, None).await;
     assert_eq!(identity.session().map(|session| session.user().as_str()), Some("bob"));
     assert_eq!(identity.credential(), Some(Credential::Cookie));
-    http.manager().revoke_user(alice, Actor::Application).await.unwrap();
+    http.manager().revoke_user(alice(), Actor::Application).await.unwrap();
     assert!(matches!(identify(&http, &headers, None).await, Identity::Anonymous));
     http.shutdown().await;
 }
@@ -205,6 +212,33 @@ async fn security_events_have_address_and_reason_and_no_token() {
     http.shutdown().await;
 }
 
+#[tokio::test]
+async fn an_app_is_told_that_its_token_is_dead() {
+    let http = start(HttpOptions::default(), Hooks::default()).await;
+    let (method, uri) = (Method::POST, Uri::from_static("/"));
+    let signed_in = http.manager().sign_in(session_engine::SignIn::new(alice())).await.unwrap();
+    let mut headers = HeaderMap::new();
+    let token = signed_in.token.expose();
+    headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+    let head = Head::new(&method, &uri, &headers);
+    let auth = async || {
+        let identity = http.identify(head, None).resolve().await;
+        RequestSession::new(http.clone(), identity, None).auth(head)
+    };
+    let (next, _) = auth().await.rotate_token(RotateReason::Renewal).await.unwrap();
+    assert!(next.is_some_and(|next| next.expose() != token));
+    let (again, _) = auth().await.rotate_token(RotateReason::Renewal).await.unwrap();
+    assert!(again.is_none(), "a request beside it has the new one");
+    http.manager().revoke_user(alice(), Actor::Application).await.unwrap();
+    let refused = auth().await.rotate_token(RotateReason::Renewal).await.unwrap_err();
+    assert_eq!(refused.status(), 401);
+    http.shutdown().await;
+}
+
+fn alice() -> UserKey {
+    UserKey::new(UserId::new("alice").unwrap())
+}
+
 /// Whatever an application prints with `{:?}`, no token is in it.
 #[tokio::test]
 async fn debug_shows_no_token() {
@@ -220,13 +254,13 @@ async fn debug_shows_no_token() {
     let request = RequestSession::new(http.clone(), identity.clone(), None);
     let auth = request.auth(head);
     let (signed_in, cookie) = auth.sign_in("bob").await.unwrap();
-    let (flow, flow_cookie) = auth.begin_flow("secret").unwrap();
+    let (flow, flow_cookie) = auth.begin_flow("").unwrap();
     let guard = RequireSession::signed_in();
     shown += &format!("{identity:?} {request:?} {auth:?} {signed_in:?} {cookie:?} {guard:?}");
     shown += &format!("{flow:?} {flow_cookie:?} {:?}", Hooks::default());
     mark_sensitive(&mut headers);
     shown += &format!("{headers:?}");
-    for secret in [&token, &token[32..], &signed_in.token.expose(), &flow.state, &flow.nonce] {
+    for secret in [&token, &token[32..], &signed_in.token.expose(), &flow.state, &flow.verifier] {
         assert!(!shown.contains(secret), "{shown}");
     }
     http.shutdown().await;

@@ -53,7 +53,12 @@ impl Key {
     }
 
     fn sign(&self, claims: &Value) -> String {
+        self.sign_with(claims, |_| {})
+    }
+
+    fn sign_with(&self, claims: &Value, change: impl FnOnce(&mut Header)) -> String {
         let mut header = Header::new(self.algorithm);
+        change(&mut header);
         header.kid = Some(self.id.to_owned());
         let der = self.pair.serialize_der();
         let key = match self.algorithm {
@@ -70,6 +75,7 @@ struct Issuer {
     keys: Arc<Mutex<Vec<Value>>>,
     asked: Arc<AtomicU32>,
     away: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl Issuer {
@@ -83,7 +89,13 @@ impl Issuer {
             issuer.asked.fetch_add(1, Ordering::Relaxed);
             let away = issuer.away.load(Ordering::Relaxed);
             let keys = json!({ "keys": *issuer.keys.lock().unwrap() }).to_string();
-            async move { if away { Err(std::io::Error::other("away")) } else { Ok(keys) } }
+            let hangs = issuer.hangs.load(Ordering::Relaxed);
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                if away { Err(std::io::Error::other("away")) } else { Ok(keys) }
+            }
         };
         JwtVoucher::new(JwtOptions::new(ISSUER, "orders"), fetch).unwrap()
     }
@@ -165,9 +177,15 @@ async fn tokens_that_do_not_fit_are_worth_nothing() {
     shared.kid = Some("one".to_owned());
     let secret = EncodingKey::from_secret(key.pair.public_key_raw());
     let stranger = Key::ed25519("one");
+    let critical = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"one","crit":["b64"]}"#);
+    let critical = format!("{critical}.{}", good.split_once('.').unwrap().1);
     for (token, what) in [
         (with("exp", json!(1)), "expired"),
         (with("nbf", json!(u32::MAX)), "not valid yet"),
+        (with("nbf", json!("tomorrow")), "no time"),
+        (with("events", json!({})), "a logout token"),
+        (key.sign_with(&claims(id), |header| header.typ = Some("logout+jwt".into())), "its type"),
+        (critical, "extensions that have to be understood"),
         (with("iss", json!("https://evil.example")), "another issuer"),
         (with("aud", json!("billing")), "for somebody else"),
         (with("sid", json!("alice")), "no session id"),
@@ -211,9 +229,12 @@ async fn keys_are_rotated_withdrawn_and_outlive_an_outage_of_the_issuer() {
         assert!(matches!(identify(&http, &unknown).await, Identity::Anonymous));
     }
     assert_eq!(issuer.asked(), asked);
-    // A withdrawn key is refused when the keys have grown old.
+    // A withdrawn key is refused when the keys have grown old and newer ones have come.
     issuer.publish(&[&new]);
     tokio::time::advance(Duration::from_secs(600)).await;
+    while identify(&http, &by_old()).await.session().is_some() {
+        tokio::task::yield_now().await;
+    }
     assert!(matches!(identify(&http, &by_old()).await, Identity::Anonymous));
     // Without the issuer the last keys are good for a day.
     issuer.away.store(true, Ordering::Relaxed);
@@ -224,12 +245,43 @@ async fn keys_are_rotated_withdrawn_and_outlive_an_outage_of_the_issuer() {
     http.shutdown().await;
 }
 
+/// A client that leaves, an issuer that hangs, and keys of other kinds harm nobody else.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_is_nobodys_own_and_has_a_time_limit() {
+    let (issuer, key) = (Issuer::default(), Key::ed25519("one"));
+    issuer.publish(&[&key]);
+    issuer.keys.lock().unwrap().push(json!({ "kty": "AKP", "alg": "ML-DSA-44", "pub": "AA" }));
+    issuer.keys.lock().unwrap().push(json!({ "kty": "OKP", "crv": "Ed448", "x": "AA" }));
+    issuer.hangs.store(true, Ordering::Relaxed);
+    let http = start(&issuer).await;
+    let id = sign_in(&http).await;
+    let token = key.sign(&claims(id));
+    let hung = identify(&http, &token).await;
+    assert!(matches!(hung, Identity::Unavailable), "after the fetch's time limit");
+    issuer.hangs.store(false, Ordering::Relaxed);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let asked = issuer.asked();
+    {
+        let mut leaving = Box::pin(identify(&http, &token));
+        assert!(futures_util::poll!(&mut leaving).is_pending());
+    }
+    while issuer.asked() == asked {
+        tokio::task::yield_now().await;
+    }
+    assert!(identify(&http, &token).await.session().is_some(), "the fetch went on");
+    assert_eq!(issuer.asked(), asked + 1);
+    http.shutdown().await;
+}
+
 #[test]
 fn options_that_would_take_anything_are_refused() {
     let fetch = || async { Ok::<_, std::io::Error>(String::new()) };
     let field = |options: JwtOptions| JwtVoucher::new(options, fetch).unwrap_err().field;
     assert_eq!(field(JwtOptions::new("", "orders")), "issuer");
     assert_eq!(field(JwtOptions::new(ISSUER, "")), "audience");
-    let shared = JwtOptions::new(ISSUER, "orders").with_algorithms([Algorithm::HS256]);
-    assert_eq!(field(shared), "algorithms");
+    let options = || JwtOptions::new(ISSUER, "orders");
+    assert_eq!(field(options().with_algorithms([])), "algorithms");
+    assert_eq!(field(options().with_leeway(Duration::from_secs(7200))), "leeway");
+    assert_eq!(field(options().with_refetch_after(Duration::ZERO)), "refetch_after");
+    assert_eq!(field(options().with_keys_max_age(Duration::from_secs(1))), "keys_max_age");
 }

@@ -95,6 +95,6 @@ pub use session_engine::{RotateReason, SignedIn};
 pub use session_http::{
     AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Config, CookieOptions, Flow,
     Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
-    Vouched, Voucher, local_path,
+    local_path,
 };
 pub use sessions::SessionRoutes;

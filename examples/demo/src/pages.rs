@@ -36,6 +36,10 @@ impl Demo {
             "" => String::new(),
             text => format!(r#"<p class="notice" role="alert">{text}</p>"#),
         };
+        let query = next.map_or_else(String::new, |next| {
+            let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+            format!("?next={next}")
+        });
         let next = next.map_or_else(String::new, |next| {
             format!(r#"<input type="hidden" name="next" value="{}">"#, escaped(next))
         });
@@ -50,7 +54,7 @@ impl Demo {
 <p><label><input name="remember" type="checkbox"> Stay signed in on this device</label></p>
 <p>{next}<button class="primary">Sign in</button></p>
 </form>
-<p><a href="/login/elsewhere">Sign in elsewhere</a></p>"#
+<p><a href="/login/elsewhere{query}">Sign in elsewhere</a></p>"#
         ),
     )
     }

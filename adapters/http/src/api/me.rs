@@ -58,6 +58,9 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let session = request.session()?;
     let id: SessionId = query::path_value(id)?;
+    if id != session.id() {
+        request.asks.fresh_for_changes(request.head)?;
+    }
     let by = Actor::User(session.user().clone());
     match request.http.manager().revoke(id, session.owner(), by).await? {
         true => no_content(),

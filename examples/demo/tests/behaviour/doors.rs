@@ -36,11 +36,15 @@ pub(crate) async fn an_app_gets_its_token_in_the_answer(on: Ground) {
     assert_eq!(me.json()["session_id"], answer.json()["session_id"]);
     let wrong = sign_in(r#"{"user":"alice","password":"guess"}"#).await;
     assert_eq!(wrong.problem(401)["type"], "urn:session-kit:unauthorized");
-    // Its cookie is not for `rotate` to replace, and its sign-out ends it.
+    // `rotate` is for cookies; a sign-out ends the session.
     let problem = bear(&client, &token, "POST", "/rotate").send().await.problem(400);
     assert_eq!(problem["type"], "urn:session-kit:wrong-credential");
     assert_eq!(bear(&client, &token, "POST", "/logout").send().await.status, 303);
     bear(&client, &token, "GET", "/whoami").send().await.problem(401);
+    // An ended session is told as that, whatever the request says of its origin.
+    for (method, path) in [("GET", "/sessions/me"), ("POST", "/sessions/me/revoke-others")] {
+        bear(&client, &token, method, path).send().await.problem(401);
+    }
 }
 
 pub(crate) async fn a_bearer_needs_no_origin(on: Ground) {
@@ -65,6 +69,17 @@ pub(crate) async fn a_bearer_needs_no_origin(on: Ground) {
     assert_eq!(answer.json()["user"], "alice");
     let ask = bob.ask("GET", "/whoami").header("authorization", "Basic Ym9iOmJvYg==");
     assert_eq!(ask.send().await.json()["user"], "bob");
+    // What writes cookies looks at the cookie, and at the origin: a page with a token of its own signs
+    // nobody in or out.
+    for (path, form) in [("/logout", String::new()), ("/login", login_form("alice"))] {
+        let ask = bob.ask("POST", path).without("sec-fetch-site").form(form);
+        let ask = ask.header("authorization", format!("Bearer {token}"));
+        ask.header("sec-fetch-site", "cross-site").send().await.problem(403);
+    }
+    let answer = bear(&bob, &token, "POST", "/logout").send().await;
+    assert!(answer.cookie().unwrap().contains("Max-Age=0"));
+    assert_eq!(user_of(&bob).await, "nobody", "the cookie is taken back, so its session ends, too");
+    bear(&client, &token, "GET", "/whoami").send().await.problem(401);
 }
 
 fn cookies(client: &Client, values: &[&str]) -> Client {
@@ -93,6 +108,42 @@ pub(crate) async fn several_cookies_are_judged(on: Ground) {
     assert!(answer.cookie().unwrap().contains("Max-Age=0"));
     for ended in [&alice, &again] {
         assert_eq!(user_of(&cookies(&stranger, &[ended])).await, "nobody");
+    }
+}
+
+/// A browser that holds two cookies of one session, as after a change of `domain`, is no thief.
+pub(crate) async fn an_old_cookie_beside_the_new_one_is_no_theft(on: Ground) {
+    let app = App::start(on).await;
+    let mut alice = app.browser("alice").await;
+    let old = alice.cookie.clone().unwrap();
+    assert_eq!(alice.post("/rotate", "").await.status, 200);
+    let new = alice.cookie.clone().unwrap();
+    app.clock.advance(Duration::from_secs(60));
+    for values in [[&*old, &*new], [&*new, &*old]] {
+        assert_eq!(user_of(&cookies(&alice, &values)).await, "alice", "{values:?}");
+    }
+    // An id with a guess at the secret beside it does not keep the session from being rotated.
+    let id = alice.session_id().await.replace('-', "");
+    let guess = format!("__Host-session={id}{}", "0".repeat(56));
+    let both = cookies(&alice, &[&guess, &new]);
+    let answer = both.send("POST", "/reauthenticate", "password=alice").await;
+    assert!(answer.status == 200 && answer.cookie().is_some(), "{}", answer.status);
+    assert_eq!(user_of(&alice).await, "alice", "within its grace");
+}
+
+/// With a planted cookie nobody is signed in, but the next sign-in ends what was planted.
+pub(crate) async fn a_planted_cookie_does_not_outlive_a_sign_in(on: Ground) {
+    let app = App::start(on).await;
+    let cookie = |browser: &Client| browser.cookie.clone().unwrap();
+    let alice = cookie(&app.browser("alice").await);
+    let planted = cookie(&app.browser("bob").await);
+    let both = cookies(&app.stranger(), &[&alice, &planted]);
+    assert_eq!(user_of(&both).await, "nobody");
+    let answer = both.send("POST", "/login", &login_form("alice")).await;
+    let new = answer.cookie().unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(user_of(&cookies(&both, &[&new, &planted])).await, "alice");
+    for ended in [&alice, &planted] {
+        assert_eq!(user_of(&cookies(&both, &[ended])).await, "nobody");
     }
 }
 
@@ -205,6 +256,40 @@ pub(crate) async fn a_callback_is_good_once(on: Ground) {
     late.back("GET", &late.state).await.problem(403);
 }
 
+/// A form that another site posts comes without the session's cookie; the session is replaced all the
+/// same, and no page fills a browser with flows.
+pub(crate) async fn a_flow_remembers_its_session_and_a_browser_few_flows(on: Ground) {
+    let app = App::start(on).await;
+    let mut alice = app.browser("alice").await;
+    let session = alice.cookie.clone().unwrap();
+    let answer = alice.get("/login/elsewhere").await;
+    let state = answer.header("location").unwrap().split("state=").nth(1).unwrap().to_owned();
+    alice.keep(&answer);
+    let begun = Begun { browser: alice.clone(), state };
+    let answer = begun.back("POST", &begun.state).await;
+    assert_eq!(answer.status, 303);
+    assert_eq!(user_of(&cookies(&alice, &[&session])).await, "nobody", "it has been replaced");
+    let mut held: Vec<String> = Vec::new();
+    for _ in 0..6 {
+        let browser = Client { cookie: Some(held.join("; ")), ..app.stranger() };
+        app.clock.advance(Duration::from_secs(1));
+        let answer = browser.get("/login/elsewhere").await;
+        for cookie in answer.headers.get_all("set-cookie") {
+            let cookie = cookie.to_str().unwrap();
+            let (name, _) = cookie.split_once('=').unwrap();
+            held.retain(|known| !known.starts_with(name));
+            if !cookie.contains("Max-Age=0") {
+                held.push(cookie.split(';').next().unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(held.len(), 4);
+    let stranger = app.stranger();
+    let ask = stranger.ask("GET", "/login/elsewhere").without("sec-fetch-site");
+    let ask = ask.header("sec-fetch-site", "cross-site").header("sec-fetch-mode", "no-cors");
+    ask.send().await.problem(403);
+}
+
 pub(crate) async fn remembered_sign_ins_outlive_the_browser(on: Ground) {
     let app = App::start(on).await;
     let mut browser = app.stranger();
@@ -224,6 +309,7 @@ pub(crate) async fn ending_others_needs_a_fresh_sign_in(on: Ground) {
     let app = App::start(on).await;
     let (mut root, others) = (app.browser("root").await, "/sessions/me/revoke-others");
     let own = app.browser("root").await.session_id().await;
+    let mine = app.browser("root").await.session_id().await;
     let policy = "/sessions/admin/policy?user=alice";
     let changes = [
         ("POST", others.to_owned()),
@@ -231,6 +317,7 @@ pub(crate) async fn ending_others_needs_a_fresh_sign_in(on: Ground) {
         ("DELETE", policy.to_owned()),
         ("DELETE", "/sessions/admin/users/alice/sessions".to_owned()),
         ("DELETE", format!("/sessions/admin/sessions/{own}")),
+        ("DELETE", format!("/sessions/me/{mine}")),
     ];
     app.clock.advance(Duration::from_secs(901));
     for (method, path) in &changes {

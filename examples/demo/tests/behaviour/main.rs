@@ -90,9 +90,12 @@ macro_rules! behaviours {
                 an_app_gets_its_token_in_the_answer
                 a_bearer_needs_no_origin
                 several_cookies_are_judged
+                an_old_cookie_beside_the_new_one_is_no_theft
+                a_planted_cookie_does_not_outlive_a_sign_in
                 sister_origins_may_be_allowed
                 a_callback_brings_its_own_proof
                 a_callback_is_good_once
+                a_flow_remembers_its_session_and_a_browser_few_flows
                 remembered_sign_ins_outlive_the_browser
                 ending_others_needs_a_fresh_sign_in
                 an_application_may_ask_for_same_origin
