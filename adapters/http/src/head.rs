@@ -4,14 +4,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    ACCEPT, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, IF_NONE_MATCH, ORIGIN, USER_AGENT,
+    ACCEPT, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, IF_MATCH, IF_NONE_MATCH, ORIGIN, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Method, Uri};
 
 /// The headers that the rules read. A framework with header types of its own copies these, and for
 /// a request below the prefix all of them: the application's [`AdminGuard`](crate::AdminGuard) may
 /// read any.
-pub static READ_HEADERS: [HeaderName; 12] = [
+pub static READ_HEADERS: [HeaderName; 13] = [
     COOKIE,
     ACCEPT,
     HOST,
@@ -19,6 +19,7 @@ pub static READ_HEADERS: [HeaderName; 12] = [
     USER_AGENT,
     FORWARDED,
     CONTENT_LENGTH,
+    IF_MATCH,
     IF_NONE_MATCH,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("sec-fetch-site"),

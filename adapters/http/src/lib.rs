@@ -21,6 +21,7 @@ mod body;
 mod client_ip;
 mod cookie;
 mod device;
+mod entity_tag;
 mod guard;
 mod head;
 mod identity;
