@@ -1,5 +1,5 @@
 import {
-  $, ENDED, News, ask, button, call, confirmed, device, element, entries, facts, factsOf, follow, foreign,
+  $, ENDED, News, ask, button, call, confirmed, device, deviceOf, element, entries, facts, factsOf, follow, foreign,
   markEnded, over, pages, say, sessions, time, working,
 } from "./common.js";
 import "./policy.js";
@@ -14,7 +14,11 @@ document.querySelectorAll(".across").forEach((made) => { made.hidden = !ALL_TENA
 
 // The filters. Those that hold are in the address of the page.
 
-const filters = () => new URLSearchParams(location.search);
+function filters() {
+  const named = new URLSearchParams(location.search);
+  const held = FILTERS.filter((name) => named.get(name) || (name === "tenant" && named.has(name)));
+  return new URLSearchParams(held.map((name) => [name, named.get(name)]));
+}
 
 function fillSearch() {
   const held = filters();
@@ -105,7 +109,7 @@ function row(session) {
   const actions = element("td", { className: "actions", role: "cell" }, details, " ", revoke);
   const made = element("tr", { role: "row" },
     name,
-    cell("Device", foreign(device(session))),
+    cell("Device", deviceOf(session)),
     cell("Address", session.ip_addresses.at(-1) ?? ""),
     cell("Signed in", time(session.signed_in)),
     cell("Last accessed", time(session.last_accessed)),
@@ -157,7 +161,8 @@ function shownValue(name, value) {
 }
 
 async function revokeOne(session) {
-  if (!(await confirmed("Revoke this session?", "Revoke", [...whose(session), ...factsOf(session)]))) return;
+  const question = session.current ? "Revoke your own session and be signed out?" : "Revoke this session?";
+  if (!(await confirmed(question, "Revoke", [...whose(session), ...factsOf(session)]))) return;
   await working(async () => {
     await call("DELETE", `admin/sessions/${session.id}`);
     const item = rowOf(session.id);

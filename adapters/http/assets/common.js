@@ -77,8 +77,15 @@ export function time(text) {
   return element("time", { dateTime: text, title: text, textContent: new Date(text).toLocaleString() });
 }
 
+// The device in an attribute or a message, which have no markup.
 export function device(session) {
   return session.device_info ? `${session.device_info} (${session.device_kind})` : session.device_kind;
+}
+
+export function deviceOf({ device_info: info, device_kind: kind }) {
+  const made = document.createElement("span");
+  made.append(...(info ? [foreign(info), " (", foreign(kind), ")"] : [foreign(kind)]));
+  return made;
 }
 
 export const sessions = (count) => (count === 1 ? "1 session" : `${count} sessions`);
@@ -86,7 +93,7 @@ export const sessions = (count) => (count === 1 ? "1 session" : `${count} sessio
 // What tells a session from others like it.
 export function factsOf(session) {
   return [
-    ["Device", foreign(device(session))],
+    ["Device", deviceOf(session)],
     ["Address", session.ip_addresses.at(-1) ?? "not known"],
     ["Signed in", time(session.signed_in)],
     ["Last accessed", time(session.last_accessed)],

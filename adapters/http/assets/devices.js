@@ -1,5 +1,5 @@
 import {
-  $, ENDED, News, button, call, confirmed, device, element, factsOf, follow, foreign, markEnded, pages,
+  $, ENDED, News, button, call, confirmed, device, deviceOf, element, factsOf, follow, foreign, markEnded, pages,
   say, sessions, time, working,
 } from "./common.js";
 
@@ -27,7 +27,7 @@ function count() {
 }
 
 function card(session) {
-  const title = element("div", {}, element("strong", {}, foreign(device(session))));
+  const title = element("div", {}, element("strong", {}, deviceOf(session)));
   const facts = element("div", { className: "quiet" }, "Last used ", time(session.last_accessed));
   const address = session.ip_addresses.at(-1);
   if (address) facts.append(` from ${address}`);

@@ -119,6 +119,7 @@ async fn own_schema(url: &str) -> String {
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+const NAME: &str = "demo.example";
 /// More than there are others to whom a free port may go at the same moment.
 const TRIES: usize = 10;
 
@@ -172,6 +173,7 @@ impl Driver {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            &format!("--host-resolver-rules=MAP {NAME} 127.0.0.1"),
             "--window-size=1100,900",
             &format!("--blink-settings=preferredColorScheme={preferred}"),
         ];
@@ -188,7 +190,7 @@ impl Driver {
             .connect(&self.url)
             .await
             .expect("chromium starts: `cargo xtask test` installs it");
-        Browser { client, address: demo.address }
+        Browser { client, host: demo.address.to_string() }
     }
 
     pub(crate) async fn stop(self, browsers: Vec<Browser>) {
@@ -208,12 +210,19 @@ fn hyper_connector() -> hyper_util::client::legacy::connect::HttpConnector {
 
 pub(crate) struct Browser {
     client: Client,
-    address: SocketAddr,
+    host: String,
 }
 
 impl Browser {
+    /// At the demo by a name that is not this machine's. Over plain HTTP browsers keep some of what
+    /// they can do from such a page.
+    pub(crate) fn at_a_name(self) -> Self {
+        let port = self.host.rsplit(':').next().unwrap();
+        Self { host: format!("{NAME}:{port}"), ..self }
+    }
+
     pub(crate) async fn open(&self, path: &str) {
-        self.client.goto(&format!("http://{}{path}", self.address)).await.unwrap();
+        self.client.goto(&format!("http://{}{path}", self.host)).await.unwrap();
     }
 
     pub(crate) async fn sign_in(&self, user: &str) {

@@ -61,7 +61,10 @@ async fn nothing_is_wider_than_the_window() {
         }
         let isolated = "return [...document.querySelectorAll('bdi')]
             .filter((made) => made.textContent.includes('\u{202e}')).length";
-        assert_eq!(browser.number(isolated).await, 2, "a name and a device");
+        assert_eq!(browser.number(isolated).await, 2, "a name and a device, without its kind");
+        let kind = "return [...document.querySelectorAll('bdi')]
+            .filter((made) => made.textContent === 'Console').length";
+        assert_eq!(browser.number(kind).await, 3);
         browser.click("#rows .actions button").await;
         browser.see("#details[open]").await;
         let inside = "return document.querySelector('#details').getBoundingClientRect().right
@@ -89,6 +92,9 @@ async fn filters_are_submitted_and_stand_in_the_address() {
     admin.click("#refresh").await;
     admin.see_text("#count", "5 sessions").await;
     assert_eq!(admin.address().await, ADMIN, "half a filter is none");
+    admin.open(&format!("{ADMIN}?utm_source=mail&client=")).await;
+    admin.see_text("#count", "5 sessions").await;
+    admin.open(ADMIN).await;
 
     admin.type_into("#search input[name='user']", "bob").await;
     admin.press("#search input[name='user']", ENTER).await;

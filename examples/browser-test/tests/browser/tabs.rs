@@ -45,3 +45,29 @@ async fn tabs_share_one_stream() {
     }
     driver.stop(vec![browser]).await;
 }
+
+/// A browser that lends no locks has a stream for each tab.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_locks_each_tab_has_a_stream() {
+    let (demo, driver) = (Demo::start().await, Driver::start().await);
+    let browser = driver.browser(&demo, "light").await.at_a_name();
+    browser.sign_in("root").await;
+    let tabs = [browser.tab().await, browser.new_tab().await];
+    for tab in &tabs {
+        browser.switch(tab).await;
+        browser.open(ADMIN).await;
+        assert!(browser.js("return navigator.locks === undefined").await.as_bool().unwrap());
+        browser.see_text("#live", "Live").await;
+    }
+    demo.session(None, "alice", "Lynx").await;
+    for tab in &tabs {
+        browser.switch(tab).await;
+        browser.see_text("#news", "1 new").await;
+    }
+    browser.click("#refresh").await;
+    browser.see_text("#count", "2 sessions").await;
+    browser.click("tr[data-user='alice'] .danger").await;
+    browser.click("#confirm-yes").await;
+    browser.see_text("#notice", "1 session of alice ended.").await;
+    driver.stop(vec![browser]).await;
+}
