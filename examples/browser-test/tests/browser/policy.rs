@@ -64,6 +64,13 @@ async fn enter_shows_a_policy_and_saves_none() {
     admin.see_text("#policy-of", "Policy of user alicf").await;
     admin.see_text("#policy-state", "Inherited from the deployment").await;
     admin.see_text("#policy-doubt", "This user has no sessions. Check the name.").await;
+    let count_saves = "const { fetch } = window;
+        window.saves = 0;
+        window.fetch = (path, options) => {
+            if (options?.method === 'PUT') window.saves += 1;
+            return fetch(path, options);
+        };";
+    admin.js(count_saves).await;
     admin.click("#limit-add").await;
     admin.press("#limits input[name='max']", ENTER).await;
     admin.click("input[value='Disabled']").await;
@@ -75,6 +82,7 @@ async fn enter_shows_a_policy_and_saves_none() {
     admin.click("#policy-save").await;
     let told = "Saved: the policy of user alicf. This user has no sessions. Check the name.";
     admin.see_text("#notice", told).await;
+    assert_eq!(admin.number("return saves").await, 1, "by the button alone");
     let saved = manager.policy(&user("alicf")).await.unwrap().unwrap();
     assert_eq!(saved.prevent_concurrent_login, PreventConcurrentLogin::Disabled);
     assert_eq!(manager.policy(&user("alice")).await.unwrap(), None);
