@@ -58,6 +58,9 @@ pub struct Options {
     /// How long an unknown id is answered without asking the store, in seconds. Default 5.
     #[serde(with = "time::seconds")]
     pub unknown_for: Duration,
+    /// Whether each sign-in finds out if the user was seen on this kind of device and in this network
+    /// before. It costs another read of the store. Default false.
+    pub tell_new_devices: bool,
 }
 
 /// What happens to a request when the cache is too old to trust and the store is away.
@@ -87,6 +90,7 @@ impl Default for Options {
             cache_capacity: 1_000_000,
             negative_capacity: 100_000,
             unknown_for: Duration::from_secs(5),
+            tell_new_devices: false,
         }
     }
 }
@@ -173,6 +177,13 @@ impl Options {
     #[must_use]
     pub const fn with_unknown_for(mut self, unknown_for: Duration) -> Self {
         self.unknown_for = unknown_for;
+        self
+    }
+
+    /// Sets [`Options::tell_new_devices`].
+    #[must_use]
+    pub const fn with_tell_new_devices(mut self, tell: bool) -> Self {
+        self.tell_new_devices = tell;
         self
     }
 

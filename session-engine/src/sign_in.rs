@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use session_core::admission::{self, Admission, Newcomer, Standing};
 use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, UserState};
+use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter, UserState};
 use session_core::{
     Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, Session, SessionId, StoreError,
     Timestamp, Token, UserKey,
@@ -117,6 +117,11 @@ pub struct SignedIn {
     pub token: Token,
     /// Who had to leave, and why.
     pub ended: Vec<(SessionId, EndCause)>,
+    /// Whether none of the user's sessions was on this kind of device and in this network (the first
+    /// 24 bits of an IPv4 address, 48 of an IPv6 one): for a mail that says so. None where
+    /// [`Options::tell_new_devices`](crate::Options::tell_new_devices) is off, or where it could not
+    /// be found out.
+    pub new_device: Option<bool>,
 }
 
 impl SessionManager {
@@ -143,6 +148,7 @@ impl SessionManager {
 
     async fn admit(&self, request: SignIn) -> Result<SignedIn, Error> {
         let shared = self.shared();
+        let new_device = self.is_new_device(&request).await;
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock().await;
         let mut in_doubt = Vec::new();
         let committed = self.commit_until_done(&request, &mut in_doubt).await;
@@ -157,7 +163,39 @@ impl SessionManager {
         ended.iter().for_each(|(id, cause)| shared.cache.end(*id, *cause));
         shared.poke.notify_one();
         let session = self.install(slot, session).await;
-        Ok(SignedIn { session, token, ended })
+        if new_device == Some(true) {
+            let (user, session_id) = (session.user(), session.id());
+            let address = request.ip.map(tracing::field::display);
+            tracing::info!(
+                target: "session_kit::security", event = "new_device", %user, %session_id, address,
+                kind = %session.device_kind()
+            );
+        }
+        Ok(SignedIn { session, token, ended, new_device })
+    }
+
+    /// Looks at the sessions that are there before the sign-in ends any of them.
+    async fn is_new_device(&self, request: &SignIn) -> Option<bool> {
+        if !self.options().tell_new_devices {
+            return None;
+        }
+        let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
+        query.user = Some(request.owner.user.clone());
+        query.device_kind = Some(request.device_kind.clone());
+        query.limit = PageQuery::MAX_LIMIT;
+        let here = request.ip.map(network);
+        let known = |session: &Session| {
+            here.is_none_or(|here| {
+                session.ip_addresses.iter().any(|address| network(*address) == here)
+            })
+        };
+        match self.list(&query).await {
+            Ok(page) => Some(!page.sessions.iter().any(known)),
+            Err(error) => {
+                tracing::warn!(%error, "whether a device is new cannot be found out");
+                None
+            }
+        }
     }
 
     /// Decides and commits until the decision meets the state it was made for.
@@ -320,6 +358,14 @@ fn commit(request: &SignIn, state: &UserState, attempt: &Attempt<'_>) -> Commit 
         changes,
         at: session.signed_in,
         by: Actor::User(request.owner.user.clone()),
+    }
+}
+
+/// What of an address is the same for everybody behind it.
+fn network(address: IpAddr) -> (bool, u128) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => (true, (address.to_bits() >> 8).into()),
+        IpAddr::V6(address) => (false, address.to_bits() >> 80),
     }
 }
 

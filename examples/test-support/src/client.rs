@@ -1,14 +1,16 @@
 //! A client over HTTP/1.1.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A client that may hold a cookie.
+/// A client that may hold cookies, and a bearer token.
 #[derive(Clone, Debug)]
 pub struct Client {
     addr: SocketAddr,
-    cookie: Option<String>,
+    cookies: BTreeMap<String, String>,
+    bearer: Option<String>,
 }
 
 /// A response as text.
@@ -31,12 +33,39 @@ pub struct Stream {
 
 impl Client {
     pub(crate) const fn new(addr: SocketAddr) -> Self {
-        Self { addr, cookie: None }
+        Self { addr, cookies: BTreeMap::new(), bearer: None }
+    }
+
+    /// The same, with a bearer token and without cookies.
+    #[must_use]
+    pub fn bearing(&self, token: &str) -> Self {
+        Self { bearer: Some(token.to_owned()), ..Self::new(self.addr) }
     }
 
     /// Whether it holds a cookie.
-    pub const fn has_cookie(&self) -> bool {
-        self.cookie.is_some()
+    pub fn has_cookie(&self) -> bool {
+        !self.cookies.is_empty()
+    }
+
+    /// Gets a path and keeps the cookies of the response.
+    pub fn visit(&mut self, path: &str) -> Answer {
+        let answer = self.get(path);
+        self.keep(&answer);
+        answer
+    }
+
+    fn keep(&mut self, answer: &Answer) {
+        for cookie in answer.headers("set-cookie") {
+            let Some((name, value)) = cookie.split(';').next().unwrap_or(cookie).split_once('=')
+            else {
+                continue;
+            };
+            if cookie.contains("Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+        }
     }
 
     /// Gets a path.
@@ -49,13 +78,11 @@ impl Client {
         self.send("GET", path, "Accept: text/html\r\n", "")
     }
 
-    /// Posts a form and keeps the cookie of the response.
+    /// Posts a form and keeps the cookies of the response.
     pub fn post(&mut self, path: &str, form: &str) -> Answer {
         let answer =
             self.send("POST", path, "Content-Type: application/x-www-form-urlencoded\r\n", form);
-        if let Some(cookie) = answer.header("set-cookie") {
-            self.cookie = cookie.split(';').next().map(str::to_owned);
-        }
+        self.keep(&answer);
         answer
     }
 
@@ -79,15 +106,19 @@ impl Client {
     }
 
     fn connect(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
-        let cookie = self.cookie.as_ref().map(|cookie| format!("Cookie: {cookie}\r\n"));
+        let cookies: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies = (!cookies.is_empty()).then(|| format!("Cookie: {}\r\n", cookies.join("; ")));
+        let bearer = self.bearer.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
         let mut connection = TcpStream::connect(self.addr).unwrap();
         connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(
             connection,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{}\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{}{}\
              Content-Length: {}\r\n\r\n{body}",
             self.addr,
-            cookie.unwrap_or_default(),
+            cookies.unwrap_or_default(),
+            bearer.unwrap_or_default(),
             body.len(),
         )
         .unwrap();
@@ -105,7 +136,12 @@ impl Answer {
 
     /// A header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
+        self.headers(name).next()
+    }
+
+    /// The values of a header.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.head.lines().filter_map(move |line| {
             let (found, value) = line.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value)
         })

@@ -241,3 +241,24 @@ async fn tokens_show_nowhere() {
         assert!(!shown.contains(secret) && !shown.contains(&digest), "{shown}");
     }
 }
+
+/// An application that knows the session id by its own means asks as with a token: it is an access, it
+/// is answered from the cache, and an end is final.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_checked_by_its_id_as_by_its_token() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    let id = signed_in.session.id();
+    let mut events = there.sessions().events();
+    let check = || there.sessions().check_id(id, Access::default());
+    let Check::NotCached(lookup) = check() else { panic!("it is not in the cache yet") };
+    assert!(matches!(lookup.resolve().await.unwrap(), Verdict::Active(_)));
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let Check::Answered(Verdict::Active(session)) = check() else { panic!("now it is") };
+    assert!(session.last_accessed() > signed_in.session.last_accessed(), "it is an access");
+    revoke(here, &signed_in).await;
+    told(&mut events, "revoked").await;
+    let refused = there.sessions().validate_id(id, Access::default()).await.unwrap();
+    assert!(matches!(refused, Verdict::Refused(Refusal::Ended(EndCause::Revoked))), "{refused:?}");
+}

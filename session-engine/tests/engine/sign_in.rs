@@ -1,10 +1,11 @@
 //! Sign-ins that go wrong half-way, and limits that refuse (G1, G8).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use session_core::checker::WriteBack;
-use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
-use session_core::{Actor, EndCause, Store};
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
+use session_core::{Actor, DeviceKind, EndCause, Store};
 use session_engine::{Error, Options, SignIn};
 
 use crate::probe::{Fleet, is_active, sign_in, user};
@@ -121,4 +122,27 @@ async fn a_sign_in_costs_two_round_trips() {
     let spent = |name| after.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0);
     assert_eq!((spent("user"), spent("commit")), (1, 1));
     assert_eq!(spent("load") + spent("policy"), 0);
+}
+
+/// For the mail that tells of a sign-in on a new device: the sessions count that were there before,
+/// also one that ends with this very sign-in.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_tells_whether_its_device_is_new() {
+    let policy = PreventConcurrentLogin::LogoutFromAllDevices;
+    let options = Options::default().with_tell_new_devices(true).with_default_policy(policy);
+    let fleet = Fleet::start(options).await;
+    let sign_in = async |kind: DeviceKind, address: [u8; 4]| {
+        let request = SignIn::new(user("alice")).with_device_kind(kind);
+        let request = request.with_ip(IpAddr::from(address));
+        fleet.nodes[0].sessions().sign_in(request).await.unwrap().new_device
+    };
+    let (home, near, away) = ([192, 0, 2, 1], [192, 0, 2, 77], [203, 0, 113, 9]);
+    assert_eq!(sign_in(DeviceKind::Web, home).await, Some(true), "the first one");
+    assert_eq!(sign_in(DeviceKind::Web, near).await, Some(false));
+    assert_eq!(sign_in(DeviceKind::Web, away).await, Some(true), "another network");
+    assert_eq!(sign_in(DeviceKind::Mobile, away).await, Some(true), "another kind");
+    assert_eq!(sign_in(DeviceKind::Mobile, away).await, Some(false));
+    let silent = Fleet::start(Options::default()).await;
+    let signed_in = silent.nodes[0].sessions().sign_in(SignIn::new(user("alice"))).await.unwrap();
+    assert_eq!(signed_in.new_device, None);
 }

@@ -1,5 +1,7 @@
 //! What the pages say, where, and where the focus is afterwards.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::driver::{Demo, Driver};
@@ -117,21 +119,24 @@ async fn the_focus_is_kept() {
 /// What needs a recent proof of who the user is leads there and back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recent_proof_is_asked_for() {
-    let (demo, driver) = (Demo::start().await, Driver::start().await);
-    demo.session(None, "alice", "Lynx").await;
+    let short = Duration::from_millis(1);
+    let demo = Demo::with(|config| config.http.fresh_within = short).await;
+    let driver = Driver::start().await;
+    let other = demo.session(None, "alice", "Lynx").await;
     let user = driver.browser(&demo, "light").await;
     user.sign_in("alice").await;
     user.open(DEVICES).await;
     user.see("#devices li:nth-child(2)").await;
-    let kind = "urn:session-kit:reauthentication-required";
-    let problem = json!({ "type": kind, "status": 401, "reauthenticate": "/confirm?a=b" });
-    user.js_with(ANSWER, vec![json!(401), problem]).await;
     user.click("#others").await;
     user.click("#confirm-yes").await;
     user.see_text("#notice", "this needs a recent proof of who you are").await;
-    user.see("#notice a[href='/confirm?a=b&next=%2Fsessions%2F']").await;
+    user.see("#notice a[href='/login?next=%2Fsessions%2F']").await;
     user.see_focus("Confirm who you are").await;
     assert!(!user.is_there("body[data-ended]").await, "nobody is signed out");
+    assert_eq!(demo.count(&other).await, 2);
     user.screenshot("recent-proof").await;
+    user.click("#notice a").await;
+    user.fill_sign_in("alice").await;
+    user.see("#devices li:nth-child(2)").await;
     driver.stop(vec![user]).await;
 }

@@ -1,0 +1,235 @@
+//! JSON Web Tokens that name a session.
+#![cfg(feature = "jwt")]
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Uri};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use serde_json::{Value, json};
+use session_core::{Actor, Session, SessionId, UserId, UserKey};
+use session_engine::SignIn;
+use session_http::jwt::{JwtOptions, JwtVoucher};
+use session_http::{Config, Credential, Head, Hooks, HttpSessions, Identity};
+use session_store_memory::MemoryStore;
+
+const ISSUER: &str = "https://login.example.com";
+
+/// A key of the issuer.
+struct Key {
+    id: &'static str,
+    algorithm: Algorithm,
+    pair: KeyPair,
+}
+
+impl Key {
+    fn ed25519(id: &'static str) -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        Self { id, algorithm: Algorithm::EdDSA, pair }
+    }
+
+    fn p256(id: &'static str) -> Self {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        Self { id, algorithm: Algorithm::ES256, pair }
+    }
+
+    fn public(&self) -> Value {
+        let raw = self.pair.public_key_raw();
+        let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        match self.algorithm {
+            Algorithm::EdDSA => json!({
+                "kty": "OKP", "crv": "Ed25519", "kid": self.id, "use": "sig", "alg": "EdDSA",
+                "x": text(raw),
+            }),
+            _ => json!({
+                "kty": "EC", "crv": "P-256", "kid": self.id, "x": text(&raw[1..33]),
+                "y": text(&raw[33..]),
+            }),
+        }
+    }
+
+    fn sign(&self, claims: &Value) -> String {
+        let mut header = Header::new(self.algorithm);
+        header.kid = Some(self.id.to_owned());
+        let der = self.pair.serialize_der();
+        let key = match self.algorithm {
+            Algorithm::EdDSA => EncodingKey::from_ed_der(&der),
+            _ => EncodingKey::from_ec_der(&der),
+        };
+        encode(&header, claims, &key).unwrap()
+    }
+}
+
+/// The issuer's endpoint for its keys.
+#[derive(Clone, Default)]
+struct Issuer {
+    keys: Arc<Mutex<Vec<Value>>>,
+    asked: Arc<AtomicU32>,
+    away: Arc<AtomicBool>,
+}
+
+impl Issuer {
+    fn publish(&self, keys: &[&Key]) {
+        *self.keys.lock().unwrap() = keys.iter().map(|key| key.public()).collect();
+    }
+
+    fn voucher(&self) -> JwtVoucher {
+        let issuer = self.clone();
+        let fetch = move || {
+            issuer.asked.fetch_add(1, Ordering::Relaxed);
+            let away = issuer.away.load(Ordering::Relaxed);
+            let keys = json!({ "keys": *issuer.keys.lock().unwrap() }).to_string();
+            async move { if away { Err(std::io::Error::other("away")) } else { Ok(keys) } }
+        };
+        JwtVoucher::new(JwtOptions::new(ISSUER, "orders"), fetch).unwrap()
+    }
+
+    fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn start(issuer: &Issuer) -> HttpSessions {
+    let claims = |session: Session| async move {
+        Ok::<_, std::io::Error>(json!({ "of": session.owner.user.as_str() }))
+    };
+    let hooks = Hooks::default().with_voucher(issuer.voucher()).with_claims(claims);
+    HttpSessions::start_with(Arc::new(MemoryStore::new()), Config::default(), hooks).await.unwrap()
+}
+
+fn alice() -> UserKey {
+    UserKey::new(UserId::new("alice").unwrap())
+}
+
+async fn sign_in(http: &HttpSessions) -> SessionId {
+    http.manager().sign_in(SignIn::new(alice())).await.unwrap().session.id()
+}
+
+fn claims(id: SessionId) -> Value {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    json!({ "iss": ISSUER, "aud": "orders", "exp": now + 300, "sid": id, "role": "root" })
+}
+
+async fn identify(http: &HttpSessions, token: &str) -> Identity {
+    let mut headers = HeaderMap::new();
+    headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+    let uri = Uri::from_static("/");
+    http.identify(Head::new(&Method::GET, &uri, &headers), None).resolve().await
+}
+
+#[tokio::test]
+async fn a_token_names_a_live_session_and_nothing_else() {
+    let (issuer, ed, ec) = (Issuer::default(), Key::ed25519("one"), Key::p256("two"));
+    issuer.publish(&[&ed, &ec]);
+    let http = start(&issuer).await;
+    let id = sign_in(&http).await;
+    for key in [&ed, &ec] {
+        let identity = identify(&http, &key.sign(&claims(id))).await;
+        let session = identity.session().expect("a session");
+        assert_eq!(session.id(), id);
+        assert_eq!(session.claims()["of"], "alice", "its claims are fresh");
+        assert_eq!(session.claims().get("role"), None, "and not the token's");
+        assert_eq!(identity.credential(), Some(Credential::Vouched { ambient: false }));
+    }
+    assert_eq!(issuer.asked(), 1, "the keys are kept");
+    http.manager().revoke_user(alice(), Actor::Application).await.unwrap();
+    for key in [&ed, &ec] {
+        let ended = identify(&http, &key.sign(&claims(id))).await;
+        assert!(matches!(ended, Identity::Anonymous), "whatever its exp says");
+    }
+    http.shutdown().await;
+}
+
+#[tokio::test]
+async fn tokens_that_do_not_fit_are_worth_nothing() {
+    let (issuer, key) = (Issuer::default(), Key::ed25519("one"));
+    issuer.publish(&[&key]);
+    let http = start(&issuer).await;
+    let id = sign_in(&http).await;
+    let with = |name: &str, value: Value| {
+        let mut claims = claims(id);
+        claims[name] = value;
+        key.sign(&claims)
+    };
+    let good = key.sign(&claims(id));
+    let (head, signature) = (good.split('.').next().unwrap(), good.rsplit('.').next().unwrap());
+    let other = sign_in(&http).await;
+    let forged = BASE64_URL_SAFE_NO_PAD.encode(claims(other).to_string());
+    let unsigned = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none","kid":"one"}"#);
+    // The public key as a shared secret: whoever takes both kinds of signature takes this, too.
+    let mut shared = Header::new(Algorithm::HS256);
+    shared.kid = Some("one".to_owned());
+    let secret = EncodingKey::from_secret(key.pair.public_key_raw());
+    let stranger = Key::ed25519("one");
+    for (token, what) in [
+        (with("exp", json!(1)), "expired"),
+        (with("nbf", json!(u32::MAX)), "not valid yet"),
+        (with("iss", json!("https://evil.example")), "another issuer"),
+        (with("aud", json!("billing")), "for somebody else"),
+        (with("sid", json!("alice")), "no session id"),
+        (with("sid", json!(SessionId::from_bytes([9; 16]))), "no such session"),
+        (stranger.sign(&claims(id)), "another key of the same name"),
+        (format!("{head}.{forged}.{signature}"), "another's signature"),
+        (format!("{unsigned}.{forged}."), "no signature"),
+        (encode(&shared, &claims(id), &secret).unwrap(), "a shared secret"),
+        ("a.b.c".to_owned(), "no JWT"),
+        (String::new(), "nothing"),
+    ] {
+        assert!(matches!(identify(&http, &token).await, Identity::Anonymous), "{what}");
+    }
+    let mut without = claims(id);
+    without.as_object_mut().unwrap().remove("exp");
+    assert!(matches!(identify(&http, &key.sign(&without)).await, Identity::Anonymous), "no exp");
+    assert!(identify(&http, &good).await.session().is_some());
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_rotated_withdrawn_and_outlive_an_outage_of_the_issuer() {
+    let (issuer, old, new) = (Issuer::default(), Key::ed25519("old"), Key::p256("new"));
+    issuer.publish(&[&old]);
+    issuer.away.store(true, Ordering::Relaxed);
+    let http = start(&issuer).await;
+    let id = sign_in(&http).await;
+    let by_old = || old.sign(&claims(id));
+    let first = identify(&http, &by_old()).await;
+    assert!(matches!(first, Identity::Unavailable), "no word on the token, so no refusal");
+    issuer.away.store(false, Ordering::Relaxed);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(identify(&http, &by_old()).await.session().is_some());
+    // A new key is found, and unknown ones do not make the node ask for ever.
+    issuer.publish(&[&old, &new]);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(identify(&http, &new.sign(&claims(id))).await.session().is_some());
+    let asked = issuer.asked();
+    for _ in 0..100 {
+        let unknown = Key::ed25519("unknown").sign(&claims(id));
+        assert!(matches!(identify(&http, &unknown).await, Identity::Anonymous));
+    }
+    assert_eq!(issuer.asked(), asked);
+    // A withdrawn key is refused when the keys have grown old.
+    issuer.publish(&[&new]);
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(matches!(identify(&http, &by_old()).await, Identity::Anonymous));
+    // Without the issuer the last keys are good for a day.
+    issuer.away.store(true, Ordering::Relaxed);
+    tokio::time::advance(Duration::from_secs(23 * 3600)).await;
+    assert!(identify(&http, &new.sign(&claims(id))).await.session().is_some());
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    assert!(matches!(identify(&http, &new.sign(&claims(id))).await, Identity::Unavailable));
+    http.shutdown().await;
+}
+
+#[test]
+fn options_that_would_take_anything_are_refused() {
+    let fetch = || async { Ok::<_, std::io::Error>(String::new()) };
+    let field = |options: JwtOptions| JwtVoucher::new(options, fetch).unwrap_err().field;
+    assert_eq!(field(JwtOptions::new("", "orders")), "issuer");
+    assert_eq!(field(JwtOptions::new(ISSUER, "")), "audience");
+    let shared = JwtOptions::new(ISSUER, "orders").with_algorithms([Algorithm::HS256]);
+    assert_eq!(field(shared), "algorithms");
+}

@@ -1,0 +1,99 @@
+//! The ways in besides a form: an identity provider, a command line, signed tokens.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use session_test_support::{Client, Program, example};
+
+#[test]
+fn oidc_callback() {
+    let mut program = Program::start(example("oidc-callback"));
+    let mut alice = program.client();
+    assert_eq!(alice.get_page("/").header("location"), Some("/login?next=/"));
+    let back = to_the_provider(&mut alice, "/login?next=/sessions/");
+    // Another browser cannot use what this one has begun, and this one can use it once.
+    assert_eq!(program.client().get(&back).status, 403);
+    let answer = alice.visit(&back);
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/sessions/")));
+    assert_eq!(alice.get("/").body, "hello alice");
+    assert_eq!(alice.get(&back).status, 403);
+    // What comes back to another flow than the one it belongs to.
+    let mut eve = program.client();
+    let theirs = to_the_provider(&mut eve, "/login");
+    let code = theirs.split("code=").nth(1).unwrap();
+    let mut bob = program.client();
+    let own = to_the_provider(&mut bob, "/login");
+    let state = own.split(['=', '&']).nth(1).unwrap();
+    assert_eq!(bob.get(&format!("/callback?state={state}&code={code}")).status, 403);
+    let open = alice.stream("/sessions/me/events");
+    program.leaves_when_interrupted();
+    drop(open);
+}
+
+/// To the provider, and to the page that it leads back to.
+fn to_the_provider(browser: &mut Client, login: &str) -> String {
+    let answer = browser.visit(login);
+    let provider = answer.header("location").unwrap().to_owned();
+    assert!(browser.get(&provider).body.contains("alice"));
+    let allow = provider.replace("/authorize?", "/allow?user=alice&");
+    browser.get(&allow).header("location").unwrap().to_owned()
+}
+
+#[test]
+fn bearer_cli() {
+    let mut program = Program::start(example("bearer-cli"));
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str], input: &str| -> Output {
+        let mut command = Command::new(example("bearer-cli"));
+        command.args(words).current_dir(folder.path());
+        command.env("SERVICE", program.addr().to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let whoami = || run(&["whoami"], "");
+    assert!(!whoami().status.success());
+    assert!(!run(&["login", "alice"], "guess").status.success());
+    assert!(run(&["login", "alice"], "alice\n").status.success());
+    assert_eq!(said(&whoami()), "alice on Console\n");
+    let file = folder.path().join("bearer-cli.token");
+    let old = std::fs::read_to_string(&file).unwrap();
+    assert!(run(&["renew"], "").status.success());
+    let new = std::fs::read_to_string(&file).unwrap();
+    assert_ne!(old, new);
+    assert_eq!(said(&whoami()), "alice on Console\n");
+    assert!(run(&["logout"], "").status.success());
+    assert!(!file.exists());
+    assert_eq!(program.client().bearing(&new).get("/whoami").status, 401);
+    program.leaves_when_interrupted();
+}
+
+#[test]
+fn jwt_service() {
+    let mut program = Program::start(example("jwt-service"));
+    let (mut alice, mut bob) = (program.client(), program.client());
+    for (client, user) in [(&mut alice, "alice"), (&mut bob, "bob")] {
+        let form = format!("user={user}&password={user}");
+        assert_eq!(client.post("/login", &form).status, 200);
+    }
+    let token = |client: &Client| client.get("/token").body;
+    let (of_alice, of_bob) = (token(&alice), token(&bob));
+    let by = |token: &str| program.client().bearing(token);
+    assert_eq!(by(&of_alice).get("/orders/").body, "the orders of alice");
+    assert_eq!(by(&of_alice).post("/orders/buy", "").status, 200);
+    assert_eq!(by(&of_bob).post("/orders/buy", "").status, 403, "the claims do not suffice");
+    assert_eq!(by(&of_alice[..of_alice.len() - 4]).get("/orders/").status, 401);
+    assert_eq!(program.client().get("/orders/").status, 401);
+    assert_eq!(alice.post("/logout", "").status, 200);
+    let refused = || by(&of_alice).get("/orders/").status == 401;
+    let begun = std::time::Instant::now();
+    while !refused() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "a token outlives its session");
+        std::thread::yield_now();
+    }
+    assert_eq!(by(&of_bob).get("/orders/").status, 200);
+    program.leaves_when_interrupted();
+}
