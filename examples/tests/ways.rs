@@ -82,18 +82,18 @@ fn jwt_service() {
     let token = |client: &Client| client.get("/token").body;
     let (of_alice, of_bob) = (token(&alice), token(&bob));
     let by = |token: &str| program.client().bearing(token);
-    assert_eq!(by(&of_alice).get("/orders/").body, "the orders of alice");
+    assert_eq!(by(&of_alice).get("/orders").body, "the orders of alice");
     assert_eq!(by(&of_alice).post("/orders/buy", "").status, 200);
     assert_eq!(by(&of_bob).post("/orders/buy", "").status, 403, "the claims do not suffice");
-    assert_eq!(by(&of_alice[..of_alice.len() - 4]).get("/orders/").status, 401);
-    assert_eq!(program.client().get("/orders/").status, 401);
+    assert_eq!(by(&of_alice[..of_alice.len() - 4]).get("/orders").status, 401);
+    assert_eq!(program.client().get("/orders").status, 401);
     assert_eq!(alice.post("/logout", "").status, 200);
-    let refused = || by(&of_alice).get("/orders/").status == 401;
+    let refused = || by(&of_alice).get("/orders").status == 401;
     let begun = std::time::Instant::now();
     while !refused() {
         assert!(begun.elapsed() < Duration::from_secs(5), "a token outlives its session");
         std::thread::yield_now();
     }
-    assert_eq!(by(&of_bob).get("/orders/").status, 200);
+    assert_eq!(by(&of_bob).get("/orders").status, 200);
     program.leaves_when_interrupted();
 }

@@ -19,6 +19,7 @@ fn a_mistake_is_a_sentence_that_names_the_option_or_the_file() {
         ("--config", "/nowhere.toml", "/nowhere.toml"),
         ("--config", config.to_str().unwrap(), "prefixx"),
         ("--trusted-proxy", "10.0.0.0/33", "10.0.0.0/33"),
+        ("--allowed-origin", "shop.example.com", "https://app.example.com"),
         ("--adapter", "rocket", "rocket"),
     ] {
         let said = refused(&db, option, value);
