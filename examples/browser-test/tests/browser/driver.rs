@@ -250,9 +250,12 @@ impl Browser {
 
     /// Waits until it is there.
     pub(crate) async fn see(&self, selector: &str) {
-        let wait = self.client.wait().at_most(PATIENCE);
-        let found = wait.for_element(Locator::Css(selector)).await;
-        assert!(found.is_ok(), "{selector} does not come: {:?}", self.client.source().await);
+        let begun = std::time::Instant::now();
+        // A browser on its way to another page may answer with an error.
+        while let Err(error) = self.client.find(Locator::Css(selector)).await {
+            let source = self.client.source().await;
+            assert!(begun.elapsed() < PATIENCE, "{selector} does not come: {error}: {source:?}");
+        }
     }
 
     /// Waits until it says this, among other things; or nothing.
