@@ -5,23 +5,27 @@ use std::time::Duration;
 
 use session_core::admission::Standing;
 use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, Touch, Version};
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    Change, Commit, Cursor, EndMany, Outcome, PolicyChange, Selection, TenantFilter, Touch, Version,
+};
 use session_core::{
-    Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, SessionId, Store, Timestamp,
+    Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, SessionId, Store, TenantId,
+    Timestamp, UserId, UserKey,
 };
 
 use crate::Namespace;
 use crate::sample::{
-    add, address, commit, end, ids, insert, now, revoke, session, token, user, user_in,
+    add, address, commit, end, ids, insert, now, read_log, revoke, session, token, user, user_in,
 };
 
 pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let wide = |bytes: usize| "ü".repeat(bytes / 2);
-    let owner = user_in(&wide(128), &wide(128));
+    let wide = |bytes: usize| "ü".repeat(bytes / 2) + &"u".repeat(bytes % 2);
+    let owner = user_in(&wide(TenantId::MAX_BYTES), &wide(UserId::MAX_BYTES));
     let mut full = session(store.as_ref(), &owner, now());
-    full.device_kind = DeviceKind::new(&wide(64)).unwrap();
-    full.device_info = Some(DeviceInfo::new(&wide(256)).unwrap());
+    full.device_kind = DeviceKind::new(&wide(DeviceKind::MAX_BYTES)).unwrap();
+    full.device_info = Some(DeviceInfo::new(&wide(DeviceInfo::MAX_BYTES)).unwrap());
     full.client_id = Some(ClientId::new("'; DROP TABLE \"x\"; --%_\\").unwrap());
     full.ip_addresses = (0..15).map(address).collect();
     full.ip_addresses.push("2001:db8::1".parse().unwrap());
@@ -30,7 +34,18 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Name
     full.data = Some(ExtraData::new(&text).unwrap());
     full.token = full.token.rotated(&token(full.id), now());
     let plain = session(store.as_ref(), &user(" a "), Timestamp::from_micros(1));
-    for expected in [full, plain] {
+    let hidden = |text: &str| format!("{text}\u{200b}\u{202e}");
+    let stored = UserKey::in_tenant(
+        TenantId::from_stored(&hidden("north")).unwrap(),
+        UserId::from_stored(&hidden("alice")).unwrap(),
+    );
+    // Refused in a new value, but a user with a stored one must not be locked out.
+    let mut old = session(store.as_ref(), &stored, now());
+    old.device_kind = DeviceKind::from_stored(&hidden("Kiosk")).unwrap();
+    old.device_info = Some(DeviceInfo::from_stored(&hidden("in the hall")).unwrap());
+    old.client_id = Some(ClientId::from_stored(&hidden("shop")).unwrap());
+    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    for expected in [full, plain, old] {
         insert(store.as_ref(), &expected).await;
         let other_node = namespace.connect().await;
         let loaded = other_node.load(expected.id).await.unwrap().unwrap();
@@ -40,6 +55,32 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Name
         assert_eq!(state.version, loaded.version);
     }
     assert_eq!(store.load(SessionId::from_bytes([0; 16])).await.unwrap(), None);
+    for owner in [owner, stored] {
+        the_log_and_policies_keep_the_name(store.as_ref(), &owner, &mut cursor).await;
+    }
+}
+
+/// As the user concerned, and as the one who did it.
+async fn the_log_and_policies_keep_the_name(
+    store: &dyn Store,
+    owner: &UserKey,
+    cursor: &mut Cursor,
+) {
+    let by = Actor::User(owner.user.clone());
+    let ended = EndMany { by: by.clone(), ..end(Selection::user(owner.clone())) };
+    assert_eq!(store.end_many(&ended, 10).await.unwrap().len(), 1);
+    let scope = PolicyScope::User(owner.clone());
+    let policy = Some(Policy::default());
+    let change =
+        PolicyChange { scope: scope.clone(), policy: policy.clone(), at: now(), by: by.clone() };
+    store.set_policy(&change).await.unwrap();
+    assert_eq!(store.policy(&scope).await.unwrap(), policy);
+    let events = read_log(store, cursor, 10).await;
+    let (_, events) = events.split_at(events.len() - 2);
+    for event in events {
+        let told = (&event.by, &event.tenant, event.user.as_ref());
+        assert_eq!(told, (&by, &owner.tenant, Some(&owner.user)));
+    }
 }
 
 pub(crate) async fn a_commit_needs_the_version_it_was_made_for(namespace: Arc<dyn Namespace>) {
@@ -78,11 +119,11 @@ pub(crate) async fn a_commit_is_all_or_nothing(namespace: Arc<dyn Namespace>) {
         vec![Change::End(old.id, EndCause::Evicted), Change::Insert(Box::new(new)), missing];
     assert_eq!(commit(store.as_ref(), &owner, changes).await, Outcome::Conflict);
     assert_eq!(ids(store.as_ref(), &owner).await, [old.id]);
-    assert_eq!(crate::sample::read_log(store.as_ref(), &mut cursor, 10).await, []);
+    assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, []);
     // Ending what is gone is no conflict and is not told.
     let gone = Change::End(SessionId::from_bytes([9; 16]), EndCause::Evicted);
     assert_eq!(commit(store.as_ref(), &owner, vec![gone]).await, Outcome::Done);
-    assert_eq!(crate::sample::read_log(store.as_ref(), &mut cursor, 10).await, []);
+    assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, []);
 }
 
 pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Arc<dyn Namespace>) {
@@ -284,7 +325,7 @@ pub(crate) async fn a_sweep_takes_only_what_is_past_the_line(namespace: Arc<dyn 
     let mut expected = taken.map(|session| session.id);
     expected.sort();
     assert_eq!(swept, expected);
-    let told = crate::sample::read_log(store.as_ref(), &mut cursor, 10).await;
+    let told = read_log(store.as_ref(), &mut cursor, 10).await;
     assert!(told.iter().all(|event| event.kind.as_str() == "expired"));
     assert_eq!(told.len(), 2);
     let mut left = kept.map(|session| session.id);

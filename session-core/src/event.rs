@@ -149,12 +149,13 @@ impl fmt::Display for Actor {
 impl FromStr for Actor {
     type Err = InvalidField;
 
+    /// Reads what `Display` has written, as stores keep it.
     fn from_str(text: &str) -> Result<Self, InvalidField> {
         match text {
             "system" => Ok(Self::System),
             "application" => Ok(Self::Application),
             _ => match text.strip_prefix("user:") {
-                Some(user) => UserId::new(user).map(Self::User),
+                Some(user) => UserId::from_stored(user).map(Self::User),
                 None => Err(InvalidField::malformed("by", "an actor")),
             },
         }

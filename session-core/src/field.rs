@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use uuid::Uuid;
 
 /// A value that does not fit its field.
@@ -38,6 +39,11 @@ pub enum FieldProblem {
     /// Control characters (U+0000 to U+001F, U+007F to U+009F) are not allowed.
     #[error("must not contain control characters")]
     ControlCharacter,
+    /// Characters that show nothing themselves, or reorder what stands around them, are not allowed:
+    /// zero-width spaces and joiners, bidirectional controls, tags, line and paragraph separators
+    /// (Unicode's categories Cf, Zl and Zp). Two names that look alike would be two users.
+    #[error("must not contain invisible characters")]
+    InvisibleCharacter,
     /// A number outside its range.
     #[error("must be between {min} and {max}")]
     OutOfRange {
@@ -82,6 +88,7 @@ impl InvalidField {
             FieldProblem::OutOfRange { max, .. } => Some(max),
             FieldProblem::Empty
             | FieldProblem::ControlCharacter
+            | FieldProblem::InvisibleCharacter
             | FieldProblem::Malformed { .. } => None,
         }
     }
@@ -139,7 +146,10 @@ impl FromStr for SessionId {
 macro_rules! bounded_text {
     ($(#[$doc:meta])* $name:ident, $field:literal, $limit:literal) => {
         $(#[$doc])*
-        #[doc = concat!("\n\n1 to ", $limit, " bytes of UTF-8 without control characters.")]
+        #[doc = concat!(
+            "\n\n1 to ", $limit, " bytes of UTF-8 without control characters and without ",
+            "[invisible ones](FieldProblem::InvisibleCharacter)."
+        )]
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
 
@@ -150,8 +160,19 @@ macro_rules! bounded_text {
             /// Checks the limit and the characters.
             ///
             /// # Errors
-            /// [`InvalidField`] when the text is empty, too long or holds a control character.
+            /// [`InvalidField`] when the text is empty, too long or holds a control character or an
+            /// invisible one.
             pub fn new(text: &str) -> Result<Self, InvalidField> {
+                let value = Self::from_stored(text)?;
+                check_visible($field, text).map(|()| value)
+            }
+
+            /// Takes a text that a store has kept. For stores: a value from before a character became
+            /// invisible to Unicode has to be read, or its user could not get in.
+            ///
+            /// # Errors
+            /// [`InvalidField`] when the text is empty, too long or holds a control character.
+            pub fn from_stored(text: &str) -> Result<Self, InvalidField> {
                 check_text($field, text, $limit).map(|()| Self(text.into()))
             }
 
@@ -192,7 +213,7 @@ macro_rules! bounded_text {
 
 bounded_text!(
     /// Who is signed in, within a tenant.
-    UserId, "user", 128
+    UserId, "user", 255
 );
 bounded_text!(
     /// The wall around a group of users; the same [`UserId`] in two tenants is two users.
@@ -208,11 +229,12 @@ bounded_text!(
 );
 
 impl DeviceInfo {
-    /// As much of a header as fits: control characters become spaces, the end is cut at a
-    /// character's border. `None` when nothing is left.
+    /// As much of a header as fits: control characters become spaces, invisible ones are left out,
+    /// the end is cut at a character's border. `None` when nothing is left.
     pub fn truncated(text: &str) -> Option<Self> {
+        let visible = text.chars().filter(|c| !is_invisible(*c));
         let mut clean: String =
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(256).collect();
+            visible.map(|c| if c.is_control() { ' ' } else { c }).take(Self::MAX_BYTES).collect();
         clean.truncate(clean.floor_char_boundary(Self::MAX_BYTES));
         Self::new(clean.trim()).ok()
     }
@@ -220,18 +242,20 @@ impl DeviceInfo {
 
 /// What "same type of device" means in a policy.
 ///
-/// The four usual kinds are recognised whatever their case; any other word of 1 to 64 bytes is a
+/// The five usual kinds are recognised whatever their case; any other word of 1 to 64 bytes is a
 /// kind of its own and keeps its case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DeviceKind {
     /// A browser on a computer.
     Web,
-    /// A phone or a tablet.
+    /// A phone or a tablet: a browser or an application.
     Mobile,
     /// An installed desktop program.
     Desktop,
-    /// A command-line program.
+    /// A screen in the living room: a television, a box beside it, a games console.
+    Tv,
+    /// A command-line program or a script.
     Console,
     /// The application's own word.
     Custom(CustomDeviceKind),
@@ -249,13 +273,23 @@ impl DeviceKind {
     /// Recognises a usual kind or takes the word as it is.
     ///
     /// # Errors
-    /// [`InvalidField`] when the word is empty, too long or holds a control character.
+    /// [`InvalidField`] when the word is empty, too long or holds a control character or an invisible
+    /// one.
     pub fn new(word: &str) -> Result<Self, InvalidField> {
-        let usual = [Self::Web, Self::Mobile, Self::Desktop, Self::Console];
-        match usual.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(word)) {
-            Some(kind) => Ok(kind),
-            None => CustomDeviceKind::new(word).map(Self::Custom),
-        }
+        Self::usual(word).map_or_else(|| CustomDeviceKind::new(word).map(Self::Custom), Ok)
+    }
+
+    /// Takes a word that a store has kept.
+    ///
+    /// # Errors
+    /// [`InvalidField`] when the word is empty, too long or holds a control character.
+    pub fn from_stored(word: &str) -> Result<Self, InvalidField> {
+        Self::usual(word).map_or_else(|| CustomDeviceKind::from_stored(word).map(Self::Custom), Ok)
+    }
+
+    fn usual(word: &str) -> Option<Self> {
+        let usual = [Self::Web, Self::Mobile, Self::Desktop, Self::Tv, Self::Console];
+        usual.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(word))
     }
 
     /// The word.
@@ -264,6 +298,7 @@ impl DeviceKind {
             Self::Web => "Web",
             Self::Mobile => "Mobile",
             Self::Desktop => "Desktop",
+            Self::Tv => "Tv",
             Self::Console => "Console",
             Self::Custom(word) => word.as_str(),
         }
@@ -298,6 +333,9 @@ impl<'de> Deserialize<'de> for DeviceKind {
 }
 
 /// The application's own JSON beside a session, at most 4 KiB.
+///
+/// It is no place for what its user may not see: users find it in the API's answer about their own
+/// sessions (`GET /sessions/me`), admins in theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtraData(Arc<str>);
 
@@ -353,6 +391,18 @@ fn check_text(field: &'static str, text: &str, limit: usize) -> Result<(), Inval
     Ok(())
 }
 
+fn check_visible(field: &'static str, text: &str) -> Result<(), InvalidField> {
+    if text.chars().any(is_invisible) {
+        return Err(InvalidField { field, problem: FieldProblem::InvisibleCharacter });
+    }
+    Ok(())
+}
+
+fn is_invisible(c: char) -> bool {
+    use GeneralCategory::{Format, LineSeparator, ParagraphSeparator};
+    matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator)
+}
+
 fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidField> {
     if text.len() > limit {
         let problem = FieldProblem::TooLong { limit, actual: text.len() };
@@ -367,18 +417,57 @@ mod tests {
 
     #[test]
     fn errors_name_the_field_and_the_limit() {
-        let long = "é".repeat(65);
+        let long = "é".repeat(128);
         let error = UserId::new(&long).unwrap_err();
-        assert_eq!(error.to_string(), "user is 130 bytes long, the limit is 128");
-        assert_eq!(error.limit(), Some(128));
+        assert_eq!(error.to_string(), "user is 256 bytes long, the limit is 255");
+        assert_eq!(error.limit(), Some(255));
+        assert_eq!(TenantId::new(&long).unwrap_err().limit(), Some(128));
         assert_eq!(TenantId::new("").unwrap_err().to_string(), "tenant must not be empty");
         assert!(ClientId::new("a\0b").is_err());
-        assert!(UserId::new(&"é".repeat(64)).is_ok());
+        assert!(UserId::new(&"é".repeat(127)).is_ok());
+    }
+
+    /// `alice` and `ali<zero width>ce` look alike on an admin's page and would be two users.
+    #[test]
+    fn what_shows_nothing_is_in_no_new_value() {
+        let listed = [
+            '\u{ad}'..='\u{ad}',
+            '\u{61c}'..='\u{61c}',
+            '\u{200b}'..='\u{200f}',
+            '\u{2028}'..='\u{202e}',
+            '\u{2060}'..='\u{2064}',
+            '\u{2066}'..='\u{206f}',
+            '\u{feff}'..='\u{feff}',
+            '\u{e0020}'..='\u{e007f}',
+        ];
+        let problem = FieldProblem::InvisibleCharacter;
+        let problem_of = |error: InvalidField| error.problem;
+        for c in listed.into_iter().flatten() {
+            let text = format!("ali{c}ce");
+            assert_eq!(UserId::new(&text).map_err(problem_of), Err(problem.clone()), "{c:?}");
+            assert_eq!(TenantId::new(&text).map_err(problem_of), Err(problem.clone()));
+            assert_eq!(ClientId::new(&text).map_err(problem_of), Err(problem.clone()));
+            assert_eq!(DeviceInfo::new(&text).map_err(problem_of), Err(problem.clone()));
+            assert_eq!(DeviceKind::new(&text).map_err(problem_of), Err(problem.clone()));
+            assert!(serde_json::from_value::<UserId>(text.clone().into()).is_err());
+            assert_eq!(DeviceInfo::truncated(&text), DeviceInfo::new("alice").ok());
+            // A store's value is read whatever it holds.
+            assert_eq!(UserId::from_stored(&text).unwrap().as_str(), text);
+            assert_eq!(DeviceKind::from_stored(&text).unwrap().as_str(), text);
+        }
+        let error = UserId::new("\u{202e}nimda").unwrap_err();
+        assert_eq!(error.to_string(), "user must not contain invisible characters");
+        for name in ["josé", "Łukasz", "Ελένη", "李小龙", "עדה", "امينة", "नीला", "🦀", "a b"]
+        {
+            assert!(UserId::new(name).is_ok(), "{name}");
+        }
     }
 
     #[test]
     fn usual_device_kinds_fold_case_and_custom_ones_do_not() {
         assert_eq!(DeviceKind::new("mobile").unwrap(), DeviceKind::Mobile);
+        assert_eq!("TV".parse(), Ok(DeviceKind::Tv));
+        assert_eq!(DeviceKind::Tv.to_string(), "Tv");
         assert_ne!(DeviceKind::new("Kiosk").unwrap(), DeviceKind::new("kiosk").unwrap());
         assert!(DeviceKind::new(&"x".repeat(65)).is_err());
     }

@@ -77,9 +77,9 @@ pub(crate) fn parse_session(id: SessionId, document: &Document) -> Result<Sessio
     Ok(Session {
         id,
         owner: owner(document)?,
-        device_kind: DeviceKind::new(text(document, "device_kind")?)?,
-        device_info: optional("device_info")?.map(DeviceInfo::new).transpose()?,
-        client_id: optional("client_id")?.map(ClientId::new).transpose()?,
+        device_kind: DeviceKind::from_stored(text(document, "device_kind")?)?,
+        device_info: optional("device_info")?.map(DeviceInfo::from_stored).transpose()?,
+        client_id: optional("client_id")?.map(ClientId::from_stored).transpose()?,
         ip_addresses: parse_addresses(document.get("ip_addresses"))?,
         signed_in: time(document, "signed_in")?,
         last_accessed: time(document, "last_accessed")?,
@@ -116,8 +116,8 @@ pub(crate) fn tenant(owner: &UserKey) -> &str {
 
 pub(crate) fn owner(document: &Document) -> Result<UserKey, InvalidField> {
     let tenant = text(document, "tenant")?;
-    let tenant = (!tenant.is_empty()).then(|| TenantId::new(tenant)).transpose()?;
-    Ok(UserKey { tenant, user: UserId::new(text(document, "user")?)? })
+    let tenant = (!tenant.is_empty()).then(|| TenantId::from_stored(tenant)).transpose()?;
+    Ok(UserKey { tenant, user: UserId::from_stored(text(document, "user")?)? })
 }
 
 pub(crate) fn addresses(addresses: &[IpAddr]) -> Vec<String> {
@@ -155,8 +155,8 @@ pub(crate) fn parse_event(document: &Document) -> Result<Event, InvalidField> {
         kind: text(document, "kind")?.parse()?,
         at: time(document, "at")?,
         by: text(document, "by")?.parse()?,
-        tenant: optional_text(document, "tenant")?.map(TenantId::new).transpose()?,
-        user: optional_text(document, "user")?.map(UserId::new).transpose()?,
+        tenant: optional_text(document, "tenant")?.map(TenantId::from_stored).transpose()?,
+        user: optional_text(document, "user")?.map(UserId::from_stored).transpose()?,
         session: optional_text(document, "session")?.map(parse_name).transpose()?,
     })
 }

@@ -62,7 +62,7 @@ pub(crate) fn owner(owner: &UserKey) -> Vec<u8> {
     let tenant = owner.tenant.as_ref().map_or("", TenantId::as_str);
     let mut bytes = Vec::with_capacity(2 + tenant.len() + owner.user.as_str().len());
     for text in [tenant, owner.user.as_str()] {
-        // No name is longer than 128 bytes.
+        // No name is longer than 255 bytes.
         bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
         bytes.extend_from_slice(text.as_bytes());
     }
@@ -80,8 +80,8 @@ pub(crate) fn parse_owner(bytes: &[u8]) -> Result<(UserKey, &[u8]), InvalidField
     let (tenant, read) = text(bytes).ok_or(malformed.clone())?;
     let rest = &bytes[read..];
     let (user, read) = text(rest).ok_or(malformed)?;
-    let tenant = (!tenant.is_empty()).then(|| TenantId::new(&tenant)).transpose()?;
-    Ok((UserKey { tenant, user: UserId::new(&user)? }, &rest[read..]))
+    let tenant = (!tenant.is_empty()).then(|| TenantId::from_stored(&tenant)).transpose()?;
+    Ok((UserKey { tenant, user: UserId::from_stored(&user)? }, &rest[read..]))
 }
 
 /// What never changes and no script looks at.
@@ -168,9 +168,9 @@ fn parse_session(
     Ok(Session {
         id,
         owner,
-        device_kind: DeviceKind::new(&rest.device_kind)?,
-        device_info: rest.device_info.as_deref().map(DeviceInfo::new).transpose()?,
-        client_id: rest.client_id.as_deref().map(ClientId::new).transpose()?,
+        device_kind: DeviceKind::from_stored(&rest.device_kind)?,
+        device_info: rest.device_info.as_deref().map(DeviceInfo::from_stored).transpose()?,
+        client_id: rest.client_id.as_deref().map(ClientId::from_stored).transpose()?,
         ip_addresses,
         signed_in: Timestamp::from_micros(signed_in),
         last_accessed,
@@ -249,8 +249,8 @@ pub(crate) fn event(fields: &HashMap<String, Vec<u8>>) -> Result<Option<Event>, 
         kind: needed("kind")?.parse()?,
         at: time_of(needed("at")?)?,
         by: needed("by")?.parse()?,
-        tenant: text("tenant")?.map(TenantId::new).transpose()?,
-        user: text("user")?.map(UserId::new).transpose()?,
+        tenant: text("tenant")?.map(TenantId::from_stored).transpose()?,
+        user: text("user")?.map(UserId::from_stored).transpose()?,
         session: session.map(SessionId::from_bytes),
     }))
 }

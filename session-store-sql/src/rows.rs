@@ -22,9 +22,9 @@ pub(crate) fn session(row: &impl Columns) -> Result<Session, StoreError> {
     Ok(Session {
         id: session_id(row, "id")?,
         owner: owner(row)?,
-        device_kind: DeviceKind::new(row.text("device_kind")?)?,
-        device_info: optional(row, "device_info", DeviceInfo::new)?,
-        client_id: optional(row, "client_id", ClientId::new)?,
+        device_kind: DeviceKind::from_stored(row.text("device_kind")?)?,
+        device_info: optional(row, "device_info", DeviceInfo::from_stored)?,
+        client_id: optional(row, "client_id", ClientId::from_stored)?,
         ip_addresses: addresses(row.text("ip_addresses")?)?,
         signed_in: time(row, "signed_in")?,
         last_accessed: time(row, "last_accessed")?,
@@ -39,8 +39,8 @@ pub(crate) fn session(row: &impl Columns) -> Result<Session, StoreError> {
 pub(crate) fn standing(row: &impl Columns) -> Result<Standing, StoreError> {
     Ok(Standing {
         id: session_id(row, "id")?,
-        device_kind: DeviceKind::new(row.text("device_kind")?)?,
-        client_id: optional(row, "client_id", ClientId::new)?,
+        device_kind: DeviceKind::from_stored(row.text("device_kind")?)?,
+        client_id: optional(row, "client_id", ClientId::from_stored)?,
         signed_in: time(row, "signed_in")?,
         last_accessed: time(row, "last_accessed")?,
         absolute_expiry: row.optional_integer("absolute_expiry")?.map(Timestamp::from_micros),
@@ -58,7 +58,7 @@ pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {
         at: time(row, "at")?,
         by: row.text("actor")?.parse()?,
         tenant: tenant(row)?,
-        user: optional(row, "user_id", UserId::new)?,
+        user: optional(row, "user_id", UserId::from_stored)?,
         session: session
             .map(|bytes| bytes_of(bytes, "session_id"))
             .transpose()?
@@ -96,11 +96,11 @@ fn optional<T>(
 
 fn tenant(row: &impl Columns) -> Result<Option<TenantId>, StoreError> {
     let tenant = row.text("tenant")?;
-    Ok((!tenant.is_empty()).then(|| TenantId::new(tenant)).transpose()?)
+    Ok((!tenant.is_empty()).then(|| TenantId::from_stored(tenant)).transpose()?)
 }
 
 fn owner(row: &impl Columns) -> Result<UserKey, StoreError> {
-    Ok(UserKey { tenant: tenant(row)?, user: UserId::new(row.text("user_id")?)? })
+    Ok(UserKey { tenant: tenant(row)?, user: UserId::from_stored(row.text("user_id")?)? })
 }
 
 fn session_id(row: &impl Columns, column: &'static str) -> Result<SessionId, StoreError> {

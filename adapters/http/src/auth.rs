@@ -26,13 +26,13 @@ use crate::sessions::HttpSessions;
 pub struct NewSession {
     /// Whose session it will be.
     pub owner: UserKey,
-    /// The kind of device; by default what the `User-Agent` says.
+    /// The kind of device; by default what the headers say.
     pub device_kind: Option<DeviceKind>,
-    /// Readable text about the device; by default what the `User-Agent` says.
+    /// Readable text about the device; by default what the headers say.
     pub device_info: Option<DeviceInfo>,
     /// The application that signs the user in.
     pub client_id: Option<ClientId>,
-    /// The application's own data. The user sees it in the list of their sessions.
+    /// The application's own data. The API shows it to the session's user, and to admins.
     pub data: Option<ExtraData>,
     /// Whether the browser keeps the cookie when it is closed; by default as the options say.
     pub remember: Option<bool>,
@@ -72,7 +72,7 @@ impl NewSession {
         self
     }
 
-    /// The application's own data.
+    /// The application's own data. The API shows it to the session's user, and to admins.
     #[must_use]
     pub fn with_data(mut self, data: impl Into<Option<ExtraData>>) -> Self {
         self.data = data.into();

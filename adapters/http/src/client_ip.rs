@@ -1,21 +1,26 @@
 //! Where a request came from.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Once;
 
-use http::HeaderMap;
 use http::header::FORWARDED;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use session_core::InvalidField;
 
 use crate::head::Peer;
+use crate::list;
 
 /// How the client's address is found: from the connection, or from what trusted proxies say.
 ///
 /// A forwarding header is a list that anyone may begin; only what trusted proxies appended is
-/// true. It is read from its end: the first address that is not a trusted proxy is the client.
+/// true. It is read from its end: the first address that is not a trusted proxy is the client. What
+/// cannot be read ends the list there, and of `Forwarded` a whole header that breaks its grammar: then
+/// the last proxy that was believed counts as the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -69,7 +74,8 @@ impl FromStr for TrustedProxy {
         }
         let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         let expected = "an address, a range such as 10.0.0.0/8, or unix";
-        net.map(Self::Net).map_err(|_| InvalidField::malformed("trusted_proxies", expected))
+        net.map(Self::Net)
+            .map_err(|_| InvalidField::malformed("client_ip.trusted_proxies", expected))
     }
 }
 
@@ -113,11 +119,7 @@ impl ClientIpOptions {
     /// The client's address; none where the server does not say who connects, or where a proxy on a
     /// Unix socket sends no address.
     pub fn client_ip(&self, headers: &HeaderMap, peer: Option<Peer>) -> Option<IpAddr> {
-        let peer = peer.map(|peer| match peer {
-            Peer::Ip(address) => Peer::Ip(address.to_canonical()),
-            Peer::Unix => Peer::Unix,
-        });
-        let mut client = peer?;
+        let mut client = peer?.to_canonical();
         if self.is_trusted(client) {
             for hop in self.hops(headers).into_iter().rev() {
                 // What cannot be read ends the chain of those who can be believed.
@@ -134,61 +136,112 @@ impl ClientIpOptions {
         }
     }
 
+    /// Says in the log, once per process, why addresses are not what they could be: a server that does
+    /// not say who connects, or a proxy that is not trusted.
+    pub(crate) fn warn_of_what_is_missing(&self, headers: &HeaderMap, peer: Option<Peer>) {
+        static NO_PEER: Once = Once::new();
+        static NOT_TRUSTED: Once = Once::new();
+        let Some(peer) = peer.map(Peer::to_canonical) else {
+            return NO_PEER.call_once(|| {
+                tracing::warn!(
+                    "no session gets an address, because the server does not say who connects; \
+                     axum needs `into_make_service_with_connect_info::<SocketAddr>()`, a tower \
+                     service a `Peer` or a `SocketAddr` in the request's extensions"
+                );
+            });
+        };
+        if !NOT_TRUSTED.is_completed()
+            && !self.is_trusted(peer)
+            && headers.contains_key(self.header.name())
+        {
+            NOT_TRUSTED.call_once(|| {
+                tracing::warn!(
+                    %peer,
+                    "{} is ignored, because it came from a peer that is not among \
+                     `client_ip.trusted_proxies`; if that is your proxy, name it there",
+                    self.header.name()
+                );
+            });
+        }
+    }
+
     fn is_trusted(&self, peer: Peer) -> bool {
         self.trusted_proxies.iter().any(|proxy| proxy.is(peer))
     }
 
     /// The addresses that the header names, the nearest last.
     fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        match self.header {
-            ForwardingHeader::XForwardedFor => {
-                elements(headers, "x-forwarded-for").map(parse_address).collect()
-            }
-            ForwardingHeader::Forwarded => {
-                elements(headers, FORWARDED.as_str()).map(forwarded_for).collect()
-            }
+        let values = headers.get_all(self.header.name()).into_iter();
+        let values = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let hops_of = |value: &str| match self.header {
+            ForwardingHeader::XForwardedFor => value.split(',').map(parse_address).collect(),
+            ForwardingHeader::Forwarded => forwarded(value).unwrap_or_else(|| vec![None]),
+        };
+        values.flat_map(|value| hops_of(&value)).collect()
+    }
+}
+
+impl ForwardingHeader {
+    const fn name(self) -> HeaderName {
+        match self {
+            Self::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
+            Self::Forwarded => FORWARDED,
         }
     }
 }
 
-/// The elements of a list that may stand in several headers. A header that is not text counts as
-/// one element that cannot be read.
-fn elements<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
-    let texts = headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or("?"));
-    texts.flat_map(|text| text.split(','))
+/// The address in each element (RFC 7239, 4). None where the value breaks the grammar: who wrote which
+/// part of it cannot be said.
+fn forwarded(value: &str) -> Option<Vec<Option<IpAddr>>> {
+    let elements = list::split(value, ',')?.into_iter().map(nodes);
+    let address = |nodes: Vec<Cow<'_, str>>| match nodes.as_slice() {
+        [node] => parse_address(node),
+        _ => None,
+    };
+    elements.map(|nodes| nodes.map(address)).collect()
 }
 
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let parameter = element.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then_some(value)
-    })?;
-    parse_address(parameter.trim().trim_matches('"'))
+/// The values of `for` in an element; one, if it means anything. None where it breaks the grammar.
+fn nodes(element: &str) -> Option<Vec<Cow<'_, str>>> {
+    let pairs = list::split(element, ';')?.into_iter().filter(|pair| !pair.trim().is_empty());
+    let mut pairs: Vec<_> = pairs.map(list::pair).collect::<Option<_>>()?;
+    pairs.retain(|(name, _)| name.eq_ignore_ascii_case("for"));
+    Some(pairs.into_iter().map(|(_, node)| node).collect())
 }
 
-/// An address with or without a port, brackets or a zone.
+/// An address with or without a port, brackets or a zone. A port may be hidden (RFC 7239, 6.3).
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
-    let without_zone = |text: &str| match text.split_once('%') {
-        Some((address, _)) => address.parse().ok(),
-        None => text.parse().ok(),
+    let address = if let Some(bracketed) = text.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        (port.is_empty() || is_port(port.strip_prefix(':')?)).then_some(address)?
+    } else {
+        match text.split_once(':') {
+            Some((address, port)) if is_port(port) && address.contains('.') => address,
+            _ => text,
+        }
     };
-    let bracketed = || {
-        let (address, port) = text.strip_prefix('[')?.split_once(']')?;
-        let port_fits = port.is_empty() || port.strip_prefix(':')?.parse::<u16>().is_ok();
-        port_fits.then(|| without_zone(address))?
+    let without_zone = address.split_once('%').map_or(address, |(address, _)| address);
+    without_zone.parse().ok().map(|address: IpAddr| address.to_canonical())
+}
+
+fn is_port(text: &str) -> bool {
+    let hidden = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
-    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
-    without_zone(text)
-        .or_else(with_port)
-        .or_else(bracketed)
-        .map(|address: IpAddr| address.to_canonical())
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.strip_prefix('_') {
+        Some(name) => hidden(name),
+        None => number(text) && text.parse::<u16>().is_ok(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -234,6 +287,7 @@ mod tests {
     fn ports_brackets_and_zones_are_read() {
         for (text, expected) in [
             ("192.0.2.1:4711", "192.0.2.1"),
+            ("192.0.2.1:_hidden", "192.0.2.1"),
             ("[2001:db8::1]:443", "2001:db8::1"),
             ("[2001:db8::1]", "2001:db8::1"),
             ("fe80::1%eth0", "fe80::1"),
@@ -242,7 +296,7 @@ mod tests {
         ] {
             assert_eq!(parse_address(text), Some(ip(expected)), "{text}");
         }
-        for text in ["", "[", "[::1", "[::1]x", "[::1]:99999", "1.2.3", "_hidden", "::1]"] {
+        for text in ["", "[", "[::1", "[::1]x", "[::1]:99999", "1.2.3", "_hidden", "::1]", ":80"] {
             assert_eq!(parse_address(text), None, "{text}");
         }
     }
@@ -253,6 +307,46 @@ mod tests {
         let value = "for=6.6.6.6;proto=http, For=\"[2001:db8::1]:4711\";by=10.0.0.1";
         assert_eq!(client(forwarded, &[value], "fd00::1"), ip("2001:db8::1"));
         assert_eq!(client(forwarded, &["for=_secret"], "10.0.0.1"), ip("10.0.0.1"));
+        // What stands in quotes is text, whatever it looks like.
+        for value in [
+            r#"for=203.0.113.9;host="x,for=6.6.6.6""#,
+            r#"for=203.0.113.9;host="x;for=6.6.6.6""#,
+            r#"for=203.0.113.9;host="x\",for=6.6.6.6""#,
+            r#"for=6.6.6.6, FOR="203.0.113.9:4711" ; proto=https;host=example.com:8080"#,
+            r#"for="6.6.6.6", for="203.\0.113.9";by="[fd00::1]:_x""#,
+            "for=6.6.6.6, for=203.0.113.9, for=10.0.0.7;by=_proxy",
+            "for=203.0.113.9;;",
+        ] {
+            assert_eq!(client(forwarded, &[value], "10.0.0.1"), ip("203.0.113.9"), "{value}");
+        }
+        let two = [r#"for="6.6.6.6"#, r#"for=203.0.113.9;host="a""#];
+        assert_eq!(client(forwarded, &two, "10.0.0.1"), ip("203.0.113.9"), "two headers");
+    }
+
+    #[test]
+    fn what_breaks_the_grammar_ends_the_chain() {
+        let forwarded = ForwardingHeader::Forwarded;
+        for value in [
+            // The client's part opens a quoted string, which the proxy's part closes.
+            r#"for="x, for=203.0.113.9"#,
+            r#"for="x, for=203.0.113.9;host="a,for=6.6.6.6""#,
+            r#"for="x, for=203.0.113.9;host=",for=6.6.6.6,\"""#,
+            r#"a"b, for=6.6.6.6"#,
+            "for=6.6.6.6;for=6.6.6.7",
+            "proto=https",
+            "for=6.6.6.6 for=6.6.6.7",
+            "for =6.6.6.6",
+            "for=6.6.6.6;host=a b",
+            "for=6.6.6.6;host",
+            "for=unknown",
+            "for=",
+            "for=6.6.6.6,",
+            "",
+        ] {
+            assert_eq!(client(forwarded, &[value], "10.0.0.1"), ip("10.0.0.1"), "{value}");
+        }
+        let value = "for=6.6.6.6, for=_hidden, for=10.0.0.7";
+        assert_eq!(client(forwarded, &[value], "10.0.0.1"), ip("10.0.0.7"), "as far as it goes");
     }
 
     #[test]
@@ -275,6 +369,71 @@ mod tests {
         assert_eq!(of_ip("10.0.0.1"), Some(ip("203.0.113.9")), "one address is a range, too");
         assert_eq!(of_ip("10.0.0.2"), Some(ip("10.0.0.2")));
         let error = "10.0.0.0/33".parse::<TrustedProxy>().unwrap_err();
-        assert!(error.to_string().contains("10.0.0.0/8"), "{error}");
+        let expected = "an address, a range such as 10.0.0.0/8, or unix";
+        assert_eq!(error.to_string(), format!("client_ip.trusted_proxies is not {expected}"));
+    }
+
+    /// Parts of headers, so that what is nearly right is common.
+    fn header() -> impl Strategy<Value = HeaderValue> {
+        let word = prop_oneof![
+            3 => prop::sample::select(vec![
+                "for=", "host=", "6.6.6.6", ",for=6.6.6.6", "10.0.0.2", "[::1]", "\"", "\\", ",", ";",
+                " ", "=", ":80",
+            ]).prop_map(|word| word.as_bytes().to_vec()),
+            1 => vec(prop_oneof![Just(b'\t'), 32..=126_u8, 128..=255_u8], 0..9),
+        ];
+        vec(word, 0..14).prop_map(|words| HeaderValue::from_bytes(&words.concat()).unwrap())
+    }
+
+    fn named() -> impl Strategy<Value = ForwardingHeader> {
+        prop_oneof![Just(ForwardingHeader::XForwardedFor), Just(ForwardingHeader::Forwarded)]
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_of_an_untrusted_peer_counts(
+            name in named(), values in vec(header(), 0..4), peer in any::<u32>(),
+        ) {
+            let peer = IpAddr::from(peer.to_be_bytes());
+            prop_assume!(!"10.0.0.0/8".parse::<IpNet>().unwrap().contains(&peer));
+            let options = ClientIpOptions::default()
+                .with_trusted_proxies(["10.0.0.0/8".parse().unwrap()])
+                .with_header(name);
+            let headers = values.into_iter().map(|value| (name.name(), value));
+            let headers: HeaderMap = headers.collect();
+            prop_assert_eq!(options.client_ip(&headers, Some(Peer::Ip(peer))), Some(peer));
+            prop_assert_eq!(options.client_ip(&headers, Some(Peer::Unix)), None);
+            prop_assert_eq!(options.client_ip(&headers, None), None);
+        }
+
+        /// Whatever a client has begun the header with, quotes and escapes included, and whatever
+        /// host it asks for: the address that the proxy appends counts, or the proxy's own.
+        #[test]
+        fn what_a_client_began_never_wins(
+            name in named(), begun in vec(header(), 1..3), host in header(),
+        ) {
+            let options = ClientIpOptions::default()
+                .with_trusted_proxies(["10.0.0.0/8".parse().unwrap()])
+                .with_header(name);
+            let host = String::from_utf8_lossy(host.as_bytes());
+            let host = host.replace('\\', "\\\\").replace('"', "\\\"");
+            let appended = match name {
+                ForwardingHeader::XForwardedFor => ", 203.0.113.9".to_owned(),
+                ForwardingHeader::Forwarded => format!(", for=203.0.113.9;host=\"{host}\""),
+            };
+            let mut headers = HeaderMap::new();
+            let (last, first) = begun.split_last().unwrap();
+            first.iter().for_each(|value| { headers.append(name.name(), value.clone()); });
+            let whole = [last.as_bytes(), appended.as_bytes()].concat();
+            headers.append(name.name(), HeaderValue::from_bytes(&whole).unwrap());
+            let seen = options.client_ip(&headers, Some(Peer::Ip(ip("10.0.0.1")))).unwrap();
+            prop_assert!([ip("203.0.113.9"), ip("10.0.0.1")].contains(&seen), "{}", seen);
+        }
+
+        #[test]
+        fn any_text_is_an_address_or_not_but_never_a_panic(text in ".{0,60}") {
+            let _ = parse_address(&text);
+            let _ = text.parse::<TrustedProxy>();
+        }
     }
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, Method, Uri};
 /// them where the application's own code reads the head: for a request below the prefix, which an
 /// [`AdminGuard`](crate::AdminGuard) judges, and where
 /// [`HttpSessions::has_voucher`](crate::HttpSessions::has_voucher).
-pub static READ_HEADERS: [HeaderName; 14] = [
+pub static READ_HEADERS: [HeaderName; 18] = [
     COOKIE,
     AUTHORIZATION,
     ACCEPT,
@@ -28,6 +28,10 @@ pub static READ_HEADERS: [HeaderName; 14] = [
     HeaderName::from_static("sec-fetch-site"),
     HeaderName::from_static("sec-purpose"),
     HeaderName::from_static("purpose"),
+    HeaderName::from_static("sec-ch-ua"),
+    HeaderName::from_static("sec-ch-ua-mobile"),
+    HeaderName::from_static("sec-ch-ua-platform"),
+    HeaderName::from_static("sec-ch-ua-form-factors"),
 ];
 
 /// Those of them that can carry a token.
@@ -50,6 +54,25 @@ pub enum Peer {
     Ip(IpAddr),
     /// A Unix socket: a process of this host, usually a proxy.
     Unix,
+}
+
+impl Peer {
+    /// An IPv4 address that came as an IPv6 one, as such.
+    pub(crate) fn to_canonical(self) -> Self {
+        match self {
+            Self::Ip(address) => Self::Ip(address.to_canonical()),
+            Self::Unix => Self::Unix,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
 }
 
 impl From<IpAddr> for Peer {

@@ -31,6 +31,7 @@ mod head;
 mod identity;
 #[cfg(feature = "jwt")]
 pub mod jwt;
+mod list;
 mod next;
 mod options;
 mod origin;
@@ -38,6 +39,7 @@ mod pages;
 mod problem;
 mod rejection;
 mod request;
+mod seal;
 mod security;
 mod sessions;
 mod streams;

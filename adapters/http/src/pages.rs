@@ -1,8 +1,6 @@
 //! The pages: static files without a build step. A strict policy lets them load only themselves.
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
-};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
@@ -27,7 +25,7 @@ pub(crate) fn page(html: &str, facts: &[(&str, &str)]) -> Response<Body> {
     let attribute = |(name, value): &(&str, &str)| format!(" data-{name}=\"{}\"", escaped(value));
     let attributes: String = facts.iter().map(attribute).collect();
     let html = html.replacen("<body>", &format!("<body{attributes}>"), 1);
-    with_headers(Response::new(Body::full(html)), "text/html; charset=utf-8", "no-store")
+    of_type(Response::new(Body::full(html)), HTML)
 }
 
 fn escaped(text: &str) -> String {
@@ -45,7 +43,7 @@ pub(crate) fn refusal(problem: &Problem) -> Response<Body> {
     let mut response = Response::new(Body::full(html));
     *response.status_mut() = problem.status();
     response.headers_mut().extend(problem.retry_after());
-    with_headers(response, "text/html; charset=utf-8", "no-store")
+    of_type(response, HTML)
 }
 
 /// A file of the pages; 304 for a browser that has it.
@@ -60,22 +58,13 @@ pub(crate) fn asset(name: &str, headers: &HeaderMap) -> Option<Response<Body>> {
         Response::new(Body::full(text))
     };
     response.headers_mut().extend(tag.value().map(|tag| (ETAG, tag)));
-    Some(with_headers(response, kind, "no-cache"))
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Some(of_type(response, kind))
 }
 
-fn with_headers(
-    mut response: Response<Body>,
-    kind: &'static str,
-    cache: &'static str,
-) -> Response<Body> {
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+fn of_type(mut response: Response<Body>, kind: &'static str) -> Response<Body> {
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-    connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const HTML: &str = "text/html; charset=utf-8";

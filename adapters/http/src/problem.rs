@@ -11,8 +11,8 @@ use session_core::InvalidField;
 use session_engine::Error;
 use utoipa::ToSchema;
 
-use crate::api::private;
 use crate::body::Body;
+use crate::seal::sealed;
 
 /// What went wrong with a request.
 ///
@@ -212,9 +212,8 @@ impl Problem {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        private(headers);
         headers.extend(self.retry_after());
-        response
+        sealed(response)
     }
 
     /// The header that asks a client to come again soon, where that may help.

@@ -7,11 +7,11 @@ use http::{HeaderValue, Response, StatusCode};
 use session_core::InvalidField;
 use session_engine::Error;
 
-use crate::api::private;
 use crate::body::Body;
 use crate::head::Head;
 use crate::next::sign_in_location;
 use crate::problem::Problem;
+use crate::seal::sealed;
 use crate::sessions::HttpSessions;
 
 /// A refusal: a [`Problem`], or for a browser that asks for a page the way to sign in and back.
@@ -40,8 +40,7 @@ impl Rejection {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SEE_OTHER;
         response.headers_mut().insert(LOCATION, location);
-        private(response.headers_mut());
-        response
+        sealed(response)
     }
 }
 

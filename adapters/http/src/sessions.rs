@@ -203,7 +203,7 @@ impl HttpSessions {
     /// `peer` is where the connection comes from; none where the server does not say.
     pub fn identify(&self, head: Head<'_>, peer: Option<Peer>) -> Identified {
         let access = || {
-            let ip = self.client_ip(head.headers, peer);
+            let ip = self.options().client_ip.client_ip(head.headers, peer);
             if activity::is_passive(head, &self.options().prefix) {
                 Access::passive(ip)
             } else {
@@ -247,9 +247,12 @@ impl HttpSessions {
         same_origin(head, &self.options().allowed_origins)
     }
 
-    /// The address that a request came from.
+    /// The address that a sign-in came from. Warns once per process where the server does not say who
+    /// connects, or where a peer that is not trusted sends a forwarding header.
     pub fn client_ip(&self, headers: &HeaderMap, peer: Option<Peer>) -> Option<IpAddr> {
-        self.options().client_ip.client_ip(headers, peer)
+        let options = &self.options().client_ip;
+        options.warn_of_what_is_missing(headers, peer);
+        options.client_ip(headers, peer)
     }
 }
 

@@ -46,7 +46,7 @@ impl Demo {
 <form method="post" action="/login">
 <p><label>User <input name="user" required autofocus autocomplete="username"></label></p>
 <p><label>Password <input name="password" type="password" required autocomplete="current-password"></label></p>
-<p><label>Device <select name="device"><option value="">as the browser says</option><option>Web</option><option>Mobile</option><option>Desktop</option><option>Console</option></select></label></p>
+<p><label>Device <select name="device"><option value="">as the browser says</option><option>Web</option><option>Mobile</option><option>Desktop</option><option>Tv</option><option>Console</option></select></label></p>
 <p><label><input name="remember" type="checkbox"> Stay signed in on this device</label></p>
 <p>{next}<button class="primary">Sign in</button></p>
 </form>

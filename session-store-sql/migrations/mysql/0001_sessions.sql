@@ -3,7 +3,7 @@
 
 CREATE TABLE IF NOT EXISTS {t}users (
     tenant VARBINARY(128) NOT NULL,
-    user_id VARBINARY(128) NOT NULL,
+    user_id VARBINARY(255) NOT NULL,
     -- The number of the user's newest log entry.
     version BIGINT NOT NULL,
     PRIMARY KEY (tenant, user_id)
@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS {t}users (
 CREATE TABLE IF NOT EXISTS {t}sessions (
     id BINARY(16) NOT NULL PRIMARY KEY,
     tenant VARBINARY(128) NOT NULL,
-    user_id VARBINARY(128) NOT NULL,
+    user_id VARBINARY(255) NOT NULL,
     device_kind VARBINARY(64) NOT NULL,
     device_info VARBINARY(256),
     client_id VARBINARY(128),
@@ -48,16 +48,16 @@ CREATE TABLE IF NOT EXISTS {t}log (
     tag BIGINT NOT NULL,
     kind VARBINARY(32) NOT NULL,
     at BIGINT NOT NULL,
-    actor VARBINARY(160) NOT NULL,
+    actor VARBINARY(260) NOT NULL,
     tenant VARBINARY(128) NOT NULL,
-    user_id VARBINARY(128),
+    user_id VARBINARY(255),
     session_id BINARY(16)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 CREATE TABLE IF NOT EXISTS {t}policies (
     tenant VARBINARY(128) NOT NULL,
     -- Empty for the policy of a tenant or of the deployment.
-    user_id VARBINARY(128) NOT NULL,
+    user_id VARBINARY(255) NOT NULL,
     policy VARBINARY(4096) NOT NULL,
     PRIMARY KEY (tenant, user_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -6,8 +6,8 @@
 -- Applies a change to one user's sessions if the version still holds.
 DROP PROCEDURE IF EXISTS {t}commit;
 CREATE PROCEDURE {t}commit(
-    p_tenant VARBINARY(128), p_user VARBINARY(128), p_expected BIGINT,
-    p_changes LONGTEXT CHARACTER SET utf8mb4, p_at BIGINT, p_actor VARBINARY(160)
+    p_tenant VARBINARY(128), p_user VARBINARY(255), p_expected BIGINT,
+    p_changes LONGTEXT CHARACTER SET utf8mb4, p_at BIGINT, p_actor VARBINARY(260)
 ) SQL SECURITY INVOKER
 body: BEGIN
     DECLARE v_version, v_first, v_told BIGINT;
@@ -112,13 +112,14 @@ END;
 DROP PROCEDURE IF EXISTS {t}end_sessions;
 CREATE PROCEDURE {t}end_sessions(
     p_ids LONGTEXT CHARACTER SET utf8mb4, p_inactive_before BIGINT, p_expired_by BIGINT,
-    p_kind VARBINARY(32), p_at BIGINT, p_actor VARBINARY(160)
+    p_kind VARBINARY(32), p_at BIGINT, p_actor VARBINARY(260)
 ) SQL SECURITY INVOKER
 BEGIN
     DECLARE v_over BOOLEAN DEFAULT FALSE;
     DECLARE v_first, v_told, v_version BIGINT;
     DECLARE v_there INT;
-    DECLARE v_tenant, v_user VARBINARY(128);
+    DECLARE v_tenant VARBINARY(128);
+    DECLARE v_user VARBINARY(255);
     DECLARE owners CURSOR FOR
         SELECT DISTINCT s.tenant, s.user_id
         FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
@@ -248,8 +249,8 @@ END;
 
 DROP PROCEDURE IF EXISTS {t}set_policy;
 CREATE PROCEDURE {t}set_policy(
-    p_tenant VARBINARY(128), p_user VARBINARY(128), p_policy VARBINARY(4096), p_at BIGINT,
-    p_actor VARBINARY(160)
+    p_tenant VARBINARY(128), p_user VARBINARY(255), p_policy VARBINARY(4096), p_at BIGINT,
+    p_actor VARBINARY(260)
 ) SQL SECURITY INVOKER
 BEGIN
     DECLARE v_seq BIGINT;
@@ -282,7 +283,7 @@ END;
 -- The version, the sessions and the policies of a user: three kinds of rows in the columns of the
 -- second.
 DROP PROCEDURE IF EXISTS {t}user;
-CREATE PROCEDURE {t}user(p_tenant VARBINARY(128), p_user VARBINARY(128)) SQL SECURITY INVOKER
+CREATE PROCEDURE {t}user(p_tenant VARBINARY(128), p_user VARBINARY(255)) SQL SECURITY INVOKER
 BEGIN
     DECLARE v_version BIGINT;
 

@@ -86,8 +86,8 @@ fn standing(columns: StandingColumns) -> Result<Standing, StoreError> {
     let (id, device_kind, client_id, signed_in, last_accessed, absolute_expiry) = columns;
     Ok(Standing {
         id: SessionId::from_bytes(const_hex::decode_to_array(id).map_err(corrupt)?),
-        device_kind: DeviceKind::new(&device_kind)?,
-        client_id: client_id.as_deref().map(ClientId::new).transpose()?,
+        device_kind: DeviceKind::from_stored(&device_kind)?,
+        client_id: client_id.as_deref().map(ClientId::from_stored).transpose()?,
         signed_in: Timestamp::from_micros(signed_in),
         last_accessed: Timestamp::from_micros(last_accessed),
         absolute_expiry: absolute_expiry.map(Timestamp::from_micros),

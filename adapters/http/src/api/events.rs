@@ -13,7 +13,7 @@ use session_core::{EndCause, Event, EventKind, SessionId};
 use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict};
 use tokio::time::{Instant, Interval, interval_at};
 
-use super::{Answer, Request, private};
+use super::{Answer, Request};
 use crate::body::Body;
 use crate::guard::{AdminAccess, Caller};
 use crate::problem::Problem;
@@ -140,7 +140,6 @@ fn follow(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // nginx hands events on as they come, instead of collecting them.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    private(headers);
     Ok(response)
 }
 

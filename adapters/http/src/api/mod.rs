@@ -9,7 +9,7 @@ mod view;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use session_core::{Actor, SessionId};
@@ -25,6 +25,7 @@ use crate::pages;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::request::RequestSession;
+use crate::seal::sealed;
 use crate::security;
 use crate::sessions::HttpSessions;
 
@@ -53,7 +54,7 @@ impl RequestSession {
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Response<Body> {
         let response = self.route(head, path, body).await;
-        let response = response.unwrap_or_else(Rejection::into_response);
+        let response = sealed(response.unwrap_or_else(Rejection::into_response));
         if *head.method == Method::HEAD { without_stream(response) } else { response }
     }
 
@@ -212,7 +213,6 @@ fn json_response(status: StatusCode, text: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::full(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    private(response.headers_mut());
     response
 }
 
@@ -224,7 +224,6 @@ fn description(http: &HttpSessions) -> Answer {
 fn no_content() -> Answer {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    private(response.headers_mut());
     Ok(response)
 }
 
@@ -247,18 +246,11 @@ fn redirect(path: &str) -> Answer {
     let location = local_path(path).and_then(|path| HeaderValue::from_str(path).ok());
     let location = location.ok_or(Problem::not_found())?;
     response.headers_mut().insert(LOCATION, location);
-    private(response.headers_mut());
     Ok(response)
 }
 
 fn asset(name: &str, headers: &HeaderMap) -> Answer {
     pages::asset(name, headers).ok_or(Problem::not_found().into())
-}
-
-/// No proxy stores it, and no browser guesses its type.
-pub(crate) fn private(headers: &mut HeaderMap) {
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
 }
 
 /// The answer to a HEAD request: a stream would stay open without a reader. An empty one has no length

@@ -19,7 +19,7 @@ pub(super) struct SessionView {
     tenant: Option<String>,
     /// Whose session it is.
     user: String,
-    /// What a policy counts as "same type": `Web`, `Mobile`, `Desktop`, `Console` or a custom word.
+    /// What a policy counts as "same type": `Web`, `Mobile`, `Desktop`, `Tv`, `Console` or a custom word.
     device_kind: String,
     /// Readable text about the device.
     device_info: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct SessionView {
     /// From when on it is refused whatever its use.
     #[schema(format = "date-time")]
     absolute_expiry: Option<String>,
-    /// The application's own data.
+    /// The application's own data; shown to the session's user and to admins.
     #[schema(value_type = Option<Object>)]
     data: Option<serde_json::Value>,
     /// Whether it is the session of this very request.

@@ -9,13 +9,15 @@ use crate::app::{App, Ground};
 use crate::client::{Answer, Client, login_form};
 
 /// The headers that an adapter could get wrong.
-const HEADERS: [&str; 15] = [
+const HEADERS: [&str; 17] = [
     "allow",
     "cache-control",
     "content-encoding",
     "content-length",
     "content-security-policy",
     "content-type",
+    "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
     "etag",
     "location",
     "referrer-policy",

@@ -19,6 +19,7 @@ mod paths;
 mod private;
 mod raw;
 mod roles;
+mod sealed;
 #[cfg(feature = "server-tests")]
 mod servers;
 mod session;
@@ -62,6 +63,9 @@ macro_rules! behaviours {
                 a_page_of_another_origin_signs_nobody_in_or_out
                 signing_in_again_leaves_no_session_behind
                 the_request_says_what_the_session_records
+                client_hints_say_more_than_the_agent
+                a_quoted_address_is_text
+                a_name_that_looks_like_another_is_refused
                 prefetches_and_preflights_do_not_keep_a_session_alive
                 a_limit_that_rejects_answers_409
             }
@@ -117,6 +121,9 @@ macro_rules! behaviours {
                 pages_of_a_session_are_private
                 pages_of_nobody_are_left_alone
                 an_application_may_decide_about_caching_itself
+            }
+            sealed {
+                every_answer_of_the_library_is_sealed
             }
             way_back {
                 a_browser_is_sent_to_sign_in_and_back

@@ -6,6 +6,7 @@ use serde_json::json;
 use session_kit::UserKey;
 use session_kit::core::Actor;
 use session_kit::core::store::TenantFilter;
+use session_kit::http::ForwardingHeader;
 
 use crate::app::{App, Ground, user_of};
 use crate::client::{Client, login_form};
@@ -177,6 +178,54 @@ pub(crate) async fn the_request_says_what_the_session_records(on: Ground) {
     assert_eq!(session["device_kind"], "Web");
     assert_eq!(session["device_info"], "Firefox 140 on Linux");
     assert_eq!(session["ip_addresses"], json!(["198.51.100.9", "198.51.100.10"]));
+}
+
+pub(crate) async fn client_hints_say_more_than_the_agent(on: Ground) {
+    let app = App::start(on).await;
+    let mut browser = app.stranger();
+    let agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+        Chrome/141.0.0.0 Safari/537.36";
+    let ask = browser.ask("POST", "/login").form(login_form("alice"));
+    let ask = ask.header("user-agent", agent).header("sec-ch-ua-mobile", "?1");
+    let ask = ask.header("sec-ch-ua", r#""Chromium";v="141", "Brave";v="141""#);
+    let answer = ask.header("sec-ch-ua-platform", "\"Android\"").send().await;
+    browser.keep(&answer);
+    let session = &browser.get("/sessions/me").await.json()["sessions"][0];
+    assert_eq!(
+        (&session["device_kind"], &session["device_info"]),
+        (&json!("Mobile"), &json!("Brave 141 on Android"),)
+    );
+}
+
+pub(crate) async fn a_quoted_address_is_text(on: Ground) {
+    let app = App::with(on, |config| {
+        config.http.client_ip.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+        config.http.client_ip.header = ForwardingHeader::Forwarded;
+    })
+    .await;
+    let mut browser = app.stranger();
+    let ask = browser.ask("POST", "/login").form(login_form("alice"));
+    let forwarded = r#"for=203.0.113.9;host="x,for=6.6.6.6""#;
+    let answer = ask.header("forwarded", forwarded).send().await;
+    browser.keep(&answer);
+    let me = browser.ask("GET", "/sessions/me").header("forwarded", "for=203.0.113.9");
+    let me = me.send().await.json();
+    assert_eq!(me["sessions"][0]["ip_addresses"], json!(["203.0.113.9"]));
+}
+
+/// Neither a zero-width space nor text that runs backwards makes a name that looks like another.
+pub(crate) async fn a_name_that_looks_like_another_is_refused(on: Ground) {
+    let app = App::start(on).await;
+    let root = app.browser("root").await;
+    for name in ["ali%E2%80%8Bce", "%E2%80%AEecila", "alice%EF%BB%BF", "alice%0A"] {
+        let form = format!("{}&device={name}", login_form("alice"));
+        let problem = app.stranger().send("POST", "/login", &form).await.problem(400);
+        assert_eq!(problem["field"], "device_kind", "{name}: {problem}");
+        let problem = root.get(&format!("/sessions/admin/sessions?tenant={name}")).await;
+        assert_eq!(problem.problem(400)["field"], "tenant", "{name}");
+        let problem = root.delete(&format!("/sessions/admin/users/{name}/sessions")).await;
+        assert_eq!(problem.problem(400)["field"], "user", "{name}");
+    }
 }
 
 pub(crate) async fn prefetches_and_preflights_do_not_keep_a_session_alive(on: Ground) {
