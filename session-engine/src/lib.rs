@@ -63,7 +63,7 @@ pub use claims::ClaimsProvider;
 pub use engine::{Engine, Parts};
 pub use entry::{Access, CurrentSession};
 pub use error::Error;
-pub use manager::SessionManager;
+pub use manager::{EffectivePolicy, SessionManager};
 pub use notice::{Events, Notice};
 pub use options::{Options, WhenStale};
 pub use rotate::{RotateReason, Rotation};

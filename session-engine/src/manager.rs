@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{Change, Commit, Outcome, Page, PageQuery, PolicyChange, TenantFilter};
 use session_core::{Actor, EndCause, Session, SessionId, UserKey};
@@ -16,6 +17,16 @@ use crate::watchers::{Seen, Watch};
 #[derive(Clone)]
 pub struct SessionManager {
     shared: Arc<Shared>,
+}
+
+/// The policy that holds at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EffectivePolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// Where it is set; none for the default of the options.
+    pub set_at: Option<PolicyScope>,
 }
 
 impl SessionManager {
@@ -86,6 +97,19 @@ impl SessionManager {
         Ok(page)
     }
 
+    /// The number of a user's live sessions, by what the store knows of their use.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn count(&self, owner: &UserKey) -> Result<u64, Error> {
+        let state = self.shared.store_call(self.shared.store.user(owner)).await?;
+        let (timeouts, now) = (&self.shared.options.timeouts, self.now());
+        let expired = |session: &Standing| {
+            timeouts.expired(session.last_accessed, session.absolute_expiry, now)
+        };
+        Ok(state.sessions.iter().filter(|session| !expired(session)).count() as u64)
+    }
+
     /// The policy set at one place, if one is.
     ///
     /// # Errors
@@ -98,15 +122,16 @@ impl SessionManager {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
-    pub async fn effective_policy(&self, scope: &PolicyScope) -> Result<Policy, Error> {
+    pub async fn effective_policy(&self, scope: &PolicyScope) -> Result<EffectivePolicy, Error> {
         let mut at = Some(scope.clone());
         while let Some(scope) = at {
             if let Some(policy) = self.policy(&scope).await? {
-                return Ok(policy);
+                return Ok(EffectivePolicy { policy, set_at: Some(scope) });
             }
             at = wider(&scope);
         }
-        Ok(self.shared.options.default_policy.clone())
+        let policy = self.shared.options.default_policy.clone();
+        Ok(EffectivePolicy { policy, set_at: None })
     }
 
     /// Sets the policy at one place, or with `None` inherits it again. Ends no session; every

@@ -1,171 +1,203 @@
-import { $, ask, call, confirmed, device, element, follow, guarded, say, settled, time } from "./common.js";
+import {
+  $, ENDED, News, ask, button, call, confirmed, device, deviceOf, element, entries, facts, factsOf, follow, foreign,
+  markEnded, over, pages, say, sessions, time, working,
+} from "./common.js";
+import "./policy.js";
 
 const PAGE = 50;
-let shown = PAGE;
+const ALL_TENANTS = facts.reach === "deployment";
+const FILTERS = ["tenant", "user", "device", "client", "active"];
+const news = new News();
+let cursor = null;
 
-// Reads as many pages as are shown, so that a live update keeps the reader's place.
-const refresh = settled(async () => {
-  const sessions = [];
-  let cursor = null;
-  do {
-    const query = filters();
-    query.set("limit", Math.min(200, shown - sessions.length));
-    if (cursor) query.set("cursor", cursor);
-    const page = await call("GET", `admin/sessions?${query}`);
-    sessions.push(...page.sessions);
-    cursor = page.next_cursor;
-  } while (cursor && sessions.length < shown);
-  const focused = document.activeElement?.dataset?.key;
-  $("rows").replaceChildren(...sessions.map(row));
-  if (focused) document.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
-  $("empty").hidden = sessions.length > 0;
-  $("more").hidden = !cursor;
-});
+document.querySelectorAll(".across").forEach((made) => { made.hidden = !ALL_TENANTS; });
+
+// The filters. Those that hold are in the address of the page.
 
 function filters() {
+  const named = new URLSearchParams(location.search);
+  const held = FILTERS.filter((name) => named.get(name) || (name === "tenant" && named.has(name)));
+  return new URLSearchParams(held.map((name) => [name, named.get(name)]));
+}
+
+function fillSearch() {
+  const held = filters();
+  const fields = $("search").elements;
+  for (const name of FILTERS) fields[name].value = held.get(name) ?? "";
+  fields.outside.checked = held.get("tenant") === "";
+}
+
+// Filters by these, and leaves the way back to those before.
+function filterBy(wanted) {
+  const query = wanted.toString();
+  const path = query ? `${location.pathname}?${query}` : location.pathname;
+  if (path !== location.pathname + location.search) history.pushState(null, "", path);
+  fillSearch();
+  return working(() => read(PAGE));
+}
+
+$("search").addEventListener("submit", (event) => {
+  event.preventDefault();
   const form = new FormData($("search"));
-  const query = new URLSearchParams();
-  for (const name of ["user", "device", "client"]) {
-    if (form.get(name)) query.set(name, form.get(name));
+  const wanted = new URLSearchParams();
+  for (const name of FILTERS) if (form.get(name)) wanted.set(name, form.get(name));
+  if (form.get("outside") && !wanted.has("tenant")) wanted.set("tenant", "");
+  filterBy(wanted);
+});
+$("search-clear").addEventListener("click", () => filterBy(new URLSearchParams()));
+window.addEventListener("popstate", () => {
+  fillSearch();
+  working(() => read(PAGE));
+});
+
+function query() {
+  const asked = filters();
+  const active = Number(asked.get("active"));
+  asked.delete("active");
+  if (active) asked.set("active_since", new Date(Date.now() - active * 1000).toISOString());
+  return asked;
+}
+
+// The list.
+
+const named = ({ user, tenant }) => (tenant ? `${user} (${tenant})` : user);
+const whose = ({ user, tenant }) => [
+  ["User", foreign(user)],
+  ...(tenant ? [["Tenant", foreign(tenant)]] : ALL_TENANTS ? [["Tenant", "none"]] : []),
+];
+
+async function read(wanted) {
+  news.clear();
+  const page = await reading(pages("admin/sessions", query(), wanted));
+  $("rows").replaceChildren(...page.sessions.map(row));
+  cursor = page.next_cursor;
+  count();
+}
+
+// Whoever may not read the list any more is no admin any more.
+async function reading(page) {
+  try {
+    return await page;
+  } catch (error) {
+    if (error.status === 403 && !filters().has("tenant")) over("forbidden");
+    throw error;
   }
-  if (form.get("active")) {
-    query.set("active_since", new Date(Date.now() - form.get("active") * 1000).toISOString());
-  }
-  return query;
+}
+
+function count() {
+  const shown = $("rows").children.length;
+  $("count").textContent = cursor
+    ? `The newest ${sessions(shown)}; there are more` : sessions(shown);
+  $("empty").hidden = shown > 0;
+  $("more").hidden = !cursor;
 }
 
 function row(session) {
-  const user = session.tenant ? `${session.user} (${session.tenant})` : session.user;
-  const only = button(user, `Only sessions of ${user}`, () => {
-    $("search").elements.user.value = session.user;
-    shown = PAGE;
-    refresh();
+  const only = button("", `Only sessions of ${named(session)}`, () => {
+    const wanted = new URLSearchParams({ user: session.user });
+    if (ALL_TENANTS) wanted.set("tenant", session.tenant ?? "");
+    filterBy(wanted);
   });
   only.className = "link";
-  only.dataset.key = `only ${session.id}`;
-  const name = element("td", {}, only);
-  if (session.current) name.append(element("span", { className: "badge", textContent: "You" }));
-  const details = button("Details", `Details of ${user}, ${device(session)}`, () => open(session.id));
-  const revoke = button("Revoke", `Revoke ${user}, ${device(session)}`, () => revokeOne(session));
-  details.dataset.key = `details ${session.id}`;
-  revoke.dataset.key = `revoke ${session.id}`;
+  only.append(foreign(session.user));
+  const name = cell("User", only);
+  if (session.tenant) name.append(" in ", foreign(session.tenant));
+  if (session.current) name.append(" ", element("span", { className: "badge", textContent: "You" }));
+  const details = button("Details", `Details of ${named(session)}, ${device(session)}`, () => open(session.id));
+  const revoke = button("Revoke", `Revoke ${named(session)}, ${device(session)}`, () => revokeOne(session));
   revoke.className = "danger";
-  const made = element("tr", {},
+  const actions = element("td", { className: "actions", role: "cell" }, details, " ", revoke);
+  const made = element("tr", { role: "row" },
     name,
-    element("td", {}, device(session)),
-    element("td", {}, session.ip_addresses.at(-1) ?? ""),
-    element("td", {}, time(session.signed_in)),
-    element("td", {}, time(session.last_accessed)),
-    element("td", { className: "actions" }, details, " ", revoke));
-  made.dataset.id = session.id;
-  made.dataset.user = session.user;
+    cell("Device", deviceOf(session)),
+    cell("Address", session.ip_addresses.at(-1) ?? ""),
+    cell("Signed in", time(session.signed_in)),
+    cell("Last accessed", time(session.last_accessed)),
+    actions);
+  Object.assign(made.dataset, { id: session.id, user: session.user, tenant: session.tenant ?? "" });
   return made;
 }
 
-function button(text, label, action) {
-  const made = element("button", { type: "button", textContent: text });
-  made.setAttribute("aria-label", label);
-  made.addEventListener("click", action);
+function cell(label, content) {
+  const made = element("td", { role: "cell" }, content);
+  made.dataset.label = label;
   return made;
 }
 
-const open = (id) => guarded(async () => {
-  const session = await call("GET", `admin/sessions/${id}`);
+const rowOf = (id) => $("rows").querySelector(`[data-id="${CSS.escape(id ?? "")}"]`);
+
+$("more").addEventListener("click", () => working(async () => {
+  const page = await reading(pages("admin/sessions", query(), PAGE, cursor));
+  const rows = page.sessions.filter(({ id }) => !rowOf(id)).map(row);
+  $("rows").append(...rows);
+  cursor = page.next_cursor;
+  count();
+  return rows[0]?.querySelector("button");
+}));
+
+$("refresh").addEventListener("click", () => working(() => read(Math.max(PAGE, $("rows").children.length))));
+
+// Details and revocation.
+
+async function open(id) {
+  let session = null;
+  await working(async () => { session = await call("GET", `admin/sessions/${id}`); });
+  if (!session || facts.ended) return;
   const fields = Object.entries(session).filter(([name]) => name !== "current");
-  $("fields").replaceChildren(...fields.flatMap(([name, value]) => [
-    element("dt", { textContent: name.replaceAll("_", " ") }),
-    element("dd", {}, shownValue(name, value)),
-  ]));
+  $("fields").replaceChildren(...entries(fields.map(([name, value]) => [
+    name.replaceAll("_", " "), shownValue(name, value),
+  ])));
   $("details").dataset.id = id;
   const choice = await ask($("details"));
   if (choice === "one") await revokeOne(session);
   if (choice === "all") await revokeAll(session);
-});
+}
 
 function shownValue(name, value) {
   if (value === null) return "\u2013";
   if (["signed_in", "last_accessed", "authenticated_at", "absolute_expiry"].includes(name)) return time(value);
   if (Array.isArray(value)) return value.join(", ");
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return foreign(typeof value === "object" ? JSON.stringify(value) : String(value));
 }
 
-const revokeOne = (session) => guarded(async () => {
-  if (!(await confirmed(`Revoke the session of ${session.user} on ${device(session)}?`, "Revoke"))) return;
-  await call("DELETE", `admin/sessions/${session.id}`);
-  await refresh();
-});
-
-const revokeAll = (session) => guarded(async () => {
-  if (!(await confirmed(`Revoke all sessions of ${session.user}?`, "Revoke all"))) return;
-  const query = new URLSearchParams({ tenant: session.tenant ?? "" });
-  await call("DELETE", `admin/users/${encodeURIComponent(session.user)}/sessions?${query}`);
-  await refresh();
-});
-
-// The policy.
-
-function policyPath() {
-  const query = new URLSearchParams();
-  for (const name of ["tenant", "user"]) {
-    const value = $("policy").elements[name].value;
-    if (value) query.set(name, value);
-  }
-  return `admin/policy?${query}`;
-}
-
-const showPolicy = () => guarded(async () => fill(await call("GET", policyPath())));
-
-function fill(policy) {
-  $("policy").elements.prevent.value = policy.prevent_concurrent_login;
-  $("limits").replaceChildren(...policy.limits.map(limitRow));
-  $("policy-state").textContent = policy.inherited ? "Inherited" : "Set here";
-  $("policy-inherit").disabled = policy.inherited;
-}
-
-function limitRow(limit = {}) {
-  const item = $("limit").content.cloneNode(true).firstElementChild;
-  for (const [name, value] of Object.entries(limit)) item.querySelector(`[name="${name}"]`).value = value;
-  item.querySelector(".remove").addEventListener("click", () => item.remove());
-  return item;
-}
-
-$("policy").addEventListener("submit", (event) => {
-  event.preventDefault();
-  guarded(async () => {
-    const value = (item, name) => item.querySelector(`[name="${name}"]`).value;
-    const limits = [...$("limits").children].map((item) => ({
-      max: Number(value(item, "max")), scope: value(item, "scope"), on_exceed: value(item, "on_exceed"),
-    }));
-    const body = { prevent_concurrent_login: $("policy").elements.prevent.value, limits };
-    fill(await call("PUT", policyPath(), body));
-    $("policy-state").textContent = "Saved";
-    say("");
+async function revokeOne(session) {
+  const question = session.current ? "Revoke your own session and be signed out?" : "Revoke this session?";
+  if (!(await confirmed(question, "Revoke", [...whose(session), ...factsOf(session)]))) return;
+  await working(async () => {
+    await call("DELETE", `admin/sessions/${session.id}`);
+    const item = rowOf(session.id);
+    const next = item?.nextElementSibling ?? item?.previousElementSibling;
+    item?.remove();
+    count();
+    say(`1 session of ${named(session)} ended.`);
+    return next?.querySelector("button.danger");
   });
-});
+}
 
-$("policy-load").addEventListener("click", showPolicy);
-$("limit-add").addEventListener("click", () => {
-  const item = limitRow();
-  $("limits").append(item);
-  item.querySelector("input").focus();
-});
-$("policy-inherit").addEventListener("click", () => guarded(async () => {
-  await call("DELETE", policyPath());
-  await showPolicy();
-}));
+async function revokeAll(session) {
+  if (!(await confirmed("Revoke all sessions of this user?", "Revoke all", whose(session)))) return;
+  await working(async () => {
+    const asked = new URLSearchParams({ user: session.user });
+    if (session.tenant) asked.set("tenant", session.tenant);
+    const { revoked } = await call("DELETE", `admin/sessions?${asked}`);
+    await read(Math.max(PAGE, $("rows").children.length));
+    say(`${sessions(revoked)} of ${named(session)} ended.`);
+  });
+}
 
-$("search").addEventListener("submit", (event) => {
-  event.preventDefault();
-  shown = PAGE;
-  say("");
-  refresh();
-});
-$("more").addEventListener("click", () => {
-  shown += PAGE;
-  refresh();
-});
+// Live updates move no row: what is new is counted, what has ended is marked.
 
-const STATES = { live: "Live", lost: "Connection lost, trying again", over: "Signed out" };
-follow("admin/events", refresh, (state) => { $("live").textContent = STATES[state]; });
-showPolicy();
-refresh();
+function changed({ kind, session_id: id, user, tenant }) {
+  const held = filters();
+  const concerns = (held.get("user") ?? user) === user && (held.get("tenant") ?? (tenant ?? "")) === (tenant ?? "");
+  const item = rowOf(id);
+  if (kind === "created" && concerns && !item) news.begun();
+  else if (kind === "missed") news.missed();
+  else if (ENDED.includes(kind) && item) markEnded(item, kind.replaceAll("_", " "));
+}
+
+const STATES = { live: "Live", lost: "Connection lost, trying again" };
+
+fillSearch();
+await follow("admin/events", changed, (state) => { $("live").textContent = STATES[state]; });
+working(() => read(PAGE));

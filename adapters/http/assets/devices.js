@@ -1,53 +1,89 @@
-import { $, call, confirmed, device, element, follow, guarded, say, settled, time } from "./common.js";
+import {
+  $, ENDED, News, button, call, confirmed, device, deviceOf, element, factsOf, follow, foreign, markEnded, pages,
+  say, sessions, time, working,
+} from "./common.js";
 
-let limit = 50;
+const PAGE = 50;
+const news = new News();
+let total = 0;
+let cursor = null;
 
-const show = settled(async () => {
-  const me = await call("GET", `me?limit=${limit}`);
-  $("who").textContent = me.tenant ? `${me.user} (${me.tenant})` : me.user;
-  me.sessions.sort((a, b) => Number(b.current) - Number(a.current));
+// Reads as many as are shown, so that the reader keeps their place.
+async function read() {
+  news.clear();
+  const me = await pages("me", {}, Math.max(PAGE, $("devices").children.length));
+  $("who").replaceChildren(foreign(me.user), ...(me.tenant ? [" in ", foreign(me.tenant)] : []));
   $("devices").replaceChildren(...me.sessions.map(card));
-  $("others").hidden = !me.sessions.some((session) => !session.current);
-  $("more").hidden = me.next_cursor === null || limit >= 200;
-  say("");
-});
+  ({ total } = me);
+  cursor = me.next_cursor;
+  count();
+}
+
+function count() {
+  const shown = $("devices").children.length;
+  $("count").textContent = cursor ? `${shown} of ${sessions(total)}` : sessions(shown);
+  $("more").hidden = !cursor;
+  $("others").hidden = !cursor && !$("devices").querySelector("li:not(.current)");
+}
 
 function card(session) {
-  const name = element("strong", { textContent: device(session) });
-  const title = element("div", {}, name);
+  const title = element("div", {}, element("strong", {}, deviceOf(session)));
   const facts = element("div", { className: "quiet" }, "Last used ", time(session.last_accessed));
   const address = session.ip_addresses.at(-1);
   if (address) facts.append(` from ${address}`);
-  const item = element("li", {}, element("div", {}, title, facts));
+  const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
+  const item = element("li", {}, element("div", { className: "text" }, title, facts, since));
   item.dataset.id = session.id;
   if (session.current) {
     item.className = "current";
-    title.append(element("span", { className: "badge", textContent: "This device" }));
+    title.append(" ", element("span", { className: "badge", textContent: "This device" }));
   } else {
-    const button = element("button", { type: "button", className: "danger", textContent: "Sign out" });
-    button.setAttribute("aria-label", `Sign out ${device(session)}`);
-    button.addEventListener("click", () => signOut(session));
-    item.append(button);
+    const end = button("Sign out", `Sign out ${device(session)}`, () => signOut(session, item));
+    end.className = "danger";
+    item.append(end);
   }
   return item;
 }
 
-const signOut = (session) => guarded(async () => {
-  if (!(await confirmed(`Sign out ${device(session)}?`, "Sign out"))) return;
-  await call("DELETE", `me/${session.id}`);
-  await show();
+async function signOut(session, item) {
+  if (!(await confirmed("Sign out this device?", "Sign out", factsOf(session)))) return;
+  await working(async () => {
+    await call("DELETE", `me/${session.id}`);
+    const next = item.nextElementSibling ?? item.previousElementSibling;
+    item.remove();
+    total -= 1;
+    count();
+    say("1 device signed out.");
+    return next?.querySelector("button");
+  });
+}
+
+$("others").addEventListener("click", async () => {
+  if (!(await confirmed("Sign out all other devices?", "Sign out all", [["Sessions", `${total - 1}`]]))) return;
+  await working(async () => {
+    const { revoked } = await call("POST", "me/revoke-others");
+    await read();
+    say(revoked === 1 ? "1 device signed out." : `${revoked} devices signed out.`);
+  });
 });
 
-$("others").addEventListener("click", () => guarded(async () => {
-  if (!(await confirmed("Sign out all other devices?", "Sign out all"))) return;
-  await call("POST", "me/revoke-others");
-  await show();
+$("more").addEventListener("click", () => working(async () => {
+  const page = await pages("me", {}, PAGE, cursor);
+  const cards = page.sessions.map(card);
+  $("devices").append(...cards);
+  cursor = page.next_cursor;
+  count();
+  return cards[0]?.querySelector("button");
 }));
 
-$("more").addEventListener("click", () => {
-  limit = 200;
-  show();
-});
+$("refresh").addEventListener("click", () => working(read));
 
-follow("me/events", show);
-show();
+function changed({ kind, session_id: id }) {
+  const item = $("devices").querySelector(`[data-id="${CSS.escape(id ?? "")}"]`);
+  if (kind === "created" && !item) news.begun();
+  else if (kind === "missed") news.missed();
+  else if (ENDED.includes(kind) && item) markEnded(item, kind.replaceAll("_", " "));
+}
+
+await follow("me/events", changed);
+working(read);

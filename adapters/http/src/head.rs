@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, IF_NONE_MATCH, ORIGIN,
-    USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, IF_MATCH, IF_NONE_MATCH,
+    ORIGIN, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Method, Uri};
 
@@ -22,6 +22,7 @@ pub static READ_HEADERS: [HeaderName; 18] = [
     USER_AGENT,
     FORWARDED,
     CONTENT_LENGTH,
+    IF_MATCH,
     IF_NONE_MATCH,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("sec-fetch-site"),

@@ -24,6 +24,7 @@ mod body;
 mod client_ip;
 mod cookie;
 mod device;
+mod entity_tag;
 mod flow;
 mod guard;
 mod head;

@@ -147,6 +147,12 @@ impl Problem {
         Self::known("urn:session-kit:method-not-allowed", title, StatusCode::METHOD_NOT_ALLOWED)
     }
 
+    /// What the call was to change is no longer what the caller had read.
+    pub const fn precondition_failed() -> Self {
+        let (kind, title) = ("urn:session-kit:precondition-failed", "changed since it was read");
+        Self::known(kind, title, StatusCode::PRECONDITION_FAILED)
+    }
+
     /// The body is longer than any the API takes.
     pub const fn too_large() -> Self {
         let (kind, title) = ("urn:session-kit:too-large", "body too large");

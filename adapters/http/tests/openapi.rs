@@ -9,10 +9,10 @@ fn the_committed_description_is_current() {
         "/me",
         "/me/{id}",
         "/me/revoke-others",
+        "/me/sign-out",
         "/me/events",
         "/admin/sessions",
         "/admin/sessions/{id}",
-        "/admin/users/{user}/sessions",
         "/admin/policy",
         "/admin/events",
     ] {

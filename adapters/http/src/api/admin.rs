@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::Stream;
 use http::StatusCode;
+use http::header::{ETAG, IF_MATCH};
 use session_core::policy::PolicyScope;
 use session_core::store::{PageQuery, Selection, TenantFilter};
 use session_core::{SessionId, UserId, UserKey};
@@ -10,10 +11,12 @@ use session_engine::CurrentSession;
 
 use super::query::{self, Query};
 use super::view::{PageView, PolicyView, Revoked, SessionView};
-use super::{Admin, Answer, Request, json, no_content};
+use super::{Admin, Answer, Request, json, json_response, json_text, no_content};
 use crate::activity::REFRESH;
+use crate::entity_tag::EntityTag;
 use crate::guard::AdminAccess;
 use crate::problem::Problem;
+use crate::rejection::Rejection;
 
 /// Lists sessions, newest sign-in first.
 #[utoipa::path(
@@ -97,9 +100,9 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
 
 /// Ends the sessions of a user.
 #[utoipa::path(
-    delete, path = "/admin/users/{user}/sessions", tag = "admin", operation_id = "revoke_user_sessions",
+    delete, path = "/admin/sessions", tag = "admin", operation_id = "revoke_user_sessions",
     params(
-        ("user" = String, Path, description = "The user"),
+        ("user" = String, Query, description = "The user"),
         ("tenant" = Option<String>, Query, description = "The user's tenant"),
         ("device" = Option<String>, Query, description = "Only on this kind of device"),
         ("except" = Option<String>, Query, description = "But not this session", format = "uuid"),
@@ -112,10 +115,28 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn revoke_user(request: Request<'_>, user: &str) -> Answer {
+pub(super) async fn revoke_user(request: Request<'_>) -> Answer {
+    let admin = request.changing_admin().await?;
+    let parameters = request.query(&["user", "tenant", "device", "except"])?;
+    let user = parameters.required("user")?;
+    revoke_sessions_of(user, &parameters, admin, request).await
+}
+
+/// The same with the user in the path. Browsers and proxies take some names, such as `..`, for a part
+/// of the path's structure, so it is not described.
+pub(super) async fn revoke_user_of_path(request: Request<'_>, user: &str) -> Answer {
     let admin = request.changing_admin().await?;
     let parameters = request.query(&["tenant", "device", "except"])?;
-    let owner = UserKey { tenant: admin.tenant(&parameters)?, user: query::path_value(user)? };
+    revoke_sessions_of(query::path_value(user)?, &parameters, admin, request).await
+}
+
+async fn revoke_sessions_of(
+    user: UserId,
+    parameters: &Query,
+    admin: Admin,
+    request: Request<'_>,
+) -> Answer {
+    let owner = UserKey { tenant: admin.tenant(parameters)?, user };
     let mut selection = Selection::user(owner);
     selection.device_kind = parameters.get("device")?;
     selection.except = parameters.get("except")?;
@@ -131,7 +152,7 @@ pub(super) async fn revoke_user(request: Request<'_>, user: &str) -> Answer {
         ("user" = Option<String>, Query, description = "Of this user"),
     ),
     responses(
-        (status = 200, body = PolicyView, description = "The policy"),
+        (status = 200, body = PolicyView, description = "The policy", headers(("ETag" = String, description = "Changes with the policy; for `If-Match`"))),
         (status = 400, body = Problem, description = "A parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, or of another tenant", content_type = "application/problem+json"),
@@ -145,19 +166,24 @@ pub(super) async fn policy(request: Request<'_>) -> Answer {
 }
 
 /// Sets the policy of the deployment, a tenant or a user. Ends no session by itself.
+///
+/// `If-Match` is compared just before the policy is written, not in the same atomic step: of two
+/// admins who save within the same moment, the later one may still win.
 #[utoipa::path(
     put, path = "/admin/policy", tag = "admin", operation_id = "set_policy",
     params(
         ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it"),
         ("user" = Option<String>, Query, description = "Of this user"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the policy that is to be changed"),
     ),
     request_body = PolicyView,
     responses(
-        (status = 200, body = PolicyView, description = "The policy that holds from now on"),
+        (status = 200, body = PolicyView, description = "The policy that holds from now on", headers(("ETag" = String, description = "Changes with the policy; for `If-Match`"))),
         (status = 400, body = Problem, description = "The body or a parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
+        (status = 412, body = Problem, description = "The policy is no longer that of `If-Match`", content_type = "application/problem+json"),
         (status = 413, body = Problem, description = "The body is too large", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
@@ -171,6 +197,7 @@ pub(super) async fn set_policy<E>(
     let view: PolicyView = serde_json::from_slice(&request.body(body).await?)
         .map_err(|error| Problem::malformed(format!("the body is no policy: {error}")))?;
     let policy = Some(view.into_policy());
+    refuse_stale(request, &scope).await?;
     request.http.manager().set_policy(scope.clone(), policy, admin.by).await?;
     shown(request, &scope).await
 }
@@ -181,24 +208,27 @@ pub(super) async fn set_policy<E>(
     params(
         ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it"),
         ("user" = Option<String>, Query, description = "Of this user"),
+        ("If-Match" = Option<String>, Header, description = "The `ETag` of the policy that is to be changed"),
     ),
     responses(
         (status = 204, description = "Inherited from now on"),
         (status = 400, body = Problem, description = "A parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
+        (status = 412, body = Problem, description = "The policy is no longer that of `If-Match`", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn unset_policy(request: Request<'_>) -> Answer {
     let admin = request.changing_admin().await?;
     let scope = admin.policy_scope(request)?;
+    refuse_stale(request, &scope).await?;
     request.http.manager().set_policy(scope, None, admin.by).await?;
     no_content()
 }
 
 impl Admin {
-    fn session_id(&self) -> Option<SessionId> {
+    pub(super) fn session_id(&self) -> Option<SessionId> {
         self.session.as_ref().map(CurrentSession::id)
     }
 
@@ -228,11 +258,26 @@ impl Admin {
     }
 }
 
+/// The policy that holds at a place, with its tag.
 async fn shown(request: Request<'_>, scope: &PolicyScope) -> Answer {
-    let manager = request.http.manager();
-    let view = match manager.policy(scope).await? {
-        Some(policy) => PolicyView::of(policy, false),
-        None => PolicyView::of(manager.effective_policy(scope).await?, true),
-    };
-    json(StatusCode::OK, &view)
+    let text = policy_text(request, scope).await?;
+    let tag = EntityTag::of(&text).value();
+    let mut response = json_response(StatusCode::OK, text);
+    response.headers_mut().extend(tag.map(|tag| (ETAG, tag)));
+    Ok(response)
+}
+
+/// 412 where the policy is another than the one that the caller has read, if the caller says which.
+async fn refuse_stale(request: Request<'_>, scope: &PolicyScope) -> Result<(), Rejection> {
+    let headers = request.head.headers;
+    if !headers.contains_key(IF_MATCH) {
+        return Ok(());
+    }
+    let tag = EntityTag::of(&policy_text(request, scope).await?);
+    if tag.is_in(headers, IF_MATCH) { Ok(()) } else { Err(Problem::precondition_failed().into()) }
+}
+
+async fn policy_text(request: Request<'_>, scope: &PolicyScope) -> Result<Bytes, Rejection> {
+    let effective = request.http.manager().effective_policy(scope).await?;
+    Ok(json_text(&PolicyView::of(effective, scope))?)
 }

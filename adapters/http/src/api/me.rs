@@ -1,24 +1,31 @@
 //! What a user sees and does of their own sessions.
 
+use std::time::Duration;
+
 use http::StatusCode;
-use session_core::store::{PageQuery, TenantFilter};
-use session_core::{Actor, SessionId};
+use session_core::store::{Page, PageCursor, PageQuery, TenantFilter};
+use session_core::{Actor, Session, SessionId};
+use session_engine::{CurrentSession, Error, SessionManager};
 
 use super::view::{MeView, PageView, Revoked};
 use super::{Answer, Request, json, no_content, query};
 use crate::activity::REFRESH;
+use crate::auth::Auth;
 use crate::problem::Problem;
 
-/// Lists the caller's sessions.
+/// What stands below `/me` and is no session's id.
+pub(super) const ACTIONS: [&str; 2] = ["revoke-others", "sign-out"];
+
+/// Lists the caller's sessions: first that of this request, then the others, newest sign-in first.
 #[utoipa::path(
     get, path = "/me", tag = "me", operation_id = "list_my_sessions",
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "Sessions on a page", minimum = 1, maximum = 200),
+        ("limit" = Option<u32>, Query, description = "Sessions on a page, 200 by default", minimum = 1, maximum = 200),
         ("refresh" = Option<String>, Query, description = "Read because of an event: puts no idle timeout off"),
     ),
     responses(
-        (status = 200, body = MeView, description = "The caller's sessions"),
+        (status = 200, body = MeView, description = "A page of the caller's sessions"),
         (status = 400, body = Problem, description = "A parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -32,14 +39,49 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
     query.user = Some(session.user().clone());
     query.after = parameters.get("cursor")?;
     query.limit = parameters.number("limit", PageQuery::MAX_LIMIT)?.unwrap_or(PageQuery::MAX_LIMIT);
-    let page = manager.list(&query).await?;
+    let mut page = manager.list(&query).await?;
+    if query.after.is_some() {
+        page.sessions.retain(|listed| listed.id != session.id());
+    } else {
+        put_first(session, &mut page, query.limit, manager).await?;
+    }
     let view = MeView {
         user: session.user().to_string(),
         tenant: session.tenant().map(ToString::to_string),
         session_id: session.id(),
+        total: manager.count(session.owner()).await?,
         page: PageView::of(page, Some(session.id())),
     };
     json(StatusCode::OK, &view)
+}
+
+/// Puts the caller's session first on the first page, wherever it stands among the others.
+async fn put_first(
+    session: &CurrentSession,
+    page: &mut Page,
+    limit: u32,
+    manager: &SessionManager,
+) -> Result<(), Error> {
+    if let Some(place) = page.sessions.iter().position(|listed| listed.id == session.id()) {
+        page.sessions[..=place].rotate_right(1);
+        return Ok(());
+    }
+    let walls = TenantFilter::Is(session.tenant().cloned());
+    let Some(own) = manager.get(session.id(), &walls).await? else { return Ok(()) };
+    if page.sessions.len() == limit as usize {
+        // One has to make room, and opens the next page.
+        let postponed = page.sessions.pop();
+        let last = page.sessions.last().map(PageCursor::of);
+        page.next = last.or_else(|| postponed.as_ref().map(before));
+    }
+    page.sessions.insert(0, own);
+    Ok(())
+}
+
+/// The cursor of a page that begins with this session.
+fn before(first: &Session) -> PageCursor {
+    let signed_in = first.signed_in.plus(Duration::from_millis(1));
+    PageCursor { signed_in, id: SessionId::from_bytes([u8::MAX; 16]) }
 }
 
 /// Ends one of the caller's sessions.
@@ -83,4 +125,20 @@ pub(super) async fn revoke_others(request: Request<'_>) -> Answer {
     request.asks.fresh_for_changes(request.head)?;
     let revoked = request.http.manager().revoke_others(session).await?;
     json(StatusCode::OK, &Revoked { revoked })
+}
+
+/// Ends the session of this request and takes its cookie back. A second call does no harm.
+#[utoipa::path(
+    post, path = "/me/sign-out", tag = "me", operation_id = "sign_out",
+    responses(
+        (status = 204, description = "Nobody is signed in any more"),
+        (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
+        (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn sign_out(auth: Auth) -> Answer {
+    let cookie = auth.sign_out().await?;
+    let mut response = no_content()?;
+    cookie.apply(response.headers_mut());
+    Ok(response)
 }

@@ -12,7 +12,7 @@ use futures_util::{Stream, stream};
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
-use session_core::Actor;
+use session_core::{Actor, SessionId};
 use session_engine::CurrentSession;
 
 pub use self::openapi::openapi;
@@ -64,8 +64,8 @@ impl RequestSession {
         path: &str,
         body: impl Stream<Item = Result<Bytes, E>>,
     ) -> Answer {
-        if path.is_empty() && matches!(*head.method, Method::GET | Method::HEAD) {
-            return redirect(&format!("{}/", head.uri.path()));
+        if let Some(page) = page_of(path, head) {
+            return redirect(&page);
         }
         let segments = query::segments(path)?;
         let segments: Vec<_> = segments.iter().map(AsRef::as_ref).collect();
@@ -73,21 +73,23 @@ impl RequestSession {
         self.same_origin(head)?;
         let method = if *head.method == Method::HEAD { &Method::GET } else { head.method };
         match (method, segments.as_slice()) {
-            (&Method::GET, [""]) => request.page(pages::DEVICES),
+            (&Method::GET, [""]) => request.devices_page(),
             (&Method::GET, ["admin"]) => request.admin_page().await,
             (&Method::GET, ["assets", name]) => asset(name, head.headers),
             (&Method::GET, ["openapi.json"]) => description(self.http()),
             (&Method::GET, ["me"]) => me::list(request).await,
             (&Method::GET, ["me", "events"]) => events::mine(request).await,
             (&Method::POST, ["me", "revoke-others"]) => me::revoke_others(request).await,
-            (&Method::DELETE, ["me", id]) if *id != "revoke-others" => {
+            (&Method::POST, ["me", "sign-out"]) => me::sign_out(self.auth(head)).await,
+            (&Method::DELETE, ["me", id]) if !me::ACTIONS.contains(id) => {
                 me::revoke(request, id).await
             }
             (&Method::GET, ["admin", "sessions"]) => admin::list(request).await,
+            (&Method::DELETE, ["admin", "sessions"]) => admin::revoke_user(request).await,
             (&Method::GET, ["admin", "sessions", id]) => admin::get(request, id).await,
             (&Method::DELETE, ["admin", "sessions", id]) => admin::revoke(request, id).await,
             (&Method::DELETE, ["admin", "users", user, "sessions"]) => {
-                admin::revoke_user(request, user).await
+                admin::revoke_user_of_path(request, user).await
             }
             (&Method::GET, ["admin", "policy"]) => admin::policy(request).await,
             (&Method::PUT, ["admin", "policy"]) => admin::set_policy(request, body).await,
@@ -153,17 +155,36 @@ impl<'r> Request<'r> {
         Ok(admin)
     }
 
-    /// A page for a signed-in user.
-    fn page(self, page: &'static str) -> Answer {
-        self.session().map_or_else(|problem| self.no_page(problem), |_| Ok(pages::page(page)))
+    /// The page for a signed-in user.
+    fn devices_page(self) -> Answer {
+        match self.session() {
+            Ok(session) => Ok(self.page(pages::DEVICES, Some(session.id()), &[])),
+            Err(problem) => self.no_page(problem),
+        }
     }
 
     /// The admin page, for whom the guard lets in.
     async fn admin_page(self) -> Answer {
-        match self.admin().await {
-            Ok(_) => Ok(pages::page(pages::ADMIN)),
-            Err(problem) => self.no_page(problem),
-        }
+        let admin = match self.admin().await {
+            Ok(admin) => admin,
+            Err(problem) => return self.no_page(problem),
+        };
+        let reach = match &admin.access {
+            AdminAccess::Tenant(None) => [("reach", "outside"), ("tenant", "")],
+            AdminAccess::Tenant(Some(tenant)) => [("reach", "tenant"), ("tenant", tenant.as_str())],
+            AdminAccess::Deployment | AdminAccess::Denied => {
+                [("reach", "deployment"), ("tenant", "")]
+            }
+        };
+        Ok(self.page(pages::ADMIN, admin.session_id(), &reach))
+    }
+
+    /// A page that knows whose it is and where to sign in, besides more facts.
+    fn page(self, page: &str, session: Option<SessionId>, more: &[(&str, &str)]) -> Response<Body> {
+        let session = session.map(|id| id.to_string()).unwrap_or_default();
+        let sign_in = self.http.options().sign_in_path.as_deref().unwrap_or_default();
+        let facts = [("session", session.as_str()), ("sign-in", sign_in)];
+        pages::page(page, &[&facts, more].concat())
     }
 
     /// A page in place of the one that was asked for, or the way to sign in.
@@ -206,6 +227,18 @@ fn no_content() -> Answer {
     Ok(response)
 }
 
+/// The page that a path leads to with one slash more or less at its end, for a request that reads.
+fn page_of(path: &str, head: Head<'_>) -> Option<String> {
+    let asked = head.uri.path();
+    let page = match path {
+        "" => format!("{asked}/"),
+        "/admin/" => asked.trim_end_matches('/').to_owned(),
+        _ => return None,
+    };
+    let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    matches!(*head.method, Method::GET | Method::HEAD).then(|| page + &query)
+}
+
 /// To a path of this origin: a client may ask for `//evil.example/sessions`.
 fn redirect(path: &str) -> Answer {
     let mut response = Response::new(Body::empty());
@@ -246,13 +279,12 @@ pub fn without_body(method: &Method, mut response: Response<Body>) -> Response<B
 /// 404.
 fn other_method(method: &Method, segments: &[&str]) -> Answer {
     let allowed = match segments {
-        ["" | "admin" | "openapi.json" | "me"]
-        | ["assets", _]
-        | ["me" | "admin", "events"]
-        | ["admin", "sessions"] => "GET, HEAD, OPTIONS",
-        ["me", "revoke-others"] => "POST, OPTIONS",
+        ["" | "admin" | "openapi.json" | "me"] | ["assets", _] | ["me" | "admin", "events"] => {
+            "GET, HEAD, OPTIONS"
+        }
+        ["me", action] if me::ACTIONS.contains(action) => "POST, OPTIONS",
         ["me", _] | ["admin", "users", _, "sessions"] => "DELETE, OPTIONS",
-        ["admin", "sessions", _] => "GET, HEAD, DELETE, OPTIONS",
+        ["admin", "sessions"] | ["admin", "sessions", _] => "GET, HEAD, DELETE, OPTIONS",
         ["admin", "policy"] => "GET, HEAD, PUT, DELETE, OPTIONS",
         _ => return Err(Problem::not_found().into()),
     };

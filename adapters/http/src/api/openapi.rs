@@ -13,7 +13,7 @@ use super::{admin, events, me};
         license(name = "MIT OR Apache-2.0"),
     ),
     paths(
-        me::list, me::revoke, me::revoke_others, events::mine,
+        me::list, me::revoke, me::revoke_others, me::sign_out, events::mine,
         admin::list, admin::get, admin::revoke, admin::revoke_user,
         admin::policy, admin::set_policy, admin::unset_policy, events::all,
     ),

@@ -45,6 +45,14 @@ impl Query {
         }
     }
 
+    /// A parameter that has to be there.
+    pub(super) fn required<T>(&self, name: &str) -> Result<T, Problem>
+    where
+        T: FromStr<Err = InvalidField>,
+    {
+        self.get(name)?.ok_or_else(|| field(name, "has to be given"))
+    }
+
     /// The walls asked for; an empty tenant stands for the users outside all tenants.
     pub(super) fn tenant(&self) -> Result<TenantFilter, Problem> {
         match self.0.get("tenant") {

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
 use session_core::store::Page;
 use session_core::{Session, SessionId};
+use session_engine::EffectivePolicy;
 use utoipa::ToSchema;
 
 /// A session. Nothing of its token is ever shown.
@@ -69,7 +70,7 @@ impl SessionView {
 /// A page of sessions, newest sign-in first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PageView {
-    /// The sessions.
+    /// The sessions. A page may hold fewer than asked for, also where it is not the last.
     sessions: Vec<SessionView>,
     /// Hand it back as `cursor` for the next page; null on the last one.
     next_cursor: Option<String>,
@@ -85,7 +86,7 @@ impl PageView {
     }
 }
 
-/// The caller and the caller's sessions.
+/// The caller and a page of the caller's sessions.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MeView {
     /// Who is signed in.
@@ -95,7 +96,9 @@ pub(super) struct MeView {
     /// The session of this request.
     #[schema(value_type = String, format = "uuid")]
     pub(super) session_id: SessionId,
-    /// The caller's sessions.
+    /// How many live sessions the caller has.
+    pub(super) total: u64,
+    /// The sessions: on the first page that of this request, then the others, newest sign-in first.
     #[serde(flatten)]
     pub(super) page: PageView,
 }
@@ -121,18 +124,42 @@ pub(super) struct PolicyView {
     /// Whether nothing is set here and the wider policy holds. Ignored in a request.
     #[serde(default)]
     inherited: bool,
+    /// Where an inherited policy is set; absent where it is set here. Ignored in a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inherited_from: Option<InheritedFrom>,
 }
 
 impl PolicyView {
-    pub(super) fn of(policy: Policy, inherited: bool) -> Self {
-        let Policy { prevent_concurrent_login, limits } = policy;
-        Self { prevent_concurrent_login, limits, inherited }
+    /// The policy that holds at a place.
+    pub(super) fn of(effective: EffectivePolicy, at: &PolicyScope) -> Self {
+        let EffectivePolicy { policy: Policy { prevent_concurrent_login, limits }, set_at, .. } =
+            effective;
+        let inherited_from = match set_at {
+            Some(scope) if scope == *at => None,
+            Some(PolicyScope::Tenant(_)) => Some(InheritedFrom::Tenant),
+            Some(_) => Some(InheritedFrom::Deployment),
+            None => Some(InheritedFrom::Default),
+        };
+        let inherited = inherited_from.is_some();
+        Self { prevent_concurrent_login, limits, inherited, inherited_from }
     }
 
     pub(super) fn into_policy(self) -> Policy {
         let Self { prevent_concurrent_login, limits, .. } = self;
         Policy { prevent_concurrent_login, limits }
     }
+}
+
+/// Where an inherited policy is set.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum InheritedFrom {
+    /// For the user's tenant.
+    Tenant,
+    /// For everybody.
+    Deployment,
+    /// Nowhere: the default of the application's options holds.
+    Default,
 }
 
 /// The three named options.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use session_kit::UserKey;
+use session_kit::engine::SignIn;
 
 use crate::app::{App, Ground, eventually, user_of};
 use crate::client::{Client, login_form};
@@ -28,6 +30,7 @@ pub(crate) async fn only_admins_administer(on: Ground) {
         ("GET", "sessions".to_owned()),
         ("GET", format!("sessions/{id}")),
         ("DELETE", format!("sessions/{id}")),
+        ("DELETE", "sessions?user=alice".to_owned()),
         ("DELETE", "users/alice/sessions".to_owned()),
         ("GET", "policy".to_owned()),
         ("PUT", "policy".to_owned()),
@@ -185,16 +188,23 @@ pub(crate) async fn policies_are_set_shown_and_inherited(on: Ground) {
     assert_eq!(answer.json(), expected);
     assert_eq!(root.get("/sessions/admin/policy").await.json(), expected);
     expected["inherited"] = true.into();
+    expected["inherited_from"] = "deployment".into();
     let of_alice = "/sessions/admin/policy?tenant=north&user=alice";
     assert_eq!(root.get(of_alice).await.json(), expected);
     // What was shown may be sent back.
     assert_eq!(root.send("PUT", of_alice, &expected.to_string()).await.status, 200);
-    assert_eq!(root.get(of_alice).await.json()["inherited"], false);
+    let shown = root.get(of_alice).await.json();
+    assert_eq!((&shown["inherited"], shown.get("inherited_from")), (&json!(false), None));
     assert_eq!(root.delete(of_alice).await.status, 204);
-    assert_eq!(root.get(of_alice).await.json()["inherited"], true);
+    let of_north = "/sessions/admin/policy?tenant=north";
+    assert_eq!(root.send("PUT", of_north, &policy.to_string()).await.status, 200);
+    assert_eq!(root.get(of_alice).await.json()["inherited_from"], "tenant");
+    assert_eq!(root.delete(of_north).await.status, 204);
+    assert_eq!(root.get(of_alice).await.json()["inherited_from"], "deployment");
     assert_eq!(root.delete("/sessions/admin/policy").await.status, 204);
-    let default =
-        json!({ "prevent_concurrent_login": "Disabled", "limits": [], "inherited": true });
+    let mut default = json!({ "prevent_concurrent_login": "Disabled", "limits": [] });
+    default["inherited"] = true.into();
+    default["inherited_from"] = "default".into();
     assert_eq!(root.get("/sessions/admin/policy").await.json(), default);
     for bad in [
         "",
@@ -207,6 +217,71 @@ pub(crate) async fn policies_are_set_shown_and_inherited(on: Ground) {
         root.send("PUT", "/sessions/admin/policy", bad).await.problem(400);
     }
     assert_eq!(root.get("/sessions/admin/policy").await.json(), default);
+}
+
+/// Of two admins, the later one learns that the policy is no longer what they saw.
+pub(crate) async fn a_policy_is_changed_by_who_has_seen_it(on: Ground) {
+    let app = App::start(on).await;
+    let root = app.browser("root").await;
+    let path = "/sessions/admin/policy?user=alice";
+    let policy = |option: &str| json!({ "prevent_concurrent_login": option }).to_string();
+    let put = async |tag: &str, option: &str| {
+        root.ask("PUT", path).header("if-match", tag).json(policy(option)).send().await
+    };
+    let delete = async |tag: &str| root.ask("DELETE", path).header("if-match", tag).send().await;
+    let tag = async || root.get(path).await.header("etag").unwrap().to_owned();
+
+    let seen = tag().await;
+    assert_eq!(tag().await, seen, "it changes with the policy only");
+    let answer = put(&seen, "LogoutFromAllDevices").await;
+    assert_eq!(answer.status, 200);
+    let saved = answer.header("etag").unwrap().to_owned();
+    assert!(saved == tag().await && saved != seen);
+    let problem = put(&seen, "Disabled").await.problem(412);
+    assert_eq!(problem["type"], "urn:session-kit:precondition-failed");
+    delete(&seen).await.problem(412);
+    delete("garbage").await.problem(412);
+    assert_eq!(tag().await, saved, "nothing was changed");
+
+    // What an inherited policy was is seen, too.
+    assert_eq!(delete(&format!("W/{saved}")).await.status, 204, "a proxy has compressed it");
+    let inherited = tag().await;
+    let wide = root.send("PUT", "/sessions/admin/policy", &policy("LogoutFromAllDevices")).await;
+    assert_eq!(wide.status, 200);
+    put(&inherited, "Disabled").await.problem(412);
+    assert_eq!(put("*", "Disabled").await.status, 200);
+    assert_eq!(
+        root.send("PUT", path, &policy("Disabled")).await.status,
+        200,
+        "as it was seen or not"
+    );
+}
+
+/// A name that means something in a path is one like any other in a parameter.
+pub(crate) async fn users_of_any_name_are_revoked(on: Ground) {
+    let app = App::start(on).await;
+    let root = app.browser("root").await;
+    let manager = app.http.manager();
+    for name in [".", "..", "a/b", "%2e", "?"] {
+        let user = UserKey::new(name.parse().unwrap());
+        let namesake = UserKey::in_tenant("north".parse().unwrap(), name.parse().unwrap());
+        for owner in [&user, &namesake] {
+            manager.sign_in(SignIn::new(owner.clone())).await.unwrap();
+        }
+        let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let path = format!("/sessions/admin/sessions?user={encoded}");
+        assert_eq!(root.delete(&path).await.json(), json!({ "revoked": 1 }), "{name}");
+        assert_eq!(manager.count(&namesake).await.unwrap(), 1, "{name} of another tenant");
+        let path = format!("{path}&tenant=north");
+        assert_eq!(root.delete(&path).await.json(), json!({ "revoked": 1 }), "{name}");
+    }
+    for query in ["", "?user=", "?tenant=north", "?device=Web"] {
+        let problem = root.delete(&format!("/sessions/admin/sessions{query}")).await.problem(400);
+        assert_eq!(problem["field"], "user", "{query}");
+    }
+    let boss = app.browser("north/boss").await;
+    boss.delete("/sessions/admin/sessions?user=root&tenant=south").await.problem(403);
+    assert_eq!(user_of(&root).await, "root");
 }
 
 pub(crate) async fn the_event_stream_tells_of_everybody_within_the_walls(on: Ground) {

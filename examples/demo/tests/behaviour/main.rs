@@ -71,6 +71,8 @@ macro_rules! behaviours {
             }
             me {
                 a_user_lists_and_ends_their_own_sessions_only
+                the_own_session_comes_first_and_all_are_reached
+                a_page_signs_its_own_session_out
                 state_changing_calls_need_a_proof_of_origin
                 pages_load_only_themselves
             }
@@ -80,6 +82,8 @@ macro_rules! behaviours {
                 an_admin_of_a_tenant_stays_within_its_walls
                 details_and_revocation
                 policies_are_set_shown_and_inherited
+                a_policy_is_changed_by_who_has_seen_it
+                users_of_any_name_are_revoked
                 the_event_stream_tells_of_everybody_within_the_walls
             }
             roles {
@@ -133,6 +137,7 @@ macro_rules! behaviours {
                 a_head_is_a_get_without_a_body
                 every_path_says_which_methods_it_takes
                 a_path_is_decoded_once_and_by_its_parts
+                a_slash_more_or_less_leads_to_the_page
                 dots_lead_nowhere
             }
             body {
@@ -176,12 +181,14 @@ macro_rules! stored_behaviours {
             }
             me {
                 a_user_lists_and_ends_their_own_sessions_only
+                the_own_session_comes_first_and_all_are_reached
             }
             admin {
                 filters_and_pages
                 an_admin_of_a_tenant_stays_within_its_walls
                 details_and_revocation
                 policies_are_set_shown_and_inherited
+                a_policy_is_changed_by_who_has_seen_it
                 the_event_stream_tells_of_everybody_within_the_walls
             }
             roles {

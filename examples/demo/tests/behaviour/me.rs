@@ -1,6 +1,8 @@
 //! What users see and do of their own sessions, and the pages.
 
 use serde_json::{Value, json};
+use session_kit::UserKey;
+use session_kit::engine::SignIn;
 
 use crate::app::{App, Ground, user_of};
 
@@ -34,14 +36,65 @@ pub(crate) async fn a_user_lists_and_ends_their_own_sessions_only(on: Ground) {
     assert_eq!((user_of(&bob).await, user_of(&same_name).await), ("bob".into(), "alice".into()));
 }
 
+/// However many sessions are newer, the caller's own stands first; each is reached once.
+pub(crate) async fn the_own_session_comes_first_and_all_are_reached(on: Ground) {
+    let app = App::start(on).await;
+    let browser = app.browser("alice").await;
+    let own = browser.session_id().await;
+    let alice = UserKey::new("alice".parse().unwrap());
+    for _ in 0..5 {
+        app.clock.advance(std::time::Duration::from_secs(1));
+        app.http.manager().sign_in(SignIn::new(alice.clone())).await.unwrap();
+    }
+    for limit in [1, 2, 3, 5, 6, 7] {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/sessions/me?limit={limit}{cursor}");
+            let page = browser.get(&path).await.json();
+            assert_eq!(page["total"], 6);
+            let sessions = page["sessions"].as_array().unwrap();
+            assert!(sessions.len() <= limit, "{page}");
+            seen.extend(sessions.iter().map(|session| session["id"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen[0], own, "{limit} a page");
+        let times: std::collections::BTreeSet<_> = seen.iter().collect();
+        assert_eq!((seen.len(), times.len()), (6, 6), "{limit} a page: each once");
+    }
+}
+
+pub(crate) async fn a_page_signs_its_own_session_out(on: Ground) {
+    let app = App::start(on).await;
+    let (mut here, there) = (app.browser("alice").await, app.browser("alice").await);
+    let dead = here.cookie.clone();
+    let answer = here.post("/sessions/me/sign-out", "").await;
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (204, 0));
+    assert!(answer.cookie().unwrap().contains("Max-Age=0"));
+    here.cookie = dead;
+    here.get("/sessions/me").await.problem(401);
+    assert_eq!(user_of(&there).await, "alice", "another device stays");
+    assert_eq!(here.send("POST", "/sessions/me/sign-out", "").await.status, 204, "no harm");
+    let answer = app.stranger().send("POST", "/sessions/me/sign-out", "").await;
+    assert_eq!((answer.status.as_u16(), answer.cookie()), (204, None));
+    // The pages know where to sign in, and whose they are.
+    let page = there.get("/sessions/").await;
+    assert!(page.text().contains(r#"data-sign-in="/login""#), "{}", page.text());
+    assert!(page.text().contains(&format!(r#"data-session="{}""#, there.session_id().await)));
+}
+
 pub(crate) async fn state_changing_calls_need_a_proof_of_origin(on: Ground) {
     let app = App::start(on).await;
     let browser = app.browser("root").await;
     let id = browser.session_id().await;
     let calls = [
         ("POST", "/sessions/me/revoke-others".to_owned()),
+        ("POST", "/sessions/me/sign-out".to_owned()),
         ("DELETE", format!("/sessions/me/{id}")),
         ("DELETE", format!("/sessions/admin/sessions/{id}")),
+        ("DELETE", "/sessions/admin/sessions?user=bob".to_owned()),
         ("DELETE", "/sessions/admin/users/bob/sessions".to_owned()),
         ("PUT", "/sessions/admin/policy".to_owned()),
         ("DELETE", "/sessions/admin/policy".to_owned()),

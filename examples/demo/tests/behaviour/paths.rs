@@ -60,6 +60,9 @@ pub(crate) async fn every_path_says_which_methods_it_takes(on: Ground) {
         ("/sessions/", "GET, HEAD, OPTIONS"),
         ("/sessions/me", "GET, HEAD, OPTIONS"),
         ("/sessions/me/events", "GET, HEAD, OPTIONS"),
+        ("/sessions/me/sign-out", "POST, OPTIONS"),
+        ("/sessions/me/revoke-others", "POST, OPTIONS"),
+        ("/sessions/admin/sessions", "GET, HEAD, DELETE, OPTIONS"),
         ("/sessions/assets/app.css", "GET, HEAD, OPTIONS"),
         ("/sessions/admin/users/bob/sessions", "DELETE, OPTIONS"),
         ("/sessions/admin/policy", "GET, HEAD, PUT, DELETE, OPTIONS"),
@@ -75,7 +78,7 @@ pub(crate) async fn every_path_says_which_methods_it_takes(on: Ground) {
     }
     root.send("OPTIONS", "/sessions/nothing", "").await.problem(404);
     root.get("/sessions/me/revoke-others/more").await.problem(404);
-    root.get("/sessions/admin/").await.problem(404);
+    root.get("/sessions/admin/more").await.problem(404);
 }
 
 pub(crate) async fn a_path_is_decoded_once_and_by_its_parts(on: Ground) {
@@ -108,6 +111,23 @@ pub(crate) async fn a_path_is_decoded_once_and_by_its_parts(on: Ground) {
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
     }
     assert_eq!(user_of(&root).await, "root");
+}
+
+/// With a slash more or less at its end, a path leads to the page, and keeps its filters.
+pub(crate) async fn a_slash_more_or_less_leads_to_the_page(on: Ground) {
+    let app = App::start(on).await;
+    let root = app.browser("root").await;
+    for (path, page) in [
+        ("/sessions", "/sessions/"),
+        ("/sessions/admin/", "/sessions/admin"),
+        ("/sessions/admin/?user=a%2Fb&tenant=", "/sessions/admin?user=a%2Fb&tenant="),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = root.send(method, path, "").await;
+            assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some(page)));
+        }
+        assert_eq!(root.get(page).await.status, 200);
+    }
 }
 
 /// What lies above a prefix is not reached from below it.

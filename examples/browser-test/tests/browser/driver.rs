@@ -6,10 +6,14 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fantoccini::error::{CmdError, ErrorStatus};
+use fantoccini::wd::WindowHandle;
 use fantoccini::{Client, ClientBuilder, Locator};
-use serde_json::json;
+use serde_json::{Value, json};
 use session_demo::{Adapter, Place, read_config};
-use session_kit::http::Hooks;
+use session_kit::UserKey;
+use session_kit::core::{Actor, DeviceKind, SessionId};
+use session_kit::engine::{SessionManager, SignIn};
+use session_kit::http::{Config, Hooks, HttpSessions};
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -19,13 +23,30 @@ use crate::PATIENCE;
 
 pub(crate) struct Demo {
     address: SocketAddr,
+    http: HttpSessions,
     _folder: TempDir,
+}
+
+/// A session that no browser holds.
+pub(crate) struct Elsewhere {
+    id: SessionId,
+    owner: UserKey,
+}
+
+impl Elsewhere {
+    pub(crate) const fn id(&self) -> SessionId {
+        self.id
+    }
 }
 
 impl Demo {
     /// On the adapter and the server that the environment names, in a schema of its own; by default
     /// on axum and a SQLite file.
     pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().unwrap();
         let place = match std::env::var("SESSION_KIT_BROWSER_POSTGRES_URL") {
             Ok(url) => Place::Postgres(own_schema(&url).await),
@@ -33,13 +54,50 @@ impl Demo {
         };
         let adapter = adapter();
         println!("sessions in {place}, with {adapter:?}");
-        let (store, config) = (place.open().await.unwrap(), read_config(None).unwrap());
+        let (store, mut config) = (place.open().await.unwrap(), read_config(None).unwrap());
+        change(&mut config);
         let demo =
             session_demo::Demo::start(store, &place, config, Hooks::default()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
+        let http = demo.http().clone();
         tokio::spawn(demo.serve(adapter, listener, std::future::pending()));
-        Self { address, _folder: folder }
+        Self { address, http, _folder: folder }
+    }
+
+    pub(crate) fn manager(&self) -> &SessionManager {
+        self.http.manager()
+    }
+
+    /// Begins a session, later than every one before it.
+    pub(crate) async fn session(&self, tenant: Option<&str>, user: &str, agent: &str) -> Elsewhere {
+        let tenant = tenant.map(|tenant| tenant.parse().unwrap());
+        let owner = UserKey { tenant, user: user.parse().unwrap() };
+        let new = SignIn::new(owner.clone())
+            .with_device_kind(DeviceKind::Console)
+            .with_device_info(Some(agent.parse().unwrap()));
+        let begun = self.manager().now();
+        let id = self.manager().sign_in(new).await.unwrap().session.id();
+        // Stores keep milliseconds.
+        while self.manager().now().since(begun).as_millis() < 2 {
+            tokio::task::yield_now().await;
+        }
+        Elsewhere { id, owner }
+    }
+
+    /// How many sessions the same user has.
+    pub(crate) async fn count(&self, session: &Elsewhere) -> u64 {
+        self.manager().count(&session.owner).await.unwrap()
+    }
+
+    pub(crate) async fn revoke(&self, session: &Elsewhere) {
+        assert!(self.manager().revoke(session.id, &session.owner, Actor::System).await.unwrap());
+    }
+
+    /// Revokes all sessions of a user.
+    pub(crate) async fn end(&self, user: &str) {
+        let owner = UserKey::new(user.parse().unwrap());
+        self.manager().revoke_user(owner, Actor::System).await.unwrap();
     }
 }
 
@@ -61,6 +119,7 @@ async fn own_schema(url: &str) -> String {
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+const NAME: &str = "demo.example";
 /// More than there are others to whom a free port may go at the same moment.
 const TRIES: usize = 10;
 
@@ -93,6 +152,16 @@ impl Driver {
     }
 
     pub(crate) async fn browser(&self, demo: &Demo, scheme: &str) -> Browser {
+        self.browser_of(demo, scheme, None).await
+    }
+
+    /// A browser whose window has this width and height, in pixels.
+    pub(crate) async fn browser_of(
+        &self,
+        demo: &Demo,
+        scheme: &str,
+        size: Option<(u32, u32)>,
+    ) -> Browser {
         let preferred = if scheme == "dark" { 0 } else { 1 };
         let arguments = [
             "--headless=new",
@@ -104,23 +173,34 @@ impl Driver {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
+            &format!("--host-resolver-rules=MAP {NAME} 127.0.0.1"),
             "--window-size=1100,900",
             &format!("--blink-settings=preferredColorScheme={preferred}"),
         ];
         let mut capabilities = serde_json::Map::new();
-        capabilities.insert("goog:chromeOptions".to_owned(), json!({ "args": arguments }));
+        let mut options = json!({ "args": arguments });
+        if let Some((width, height)) = size {
+            // No window is that narrow.
+            let metrics = json!({ "width": width, "height": height, "mobile": false });
+            options["mobileEmulation"] = json!({ "deviceMetrics": metrics });
+        }
+        capabilities.insert("goog:chromeOptions".to_owned(), options);
         let client = ClientBuilder::new(hyper_connector())
             .capabilities(capabilities)
             .connect(&self.url)
             .await
             .expect("chromium starts: `cargo xtask test` installs it");
-        Browser { client, address: demo.address }
+        Browser { client, host: demo.address.to_string() }
     }
 
     pub(crate) async fn stop(self, browsers: Vec<Browser>) {
         for browser in browsers {
-            browser.client.close().await.unwrap();
+            self.close(browser).await;
         }
+    }
+
+    pub(crate) async fn close(&self, browser: Browser) {
+        browser.client.close().await.unwrap();
     }
 }
 
@@ -130,12 +210,19 @@ fn hyper_connector() -> hyper_util::client::legacy::connect::HttpConnector {
 
 pub(crate) struct Browser {
     client: Client,
-    address: SocketAddr,
+    host: String,
 }
 
 impl Browser {
+    /// At the demo by a name that is not this machine's. Over plain HTTP browsers keep some of what
+    /// they can do from such a page.
+    pub(crate) fn at_a_name(self) -> Self {
+        let port = self.host.rsplit(':').next().unwrap();
+        Self { host: format!("{NAME}:{port}"), ..self }
+    }
+
     pub(crate) async fn open(&self, path: &str) {
-        self.client.goto(&format!("http://{}{path}", self.address)).await.unwrap();
+        self.client.goto(&format!("http://{}{path}", self.host)).await.unwrap();
     }
 
     pub(crate) async fn sign_in(&self, user: &str) {
@@ -143,8 +230,19 @@ impl Browser {
         self.see_text("#user", user).await;
     }
 
+    /// Signs in by this name of the form as a user of a tenant.
+    pub(crate) async fn sign_in_as(&self, name: &str, user: &str) {
+        self.try_sign_in(name).await;
+        self.see_text("#user", user).await;
+    }
+
     pub(crate) async fn try_sign_in(&self, user: &str) {
         self.open("/login").await;
+        self.fill_sign_in(user).await;
+    }
+
+    /// On the page to sign in.
+    pub(crate) async fn fill_sign_in(&self, user: &str) {
         self.type_into("input[name='user']", user).await;
         self.type_into("input[name='password']", user).await;
         self.click("button").await;
@@ -152,12 +250,15 @@ impl Browser {
 
     /// Waits until it is there.
     pub(crate) async fn see(&self, selector: &str) {
-        let wait = self.client.wait().at_most(PATIENCE);
-        let found = wait.for_element(Locator::Css(selector)).await;
-        assert!(found.is_ok(), "{selector} does not come: {:?}", self.client.source().await);
+        let begun = std::time::Instant::now();
+        // A browser on its way to another page may answer with an error.
+        while let Err(error) = self.client.find(Locator::Css(selector)).await {
+            let source = self.client.source().await;
+            assert!(begun.elapsed() < PATIENCE, "{selector} does not come: {error}: {source:?}");
+        }
     }
 
-    /// Waits until it says this, among other things.
+    /// Waits until it says this, among other things; or nothing.
     pub(crate) async fn see_text(&self, selector: &str, text: &str) {
         let begun = std::time::Instant::now();
         loop {
@@ -165,12 +266,89 @@ impl Browser {
                 Ok(element) => element.text().await.unwrap_or_default(),
                 Err(_) => String::new(),
             };
-            if shown.contains(text) {
+            if shown.contains(text) && (!text.is_empty() || shown.is_empty()) {
                 return;
             }
             assert!(begun.elapsed() < PATIENCE, "{selector} says {shown:?}, not {text:?}");
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Waits until the element of this name has the focus.
+    pub(crate) async fn see_focus(&self, name: &str) {
+        let begun = std::time::Instant::now();
+        loop {
+            let focused = self.focused().await;
+            if focused == name {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{focused:?} has the focus, not {name:?}");
+        }
+    }
+
+    /// The name of the element that has the focus; `BODY` where none has.
+    pub(crate) async fn focused(&self) -> String {
+        let name = "const { activeElement: made } = document;
+            return made === document.body ? 'BODY' : made.ariaLabel ?? made.textContent.trim()";
+        self.js(name).await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs a script, and returns what it returns.
+    pub(crate) async fn js(&self, script: &str) -> Value {
+        self.js_with(script, Vec::new()).await
+    }
+
+    pub(crate) async fn js_with(&self, script: &str, arguments: Vec<Value>) -> Value {
+        self.client.execute(script, arguments).await.unwrap()
+    }
+
+    /// Runs a script until it calls its last argument.
+    pub(crate) async fn js_async(&self, script: &str) {
+        self.client.execute_async(script, Vec::new()).await.unwrap();
+    }
+
+    /// Runs a script that returns a number.
+    pub(crate) async fn number(&self, script: &str) -> i64 {
+        let value = self.js(script).await;
+        value.as_f64().unwrap_or_else(|| panic!("{value} is no number")) as i64
+    }
+
+    /// The path and the query of the page.
+    pub(crate) async fn address(&self) -> String {
+        let address = self.js("return location.pathname + location.search").await;
+        address.as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn back(&self) {
+        self.client.back().await.unwrap();
+    }
+
+    pub(crate) async fn delete_cookies(&self) {
+        self.client.delete_all_cookies().await.unwrap();
+    }
+
+    /// What stands in a field.
+    pub(crate) async fn value(&self, selector: &str) -> String {
+        let element = self.client.find(Locator::Css(selector)).await.unwrap();
+        element.prop("value").await.unwrap().unwrap_or_default()
+    }
+
+    /// The tab that it shows.
+    pub(crate) async fn tab(&self) -> WindowHandle {
+        self.client.window().await.unwrap()
+    }
+
+    pub(crate) async fn new_tab(&self) -> WindowHandle {
+        self.client.new_window(true).await.unwrap().handle
+    }
+
+    pub(crate) async fn switch(&self, tab: &WindowHandle) {
+        self.client.switch_to_window(tab.clone()).await.unwrap();
+    }
+
+    /// Closes the tab that it shows.
+    pub(crate) async fn close_tab(&self) {
+        self.client.close_window().await.unwrap();
     }
 
     /// Waits until it is no longer there.
