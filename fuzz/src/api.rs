@@ -72,8 +72,13 @@ pub fn json_body(data: &[u8]) {
 
 /// What a page of another origin may send along: it changes nothing.
 pub fn origin(data: &[u8]) {
-    let names =
-        [ORIGIN, HOST, ACCEPT, HeaderName::from_static("sec-purpose"), HeaderName::from_static("x")];
+    let names = [
+        ORIGIN,
+        HOST,
+        ACCEPT,
+        HeaderName::from_static("sec-purpose"),
+        HeaderName::from_static("x"),
+    ];
     node::with(|node| {
         let mut headers = node.admins();
         headers.insert("sec-fetch-site", headers::value(b"cross-site"));

@@ -38,8 +38,5 @@ pub(crate) fn start(programs: &Path, port: &str, data: &Path) -> Result<Command,
     Ok(start)
 }
 
-const SERVER: Tool = Tool {
-    folder: "services-python",
-    package: "secantusdb==0.7.0b3",
-    program: "secantusd-py",
-};
+const SERVER: Tool =
+    Tool { folder: "services-python", package: "secantusdb==0.7.0b3", program: "secantusd-py" };

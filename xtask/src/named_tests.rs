@@ -101,17 +101,22 @@ mod tests {
     fn names_are_told_from_other_words() {
         let text = "`a_test`, `engine::a_test`, `adapters/http::x2`, `Type::new`, `my_crate::item`";
         assert_eq!(named(text, alone).collect::<Vec<_>>(), ["a_test"]);
-        assert_eq!(named(text, placed).collect::<Vec<_>>(), ["engine::a_test", "adapters/http::x2"]);
+        assert_eq!(
+            named(text, placed).collect::<Vec<_>>(),
+            ["engine::a_test", "adapters/http::x2"]
+        );
     }
 
     #[test]
     fn a_test_is_found_in_its_place_only() {
         let file = PathBuf::from("/w/session-engine/tests/engine/rotate.rs");
         let functions = Functions(vec![(file, HashSet::from(["a_test".to_owned()]))]);
-        for there in ["a_test", "session-engine::a_test", "engine::a_test", "engine/rotate::a_test"] {
+        for there in ["a_test", "session-engine::a_test", "engine::a_test", "engine/rotate::a_test"]
+        {
             assert!(functions.has(there), "{there}");
         }
-        for not in ["another_test", "session-core::a_test", "rotate/engine::a_test", "gine::a_test"] {
+        for not in ["another_test", "session-core::a_test", "rotate/engine::a_test", "gine::a_test"]
+        {
             assert!(!functions.has(not), "{not}");
         }
     }

@@ -49,7 +49,10 @@ impl Demo {
         let mut line = String::new();
         let out = process.stdout.take();
         let mut demo = Self { process, address: String::new() };
-        out.map(BufReader::new).map(|mut out| out.read_line(&mut line)).transpose().map_err(failed)?;
+        out.map(BufReader::new)
+            .map(|mut out| out.read_line(&mut line))
+            .transpose()
+            .map_err(failed)?;
         let address = line.split_once("http://").and_then(|(_, rest)| rest.split_once(','));
         let (address, _) =
             address.ok_or_else(|| Failure::new(format!("session-demo says {line:?}")))?;
@@ -60,9 +63,9 @@ impl Demo {
     /// The cookie of a new session, as a browser sends it back.
     fn sign_in(&self, user: &str) -> Result<String, Failure> {
         let form = format!("user={user}&password={user}");
-        let answer = self.post("/login", &form).map_err(|error| {
-            Failure::new(format!("signing in on {}: {error}", self.address))
-        })?;
+        let answer = self
+            .post("/login", &form)
+            .map_err(|error| Failure::new(format!("signing in on {}: {error}", self.address)))?;
         let cookies = answer.lines().filter_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("set-cookie").then_some(value)
