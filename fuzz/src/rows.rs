@@ -55,7 +55,7 @@ impl File {
 
     async fn damage_read_and_mend(&mut self, data: &[u8]) {
         for ((kind, update), line) in COLUMNS.iter().zip(data.split(|byte| *byte == b'\n')) {
-            let update = sqlx::query(update);
+            let update = sqlx::query(*update);
             let update = match kind {
                 Kind::Number => update.bind(number(line)),
                 Kind::Bytes => update.bind(line),
