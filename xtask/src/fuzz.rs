@@ -151,12 +151,17 @@ fn run_one(programs: &Path, name: &str, seconds: u32) -> Result<String, Failure>
         Some(runs) => Ok(runs.to_owned()),
         None => {
             let lines: Vec<_> = said.lines().collect();
-            let last = lines[lines.len().saturating_sub(40)..].join("\n");
-            Err(Failure::new(format!("{status}; the whole log is {}\n{last}", log.display())))
+            let panic = lines.iter().position(|line| line.contains(" panicked at "));
+            let from = panic.unwrap_or(lines.len().saturating_sub(SHOWN));
+            let to = lines.len().min(from + SHOWN);
+            let shown = lines[from..to].join("\n");
+            Err(Failure::new(format!("{status}; the whole log is {}\n{shown}", log.display())))
         }
     }
 }
 
+/// Lines of the log of a target that failed.
+const SHOWN: usize = 20;
 /// Of libFuzzer: longest input in bytes, longest run in seconds, most memory in MiB.
 const LIMITS: [&str; 3] = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=2048"];
 /// Counts which branches are taken and what is compared.
