@@ -120,7 +120,8 @@ macro_rules! adapter {
                 pub use super::{
                     AdminAccess, Caller, Claims, Config, CookieOptions, CurrentSession, Fresh,
                     Hooks, HttpOptions, MaybeSession, NewSession, Problem, Rejection, Require,
-                    RequireSession, RotateReason, SessionAuth, SessionCookie, Sessions, local_path,
+                    RequireSession, RotateReason, SameOrigin, SessionAuth, SessionCookie, Sessions,
+                    local_path,
                 };
                 #[allow(unused_imports, reason = "there may be no store")]
                 pub use crate::stores::*;

@@ -275,6 +275,29 @@ impl Activity {
     ) -> AccessEffect {
         self.last_accessed = self.last_accessed.max(now);
         self.note_ip(ip);
+        self.count(rule, timeouts, now)
+    }
+
+    /// Notes an address that is new, of a request that is none of the user's doing: nobody uses a
+    /// stolen token unseen by saying so. It moves no time.
+    pub fn notice(
+        &mut self,
+        rule: &WriteBack,
+        timeouts: &Timeouts,
+        ip: Option<IpAddr>,
+        now: Timestamp,
+    ) -> AccessEffect {
+        match ip {
+            Some(new) if !self.ip_addresses.contains(&new) => {
+                self.note_ip(ip);
+                self.count(rule, timeouts, now)
+            }
+            _ => AccessEffect::None,
+        }
+    }
+
+    /// Counts what is unstored and answers when it is to be written back.
+    fn count(&mut self, rule: &WriteBack, timeouts: &Timeouts, now: Timestamp) -> AccessEffect {
         if self.unstored_hits == 0 {
             self.first_unstored = now;
         }
@@ -361,6 +384,21 @@ mod tests {
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::EPOCH.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_passive_request_leaves_its_address_and_moves_no_time() {
+        let (rule, timeouts) = (WriteBack::default(), Timeouts::default());
+        let [home, away] = [[192, 0, 2, 1], [203, 0, 113, 9]].map(IpAddr::from);
+        let mut activity = Activity::stored(at(0), vec![home]);
+        let mut notice = |ip| activity.notice(&rule, &timeouts, ip, at(9));
+        assert_eq!(notice(None), AccessEffect::None);
+        assert_eq!(notice(Some(home)), AccessEffect::None);
+        assert_eq!(notice(Some(away)), AccessEffect::Plan(at(39)));
+        assert_eq!(notice(Some(away)), AccessEffect::None);
+        let unstored = activity.take().unwrap();
+        assert_eq!((unstored.last_accessed, unstored.new_ips), (at(0), vec![away]));
+        assert_eq!(activity.ip_addresses(), [home, away]);
     }
 
     #[test]

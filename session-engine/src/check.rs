@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use session_core::rotation::Recognition;
 use session_core::store::{Selection, TenantFilter};
-use session_core::{Actor, EndCause, Timestamp, Token};
+use session_core::{Actor, EndCause, SessionId, Timestamp, Token};
 
 use crate::entry::{Access, CurrentSession, Entry};
 use crate::error::Error;
@@ -41,8 +41,10 @@ impl Verdict {
 pub enum Refusal {
     /// Not of a token's form.
     Malformed,
-    /// No such session, or not its token.
+    /// No such session.
     Unknown,
+    /// A session of this id, but not its token.
+    WrongSecret,
     /// The session ended.
     Ended(EndCause),
     /// Replaced by a rotation, too old to be used, too young to prove theft.
@@ -59,13 +61,52 @@ pub enum Check {
     NotCached(Lookup),
 }
 
+impl Check {
+    /// The verdict, from the store where the cache does not suffice.
+    ///
+    /// # Errors
+    /// As [`Lookup::resolve`].
+    pub async fn resolve(self) -> Result<Verdict, Error> {
+        match self {
+            Self::Answered(verdict) => Ok(verdict),
+            Self::NotCached(lookup) => lookup.resolve().await,
+        }
+    }
+}
+
 /// A check that has to ask the store.
 #[derive(Debug)]
 #[must_use = "a lookup has to be resolved"]
 pub struct Lookup {
     manager: SessionManager,
-    token: Token,
+    claim: Claim,
     access: Access,
+}
+
+/// What a request shows for its session.
+#[derive(Clone, Debug)]
+enum Claim {
+    Token(Token),
+    /// The application has made sure that the request belongs to it.
+    Id(SessionId),
+}
+
+impl Claim {
+    fn session_id(&self) -> SessionId {
+        match self {
+            Self::Token(token) => token.session_id(),
+            Self::Id(id) => *id,
+        }
+    }
+
+    fn recognise(&self, entry: &Entry, shared: &Shared, now: Timestamp) -> Recognition {
+        match self {
+            Self::Token(token) => {
+                entry.session.token.recognise(token, shared.options.rotation_grace, now)
+            }
+            Self::Id(_) => Recognition::Current,
+        }
+    }
 }
 
 impl SessionManager {
@@ -74,9 +115,20 @@ impl SessionManager {
         let Some(token) = Token::parse(token) else {
             return Check::Answered(Verdict::Refused(Refusal::Malformed));
         };
-        match judge_cached(self.shared(), &token, &access) {
+        self.judge(Claim::Token(token), access)
+    }
+
+    /// Judges, from the cache, a session of which the application knows by its own means that the
+    /// request belongs to it: by a signed document that names the session id, say. An id alone
+    /// proves nothing: never take one that a client sent as it is.
+    pub fn check_id(&self, id: SessionId, access: Access) -> Check {
+        self.judge(Claim::Id(id), access)
+    }
+
+    fn judge(&self, claim: Claim, access: Access) -> Check {
+        match judge_cached(self.shared(), &claim, &access) {
             Some(verdict) => Check::Answered(verdict),
-            None => Check::NotCached(Lookup { manager: self.clone(), token, access }),
+            None => Check::NotCached(Lookup { manager: self.clone(), claim, access }),
         }
     }
 
@@ -85,34 +137,44 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when only the store could tell and it is away.
     pub async fn validate(&self, token: &[u8], access: Access) -> Result<Verdict, Error> {
-        match self.check(token, access) {
-            Check::Answered(verdict) => Ok(verdict),
-            Check::NotCached(lookup) => lookup.resolve().await,
-        }
+        self.check(token, access).resolve().await
+    }
+
+    /// As [`SessionManager::check_id`], from the store where the cache does not suffice.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when only the store could tell and it is away.
+    pub async fn validate_id(&self, id: SessionId, access: Access) -> Result<Verdict, Error> {
+        self.check_id(id, access).resolve().await
     }
 }
 
 impl Lookup {
+    /// The session that was asked for.
+    pub fn session_id(&self) -> SessionId {
+        self.claim.session_id()
+    }
+
     /// Asks the store. Lookups of one session that run side by side ask once.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away and the cache may not answer in its place.
     pub async fn resolve(self) -> Result<Verdict, Error> {
-        let Self { manager, token, access } = self;
+        let Self { manager, claim, access } = self;
         let shared = manager.shared();
-        let mut load = match manager.load(token.session_id()).await {
-            Err(error) if error.is_unavailable() => return serve_stale(shared, &token, error),
+        let mut load = match manager.load(claim.session_id()).await {
+            Err(error) if error.is_unavailable() => return serve_stale(shared, &claim, error),
             load => load?,
         };
         // What a shared load read may be older than this request.
-        if load.joined && !matches!(judge_loaded(shared, &load, &token), Finding::Good(_)) {
-            load = manager.load(token.session_id()).await?;
+        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_)) {
+            load = manager.load(claim.session_id()).await?;
         }
-        match judge_loaded(shared, &load, &token) {
+        match judge_loaded(shared, &load, &claim) {
             Finding::Good(entry) => Ok(active(shared, entry, &access, shared.now())),
             Finding::Bad(refusal) => Ok(Verdict::Refused(refusal)),
             Finding::Over(cause) => {
-                let selection = Selection::session(token.session_id(), TenantFilter::Any);
+                let selection = Selection::session(claim.session_id(), TenantFilter::Any);
                 manager.end_all(selection, cause, Actor::System).await?;
                 Ok(Verdict::Refused(Refusal::Ended(cause)))
             }
@@ -121,27 +183,31 @@ impl Lookup {
 }
 
 /// The cache's own answer; none where the store has to be asked.
-fn judge_cached(shared: &Shared, token: &Token, access: &Access) -> Option<Verdict> {
-    let id = token.session_id();
+fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
+    let id = claim.session_id();
     let now = shared.now();
     if !shared.is_fresh(now) {
         return None;
     }
     let Some(entry) = shared.cache.get(&id) else {
-        return absent(shared, token, now).map(Verdict::Refused);
+        return absent(shared, claim, now).map(Verdict::Refused);
     };
-    match judge(shared, &entry, token, now) {
+    match judge(shared, &entry, claim, now) {
         Finding::Good(()) => Some(active(shared, entry, access, now)),
         // A guess is refused at once; a token of the family may be newer than this copy.
-        Finding::Bad(Refusal::Unknown) if !entry.session.token.same_family(token) => {
-            Some(Verdict::Refused(Refusal::Unknown))
+        Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
+            Some(Verdict::Refused(Refusal::WrongSecret))
         }
         Finding::Bad(_) | Finding::Over(_) => None,
     }
 }
 
-fn absent(shared: &Shared, token: &Token, now: Timestamp) -> Option<Refusal> {
-    let id = token.session_id();
+fn is_of_family(entry: &Entry, claim: &Claim) -> bool {
+    matches!(claim, Claim::Token(token) if entry.session.token.same_family(token))
+}
+
+fn absent(shared: &Shared, claim: &Claim, now: Timestamp) -> Option<Refusal> {
+    let id = claim.session_id();
     let ended = shared.cache.end_cause(&id).map(Refusal::Ended);
     ended.or_else(|| shared.cache.is_unknown(&id, now).then_some(Refusal::Unknown))
 }
@@ -154,25 +220,25 @@ enum Finding<T> {
     Over(EndCause),
 }
 
-fn judge(shared: &Shared, entry: &Entry, token: &Token, now: Timestamp) -> Finding<()> {
+fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Finding<()> {
     let options = &shared.options;
-    match entry.session.token.recognise(token, options.rotation_grace, now) {
+    match claim.recognise(entry, shared, now) {
         Recognition::Current | Recognition::InGrace if entry.expired(options, now) => {
             Finding::Over(EndCause::Expired)
         }
         Recognition::Current | Recognition::InGrace => Finding::Good(()),
         Recognition::Reused => Finding::Over(EndCause::TokenReused),
         Recognition::Superseded => Finding::Bad(Refusal::Superseded),
-        Recognition::Unknown => Finding::Bad(Refusal::Unknown),
+        Recognition::Unknown => Finding::Bad(Refusal::WrongSecret),
     }
 }
 
-fn judge_loaded(shared: &Shared, load: &Load, token: &Token) -> Finding<Arc<Entry>> {
+fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim) -> Finding<Arc<Entry>> {
     let Some(entry) = &load.entry else {
-        let cause = shared.cache.end_cause(&token.session_id());
+        let cause = shared.cache.end_cause(&claim.session_id());
         return Finding::Bad(cause.map_or(Refusal::Unknown, Refusal::Ended));
     };
-    match judge(shared, entry, token, shared.now()) {
+    match judge(shared, entry, claim, shared.now()) {
         Finding::Good(()) => Finding::Good(Arc::clone(entry)),
         Finding::Bad(refusal) => Finding::Bad(refusal),
         Finding::Over(cause) => Finding::Over(cause),
@@ -180,18 +246,16 @@ fn judge_loaded(shared: &Shared, load: &Load, token: &Token) -> Finding<Arc<Entr
 }
 
 fn active(shared: &Shared, entry: Arc<Entry>, access: &Access, now: Timestamp) -> Verdict {
-    if !access.passive {
-        let effect = entry.access(access, &shared.options, now);
-        shared.queue.apply(effect, &entry);
-    }
+    let effect = entry.access(access, &shared.options, now);
+    shared.queue.apply(effect, &entry);
     Verdict::Active(CurrentSession(entry))
 }
 
 /// The store is away: the cache answers if the options say so, and only for good tokens.
-fn serve_stale(shared: &Shared, token: &Token, error: Error) -> Result<Verdict, Error> {
+fn serve_stale(shared: &Shared, claim: &Claim, error: Error) -> Result<Verdict, Error> {
     let now = shared.now();
-    let entry = shared.cache.get(&token.session_id()).filter(|_| shared.may_serve_stale(now));
-    match entry.map(|entry| (judge(shared, &entry, token, now), entry)) {
+    let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale(now));
+    match entry.map(|entry| (judge(shared, &entry, claim, now), entry)) {
         Some((Finding::Good(()), entry)) => Ok(Verdict::Active(CurrentSession(entry))),
         _ => Err(error),
     }

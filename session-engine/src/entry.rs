@@ -123,8 +123,8 @@ impl fmt::Debug for CurrentSession {
 pub struct Access {
     /// Where it came from.
     pub ip: Option<IpAddr>,
-    /// Whether it is none of the user's doing (a prefetch, a preflight) and leaves last accessed
-    /// as it is.
+    /// Whether it is none of the user's doing (a prefetch, a preflight, a page that refreshes itself)
+    /// and leaves last accessed as it is.
     pub passive: bool,
 }
 
@@ -134,9 +134,9 @@ impl Access {
         Self { ip, passive: false }
     }
 
-    /// A request that does not count as activity.
-    pub const fn passive() -> Self {
-        Self { ip: None, passive: true }
+    /// A request that does not count as activity. Where it came from is noted all the same.
+    pub const fn passive(ip: Option<IpAddr>) -> Self {
+        Self { ip, passive: true }
     }
 }
 
@@ -180,7 +180,7 @@ impl Entry {
         options.timeouts.expired(last_accessed, self.session.absolute_expiry, now)
     }
 
-    /// Counts an access and answers what the write-back queue must know.
+    /// Counts an access, if it is one, and answers what the write-back queue must know.
     pub(crate) fn access(
         &self,
         access: &Access,
@@ -188,7 +188,12 @@ impl Entry {
         now: Timestamp,
     ) -> AccessEffect {
         let mut use_ = self.use_();
-        let effect = use_.activity.access(&options.write_back, &options.timeouts, access.ip, now);
+        let (rule, timeouts) = (&options.write_back, &options.timeouts);
+        let effect = if access.passive {
+            use_.activity.notice(rule, timeouts, access.ip, now)
+        } else {
+            use_.activity.access(rule, timeouts, access.ip, now)
+        };
         match effect {
             AccessEffect::Plan(_) if std::mem::replace(&mut use_.planned, true) => {
                 AccessEffect::None

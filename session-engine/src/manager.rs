@@ -37,6 +37,11 @@ impl SessionManager {
         self.shared.now()
     }
 
+    /// Sixteen bytes of the node's randomness, fit for secrets.
+    pub fn random(&self) -> [u8; 16] {
+        crate::clock::random(self.shared.entropy.as_ref())
+    }
+
     /// One session within these walls, with what this node knows of its use. Sessions past a
     /// timeout are not found.
     ///

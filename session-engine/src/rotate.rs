@@ -99,7 +99,7 @@ impl SessionManager {
             }
             Recognition::InGrace => return Ok(Some(Rotation::AlreadyRotated)),
             Recognition::Superseded => return Ok(Some(Rotation::Refused(Refusal::Superseded))),
-            Recognition::Unknown => return Ok(Some(Rotation::Refused(Refusal::Unknown))),
+            Recognition::Unknown => return Ok(Some(Rotation::Refused(Refusal::WrongSecret))),
             Recognition::Reused => EndCause::TokenReused,
         };
         let selection = Selection::session(session.id, TenantFilter::Any);

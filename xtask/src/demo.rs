@@ -27,6 +27,10 @@ pub(crate) struct Options {
     /// or `unix`. May be given more than once.
     #[arg(long, value_name = "RANGE")]
     trusted_proxy: Vec<String>,
+    /// Another origin whose pages may change something here, such as https://shop.example.com. May be
+    /// given more than once.
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<String>,
     /// Options in TOML, as in docs/session-kit.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -48,7 +52,7 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
 }
 
 fn command(options: Options) -> Command {
-    let Options { addr, adapter, db, store, trusted_proxy, config } = options;
+    let Options { addr, adapter, db, store, trusted_proxy, allowed_origin, config } = options;
     let adapter = match adapter {
         Adapter::Axum => "axum",
         Adapter::Actix => "actix",
@@ -62,6 +66,9 @@ fn command(options: Options) -> Command {
     };
     trusted_proxy.iter().for_each(|range| {
         demo.args(["--trusted-proxy", range]);
+    });
+    allowed_origin.iter().for_each(|origin| {
+        demo.args(["--allowed-origin", origin]);
     });
     if let Some(config) = config {
         demo.arg("--config").arg(config);

@@ -6,35 +6,35 @@ use actix_web::HttpResponse;
 use actix_web::body::{BodyStream, BoxBody, SizedStream};
 use actix_web::dev::RequestHead;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use futures_util::{StreamExt, stream};
-use session_http::{Body, Content, OwnedHead, Problem, READ_HEADERS};
+use session_http::{Body, Content, OwnedHead, Problem, READ_HEADERS, TOKEN_HEADERS};
 
-/// The head with the headers that the rules read.
-pub(crate) fn read_head(head: &RequestHead) -> Result<OwnedHead, Problem> {
-    convert(head, |name| READ_HEADERS.iter().find(|read| read.as_str() == name).cloned())
-}
-
-/// The head with all headers.
-pub(crate) fn full_head(head: &RequestHead) -> Result<OwnedHead, Problem> {
-    convert(head, |name| http::HeaderName::from_bytes(name.as_bytes()).ok())
-}
-
-fn convert(
-    head: &RequestHead,
-    wanted: impl Fn(&str) -> Option<http::HeaderName>,
-) -> Result<OwnedHead, Problem> {
+/// The head, with all headers or only with those that the rules read.
+pub(crate) fn read_head(head: &RequestHead, all: bool) -> Result<OwnedHead, Problem> {
     let read = http::Request::builder().method(head.method.as_str()).uri(head.uri.to_string());
     let unreadable = |_| Problem::malformed("the method or the URI cannot be read");
     let (mut parts, ()) = read.body(()).map_err(unreadable)?.into_parts();
     for (name, value) in head.headers() {
-        let Some(name) = wanted(name.as_str()) else { continue };
+        let read = READ_HEADERS.iter().find(|read| read.as_str() == name.as_str()).cloned();
+        let other = || http::HeaderName::from_bytes(name.as_str().as_bytes()).ok();
+        let Some(name) = read.or_else(|| other().filter(|_| all)) else { continue };
         if let Ok(value) = http::HeaderValue::from_bytes(value.as_bytes()) {
             parts.headers.append(name, value);
         }
     }
     Ok(OwnedHead::new(parts.method, parts.uri, parts.headers))
+}
+
+/// Marks the headers that can carry a token, so that nobody's `Debug` shows them.
+pub(crate) fn mark_sensitive(headers: &mut HeaderMap) {
+    for name in TOKEN_HEADERS.iter().map(|name| HeaderName::from_static(name.as_str())) {
+        for mut value in headers.remove(&name).collect::<Vec<_>>() {
+            value.set_sensitive(true);
+            headers.append(name.clone(), value);
+        }
+    }
 }
 
 /// The response, with the length of its body where that is known. A request's body that nobody holds is

@@ -34,6 +34,7 @@ extract!([] CurrentSession, RequestSession::session);
 extract!([] MaybeSession, |session, _| session.maybe_session());
 extract!([const SECONDS: u64] Fresh<SECONDS>, |session, head| session.fresh(head, Self::WITHIN));
 extract!([T: DeserializeOwned] Claims<T>, RequestSession::claims);
+extract!([] SameOrigin, RequestSession::same_origin);
 extract!([] SessionAuth, |session, head| Ok(session.auth(head)));
 
 /// Finds something in what the middleware left.
@@ -45,7 +46,7 @@ pub(crate) fn found<T>(
     let session = extensions.get::<RequestSession>().ok_or(Problem::misconfigured())?;
     let found = match extensions.get::<OwnedHead>() {
         Some(head) => find(session, head.head()),
-        None => find(session, read_head(request.head())?.head()),
+        None => find(session, read_head(request.head(), false)?.head()),
     };
     Ok(found?)
 }
@@ -65,9 +66,8 @@ impl SessionCookie {
     pub fn on<R: Responder>(&self, responder: R) -> CustomizeResponder<R> {
         let pair = |(name, value)| header((&name, &value));
         let replace = self.0.replace().and_then(pair).into_iter();
-        let append = self.0.append().and_then(pair).into_iter();
         let responder = replace.fold(responder.customize(), CustomizeResponder::insert_header);
-        append.fold(responder, CustomizeResponder::append_header)
+        self.0.append().filter_map(pair).fold(responder, CustomizeResponder::append_header)
     }
 }
 

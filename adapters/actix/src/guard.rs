@@ -5,7 +5,7 @@ use std::future::{Ready, ready};
 use actix_web::Error;
 use actix_web::body::EitherBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use futures_util::future::{Either, MapOk, TryFutureExt};
+use futures_util::future::{LocalBoxFuture, TryFutureExt};
 use session_http::RequireSession;
 
 use crate::extract::found;
@@ -26,6 +26,8 @@ pub struct Require(pub RequireSession);
 impl<S, B> Transform<S, ServiceRequest> for Require
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
+    B: 'static,
 {
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
@@ -45,31 +47,24 @@ pub struct Guarded<S> {
     require: RequireSession,
 }
 
-type Answer<B> = ServiceResponse<EitherBody<B>>;
-
 impl<S, B> Service<ServiceRequest> for Guarded<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S::Future: 'static,
+    B: 'static,
 {
-    type Response = Answer<B>;
+    type Response = ServiceResponse<EitherBody<B>>;
     type Error = Error;
-    type Future = Either<
-        MapOk<S::Future, fn(ServiceResponse<B>) -> Answer<B>>,
-        Ready<Result<Answer<B>, Error>>,
-    >;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Error>>;
 
     forward_ready!(inner);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let allowed =
             found(request.request(), |session, head| session.require(head, &self.require));
-        match allowed {
-            Ok(()) => {
-                Either::Left(self.inner.call(request).map_ok(ServiceResponse::map_into_left_body))
-            }
-            Err(rejection) => {
-                Either::Right(ready(Ok(request.error_response(rejection).map_into_right_body())))
-            }
+        if let Err(rejection) = allowed {
+            return Box::pin(ready(Ok(request.error_response(rejection).map_into_right_body())));
         }
+        Box::pin(self.inner.call(request).map_ok(ServiceResponse::map_into_left_body))
     }
 }

@@ -110,7 +110,8 @@ mod sessions;
 pub mod testing;
 
 pub use extract::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SessionAuth, SessionCookie, Sessions,
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SameOrigin, SessionAuth, SessionCookie,
+    Sessions,
 };
 pub use guard::{Guarded, Require};
 pub use middleware::{SessionMiddleware, SessionService};
@@ -118,6 +119,7 @@ pub use middleware::{SessionMiddleware, SessionService};
 pub use session_engine::{RotateReason, SignedIn};
 #[doc(inline)]
 pub use session_http::{
-    AdminAccess, AdminGuard, Caller, ClientIpOptions, Config, CookieOptions, Hooks, HttpOptions,
-    NewSession, Problem, RequireSession, TrustedProxy, local_path,
+    AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Config, CookieOptions, Flow,
+    Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
+    Vouched, Voucher, local_path,
 };

@@ -7,9 +7,9 @@ use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forwar
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::{Error, HttpMessage};
 use futures_util::future::LocalBoxFuture;
-use session_http::{HttpSessions, Identity, Peer, RequestSession, TOKEN_HEADERS};
+use session_http::{HttpSessions, Identity, Peer, RequestSession};
 
-use crate::convert::{header, read_head};
+use crate::convert::{header, mark_sensitive, read_head};
 use crate::extract::Rejection;
 
 /// Puts a [`RequestSession`] into the request's extensions, and marks the responses to requests that
@@ -49,10 +49,11 @@ where
 
     forward_ready!(inner);
 
-    fn call(&self, request: ServiceRequest) -> Self::Future {
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (inner, http) = (Rc::clone(&self.inner), self.http.clone());
         Box::pin(async move {
             let session = identify(http, &request).await?;
+            mark_sensitive(request.headers_mut());
             let private = session.private_headers();
             request.extensions_mut().insert(session);
             let mut response = inner.call(request).await?;
@@ -71,10 +72,10 @@ async fn identify(
     request: &ServiceRequest,
 ) -> Result<RequestSession, Rejection> {
     let peer = Some(request.peer_addr().map_or(Peer::Unix, Peer::from));
-    if !TOKEN_HEADERS.iter().any(|name| request.headers().contains_key(name.as_str())) {
+    if !http.may_identify(|name| request.headers().contains_key(name)) {
         return Ok(RequestSession::new(http, Identity::Anonymous, peer));
     }
-    let head = read_head(request.head())?;
+    let head = read_head(request.head(), http.has_voucher())?;
     let identity = http.identify(head.head(), peer).resolve().await;
     // For the extractors, which would have to convert it again.
     request.extensions_mut().insert(head);

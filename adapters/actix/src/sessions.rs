@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, Scope, web};
 
-use crate::convert::{full_head, response};
+use crate::convert::{read_head, response};
 use crate::extract::{Rejection, Sessions, found};
 use crate::middleware::SessionMiddleware;
 
@@ -21,7 +21,7 @@ impl Sessions {
 
 async fn serve(request: HttpRequest, mut body: web::Payload) -> Result<HttpResponse, Rejection> {
     let session = found(&request, |session, _| Ok(session.clone()))?;
-    let head = full_head(request.head())?;
+    let head = read_head(request.head(), true)?;
     let answer = session.serve(head.head(), below_scope(&request), &mut body).await;
     Ok(response(answer, body))
 }

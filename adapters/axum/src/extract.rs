@@ -41,6 +41,14 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Claims<T> {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for SameOrigin {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        Ok(Self(RequestSession::of(&parts.extensions)?.same_origin(head(parts))?))
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for SessionAuth {
     type Rejection = Rejection;
 

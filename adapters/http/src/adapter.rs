@@ -2,7 +2,7 @@
 //! to implement its framework's traits for them.
 
 /// Defines, in an adapter's crate, `Sessions`, the extractors `CurrentSession`, `MaybeSession`,
-/// `Fresh`, `Claims` and `SessionAuth`, and what they answer: `SessionCookie` and `Rejection`. Left to
+/// `Fresh`, `Claims`, `SameOrigin` and `SessionAuth`, and what they answer: `SessionCookie` and `Rejection`. Left to
 /// the adapter are the traits of its framework.
 ///
 /// The crate has to depend on `session-http` and `session-engine` under their own names.
@@ -72,6 +72,11 @@ macro_rules! adapter_types {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct Claims<T>(pub T);
 
+        /// A request that no page of another origin has made, if it changes something; 403 otherwise.
+        /// See [`RequestSession::same_origin`](::session_http::RequestSession::same_origin).
+        #[derive(Clone, Copy, Debug)]
+        pub struct SameOrigin(pub ());
+
         /// Signs in, signs out and rotates for the sender of the request; see
         /// [`Auth`](::session_http::Auth).
         #[derive(Clone, Debug)]
@@ -101,6 +106,95 @@ macro_rules! adapter_types {
                 Ok((signed_in, SessionCookie(cookie)))
             }
 
+            /// Begins a session with a request that comes from another site by right; see
+            /// [`Auth::sign_in_from_callback`](::session_http::Auth::sign_in_from_callback).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn sign_in_from_callback<N>(
+                &self,
+                proof: ::session_http::CallbackProof,
+                new: N,
+            ) -> ::core::result::Result<(::session_engine::SignedIn, SessionCookie), Rejection>
+            where
+                N: ::core::convert::TryInto<::session_http::NewSession>,
+                N::Error: ::core::convert::Into<::session_http::Problem>,
+            {
+                let (signed_in, cookie) = self.0.sign_in_from_callback(proof, new).await?;
+                Ok((signed_in, SessionCookie(cookie)))
+            }
+
+            /// Begins a session for a client without cookies: the token goes into the body of the
+            /// response; see [`Auth::sign_in_app`](::session_http::Auth::sign_in_app).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn sign_in_app<N>(
+                &self,
+                new: N,
+            ) -> ::core::result::Result<(::session_engine::SignedIn, SessionCookie), Rejection>
+            where
+                N: ::core::convert::TryInto<::session_http::NewSession>,
+                N::Error: ::core::convert::Into<::session_http::Problem>,
+            {
+                let (signed_in, cookie) = self.0.sign_in_app(new).await?;
+                Ok((signed_in, SessionCookie(cookie)))
+            }
+
+            /// Begins a sign-in at another site; see
+            /// [`Auth::begin_flow`](::session_http::Auth::begin_flow).
+            ///
+            /// # Errors
+            /// As there.
+            pub fn begin_flow(
+                &self,
+                data: &str,
+            ) -> ::core::result::Result<(::session_http::Flow, SessionCookie), Rejection> {
+                let (flow, cookie) = self.0.begin_flow(data)?;
+                Ok((flow, SessionCookie(cookie)))
+            }
+
+            /// Takes up a flow that has come back; see
+            /// [`Auth::finish_flow`](::session_http::Auth::finish_flow).
+            ///
+            /// # Errors
+            /// As there.
+            pub fn finish_flow(
+                &self,
+                state: &str,
+            ) -> ::core::result::Result<
+                (::session_http::Flow, ::session_http::CallbackProof),
+                Rejection,
+            > {
+                Ok(self.0.finish_flow(state)?)
+            }
+
+            /// The accounts that this browser is signed in to; see
+            /// [`Auth::accounts`](::session_http::Auth::accounts).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn accounts(
+                &self,
+            ) -> ::core::result::Result<
+                ::std::vec::Vec<::session_engine::CurrentSession>,
+                Rejection,
+            > {
+                Ok(self.0.accounts().await?)
+            }
+
+            /// Puts another account in use; see
+            /// [`Auth::switch_account`](::session_http::Auth::switch_account).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn switch_account(
+                &self,
+                id: $crate::SessionId,
+            ) -> ::core::result::Result<SessionCookie, Rejection> {
+                Ok(SessionCookie(self.0.switch_account(id).await?))
+            }
+
             /// Ends the session and takes back the cookie; see
             /// [`Auth::sign_out`](::session_http::Auth::sign_out).
             ///
@@ -119,6 +213,22 @@ macro_rules! adapter_types {
                 reason: ::session_engine::RotateReason,
             ) -> ::core::result::Result<SessionCookie, Rejection> {
                 Ok(SessionCookie(self.0.rotate(reason).await?))
+            }
+
+            /// Replaces the bearer token; see
+            /// [`Auth::rotate_token`](::session_http::Auth::rotate_token).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn rotate_token(
+                &self,
+                reason: ::session_engine::RotateReason,
+            ) -> ::core::result::Result<
+                (::core::option::Option<$crate::Token>, SessionCookie),
+                Rejection,
+            > {
+                let (token, cookie) = self.0.rotate_token(reason).await?;
+                Ok((token, SessionCookie(cookie)))
             }
         }
 

@@ -1,16 +1,22 @@
 //! Sign in, rotate, sign out.
 
-use session_core::{ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, UserId, UserKey};
-use session_engine::{CurrentSession, RotateReason, Rotation, SignIn, SignedIn};
+use std::net::IpAddr;
 
-use crate::cookie::SessionCookie;
+use session_core::{
+    ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId, Token, UserId, UserKey,
+};
+use session_engine::{Access, CurrentSession, RotateReason, Rotation, SignIn, SignedIn, Verdict};
+
+use crate::cookie::{SessionCookie, Stored, bearer};
 use crate::device::device;
-use crate::head::OwnedHead;
-use crate::identity::Identity;
-use crate::origin::{SameOrigin, same_origin};
+use crate::flow::CallbackProof;
+use crate::head::{Head, OwnedHead};
+use crate::identity::{Credential, Identity};
+use crate::origin::SameOrigin;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::request::RequestSession;
+use crate::sessions::HttpSessions;
 
 /// What the application says of a sign-in; the rest is read off the request.
 ///
@@ -26,14 +32,23 @@ pub struct NewSession {
     pub device_info: Option<DeviceInfo>,
     /// The application that signs the user in.
     pub client_id: Option<ClientId>,
-    /// The application's own data.
+    /// The application's own data. The user sees it in the list of their sessions.
     pub data: Option<ExtraData>,
+    /// Whether the browser keeps the cookie when it is closed; by default as the options say.
+    pub remember: Option<bool>,
 }
 
 impl NewSession {
     /// A session of this user on the device that the request comes from.
     pub const fn of(owner: UserKey) -> Self {
-        Self { owner, device_kind: None, device_info: None, client_id: None, data: None }
+        Self {
+            owner,
+            device_kind: None,
+            device_info: None,
+            client_id: None,
+            data: None,
+            remember: None,
+        }
     }
 
     /// The kind of device.
@@ -61,6 +76,13 @@ impl NewSession {
     #[must_use]
     pub fn with_data(mut self, data: impl Into<Option<ExtraData>>) -> Self {
         self.data = data.into();
+        self
+    }
+
+    /// Whether the browser keeps the cookie when it is closed, for as long as the options say.
+    #[must_use]
+    pub fn with_remember(mut self, remember: impl Into<Option<bool>>) -> Self {
+        self.remember = remember.into();
         self
     }
 
@@ -105,8 +127,9 @@ impl TryFrom<&String> for NewSession {
 
 /// Signs in, signs out and rotates for the sender of one request.
 ///
-/// Each answers a [`SessionCookie`] that has to go out with the response. A request that a page of
-/// another origin made is refused with 403.
+/// What it answers has to go out with the response: a [`SessionCookie`], or for clients without
+/// cookies the token. A request that a page of another origin made is refused with 403; a sign-in that
+/// comes back from another site brings its own proof, a [`CallbackProof`].
 #[derive(Clone, Debug)]
 pub struct Auth {
     request: RequestSession,
@@ -118,13 +141,26 @@ impl Auth {
         Self { request, head }
     }
 
+    pub(crate) const fn http(&self) -> &HttpSessions {
+        self.request.http()
+    }
+
+    pub(crate) const fn head(&self) -> Head<'_> {
+        self.head.head()
+    }
+
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.request.address(self.head())
+    }
+
     /// The session that the request belongs to, if there is one.
     pub const fn session(&self) -> Option<&CurrentSession> {
         self.request.identity().session()
     }
 
     /// Begins a session. The one that the same browser holds is replaced if it is the same user's,
-    /// and signed out otherwise, if the store can be reached.
+    /// and signed out otherwise, if the store can be reached; with `max_accounts` in the options it
+    /// stays, beside the new one.
     ///
     /// # Errors
     /// 409 when a policy refuses it, 503 when the store is away, 403 across origins, 400 for a user
@@ -135,74 +171,163 @@ impl Auth {
         N::Error: Into<Problem>,
     {
         self.refuse_cross_origin()?;
+        self.begin(new.try_into().map_err(Into::into)?).await
+    }
+
+    /// Begins a session with a request that comes from another site by right: the callback of an
+    /// identity provider, a mailed link. [`Auth::finish_flow`] gives the proof; who the user is has to
+    /// be verified by the application.
+    ///
+    /// # Errors
+    /// As [`Auth::sign_in`], without the check of the origin.
+    pub async fn sign_in_from_callback<N>(
+        &self,
+        proof: CallbackProof,
+        new: N,
+    ) -> Result<(SignedIn, SessionCookie), Rejection>
+    where
+        N: TryInto<NewSession>,
+        N::Error: Into<Problem>,
+    {
+        let (signed_in, cookie) = self.begin(new.try_into().map_err(Into::into)?).await?;
+        Ok((signed_in, cookie.and(proof.0)))
+    }
+
+    /// Begins a session for a client without cookies, an app or a command line: the response has the
+    /// token in its body ([`Token::expose`]), and the client sends it as `Authorization: Bearer`. A
+    /// session of the same user that the request shows as a bearer token is replaced.
+    ///
+    /// # Errors
+    /// As [`Auth::sign_in`].
+    pub async fn sign_in_app<N>(&self, new: N) -> Result<(SignedIn, SessionCookie), Rejection>
+    where
+        N: TryInto<NewSession>,
+        N::Error: Into<Problem>,
+    {
+        self.refuse_cross_origin()?;
         let new = new.try_into().map_err(Into::into)?;
-        let http = self.request.http();
+        let bears = self.request.identity().credential() == Some(Credential::Bearer);
+        let current = self.session().filter(|current| bears && *current.owner() == new.owner);
+        let request = self.sign_in_request(new, current.map(CurrentSession::id));
+        let signed_in = self.http().manager().sign_in(request).await?;
+        Ok((signed_in, SessionCookie::in_the_body()))
+    }
+
+    async fn begin(&self, new: NewSession) -> Result<(SignedIn, SessionCookie), Rejection> {
+        let (manager, options) = (self.http().manager(), &self.http().options().cookie);
+        let remember = new.remember.unwrap_or(options.remember);
         let (same, other) = match self.session() {
             Some(current) if *current.owner() == new.owner => (Some(current.id()), None),
             current => (None, current),
         };
-        let signed_in = http.manager().sign_in(self.sign_in_request(new, same)).await?;
+        let beside = self.beside(&new.owner).await?;
+        let replaces = same.or(beside.replaced);
+        let signed_in = manager.sign_in(self.sign_in_request(new, replaces)).await?;
+        let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         if let Some(other) = other
-            && let Err(error) = http.manager().sign_out(other).await
+            && parked.is_none()
         {
-            // The new session has begun: without its cookie no client could use or end it.
+            self.leave(other).await;
+        }
+        let cookie = options.set(&signed_in.token, remember);
+        Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
+    }
+
+    /// The new session has begun: without its cookie no client could use or end it.
+    async fn leave(&self, other: &CurrentSession) {
+        if let Err(error) = self.http().manager().sign_out(other).await {
             tracing::warn!(%error, session_id = %other.id(), "the browser's former session stays");
         }
-        let cookie = http.options().cookie.set(&signed_in.token);
-        Ok((signed_in, cookie))
     }
 
-    fn sign_in_request(
-        &self,
-        new: NewSession,
-        replaces: Option<session_core::SessionId>,
-    ) -> SignIn {
-        let headers = self.head.head().headers;
-        let (device_kind, device_info) = device(headers);
-        let ip = self.request.http().client_ip(headers, self.request.peer());
-        new.into_sign_in(device_kind, device_info).with_ip(ip).with_replaces(replaces)
+    fn sign_in_request(&self, new: NewSession, replaces: Option<SessionId>) -> SignIn {
+        let (device_kind, device_info) = device(self.head().headers);
+        new.into_sign_in(device_kind, device_info).with_ip(self.address()).with_replaces(replaces)
     }
 
-    /// Ends the session, if there is one, and removes the cookie even if its token is unknown. A second
-    /// sign-out does no harm.
+    /// Ends the session, if there is one, and every other that a cookie of ours names with a valid
+    /// token; and takes the cookie back, even if its token is unknown. A second sign-out does no harm.
     ///
     /// # Errors
     /// 503 when the store is away, 403 across origins.
     pub async fn sign_out(&self) -> Result<SessionCookie, Rejection> {
         self.refuse_cross_origin()?;
-        let http = self.request.http();
-        match self.request.identity() {
-            Identity::Session(session) => http.manager().sign_out(session).await?,
-            Identity::Unavailable => return Err(Problem::unavailable().into()),
-            Identity::Anonymous if !http.options().cookie.is_in(self.head.head().headers) => {
-                return Ok(SessionCookie::keep());
-            }
-            Identity::Anonymous => {}
+        let (manager, cookie) = (self.http().manager(), &self.http().options().cookie);
+        if let Some(session) = self.request.identity().known()? {
+            manager.sign_out(session).await?;
         }
-        Ok(http.options().cookie.remove())
+        let presented = cookie.presented(self.head().headers);
+        if presented.tokens().len() > 1 || self.session().is_none() {
+            for token in presented.tokens() {
+                let verdict = manager.validate(token, Access::passive(None)).await?;
+                if let Verdict::Active(session) = verdict {
+                    manager.sign_out(&session).await?;
+                }
+            }
+        }
+        match presented.tokens().len() {
+            0 => Ok(SessionCookie::keep()),
+            _ => Ok(cookie.remove()),
+        }
     }
 
-    /// Replaces the token that the request carries. Where a request beside this one has just done
-    /// so, or the token is worth nothing, the browser keeps the cookie it has.
+    /// Replaces the token in the cookie that the request carries. Where a request beside this one has
+    /// just done so, or the token is worth nothing, the browser keeps the cookie it has.
     ///
     /// # Errors
-    /// 503 when the store is away, 403 across origins.
+    /// 503 when the store is away, 403 across origins, 400 for a client that shows its session by
+    /// something else than the cookie.
     pub async fn rotate(&self, reason: RotateReason) -> Result<SessionCookie, Rejection> {
         self.refuse_cross_origin()?;
-        let http = self.request.http();
-        let cookie = &http.options().cookie;
-        let Some(token) = cookie.token(self.head.head().headers) else {
-            return Ok(SessionCookie::keep());
+        let cookie = &self.http().options().cookie;
+        let stored = match self.request.identity() {
+            Identity::Session(session, Credential::Cookie) => {
+                cookie.presented(self.head().headers).of_session(session.id())
+            }
+            Identity::Session(..) => {
+                let detail = "only a cookie is replaced here; a bearer token by rotate_token";
+                return Err(Problem::wrong_credential(detail).into());
+            }
+            Identity::Unavailable => return Err(Problem::unavailable().into()),
+            Identity::Anonymous => None,
         };
-        match http.manager().rotate(token, reason).await? {
-            Rotation::Rotated { token, .. } => Ok(cookie.set(&token)),
+        let Some(Stored { token, remember }) = stored else { return Ok(SessionCookie::keep()) };
+        match self.http().manager().rotate(token.as_bytes(), reason).await? {
+            Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember)),
             _ => Ok(SessionCookie::keep()),
         }
     }
 
-    fn refuse_cross_origin(&self) -> Result<(), Problem> {
-        match same_origin(self.head.head()) {
-            SameOrigin::Refuted => Err(Problem::cross_origin()),
+    /// Replaces the bearer token that the request carries; the response has the new one in its body.
+    /// None where a request beside this one has just done so, or the token is worth nothing: the client
+    /// keeps the one it has.
+    ///
+    /// # Errors
+    /// 503 when the store is away, 400 for a client that shows its session by something else.
+    pub async fn rotate_token(
+        &self,
+        reason: RotateReason,
+    ) -> Result<(Option<Token>, SessionCookie), Rejection> {
+        let Some(token) = bearer(self.head().headers) else {
+            let detail = "only a bearer token is replaced here; a cookie by rotate";
+            return Err(Problem::wrong_credential(detail).into());
+        };
+        let token = match self.http().manager().rotate(token, reason).await? {
+            Rotation::Rotated { token, .. } => Some(token),
+            _ => None,
+        };
+        Ok((token, SessionCookie::in_the_body()))
+    }
+
+    /// A request that shows its session by something that no page can make a browser send comes from
+    /// no page; any other may be a client that says nothing of its origin.
+    pub(crate) fn refuse_cross_origin(&self) -> Result<(), Problem> {
+        let credential = self.request.identity().credential();
+        if credential.is_some_and(|credential| !credential.is_ambient()) {
+            return Ok(());
+        }
+        match self.http().same_origin(self.head()) {
+            SameOrigin::Refuted => Err(self.request.cross_origin(self.head(), SameOrigin::Refuted)),
             SameOrigin::Proven | SameOrigin::Unproven => Ok(()),
         }
     }

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use cookie::{Cookie, SameSite};
-use http::header::{CACHE_CONTROL, COOKIE, SET_COOKIE};
+use cookie::Cookie;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use session_core::{InvalidField, Token};
+use session_core::{InvalidField, SessionId, Token};
 
-/// How the cookie is written. Always `HttpOnly`, `SameSite=Lax` and `Path=/`, never with a
-/// domain.
+/// How the cookie is written. Always `HttpOnly` and `Path=/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -19,22 +18,58 @@ pub struct CookieOptions {
     pub name: String,
     /// Whether it is sent over HTTPS only. Default true.
     pub secure: bool,
-    /// How long a browser keeps it, in seconds; none until the browser is closed. Default none.
-    /// The session's own timeouts hold in any case.
-    #[serde(with = "session_core::time::optional_seconds")]
-    pub max_age: Option<Duration>,
+    /// Whether browsers keep the cookie of a sign-in that does not say so itself when they are closed.
+    /// Default false. The session's own timeouts hold in any case.
+    pub remember: bool,
+    /// How long a browser keeps the cookie of a sign-in that is remembered, in seconds. Default 30
+    /// days.
+    #[serde(with = "session_core::time::seconds")]
+    pub max_age: Duration,
+    /// The domain whose hosts all get the cookie. Default none: this host alone. Every host of the
+    /// domain can then read the token, and plant one of its own: name it only where all of them are
+    /// trusted as much as this one.
+    pub domain: Option<String>,
+    /// For which requests of other sites' pages browsers send it. Default `lax`.
+    pub same_site: SameSite,
+    /// Whether a page that is embedded in another site gets a cookie of its own for each (CHIPS).
+    /// Default false.
+    pub partitioned: bool,
+}
+
+/// For which requests of other sites' pages browsers send a cookie. A sister host of the same
+/// registrable domain is no other site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SameSite {
+    /// For none, not even when a link leads here.
+    Strict,
+    /// For links that lead here.
+    #[default]
+    Lax,
+    /// For all of them: for pages that are embedded elsewhere. What changes something still needs a
+    /// proof of its origin.
+    None,
 }
 
 impl Default for CookieOptions {
     fn default() -> Self {
-        Self { name: "__Host-session".to_owned(), secure: true, max_age: None }
+        Self {
+            name: "__Host-session".to_owned(),
+            secure: true,
+            remember: false,
+            max_age: Duration::from_secs(30 * 24 * 3600),
+            domain: None,
+            same_site: SameSite::Lax,
+            partitioned: false,
+        }
     }
 }
 
 impl CookieOptions {
     /// For plain HTTP on a developer's machine, and for nothing else.
     pub fn development() -> Self {
-        Self { name: "session".to_owned(), secure: false, max_age: None }
+        Self::default().with_name("session").with_secure(false)
     }
 
     /// Its name.
@@ -51,112 +86,282 @@ impl CookieOptions {
         self
     }
 
-    /// How long a browser keeps it.
+    /// Whether sign-ins are remembered that do not say so themselves.
     #[must_use]
-    pub fn with_max_age(mut self, max_age: impl Into<Option<Duration>>) -> Self {
-        self.max_age = max_age.into();
+    pub const fn with_remember(mut self, remember: bool) -> Self {
+        self.remember = remember;
+        self
+    }
+
+    /// How long a browser keeps the cookie of a sign-in that is remembered.
+    #[must_use]
+    pub const fn with_max_age(mut self, max_age: Duration) -> Self {
+        self.max_age = max_age;
+        self
+    }
+
+    /// The domain whose hosts all get it.
+    #[must_use]
+    pub fn with_domain(mut self, domain: impl Into<Option<String>>) -> Self {
+        self.domain = domain.into();
+        self
+    }
+
+    /// For which requests of other sites' pages browsers send it.
+    #[must_use]
+    pub const fn with_same_site(mut self, same_site: SameSite) -> Self {
+        self.same_site = same_site;
+        self
+    }
+
+    /// Whether a page that is embedded in another site gets a cookie of its own.
+    #[must_use]
+    pub const fn with_partitioned(mut self, partitioned: bool) -> Self {
+        self.partitioned = partitioned;
         self
     }
 
     pub(crate) fn validate(&self) -> Result<(), InvalidField> {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        let refuse = |field, expected| Err(InvalidField::malformed(field, expected));
         if self.name.is_empty() || !self.name.chars().all(token) {
-            return Err(InvalidField::malformed("cookie.name", "a cookie's name"));
+            return refuse("cookie.name", "a cookie's name");
         }
-        let seconds = self.max_age.map(|age| i64::try_from(age.as_secs()).unwrap_or(0));
-        if seconds == Some(0) {
-            return Err(InvalidField::malformed("cookie.max_age", "at least one second"));
+        if !(1..=400 * 24 * 3600).contains(&self.max_age.as_secs()) {
+            return refuse("cookie.max_age", "from one second to the 400 days that browsers allow");
         }
-        let prefixed = self.name.starts_with("__Host-") || self.name.starts_with("__Secure-");
-        if prefixed && !self.secure {
-            let expected = "true, which a cookie of this name needs";
-            return Err(InvalidField::malformed("cookie.secure", expected));
+        let of_host = self.name.starts_with("__Host-");
+        if let Some(domain) = &self.domain {
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            let fits = |label: &str| !label.is_empty() && label.chars().all(plain);
+            if of_host {
+                return refuse(
+                    "cookie.domain",
+                    "none, for a cookie whose name begins with __Host-",
+                );
+            }
+            if !domain.split('.').all(fits) {
+                return refuse("cookie.domain", "a host name such as example.com");
+            }
+        }
+        let needs_https = of_host
+            || self.name.starts_with("__Secure-")
+            || self.same_site == SameSite::None
+            || self.partitioned;
+        if needs_https && !self.secure {
+            let expected = "true, for a name with a prefix, for same_site none and for partitioned";
+            return refuse("cookie.secure", expected);
         }
         Ok(())
     }
 
-    /// The token that a request carries. Two different cookies of our name are none: which of
-    /// them a stranger planted cannot be told.
-    pub(crate) fn token<'h>(&self, headers: &'h HeaderMap) -> Option<&'h [u8]> {
-        let mut found = None;
-        for header in headers.get_all(COOKIE) {
-            for value in values(header.as_bytes(), self.name.as_bytes()) {
-                if found.is_some_and(|other| other != value) {
-                    return None;
-                }
-                found = Some(value);
-            }
-        }
-        found
+    /// The tokens that a request carries in cookies of our name, each once.
+    pub(crate) fn presented<'h>(&self, headers: &'h HeaderMap) -> Presented<'h> {
+        named(headers, self.name.as_bytes())
     }
 
-    /// Whether a request carries a cookie of our name, valid or not.
-    pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
-        let name = self.name.as_bytes();
-        headers
-            .get_all(COOKIE)
-            .iter()
-            .any(|header| values(header.as_bytes(), name).next().is_some())
-    }
-
-    pub(crate) fn set(&self, token: &Token) -> SessionCookie {
-        SessionCookie::new(&self.cookie(token.expose()))
+    pub(crate) fn set(&self, token: &Token, remember: bool) -> SessionCookie {
+        self.set_named(&self.name, &Stored { token: token.expose(), remember })
     }
 
     pub(crate) fn remove(&self) -> SessionCookie {
-        let mut cookie = self.cookie(String::new());
+        self.remove_named(&self.name)
+    }
+
+    /// The cookie of an account that is signed in beside the one in use.
+    pub(crate) fn account_name(&self, number: u32) -> String {
+        format!("{}-{number}", self.name)
+    }
+
+    pub(crate) fn set_named(&self, name: &str, stored: &Stored) -> SessionCookie {
+        let mark = if stored.remember { REMEMBERED } else { "" };
+        let mut cookie = self.cookie(name, format!("{}{mark}", stored.token));
+        if stored.remember {
+            cookie.set_max_age(cookie::time::Duration::try_from(self.max_age).ok());
+        }
+        SessionCookie::new(&cookie)
+    }
+
+    pub(crate) fn remove_named(&self, name: &str) -> SessionCookie {
+        let mut cookie = self.cookie(name, String::new());
         cookie.make_removal();
         SessionCookie::new(&cookie)
     }
 
-    fn cookie(&self, value: String) -> Cookie<'static> {
-        let mut cookie = Cookie::new(self.name.clone(), value);
+    fn cookie(&self, name: &str, value: String) -> Cookie<'static> {
+        let mut cookie = Cookie::new(name.to_owned(), value);
         cookie.set_path("/");
         cookie.set_http_only(true);
         cookie.set_secure(self.secure);
-        cookie.set_same_site(SameSite::Lax);
-        let max_age = self.max_age.and_then(|age| cookie::time::Duration::try_from(age).ok());
-        cookie.set_max_age(max_age);
+        cookie.set_same_site(match self.same_site {
+            SameSite::Strict => cookie::SameSite::Strict,
+            SameSite::Lax => cookie::SameSite::Lax,
+            SameSite::None => cookie::SameSite::None,
+        });
+        if let Some(domain) = &self.domain {
+            cookie.set_domain(domain.clone());
+        }
+        cookie.set_partitioned(self.partitioned);
         cookie
+    }
+
+    /// The cookie that a flow through another site is known by. It comes back with a form that such a
+    /// site posts, so it is `SameSite=None` where browsers take that, and it is this host's alone.
+    pub(crate) fn flow(&self, state: &str, value: &str, max_age: Duration) -> SessionCookie {
+        let mut cookie = self.flow_cookie(state, value.to_owned());
+        cookie.set_max_age(cookie::time::Duration::try_from(max_age).ok());
+        SessionCookie::new(&cookie)
+    }
+
+    pub(crate) fn remove_flow(&self, state: &str) -> SessionCookie {
+        let mut cookie = self.flow_cookie(state, String::new());
+        cookie.make_removal();
+        SessionCookie::new(&cookie)
+    }
+
+    fn flow_cookie(&self, state: &str, value: String) -> Cookie<'static> {
+        let mut cookie = Cookie::new(self.flow_name(state), value);
+        cookie.set_path("/");
+        cookie.set_http_only(true);
+        cookie.set_secure(self.secure);
+        let crossing = if self.secure { cookie::SameSite::None } else { cookie::SameSite::Lax };
+        cookie.set_same_site(crossing);
+        cookie
+    }
+
+    /// A name for each flow, so that two of them in two tabs do not meet.
+    pub(crate) fn flow_name(&self, state: &str) -> String {
+        let name =
+            ["__Host-", "__Secure-"].iter().find_map(|prefix| self.name.strip_prefix(prefix));
+        let (prefix, name) = (if self.secure { "__Host-" } else { "" }, name.unwrap_or(&self.name));
+        format!("{prefix}{name}-flow-{}", state.get(..8).unwrap_or_default())
     }
 }
 
-/// Headers that a response needs to hand a token to a browser, or to take it back.
-#[derive(Clone)]
+/// What a cookie of ours holds: a token, and whether the browser keeps it when it is closed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) token: String,
+    pub(crate) remember: bool,
+}
+
+/// Written behind the token where the browser keeps the cookie, so that a rotation keeps it, too.
+const REMEMBERED: &str = ".r";
+
+/// The different values of the cookies of one name, the first few.
+#[derive(Clone, Copy)]
+pub(crate) struct Presented<'h> {
+    values: [&'h [u8]; MAX_VALUES],
+    count: usize,
+}
+
+impl<'h> Presented<'h> {
+    /// The tokens.
+    pub(crate) fn tokens(&self) -> impl ExactSizeIterator<Item = &'h [u8]> {
+        self.values[..self.count].iter().map(|value| token_of(value).0)
+    }
+
+    /// The values as they came.
+    pub(crate) fn raw(&self) -> impl Iterator<Item = &'h [u8]> {
+        self.values[..self.count].iter().copied()
+    }
+
+    /// The token of this session, and whether the browser keeps it.
+    pub(crate) fn of_session(&self, id: SessionId) -> Option<Stored> {
+        self.values[..self.count].iter().find_map(|value| {
+            let (token, remember) = token_of(value);
+            let token = Token::parse(token).filter(|token| token.session_id() == id)?;
+            Some(Stored { token: token.expose(), remember })
+        })
+    }
+}
+
+fn token_of(value: &[u8]) -> (&[u8], bool) {
+    match value.strip_suffix(REMEMBERED.as_bytes()) {
+        Some(token) => (token, true),
+        None => (value, false),
+    }
+}
+
+/// The different values of the cookies of this name.
+pub(crate) fn named<'h>(headers: &'h HeaderMap, name: &[u8]) -> Presented<'h> {
+    let mut found = Presented { values: [&[]; MAX_VALUES], count: 0 };
+    for header in headers.get_all(COOKIE) {
+        for value in values(header.as_bytes(), name) {
+            if found.count < MAX_VALUES && !found.values[..found.count].contains(&value) {
+                found.values[found.count] = value;
+                found.count += 1;
+            }
+        }
+    }
+    found
+}
+
+/// The token of `Authorization: Bearer`, if there is exactly one such header and it has a token's form.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(AUTHORIZATION).into_iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.as_bytes().split_at_checked(BEARER.len())?;
+    let token = token.trim_ascii();
+    let is_ours = scheme.eq_ignore_ascii_case(BEARER) && token.len() == Token::TEXT_LEN;
+    is_ours.then_some(token)
+}
+
+const BEARER: &[u8] = b"bearer ";
+/// More values are not looked at: whoever may plant cookies plants many.
+const MAX_VALUES: usize = 4;
+
+/// Headers that a response needs to hand a token to a client, or to take it back.
+#[derive(Clone, Default)]
 #[must_use = "the browser learns of it only through a response"]
-pub struct SessionCookie(Option<HeaderValue>);
+pub struct SessionCookie {
+    cookies: Vec<HeaderValue>,
+    private: bool,
+}
 
 impl SessionCookie {
     fn new(cookie: &Cookie<'static>) -> Self {
-        let value = HeaderValue::try_from(cookie.encoded().to_string()).ok();
-        Self(value.map(|mut value| {
+        let value = HeaderValue::try_from(cookie.encoded().to_string()).ok().map(|mut value| {
             value.set_sensitive(true);
             value
-        }))
+        });
+        Self { cookies: value.into_iter().collect(), private: true }
     }
 
     /// No cookie: the browser keeps what it has.
-    pub(crate) const fn keep() -> Self {
-        Self(None)
+    pub(crate) fn keep() -> Self {
+        Self::default()
     }
 
-    /// The header to append to those of a response.
-    pub fn append(&self) -> Option<(HeaderName, HeaderValue)> {
-        self.0.clone().map(|cookie| (SET_COOKIE, cookie))
+    /// No cookie, for a response that has the token in its body.
+    pub(crate) const fn in_the_body() -> Self {
+        Self { cookies: Vec::new(), private: true }
+    }
+
+    /// Both.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.cookies.extend(other.cookies);
+        self.private |= other.private;
+        self
+    }
+
+    /// The headers to append to those of a response.
+    pub fn append(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        self.cookies.iter().map(|cookie| (SET_COOKIE, cookie.clone()))
     }
 
     /// The header that replaces what a response has of its name: no proxy may store a response that
-    /// carries a cookie.
+    /// carries a token.
     pub fn replace(&self) -> Option<(HeaderName, HeaderValue)> {
-        self.0.as_ref().map(|_| (CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        self.private.then(|| (CACHE_CONTROL, HeaderValue::from_static("no-store")))
     }
 
-    /// Puts both into the headers of a response.
+    /// Puts them into the headers of a response.
     pub fn apply(&self, headers: &mut HeaderMap) {
         if let Some((name, value)) = self.replace() {
             headers.insert(name, value);
         }
-        if let Some((name, value)) = self.append() {
+        for (name, value) in self.append() {
             headers.append(name, value);
         }
     }
@@ -180,32 +385,66 @@ fn values<'h>(header: &'h [u8], name: &[u8]) -> impl Iterator<Item = &'h [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use session_core::SessionId;
 
-    fn found(headers: &[&str]) -> Option<String> {
-        let mut map = HeaderMap::new();
-        for header in headers {
-            map.append(COOKIE, HeaderValue::from_str(header).unwrap());
+    fn token() -> Token {
+        Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16])
+    }
+
+    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
         }
-        let token = CookieOptions::development().token(&map);
-        token.map(|token| String::from_utf8(token.to_vec()).unwrap())
+        headers
+    }
+
+    fn found(cookies: &[&str]) -> Vec<String> {
+        let headers = headers(&COOKIE, cookies);
+        let presented = CookieOptions::development().presented(&headers);
+        presented.tokens().map(|token| String::from_utf8(token.to_vec()).unwrap()).collect()
     }
 
     #[test]
-    fn one_cookie_is_found_and_two_different_ones_are_not() {
-        assert_eq!(found(&["a=b; session=xyz;c=d"]).as_deref(), Some("xyz"));
-        assert_eq!(found(&["a=b", "session=\"xyz\""]).as_deref(), Some("xyz"));
-        assert_eq!(found(&["session=xyz; session=xyz"]).as_deref(), Some("xyz"));
-        assert_eq!(found(&["session=evil; session=xyz"]), None);
-        assert_eq!(found(&["session=evil", "session=xyz"]), None);
-        assert_eq!(found(&["xsession=xyz; session2=1; sessio=1; session"]), None);
-        assert_eq!(found(&[]), None);
+    fn each_value_of_our_name_is_found_once_and_the_first_four_count() {
+        assert_eq!(found(&["a=b; session=xyz;c=d"]), ["xyz"]);
+        assert_eq!(found(&["a=b", "session=\"xyz\""]), ["xyz"]);
+        assert_eq!(found(&["session=xyz; session=xyz.r", "session=xyz"]), ["xyz", "xyz"]);
+        assert_eq!(found(&["session=evil; session=xyz"]), ["evil", "xyz"]);
+        assert_eq!(found(&["xsession=xyz; session2=1; sessio=1; session"]), [""; 0]);
+        assert_eq!(found(&["session=1; session=2; session=3", "session=4; session=5"]).len(), 4);
+        assert_eq!(found(&[]), [""; 0]);
+    }
+
+    #[test]
+    fn a_bearer_is_a_token_of_ours_or_none() {
+        let text = token().expose();
+        let of = |values: &[&str]| {
+            let headers = headers(&AUTHORIZATION, values);
+            bearer(&headers).map(|token| String::from_utf8(token.to_vec()).unwrap())
+        };
+        for value in [format!("Bearer {text}"), format!("bearer   {text} ")] {
+            assert_eq!(of(&[&value]).as_deref(), Some(text.as_str()), "{value}");
+        }
+        let ours = format!("Bearer {text}");
+        for values in [
+            &["Bearer eyJhbGciOiJFZERTQSJ9.e30.c2ln"][..],
+            &["Basic YWxpY2U6YWxpY2U="],
+            &[&ours, &ours],
+            &["Bearer"],
+            &[],
+        ] {
+            assert_eq!(of(values), None, "{values:?}");
+        }
+    }
+
+    fn written(cookie: &SessionCookie) -> String {
+        cookie.append().next().unwrap().1.to_str().unwrap().to_owned()
     }
 
     #[test]
     fn the_default_cookie_is_bound_to_its_host() {
-        let token = Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16]);
-        let set = CookieOptions::default().set(&token);
+        let token = token();
+        let set = CookieOptions::default().set(&token, false);
         assert!(!format!("{set:?}").contains(&token.expose()));
         let mut headers = HeaderMap::new();
         headers.insert(SET_COOKIE, HeaderValue::from_static("other=1"));
@@ -217,9 +456,41 @@ mod tests {
             format!("__Host-session={}; HttpOnly; SameSite=Lax; Secure; Path=/", token.expose())
         );
         assert_eq!((cookies.len(), &headers[CACHE_CONTROL]), (2, &"no-store".parse().unwrap()));
-        let (_, removed) = CookieOptions::development().remove().append().unwrap();
-        let value = removed.to_str().unwrap();
+        let value = written(&CookieOptions::development().remove());
         assert!(value.starts_with("session=; ") && value.contains("Max-Age=0"), "{value}");
         assert!(!value.contains("Secure"));
+    }
+
+    #[test]
+    fn a_remembered_cookie_says_so_itself() {
+        let options = CookieOptions::development();
+        let set = written(&options.set(&token(), true));
+        assert!(set.ends_with("; Max-Age=2592000"), "{set}");
+        let headers = headers(&COOKIE, &[set.split(';').next().unwrap()]);
+        let presented = options.presented(&headers);
+        assert_eq!(presented.tokens().next().unwrap(), token().expose().as_bytes());
+        assert!(presented.of_session(token().session_id()).unwrap().remember);
+    }
+
+    #[test]
+    fn a_cookie_for_sister_hosts_or_for_embedding_says_so() {
+        let options = CookieOptions::default()
+            .with_name("__Secure-session")
+            .with_domain("example.com".to_owned())
+            .with_same_site(SameSite::None)
+            .with_partitioned(true);
+        options.validate().unwrap();
+        let set = written(&options.set(&token(), false));
+        for part in ["SameSite=None", "Domain=example.com", "Partitioned", "Secure"] {
+            assert!(set.contains(part), "{part} is not in {set}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_of_a_flow_is_this_hosts_alone_and_comes_back_from_other_sites() {
+        let options = CookieOptions::default();
+        let set = written(&options.flow("0123456789", "value", Duration::from_secs(600)));
+        assert!(set.starts_with("__Host-session-flow-01234567=value; "), "{set}");
+        assert!(set.contains("SameSite=None") && set.contains("Max-Age=600"), "{set}");
     }
 }

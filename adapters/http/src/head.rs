@@ -4,15 +4,18 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    ACCEPT, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, IF_NONE_MATCH, ORIGIN, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, IF_NONE_MATCH, ORIGIN,
+    USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, Method, Uri};
 
-/// The headers that the rules read. A framework with header types of its own copies these, and for
-/// a request below the prefix all of them: the application's [`AdminGuard`](crate::AdminGuard) may
-/// read any.
-pub static READ_HEADERS: [HeaderName; 12] = [
+/// The headers that the rules read. A framework with header types of its own copies these, and all of
+/// them where the application's own code reads the head: for a request below the prefix, which an
+/// [`AdminGuard`](crate::AdminGuard) judges, and where
+/// [`HttpSessions::has_voucher`](crate::HttpSessions::has_voucher).
+pub static READ_HEADERS: [HeaderName; 13] = [
     COOKIE,
+    AUTHORIZATION,
     ACCEPT,
     HOST,
     ORIGIN,
@@ -26,9 +29,17 @@ pub static READ_HEADERS: [HeaderName; 12] = [
     HeaderName::from_static("purpose"),
 ];
 
-/// Those of them that can carry a token: a request without any of them has no session. A framework
-/// whose headers have to be copied looks for these first.
-pub static TOKEN_HEADERS: [HeaderName; 1] = [COOKIE];
+/// Those of them that can carry a token.
+pub static TOKEN_HEADERS: [HeaderName; 2] = [COOKIE, AUTHORIZATION];
+
+/// Marks the headers that can carry a token, so that nobody's `Debug` shows them.
+pub fn mark_sensitive(headers: &mut HeaderMap) {
+    for name in &TOKEN_HEADERS {
+        if let http::header::Entry::Occupied(mut values) = headers.entry(name) {
+            values.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
+}
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

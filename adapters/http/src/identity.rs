@@ -1,8 +1,12 @@
 //! Whom a request belongs to.
 
-use session_engine::{CurrentSession, Lookup, Verdict};
+use session_core::{SessionId, Token};
+use session_engine::{Access, Check, CurrentSession, Error, SessionManager, Verdict};
 
+use crate::head::OwnedHead;
 use crate::problem::Problem;
+use crate::security;
+use crate::sessions::HttpSessions;
 
 /// Whom a request belongs to.
 #[derive(Clone, Debug)]
@@ -11,16 +15,51 @@ pub enum Identity {
     /// Without a session.
     Anonymous,
     /// To a session.
-    Session(CurrentSession),
+    Session(CurrentSession, Credential),
     /// It carries a token of which nothing can be said right now: answer 503, never 401.
     Unavailable,
+}
+
+/// What shows that a request belongs to its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Credential {
+    /// Our cookie. Browsers send it by themselves, whoever asks them to.
+    Cookie,
+    /// Our token, as `Authorization: Bearer`. No page of another origin can make a browser send it.
+    Bearer,
+    /// What the application's [`Voucher`] has checked.
+    Vouched {
+        /// Whether browsers send it by themselves.
+        ambient: bool,
+    },
+}
+
+impl Credential {
+    /// Whether a browser may send it for a page of another origin, so that a request that changes
+    /// something needs a proof of its origin.
+    pub const fn is_ambient(self) -> bool {
+        match self {
+            Self::Cookie => true,
+            Self::Bearer => false,
+            Self::Vouched { ambient } => ambient,
+        }
+    }
 }
 
 impl Identity {
     /// The session, if there is one.
     pub const fn session(&self) -> Option<&CurrentSession> {
         match self {
-            Self::Session(session) => Some(session),
+            Self::Session(session, _) => Some(session),
+            Self::Anonymous | Self::Unavailable => None,
+        }
+    }
+
+    /// What shows that the request belongs to its session.
+    pub const fn credential(&self) -> Option<Credential> {
+        match self {
+            Self::Session(_, credential) => Some(*credential),
             Self::Anonymous | Self::Unavailable => None,
         }
     }
@@ -28,18 +67,9 @@ impl Identity {
     /// The session, if there is one; 503 where nothing can be said.
     pub(crate) fn known(&self) -> Result<Option<&CurrentSession>, Problem> {
         match self {
-            Self::Session(session) => Ok(Some(session)),
+            Self::Session(session, _) => Ok(Some(session)),
             Self::Anonymous => Ok(None),
             Self::Unavailable => Err(Problem::unavailable()),
-        }
-    }
-}
-
-impl From<Verdict> for Identity {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Active(session) => Self::Session(session),
-            Verdict::Refused(_) => Self::Anonymous,
         }
     }
 }
@@ -48,9 +78,9 @@ impl From<Verdict> for Identity {
 #[derive(Debug)]
 #[must_use = "a pending identity has to be resolved"]
 pub enum Identified {
-    /// Known without asking the store.
+    /// Known without asking anybody.
     Now(Identity),
-    /// The store has to be asked.
+    /// The store, or the application, has to be asked.
     Pending(PendingIdentity),
 }
 
@@ -64,20 +94,132 @@ impl Identified {
     }
 }
 
-/// An identity for which the store has to be asked.
+/// An identity for which the store or the application has to be asked.
 #[derive(Debug)]
 #[must_use = "a pending identity has to be resolved"]
-pub struct PendingIdentity(pub(crate) Lookup);
+pub struct PendingIdentity(Box<Pending>);
 
-impl PendingIdentity {
-    /// Asks the store.
-    pub async fn resolve(self) -> Identity {
-        match self.0.resolve().await {
-            Ok(verdict) => verdict.into(),
-            Err(error) => {
-                tracing::warn!(%error, "a session could not be checked");
-                Identity::Unavailable
+#[derive(Debug)]
+enum Pending {
+    One(Asked, Check),
+    Several(Asked, SessionManager, Vec<Check>),
+    Application { http: HttpSessions, head: OwnedHead, access: Access },
+}
+
+/// What the answer depends on besides the check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) credential: Credential,
+    pub(crate) access: Access,
+}
+
+impl Asked {
+    /// One token.
+    pub(crate) fn one(self, token: &[u8], check: Check) -> Identified {
+        match check {
+            Check::Answered(Verdict::Refused(refusal)) => {
+                let id = Token::parse(token).map(|token| token.session_id());
+                Identified::Now(self.identity(id, Verdict::Refused(refusal)))
+            }
+            Check::Answered(verdict) => Identified::Now(self.identity(None, verdict)),
+            check @ Check::NotCached(_) => {
+                Identified::Pending(PendingIdentity(Pending::One(self, check).into()))
             }
         }
     }
+
+    /// Several tokens, each checked without counting as an access: at most one of them counts.
+    pub(crate) fn several(self, manager: &SessionManager, checks: Vec<Check>) -> Identified {
+        Identified::Pending(PendingIdentity(Pending::Several(self, manager.clone(), checks).into()))
+    }
+
+    fn identity(self, id: Option<SessionId>, verdict: Verdict) -> Identity {
+        match verdict {
+            Verdict::Active(session) => Identity::Session(session, self.credential),
+            Verdict::Refused(refusal) => {
+                security::refused_token(id, refusal, self.access.ip);
+                Identity::Anonymous
+            }
+        }
+    }
+
+    fn answer(self, id: Option<SessionId>, verdict: Result<Verdict, Error>) -> Identity {
+        verdict.map_or_else(|error| unavailable(&error), |verdict| self.identity(id, verdict))
+    }
+
+    /// Exactly one that is valid, or several of one user, of which the newest counts.
+    async fn among(self, manager: &SessionManager, checks: Vec<Check>) -> Identity {
+        let mut valid: Option<CurrentSession> = None;
+        for check in checks {
+            let id = session_id(&check);
+            match self.answer(id, check.resolve().await) {
+                Identity::Session(session, _) => match &valid {
+                    Some(other) if other.owner() != session.owner() => {
+                        security::refused_cookies(self.access.ip);
+                        return Identity::Anonymous;
+                    }
+                    Some(other) if other.signed_in() >= session.signed_in() => {}
+                    _ => valid = Some(session),
+                },
+                Identity::Anonymous => {}
+                Identity::Unavailable => return Identity::Unavailable,
+            }
+        }
+        let Some(session) = valid else { return Identity::Anonymous };
+        let id = session.id();
+        self.answer(Some(id), manager.validate_id(id, self.access).await)
+    }
+}
+
+impl PendingIdentity {
+    /// Asks the application's voucher; where it knows nothing, our cookies count.
+    pub(crate) fn of_application(http: &HttpSessions, head: OwnedHead, access: Access) -> Self {
+        Self(Pending::Application { http: http.clone(), head, access }.into())
+    }
+
+    /// Asks.
+    pub async fn resolve(self) -> Identity {
+        match *self.0 {
+            Pending::One(asked, check) => {
+                let id = session_id(&check);
+                asked.answer(id, check.resolve().await)
+            }
+            Pending::Several(asked, manager, checks) => asked.among(&manager, checks).await,
+            Pending::Application { http, head, access } => {
+                let vouched = match http.voucher() {
+                    Some(voucher) => voucher.vouch(head.head()).await,
+                    None => Ok(None),
+                };
+                match vouched {
+                    Ok(Some(vouched)) => {
+                        let credential = Credential::Vouched { ambient: vouched.ambient };
+                        let check = http.manager().check_id(vouched.id, access);
+                        let asked = Asked { credential, access };
+                        asked.answer(Some(vouched.id), check.resolve().await)
+                    }
+                    Ok(None) => {
+                        let identified = http.identify_by_cookies(head.head().headers, || access);
+                        Box::pin(identified.resolve()).await
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the voucher failed");
+                        Identity::Unavailable
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn session_id(check: &Check) -> Option<SessionId> {
+    match check {
+        Check::NotCached(lookup) => Some(lookup.session_id()),
+        Check::Answered(Verdict::Active(session)) => Some(session.id()),
+        Check::Answered(Verdict::Refused(_)) => None,
+    }
+}
+
+fn unavailable(error: &Error) -> Identity {
+    tracing::warn!(%error, "a session could not be checked");
+    Identity::Unavailable
 }

@@ -10,10 +10,13 @@
 //!
 //! # What counts as activity
 //! Every request that carries a valid token counts as an access and puts the idle timeout off,
-//! `HEAD` and range requests included. `OPTIONS` requests and prefetches (`Sec-Purpose` or
-//! `Purpose: prefetch`) are checked but do not count, and neither does the time for which an
-//! event stream stays open. Opening or reopening a stream counts.
+//! `HEAD` and range requests included. These are checked but do not count: `OPTIONS` requests; `GET` and
+//! `HEAD` requests that are prefetches (`Sec-Purpose` or `Purpose: prefetch`); our event streams, however
+//! often they are opened; and what our pages read because of an event. A new address is noted in any
+//! case.
 
+mod accounts;
+mod activity;
 mod adapter;
 pub mod api;
 mod auth;
@@ -21,6 +24,7 @@ mod body;
 mod client_ip;
 mod cookie;
 mod device;
+mod flow;
 mod guard;
 mod head;
 mod identity;
@@ -31,27 +35,32 @@ mod pages;
 mod problem;
 mod rejection;
 mod request;
+mod security;
 mod sessions;
 mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod voucher;
 
 pub use async_trait::async_trait;
 pub use auth::{Auth, NewSession};
 pub use body::{Body, BodyStream, Content, MAX_BODY_BYTES};
 pub use client_ip::{ClientIpOptions, ForwardingHeader, TrustedProxy};
-pub use cookie::{CookieOptions, SessionCookie};
+pub use cookie::{CookieOptions, SameSite, SessionCookie};
 pub use device::device;
+pub use flow::{CallbackProof, Flow};
 pub use guard::{AdminAccess, AdminGuard, Caller};
-pub use head::{Head, OwnedHead, Peer, READ_HEADERS, TOKEN_HEADERS};
+pub use head::{Head, OwnedHead, Peer, READ_HEADERS, TOKEN_HEADERS, mark_sensitive};
 pub use http;
-pub use identity::{Identified, Identity, PendingIdentity};
+pub use identity::{Credential, Identified, Identity, PendingIdentity};
 pub use next::local_path;
 pub use options::{Config, HttpOptions};
-pub use origin::{SameOrigin, same_origin};
+pub use origin::{Origin, SameOrigin};
 pub use problem::Problem;
 pub use rejection::Rejection;
 pub use request::{PrivateHeaders, RequestSession, RequireSession};
+pub use security::Refusals;
 #[doc(hidden)]
-pub use session_core::Store;
+pub use session_core::{SessionId, Store, Token};
 pub use sessions::{Hooks, HttpSessions};
+pub use voucher::{Vouched, Voucher};

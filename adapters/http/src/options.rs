@@ -10,6 +10,7 @@ use session_engine::Options;
 use crate::client_ip::ClientIpOptions;
 use crate::cookie::CookieOptions;
 use crate::next::local_path;
+use crate::origin::Origin;
 
 /// All options of a node: its engine's and its HTTP rules'. In a configuration file they are the
 /// tables `engine` and `http`.
@@ -93,6 +94,19 @@ pub struct HttpOptions {
     /// Where a browser that asks for a page is sent to sign in, as a path of this origin. The page is
     /// added as the parameter `next`. Default nowhere: the answer is 401.
     pub sign_in_path: Option<String>,
+    /// Where a browser is sent when its user has to prove again who they are, as a path of this origin
+    /// with `next` as above. With it, what ends other sessions and what an admin changes need a user
+    /// who has proved that within `fresh_within` (OWASP ASVS 5.0, 7.5.2). Default nowhere.
+    pub reauthenticate_path: Option<String>,
+    /// How long ago the user may have proved who they are, in seconds, where `reauthenticate_path` is
+    /// set. Default 15 minutes.
+    #[serde(with = "time::seconds")]
+    pub fresh_within: Duration,
+    /// Other origins whose pages may change something here: those of sister hosts, of apps in a web
+    /// view, or our own behind a proxy that rewrites `Host`. Default none.
+    pub allowed_origins: Vec<Origin>,
+    /// How many accounts one browser may be signed in to side by side. Default 1.
+    pub max_accounts: u32,
     /// Whether responses to requests that had a session get `Cache-Control: private, no-store` and
     /// `Vary: Cookie`, unless the application sets a `Cache-Control` of its own. Default true.
     pub private_responses: bool,
@@ -103,6 +117,9 @@ pub struct HttpOptions {
     pub max_streams_per_session: u32,
     /// The most event streams open on this node. Default 10,000.
     pub max_streams: u32,
+    /// An event stream ends after this time, in seconds, and the client opens another. Default 1 hour.
+    #[serde(with = "time::seconds")]
+    pub stream_lifetime: Duration,
 }
 
 impl Default for HttpOptions {
@@ -112,10 +129,15 @@ impl Default for HttpOptions {
             client_ip: ClientIpOptions::default(),
             prefix: "/sessions".to_owned(),
             sign_in_path: None,
+            reauthenticate_path: None,
+            fresh_within: Duration::from_secs(15 * 60),
+            allowed_origins: Vec::new(),
+            max_accounts: 1,
             private_responses: true,
             body_timeout: Duration::from_secs(10),
             max_streams_per_session: 8,
             max_streams: 10_000,
+            stream_lifetime: Duration::from_secs(3600),
         }
     }
 }
@@ -149,6 +171,34 @@ impl HttpOptions {
         self
     }
 
+    /// Where a browser is sent when its user has to prove again who they are.
+    #[must_use]
+    pub fn with_reauthenticate_path(mut self, path: impl Into<String>) -> Self {
+        self.reauthenticate_path = Some(path.into());
+        self
+    }
+
+    /// How long ago the user may have proved who they are.
+    #[must_use]
+    pub const fn with_fresh_within(mut self, within: Duration) -> Self {
+        self.fresh_within = within;
+        self
+    }
+
+    /// Other origins whose pages may change something here.
+    #[must_use]
+    pub fn with_allowed_origins(mut self, origins: impl Into<Vec<Origin>>) -> Self {
+        self.allowed_origins = origins.into();
+        self
+    }
+
+    /// How many accounts one browser may be signed in to side by side.
+    #[must_use]
+    pub const fn with_max_accounts(mut self, max: u32) -> Self {
+        self.max_accounts = max;
+        self
+    }
+
     /// Whether responses to requests that had a session are marked as private.
     #[must_use]
     pub const fn with_private_responses(mut self, private: bool) -> Self {
@@ -177,6 +227,13 @@ impl HttpOptions {
         self
     }
 
+    /// How long an event stream stays open.
+    #[must_use]
+    pub const fn with_stream_lifetime(mut self, lifetime: Duration) -> Self {
+        self.stream_lifetime = lifetime;
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -189,15 +246,26 @@ impl HttpOptions {
             let expected = "a plain path that begins with a slash and ends without one";
             return Err(InvalidField::malformed("prefix", expected));
         }
-        if self
-            .sign_in_path
-            .as_deref()
-            .is_some_and(|path| path.contains('#') || local_path(path).is_none())
-        {
-            return Err(InvalidField::malformed("sign_in_path", "a path of this origin"));
+        for (name, path) in [
+            ("sign_in_path", &self.sign_in_path),
+            ("reauthenticate_path", &self.reauthenticate_path),
+        ] {
+            let is_page = |path: &String| !path.contains('#') && local_path(path).is_some();
+            if !path.as_ref().is_none_or(is_page) {
+                return Err(InvalidField::malformed(name, "a path of this origin"));
+            }
         }
-        if self.body_timeout.is_zero() {
-            return Err(InvalidField::malformed("body_timeout", "longer than zero"));
+        for (name, duration) in [
+            ("body_timeout", self.body_timeout),
+            ("fresh_within", self.fresh_within),
+            ("stream_lifetime", self.stream_lifetime),
+        ] {
+            if duration.is_zero() {
+                return Err(InvalidField::malformed(name, "longer than zero"));
+            }
+        }
+        if !(1..=MAX_ACCOUNTS).contains(&self.max_accounts) {
+            return Err(InvalidField::out_of_range("max_accounts", 1, MAX_ACCOUNTS.into()));
         }
         for (name, max) in [
             ("max_streams_per_session", self.max_streams_per_session),
@@ -211,9 +279,13 @@ impl HttpOptions {
     }
 }
 
+/// Each is a cookie that browsers send with every request.
+const MAX_ACCOUNTS: u32 = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cookie::SameSite;
 
     #[test]
     fn options_that_cannot_work_are_named() {
@@ -236,6 +308,14 @@ mod tests {
             let options = HttpOptions::default().with_sign_in_path(path);
             assert_eq!(of(options), Err("sign_in_path"), "{path}");
         }
+        let away = HttpOptions::default().with_reauthenticate_path("https://evil.example");
+        assert_eq!(of(away), Err("reauthenticate_path"));
+        let none = HttpOptions::default().with_max_accounts(9);
+        assert_eq!(of(none), Err("max_accounts"));
+        let of_domain = CookieOptions::default().with_domain("example.com".to_owned());
+        assert_eq!(of(HttpOptions::default().with_cookie(of_domain)), Err("cookie.domain"));
+        let embedded = CookieOptions::development().with_same_site(SameSite::None);
+        assert_eq!(of(HttpOptions::default().with_cookie(embedded)), Err("cookie.secure"));
         let none = HttpOptions::default().with_body_timeout(Duration::ZERO);
         assert_eq!(of(none), Err("body_timeout"));
         assert_eq!(of(HttpOptions::default().with_max_streams(0)), Err("max_streams"));

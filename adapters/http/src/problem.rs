@@ -42,13 +42,19 @@ pub struct Problem {
     pub status: u16,
     /// This occurrence in words.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub detail: Option<Box<str>>,
     /// The field that does not fit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub field: Option<Box<str>>,
     /// The limit that it broke.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// Where the user can prove again who they are, as a path of this origin that takes `next`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub reauthenticate: Option<Box<str>>,
 }
 
 impl Problem {
@@ -59,19 +65,20 @@ impl Problem {
         title: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (kind, title) = (kind.into(), title.into());
-        Self { kind, title, status: status.as_u16(), detail: None, field: None, limit: None }
+        let status = status.as_u16();
+        Self { kind, title, status, detail: None, field: None, limit: None, reauthenticate: None }
     }
 
     /// The same with this occurrence in words.
     #[must_use]
-    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
+    pub fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
     /// The same with the field that does not fit.
     #[must_use]
-    pub fn with_field(mut self, field: impl Into<String>) -> Self {
+    pub fn with_field(mut self, field: impl Into<Box<str>>) -> Self {
         self.field = Some(field.into());
         self
     }
@@ -84,6 +91,7 @@ impl Problem {
             detail: None,
             field: None,
             limit: None,
+            reauthenticate: None,
         }
     }
 
@@ -107,6 +115,19 @@ impl Problem {
     pub const fn cross_origin() -> Self {
         let title = "not proven to come from this origin";
         Self::known("urn:session-kit:cross-origin", title, StatusCode::FORBIDDEN)
+    }
+
+    /// A sign-in came back from another site that this browser has not begun, or not lately, or has
+    /// finished before.
+    pub const fn foreign_flow() -> Self {
+        let title = "this sign-in was not begun here: begin again";
+        Self::known("urn:session-kit:foreign-flow", title, StatusCode::FORBIDDEN)
+    }
+
+    /// A call that is about the browser's cookie, from a client that shows something else.
+    pub fn wrong_credential(detail: &str) -> Self {
+        let (kind, title) = ("urn:session-kit:wrong-credential", "not with this credential");
+        Self::known(kind, title, StatusCode::BAD_REQUEST).with_detail(detail)
     }
 
     /// There is no such thing, or not for this caller.
@@ -150,7 +171,7 @@ impl Problem {
     }
 
     /// A request that cannot be understood.
-    pub fn malformed(detail: impl Into<String>) -> Self {
+    pub fn malformed(detail: impl Into<Box<str>>) -> Self {
         let mut problem = Self::invalid();
         problem.detail = Some(detail.into());
         problem
@@ -212,7 +233,7 @@ impl From<Infallible> for Problem {
 impl From<InvalidField> for Problem {
     fn from(error: InvalidField) -> Self {
         let mut problem = Self::malformed(error.to_string());
-        problem.field = Some(error.field.to_owned());
+        problem.field = Some(error.field.into());
         problem.limit = error.limit();
         problem
     }
@@ -226,7 +247,7 @@ impl From<Error> for Problem {
                 let title = "too many sessions";
                 let kind = "urn:session-kit:too-many-sessions";
                 let mut problem = Self::known(kind, title, StatusCode::CONFLICT);
-                problem.detail = Some(Error::TooManySessions(limit).to_string());
+                problem.detail = Some(Error::TooManySessions(limit).to_string().into());
                 problem.limit = Some(limit.max.into());
                 problem
             }

@@ -47,8 +47,12 @@ impl Rejection {
 
 impl HttpSessions {
     /// Refuses a request. Where signing in helps, a browser that asks for HTML is sent to the
-    /// `sign_in_path` of the options.
-    pub fn refuse(&self, head: Head<'_>, problem: Problem) -> Rejection {
+    /// `sign_in_path` of the options; where the user has to prove again who they are, to the
+    /// `reauthenticate_path`, if there is one.
+    pub fn refuse(&self, head: Head<'_>, mut problem: Problem) -> Rejection {
+        if problem == Problem::reauthentication_required() {
+            problem.reauthenticate = self.options().reauthenticate_path.as_deref().map(Into::into);
+        }
         if problem.status() == StatusCode::UNAUTHORIZED && head.wants_html() {
             self.refuse_page(head, problem)
         } else {
@@ -58,7 +62,8 @@ impl HttpSessions {
 
     /// Refuses a request for a page, without looking at `Accept`.
     pub(crate) fn refuse_page(&self, head: Head<'_>, problem: Problem) -> Rejection {
-        let path = self.options().sign_in_path.as_deref();
+        let sign_in_path = self.options().sign_in_path.as_deref();
+        let path = problem.reauthenticate.as_deref().or(sign_in_path);
         let location = path.and_then(|path| sign_in_location(path, head));
         Rejection { problem: Box::new(problem), location }
     }

@@ -1,6 +1,7 @@
 //! What a middleware leaves for extractors and guards.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,11 @@ use session_engine::CurrentSession;
 
 use crate::auth::Auth;
 use crate::head::{Head, Peer};
-use crate::identity::Identity;
+use crate::identity::{Credential, Identity};
+use crate::origin::SameOrigin;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
+use crate::security;
 use crate::sessions::HttpSessions;
 
 /// Whose request it is, and the rules that hold for it. An adapter's middleware puts it where the
@@ -99,11 +102,54 @@ impl RequestSession {
         Auth::new(self.clone(), head.to_owned())
     }
 
+    /// Makes sure that no page of another origin is behind a request that changes something and that a
+    /// browser identifies by itself. `SameSite` cookies alone do not: sister hosts get past them.
+    ///
+    /// # Errors
+    /// 403 `urn:session-kit:cross-origin`.
+    pub fn same_origin(&self, head: Head<'_>) -> Result<(), Rejection> {
+        let ambient = self.identity.credential().is_none_or(Credential::is_ambient);
+        if head.is_safe() || !ambient {
+            return Ok(());
+        }
+        match self.http.same_origin(head) {
+            SameOrigin::Proven => Ok(()),
+            proof => Err(self.cross_origin(head, proof).into()),
+        }
+    }
+
+    pub(crate) fn cross_origin(&self, head: Head<'_>, proof: SameOrigin) -> Problem {
+        security::refused_origin(head.uri.path(), self.address(head), proof.as_str());
+        Problem::cross_origin()
+    }
+
+    /// Where the request came from.
+    pub(crate) fn address(&self, head: Head<'_>) -> Option<IpAddr> {
+        self.http.client_ip(head.headers, self.peer)
+    }
+
+    /// The session, for what ends other sessions or what an admin changes: where the options have a
+    /// `reauthenticate_path`, its user has proved who they are within `fresh_within`.
+    pub(crate) fn fresh_for_changes(&self, head: Head<'_>) -> Result<(), Rejection> {
+        let options = self.http.options();
+        if options.reauthenticate_path.is_some() && self.identity.session().is_some() {
+            self.fresh(head, options.fresh_within)?;
+        }
+        Ok(())
+    }
+
     /// Lets the request pass, or says why not.
     ///
     /// # Errors
-    /// As [`RequestSession::fresh`], and 403 when the claims do not suffice.
+    /// As [`RequestSession::same_origin`] and [`RequestSession::fresh`], and 403 when the claims do not
+    /// suffice.
     pub fn require(&self, head: Head<'_>, guard: &RequireSession) -> Result<(), Rejection> {
+        if guard.same_origin {
+            self.same_origin(head)?;
+        }
+        if !guard.signed_in {
+            return Ok(());
+        }
         let session = match guard.fresh_within {
             Some(within) => self.fresh(head, within)?,
             None => self.session(head)?,
@@ -159,6 +205,8 @@ static PRIVATE: [(HeaderName, HeaderValue); 2] = [
 /// ```
 #[derive(Clone)]
 pub struct RequireSession {
+    signed_in: bool,
+    same_origin: bool,
     fresh_within: Option<Duration>,
     claims: Option<Arc<Suffice>>,
 }
@@ -168,12 +216,26 @@ type Suffice = dyn Fn(&Value) -> bool + Send + Sync;
 impl RequireSession {
     /// A session: 401 without one, or for a browser that asks for a page the way to sign in.
     pub const fn signed_in() -> Self {
-        Self { fresh_within: None, claims: None }
+        Self { signed_in: true, same_origin: false, fresh_within: None, claims: None }
+    }
+
+    /// Anybody, signed in or not, but from no page of another origin; see
+    /// [`RequestSession::same_origin`].
+    pub const fn same_origin() -> Self {
+        Self { signed_in: false, same_origin: true, fresh_within: None, claims: None }
+    }
+
+    /// Besides, the request comes from no page of another origin.
+    #[must_use]
+    pub const fn from_same_origin(mut self) -> Self {
+        self.same_origin = true;
+        self
     }
 
     /// Besides, the user has proved who they are within this time.
     #[must_use]
     pub const fn fresh_within(mut self, within: Duration) -> Self {
+        self.signed_in = true;
         self.fresh_within = Some(within);
         self
     }
@@ -181,6 +243,7 @@ impl RequireSession {
     /// Besides, the claims suffice: 403 if not.
     #[must_use]
     pub fn claims(mut self, suffice: impl Fn(&Value) -> bool + Send + Sync + 'static) -> Self {
+        self.signed_in = true;
         self.claims = Some(Arc::new(suffice));
         self
     }
@@ -189,6 +252,8 @@ impl RequireSession {
 impl fmt::Debug for RequireSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequireSession")
+            .field("signed_in", &self.signed_in)
+            .field("same_origin", &self.same_origin)
             .field("fresh_within", &self.fresh_within)
             .field("claims", &self.claims.is_some())
             .finish()

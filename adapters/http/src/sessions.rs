@@ -5,17 +5,22 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use session_core::Store;
 use session_engine::clock::Clock;
-use session_engine::{Access, Check, ClaimsProvider, Engine, Error, Parts, SessionManager};
+use session_engine::{Access, ClaimsProvider, Engine, Error, Parts, SessionManager};
 
+use crate::activity;
+use crate::cookie::bearer;
+use crate::flow::UsedFlows;
 use crate::guard::{AdminGuard, deny_all};
-use crate::head::{Head, Peer};
-use crate::identity::{Identified, Identity, PendingIdentity};
+use crate::head::{Head, OwnedHead, Peer, TOKEN_HEADERS};
+use crate::identity::{Asked, Credential, Identified, Identity, PendingIdentity};
 use crate::options::{Config, HttpOptions};
+use crate::origin::{SameOrigin, same_origin};
 use crate::problem::Problem;
 use crate::streams::Streams;
+use crate::voucher::Voucher;
 
 /// A node with its HTTP rules; cheap to clone. The node's workers stop with the last clone, or with
 /// [`HttpSessions::shutdown`].
@@ -30,6 +35,8 @@ struct Inner {
     engine: Mutex<Option<Engine>>,
     options: HttpOptions,
     guard: Arc<dyn AdminGuard>,
+    voucher: Option<Arc<dyn Voucher>>,
+    flows: UsedFlows,
     streams: Arc<Streams>,
     /// The API's description; it is the same for every request.
     description: OnceLock<Bytes>,
@@ -41,13 +48,15 @@ struct Inner {
 pub struct Hooks {
     /// Who may administer. Default: no one.
     pub guard: Arc<dyn AdminGuard>,
+    /// Who says by the application's own means to which session a request belongs. Default: nobody.
+    pub voucher: Option<Arc<dyn Voucher>>,
     /// The engine's clock, randomness and claims.
     pub engine: Parts,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self { guard: Arc::new(deny_all), engine: Parts::default() }
+        Self { guard: Arc::new(deny_all), voucher: None, engine: Parts::default() }
     }
 }
 
@@ -56,6 +65,13 @@ impl Hooks {
     #[must_use]
     pub fn with_guard(mut self, guard: impl AdminGuard) -> Self {
         self.guard = Arc::new(guard);
+        self
+    }
+
+    /// Who says by the application's own means to which session a request belongs.
+    #[must_use]
+    pub fn with_voucher(mut self, voucher: impl Voucher) -> Self {
+        self.voucher = Some(Arc::new(voucher));
         self
     }
 
@@ -106,6 +122,8 @@ impl HttpSessions {
             engine: Mutex::new(Some(engine)),
             options: config.http,
             guard: hooks.guard,
+            voucher: hooks.voucher,
+            flows: UsedFlows::default(),
             streams: Arc::default(),
             description: OnceLock::new(),
         };
@@ -124,6 +142,26 @@ impl HttpSessions {
 
     pub(crate) fn guard(&self) -> &dyn AdminGuard {
         self.inner.guard.as_ref()
+    }
+
+    pub(crate) fn voucher(&self) -> Option<&dyn Voucher> {
+        self.inner.voucher.as_deref()
+    }
+
+    /// Whether the application identifies requests by its own means, too: then every request is
+    /// looked at with all of its headers.
+    pub fn has_voucher(&self) -> bool {
+        self.inner.voucher.is_some()
+    }
+
+    /// Whether a request can have a session at all, by the names of its headers. For frameworks whose
+    /// headers have to be copied.
+    pub fn may_identify(&self, has_header: impl Fn(&str) -> bool) -> bool {
+        self.has_voucher() || TOKEN_HEADERS.iter().any(|name| has_header(name.as_str()))
+    }
+
+    pub(crate) fn flows(&self) -> &UsedFlows {
+        &self.inner.flows
     }
 
     pub(crate) fn streams(&self) -> &Arc<Streams> {
@@ -158,23 +196,55 @@ impl HttpSessions {
         }
     }
 
-    /// Whose request is this? Counts as an access of the session, unless the request is a
-    /// prefetch or an `OPTIONS` request: those are not the user's doing.
+    /// Whose request is this? Our bearer token counts first, then the application's [`Voucher`], then
+    /// our cookies. Counts as an access of the session, unless the request is none of the user's
+    /// doing (see [the crate's page](crate)).
     ///
     /// `peer` is where the connection comes from; none where the server does not say.
     pub fn identify(&self, head: Head<'_>, peer: Option<Peer>) -> Identified {
-        let Some(token) = self.options().cookie.token(head.headers) else {
-            return Identified::Now(Identity::Anonymous);
+        let access = || {
+            let ip = self.client_ip(head.headers, peer);
+            if activity::is_passive(head, &self.options().prefix) {
+                Access::passive(ip)
+            } else {
+                Access::from_ip(ip)
+            }
         };
-        let access = if is_activity(head.method, head.headers) {
-            Access::from_ip(self.client_ip(head.headers, peer))
-        } else {
-            Access::passive()
-        };
-        match self.manager().check(token, access) {
-            Check::Answered(verdict) => Identified::Now(verdict.into()),
-            Check::NotCached(lookup) => Identified::Pending(PendingIdentity(lookup)),
+        if let Some(token) = bearer(head.headers) {
+            let asked = Asked { credential: Credential::Bearer, access: access() };
+            return asked.one(token, self.manager().check(token, asked.access));
         }
+        if self.has_voucher() {
+            let (method, uri) = (head.method.clone(), head.uri.clone());
+            let owned = OwnedHead::new(method, uri, head.headers.clone());
+            let pending = PendingIdentity::of_application(self, owned, access());
+            return Identified::Pending(pending);
+        }
+        self.identify_by_cookies(head.headers, access)
+    }
+
+    pub(crate) fn identify_by_cookies(
+        &self,
+        headers: &HeaderMap,
+        access: impl FnOnce() -> Access,
+    ) -> Identified {
+        let presented = self.options().cookie.presented(headers);
+        let mut tokens = presented.tokens();
+        let Some(first) = tokens.next() else { return Identified::Now(Identity::Anonymous) };
+        let asked = Asked { credential: Credential::Cookie, access: access() };
+        let manager = self.manager();
+        if tokens.len() == 0 {
+            return asked.one(first, manager.check(first, asked.access));
+        }
+        // Which of them a stranger planted is found out before any counts as an access.
+        let check = |token| manager.check(token, Access::passive(None));
+        asked.several(manager, presented.tokens().map(check).collect())
+    }
+
+    /// What a request proves about the page that made it. Needed only where a browser sends by itself
+    /// what shows the session: see [`Credential::is_ambient`].
+    pub fn same_origin(&self, head: Head<'_>) -> SameOrigin {
+        same_origin(head, &self.options().allowed_origins)
     }
 
     /// The address that a request came from.
@@ -187,10 +257,4 @@ impl fmt::Debug for HttpSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpSessions").field("options", self.options()).finish_non_exhaustive()
     }
-}
-
-fn is_activity(method: &Method, headers: &HeaderMap) -> bool {
-    let prefetch =
-        |name| headers.get(name).is_some_and(|value| value.as_bytes().starts_with(b"prefetch"));
-    method != Method::OPTIONS && !prefetch("sec-purpose") && !prefetch("purpose")
 }

@@ -8,7 +8,9 @@ use http::{HeaderMap, Method, Uri};
 use session_core::{UserId, UserKey};
 use session_engine::SignIn;
 use session_engine::clock::TokioClock;
-use session_http::{Config, Content, Head, Hooks, HttpSessions, Identity, RequestSession};
+use session_http::{
+    Config, Content, Credential, Head, Hooks, HttpSessions, Identity, RequestSession,
+};
 
 async fn sign_in(http: &HttpSessions, user: &str) -> session_engine::CurrentSession {
     let owner = UserKey::new(UserId::new(user).unwrap());
@@ -22,7 +24,7 @@ async fn a_quiet_stream_has_heartbeats_while_others_are_busy() {
     let hooks = Hooks::default().with_clock(TokioClock::starting_at(start));
     let store = std::sync::Arc::new(session_store_memory::MemoryStore::new());
     let http = HttpSessions::start_with(store, Config::default(), hooks).await.unwrap();
-    let session = Identity::Session(sign_in(&http, "alice").await);
+    let session = Identity::Session(sign_in(&http, "alice").await, Credential::Cookie);
     let request = RequestSession::new(http.clone(), session, None);
     let (uri, headers) = (Uri::from_static("/sessions/me/events"), HeaderMap::new());
     let head = Head::new(&Method::GET, &uri, &headers);

@@ -30,6 +30,12 @@ impl<'a, T: DeserializeOwned> FromRequest<'a> for Claims<T> {
     }
 }
 
+impl<'a> FromRequest<'a> for SameOrigin {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.same_origin(head(request)).map_err(Rejection)?))
+    }
+}
+
 impl<'a> FromRequest<'a> for SessionAuth {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         Ok(Self(of(request)?.auth(head(request))))

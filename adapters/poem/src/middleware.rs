@@ -2,7 +2,7 @@
 
 use poem::web::RemoteAddr;
 use poem::{Addr, Endpoint, Middleware, Request, Response};
-use session_http::{HttpSessions, Peer, RequestSession};
+use session_http::{HttpSessions, Peer, RequestSession, mark_sensitive};
 
 use crate::extract::head;
 
@@ -45,6 +45,7 @@ impl<E: Endpoint> Endpoint for SessionEndpoint<E> {
         let identified = self.http.identify(head(&request), peer);
         let session = RequestSession::new(self.http.clone(), identified.resolve().await, peer);
         let private = session.private_headers();
+        mark_sensitive(request.headers_mut());
         request.set_data(session);
         let mut response = self.inner.get_response(request).await;
         private.apply(response.headers_mut());

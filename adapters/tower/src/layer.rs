@@ -6,7 +6,9 @@ use std::task::{Context, Poll, ready};
 
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
-use session_http::{Head, HttpSessions, Identified, Peer, PrivateHeaders, RequestSession};
+use session_http::{
+    Head, HttpSessions, Identified, Peer, PrivateHeaders, RequestSession, mark_sensitive,
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -101,6 +103,7 @@ where
     S: Service<Request<B>>,
 {
     let private = found.private_headers();
+    mark_sensitive(request.headers_mut());
     request.extensions_mut().insert(found);
     Step::Answering { answer: inner.call(request), private }
 }

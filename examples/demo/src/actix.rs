@@ -17,7 +17,8 @@ use session_kit::http::RequireSession;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, new_session, require_root,
+    Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI, after_flow,
+    after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::pages;
 
@@ -61,6 +62,10 @@ pub(crate) async fn serve(
 fn routes(app: &mut web::ServiceConfig) {
     app.service(web::resource("/").route(get().to(home)))
         .service(web::resource("/login").route(get().to(login_page)).post(login))
+        .service(web::resource("/login/elsewhere").route(get().to(login_elsewhere)))
+        .service(web::resource("/provider").route(get().to(provider)))
+        .service(web::resource("/callback").route(get().to(callback)).post(posted_callback))
+        .service(web::resource("/token").post(token))
         .service(web::resource("/logout").post(logout))
         .service(web::resource("/whoami").route(get().to(whoami)))
         .service(web::resource("/rotate").post(rotate))
@@ -70,7 +75,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(
             web::resource("/roles/{user:.+}")
                 .put(set_roles)
-                .wrap(Require(RequireSession::signed_in())),
+                .wrap(Require(RequireSession::signed_in().from_same_origin())),
         );
 }
 
@@ -107,6 +112,40 @@ async fn login(
         }
         Err(rejection) => Err(rejection),
     }
+}
+
+/// An app's sign-in: the token is in the answer.
+async fn token(auth: SessionAuth, form: Json<Credentials>) -> Result<impl Responder, Rejection> {
+    let (signed_in, no_cookie) = auth.sign_in_app(form.check()?).await?;
+    Ok(no_cookie.on(Json(NewToken::of(&signed_in))))
+}
+
+async fn login_elsewhere(
+    auth: SessionAuth,
+    query: Query<LoginQuery>,
+) -> Result<impl Responder, Rejection> {
+    let (flow, cookie) = auth.begin_flow(query.next().unwrap_or_default())?;
+    Ok(cookie.on(see_other(&provider_path(&flow))))
+}
+
+async fn provider(demo: Data<Demo>, callback: Query<Callback>) -> Html {
+    Html::new(demo.provider_page(&callback.state))
+}
+
+async fn callback(
+    auth: SessionAuth,
+    Query(callback): Query<Callback>,
+) -> Result<impl Responder, Rejection> {
+    let (flow, proof) = auth.finish_flow(&callback.state)?;
+    let (_, cookie) = auth.sign_in_from_callback(proof, callback.check()?).await?;
+    Ok(cookie.on(see_other(after_flow(&flow))))
+}
+
+async fn posted_callback(
+    auth: SessionAuth,
+    Form(form): Form<Callback>,
+) -> Result<impl Responder, Rejection> {
+    callback(auth, Query(form)).await
 }
 
 fn failed(demo: &Demo, status: StatusCode, text: &str, login: &Login) -> impl Responder + use<> {

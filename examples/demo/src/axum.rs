@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, new_session, require_root,
+    Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI, after_flow,
+    after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::pages;
 
@@ -50,10 +51,14 @@ fn router(demo: Demo) -> Router {
     let sessions = Sessions(demo.http.clone());
     let roles = Router::new()
         .route("/roles/{*user}", put(set_roles))
-        .route_layer(Require(RequireSession::signed_in()));
+        .route_layer(Require(RequireSession::signed_in().from_same_origin()));
     Router::new()
         .route("/", get(home))
         .route("/login", get(login_page).post(login))
+        .route("/login/elsewhere", get(login_elsewhere))
+        .route("/provider", get(provider))
+        .route("/callback", get(callback).post(posted_callback))
+        .route("/token", post(token))
         .route("/logout", post(logout))
         .route("/whoami", get(whoami))
         .route("/rotate", post(rotate))
@@ -89,6 +94,43 @@ async fn login(
         }
         Err(rejection) => Err(rejection),
     }
+}
+
+/// An app's sign-in: the token is in the answer.
+async fn token(
+    auth: SessionAuth,
+    Json(credentials): Json<Credentials>,
+) -> Result<(SessionCookie, Json<NewToken>), Rejection> {
+    let (signed_in, no_cookie) = auth.sign_in_app(credentials.check()?).await?;
+    Ok((no_cookie, Json(NewToken::of(&signed_in))))
+}
+
+async fn login_elsewhere(
+    auth: SessionAuth,
+    Query(query): Query<LoginQuery>,
+) -> Result<(SessionCookie, Redirect), Rejection> {
+    let (flow, cookie) = auth.begin_flow(query.next().unwrap_or_default())?;
+    Ok((cookie, Redirect::to(&provider_path(&flow))))
+}
+
+async fn provider(State(demo): State<Demo>, Query(callback): Query<Callback>) -> Html<String> {
+    Html(demo.provider_page(&callback.state))
+}
+
+async fn callback(
+    auth: SessionAuth,
+    Query(callback): Query<Callback>,
+) -> Result<(SessionCookie, Redirect), Rejection> {
+    let (flow, proof) = auth.finish_flow(&callback.state)?;
+    let (_, cookie) = auth.sign_in_from_callback(proof, callback.check()?).await?;
+    Ok((cookie, Redirect::to(after_flow(&flow))))
+}
+
+async fn posted_callback(
+    auth: SessionAuth,
+    Form(form): Form<Callback>,
+) -> Result<(SessionCookie, Redirect), Rejection> {
+    callback(auth, Query(form)).await
 }
 
 fn failed(demo: &Demo, status: StatusCode, text: &str, login: &Login) -> Response {

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use session_kit::core::{Actor, DeviceKind, InvalidField, SessionId, UserKey};
-use session_kit::engine::CurrentSession;
-use session_kit::http::{NewSession, Problem, Rejection, local_path};
+use session_kit::engine::{CurrentSession, SignedIn};
+use session_kit::http::{Flow, NewSession, Problem, Rejection, local_path};
 
 use crate::Demo;
-use crate::accounts::{Claims, authenticate, name_of, user};
+use crate::accounts::{Claims, authenticate, name_of, provided, user};
 
 /// The login form.
 #[derive(Deserialize)]
@@ -14,6 +14,7 @@ pub(crate) struct Login {
     pub(crate) user: String,
     pub(crate) password: String,
     device: Option<String>,
+    remember: Option<String>,
     next: Option<String>,
 }
 
@@ -41,6 +42,61 @@ impl LoginQuery {
 #[derive(Deserialize)]
 pub(crate) struct Password {
     pub(crate) password: String,
+}
+
+/// What an app sends to sign its user in.
+#[derive(Deserialize)]
+pub(crate) struct Credentials {
+    user: String,
+    password: String,
+}
+
+impl Credentials {
+    /// The session to begin.
+    pub(crate) fn check(&self) -> Result<NewSession, Problem> {
+        authenticate(&self.user, &self.password)
+            .map(NewSession::of)
+            .ok_or_else(|| Problem::unauthorized().with_detail("unknown user or wrong password"))
+    }
+}
+
+/// What an app keeps.
+#[derive(Serialize)]
+pub(crate) struct NewToken {
+    token: String,
+    session_id: SessionId,
+}
+
+impl NewToken {
+    pub(crate) fn of(signed_in: &SignedIn) -> Self {
+        Self { token: signed_in.token.expose(), session_id: signed_in.session.id() }
+    }
+}
+
+/// What the stand-in for an identity provider sends back. A real one would send a code, which the
+/// application exchanges for a signed statement of who the user is.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Callback {
+    pub(crate) state: String,
+    pub(crate) user: String,
+}
+
+impl Callback {
+    /// The session to begin.
+    pub(crate) fn check(&self) -> Result<NewSession, Problem> {
+        provided(&self.user).map(NewSession::of).ok_or(Problem::forbidden())
+    }
+}
+
+/// Where the stand-in is told which flow it is part of.
+pub(crate) fn provider_path(flow: &Flow) -> String {
+    format!("/provider?state={}", flow.state)
+}
+
+/// Where to go on after a flow.
+pub(crate) fn after_flow(flow: &Flow) -> &str {
+    local_path(&flow.data).unwrap_or("/")
 }
 
 /// New roles: `{"roles":["auditor"]}`, or the list alone.
@@ -79,7 +135,9 @@ impl WhoAmI {
 
 pub(crate) fn new_session(user: UserKey, login: &Login) -> Result<NewSession, InvalidField> {
     let device = login.device.as_deref().filter(|device| !device.is_empty());
-    Ok(NewSession::of(user).with_device_kind(device.map(DeviceKind::new).transpose()?))
+    let remember = login.remember.as_deref().map(|remember| remember == "on");
+    let new = NewSession::of(user).with_remember(remember);
+    Ok(new.with_device_kind(device.map(DeviceKind::new).transpose()?))
 }
 
 pub(crate) fn after_login(login: &Login) -> &str {

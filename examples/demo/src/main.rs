@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use session_demo::{Adapter, Demo, Place, read_config, stop_signal};
-use session_kit::http::{Hooks, TrustedProxy};
+use session_kit::http::{Hooks, Origin, TrustedProxy};
 use tracing_subscriber::EnvFilter;
 
 /// A small application with session governance: sign in, list devices, administer.
@@ -30,6 +30,10 @@ struct Arguments {
     /// or `unix`. May be given more than once.
     #[arg(long, value_name = "RANGE")]
     trusted_proxy: Vec<TrustedProxy>,
+    /// Another origin whose pages may change something here, such as https://shop.example.com. May be
+    /// given more than once.
+    #[arg(long, value_name = "ORIGIN")]
+    allowed_origin: Vec<Origin>,
     /// Options in TOML, as in docs/session-kit.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -50,9 +54,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { addr, adapter, db, store, trusted_proxy, config } = arguments;
+    let Arguments { addr, adapter, db, store, trusted_proxy, allowed_origin, config } = arguments;
     let mut config = read_config(config.as_deref())?;
     config.http.client_ip.trusted_proxies.extend(trusted_proxy);
+    config.http.allowed_origins.extend(allowed_origin);
     let place = match store {
         Some(url) => Place::parse(&url).map_err(|error| format!("--{error}"))?,
         None => Place::File(db),

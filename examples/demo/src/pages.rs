@@ -47,10 +47,26 @@ impl Demo {
 <p><label>User <input name="user" required autofocus autocomplete="username"></label></p>
 <p><label>Password <input name="password" type="password" required autocomplete="current-password"></label></p>
 <p><label>Device <select name="device"><option value="">as the browser says</option><option>Web</option><option>Mobile</option><option>Desktop</option><option>Console</option></select></label></p>
+<p><label><input name="remember" type="checkbox"> Stay signed in on this device</label></p>
 <p>{next}<button class="primary">Sign in</button></p>
-</form>"#
+</form>
+<p><a href="/login/elsewhere">Sign in elsewhere</a></p>"#
         ),
     )
+    }
+
+    /// The page of a stand-in for an identity provider, which knows everybody.
+    pub(crate) fn provider_page(&self, state: &str) -> String {
+        let state = escaped(state);
+        self.page(
+            "A stand-in for an identity provider",
+            &format!(
+                r#"<form method="get" action="/callback"><input type="hidden" name="state" value="{state}">
+<p><label>Go back as <select name="user"><option>alice</option><option>bob</option><option>root</option></select></label></p>
+<p><button class="primary">Go back</button></p>
+</form>"#
+            ),
+        )
     }
 
     fn page(&self, title: &str, content: &str) -> String {

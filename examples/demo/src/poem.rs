@@ -23,7 +23,8 @@ use tokio::net::TcpStream;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Login, LoginQuery, NewRoles, Password, WhoAmI, after_login, confirm, new_session, require_root,
+    Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI, after_flow,
+    after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::pages;
 
@@ -42,12 +43,16 @@ pub(crate) async fn serve(
 
 fn app(demo: Demo) -> impl Endpoint {
     let sessions = Sessions(demo.http.clone());
-    let signed_in = Require(RequireSession::signed_in());
+    let signed_in = Require(RequireSession::signed_in().from_same_origin());
     // A body whose length is not announced is refused.
     let limit = || SizeLimit::new(MAX_FORM_BYTES);
     Route::new()
         .at("/", get(home))
         .at("/login", get(login_page).post(login.with(limit())))
+        .at("/login/elsewhere", get(login_elsewhere))
+        .at("/provider", get(provider))
+        .at("/callback", get(callback).post(posted_callback.with(limit())))
+        .at("/token", post(token.with(limit())))
         .at("/logout", post(logout))
         .at("/whoami", get(whoami))
         .at("/rotate", post(rotate))
@@ -86,6 +91,49 @@ async fn login(
         }
         Err(rejection) => Err(rejection),
     }
+}
+
+/// An app's sign-in: the token is in the answer.
+#[handler]
+async fn token(
+    auth: SessionAuth,
+    Json(credentials): Json<Credentials>,
+) -> Result<Response, Rejection> {
+    let (signed_in, no_cookie) = auth.sign_in_app(credentials.check()?).await?;
+    Ok(no_cookie.on(Json(NewToken::of(&signed_in))))
+}
+
+#[handler]
+async fn login_elsewhere(
+    auth: SessionAuth,
+    Query(query): Query<LoginQuery>,
+) -> Result<Response, Rejection> {
+    let (flow, cookie) = auth.begin_flow(query.next().unwrap_or_default())?;
+    Ok(cookie.on(Redirect::see_other(provider_path(&flow))))
+}
+
+#[handler]
+async fn provider(Data(demo): Data<&Demo>, Query(back): Query<Callback>) -> Html<String> {
+    Html(demo.provider_page(&back.state))
+}
+
+#[handler]
+async fn callback(auth: SessionAuth, Query(back): Query<Callback>) -> Result<Response, Rejection> {
+    signed_in_elsewhere(&auth, &back).await
+}
+
+#[handler]
+async fn posted_callback(
+    auth: SessionAuth,
+    Form(back): Form<Callback>,
+) -> Result<Response, Rejection> {
+    signed_in_elsewhere(&auth, &back).await
+}
+
+async fn signed_in_elsewhere(auth: &SessionAuth, back: &Callback) -> Result<Response, Rejection> {
+    let (flow, proof) = auth.finish_flow(&back.state)?;
+    let (_, cookie) = auth.sign_in_from_callback(proof, back.check()?).await?;
+    Ok(cookie.on(Redirect::see_other(after_flow(&flow))))
 }
 
 fn failed(demo: &Demo, status: StatusCode, text: &str, form: &Login) -> Response {

@@ -21,6 +21,7 @@ pub struct BadConfig {
 pub fn read_config(path: Option<&Path>) -> Result<Config, BadConfig> {
     let mut demo = Config::development();
     demo.http.sign_in_path = Some("/login".to_owned());
+    demo.http.reauthenticate_path = Some("/login".to_owned());
     let Some(path) = path else { return Ok(demo) };
     let bad = |reason: String| BadConfig { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;

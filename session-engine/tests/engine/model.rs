@@ -258,7 +258,7 @@ impl System {
 
 async fn passive(node: &session_engine::Engine, signed_in: &SignedIn) -> Verdict {
     let token = signed_in.token.expose();
-    node.sessions().validate(token.as_bytes(), Access::passive()).await.unwrap()
+    node.sessions().validate(token.as_bytes(), Access::passive(None)).await.unwrap()
 }
 
 impl StateMachineTest for System {

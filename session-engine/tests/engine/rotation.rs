@@ -92,7 +92,7 @@ async fn worthless_tokens_do_not_rotate() {
     let outcome = node.sessions().rotate(b"garbage", RotateReason::Renewal).await.unwrap();
     assert!(matches!(outcome, Rotation::Refused(Refusal::Malformed)));
     let guess = Token::new(signed_in.session.id(), [0; 12], [0; 16]);
-    assert!(matches!(rotate(node, &guess).await, Rotation::Refused(Refusal::Unknown)));
+    assert!(matches!(rotate(node, &guess).await, Rotation::Refused(Refusal::WrongSecret)));
     assert!(active(node, &signed_in.token).await, "a guess harms nobody");
 }
 

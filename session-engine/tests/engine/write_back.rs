@@ -200,7 +200,7 @@ async fn passive_requests_leave_last_accessed_as_it_is() {
     let before = signed_in.session.last_accessed();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let token = signed_in.token.expose();
-    let verdict = node.sessions().validate(token.as_bytes(), Access::passive()).await.unwrap();
+    let verdict = node.sessions().validate(token.as_bytes(), Access::passive(None)).await.unwrap();
     assert!(matches!(verdict, Verdict::Active(session) if session.last_accessed() == before));
 }
 

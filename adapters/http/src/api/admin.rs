@@ -11,6 +11,7 @@ use session_engine::CurrentSession;
 use super::query::{self, Query};
 use super::view::{PageView, PolicyView, Revoked, SessionView};
 use super::{Admin, Answer, Request, json, no_content};
+use crate::activity::REFRESH;
 use crate::guard::AdminAccess;
 use crate::problem::Problem;
 
@@ -25,6 +26,7 @@ use crate::problem::Problem;
         ("active_since" = Option<String>, Query, description = "Only those last accessed at or after this time", format = "date-time"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<u32>, Query, description = "Sessions on a page, 50 by default", minimum = 1, maximum = 200),
+        ("refresh" = Option<String>, Query, description = "Read because of an event: puts no idle timeout off"),
     ),
     responses(
         (status = 200, body = PageView, description = "A page of sessions"),
@@ -36,7 +38,7 @@ use crate::problem::Problem;
 )]
 pub(super) async fn list(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
-    let known = ["tenant", "user", "device", "client", "active_since", "cursor", "limit"];
+    let known = ["tenant", "user", "device", "client", "active_since", "cursor", "limit", REFRESH];
     let parameters = request.query(&known)?;
     let manager = request.http.manager();
     let mut query = manager.query(admin.filter(&parameters)?);
@@ -85,7 +87,7 @@ pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
     ),
 )]
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
-    let admin = request.admin().await?;
+    let admin = request.changing_admin().await?;
     let selection = Selection::session(query::path_value(id)?, admin.walls()?);
     match request.http.manager().revoke_selected(selection, admin.by).await? {
         0 => Err(Problem::not_found().into()),
@@ -111,7 +113,7 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     ),
 )]
 pub(super) async fn revoke_user(request: Request<'_>, user: &str) -> Answer {
-    let admin = request.admin().await?;
+    let admin = request.changing_admin().await?;
     let parameters = request.query(&["tenant", "device", "except"])?;
     let owner = UserKey { tenant: admin.tenant(&parameters)?, user: query::path_value(user)? };
     let mut selection = Selection::user(owner);
@@ -137,7 +139,8 @@ pub(super) async fn revoke_user(request: Request<'_>, user: &str) -> Answer {
     ),
 )]
 pub(super) async fn policy(request: Request<'_>) -> Answer {
-    let (_, scope) = policy_scope(request).await?;
+    let admin = request.admin().await?;
+    let scope = admin.policy_scope(request)?;
     shown(request, &scope).await
 }
 
@@ -163,7 +166,8 @@ pub(super) async fn set_policy<E>(
     request: Request<'_>,
     body: impl Stream<Item = Result<Bytes, E>>,
 ) -> Answer {
-    let (admin, scope) = policy_scope(request).await?;
+    let admin = request.changing_admin().await?;
+    let scope = admin.policy_scope(request)?;
     let view: PolicyView = serde_json::from_slice(&request.body(body).await?)
         .map_err(|error| Problem::malformed(format!("the body is no policy: {error}")))?;
     let policy = Some(view.into_policy());
@@ -187,7 +191,8 @@ pub(super) async fn set_policy<E>(
     ),
 )]
 pub(super) async fn unset_policy(request: Request<'_>) -> Answer {
-    let (admin, scope) = policy_scope(request).await?;
+    let admin = request.changing_admin().await?;
+    let scope = admin.policy_scope(request)?;
     request.http.manager().set_policy(scope, None, admin.by).await?;
     no_content()
 }
@@ -209,20 +214,18 @@ impl Admin {
     fn tenant(&self, parameters: &Query) -> Result<Option<session_core::TenantId>, Problem> {
         self.access.tenant(parameters.tenant()?)
     }
-}
 
-/// Where a policy call aims, if the admin may aim there.
-async fn policy_scope(request: Request<'_>) -> Result<(Admin, PolicyScope), Problem> {
-    let admin = request.admin().await?;
-    let parameters = request.query(&["tenant", "user"])?;
-    let tenant = admin.tenant(&parameters)?;
-    let scope = match (parameters.get::<UserId>("user")?, tenant) {
-        (Some(user), tenant) => PolicyScope::User(UserKey { tenant, user }),
-        (None, Some(tenant)) => PolicyScope::Tenant(tenant),
-        (None, None) if admin.access == AdminAccess::Deployment => PolicyScope::Deployment,
-        (None, None) => return Err(Problem::forbidden()),
-    };
-    Ok((admin, scope))
+    /// Where a policy call aims, if the admin may aim there.
+    fn policy_scope(&self, request: Request<'_>) -> Result<PolicyScope, Problem> {
+        let parameters = request.query(&["tenant", "user"])?;
+        let tenant = self.tenant(&parameters)?;
+        match (parameters.get::<UserId>("user")?, tenant) {
+            (Some(user), tenant) => Ok(PolicyScope::User(UserKey { tenant, user })),
+            (None, Some(tenant)) => Ok(PolicyScope::Tenant(tenant)),
+            (None, None) if self.access == AdminAccess::Deployment => Ok(PolicyScope::Deployment),
+            (None, None) => Err(Problem::forbidden()),
+        }
+    }
 }
 
 async fn shown(request: Request<'_>, scope: &PolicyScope) -> Answer {

@@ -7,13 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use session_core::store::TenantFilter;
-use session_core::{EndCause, Event, SessionId};
-use session_engine::{CurrentSession, Events, Notice, SessionManager};
+use session_core::{EndCause, Event, EventKind, SessionId};
+use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict};
+use tokio::time::{Instant, Interval, interval_at};
 
 use super::{Answer, Request, private};
 use crate::body::Body;
+use crate::guard::{AdminAccess, Caller};
 use crate::problem::Problem;
 use crate::sessions::HttpSessions;
 use crate::streams::Slot;
@@ -37,7 +39,7 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
             && event.user.as_ref() == Some(&owner.user)
             && event.tenant == owner.tenant
     };
-    follow(request.http, Some(session), Box::new(concerns))
+    follow(request.http, Some(session), Box::new(concerns), None)
 }
 
 /// Follows what happens within the admin's walls.
@@ -56,7 +58,13 @@ pub(super) async fn all(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
     let walls: TenantFilter = admin.walls()?;
     let concerns = move |event: &Event| walls.covers(event.tenant.as_ref());
-    follow(request.http, admin.session.as_ref(), Box::new(concerns))
+    let power = Power {
+        http: request.http.clone(),
+        headers: request.head.headers.clone(),
+        session: admin.session.as_ref().map(CurrentSession::id),
+        access: admin.access,
+    };
+    follow(request.http, admin.session.as_ref(), Box::new(concerns), Some(power))
 }
 
 type Concerns = Box<dyn Fn(&Event) -> bool + Send + Sync>;
@@ -66,8 +74,37 @@ struct Follower {
     events: Events,
     concerns: Concerns,
     ended: Pin<Box<dyn Future<Output = Option<EndCause>> + Send>>,
+    /// What the guard has allowed, for an admin's stream.
+    power: Option<Power>,
+    ask_again: Interval,
+    until: Instant,
     state: State,
     _slot: Slot,
+}
+
+/// How far the caller's power reached when the stream was opened.
+struct Power {
+    http: HttpSessions,
+    headers: HeaderMap,
+    session: Option<SessionId>,
+    access: AdminAccess,
+}
+
+impl Power {
+    /// Whether the guard still says the same. While nothing can be said of the session, the stream
+    /// goes on: the end of its trust in the cache is the engine's to say.
+    async fn holds(&self) -> bool {
+        let session = match self.session {
+            Some(id) => match self.http.manager().validate_id(id, Access::passive(None)).await {
+                Ok(Verdict::Active(session)) => Some(session),
+                Ok(Verdict::Refused(_)) => return false,
+                Err(_) => return true,
+            },
+            None => None,
+        };
+        let caller = Caller::new(session.as_ref(), &self.headers);
+        self.http.guard().access(caller).await == self.access
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,14 +114,23 @@ enum State {
     Over,
 }
 
-fn follow(http: &HttpSessions, session: Option<&CurrentSession>, concerns: Concerns) -> Answer {
+fn follow(
+    http: &HttpSessions,
+    session: Option<&CurrentSession>,
+    concerns: Concerns,
+    power: Option<Power>,
+) -> Answer {
     let (manager, options) = (http.manager().clone(), http.options());
     let session = session.map(CurrentSession::id);
     let max = (options.max_streams_per_session, options.max_streams);
     let _slot = http.streams().open(session, max.0, max.1)?;
     let events = manager.events();
     let ended = ended(manager.clone(), session);
-    let follower = Follower { manager, events, concerns, ended, state: State::Opening, _slot };
+    let (now, state) = (Instant::now(), State::Opening);
+    let ask_again = interval_at(now + GUARD_EVERY, GUARD_EVERY);
+    let until = now + options.stream_lifetime;
+    let follower =
+        Follower { manager, events, concerns, ended, power, ask_again, until, state, _slot };
     let stream = stream::unfold(follower, |mut follower| async {
         let line = follower.next().await?;
         Some((Ok(line), follower))
@@ -130,10 +176,19 @@ impl Follower {
                     let cause = cause.map(|cause| cause.as_str());
                     return Some(event("ended", &serde_json::json!({ "cause": cause })));
                 }
+                () = tokio::time::sleep_until(self.until) => return None,
+                _ = self.ask_again.tick(), if self.power.is_some() => {
+                    if !still_allowed(self.power.as_ref()).await {
+                        return None;
+                    }
+                }
                 // Keeps proxies from closing a silent connection, also while other users are busy.
                 () = &mut heartbeat => return Some(Bytes::from_static(b":\n\n")),
                 notice = self.events.next() => match notice? {
                     Notice::Event(told) if (self.concerns)(&told) => {
+                        if told.kind == EventKind::ClaimsChanged && !still_allowed(self.power.as_ref()).await {
+                            return None;
+                        }
                         let data = serde_json::to_value(&told).unwrap_or_default();
                         return Some(event(told.kind.as_str(), &data));
                     }
@@ -145,8 +200,18 @@ impl Follower {
     }
 }
 
+async fn still_allowed(power: Option<&Power>) -> bool {
+    match power {
+        Some(power) => power.holds().await,
+        None => true,
+    }
+}
+
 fn event(name: &str, data: &dyn Display) -> Bytes {
     format!("event: {name}\ndata: {data}\n\n").into()
 }
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How long an admin's stream may go on after the guard's word has changed. A change of claims that
+/// is told asks at once.
+const GUARD_EVERY: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use session_core::{Actor, SessionId};
 
 use super::view::{MeView, PageView, Revoked};
 use super::{Answer, Request, json, no_content, query};
+use crate::activity::REFRESH;
 use crate::problem::Problem;
 
 /// Lists the caller's sessions.
@@ -14,6 +15,7 @@ use crate::problem::Problem;
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<u32>, Query, description = "Sessions on a page", minimum = 1, maximum = 200),
+        ("refresh" = Option<String>, Query, description = "Read because of an event: puts no idle timeout off"),
     ),
     responses(
         (status = 200, body = MeView, description = "The caller's sessions"),
@@ -24,7 +26,7 @@ use crate::problem::Problem;
 )]
 pub(super) async fn list(request: Request<'_>) -> Answer {
     let session = request.session()?;
-    let parameters = request.query(&["cursor", "limit"])?;
+    let parameters = request.query(&["cursor", "limit", REFRESH])?;
     let manager = request.http.manager();
     let mut query = manager.query(TenantFilter::Is(session.tenant().cloned()));
     query.user = Some(session.user().clone());
@@ -74,6 +76,8 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     ),
 )]
 pub(super) async fn revoke_others(request: Request<'_>) -> Answer {
-    let revoked = request.http.manager().revoke_others(request.session()?).await?;
+    let session = request.session()?;
+    request.asks.fresh_for_changes(request.head)?;
+    let revoked = request.http.manager().revoke_others(session).await?;
     json(StatusCode::OK, &Revoked { revoked })
 }

@@ -20,13 +20,12 @@ use self::query::Query;
 use crate::body::{self, Body, Content};
 use crate::guard::{AdminAccess, Caller};
 use crate::head::Head;
-use crate::identity::Identity;
 use crate::next::local_path;
-use crate::origin::{SameOrigin, same_origin};
 use crate::pages;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::request::RequestSession;
+use crate::security;
 use crate::sessions::HttpSessions;
 
 type Answer = Result<Response<Body>, Rejection>;
@@ -69,8 +68,8 @@ impl RequestSession {
         }
         let segments = query::segments(path)?;
         let segments: Vec<_> = segments.iter().map(AsRef::as_ref).collect();
-        let request = Request { http: self.http(), head, identity: self.identity() };
-        request.refuse_cross_origin()?;
+        let request = Request { asks: self, http: self.http(), head };
+        self.same_origin(head)?;
         let method = if *head.method == Method::HEAD { &Method::GET } else { head.method };
         match (method, segments.as_slice()) {
             (&Method::GET, [""]) => request.page(pages::DEVICES),
@@ -101,9 +100,9 @@ impl RequestSession {
 /// A request on its way through the API.
 #[derive(Clone, Copy)]
 struct Request<'r> {
+    asks: &'r RequestSession,
     http: &'r HttpSessions,
     head: Head<'r>,
-    identity: &'r Identity,
 }
 
 /// An admin and how far their power reaches.
@@ -116,16 +115,18 @@ struct Admin {
 impl<'r> Request<'r> {
     /// The session of a signed-in caller.
     fn session(self) -> Result<&'r CurrentSession, Problem> {
-        self.identity.known()?.ok_or(Problem::unauthorized())
+        self.asks.identity().known()?.ok_or(Problem::unauthorized())
     }
 
     /// The guard's word on the caller.
     async fn admin(self) -> Result<Admin, Problem> {
-        let session = self.identity.known()?;
+        let session = self.asks.identity().known()?;
         let caller = Caller::new(session, self.head.headers);
         match self.http.guard().access(caller).await {
-            AdminAccess::Denied if session.is_none() => Err(Problem::unauthorized()),
-            AdminAccess::Denied => Err(Problem::forbidden()),
+            AdminAccess::Denied => {
+                security::denied_admin(session, self.asks.address(self.head));
+                Err(session.map_or(Problem::unauthorized(), |_| Problem::forbidden()))
+            }
             access => {
                 let user = session.map(|session| Actor::User(session.user().clone()));
                 let by = user.unwrap_or(Actor::Application);
@@ -144,14 +145,11 @@ impl<'r> Request<'r> {
         body::read(self.head, body, self.http.options().body_timeout).await
     }
 
-    fn refuse_cross_origin(self) -> Result<(), Problem> {
-        if self.head.is_safe() {
-            return Ok(());
-        }
-        match same_origin(self.head) {
-            SameOrigin::Proven => Ok(()),
-            SameOrigin::Unproven | SameOrigin::Refuted => Err(Problem::cross_origin()),
-        }
+    /// The guard's word on a caller who changes something: as an admin with a fresh session.
+    async fn changing_admin(self) -> Result<Admin, Rejection> {
+        let admin = self.admin().await?;
+        self.asks.fresh_for_changes(self.head)?;
+        Ok(admin)
     }
 
     /// A page for a signed-in user.

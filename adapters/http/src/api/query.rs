@@ -8,11 +8,13 @@ use percent_encoding::percent_decode_str;
 use session_core::store::TenantFilter;
 use session_core::{InvalidField, Timestamp};
 
+use crate::activity::REFRESH;
 use crate::problem::Problem;
 
-/// The parameters of a request, each known and given at most once.
+/// The parameters of a request, each known, given at most once, and not empty.
 ///
-/// An unknown parameter is refused: a misspelt filter must not widen what a call reaches.
+/// An unknown parameter is refused, and so is an empty one: neither a misspelt filter nor one that a
+/// form left out must widen what a call reaches.
 pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
@@ -22,6 +24,9 @@ impl Query {
             if !known.contains(&name.as_ref()) {
                 return Err(field(&name, format!("the parameters are: {}", known.join(", "))));
             }
+            if value.is_empty() && !MAY_BE_EMPTY.contains(&name.as_ref()) {
+                return Err(field(&name, "it is empty: leave it out, or give it a value"));
+            }
             if parameters.insert(name.clone().into_owned(), value.into_owned()).is_some() {
                 return Err(field(&name, "given more than once"));
             }
@@ -29,12 +34,12 @@ impl Query {
         Ok(Self(parameters))
     }
 
-    /// A parameter; an empty one counts as absent.
+    /// A parameter.
     pub(super) fn get<T>(&self, name: &str) -> Result<Option<T>, Problem>
     where
         T: FromStr<Err = InvalidField>,
     {
-        match self.0.get(name).filter(|value| !value.is_empty()) {
+        match self.0.get(name) {
             Some(value) => Ok(Some(value.parse().map_err(|error| invalid(name, error))?)),
             None => Ok(None),
         }
@@ -44,6 +49,7 @@ impl Query {
     pub(super) fn tenant(&self) -> Result<TenantFilter, Problem> {
         match self.0.get("tenant") {
             None => Ok(TenantFilter::Any),
+            Some(name) if name.is_empty() => Ok(TenantFilter::Is(None)),
             Some(_) => self.get("tenant").map(TenantFilter::Is),
         }
     }
@@ -53,7 +59,7 @@ impl Query {
             Timestamp::parse_rfc3339(text)
                 .ok_or_else(|| InvalidField::malformed(name, "an RFC 3339 time").into())
         };
-        self.0.get(name).filter(|text| !text.is_empty()).map(parse).transpose()
+        self.0.get(name).map(parse).transpose()
     }
 
     pub(super) fn number(&self, name: &'static str, max: u32) -> Result<Option<u32>, Problem> {
@@ -61,9 +67,12 @@ impl Query {
             let number = text.parse().ok().filter(|number| (1..=max).contains(number));
             number.ok_or_else(|| InvalidField::out_of_range(name, 1, max.into()).into())
         };
-        self.0.get(name).filter(|text| !text.is_empty()).map(parse).transpose()
+        self.0.get(name).map(parse).transpose()
     }
 }
+
+/// An empty tenant stands for the users outside all tenants.
+const MAY_BE_EMPTY: [&str; 2] = ["tenant", REFRESH];
 
 /// A value of the path.
 pub(super) fn path_value<T>(text: &str) -> Result<T, Problem>
@@ -84,13 +93,13 @@ pub(super) fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
 /// The error of a value, under the name of its parameter.
 fn invalid(name: &str, error: InvalidField) -> Problem {
     let mut problem = Problem::from(error);
-    problem.field = Some(name.to_owned());
+    problem.field = Some(name.into());
     problem
 }
 
-fn field(name: &str, detail: impl Into<String>) -> Problem {
+fn field(name: &str, detail: impl Into<Box<str>>) -> Problem {
     let mut problem = Problem::malformed(detail);
     let end = name.floor_char_boundary(64);
-    problem.field = Some(name[..end].to_owned());
+    problem.field = Some(name[..end].into());
     problem
 }

@@ -82,15 +82,15 @@ pub(crate) async fn filters_and_pages(on: Ground) {
 
 /// Reads two sessions a page, and answers how many there are.
 async fn every_page(root: &Client) -> usize {
-    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    let first = "/sessions/admin/sessions?limit=2";
+    let (mut seen, mut path) = (Vec::new(), first.to_owned());
     loop {
-        let path = format!("/sessions/admin/sessions?limit=2&cursor={cursor}");
         let page = root.get(&path).await.json();
         let sessions = page["sessions"].as_array().unwrap();
         assert!(sessions.len() <= 2);
         seen.extend(sessions.iter().map(|session| session["id"].to_string()));
         match page["next_cursor"].as_str() {
-            Some(next) => next.clone_into(&mut cursor),
+            Some(next) => path = format!("{first}&cursor={next}"),
             None => break,
         }
     }

@@ -7,6 +7,7 @@ mod body;
 #[allow(dead_code, reason = "the tests of processes use the other part")]
 #[path = "../client/mod.rs"]
 mod client;
+mod doors;
 mod end;
 mod hostile;
 mod http2;
@@ -80,6 +81,21 @@ macro_rules! behaviours {
             roles {
                 roles_change_within_the_bound
                 only_root_gives_roles
+            }
+            doors {
+                an_app_gets_its_token_in_the_answer
+                a_bearer_needs_no_origin
+                several_cookies_are_judged
+                sister_origins_may_be_allowed
+                a_callback_brings_its_own_proof
+                a_callback_is_good_once
+                remembered_sign_ins_outlive_the_browser
+                ending_others_needs_a_fresh_sign_in
+                an_application_may_ask_for_same_origin
+                empty_parameters_are_refused
+                a_prefetch_hides_no_use
+                reads_because_of_an_event_are_passive
+                an_admins_stream_ends_with_the_role
             }
             streams {
                 an_event_stream_ends_with_its_session
@@ -160,6 +176,11 @@ macro_rules! stored_behaviours {
             }
             roles {
                 roles_change_within_the_bound
+            }
+            doors {
+                an_app_gets_its_token_in_the_answer
+                several_cookies_are_judged
+                a_prefetch_hides_no_use
             }
             streams {
                 an_event_stream_ends_with_its_session

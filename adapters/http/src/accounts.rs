@@ -1,0 +1,95 @@
+//! Several accounts in one browser, side by side: the one in use has the cookie, each of the others a
+//! cookie of its own with a number.
+
+use session_core::{SessionId, UserKey};
+use session_engine::{Access, CurrentSession, Verdict};
+
+use crate::auth::Auth;
+use crate::cookie::{SessionCookie, named};
+use crate::problem::Problem;
+use crate::rejection::Rejection;
+
+/// What a sign-in finds of the accounts beside the one in use.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// A session of the user who signs in, which the new one replaces.
+    pub(crate) replaced: Option<SessionId>,
+    /// Takes its cookie back, where the account in use does not move in.
+    pub(crate) cookie: SessionCookie,
+    /// The cookie in which the account in use has room: that one, or one that is empty.
+    pub(crate) free: Option<String>,
+}
+
+impl Auth {
+    /// The accounts that this browser is signed in to, the one in use first.
+    ///
+    /// # Errors
+    /// 503 when only the store could tell and it is away.
+    pub async fn accounts(&self) -> Result<Vec<CurrentSession>, Rejection> {
+        let mut accounts: Vec<_> = self.session().cloned().into_iter().collect();
+        for name in self.account_names() {
+            accounts.extend(self.account(&name).await?);
+        }
+        Ok(accounts)
+    }
+
+    /// Puts the account of this session in use, and the one in use in its place.
+    ///
+    /// # Errors
+    /// 404 when this browser is not signed in to it, 503 when only the store could tell and it is away,
+    /// 403 across origins.
+    pub async fn switch_account(&self, id: SessionId) -> Result<SessionCookie, Rejection> {
+        self.refuse_cross_origin()?;
+        let (options, headers) = (&self.http().options().cookie, self.head().headers);
+        for name in self.account_names() {
+            let Some(stored) = named(headers, name.as_bytes()).of_session(id) else { continue };
+            if self.account(&name).await?.is_none() {
+                continue;
+            }
+            let cookie = options.set_named(&options.name, &stored);
+            let parked = self.session().and_then(|current| self.park(&name, current));
+            return Ok(cookie.and(parked.unwrap_or_else(|| options.remove_named(&name))));
+        }
+        Err(Problem::not_found().into())
+    }
+
+    /// What a sign-in of this user has to know.
+    pub(crate) async fn beside(&self, owner: &UserKey) -> Result<Beside, Rejection> {
+        let mut beside = Beside::default();
+        for name in self.account_names() {
+            match self.account(&name).await? {
+                Some(session) if session.owner() == owner => {
+                    beside.replaced = Some(session.id());
+                    beside.cookie = self.http().options().cookie.remove_named(&name);
+                    beside.free = Some(name);
+                }
+                None if beside.free.is_none() => beside.free = Some(name),
+                _ => {}
+            }
+        }
+        Ok(beside)
+    }
+
+    /// Keeps the account in use under this name; none where its token is not in a cookie.
+    pub(crate) fn park(&self, name: &str, current: &CurrentSession) -> Option<SessionCookie> {
+        let options = &self.http().options().cookie;
+        let stored = options.presented(self.head().headers).of_session(current.id())?;
+        Some(options.set_named(name, &stored))
+    }
+
+    fn account_names(&self) -> impl Iterator<Item = String> {
+        let options = self.http().options();
+        (1..options.max_accounts).map(|number| options.cookie.account_name(number))
+    }
+
+    /// The session in the cookie of this name. Looking is no access.
+    async fn account(&self, name: &str) -> Result<Option<CurrentSession>, Rejection> {
+        let presented = named(self.head().headers, name.as_bytes());
+        let mut tokens = presented.tokens();
+        let (Some(token), None) = (tokens.next(), tokens.next()) else { return Ok(None) };
+        match self.http().manager().validate(token, Access::passive(None)).await? {
+            Verdict::Active(session) => Ok(Some(session)),
+            Verdict::Refused(_) => Ok(None),
+        }
+    }
+}

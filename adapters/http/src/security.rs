@@ -1,0 +1,90 @@
+//! Security events: what an operator wants to be told of, as `tracing` events of the target
+//! `session_kit::security` with address and reason, and as counters. Never a token.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use session_core::{EndCause, SessionId};
+use session_engine::{CurrentSession, Refusal};
+
+/// How many requests this process has refused since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// Tokens that were worth nothing.
+    pub tokens: u64,
+    /// Requests that were not proven to come from this origin.
+    pub origins: u64,
+    /// Callers whom the admin guard did not let in.
+    pub admins: u64,
+}
+
+impl Refusals {
+    /// The counts as of now.
+    pub fn of_this_process() -> Self {
+        let [tokens, origins, admins] =
+            [&TOKENS, &ORIGINS, &ADMINS].map(|count| count.load(Ordering::Relaxed));
+        Self { tokens, origins, admins }
+    }
+}
+
+static TOKENS: AtomicU64 = AtomicU64::new(0);
+static ORIGINS: AtomicU64 = AtomicU64::new(0);
+static ADMINS: AtomicU64 = AtomicU64::new(0);
+
+const TARGET: &str = "session_kit::security";
+
+/// Sessions end, and browsers keep their tokens: that alone is no attack. A token that fits a session
+/// but for its secret is a guess, and one that was replaced long ago was stolen from somebody.
+pub(crate) fn refused_token(id: Option<SessionId>, refusal: Refusal, address: Option<IpAddr>) {
+    TOKENS.fetch_add(1, Ordering::Relaxed);
+    let (address, session) =
+        (address.map(tracing::field::display), id.map(tracing::field::display));
+    let reason = reason(refusal);
+    match refusal {
+        Refusal::WrongSecret | Refusal::Ended(EndCause::TokenReused) => {
+            tracing::warn!(target: TARGET, event = "token_refused", reason, address, session);
+        }
+        Refusal::Malformed | Refusal::Ended(_) => {
+            tracing::debug!(target: TARGET, event = "token_refused", reason, address, session);
+        }
+        _ => tracing::info!(target: TARGET, event = "token_refused", reason, address, session),
+    }
+}
+
+/// Several cookies of our name with valid tokens of different users.
+pub(crate) fn refused_cookies(address: Option<IpAddr>) {
+    TOKENS.fetch_add(1, Ordering::Relaxed);
+    let (reason, address) = ("cookies of different users", address.map(tracing::field::display));
+    tracing::warn!(target: TARGET, event = "token_refused", reason, address);
+}
+
+pub(crate) fn refused_origin(path: &str, address: Option<IpAddr>, proof: &'static str) {
+    ORIGINS.fetch_add(1, Ordering::Relaxed);
+    let address = address.map(tracing::field::display);
+    tracing::warn!(target: TARGET, event = "origin_refused", reason = proof, address, path);
+}
+
+pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpAddr>) {
+    ADMINS.fetch_add(1, Ordering::Relaxed);
+    let reason = if session.is_some() { "the guard denies" } else { "nobody is signed in" };
+    let id = session.map(|session| tracing::field::display(session.id()));
+    let user = session.map(|session| tracing::field::display(session.user()));
+    let tenant = session.and_then(CurrentSession::tenant).map(tracing::field::display);
+    let address = address.map(tracing::field::display);
+    tracing::warn!(
+        target: TARGET, event = "admin_denied", reason, address, session = id, user, tenant
+    );
+}
+
+const fn reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Malformed => "malformed",
+        Refusal::Unknown => "no such session",
+        Refusal::WrongSecret => "not the token of this session",
+        Refusal::Ended(EndCause::TokenReused) => "a replaced token was used: theft",
+        Refusal::Ended(_) => "the session has ended",
+        Refusal::Superseded => "replaced by a rotation",
+        _ => "refused",
+    }
+}

@@ -1,0 +1,233 @@
+//! Accounts side by side, requests that the application identifies, and what the log says.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use session_core::{Actor, SessionId, UserId, UserKey};
+use session_http::testing::headers_of;
+use session_http::{
+    Auth, Config, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity, Peer,
+    RequestSession, RequireSession, SessionCookie, Vouched, mark_sensitive,
+};
+use session_store_memory::MemoryStore;
+use tracing_subscriber::fmt::MakeWriter;
+
+async fn start(options: HttpOptions, hooks: Hooks) -> HttpSessions {
+    let config = Config::default().with_http(options);
+    HttpSessions::start_with(Arc::new(MemoryStore::new()), config, hooks).await.unwrap()
+}
+
+/// A browser: what it sends, and what it keeps of an answer.
+struct Browser {
+    http: HttpSessions,
+    cookies: Vec<(String, String)>,
+}
+
+impl Browser {
+    async fn auth(&self) -> Auth {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.cookies {
+            headers.append(COOKIE, format!("{name}={value}").parse().unwrap());
+        }
+        headers.insert("sec-fetch-site", HeaderValue::from_static("same-origin"));
+        let (method, uri) = (Method::POST, Uri::from_static("/"));
+        let head = Head::new(&method, &uri, &headers);
+        let identity = self.http.identify(head, None).resolve().await;
+        RequestSession::new(self.http.clone(), identity, None).auth(head)
+    }
+
+    fn keep(&mut self, cookie: &SessionCookie) {
+        for (_, value) in cookie.append() {
+            let text = value.to_str().unwrap();
+            let (name, rest) = text.split_once('=').unwrap();
+            self.cookies.retain(|(known, _)| known != name);
+            if !text.contains("Max-Age=0") {
+                let value = rest.split(';').next().unwrap();
+                self.cookies.push((name.to_owned(), value.to_owned()));
+            }
+        }
+    }
+
+    async fn sign_in(&mut self, user: &str) -> SessionId {
+        let (signed_in, cookie) = self.auth().await.sign_in(user).await.unwrap();
+        self.keep(&cookie);
+        signed_in.session.id()
+    }
+
+    async fn users(&self) -> Vec<String> {
+        let accounts = self.auth().await.accounts().await.unwrap();
+        accounts.iter().map(|account| account.user().to_string()).collect()
+    }
+}
+
+#[tokio::test]
+async fn several_accounts_live_side_by_side_in_one_browser() {
+    let http = start(HttpOptions::default().with_max_accounts(3), Hooks::default()).await;
+    let mut browser = Browser { http: http.clone(), cookies: Vec::new() };
+    let alice = browser.sign_in("alice").await;
+    browser.sign_in("bob").await;
+    browser.sign_in("carol").await;
+    assert_eq!(browser.users().await, ["carol", "alice", "bob"]);
+    let cookie = browser.auth().await.switch_account(alice).await.unwrap();
+    browser.keep(&cookie);
+    assert_eq!(browser.users().await, ["alice", "carol", "bob"]);
+    // Signing in again replaces one's own, wherever it is; a fourth account has no room.
+    browser.sign_in("bob").await;
+    assert_eq!(browser.users().await, ["bob", "carol", "alice"]);
+    browser.sign_in("dave").await;
+    assert_eq!(browser.users().await, ["dave", "carol", "alice"], "bob had to leave");
+    let strange = SessionId::from_bytes([7; 16]);
+    let refused = browser.auth().await.switch_account(strange).await.unwrap_err();
+    assert_eq!(refused.status(), 404);
+    let cookie = browser.auth().await.sign_out().await.unwrap();
+    browser.keep(&cookie);
+    assert_eq!(browser.users().await, ["carol", "alice"], "the others stay");
+    let cookie = browser.auth().await.switch_account(alice).await.unwrap();
+    browser.keep(&cookie);
+    assert_eq!(browser.users().await, ["alice", "carol"]);
+    http.shutdown().await;
+}
+
+async fn identify(http: &HttpSessions, headers: &HeaderMap, peer: Option<Peer>) -> Identity {
+    let uri = Uri::from_static("/");
+    http.identify(Head::new(&Method::GET, &uri, headers), peer).resolve().await
+}
+
+/// The application knows by its own means whose request it is. The session's record and claims are as
+/// fresh as ever, and its end is noticed.
+#[tokio::test]
+async fn what_the_application_vouches_for_is_checked_against_the_live_session() {
+    let hooks = Hooks::default().with_voucher(|head: Head<'_>| {
+        let id = head.headers.get("x-gateway-session")?.to_str().ok()?.parse().ok()?;
+        Some(Vouched::explicit(id))
+    });
+    let http = start(HttpOptions::default(), hooks).await;
+    let alice: UserKey = UserKey::new(UserId::new("alice").unwrap());
+    let signed_in = http.manager().sign_in(session_engine::SignIn::new(alice.clone())).await;
+    let id = signed_in.unwrap().session.id();
+    let mut headers = HeaderMap::new();
+    headers.insert("x-gateway-session", id.to_string().parse().unwrap());
+    let identity = identify(&http, &headers, None).await;
+    assert_eq!(identity.session().map(|session| session.id()), Some(id));
+    assert_eq!(identity.credential(), Some(Credential::Vouched { ambient: false }));
+    // A change needs no proof of its origin; a cookie would.
+    let (method, uri) = (Method::DELETE, Uri::from_static("/"));
+    let head = Head::new(&method, &uri, &headers);
+    let request = RequestSession::new(http.clone(), identity, None);
+    let guard = RequireSession::signed_in().from_same_origin();
+    assert!(request.require(head, &guard).is_ok());
+    // Where it knows nothing, our own credentials count.
+    let own: HeaderMap = headers_of(&http, "bob").await.unwrap().into_iter().collect();
+    let identity = identify(&http, &own, None).await;
+    assert_eq!(identity.session().map(|session| session.user().as_str()), Some("bob"));
+    assert_eq!(identity.credential(), Some(Credential::Cookie));
+    http.manager().revoke_user(alice, Actor::Application).await.unwrap();
+    assert!(matches!(identify(&http, &headers, None).await, Identity::Anonymous));
+    http.shutdown().await;
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn security_events_have_address_and_reason_and_no_token() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let http = start(HttpOptions::default(), Hooks::default()).await;
+    let headers: HeaderMap = headers_of(&http, "alice").await.unwrap().into_iter().collect();
+    let cookie = headers[COOKIE].to_str().unwrap().to_owned();
+    let token = cookie.split_once('=').unwrap().1;
+    let peer = Some(Peer::Ip("203.0.113.9".parse().unwrap()));
+    log.take();
+    let refused = |text: &str, reason: &str| {
+        for part in [reason, "203.0.113.9", "session_kit::security"] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        for secret in [token, &token[32..]] {
+            assert!(!text.contains(secret), "a token is in {text}");
+        }
+    };
+    // The id of a session with a guess at its secret, and a guess at both.
+    for (guess, reason) in [
+        (format!("{}{}", &token[..32], "0".repeat(56)), "not the token of this session"),
+        ("1".repeat(88), "no such session"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {guess}").parse().unwrap());
+        assert!(matches!(identify(&http, &headers, peer).await, Identity::Anonymous));
+        refused(&log.take(), reason);
+    }
+    // A page of another origin, and a caller whom the guard denies.
+    let identity = identify(&http, &headers, peer).await;
+    let request = RequestSession::new(http.clone(), identity, peer);
+    let (method, uri) = (Method::POST, Uri::from_static("/transfer"));
+    let mut crossing = headers.clone();
+    crossing.insert("sec-fetch-site", HeaderValue::from_static("cross-site"));
+    let head = Head::new(&method, &uri, &crossing);
+    assert!(request.same_origin(head).is_err());
+    refused(&log.take(), "a page of another origin");
+    assert!(request.auth(head).sign_in("alice").await.is_err());
+    refused(&log.take(), "a page of another origin");
+    assert!(request.auth(head).finish_flow("0123456789").is_err());
+    refused(&log.take(), "a foreign flow");
+    let (method, uri) = (Method::GET, Uri::from_static("/sessions/admin/sessions"));
+    let body = futures_util::stream::empty::<Result<bytes::Bytes, std::io::Error>>();
+    let answer = request.serve(Head::new(&method, &uri, &headers), "/admin/sessions", body).await;
+    assert_eq!(answer.status(), 403);
+    refused(&log.take(), "the guard denies");
+    http.shutdown().await;
+}
+
+/// Whatever an application prints with `{:?}`, no token is in it.
+#[tokio::test]
+async fn debug_shows_no_token() {
+    let http = start(HttpOptions::default(), Hooks::default()).await;
+    let mut headers: HeaderMap = headers_of(&http, "alice").await.unwrap().into_iter().collect();
+    let token = headers[COOKIE].to_str().unwrap().split_once('=').unwrap().1.to_owned();
+    headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+    let (method, uri) = (Method::GET, Uri::from_static("/"));
+    let head = Head::new(&method, &uri, &headers);
+    let identified = http.identify(head, None);
+    let mut shown = format!("{http:?} {head:?} {:?} {identified:?}", head.to_owned());
+    let identity = identified.resolve().await;
+    let request = RequestSession::new(http.clone(), identity.clone(), None);
+    let auth = request.auth(head);
+    let (signed_in, cookie) = auth.sign_in("bob").await.unwrap();
+    let (flow, flow_cookie) = auth.begin_flow("secret").unwrap();
+    let guard = RequireSession::signed_in();
+    shown += &format!("{identity:?} {request:?} {auth:?} {signed_in:?} {cookie:?} {guard:?}");
+    shown += &format!("{flow:?} {flow_cookie:?} {:?}", Hooks::default());
+    mark_sensitive(&mut headers);
+    shown += &format!("{headers:?}");
+    for secret in [&token, &token[32..], &signed_in.token.expose(), &flow.state, &flow.nonce] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    http.shutdown().await;
+}
