@@ -11,4 +11,4 @@ mod tokens;
 pub use address::{forwarded, user_agent, x_forwarded_for};
 pub use api::{cursor, json_body, next, origin, path, query};
 pub use rows::stored_rows;
-pub use tokens::{bearer, cookie, token};
+pub use tokens::{bearer, cookie, flow, token};

@@ -79,17 +79,11 @@ impl Node {
         self.runtime.block_on(future)
     }
 
-    /// The bytes with the admin's token in place of `{token}`, which no seed can know.
-    pub(crate) fn with_token(&self, data: &[u8]) -> Vec<u8> {
-        let mut filled = Vec::with_capacity(data.len());
-        let mut rest = data;
-        while let Some(at) = rest.windows(PLACE.len()).position(|window| window == PLACE) {
-            filled.extend_from_slice(&rest[..at]);
-            filled.extend_from_slice(self.token.as_bytes());
-            rest = &rest[at + PLACE.len()..];
-        }
-        filled.extend_from_slice(rest);
-        filled
+    /// The bytes with what no seed can know: the admin's token in place of `{token}`, and for `{now}` the
+    /// time in microseconds.
+    pub(crate) fn filled(&self, data: &[u8]) -> Vec<u8> {
+        let now = self.http.manager().now().as_micros().to_string();
+        replaced(&replaced(data, b"{token}", &self.token), b"{now}", &now)
     }
 
     /// Headers that the admin's browser sends with a request of this origin.
@@ -122,7 +116,10 @@ impl Node {
         let request = RequestSession::new(self.http.clone(), self.identify(head), None);
         let answer = Answer::of(self.wait(request.serve(head, path, body)));
         assert!(answer.status < 500, "{method} {uri}: {}", answer.status);
-        assert!(!answer.headers.contains_key(SET_COOKIE), "{method} {uri} sets a cookie");
+        for cookie in answer.headers.get_all(SET_COOKIE) {
+            let cookie = String::from_utf8_lossy(cookie.as_bytes());
+            assert!(cookie.contains("Max-Age=0"), "{method} {uri} sets a cookie: {cookie}");
+        }
         let text = String::from_utf8_lossy(&answer.body);
         assert!(!text.contains(&self.token), "{method} {uri} shows the token");
         assert!(answer.body.len() < LONGEST, "{method} {uri}: {} bytes", answer.body.len());
@@ -167,6 +164,17 @@ impl Answer {
     }
 }
 
-const PLACE: &[u8] = b"{token}";
+fn replaced(data: &[u8], place: &[u8], by: &str) -> Vec<u8> {
+    let mut filled = Vec::with_capacity(data.len());
+    let mut rest = data;
+    while let Some(at) = rest.windows(place.len()).position(|window| window == place) {
+        filled.extend_from_slice(&rest[..at]);
+        filled.extend_from_slice(by.as_bytes());
+        rest = &rest[at + place.len()..];
+    }
+    filled.extend_from_slice(rest);
+    filled
+}
+
 /// More than the longest file of the pages and the description of the API.
 const LONGEST: usize = 512 * 1024;
