@@ -11,8 +11,7 @@ use crate::time::{self, Timestamp};
 
 /// How long a session may live.
 ///
-/// The defaults are those of NIST SP 800-63B for AAL1 (reauthentication at least every 30 days),
-/// with an idle timeout of 14 days. See [`Timeouts::aal2`] and [`Timeouts::aal3`].
+/// The defaults are [`Timeouts::aal1`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -36,17 +35,23 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self::of(14 * DAY, 30 * DAY)
+        Self::aal1()
     }
 }
 
 impl Timeouts {
-    /// NIST SP 800-63B, AAL2: one hour idle, 24 hours in all.
+    /// NIST SP 800-63B-4, AAL1: 30 days in all. The standard asks for no idle timeout; this is 14
+    /// days.
+    pub const fn aal1() -> Self {
+        Self::of(14 * DAY, 30 * DAY)
+    }
+
+    /// NIST SP 800-63B-4, AAL2: one hour idle, 24 hours in all.
     pub const fn aal2() -> Self {
         Self::of(3600, DAY)
     }
 
-    /// NIST SP 800-63B, AAL3: 15 minutes idle, 12 hours in all.
+    /// NIST SP 800-63B-4, AAL3: 15 minutes idle, 12 hours in all.
     pub const fn aal3() -> Self {
         Self::of(15 * 60, DAY / 2)
     }

@@ -12,12 +12,11 @@ use session_core::time;
 /// Options of an [`Engine`](crate::Engine). Durations are seconds in configuration files.
 ///
 /// ```
-/// use session_core::checker::{Timeouts, WriteBack};
+/// use session_core::checker::WriteBack;
 /// use session_core::policy::PreventConcurrentLogin;
 /// use session_engine::Options;
 ///
-/// let options = Options::default()
-///     .with_timeouts(Timeouts::aal2())
+/// let options = Options::aal2()
 ///     .with_write_back(WriteBack::default().with_every_hits(20))
 ///     .with_default_policy(PreventConcurrentLogin::LogoutFromSameTypeDevices);
 /// assert!(options.validate().is_ok());
@@ -96,6 +95,21 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The defaults, which are those of NIST SP 800-63B-4 for AAL1: [`Timeouts::aal1`].
+    pub fn aal1() -> Self {
+        Self::default().with_timeouts(Timeouts::aal1())
+    }
+
+    /// The defaults with the timeouts of NIST SP 800-63B-4 for AAL2: [`Timeouts::aal2`].
+    pub fn aal2() -> Self {
+        Self::default().with_timeouts(Timeouts::aal2())
+    }
+
+    /// The defaults with the timeouts of NIST SP 800-63B-4 for AAL3: [`Timeouts::aal3`].
+    pub fn aal3() -> Self {
+        Self::default().with_timeouts(Timeouts::aal3())
+    }
+
     /// Sets [`Options::timeouts`].
     #[must_use]
     pub const fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
@@ -260,6 +274,23 @@ const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// NIST SP 800-63B-4, 2.1.3, 2.2.3 and 2.3.3: overall and inactivity timeout.
+    #[test]
+    fn each_level_has_its_timeouts() {
+        const HOUR: u64 = 3600;
+        for (level, overall, inactivity) in [
+            (Options::aal1(), 30 * 24 * HOUR, 14 * 24 * HOUR),
+            (Options::aal2(), 24 * HOUR, HOUR),
+            (Options::aal3(), 12 * HOUR, HOUR / 4),
+        ] {
+            assert_eq!(level.timeouts.absolute, Some(Duration::from_secs(overall)));
+            assert_eq!(level.timeouts.idle, Some(Duration::from_secs(inactivity)));
+            assert_eq!(level.when_stale, WhenStale::FailClosed);
+            assert_eq!(level.validate(), Ok(()));
+        }
+        assert_eq!(Options::default(), Options::aal1());
+    }
 
     #[test]
     fn options_read_as_data_and_bad_ones_are_named() {

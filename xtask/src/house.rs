@@ -1,11 +1,11 @@
 //! What the documents say of the house, checked: the arrows of `ARCHITECTURE.md`, the tests of
-//! `docs/guarantees.md`, and the oldest compiler.
+//! `docs/guarantees.md` and of `docs/security.md`, and the oldest compiler.
 
-use std::collections::HashSet;
 use std::path::Path;
 
+use crate::named_tests::{self, Functions};
 use crate::run::{Failure, cargo, output, root};
-use crate::rust_version;
+use crate::{asvs, rust_version};
 
 /// A crate, and what must never be below it.
 const WALLS: [(&str, &[&str]); 11] = [
@@ -73,8 +73,10 @@ pub(crate) fn check() -> Result<(), Failure> {
             return Err(Failure::new(most));
         }
     }
-    let named = named_tests()?;
+    let functions = Functions::read()?;
+    let named = named_tests::check("docs/guarantees.md", named_tests::alone, &functions)?;
     println!("{named} tests that guarantees name are there");
+    asvs::check_with(&functions)?;
     rust_version::check()?;
     println!("no dependency needs a newer compiler than this workspace");
     Ok(())
@@ -89,41 +91,4 @@ fn lines_of_code(folder: &Path) -> std::io::Result<usize> {
         lines += text.lines().filter(code).count();
     }
     Ok(lines)
-}
-
-/// Every name with an underscore and no other sign is that of a test.
-fn named_tests() -> Result<usize, Failure> {
-    let page = root().join("docs/guarantees.md");
-    let page = std::fs::read_to_string(&page)
-        .map_err(|error| Failure::new(format!("{}: {error}", page.display())))?;
-    let is_name = |text: &&str| {
-        text.contains('_') && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-    };
-    let named: HashSet<_> = page.split('`').skip(1).step_by(2).filter(is_name).collect();
-    let mut there = HashSet::new();
-    functions(&root(), &mut there)
-        .map_err(|error| Failure::new(format!("cannot read the sources: {error}")))?;
-    let mut missing = named.iter().filter(|name| !there.contains(**name));
-    match missing.next() {
-        None => Ok(named.len()),
-        Some(name) => {
-            Err(Failure::new(format!("docs/guarantees.md names {name}, which is no test")))
-        }
-    }
-}
-
-/// The names of all functions below a folder.
-fn functions(folder: &Path, found: &mut HashSet<String>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() && name != "target" && !name.starts_with('.') {
-            functions(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path)?;
-            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
-            found.extend(names.map(str::to_owned));
-        }
-    }
-    Ok(())
 }

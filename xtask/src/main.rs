@@ -1,19 +1,24 @@
 //! The one entrance for demo and tests: `cargo xtask --help`.
 
+mod asvs;
 mod browser;
 mod conformance;
 mod container;
 mod demo;
+mod fuzz;
 mod house;
 mod instance;
 mod licences;
 mod metadata;
 mod mongo;
+mod named_tests;
 mod nginx;
 mod packages;
 mod packaging;
+mod python;
 mod run;
 mod rust_version;
+mod schemathesis;
 mod server;
 mod services;
 mod test;
@@ -55,9 +60,15 @@ enum Command {
     Openapi,
     /// Checks licences and sources of all dependencies against `deny.toml`.
     Licences,
-    /// Checks which crate may depend on which, the tests that the guarantees name, and the oldest
-    /// compiler.
+    /// Checks which crate may depend on which, the tests that the guarantees and the page on
+    /// security name, and the oldest compiler.
     House,
+    /// Checks the tables of `docs/security.md` and counts their rows.
+    Asvs,
+    /// Runs the fuzz targets.
+    Fuzz(fuzz::Options),
+    /// Asks the demo what the API's description allows and forbids.
+    Schemathesis,
 }
 
 fn main() -> ExitCode {
@@ -69,6 +80,9 @@ fn main() -> ExitCode {
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
         Command::House => house::check(),
+        Command::Asvs => asvs::check(),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Schemathesis => schemathesis::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,40 +4,27 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::packages;
-use crate::run::{Failure, has, show_aside, target};
+use crate::python::Tool;
+use crate::run::{Failure, has};
 
 /// Where the programs are: an empty path for MongoDB's own, on the path.
 pub(crate) fn programs() -> Option<PathBuf> {
     if has("mongod") && has("mongosh") {
         return Some(PathBuf::new());
     }
-    let programs = environment().join("bin");
-    programs.join(PROGRAM).is_file().then_some(programs)
+    SERVER.is_there().then(|| SERVER.programs())
 }
 
 /// Installs the package into a virtual environment of its own.
 pub(crate) fn install() -> Result<(), Failure> {
-    let make = || {
-        let mut venv = Command::new("python3");
-        venv.args(["-m", "venv"]).arg(environment());
-        show_aside(venv)
-    };
-    // Debian's Python comes without what makes environments.
-    if !has("python3") || make().is_err() {
-        packages::install(&["python3", "python3-venv"])?;
-        make()?;
-    }
-    let mut install = Command::new(environment().join("bin/pip"));
-    install.args(["--quiet", "--disable-pip-version-check", "install", PACKAGE]);
-    show_aside(install)
+    SERVER.install()
 }
 
 /// The command that starts it, as a replica set of one.
 pub(crate) fn start(programs: &Path, port: &str, data: &Path) -> Result<Command, Failure> {
     std::fs::create_dir_all(data)
         .map_err(|error| Failure::new(format!("{}: {error}", data.display())))?;
-    let mut start = Command::new(programs.join(PROGRAM));
+    let mut start = Command::new(programs.join(SERVER.program));
     if programs == Path::new("") {
         start = Command::new("mongod");
         start.args(["--replSet", "rs0", "--bind_ip", "127.0.0.1", "--dbpath"]).arg(data);
@@ -51,9 +38,5 @@ pub(crate) fn start(programs: &Path, port: &str, data: &Path) -> Result<Command,
     Ok(start)
 }
 
-fn environment() -> PathBuf {
-    target().join("services-python")
-}
-
-const PACKAGE: &str = "secantusdb==0.7.0b3";
-const PROGRAM: &str = "secantusd-py";
+const SERVER: Tool =
+    Tool { folder: "services-python", package: "secantusdb==0.7.0b3", program: "secantusd-py" };

@@ -42,6 +42,22 @@ impl Config {
         Self::default().with_http(http)
     }
 
+    /// The defaults, which are those of NIST SP 800-63B-4 for AAL1: see [`Options::aal1`]. The cookie
+    /// does not outlive the browser.
+    pub fn aal1() -> Self {
+        Self::default().with_engine(Options::aal1())
+    }
+
+    /// The defaults for NIST SP 800-63B-4, AAL2: see [`Options::aal2`].
+    pub fn aal2() -> Self {
+        Self::default().with_engine(Options::aal2())
+    }
+
+    /// The defaults for NIST SP 800-63B-4, AAL3: see [`Options::aal3`].
+    pub fn aal3() -> Self {
+        Self::default().with_engine(Options::aal3())
+    }
+
     /// The policy where none is set in the store.
     #[must_use]
     pub fn with_policy(mut self, policy: impl Into<Policy>) -> Self {
@@ -305,6 +321,18 @@ mod tests {
         let none = HttpOptions::default().with_body_timeout(Duration::ZERO);
         assert_eq!(of(none), Err("body_timeout"));
         assert_eq!(of(HttpOptions::default().with_max_streams(0)), Err("max_streams"));
+    }
+
+    #[test]
+    fn each_level_has_a_configuration() {
+        for (config, engine) in [
+            (Config::aal1(), Options::aal1()),
+            (Config::aal2(), Options::aal2()),
+            (Config::aal3(), Options::aal3()),
+        ] {
+            assert_eq!(config.engine, engine);
+            assert!(!config.http.cookie.remember, "a secret does not outlive the browser");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Revocation is final (G2) and fast (G3).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use session_core::EndCause;
+use session_core::{EndCause, Token};
 use session_engine::{Access, Check, Notice, Options, Refusal, SignIn, Verdict};
 use session_store_memory::MemoryStore;
 use tokio::time::Instant;
@@ -220,6 +221,26 @@ async fn concurrent_misses_of_one_session_load_once() {
         assert!(matches!(verdict.unwrap(), Verdict::Active(_)));
     }
     assert_eq!(fleet.probes[1].calls()["load"], 1);
+}
+
+/// No bit of the 96 of a family and of the 128 of a secret is always the same.
+#[tokio::test(start_paused = true)]
+async fn tokens_are_never_the_same() {
+    const RANDOM: usize = Token::FAMILY_BYTES + Token::SECRET_BYTES;
+    assert_eq!((Token::FAMILY_BYTES * 8, Token::SECRET_BYTES * 8), (96, 128));
+    let fleet = Fleet::start(Options::default()).await;
+    let (mut ever_one, mut ever_zero) = ([0; RANDOM], [0; RANDOM]);
+    let mut tokens = HashSet::new();
+    for n in 0..100 {
+        let token = sign_in(&fleet.nodes[n % 2], &format!("user{n}")).await.token.expose();
+        for (at, digits) in token.as_bytes()[32..].chunks(2).enumerate() {
+            let byte = u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap();
+            ever_one[at] |= byte;
+            ever_zero[at] |= !byte;
+        }
+        assert!(tokens.insert(token));
+    }
+    assert_eq!((ever_one, ever_zero), ([0xff; RANDOM], [0xff; RANDOM]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,6 +49,11 @@ const BESIDE: [&str; 9] = [
     "--features=session-store-sql/sqlite,session-store-sql/postgres,session-store-sql/mysql",
 ];
 
+pub(crate) fn format() -> Result<(), Failure> {
+    show(cargo(["fmt", "--all", "--check"]))?;
+    show(cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))
+}
+
 pub(crate) fn lints() -> Result<(), Failure> {
     let arguments = ["clippy", "--locked", "--workspace", "--all-targets", "--all-features"];
     show(cargo(arguments.into_iter().chain(["--", "-D", "warnings"])))

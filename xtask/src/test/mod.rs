@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::run::{Failure, cargo, hear, show};
+use crate::run::{Failure, cargo, hear};
 use crate::server::Server;
 use crate::services::{self, Servers};
-use crate::{browser, house, licences, nginx, packaging};
+use crate::{browser, fuzz, house, licences, nginx, packaging, schemathesis};
 use build::Binary;
 use tally::Tally;
 
@@ -41,7 +41,7 @@ pub(crate) fn run(choice: &Choice) -> Result<(), Failure> {
 }
 
 fn fast(tally: &mut Tally) -> Result<(), Failure> {
-    step("format", || show(cargo(["fmt", "--all", "--check"])))?;
+    step("format", checks::format)?;
     step("house", house::check)?;
     step("licences", licences::check)?;
     step("lints", checks::lints)?;
@@ -50,7 +50,7 @@ fn fast(tally: &mut Tally) -> Result<(), Failure> {
 }
 
 fn whole(choice: &Choice, tally: &mut Tally) -> Result<(), Failure> {
-    step("format", || show(cargo(["fmt", "--all", "--check"])))?;
+    step("format", checks::format)?;
     step("house", house::check)?;
     step("licences", licences::check)?;
     step("packages", packaging::check)?;
@@ -76,6 +76,8 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         servers.tell(&mut tests);
         hear(tests, |line| tally.count(line))
     })?;
+    step("schemathesis", schemathesis::check)?;
+    step("fuzz", || fuzz::run(&fuzz::Options::default()))?;
     if choice.no_browser {
         return Ok(());
     }
