@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, Method, Uri};
 /// them where the application's own code reads the head: for a request below the prefix, which an
 /// [`AdminGuard`](crate::AdminGuard) judges, and where
 /// [`HttpSessions::has_voucher`](crate::HttpSessions::has_voucher).
-pub static READ_HEADERS: [HeaderName; 18] = [
+pub static READ_HEADERS: [HeaderName; 19] = [
     COOKIE,
     AUTHORIZATION,
     ACCEPT,

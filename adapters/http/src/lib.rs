@@ -12,8 +12,8 @@
 //! Every request that carries a valid token counts as an access and puts the idle timeout off,
 //! `HEAD` and range requests included. These are checked but do not count: `OPTIONS` requests; `GET` and
 //! `HEAD` requests that are prefetches (`Sec-Purpose` or `Purpose: prefetch`); our event streams, however
-//! often they are opened; and what our pages read because of an event. A new address is noted in any
-//! case.
+//! often they are opened; and the lists of the API with the parameter `refresh`, for a page of yours that
+//! reads them again because of an event (ours wait for the user). A new address is recorded in any case.
 
 mod accounts;
 mod activity;
