@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// or `unix`. May be given more than once.
     #[arg(long, value_name = "RANGE")]
     trusted_proxy: Vec<String>,
-    /// Another origin whose pages may change something here, such as https://shop.example.com. May be
+    /// Another origin whose pages may change something here, such as `https://shop.example.com`. May be
     /// given more than once.
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<String>,

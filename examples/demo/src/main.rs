@@ -30,7 +30,7 @@ struct Arguments {
     /// or `unix`. May be given more than once.
     #[arg(long, value_name = "RANGE")]
     trusted_proxy: Vec<TrustedProxy>,
-    /// Another origin whose pages may change something here, such as https://shop.example.com. May be
+    /// Another origin whose pages may change something here, such as `https://shop.example.com`. May be
     /// given more than once.
     #[arg(long, value_name = "ORIGIN")]
     allowed_origin: Vec<Origin>,

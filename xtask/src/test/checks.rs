@@ -4,7 +4,7 @@ use crate::run::{Failure, cargo, show};
 
 /// Crates that have to build alone, with these features: none leans on what another one happens to
 /// bring.
-const ALONE: [(&str, &str); 13] = [
+const ALONE: [(&str, &str); 14] = [
     ("session-core", ""),
     ("session-engine", ""),
     ("session-store-memory", ""),
@@ -14,6 +14,7 @@ const ALONE: [(&str, &str); 13] = [
     ("session-store-redis", ""),
     ("session-store-mongo", ""),
     ("session-http", ""),
+    ("session-http", "jwt"),
     ("session-tower", ""),
     ("session-axum", ""),
     ("session-actix", ""),
