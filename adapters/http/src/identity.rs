@@ -29,7 +29,7 @@ pub enum Credential {
     Cookie,
     /// Our token, as `Authorization: Bearer`. No page of another origin can make a browser send it.
     Bearer,
-    /// What the application's [`Voucher`] has checked.
+    /// What the application's [`Voucher`](crate::Voucher) has checked.
     Vouched {
         /// Whether browsers send it by themselves.
         ambient: bool,
