@@ -1,7 +1,8 @@
 //! Accounts side by side, requests that the application identifies, and what the log says.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+mod log;
+
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -13,7 +14,8 @@ use session_http::{
     RequestSession, RequireSession, SessionCookie, Vouched, mark_sensitive,
 };
 use session_store_memory::MemoryStore;
-use tracing_subscriber::fmt::MakeWriter;
+
+use crate::log::Log;
 
 async fn start(options: HttpOptions, hooks: Hooks) -> HttpSessions {
     let config = Config::default().with_http(options);
@@ -135,38 +137,9 @@ async fn what_the_application_vouches_for_is_checked_against_the_live_session() 
     http.shutdown().await;
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(text)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'w> MakeWriter<'w> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'w self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
-    }
-}
-
 #[tokio::test(flavor = "current_thread")]
 async fn security_events_have_address_and_reason_and_no_token() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _listening) = Log::begin();
     let http = start(HttpOptions::default(), Hooks::default()).await;
     let headers: HeaderMap = headers_of(&http, "alice").await.unwrap().into_iter().collect();
     let cookie = headers[COOKIE].to_str().unwrap().to_owned();

@@ -1,5 +1,7 @@
 //! Event streams, on simulated time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,39 +11,91 @@ use session_core::{UserId, UserKey};
 use session_engine::SignIn;
 use session_engine::clock::TokioClock;
 use session_http::{
-    Config, Content, Credential, Head, Hooks, HttpSessions, Identity, RequestSession,
+    AdminAccess, BodyStream, Caller, Config, Content, Credential, Head, Hooks, HttpOptions,
+    HttpSessions, Identity, RequestSession,
 };
+use tokio::time::Instant;
 
 async fn sign_in(http: &HttpSessions, user: &str) -> session_engine::CurrentSession {
     let owner = UserKey::new(UserId::new(user).unwrap());
     http.manager().sign_in(SignIn::new(owner)).await.unwrap().session
 }
 
-/// Events that do not concern the stream come more often than heartbeats.
-#[tokio::test(start_paused = true)]
-async fn a_quiet_stream_has_heartbeats_while_others_are_busy() {
+async fn start(config: Config, hooks: Hooks) -> HttpSessions {
     let start = session_core::Timestamp::from_micros(1_780_000_000_000_000);
-    let hooks = Hooks::default().with_clock(TokioClock::starting_at(start));
+    let hooks = hooks.with_clock(TokioClock::starting_at(start));
     let store = std::sync::Arc::new(session_store_memory::MemoryStore::new());
-    let http = HttpSessions::start_with(store, Config::default(), hooks).await.unwrap();
-    let session = Identity::Session(sign_in(&http, "alice").await, Credential::Cookie);
-    let request = RequestSession::new(http.clone(), session, None);
-    let (uri, headers) = (Uri::from_static("/sessions/me/events"), HeaderMap::new());
+    HttpSessions::start_with(store, config, hooks).await.unwrap()
+}
+
+async fn open(http: &HttpSessions, identity: Identity, path: &str) -> BodyStream {
+    let request = RequestSession::new(http.clone(), identity, None);
+    let uri: Uri = format!("/sessions{path}").parse().unwrap();
+    let headers = HeaderMap::new();
     let head = Head::new(&Method::GET, &uri, &headers);
     let none = stream::empty::<Result<Bytes, std::io::Error>>();
-    let response = request.serve(head, "/me/events", none).await;
+    let response = request.serve(head, path, none).await;
+    assert_eq!(response.status(), 200);
     let Content::Stream(mut events) = response.into_body().into_content() else {
         panic!("no stream");
     };
+    let opening = events.next().await.unwrap().unwrap();
+    assert!(opening.ends_with(b": open\n\n"));
+    events
+}
+
+/// A guard that looks at something else than the session: nobody tells of its change of mind.
+#[tokio::test(start_paused = true)]
+async fn an_admins_stream_ends_soon_after_the_guard_has_changed_its_mind() {
+    let allowed = Arc::new(AtomicBool::new(true));
+    let guard = {
+        let allowed = Arc::clone(&allowed);
+        move |_: Caller<'_>| match allowed.load(Ordering::Relaxed) {
+            true => AdminAccess::Deployment,
+            false => AdminAccess::Denied,
+        }
+    };
+    let http = start(Config::default(), Hooks::default().with_guard(guard)).await;
+    let mut events = open(&http, Identity::Anonymous, "/admin/events").await;
+    let begun = Instant::now();
+    assert_eq!(events.next().await.unwrap().unwrap(), ":\n\n", "a heartbeat: it goes on");
+    allowed.store(false, Ordering::Relaxed);
+    let changed = Instant::now();
+    assert!(events.next().await.is_none());
+    assert!(changed.elapsed() <= Duration::from_secs(5), "{:?}", changed.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(15));
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_has_a_lifetime() {
+    let lifetime = Duration::from_secs(100);
+    let options = HttpOptions::default().with_stream_lifetime(lifetime);
+    let http = start(Config::default().with_http(options), Hooks::default()).await;
+    let session = Identity::Session(sign_in(&http, "alice").await, Credential::Cookie);
+    let begun = Instant::now();
+    let mut events = open(&http, session, "/me/events").await;
+    while let Some(event) = events.next().await {
+        let event = event.unwrap();
+        assert!(!event.starts_with(b"event: ended"), "the session goes on");
+    }
+    assert_eq!(begun.elapsed(), lifetime);
+    http.shutdown().await;
+}
+
+/// Events that do not concern the stream come more often than heartbeats.
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_has_heartbeats_while_others_are_busy() {
+    let http = start(Config::default(), Hooks::default()).await;
+    let session = Identity::Session(sign_in(&http, "alice").await, Credential::Cookie);
+    let mut events = open(&http, session, "/me/events").await;
     let busy = tokio::spawn(async move {
         loop {
             sign_in(&http, "bob").await;
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
     });
-    let opening = events.next().await.unwrap().unwrap();
-    assert!(opening.ends_with(b": open\n\n"));
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     // What was still under way when the stream opened concerns alice herself.
     while events.next().await.unwrap().unwrap() != ":\n\n" {}
     assert!(begun.elapsed() < Duration::from_secs(31), "{:?}", begun.elapsed());

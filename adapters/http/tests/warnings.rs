@@ -1,38 +1,21 @@
 //! What the log says, once per process, of addresses that cannot be known. A process of its own.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+mod log;
 
 use http::{HeaderMap, HeaderValue};
 use session_http::{ClientIpOptions, Config, HttpSessions, Peer};
 use session_store_memory::MemoryStore;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn lines_with(&self, text: &str) -> usize {
-        let log = self.0.lock().unwrap();
-        String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).count()
-    }
-}
+use crate::log::Log;
 
 #[tokio::test]
 async fn a_log_says_once_what_is_missing() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _subscribed = tracing::subscriber::set_default(subscriber);
+    let (log, _listening) = Log::begin();
+    let mut said = String::new();
+    let mut lines_with = |text: &str| {
+        said += &log.take();
+        said.lines().filter(|line| line.contains(text)).count()
+    };
     let client_ip = ClientIpOptions::default().with_trusted_proxies(["10.0.0.1".parse().unwrap()]);
     let mut config = Config::default();
     config.http = config.http.with_client_ip(client_ip);
@@ -47,17 +30,17 @@ async fn a_log_says_once_what_is_missing() {
         assert_eq!(http.client_ip(&none, stranger), address([192, 0, 2, 7]));
         assert_eq!(http.client_ip(&headers, proxy), address([203, 0, 113, 9]));
     }
-    assert_eq!(log.lines_with("WARN"), 0, "nothing is missing");
+    assert_eq!(lines_with("WARN"), 0, "nothing is missing");
     for _ in 0..3 {
         assert_eq!(http.client_ip(&headers, stranger), address([192, 0, 2, 7]));
         assert_eq!(http.client_ip(&headers, Some(Peer::Unix)), None);
     }
-    assert_eq!(log.lines_with("x-forwarded-for is ignored"), 1);
-    assert_eq!(log.lines_with("client_ip.trusted_proxies"), 1);
-    assert_eq!(log.lines_with("192.0.2.7"), 1, "it names the peer");
+    assert_eq!(lines_with("x-forwarded-for is ignored"), 1);
+    assert_eq!(lines_with("client_ip.trusted_proxies"), 1);
+    assert_eq!(lines_with("192.0.2.7"), 1, "it names the peer");
     for _ in 0..3 {
         assert_eq!(http.client_ip(&headers, None), None);
     }
-    assert_eq!(log.lines_with("into_make_service_with_connect_info"), 1);
-    assert_eq!(log.lines_with("WARN"), 2);
+    assert_eq!(lines_with("into_make_service_with_connect_info"), 1);
+    assert_eq!(lines_with("WARN"), 2);
 }

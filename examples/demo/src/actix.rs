@@ -9,8 +9,8 @@ use actix_web::{
     App, Either, Error, HttpRequest, HttpResponse, HttpServer, Responder, Route, error, guard,
 };
 use session_kit::actix::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SessionAuth,
-    Sessions,
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
+    SessionAuth, Sessions,
 };
 use session_kit::http::RequireSession;
 
@@ -70,12 +70,14 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/whoami").route(get().to(whoami)))
         .service(web::resource("/rotate").post(rotate))
         .service(web::resource("/reauthenticate").post(reauthenticate))
-        .service(web::resource("/vault").route(get().to(vault)))
+        .service(web::resource("/vault").route(get().to(vault)).delete(clear).route(
+            web::post().to(keep).wrap(Require(RequireSession::signed_in().from_same_origin())),
+        ))
         .service(web::resource("/roles").route(get().to(roles_of)))
         .service(
             web::resource("/roles/{user:.+}")
                 .put(set_roles)
-                .wrap(Require(RequireSession::signed_in().from_same_origin())),
+                .wrap(Require(RequireSession::signed_in())),
         );
 }
 
@@ -179,6 +181,16 @@ async fn reauthenticate(
 
 async fn vault(Fresh(session): Fresh<300>) -> String {
     pages::vault(&session)
+}
+
+/// A guard has seen to it that no page of another origin asks.
+async fn keep(session: CurrentSession) -> String {
+    pages::kept(&session)
+}
+
+/// The same, by an extractor.
+async fn clear(session: CurrentSession, _: SameOrigin) -> String {
+    pages::cleared(&session)
 }
 
 async fn roles_of(Claims(claims): Claims<accounts::Claims>) -> Json<accounts::Claims> {

@@ -9,8 +9,8 @@ use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post, put};
 use axum::{Router, serve::ListenerExt};
 use session_kit::axum::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SessionAuth,
-    SessionCookie, Sessions,
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
+    SessionAuth, SessionCookie, Sessions,
 };
 use session_kit::http::RequireSession;
 use tokio::sync::oneshot;
@@ -51,6 +51,9 @@ fn router(demo: Demo) -> Router {
     let sessions = Sessions(demo.http.clone());
     let roles = Router::new()
         .route("/roles/{*user}", put(set_roles))
+        .route_layer(Require(RequireSession::signed_in()));
+    let kept = Router::new()
+        .route("/vault", post(keep))
         .route_layer(Require(RequireSession::signed_in().from_same_origin()));
     Router::new()
         .route("/", get(home))
@@ -63,7 +66,8 @@ fn router(demo: Demo) -> Router {
         .route("/whoami", get(whoami))
         .route("/rotate", post(rotate))
         .route("/reauthenticate", post(reauthenticate))
-        .route("/vault", get(vault))
+        .route("/vault", get(vault).delete(clear))
+        .merge(kept)
         .route("/roles", get(roles_of))
         .merge(roles)
         .merge(sessions.routes())
@@ -163,6 +167,16 @@ async fn reauthenticate(
 
 async fn vault(Fresh(session): Fresh<300>) -> String {
     pages::vault(&session)
+}
+
+/// A guard has seen to it that no page of another origin asks.
+async fn keep(session: CurrentSession) -> String {
+    pages::kept(&session)
+}
+
+/// The same, by an extractor.
+async fn clear(session: CurrentSession, _: SameOrigin) -> String {
+    pages::cleared(&session)
 }
 
 async fn roles_of(Claims(claims): Claims<accounts::Claims>) -> Json<accounts::Claims> {

@@ -98,6 +98,14 @@ pub(crate) fn vault(session: &CurrentSession) -> String {
     format!("{} has proved who they are at {}\n", session.user(), session.authenticated_at())
 }
 
+pub(crate) fn kept(session: &CurrentSession) -> String {
+    format!("{} has put something into the vault\n", session.user())
+}
+
+pub(crate) fn cleared(session: &CurrentSession) -> String {
+    format!("{} has emptied the vault\n", session.user())
+}
+
 fn escaped(text: &str) -> String {
     text.chars().fold(String::new(), |mut escaped, c| {
         match c {

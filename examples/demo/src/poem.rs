@@ -14,8 +14,8 @@ use poem::web::{Data, Form, Html, Json, LocalAddr, Path, Query, Redirect, Remote
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, Server, get, handler, post, put};
 use session_kit::http::RequireSession;
 use session_kit::poem::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SessionAuth,
-    Sessions,
+    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
+    SessionAuth, Sessions,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -43,7 +43,8 @@ pub(crate) async fn serve(
 
 fn app(demo: Demo) -> impl Endpoint {
     let sessions = Sessions(demo.http.clone());
-    let signed_in = Require(RequireSession::signed_in().from_same_origin());
+    let signed_in = Require(RequireSession::signed_in());
+    let from_here = Require(RequireSession::signed_in().from_same_origin());
     // A body whose length is not announced is refused.
     let limit = || SizeLimit::new(MAX_FORM_BYTES);
     Route::new()
@@ -57,7 +58,7 @@ fn app(demo: Demo) -> impl Endpoint {
         .at("/whoami", get(whoami))
         .at("/rotate", post(rotate))
         .at("/reauthenticate", post(reauthenticate.with(limit())))
-        .at("/vault", get(vault))
+        .at("/vault", get(vault).post(keep.with(from_here)).delete(clear))
         .at("/roles", get(roles_of))
         .at("/roles/*user", put(set_roles.with(limit())).with(signed_in))
         .with(sessions.routes())
@@ -168,6 +169,18 @@ async fn reauthenticate(
 #[handler]
 async fn vault(Fresh(session): Fresh<300>) -> String {
     pages::vault(&session)
+}
+
+/// A guard has seen to it that no page of another origin asks.
+#[handler]
+async fn keep(session: CurrentSession) -> String {
+    pages::kept(&session)
+}
+
+/// The same, by an extractor.
+#[handler]
+async fn clear(session: CurrentSession, _: SameOrigin) -> String {
+    pages::cleared(&session)
 }
 
 #[handler]

@@ -50,6 +50,19 @@ impl App {
 
     /// With other options than the demo's, which are the library's but for the page to sign in.
     pub(crate) async fn with(on: Ground, change: impl FnOnce(&mut Config)) -> Self {
+        Self::begin(on, change, |hooks| hooks).await
+    }
+
+    /// With what an application supplies besides.
+    pub(crate) async fn with_hooks(on: Ground, hooks: impl FnOnce(Hooks) -> Hooks) -> Self {
+        Self::begin(on, |_| {}, hooks).await
+    }
+
+    async fn begin(
+        on: Ground,
+        change: impl FnOnce(&mut Config),
+        hooks: impl FnOnce(Hooks) -> Hooks,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let place = Place::File(folder.path().join("demo.db"));
         let probe = Probe::around(on.store.open(&place).await);
@@ -59,7 +72,7 @@ impl App {
         // A server that others test on may be busy.
         config.engine.store_timeout = PATIENCE;
         change(&mut config);
-        let hooks = Hooks::default().with_clock(clock.clone());
+        let hooks = hooks(Hooks::default().with_clock(clock.clone()));
         let store: Arc<dyn Store> = Arc::new(probe.clone());
         let demo = Demo::start(store, &place, config, hooks).await.unwrap();
         let http = demo.http().clone();

@@ -4,7 +4,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::json;
+use session_kit::http::jwt::{JwtOptions, JwtVoucher};
 
 use crate::app::{App, Ground, user_of};
 use crate::client::{Answer, Ask, Client, login_form};
@@ -336,22 +340,58 @@ pub(crate) async fn ending_others_needs_a_fresh_sign_in(on: Ground) {
     assert_eq!(root.send("POST", others, "").await.status, 200);
 }
 
-/// The application's own routes: `PUT /roles/{user}` asks for it.
+/// The application's own routes: by a guard (POST) and by an extractor (DELETE).
 pub(crate) async fn an_application_may_ask_for_same_origin(on: Ground) {
     let app = App::start(on).await;
-    let root = app.browser("root").await;
-    let ask = || root.ask("PUT", "/roles/alice").without("sec-fetch-site").json("[]");
-    for ask in [
-        ask(),
-        ask().header("sec-fetch-site", "same-site"),
-        ask().header("sec-fetch-site", "cross-site"),
-        ask().header("origin", "https://evil.example"),
-    ] {
-        assert_eq!(ask.send().await.problem(403)["type"], "urn:session-kit:cross-origin");
+    let alice = app.browser("alice").await;
+    for method in ["POST", "DELETE"] {
+        let ask = || alice.ask(method, "/vault").without("sec-fetch-site");
+        for ask in [
+            ask(),
+            ask().header("sec-fetch-site", "same-site"),
+            ask().header("sec-fetch-site", "cross-site"),
+            ask().header("origin", "https://evil.example"),
+        ] {
+            assert_eq!(ask.send().await.problem(403)["type"], "urn:session-kit:cross-origin");
+        }
+        assert_eq!(ask().header("sec-fetch-site", "same-origin").send().await.status, 200);
+        let own = format!("http://{}", app.address);
+        assert_eq!(ask().header("origin", own).send().await.status, 200);
+        let stranger = app.stranger();
+        stranger.ask(method, "/vault").send().await.problem(401);
     }
-    assert_eq!(ask().header("sec-fetch-site", "same-origin").send().await.status, 200);
-    let own = format!("http://{}", app.address);
-    assert_eq!(ask().header("origin", own).send().await.status, 200);
+}
+
+/// Another service signs who is signed in; the session says whether that is still true.
+pub(crate) async fn a_signed_token_names_its_session(on: Ground) {
+    let keys = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let x = BASE64_URL_SAFE_NO_PAD.encode(keys.public_key_raw());
+    let set = json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": x }] }).to_string();
+    let fetch = move || std::future::ready(Ok::<_, std::io::Error>(set.clone()));
+    let voucher = JwtVoucher::new(JwtOptions::new("issuer", "demo"), fetch).unwrap();
+    let app = App::with_hooks(on, |hooks| hooks.with_voucher(voucher)).await;
+    let (browser, other) = (app.browser("alice").await, app.browser("alice").await);
+    let (id, theirs) = (browser.session_id().await, other.session_id().await);
+    let sign = |issuer: &str| {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let claims = json!({ "iss": issuer, "aud": "demo", "exp": now + 600, "sid": id });
+        let key = EncodingKey::from_ed_der(keys.serialized_der());
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap()
+    };
+    let (service, token) = (app.stranger(), sign("issuer"));
+    let me = bear(&service, &token, "GET", "/whoami").send().await;
+    assert_eq!(me.json()["session_id"], id);
+    for (method, path) in [("DELETE", format!("/sessions/me/{theirs}")), ("POST", "/vault".into())]
+    {
+        let answer = bear(&service, &token, method, &path).send().await;
+        assert!(answer.status.is_success(), "needs no proof of origin: {path} {}", answer.status);
+    }
+    assert_eq!(user_of(&other).await, "nobody");
+    bear(&service, &sign("another"), "GET", "/whoami").send().await.problem(401);
+    // Our own credentials count beside it.
+    assert_eq!(user_of(&browser).await, "alice");
+    assert_eq!(browser.send("POST", "/logout", "").await.status, 303);
+    bear(&service, &token, "GET", "/whoami").send().await.problem(401);
 }
 
 pub(crate) async fn empty_parameters_are_refused(on: Ground) {

@@ -103,6 +103,7 @@ macro_rules! behaviours {
                 remembered_sign_ins_outlive_the_browser
                 ending_others_needs_a_fresh_sign_in
                 an_application_may_ask_for_same_origin
+                a_signed_token_names_its_session
                 empty_parameters_are_refused
                 a_prefetch_hides_no_use
                 reads_because_of_an_event_are_passive
