@@ -36,8 +36,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 // The service.
 
 async fn serve(addr: &str) -> Result<(), Box<dyn Error>> {
-    let config =
+    let mut config =
         Config::development().with_policy(PreventConcurrentLogin::LogoutFromSameTypeDevices);
+    // An app in a web view, and the pages of a sister host, may call this service, too.
+    for origin in ["capacitor://localhost", "https://shop.example.com"] {
+        config.http.allowed_origins.push(origin.parse()?);
+    }
     let sessions = Sessions::start(SqliteStore::open("example.db").await?, config).await?;
     let app = Router::new()
         .route("/token", post(sign_in))

@@ -68,6 +68,14 @@ fn bearer_cli() {
     assert!(run(&["logout"], "").status.success());
     assert!(!file.exists());
     assert_eq!(program.client().bearing(&new).get("/whoami").status, 401);
+    for (origin, status) in [
+        ("capacitor://localhost", 200),
+        ("https://shop.example.com", 200),
+        ("https://evil.example", 403),
+    ] {
+        let mut page = program.client().on_a_page_of(origin);
+        assert_eq!(page.post("/logout", "").status, status, "{origin}");
+    }
     program.leaves_when_interrupted();
 }
 

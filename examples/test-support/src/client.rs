@@ -11,6 +11,7 @@ pub struct Client {
     addr: SocketAddr,
     cookies: BTreeMap<String, String>,
     bearer: Option<String>,
+    origin: Option<String>,
 }
 
 /// A response as text.
@@ -33,13 +34,19 @@ pub struct Stream {
 
 impl Client {
     pub(crate) const fn new(addr: SocketAddr) -> Self {
-        Self { addr, cookies: BTreeMap::new(), bearer: None }
+        Self { addr, cookies: BTreeMap::new(), bearer: None, origin: None }
     }
 
     /// The same, with a bearer token and without cookies.
     #[must_use]
     pub fn bearing(&self, token: &str) -> Self {
         Self { bearer: Some(token.to_owned()), ..Self::new(self.addr) }
+    }
+
+    /// The same, as a page of this origin on another site.
+    #[must_use]
+    pub fn on_a_page_of(&self, origin: &str) -> Self {
+        Self { origin: Some(origin.to_owned()), ..self.clone() }
     }
 
     /// Whether it holds a cookie.
@@ -112,13 +119,18 @@ impl Client {
         let bearer = self.bearer.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
         let mut connection = TcpStream::connect(self.addr).unwrap();
         connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let origin = self
+            .origin
+            .as_ref()
+            .map(|origin| format!("Sec-Fetch-Site: cross-site\r\nOrigin: {origin}\r\n"));
         write!(
             connection,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{}{}\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{}{}{}\
              Content-Length: {}\r\n\r\n{body}",
             self.addr,
             cookies.unwrap_or_default(),
             bearer.unwrap_or_default(),
+            origin.unwrap_or_default(),
             body.len(),
         )
         .unwrap();
