@@ -15,6 +15,7 @@ OTHERS = {
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    parameters = case.path_parameters or {}
-    for name, value in parameters.items():
-        parameters[name] = OTHERS.get(value, value)
+    for parameters in (case.path_parameters, case.query):
+        for name, value in (parameters or {}).items():
+            if isinstance(value, str):
+                parameters[name] = OTHERS.get(value, value)
