@@ -95,9 +95,13 @@ impl std::str::FromStr for PageCursor {
     type Err = InvalidField;
 
     fn from_str(text: &str) -> Result<Self, InvalidField> {
+        let malformed = || InvalidField::malformed("cursor", "a cursor of an earlier page");
         let mut bytes = [0; 24];
-        const_hex::decode_to_slice(text, &mut bytes)
-            .map_err(|_| InvalidField::malformed("cursor", "a cursor of an earlier page"))?;
+        // The decoder also takes what begins with 0x.
+        if text.len() != 2 * bytes.len() {
+            return Err(malformed());
+        }
+        const_hex::decode_to_slice(text, &mut bytes).map_err(|_| malformed())?;
         let (mut micros, mut id) = ([0; 8], [0; 16]);
         micros.copy_from_slice(&bytes[..8]);
         id.copy_from_slice(&bytes[8..]);
@@ -127,3 +131,23 @@ impl Page {
 }
 
 const MICROSECOND: Duration = Duration::from_micros(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_has_one_form() {
+        let cursor = PageCursor {
+            signed_in: Timestamp::from_micros(7),
+            id: SessionId::from_random([9; 16]),
+        };
+        let text = cursor.to_string();
+        assert_eq!(text.parse(), Ok(cursor));
+        for bad in
+            [&format!("0x{text}"), &format!("0X{text}"), &text[1..], &format!("{text}00"), ""]
+        {
+            assert!(bad.parse::<PageCursor>().is_err(), "{bad}");
+        }
+    }
+}
