@@ -1,5 +1,5 @@
-//! A service behind a login of somebody else's: it gets signed tokens that name a session, and asks the
-//! session whether it still lives.
+//! A service that takes signed tokens of a login service: a token names a session, and the service checks
+//! that the session is still live.
 //!
 //! `cargo run --example jwt-service` runs both in one process, over one store: the login on
 //! `/login`, `/logout`, `/token` and `/.well-known/jwks.json`, and the orders service, which knows no
@@ -76,6 +76,7 @@ async fn orders_service(
         .route("/buy", post(|| async { "bought" }))
         .route_layer(Require(buyers))
         .route("/", get(orders))
+        .merge(sessions.routes())
         .layer(sessions.layer());
     Ok((router, sessions))
 }

@@ -87,8 +87,8 @@ pub struct Lookup {
 #[derive(Clone, Debug)]
 enum Claim {
     Token(Token),
-    /// Tokens of one session that one client shows together: the best of them counts, and whoever
-    /// holds the current one has stolen none of the others.
+    /// Tokens of one session that one client shows together. The best of them counts: a client that
+    /// holds the current token did not steal the others.
     Tokens(Vec<Token>),
     /// The application has made sure that the request belongs to it.
     Id(SessionId),
@@ -124,9 +124,14 @@ impl Claim {
 impl SessionManager {
     /// Judges a token from the cache.
     pub fn check(&self, token: &[u8], access: Access) -> Check {
-        let Some(token) = Token::parse(token) else {
-            return Check::Answered(Verdict::Refused(Refusal::Malformed));
-        };
+        match Token::parse(token) {
+            Some(token) => self.check_token(token, access),
+            None => Check::Answered(Verdict::Refused(Refusal::Malformed)),
+        }
+    }
+
+    /// As [`SessionManager::check`], for a token that has been parsed.
+    pub fn check_token(&self, token: Token, access: Access) -> Check {
         self.judge(Claim::Token(token), access)
     }
 

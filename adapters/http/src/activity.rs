@@ -22,8 +22,8 @@ fn is_prefetch(head: Head<'_>) -> bool {
     says("sec-purpose") || says("purpose")
 }
 
-/// The streams, and the lists with the parameter [`REFRESH`]. Whatever the routes are mounted below
-/// comes before the prefix.
+/// The streams, and the lists with the parameter [`REFRESH`]. The path before the prefix is where the
+/// routes are mounted.
 fn is_refresh(head: Head<'_>, prefix: &str) -> bool {
     let path = head.uri.path();
     let below = |list: &str| path.strip_suffix(list).is_some_and(|path| path.ends_with(prefix));

@@ -249,8 +249,8 @@ impl Auth {
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
     }
 
-    /// The sessions that cookies of our name show besides this one. Whoever planted them does not hold
-    /// up the user: they end with the next sign-in or sign-out.
+    /// The live sessions, besides this one, that cookies of our name show. They end with the next
+    /// sign-in or sign-out, so that a planted cookie cannot keep a user out.
     async fn strays(&self, current: Option<SessionId>) -> Result<Vec<CurrentSession>, Rejection> {
         let presented = self.http().options().cookie.presented(self.head().headers);
         let mut strays = Vec::new();
@@ -360,7 +360,7 @@ impl Auth {
             let detail = "only a bearer token of ours is replaced here; a cookie by rotate";
             return Err(Problem::wrong_credential(detail).into());
         };
-        let token = match self.http().manager().rotate(token, reason).await? {
+        let token = match self.http().manager().rotate(token.expose().as_bytes(), reason).await? {
             Rotation::Rotated { token, .. } => Some(token),
             Rotation::Refused(_) => return Err(Problem::unauthorized().into()),
             _ => None,
@@ -368,8 +368,8 @@ impl Auth {
         Ok((token, SessionCookie::in_the_body()))
     }
 
-    /// Whatever writes a cookie is for no page of another origin. A client that is no browser says
-    /// nothing of its origin, and passes.
+    /// Refuses a request that a page of another origin made. A client that is no browser sends neither
+    /// header and passes.
     pub(crate) fn refuse_cross_origin(&self) -> Result<(), Problem> {
         match self.http().same_origin(self.head()) {
             SameOrigin::Refuted => Err(self.request.cross_origin(self.head(), SameOrigin::Refuted)),

@@ -224,7 +224,7 @@ impl CookieOptions {
         SessionCookie::new(&cookie)
     }
 
-    /// The values of all flows that a request shows, in whatever order.
+    /// The values of all flow cookies of a request, in their order.
     pub(crate) fn flows<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
         let prefix = self.flow_name("");
         headers
@@ -332,17 +332,15 @@ pub(crate) fn named<'h>(headers: &'h HeaderMap, name: &[u8]) -> Presented<'h> {
 }
 
 /// The token of `Authorization: Bearer`, if there is exactly one such header and it has a token's form.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<Token> {
     let mut values = headers.get_all(AUTHORIZATION).into_iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let (scheme, token) = value.as_bytes().split_at_checked(BEARER.len())?;
-    let token = token.trim_ascii();
-    let is_ours = scheme.eq_ignore_ascii_case(BEARER) && Token::parse(token).is_some();
-    is_ours.then_some(token)
+    Token::parse(token.trim_ascii()).filter(|_| scheme.eq_ignore_ascii_case(BEARER))
 }
 
 const BEARER: &[u8] = b"bearer ";
-/// More values are not looked at: whoever may plant cookies plants many.
+/// Bounds the work for a request in which many cookies were planted.
 const MAX_VALUES: usize = 4;
 
 /// Headers that a response needs to hand a token to a client, or to take it back.
@@ -456,7 +454,7 @@ mod tests {
         let text = token().expose();
         let of = |values: &[&str]| {
             let headers = headers(&AUTHORIZATION, values);
-            bearer(&headers).map(|token| String::from_utf8(token.to_vec()).unwrap())
+            bearer(&headers).map(|token| token.expose())
         };
         for value in [format!("Bearer {text}"), format!("bearer   {text} ")] {
             assert_eq!(of(&[&value]).as_deref(), Some(text.as_str()), "{value}");

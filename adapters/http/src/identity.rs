@@ -1,7 +1,7 @@
 //! Whom a request belongs to.
 
 use session_core::{SessionId, Token};
-use session_engine::{Access, Check, CurrentSession, Error, SessionManager, Verdict};
+use session_engine::{Access, Check, CurrentSession, Error, Refusal, SessionManager, Verdict};
 
 use crate::head::OwnedHead;
 use crate::problem::Problem;
@@ -25,7 +25,7 @@ pub enum Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
-    /// Our cookie. Browsers send it by themselves, whoever asks them to.
+    /// Our cookie. Browsers send it by themselves, also for a page of another site.
     Cookie,
     /// Our token, as `Authorization: Bearer`. No page of another origin can make a browser send it.
     Bearer,
@@ -115,14 +115,15 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// One token.
-    pub(crate) fn one(self, token: &[u8], check: Check) -> Identified {
-        match check {
-            Check::Answered(Verdict::Refused(refusal)) => {
-                let id = Token::parse(token).map(|token| token.session_id());
-                Identified::Now(self.identity(id, Verdict::Refused(refusal)))
-            }
-            Check::Answered(verdict) => Identified::Now(self.identity(None, verdict)),
+    /// One token; none where it has not the form of one.
+    pub(crate) fn one(self, manager: &SessionManager, token: Option<Token>) -> Identified {
+        let Some(token) = token else {
+            let refused = Verdict::Refused(Refusal::Malformed);
+            return Identified::Now(self.identity(None, refused));
+        };
+        let id = token.session_id();
+        match manager.check_token(token, self.access) {
+            Check::Answered(verdict) => Identified::Now(self.identity(Some(id), verdict)),
             check @ Check::NotCached(_) => {
                 Identified::Pending(PendingIdentity(Pending::One(self, check).into()))
             }

@@ -1,4 +1,4 @@
-//! Sessions that somebody else's signed token names (feature `jwt`).
+//! Sessions named by a signed token of a login service (feature `jwt`).
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -125,7 +125,7 @@ impl JwtOptions {
         self
     }
 
-    /// How soon an unknown key may have the keys fetched anew.
+    /// The least time between two fetches.
     #[must_use]
     pub const fn with_refetch_after(mut self, pause: Duration) -> Self {
         self.refetch_after = pause;
@@ -183,7 +183,7 @@ impl JwtOptions {
 ///
 /// The token says which session, and nothing else: whether it lives, whose it is and which claims its
 /// user has come from the session itself, as fresh as ever. Once the session has ended, its tokens are
-/// worth nothing, whatever their `exp` says.
+/// refused, even before their `exp`.
 ///
 /// ```
 /// use session_http::Hooks;
@@ -192,7 +192,7 @@ impl JwtOptions {
 /// # fn main() -> Result<(), session_core::InvalidField> {
 /// let options = JwtOptions::new("https://login.example.com", "orders");
 /// let fetch = || async {
-///     // With whatever HTTP client the application has.
+///     // With the application's HTTP client.
 ///     Ok::<_, std::io::Error>(r#"{"keys":[]}"#.to_owned())
 /// };
 /// let hooks = Hooks::default().with_voucher(JwtVoucher::new(options, fetch)?);
@@ -458,7 +458,7 @@ fn reason(error: &jsonwebtoken::errors::Error) -> &'static str {
         ErrorKind::ExpiredSignature => "a JWT that has expired",
         ErrorKind::ImmatureSignature => "a JWT that is not valid yet",
         ErrorKind::InvalidIssuer => "a JWT of another issuer",
-        ErrorKind::InvalidAudience => "a JWT for somebody else",
+        ErrorKind::InvalidAudience => "a JWT for another audience",
         ErrorKind::InvalidSignature => "a JWT whose signature is wrong",
         ErrorKind::Json(_) => "a JWT without a session id in sid",
         _ => "a JWT that does not fit",

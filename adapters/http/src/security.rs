@@ -38,7 +38,7 @@ const TARGET: &str = "session_kit::security";
 const MAX_PATH_BYTES: usize = 128;
 
 /// Sessions end, and browsers keep their tokens: that alone is no attack. A token that fits a session
-/// but for its secret is a guess, and one that was replaced long ago was stolen from somebody.
+/// but for its secret is a guess, and a replaced token that is used after its grace was stolen.
 pub(crate) fn refused_token(id: Option<SessionId>, refusal: Refusal, address: Option<IpAddr>) {
     TOKENS.fetch_add(1, Ordering::Relaxed);
     let address = address.map(tracing::field::display);

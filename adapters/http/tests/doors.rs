@@ -212,7 +212,7 @@ fn alice() -> UserKey {
     UserKey::new(UserId::new("alice").unwrap())
 }
 
-/// Whatever an application prints with `{:?}`, no token is in it.
+/// No token is in anything that an application can print with `{:?}`.
 #[tokio::test]
 async fn debug_shows_no_token() {
     let http = start(HttpOptions::default(), Hooks::default()).await;

@@ -151,7 +151,7 @@ async fn a_token_names_a_live_session_and_nothing_else() {
     http.manager().revoke_user(alice(), Actor::Application).await.unwrap();
     for key in [&ed, &ec] {
         let ended = identify(&http, &key.sign(&claims(id))).await;
-        assert!(matches!(ended, Identity::Anonymous), "whatever its exp says");
+        assert!(matches!(ended, Identity::Anonymous), "even before its exp");
     }
     http.shutdown().await;
 }
@@ -172,7 +172,7 @@ async fn tokens_that_do_not_fit_are_worth_nothing() {
     let other = sign_in(&http).await;
     let forged = BASE64_URL_SAFE_NO_PAD.encode(claims(other).to_string());
     let unsigned = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"none","kid":"one"}"#);
-    // The public key as a shared secret: whoever takes both kinds of signature takes this, too.
+    // The public key as a shared secret: a verifier that takes both kinds of signature takes this.
     let mut shared = Header::new(Algorithm::HS256);
     shared.kid = Some("one".to_owned());
     let secret = EncodingKey::from_secret(key.pair.public_key_raw());
@@ -187,7 +187,7 @@ async fn tokens_that_do_not_fit_are_worth_nothing() {
         (key.sign_with(&claims(id), |header| header.typ = Some("logout+jwt".into())), "its type"),
         (critical, "extensions that have to be understood"),
         (with("iss", json!("https://evil.example")), "another issuer"),
-        (with("aud", json!("billing")), "for somebody else"),
+        (with("aud", json!("billing")), "for another audience"),
         (with("sid", json!("alice")), "no session id"),
         (with("sid", json!(SessionId::from_bytes([9; 16]))), "no such session"),
         (stranger.sign(&claims(id)), "another key of the same name"),

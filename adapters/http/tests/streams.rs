@@ -90,9 +90,10 @@ async fn a_quiet_stream_has_heartbeats_while_others_are_busy() {
     let session = Identity::Session(sign_in(&http, "alice").await, Credential::Cookie);
     let mut events = open(&http, session, "/me/events").await;
     let busy = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_secs(2));
         loop {
+            every.tick().await;
             sign_in(&http, "bob").await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
         }
     });
     let begun = Instant::now();

@@ -91,7 +91,7 @@ pub(crate) fn name_of(owner: &UserKey) -> String {
     }
 }
 
-/// `root`, and whoever has the role `admin`, administers everything, the `boss` of a tenant that tenant.
+/// `root` and users with the role `admin` administer everything, the `boss` of a tenant that tenant.
 pub(crate) fn guard(caller: Caller<'_>) -> AdminAccess {
     let Some(session) = caller.session else { return AdminAccess::Denied };
     let claims = session.claims_as::<Claims>().unwrap_or_default();

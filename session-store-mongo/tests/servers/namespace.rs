@@ -70,7 +70,7 @@ impl Namespace for Fresh {
         if self.options.transactions == Transactions::Never { 1_000 } else { 10_000 }
     }
 
-    /// What a call left when it was given up is put right by whoever reads the log, when it is due.
+    /// The outbox of an abandoned call is delivered by the next reader of the log once it is due.
     async fn complaints(&self) -> Vec<String> {
         let store = self.store().await;
         let begun = Instant::now();

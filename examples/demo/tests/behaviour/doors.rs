@@ -45,7 +45,7 @@ pub(crate) async fn an_app_gets_its_token_in_the_answer(on: Ground) {
     assert_eq!(problem["type"], "urn:session-kit:wrong-credential");
     assert_eq!(bear(&client, &token, "POST", "/logout").send().await.status, 303);
     bear(&client, &token, "GET", "/whoami").send().await.problem(401);
-    // An ended session is told as that, whatever the request says of its origin.
+    // The answer is 401 and not 403: a bearer token needs no proof of origin.
     for (method, path) in [("GET", "/sessions/me"), ("POST", "/sessions/me/revoke-others")] {
         bear(&client, &token, method, path).send().await.problem(401);
     }
@@ -67,7 +67,7 @@ pub(crate) async fn a_bearer_needs_no_origin(on: Ground) {
     for bad in ["", "x", &"0".repeat(88), &token.to_uppercase().replace('0', "1")] {
         bear(&client, bad, "GET", "/whoami").send().await.problem(401);
     }
-    // The token that somebody sends on purpose counts, not the cookie that comes along.
+    // The bearer token counts before the cookie.
     let bob = app.browser("bob").await;
     let answer = bear(&bob, &token, "GET", "/whoami").send().await;
     assert_eq!(answer.json()["user"], "alice");
