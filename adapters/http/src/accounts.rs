@@ -5,7 +5,8 @@ use session_core::{SessionId, UserKey};
 use session_engine::{Access, CurrentSession, Verdict};
 
 use crate::auth::Auth;
-use crate::cookie::{SessionCookie, named};
+use crate::cookie::SessionCookie;
+use crate::presented::named;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 

@@ -7,12 +7,13 @@ use session_core::{
 };
 use session_engine::{Access, CurrentSession, RotateReason, Rotation, SignIn, SignedIn, Verdict};
 
-use crate::cookie::{SessionCookie, Stored, bearer};
+use crate::cookie::SessionCookie;
 use crate::device::device;
 use crate::flow::CallbackProof;
 use crate::head::{Head, OwnedHead};
 use crate::identity::{Credential, Identity};
 use crate::origin::SameOrigin;
+use crate::presented::{Stored, bearer};
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::request::RequestSession;

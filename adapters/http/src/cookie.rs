@@ -1,13 +1,15 @@
-//! The cookie that carries the token.
+//! The cookies that carry tokens, and how they are written.
 
 use std::time::Duration;
 
 use cookie::Cookie;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE};
+use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use session_core::{InvalidField, Token};
-use session_engine::CurrentSession;
+
+use crate::flow::Flow;
+use crate::presented::{Presented, Stored, named, pairs};
 
 /// How the cookie is written. Always `HttpOnly` and `Path=/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,11 +181,17 @@ impl CookieOptions {
     }
 
     pub(crate) fn set_named(&self, name: &str, stored: &Stored) -> SessionCookie {
-        let mark = if stored.remember { REMEMBERED } else { "" };
-        let mut cookie = self.cookie(name, format!("{}{mark}", stored.token));
         if stored.remember {
-            cookie.set_max_age(cookie::time::Duration::try_from(self.max_age).ok());
+            self.keep(name, stored.value())
+        } else {
+            SessionCookie::new(&self.cookie(name, stored.value()))
         }
+    }
+
+    /// A cookie that the browser keeps for the `max_age`.
+    fn keep(&self, name: &str, value: String) -> SessionCookie {
+        let mut cookie = self.cookie(name, value);
+        cookie.set_max_age(cookie::time::Duration::try_from(self.max_age).ok());
         SessionCookie::new(&cookie)
     }
 
@@ -210,41 +218,30 @@ impl CookieOptions {
         cookie
     }
 
-    /// The cookie that a flow through another site is known by. It comes back with a form that such a
-    /// site posts, so it is `SameSite=None` where browsers take that, and it is this host's alone.
-    pub(crate) fn flow(&self, state: &str, value: &str, max_age: Duration) -> SessionCookie {
-        let mut cookie = self.flow_cookie(state, value.to_owned());
-        cookie.set_max_age(cookie::time::Duration::try_from(max_age).ok());
-        SessionCookie::new(&cookie)
+    /// The cookie of a flow through another site.
+    pub(crate) fn flow(&self, state: &str, value: String) -> SessionCookie {
+        self.of_flows().keep(&self.flow_name(state), value)
     }
 
     pub(crate) fn remove_flow(&self, state: &str) -> SessionCookie {
-        let mut cookie = self.flow_cookie(state, String::new());
-        cookie.make_removal();
-        SessionCookie::new(&cookie)
+        self.of_flows().remove_named(&self.flow_name(state))
+    }
+
+    /// A flow's cookie comes back with a form that another site posts, so it is `SameSite=None` where
+    /// browsers take that. It is for this host only.
+    fn of_flows(&self) -> Self {
+        let same_site = if self.secure { SameSite::None } else { SameSite::Lax };
+        let options = Self { domain: None, partitioned: false, ..self.clone() };
+        options.with_same_site(same_site).with_max_age(Flow::LIFETIME)
     }
 
     /// The values of all flow cookies of a request, in their order.
     pub(crate) fn flows<'h>(&self, headers: &'h HeaderMap) -> impl Iterator<Item = &'h [u8]> {
         let prefix = self.flow_name("");
-        headers
-            .get_all(COOKIE)
-            .into_iter()
-            .flat_map(|header| header.as_bytes().split(|b| *b == b';'))
-            .filter_map(move |pair| {
-                let rest = pair.trim_ascii().strip_prefix(prefix.as_bytes())?;
-                rest.iter().position(|byte| *byte == b'=').map(|at| &rest[at + 1..])
-            })
-    }
-
-    fn flow_cookie(&self, state: &str, value: String) -> Cookie<'static> {
-        let mut cookie = Cookie::new(self.flow_name(state), value);
-        cookie.set_path("/");
-        cookie.set_http_only(true);
-        cookie.set_secure(self.secure);
-        let crossing = if self.secure { cookie::SameSite::None } else { cookie::SameSite::Lax };
-        cookie.set_same_site(crossing);
-        cookie
+        pairs(headers).filter_map(move |pair| {
+            let rest = pair.strip_prefix(prefix.as_bytes())?;
+            rest.iter().position(|byte| *byte == b'=').map(|at| &rest[at + 1..])
+        })
     }
 
     /// A name for each flow, so that two of them in two tabs do not meet.
@@ -255,93 +252,6 @@ impl CookieOptions {
         format!("{prefix}{name}-flow-{}", state.get(..8).unwrap_or_default())
     }
 }
-
-/// What a cookie of ours holds: a token, and whether the browser keeps it when it is closed.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Stored {
-    pub(crate) token: String,
-    pub(crate) remember: bool,
-}
-
-/// Written behind the token where the browser keeps the cookie, so that a rotation keeps it, too.
-const REMEMBERED: &str = ".r";
-
-/// The different values of the cookies of one name, the first few.
-#[derive(Clone, Copy)]
-pub(crate) struct Presented<'h> {
-    values: [&'h [u8]; MAX_VALUES],
-    count: usize,
-}
-
-impl<'h> Presented<'h> {
-    /// The tokens.
-    pub(crate) fn tokens(&self) -> impl ExactSizeIterator<Item = &'h [u8]> {
-        self.values[..self.count].iter().map(|value| token_of(value).0)
-    }
-
-    /// The tokens, those of one session together.
-    pub(crate) fn by_session(&self) -> Vec<Vec<&'h [u8]>> {
-        let id = |token: &[u8]| Token::parse(token).map(|token| token.session_id());
-        let mut groups: Vec<Vec<&[u8]>> = Vec::new();
-        for token in self.tokens() {
-            match groups.iter_mut().find(|group| id(group[0]) == id(token)) {
-                Some(group) => group.push(token),
-                None => groups.push(vec![token]),
-            }
-        }
-        groups
-    }
-
-    /// The values as they came.
-    pub(crate) fn raw(&self) -> impl Iterator<Item = &'h [u8]> + Clone {
-        self.values[..self.count].iter().copied()
-    }
-
-    /// The token of this session, and whether the browser keeps it. An id alone makes no token.
-    pub(crate) fn of_session(&self, session: &CurrentSession) -> Option<Stored> {
-        let tokens = self.raw().filter_map(|value| {
-            let (token, remember) = token_of(value);
-            Some((Token::parse(token)?, remember))
-        });
-        let mut own = tokens.filter(|(token, _)| session.has_token(token));
-        let current = own.clone().find(|(token, _)| session.has_current_token(token));
-        let (token, remember) = current.or_else(|| own.next())?;
-        Some(Stored { token: token.expose(), remember })
-    }
-}
-
-fn token_of(value: &[u8]) -> (&[u8], bool) {
-    match value.strip_suffix(REMEMBERED.as_bytes()) {
-        Some(token) => (token, true),
-        None => (value, false),
-    }
-}
-
-/// The different values of the cookies of this name.
-pub(crate) fn named<'h>(headers: &'h HeaderMap, name: &[u8]) -> Presented<'h> {
-    let mut found = Presented { values: [&[]; MAX_VALUES], count: 0 };
-    for header in headers.get_all(COOKIE) {
-        for value in values(header.as_bytes(), name) {
-            if found.count < MAX_VALUES && !found.values[..found.count].contains(&value) {
-                found.values[found.count] = value;
-                found.count += 1;
-            }
-        }
-    }
-    found
-}
-
-/// The token of `Authorization: Bearer`, if there is exactly one such header and it has a token's form.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<Token> {
-    let mut values = headers.get_all(AUTHORIZATION).into_iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let (scheme, token) = value.as_bytes().split_at_checked(BEARER.len())?;
-    Token::parse(token.trim_ascii()).filter(|_| scheme.eq_ignore_ascii_case(BEARER))
-}
-
-const BEARER: &[u8] = b"bearer ";
-/// Bounds the work for a request in which many cookies were planted.
-const MAX_VALUES: usize = 4;
 
 /// Headers that a response needs to hand a token to a client, or to take it back.
 #[derive(Clone, Default)]
@@ -405,70 +315,15 @@ impl std::fmt::Debug for SessionCookie {
     }
 }
 
-/// The values of all cookies of one name in a header.
-fn values<'h>(header: &'h [u8], name: &[u8]) -> impl Iterator<Item = &'h [u8]> {
-    header.split(|byte| *byte == b';').filter_map(move |pair| {
-        let value = pair.trim_ascii().strip_prefix(name)?.strip_prefix(b"=")?;
-        let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
-        Some(quoted.unwrap_or(value))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
     use session_core::SessionId;
 
     use super::*;
 
     fn token() -> Token {
         Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16])
-    }
-
-    fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
-        }
-        headers
-    }
-
-    fn found(cookies: &[&str]) -> Vec<String> {
-        let headers = headers(&COOKIE, cookies);
-        let presented = CookieOptions::development().presented(&headers);
-        presented.tokens().map(|token| String::from_utf8(token.to_vec()).unwrap()).collect()
-    }
-
-    #[test]
-    fn each_value_of_our_name_is_found_once_and_the_first_four_count() {
-        assert_eq!(found(&["a=b; session=xyz;c=d"]), ["xyz"]);
-        assert_eq!(found(&["a=b", "session=\"xyz\""]), ["xyz"]);
-        assert_eq!(found(&["session=xyz; session=xyz.r", "session=xyz"]), ["xyz", "xyz"]);
-        assert_eq!(found(&["session=evil; session=xyz"]), ["evil", "xyz"]);
-        assert_eq!(found(&["xsession=xyz; session2=1; sessio=1; session"]), [""; 0]);
-        assert_eq!(found(&["session=1; session=2; session=3", "session=4; session=5"]).len(), 4);
-        assert_eq!(found(&[]), [""; 0]);
-    }
-
-    #[test]
-    fn a_bearer_is_a_token_of_ours_or_none() {
-        let text = token().expose();
-        let of = |values: &[&str]| {
-            let headers = headers(&AUTHORIZATION, values);
-            bearer(&headers).map(|token| token.expose())
-        };
-        for value in [format!("Bearer {text}"), format!("bearer   {text} ")] {
-            assert_eq!(of(&[&value]).as_deref(), Some(text.as_str()), "{value}");
-        }
-        let ours = format!("Bearer {text}");
-        for values in [
-            &["Bearer eyJhbGciOiJFZERTQSJ9.e30.c2ln"][..],
-            &["Basic YWxpY2U6YWxpY2U="],
-            &[&ours, &ours],
-            &["Bearer"],
-            &[],
-        ] {
-            assert_eq!(of(values), None, "{values:?}");
-        }
     }
 
     fn written(cookie: &SessionCookie) -> String {
@@ -500,7 +355,8 @@ mod tests {
         let options = CookieOptions::development();
         let set = written(&options.set(&token(), true));
         assert!(set.ends_with("; Max-Age=2592000"), "{set}");
-        let headers = headers(&COOKIE, &[set.split(';').next().unwrap()]);
+        let pair = set.split(';').next().unwrap().parse().unwrap();
+        let headers = HeaderMap::from_iter([(COOKIE, pair)]);
         let presented = options.presented(&headers);
         assert_eq!(presented.tokens().next().unwrap(), token().expose().as_bytes());
         assert_eq!(presented.by_session(), [[token().expose().as_bytes()]]);
@@ -523,7 +379,7 @@ mod tests {
     #[test]
     fn the_cookie_of_a_flow_is_this_hosts_alone_and_comes_back_from_other_sites() {
         let options = CookieOptions::default();
-        let set = written(&options.flow("0123456789", "value", Duration::from_secs(600)));
+        let set = written(&options.flow("0123456789", "value".to_owned()));
         assert!(set.starts_with("__Host-session-flow-01234567=value; "), "{set}");
         assert!(set.contains("SameSite=None") && set.contains("Max-Age=600"), "{set}");
     }

@@ -11,8 +11,9 @@ use session_core::{InvalidField, SessionId, Timestamp};
 use session_engine::CurrentSession;
 
 use crate::auth::Auth;
-use crate::cookie::{SessionCookie, named};
+use crate::cookie::SessionCookie;
 use crate::origin::SameOrigin;
+use crate::presented::named;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::security;
@@ -138,7 +139,7 @@ impl Auth {
         };
         let value = flow.encode(manager.now());
         let options = &self.http().options().cookie;
-        let cookie = options.flow(&flow.state, &value, Flow::LIFETIME);
+        let cookie = options.flow(&flow.state, value);
         let mut others: Vec<_> =
             options.flows(self.head().headers).filter_map(Flow::decode).collect();
         others.sort_by_key(|(_, begun)| std::cmp::Reverse(*begun));

@@ -36,6 +36,7 @@ mod next;
 mod options;
 mod origin;
 mod pages;
+mod presented;
 mod problem;
 mod rejection;
 mod request;

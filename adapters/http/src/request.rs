@@ -12,10 +12,10 @@ use serde_json::Value;
 use session_engine::CurrentSession;
 
 use crate::auth::Auth;
-use crate::cookie::bearer;
 use crate::head::{Head, Peer};
 use crate::identity::Identity;
 use crate::origin::SameOrigin;
+use crate::presented::bearer;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::security;

@@ -11,13 +11,13 @@ use session_engine::clock::Clock;
 use session_engine::{Access, ClaimsProvider, Engine, Error, Parts, SessionManager};
 
 use crate::activity;
-use crate::cookie::bearer;
 use crate::flow::UsedFlows;
 use crate::guard::{AdminGuard, deny_all};
 use crate::head::{Head, OwnedHead, Peer, TOKEN_HEADERS, mark_sensitive};
 use crate::identity::{Asked, Credential, Identified, Identity, PendingIdentity};
 use crate::options::{Config, HttpOptions};
 use crate::origin::{SameOrigin, same_origin};
+use crate::presented::bearer;
 use crate::problem::Problem;
 use crate::streams::Streams;
 use crate::voucher::Voucher;
