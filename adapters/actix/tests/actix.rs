@@ -7,7 +7,7 @@ use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{HeaderMap, LOCATION};
 use actix_web::test::{TestRequest, call_service, init_service, read_body_json};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, Error, HttpResponse, Responder};
+use actix_web::{App, Error, HttpRequest, HttpResponse, Responder};
 use serde_json::Value;
 use session_actix::testing::as_user;
 use session_actix::{
@@ -258,4 +258,20 @@ async fn logout(auth: SessionAuth) -> Result<SessionCookie, Rejection> {
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers.get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// An application that logs its requests with `{:?}` logs no token.
+#[actix_web::test]
+async fn no_debug_of_a_request_shows_a_token() {
+    let sessions = node().await;
+    let debug = |request: HttpRequest| async move { format!("{:?}", request.headers()) };
+    let app = init_service(app(&sessions, move |app| {
+        app.route("/", web::get().to(debug));
+    }))
+    .await;
+    let request = TestRequest::get().insert_header(("cookie", "a=b; __Host-session=secret"));
+    let request = request.insert_header(("authorization", "Bearer secret")).to_request();
+    let body = actix_web::test::call_and_read_body(&app, request).await;
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    assert!(text.contains("cookie") && !text.contains("secret"), "{text}");
 }

@@ -221,3 +221,19 @@ async fn without_the_middleware_it_is_misconfigured() {
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }
+
+#[handler]
+fn debug(request: &Request) -> String {
+    format!("{:?}", request.headers())
+}
+
+/// An application that logs its requests with `{:?}` logs no token.
+#[tokio::test]
+async fn no_debug_of_a_request_shows_a_token() {
+    let sessions = Sessions::start(MemoryStore::new(), Config::default()).await.unwrap();
+    let app = Route::new().at("/", get(debug)).with(sessions.middleware());
+    let request = Request::builder().header("cookie", "a=b; __Host-session=secret");
+    let request = request.header("authorization", "Bearer secret").finish();
+    let text = app.call(request).await.unwrap().into_body().into_string().await.unwrap();
+    assert!(text.contains("cookie") && !text.contains("secret"), "{text}");
+}

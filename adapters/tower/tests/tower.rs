@@ -98,3 +98,17 @@ async fn a_missing_layer_is_named() {
     assert!(text(answer).await.contains("the session layer is missing"));
     assert_eq!(serve(request("/sessions/")).await.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
+
+/// An application that logs its requests with `{:?}` logs no token.
+#[tokio::test]
+async fn no_debug_of_a_request_shows_a_token() {
+    let http = node().await;
+    let shown = service_fn(|request: Request<Bare>| async move {
+        Ok::<_, Infallible>(Response::new(Body::from(format!("{:?}", request.headers()))))
+    });
+    let request = Request::get("/").header("cookie", "a=b; __Host-session=secret");
+    let request = request.header("authorization", "Bearer secret").body(Empty::new()).unwrap();
+    let response = SessionLayer::new(http).layer(shown).oneshot(request).await.unwrap();
+    let text = text(response).await;
+    assert!(text.contains("cookie") && !text.contains("secret"), "{text}");
+}

@@ -1,0 +1,206 @@
+//! Whether a session may still be used, and when its last access is written back.
+
+mod activity;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::activity::{AccessEffect, Activity, Unstored};
+use crate::field::InvalidField;
+use crate::time::{self, Timestamp};
+
+/// How long a session may live.
+///
+/// The defaults are [`Timeouts::aal1`].
+///
+/// ```
+/// use std::time::Duration;
+/// use session_core::checker::Timeouts;
+///
+/// let timeouts = Timeouts::default().with_idle(Duration::from_secs(3600)).with_absolute(None);
+/// assert_eq!(timeouts.idle, Some(Duration::from_secs(3600)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// Refused after this long unused, in seconds; none switches it off. Default 14 days.
+    #[serde(with = "time::optional_seconds")]
+    pub idle: Option<Duration>,
+    /// Refused after this long in all, in seconds, fixed at sign-in; none switches it off.
+    /// Default 30 days.
+    #[serde(with = "time::optional_seconds")]
+    pub absolute: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::aal1()
+    }
+}
+
+impl Timeouts {
+    /// NIST SP 800-63B-4, AAL1: 30 days in all. The standard asks for no idle timeout; this is 14
+    /// days.
+    pub const fn aal1() -> Self {
+        Self::of(14 * DAY, 30 * DAY)
+    }
+
+    /// NIST SP 800-63B-4, AAL2: one hour idle, 24 hours in all.
+    pub const fn aal2() -> Self {
+        Self::of(3600, DAY)
+    }
+
+    /// NIST SP 800-63B-4, AAL3: 15 minutes idle, 12 hours in all.
+    pub const fn aal3() -> Self {
+        Self::of(15 * 60, DAY / 2)
+    }
+
+    /// No timeouts; only the cleanup rule ends unused sessions.
+    pub const fn none() -> Self {
+        Self { idle: None, absolute: None }
+    }
+
+    /// Sets [`Timeouts::idle`]; none switches it off.
+    #[must_use]
+    pub fn with_idle(mut self, idle: impl Into<Option<Duration>>) -> Self {
+        self.idle = idle.into();
+        self
+    }
+
+    /// Sets [`Timeouts::absolute`]; none switches it off.
+    #[must_use]
+    pub fn with_absolute(mut self, absolute: impl Into<Option<Duration>>) -> Self {
+        self.absolute = absolute.into();
+        self
+    }
+
+    const fn of(idle_seconds: u64, absolute_seconds: u64) -> Self {
+        Self {
+            idle: Some(Duration::from_secs(idle_seconds)),
+            absolute: Some(Duration::from_secs(absolute_seconds)),
+        }
+    }
+
+    /// The absolute expiry of a session that begins now.
+    pub fn absolute_expiry(&self, signed_in: Timestamp) -> Option<Timestamp> {
+        self.absolute.map(|timeout| signed_in.plus(timeout))
+    }
+
+    /// When an unused session ends: the earlier of its two timeouts.
+    pub fn deadline(
+        &self,
+        last_accessed: Timestamp,
+        absolute: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let idle = self.idle.map(|timeout| last_accessed.plus(timeout));
+        idle.into_iter().chain(absolute).min()
+    }
+
+    /// Whether a session is past one of its timeouts.
+    pub fn expired(
+        &self,
+        last_accessed: Timestamp,
+        absolute: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
+        self.deadline(last_accessed, absolute).is_some_and(|deadline| deadline <= now)
+    }
+}
+
+/// When last accessed and IP address go from a node's memory to the store.
+///
+/// ```
+/// let write_back = session_core::checker::WriteBack::default().with_every_hits(20);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WriteBack {
+    /// A session is due at this many unstored accesses. Default 10.
+    pub every_hits: u32,
+    /// A session is due this long after its first unstored access, in seconds. Default 30.
+    #[serde(with = "time::seconds")]
+    pub max_delay: Duration,
+    /// Due sessions leave together within this time, in seconds. Default 0.25.
+    #[serde(with = "time::seconds")]
+    pub flush_interval: Duration,
+}
+
+impl Default for WriteBack {
+    fn default() -> Self {
+        Self {
+            every_hits: 10,
+            max_delay: Duration::from_secs(30),
+            flush_interval: Duration::from_millis(250),
+        }
+    }
+}
+
+impl WriteBack {
+    /// Sets [`WriteBack::every_hits`].
+    #[must_use]
+    pub const fn with_every_hits(mut self, every_hits: u32) -> Self {
+        self.every_hits = every_hits;
+        self
+    }
+
+    /// Sets [`WriteBack::max_delay`].
+    #[must_use]
+    pub const fn with_max_delay(mut self, max_delay: Duration) -> Self {
+        self.max_delay = max_delay;
+        self
+    }
+
+    /// Sets [`WriteBack::flush_interval`].
+    #[must_use]
+    pub const fn with_flush_interval(mut self, flush_interval: Duration) -> Self {
+        self.flush_interval = flush_interval;
+        self
+    }
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`InvalidField`] naming the option and its limit.
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        if self.every_hits == 0 {
+            return Err(InvalidField::out_of_range("write_back.every_hits", 1, u32::MAX.into()));
+        }
+        if self.flush_interval.is_zero() {
+            return Err(InvalidField::malformed("write_back.flush_interval", "longer than zero"));
+        }
+        Ok(())
+    }
+
+    /// How long a session's first unstored access may wait.
+    fn delay(&self, timeouts: &Timeouts) -> Duration {
+        timeouts.idle.map_or(self.max_delay, |idle| self.max_delay.min(idle / 4))
+    }
+
+    /// How far the store's last accessed may lie behind a node's.
+    pub fn max_lag(&self) -> Duration {
+        self.max_delay + self.flush_interval
+    }
+}
+
+const DAY: u64 = 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::EPOCH.plus(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn timeouts_hold_at_their_exact_end() {
+        let timeouts = Timeouts { idle: Some(Duration::from_secs(10)), absolute: None };
+        assert!(!timeouts.expired(at(0), None, at(9)));
+        assert!(timeouts.expired(at(0), None, at(10)));
+        assert!(timeouts.expired(at(8), Some(at(9)), at(9)));
+        assert!(!Timeouts::none().expired(at(0), None, at(u32::MAX.into())));
+    }
+}
