@@ -23,7 +23,7 @@ pub fn x_forwarded_for(data: &[u8]) {
     appended_last(ForwardingHeader::XForwardedFor, &name, data, "203.0.113.9");
 }
 
-/// Whatever a client has sent: only what a trusted proxy appended is believed.
+/// Only what a trusted proxy appended counts, for any header of a client.
 fn appended_last(header: ForwardingHeader, name: &HeaderName, data: &[u8], hop: &str) {
     let proxy = "10.0.0.1".parse().expect("an address");
     let options = ClientIpOptions::default().with_trusted_proxies([proxy]).with_header(header);

@@ -242,7 +242,7 @@ impl DeviceInfo {
 
 /// What "same type of device" means in a policy.
 ///
-/// The five usual kinds are recognised whatever their case; any other word of 1 to 64 bytes is a
+/// The five usual kinds are recognised in any case; any other word of 1 to 64 bytes is a
 /// kind of its own and keeps its case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -451,7 +451,7 @@ mod tests {
             assert_eq!(DeviceKind::new(&text).map_err(problem_of), Err(problem.clone()));
             assert!(serde_json::from_value::<UserId>(text.clone().into()).is_err());
             assert_eq!(DeviceInfo::truncated(&text), DeviceInfo::new("alice").ok());
-            // A store's value is read whatever it holds.
+            // Any stored value can be read.
             assert_eq!(UserId::from_stored(&text).unwrap().as_str(), text);
             assert_eq!(DeviceKind::from_stored(&text).unwrap().as_str(), text);
         }

@@ -74,7 +74,7 @@ async function read(wanted) {
   count();
 }
 
-// Whoever may not read the list any more is no admin any more.
+// A 403 for the list means that the role was withdrawn.
 async function reading(page) {
   try {
     return await page;

@@ -200,7 +200,7 @@ function failed(error) {
 
 function explain({ status, changes, message }) {
   if (status === 412) {
-    return "Somebody else has changed this policy since it was shown. Nothing was saved. Show it again, then repeat your change.";
+    return "This policy was changed elsewhere since it was shown. Nothing was saved. Show it again, then repeat your change.";
   }
   if (status === 404) return "That session had already ended.";
   if (status === 403) return "You may not do this.";

@@ -56,7 +56,7 @@ function origin(policy) {
   return ["Inherited from ", ...of[policy.inherited_from]];
 }
 
-// A name that nobody has is no error: the policy counts once somebody has it. It may be a typo, though.
+// A policy may be set before its user exists, so an unknown name is a warning and no error.
 async function doubt({ tenant, user }) {
   if (!user && (!tenant || facts.tenant)) return "";
   const query = new URLSearchParams({ limit: 1 });

@@ -307,7 +307,7 @@ mod tests {
         let value = "for=6.6.6.6;proto=http, For=\"[2001:db8::1]:4711\";by=10.0.0.1";
         assert_eq!(client(forwarded, &[value], "fd00::1"), ip("2001:db8::1"));
         assert_eq!(client(forwarded, &["for=_secret"], "10.0.0.1"), ip("10.0.0.1"));
-        // What stands in quotes is text, whatever it looks like.
+        // A separator inside quotes separates nothing.
         for value in [
             r#"for=203.0.113.9;host="x,for=6.6.6.6""#,
             r#"for=203.0.113.9;host="x;for=6.6.6.6""#,
@@ -406,8 +406,8 @@ mod tests {
             prop_assert_eq!(options.client_ip(&headers, None), None);
         }
 
-        /// Whatever a client has begun the header with, quotes and escapes included, and whatever
-        /// host it asks for: the address that the proxy appends counts, or the proxy's own.
+        /// A client begins the header, with quotes and escapes, and asks for any host: the address that
+        /// the proxy appends counts, or the proxy's own.
         #[test]
         fn what_a_client_began_never_wins(
             name in named(), begun in vec(header(), 1..3), host in header(),

@@ -90,7 +90,7 @@ mod tests {
             let plain = unquoted(&quoted);
             prop_assert_eq!(plain.as_deref(), Some(text.as_str()));
             prop_assert_eq!(split(&quoted, ','), Some(vec![quoted.as_str()]));
-            // Whatever else there is, nothing of it is lost.
+            // Splitting loses nothing.
             if let Some(parts) = split(&others, ',') {
                 prop_assert_eq!(parts.join(","), others);
             }

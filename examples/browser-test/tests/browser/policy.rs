@@ -105,7 +105,7 @@ async fn a_policy_that_another_has_changed_stays() {
     set.await.unwrap();
     admin.click("input[value='LogoutFromSameTypeDevices']").await;
     admin.click("#policy-save").await;
-    admin.see_text("#notice", "Somebody else has changed this policy").await;
+    admin.see_text("#notice", "This policy was changed elsewhere").await;
     assert_eq!(manager.policy(&PolicyScope::Deployment).await.unwrap(), Some(all));
     assert!(admin.is_there("input[value='LogoutFromSameTypeDevices']:checked").await);
     admin.click("#policy-load").await;

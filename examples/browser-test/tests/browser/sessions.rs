@@ -1,4 +1,4 @@
-//! Sessions end, and whoever looks at a page sees it.
+//! Sessions that end while a page shows them.
 
 use crate::driver::{Demo, Driver};
 use crate::{ADMIN, DEVICES, ENTER, ESCAPE};

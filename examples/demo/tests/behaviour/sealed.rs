@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use crate::app::{App, Ground};
 
-/// One answer of each kind that the library makes itself, from whatever part of it.
+/// One answer of each kind that the library makes itself.
 pub(crate) async fn every_answer_of_the_library_is_sealed(on: Ground) {
     let app = App::start(on).await;
     let (alice, root, stranger) =
