@@ -9,7 +9,9 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, SignatureAlgorithm,
+};
 use serde_json::{Value, json};
 use session_core::{Actor, Session, SessionId, UserId, UserKey};
 use session_engine::SignIn;
@@ -23,33 +25,51 @@ const ISSUER: &str = "https://login.example.com";
 struct Key {
     id: &'static str,
     algorithm: Algorithm,
-    pair: KeyPair,
+    der: Vec<u8>,
+    public: Value,
 }
 
 impl Key {
     fn ed25519(id: &'static str) -> Self {
         let pair = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        Self { id, algorithm: Algorithm::EdDSA, pair }
+        let public = json!({
+            "kty": "OKP", "crv": "Ed25519", "kid": id, "use": "sig", "alg": "EdDSA",
+            "x": text(pair.public_key_raw()),
+        });
+        Self { id, algorithm: Algorithm::EdDSA, der: pair.serialize_der(), public }
     }
 
     fn p256(id: &'static str) -> Self {
-        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        Self { id, algorithm: Algorithm::ES256, pair }
+        Self::of_curve(id, Algorithm::ES256, &PKCS_ECDSA_P256_SHA256, "P-256")
     }
 
-    fn public(&self) -> Value {
-        let raw = self.pair.public_key_raw();
-        let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        match self.algorithm {
-            Algorithm::EdDSA => json!({
-                "kty": "OKP", "crv": "Ed25519", "kid": self.id, "use": "sig", "alg": "EdDSA",
-                "x": text(raw),
-            }),
-            _ => json!({
-                "kty": "EC", "crv": "P-256", "kid": self.id, "x": text(&raw[1..33]),
-                "y": text(&raw[33..]),
-            }),
-        }
+    fn p384(id: &'static str) -> Self {
+        Self::of_curve(id, Algorithm::ES384, &PKCS_ECDSA_P384_SHA384, "P-384")
+    }
+
+    fn of_curve(
+        id: &'static str,
+        algorithm: Algorithm,
+        kind: &'static SignatureAlgorithm,
+        curve: &str,
+    ) -> Self {
+        let pair = KeyPair::generate_for(kind).unwrap();
+        // A point without compression: a byte, then both coordinates.
+        let point = &pair.public_key_raw()[1..];
+        let (x, y) = point.split_at(point.len() / 2);
+        let public = json!({
+            "kty": "EC", "crv": curve, "kid": id, "x": text(x), "y": text(y),
+        });
+        Self { id, algorithm, der: pair.serialize_der(), public }
+    }
+
+    /// The key of RFC 7515, A.2, which is published: nothing here can make one.
+    fn rsa(id: &'static str, algorithm: Algorithm) -> Self {
+        let der = include_bytes!("rfc7515-a2.der").to_vec();
+        // The modulus has 256 bytes, after the headers of the sequence, the version and itself.
+        let modulus = text(&der[12..12 + 256]);
+        let public = json!({ "kty": "RSA", "kid": id, "use": "sig", "n": modulus, "e": "AQAB" });
+        Self { id, algorithm, der, public }
     }
 
     fn sign(&self, claims: &Value) -> String {
@@ -60,13 +80,17 @@ impl Key {
         let mut header = Header::new(self.algorithm);
         change(&mut header);
         header.kid = Some(self.id.to_owned());
-        let der = self.pair.serialize_der();
         let key = match self.algorithm {
-            Algorithm::EdDSA => EncodingKey::from_ed_der(&der),
-            _ => EncodingKey::from_ec_der(&der),
+            Algorithm::EdDSA => EncodingKey::from_ed_der(&self.der),
+            Algorithm::RS256 | Algorithm::PS256 => EncodingKey::from_rsa_der(&self.der),
+            _ => EncodingKey::from_ec_der(&self.der),
         };
         encode(&header, claims, &key).unwrap()
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// The issuer's endpoint for its keys.
@@ -80,10 +104,14 @@ struct Issuer {
 
 impl Issuer {
     fn publish(&self, keys: &[&Key]) {
-        *self.keys.lock().unwrap() = keys.iter().map(|key| key.public()).collect();
+        *self.keys.lock().unwrap() = keys.iter().map(|key| key.public.clone()).collect();
     }
 
     fn voucher(&self) -> JwtVoucher {
+        self.voucher_with(JwtOptions::new(ISSUER, "orders"))
+    }
+
+    fn voucher_with(&self, options: JwtOptions) -> JwtVoucher {
         let issuer = self.clone();
         let fetch = move || {
             issuer.asked.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +125,7 @@ impl Issuer {
                 if away { Err(std::io::Error::other("away")) } else { Ok(keys) }
             }
         };
-        JwtVoucher::new(JwtOptions::new(ISSUER, "orders"), fetch).unwrap()
+        JwtVoucher::new(options, fetch).unwrap()
     }
 
     fn asked(&self) -> u32 {
@@ -106,10 +134,14 @@ impl Issuer {
 }
 
 async fn start(issuer: &Issuer) -> HttpSessions {
+    start_with(issuer.voucher()).await
+}
+
+async fn start_with(voucher: JwtVoucher) -> HttpSessions {
     let claims = |session: Session| async move {
         Ok::<_, std::io::Error>(json!({ "of": session.owner.user.as_str() }))
     };
-    let hooks = Hooks::default().with_voucher(issuer.voucher()).with_claims(claims);
+    let hooks = Hooks::default().with_voucher(voucher).with_claims(claims);
     HttpSessions::start_with(Arc::new(MemoryStore::new()), Config::default(), hooks).await.unwrap()
 }
 
@@ -175,7 +207,8 @@ async fn tokens_that_do_not_fit_are_worth_nothing() {
     // The public key as a shared secret: a verifier that takes both kinds of signature takes this.
     let mut shared = Header::new(Algorithm::HS256);
     shared.kid = Some("one".to_owned());
-    let secret = EncodingKey::from_secret(key.pair.public_key_raw());
+    let secret = BASE64_URL_SAFE_NO_PAD.decode(key.public["x"].as_str().unwrap()).unwrap();
+    let secret = EncodingKey::from_secret(&secret);
     let stranger = Key::ed25519("one");
     let critical = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"one","crit":["b64"]}"#);
     let critical = format!("{critical}.{}", good.split_once('.').unwrap().1);
@@ -243,6 +276,31 @@ async fn keys_are_rotated_withdrawn_and_outlive_an_outage_of_the_issuer() {
     tokio::time::advance(Duration::from_secs(3600)).await;
     assert!(matches!(identify(&http, &new.sign(&claims(id))).await, Identity::Unavailable));
     http.shutdown().await;
+}
+
+/// Every algorithm that can be taken is, and none that is not.
+#[tokio::test]
+async fn each_algorithm_is_taken_where_the_options_say_so() {
+    use session_http::jwt::Algorithm as Taken;
+    let keys = [
+        (Key::ed25519("ed"), Taken::EdDsa),
+        (Key::p256("256"), Taken::Es256),
+        (Key::p384("384"), Taken::Es384),
+        (Key::rsa("rsa", Algorithm::RS256), Taken::Rs256),
+        (Key::rsa("pss", Algorithm::PS256), Taken::Ps256),
+    ];
+    for (_, taken) in &keys {
+        let issuer = Issuer::default();
+        issuer.publish(&keys.iter().map(|(key, _)| key).collect::<Vec<_>>());
+        let options = JwtOptions::new(ISSUER, "orders").with_algorithms([*taken]);
+        let http = start_with(issuer.voucher_with(options)).await;
+        let id = sign_in(&http).await;
+        for (key, other) in &keys {
+            let identity = identify(&http, &key.sign(&claims(id))).await;
+            assert_eq!(identity.session().is_some(), taken == other, "{taken:?}, {other:?}");
+        }
+        http.shutdown().await;
+    }
 }
 
 /// A client that leaves, an issuer that hangs, and keys of other kinds harm nobody else.

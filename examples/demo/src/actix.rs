@@ -8,6 +8,7 @@ use actix_web::web::{self, Data, Form, FormConfig, Html, Json, JsonConfig, Path,
 use actix_web::{
     App, Either, Error, HttpRequest, HttpResponse, HttpServer, Responder, Route, error, guard,
 };
+use session_kit::SessionId;
 use session_kit::actix::{
     Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
     SessionAuth, Sessions,
@@ -68,6 +69,8 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/token").post(token))
         .service(web::resource("/logout").post(logout))
         .service(web::resource("/whoami").route(get().to(whoami)))
+        .service(web::resource("/accounts").route(get().to(my_accounts)))
+        .service(web::resource("/accounts/{id}").post(switch_account))
         .service(web::resource("/rotate").post(rotate))
         .service(web::resource("/reauthenticate").post(reauthenticate))
         .service(web::resource("/vault").route(get().to(vault)).delete(clear).route(
@@ -164,6 +167,18 @@ async fn logout(auth: SessionAuth) -> Result<impl Responder, Rejection> {
 
 async fn whoami(session: CurrentSession) -> Json<WhoAmI> {
     Json(WhoAmI::of(&session))
+}
+
+/// The accounts that this browser is signed in to side by side, the one in use first.
+async fn my_accounts(auth: SessionAuth) -> Result<Json<Vec<WhoAmI>>, Rejection> {
+    Ok(Json(auth.accounts().await?.iter().map(WhoAmI::of).collect()))
+}
+
+async fn switch_account(
+    auth: SessionAuth,
+    id: Path<SessionId>,
+) -> Result<impl Responder, Rejection> {
+    Ok(auth.switch_account(*id).await?.on(see_other("/")))
 }
 
 async fn rotate(session: CurrentSession, auth: SessionAuth) -> Result<impl Responder, Rejection> {

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post, put};
 use axum::{Router, serve::ListenerExt};
+use session_kit::SessionId;
 use session_kit::axum::{
     Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
     SessionAuth, SessionCookie, Sessions,
@@ -64,6 +65,8 @@ fn router(demo: Demo) -> Router {
         .route("/token", post(token))
         .route("/logout", post(logout))
         .route("/whoami", get(whoami))
+        .route("/accounts", get(my_accounts))
+        .route("/accounts/{id}", post(switch_account))
         .route("/rotate", post(rotate))
         .route("/reauthenticate", post(reauthenticate))
         .route("/vault", get(vault).delete(clear))
@@ -147,6 +150,18 @@ async fn logout(auth: SessionAuth) -> Result<impl IntoResponse, Rejection> {
 
 async fn whoami(session: CurrentSession) -> Json<WhoAmI> {
     Json(WhoAmI::of(&session))
+}
+
+/// The accounts that this browser is signed in to side by side, the one in use first.
+async fn my_accounts(auth: SessionAuth) -> Result<Json<Vec<WhoAmI>>, Rejection> {
+    Ok(Json(auth.accounts().await?.iter().map(WhoAmI::of).collect()))
+}
+
+async fn switch_account(
+    auth: SessionAuth,
+    Path(id): Path<SessionId>,
+) -> Result<(SessionCookie, Redirect), Rejection> {
+    Ok((auth.switch_account(id).await?, Redirect::to("/")))
 }
 
 async fn rotate(

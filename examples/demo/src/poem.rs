@@ -12,6 +12,7 @@ use poem::listener::{Acceptor, TcpAcceptor};
 use poem::middleware::SizeLimit;
 use poem::web::{Data, Form, Html, Json, LocalAddr, Path, Query, Redirect, RemoteAddr};
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, Server, get, handler, post, put};
+use session_kit::SessionId;
 use session_kit::http::RequireSession;
 use session_kit::poem::{
     Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
@@ -56,6 +57,8 @@ fn app(demo: Demo) -> impl Endpoint {
         .at("/token", post(token.with(limit())))
         .at("/logout", post(logout))
         .at("/whoami", get(whoami))
+        .at("/accounts", get(my_accounts))
+        .at("/accounts/:id", post(switch_account))
         .at("/rotate", post(rotate))
         .at("/reauthenticate", post(reauthenticate.with(limit())))
         .at("/vault", get(vault).post(keep.with(from_here)).delete(clear))
@@ -149,6 +152,20 @@ async fn logout(auth: SessionAuth) -> Result<Response, Rejection> {
 #[handler]
 async fn whoami(session: CurrentSession) -> Json<WhoAmI> {
     Json(WhoAmI::of(&session))
+}
+
+/// The accounts that this browser is signed in to side by side, the one in use first.
+#[handler]
+async fn my_accounts(auth: SessionAuth) -> Result<Json<Vec<WhoAmI>>, Rejection> {
+    Ok(Json(auth.accounts().await?.iter().map(WhoAmI::of).collect()))
+}
+
+#[handler]
+async fn switch_account(
+    auth: SessionAuth,
+    Path(id): Path<SessionId>,
+) -> Result<Response, Rejection> {
+    Ok(auth.switch_account(id).await?.on(Redirect::see_other("/")))
 }
 
 #[handler]

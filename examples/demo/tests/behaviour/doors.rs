@@ -260,6 +260,66 @@ pub(crate) async fn a_callback_is_good_once(on: Ground) {
     late.back("GET", &late.state).await.problem(403);
 }
 
+/// A client that keeps every cookie.
+struct Browser {
+    client: Client,
+    cookies: Vec<String>,
+}
+
+impl Browser {
+    const fn new(app: &App) -> Self {
+        Self { client: app.stranger(), cookies: Vec::new() }
+    }
+
+    async fn send(&mut self, method: &str, path: &str, form: &str) -> Answer {
+        let cookies = (!self.cookies.is_empty()).then(|| self.cookies.join("; "));
+        let client = Client { cookie: cookies, ..self.client.clone() };
+        let answer = client.send(method, path, form).await;
+        for cookie in answer.headers.get_all("set-cookie") {
+            let cookie = cookie.to_str().unwrap();
+            let pair = cookie.split(';').next().unwrap();
+            let name = &pair[..=pair.find('=').unwrap()];
+            self.cookies.retain(|known| !known.starts_with(name));
+            if !cookie.contains("Max-Age=0") {
+                self.cookies.push(pair.to_owned());
+            }
+        }
+        answer
+    }
+
+    /// The users whom it is signed in as, the one in use first.
+    async fn accounts(&mut self) -> Vec<(String, String)> {
+        let accounts = self.send("GET", "/accounts", "").await.json();
+        let text =
+            |account: &serde_json::Value, name: &str| account[name].as_str().unwrap().to_owned();
+        let accounts = accounts.as_array().unwrap().iter();
+        accounts.map(|account| (text(account, "user"), text(account, "session_id"))).collect()
+    }
+}
+
+pub(crate) async fn several_accounts_are_signed_in_side_by_side(on: Ground) {
+    let app = App::with(on, |config| config.http.max_accounts = 2).await;
+    let mut browser = Browser::new(&app);
+    for user in ["alice", "bob"] {
+        assert_eq!(browser.send("POST", "/login", &login_form(user)).await.status, 303);
+    }
+    let accounts = browser.accounts().await;
+    let users: Vec<_> = accounts.iter().map(|(user, _)| user.as_str()).collect();
+    assert_eq!(users, ["bob", "alice"]);
+    let switch = format!("/accounts/{}", accounts[1].1);
+    let answer = browser.send("POST", &switch, "").await;
+    assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (303, Some("no-store")));
+    assert_eq!(browser.send("GET", "/whoami", "").await.json()["user"], "alice");
+    let strange = "/accounts/00000000-0000-4000-8000-000000000000";
+    browser.send("POST", strange, "").await.problem(404);
+    let foreign = Client { cookie: Some(browser.cookies.join("; ")), ..app.stranger() };
+    let ask = foreign.ask("POST", &format!("/accounts/{}", accounts[0].1));
+    of(ask, "cross-site", "https://evil.example").await.problem(403);
+    assert_eq!(browser.send("POST", "/logout", "").await.status, 303);
+    let left = browser.accounts().await;
+    assert_eq!(left, accounts[..1], "the other one stays");
+}
+
 /// A form that another site posts comes without the session's cookie; the session is replaced all the
 /// same, and no page fills a browser with flows.
 pub(crate) async fn a_flow_remembers_its_session_and_a_browser_few_flows(on: Ground) {
@@ -273,21 +333,12 @@ pub(crate) async fn a_flow_remembers_its_session_and_a_browser_few_flows(on: Gro
     let answer = begun.back("POST", &begun.state).await;
     assert_eq!(answer.status, 303);
     assert_eq!(user_of(&cookies(&alice, &[&session])).await, "nobody", "it has been replaced");
-    let mut held: Vec<String> = Vec::new();
+    let mut browser = Browser::new(&app);
     for _ in 0..6 {
-        let browser = Client { cookie: Some(held.join("; ")), ..app.stranger() };
         app.clock.advance(Duration::from_secs(1));
-        let answer = browser.get("/login/elsewhere").await;
-        for cookie in answer.headers.get_all("set-cookie") {
-            let cookie = cookie.to_str().unwrap();
-            let (name, _) = cookie.split_once('=').unwrap();
-            held.retain(|known| !known.starts_with(name));
-            if !cookie.contains("Max-Age=0") {
-                held.push(cookie.split(';').next().unwrap().to_owned());
-            }
-        }
+        assert_eq!(browser.send("GET", "/login/elsewhere", "").await.status, 303);
     }
-    assert_eq!(held.len(), 4);
+    assert_eq!(browser.cookies.len(), 4);
     let stranger = app.stranger();
     let ask = stranger.ask("GET", "/login/elsewhere").without("sec-fetch-site");
     let ask = ask.header("sec-fetch-site", "cross-site").header("sec-fetch-mode", "no-cors");

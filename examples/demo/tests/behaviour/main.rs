@@ -100,6 +100,7 @@ macro_rules! behaviours {
                 a_callback_brings_its_own_proof
                 a_callback_is_good_once
                 a_flow_remembers_its_session_and_a_browser_few_flows
+                several_accounts_are_signed_in_side_by_side
                 remembered_sign_ins_outlive_the_browser
                 ending_others_needs_a_fresh_sign_in
                 an_application_may_ask_for_same_origin
