@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use session_core::policy::{Policy, PolicyScope};
 use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Cursor, PageQuery, PolicyChange, TenantFilter};
+use session_core::store::{Entries, Change, Commit, Cursor, PageQuery, PolicyChange, TenantFilter};
 use session_core::{
     Actor, DeviceKind, Session, SessionId, Store, StoreError, StoreErrorKind, Timestamp, Token,
     UserId, UserKey,
@@ -44,7 +44,7 @@ impl File {
     async fn new() -> Self {
         let path = std::env::temp_dir().join(format!("session-fuzz-{}.db", std::process::id()));
         let store = SqliteStore::open(&path).await.expect("a new file");
-        let before = store.log_since(None, 0).await.expect("a log").next;
+        let before = store.log_since(None, Entries::All, 0).await.expect("a log").next;
         let id = fill(&store).await;
         let options = SqliteConnectOptions::new().filename(&path).foreign_keys(false);
         let mut raw =
@@ -70,7 +70,7 @@ impl File {
         read(self.store.load(self.id).await);
         read(self.store.user(&alice()).await);
         read(self.store.policy(&PolicyScope::Deployment).await);
-        read(self.store.log_since(Some(&self.before), 10).await);
+        read(self.store.log_since(Some(&self.before), Entries::All, 10).await);
         let query = PageQuery::live(TenantFilter::Any, Default::default(), signed_in());
         read(self.store.page(&query).await);
     }

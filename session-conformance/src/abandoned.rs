@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use session_core::checker::Timeouts;
 use session_core::store::{
-    Change, Commit, Cursor, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Change, Commit, Cursor, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
 };
 use session_core::{Actor, EndCause, EventKind, SessionId, Store};
 
@@ -49,7 +49,7 @@ pub(crate) async fn a_change_happens_whole_or_not_at_all(namespace: Arc<dyn Name
     let store = namespace.connect().await;
     let owner = user("alice");
     let mut old = add(store.as_ref(), &owner).await;
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for polls in 1..=POLLS {
         let new = session(store.as_ref(), &owner, now());
         let mut commit = Commit {
@@ -91,7 +91,7 @@ pub(crate) async fn the_next_call_gets_its_own_answer(namespace: Arc<dyn Namespa
     let (alice, bob) = (user("alice"), user("bob"));
     let mut hers = add(store.as_ref(), &alice).await;
     let mut his = add(store.as_ref(), &bob).await;
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for polls in 1..=POLLS {
         let asked = now();
         give_up_after(polls, store.load(hers.id)).await;
@@ -119,7 +119,7 @@ pub(crate) async fn the_next_call_gets_its_own_answer(namespace: Arc<dyn Namespa
         give_up_after(polls, store.end_many(&revocation, 10)).await;
         revoke(store.as_ref(), hers.id).await;
         assert_eq!(ids(store.as_ref(), &alice).await, []);
-        give_up_after(polls, store.log_since(Some(&cursor), 100)).await;
+        give_up_after(polls, store.log_since(Some(&cursor), Entries::All, 100)).await;
         let ended = told(store.as_ref(), &mut cursor, 1).await;
         assert_eq!(ended, [(hers.id, EventKind::Ended(EndCause::Revoked))], "{polls} polls");
         hers = add(store.as_ref(), &alice).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
-use session_core::store::Change;
+use session_core::store::{Change, Commit};
 use session_core::{DeviceKind, UserKey};
 use session_engine::{Access, Engine, Error, SignIn, SignedIn, Verdict};
 use tokio::task::JoinSet;
@@ -12,7 +12,7 @@ use crate::Namespace;
 use crate::sample::{commit, engine, ids, now, session, user};
 
 const SIGN_INS: usize = 64;
-const BATCH: usize = 500;
+const BATCH: usize = Commit::MAX_CHANGES;
 
 pub(crate) async fn no_limit_is_exceeded_by_concurrent_sign_ins(namespace: Arc<dyn Namespace>) {
     let limit = |max, scope, on_exceed| Limit { max, scope, on_exceed };
@@ -70,8 +70,8 @@ pub(crate) async fn one_user_with_many_sessions(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
     let many = namespace.many_sessions();
-    for _ in 0..many / BATCH {
-        let batch = (0..BATCH)
+    for begun in (0..many).step_by(BATCH) {
+        let batch = (begun..many.min(begun + BATCH))
             .map(|_| Change::Insert(Box::new(session(store.as_ref(), &owner, now()))))
             .collect();
         commit(store.as_ref(), &owner, batch).await;

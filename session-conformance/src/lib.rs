@@ -74,10 +74,10 @@ pub trait Namespace: Send + Sync + 'static {
         sample::options()
     }
 
-    /// How many sessions of one user are ended at once, a multiple of 500. Default 10,000; lower it
-    /// for a slow test server.
+    /// How many sessions of one user are ended at once. Default 2,000; lower it for a slow test
+    /// server.
     fn many_sessions(&self) -> usize {
-        10_000
+        2_000
     }
 
     /// What is wrong with the content, each in a sentence: asked after every case. For what the

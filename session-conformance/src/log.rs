@@ -4,31 +4,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use session_core::store::{Change, Cursor, Selection};
+use session_core::store::{Change, Cursor, Entries, Selection};
 use session_core::{Actor, EndCause, EventKind, Store};
 use session_engine::{Access, Engine, SignIn};
 use tokio::task::JoinSet;
 
 use crate::sample::{
-    PATIENCE, add, commit, end, engine, now, read_log, revoke, session, trim_log, user, user_in,
+    PATIENCE, add, commit, end, end_all, engine, now, read_log, revoke, session, trim_log, user,
+    user_in,
 };
 use crate::{Namespace, Probe};
 
 pub(crate) async fn entries_come_in_order_to_every_reader(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user_in("north", "alice");
-    let mut near = store.log_since(None, 0).await.unwrap().next;
-    let mut far = other.log_since(None, 0).await.unwrap().next;
+    let mut near = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    let mut far = other.log_since(None, Entries::All, 0).await.unwrap().next;
     assert_eq!(read_log(other.as_ref(), &mut far, 10).await, []);
     let first = add(store.as_ref(), &owner).await;
     let second = session(store.as_ref(), &owner, now());
-    let changes = vec![
-        Change::End(first.id, EndCause::Evicted),
-        Change::Insert(Box::new(second.clone())),
-        Change::ClaimsChanged(second.id),
-    ];
+    let changes =
+        vec![Change::End(first.id, EndCause::Evicted), Change::Insert(Box::new(second.clone()))];
     commit(store.as_ref(), &owner, changes).await;
-    store.end_many(&end(Selection::user(owner.clone())), 10).await.unwrap();
+    commit(store.as_ref(), &owner, vec![Change::ClaimsChanged(second.id)]).await;
+    end_all(store.as_ref(), end(Selection::user(owner.clone())), 10).await;
     let expected = [
         (EventKind::Created, first.id),
         (EventKind::Ended(EndCause::Evicted), first.id),
@@ -57,7 +56,7 @@ pub(crate) async fn entries_come_in_order_to_every_reader(namespace: Arc<dyn Nam
 
 pub(crate) async fn concurrent_writers_lose_no_entry(namespace: Arc<dyn Namespace>) {
     let reader = namespace.connect().await;
-    let mut cursor = reader.log_since(None, 0).await.unwrap().next;
+    let mut cursor = reader.log_since(None, Entries::All, 0).await.unwrap().next;
     let mut writers = JoinSet::new();
     for n in 0..6 {
         let store = namespace.connect().await;
@@ -89,7 +88,7 @@ pub(crate) async fn concurrent_writers_lose_no_entry(namespace: Arc<dyn Namespac
 
 pub(crate) async fn a_cut_log_is_noticed(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let start = store.log_since(None, 0).await.unwrap().next;
+    let start = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for _ in 0..5 {
         add(store.as_ref(), &user("alice")).await;
     }
@@ -97,7 +96,7 @@ pub(crate) async fn a_cut_log_is_noticed(namespace: Arc<dyn Namespace>) {
     assert_eq!(store.trim_log(now().minus(PATIENCE), 10).await.unwrap(), 0);
     trim_log(store.as_ref(), 4).await;
     assert_eq!(store.trim_log(later, 3).await.unwrap(), 0, "the newest entry stays");
-    let page = store.log_since(Some(&start), 10).await.unwrap();
+    let page = store.log_since(Some(&start), Entries::All, 10).await.unwrap();
     assert!(page.gap, "a reader that was left behind has to know");
     assert_eq!(page.events, []);
     assert_eq!(read_log(store.as_ref(), &mut page.next.clone(), 10).await, []);
@@ -112,13 +111,13 @@ pub(crate) async fn a_cut_log_is_noticed(namespace: Arc<dyn Namespace>) {
 async fn trimmed_to_the_end(store: &dyn Store) -> Cursor {
     let begun = Instant::now();
     loop {
-        let mut end = store.log_since(None, 0).await.unwrap().next;
+        let mut end = store.log_since(None, Entries::All, 0).await.unwrap().next;
         for _ in 0..2 {
             add(store, &user("alice")).await;
         }
         read_log(store, &mut end, 2).await;
         trim_log(store, 2).await;
-        if !store.log_since(Some(&end), 10).await.unwrap().gap {
+        if !store.log_since(Some(&end), Entries::All, 10).await.unwrap().gap {
             return end;
         }
         assert!(begun.elapsed() < PATIENCE, "a reader at the end has missed nothing");
@@ -128,10 +127,10 @@ async fn trimmed_to_the_end(store: &dyn Store) -> Cursor {
 pub(crate) async fn a_foreign_cursor_is_a_gap(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     add(store.as_ref(), &user("alice")).await;
-    let mut ahead = store.log_since(None, 0).await.unwrap().next.0;
+    let mut ahead = store.log_since(None, Entries::All, 0).await.unwrap().next.0;
     ahead.iter_mut().for_each(|byte| *byte = byte.wrapping_add(1));
     for bytes in [ahead, vec![], vec![0xff; 16], vec![1; 300]] {
-        let page = store.log_since(Some(&Cursor(bytes)), 10).await.unwrap();
+        let page = store.log_since(Some(&Cursor(bytes)), Entries::All, 10).await.unwrap();
         assert!(page.gap, "a position that this log never had");
         assert_eq!(read_log(store.as_ref(), &mut page.next.clone(), 10).await, []);
     }
@@ -153,7 +152,7 @@ pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namesp
         };
         assert!(is_valid().await);
         probe.away(true);
-        let before = store.log_since(None, 0).await.unwrap().next;
+        let before = store.log_since(None, Entries::All, 0).await.unwrap().next;
         here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
         if trimmed {
             add(store.as_ref(), &user("bob")).await;
@@ -174,7 +173,7 @@ pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namesp
 /// Trims the log until a reader at this position has missed something.
 async fn trim_behind(store: &dyn Store, position: &Cursor) {
     let (later, begun) = (now().plus(PATIENCE), Instant::now());
-    while !store.log_since(Some(position), 1).await.unwrap().gap {
+    while !store.log_since(Some(position), Entries::All, 1).await.unwrap().gap {
         assert!(begun.elapsed() < PATIENCE, "the log can be trimmed");
         store.trim_log(later, 100).await.unwrap();
         tokio::task::yield_now().await;

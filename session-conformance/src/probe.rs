@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
-    UserState,
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Needs, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, Touch, UserState,
 };
-use session_core::{SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
+use session_core::{SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 
 /// One node's way to a store, for tests of what happens when it is disturbed.
@@ -133,7 +131,7 @@ impl Probe {
     ) -> Result<T, StoreError> {
         *lock(&self.0.calls).entry(method).or_default() += 1;
         if self.0.away.load(Ordering::SeqCst) {
-            return Err(StoreError::new(StoreErrorKind::Unavailable, "away"));
+            return Err(StoreError::unavailable("away"));
         }
         let result = effect.await;
         let gate = lock(&self.0.gate).take_if(|(held, _)| *held == method);
@@ -142,7 +140,7 @@ impl Probe {
             passage.opened.notified().await;
         }
         if method == "commit" && self.0.answers_lost.load(Ordering::SeqCst) {
-            return Err(StoreError::timed_out());
+            return Err(StoreError::unavailable("the answer was lost"));
         }
         result
     }
@@ -160,8 +158,8 @@ impl Store for Probe {
         self.store().session_id(owner, random)
     }
 
-    fn set_timeouts(&self, timeouts: &Timeouts) {
-        self.store().set_timeouts(timeouts);
+    fn configure(&self, needs: &Needs) {
+        self.store().configure(needs);
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
@@ -184,22 +182,22 @@ impl Store for Probe {
         self.call("touch", self.store().touch(batch)).await
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         self.call("end_many", self.store().end_many(end, limit)).await
     }
 
-    async fn sweep(
-        &self,
-        rule: &SweepRule,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
-        self.call("sweep", self.store().sweep(rule, at, limit)).await
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.call("sweep", self.store().sweep(sweep, limit)).await
     }
 
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
+    async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
         assert!(!self.0.log_panics.swap(false, Ordering::SeqCst), "a planted panic");
-        self.call("log_since", self.store().log_since(cursor, limit)).await
+        self.call("log_since", self.store().log_since(cursor, entries, limit)).await
     }
 
     async fn changed(&self) {
@@ -224,6 +222,10 @@ impl Store for Probe {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.call("set_policy", self.store().set_policy(change)).await
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.call("report", self.store().report()).await
     }
 }
 

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use session_core::cleanup::SweepRule;
 use session_core::rotation::TokenState;
 use session_core::store::{
-    Change, Commit, Cursor, EndMany, Loaded, Outcome, Selection, TenantFilter,
+    Change, Commit, Cursor, EndMany, Ended, Entries, Loaded, Outcome, Selection, Sweep,
+    TenantFilter,
 };
 use session_core::{
     Actor, DeviceKind, EndCause, Event, Session, SessionId, Store, StoreErrorKind, TenantId,
@@ -112,13 +114,45 @@ pub(crate) async fn add(store: &dyn Store, owner: &UserKey) -> Session {
 
 /// An end by revocation, now.
 pub fn end(selection: Selection) -> EndMany {
-    EndMany { selection, cause: EndCause::Revoked, at: now(), by: Actor::Application }
+    let (cause, by) = (EndCause::Revoked, Actor::Application);
+    EndMany { selection, after: None, cause, at: now(), by }
 }
 
 /// Revokes a session; answers how many that ended.
 pub async fn revoke(store: &dyn Store, id: SessionId) -> usize {
     let selection = Selection::session(id, TenantFilter::Any);
-    store.end_many(&end(selection), 10).await.unwrap().len()
+    store.end_many(&end(selection), 10).await.unwrap().ended.len()
+}
+
+/// Ends everything that is selected, this many at a time, as an engine does.
+pub async fn end_all(store: &dyn Store, mut end: EndMany, limit: u32) -> Vec<Ended> {
+    let mut all = Vec::new();
+    for _ in 0..MOST_CALLS {
+        let batch = store.end_many(&end, limit).await.unwrap();
+        assert!(batch.ended.len() <= limit as usize, "more than {limit} ended in one call");
+        all.extend(batch.ended);
+        match batch.next {
+            Some(next) => end.after = Some(next),
+            None => return all,
+        }
+    }
+    panic!("the walk of end_many has no end");
+}
+
+/// Ends everything that a rule covers, this many at a time, as an engine does.
+pub async fn sweep_all(store: &dyn Store, rule: SweepRule, limit: u32) -> Vec<Ended> {
+    let mut sweep = Sweep { rule, after: None, at: now() };
+    let mut all = Vec::new();
+    for _ in 0..MOST_CALLS {
+        let batch = store.sweep(&sweep, limit).await.unwrap();
+        assert!(batch.ended.len() <= limit as usize, "more than {limit} swept in one call");
+        all.extend(batch.ended);
+        match batch.next {
+            Some(next) => sweep.after = Some(next),
+            None => return all,
+        }
+    }
+    panic!("the walk of sweep has no end");
 }
 
 pub(crate) async fn ids(store: &dyn Store, owner: &UserKey) -> Vec<SessionId> {
@@ -148,7 +182,7 @@ pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<
     let mut events = Vec::new();
     loop {
         assert!(events.len() < 100_000, "the log has no end");
-        let read = store.log_since(Some(cursor), page).await.unwrap();
+        let read = store.log_since(Some(cursor), Entries::All, page).await.unwrap();
         assert!(!read.gap, "a gap in a log that nobody cut");
         assert!(read.events.len() <= page as usize);
         events.extend(read.events);
@@ -178,5 +212,7 @@ pub(crate) async fn engine(store: Arc<dyn Store>, options: Options) -> Engine {
     Engine::start_with(store, options, session_engine::Parts::default()).await.unwrap()
 }
 
+/// More than a walk over the cases' sessions takes.
+const MOST_CALLS: usize = 10_000;
 /// More than the cases' concurrent writers can cause in a row.
 const MOST_CONFLICTS: usize = 1000;

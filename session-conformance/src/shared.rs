@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
-use session_core::store::PolicyChange;
+use session_core::store::{Entries, PolicyChange};
 use session_core::{Actor, EventKind};
 use session_engine::{Access, SignIn, Verdict};
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>)
         let namespace = Arc::clone(&namespace);
         nodes.spawn(async move {
             let store = namespace.connect().await;
-            let mut cursor = store.log_since(None, 0).await.unwrap().next;
+            let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
             let session = add(store.as_ref(), &user(&format!("user {n}"))).await;
             let told = read_log(store.as_ref(), &mut cursor, 100).await;
             assert!(told.iter().any(|event| event.session == Some(session.id)));
@@ -49,7 +49,7 @@ pub(crate) async fn policies_layer_and_inherit(namespace: Arc<dyn Namespace>) {
             named(PreventConcurrentLogin::LogoutFromSameTypeDevices),
         ),
     ];
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for (scope, policy) in &scopes {
         assert_eq!(other.policy(scope).await.unwrap(), None);
         let set = |policy: &Option<Policy>| PolicyChange {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checker::{Timeouts, WriteBack};
 use crate::field::InvalidField;
+use crate::store::EndedBatch;
 use crate::time::{self, Timestamp};
 
 /// How the background worker cleans up.
@@ -28,7 +29,7 @@ pub struct Cleanup {
     /// Sessions unused for this long are ended, in seconds. Default 30 days.
     #[serde(with = "time::seconds")]
     pub inactive_for: Duration,
-    /// The most sessions ended in one statement. Default 500.
+    /// The most sessions ended in one statement, 1 to [`EndedBatch::MAX_LIMIT`]. Default 500.
     pub batch: u32,
     /// Pause between two batches, in seconds. Default 0.05.
     #[serde(with = "time::seconds")]
@@ -117,8 +118,9 @@ impl Cleanup {
     /// # Errors
     /// [`InvalidField`] naming the option and its limit.
     pub fn validate(&self) -> Result<(), InvalidField> {
-        if self.batch == 0 {
-            return Err(InvalidField::out_of_range("cleanup.batch", 1, u32::MAX.into()));
+        if !(1..=EndedBatch::MAX_LIMIT).contains(&self.batch) {
+            let most = EndedBatch::MAX_LIMIT.into();
+            return Err(InvalidField::out_of_range("cleanup.batch", 1, most));
         }
         if self.period.is_zero() {
             return Err(InvalidField::malformed("cleanup.period", "longer than zero"));

@@ -91,6 +91,14 @@ impl EventKind {
         Self::PolicyChanged,
     ];
 
+    /// Whether a cached session is wrong once this has happened to it.
+    pub const fn invalidates(self) -> bool {
+        match self {
+            Self::Ended(_) | Self::Rotated | Self::ClaimsChanged => true,
+            Self::Created | Self::PolicyChanged => false,
+        }
+    }
+
     /// The word in the log, in events and in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {

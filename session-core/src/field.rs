@@ -74,6 +74,17 @@ impl InvalidField {
         Self { field, problem: FieldProblem::Malformed { expected } }
     }
 
+    /// Checks that a list has at most `limit` entries.
+    ///
+    /// # Errors
+    /// This error, naming the limit, for a longer list.
+    pub const fn check_count(field: &'static str, actual: usize, limit: usize) -> Result<(), Self> {
+        if actual > limit {
+            return Err(Self { field, problem: FieldProblem::TooMany { limit, actual } });
+        }
+        Ok(())
+    }
+
     /// A number outside `min..=max`.
     pub const fn out_of_range(field: &'static str, min: u64, max: u64) -> Self {
         Self { field, problem: FieldProblem::OutOfRange { min, max } }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::field::{InvalidField, TenantId};
+use crate::field::{InvalidField, TenantId, UserId};
 use crate::session::UserKey;
+use crate::store::StoreError;
 
 /// What a deployment, a tenant or a user allows.
 ///
@@ -82,11 +83,7 @@ impl Policy {
     /// # Errors
     /// [`InvalidField`] naming `limits` or `max` and the limit.
     pub fn validate(&self) -> Result<(), InvalidField> {
-        if self.limits.len() > Self::MAX_LIMITS {
-            let actual = self.limits.len();
-            let problem = crate::field::FieldProblem::TooMany { limit: Self::MAX_LIMITS, actual };
-            return Err(InvalidField { field: "limits", problem });
-        }
+        InvalidField::check_count("limits", self.limits.len(), Self::MAX_LIMITS)?;
         let in_range = |limit: &Limit| (1..=Limit::MAX).contains(&limit.max);
         if self.limits.iter().all(in_range) {
             Ok(())
@@ -102,6 +99,22 @@ impl Policy {
             self.prevent_concurrent_login.limit().into_iter().chain(self.limits.clone()).collect();
         limits.sort_by_key(|limit| (limit.scope, limit.max, limit.on_exceed));
         limits
+    }
+}
+
+impl Policy {
+    /// The policy as stores keep it: JSON.
+    pub fn to_stored(&self) -> String {
+        // A policy holds numbers and fixed words only: nothing that JSON cannot say.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`Policy::to_stored`] wrote.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt) for anything else.
+    pub fn from_stored(text: &str) -> Result<Self, StoreError> {
+        serde_json::from_str(text).map_err(StoreError::corrupt)
     }
 }
 
@@ -129,8 +142,9 @@ impl Limit {
 }
 
 /// Where a policy is set.
+///
+/// Exhaustive on purpose: a store or a page that overlooks a place does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum PolicyScope {
     /// For everybody.
     Deployment,
@@ -138,6 +152,51 @@ pub enum PolicyScope {
     Tenant(TenantId),
     /// For one user.
     User(UserKey),
+}
+
+impl PolicyScope {
+    /// The places that concern a user, the widest first.
+    pub fn of(owner: &UserKey) -> Vec<Self> {
+        let mut scopes = vec![Self::User(owner.clone())];
+        while let Some(wider) = scopes.last().and_then(Self::wider) {
+            scopes.push(wider);
+        }
+        scopes.reverse();
+        scopes
+    }
+
+    /// The place whose policy holds here where none is set; none for the deployment.
+    pub fn wider(&self) -> Option<Self> {
+        match self {
+            Self::User(UserKey { tenant: Some(tenant), .. }) => Some(Self::Tenant(tenant.clone())),
+            Self::User(UserKey { tenant: None, .. }) | Self::Tenant(_) => Some(Self::Deployment),
+            Self::Deployment => None,
+        }
+    }
+
+    /// The tenant concerned; none for the deployment and for users outside all tenants.
+    pub const fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Deployment => None,
+            Self::Tenant(tenant) => Some(tenant),
+            Self::User(owner) => owner.tenant.as_ref(),
+        }
+    }
+
+    /// The user concerned; none for a tenant and for the deployment.
+    pub const fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::Deployment | Self::Tenant(_) => None,
+            Self::User(owner) => Some(&owner.user),
+        }
+    }
+
+    /// The place as the two texts of a key, tenant and user. Neither may be empty otherwise, so an
+    /// empty one stands for none, and no two places have the same key.
+    pub fn key(&self) -> (&str, &str) {
+        let user = self.user().map_or("", UserId::as_str);
+        (self.tenant().map_or("", TenantId::as_str), user)
+    }
 }
 
 /// What is set at the three places that concern one user.
@@ -152,6 +211,24 @@ pub struct PolicyLayers {
 }
 
 impl PolicyLayers {
+    /// Notes what is set at one of the places.
+    pub fn set(&mut self, scope: &PolicyScope, policy: Option<Policy>) {
+        match scope {
+            PolicyScope::Deployment => self.deployment = policy,
+            PolicyScope::Tenant(_) => self.tenant = policy,
+            PolicyScope::User(_) => self.user = policy,
+        }
+    }
+
+    /// As [`PolicyLayers::set`], for a place that is known by its [`PolicyScope::key`].
+    pub fn set_by_key(&mut self, (tenant, user): (&str, &str), policy: Option<Policy>) {
+        match (tenant, user) {
+            ("", "") => self.deployment = policy,
+            (_, "") => self.tenant = policy,
+            (_, _) => self.user = policy,
+        }
+    }
+
     /// The most specific policy that is set, or `default` where none is.
     ///
     /// A policy replaces the wider one whole; they are not merged.

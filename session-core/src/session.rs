@@ -25,6 +25,11 @@ impl UserKey {
     pub const fn in_tenant(tenant: TenantId, user: UserId) -> Self {
         Self { tenant: Some(tenant), user }
     }
+
+    /// The tenant as stores keep it: empty for none, because the column of a key may not be null.
+    pub fn tenant_text(&self) -> &str {
+        self.tenant.as_ref().map_or("", TenantId::as_str)
+    }
 }
 
 /// One signed-in device of one user: what an admin sees as a row and can revoke.

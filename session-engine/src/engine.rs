@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::Store;
+use session_core::store::{Entries, Needs};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -109,10 +110,12 @@ impl Engine {
         parts: Parts,
     ) -> Result<Self, Error> {
         options.validate()?;
-        store.set_timeouts(&options.timeouts);
+        let Options { timeouts, max_staleness, .. } = options;
+        store.configure(&Needs { timeouts, max_staleness });
         let shared = Arc::new(shared(store, options, parts));
         let begun = shared.now();
-        let log = shared.store_call(shared.store.log_since(None, 0)).await?;
+        let log =
+            shared.store_call("log_since", shared.store.log_since(None, Entries::All, 1)).await?;
         shared.trust.heard(begun);
         let position = Arc::new(Mutex::new(log.next));
         let workers = vec![

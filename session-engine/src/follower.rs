@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::poll;
-use session_core::store::Cursor;
+use session_core::store::{Cursor, Entries, LogPage};
 use session_core::{Event, EventKind};
 use tokio::sync::Mutex;
 
@@ -38,11 +38,15 @@ pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
     }
 }
 
-/// Reads to the end of the log. Only then is the node as fresh as the moment the last read began.
+/// Reads to the end of the log: all of it where somebody listens, otherwise what concerns the cache.
+/// Only then is the node as fresh as the moment the last read began.
 pub(crate) async fn catch_up(shared: &Shared, cursor: &mut Cursor) -> Result<(), Error> {
     loop {
         let begun = shared.now();
-        let page = shared.store_call(shared.store.log_since(Some(cursor), PAGE)).await?;
+        let entries =
+            if shared.notices.are_heard() { Entries::All } else { Entries::Invalidations };
+        let read = shared.store.log_since(Some(cursor), entries, LogPage::MAX_LIMIT);
+        let page = shared.store_call("log_since", read).await?;
         if page.gap {
             tracing::warn!(
                 "the log does not continue where this node left it; the cache is dropped"
@@ -71,15 +75,6 @@ fn apply(shared: &Shared, event: Event) {
             _ => {}
         }
     }
-    tracing::info!(
-        target: "session_kit::event",
-        kind = event.kind.as_str(),
-        at = %event.at,
-        by = %event.by,
-        tenant = event.tenant.as_ref().map(tracing::field::display),
-        user = event.user.as_ref().map(tracing::field::display),
-        session_id = event.session.map(tracing::field::display),
-    );
     shared.notices.tell(Notice::Event(event));
 }
 
@@ -93,6 +88,3 @@ fn report(shared: &Shared, failing: &mut bool, result: &Result<(), Error>) {
     *failing = result.is_err();
     shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
 }
-
-/// Log entries in one read.
-const PAGE: u32 = 1000;

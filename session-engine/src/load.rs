@@ -32,7 +32,8 @@ impl SessionManager {
             Ok(found) => found.clone(),
             Err(_) => None,
         };
-        let entry = found.unwrap_or_else(|| Err(StoreError::timed_out().into()))?;
+        let gone = || Err(StoreError::unavailable("the read was given up").into());
+        let entry = found.unwrap_or_else(gone)?;
         Ok(Load { entry, joined })
     }
 
@@ -73,7 +74,8 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
         return Ok(shared.cache.get(&id));
     };
     loop {
-        let Some(Loaded { session, .. }) = shared.store_call(shared.store.load(id)).await? else {
+        let Some(Loaded { session, .. }) = shared.store_call("load", shared.store.load(id)).await?
+        else {
             shared.cache.note_unknown(id, shared.now());
             return Ok(None);
         };

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyScope};
-use session_core::store::{Change, Commit, Outcome, Page, PageQuery, PolicyChange, TenantFilter};
+use session_core::store::{
+    Change, Commit, Outcome, Page, PageQuery, PolicyChange, StoreReport, TenantFilter, Version,
+};
 use session_core::{Actor, EndCause, Session, SessionId, UserKey};
 
 use crate::error::Error;
-use crate::notice::Events;
+use crate::notice::{self, Events};
 use crate::shared::{Health, Shared};
 use crate::watchers::{Seen, Watch};
 
@@ -64,7 +66,9 @@ impl SessionManager {
         tenant: &TenantFilter,
     ) -> Result<Option<Session>, Error> {
         let shared = &self.shared;
-        let Some(loaded) = shared.store_call(shared.store.load(id)).await? else { return Ok(None) };
+        let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
+            return Ok(None);
+        };
         let mut session = loaded.session;
         if !tenant.covers(session.owner.tenant.as_ref()) {
             return Ok(None);
@@ -81,7 +85,9 @@ impl SessionManager {
         PageQuery::live(tenant, self.shared.options.timeouts, self.now())
     }
 
-    /// One page of sessions, newest sign-in first, with what this node knows of their use.
+    /// One page of sessions, newest sign-in first, with what this node knows of their use. Where
+    /// the filter leaves out nearly all of a long list, the page may be shorter than its limit and
+    /// still not be the last one: [`Page::next`] says so.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a limit out of bounds, [`Error::Unavailable`] when the store is
@@ -92,9 +98,22 @@ impl SessionManager {
             return Err(session_core::InvalidField::out_of_range("limit", 1, max).into());
         }
         let shared = &self.shared;
-        let mut page = shared.store_call(shared.store.page(query)).await?;
-        page.sessions.iter_mut().for_each(|session| self.overlay(session));
-        Ok(page)
+        let limit = query.limit;
+        let mut query = query.clone();
+        let mut listed = Page::default();
+        // Where a filter leaves out nearly everything, a store's page is short.
+        for _ in 0..MOST_SHORT_PAGES {
+            let page = shared.store_call("page", shared.store.page(&query)).await?;
+            listed.sessions.extend(page.sessions);
+            listed.next = page.next;
+            query.after = listed.next;
+            query.limit = (limit as usize).saturating_sub(listed.sessions.len()) as u32;
+            if query.limit == 0 || listed.next.is_none() {
+                break;
+            }
+        }
+        listed.sessions.iter_mut().for_each(|session| self.overlay(session));
+        Ok(listed)
     }
 
     /// The number of a user's live sessions, by what the store knows of their use.
@@ -102,7 +121,7 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
     pub async fn count(&self, owner: &UserKey) -> Result<u64, Error> {
-        let state = self.shared.store_call(self.shared.store.user(owner)).await?;
+        let state = self.shared.store_call("user", self.shared.store.user(owner)).await?;
         let (timeouts, now) = (&self.shared.options.timeouts, self.now());
         let expired = |session: &Standing| {
             timeouts.expired(session.last_accessed, session.absolute_expiry, now)
@@ -115,7 +134,7 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
     pub async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
-        self.shared.store_call(self.shared.store.policy(scope)).await
+        self.shared.store_call("policy", self.shared.store.policy(scope)).await
     }
 
     /// The policy that holds at one place: what is set there or, going outwards, further up.
@@ -128,7 +147,7 @@ impl SessionManager {
             if let Some(policy) = self.policy(&scope).await? {
                 return Ok(EffectivePolicy { policy, set_at: Some(scope) });
             }
-            at = wider(&scope);
+            at = scope.wider();
         }
         let policy = self.shared.options.default_policy.clone();
         Ok(EffectivePolicy { policy, set_at: None })
@@ -148,7 +167,8 @@ impl SessionManager {
     ) -> Result<(), Error> {
         policy.as_ref().map_or(Ok(()), Policy::validate)?;
         let change = PolicyChange { scope, policy, at: self.now(), by };
-        self.shared.store_call(self.shared.store.set_policy(&change)).await?;
+        self.shared.store_call("set_policy", self.shared.store.set_policy(&change)).await?;
+        notice::log(&change.event());
         self.shared.poke.notify_one();
         Ok(())
     }
@@ -158,23 +178,39 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
     pub async fn claims_changed(&self, owner: &UserKey, by: Actor) -> Result<(), Error> {
-        let shared = &self.shared;
-        loop {
-            let state = shared.store_call(shared.store.user(owner)).await?;
-            let ids: Vec<_> = state.sessions.iter().map(|session| session.id).collect();
-            let commit = Commit {
-                owner: owner.clone(),
-                expected: state.version,
-                changes: ids.iter().copied().map(Change::ClaimsChanged).collect(),
-                at: self.now(),
-                by: by.clone(),
-            };
-            if shared.store_call(shared.store.commit(&commit)).await? == Outcome::Done {
-                ids.into_iter().for_each(|id| shared.cache.invalidate(id));
-                shared.poke.notify_one();
-                return Ok(());
-            }
+        let state = self.shared.store_call("user", self.shared.store.user(owner)).await?;
+        let ids: Vec<_> = state.sessions.iter().map(|session| session.id).collect();
+        let mut expected = state.version;
+        // Sessions that begin from now on have the new claims.
+        for some in ids.chunks(Commit::MAX_CHANGES) {
+            expected = self.tell_claims_changed(owner, expected, some, &by).await?;
         }
+        Ok(())
+    }
+
+    /// Answers the version that the user has afterwards, as far as it is known.
+    async fn tell_claims_changed(
+        &self,
+        owner: &UserKey,
+        expected: Version,
+        ids: &[SessionId],
+        by: &Actor,
+    ) -> Result<Version, Error> {
+        let shared = &self.shared;
+        let mut commit = Commit {
+            owner: owner.clone(),
+            expected,
+            changes: ids.iter().copied().map(Change::ClaimsChanged).collect(),
+            at: self.now(),
+            by: by.clone(),
+        };
+        while shared.store_call("commit", shared.store.commit(&commit)).await? != Outcome::Done {
+            commit.expected = shared.store_call("user", shared.store.user(owner)).await?.version;
+        }
+        ids.iter().for_each(|id| shared.cache.invalidate(*id));
+        notice::log_commit(&commit);
+        shared.poke.notify_one();
+        Ok(commit.expected)
     }
 
     /// Everything that happens from now on, anywhere in the fleet, until the streams stop.
@@ -210,6 +246,14 @@ impl SessionManager {
     /// Whether the streams have stopped, or the whole engine.
     pub fn is_stopping(&self) -> bool {
         *self.shared.stop_waits.borrow()
+    }
+
+    /// How the store is, for operators.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn store_report(&self) -> Result<StoreReport, Error> {
+        self.shared.store_call("report", self.shared.store.report()).await
     }
 
     /// How the node is.
@@ -273,19 +317,12 @@ impl fmt::Debug for SessionManager {
     }
 }
 
-fn wider(scope: &PolicyScope) -> Option<PolicyScope> {
-    match scope {
-        PolicyScope::User(UserKey { tenant: Some(tenant), .. }) => {
-            Some(PolicyScope::Tenant(tenant.clone()))
-        }
-        PolicyScope::User(_) | PolicyScope::Tenant(_) => Some(PolicyScope::Deployment),
-        _ => None,
-    }
-}
-
 async fn sleep(duration: Option<std::time::Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
 }
+
+/// Pages of the store that one page of the manager is made of, at most.
+const MOST_SHORT_PAGES: u32 = 8;

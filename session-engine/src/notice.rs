@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use session_core::Event;
+use session_core::store::{Commit, Ended};
+use session_core::{Actor, EndCause, Event, EventKind, Timestamp};
 use tokio::sync::broadcast;
 
 /// What a listener hears.
@@ -53,6 +54,11 @@ impl Notices {
         }
     }
 
+    /// Whether somebody listens.
+    pub(crate) fn are_heard(&self) -> bool {
+        self.sender().as_ref().is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
     /// Ends every stream after what is queued.
     pub(crate) fn close(&self) {
         self.sender().take();
@@ -60,6 +66,32 @@ impl Notices {
 
     fn sender(&self) -> MutexGuard<'_, Option<broadcast::Sender<Notice>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Logs a change where it was made, so that a fleet says it once.
+pub(crate) fn log(event: &Event) {
+    tracing::info!(
+        target: "session_kit::event",
+        kind = event.kind.as_str(),
+        at = %event.at,
+        by = %event.by,
+        tenant = event.tenant.as_ref().map(tracing::field::display),
+        user = event.user.as_ref().map(tracing::field::display),
+        session_id = event.session.map(tracing::field::display),
+    );
+}
+
+/// Logs every change of a commit that went through.
+pub(crate) fn log_commit(commit: &Commit) {
+    commit.changes.iter().for_each(|change| log(&commit.event(change.kind(), change.session())));
+}
+
+/// Logs sessions that one call ended.
+pub(crate) fn log_ended(ended: &[Ended], cause: EndCause, at: Timestamp, by: &Actor) {
+    for Ended { id, owner } in ended {
+        let kind = EventKind::Ended(cause);
+        log(&Event::of_session(kind, at, by.clone(), owner.clone(), *id));
     }
 }
 

@@ -1,11 +1,12 @@
 //! Ends sessions, everywhere.
 
-use session_core::store::{EndMany, Selection, TenantFilter};
+use session_core::store::{EndMany, EndedBatch, Selection, TenantFilter};
 use session_core::{Actor, EndCause, SessionId, UserKey};
 
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::notice;
 
 impl SessionManager {
     /// Ends one session of this user. False if there is none.
@@ -64,34 +65,24 @@ impl SessionManager {
         cause: EndCause,
         by: Actor,
     ) -> Result<u64, Error> {
-        check_ids(&selection)?;
+        selection.check()?;
         let shared = self.shared();
-        let end = EndMany { selection, cause, at: self.now(), by };
+        let mut end = EndMany { selection, after: None, cause, at: self.now(), by };
         let mut count = 0;
         loop {
-            let batch = shared.store_call(shared.store.end_many(&end, BATCH)).await?;
-            batch.iter().for_each(|ended| {
-                shared.cache.end(ended.id, cause);
-                shared.watchers.ended(ended.id, cause);
+            let call = shared.store.end_many(&end, EndedBatch::MAX_LIMIT);
+            let EndedBatch { ended, next } = shared.store_call("end_many", call).await?;
+            ended.iter().for_each(|session| {
+                shared.cache.end(session.id, cause);
+                shared.watchers.ended(session.id, cause);
             });
+            notice::log_ended(&ended, cause, end.at, &end.by);
             shared.poke.notify_one();
-            count += batch.len() as u64;
-            if batch.len() < BATCH as usize {
+            count += ended.len() as u64;
+            if next.is_none() {
                 return Ok(count);
             }
+            end.after = next;
         }
     }
 }
-
-fn check_ids(selection: &Selection) -> Result<(), Error> {
-    let actual = selection.ids.as_ref().map_or(0, Vec::len);
-    let limit = Selection::MAX_IDS;
-    if actual > limit {
-        let problem = session_core::field::FieldProblem::TooMany { limit, actual };
-        return Err(session_core::InvalidField { field: "ids", problem }.into());
-    }
-    Ok(())
-}
-
-/// Sessions that end in one atomic step.
-const BATCH: u32 = 500;

@@ -5,9 +5,9 @@ use session_core::store::{Change, Commit, Loaded, Outcome, Selection, TenantFilt
 use session_core::{Actor, EndCause, SessionId, Token};
 
 use crate::check::Refusal;
-use crate::clock;
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::{clock, notice};
 
 /// Why a token is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl SessionManager {
         let mut conflicts = 0;
         let mut patience = self.patience();
         loop {
-            let Some(loaded) = shared.store_call(shared.store.load(id)).await? else {
+            let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
                 return Ok(Rotation::Refused(Refusal::Unknown));
             };
             // An earlier try may have gone through although its answer was lost.
@@ -61,8 +61,8 @@ impl SessionManager {
                     return Ok(answer);
                 }
                 let commit = self.exchange(&loaded, &next, reason);
-                match shared.store_call(shared.store.commit(&commit)).await {
-                    Ok(Outcome::Done) => {}
+                match shared.store_call("commit", shared.store.commit(&commit)).await {
+                    Ok(Outcome::Done) => notice::log_commit(&commit),
                     Ok(Outcome::Conflict) => {
                         self.back_off(&mut conflicts).await;
                         continue;

@@ -55,11 +55,13 @@ impl Shared {
     /// Calls the store, with the time limit of the options.
     pub(crate) async fn store_call<T>(
         &self,
+        name: &'static str,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Error> {
-        match self.on_runtime(|| tokio::time::timeout(self.options.store_timeout, call)).await {
+        let limit = self.options.store_timeout;
+        match self.on_runtime(|| tokio::time::timeout(limit, call)).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(StoreError::timed_out().into()),
+            Err(_) => Err(StoreError::timed_out(name, limit).into()),
         }
     }
 

@@ -12,10 +12,10 @@ use session_core::{
 use tokio::sync::oneshot;
 
 use crate::cache::{Fill, Filled};
-use crate::clock;
 use crate::entry::{CurrentSession, Entry};
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::{clock, notice};
 
 /// Who signs in, and from where. The application has checked the credentials.
 ///
@@ -130,7 +130,8 @@ impl SessionManager {
     /// Begins a session under the policy that holds for the user.
     ///
     /// When this returns, the sessions that had to leave have ended in the store, in the same
-    /// atomic step, and this node refuses them. Dropping the future ends a session that has
+    /// atomic step, and this node refuses them. (Where more than one commit may hold have to leave
+    /// ([`Commit::MAX_CHANGES`]), the first of them end in steps of their own before it.) Dropping the future ends a session that has
     /// begun meanwhile, so none is left that nobody holds.
     ///
     /// # Errors
@@ -145,7 +146,9 @@ impl SessionManager {
                 manager.take_back(&unheard).await;
             }
         });
-        receiver.await.unwrap_or_else(|_| Err(StoreError::timed_out().into()))
+        // The task is gone: the node stops, or the sign-in panicked.
+        let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
+        receiver.await.unwrap_or_else(gone)
     }
 
     async fn admit(&self, request: SignIn) -> Result<SignedIn, Error> {
@@ -162,7 +165,6 @@ impl SessionManager {
                 return Err(error);
             }
         };
-        ended.iter().for_each(|(id, cause)| shared.cache.end(*id, *cause));
         shared.poke.notify_one();
         let session = self.install(slot, session).await;
         if new_device == Some(true) {
@@ -214,8 +216,9 @@ impl SessionManager {
         let shared = self.shared();
         let mut conflicts = 0;
         let mut patience = self.patience();
+        let mut left = Vec::new();
         loop {
-            let state = match shared.store_call(shared.store.user(&request.owner)).await {
+            let state = match shared.store_call("user", shared.store.user(&request.owner)).await {
                 Ok(state) => state,
                 Err(error) => {
                     patience.may_try_again(error).await?;
@@ -226,19 +229,39 @@ impl SessionManager {
                 state.sessions.iter().any(|standing| standing.id == attempt.session.id)
             };
             if let Some(done) = in_doubt.iter().position(known) {
-                return Ok(in_doubt.swap_remove(done));
+                let attempt = in_doubt.swap_remove(done);
+                self.note_ended(&attempt.commit(request, &state));
+                return Ok(attempt.after(left));
             }
             let attempt = self.attempt(request, &state)?;
-            let commit = commit(request, &state, &attempt);
-            match shared.store_call(shared.store.commit(&commit)).await {
-                Ok(Outcome::Done) => return Ok(attempt),
+            let (commit, complete) = first_step(attempt.commit(request, &state));
+            match shared.store_call("commit", shared.store.commit(&commit)).await {
+                Ok(Outcome::Done) => {
+                    self.note_ended(&commit);
+                    if complete {
+                        return Ok(attempt.after(left));
+                    }
+                    left.extend(attempt.ended.into_iter().take(commit.changes.len()));
+                }
                 Ok(Outcome::Conflict) => self.back_off(&mut conflicts).await,
                 Err(error) => {
-                    in_doubt.push(attempt);
+                    if complete {
+                        in_doubt.push(attempt);
+                    }
                     patience.may_try_again(error).await?;
                 }
             }
         }
+    }
+
+    /// Forgets and logs what a commit that went through has ended, and logs what it began.
+    fn note_ended(&self, commit: &Commit) {
+        for change in &commit.changes {
+            if let Change::End(id, cause) = change {
+                self.shared().cache.end(*id, *cause);
+            }
+        }
+        notice::log_commit(commit);
     }
 
     fn attempt(&self, request: &SignIn, state: &UserState) -> Result<Attempt<'_>, Error> {
@@ -350,17 +373,33 @@ fn session(request: &SignIn, token: &Token, manager: &SessionManager, now: Times
     }
 }
 
-fn commit(request: &SignIn, state: &UserState, attempt: &Attempt<'_>) -> Commit {
-    let Attempt { session, ended, .. } = attempt;
-    let mut changes: Vec<_> = ended.iter().map(|(id, cause)| Change::End(*id, *cause)).collect();
-    changes.push(Change::Insert(Box::new(session.clone())));
-    Commit {
-        owner: request.owner.clone(),
-        expected: state.version,
-        changes,
-        at: session.signed_in,
-        by: Actor::User(request.owner.user.clone()),
+impl Attempt<'_> {
+    fn commit(&self, request: &SignIn, state: &UserState) -> Commit {
+        let ends = self.ended.iter().map(|(id, cause)| Change::End(*id, *cause));
+        let begins = Change::Insert(Box::new(self.session.clone()));
+        Commit {
+            owner: request.owner.clone(),
+            expected: state.version,
+            changes: ends.chain([begins]).collect(),
+            at: self.session.signed_in,
+            by: Actor::User(request.owner.user.clone()),
+        }
     }
+
+    /// The attempt, where these had to leave before it.
+    fn after(mut self, left: Vec<(SessionId, EndCause)>) -> Self {
+        self.ended.extend(left);
+        self.ended.sort_by_key(|(id, _)| *id);
+        self
+    }
+}
+
+/// The commit and true, if a store takes it; otherwise as many of the ends that stand first in it
+/// as a store takes.
+fn first_step(mut commit: Commit) -> (Commit, bool) {
+    let complete = commit.changes.len() <= Commit::MAX_CHANGES;
+    commit.changes.truncate(Commit::MAX_CHANGES);
+    (commit, complete)
 }
 
 /// The /24 of an IPv4 address, the /48 of an IPv6 one.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::EndCause;
+use session_core::store::{EndedBatch, Sweep};
+use session_core::{Actor, EndCause};
 
-use crate::clock;
 use crate::error::Error;
 use crate::shared::Shared;
+use crate::{clock, notice};
 
 /// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -33,32 +34,37 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// One run, if this node gets the lease. Answers how many sessions it ended.
 pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     let cleanup = &shared.options.cleanup;
-    let mut ended = 0;
+    let mut count = 0;
+    let mut after = None;
     // What this node has not written back yet counts as activity.
     crate::write_back::flush(shared, None).await?;
     loop {
-        if !shared.store_call(shared.store.lease(LEASE, holder, LEASE_TTL)).await? {
-            return Ok(ended);
+        if !shared.store_call("lease", shared.store.lease(LEASE, holder, LEASE_TTL)).await? {
+            return Ok(count);
         }
-        let now = shared.now();
-        let rule = cleanup.rule(&shared.options.timeouts, &shared.options.write_back, now);
-        let batch = shared.store_call(shared.store.sweep(&rule, now, cleanup.batch)).await?;
-        batch.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
+        let at = shared.now();
+        let rule = cleanup.rule(&shared.options.timeouts, &shared.options.write_back, at);
+        let sweep = Sweep { rule, after, at };
+        let call = shared.store.sweep(&sweep, cleanup.batch);
+        let EndedBatch { ended, next } = shared.store_call("sweep", call).await?;
+        ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
+        notice::log_ended(&ended, EndCause::Expired, at, &Actor::System);
         shared.poke.notify_one();
-        ended += batch.len() as u64;
-        if batch.len() < cleanup.batch as usize {
+        count += ended.len() as u64;
+        if next.is_none() {
             break;
         }
+        after = next;
         tokio::time::sleep(cleanup.pause).await;
     }
     cut_log(shared).await?;
-    Ok(ended)
+    Ok(count)
 }
 
 async fn cut_log(shared: &Shared) -> Result<(), Error> {
     let cleanup = &shared.options.cleanup;
     let before = shared.now().minus(cleanup.log_retention);
-    while shared.store_call(shared.store.trim_log(before, cleanup.batch)).await? == cleanup.batch {
+    while shared.store_call("trim_log", shared.store.trim_log(before, cleanup.batch)).await? > 0 {
         tokio::time::sleep(cleanup.pause).await;
     }
     Ok(())

@@ -34,7 +34,7 @@ pub(crate) async fn flush(shared: &Shared, until: Option<Timestamp>) -> Result<(
         let rest = leaving.split_off(leaving.len().min(BATCH));
         let batch: Vec<_> =
             leaving.iter().map(|(entry, unstored)| touch(entry, unstored)).collect();
-        match shared.store_call(shared.store.touch(&batch)).await {
+        match shared.store_call("touch", shared.store.touch(&batch)).await {
             Ok(gone) => {
                 leaving
                     .iter()

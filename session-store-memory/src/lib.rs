@@ -7,19 +7,18 @@ mod log;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
-    UserState,
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, Touch, UserState, limit_within,
 };
-use session_core::{EndCause, SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{Actor, EndCause, Session, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 
-use crate::state::State;
+use crate::state::{State, Why};
 
 /// The store; clones share their content.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +56,7 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
+        commit.check()?;
         Ok(self.write(|state| state.commit(commit)))
     }
 
@@ -69,34 +69,40 @@ impl Store for MemoryStore {
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+        let batch = Touch::folded(batch)?;
         let mut state = self.state();
         Ok(batch.iter().filter(|touch| !state.touch(touch)).map(|touch| touch.id).collect())
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
-        Ok(self.write(|state| {
-            let covers = |session: &_| end.selection.covers(session);
-            state.end_where(covers, end.cause, end.at, &end.by, limit)
-        }))
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        end.selection.check().map_err(StoreError::refused)?;
+        let why = Why { cause: end.cause, at: end.at, by: end.by.clone() };
+        self.write(|state| {
+            state.end_where(
+                |session| end.selection.covers(session),
+                &why,
+                end.after.as_ref(),
+                limit,
+            )
+        })
     }
 
-    async fn sweep(
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        let Sweep { rule, after, at } = sweep;
+        let why = Why { cause: EndCause::Expired, at: *at, by: Actor::System };
+        let covers =
+            |session: &Session| rule.covers(session.last_accessed, session.absolute_expiry);
+        self.write(|state| state.end_where(covers, &why, after.as_ref(), limit))
+    }
+
+    async fn log_since(
         &self,
-        rule: &SweepRule,
-        at: Timestamp,
+        cursor: Option<&Cursor>,
+        entries: Entries,
         limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
-        let by = session_core::Actor::System;
-        Ok(self.write(|state| {
-            let covers = |session: &session_core::Session| {
-                rule.covers(session.last_accessed, session.absolute_expiry)
-            };
-            state.end_where(covers, EndCause::Expired, at, &by, limit)
-        }))
-    }
-
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
-        Ok(self.state().log.since(cursor, limit))
+    ) -> Result<LogPage, StoreError> {
+        let limit = limit_within(limit, LogPage::MAX_LIMIT);
+        Ok(self.state().log.since(cursor, entries, limit))
     }
 
     async fn changed(&self) {
@@ -104,7 +110,7 @@ impl Store for MemoryStore {
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.state().log.trim(before, limit))
+        Ok(self.state().log.trim(before, limit.max(1)))
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -118,5 +124,16 @@ impl Store for MemoryStore {
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.write(|state| state.set_policy(change));
         Ok(())
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        let clock = Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
+        let state = self.state();
+        Ok(StoreReport {
+            server: "memory of this process".to_owned(),
+            clock,
+            log_from: state.log.begins_at(),
+            ..StoreReport::default()
+        })
     }
 }

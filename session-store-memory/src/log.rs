@@ -2,30 +2,33 @@
 
 use std::collections::VecDeque;
 
-use session_core::store::{Cursor, LogPage};
+use session_core::store::{Cursor, Entries, LogPage, LogPosition};
 use session_core::{Event, Timestamp};
 
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    entries: VecDeque<(u64, Event)>,
-    last: u64,
+    entries: VecDeque<(i64, Event)>,
+    last: i64,
 }
 
 impl Log {
     /// Appends an entry and answers its number.
-    pub(crate) fn append(&mut self, event: Event) -> u64 {
+    pub(crate) fn append(&mut self, event: Event) -> i64 {
         self.last += 1;
         self.entries.push_back((self.last, event));
         self.last
     }
 
-    pub(crate) fn since(&self, cursor: Option<&Cursor>, limit: u32) -> LogPage {
-        let end =
-            LogPage { events: Vec::new(), next: position(self.last), more: false, gap: false };
-        let Some(cursor) = cursor else { return end };
-        match number(cursor).filter(|seen| self.reaches_back_to(*seen)) {
-            Some(seen) => self.read(seen, limit as usize),
-            None => LogPage { gap: true, ..end },
+    /// When the oldest entry was written.
+    pub(crate) fn begins_at(&self) -> Option<Timestamp> {
+        self.entries.front().map(|(_, event)| event.at)
+    }
+
+    pub(crate) fn since(&self, cursor: Option<&Cursor>, entries: Entries, limit: u32) -> LogPage {
+        let Some(cursor) = cursor else { return LogPage::at_end(position(self.last), false) };
+        match LogPosition::parse(cursor).filter(|seen| self.reaches_back_to(*seen)) {
+            Some(seen) => self.read(seen.number, entries, limit as usize),
+            None => LogPage::at_end(position(self.last), true),
         }
     }
 
@@ -41,29 +44,22 @@ impl Log {
         trimmed
     }
 
-    fn reaches_back_to(&self, seen: u64) -> bool {
+    fn reaches_back_to(&self, seen: LogPosition) -> bool {
         let first = self.entries.front().map_or(self.last + 1, |(number, _)| *number);
-        seen + 1 >= first && seen <= self.last
+        seen.mark == 0 && seen.number + 1 >= first && seen.number <= self.last
     }
 
-    fn read(&self, seen: u64, limit: usize) -> LogPage {
+    fn read(&self, seen: i64, entries: Entries, limit: usize) -> LogPage {
         let from = self.entries.partition_point(|(number, _)| *number <= seen);
-        let events: Vec<_> = self.entries.range(from..).take(limit).cloned().collect();
-        let next = position(events.last().map_or(seen, |(number, _)| *number));
-        let more = self.entries.len() > from + events.len();
-        LogPage {
-            events: events.into_iter().map(|(_, event)| event).collect(),
-            next,
-            more,
-            gap: false,
-        }
+        let read = self.entries.range(from..).take(limit);
+        let next = position(read.clone().last().map_or(seen, |(number, _)| *number));
+        let more = self.entries.len() > from + read.len();
+        let wanted = read.filter(|(_, event)| entries.cover(event));
+        LogPage::new(wanted.map(|(_, event)| Ok(event.clone())), next, more)
     }
 }
 
-fn position(number: u64) -> Cursor {
-    Cursor(number.to_be_bytes().to_vec())
-}
-
-fn number(cursor: &Cursor) -> Option<u64> {
-    cursor.0.as_slice().try_into().ok().map(u64::from_be_bytes)
+/// No other log is ever taken for this one, so the mark is always the same.
+fn position(number: i64) -> Cursor {
+    LogPosition { number, mark: 0 }.cursor()
 }

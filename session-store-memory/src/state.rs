@@ -2,16 +2,20 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::time::Duration;
 
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::session::note_ip_address;
 use session_core::store::{
-    Change, Commit, Ended, Loaded, Outcome, Page, PageCursor, PageQuery, PolicyChange, Touch,
-    UserState, Version,
+    Change, Commit, Continuation, Ended, EndedBatch, Loaded, Outcome, Page, PageCursor, PageQuery,
+    PolicyChange, Touch, UserState, Version, limit_within,
 };
-use session_core::{Actor, EndCause, Event, EventKind, Session, SessionId, Timestamp, UserKey};
+use session_core::{
+    Actor, EndCause, Event, EventKind, InvalidField, Session, SessionId, StoreError, Timestamp,
+    UserKey,
+};
 use tokio::time::Instant;
 
 use crate::log::Log;
@@ -26,10 +30,17 @@ pub(crate) struct State {
     leases: HashMap<String, (String, Instant)>,
 }
 
+/// What the log says of sessions that end.
+pub(crate) struct Why {
+    pub(crate) cause: EndCause,
+    pub(crate) at: Timestamp,
+    pub(crate) by: Actor,
+}
+
 #[derive(Debug, Default)]
 struct User {
     /// The number of the user's newest log entry.
-    version: u64,
+    version: i64,
     sessions: BTreeSet<SessionId>,
 }
 
@@ -67,13 +78,23 @@ impl State {
 
     pub(crate) fn page(&self, query: &PageQuery) -> Page {
         let after = query.after.map(|PageCursor { signed_in, id }| (Reverse(signed_in), id));
-        let listed = self
-            .newest_first
-            .iter()
-            .filter(|position| after.is_none_or(|after| **position > after))
-            .filter_map(|(_, id)| self.sessions.get(id))
-            .filter(|session| query.covers(session));
-        Page::cut(listed.take(query.limit as usize + 1).cloned().collect(), query.limit)
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
+        let mut covered = Vec::new();
+        let walk = self.newest_first.range((from, Bound::Unbounded));
+        for (examined, (_, id)) in (1..).zip(walk) {
+            let Some(session) = self.sessions.get(id) else { continue };
+            if query.covers(session) {
+                covered.push(session.clone());
+            }
+            if covered.len() > limit as usize {
+                break;
+            }
+            if examined == PageQuery::MAX_EXAMINED {
+                return Page { sessions: covered, next: Some(PageCursor::of(session)) };
+            }
+        }
+        Page::cut(covered, limit)
     }
 
     pub(crate) fn touch(&mut self, touch: &Touch) -> bool {
@@ -85,25 +106,37 @@ impl State {
         true
     }
 
+    /// Walks the sessions by their ids.
     pub(crate) fn end_where(
         &mut self,
         covers: impl Fn(&Session) -> bool,
-        cause: EndCause,
-        at: Timestamp,
-        by: &Actor,
+        why: &Why,
+        after: Option<&Continuation>,
         limit: u32,
-    ) -> Vec<Ended> {
-        let selected = self.sessions.values().filter(|session| covers(session));
-        let ended: Vec<_> = selected
-            .take(limit as usize)
-            .map(|session| Ended { id: session.id, owner: session.owner.clone() })
-            .collect();
+    ) -> Result<EndedBatch, StoreError> {
+        let from = match after {
+            Some(after) => Bound::Excluded(parse_continuation(after)?),
+            None => Bound::Unbounded,
+        };
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
+        let mut ended = Vec::new();
+        let mut next = None;
+        let walk = self.sessions.range((from, Bound::Unbounded));
+        for (examined, (id, session)) in (1..).zip(walk) {
+            if covers(session) {
+                ended.push(Ended { id: *id, owner: session.owner.clone() });
+            }
+            if ended.len() == limit || examined == PageQuery::MAX_EXAMINED {
+                next = Some(Continuation(id.as_bytes().to_vec()));
+                break;
+            }
+        }
         for Ended { id, owner } in &ended {
             self.remove(*id);
-            let kind = EventKind::Ended(cause);
-            self.record(Event::of_session(kind, at, by.clone(), owner.clone(), *id), owner);
+            let (kind, by) = (EventKind::Ended(why.cause), why.by.clone());
+            self.record(Event::of_session(kind, why.at, by, owner.clone(), *id), owner);
         }
-        ended
+        Ok(EndedBatch { ended, next })
     }
 
     pub(crate) fn lease(&mut self, name: &str, holder: &str, ttl: Duration) -> bool {
@@ -129,16 +162,15 @@ impl State {
     }
 
     fn version(&self, owner: &UserKey) -> Version {
-        self.users.get(owner).map_or(Version::NONE, |user| Version(user.version.cast_signed()))
+        self.users.get(owner).map_or(Version::NONE, |user| Version(user.version))
     }
 
     fn policy_layers(&self, owner: &UserKey) -> PolicyLayers {
-        let tenant = owner.tenant.clone().map(PolicyScope::Tenant);
-        PolicyLayers {
-            deployment: self.policy(&PolicyScope::Deployment),
-            tenant: tenant.and_then(|scope| self.policy(&scope)),
-            user: self.policy(&PolicyScope::User(owner.clone())),
+        let mut layers = PolicyLayers::default();
+        for scope in PolicyScope::of(owner) {
+            layers.set(&scope, self.policy(&scope));
         }
+        layers
     }
 
     fn owns(&self, owner: &UserKey, id: SessionId) -> bool {
@@ -191,4 +223,10 @@ impl State {
             self.users.remove(owner);
         }
     }
+}
+
+fn parse_continuation(after: &Continuation) -> Result<SessionId, StoreError> {
+    let bytes = after.0.as_slice().try_into();
+    let malformed = |_| InvalidField::malformed("after", "a continuation of this store");
+    bytes.map(SessionId::from_bytes).map_err(malformed).map_err(StoreError::refused)
 }

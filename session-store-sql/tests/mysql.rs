@@ -8,7 +8,7 @@ use std::sync::Arc;
 use session_conformance::sample::{self, PATIENCE, insert, now, options, revoke, user};
 use session_conformance::{Backend, Namespace};
 use session_core::checker::Timeouts;
-use session_core::store::{Change, Commit, PageQuery, TenantFilter, Touch};
+use session_core::store::{Change, Commit, Entries, PageQuery, TenantFilter, Touch};
 use session_core::{Actor, Session, SessionId, Store, StoreErrorKind, Timestamp};
 use session_engine::{Access, Engine, SignIn};
 use session_store_sql::{MySqlOptions, MySqlStore};
@@ -107,9 +107,9 @@ async fn operations_cost_a_known_number_of_round_trips() {
     let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), mine.signed_in);
     assert_eq!(store.page(&query).await.unwrap().sessions.len(), 2);
     let page = spent().await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     spent().await;
-    store.log_since(Some(&cursor), 100).await.unwrap();
+    store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     let log = spent().await;
     assert_eq!(revoke(&store, mine.id).await, 1);
     let revoked = spent().await;
@@ -394,7 +394,7 @@ async fn walked(connection: &MySqlPool) -> i64 {
 async fn a_hole_in_the_log_is_noticed() {
     let database = Database::create().await;
     let store = database.store().await;
-    let start = store.log_since(None, 0).await.unwrap().next;
+    let start = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for name in ["alice", "bob", "carol"] {
         insert(&store, &session(&store, name)).await;
     }
@@ -402,8 +402,8 @@ async fn a_hole_in_the_log_is_noticed() {
     let mut connection = MySqlConnection::connect_with(&options).await.unwrap();
     let cut = "DELETE FROM session_kit_log WHERE seq = 2";
     assert_eq!(sqlx::query(cut).execute(&mut connection).await.unwrap().rows_affected(), 1);
-    let page = store.log_since(Some(&start), 10).await.unwrap();
+    let page = store.log_since(Some(&start), Entries::All, 10).await.unwrap();
     assert!(page.gap, "{page:?}");
     insert(&store, &session(&store, "dave")).await;
-    assert_eq!(store.log_since(Some(&page.next), 10).await.unwrap().events.len(), 1);
+    assert_eq!(store.log_since(Some(&page.next), Entries::All, 10).await.unwrap().events.len(), 1);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter};
+use session_core::store::{Change, Commit, Entries, Outcome, PageQuery, TenantFilter};
 use session_core::{
     Actor, DeviceKind, Session, SessionId, Store, StoreErrorKind, Timestamp, Token, UserId, UserKey,
 };
@@ -160,14 +160,14 @@ async fn an_unreadable_log_entry_is_a_gap() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
     let store = SqliteStore::open(&path).await.unwrap();
-    let start = store.log_since(None, 0).await.unwrap().next;
+    let start = store.log_since(None, Entries::All, 0).await.unwrap().next;
     insert(&store, 1).await;
     execute(&path, "UPDATE session_kit_log SET kind = 'of a newer version'").await;
     insert(&store, 2).await;
-    let page = store.log_since(Some(&start), 10).await.unwrap();
+    let page = store.log_since(Some(&start), Entries::All, 10).await.unwrap();
     assert!(page.gap);
     assert_eq!(page.events.len(), 1);
-    let page = store.log_since(Some(&page.next), 10).await.unwrap();
+    let page = store.log_since(Some(&page.next), Entries::All, 10).await.unwrap();
     assert!(!page.gap && page.events.is_empty());
 }
 
@@ -184,13 +184,16 @@ async fn a_backup_that_went_another_way_is_noticed() {
     let (store, restored) =
         (SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&backup).await.unwrap());
     insert(&store, 2).await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
-    assert!(!store.log_since(Some(&cursor), 10).await.unwrap().gap);
-    assert!(restored.log_since(Some(&cursor), 10).await.unwrap().gap, "shorter");
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    assert!(!store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
+    assert!(restored.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "shorter");
     insert(&restored, 3).await;
-    assert!(restored.log_since(Some(&cursor), 10).await.unwrap().gap, "as long, but another");
+    assert!(
+        restored.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap,
+        "as long, but another"
+    );
     insert(&restored, 4).await;
-    assert!(restored.log_since(Some(&cursor), 10).await.unwrap().gap, "longer");
+    assert!(restored.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "longer");
 }
 
 /// A long read of somebody else delays no revocation, and neither do writers of other tables.
@@ -199,13 +202,13 @@ async fn an_unrelated_long_transaction_delays_no_reader() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
     let store = SqliteStore::open(&path).await.unwrap();
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let mut other = raw(&path).await;
     let mut long = other.begin().await.unwrap();
     sqlx::query("SELECT COUNT(*) FROM session_kit_sessions").execute(&mut *long).await.unwrap();
     for n in 1..=5 {
         let id = insert(&store, n).await;
-        let page = store.log_since(Some(&cursor), 10).await.unwrap();
+        let page = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
         assert_eq!(page.events[0].session, Some(id));
         cursor = page.next;
     }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{
-    Change, Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageCursor, PageQuery,
-    PolicyChange, Selection, TenantFilter, Touch, UserState,
+    Change, Commit, Cursor, EndMany, Ended, EndedBatch, Entries, Loaded, LogPage, Outcome, Page,
+    PageCursor, PageQuery, PolicyChange, Selection, StoreReport, Sweep, TenantFilter, Touch,
+    UserState,
 };
 use session_core::{
     Actor, DeviceInfo, EndCause, Event, EventKind, Session, SessionId, Store, StoreError,
@@ -49,6 +49,7 @@ impl Liar {
         if fault == Fault::OpeningWipes {
             let everything = EndMany {
                 selection: Selection::within(TenantFilter::Any),
+                after: None,
                 cause: EndCause::Revoked,
                 at: Timestamp::EPOCH,
                 by: Actor::System,
@@ -119,8 +120,9 @@ impl Liar {
 
     async fn end(&self, id: SessionId, cause: EndCause) -> Vec<Ended> {
         let selection = Selection::session(id, TenantFilter::Any);
-        let end = EndMany { selection, cause, at: Timestamp::EPOCH, by: Actor::System };
-        self.store().end_many(&end, 1).await.unwrap()
+        let (at, by) = (Timestamp::EPOCH, Actor::System);
+        let end = EndMany { selection, after: None, cause, at, by };
+        self.store().end_many(&end, 1).await.unwrap().ended
     }
 
     async fn lie_in_commit(&self, commit: &mut Commit) -> Option<Outcome> {
@@ -209,6 +211,7 @@ impl Store for Liar {
         for change in &mut commit.changes {
             if let Change::Insert(session) = change {
                 **session = self.altered((**session).clone());
+                session.owner = commit.owner.clone();
             }
         }
         self.note(&commit.changes);
@@ -297,7 +300,7 @@ impl Store for Liar {
         Ok(gone)
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         let mut end = end.clone();
         end.selection.user = end.selection.user.map(|user| self.key(&UserKey::new(user)).user);
         match self.fault {
@@ -308,20 +311,16 @@ impl Store for Liar {
         let limit = if self.fault == Fault::EndIgnoresLimit { u32::MAX } else { limit };
         let ended = self.store().end_many(&end, limit).await?;
         if self.fault == Fault::LogMissesEnds {
-            self.notes().hidden.extend(ended.iter().map(|ended| ended.id));
+            self.notes().hidden.extend(ended.ended.iter().map(|ended| ended.id));
         }
         Ok(ended)
     }
 
-    async fn sweep(
-        &self,
-        rule: &SweepRule,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         if self.fault != Fault::SweepDoesNotLookAgain {
-            return self.store().sweep(rule, at, limit).await;
+            return self.store().sweep(sweep, limit).await;
         }
+        let rule = &sweep.rule;
         let noted = self.notes().sessions.clone();
         let mut ended = Vec::new();
         for session in noted.values() {
@@ -331,11 +330,16 @@ impl Store for Liar {
                 ended.extend(self.end(session.id, EndCause::Expired).await);
             }
         }
-        Ok(ended)
+        Ok(EndedBatch { ended, next: None })
     }
 
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
-        let mut page = self.store().log_since(cursor, limit).await?;
+    async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
+        let mut page = self.store().log_since(cursor, entries, limit).await?;
         let mut notes = self.notes();
         match self.fault {
             Fault::LogSkips if page.events.len() > 1 => {
@@ -408,5 +412,9 @@ impl Store for Liar {
             self.notes().policies.entry(owner.clone()).or_insert(state.policies);
         }
         self.store().set_policy(change).await
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.store().report().await
     }
 }

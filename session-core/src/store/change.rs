@@ -1,16 +1,22 @@
 //! What a store is asked to change.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
+use crate::cleanup::SweepRule;
 use crate::event::{Actor, EndCause, Event, EventKind};
-use crate::field::SessionId;
+use crate::field::{InvalidField, SessionId};
 use crate::policy::{Policy, PolicyScope};
 use crate::rotation::TokenState;
-use crate::session::{Session, UserKey};
-use crate::store::{Selection, Version};
+use crate::session::{Session, UserKey, note_ip_address};
+use crate::store::{Selection, StoreError, Version};
 use crate::time::Timestamp;
 
 /// A change of one user's sessions.
+///
+/// It has at most [`Commit::MAX_CHANGES`] changes, each of a session of its own that belongs to the
+/// owner: see [`Commit::check`].
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// Whose sessions.
@@ -29,11 +35,12 @@ pub struct Commit {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A session begins. Its id is the commit's idempotency key: a retry after an unknown
-    /// outcome finds it.
+    /// outcome finds it. An id that exists already, of whichever user, is a conflict.
     Insert(Box<Session>),
-    /// A session ends.
+    /// A session ends. One that is gone, or another user's, is passed over: no conflict, no entry
+    /// in the log.
     End(SessionId, EndCause),
-    /// A session's token is replaced.
+    /// A session's token is replaced. One that is gone, or another user's, is a conflict.
     ReplaceToken {
         /// Which session.
         id: SessionId,
@@ -42,11 +49,22 @@ pub enum Change {
         /// The time of a re-authentication, where there was one.
         authenticated_at: Option<Timestamp>,
     },
-    /// The claims of one of the user's sessions must be asked for again.
+    /// The claims of one of the user's sessions must be asked for again. One that is gone, or
+    /// another user's, is passed over.
     ClaimsChanged(SessionId),
 }
 
 impl Change {
+    /// What the log says of it.
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::Insert(_) => EventKind::Created,
+            Self::End(_, cause) => EventKind::Ended(*cause),
+            Self::ReplaceToken { .. } => EventKind::Rotated,
+            Self::ClaimsChanged(_) => EventKind::ClaimsChanged,
+        }
+    }
+
     /// Whom it concerns.
     pub fn session(&self) -> SessionId {
         match self {
@@ -57,6 +75,35 @@ impl Change {
 }
 
 impl Commit {
+    /// The most changes of one commit. A store that writes a session, its log entry and its
+    /// history with each change, and the user's version once, stays below a hundred writes.
+    pub const MAX_CHANGES: usize = 32;
+
+    /// Checks what no store takes. Every store calls it first.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`](crate::StoreErrorKind::Refused) for no change or more than
+    /// [`Commit::MAX_CHANGES`], for two changes of one session, and for a session of another owner.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let count = InvalidField::check_count("changes", self.changes.len(), Self::MAX_CHANGES);
+        count.map_err(StoreError::refused)?;
+        let mut seen = Vec::with_capacity(self.changes.len());
+        for change in &self.changes {
+            if seen.contains(&change.session()) {
+                let once = InvalidField::malformed("changes", "one change for each session");
+                return Err(StoreError::refused(once));
+            }
+            seen.push(change.session());
+            if let Change::Insert(session) = change
+                && session.owner != self.owner
+            {
+                let own = InvalidField::malformed("owner", "the owner of every new session");
+                return Err(StoreError::refused(own));
+            }
+        }
+        Ok(())
+    }
+
     /// The log entry that a change of this commit appends.
     pub fn event(&self, kind: EventKind, session: SessionId) -> Event {
         Event::of_session(kind, self.at, self.by.clone(), self.owner.clone(), session)
@@ -97,17 +144,87 @@ pub struct Touch {
     pub ip_addresses: Vec<IpAddr>,
 }
 
+impl Touch {
+    /// The most write-backs in one batch.
+    pub const MAX_BATCH: usize = 500;
+
+    /// One write-back for each session of a batch: the latest time, and the addresses of all that
+    /// concern it, in their order. Every store calls it first, because a statement that updates one
+    /// row from two values takes an arbitrary one.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`](crate::StoreErrorKind::Refused) for more than
+    /// [`Touch::MAX_BATCH`].
+    pub fn folded(batch: &[Self]) -> Result<Vec<Self>, StoreError> {
+        let count = InvalidField::check_count("batch", batch.len(), Self::MAX_BATCH);
+        count.map_err(StoreError::refused)?;
+        let mut places = HashMap::with_capacity(batch.len());
+        let mut folded: Vec<Self> = Vec::with_capacity(batch.len());
+        for touch in batch {
+            match places.entry(touch.id) {
+                Entry::Vacant(place) => {
+                    place.insert(folded.len());
+                    folded.push(touch.clone());
+                }
+                Entry::Occupied(place) => folded[*place.get()].absorb(touch),
+            }
+        }
+        // The oldest addresses would leave the session anyway.
+        for touch in &mut folded {
+            let addresses = std::mem::take(&mut touch.ip_addresses);
+            addresses.into_iter().for_each(|ip| note_ip_address(&mut touch.ip_addresses, ip));
+        }
+        Ok(folded)
+    }
+
+    fn absorb(&mut self, later: &Self) {
+        self.last_accessed = self.last_accessed.max(later.last_accessed);
+        self.ip_addresses.extend(&later.ip_addresses);
+    }
+}
+
+/// Where a call that ends sessions left off; only the store that made it can read it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Continuation(pub Vec<u8>);
+
 /// Sessions to end, and what the log says of it.
 #[derive(Clone, Debug)]
 pub struct EndMany {
     /// Which sessions.
     pub selection: Selection,
+    /// Where the last call left off; none to begin.
+    pub after: Option<Continuation>,
     /// Why.
     pub cause: EndCause,
     /// When.
     pub at: Timestamp,
     /// Who.
     pub by: Actor,
+}
+
+/// Sessions that a rule covers, to be ended as expired by the system.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// Which sessions.
+    pub rule: SweepRule,
+    /// Where the last call left off; none to begin.
+    pub after: Option<Continuation>,
+    /// When, for the log.
+    pub at: Timestamp,
+}
+
+/// What one call ended, and where the next goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndedBatch {
+    /// The sessions that this call ended.
+    pub ended: Vec<Ended>,
+    /// Where to go on; none when nothing is left to look at.
+    pub next: Option<Continuation>,
+}
+
+impl EndedBatch {
+    /// The most sessions that one call ends.
+    pub const MAX_LIMIT: u32 = 500;
 }
 
 /// A session that [`end_many`](crate::Store::end_many) or [`sweep`](crate::Store::sweep) ended.
@@ -135,12 +252,47 @@ pub struct PolicyChange {
 impl PolicyChange {
     /// The log entry that the change appends.
     pub fn event(&self) -> Event {
-        let (tenant, user) = match &self.scope {
-            PolicyScope::Deployment => (None, None),
-            PolicyScope::Tenant(tenant) => (Some(tenant.clone()), None),
-            PolicyScope::User(owner) => (owner.tenant.clone(), Some(owner.user.clone())),
-        };
+        let (tenant, user) = (self.scope.tenant().cloned(), self.scope.user().cloned());
         let (at, by) = (self.at, self.by.clone());
         Event { kind: EventKind::PolicyChanged, at, by, tenant, user, session: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(id: u8, at: i64, addresses: &[u8]) -> Touch {
+        Touch {
+            id: SessionId::from_bytes([id; 16]),
+            last_accessed: Timestamp::from_micros(at),
+            ip_addresses: addresses.iter().map(|n| IpAddr::from([10, 0, 0, *n])).collect(),
+        }
+    }
+
+    #[test]
+    fn a_batch_is_folded_by_session() {
+        let batch = [touch(1, 20, &[1, 2]), touch(2, 5, &[]), touch(1, 10, &[1, 3])];
+        let folded = Touch::folded(&batch).unwrap();
+        assert_eq!(folded, [touch(1, 20, &[2, 1, 3]), touch(2, 5, &[])]);
+        let many = vec![touch(1, 1, &[]); Touch::MAX_BATCH + 1];
+        assert_eq!(Touch::folded(&many).unwrap_err().kind(), crate::StoreErrorKind::Refused);
+    }
+
+    #[test]
+    fn a_commit_names_each_session_once_and_has_a_largest_size() {
+        let end = |id| Change::End(SessionId::from_bytes([id; 16]), EndCause::Revoked);
+        let commit = |changes| Commit {
+            owner: UserKey::new("alice".parse().unwrap()),
+            expected: Version::NONE,
+            changes,
+            at: Timestamp::EPOCH,
+            by: Actor::System,
+        };
+        assert!(commit(vec![end(1), end(2)]).check().is_ok());
+        assert!(commit(vec![end(1), end(1)]).check().is_err());
+        let many = (0..=32).map(end).collect();
+        let error = commit(many).check().unwrap_err().to_string();
+        assert!(error.ends_with("changes has 33 entries, the limit is 32"), "{error}");
     }
 }

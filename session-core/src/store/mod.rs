@@ -3,12 +3,15 @@
 //! There is one write path per user: [`Store::user`] reads the user's sessions with a version,
 //! the core decides, [`Store::commit`] applies the decision if the version still holds. Whatever
 //! changes sessions raises the version of their user and appends to the log in the same atomic
-//! step. Every method is cancel-safe: dropping its future leaves the change done or not done,
+//! step. Every method is cancel-safe: dropping its future leaves each atomic step done or not done,
 //! never in part.
 
 mod change;
 mod error;
+mod log;
 mod page;
+pub mod record;
+mod report;
 mod select;
 mod tag;
 
@@ -16,15 +19,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::change::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, Touch};
+pub use self::change::{
+    Change, Commit, Continuation, EndMany, Ended, EndedBatch, Outcome, PolicyChange, Sweep, Touch,
+};
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::log::{Cursor, Entries, LogPage, LogPosition};
 pub use self::page::{Page, PageCursor, PageQuery};
+pub use self::report::StoreReport;
 pub use self::select::{Selection, TenantFilter};
 pub use self::tag::{TagKey, UserTag};
 use crate::admission::Standing;
 use crate::checker::Timeouts;
-use crate::cleanup::SweepRule;
-use crate::event::Event;
 use crate::field::SessionId;
 use crate::policy::{Policy, PolicyLayers, PolicyScope};
 use crate::session::{Session, UserKey};
@@ -32,8 +37,24 @@ use crate::time::Timestamp;
 
 /// A store of sessions, shared by all nodes of a fleet.
 ///
-/// Any method may fail with [`StoreErrorKind::Unavailable`], after which the outcome of a change
-/// is unknown, or with [`StoreErrorKind::Corrupt`] where a stored row cannot be read.
+/// What holds for every method:
+/// - **Errors.** [`StoreErrorKind::Unavailable`]: the store cannot be reached or did not answer; a
+///   change may or may not have happened, and the call may be made again.
+///   [`StoreErrorKind::Corrupt`]: a stored value cannot be read; nothing was changed.
+///   [`StoreErrorKind::Refused`]: the call breaks a limit that is stated here; nothing was changed.
+///   [`StoreErrorKind::Internal`]: anything else.
+/// - **A second call.** It finds what the first one did. Before it says so, it waits for everything
+///   that the first would have waited for, such as a replica or the delivery of a log entry.
+/// - **Reads.** [`Store::user`], [`Store::load`], [`Store::policy`] and [`Store::log_since`] see every
+///   change that was acknowledged before the read began, on whichever node. [`Store::page`] and the
+///   walks of [`Store::end_many`] and [`Store::sweep`] may go by a list that lags behind for a
+///   moment, but never return or end what has ended.
+/// - **Cost.** No call walks a table. It examines at most [`PageQuery::MAX_EXAMINED`] records and
+///   says where to go on.
+/// - **Limits.** A `limit` of 0 counts as 1, and one beyond the largest counts as the largest
+///   ([`limit_within`]).
+/// - **Text is bytes.** Users and tenants that differ in case, in a trailing space or in one byte are
+///   others; `north` and `northwest` have nothing in common.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Names a session that is about to begin, out of random bytes. A store that is spread over
@@ -43,58 +64,89 @@ pub trait Store: Send + Sync + 'static {
         SessionId::from_random(random)
     }
 
-    /// Hears, before anything else and from every node, when sessions end by themselves: a store
-    /// whose records can expire lets them do so some time after that. They stay refused anyway,
-    /// and the cleanup ends them properly as long as it runs.
-    fn set_timeouts(&self, _timeouts: &Timeouts) {}
+    /// Called once per node before any other method. A store whose records have a time to live
+    /// sets it somewhat longer than these timeouts, in case the cleanup never runs; a store whose
+    /// log is capped checks that it reaches back longer than `max_staleness`
+    /// ([`StoreReport::problems`]).
+    fn configure(&self, _needs: &Needs) {}
 
     /// Reads a user's sessions and the version they have as of one moment, and the policies that
-    /// concern the user. A user without sessions may be forgotten and then has version
-    /// [`Version::NONE`] again.
+    /// concern the user.
+    ///
+    /// All sessions are listed, also those past a timeout, in any order. A user that the store knows
+    /// nothing of has no sessions and [`Version::NONE`]; a user without sessions may be forgotten,
+    /// but no other version ever comes back. The policies are those in force when the call began or
+    /// later; they may be of a later moment than the sessions. One session that cannot be read makes
+    /// the call fail: a decision that overlooks it could exceed a limit.
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError>;
 
-    /// Applies a change to one user's sessions and appends its log entries, in one atomic step,
-    /// if the user's version is still the expected one.
+    /// Applies a change to one user's sessions and appends its log entries, in one atomic step, if
+    /// the user's version is still the expected one.
     ///
-    /// Ending a session that is gone already is no conflict and logs nothing. Replacing the
-    /// token of a session that is gone is [`Outcome::Conflict`].
+    /// The changes are applied in their order, and the log tells them in it; a change that is passed
+    /// over is not told. If one of them is a conflict ([`Change`]), or the version is another, the
+    /// answer is [`Outcome::Conflict`] and nothing has happened. Otherwise the user's version is a
+    /// new one, unless every change was passed over. When the call returns
+    /// [`Outcome::Done`], the change is durable and every read sees it. Made a second time, the
+    /// commit is a conflict.
+    ///
+    /// A store calls [`Commit::check`] first. Dropping the future leaves the change done or not done,
+    /// never in part.
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError>;
 
-    /// Reads one session and the version of its user. Reads see every change that was
-    /// acknowledged before the call.
+    /// Reads one session and the version of its user, as of one moment. None where there is no such
+    /// session; timeouts are not looked at.
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError>;
 
-    /// Lists sessions, newest sign-in first, ties by id. A session that exists during the whole
-    /// walk over all pages is seen exactly once, whatever else begins and ends meanwhile.
+    /// Lists sessions that the query covers, newest sign-in first, ties by id.
+    ///
+    /// A session that exists and is covered during the whole walk over all pages is seen exactly
+    /// once, whatever else begins and ends meanwhile; none is seen twice. A page may be shorter than
+    /// its limit and still not be the last one: [`Page::next`] decides.
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError>;
 
     /// Writes back last accessed and addresses of many sessions.
     ///
     /// Last accessed becomes the later of the two; addresses are merged with
-    /// [`note_ip_address`](crate::session::note_ip_address). Never creates a session and does
-    /// not raise versions. Returns the ids that are gone.
+    /// [`note_ip_address`](crate::session::note_ip_address). Never creates a session, raises no
+    /// version and is not told. Each session is written for itself: after an error some may have
+    /// been. A session that stands twice in a batch gets both, see [`Touch::folded`], which a store
+    /// calls first. Returns the ids that are gone, each once, in any order.
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError>;
 
-    /// Ends up to `limit` of the selected sessions, each in one atomic step with its log entry.
-    /// Returns those it ended; fewer than `limit` means that none is left.
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError>;
-
-    /// Ends up to `limit` sessions that the rule covers at the moment they are deleted, each in
-    /// one atomic step with its log entry. Returns those it ended.
-    async fn sweep(
-        &self,
-        rule: &SweepRule,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Ended>, StoreError>;
-
-    /// Reads the log from a cursor on, in an order in which every user's entries stand as they
-    /// were committed. Without a cursor it reads nothing and answers where the log ends now.
+    /// Ends up to `limit` of the selected sessions (at most [`EndedBatch::MAX_LIMIT`]), each in one
+    /// atomic step with its log entry and its user's new version.
     ///
-    /// Nothing that commits after a read, however late, is skipped by the next one. A cursor
-    /// that the log no longer reaches back to, or does not know, is answered with `gap` and a
-    /// cursor at the end.
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError>;
+    /// Returns those that this call ended, and where to go on: a walk is over when
+    /// [`EndedBatch::next`] is none, however many a call ended. A session that is selected during the
+    /// whole walk has ended when the walk is over; one that begins meanwhile may be left out. A
+    /// second walk from the beginning finds only what is left. A selection by ids is one call where
+    /// `limit` is not smaller than their number. A record that cannot be read is ended all the same
+    /// if the fields that the selection goes by can be read.
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError>;
+
+    /// Ends up to `limit` sessions that the rule covers at the moment they are deleted (at most
+    /// [`EndedBatch::MAX_LIMIT`]), with cause [`EndCause::Expired`](crate::EndCause::Expired) and by
+    /// [`Actor::System`](crate::Actor::System). As [`Store::end_many`] in everything else; what is in
+    /// use again is passed over once, not in every call.
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError>;
+
+    /// Reads the log from a cursor on: up to `limit` entries (at most [`LogPage::MAX_LIMIT`]), in an
+    /// order in which every user's entries stand as they were committed. Without a cursor it reads
+    /// nothing and answers where the log ends now.
+    ///
+    /// Every entry comes once to a reader that goes on from [`LogPage::next`]: nothing that commits
+    /// after a read, however late, is skipped by the next one. What the reader does not want is left
+    /// out and passed over, so a page can be short or empty with `more` set. A cursor that the log no
+    /// longer reaches back to, or does not know, is answered with `gap` and a cursor at the end; an
+    /// entry that cannot be read is left out and sets `gap`, too. A cursor means the same to every
+    /// node, and outlives connections and restarts.
+    async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError>;
 
     /// Resolves when the log may have grown. Only a hint: it may come late, twice or never, and
     /// the default never does.
@@ -102,20 +154,48 @@ pub trait Store: Send + Sync + 'static {
         std::future::pending().await
     }
 
-    /// Deletes up to `limit` log entries older than `before`; the newest entry always stays.
-    /// Returns how many it deleted.
+    /// Deletes log entries from the oldest on, up to the first that is not older than `before` by
+    /// its own time, and at most `limit`. Returns how many; zero when none is left to go. Only a
+    /// prefix of the log goes, and the newest entry always stays, so that a reader at the end has
+    /// missed nothing. A store may keep entries for longer that a reader might still have to be told
+    /// from.
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
     /// Takes or renews a lease by the store's clock. True when `holder` holds it until `ttl`
     /// from now, false when somebody else holds it. A lease that ran out may be taken by anyone.
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
 
-    /// The policy set at one place.
+    /// The policy set at one place, or none where it inherits.
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError>;
 
     /// Sets the policy at one place, or none to inherit again, and appends the log entry in the
-    /// same atomic step. A sign-in that reads [`Store::user`] afterwards sees it.
+    /// same atomic step, also where nothing changes. The last of several calls wins. A sign-in that
+    /// reads [`Store::user`] afterwards sees it.
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError>;
+
+    /// What an operator wants to know: product, schema, clock, log, and what is wrong. Reads only,
+    /// and nothing that grows with the number of sessions.
+    async fn report(&self) -> Result<StoreReport, StoreError>;
+}
+
+/// What a node needs of its store: see [`Store::configure`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// When sessions end by themselves.
+    pub timeouts: Timeouts,
+    /// How long a node that cannot read the log goes by its cache: the log must reach back further.
+    pub max_staleness: Duration,
+}
+
+/// A limit as every method of [`Store`] takes it: at least 1, at most `most`.
+pub const fn limit_within(limit: u32, most: u32) -> u32 {
+    if limit == 0 {
+        1
+    } else if limit > most {
+        most
+    } else {
+        limit
+    }
 }
 
 /// The version of one user's sessions; any change of them changes it.
@@ -145,22 +225,4 @@ pub struct Loaded {
     pub session: Session,
     /// The version of its user.
     pub version: Version,
-}
-
-/// A position in the log; only the store that made it can read it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Cursor(pub Vec<u8>);
-
-/// A part of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogPage {
-    /// What happened since the cursor.
-    pub events: Vec<Event>,
-    /// Where to go on.
-    pub next: Cursor,
-    /// Whether there is more right now.
-    pub more: bool,
-    /// Whether something may have been missed: the cursor is older than the log, or newer than
-    /// a store that came back from the past.
-    pub gap: bool,
 }

@@ -36,6 +36,10 @@ impl PageQuery {
     /// The largest page.
     pub const MAX_LIMIT: u32 = 200;
 
+    /// The most sessions that one call looks at. Where a filter leaves out most of them, the page
+    /// is shorter than its limit, or empty, and says where to go on.
+    pub const MAX_EXAMINED: u32 = 10_000;
+
     /// Everything within these walls that is live, first page.
     pub const fn live(tenant: TenantFilter, timeouts: Timeouts, now: Timestamp) -> Self {
         Self {
@@ -115,7 +119,8 @@ impl std::str::FromStr for PageCursor {
 pub struct Page {
     /// Newest sign-in first.
     pub sessions: Vec<Session>,
-    /// Where to go on, if there may be more.
+    /// Where to go on; none at the end of the list. A page that is shorter than its limit, even an
+    /// empty one, is the last one only if this is none.
     pub next: Option<PageCursor>,
 }
 

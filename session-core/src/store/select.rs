@@ -1,11 +1,14 @@
 //! Which sessions a call reaches.
 
-use crate::field::{ClientId, DeviceKind, SessionId, TenantId, UserId};
+use crate::field::{ClientId, DeviceKind, InvalidField, SessionId, TenantId, UserId};
 use crate::session::{Session, UserKey};
 
 /// Which sessions to end: all that match every given part.
+///
+/// The fields are exhaustive on purpose. A store takes the selection apart with a pattern that names
+/// them all, so that it does not compile until it knows a new one: a filter that a store overlooks
+/// would end more than was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Selection {
     /// Within these walls.
     pub tenant: TenantFilter,
@@ -15,7 +18,7 @@ pub struct Selection {
     pub device_kind: Option<DeviceKind>,
     /// Of this client.
     pub client_id: Option<ClientId>,
-    /// Of these ids, at most [`Selection::MAX_IDS`].
+    /// Of these ids, at most [`Selection::MAX_IDS`]; an id that stands twice counts once.
     pub ids: Option<Vec<SessionId>>,
     /// But not this one.
     pub except: Option<SessionId>,
@@ -66,6 +69,15 @@ impl Selection {
     pub const fn except(mut self, id: SessionId) -> Self {
         self.except = Some(id);
         self
+    }
+
+    /// Checks the number of ids.
+    ///
+    /// # Errors
+    /// [`InvalidField`] for more than [`Selection::MAX_IDS`].
+    pub fn check(&self) -> Result<(), InvalidField> {
+        let actual = self.ids.as_ref().map_or(0, Vec::len);
+        InvalidField::check_count("ids", actual, Self::MAX_IDS)
     }
 
     /// Whether a session is selected.

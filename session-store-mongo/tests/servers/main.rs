@@ -11,7 +11,7 @@ use session_conformance::Namespace;
 use session_conformance::sample::{PATIENCE, insert, now, options_for_hints, session, user};
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, Outcome, Version};
+use session_core::store::{Change, Commit, Entries, Outcome, Version};
 use session_core::{
     Actor, EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, Timestamp,
 };
@@ -57,14 +57,14 @@ async fn a_commit_that_is_sent_again_is_done_once() {
     let _alone = ALONE.write().await;
     for transactions in [Transactions::WhereThereAre, Transactions::Never] {
         let store = Fresh::new(transactions).store().await;
-        let cursor = store.log_since(None, 0).await.unwrap().next;
+        let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
         let mine = session(&store, &user("alice"), now());
         let commit = begins(&mine, Version::NONE);
         for _ in 0..2 {
             assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
         }
         assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1);
-        assert_eq!(store.log_since(Some(&cursor), 10).await.unwrap().events.len(), 1);
+        assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
     }
 }
 
@@ -111,7 +111,7 @@ async fn what_a_call_left_is_put_right_by_a_reader() {
     let _alone = ALONE.write().await;
     let fresh = Fresh::new(Transactions::Never);
     let store = fresh.store().await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     insert(&store, &session(&store, &user("alice"), now())).await;
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
     let database = client.database(&fresh.options.database);
@@ -127,7 +127,7 @@ async fn what_a_call_left_is_put_right_by_a_reader() {
     users.update_one(mongodb::bson::doc! {}, left).await.unwrap();
     assert_eq!(store.audit().await.unwrap().len(), 1);
     assert_eq!(fresh.complaints().await, [""; 0]);
-    assert_eq!(store.log_since(Some(&cursor), 10).await.unwrap().events.len(), 1);
+    assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
 }
 
 /// When others take over.
@@ -180,7 +180,7 @@ async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
         store.set_timeouts(&timeouts);
         let session = session(&store, &user("alice"), now());
         insert(&store, &session).await;
-        let cursor = store.log_since(None, 0).await.unwrap().next;
+        let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
         // As the server's own worker does, which comes once a minute.
         let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
         let users = client
@@ -194,7 +194,7 @@ async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
         let rule = SweepRule { inactive_before: now(), expired_by: now() };
         assert_eq!(store.sweep(&rule, now(), 10).await.unwrap().len(), 1);
         assert_eq!(store.sweep(&rule, now(), 10).await.unwrap(), []);
-        let told = store.log_since(Some(&cursor), 10).await.unwrap().events;
+        let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events;
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].kind, EventKind::Ended(EndCause::Expired));
         assert_eq!(store.audit().await.unwrap(), [""; 0]);
@@ -209,20 +209,20 @@ async fn nodes_of_a_dropped_database_agree_again_or_stop() {
     let store = fresh.store().await;
     let owner = user("alice");
     insert(&store, &session(&store, &owner, now())).await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
     let database = client.database(&fresh.options.database);
     database.drop().await.unwrap();
-    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
     let log = database.collection::<mongodb::bson::Document>("session_kit_log");
     assert!(log.list_index_names().await.unwrap().len() > 1, "its indexes are back");
     let newcomer = fresh.store().await;
     insert(&store, &session(&store, &owner, now())).await;
     assert_eq!(newcomer.user(&owner).await.unwrap().sessions.len(), 1, "they agree");
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     database.drop().await.unwrap();
     let _another = fresh.store().await;
-    let error = store.log_since(Some(&cursor), 10).await.unwrap_err();
+    let error = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
 }
 

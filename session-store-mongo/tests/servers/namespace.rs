@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use session_conformance::sample::{self, PATIENCE};
 use session_conformance::{Backend, Namespace};
 use session_core::Store;
+use session_core::store::Entries;
 use session_engine::Options;
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
 use tokio::sync::RwLock;
@@ -79,7 +80,7 @@ impl Namespace for Fresh {
             if complaints.is_empty() || begun.elapsed() > PATIENCE {
                 return complaints;
             }
-            store.log_since(None, 0).await.unwrap();
+            store.log_since(None, Entries::All, 0).await.unwrap();
         }
     }
 }

@@ -8,7 +8,9 @@ use futures_util::{Stream, StreamExt};
 use redis::aio::MultiplexedConnection;
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter, Touch};
+use session_core::store::{
+    Change, Commit, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
+};
 use session_core::{Actor, EndCause, EventKind, SessionId, Store, StoreErrorKind};
 use session_engine::{Engine, SignIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
@@ -103,9 +105,9 @@ async fn operations_cost_few_round_trips() {
     assert_eq!((load.get("hmget"), load.get("evalsha")), (Some(&1), None), "{load:?}");
     store.touch(&vec![touch(mine.id); 100]).await.unwrap();
     assert_eq!(asked().await.get("evalsha"), Some(&1));
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     asked().await;
-    store.log_since(Some(&cursor), 100).await.unwrap();
+    store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     assert_eq!(asked().await.get("xrange"), Some(&1));
     assert_eq!(revoke(&store, mine.id).await, 1);
     let revoke = asked().await;
@@ -162,7 +164,7 @@ async fn a_record_expires_by_itself_and_is_told_of_by_the_cleanup() {
     let mut absolute = session(&store, &user_in("north", "alice"), now());
     absolute.absolute_expiry = Some(now());
     let idle = session(&store, &user("bob"), now());
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for session in [&absolute, &idle] {
         insert(&store, session).await;
     }
@@ -181,11 +183,11 @@ async fn a_record_expires_by_itself_and_is_told_of_by_the_cleanup() {
     let swept = store.sweep(&rule, now(), 10).await.unwrap();
     assert_eq!(swept.len(), 2);
     assert_eq!(store.sweep(&rule, now(), 10).await.unwrap(), []);
-    let told = store.log_since(Some(&cursor), 100).await.unwrap();
+    let told = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     cursor = told.next;
     let ends = told.events.iter().filter(|e| e.kind == EventKind::Ended(EndCause::Expired));
     assert_eq!(ends.filter(|end| end.user.is_some()).count(), 2);
-    assert_eq!(store.log_since(Some(&cursor), 100).await.unwrap().events, []);
+    assert_eq!(store.log_since(Some(&cursor), Entries::All, 100).await.unwrap().events, []);
     assert_eq!(store.audit().await.unwrap(), [""; 0]);
 }
 
@@ -225,11 +227,11 @@ async fn a_reader_that_fell_out_of_a_capped_log_knows() {
     let mut prefix = Prefix::new(false);
     prefix.options.log_cap = 100;
     let store = prefix.store().await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let owner = user("alice");
     let all = (0..500).map(|_| Change::Insert(Box::new(session(&store, &owner, now())))).collect();
     assert_eq!(commit(&store, &owner, all).await, Outcome::Done);
-    let page = store.log_since(Some(&cursor), 10).await.unwrap();
+    let page = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
     assert!(page.gap);
     assert_eq!(page.events, []);
     assert_eq!(store.end_many(&end(Selection::user(owner)), 1000).await.unwrap().len(), 500);
@@ -247,13 +249,16 @@ async fn a_log_that_went_another_way_is_noticed() {
         ask(redis::cmd("KEYS").arg(format!("{}*:log", prefix.options.prefix))).await;
     let backup: Vec<u8> = ask(redis::cmd("DUMP").arg(&log[0])).await;
     insert(&store, &session(&store, &owner, now())).await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
-    assert!(!store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    assert!(!store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
     let restore = ["RESTORE"];
     ask::<()>(redis::cmd(restore[0]).arg(&log[0]).arg(0).arg(&backup).arg("REPLACE")).await;
-    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap, "it is shorter");
+    assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "it is shorter");
     insert(&store, &session(&store, &owner, now())).await;
-    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap, "it went another way");
+    assert!(
+        store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap,
+        "it went another way"
+    );
 }
 
 /// Whoever deletes all keys under running nodes deletes what the nodes agree on, too.
@@ -264,22 +269,22 @@ async fn nodes_of_an_emptied_server_agree_again_or_stop() {
     let store = prefix.store().await;
     let owner = user("alice");
     insert(&store, &session(&store, &owner, now())).await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let empty = async || {
         let all = format!("{}*", prefix.options.prefix);
         let keys: Vec<String> = ask(redis::cmd("KEYS").arg(all)).await;
         ask::<()>(redis::cmd("DEL").arg(keys)).await;
     };
     empty().await;
-    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
     let newcomer = prefix.store().await;
     let mine = session(&store, &owner, now());
     insert(&store, &mine).await;
     assert_eq!(newcomer.user(&owner).await.unwrap().sessions.len(), 1, "they agree");
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     empty().await;
     let _another = prefix.store().await;
-    let error = store.log_since(Some(&cursor), 10).await.unwrap_err();
+    let error = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
 }
 
@@ -303,7 +308,7 @@ async fn a_change_without_its_replicas_is_not_acknowledged() {
 async fn a_commit_that_is_sent_again_is_done_once() {
     let _shared = ALONE.read().await;
     let store = Prefix::new(false).store().await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let mine = session(&store, &user("alice"), now());
     let expected = store.user(&mine.owner).await.unwrap().version;
     let commit = Commit {
@@ -317,7 +322,7 @@ async fn a_commit_that_is_sent_again_is_done_once() {
         assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
     }
     assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1);
-    assert_eq!(store.log_since(Some(&cursor), 10).await.unwrap().events.len(), 1);
+    assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
 }
 
 /// What the engine's options say is when records expire.

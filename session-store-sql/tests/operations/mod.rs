@@ -4,12 +4,12 @@
 use session_conformance::sample::{self, now, user};
 use session_core::cleanup::SweepRule;
 use session_core::policy::PolicyScope;
-use session_core::store::{Change, PolicyChange, Touch};
+use session_core::store::{Change, Entries, PolicyChange, Touch};
 use session_core::{Actor, Store, Timestamp};
 
 /// Calls `check` after each. The store has a user 7, and five sessions that are old.
 pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let owner = user("user 7");
     let session = sample::session(store, &owner, now());
     let id = session.id;
@@ -36,7 +36,7 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     check("a cleanup").await;
     // As often as a server may want to see a statement before it plans it for good.
     for _ in 0..10 {
-        cursor = store.log_since(Some(&cursor), 100).await.unwrap().next;
+        cursor = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap().next;
         check("a read of the log").await;
     }
 }

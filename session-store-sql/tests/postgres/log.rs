@@ -1,7 +1,7 @@
 //! The log: what a reader is told, whenever it was committed and whatever became of the server.
 
 use session_conformance::sample::{read_log, trim_log};
-use session_core::store::Cursor;
+use session_core::store::{Cursor, Entries};
 use session_core::{SessionId, Store};
 use session_store_sql::PostgresStore;
 use sqlx::postgres::PgPool;
@@ -30,7 +30,7 @@ async fn read(store: &PostgresStore, cursor: &mut Cursor) -> Vec<Option<SessionI
 async fn an_entry_that_commits_late_is_read_once() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(4).await);
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let late = open_entry(&schema.0, &pool).await;
     let session = sign_in(&store).await;
     let early = read(&store, &mut cursor).await;
@@ -61,7 +61,7 @@ async fn an_entry_that_commits_late_is_read_once() {
 async fn an_unrelated_long_transaction_delays_no_reader() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(4).await);
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let mut foreign = pool.begin().await.unwrap();
     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *foreign).await.unwrap();
     for _ in 0..5 {
@@ -78,12 +78,12 @@ async fn an_unrelated_long_transaction_delays_no_reader() {
 async fn late_entries_come_between_the_pages_of_a_long_read() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(4).await);
-    let mut cursor = store.log_since(None, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let late = open_entry(&schema.0, &pool).await;
     for _ in 0..5 {
         sign_in(&store).await;
     }
-    let page = store.log_since(Some(&cursor), 3).await.unwrap();
+    let page = store.log_since(Some(&cursor), Entries::All, 3).await.unwrap();
     assert!(page.more && page.events.len() == 3);
     cursor = page.next;
     late.commit().await.unwrap();
@@ -110,7 +110,7 @@ async fn a_number_that_a_server_gives_again_hides_nothing() {
     let schema = Schema::create().await;
     let store = schema.store().await;
     sign_in(&store).await;
-    let mut cursor = ahead(&store.log_since(None, 0).await.unwrap().next, 5);
+    let mut cursor = ahead(&store.log_since(None, Entries::All, 0).await.unwrap().next, 5);
     let mut expected = Vec::new();
     for _ in 0..10 {
         expected.push(Some(sign_in(&store).await.id));
@@ -126,13 +126,13 @@ async fn trimmed_entries_of_a_number_given_again_are_a_gap() {
     let schema = Schema::create().await;
     let store = schema.store().await;
     sign_in(&store).await;
-    let cursor = ahead(&store.log_since(None, 0).await.unwrap().next, 5);
+    let cursor = ahead(&store.log_since(None, Entries::All, 0).await.unwrap().next, 5);
     for _ in 0..10 {
         sign_in(&store).await;
     }
     // All of them are in what it has seen.
     trim_log(&store, 4).await;
-    assert!(store.log_since(Some(&cursor), 10).await.unwrap().gap);
+    assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
 }
 
 /// A dump has the numbers of the transactions of the server it is from. One that is younger has not
@@ -142,7 +142,7 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(1).await);
     sign_in(&store).await;
-    let before = ahead(&store.log_since(None, 0).await.unwrap().next, FAR);
+    let before = ahead(&store.log_since(None, Entries::All, 0).await.unwrap().next, FAR);
     let others = before.clone();
     sign_in(&store).await;
     let restored = format!(
@@ -151,7 +151,7 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
         schema.0
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(restored)).execute(&pool).await.unwrap();
-    let page = store.log_since(Some(&before), 10).await.unwrap();
+    let page = store.log_since(Some(&before), Entries::All, 10).await.unwrap();
     assert!(page.gap, "{page:?}");
     let mut cursor = page.next;
     assert_eq!(read(&store, &mut cursor).await, []);
@@ -161,10 +161,13 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
         assert_eq!(told, [Some(session.id)]);
         assert_eq!(read(&store, &mut cursor).await, []);
     }
-    assert!(store.log_since(Some(&others), 10).await.unwrap().gap, "every node is told");
+    assert!(
+        store.log_since(Some(&others), Entries::All, 10).await.unwrap().gap,
+        "every node is told"
+    );
     trim_log(&store, 4).await;
     // If a foreign transaction was open when it last read, that is a gap, too.
-    let mut cursor = store.log_since(Some(&cursor), 10).await.unwrap().next;
+    let mut cursor = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().next;
     let session = sign_in(&store).await;
     let told = read(&store, &mut cursor).await;
     assert_eq!(told, [Some(session.id)]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use session_conformance::sample::{self, PATIENCE, revoke};
 use session_core::checker::Timeouts;
-use session_core::store::{PageQuery, TenantFilter, Touch};
+use session_core::store::{Entries, PageQuery, TenantFilter, Touch};
 use session_core::{Store, Timestamp};
 use session_engine::Engine;
 use session_store_sql::{PostgresOptions, PostgresStore};
@@ -103,9 +103,9 @@ async fn statements(counted: &Counted, store: &PostgresStore) -> [i64; 6] {
     let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), session.signed_in);
     store.page(&query).await.unwrap();
     let page = spent().await;
-    let cursor = store.log_since(None, 0).await.unwrap().next;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     spent().await;
-    store.log_since(Some(&cursor), 100).await.unwrap();
+    store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     let log = spent().await;
     assert_eq!(revoke(store, session.id).await, 1);
     let revoked = spent().await;

@@ -1,0 +1,142 @@
+//! The log as nodes read it.
+
+use crate::event::Event;
+use crate::store::StoreError;
+
+/// A position in the log; only the store that made it can read it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cursor(pub Vec<u8>);
+
+/// Which entries of the log a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entries {
+    /// All of them, for a node that passes them on.
+    All,
+    /// Those that make a cached session wrong: [`EventKind::invalidates`].
+    ///
+    /// [`EventKind::invalidates`]: crate::EventKind::invalidates
+    Invalidations,
+}
+
+impl Entries {
+    /// Whether the reader wants this entry.
+    pub const fn cover(self, event: &Event) -> bool {
+        match self {
+            Self::All => true,
+            Self::Invalidations => event.kind.invalidates(),
+        }
+    }
+}
+
+/// A part of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPage {
+    /// What happened since the cursor, as far as the reader wants it.
+    pub events: Vec<Event>,
+    /// Where to go on.
+    pub next: Cursor,
+    /// Whether there is more right now.
+    pub more: bool,
+    /// Whether something may have been missed: the cursor is older than the log, or newer than
+    /// a store that came back from the past, or an entry could not be read.
+    pub gap: bool,
+}
+
+impl LogPage {
+    /// The most entries of one page.
+    pub const MAX_LIMIT: u32 = 1_000;
+
+    /// A page of these entries. One that cannot be read, of a newer version for example, must not
+    /// stop the reader: it counts as missed.
+    pub fn new(
+        entries: impl IntoIterator<Item = Result<Event, StoreError>>,
+        next: Cursor,
+        more: bool,
+    ) -> Self {
+        let mut page = Self { events: Vec::new(), next, more, gap: false };
+        for entry in entries {
+            match entry {
+                Ok(event) => page.events.push(event),
+                Err(_) => page.gap = true,
+            }
+        }
+        page
+    }
+
+    /// The log ends at this position, and the reader is there. With `gap`, something may have been
+    /// missed on the way.
+    pub const fn at_end(next: Cursor, gap: bool) -> Self {
+        Self { events: Vec::new(), next, more: false, gap }
+    }
+}
+
+/// A position in a log whose entries are numbered without holes, in the order of their commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogPosition {
+    /// The number of the last entry that was read; 0 before the first.
+    pub number: i64,
+    /// The mark of that entry, drawn at random: after a restored backup, another entry may have the
+    /// number, but not the mark.
+    pub mark: i64,
+}
+
+impl LogPosition {
+    /// Before the first entry.
+    pub const START: Self = Self { number: 0, mark: 0 };
+
+    /// The position as bytes.
+    pub fn cursor(self) -> Cursor {
+        Cursor([self.number.to_be_bytes(), self.mark.to_be_bytes()].concat())
+    }
+
+    /// The position in a cursor that [`LogPosition::cursor`] made.
+    pub fn parse(cursor: &Cursor) -> Option<Self> {
+        let (number, mark) = cursor.0.split_first_chunk()?;
+        let mark = mark.try_into().ok()?;
+        Some(Self { number: i64::from_be_bytes(*number), mark: i64::from_be_bytes(mark) })
+    }
+
+    /// Whether a log goes on from here that begins with this entry, read from this number on:
+    /// `first` is the entry of the position itself, or the very first of a log that nobody has read
+    /// yet, or none where that log is empty.
+    pub fn continues_at(self, first: Option<Self>) -> bool {
+        match first {
+            Some(first) => first == self || (self == Self::START && first.number == 1),
+            None => self == Self::START,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_round_trips_and_anything_else_is_none() {
+        let position = LogPosition { number: 7, mark: -9 };
+        assert_eq!(LogPosition::parse(&position.cursor()), Some(position));
+        for bytes in [vec![], vec![0; 8], vec![0; 15], vec![0; 17]] {
+            assert_eq!(LogPosition::parse(&Cursor(bytes)), None);
+        }
+    }
+
+    #[test]
+    fn a_log_goes_on_from_the_entry_that_was_read() {
+        let at = |number, mark| LogPosition { number, mark };
+        assert!(at(3, 5).continues_at(Some(at(3, 5))));
+        assert!(!at(3, 5).continues_at(Some(at(3, 6))), "another entry of the number");
+        assert!(!at(3, 5).continues_at(Some(at(4, 5))), "trimmed");
+        assert!(!at(3, 5).continues_at(None), "shorter");
+        assert!(LogPosition::START.continues_at(Some(at(1, 6))));
+        assert!(LogPosition::START.continues_at(None));
+        assert!(!LogPosition::START.continues_at(Some(at(2, 6))));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_is_a_gap() {
+        let next = LogPosition::START.cursor();
+        let page = LogPage::new([Err(StoreError::corrupt("damaged"))], next.clone(), true);
+        assert!(page.gap && page.more && page.events.is_empty());
+        assert!(!LogPage::new([], next, false).gap);
+    }
+}

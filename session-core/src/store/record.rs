@@ -1,0 +1,420 @@
+//! Sessions and log entries as named fields of plain types: the one codec that all stores share.
+//!
+//! A store writes what [`session_fields`] and [`event_fields`] give it, as columns, as the fields
+//! of a document or as JSON, and implements [`Fields`] for what it reads. The limits of every field
+//! are checked again when a record is read: a damaged one is an error, never a panic. A store that
+//! keeps bytes takes [`encode_session`] and [`decode_session`].
+//!
+//! | field | type | of |
+//! | --- | --- | --- |
+//! | `id`, `session_id` | bytes | session, event |
+//! | `tenant` | text, empty for none | both |
+//! | `user_id` | text, null in a policy's event | both |
+//! | `device_kind`, `device_info`, `client_id` | text | session |
+//! | `ip_addresses` | text, separated by commas, newest last | session |
+//! | `signed_in`, `last_accessed`, `authenticated_at`, `absolute_expiry` | microseconds | session |
+//! | `data` | text: JSON, byte for byte | session |
+//! | `token_current`, `token_family`, `token_retired` | bytes | session |
+//! | `token_retired_at` | microseconds | session |
+//! | `kind`, `actor` | text | event |
+//! | `at` | microseconds | event |
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+
+use crate::admission::Standing;
+use crate::event::Event;
+use crate::field::{
+    ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId, TenantId, UserId,
+};
+use crate::rotation::{RetiredToken, TokenState};
+use crate::session::{Session, UserKey};
+use crate::store::{Ended, StoreError};
+use crate::time::Timestamp;
+use crate::token::TokenDigest;
+
+/// A stored record whose fields can be read by name. A field that is null is `None`.
+///
+/// # Errors
+/// Each method fails with [`Corrupt`](crate::StoreErrorKind::Corrupt) for a field of another type,
+/// or that is not there at all and may not be null.
+pub trait Fields {
+    /// A whole number.
+    fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError>;
+    /// A text.
+    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError>;
+    /// Bytes.
+    fn bytes(&self, name: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError>;
+}
+
+/// The value of a field that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FieldValue<'a> {
+    /// No value.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// A text.
+    Text(Cow<'a, str>),
+    /// Bytes.
+    Bytes(&'a [u8]),
+}
+
+/// A field that is written: its name and its value.
+pub type Field<'a> = (&'static str, FieldValue<'a>);
+
+/// All fields of a session.
+pub fn session_fields(session: &Session) -> Vec<Field<'_>> {
+    let mut fields = vec![
+        ("id", FieldValue::Bytes(session.id.as_bytes())),
+        ("tenant", FieldValue::text(session.owner.tenant_text())),
+        ("user_id", FieldValue::text(session.owner.user.as_str())),
+        ("device_kind", FieldValue::text(session.device_kind.as_str())),
+        ("device_info", session.device_info.as_ref().map(|info| info.as_str()).into()),
+        ("client_id", session.client_id.as_ref().map(|client| client.as_str()).into()),
+        ("ip_addresses", FieldValue::Text(address_list(&session.ip_addresses).into())),
+        ("signed_in", session.signed_in.into()),
+        ("last_accessed", session.last_accessed.into()),
+        ("authenticated_at", session.authenticated_at.into()),
+        ("absolute_expiry", session.absolute_expiry.into()),
+        ("data", session.data.as_ref().map(|data| data.as_json()).into()),
+    ];
+    fields.extend(token_fields(&session.token));
+    fields
+}
+
+/// The fields that a rotation replaces.
+pub fn token_fields(token: &TokenState) -> [Field<'_>; 4] {
+    let retired = token.retired.as_ref();
+    [
+        ("token_current", FieldValue::Bytes(token.current.as_bytes())),
+        ("token_family", FieldValue::Bytes(token.family.as_bytes())),
+        (
+            "token_retired",
+            retired
+                .map_or(FieldValue::Null, |retired| FieldValue::Bytes(retired.digest.as_bytes())),
+        ),
+        ("token_retired_at", retired.map(|retired| retired.at).into()),
+    ]
+}
+
+/// All fields of a log entry.
+pub fn event_fields(event: &Event) -> Vec<Field<'_>> {
+    let session = event.session.as_ref();
+    vec![
+        ("kind", FieldValue::text(event.kind.as_str())),
+        ("at", event.at.into()),
+        ("actor", FieldValue::Text(event.by.to_string().into())),
+        ("tenant", FieldValue::text(event.tenant.as_ref().map_or("", TenantId::as_str))),
+        ("user_id", event.user.as_ref().map(|user| user.as_str()).into()),
+        ("session_id", session.map_or(FieldValue::Null, |id| FieldValue::Bytes(id.as_bytes()))),
+    ]
+}
+
+/// Reads a session.
+///
+/// # Errors
+/// [`Corrupt`](crate::StoreErrorKind::Corrupt) for a field of another type or beyond its limit.
+pub fn read_session(fields: &impl Fields) -> Result<Session, StoreError> {
+    Ok(Session {
+        id: read_id(fields, "id")?,
+        owner: read_owner(fields)?,
+        device_kind: DeviceKind::from_stored(&needed(fields.text("device_kind")?, "device_kind")?)?,
+        device_info: optional(fields, "device_info", DeviceInfo::from_stored)?,
+        client_id: optional(fields, "client_id", ClientId::from_stored)?,
+        ip_addresses: parse_addresses(&needed(fields.text("ip_addresses")?, "ip_addresses")?)?,
+        signed_in: time(fields, "signed_in")?,
+        last_accessed: time(fields, "last_accessed")?,
+        authenticated_at: time(fields, "authenticated_at")?,
+        absolute_expiry: fields.integer("absolute_expiry")?.map(Timestamp::from_micros),
+        data: optional(fields, "data", ExtraData::from_json)?,
+        token: read_token(fields)?,
+    })
+}
+
+/// Reads what a policy needs to know of a session.
+///
+/// # Errors
+/// As [`read_session`].
+pub fn read_standing(fields: &impl Fields) -> Result<Standing, StoreError> {
+    Ok(Standing {
+        id: read_id(fields, "id")?,
+        device_kind: DeviceKind::from_stored(&needed(fields.text("device_kind")?, "device_kind")?)?,
+        client_id: optional(fields, "client_id", ClientId::from_stored)?,
+        signed_in: time(fields, "signed_in")?,
+        last_accessed: time(fields, "last_accessed")?,
+        absolute_expiry: fields.integer("absolute_expiry")?.map(Timestamp::from_micros),
+    })
+}
+
+/// Reads the id and the owner of a session.
+///
+/// # Errors
+/// As [`read_session`].
+pub fn read_ended(fields: &impl Fields) -> Result<Ended, StoreError> {
+    Ok(Ended { id: read_id(fields, "id")?, owner: read_owner(fields)? })
+}
+
+/// Reads a log entry. The caller counts an entry that cannot be read as missed
+/// ([`LogPage::new`](crate::store::LogPage::new)).
+///
+/// # Errors
+/// As [`read_session`]; also for a kind of a newer version.
+pub fn read_event(fields: &impl Fields) -> Result<Event, StoreError> {
+    let session =
+        fields.bytes("session_id")?.map(|bytes| array(&bytes, "session_id")).transpose()?;
+    Ok(Event {
+        kind: needed(fields.text("kind")?, "kind")?.parse()?,
+        at: time(fields, "at")?,
+        by: needed(fields.text("actor")?, "actor")?.parse()?,
+        tenant: read_tenant(fields)?,
+        user: optional(fields, "user_id", UserId::from_stored)?,
+        session: session.map(SessionId::from_bytes),
+    })
+}
+
+/// Reads an owner.
+///
+/// # Errors
+/// As [`read_session`].
+pub fn read_owner(fields: &impl Fields) -> Result<UserKey, StoreError> {
+    let user = UserId::from_stored(&needed(fields.text("user_id")?, "user_id")?)?;
+    Ok(UserKey { tenant: read_tenant(fields)?, user })
+}
+
+/// A session as bytes: a JSON object of its fields.
+pub fn encode_session(session: &Session) -> Vec<u8> {
+    encode(session_fields(session))
+}
+
+/// The session that [`encode_session`] wrote.
+///
+/// # Errors
+/// As [`read_session`].
+pub fn decode_session(bytes: &[u8]) -> Result<Session, StoreError> {
+    read_session(&decode(bytes)?)
+}
+
+/// A log entry as bytes: a JSON object of its fields.
+pub fn encode_event(event: &Event) -> Vec<u8> {
+    encode(event_fields(event))
+}
+
+/// The log entry that [`encode_event`] wrote.
+///
+/// # Errors
+/// As [`read_event`].
+pub fn decode_event(bytes: &[u8]) -> Result<Event, StoreError> {
+    read_event(&decode(bytes)?)
+}
+
+/// Addresses as one text, separated by commas.
+pub fn address_list(addresses: &[IpAddr]) -> String {
+    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}
+
+/// The addresses that [`address_list`] wrote.
+///
+/// # Errors
+/// [`InvalidField`] for a part that is no address.
+pub fn parse_addresses(list: &str) -> Result<Vec<IpAddr>, InvalidField> {
+    let parts = list.split(',').filter(|part| !part.is_empty());
+    let malformed = |_| InvalidField::malformed("ip_addresses", "a list of addresses");
+    parts.map(|part| part.parse().map_err(malformed)).collect()
+}
+
+/// The fields as a JSON object; bytes become lower-case hexadecimal digits.
+pub fn json_object<'a>(fields: impl IntoIterator<Item = Field<'a>>) -> Map<String, Value> {
+    let entry = |(name, value): Field<'a>| (name.to_owned(), value.into());
+    fields.into_iter().map(entry).collect()
+}
+
+impl<'a> FieldValue<'a> {
+    const fn text(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'a> From<Option<&'a str>> for FieldValue<'a> {
+    fn from(text: Option<&'a str>) -> Self {
+        text.map_or(Self::Null, Self::text)
+    }
+}
+
+impl From<Timestamp> for FieldValue<'_> {
+    fn from(time: Timestamp) -> Self {
+        Self::Integer(time.as_micros())
+    }
+}
+
+impl From<Option<Timestamp>> for FieldValue<'_> {
+    fn from(time: Option<Timestamp>) -> Self {
+        time.map_or(Self::Null, Self::from)
+    }
+}
+
+impl From<FieldValue<'_>> for Value {
+    fn from(value: FieldValue<'_>) -> Self {
+        match value {
+            FieldValue::Null => Self::Null,
+            FieldValue::Integer(number) => number.into(),
+            FieldValue::Text(text) => text.into_owned().into(),
+            FieldValue::Bytes(bytes) => const_hex::encode(bytes).into(),
+        }
+    }
+}
+
+/// What [`json_object`] wrote.
+impl Fields for Map<String, Value> {
+    fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
+        let number = |value: &Value| value.as_i64().ok_or_else(|| of_another_type(name));
+        present(self, name).map(number).transpose()
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
+        let text = |value: &'_ Value| -> Option<_> { Some(value.as_str()?.to_owned().into()) };
+        present(self, name)
+            .map(|value| text(value).ok_or_else(|| of_another_type(name)))
+            .transpose()
+    }
+
+    fn bytes(&self, name: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let bytes = const_hex::decode(text.as_bytes()).map_err(|_| of_another_type(name))?;
+        Ok(Some(bytes.into()))
+    }
+}
+
+fn present<'m>(object: &'m Map<String, Value>, name: &str) -> Option<&'m Value> {
+    object.get(name).filter(|value| !value.is_null())
+}
+
+fn of_another_type(name: &'static str) -> StoreError {
+    InvalidField::malformed(name, "of the right type").into()
+}
+
+fn encode<'a>(fields: impl IntoIterator<Item = Field<'a>>) -> Vec<u8> {
+    Value::Object(json_object(fields)).to_string().into_bytes()
+}
+
+fn decode(bytes: &[u8]) -> Result<Map<String, Value>, StoreError> {
+    serde_json::from_slice(bytes).map_err(StoreError::corrupt)
+}
+
+fn read_id(fields: &impl Fields, name: &'static str) -> Result<SessionId, StoreError> {
+    Ok(SessionId::from_bytes(array(&needed(fields.bytes(name)?, name)?, name)?))
+}
+
+/// An empty tenant stands for none, because the column of a key may not be null.
+fn read_tenant(fields: &impl Fields) -> Result<Option<TenantId>, StoreError> {
+    let tenant = fields.text("tenant")?.filter(|tenant| !tenant.is_empty());
+    Ok(tenant.as_deref().map(TenantId::from_stored).transpose()?)
+}
+
+fn read_token(fields: &impl Fields) -> Result<TokenState, StoreError> {
+    let digest = |name| -> Result<_, StoreError> {
+        let bytes = fields.bytes(name)?.map(|bytes| array(&bytes, name)).transpose()?;
+        Ok(bytes.map(TokenDigest::from_bytes))
+    };
+    let retired = match digest("token_retired")? {
+        Some(digest) => Some(RetiredToken { digest, at: time(fields, "token_retired_at")? }),
+        None => None,
+    };
+    Ok(TokenState {
+        current: needed(digest("token_current")?, "token_current")?,
+        family: needed(digest("token_family")?, "token_family")?,
+        retired,
+    })
+}
+
+fn time(fields: &impl Fields, name: &'static str) -> Result<Timestamp, StoreError> {
+    needed(fields.integer(name)?, name).map(Timestamp::from_micros)
+}
+
+fn optional<T>(
+    fields: &impl Fields,
+    name: &'static str,
+    parse: impl Fn(&str) -> Result<T, InvalidField>,
+) -> Result<Option<T>, StoreError> {
+    Ok(fields.text(name)?.as_deref().map(parse).transpose()?)
+}
+
+fn needed<T>(value: Option<T>, name: &'static str) -> Result<T, StoreError> {
+    value.ok_or_else(|| InvalidField::malformed(name, "present").into())
+}
+
+fn array<const N: usize>(bytes: &[u8], name: &'static str) -> Result<[u8; N], InvalidField> {
+    bytes.try_into().map_err(|_| InvalidField::malformed(name, "of the right length"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Actor, EventKind};
+    use crate::token::Token;
+
+    fn session() -> Session {
+        let token = Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16]);
+        let at = Timestamp::from_micros;
+        Session {
+            id: token.session_id(),
+            owner: UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap()),
+            device_kind: DeviceKind::Mobile,
+            device_info: DeviceInfo::truncated("Firefox, on \"Linux\""),
+            client_id: Some("shop".parse().unwrap()),
+            ip_addresses: vec![[192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap()],
+            signed_in: at(1),
+            last_accessed: at(i64::MAX),
+            authenticated_at: at(i64::MIN),
+            absolute_expiry: Some(at(4)),
+            // A number type would cut the digits.
+            data: Some(ExtraData::from_json("{\"n\":1.00000000000000000001}").unwrap()),
+            token: TokenState::new(&token).rotated(&token.rotated([4; 16]), at(5)),
+        }
+    }
+
+    fn event() -> Event {
+        let Session { id, owner, .. } = session();
+        let by = Actor::User("root".parse().unwrap());
+        Event::of_session(EventKind::Rotated, Timestamp::from_micros(7), by, owner, id)
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let mut session = session();
+        assert_eq!(decode_session(&encode_session(&session)).unwrap(), session);
+        session.owner.tenant = None;
+        session.device_info = None;
+        session.client_id = None;
+        session.ip_addresses = Vec::new();
+        session.absolute_expiry = None;
+        session.data = None;
+        session.token.retired = None;
+        assert_eq!(decode_session(&encode_session(&session)).unwrap(), session);
+        assert_eq!(decode_event(&encode_event(&event())).unwrap(), event());
+        let policy = Event { user: None, session: None, tenant: None, ..event() };
+        assert_eq!(decode_event(&encode_event(&policy)).unwrap(), policy);
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let whole = json_object(session_fields(&session()));
+        for name in whole.keys() {
+            for damage in [Value::Bool(true), "\0".into(), Value::Array(Vec::new())] {
+                let mut damaged = whole.clone();
+                damaged.insert(name.clone(), damage.clone());
+                assert!(read_session(&damaged).is_err(), "{name}: {damage}");
+            }
+        }
+        let whole = json_object(event_fields(&event()));
+        for name in whole.keys() {
+            let mut damaged = whole.clone();
+            damaged.insert(name.clone(), true.into());
+            assert!(read_event(&damaged).is_err(), "{name}");
+        }
+        assert!(decode_session(b"[]").is_err());
+    }
+}
