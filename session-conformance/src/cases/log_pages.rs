@@ -206,15 +206,15 @@ pub(crate) async fn without_a_cursor_nothing_is_read(namespace: Arc<dyn Namespac
 async fn read(store: &dyn Store, cursor: &mut Cursor, entries: Entries, limit: u32) -> Vec<Event> {
     let mut events = Vec::new();
     let most = limit_within(limit, LogPage::MAX_LIMIT) as usize;
-    loop {
+    for _ in 0..10_000 {
         let page = store.log_since(Some(cursor), entries, limit).await.unwrap();
         assert!(!page.gap, "a gap where no entry was trimmed");
         assert!(page.events.len() <= most, "{} on a page of {most}", page.events.len());
         events.extend(page.events);
         *cursor = page.next;
-        assert!(events.len() < 100_000, "the log has no end");
         if !page.more {
             return events;
         }
     }
+    panic!("the log has no end");
 }
