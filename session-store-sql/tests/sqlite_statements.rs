@@ -44,7 +44,7 @@ fn spent() -> u64 {
 #[tokio::test]
 async fn operations_cost_a_known_number_of_statements() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = SqliteStore::open(folder.path().join("sessions.db")).await.unwrap();
+    let store = SqliteStore::connect(folder.path().join("sessions.db")).await.unwrap();
     tracing::subscriber::set_global_default(Count).unwrap();
     let session = sample::session(&store, &user("alice"), now());
     let at = session.signed_in;
