@@ -25,12 +25,12 @@ async fn plan(connection: &mut SqliteConnection, statement: &str) -> Vec<Step> {
 
 /// The steps that read a whole table.
 fn whole(plan: &[Step]) -> Vec<&str> {
-    let tables = ["SCAN s", "SCAN u", "SCAN l"];
+    let of_a_table = |detail: &&str| {
+        let name = detail.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
+        name.is_some_and(|name| name == "s" || name.starts_with("session_kit_"))
+    };
     let details = plan.iter().map(|(_, _, detail)| detail.as_str());
-    details
-        .filter(|detail| tables.iter().any(|table| detail.starts_with(table)))
-        .filter(|detail| !detail.starts_with("SCAN step") && !detail.contains("USING INDEX"))
-        .collect()
+    details.filter(of_a_table).filter(|detail| !detail.contains("USING INDEX")).collect()
 }
 
 fn queries() -> Vec<PageQuery> {
