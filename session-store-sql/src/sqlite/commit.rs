@@ -105,15 +105,13 @@ pub(super) const IS_POSSIBLE: &str = "SELECT ?4 = COALESCE( \
             WHEN 'insert' THEN s.id IS NOT NULL \
             WHEN 'rotate' THEN s.tenant IS NOT ?1 OR s.user_id IS NOT ?2 \
             ELSE false END)";
-pub(super) const TELL: &str =
-    "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
+pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     SELECT random(), step.value ->> 'kind', ?4, ?5, ?1, ?2, unhex(step.value ->> 'id') \
     FROM json_each(?3) AS step \
     WHERE step.value ->> 'do' = 'insert' OR EXISTS (SELECT 1 FROM session_kit_sessions AS s \
         WHERE s.id = unhex(step.value ->> 'id') AND s.tenant IS ?1 AND s.user_id IS ?2) \
     ORDER BY step.key";
-pub(super) const SET_VERSION: &str =
-    "INSERT INTO session_kit_users (tenant, user_id, version) VALUES (?1, ?2, ?3) \
+pub(super) const SET_VERSION: &str = "INSERT INTO session_kit_users (tenant, user_id, version) VALUES (?1, ?2, ?3) \
     ON CONFLICT DO UPDATE SET version = excluded.version";
 const INSERT: &str = "INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, \
         device_info, client_id, ip_addresses, signed_in, last_accessed, authenticated_at, \
@@ -136,6 +134,5 @@ pub(super) const ROTATE: &str = "UPDATE session_kit_sessions SET \
 pub(super) const END: &str = "DELETE FROM session_kit_sessions WHERE id IN \
         (SELECT unhex(value ->> 'id') FROM json_each(?3) WHERE value ->> 'do' = 'end') \
     AND tenant IS ?1 AND user_id IS ?2";
-pub(super) const FORGET_USER: &str =
-    "DELETE FROM session_kit_users WHERE tenant = ?1 AND user_id = ?2 AND NOT EXISTS \
+pub(super) const FORGET_USER: &str = "DELETE FROM session_kit_users WHERE tenant = ?1 AND user_id = ?2 AND NOT EXISTS \
         (SELECT 1 FROM session_kit_sessions WHERE tenant = ?1 AND user_id = ?2)";

@@ -104,7 +104,11 @@ async fn end_chosen(
 /// Logs sessions that have been deleted, and raises the versions of their users.
 async fn tell(tx: &mut Tx, ended: &[Ended], why: &Why<'_>) -> Result<(), StoreError> {
     let entry = |Ended { id, owner }: &Ended| {
-        serde_json::json!([const_hex::encode(id.as_bytes()), owner.tenant_text(), owner.user.as_str()])
+        serde_json::json!([
+            const_hex::encode(id.as_bytes()),
+            owner.tenant_text(),
+            owner.user.as_str()
+        ])
     };
     let entries: Vec<_> = ended.iter().map(entry).collect();
     let told = sqlx::query(TELL)
@@ -130,8 +134,7 @@ pub(super) const END: &str = "DELETE FROM session_kit_sessions \
     WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
     AND (?2 IS NULL OR +last_accessed < ?2 OR +absolute_expiry <= ?3) \
     RETURNING id, tenant, user_id";
-pub(super) const TELL: &str =
-    "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
+pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     SELECT random(), ?2, ?3, ?4, value ->> 1, value ->> 2, unhex(value ->> 0) \
     FROM json_each(?1) ORDER BY key";
 /// ?1 is the number of the last entry before.

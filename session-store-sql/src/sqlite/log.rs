@@ -27,11 +27,7 @@ pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError>
 
 /// Looks at the first entries only, and takes the write lock only where some of them go. What is
 /// trimmed meanwhile by another node is gone all the same.
-pub(super) async fn trim(
-    pools: &Pools,
-    before: Timestamp,
-    limit: u32,
-) -> Result<u32, StoreError> {
+pub(super) async fn trim(pools: &Pools, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
     let kept: Option<i64> = sqlx::query_scalar(FIRST_KEPT)
         .bind(before.as_micros())
         .bind(limit_within(limit, PageQuery::MAX_EXAMINED))
@@ -39,8 +35,7 @@ pub(super) async fn trim(
         .await
         .map_err(store_error)?;
     let Some(kept) = kept else { return Ok(0) };
-    let trimmed =
-        sqlx::query(TRIM).bind(kept).execute(&pools.writer).await.map_err(store_error)?;
+    let trimmed = sqlx::query(TRIM).bind(kept).execute(&pools.writer).await.map_err(store_error)?;
     Ok(u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX))
 }
 

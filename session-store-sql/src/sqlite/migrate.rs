@@ -36,5 +36,5 @@ pub(super) fn indexes() -> impl Iterator<Item = &'static str> {
 
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS session_kit_migrations \
     (version INTEGER PRIMARY KEY, applied TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT";
-pub(super) const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM session_kit_migrations";
+const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM session_kit_migrations";
 const ADD_VERSION: &str = "INSERT INTO session_kit_migrations (version) VALUES (?)";

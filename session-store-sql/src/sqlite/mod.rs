@@ -2,6 +2,7 @@
 
 mod commit;
 mod end;
+mod hint;
 mod log;
 mod migrate;
 mod options;
@@ -13,7 +14,7 @@ mod report;
 mod touch;
 mod tx;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ use session_core::store::{
 use session_core::{SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
 use sqlx::sqlite::SqlitePool;
 
+use self::hint::Hints;
 use self::log::LogReader;
 pub use self::options::{Durability, SqliteOptions};
 
@@ -33,6 +35,12 @@ pub use self::options::{Durability, SqliteOptions};
 /// Writes of one process go through one connection and take turns; processes take turns by
 /// SQLite's own lock, every write transaction taking it at its start. Reads run beside them.
 /// An acknowledged change has been synced to the disk (see [`Durability`]).
+///
+/// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`, there
+/// is a file `sessions.db-hint`: a store writes a byte to it after every change, and the stores of
+/// other processes watch it to hear of the change at once. Where it cannot be written or watched, they
+/// see the change when they next read the log. It may be deleted while no process has the database
+/// open.
 ///
 /// ```
 /// # #[tokio::main]
@@ -47,6 +55,8 @@ pub use self::options::{Durability, SqliteOptions};
 pub struct SqliteStore {
     pools: Pools,
     log: LogReader,
+    hints: Hints,
+    path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -78,16 +88,27 @@ impl SqliteStore {
         url: impl AsRef<Path>,
         options: SqliteOptions,
     ) -> Result<Self, StoreError> {
-        let connect = options.connect(&options::path_of(url.as_ref())?);
+        let path = options::path_of(url.as_ref())?;
+        let connect = options.connect(&path);
         // The first connection switches the file to WAL mode; only then do readers join.
         let writer = options::pool(1).connect_with(connect.clone()).await;
         let writer = writer.map_err(StoreError::unavailable)?;
         migrate::run(&writer).await?;
         let readers = options::pool(options.readers.max(1)).connect_lazy_with(connect.clone());
-        Ok(Self { pools: Pools { writer, readers }, log: LogReader::new(connect) })
+        let hints = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Hints::open(&path)).await
+        };
+        Ok(Self {
+            pools: Pools { writer, readers },
+            log: LogReader::new(connect),
+            hints: hints.map_err(StoreError::internal)?,
+            path,
+        })
     }
 
-    /// Closes every connection; the file is then complete without its side files.
+    /// Closes every connection. If no other process has the file open, it is then complete without
+    /// its side files.
     pub async fn close(&self) {
         self.pools.readers.close().await;
         self.log.close().await;
@@ -99,6 +120,14 @@ impl SqliteStore {
     pub fn migrations() -> Vec<String> {
         migrate::printed()
     }
+
+    /// Hints that the log has grown, if it has.
+    fn told(&self, batch: EndedBatch) -> EndedBatch {
+        if !batch.ended.is_empty() {
+            self.hints.tell();
+        }
+        batch
+    }
 }
 
 #[async_trait]
@@ -108,7 +137,11 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        commit::commit(&self.pools.writer, commit).await
+        let outcome = commit::commit(&self.pools.writer, commit).await?;
+        if outcome == Outcome::Done {
+            self.hints.tell();
+        }
+        Ok(outcome)
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
@@ -124,11 +157,11 @@ impl Store for SqliteStore {
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
-        end::end_many(&self.pools, end, limit).await
+        Ok(self.told(end::end_many(&self.pools, end, limit).await?))
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        end::sweep(&self.pools, sweep, limit).await
+        Ok(self.told(end::sweep(&self.pools, sweep, limit).await?))
     }
 
     async fn log_since(
@@ -138,6 +171,10 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<LogPage, StoreError> {
         self.log.since(cursor, entries, limit).await
+    }
+
+    async fn changed(&self) {
+        self.hints.changed().await;
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
@@ -153,11 +190,13 @@ impl Store for SqliteStore {
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        policy::set(&self.pools.writer, change).await
+        policy::set(&self.pools.writer, change).await?;
+        self.hints.tell();
+        Ok(())
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        report::of(&self.pools.readers).await
+        report::of(&self.pools.readers, &self.path, self.hints.is_watching()).await
     }
 }
 

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use session_core::{InvalidField, StoreError};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 /// How a [`SqliteStore`](crate::SqliteStore) is opened.
 ///
@@ -38,11 +36,7 @@ pub enum Durability {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self {
-            durability: Durability::default(),
-            busy_timeout: Duration::from_secs(5),
-            readers: 4,
-        }
+        Self { durability: Durability::default(), busy_timeout: Duration::from_secs(5), readers: 4 }
     }
 }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use session_core::checker::Timeouts;
 use session_core::store::{Continuation, EndMany, PageCursor, PageQuery, Selection, TenantFilter};
-use session_core::{
-    Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey,
-};
+use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, Row, Sqlite};
 
