@@ -98,7 +98,8 @@ impl<T> Walk<T> {
         if self.found.len() > self.limit as usize {
             return Ok(Some(self.cut()));
         }
-        let Some((last, examined)) = last.filter(|(_, examined)| *examined == self.chunk.into())
+        let Some((last, examined)) =
+            last.filter(|(_, examined)| *examined == i64::from(self.chunk))
         else {
             return Ok(Some(self.over(None)));
         };
