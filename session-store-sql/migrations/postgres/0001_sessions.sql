@@ -48,6 +48,8 @@ CREATE INDEX {i}sessions_by_tenant ON {t}sessions (tenant, signed_in DESC, id);
 CREATE INDEX {i}sessions_by_time ON {t}sessions (signed_in DESC, id);
 CREATE INDEX {i}sessions_by_client ON {t}sessions (client_id, signed_in DESC, id)
     WHERE client_id IS NOT NULL;
+CREATE INDEX {i}sessions_by_tenant_client ON {t}sessions (tenant, client_id, signed_in DESC, id)
+    WHERE client_id IS NOT NULL;
 CREATE INDEX {i}sessions_by_expiry ON {t}sessions (absolute_expiry, id)
     WHERE absolute_expiry IS NOT NULL;
 

@@ -67,11 +67,12 @@ async fn index_problems(db: &Db) -> Result<Vec<String>, StoreError> {
 
 /// A transaction that is open for longer, in seconds, is worth a word.
 const LONG: i64 = 3600;
-const INDEXES: [&str; 6] = [
+const INDEXES: [&str; 7] = [
     "{i}sessions_by_user",
     "{i}sessions_by_tenant",
     "{i}sessions_by_time",
     "{i}sessions_by_client",
+    "{i}sessions_by_tenant_client",
     "{i}sessions_by_expiry",
     "{i}log_by_xid",
 ];
