@@ -1,0 +1,193 @@
+//! A session store on [redb](https://www.redb.org), an embedded database in one file.
+//!
+//! `docs/writing-a-store.md` walks through it. It is a whole store that passes the conformance kit,
+//! and an example: it is not published.
+//!
+//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. The
+//! process may be killed at any moment: what was acknowledged is on the disk, and nothing is there in
+//! part.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `lib.rs` | the [`Store`] trait, method by method; what happens in which thread |
+//! | `file.rs` | tables, transactions, errors |
+//! | `change.rs` | `commit` and `touch`: records, indexes and versions |
+//! | `read.rs` | `user`, `load`, `page` |
+//! | `walk.rs` | sessions in the order of their sign-ins |
+//! | `end.rs` | `end_many` and `sweep` |
+//! | `log.rs` | the log |
+//! | `settings.rs` | policies and leases |
+//! | `report.rs` | what `doctor` shows |
+
+mod change;
+mod end;
+mod file;
+mod log;
+mod read;
+mod report;
+mod settings;
+mod walk;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redb::{Database, ReadTransaction};
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, Touch, UserState,
+};
+use session_core::{SessionId, Store, StoreError, Timestamp, UserKey, async_trait};
+
+use crate::end::Ending;
+use crate::file::{Failure, File, Tables};
+
+/// The store; clones are the same store.
+#[derive(Clone)]
+pub struct OwnStore {
+    file: Arc<File>,
+}
+
+impl OwnStore {
+    /// Opens a file, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`](session_core::StoreErrorKind::Unavailable) where the file
+    /// cannot be read or written, or is open already.
+    pub async fn connect(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_owned();
+        blocking(move || {
+            let file = Arc::new(File::new(Database::create(path)?)?);
+            Ok(Self { file })
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || file.read(read)).await
+    }
+
+    /// Waits for the turn, then changes the file in a thread that may block. A caller that goes away
+    /// while it waits has changed nothing; later, its change goes on to its end.
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<Option<T>, Failure> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let file = Arc::clone(&self.file);
+        let turn = Arc::clone(&file.turn).lock_owned().await;
+        blocking(move || {
+            let _turn = turn;
+            file.write(change)
+        })
+        .await
+    }
+
+    async fn end(&self, ending: Ending, limit: u32) -> Result<EndedBatch, StoreError> {
+        let ending = Arc::new(ending);
+        let choosing = Arc::clone(&ending);
+        let chosen = self.read(move |file| choosing.choose(file, limit)).await?;
+        let (ids, next) = (chosen.ids, chosen.next);
+        if ids.is_empty() {
+            return Ok(EndedBatch { ended: Vec::new(), next });
+        }
+        let ended = self.write(move |tables| Ok(Some(tables.end(&ending, ids)?))).await?;
+        Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
+    }
+}
+
+/// Runs a call in a thread that may block, to its end, also if the caller goes away.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, StoreError> {
+    Ok(tokio::task::spawn_blocking(call).await.map_err(StoreError::unavailable)??)
+}
+
+#[async_trait]
+impl Store for OwnStore {
+    async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
+        let owner = owner.clone();
+        self.read(move |file| read::user(file, &owner)).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
+        commit.check()?;
+        let commit = commit.clone();
+        let done = self.write(move |tables| tables.commit(&commit)).await?;
+        Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
+    }
+
+    async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+        self.read(move |file| read::load(file, id)).await
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
+        let query = query.clone();
+        self.read(move |file| read::page(file, &query)).await
+    }
+
+    async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+        let batch = Touch::folded(batch)?;
+        let gone = self.write(move |tables| Ok(Some(tables.touch(&batch)?))).await?;
+        Ok(gone.unwrap_or_default())
+    }
+
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        end.selection.check().map_err(StoreError::refused)?;
+        self.end(end.clone().into(), limit).await
+    }
+
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.end(sweep.clone().into(), limit).await
+    }
+
+    async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
+        let cursor = cursor.cloned();
+        self.read(move |file| log::since(file, cursor.as_ref(), entries, limit)).await
+    }
+
+    async fn changed(&self) {
+        self.file.told.notified().await;
+    }
+
+    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(move |tables| tables.trim(before, limit)).await?.unwrap_or_default())
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        let taken = self.write(move |tables| tables.lease(&name, &holder, ttl)).await?;
+        Ok(taken.is_some())
+    }
+
+    async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
+        let scope = scope.clone();
+        self.read(move |file| settings::policy(file, &scope)).await
+    }
+
+    async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
+        let change = change.clone();
+        self.write(move |tables| Ok(Some(tables.set_policy(&change)?))).await?;
+        Ok(())
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.read(report::report).await
+    }
+}
+
+impl fmt::Debug for OwnStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnStore").finish_non_exhaustive()
+    }
+}
