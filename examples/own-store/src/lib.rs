@@ -6,46 +6,33 @@
 //! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. The
 //! process may be killed at any moment: what was acknowledged is on the disk, and nothing is there in
 //! part.
-//!
-//! | file | what it holds |
-//! | --- | --- |
-//! | `lib.rs` | the [`Store`] trait, method by method; what happens in which thread |
-//! | `file.rs` | tables, transactions, errors |
-//! | `change.rs` | `commit` and `touch`: records, indexes and versions |
-//! | `read.rs` | `user`, `load`, `page` |
-//! | `walk.rs` | sessions in the order of their sign-ins |
-//! | `end.rs` | `end_many` and `sweep` |
-//! | `log.rs` | the log |
-//! | `settings.rs` | policies and leases |
-//! | `report.rs` | what `doctor` shows |
 
 mod change;
 mod end;
 mod file;
 mod log;
 mod read;
-mod report;
 mod settings;
-mod walk;
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{Database, ReadTransaction};
+use redb::{Database, Error, ReadTransaction};
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, Touch, UserState,
+    PolicyChange, Selection, StoreReport, Sweep, TenantFilter, Touch, UserState,
 };
-use session_core::{SessionId, Store, StoreError, Timestamp, UserKey, async_trait};
+use session_core::{
+    Actor, EndCause, SessionId, Store, StoreError, Timestamp, UserKey, async_trait,
+};
 
 use crate::end::Ending;
-use crate::file::{Failure, File, Tables};
+use crate::file::{File, Tables, store_error};
 
 /// The store; clones are the same store.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct OwnStore {
     file: Arc<File>,
 }
@@ -58,26 +45,23 @@ impl OwnStore {
     /// cannot be read or written, or is open already.
     pub async fn connect(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref().to_owned();
-        blocking(move || {
-            let file = Arc::new(File::new(Database::create(path)?)?);
-            Ok(Self { file })
-        })
-        .await
+        let file = blocking(move || File::new(Database::create(path)?)).await?;
+        Ok(Self { file: Arc::new(file) })
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, Failure> + Send + 'static,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = Arc::clone(&self.file);
-        blocking(move || file.read(read)).await
+        blocking(move || read(&file.read()?)).await
     }
 
     /// Waits for the turn, then changes the file in a thread that may block. A caller that goes away
     /// while it waits has changed nothing; later, its change goes on to its end.
     async fn write<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&mut Tables<'_>) -> Result<Option<T>, Failure> + Send + 'static,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<Option<T>, Error> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
         let file = Arc::clone(&self.file);
         let turn = Arc::clone(&file.turn).lock_owned().await;
@@ -91,21 +75,21 @@ impl OwnStore {
     async fn end(&self, ending: Ending, limit: u32) -> Result<EndedBatch, StoreError> {
         let ending = Arc::new(ending);
         let choosing = Arc::clone(&ending);
-        let chosen = self.read(move |file| choosing.choose(file, limit)).await?;
-        let (ids, next) = (chosen.ids, chosen.next);
+        let (ids, next) = self.read(move |file| choosing.choose(file, limit)).await?;
         if ids.is_empty() {
             return Ok(EndedBatch { ended: Vec::new(), next });
         }
-        let ended = self.write(move |tables| Ok(Some(tables.end(&ending, ids)?))).await?;
+        let ended = self.write(move |tables| Ok(Some(tables.end(&ending, &ids)?))).await?;
         Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
     }
 }
 
 /// Runs a call in a thread that may block, to its end, also if the caller goes away.
 async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, StoreError> {
-    Ok(tokio::task::spawn_blocking(call).await.map_err(StoreError::unavailable)??)
+    let done = tokio::task::spawn_blocking(call).await.map_err(StoreError::unavailable)?;
+    done.map_err(store_error)
 }
 
 #[async_trait]
@@ -139,11 +123,14 @@ impl Store for OwnStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        self.end(end.clone().into(), limit).await
+        self.end(Ending::new(end.clone(), None)?, limit).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        self.end(sweep.clone().into(), limit).await
+        let Sweep { rule, after, at } = sweep.clone();
+        let (cause, by) = (EndCause::Expired, Actor::System);
+        let end = EndMany { selection: Selection::within(TenantFilter::Any), after, cause, at, by };
+        self.end(Ending::new(end, Some(rule))?, limit).await
     }
 
     async fn log_since(
@@ -157,7 +144,7 @@ impl Store for OwnStore {
     }
 
     async fn changed(&self) {
-        self.file.told.notified().await;
+        self.file.changed.notified().await;
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
@@ -182,12 +169,6 @@ impl Store for OwnStore {
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        self.read(report::report).await
-    }
-}
-
-impl fmt::Debug for OwnStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnStore").finish_non_exhaustive()
+        self.read(settings::report).await
     }
 }

@@ -1,27 +1,25 @@
-//! Policies and leases.
+//! Policies and leases, and what an operator sees.
 
 use std::time::{Duration, SystemTime};
 
-use redb::{ReadTransaction, ReadableTable};
+use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
-use session_core::store::PolicyChange;
+use session_core::store::{PolicyChange, StoreReport};
 use session_core::{Timestamp, UserKey};
 
-use crate::file::{Failure, POLICIES, Tables};
+use crate::file::{LOG, POLICIES, SESSIONS, Tables, unreadable};
+use crate::log::begins_at;
 
-pub(crate) fn policy(
-    file: &ReadTransaction,
-    scope: &PolicyScope,
-) -> Result<Option<Policy>, Failure> {
+pub(crate) fn policy(file: &ReadTransaction, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
     let policies = file.open_table(POLICIES)?;
     let Some(text) = policies.get(scope.key())? else { return Ok(None) };
-    Ok(Some(Policy::from_stored(text.value())?))
+    Policy::from_stored(text.value()).map(Some).map_err(unreadable)
 }
 
 pub(crate) fn policy_layers(
     file: &ReadTransaction,
     owner: &UserKey,
-) -> Result<PolicyLayers, Failure> {
+) -> Result<PolicyLayers, Error> {
     let mut layers = PolicyLayers::default();
     for scope in PolicyScope::of(owner) {
         layers.set(&scope, policy(file, &scope)?);
@@ -30,7 +28,7 @@ pub(crate) fn policy_layers(
 }
 
 impl Tables<'_> {
-    pub(crate) fn set_policy(&mut self, change: &PolicyChange) -> Result<(), Failure> {
+    pub(crate) fn set_policy(&mut self, change: &PolicyChange) -> Result<(), Error> {
         let key = change.scope.key();
         match &change.policy {
             Some(policy) => self.policies.insert(key, policy.to_stored().as_str())?,
@@ -46,7 +44,7 @@ impl Tables<'_> {
         name: &str,
         holder: &str,
         ttl: Duration,
-    ) -> Result<Option<()>, Failure> {
+    ) -> Result<Option<()>, Error> {
         let now = clock();
         let held = self.leases.get(name)?.is_some_and(|lease| {
             let (current, until) = lease.value();
@@ -60,7 +58,19 @@ impl Tables<'_> {
     }
 }
 
-/// The store's clock is its host's, which is also that of all its nodes.
+/// The store's clock is that of its host, which all its nodes share.
 pub(crate) fn clock() -> Timestamp {
     Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
+}
+
+/// What `doctor` shows. redb counts the rows of a table as they come and go, so this walks none.
+pub(crate) fn report(file: &ReadTransaction) -> Result<StoreReport, Error> {
+    let sessions = file.open_table(SESSIONS)?.len()?;
+    Ok(StoreReport {
+        server: "redb 4".to_owned(),
+        clock: clock(),
+        log_from: begins_at(&file.open_table(LOG)?)?,
+        details: vec![("sessions".to_owned(), sessions.to_string())],
+        ..StoreReport::default()
+    })
 }

@@ -46,10 +46,6 @@ impl Namespace for File {
             }
         }
     }
-
-    async fn complaints(&self) -> Vec<String> {
-        self.connect().await.report().await.unwrap().problems
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
