@@ -9,6 +9,8 @@ use tokio::sync::{Mutex, Notify};
 pub(crate) type Id = &'static [u8; 16];
 pub(crate) type Bytes = &'static [u8];
 type Text = &'static str;
+/// An entry of the log: its mark, the mark of the one before it, its time, the event.
+pub(crate) type Entry = (i64, i64, i64, Bytes);
 
 /// A session by its id.
 pub(crate) const SESSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("sessions");
@@ -17,8 +19,8 @@ pub(crate) const PLACES: TableDefinition<'_, (Text, Text, i64, Id), ()> =
     TableDefinition::new("places");
 /// The version of each user that has sessions, by tenant and user.
 pub(crate) const USERS: TableDefinition<'_, (Text, Text), i64> = TableDefinition::new("users");
-/// The log by number: mark, time, event.
-pub(crate) const LOG: TableDefinition<'_, i64, (i64, i64, Bytes)> = TableDefinition::new("log");
+/// The log by number.
+pub(crate) const LOG: TableDefinition<'_, i64, Entry> = TableDefinition::new("log");
 /// The policies that are set, by the key of their scope.
 pub(crate) const POLICIES: TableDefinition<'_, (Text, Text), Text> =
     TableDefinition::new("policies");
@@ -39,7 +41,7 @@ pub(crate) struct Tables<'t> {
     pub(crate) sessions: Table<'t, Id, Bytes>,
     pub(crate) places: Table<'t, (Text, Text, i64, Id), ()>,
     pub(crate) users: Table<'t, (Text, Text), i64>,
-    pub(crate) log: Table<'t, i64, (i64, i64, Bytes)>,
+    pub(crate) log: Table<'t, i64, Entry>,
     pub(crate) policies: Table<'t, (Text, Text), Text>,
     pub(crate) leases: Table<'t, Text, (Text, i64)>,
 }

@@ -1,10 +1,11 @@
 //! The store under the conformance kit.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use own_store::OwnStore;
-use session_conformance::{Backend, Namespace};
+use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::{Store, StoreErrorKind};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -32,7 +33,7 @@ impl Namespace for File {
             return store;
         }
         loop {
-            match OwnStore::connect(self.folder.path().join("sessions.redb")).await {
+            match OwnStore::connect(self.path("sessions")).await {
                 Ok(store) => {
                     let store = Arc::new(store);
                     *open = Arc::downgrade(&store);
@@ -45,6 +46,30 @@ impl Namespace for File {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        let copy = Copy { copy: self.path("copy"), file: self.path("sessions") };
+        std::fs::copy(&copy.file, &copy.copy).unwrap();
+        Some(Box::new(copy))
+    }
+}
+
+impl File {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+struct Copy {
+    copy: PathBuf,
+    file: PathBuf,
+}
+
+#[async_trait]
+impl RestorePoint for Copy {
+    async fn restore(self: Box<Self>) {
+        std::fs::rename(self.copy, self.file).unwrap();
     }
 }
 
