@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redb::{Database, Error, ReadTransaction, ReadableDatabase, Table, TableDefinition};
+use redb::{Database, Error, TableDefinition, WriteTransaction};
 use session_core::StoreError;
 use tokio::sync::{Mutex, Notify};
 
@@ -25,67 +25,47 @@ pub(crate) const LOG: TableDefinition<'_, i64, Entry> = TableDefinition::new("lo
 pub(crate) const POLICIES: TableDefinition<'_, (Text, Text), Text> =
     TableDefinition::new("policies");
 /// The leases by name: holder, until when.
-const LEASES: TableDefinition<'_, Text, (Text, i64)> = TableDefinition::new("leases");
+pub(crate) const LEASES: TableDefinition<'_, Text, (Text, i64)> = TableDefinition::new("leases");
 
 #[derive(Debug)]
 pub(crate) struct File {
-    database: Database,
+    pub(crate) database: Database,
     /// Writers wait for it instead of blocking a thread each.
     pub(crate) turn: Arc<Mutex<()>>,
     /// Notified after every change.
     pub(crate) changed: Notify,
 }
 
-/// The tables of a write transaction.
-pub(crate) struct Tables<'t> {
-    pub(crate) sessions: Table<'t, Id, Bytes>,
-    pub(crate) places: Table<'t, (Text, Text, i64, Id), ()>,
-    pub(crate) users: Table<'t, (Text, Text), i64>,
-    pub(crate) log: Table<'t, i64, Entry>,
-    pub(crate) policies: Table<'t, (Text, Text), Text>,
-    pub(crate) leases: Table<'t, Text, (Text, i64)>,
-}
-
 impl File {
     /// Makes the tables where there are none. Those of other types than above are an error.
     pub(crate) fn new(database: Database) -> Result<Self, Error> {
         let file = Self { database, turn: Arc::default(), changed: Notify::new() };
-        file.write(|_| Ok(Some(())))?;
+        file.write(|file| {
+            let _ = (file.open_table(SESSIONS)?, file.open_table(PLACES)?, file.open_table(USERS)?);
+            let _ = (file.open_table(LOG)?, file.open_table(POLICIES)?, file.open_table(LEASES)?);
+            Ok(Some(()))
+        })?;
         Ok(file)
-    }
-
-    /// A snapshot: everything that was committed before, nothing of what commits later.
-    pub(crate) fn read(&self) -> Result<ReadTransaction, Error> {
-        Ok(self.database.begin_read()?)
     }
 
     /// Changes the tables in one atomic step, which is on the disk when this returns. A change that
     /// answers none, or an error, has not happened.
     pub(crate) fn write<T>(
         &self,
-        change: impl FnOnce(&mut Tables<'_>) -> Result<Option<T>, Error>,
+        change: impl FnOnce(&WriteTransaction) -> Result<Option<T>, Error>,
     ) -> Result<Option<T>, Error> {
         let mut transaction = self.database.begin_write()?;
         // Otherwise the first start after a crash reads the whole file.
         transaction.set_quick_repair(true);
-        let mut tables = Tables {
-            sessions: transaction.open_table(SESSIONS)?,
-            places: transaction.open_table(PLACES)?,
-            users: transaction.open_table(USERS)?,
-            log: transaction.open_table(LOG)?,
-            policies: transaction.open_table(POLICIES)?,
-            leases: transaction.open_table(LEASES)?,
-        };
-        let Some(answer) = change(&mut tables)? else { return Ok(None) };
-        drop(tables);
+        let Some(answer) = change(&transaction)? else { return Ok(None) };
         transaction.commit()?;
         self.changed.notify_waiters();
         Ok(Some(answer))
     }
 }
 
-/// A stored value that cannot be read, as an error of redb: inside the store, one type will do.
-pub(crate) fn unreadable(error: StoreError) -> Error {
+/// An error of the core, as one of redb: inside this store, one type will do.
+pub(crate) fn core_error(error: StoreError) -> Error {
     Error::Backend(error.into())
 }
 

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::{Database, Error, ReadTransaction};
+use redb::{Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
@@ -29,7 +29,7 @@ use session_core::{
 };
 
 use crate::end::Ending;
-use crate::file::{File, Tables, store_error};
+use crate::file::{File, store_error};
 
 /// The store; clones are the same store.
 #[derive(Clone, Debug)]
@@ -54,14 +54,14 @@ impl OwnStore {
         read: impl FnOnce(&ReadTransaction) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = Arc::clone(&self.file);
-        blocking(move || read(&file.read()?)).await
+        blocking(move || read(&file.database.begin_read()?)).await
     }
 
     /// Waits for the turn, then changes the file in a thread that may block. A caller that goes away
     /// while it waits has changed nothing; later, its change goes on to its end.
     async fn write<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&mut Tables<'_>) -> Result<Option<T>, Error> + Send + 'static,
+        change: impl FnOnce(&WriteTransaction) -> Result<Option<T>, Error> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
         let file = Arc::clone(&self.file);
         let turn = Arc::clone(&file.turn).lock_owned().await;
@@ -79,7 +79,7 @@ impl OwnStore {
         if ids.is_empty() {
             return Ok(EndedBatch { ended: Vec::new(), next });
         }
-        let ended = self.write(move |tables| Ok(Some(tables.end(&ending, &ids)?))).await?;
+        let ended = self.write(move |file| Ok(Some(end::end(file, &ending, &ids)?))).await?;
         Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
     }
 }
@@ -102,7 +102,7 @@ impl Store for OwnStore {
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
         let commit = commit.clone();
-        let done = self.write(move |tables| tables.commit(&commit)).await?;
+        let done = self.write(move |file| change::commit(file, &commit)).await?;
         Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
     }
 
@@ -117,20 +117,20 @@ impl Store for OwnStore {
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
         let batch = Touch::folded(batch)?;
-        let gone = self.write(move |tables| Ok(Some(tables.touch(&batch)?))).await?;
+        let gone = self.write(move |file| Ok(Some(change::touch(file, &batch)?))).await?;
         Ok(gone.unwrap_or_default())
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        self.end(Ending::new(end.clone(), None)?, limit).await
+        self.end(Ending { end: end.clone(), rule: None }, limit).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let Sweep { rule, after, at } = sweep.clone();
         let (cause, by) = (EndCause::Expired, Actor::System);
         let end = EndMany { selection: Selection::within(TenantFilter::Any), after, cause, at, by };
-        self.end(Ending::new(end, Some(rule))?, limit).await
+        self.end(Ending { end, rule: Some(rule) }, limit).await
     }
 
     async fn log_since(
@@ -148,12 +148,12 @@ impl Store for OwnStore {
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.write(move |tables| tables.trim(before, limit)).await?.unwrap_or_default())
+        Ok(self.write(move |file| log::trim(file, before, limit)).await?.unwrap_or_default())
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
-        let taken = self.write(move |tables| tables.lease(&name, &holder, ttl)).await?;
+        let taken = self.write(move |file| settings::lease(file, &name, &holder, ttl)).await?;
         Ok(taken.is_some())
     }
 
@@ -164,7 +164,7 @@ impl Store for OwnStore {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         let change = change.clone();
-        self.write(move |tables| Ok(Some(tables.set_policy(&change)?))).await?;
+        self.write(move |file| Ok(Some(settings::set_policy(file, &change)?))).await?;
         Ok(())
     }
 

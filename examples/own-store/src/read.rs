@@ -12,7 +12,7 @@ use session_core::store::{
 use session_core::{Session, SessionId, Timestamp, UserId, UserKey};
 
 use crate::change::version;
-use crate::file::{Bytes, Id, PLACES, SESSIONS, USERS, unreadable};
+use crate::file::{Bytes, Id, PLACES, SESSIONS, USERS, core_error};
 use crate::settings::policy_layers;
 
 /// A place in the order of pages: the newest sign-in first, ties by id. Of two integers, the
@@ -99,7 +99,7 @@ pub(crate) fn session(
     id: SessionId,
 ) -> Result<Option<Session>, Error> {
     let Some(bytes) = sessions.get(id.as_bytes())? else { return Ok(None) };
-    decode_session(bytes.value()).map(Some).map_err(unreadable)
+    decode_session(bytes.value()).map(Some).map_err(core_error)
 }
 
 /// The session at a place. Both are of one snapshot, so it is there.

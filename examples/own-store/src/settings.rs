@@ -2,18 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
-use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata};
+use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{PolicyChange, StoreReport};
 use session_core::{Timestamp, UserKey};
 
-use crate::file::{LOG, POLICIES, SESSIONS, Tables, unreadable};
-use crate::log::begins_at;
+use crate::file::{LEASES, LOG, POLICIES, SESSIONS, core_error};
+use crate::log::{append, begins_at};
 
 pub(crate) fn policy(file: &ReadTransaction, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
     let policies = file.open_table(POLICIES)?;
     let Some(text) = policies.get(scope.key())? else { return Ok(None) };
-    Policy::from_stored(text.value()).map(Some).map_err(unreadable)
+    Policy::from_stored(text.value()).map(Some).map_err(core_error)
 }
 
 pub(crate) fn policy_layers(
@@ -27,35 +27,34 @@ pub(crate) fn policy_layers(
     Ok(layers)
 }
 
-impl Tables<'_> {
-    pub(crate) fn set_policy(&mut self, change: &PolicyChange) -> Result<(), Error> {
-        let key = change.scope.key();
-        match &change.policy {
-            Some(policy) => self.policies.insert(key, policy.to_stored().as_str())?,
-            None => self.policies.remove(key)?,
-        };
-        self.append(&change.event())?;
-        Ok(())
-    }
+pub(crate) fn set_policy(file: &WriteTransaction, change: &PolicyChange) -> Result<(), Error> {
+    let mut policies = file.open_table(POLICIES)?;
+    match &change.policy {
+        Some(policy) => policies.insert(change.scope.key(), &*policy.to_stored())?,
+        None => policies.remove(change.scope.key())?,
+    };
+    append(file, &change.event())?;
+    Ok(())
+}
 
-    /// None where another holder has it.
-    pub(crate) fn lease(
-        &mut self,
-        name: &str,
-        holder: &str,
-        ttl: Duration,
-    ) -> Result<Option<()>, Error> {
-        let now = clock();
-        let held = self.leases.get(name)?.is_some_and(|lease| {
-            let (current, until) = lease.value();
-            current != holder && Timestamp::from_micros(until) > now
-        });
-        if held {
-            return Ok(None);
-        }
-        self.leases.insert(name, (holder, now.plus(ttl).as_micros()))?;
-        Ok(Some(()))
+/// None where another holder has it.
+pub(crate) fn lease(
+    file: &WriteTransaction,
+    name: &str,
+    holder: &str,
+    ttl: Duration,
+) -> Result<Option<()>, Error> {
+    let mut leases = file.open_table(LEASES)?;
+    let now = clock().as_micros();
+    let held = leases.get(name)?.map(|lease| {
+        let (current, until) = lease.value();
+        current != holder && until > now
+    });
+    if held == Some(true) {
+        return Ok(None);
     }
+    leases.insert(name, (holder, clock().plus(ttl).as_micros()))?;
+    Ok(Some(()))
 }
 
 /// The store's clock is that of its host, which all its nodes share.
@@ -69,7 +68,7 @@ pub(crate) fn report(file: &ReadTransaction) -> Result<StoreReport, Error> {
     Ok(StoreReport {
         server: "redb 4".to_owned(),
         clock: clock(),
-        log_from: begins_at(&file.open_table(LOG)?)?,
+        log_from: begins_at(&file.open_table(LOG)?)?.map(|(_, at)| at),
         details: vec![("sessions".to_owned(), sessions.to_string())],
         ..StoreReport::default()
     })
