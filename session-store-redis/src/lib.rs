@@ -56,6 +56,7 @@
 mod audit;
 mod change;
 mod connections;
+mod doubts;
 mod end;
 mod link;
 mod log;

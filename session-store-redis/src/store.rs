@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use crate::doubts::Doubts;
 use crate::link::{Call, Link};
 use crate::options::RedisOptions;
 use crate::placement::{Placement, Shard};
@@ -31,6 +32,7 @@ pub struct RedisStore {
     pub(crate) options: RedisOptions,
     /// Whose turn it is to be the first part of the log that is read.
     pub(crate) turn: AtomicUsize,
+    pub(crate) doubts: Doubts,
     needs: RwLock<Needs>,
     grown: Arc<Notify>,
     listener: JoinHandle<()>,
@@ -99,7 +101,9 @@ impl RedisStore {
         let turn = AtomicUsize::default();
         let needs = Needs { timeouts: Timeouts::none(), max_staleness: MAX_STALENESS };
         let needs = RwLock::new(needs);
-        let store = Self { link, placement, scripts, options, turn, needs, grown, listener };
+        let doubts = Doubts::default();
+        let store =
+            Self { link, placement, scripts, options, turn, doubts, needs, grown, listener };
         store.begin_logs().await?;
         Ok(store)
     }

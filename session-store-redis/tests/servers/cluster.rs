@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+#[cfg(feature = "fault-tests")]
+use std::time::Duration;
+use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
 use session_core::store::Selection;

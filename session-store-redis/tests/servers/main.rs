@@ -5,6 +5,7 @@ mod cluster;
 mod faults;
 mod namespace;
 mod random;
+mod replicas;
 mod silence;
 mod single;
 mod tls;

@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::store::{
-    Change, Commit, Cursor, Entries, Needs, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Change, Commit, Cursor, Entries, Needs, PageQuery, Selection, TenantFilter, Touch,
 };
 use session_core::{Actor, EndCause, EventKind, SessionId, Store, StoreErrorKind};
 use session_engine::{Engine, SignIn};
@@ -323,28 +323,6 @@ async fn a_change_without_its_replicas_is_not_acknowledged() {
     let error = RedisStore::connect_with(&url(), prefix.options.clone()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
-}
-
-/// A driver that sends a commit again after its answer got lost is told that it is done.
-#[tokio::test]
-async fn a_commit_that_is_sent_again_is_done_once() {
-    let _shared = ALONE.read().await;
-    let store = Prefix::new(false).store().await;
-    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    let mine = session(&store, &user("alice"), now());
-    let expected = store.user(&mine.owner).await.unwrap().version;
-    let commit = Commit {
-        owner: mine.owner.clone(),
-        expected,
-        changes: vec![Change::Insert(Box::new(mine.clone()))],
-        at: now(),
-        by: Actor::Application,
-    };
-    for _ in 0..2 {
-        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
-    }
-    assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1);
-    assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
 }
 
 /// What the engine's options say is when records expire.
