@@ -20,9 +20,13 @@ impl RedisStore {
     pub(crate) async fn write_commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
         let call = self.commit_call(commit)?;
-        let doubt = self.doubt([self.placement.tag(&commit.owner)])?;
+        let tag = self.placement.tag(&commit.owner);
+        let shard = self.placement.shard(tag);
+        self.announce([shard]).await?;
+        let doubt = self.doubt([tag])?;
         let answer = self.link.change(&call).await?;
         confirm(doubt);
+        self.still_announced([shard]).await?;
         match answer {
             1 => Ok(Outcome::Done),
             _ => Ok(Outcome::Conflict),

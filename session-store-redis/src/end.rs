@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, cmd};
 use session_core::cleanup::SweepRule;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, UserTag, limit_within,
+    Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, TenantFilter, UserTag, limit_within,
 };
 use session_core::{
     Actor, EndCause, Event, EventKind, InvalidField, SessionId, StoreError, Timestamp, UserKey,
@@ -56,6 +56,30 @@ impl RedisStore {
     ) -> Result<EndedBatch, StoreError> {
         let selection = &end.selection;
         selection.check().map_err(StoreError::refused)?;
+        let shards = self.shards_of(selection);
+        // Also where nothing is left to end: a second try announces what a first one has ended.
+        self.announce(shards.iter().copied()).await?;
+        let batch = self.end_some(end, limit).await?;
+        self.still_announced(shards).await?;
+        Ok(batch)
+    }
+
+    fn shards_of(&self, selection: &Selection) -> Vec<Shard> {
+        let Selection { tenant, user, ids, .. } = selection;
+        match (ids, tenant, user) {
+            (Some(ids), _, _) => {
+                ids.iter().map(|id| self.placement.shard(UserTag::of(*id))).collect()
+            }
+            (None, TenantFilter::Is(tenant), Some(user)) => {
+                let owner = UserKey { tenant: tenant.clone(), user: user.clone() };
+                vec![self.placement.shard(self.placement.tag(&owner))]
+            }
+            _ => self.placement.shards().collect(),
+        }
+    }
+
+    async fn end_some(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        let selection = &end.selection;
         let kind = EventKind::Ended(end.cause);
         let ending = Ending { kind, at: end.at, by: end.by.clone(), rule: None };
         let sources = self.sources(selection).await?;
@@ -169,6 +193,13 @@ impl RedisStore {
         sweep: &Sweep,
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
+        self.announce(self.placement.shards()).await?;
+        let batch = self.sweep_some(sweep, limit).await?;
+        self.still_announced(self.placement.shards()).await?;
+        Ok(batch)
+    }
+
+    async fn sweep_some(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let Sweep { rule, after, at } = sweep;
         let kind = EventKind::Ended(EndCause::Expired);
         let ending = Ending { kind, at: *at, by: Actor::System, rule: Some(*rule) };

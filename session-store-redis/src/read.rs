@@ -32,7 +32,9 @@ impl RedisStore {
         scopes.iter().for_each(|scope| {
             read.arg(policy_field(scope));
         });
-        let found: Vec<Option<Vec<u8>>> = self.link.query(&read).await?;
+        // What changes the sessions next finds their shard announced.
+        let shard = self.placement.shard(self.placement.tag(owner));
+        let found: Vec<Option<Vec<u8>>> = self.announcing([shard], read).await?;
         let mut layers = PolicyLayers::default();
         for (scope, text) in scopes.iter().zip(found) {
             layers.set(scope, text.as_deref().map(parse_policy).transpose()?);

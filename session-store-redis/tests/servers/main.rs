@@ -3,6 +3,7 @@
 mod cluster;
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod monitor;
 mod namespace;
 mod random;
 mod replicas;
