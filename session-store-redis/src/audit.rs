@@ -32,7 +32,12 @@ impl RedisStore {
         let placement = &self.placement;
         let mut sessions = Vec::new();
         let mut indexes: HashMap<String, HashSet<Vec<u8>>> = HashMap::new();
-        let known = [placement.log(shard), placement.waited(shard), placement.policies()];
+        let known = [
+            placement.log(shard),
+            placement.waited(shard),
+            placement.policies(),
+            placement.active(),
+        ];
         let (users, leases) = (placement.key(shard, "u:"), placement.lease(""));
         let by_score = [placement.used(shard), placement.expiring(shard)];
         for key in self.keys(shard).await? {

@@ -5,6 +5,7 @@ use session_core::store::record::address_list;
 use session_core::store::{Change, Commit, Outcome, PolicyChange, Touch, UserTag};
 use session_core::{InvalidField, SessionId, StoreError, Timestamp, UserKey};
 
+use crate::doubts::Doubt;
 use crate::link::Call;
 use crate::log::mark;
 use crate::placement::Shard;
@@ -18,6 +19,21 @@ pub(crate) const BATCH: usize = 100;
 impl RedisStore {
     pub(crate) async fn write_commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
+        let call = self.commit_call(commit)?;
+        let tag = self.placement.tag(&commit.owner);
+        let shard = self.placement.shard(tag);
+        self.announce([shard]).await?;
+        let doubt = self.doubt([tag])?;
+        let answer = self.link.change(&call).await?;
+        confirm(doubt);
+        self.still_announced([shard]).await?;
+        match answer {
+            1 => Ok(Outcome::Done),
+            _ => Ok(Outcome::Conflict),
+        }
+    }
+
+    fn commit_call(&self, commit: &Commit) -> Result<Call<'_>, StoreError> {
         let (placement, owner) = (&self.placement, &commit.owner);
         let tag = placement.tag(owner);
         let shard = placement.shard(tag);
@@ -33,10 +49,15 @@ impl RedisStore {
         for change in &commit.changes {
             self.describe(&mut call, commit, change)?;
         }
-        match self.link.change(&call).await? {
-            1 => Ok(Outcome::Done),
-            _ => Ok(Outcome::Conflict),
-        }
+        Ok(call)
+    }
+
+    /// Begins a change that may have to wait for replicas.
+    pub(crate) fn doubt(
+        &self,
+        users: impl IntoIterator<Item = UserTag>,
+    ) -> Result<Option<Doubt<'_>>, StoreError> {
+        self.link.waits().then(|| self.doubts.change(users)).transpose()
     }
 
     /// What every script has to know that appends to the log.
@@ -144,6 +165,72 @@ impl RedisStore {
     }
 }
 
+pub(crate) fn confirm(doubt: Option<Doubt<'_>>) {
+    if let Some(doubt) = doubt {
+        doubt.confirm();
+    }
+}
+
 pub(crate) fn optional(number: Option<i64>) -> String {
     number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use session_core::rotation::TokenState;
+    use session_core::store::{Entries, Version};
+    use session_core::{Actor, DeviceKind, Session, Store, Token};
+
+    use super::*;
+    use crate::RedisOptions;
+
+    fn session(store: &RedisStore, owner: &UserKey) -> Session {
+        let random = || getrandom::u64().unwrap().to_be_bytes();
+        let id = store.session_id(owner, [random(), random()].concat().try_into().unwrap());
+        let token = Token::new(id, [1; 12], [2; 16]);
+        Session {
+            id,
+            owner: owner.clone(),
+            device_kind: DeviceKind::Web,
+            device_info: None,
+            client_id: None,
+            ip_addresses: Vec::new(),
+            signed_in: Timestamp::EPOCH,
+            last_accessed: Timestamp::EPOCH,
+            authenticated_at: Timestamp::EPOCH,
+            absolute_expiry: None,
+            data: None,
+            token: TokenState::new(&token),
+        }
+    }
+
+    /// A driver that sends a commit again after its answer got lost is told that it is done. A second
+    /// commit is a conflict.
+    #[tokio::test]
+    async fn a_commit_that_is_sent_again_is_done_once() {
+        let url = std::env::var("SESSION_KIT_REDIS_URL").unwrap();
+        let prefix = format!("unit-{:x}:", getrandom::u64().unwrap());
+        let options = RedisOptions::default().with_prefix(prefix);
+        let store = RedisStore::connect_with(&url, options).await.unwrap();
+        let owner = UserKey::new("alice".parse().unwrap());
+        let cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+        let commit = |expected| {
+            let changes = vec![Change::Insert(Box::new(session(&store, &owner)))];
+            let (at, by) = (Timestamp::EPOCH, Actor::Application);
+            Commit { owner: owner.clone(), expected, changes, at, by }
+        };
+        let first = commit(Version::NONE);
+        let call = store.commit_call(&first).unwrap();
+        for _ in 0..2 {
+            assert_eq!(store.link.change::<u32>(&call).await.unwrap(), 1);
+        }
+        assert_eq!(store.commit(&first).await.unwrap(), Outcome::Conflict);
+        let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
+        assert_eq!(told.events.len(), 1);
+        let state = store.user(&owner).await.unwrap();
+        assert_eq!(state.sessions.len(), 1);
+        // What somebody else has done since is not taken for it.
+        assert_eq!(store.commit(&commit(state.version)).await.unwrap(), Outcome::Done);
+        assert_eq!(store.link.change::<u32>(&call).await.unwrap(), 0);
+    }
 }

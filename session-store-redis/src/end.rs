@@ -4,20 +4,21 @@
 //! last place in it that was looked at.
 
 use futures_util::future::try_join_all;
-use redis::cmd;
+use redis::{Cmd, FromRedisValue, cmd};
 use session_core::cleanup::SweepRule;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, UserTag, limit_within,
+    Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, TenantFilter, UserTag, limit_within,
 };
 use session_core::{
     Actor, EndCause, Event, EventKind, InvalidField, SessionId, StoreError, Timestamp, UserKey,
 };
 
-use crate::change::{BATCH, optional};
-use crate::link::Call;
+use crate::change::{BATCH, confirm, optional};
+use crate::link::{Call, Wait};
+use crate::placement::Shard;
 use crate::record::{self, Fixed, Place};
 use crate::store::RedisStore;
-use crate::walk::{CHUNK, EXAMINED};
+use crate::walk::{CHUNK, EXAMINED, places, range};
 
 /// What the log says of the sessions that end, and which line they must be past.
 struct Ending {
@@ -37,8 +38,8 @@ struct Chosen {
 enum Source {
     /// Ids in their order, as places of one time.
     Listed(Vec<Place>),
-    /// An index of places.
-    Index(String),
+    /// A shard's index of places.
+    Index(Shard, String),
 }
 
 /// Where a walk over sources is.
@@ -55,6 +56,30 @@ impl RedisStore {
     ) -> Result<EndedBatch, StoreError> {
         let selection = &end.selection;
         selection.check().map_err(StoreError::refused)?;
+        let shards = self.shards_of(selection);
+        // Also where nothing is left to end: a second try announces what a first one has ended.
+        self.announce(shards.iter().copied()).await?;
+        let batch = self.end_some(end, limit).await?;
+        self.still_announced(shards).await?;
+        Ok(batch)
+    }
+
+    fn shards_of(&self, selection: &Selection) -> Vec<Shard> {
+        let Selection { tenant, user, ids, .. } = selection;
+        match (ids, tenant, user) {
+            (Some(ids), _, _) => {
+                ids.iter().map(|id| self.placement.shard(UserTag::of(*id))).collect()
+            }
+            (None, TenantFilter::Is(tenant), Some(user)) => {
+                let owner = UserKey { tenant: tenant.clone(), user: user.clone() };
+                vec![self.placement.shard(self.placement.tag(&owner))]
+            }
+            _ => self.placement.shards().collect(),
+        }
+    }
+
+    async fn end_some(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        let selection = &end.selection;
         let kind = EventKind::Ended(end.cause);
         let ending = Ending { kind, at: end.at, by: end.by.clone(), rule: None };
         let sources = self.sources(selection).await?;
@@ -88,15 +113,25 @@ impl RedisStore {
         if let Some(ids) = ids {
             return Ok(vec![Source::listed(ids.iter().copied())]);
         }
-        let indexes = self.indexes(tenant, user.as_ref());
-        let mut sources: Vec<_> = indexes.into_iter().map(Source::Index).collect();
+        let indexes = self.placement.shards().zip(self.indexes(tenant, user.as_ref()));
+        let mut sources: Vec<_> = indexes.map(|(shard, key)| Source::Index(shard, key)).collect();
         if let Some(owner) = self.unindexed(tenant, user.as_ref()) {
-            let key = self.placement.user(self.placement.tag(&owner));
-            let names: Vec<Vec<u8>> = self.link.query(cmd("HKEYS").arg(key)).await?;
+            let tag = self.placement.tag(&owner);
+            let mut read = cmd("HKEYS");
+            read.arg(self.placement.user(tag));
+            let names: Vec<Vec<u8>> = self.confirmed(self.placement.shard(tag), read).await?;
             let ids = names.into_iter().filter_map(|name| <[u8; 16]>::try_from(name).ok());
             sources.push(Source::listed(ids.map(SessionId::from_bytes)));
         }
         Ok(sources)
+    }
+
+    /// A read that may be all that a second try finds.
+    async fn confirmed<T: FromRedisValue>(&self, shard: Shard, read: Cmd) -> Result<T, StoreError> {
+        let mut commands = redis::pipe();
+        commands.add_command(read);
+        let (answer,) = self.link.confirmed(commands, &Wait::on(&self.placement, shard)).await?;
+        Ok(answer)
     }
 
     /// The next places of a source, and whether they are its last.
@@ -106,8 +141,9 @@ impl RedisStore {
         after: Option<Place>,
     ) -> Result<(Vec<Place>, bool), StoreError> {
         match source {
-            Source::Index(key) => {
-                let places = self.places(key, after, CHUNK).await?;
+            Source::Index(shard, key) => {
+                let members: Vec<_> = self.confirmed(*shard, range(key, after, CHUNK)).await?;
+                let places = places(&members)?;
                 let is_last = places.len() < CHUNK;
                 Ok((places, is_last))
             }
@@ -128,13 +164,14 @@ impl RedisStore {
     ) -> Result<Vec<(usize, Chosen)>, StoreError> {
         let numbered: Vec<_> = places.iter().enumerate().collect();
         let shards = self.by_shard(&numbered, |(_, place)| place.id());
-        let read = shards.values().map(|places| async move {
+        let read = shards.iter().map(|(shard, places)| async move {
             let mut pipeline = redis::pipe();
             for (_, place) in places {
                 let key = self.placement.user(UserTag::of(place.id()));
                 pipeline.cmd("HGET").arg(key).arg(&place.id().as_bytes()[..]);
             }
-            let found: Vec<Option<Vec<u8>>> = self.link.pipe(&pipeline).await?;
+            let wait = Wait::on(&self.placement, *shard);
+            let found: Vec<Option<Vec<u8>>> = self.link.confirmed(pipeline, &wait).await?;
             let mut chosen = Vec::new();
             for ((n, place), fixed) in places.iter().zip(&found) {
                 let Some(fixed) = fixed else { continue };
@@ -156,6 +193,13 @@ impl RedisStore {
         sweep: &Sweep,
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
+        self.announce(self.placement.shards()).await?;
+        let batch = self.sweep_some(sweep, limit).await?;
+        self.still_announced(self.placement.shards()).await?;
+        Ok(batch)
+    }
+
+    async fn sweep_some(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let Sweep { rule, after, at } = sweep;
         let kind = EventKind::Ended(EndCause::Expired);
         let ending = Ending { kind, at: *at, by: Actor::System, rule: Some(*rule) };
@@ -163,12 +207,12 @@ impl RedisStore {
         let lines = self.lines(rule);
         let mut line = after.as_ref().map_or(Ok(Line::START), Line::parse)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
-        while let Some((index, until)) = lines.get(usize::from(line.index)) {
+        while let Some((shard, index, until)) = lines.get(usize::from(line.index)) {
             if ended.len() >= limit || examined >= EXAMINED {
                 return Ok(EndedBatch { ended, next: Some(line.continuation()) });
             }
             let count = CHUNK.min(limit - ended.len());
-            let (chosen, last) = self.past(index, &line, until, count).await?;
+            let (chosen, last) = self.past(*shard, &line.range(index, until, count)).await?;
             examined += chosen.len();
             let some = self.end_chosen(&chosen, &ending).await?;
             line = match last {
@@ -183,12 +227,12 @@ impl RedisStore {
     }
 
     /// The indexes by time of every shard, and up to which score the rule covers them.
-    fn lines(&self, rule: &SweepRule) -> Vec<(String, String)> {
+    fn lines(&self, rule: &SweepRule) -> Vec<(Shard, String, String)> {
         let inactive = format!("({}", rule.inactive_before.as_micros());
         let expired = rule.expired_by.as_micros().to_string();
         let of_shard = |shard| {
-            let used = (self.placement.used(shard), inactive.clone());
-            [used, (self.placement.expiring(shard), expired.clone())]
+            let used = (shard, self.placement.used(shard), inactive.clone());
+            [used, (shard, self.placement.expiring(shard), expired.clone())]
         };
         self.placement.shards().flat_map(of_shard).collect()
     }
@@ -196,15 +240,10 @@ impl RedisStore {
     /// The next sessions of an index by time, and the score of the last.
     async fn past(
         &self,
-        index: &str,
-        line: &Line,
-        until: &str,
-        count: usize,
+        shard: Shard,
+        read: &Cmd,
     ) -> Result<(Vec<Chosen>, Option<i64>), StoreError> {
-        let mut read = cmd("ZRANGE");
-        read.arg(index).arg(line.from()).arg(until).arg("BYSCORE");
-        read.arg("LIMIT").arg(0).arg(count).arg("WITHSCORES");
-        let members: Vec<(Vec<u8>, f64)> = self.link.query(&read).await?;
+        let members: Vec<(Vec<u8>, f64)> = self.confirmed(shard, read.clone()).await?;
         let chosen = members.iter().map(|(member, _)| {
             let place = Place::parse(member)?;
             Ok(Chosen { place, owner: record::parse_owner(&member[Place::BYTES..])? })
@@ -233,7 +272,10 @@ impl RedisStore {
                     call.arg(record::owner(owner)).arg(place.as_bytes());
                     call.list(&record::entry(&ending.event(place.id(), owner)));
                 }
+                let doubt = sessions.iter().map(|chosen| UserTag::of(chosen.place.id()));
+                let doubt = self.doubt(doubt)?;
                 let gone: Vec<usize> = self.link.change(&call).await?;
+                confirm(doubt);
                 ended.extend(gone.into_iter().filter_map(|n| {
                     let Chosen { place, owner } = sessions.get(n - 1)?;
                     Some(Ended { id: place.id(), owner: owner.clone() })
@@ -325,9 +367,13 @@ impl Line {
         Self { index: self.index + 1, ..Self::START }
     }
 
-    fn from(&self) -> String {
+    /// Reads the next members of this index, up to a score.
+    fn range(&self, index: &str, until: &str, count: usize) -> Cmd {
         let open = if self.again { "" } else { "(" };
-        format!("{open}{}", self.score)
+        let mut read = cmd("ZRANGE");
+        read.arg(index).arg(format!("{open}{}", self.score)).arg(until).arg("BYSCORE");
+        read.arg("LIMIT").arg(0).arg(count).arg("WITHSCORES");
+        read
     }
 
     fn continuation(&self) -> Continuation {

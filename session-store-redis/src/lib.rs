@@ -53,9 +53,12 @@
 //! of one user that is some megabytes. A filter by client or kind of device, or for users outside all
 //! tenants where there are tenants, passes over what does not match, 256 records at a time.
 
+mod active;
+mod announce;
 mod audit;
 mod change;
 mod connections;
+mod doubts;
 mod end;
 mod link;
 mod log;

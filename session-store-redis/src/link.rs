@@ -32,20 +32,31 @@ impl std::fmt::Debug for Link {
     }
 }
 
+/// Where to wait for replicas.
+pub(crate) struct Wait {
+    slot: u16,
+    /// A key of the slot that is never read: a wait is for what its connection has written last.
+    key: String,
+}
+
+impl Wait {
+    pub(crate) fn on(placement: &Placement, shard: Shard) -> Self {
+        Self { slot: placement.slot(shard), key: placement.waited(shard) }
+    }
+}
+
 /// A call of a script.
 pub(crate) struct Call<'s> {
     script: &'s Source,
-    slot: u16,
-    /// A key of the slot that nobody reads: writing it is how replicas are waited for.
-    waited: String,
+    wait: Wait,
     keys: Vec<Vec<u8>>,
     arguments: Vec<Vec<u8>>,
 }
 
 impl<'s> Call<'s> {
     pub(crate) fn new(script: &'s Source, placement: &Placement, shard: Shard) -> Self {
-        let (slot, waited) = (placement.slot(shard), placement.waited(shard));
-        Self { script, slot, waited, keys: Vec::new(), arguments: Vec::new() }
+        let wait = Wait::on(placement, shard);
+        Self { script, wait, keys: Vec::new(), arguments: Vec::new() }
     }
 
     pub(crate) fn key(&mut self, key: impl Into<Vec<u8>>) -> &mut Self {
@@ -161,52 +172,74 @@ impl Link {
         self.within(call.script.name, self.timeout, self.evaluate(call)).await
     }
 
-    /// Runs a script whose change has to be on as many replicas as the options say.
+    /// Runs a script whose change has to be on as many replicas as the options say. So has what an
+    /// earlier call has changed, if this one finds it done.
     pub(crate) async fn change<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
         let Some(replicas) = self.replicas else { return self.run(call).await };
+        let script = async |name, script| {
+            let mut commands = redis::pipe();
+            commands.add_command(call.command(name, script));
+            self.on_replicas(commands, &call.wait, replicas).await
+        };
         let change = async {
-            match self.evaluate_on_replicas(call, "EVALSHA", &call.script.hash, replicas).await {
-                Err(error) if is_unknown_script(&error) => {
-                    self.evaluate_on_replicas(call, "EVAL", call.script.text, replicas).await
-                }
+            match script("EVALSHA", &call.script.hash).await {
+                Err(error) if is_unknown_script(&error) => script("EVAL", call.script.text).await,
                 answer => answer,
             }
         };
-        let (answer, reached) =
-            self.within(call.script.name, self.timeout + replicas.within, change).await?;
-        if reached < replicas.count {
-            let text = format!("the change is on {reached} of {} replicas", replicas.count);
-            return Err(StoreError::unavailable(text));
-        }
-        Ok(answer)
+        let limit = self.timeout + replicas.within;
+        let (mut answers, reached) = self.within(call.script.name, limit, change).await?;
+        replicas.check(reached)?;
+        let answer = answers.pop().unwrap_or(Value::Nil);
+        T::from_redis_value(answer).map_err(|error| store_error(error.into()))
     }
 
-    /// The script and the wait for its replicas go to one server together: were they apart, a
-    /// replica that lacks the change could take over in between, and be waited for.
-    async fn evaluate_on_replicas<T: FromRedisValue>(
+    /// Commands whose keys are all in one slot, and whose answers the caller goes by as it goes by
+    /// that of a change: what they read has to be on as many replicas as a change.
+    pub(crate) async fn confirmed<T: FromRedisValue>(
         &self,
-        call: &Call<'_>,
-        name: &str,
-        script: &str,
+        commands: Pipeline,
+        wait: &Wait,
+    ) -> Result<T, StoreError> {
+        let Some(replicas) = self.replicas else { return self.pipe(&commands).await };
+        let limit = self.timeout + replicas.within;
+        let answered = self.on_replicas(commands, wait, replicas);
+        let (answers, reached) = self.within("a read on replicas", limit, answered).await?;
+        replicas.check(reached)?;
+        T::from_redis_value(Value::Array(answers)).map_err(|error| store_error(error.into()))
+    }
+
+    pub(crate) const fn waits(&self) -> bool {
+        self.replicas.is_some()
+    }
+
+    /// The commands and the wait for their replicas go to one server together: were they apart, a
+    /// replica that lacks the change could take over in between, and be waited for.
+    async fn on_replicas(
+        &self,
+        mut together: Pipeline,
+        wait: &Wait,
         replicas: Replicas,
-    ) -> RedisResult<(T, u32)> {
-        let mut together = redis::pipe();
-        together.add_command(call.command(name, script));
-        // A write in any case: a second try that finds the change done waits for it, too.
-        together.cmd("SET").arg(&call.waited).arg("").arg("PX").arg(1000);
+    ) -> RedisResult<(Vec<Value>, u32)> {
+        // Always writes, so that the wait also covers a change that was already applied.
+        together.cmd("SET").arg(&wait.key).arg("").arg("PX").arg(1000);
         together.cmd("WAIT").arg(replicas.count).arg(replicas.within.as_millis() as u64);
+        let count = together.cmd_iter().count();
         let answers = match self.connection().await {
-            Connection::Single(mut single) => single.req_packed_commands(&together, 0, 3).await?,
+            Connection::Single(mut single) => {
+                single.req_packed_commands(&together, 0, count).await?
+            }
             Connection::Cluster(mut cluster) => {
-                let master = Route::new(call.slot, SlotAddr::Master);
+                let master = Route::new(wait.slot, SlotAddr::Master);
                 let master = SingleNodeRoutingInfo::SpecificNode(master);
-                cluster.route_pipeline(together, 0, 3, master).await?
+                cluster.route_pipeline(together, 0, count, master).await?
             }
         };
-        let mut answers = answers.into_iter().map(Value::extract_error);
-        let mut next = || answers.next().unwrap_or(Ok(Value::Nil));
-        let (answer, _, reached) = (next()?, next()?, next()?);
-        Ok((T::from_redis_value(answer)?, u32::from_redis_value(reached)?))
+        let answers = answers.into_iter().map(Value::extract_error);
+        let mut answers = answers.collect::<RedisResult<Vec<_>>>()?;
+        let reached = u32::from_redis_value(answers.pop().unwrap_or(Value::Nil))?;
+        answers.pop();
+        Ok((answers, reached))
     }
 
     /// Asks the server that has this slot.
@@ -272,6 +305,16 @@ impl Link {
             attempt.end(result);
         }
         answer(result, call, limit)
+    }
+}
+
+impl Replicas {
+    fn check(self, reached: u32) -> Result<(), StoreError> {
+        if reached >= self.count {
+            return Ok(());
+        }
+        let text = format!("the change is on {reached} of {} replicas", self.count);
+        Err(StoreError::unavailable(text))
     }
 }
 

@@ -4,19 +4,35 @@
 //! stream, and every read begins with the entry it remembers: where that is missing or has another
 //! mark the stream has been cut, or has come back from the past.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use redis::cmd;
+use redis::{Cmd, cmd};
 use session_core::store::record::read_event;
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, limit_within};
 use session_core::{Event, InvalidField, StoreError, Timestamp};
+use tokio::time::Instant;
 
+use crate::active::{NEVER, UNSETTLED};
 use crate::link::Call;
 use crate::placement::Shard;
 use crate::record::{BEGINNING, Entry};
 use crate::store::RedisStore;
+
+/// How far a reader has come in a shard's log, and at which mark the shard is settled.
+#[derive(Clone, Copy)]
+struct Reached {
+    position: LogPosition,
+    settled: u64,
+}
+
+/// What was read of each shard, where it was read, and when that began.
+struct Read {
+    streams: Vec<Option<Vec<Told>>>,
+    begun: Instant,
+}
 
 /// The id of an entry, and its names and values.
 pub(crate) type Told = (String, Vec<Vec<u8>>);
@@ -46,47 +62,94 @@ impl RedisStore {
         entries: Entries,
         limit: u32,
     ) -> Result<LogPage, StoreError> {
-        let shards = self.placement.shards();
-        let Some(positions) = cursor.and_then(|cursor| parse(cursor, shards.len())) else {
+        let count = self.placement.shards().len();
+        let Some(places) = cursor.and_then(|cursor| parse(cursor, count)) else {
             return self.end_of_log(cursor.is_some()).await;
         };
         let limit = limit_within(limit, LogPage::MAX_LIMIT) as usize;
-        let read = shards.zip(&positions).map(|(shard, position)| async move {
-            let mut read = cmd("XRANGE");
-            read.arg(self.placement.log(shard)).arg(id_of(*position)).arg("+");
-            // The entry it remembers, and one to know whether there is more.
-            read.arg("COUNT").arg(limit + 2);
-            self.link.query::<Vec<Told>>(&read).await
-        });
-        let streams = try_join_all(read).await?;
-        let mut next = positions.clone();
-        let (mut events, mut read, mut more) = (Vec::new(), 0, false);
+        let read = self.read_streams(&places, limit).await;
+        if read.is_err() {
+            self.active.failed();
+        }
+        let Read { streams, begun } = read?;
+        let mut next = places.clone();
+        let (mut events, mut room, mut more) = (Vec::new(), limit, false);
         // Another shard begins each time, so that a busy one keeps none waiting.
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        for n in 0..streams.len() {
-            let shard = (first + n) % streams.len();
-            let Some((at, told)) = streams[shard].split_first() else {
+        for n in 0..count {
+            let shard = (first + n) % count;
+            let Some(stream) = &streams[shard] else { continue };
+            let Some((at, told)) = stream.split_first() else {
                 return self.end_of_log(true).await;
             };
-            if parse_id(&at.0)? != positions[shard] {
+            if parse_id(&at.0)? != places[shard].position {
                 return self.end_of_log(true).await;
             }
-            more |= told.len() > limit - read;
-            for (id, fields) in told.iter().take(limit - read) {
+            for (id, fields) in told.iter().take(room) {
                 events.extend(event(fields, entries));
-                next[shard] = parse_id(id)?;
-                read += 1;
+                next[shard].position = parse_id(id)?;
             }
+            let is_cut = told.len() > room;
+            next[shard].settled =
+                if is_cut { UNSETTLED } else { self.active.settled(shard, begun) };
+            more |= is_cut;
+            room -= told.len().min(room);
         }
         Ok(LogPage::new(events, cursor_of(&next), more))
+    }
+
+    /// Reads the first shard's log, and of the others those that may have changed.
+    async fn read_streams(&self, places: &[Reached], limit: usize) -> Result<Read, StoreError> {
+        // The entry it remembers, and one to know whether there is more.
+        let count = limit + 2;
+        let (first, marks) = self.read_first(places[0].position, count).await?;
+        let begun = Instant::now();
+        let settled: Vec<_> = places.iter().map(|place| place.settled).collect();
+        let due = self.active.due(&settled, &marks, begun);
+        let rest = self.placement.shards().zip(places).zip(due).skip(1);
+        let read = rest.map(|((shard, place), is_due)| async move {
+            if !is_due {
+                return Ok(None);
+            }
+            self.link
+                .query::<Vec<Told>>(&range(&self.placement.log(shard), place.position, count))
+                .await
+                .map(Some)
+        });
+        let mut streams = vec![Some(first)];
+        streams.extend(try_join_all(read).await?);
+        Ok(Read { streams, begun })
+    }
+
+    /// One statement: the first shard's log and, where there are others, their marks.
+    async fn read_first(
+        &self,
+        from: LogPosition,
+        count: usize,
+    ) -> Result<(Vec<Told>, Vec<u64>), StoreError> {
+        let (log, shards) = (self.placement.log(Shard::FIRST), self.placement.shards());
+        if shards.len() == 1 {
+            return Ok((self.link.query(&range(&log, from, count)).await?, vec![NEVER]));
+        }
+        let mut call = Call::new(&self.scripts.follow, &self.placement, Shard::FIRST);
+        call.key(log).key(self.placement.active()).arg(id_of(from)).number(count);
+        let (told, marks): (_, HashMap<usize, u64>) = self.link.run(&call).await?;
+        Ok((told, shards.map(|shard| marks.get(&shard.0).copied().unwrap_or(NEVER)).collect()))
     }
 
     async fn end_of_log(&self, gap: bool) -> Result<LogPage, StoreError> {
         if gap {
             self.agree_again().await?;
         }
+        // Before the ends: what is acknowledged after that has another mark.
+        let marks: HashMap<usize, u64> =
+            self.link.query(cmd("HGETALL").arg(self.placement.active())).await?;
         let ends = try_join_all(self.placement.shards().map(|shard| self.begin_log(shard))).await?;
-        Ok(LogPage::at_end(cursor_of(&ends), gap))
+        let reached = ends.into_iter().enumerate().map(|(shard, position)| {
+            let settled = if marks.contains_key(&shard) { UNSETTLED } else { NEVER };
+            Reached { position, settled }
+        });
+        Ok(LogPage::at_end(cursor_of(&reached.collect::<Vec<_>>()), gap))
     }
 
     pub(crate) async fn trim(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
@@ -130,18 +193,31 @@ fn id_of(position: LogPosition) -> String {
     format!("{}-{}", position.number, position.mark)
 }
 
-fn cursor_of(positions: &[LogPosition]) -> Cursor {
-    Cursor(positions.iter().flat_map(|position| position.cursor().0).collect())
+fn cursor_of(reached: &[Reached]) -> Cursor {
+    let bytes = |reached: &Reached| {
+        [reached.position.cursor().0, reached.settled.to_be_bytes().to_vec()].concat()
+    };
+    Cursor(reached.iter().flat_map(bytes).collect())
 }
 
-fn parse(cursor: &Cursor, shards: usize) -> Option<Vec<LogPosition>> {
-    let positions = cursor.0.chunks(16).map(|bytes| {
-        let position = LogPosition::parse(&Cursor(bytes.to_vec()))?;
+fn parse(cursor: &Cursor, shards: usize) -> Option<Vec<Reached>> {
+    let reached = cursor.0.chunks(24).map(|bytes| {
+        let (position, settled) = bytes.split_last_chunk()?;
+        let position = LogPosition::parse(&Cursor(position.to_vec()))?;
+        let settled = u64::from_be_bytes(*settled);
         // No entry has a negative number or mark.
-        (position.number >= 0 && position.mark >= 0).then_some(position)
+        let is_possible = position.number >= 0 && position.mark >= 0;
+        is_possible.then_some(Reached { position, settled })
     });
-    let positions: Vec<_> = positions.collect::<Option<_>>()?;
-    (positions.len() == shards).then_some(positions)
+    let reached: Vec<_> = reached.collect::<Option<_>>()?;
+    (reached.len() == shards).then_some(reached)
+}
+
+/// Reads a stream from a place on, that entry included.
+fn range(log: &str, from: LogPosition, count: usize) -> Cmd {
+    let mut read = cmd("XRANGE");
+    read.arg(log).arg(id_of(from)).arg("+").arg("COUNT").arg(count);
+    read
 }
 
 /// A script that trims more would block its server.

@@ -86,6 +86,11 @@ impl Placement {
         self.key(shard, "waited")
     }
 
+    /// The shards that change.
+    pub(crate) fn active(&self) -> String {
+        self.key(Shard::FIRST, "active")
+    }
+
     pub(crate) fn policies(&self) -> String {
         self.key(Shard::FIRST, "policies")
     }

@@ -7,7 +7,14 @@ use redis::{PushInfo, PushKind};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::active::Active;
 use crate::link::Link;
+
+/// What a push is about.
+pub(crate) struct Hints {
+    pub(crate) grown: Arc<Notify>,
+    pub(crate) active: Arc<Active>,
+}
 
 /// Passes hints on, and subscribes again where a subscription ends by itself: with its connection,
 /// or because its slot has moved.
@@ -15,13 +22,14 @@ pub(crate) async fn run(
     link: Link,
     channels: Vec<String>,
     mut pushes: UnboundedReceiver<PushInfo>,
-    grown: Arc<Notify>,
+    hints: Hints,
 ) {
+    let Hints { grown, active } = hints;
     let mut subscribed = false;
     loop {
         if !subscribed {
             subscribed = subscribe(&link, &channels).await;
-            // Whatever was published meanwhile has not been heard.
+            // What was published in between was not heard.
             grown.notify_one();
         }
         let push = if subscribed {
@@ -37,6 +45,7 @@ pub(crate) async fn run(
             PushKind::Message | PushKind::SMessage => grown.notify_one(),
             PushKind::Disconnection | PushKind::SUnsubscribe | PushKind::Unsubscribe => {
                 subscribed = false;
+                active.forget();
             }
             _ => {}
         }

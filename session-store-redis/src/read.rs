@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use futures_util::future::try_join_all;
-use redis::cmd;
+use redis::{Cmd, FromRedisValue, cmd};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::record::{read_session, read_standing};
 use session_core::store::{Loaded, Page, PageQuery, UserState, UserTag, Version, limit_within};
 use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
 
+use crate::link::Wait;
 use crate::placement::Shard;
 use crate::record::{self, Place, Stored, Triple};
 use crate::store::RedisStore;
@@ -31,7 +32,9 @@ impl RedisStore {
         scopes.iter().for_each(|scope| {
             read.arg(policy_field(scope));
         });
-        let found: Vec<Option<Vec<u8>>> = self.link.query(&read).await?;
+        // What changes the sessions next finds their shard announced.
+        let shard = self.placement.shard(self.placement.tag(owner));
+        let found: Vec<Option<Vec<u8>>> = self.announcing([shard], read).await?;
         let mut layers = PolicyLayers::default();
         for (scope, text) in scopes.iter().zip(found) {
             layers.set(scope, text.as_deref().map(parse_policy).transpose()?);
@@ -52,8 +55,10 @@ impl RedisStore {
         owner: &UserKey,
         read: impl Fn(&Stored<'_>) -> Result<T, StoreError>,
     ) -> Result<(Option<i64>, Vec<T>), StoreError> {
-        let key = self.placement.user(self.placement.tag(owner));
-        let fields: HashMap<Vec<u8>, Vec<u8>> = self.link.query(cmd("HGETALL").arg(key)).await?;
+        let tag = self.placement.tag(owner);
+        let mut all = cmd("HGETALL");
+        all.arg(self.placement.user(tag));
+        let fields: HashMap<Vec<u8>, Vec<u8>> = self.read_settled(tag, all).await?;
         let (version, found) = record::user(fields)?;
         let mut sessions = Vec::with_capacity(found.len());
         for (id, fields) in &found {
@@ -66,11 +71,28 @@ impl RedisStore {
         Ok((version, sessions))
     }
 
+    /// Reads a user's key. If this node has changed it and does not know the change to be on the
+    /// replicas that the options ask for, they are waited for.
+    async fn read_settled<T: FromRedisValue>(
+        &self,
+        tag: UserTag,
+        read: Cmd,
+    ) -> Result<T, StoreError> {
+        let Some(doubt) = self.doubts.of(tag) else { return self.link.query(&read).await };
+        let mut commands = redis::pipe();
+        commands.add_command(read);
+        let wait = Wait::on(&self.placement, self.placement.shard(tag));
+        let (answer,) = self.link.confirmed(commands, &wait).await?;
+        doubt.confirm();
+        Ok(answer)
+    }
+
     pub(crate) async fn read_session(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         let mut read = cmd("HMGET");
-        read.arg(self.placement.user(UserTag::of(id))).arg("v").arg(&fields_of(id)[..]);
+        let tag = UserTag::of(id);
+        read.arg(self.placement.user(tag)).arg("v").arg(&fields_of(id)[..]);
         let (version, fixed, accesses, token): (Option<i64>, _, _, _) =
-            self.link.query(&read).await?;
+            self.read_settled(tag, read).await?;
         let session = record::session(id, &(fixed, accesses, token))?;
         Ok(session
             .map(|session| Loaded { session, version: version.map_or(Version::NONE, Version) }))

@@ -34,6 +34,7 @@ scripts! {
     agree: plain!("agree.lua"),
     begin: logging!("begin.lua"),
     commit: logging!("commit.lua"),
+    follow: plain!("follow.lua"),
     end_sessions: logging!("end_sessions.lua"),
     lease: plain!("lease.lua"),
     policy: logging!("policy.lua"),

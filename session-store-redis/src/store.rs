@@ -16,10 +16,12 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use crate::active::Active;
+use crate::doubts::Doubts;
 use crate::link::{Call, Link};
 use crate::options::RedisOptions;
 use crate::placement::{Placement, Shard};
-use crate::push;
+use crate::push::{self, Hints};
 use crate::scripts::Scripts;
 
 /// A store on a Redis or Valkey server, or on a cluster of them. See the crate's documentation.
@@ -31,6 +33,8 @@ pub struct RedisStore {
     pub(crate) options: RedisOptions,
     /// Whose turn it is to be the first part of the log that is read.
     pub(crate) turn: AtomicUsize,
+    pub(crate) doubts: Doubts,
+    pub(crate) active: Arc<Active>,
     needs: RwLock<Needs>,
     grown: Arc<Notify>,
     listener: JoinHandle<()>,
@@ -95,11 +99,25 @@ impl RedisStore {
         let placement = agree(&link, &scripts, &proposed).await?;
         let grown = Arc::new(Notify::new());
         let channels = placement.shards().map(|shard| placement.log(shard)).collect();
-        let listener = tokio::spawn(push::run(link.clone(), channels, pushes, Arc::clone(&grown)));
+        let active = Arc::new(Active::new(placement.shards().len()));
+        let hints = Hints { grown: Arc::clone(&grown), active: Arc::clone(&active) };
+        let listener = tokio::spawn(push::run(link.clone(), channels, pushes, hints));
         let turn = AtomicUsize::default();
         let needs = Needs { timeouts: Timeouts::none(), max_staleness: MAX_STALENESS };
         let needs = RwLock::new(needs);
-        let store = Self { link, placement, scripts, options, turn, needs, grown, listener };
+        let doubts = Doubts::default();
+        let store = Self {
+            link,
+            placement,
+            scripts,
+            options,
+            turn,
+            doubts,
+            active,
+            needs,
+            grown,
+            listener,
+        };
         store.begin_logs().await?;
         Ok(store)
     }
@@ -107,6 +125,7 @@ impl RedisStore {
     /// Called where the log is gone: makes sure that what this node knows is still what all agree on. A
     /// server that was emptied has forgotten it, and another node may have begun again.
     pub(crate) async fn agree_again(&self) -> Result<(), StoreError> {
+        self.active.forget();
         if agree(&self.link, &self.scripts, &self.placement).await? == self.placement {
             return Ok(());
         }

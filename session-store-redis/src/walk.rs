@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_util::future::try_join_all;
-use redis::cmd;
+use redis::{Cmd, cmd};
 use session_core::store::TenantFilter;
 use session_core::{StoreError, UserId, UserKey};
 
@@ -88,24 +88,21 @@ impl RedisStore {
         places.sort();
         Ok(Index { key: None, ahead: places.into(), after, done: true })
     }
+}
 
-    /// The next places of an index, at most this many: fewer at its end.
-    pub(crate) async fn places(
-        &self,
-        key: &str,
-        after: Option<Place>,
-        count: usize,
-    ) -> Result<Vec<Place>, StoreError> {
-        let mut from = vec![b'-'];
-        if let Some(after) = &after {
-            from = [b"(", after.as_bytes()].concat();
-        }
-        let mut read = cmd("ZRANGE");
-        read.arg(key).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(count);
-        let members: Vec<Vec<u8>> = self.link.query(&read).await?;
-        let places = members.iter().map(|member| Ok(Place::parse(member)?));
-        places.collect()
+/// Reads the next members of an index of places.
+pub(crate) fn range(key: &str, after: Option<Place>, count: usize) -> Cmd {
+    let mut from = vec![b'-'];
+    if let Some(after) = &after {
+        from = [b"(", after.as_bytes()].concat();
     }
+    let mut read = cmd("ZRANGE");
+    read.arg(key).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(count);
+    read
+}
+
+pub(crate) fn places(members: &[Vec<u8>]) -> Result<Vec<Place>, StoreError> {
+    members.iter().map(|member| Ok(Place::parse(member)?)).collect()
 }
 
 impl Walk {
@@ -135,7 +132,8 @@ impl Index {
 
     async fn read(&mut self, store: &RedisStore, count: usize) -> Result<(), StoreError> {
         let (Some(key), false) = (&self.key, self.done) else { return Ok(()) };
-        let places = store.places(key, self.after, count).await?;
+        let members: Vec<_> = store.link.query(&range(key, self.after, count)).await?;
+        let places = places(&members)?;
         self.done = places.len() < count;
         self.after = places.last().copied().or(self.after);
         self.ahead.extend(places);

@@ -1,16 +1,20 @@
 //! A cluster.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+#[cfg(feature = "fault-tests")]
+use std::time::Duration;
+use std::time::Instant;
 
 use redis::aio::MultiplexedConnection;
-use session_core::store::Selection;
-use session_core::{Actor, SessionId, UserKey};
+use session_core::store::{Entries, Selection, TenantFilter};
+use session_core::{Actor, SessionId, Store, UserKey};
 use session_engine::{Access, Engine, SignIn};
 use tokio::task::JoinSet;
 
+use crate::monitor::Monitor;
 use crate::namespace::{ALONE, Cluster, Prefix, cluster_urls};
 use crate::random;
 use session_conformance::sample::{
@@ -88,8 +92,55 @@ async fn sessions_are_spread_over_all_masters() {
     println!("300 users on three masters: {shares:?}");
     assert_eq!(shares.iter().sum::<usize>(), 300);
     assert!(shares.len() == 3 && shares.iter().all(|share| *share > 50), "{shares:?}");
-    let everybody = end(Selection::within(session_core::store::TenantFilter::Any));
+    let everybody = end(Selection::within(TenantFilter::Any));
     assert_eq!(end_all(&store, everybody, 500).await.len(), 300);
+}
+
+/// One statement for each read of the log, whatever the number of shards and of servers; and nothing
+/// that was acknowledged is missed for it.
+#[tokio::test]
+async fn an_idle_node_reads_the_log_of_all_shards_by_one_statement() {
+    let _alone = ALONE.write().await;
+    let prefix = Prefix::new(true);
+    let (reader, writer) = (prefix.store().await, prefix.store().await);
+    let mut monitor = Monitor::of(masters().await.iter().map(Master::url)).await;
+    let cursor = RefCell::new(reader.log_since(None, Entries::All, 1).await.unwrap().next);
+    let read = async || {
+        let page = reader.log_since(Some(&cursor.borrow()), Entries::All, 100).await.unwrap();
+        assert!(!page.gap && !page.more);
+        cursor.replace(page.next);
+        page.events.len()
+    };
+    monitor.asked(&prefix).await;
+    // As many as an engine makes in a minute.
+    for _ in 0..120 {
+        assert_eq!(read().await, 0);
+    }
+    let asked: u32 = monitor.asked(&prefix).await.values().sum();
+    assert!((120..=130).contains(&asked), "{asked} statements");
+    for _ in 0..2 {
+        let mut sessions = Vec::new();
+        for n in 0..40 {
+            let mine = session(&writer, &user(&format!("user {n}")), now());
+            insert(&writer, &mine).await;
+            assert_eq!(read().await, 1, "it was acknowledged");
+            sessions.push(mine.id);
+        }
+        let ids = Selection::within(TenantFilter::Any).among(sessions);
+        assert_eq!(end_all(&writer, end(ids), 500).await.len(), 40);
+        assert_eq!(read().await, 40, "they were acknowledged");
+        // It goes back to one statement by itself.
+        let begun = Instant::now();
+        loop {
+            monitor.asked(&prefix).await;
+            assert_eq!(read().await, 0);
+            if monitor.asked(&prefix).await.values().sum::<u32>() == 1 {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it reads for ever what does not change");
+        }
+        println!("one statement {:?} after the last change", begun.elapsed());
+    }
 }
 
 async fn node(url: &str) -> MultiplexedConnection {

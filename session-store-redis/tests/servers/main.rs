@@ -3,8 +3,10 @@
 mod cluster;
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod monitor;
 mod namespace;
 mod random;
+mod replicas;
 mod silence;
 mod single;
 mod tls;

@@ -1,20 +1,19 @@
 //! One server.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{Stream, StreamExt};
 use redis::aio::MultiplexedConnection;
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::store::{
-    Change, Commit, Cursor, Entries, Needs, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Change, Commit, Cursor, Entries, Needs, PageQuery, Selection, TenantFilter, Touch,
 };
 use session_core::{Actor, EndCause, EventKind, SessionId, Store, StoreErrorKind};
 use session_engine::{Engine, SignIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
+use crate::monitor::Monitor;
 use crate::namespace::{ALONE, Prefix, Single, url};
 use crate::random;
 use session_conformance::sample::{
@@ -92,9 +91,8 @@ async fn operations_cost_few_round_trips() {
     let touch = |id| Touch { id, last_accessed: now(), ip_addresses: Vec::new() };
     store.touch(&[touch(warm.id)]).await.unwrap();
     assert_eq!(revoke(&store, warm.id).await, 1);
-    let watched = redis::Client::open(url()).unwrap().get_async_monitor().await.unwrap();
-    let mut lines = watched.into_on_message::<String>();
-    let mut asked = async || commands(&prefix, &mut lines).await;
+    let mut monitor = Monitor::of([url()]).await;
+    let mut asked = async || monitor.asked(&prefix).await;
     asked().await;
     let mine = session(&store, &user("alice"), now());
     insert(&store, &mine).await;
@@ -120,27 +118,6 @@ async fn operations_cost_few_round_trips() {
     println!(
         "asked for a sign-in: hgetall and hmget at once, evalsha; a load: hmget; touches: evalsha"
     );
-}
-
-/// What the server was asked about keys of this prefix since the last time, from its monitor.
-async fn commands(
-    prefix: &Prefix,
-    lines: &mut (impl Stream<Item = String> + Unpin),
-) -> HashMap<String, u32> {
-    let end = format!("end-{:x}", getrandom::u64().unwrap());
-    ask::<()>(redis::cmd("ECHO").arg(&end)).await;
-    let mut counts = HashMap::new();
-    loop {
-        let line = lines.next().await.unwrap();
-        if line.contains(&end) {
-            return counts;
-        }
-        // What a script asks for is no round trip.
-        if line.contains(&prefix.options.prefix) && !line.contains(" lua] ") {
-            let command = line.split('"').nth(1).unwrap().to_lowercase();
-            *counts.entry(command).or_default() += 1;
-        }
-    }
 }
 
 #[tokio::test]
@@ -323,28 +300,6 @@ async fn a_change_without_its_replicas_is_not_acknowledged() {
     let error = RedisStore::connect_with(&url(), prefix.options.clone()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
-}
-
-/// A driver that sends a commit again after its answer got lost is told that it is done.
-#[tokio::test]
-async fn a_commit_that_is_sent_again_is_done_once() {
-    let _shared = ALONE.read().await;
-    let store = Prefix::new(false).store().await;
-    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    let mine = session(&store, &user("alice"), now());
-    let expected = store.user(&mine.owner).await.unwrap().version;
-    let commit = Commit {
-        owner: mine.owner.clone(),
-        expected,
-        changes: vec![Change::Insert(Box::new(mine.clone()))],
-        at: now(),
-        by: Actor::Application,
-    };
-    for _ in 0..2 {
-        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
-    }
-    assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1);
-    assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
 }
 
 /// What the engine's options say is when records expire.

@@ -1,0 +1,109 @@
+//! Changes that wait for replicas, on a server and a replica of the test's own: the replica dies.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use session_conformance::sample::{PATIENCE, insert, now, options, session, user};
+use session_core::policy::PolicyScope;
+use session_core::store::PolicyChange;
+use session_core::{Actor, Store, StoreErrorKind, UserKey};
+use session_engine::{Engine, RotateReason, SessionManager, SignIn, SignedIn};
+use session_store_redis::{RedisOptions, RedisStore, Replicas};
+
+/// A server that dies with the test.
+struct Server {
+    port: u16,
+    process: Child,
+}
+
+impl Server {
+    fn start(replica_of: Option<u16>) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
+        if let Some(master) = replica_of {
+            command.args(["--replicaof", "127.0.0.1", &master.to_string()]);
+        }
+        let process = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        Self { port, process }
+    }
+
+    fn die(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Connects once the server is there and its replica follows it: what all nodes agree on is a change.
+async fn store(master: &Server) -> RedisStore {
+    let replicas = Replicas { count: 1, within: Duration::from_millis(200) };
+    let options = RedisOptions::default().with_replicas(replicas);
+    let url = format!("redis://127.0.0.1:{}", master.port);
+    let begun = Instant::now();
+    loop {
+        match RedisStore::connect_with(&url, options.clone()).await {
+            Ok(store) => return store,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn sign_in(sessions: &SessionManager, owner: UserKey) -> SignedIn {
+    sessions.sign_in(SignIn::new(owner)).await.unwrap()
+}
+
+/// A change is not acknowledged while its replica is away, neither by the try that made it nor by
+/// one that finds it made.
+#[tokio::test]
+async fn a_second_try_waits_for_the_replicas_that_the_first_had_to_wait_for() {
+    let master = Server::start(None);
+    let mut replica = Server::start(Some(master.port));
+    let spare = store(&master).await;
+    let engine = Engine::start(store(&master).await, options()).await.unwrap();
+    let sessions = engine.sessions();
+    let revoked = sign_in(sessions, user("alice")).await.session;
+    let rotated = sign_in(sessions, user("bob")).await.token;
+    let beside = session(&spare, &user("carol"), now());
+    insert(&spare, &beside).await;
+    replica.die();
+
+    let is_away = |error: session_engine::Error| assert!(error.is_unavailable(), "{error:?}");
+    for _ in 0..2 {
+        is_away(sessions.revoke_user(user("alice"), Actor::Application).await.unwrap_err());
+        let by_id = sessions.revoke(revoked.id(), &user("alice"), Actor::Application).await;
+        is_away(by_id.unwrap_err());
+        // The engine tries more than once: it looks whether its session or its token is there.
+        is_away(sessions.sign_in(SignIn::new(user("dora"))).await.unwrap_err());
+        let token = rotated.expose();
+        let answer = sessions.rotate(token.as_bytes(), RotateReason::Renewal).await;
+        is_away(answer.unwrap_err());
+        let (at, by) = (now(), Actor::Application);
+        let change = PolicyChange { scope: PolicyScope::Deployment, policy: None, at, by };
+        let error = spare.set_policy(&change).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+    }
+    assert!(spare.load(beside.id).await.unwrap().is_some(), "what is not in doubt can be read");
+    let problems = spare.report().await.unwrap().problems;
+    assert!(problems.iter().any(|problem| problem.contains("replicas")), "{problems:?}");
+
+    let _replica = Server::start(Some(master.port));
+    let begun = Instant::now();
+    while let Err(error) = sessions.revoke_user(user("alice"), Actor::Application).await {
+        assert!(begun.elapsed() < PATIENCE, "the replica is back: {error:?}");
+        tokio::task::yield_now().await;
+    }
+    assert!(spare.load(revoked.id()).await.unwrap().is_none());
+    engine.shutdown().await;
+}
