@@ -98,8 +98,8 @@ impl<T> Walk<T> {
         if self.found.len() > self.limit as usize {
             return Ok(Some(self.cut()));
         }
-        let Some((last, examined)) = last.filter(|(_, examined)| *examined == self.chunk.into())
-        else {
+        let full = i64::from(self.chunk);
+        let Some((last, examined)) = last.filter(|(_, examined)| *examined == full) else {
             return Ok(Some(self.over(None)));
         };
         self.examined += u32::try_from(examined).unwrap_or(u32::MAX);
