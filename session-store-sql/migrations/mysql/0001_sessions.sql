@@ -4,7 +4,7 @@
 CREATE TABLE IF NOT EXISTS {t}users (
     tenant VARBINARY(128) NOT NULL,
     user_id VARBINARY(255) NOT NULL,
-    -- The number of the user's newest log entry.
+    -- The id of a log entry that the user's last change wrote.
     version BIGINT NOT NULL,
     PRIMARY KEY (tenant, user_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
@@ -34,17 +34,10 @@ CREATE TABLE IF NOT EXISTS {t}sessions (
     KEY {i}by_expiry (absolute_expiry)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
--- One row, locked from the last steps of a change until its commit: so numbers are in the order of
--- commits and have no holes.
-CREATE TABLE IF NOT EXISTS {t}counter (
-    only_row TINYINT NOT NULL PRIMARY KEY,
-    last BIGINT NOT NULL
-) ENGINE = InnoDB;
-INSERT IGNORE INTO {t}counter VALUES (1, 0);
-
+-- Ids are drawn when an entry is inserted, not when its transaction commits.
 CREATE TABLE IF NOT EXISTS {t}log (
-    seq BIGINT NOT NULL PRIMARY KEY,
-    -- Random: tells an entry from another of the same number after a restored backup.
+    id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    -- Random: tells an entry from another of the same id after a restored backup.
     tag BIGINT NOT NULL,
     kind VARBINARY(32) NOT NULL,
     at BIGINT NOT NULL,
@@ -53,6 +46,29 @@ CREATE TABLE IF NOT EXISTS {t}log (
     user_id VARBINARY(255),
     session_id BINARY(16)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
+
+-- A transaction that inserts into the log shares one of these rows from before its first id until
+-- its end.
+CREATE TABLE IF NOT EXISTS {t}gates (
+    gate TINYINT NOT NULL PRIMARY KEY
+) ENGINE = InnoDB;
+INSERT IGNORE INTO {t}gates VALUES (0), (1);
+
+-- One row, which no change of sessions locks.
+CREATE TABLE IF NOT EXISTS {t}state (
+    only_row TINYINT NOT NULL PRIMARY KEY,
+    -- The version of the procedures.
+    procedures BIGINT NOT NULL,
+    -- The gate of the transactions that begin now.
+    gate TINYINT NOT NULL,
+    -- Every transaction that drew an id up to this one has ended.
+    settled BIGINT NOT NULL,
+    -- The newest id when the gates changed the last time.
+    reached BIGINT NOT NULL,
+    -- Every entry up to this one was trimmed.
+    trimmed BIGINT NOT NULL
+) ENGINE = InnoDB;
+INSERT IGNORE INTO {t}state VALUES (1, 0, 0, 0, 0, 0);
 
 CREATE TABLE IF NOT EXISTS {t}policies (
     tenant VARBINARY(128) NOT NULL,

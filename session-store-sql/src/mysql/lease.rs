@@ -3,30 +3,25 @@
 use std::time::Duration;
 
 use session_core::StoreError;
-use sqlx::mysql::MySqlPool;
 
-use super::store_error;
-use crate::names::Names;
+use super::db::{Db, store_error};
 
-pub(super) async fn take(
-    pool: &MySqlPool,
-    names: &Names,
-    name: &str,
-    holder: &str,
-    ttl: Duration,
-) -> Result<bool, StoreError> {
-    let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 4);
-    // Whoever makes the row holds the lease; else it has to be one's own, or over.
-    for statement in [RENEW, MAKE] {
-        let taken = match statement {
-            RENEW => sqlx::query(names.sql(RENEW)).bind(holder).bind(ttl).bind(name).bind(holder),
-            _ => sqlx::query(names.sql(MAKE)).bind(name).bind(holder).bind(ttl),
-        };
-        if taken.execute(pool).await.map_err(store_error)?.rows_affected() > 0 {
+impl Db {
+    pub(super) async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 4);
+        // A lease that is there must be the holder's own, or over.
+        let renew = sqlx::query(self.sql(RENEW)).bind(holder).bind(ttl).bind(name).bind(holder);
+        if renew.execute(&self.pool).await.map_err(store_error)?.rows_affected() > 0 {
             return Ok(true);
         }
+        let make = sqlx::query(self.sql(MAKE)).bind(name).bind(holder).bind(ttl);
+        Ok(make.execute(&self.pool).await.map_err(store_error)?.rows_affected() > 0)
     }
-    Ok(false)
 }
 
 const RENEW: &str = "UPDATE {t}leases \

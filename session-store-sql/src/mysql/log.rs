@@ -1,64 +1,115 @@
-//! Reads the log by numbers, which are in the order of commits and have no holes.
+//! Reads the log by ids, which are drawn inside transactions and not in the order of their commits.
+//!
+//! A reader's [`Place`] is the last entry that it read, and the ids before it that it has not seen: of
+//! transactions that were open, or that were rolled back. Each read looks for those again. Nothing is
+//! written at a read, and no lock is taken.
+//!
+//! **Which ids are over.** A change shares the lock of a *gate* from before it draws its first id until
+//! it has ended; two gates take turns. `settle` tries, without waiting, to lock the gate that is closed
+//! alone, which succeeds once no transaction is behind it; then it closes the other one. When both have
+//! been found empty after an id was seen, whatever drew an id up to that one has ended. Such ids are
+//! `settled`: if a reader cannot see them, they never come. Only readers call `settle`, when an id stays
+//! open over two reads.
+//!
+//! **An acknowledged change is in every read that begins afterwards**: it is visible, its id is either
+//! behind the place or among the open ones, and an id is dropped only if it was settled before the
+//! entries were read.
+//!
+//! **A user's entries come in the order of their commits.** A change locks the user's row before it
+//! draws an id, so a user's ids rise from commit to commit. A page reaches up to the newest entry of an
+//! earlier snapshot: each entry up to there was drawn before that one committed, so everything that
+//! committed before an entry of the page was drawn is visible to the page.
+//!
+//! The earlier snapshot also covers MariaDB, which makes a snapshot while others commit: it may have
+//! what depends on a change and not the change, but the next snapshot has both. So what is settled is
+//! read before the entries, too.
+//!
+//! Ids are not given again after a restart (MySQL 8, MariaDB 10.2.4). A log that came back from a backup
+//! has another tag at the place of a reader who was further.
 
-use session_core::store::{Cursor, LogPage};
+use std::time::Duration;
+
+use session_core::store::{Cursor, Entries, LogPage, limit_within};
 use session_core::{StoreError, Timestamp};
-use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::Row;
 
-use super::store_error;
-use crate::names::Names;
-use crate::position::Position;
+use super::db::{Db, retried, store_error};
+use super::place::{Found, Place, Read};
+use crate::columns::Columns;
+use crate::position;
 
-pub(super) async fn since(
-    pool: &MySqlPool,
-    names: &Names,
-    cursor: Option<&Cursor>,
-    limit: u32,
-) -> Result<LogPage, StoreError> {
-    let Some(seen) = cursor.and_then(Position::parse) else {
-        return at_the_end(pool, names, cursor.is_some()).await;
-    };
-    // MariaDB makes a snapshot while others commit, and it may have what depends on a change and not
-    // the change. The next snapshot has both: what is still missing then has been cut.
-    for _ in 0..2 {
-        let found = sqlx::query(names.sql(SINCE))
-            .bind(seen.seq)
-            .bind(i64::from(limit) + 2)
-            .fetch_all(pool)
-            .await
-            .map_err(store_error)?;
-        if let Some(page) = seen.read_on(&found, limit)? {
-            return Ok(page);
+impl Db {
+    pub(super) async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
+        let Some(seen) = cursor.and_then(Place::parse) else {
+            return self.at_the_end(cursor.is_some()).await;
+        };
+        let limit = limit_within(limit, LogPage::MAX_LIMIT);
+        let call = || {
+            sqlx::query(self.sql(READ))
+                .bind(seen.from())
+                .bind(seen.open())
+                .bind(i64::from(limit) + 2)
+                .fetch_all(&self.pool)
+        };
+        let found = Found::of(retried(call).await?)?;
+        let Some(Read { page, unsettled }) = seen.read_on(&found, entries, limit)? else {
+            return self.at_the_end(true).await;
+        };
+        if unsettled && let Err(error) = self.settle().await {
+            tracing::debug!(%error, "ids of the log stay open");
         }
+        Ok(page)
     }
-    at_the_end(pool, names, true).await
+
+    /// Where the log ends now. After a long time without a need to settle ids, they are settled first.
+    async fn at_the_end(&self, gap: bool) -> Result<LogPage, StoreError> {
+        for _ in 0..SETTLE_TRIES {
+            let most = Place::MAX_OPEN as u64 + 1;
+            let call = || sqlx::query(self.sql(END)).bind(most).fetch_all(&self.pool);
+            let rows = retried(call).await?;
+            let Some((state, entries)) = rows.split_first() else {
+                return Err(StoreError::internal("the log has no state"));
+            };
+            let entries = entries.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
+            if let Some(place) = Place::at_end(state.integer("seq")?, &entries) {
+                return Ok(LogPage::at_end(place.cursor(), gap));
+            }
+            if !self.settle().await? {
+                tokio::time::sleep(SETTLE_PAUSE).await;
+            }
+        }
+        Err(StoreError::timed_out("settle", SETTLE_PAUSE * SETTLE_TRIES))
+    }
+
+    /// Answers whether a gate was found empty.
+    async fn settle(&self) -> Result<bool, StoreError> {
+        let call = || sqlx::query(self.sql(SETTLE)).fetch_one(&self.pool);
+        let settled: i64 = retried(call).await?.try_get("settled").map_err(store_error)?;
+        Ok(settled == 1)
+    }
+
+    pub(super) async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        let call = || {
+            sqlx::query_scalar(self.sql(TRIM))
+                .bind(before.as_micros())
+                .bind(limit_within(limit, MAX_TRIMMED))
+                .fetch_one(&self.pool)
+        };
+        let trimmed: i64 = retried(call).await?;
+        Ok(u32::try_from(trimmed).unwrap_or(u32::MAX))
+    }
 }
 
-pub(super) async fn trim(
-    pool: &MySqlPool,
-    names: &Names,
-    before: Timestamp,
-    limit: u32,
-) -> Result<u32, StoreError> {
-    let trimmed = sqlx::query(names.sql(TRIM))
-        .bind(before.as_micros())
-        .bind(limit)
-        .execute(pool)
-        .await
-        .map_err(store_error)?;
-    Ok(u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX))
-}
-
-async fn at_the_end(pool: &MySqlPool, names: &Names, gap: bool) -> Result<LogPage, StoreError> {
-    let row: Option<MySqlRow> =
-        sqlx::query(names.sql(LAST)).fetch_optional(pool).await.map_err(store_error)?;
-    let position = row.as_ref().map(Position::of).transpose()?.unwrap_or(Position::START);
-    Ok(LogPage { events: Vec::new(), next: position.cursor(), more: false, gap })
-}
-
-pub(super) const SINCE: &str = "SELECT seq, tag, CONVERT(kind USING utf8mb4) AS kind, at, \
-    CONVERT(actor USING utf8mb4) AS actor, CONVERT(tenant USING utf8mb4) AS tenant, \
-    CONVERT(user_id USING utf8mb4) AS user_id, session_id \
-    FROM {t}log WHERE seq >= ? ORDER BY seq LIMIT ?";
-pub(super) const LAST: &str = "SELECT seq, tag FROM {t}log ORDER BY seq DESC LIMIT 1";
-pub(super) const TRIM: &str = "DELETE FROM {t}log WHERE at < ? \
-    AND seq < (SELECT last FROM {t}counter) ORDER BY seq LIMIT ?";
+const READ: &str = "CALL {t}read_log_1(?, ?, ?)";
+const END: &str = "CALL {t}log_end_1(?)";
+const SETTLE: &str = "CALL {t}settle_1()";
+const TRIM: &str = "CALL {t}trim_log_1(?, ?)";
+const SETTLE_TRIES: u32 = 50;
+const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+/// Longer transactions make others wait for the disk.
+const MAX_TRIMMED: u32 = 1_000;

@@ -1,62 +1,120 @@
-//! Brings the schema up to date: numbered scripts, one node at a time. MySQL commits each
-//! definition by itself, so every script can be run again from its beginning.
+//! Brings the schema up to date, one node at a time: numbered scripts that make tables, and the
+//! procedures, which are made again when they change. MySQL commits each definition by itself, so
+//! every script can be run again from its beginning.
+
+use std::time::Duration;
 
 use session_core::StoreError;
 use sqlx::Connection;
-use sqlx::mysql::{MySqlConnection, MySqlPool};
+use sqlx::mysql::MySqlConnection;
 
-use super::store_error;
-use crate::names::Names;
+use super::db::{Db, store_error};
 use crate::schema;
 
-const MIGRATIONS: [&str; 2] = [
-    include_str!("../../migrations/mysql/0001_sessions.sql"),
-    include_str!("../../migrations/mysql/0002_procedures.sql"),
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/mysql/0001_sessions.sql")];
+
+/// Older and newer nodes share the procedures: see the rule at the beginning of the first file.
+const PROCEDURE_FILES: [&str; 6] = [
+    include_str!("../../migrations/mysql/procedures/commit.sql"),
+    include_str!("../../migrations/mysql/procedures/end.sql"),
+    include_str!("../../migrations/mysql/procedures/touch.sql"),
+    include_str!("../../migrations/mysql/procedures/policy.sql"),
+    include_str!("../../migrations/mysql/procedures/read.sql"),
+    include_str!("../../migrations/mysql/procedures/log.sql"),
 ];
 
-pub(super) async fn run(pool: &MySqlPool, names: &Names) -> Result<(), StoreError> {
+/// Raised with every change of a procedure. A node makes them again if the database has older ones,
+/// and leaves newer ones alone.
+pub(super) const PROCEDURES: i64 = 1;
+
+pub(super) async fn run(db: &Db) -> Result<(), StoreError> {
     // The lock is the connection's: one of its own, closed at the end whatever happens.
-    let mut connection = pool.acquire().await.map_err(store_error)?.detach();
-    let locked: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(?, 60)")
-        .bind(&names.channel)
+    let mut connection = db.pool.acquire().await.map_err(store_error)?.detach();
+    let locked: Option<i64> = sqlx::query_scalar("SELECT GET_LOCK(?, ?)")
+        .bind(&db.names.channel)
+        .bind(LOCK_WAIT.as_secs())
         .fetch_one(&mut connection)
         .await
         .map_err(store_error)?;
     if locked != Some(1) {
-        return Err(StoreError::timed_out());
+        return Err(StoreError::timed_out("GET_LOCK", LOCK_WAIT));
     }
-    migrate(&mut connection, names).await?;
+    make_tables(&mut connection, db).await?;
+    make_procedures(&mut connection, db).await?;
     connection.close().await.map_err(store_error)
 }
 
-async fn migrate(connection: &mut MySqlConnection, names: &Names) -> Result<(), StoreError> {
-    let create = sqlx::query(names.sql(CREATE_VERSION));
+async fn make_tables(connection: &mut MySqlConnection, db: &Db) -> Result<(), StoreError> {
+    let create = sqlx::query(db.sql(CREATE_VERSION));
     create.execute(&mut *connection).await.map_err(store_error)?;
-    let version: i64 = sqlx::query_scalar(names.sql(READ_VERSION))
+    let version: i64 = sqlx::query_scalar(db.sql(READ_VERSION))
         .fetch_one(&mut *connection)
         .await
         .map_err(store_error)?;
     for (number, script) in schema::missing(version, &MIGRATIONS)? {
-        sqlx::raw_sql(names.sql(script)).execute(&mut *connection).await.map_err(store_error)?;
-        let add = sqlx::query(names.sql(ADD_VERSION)).bind(number);
+        sqlx::raw_sql(db.sql(script)).execute(&mut *connection).await.map_err(store_error)?;
+        let add = sqlx::query(db.sql(ADD_VERSION)).bind(number);
         add.execute(&mut *connection).await.map_err(store_error)?;
         tracing::info!(number, "applied a migration");
     }
     Ok(())
 }
 
-/// The scripts as text, each noting its version. The client program takes a semicolon for the end
-/// of a statement, also in the middle of a procedure, unless told otherwise.
+async fn make_procedures(connection: &mut MySqlConnection, db: &Db) -> Result<(), StoreError> {
+    let version: i64 = sqlx::query_scalar(db.sql(READ_PROCEDURES))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(store_error)?;
+    if version >= PROCEDURES {
+        return Ok(());
+    }
+    for file in PROCEDURE_FILES {
+        sqlx::raw_sql(db.sql(file)).execute(&mut *connection).await.map_err(store_error)?;
+    }
+    let note = sqlx::query(db.sql(NOTE_PROCEDURES)).bind(PROCEDURES);
+    note.execute(&mut *connection).await.map_err(store_error)?;
+    tracing::info!(version = PROCEDURES, "made the procedures");
+    Ok(())
+}
+
+/// The scripts as text, each noting its version, and the procedures. The client program takes a
+/// semicolon for the end of a statement, also in the middle of a procedure, unless told otherwise.
 pub(super) fn printed() -> Vec<String> {
     let mut scripts = schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?");
-    for script in &mut scripts {
-        *script = script.replace("\nCREATE PROCEDURE", "\nDELIMITER //\nCREATE PROCEDURE");
-        *script = script.replace("\nEND;\n", "\nEND//\nDELIMITER ;\n");
-    }
+    let note = NOTE_PROCEDURES.replace('?', &PROCEDURES.to_string());
+    let procedures = PROCEDURE_FILES.join("\n");
+    let procedures = procedures.replace("\nCREATE PROCEDURE", "\nDELIMITER //\nCREATE PROCEDURE");
+    let procedures = procedures.replace("\nEND;\n", "\nEND//\nDELIMITER ;\n");
+    scripts.push(format!("{procedures}\n{note};\n"));
     scripts
 }
 
+const LOCK_WAIT: Duration = Duration::from_secs(60);
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \
     (version BIGINT NOT NULL PRIMARY KEY) ENGINE = InnoDB";
-const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM {t}migrations";
+pub(super) const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM {t}migrations";
 const ADD_VERSION: &str = "INSERT INTO {t}migrations (version) VALUES (?)";
+const READ_PROCEDURES: &str = "SELECT procedures FROM {t}state WHERE only_row = 1";
+const NOTE_PROCEDURES: &str = "UPDATE {t}state SET procedures = ? WHERE only_row = 1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FNV-1a: a digest that no release of the standard library changes.
+    fn digest(text: &str) -> u64 {
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
+            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
+    #[test]
+    fn a_change_of_a_procedure_raises_their_version() {
+        let digest = digest(&PROCEDURE_FILES.join("\n"));
+        assert_eq!(
+            (PROCEDURES, digest),
+            (1, 0),
+            "raise PROCEDURES if these were released, and write the digest down"
+        );
+    }
+}

@@ -1,36 +1,36 @@
 //! MySQL 8 and MariaDB 10.11, and later: any number of nodes on any number of hosts.
 
 mod change;
+mod db;
 mod lease;
 mod log;
 mod migrate;
+mod place;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
 mod read;
-mod retry;
+mod report;
+mod sweep;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
-    UserState,
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, Touch, UserState,
 };
-use session_core::{
-    InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
-};
+use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 
+use self::db::{Db, store_error};
 use crate::names::{self, Names};
 
 /// A store in a MySQL or MariaDB database.
 ///
 /// Every change is one call of a procedure that the migrations make: a transaction at READ COMMITTED
-/// that locks the user's row first and a counter last, so the log's numbers are in the order of
-/// commits. Deadlocks are tried again inside, a few times. There is no push: revocations take the
-/// propagation bound.
+/// that locks the user's row and nothing that other users' changes wait for. Deadlocks are tried again
+/// inside, a few times. There is no push: revocations take the propagation bound.
 ///
 /// Connections have to have `autocommit` on, as they do by default.
 ///
@@ -52,8 +52,7 @@ use crate::names::{self, Names};
 /// ```
 #[derive(Debug)]
 pub struct MySqlStore {
-    pool: MySqlPool,
-    names: Names,
+    db: Db,
 }
 
 /// Where a [`MySqlStore`] keeps its tables.
@@ -95,26 +94,33 @@ impl MySqlStore {
     /// Connects with the default options and brings the schema up to date.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] when the server cannot be reached,
-    /// [`StoreErrorKind::Internal`] when its schema is of a newer version.
+    /// As [`MySqlStore::with_pool`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::connect_with(url, &MySqlOptions::default()).await
+    }
+
+    /// Connects with a pool of ten connections and brings the schema up to date.
+    ///
+    /// # Errors
+    /// As [`MySqlStore::with_pool`].
+    pub async fn connect_with(url: &str, options: &MySqlOptions) -> Result<Self, StoreError> {
         let pool = MySqlPoolOptions::new().max_connections(10).connect(url).await;
-        Self::with_pool(pool.map_err(store_error)?, &MySqlOptions::default()).await
+        Self::with_pool(pool.map_err(store_error)?, options).await
     }
 
     /// Uses the application's pool and brings the schema up to date. Safe to run from several
     /// nodes at once.
     ///
     /// # Errors
-    /// As [`MySqlStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds, and
-    /// where `autocommit` is off or transactions read what is not committed.
+    /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be reached,
+    /// [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer version, for
+    /// names out of bounds, and where `autocommit` is off or transactions read what is not committed.
     pub async fn with_pool(pool: MySqlPool, options: &MySqlOptions) -> Result<Self, StoreError> {
-        let invalid = |error| StoreError::internal(error);
-        options.validate().map_err(invalid)?;
-        let names = Names::new(None, &options.prefix);
+        options.validate().map_err(StoreError::internal)?;
         check_settings(&pool).await?;
-        migrate::run(&pool, &names).await?;
-        Ok(Self { pool, names })
+        let db = Db { pool, names: Names::new(None, &options.prefix) };
+        migrate::run(&db).await?;
+        Ok(Self { db })
     }
 
     /// The migrations as text for the server's client program (with its `DELIMITER` lines), in order,
@@ -133,56 +139,60 @@ impl MySqlStore {
 #[async_trait]
 impl Store for MySqlStore {
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        read::user(&self.pool, &self.names, owner).await
+        self.db.user(owner).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        change::commit(&self.pool, &self.names, commit).await
+        self.db.commit(commit).await
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
-        read::load(&self.pool, &self.names, id).await
+        self.db.load(id).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        read::page(&self.pool, &self.names, query).await
+        self.db.page(query).await
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        change::touch(&self.pool, &self.names, batch).await
+        self.db.touch(batch).await
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
-        change::end_many(&self.pool, &self.names, end, limit).await
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.db.end_many(end, limit).await
     }
 
-    async fn sweep(
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.db.sweep(sweep, limit).await
+    }
+
+    async fn log_since(
         &self,
-        rule: &SweepRule,
-        at: Timestamp,
+        cursor: Option<&Cursor>,
+        entries: Entries,
         limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
-        change::sweep(&self.pool, &self.names, rule, at, limit).await
-    }
-
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
-        log::since(&self.pool, &self.names, cursor, limit).await
+    ) -> Result<LogPage, StoreError> {
+        self.db.log_since(cursor, entries, limit).await
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        log::trim(&self.pool, &self.names, before, limit).await
+        self.db.trim_log(before, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        lease::take(&self.pool, &self.names, name, holder, ttl).await
+        self.db.lease(name, holder, ttl).await
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        read::policy(&self.pool, &self.names, scope).await
+        self.db.policy(scope).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        change::set_policy(&self.pool, &self.names, change).await
+        self.db.set_policy(change).await
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.db.report().await
     }
 }
 
@@ -201,32 +211,6 @@ async fn check_settings(pool: &MySqlPool) -> Result<(), StoreError> {
         return Err(StoreError::internal(error));
     }
     Ok(())
-}
-
-/// A defect of a row or a statement is told from a server that cannot be reached right now.
-fn store_error(error: sqlx::Error) -> StoreError {
-    let kind = match &error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreErrorKind::Corrupt,
-        sqlx::Error::Database(_) if !is_passing(&error) => StoreErrorKind::Internal,
-        _ => StoreErrorKind::Unavailable,
-    };
-    StoreError::new(kind, error)
-}
-
-/// Connection lost or refused, rolled back: classes of SQL states; killed by an operator.
-fn is_passing(error: &sqlx::Error) -> bool {
-    let database = error.as_database_error();
-    let state = database.and_then(|error| error.code());
-    let class = state.as_deref().and_then(|state| state.get(..2));
-    matches!(class, Some("08" | "40" | "70")) || is_deadlock(error)
-}
-
-/// A deadlock, or a lock that was waited for too long: nothing happened, try again.
-fn is_deadlock(error: &sqlx::Error) -> bool {
-    let database = error.as_database_error();
-    let error =
-        database.and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>());
-    error.is_some_and(|error| matches!(error.number(), 1205 | 1213))
 }
 
 const SETTINGS: &str = "SHOW SESSION VARIABLES \

@@ -1,0 +1,145 @@
+-- A node of an older version calls these beside a newer one. A procedure whose arguments, result or
+-- meaning change gets a new name with the next number, and the old one stays for a release. Any
+-- change raises PROCEDURES in migrate.rs, which applies all of them again.
+
+-- Changes are procedures: each is one call and one transaction, so no lock waits for a network.
+-- Locks are taken in one order: users, sessions by id, a gate. READ COMMITTED, because REPEATABLE READ
+-- locks gaps, and two new users could deadlock. Where rows are locked by a list, JSON_TABLE is in a
+-- subquery: MySQL refuses FOR UPDATE directly beside it. The LIMIT in such a subquery keeps its order.
+
+-- Applies a change to one user's sessions if the version still holds. An id that exists already is a
+-- conflict.
+DROP PROCEDURE IF EXISTS {t}commit_1;
+CREATE PROCEDURE {t}commit_1(
+    p_tenant VARBINARY(128), p_user VARBINARY(255), p_expected BIGINT,
+    p_changes LONGTEXT CHARACTER SET utf8mb4, p_at BIGINT, p_actor VARBINARY(260)
+) SQL SECURITY INVOKER
+body: BEGIN
+    DECLARE v_over BOOLEAN DEFAULT FALSE;
+    DECLARE v_version, v_told BIGINT;
+    DECLARE v_gate, v_there, v_rotated, v_new, v_to_rotate, v_to_end INT;
+    DECLARE v_kind VARBINARY(32);
+    DECLARE v_id BINARY(16);
+    -- Told is what happens to sessions that are there, in the order of the changes.
+    DECLARE told CURSOR FOR
+        SELECT step.kind, s.id
+        FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
+            n FOR ORDINALITY,
+            kind VARCHAR(32) PATH '$.kind',
+            id VARCHAR(32) PATH '$.id')) AS step
+        STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
+        WHERE s.tenant = p_tenant AND s.user_id = p_user ORDER BY step.n;
+    DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_over = TRUE;
+    DECLARE EXIT HANDLER FOR 1062
+    BEGIN
+        ROLLBACK;
+        SELECT 0 AS done;
+    END;
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION
+    BEGIN
+        ROLLBACK;
+        RESIGNAL;
+    END;
+
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    START TRANSACTION;
+    IF p_expected = 0 THEN
+        INSERT INTO {t}users (tenant, user_id, version) VALUES (p_tenant, p_user, 0)
+            ON DUPLICATE KEY UPDATE version = version;
+    END IF;
+    SELECT MAX(version) INTO v_version FROM {t}users
+        WHERE tenant = p_tenant AND user_id = p_user FOR UPDATE;
+    SELECT SUM(step.what = 'insert'), SUM(step.what = 'rotate'), SUM(step.what = 'end'), 0
+        INTO v_new, v_to_rotate, v_to_end, v_rotated
+        FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (what VARCHAR(8) PATH '$.do')) AS step;
+    IF v_to_rotate + v_to_end > 0 THEN
+        SELECT COUNT(*), COALESCE(SUM(step.what = 'rotate'), 0) INTO v_there, v_rotated
+            FROM (SELECT what, id FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
+                what VARCHAR(8) PATH '$.do',
+                id VARCHAR(32) PATH '$.id')) AS given ORDER BY id LIMIT 100) AS step
+            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
+            WHERE s.tenant = p_tenant AND s.user_id = p_user FOR UPDATE;
+    END IF;
+    IF NOT (v_version <=> p_expected) OR v_rotated <> v_to_rotate THEN
+        ROLLBACK;
+        SELECT 0 AS done;
+        LEAVE body;
+    END IF;
+
+    IF v_new > 0 THEN
+        INSERT INTO {t}sessions (id, tenant, user_id, device_kind, device_info, client_id,
+                ip_addresses, signed_in, last_accessed, authenticated_at, absolute_expiry, data,
+                token_current, token_family, token_retired, token_retired_at)
+            SELECT UNHEX(step.id), p_tenant, p_user, step.device_kind, step.device_info,
+                step.client_id, step.ip_addresses, step.signed_in, step.last_accessed,
+                step.authenticated_at, step.absolute_expiry, step.data, UNHEX(step.token_current),
+                UNHEX(step.token_family), UNHEX(step.token_retired), step.token_retired_at
+            FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
+                what VARCHAR(8) PATH '$.do',
+                id VARCHAR(32) PATH '$.id',
+                device_kind VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.device_kind',
+                device_info VARCHAR(256) CHARACTER SET utf8mb4 PATH '$.device_info',
+                client_id VARCHAR(128) CHARACTER SET utf8mb4 PATH '$.client_id',
+                ip_addresses VARCHAR(1024) PATH '$.ip_addresses',
+                signed_in BIGINT PATH '$.signed_in',
+                last_accessed BIGINT PATH '$.last_accessed',
+                authenticated_at BIGINT PATH '$.authenticated_at',
+                absolute_expiry BIGINT PATH '$.absolute_expiry',
+                data VARCHAR(4096) CHARACTER SET utf8mb4 PATH '$.data',
+                token_current VARCHAR(64) PATH '$.token_current',
+                token_family VARCHAR(64) PATH '$.token_family',
+                token_retired VARCHAR(64) PATH '$.token_retired',
+                token_retired_at BIGINT PATH '$.token_retired_at')) AS step
+            WHERE step.what = 'insert';
+    END IF;
+    IF v_to_rotate > 0 THEN
+        UPDATE JSON_TABLE(p_changes, '$[*]' COLUMNS (
+                what VARCHAR(8) PATH '$.do',
+                id VARCHAR(32) PATH '$.id',
+                authenticated_at BIGINT PATH '$.authenticated_at',
+                token_current VARCHAR(64) PATH '$.token_current',
+                token_retired VARCHAR(64) PATH '$.token_retired',
+                token_retired_at BIGINT PATH '$.token_retired_at')) AS step
+            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
+            SET s.token_current = UNHEX(step.token_current),
+                s.token_retired = UNHEX(step.token_retired),
+                s.token_retired_at = step.token_retired_at,
+                s.authenticated_at = COALESCE(step.authenticated_at, s.authenticated_at)
+            WHERE step.what = 'rotate';
+    END IF;
+    SELECT gate INTO v_gate FROM {t}state WHERE only_row = 1;
+    SELECT COUNT(*) INTO v_there FROM {t}gates WHERE gate = v_gate LOCK IN SHARE MODE;
+    SET v_told = 0;
+    OPEN told;
+    telling: LOOP
+        FETCH told INTO v_kind, v_id;
+        IF v_over THEN
+            LEAVE telling;
+        END IF;
+        -- One by one: an INSERT of several rows at once draws more ids than it needs.
+        INSERT INTO {t}log (tag, kind, at, actor, tenant, user_id, session_id) VALUES (
+            FLOOR(RAND() * 9007199254740991), v_kind, p_at, p_actor, p_tenant, p_user, v_id);
+        SET v_told = LAST_INSERT_ID();
+    END LOOP;
+    CLOSE told;
+    IF v_told = 0 THEN
+        ROLLBACK;
+        SELECT 1 AS done;
+        LEAVE body;
+    END IF;
+
+    UPDATE {t}users SET version = v_told WHERE tenant = p_tenant AND user_id = p_user;
+    IF v_to_end > 0 THEN
+        DELETE s FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
+                what VARCHAR(8) PATH '$.do',
+                id VARCHAR(32) PATH '$.id')) AS step
+            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
+            WHERE step.what = 'end' AND s.tenant = p_tenant AND s.user_id = p_user;
+        IF NOT EXISTS (SELECT 1 FROM {t}sessions WHERE tenant = p_tenant AND user_id = p_user)
+        THEN
+            DELETE FROM {t}users WHERE tenant = p_tenant AND user_id = p_user;
+        END IF;
+    END IF;
+    COMMIT;
+    SELECT 1 AS done;
+END;

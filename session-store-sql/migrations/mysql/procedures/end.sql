@@ -1,0 +1,78 @@
+-- Ends those of the given sessions that exist and, where lines are given, are past one of them.
+DROP PROCEDURE IF EXISTS {t}end_1;
+CREATE PROCEDURE {t}end_1(
+    p_ids LONGTEXT CHARACTER SET utf8mb4, p_inactive_before BIGINT, p_expired_by BIGINT,
+    p_kind VARBINARY(32), p_at BIGINT, p_actor VARBINARY(260)
+) SQL SECURITY INVOKER
+BEGIN
+    DECLARE v_over BOOLEAN DEFAULT FALSE;
+    DECLARE v_first, v_tag BIGINT;
+    DECLARE v_gate, v_there INT;
+    DECLARE v_tenant VARBINARY(128);
+    DECLARE v_user VARBINARY(255);
+    -- What is read of the log is read without locks: entries of other transactions lie between.
+    DECLARE without_sessions CURSOR FOR
+        SELECT DISTINCT told.tenant, told.user_id FROM {t}log AS told
+        LEFT JOIN {t}sessions AS s ON s.user_id = told.user_id AND s.tenant = told.tenant
+        WHERE told.id >= v_first AND told.tag = v_tag AND s.id IS NULL;
+    DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_over = TRUE;
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION
+    BEGIN
+        ROLLBACK;
+        RESIGNAL;
+    END;
+
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    START TRANSACTION;
+    SELECT COUNT(*) INTO v_there
+        FROM (SELECT s.tenant, s.user_id
+            FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
+            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
+            GROUP BY s.tenant, s.user_id ORDER BY s.tenant, s.user_id LIMIT 1000) AS owner
+        STRAIGHT_JOIN {t}users AS u ON u.tenant = owner.tenant AND u.user_id = owner.user_id
+        FOR UPDATE;
+    SELECT COUNT(*) INTO v_there
+        FROM (SELECT id FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (
+            id VARCHAR(32) PATH '$')) AS each_id ORDER BY id LIMIT 1000) AS given
+        STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id) FOR UPDATE;
+
+    SELECT gate INTO v_gate FROM {t}state WHERE only_row = 1;
+    SELECT COUNT(*) INTO v_there FROM {t}gates WHERE gate = v_gate LOCK IN SHARE MODE;
+    -- The entries of this call: no other has both the tag and such an id.
+    SET v_tag = FLOOR(RAND() * 9007199254740991);
+    INSERT INTO {t}log (tag, kind, at, actor, tenant, user_id, session_id)
+        SELECT v_tag, p_kind, p_at, p_actor, s.tenant, s.user_id, s.id
+        FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
+        STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
+        WHERE p_inactive_before IS NULL OR s.last_accessed < p_inactive_before
+            OR s.absolute_expiry <= p_expired_by;
+    IF ROW_COUNT() > 0 THEN
+        SET v_first = LAST_INSERT_ID();
+        UPDATE (SELECT s.tenant, s.user_id
+                FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
+                STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
+                WHERE p_inactive_before IS NULL OR s.last_accessed < p_inactive_before
+                    OR s.absolute_expiry <= p_expired_by
+                GROUP BY s.tenant, s.user_id) AS owner
+            STRAIGHT_JOIN {t}users AS u ON u.tenant = owner.tenant AND u.user_id = owner.user_id
+            SET u.version = v_first;
+        DELETE s FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
+            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
+            WHERE p_inactive_before IS NULL OR s.last_accessed < p_inactive_before
+                OR s.absolute_expiry <= p_expired_by;
+        OPEN without_sessions;
+        forgetting: LOOP
+            FETCH without_sessions INTO v_tenant, v_user;
+            IF v_over THEN
+                LEAVE forgetting;
+            END IF;
+            DELETE FROM {t}users WHERE tenant = v_tenant AND user_id = v_user;
+        END LOOP;
+        CLOSE without_sessions;
+    END IF;
+    -- The entries say which sessions were ended.
+    SELECT session_id AS id, CONVERT(tenant USING utf8mb4) AS tenant,
+        CONVERT(user_id USING utf8mb4) AS user_id
+        FROM {t}log AS told WHERE told.id >= v_first AND tag = v_tag ORDER BY told.id;
+    COMMIT;
+END;

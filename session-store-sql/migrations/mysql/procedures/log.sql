@@ -1,0 +1,111 @@
+-- The log: how it is read and why nothing is missed is told in log.rs.
+
+-- Reads entries from one on, and those of the ids that were open. The first row is the state, in the
+-- columns of an entry. The first snapshot says how far to read, the second has all that it depends on.
+DROP PROCEDURE IF EXISTS {t}read_log_1;
+CREATE PROCEDURE {t}read_log_1(
+    p_from BIGINT, p_open LONGTEXT CHARACTER SET utf8mb4, p_limit INT
+) SQL SECURITY INVOKER
+BEGIN
+    DECLARE v_settled, v_trimmed, v_end BIGINT;
+
+    SELECT settled, trimmed, (SELECT COALESCE(MAX(id), 0) FROM {t}log)
+        INTO v_settled, v_trimmed, v_end FROM {t}state WHERE only_row = 1;
+    SELECT 0 AS part, v_settled AS seq, v_trimmed AS tag, NULL AS kind, NULL AS at, NULL AS actor,
+        NULL AS tenant, NULL AS user_id, NULL AS session_id
+    UNION ALL SELECT * FROM (
+        SELECT 1 AS part, told.id AS seq, tag, CONVERT(kind USING utf8mb4), at,
+            CONVERT(actor USING utf8mb4), CONVERT(tenant USING utf8mb4),
+            CONVERT(user_id USING utf8mb4), session_id
+        FROM JSON_TABLE(p_open, '$[*]' COLUMNS (id BIGINT PATH '$')) AS given
+        STRAIGHT_JOIN {t}log AS told ON told.id = given.id ORDER BY told.id) AS late
+    UNION ALL SELECT * FROM (
+        SELECT 2 AS part, id AS seq, tag, CONVERT(kind USING utf8mb4), at,
+            CONVERT(actor USING utf8mb4), CONVERT(tenant USING utf8mb4),
+            CONVERT(user_id USING utf8mb4), session_id
+        FROM {t}log WHERE id >= p_from AND id <= v_end ORDER BY id LIMIT p_limit) AS page;
+END;
+
+-- Where the log ends: the state, and every entry since the ids are settled, if those are at most so
+-- many, else the newest one.
+DROP PROCEDURE IF EXISTS {t}log_end_1;
+CREATE PROCEDURE {t}log_end_1(p_most BIGINT) SQL SECURITY INVOKER
+BEGIN
+    DECLARE v_settled, v_end BIGINT;
+
+    SELECT settled, (SELECT COALESCE(MAX(id), 0) FROM {t}log)
+        INTO v_settled, v_end FROM {t}state WHERE only_row = 1;
+    SELECT 0 AS part, v_settled AS seq, NULL AS tag
+    UNION ALL SELECT * FROM (
+        SELECT 2, id, tag FROM {t}log
+        WHERE id <= v_end AND id >= IF(v_end - v_settled > p_most, v_end, LEAST(v_settled + 1, v_end))
+        ORDER BY id) AS last;
+END;
+
+-- Tries to find that the transactions behind the gate that was closed last have ended. If so, closes
+-- the other one. It never waits.
+DROP PROCEDURE IF EXISTS {t}settle_1;
+CREATE PROCEDURE {t}settle_1() SQL SECURITY INVOKER
+BEGIN
+    DECLARE v_gate, v_empty INT;
+    DECLARE v_end BIGINT;
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION
+    BEGIN
+        ROLLBACK;
+        RESIGNAL;
+    END;
+
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    START TRANSACTION;
+    SELECT MAX(gate) INTO v_gate FROM {t}state WHERE only_row = 1 FOR UPDATE SKIP LOCKED;
+    -- Every id up to this one was drawn before the gate is tried.
+    SELECT COALESCE(MAX(id), 0) INTO v_end FROM {t}log;
+    SELECT COUNT(*) INTO v_empty FROM {t}gates WHERE gate = 1 - v_gate FOR UPDATE SKIP LOCKED;
+    IF v_empty = 1 THEN
+        UPDATE {t}state SET settled = reached, reached = v_end, gate = 1 - v_gate
+            WHERE only_row = 1;
+    END IF;
+    COMMIT;
+    SELECT v_empty AS settled;
+END;
+
+-- Deletes old entries from the first on, up to one that is not old enough. Entries that were trimmed
+-- before are not looked for: where a snapshot of others is old, they are still in the way.
+DROP PROCEDURE IF EXISTS {t}trim_log_1;
+CREATE PROCEDURE {t}trim_log_1(p_before BIGINT, p_limit INT UNSIGNED) SQL SECURITY INVOKER
+body: BEGIN
+    DECLARE v_trimmed, v_newest, v_young, v_last BIGINT;
+    DECLARE EXIT HANDLER FOR SQLEXCEPTION
+    BEGIN
+        ROLLBACK;
+        RESIGNAL;
+    END;
+
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    START TRANSACTION;
+    -- The first alone and without a lock, because it is young nearly every time.
+    SELECT MAX(trimmed) INTO v_trimmed FROM {t}state WHERE only_row = 1;
+    SELECT MIN(id) INTO v_young
+        FROM (SELECT id, at FROM {t}log WHERE id > v_trimmed ORDER BY id LIMIT 1) AS oldest
+        WHERE at >= p_before;
+    IF v_young IS NULL THEN
+        SELECT MAX(trimmed) INTO v_trimmed FROM {t}state WHERE only_row = 1 FOR UPDATE;
+        SELECT MAX(id) INTO v_newest FROM {t}log;
+        SELECT COALESCE(MIN(id), v_newest) INTO v_young
+            FROM (SELECT id, at FROM {t}log WHERE id > v_trimmed ORDER BY id LIMIT p_limit) AS oldest
+            WHERE at >= p_before;
+        SELECT MAX(id) INTO v_last
+            FROM (SELECT id FROM {t}log WHERE id > v_trimmed ORDER BY id LIMIT p_limit) AS oldest
+            WHERE id < LEAST(v_young, v_newest);
+    END IF;
+    IF v_last IS NULL THEN
+        ROLLBACK;
+        SELECT 0 AS trimmed;
+        LEAVE body;
+    END IF;
+    DELETE FROM {t}log WHERE id > v_trimmed AND id <= v_last;
+    SET v_young = ROW_COUNT();
+    UPDATE {t}state SET trimmed = v_last WHERE only_row = 1;
+    COMMIT;
+    SELECT v_young AS trimmed;
+END;

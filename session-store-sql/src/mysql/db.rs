@@ -1,0 +1,64 @@
+//! The pool with the names of tables and procedures, and what its errors mean.
+
+use std::time::Duration;
+
+use session_core::StoreError;
+use sqlx::AssertSqlSafe;
+use sqlx::mysql::{MySqlDatabaseError, MySqlPool};
+
+use crate::names::Names;
+
+#[derive(Clone, Debug)]
+pub(super) struct Db {
+    pub(super) pool: MySqlPool,
+    pub(super) names: Names,
+}
+
+impl Db {
+    /// A statement with the names written into it.
+    pub(super) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
+        self.names.sql(statement)
+    }
+}
+
+/// Runs a call again, a few times, if nothing happened: after a deadlock, or while a newer node
+/// replaces the procedure.
+pub(super) async fn retried<T, F>(mut call: impl FnMut() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    for tried in 1..TRIES {
+        match call().await {
+            Err(error) if nothing_happened(&error) => tokio::time::sleep(PAUSE * tried).await,
+            result => return result.map_err(store_error),
+        }
+    }
+    call().await.map_err(store_error)
+}
+
+/// A defect of a row or a statement is told from a server that cannot be reached right now.
+pub(super) fn store_error(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::corrupt(error),
+        sqlx::Error::Database(_) if !is_passing(&error) => StoreError::internal(error),
+        _ => StoreError::unavailable(error),
+    }
+}
+
+/// Connection lost or refused, rolled back: classes of SQL states; killed by an operator.
+fn is_passing(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    let state = database.and_then(|error| error.code());
+    let class = state.as_deref().and_then(|state| state.get(..2));
+    matches!(class, Some("08" | "40" | "70")) || nothing_happened(error)
+}
+
+/// A lock that was waited for too long, a deadlock, or a procedure that is not there.
+fn nothing_happened(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    let error = database.and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+    error.is_some_and(|error| matches!(error.number(), 1205 | 1213 | 1305))
+}
+
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(2);

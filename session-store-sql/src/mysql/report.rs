@@ -1,0 +1,70 @@
+//! What an operator wants to know.
+
+use std::collections::HashSet;
+
+use session_core::store::StoreReport;
+use session_core::{StoreError, Timestamp};
+
+use super::db::{Db, store_error};
+use super::migrate::{PROCEDURES, READ_VERSION};
+use crate::columns::Columns;
+
+impl Db {
+    pub(super) async fn report(&self) -> Result<StoreReport, StoreError> {
+        let row = sqlx::query(self.sql(STATE)).fetch_one(&self.pool).await.map_err(store_error)?;
+        let version: i64 = sqlx::query_scalar(self.sql(READ_VERSION))
+            .fetch_one(&self.pool)
+            .await
+            .map_err(store_error)?;
+        let (newest, settled) = (row.integer("newest")?, row.integer("settled")?);
+        let procedures = row.integer("procedures")?;
+        let mut problems = self.missing_indexes().await?;
+        if procedures < PROCEDURES {
+            problems.push(format!(
+                "the procedures have version {procedures}, this build makes {PROCEDURES}"
+            ));
+        }
+        Ok(StoreReport {
+            server: server(row.text("version")?),
+            schema: Some(version),
+            clock: Timestamp::from_micros(row.integer("clock")?),
+            log_from: row.optional_integer("log_from")?.map(Timestamp::from_micros),
+            // An entry has its place when it is committed.
+            pending: 0,
+            details: vec![
+                ("procedures".to_owned(), procedures.to_string()),
+                ("newest id of the log".to_owned(), newest.to_string()),
+                ("settled up to".to_owned(), settled.to_string()),
+            ],
+            problems,
+        })
+    }
+
+    async fn missing_indexes(&self) -> Result<Vec<String>, StoreError> {
+        let there: Vec<String> = sqlx::query_scalar(INDEXES)
+            .bind(self.names.fill("{t}sessions"))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(store_error)?;
+        let there: HashSet<_> = there.into_iter().collect();
+        let needed = NEEDED.map(|index| self.names.fill(index));
+        let missing = needed.into_iter().filter(|index| !there.contains(index));
+        Ok(missing.map(|index| format!("the index {index} is missing")).collect())
+    }
+}
+
+/// MariaDB names itself in its version, MySQL does not.
+fn server(version: &str) -> String {
+    let product = if version.contains("MariaDB") { "MariaDB" } else { "MySQL" };
+    format!("{product} {version}")
+}
+
+pub(super) const STATE: &str = "SELECT CONVERT(VERSION() USING utf8mb4) AS version, \
+    TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS clock, procedures, settled, \
+    (SELECT COALESCE(MAX(id), 0) FROM {t}log) AS newest, \
+    (SELECT at FROM {t}log WHERE id > trimmed ORDER BY id LIMIT 1) AS log_from \
+    FROM {t}state WHERE only_row = 1";
+const INDEXES: &str = "SELECT DISTINCT CONVERT(index_name USING utf8mb4) \
+    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?";
+const NEEDED: [&str; 5] =
+    ["{i}by_user", "{i}by_tenant", "{i}by_time", "{i}by_client", "{i}by_expiry"];

@@ -1,0 +1,202 @@
+//! The log: readers beside writers, transactions that stay open, and ids that never come.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use session_conformance::sample::{PATIENCE, commit, insert, now, read_log, revoke, user};
+use session_core::store::{Change, Cursor, Entries};
+use session_core::{EndCause, Event, EventKind, SessionId, Store};
+use session_store_sql::MySqlStore;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{Connection, Executor};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::{Database, session};
+
+async fn end_of_log(store: &MySqlStore) -> Cursor {
+    store.log_since(None, Entries::All, 0).await.unwrap().next
+}
+
+/// What happened to the sessions of each user, in the order in which it was told.
+fn by_user(told: &[Event]) -> HashMap<String, Vec<(EventKind, SessionId)>> {
+    let mut users: HashMap<_, Vec<_>> = HashMap::new();
+    for event in told {
+        let user = event.user.as_ref().unwrap().to_string();
+        users.entry(user).or_default().push((event.kind, event.session.unwrap()));
+    }
+    users
+}
+
+/// Signs in, signs in again in place of the first session, and ends the second one.
+async fn three_changes(store: &MySqlStore, name: &str) -> Vec<(EventKind, SessionId)> {
+    let (first, second) = (session(store, name), session(store, name));
+    insert(store, &first).await;
+    let end = Change::End(first.id, EndCause::Evicted);
+    let changes = vec![end, Change::Insert(Box::new(second.clone()))];
+    commit(store, &user(name), changes).await;
+    assert_eq!(revoke(store, second.id).await, 1);
+    vec![
+        (EventKind::Created, first.id),
+        (EventKind::Ended(EndCause::Evicted), first.id),
+        (EventKind::Created, second.id),
+        (EventKind::Ended(EndCause::Revoked), second.id),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn racing_readers_see_every_entry_once_and_each_users_in_order() {
+    let database = Database::create().await;
+    let (done, waiting) = watch::channel(false);
+    let mut readers = JoinSet::new();
+    for page in [3, 100] {
+        let store = database.store().await;
+        let (waiting, mut cursor) = (waiting.clone(), end_of_log(&store).await);
+        readers.spawn(async move {
+            let mut told = Vec::new();
+            loop {
+                // Asked before the read: what was acknowledged by then is in it.
+                let last = *waiting.borrow();
+                told.extend(read_log(&store, &mut cursor, page).await);
+                if last {
+                    return by_user(&told);
+                }
+            }
+        });
+    }
+    let mut writers = JoinSet::new();
+    for n in 0..8 {
+        let store = database.store().await;
+        writers.spawn(async move {
+            let mut happened = Vec::new();
+            for _ in 0..20 {
+                happened.extend(three_changes(&store, &format!("user {n}")).await);
+            }
+            (format!("user {n}"), happened)
+        });
+    }
+    let mut happened = HashMap::new();
+    while let Some(writer) = writers.join_next().await {
+        happened.extend([writer.unwrap()]);
+    }
+    done.send(true).unwrap();
+    while let Some(told) = readers.join_next().await {
+        assert_eq!(told.unwrap(), happened);
+    }
+}
+
+/// Begins a change as the procedures do, up to where it would commit.
+async fn begin_change<'c>(
+    connection: &'c mut MySqlConnection,
+    name: &str,
+) -> sqlx::Transaction<'c, sqlx::MySql> {
+    let mut change = connection.begin().await.unwrap();
+    let gate = "SELECT gate FROM session_kit_gates \
+        WHERE gate = (SELECT gate FROM session_kit_state) LOCK IN SHARE MODE";
+    change.execute(gate).await.unwrap();
+    let entry = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
+        VALUES (7, 'created', 1, 'system', '', ?, REPEAT('x', 16))";
+    sqlx::query(entry).bind(name).execute(&mut *change).await.unwrap();
+    change
+}
+
+/// A cursor without open ids.
+const SETTLED: usize = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_stays_open_delays_nothing_and_is_told_afterwards() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let (mut near, mut far) = (end_of_log(&store).await, end_of_log(&store).await);
+    let mut other = database.connection().await;
+    let change = begin_change(&mut other, "mallory").await;
+    // The log may be read and settled as often as it likes.
+    for _ in 0..20 {
+        insert(&store, &session(&store, "alice")).await;
+        assert_eq!(read_log(&store, &mut near, 10).await.len(), 1);
+    }
+    let late = end_of_log(&store).await;
+    change.commit().await.unwrap();
+    for mut cursor in [near, late] {
+        let told = read_log(&store, &mut cursor, 10).await;
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].user, Some(user("mallory").user));
+        assert_eq!(read_log(&store, &mut cursor, 10).await, []);
+    }
+    assert_eq!(read_log(&store, &mut far, 10).await.len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_were_rolled_back_are_forgotten() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let mut cursor = end_of_log(&store).await;
+    let mut other = database.connection().await;
+    begin_change(&mut other, "mallory").await.rollback().await.unwrap();
+    insert(&store, &session(&store, "alice")).await;
+    assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
+    let mut reads = 0;
+    while cursor.0.len() > SETTLED {
+        assert!(reads < 4, "an id stays open");
+        assert_eq!(read_log(&store, &mut cursor, 10).await, []);
+        reads += 1;
+    }
+    assert!(reads > 0, "the id was open");
+}
+
+/// Another program's transaction that has seen everything, and written elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_transaction_delays_nothing() {
+    let database = Database::create().await;
+    let store = Arc::new(database.store().await);
+    let mut cursor = end_of_log(&store).await;
+    let mut other = database.connection().await;
+    other.execute("CREATE TABLE orders (n INT) ENGINE = InnoDB").await.unwrap();
+    let mut foreign = other.begin().await.unwrap();
+    for read in ["sessions", "users", "log", "state", "gates"] {
+        let read = sqlx::AssertSqlSafe(format!("SELECT * FROM session_kit_{read}"));
+        foreign.execute(read).await.unwrap();
+    }
+    foreign.execute("INSERT INTO orders VALUES (1)").await.unwrap();
+    let changes = async {
+        let happened = three_changes(&store, "alice").await;
+        let told = read_log(store.as_ref(), &mut cursor, 10).await;
+        assert_eq!(by_user(&told)["alice"], happened);
+        assert_eq!(store.trim_log(now().plus(PATIENCE), 10).await.unwrap(), 3);
+    };
+    tokio::time::timeout(PATIENCE, changes).await.expect("nothing waits for the other program");
+    foreign.rollback().await.unwrap();
+}
+
+/// After a long time in which no id stayed open, the end of the log is found all the same.
+#[tokio::test]
+async fn the_end_of_a_log_that_was_never_settled_is_found() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let mut other = database.connection().await;
+    let fill = "INSERT INTO session_kit_log (id, tag, kind, at, actor, tenant) \
+        WITH RECURSIVE numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 9000) \
+        SELECT n, n, 'created', n, 'system', '' FROM numbers";
+    other.execute("SET SESSION max_recursive_iterations = 10000").await.ok();
+    other.execute("SET SESSION cte_max_recursion_depth = 10000").await.ok();
+    other.execute(fill).await.unwrap();
+    let mut cursor = end_of_log(&store).await;
+    assert_eq!(cursor.0.len(), SETTLED);
+    assert_eq!(read_log(&store, &mut cursor, 10).await, []);
+    insert(&store, &session(&store, "alice")).await;
+    assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
+}
+
+/// A log that came back from the past may have another entry of the same id.
+#[tokio::test]
+async fn another_entry_of_the_same_id_is_a_gap() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    insert(&store, &session(&store, "alice")).await;
+    let seen = end_of_log(&store).await;
+    let mut other = database.connection().await;
+    other.execute("UPDATE session_kit_log SET tag = tag + 1").await.unwrap();
+    assert!(store.log_since(Some(&seen), Entries::All, 10).await.unwrap().gap);
+    other.execute("DELETE FROM session_kit_log").await.unwrap();
+    assert!(store.log_since(Some(&seen), Entries::All, 10).await.unwrap().gap);
+}

@@ -1,0 +1,212 @@
+//! The MySQL store under the conformance kit, on a real server, and what is its own.
+
+mod locks;
+mod log;
+#[path = "../operations/mod.rs"]
+mod operations;
+mod schema;
+
+use std::sync::Arc;
+
+use session_conformance::sample::{self, PATIENCE, insert, now, revoke, user};
+use session_conformance::{Backend, Namespace};
+use session_core::checker::Timeouts;
+use session_core::store::{Entries, PageQuery, TenantFilter, Touch};
+use session_core::{Session, SessionId, Store, Timestamp};
+use session_store_sql::{MySqlOptions, MySqlStore};
+use sqlx::Connection;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+
+fn server() -> MySqlConnectOptions {
+    std::env::var("SESSION_KIT_MYSQL_URL")
+        .expect("SESSION_KIT_MYSQL_URL names a server; `cargo xtask test` starts one")
+        .parse()
+        .unwrap()
+}
+
+async fn pool(options: MySqlConnectOptions, connections: u32) -> MySqlPool {
+    let pool = MySqlPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+    pool.connect_with(options).await.unwrap()
+}
+
+struct MySql;
+
+/// A database of its own.
+struct Database(String);
+
+impl Database {
+    async fn create() -> Self {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).unwrap();
+        let name = format!("kit_{:x}", u64::from_be_bytes(random));
+        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        sqlx::query(statement).execute(&pool(server(), 1).await).await.unwrap();
+        Self(name)
+    }
+
+    async fn store(&self) -> MySqlStore {
+        let pool = pool(server().database(&self.0), 4).await;
+        MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap()
+    }
+
+    /// The connection of another program.
+    async fn connection(&self) -> MySqlConnection {
+        MySqlConnection::connect_with(&server().database(&self.0)).await.unwrap()
+    }
+}
+
+#[async_trait::async_trait]
+impl Backend for MySql {
+    async fn fresh(&self) -> Box<dyn Namespace> {
+        Box::new(Database::create().await)
+    }
+}
+
+#[async_trait::async_trait]
+impl Namespace for Database {
+    async fn connect(&self) -> Arc<dyn Store> {
+        Arc::new(self.store().await)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_every_guarantee() {
+    let report = session_conformance::run(Arc::new(MySql)).await;
+    println!("{report}");
+    assert!(report.passed(), "{report}");
+}
+
+fn session(store: &MySqlStore, name: &str) -> Session {
+    sample::session(store, &user(name), now())
+}
+
+fn touch(id: SessionId, micros: i64) -> Touch {
+    Touch { id, last_accessed: Timestamp::from_micros(micros), ip_addresses: Vec::new() }
+}
+
+/// Statements per operation, counted by the server on the store's only connection.
+#[tokio::test]
+async fn operations_cost_a_known_number_of_round_trips() {
+    let database = Database::create().await;
+    let one = pool(server().database(&database.0), 1).await;
+    let store = MySqlStore::with_pool(one.clone(), &MySqlOptions::default()).await.unwrap();
+    let mut asked = 0;
+    let mut before = 0;
+    let mut spent = async || -> u64 {
+        let (_, now): (String, String) =
+            sqlx::query_as("SHOW SESSION STATUS LIKE 'Questions'").fetch_one(&one).await.unwrap();
+        asked += 1;
+        let now = now.parse::<u64>().unwrap() - asked;
+        now - std::mem::replace(&mut before, now)
+    };
+    let mine = session(&store, "alice");
+    // What a connection asks for once is not a cost of an operation.
+    insert(&store, &session(&store, "bob")).await;
+    spent().await;
+    insert(&store, &mine).await;
+    let sign_in = spent().await;
+    store.load(mine.id).await.unwrap();
+    let load = spent().await;
+    let at = mine.last_accessed.as_micros();
+    store.touch(&(0..500).map(|n| touch(mine.id, at + n)).collect::<Vec<_>>()).await.unwrap();
+    let touch = spent().await;
+    let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), mine.signed_in);
+    assert_eq!(store.page(&query).await.unwrap().sessions.len(), 2);
+    let page = spent().await;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    spent().await;
+    store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
+    let idle = spent().await;
+    insert(&store, &session(&store, "carol")).await;
+    spent().await;
+    let read = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
+    assert_eq!(read.events.len(), 1);
+    let log = spent().await;
+    assert_eq!(revoke(&store, mine.id).await, 1);
+    let revoked = spent().await;
+    println!(
+        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, idle log {idle}, log {log}, \
+            revoke {revoked}"
+    );
+    assert_eq!((sign_in, load, touch, page, idle, log, revoked), (2, 1, 1, 1, 1, 1, 2));
+}
+
+/// What is compared is bytes, also where the server's collation folds case and trailing spaces.
+#[tokio::test]
+async fn names_that_a_collation_would_fold_are_different_users() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let names = ["alice", "ALICE", "alice ", "\u{e1}lice", "a\u{301}lice", "\u{1F511}"];
+    for name in names {
+        insert(&store, &session(&store, name)).await;
+    }
+    for name in names {
+        assert_eq!(store.user(&user(name)).await.unwrap().sessions.len(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn times_keep_their_microseconds() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let mut session = session(&store, "alice");
+    session.signed_in = Timestamp::from_micros(1_780_000_000_123_457);
+    session.last_accessed = session.signed_in;
+    insert(&store, &session).await;
+    let to = session.signed_in.as_micros() + 1;
+    assert_eq!(store.touch(&[touch(session.id, to)]).await.unwrap(), []);
+    let loaded = store.load(session.id).await.unwrap().unwrap().session;
+    assert_eq!(loaded.signed_in, session.signed_in);
+    assert_eq!(loaded.last_accessed.as_micros(), to);
+}
+
+/// What the procedures do cannot be explained from outside; the server counts the rows they read.
+#[tokio::test]
+async fn no_procedure_walks_a_table() {
+    let database = Database::create().await;
+    let one = pool(server().database(&database.0), 1).await;
+    let store = MySqlStore::with_pool(one.clone(), &MySqlOptions::default()).await.unwrap();
+    let digits = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
+        UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    let fill = format!(
+        "CREATE TABLE numbers SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n \
+            FROM {digits} AS a, {digits} AS b, {digits} AS c, {digits} AS e; \
+        INSERT INTO session_kit_sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
+            CONCAT('user ', n % 1000), 'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '', '', \
+            NULL, NULL FROM numbers; \
+        INSERT INTO session_kit_users SELECT '', CONCAT('user ', n), n FROM numbers WHERE n < 1000; \
+        INSERT INTO session_kit_log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
+            FROM numbers; \
+        UPDATE session_kit_state SET settled = 10000; \
+        ANALYZE TABLE session_kit_sessions, session_kit_users, session_kit_log;"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
+
+    let asking = walked(&one).await;
+    let asking = walked(&one).await - asking;
+    let mut before = walked(&one).await;
+    let check = async |what: &str| {
+        let now = walked(&one).await;
+        let rows = now - std::mem::replace(&mut before, now) - asking;
+        println!("{what} reads {rows} rows one after the other");
+        assert!(rows < 200, "{what} reads {rows} rows one after the other");
+    };
+    operations::all(&store, check).await;
+
+    let whole = "SELECT COUNT(device_info) FROM session_kit_sessions";
+    sqlx::query(whole).fetch_one(&one).await.unwrap();
+    assert!(walked(&one).await > before + 9_000, "the server counts what is asked for");
+}
+
+/// Rows that this connection has read in the order of a table or an index.
+async fn walked(connection: &MySqlPool) -> i64 {
+    let counters: Vec<(String, String)> = sqlx::query_as(
+        "SHOW SESSION STATUS WHERE Variable_name IN \
+        ('Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd_next')",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    assert_eq!(counters.len(), 3);
+    counters.iter().map(|(_, value)| value.parse::<i64>().unwrap()).sum()
+}

@@ -1,0 +1,113 @@
+//! How a schema is made and brought up to date.
+
+use session_conformance::sample::{PATIENCE, insert, now};
+use session_core::Store;
+use session_store_sql::{MySqlOptions, MySqlStore};
+use sqlx::mysql::{MySqlConnection, MySqlPoolOptions};
+
+use crate::{Database, pool, server, session};
+
+/// What the client program sends at once. Between `DELIMITER` lines that is one statement, and no
+/// other holds a semicolon in its middle.
+fn as_the_client_cuts(script: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    for (n, part) in script.split("DELIMITER ").enumerate() {
+        let (delimiter, body) = if n == 0 { (";", part) } else { part.split_once('\n').unwrap() };
+        let statements = body.split(delimiter).map(str::trim);
+        parts.extend(statements.filter(|text| !text.is_empty()).map(str::to_owned));
+    }
+    parts
+}
+
+#[tokio::test]
+async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
+    let database = Database::create().await;
+    let options = server().database(&database.0);
+    let mut connection = database.connection().await;
+    for script in MySqlStore::migrations(&MySqlOptions::default()).unwrap() {
+        assert!(!script.contains('{'), "{script}");
+        for part in as_the_client_cuts(&script) {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(part)).execute(&mut connection).await.unwrap();
+        }
+    }
+    let store = database.store().await;
+    insert(&store, &session(&store, "alice")).await;
+    let newer = "INSERT INTO session_kit_migrations (version) VALUES (1000)";
+    sqlx::query(newer).execute(&mut connection).await.unwrap();
+    let pool = pool(options, 1).await;
+    let error = MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("version 1000"), "{error}");
+}
+
+/// Connections on which reads would see too much or too little.
+#[tokio::test]
+async fn settings_that_break_a_promise_are_refused() {
+    let database = Database::create().await;
+    for (set, field) in [
+        ("SET autocommit = 0", "autocommit"),
+        ("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", "transaction_isolation"),
+    ] {
+        let pool = MySqlPoolOptions::new()
+            .after_connect(move |connection, _| {
+                Box::pin(async move { sqlx::query(set).execute(connection).await.map(drop) })
+            })
+            .connect_with(server().database(&database.0))
+            .await
+            .unwrap();
+        let error = MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap_err();
+        assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tables_without_procedures_are_brought_up_to_date() {
+    let database = Database::create().await;
+    let mut connection = database.connection().await;
+    let first = MySqlStore::migrations(&MySqlOptions::default()).unwrap().swap_remove(0);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(first)).execute(&mut connection).await.unwrap();
+    assert_eq!(procedures(&mut connection).await, 0);
+    let store = database.store().await;
+    insert(&store, &session(&store, "alice")).await;
+    assert!(procedures(&mut connection).await > 0);
+}
+
+/// A node makes procedures again that are older than its own, and leaves newer ones alone.
+#[tokio::test]
+async fn procedures_are_made_again_when_they_are_older() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let known = store.report().await.unwrap();
+    assert_eq!(known.problems, [""; 0]);
+    let mut connection = database.connection().await;
+    let older = "DROP PROCEDURE session_kit_commit_1; UPDATE session_kit_state SET procedures = 0";
+    sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
+    assert!(store.report().await.unwrap().problems[0].contains("procedures"));
+    // What the older node calls right now is not there for a moment.
+    let mine = session(&store, "alice");
+    tokio::join!(insert(&store, &mine), database.store());
+    assert_eq!(store.report().await.unwrap().problems, known.problems);
+    let newer = "UPDATE session_kit_state SET procedures = 1000";
+    sqlx::raw_sql(newer).execute(&mut connection).await.unwrap();
+    let _older = database.store().await;
+    assert_eq!(procedures(&mut connection).await, 1_000);
+}
+
+#[tokio::test]
+async fn a_report_names_an_index_that_is_missing() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let before = now();
+    let drop = "DROP INDEX session_kit_by_time ON session_kit_sessions";
+    sqlx::raw_sql(drop).execute(&mut database.connection().await).await.unwrap();
+    let report = store.report().await.unwrap();
+    assert_eq!(report.problems, ["the index session_kit_by_time is missing"]);
+    assert_eq!((report.schema, report.log_from, report.pending), (Some(1), None, 0));
+    insert(&store, &session(&store, "alice")).await;
+    assert!(store.report().await.unwrap().log_from.unwrap() >= before);
+    assert!(report.clock.minus(PATIENCE) < now() && now() < report.clock.plus(PATIENCE));
+}
+
+async fn procedures(connection: &mut MySqlConnection) -> i64 {
+    let version = "SELECT procedures FROM session_kit_state";
+    sqlx::query_scalar(version).fetch_one(connection).await.unwrap()
+}
