@@ -19,7 +19,7 @@ CREATE TABLE {t}users (
     -- Drawn from the numbers of the log, so that none ever comes back.
     version bigint NOT NULL,
     PRIMARY KEY (tenant, user_id)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 70);
 
 -- Last accessed is written all day: room in the pages, and no index on it, keep those updates
 -- within their page.

@@ -46,26 +46,24 @@ BEGIN
         v_id := decode(v_change ->> 'id', 'hex');
         CASE v_change ->> 'do'
         WHEN 'insert' THEN
+            -- A table that is partitioned by user cannot have a constraint on the id alone.
+            IF EXISTS (SELECT FROM {t}sessions WHERE id = v_id) THEN
+                RAISE unique_violation USING MESSAGE = 'a session has this id already';
+            END IF;
             INSERT INTO {t}sessions (
                 id, tenant, user_id, device_kind, device_info, client_id, ip_addresses,
                 signed_in, last_accessed, authenticated_at, absolute_expiry, data,
                 token_current, token_family, token_retired, token_retired_at)
-            SELECT
-                v_id, p_tenant, p_user, s.device_kind, s.device_info, s.client_id, s.ip_addresses,
-                s.signed_in, s.last_accessed, s.authenticated_at, s.absolute_expiry, s.data,
-                decode(s.token_current, 'hex'), decode(s.token_family, 'hex'),
-                decode(s.token_retired, 'hex'), s.token_retired_at
-            FROM jsonb_to_record(v_change) AS s (
-                device_kind text, device_info text, client_id text, ip_addresses text,
-                signed_in bigint, last_accessed bigint, authenticated_at bigint,
-                absolute_expiry bigint, data text,
-                token_current text, token_family text, token_retired text,
-                token_retired_at bigint)
-            -- A table that is partitioned by user cannot have a constraint on the id alone.
-            WHERE NOT EXISTS (SELECT FROM {t}sessions AS other WHERE other.id = v_id);
-            IF NOT FOUND THEN
-                RAISE unique_violation USING MESSAGE = 'a session has this id already';
-            END IF;
+            VALUES (
+                v_id, p_tenant, p_user, v_change ->> 'device_kind', v_change ->> 'device_info',
+                v_change ->> 'client_id', v_change ->> 'ip_addresses',
+                (v_change ->> 'signed_in')::bigint, (v_change ->> 'last_accessed')::bigint,
+                (v_change ->> 'authenticated_at')::bigint,
+                (v_change ->> 'absolute_expiry')::bigint, v_change ->> 'data',
+                decode(v_change ->> 'token_current', 'hex'),
+                decode(v_change ->> 'token_family', 'hex'),
+                decode(v_change ->> 'token_retired', 'hex'),
+                (v_change ->> 'token_retired_at')::bigint);
             v_inserted := true;
         WHEN 'end' THEN
             -- Not "=": the plan must go by the id, however many sessions the user has.

@@ -24,6 +24,8 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     let rotate = Change::ReplaceToken { id, token, authenticated_at: None };
     sample::commit(store, &owner, vec![rotate]).await;
     check("a rotation").await;
+    sample::commit(store, &owner, vec![Change::ClaimsChanged(id)]).await;
+    check("a change of claims").await;
     let scope = PolicyScope::User(owner);
     let policy = PolicyChange { scope, policy: None, at: now(), by: Actor::Application };
     store.set_policy(&policy).await.unwrap();
