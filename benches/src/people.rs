@@ -1,6 +1,6 @@
 //! Users and sessions as a deployment has them, made from a seed.
 //!
-//! A user has `n` sessions or more with probability `n` to the power of -1.2, and at most 1,000: among
+//! A user has `n` sessions or more with probability `n` to the power of -1.2, and at most 1,000: of
 //! 230,000 users, who have a million sessions, about 60 have 1,000. The first user always does. Sign-ins
 //! are spread over 40 days. Half of the sessions were in use within the last two days, the others were
 //! left within a week. None is past its absolute expiry.
@@ -134,7 +134,7 @@ fn used(random: &mut Random, age: Duration) -> Duration {
     if random.below(2) == 0 {
         return age.min(Duration::from_secs(2 * DAY)).mul_f64(random.unit());
     }
-    age.saturating_sub(Duration::from_secs(7 * DAY).mul_f64(random.unit()))
+    age - age.min(Duration::from_secs(7 * DAY)).mul_f64(random.unit())
 }
 
 fn address(random: &mut Random) -> IpAddr {
