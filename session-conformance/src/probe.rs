@@ -29,6 +29,8 @@ struct Inner {
     log_panics: AtomicBool,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     gate: Mutex<Option<(&'static str, Gate)>>,
+    wanted: Mutex<Option<Entries>>,
+    problems: Mutex<Vec<String>>,
 }
 
 /// Holds one call back between its effect and its answer.
@@ -70,6 +72,8 @@ impl Probe {
             log_panics: AtomicBool::default(),
             calls: Mutex::default(),
             gate: Mutex::default(),
+            wanted: Mutex::default(),
+            problems: Mutex::default(),
         }))
     }
 
@@ -93,6 +97,11 @@ impl Probe {
         self.0.pushes.store(true, Ordering::SeqCst);
     }
 
+    /// Adds a problem to what the store reports.
+    pub fn complain(&self, problem: &str) {
+        lock(&self.0.problems).push(problem.to_owned());
+    }
+
     /// Gives one hint, which waits for whoever asks next.
     pub fn hint(&self) {
         self.0.hints.notify_one();
@@ -113,6 +122,11 @@ impl Probe {
     /// How often each method was called.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.0.calls).clone()
+    }
+
+    /// Which entries the last read of the log asked for.
+    pub fn wanted(&self) -> Option<Entries> {
+        *lock(&self.0.wanted)
     }
 
     /// How many calls there were.
@@ -197,6 +211,7 @@ impl Store for Probe {
         limit: u32,
     ) -> Result<LogPage, StoreError> {
         assert!(!self.0.log_panics.swap(false, Ordering::SeqCst), "a planted panic");
+        *lock(&self.0.wanted) = Some(entries);
         self.call("log_since", self.store().log_since(cursor, entries, limit)).await
     }
 
@@ -206,6 +221,10 @@ impl Store for Probe {
         } else {
             self.0.hints.notified().await;
         }
+    }
+
+    fn pushes(&self) -> bool {
+        self.0.pushes.load(Ordering::SeqCst) && self.store().pushes()
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
@@ -225,7 +244,9 @@ impl Store for Probe {
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        self.call("report", self.store().report()).await
+        let mut report = self.call("report", self.store().report()).await?;
+        report.problems.extend_from_slice(&lock(&self.0.problems));
+        Ok(report)
     }
 }
 

@@ -117,6 +117,7 @@ impl Engine {
         let log =
             shared.store_call("log_since", shared.store.log_since(None, Entries::All, 1)).await?;
         shared.trust.heard(begun);
+        sweeper::ask_store(&shared).await;
         let position = Arc::new(Mutex::new(log.next));
         let workers = vec![
             supervise("follower", &shared, move |shared| follower::run(shared, position.clone())),

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::poll;
 use session_core::store::{Cursor, Entries, LogPage};
@@ -15,11 +16,11 @@ use crate::shared::Shared;
 /// The position in the log; it outlives a restart of the worker.
 pub(crate) type Position = Arc<Mutex<Cursor>>;
 
-/// Reads the log twice in every propagation bound, and whenever there is a hint.
+/// Reads the log twice in every propagation bound, or four times where the store does not push, and
+/// whenever there is a hint.
 pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
     let mut stopping = shared.stopping();
     let mut failing = false;
-    let interval = shared.options.propagation_bound / 2;
     loop {
         // A hint that comes while the log is being read must not be lost: wait for the next one
         // before reading.
@@ -32,7 +33,7 @@ pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
         tokio::select! {
             () = next, if result.is_ok() => {}
             () = shared.poke.notified() => {}
-            () = tokio::time::sleep(interval) => {}
+            () = tokio::time::sleep(interval(&shared)) => {}
             () = stopping.stopped() => return,
         }
     }
@@ -76,6 +77,11 @@ fn apply(shared: &Shared, event: Event) {
         }
     }
     shared.notices.tell(Notice::Event(event));
+}
+
+fn interval(shared: &Shared) -> Duration {
+    let reads = if shared.store.pushes() { 2 } else { 4 };
+    shared.options.propagation_bound / reads
 }
 
 /// Says once that an outage began, and once that it ended.

@@ -184,7 +184,8 @@ pub struct Health {
     pub fresh: bool,
     /// Sessions whose last accesses were given up because the store was away for too long.
     pub dropped_write_backs: u64,
-    /// The workers by name.
+    /// The workers by name, and as `store` what the store said is wrong with it when the node
+    /// started or last cleaned up.
     pub workers: BTreeMap<&'static str, WorkerHealth>,
 }
 
@@ -204,6 +205,10 @@ pub(crate) struct HealthBoard(Mutex<BTreeMap<&'static str, WorkerHealth>>);
 impl HealthBoard {
     pub(crate) fn note(&self, worker: &'static str, error: Option<String>) {
         self.board().entry(worker).or_default().error = error;
+    }
+
+    pub(crate) fn error(&self, worker: &'static str) -> Option<String> {
+        self.board().get(worker).and_then(|health| health.error.clone())
     }
 
     pub(crate) fn restarted(&self, worker: &'static str) {

@@ -58,7 +58,22 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
         tokio::time::sleep(cleanup.pause).await;
     }
     cut_log(shared).await?;
+    ask_store(shared).await;
     Ok(count)
+}
+
+/// Asks the store what is wrong with it, for the node's health and, where that is new, the log.
+pub(crate) async fn ask_store(shared: &Shared) {
+    let problems = match shared.store_call("report", shared.store.report()).await {
+        Ok(report) => report.problems,
+        Err(error) => vec![error.to_string()],
+    };
+    let problems = (!problems.is_empty()).then(|| problems.join("; "));
+    let known = shared.health.error("store");
+    if let Some(problems) = problems.as_ref().filter(|problems| Some(*problems) != known.as_ref()) {
+        tracing::warn!(%problems, "the store needs attention");
+    }
+    shared.health.note("store", problems);
 }
 
 async fn cut_log(shared: &Shared) -> Result<(), Error> {

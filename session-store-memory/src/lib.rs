@@ -109,6 +109,10 @@ impl Store for MemoryStore {
         self.shared.written.notified().await;
     }
 
+    fn pushes(&self) -> bool {
+        true
+    }
+
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         Ok(self.state().log.trim(before, limit.max(1)))
     }

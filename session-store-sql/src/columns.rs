@@ -46,5 +46,5 @@ where
 }
 
 fn unreadable(error: sqlx::Error) -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, error)
+    StoreError::corrupt(error)
 }

@@ -1,69 +1,109 @@
 //! `WHERE` clauses out of filters. Values are bound, never written into the text.
 
-use session_core::store::{PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::TenantId;
+use session_core::store::{PageCursor, Selection, TenantFilter};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use crate::rows;
+/// What a walk over the sessions goes by, newest sign-in first.
+#[derive(Clone, Debug)]
+pub(crate) struct Filter {
+    pub(crate) selection: Selection,
+    /// Leaves out what has expired by then.
+    pub(crate) unexpired_at: Option<i64>,
+    /// Last accessed at or after this.
+    pub(crate) accessed_from: Option<i64>,
+}
 
-/// Reads one page, and one session more.
-pub(crate) fn page<DB>(columns: &str, table: &str, query: &PageQuery) -> QueryBuilder<DB>
+impl From<&Selection> for Filter {
+    fn from(selection: &Selection) -> Self {
+        Self { selection: selection.clone(), unexpired_at: None, accessed_from: None }
+    }
+}
+
+/// Examines up to `examined` sessions after a position, and reads up to `limit` of those that the
+/// filter covers, with a 1 in `covered`. One more row, with a 0, is the last that was examined; its
+/// `examined` is how many they were.
+pub(crate) fn chunk<DB>(
+    columns: &str,
+    table: &str,
+    filter: &Filter,
+    after: Option<PageCursor>,
+    examined: u32,
+    limit: u32,
+) -> QueryBuilder<DB>
 where
     DB: Database,
     for<'q> String: Encode<'q, DB> + Type<DB>,
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
-    let mut select = QueryBuilder::new("SELECT ");
-    select.push(columns).push(" FROM ").push(table);
-    select.push(" WHERE (absolute_expiry IS NULL OR absolute_expiry > ");
-    select.push_bind(query.now.as_micros()).push(")");
-    let mut narrowed = Selection::within(query.tenant.clone());
-    narrowed.user.clone_from(&query.user);
-    narrowed.device_kind.clone_from(&query.device_kind);
-    narrowed.client_id.clone_from(&query.client_id);
-    selection(&mut select, &narrowed);
-    if let Some(from) = query.accessed_from() {
-        // The plus keeps the planner from walking the sessions by their use.
-        select.push(" AND +last_accessed >= ").push_bind(from.as_micros());
+    let mut query = QueryBuilder::new("WITH chunk AS (SELECT * FROM ");
+    query.push(table).push(" WHERE true");
+    indexed(&mut query, &filter.selection);
+    if let Some(PageCursor { signed_in, id }) = after {
+        query.push(" AND signed_in <= ").push_bind(signed_in.as_micros());
+        query.push(" AND (signed_in < ").push_bind(signed_in.as_micros());
+        query.push(" OR id > ").push_bind(id.as_bytes().to_vec()).push(")");
     }
-    if let Some(PageCursor { signed_in, id }) = query.after {
-        select.push(" AND signed_in <= ").push_bind(signed_in.as_micros());
-        select.push(" AND (signed_in < ").push_bind(signed_in.as_micros());
-        select.push(" OR id > ").push_bind(id.as_bytes().to_vec()).push(")");
-    }
-    select.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(query.limit) + 1);
-    select
+    query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(examined));
+    query.push(") SELECT * FROM (SELECT ").push(columns);
+    query.push(", 1 AS covered, 0 AS examined FROM chunk WHERE true");
+    rest(&mut query, filter);
+    query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(limit));
+    query.push(") AS found UNION ALL SELECT * FROM (SELECT ").push(columns);
+    query.push(", 0 AS covered, (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
+    query.push(" ORDER BY signed_in, id DESC LIMIT 1) AS last");
+    query
 }
 
-/// Adds the parts of a selection to a `WHERE` clause that has a condition already.
-pub(crate) fn selection<DB>(query: &mut QueryBuilder<DB>, selection: &Selection)
+/// The parts of a selection that an index finds.
+fn indexed<DB>(query: &mut QueryBuilder<DB>, selection: &Selection)
 where
     DB: Database,
     for<'q> String: Encode<'q, DB> + Type<DB>,
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
 {
-    if let TenantFilter::Is(tenant) = &selection.tenant {
-        let tenant = rows::tenant_column(tenant.as_ref()).to_owned();
-        query.push(" AND tenant = ").push_bind(tenant);
+    let Selection { tenant, user, client_id, ids, device_kind: _, except: _ } = selection;
+    if let TenantFilter::Is(tenant) = tenant {
+        let tenant = tenant.as_ref().map_or("", TenantId::as_str);
+        query.push(" AND tenant = ").push_bind(tenant.to_owned());
     }
-    if let Some(user) = &selection.user {
+    if let Some(user) = user {
         query.push(" AND user_id = ").push_bind(user.to_string());
     }
-    if let Some(kind) = &selection.device_kind {
-        query.push(" AND device_kind = ").push_bind(kind.to_string());
-    }
-    if let Some(client) = &selection.client_id {
+    if let Some(client) = client_id {
         query.push(" AND client_id = ").push_bind(client.to_string());
     }
-    if let Some(except) = &selection.except {
-        query.push(" AND id <> ").push_bind(except.as_bytes().to_vec());
-    }
-    if let Some(ids) = &selection.ids {
+    if let Some(ids) = ids {
         // An empty list selects nothing.
         query.push(" AND id IN (NULL");
         ids.iter().for_each(|id| {
             query.push(", ").push_bind(id.as_bytes().to_vec());
         });
         query.push(")");
+    }
+}
+
+/// Everything else.
+fn rest<DB>(query: &mut QueryBuilder<DB>, filter: &Filter)
+where
+    DB: Database,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+    for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+{
+    let Selection { device_kind, except, tenant: _, user: _, client_id: _, ids: _ } =
+        &filter.selection;
+    if let Some(kind) = device_kind {
+        query.push(" AND device_kind = ").push_bind(kind.to_string());
+    }
+    if let Some(except) = except {
+        query.push(" AND id <> ").push_bind(except.as_bytes().to_vec());
+    }
+    if let Some(at) = filter.unexpired_at {
+        query.push(" AND (absolute_expiry IS NULL OR absolute_expiry > ").push_bind(at).push(")");
+    }
+    if let Some(from) = filter.accessed_from {
+        query.push(" AND last_accessed >= ").push_bind(from);
     }
 }

@@ -12,7 +12,6 @@ mod filter;
 mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod names;
-mod policies;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod position;
 #[cfg(feature = "postgres")]
@@ -24,6 +23,7 @@ mod schema;
 mod sqlite;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod steps;
+mod walk;
 
 #[cfg(feature = "mysql")]
 pub use mysql::{MySqlOptions, MySqlStore};

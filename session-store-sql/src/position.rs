@@ -1,65 +1,46 @@
-//! A position in a log whose numbers are in the order of commits and have no holes.
+//! Reads a log whose numbers are in the order of commits and have no holes.
 
-use session_core::StoreError;
-use session_core::store::{Cursor, LogPage};
+use session_core::store::{Entries, LogPage, LogPosition};
+use session_core::{Event, EventKind, StoreError};
 
 use crate::columns::Columns;
 use crate::rows;
 
-/// A number in the log and the mark of the entry that has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Position {
-    pub(crate) seq: i64,
-    pub(crate) tag: i64,
+pub(crate) fn of(row: &impl Columns) -> Result<LogPosition, StoreError> {
+    Ok(LogPosition { number: row.integer("seq")?, mark: row.integer("tag")? })
 }
 
-impl Position {
-    /// Before the first entry.
-    pub(crate) const START: Self = Self { seq: 0, tag: 0 };
-
-    pub(crate) fn of(row: &impl Columns) -> Result<Self, StoreError> {
-        Ok(Self { seq: row.integer("seq")?, tag: row.integer("tag")? })
+/// What follows a position, out of up to `limit + 2` rows that begin at it; none where the log does
+/// not continue from it: it is cut, has a hole, or came back from the past.
+pub(crate) fn read_on<R: Columns>(
+    seen: LogPosition,
+    rows: &[R],
+    entries: Entries,
+    limit: u32,
+) -> Result<Option<LogPage>, StoreError> {
+    let first = rows.first().map(of).transpose()?;
+    if !seen.continues_at(first) {
+        return Ok(None);
     }
-
-    pub(crate) fn cursor(self) -> Cursor {
-        Cursor([self.seq.to_be_bytes(), self.tag.to_be_bytes()].concat())
-    }
-
-    pub(crate) fn parse(cursor: &Cursor) -> Option<Self> {
-        let bytes: [u8; 16] = cursor.0.as_slice().try_into().ok()?;
-        let (seq, tag) = bytes.split_at(8);
-        let number = |part: &[u8]| part.try_into().ok().map(i64::from_be_bytes);
-        Some(Self { seq: number(seq)?, tag: number(tag)? })
-    }
-
-    /// What follows this position, out of rows that begin at it; none where the log does not
-    /// continue from it: it is cut, has a hole, or came back from the past.
-    pub(crate) fn read_on<R: Columns>(
-        self,
-        rows: &[R],
-        limit: u32,
-    ) -> Result<Option<LogPage>, StoreError> {
-        let rest = match rows.first().map(Self::of).transpose()? {
-            Some(first) if first == self => &rows[1..],
-            Some(first) if self == Self::START && first.seq == 1 => rows,
-            None if self == Self::START => rows,
-            _ => return Ok(None),
-        };
-        for (seq, row) in (self.seq + 1..).zip(rest) {
-            if row.integer("seq")? != seq {
-                return Ok(None);
-            }
+    let rest = if first == Some(seen) { &rows[1..] } else { rows };
+    for (number, row) in (seen.number + 1..).zip(rest) {
+        if row.integer("seq")? != number {
+            return Ok(None);
         }
-        let more = rest.len() > limit as usize;
-        let rest = &rest[..rest.len().min(limit as usize)];
-        let next = rest.last().map(Self::of).transpose()?.unwrap_or(self);
-        let (events, unreadable): (Vec<_>, Vec<_>) =
-            rest.iter().map(rows::event).partition(Result::is_ok);
-        // An entry of a newer version must not stop the reader: it counts as missed.
-        let gap = !unreadable.is_empty();
-        let events = events.into_iter().flatten().collect();
-        Ok(Some(LogPage { events, next: next.cursor(), more, gap }))
     }
+    let more = rest.len() > limit as usize;
+    let rest = &rest[..rest.len().min(limit as usize)];
+    let next = rest.last().map(of).transpose()?.unwrap_or(seen);
+    let wanted = rest.iter().filter_map(|row| wanted(row, entries));
+    Ok(Some(LogPage::new(wanted, next.cursor(), more)))
+}
+
+/// The event of a row, if the reader wants it. A kind of a newer version may be wanted.
+fn wanted<R: Columns>(row: &R, entries: Entries) -> Option<Result<Event, StoreError>> {
+    let kind = row.optional_text("kind").ok().flatten().and_then(|kind| kind.parse().ok());
+    let passed_over = entries == Entries::Invalidations
+        && kind.is_some_and(|kind: EventKind| !kind.invalidates());
+    (!passed_over).then(|| rows::event(row))
 }
 
 #[cfg(test)]
@@ -71,17 +52,16 @@ mod tests {
 
     impl Columns for Entry {
         fn text(&self, column: &'static str) -> Result<&str, StoreError> {
-            Ok(if column == "tenant" {
-                ""
-            } else if column == "kind" {
-                "created"
-            } else {
-                "system"
-            })
+            Ok(column)
         }
 
-        fn optional_text(&self, _: &'static str) -> Result<Option<&str>, StoreError> {
-            Ok(None)
+        fn optional_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
+            Ok(match column {
+                "kind" if self.0 % 2 == 0 => Some("created"),
+                "kind" => Some("rotated"),
+                "actor" => Some("system"),
+                _ => None,
+            })
         }
 
         fn integer(&self, _: &'static str) -> Result<i64, StoreError> {
@@ -89,7 +69,7 @@ mod tests {
         }
 
         fn optional_integer(&self, _: &'static str) -> Result<Option<i64>, StoreError> {
-            Ok(None)
+            Ok(Some(self.0))
         }
 
         fn bytes(&self, _: &'static str) -> Result<&[u8], StoreError> {
@@ -105,10 +85,10 @@ mod tests {
     fn a_hole_is_not_read_over() {
         let read = |seen: i64, rows: &[i64]| {
             let rows: Vec<_> = rows.iter().map(|seq| Entry(*seq)).collect();
-            let seen = Position { seq: seen, tag: seen };
-            let page = seen.read_on(&rows, 2).unwrap();
+            let seen = LogPosition { number: seen, mark: seen };
+            let page = read_on(seen, &rows, Entries::All, 2).unwrap();
             page.map(|page| {
-                (page.events.len(), page.more, Position::parse(&page.next).unwrap().seq)
+                (page.events.len(), page.more, LogPosition::parse(&page.next).unwrap().number)
             })
         };
         assert_eq!(read(5, &[5]), Some((0, false, 5)));
@@ -119,5 +99,15 @@ mod tests {
             assert_eq!(read(5, cut), None, "{cut:?}");
         }
         assert_eq!((read(0, &[2]), read(0, &[1, 3])), (None, None));
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_passed_over() {
+        let rows: Vec<_> = (5..=8).map(Entry).collect();
+        let seen = LogPosition { number: 5, mark: 5 };
+        let page = read_on(seen, &rows, Entries::Invalidations, 2).unwrap().unwrap();
+        assert_eq!(page.events.len(), 1);
+        assert_eq!(LogPosition::parse(&page.next).unwrap().number, 7);
+        assert!(page.more && !page.gap);
     }
 }

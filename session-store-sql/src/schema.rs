@@ -13,7 +13,7 @@ pub(crate) fn missing<'s>(
         Some(missing) => Ok((version + 1..).zip(missing.iter().copied())),
         None => {
             let text = format!("the schema has version {version}, this build knows {known}");
-            Err(StoreError::new(StoreErrorKind::Internal, text))
+            Err(StoreError::internal(text))
         }
     }
 }

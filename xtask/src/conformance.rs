@@ -9,7 +9,7 @@ use crate::server::Server;
 use crate::services;
 
 /// A store that the kit is run on.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Store {
     /// In memory.
     Memory,
@@ -29,7 +29,7 @@ pub(crate) enum Store {
 
 impl Store {
     /// The server that it needs.
-    const fn server(self) -> Option<Server> {
+    pub(crate) const fn server(self) -> Option<Server> {
         match self {
             Self::Memory | Self::Sqlite => None,
             Self::Postgres => Some(Server::Postgres),

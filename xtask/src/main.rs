@@ -22,6 +22,7 @@ mod schemathesis;
 mod server;
 mod services;
 mod test;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,8 @@ enum Command {
         #[command(subcommand)]
         action: services::Action,
     },
+    /// Runs a node of another commit beside one of this, on one store and under load.
+    Upgrade(upgrade::Options),
     /// Writes the API's description into `adapters/http/openapi.json`.
     Openapi,
     /// Checks licences and sources of all dependencies against `deny.toml`.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Test(choice) => test::run(&choice),
         Command::Conformance { store, runs } => conformance::run(store, runs),
         Command::Services { action } => services::run(&action),
+        Command::Upgrade(options) => upgrade::run(&options),
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
         Command::House => house::check(),

@@ -154,6 +154,12 @@ pub trait Store: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Whether [`Store::changed`] tells soon of what other nodes do, at this moment. Where it does
+    /// not, a node reads the log twice as often.
+    fn pushes(&self) -> bool {
+        false
+    }
+
     /// Deletes log entries from the oldest on, up to the first that is not older than `before` by
     /// its own time, and at most `limit`. Returns how many; zero when none is left to go. Only a
     /// prefix of the log goes, and the newest entry always stays, so that a reader at the end has

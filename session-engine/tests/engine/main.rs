@@ -1,5 +1,6 @@
 //! The engine's guarantees, on simulated time where time matters.
 
+mod calls;
 mod claims;
 mod cleanup;
 mod clock;

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use session_core::cleanup::SweepRule;
+use session_core::policy::Policy;
+use session_core::store::record;
 use session_core::store::{Change, Commit, EndMany, Ended, Outcome, PolicyChange, Touch};
 use session_core::{Actor, EndCause, EventKind, SessionId, StoreError, StoreErrorKind, Timestamp};
 use sqlx::QueryBuilder;
@@ -12,7 +14,7 @@ use sqlx::mysql::{MySql, MySqlPool};
 use super::retry::retried;
 use super::store_error;
 use crate::names::Names;
-use crate::{columns::Columns, filter, policies, rows, steps};
+use crate::{columns::Columns, filter, rows, steps};
 
 pub(super) async fn commit(
     pool: &MySqlPool,
@@ -23,7 +25,7 @@ pub(super) async fn commit(
     let by = commit.by.to_string();
     let call = || {
         sqlx::query_scalar(names.sql(COMMIT))
-            .bind(rows::tenant_column(commit.owner.tenant.as_ref()))
+            .bind(commit.owner.tenant_text())
             .bind(commit.owner.user.as_str())
             .bind(commit.expected.0)
             .bind(&changes)
@@ -67,7 +69,7 @@ pub(super) async fn touch(
         json!({
             "id": const_hex::encode(touch.id.as_bytes()),
             "at": touch.last_accessed.as_micros(),
-            "ips": rows::addresses_column(&touch.ip_addresses),
+            "ips": record::address_list(&touch.ip_addresses),
         })
     });
     let touches = Value::Array(touches.collect()).to_string();
@@ -160,9 +162,8 @@ pub(super) async fn set_policy(
     names: &Names,
     change: &PolicyChange,
 ) -> Result<(), StoreError> {
-    let (tenant, user) = policies::key(&change.scope)?;
-    let policy = change.policy.as_ref().map(serde_json::to_string).transpose();
-    let policy = policy.map_err(|error| StoreError::new(StoreErrorKind::Internal, error))?;
+    let (tenant, user) = change.scope.key();
+    let policy = change.policy.as_ref().map(Policy::to_stored);
     let by = change.by.to_string();
     let call = || {
         sqlx::query(names.sql(SET_POLICY))

@@ -109,7 +109,7 @@ impl MySqlStore {
     /// As [`MySqlStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds, and
     /// where `autocommit` is off or transactions read what is not committed.
     pub async fn with_pool(pool: MySqlPool, options: &MySqlOptions) -> Result<Self, StoreError> {
-        let invalid = |error| StoreError::new(StoreErrorKind::Internal, error);
+        let invalid = |error| StoreError::internal(error);
         options.validate().map_err(invalid)?;
         let names = Names::new(None, &options.prefix);
         check_settings(&pool).await?;
@@ -198,7 +198,7 @@ async fn check_settings(pool: &MySqlPool) -> Result<(), StoreError> {
             }
             _ => continue,
         };
-        return Err(StoreError::new(StoreErrorKind::Internal, error));
+        return Err(StoreError::internal(error));
     }
     Ok(())
 }

@@ -8,14 +8,14 @@ use sqlx::mysql::MySqlPool;
 use super::store_error;
 use crate::columns::Columns;
 use crate::names::Names;
-use crate::{filter, policies, rows};
+use crate::{filter, rows};
 
 pub(super) async fn user(
     pool: &MySqlPool,
     names: &Names,
     owner: &UserKey,
 ) -> Result<UserState, StoreError> {
-    let tenant = rows::tenant_column(owner.tenant.as_ref());
+    let tenant = owner.tenant_text();
     let user = owner.user.as_str();
     let found = sqlx::query(names.sql(USER))
         .bind(tenant)
@@ -34,7 +34,9 @@ pub(super) async fn user(
             2 => state.sessions.push(rows::standing(row)?),
             _ => {
                 let (tenant, user) = (row.text("device_kind")?, row.text("client_id")?);
-                policies::place(&mut state.policies, tenant, user, row.text("policy")?)?;
+                state
+                    .policies
+                    .set_by_key((tenant, user), Some(Policy::from_stored(row.text("policy")?)?));
             }
         }
     }
@@ -74,14 +76,14 @@ pub(super) async fn policy(
     names: &Names,
     scope: &PolicyScope,
 ) -> Result<Option<Policy>, StoreError> {
-    let (tenant, user) = policies::key(scope)?;
+    let (tenant, user) = scope.key();
     let text: Option<String> = sqlx::query_scalar(names.sql(POLICY))
         .bind(tenant)
         .bind(user)
         .fetch_optional(pool)
         .await
         .map_err(store_error)?;
-    text.map(|text| policies::parse(&text)).transpose()
+    text.as_deref().map(Policy::from_stored).transpose()
 }
 
 /// The columns of a session; bytes that are text are read as text.

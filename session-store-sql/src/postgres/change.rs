@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use session_core::cleanup::SweepRule;
+use session_core::policy::Policy;
+use session_core::store::record;
 use session_core::store::{Commit, EndMany, Ended, Outcome, PolicyChange, Touch};
 use session_core::{Actor, EndCause, EventKind, SessionId, StoreError, StoreErrorKind, Timestamp};
 use sqlx::QueryBuilder;
@@ -12,7 +14,7 @@ use sqlx::postgres::PgPool;
 
 use super::store_error;
 use crate::names::Names;
-use crate::{filter, policies, rows, steps};
+use crate::{filter, rows, steps};
 
 pub(super) async fn commit(
     pool: &PgPool,
@@ -20,7 +22,7 @@ pub(super) async fn commit(
     commit: &Commit,
 ) -> Result<Outcome, StoreError> {
     let done: bool = sqlx::query_scalar(names.sql(COMMIT))
-        .bind(rows::tenant_column(commit.owner.tenant.as_ref()))
+        .bind(commit.owner.tenant_text())
         .bind(commit.owner.user.as_str())
         .bind(commit.expected.0)
         .bind(steps::text(&commit.changes))
@@ -40,7 +42,7 @@ pub(super) async fn touch(
     let ids: Vec<_> = batch.iter().map(|touch| touch.id.as_bytes().to_vec()).collect();
     let times: Vec<_> = batch.iter().map(|touch| touch.last_accessed.as_micros()).collect();
     let addresses: Vec<_> =
-        batch.iter().map(|touch| rows::addresses_column(&touch.ip_addresses)).collect();
+        batch.iter().map(|touch| record::address_list(&touch.ip_addresses)).collect();
     let found: Vec<Vec<u8>> = sqlx::query_scalar(names.sql(TOUCH))
         .bind(ids)
         .bind(times)
@@ -143,9 +145,8 @@ pub(super) async fn set_policy(
     names: &Names,
     change: &PolicyChange,
 ) -> Result<(), StoreError> {
-    let (tenant, user) = policies::key(&change.scope)?;
-    let policy = change.policy.as_ref().map(serde_json::to_string).transpose();
-    let policy = policy.map_err(|error| StoreError::new(StoreErrorKind::Internal, error))?;
+    let (tenant, user) = change.scope.key();
+    let policy = change.policy.as_ref().map(Policy::to_stored);
     sqlx::query(names.sql(SET_POLICY))
         .bind(tenant)
         .bind(user)

@@ -69,7 +69,7 @@ async fn read(pool: &PgPool, names: &Names, seen: Seen, limit: u32) -> Result<Lo
         .await
         .map_err(store_error)?;
     let Some(head) = found.first() else {
-        return Err(StoreError::new(StoreErrorKind::Internal, "the log has lost its head"));
+        return Err(StoreError::internal("the log has lost its head"));
     };
     if !get::<bool>(head, "continues")? {
         return at_the_end(pool, names, true).await;
@@ -145,7 +145,7 @@ impl Seen {
 
     fn cursor(&self) -> Result<Cursor, StoreError> {
         let bytes = serde_json::to_vec(self);
-        bytes.map(Cursor).map_err(|error| StoreError::new(StoreErrorKind::Internal, error))
+        bytes.map(Cursor).map_err(|error| StoreError::internal(error))
     }
 }
 

@@ -143,7 +143,7 @@ impl PostgresStore {
     /// As [`PostgresStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds, and
     /// where `default_transaction_isolation` is not `read committed`.
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
-        let invalid = |error| StoreError::new(StoreErrorKind::Internal, error);
+        let invalid = |error| StoreError::internal(error);
         options.validate().map_err(invalid)?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
         check_settings(&pool).await?;
@@ -242,7 +242,7 @@ async fn check_settings(pool: &PgPool) -> Result<(), StoreError> {
         sqlx::query_scalar(ISOLATION).fetch_one(pool).await.map_err(store_error)?;
     if isolation != READ_COMMITTED {
         let error = InvalidField::malformed("default_transaction_isolation", READ_COMMITTED);
-        return Err(StoreError::new(StoreErrorKind::Internal, error));
+        return Err(StoreError::internal(error));
     }
     Ok(())
 }

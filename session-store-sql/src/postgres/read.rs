@@ -11,7 +11,7 @@ use sqlx::postgres::PgPool;
 use super::store_error;
 use crate::columns::Columns;
 use crate::names::Names;
-use crate::{filter, policies, rows};
+use crate::{filter, rows};
 
 pub(super) async fn user(
     pool: &PgPool,
@@ -19,14 +19,14 @@ pub(super) async fn user(
     owner: &UserKey,
 ) -> Result<UserState, StoreError> {
     let row = sqlx::query(names.sql(USER))
-        .bind(rows::tenant_column(owner.tenant.as_ref()))
+        .bind(owner.tenant_text())
         .bind(owner.user.as_str())
         .fetch_one(pool)
         .await
         .map_err(store_error)?;
     let mut layers = PolicyLayers::default();
     for (tenant, user, text) in list::<(String, String, String)>(row.text("policies")?)? {
-        policies::place(&mut layers, &tenant, &user, &text)?;
+        layers.set_by_key((&tenant, &user), Some(Policy::from_stored(&text)?));
     }
     let sessions = list::<StandingColumns>(row.text("sessions")?)?;
     Ok(UserState {
@@ -69,14 +69,14 @@ pub(super) async fn policy(
     names: &Names,
     scope: &PolicyScope,
 ) -> Result<Option<Policy>, StoreError> {
-    let (tenant, user) = policies::key(scope)?;
+    let (tenant, user) = scope.key();
     let text: Option<String> = sqlx::query_scalar(names.sql(POLICY))
         .bind(tenant)
         .bind(user)
         .fetch_optional(pool)
         .await
         .map_err(store_error)?;
-    text.map(|text| policies::parse(&text)).transpose()
+    text.as_deref().map(Policy::from_stored).transpose()
 }
 
 /// Id, kind of device, client, signed in, last accessed, absolute expiry.
@@ -99,7 +99,7 @@ fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError
 }
 
 fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, error)
+    StoreError::corrupt(error)
 }
 
 pub(super) const USER: &str = "SELECT \

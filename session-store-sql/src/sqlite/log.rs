@@ -17,7 +17,7 @@ pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<i64, StoreError
         .bind(event.kind.as_str())
         .bind(event.at.as_micros())
         .bind(event.by.to_string())
-        .bind(rows::tenant_column(event.tenant.as_ref()))
+        .bind(event.tenant.as_ref().map_or("", TenantId::as_str))
         .bind(event.user.as_ref().map(|user| user.as_str()))
         .bind(event.session.as_ref().map(|id: &SessionId| id.as_bytes().to_vec()))
         .fetch_one(&mut **tx)

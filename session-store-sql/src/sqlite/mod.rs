@@ -228,7 +228,7 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 }
 
 fn unavailable(error: sqlx::Error) -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, error)
+    StoreError::unavailable(error)
 }
 
 /// A defect of a row or a statement is told from a file that cannot be reached right now.

@@ -9,7 +9,6 @@ use sqlx::sqlite::{SqlitePool, SqliteTransaction};
 
 use super::{log, store_error, tx};
 use crate::columns::Columns;
-use crate::policies;
 
 /// The policies that concern one user, as of the transaction's moment.
 pub(super) async fn layers(
@@ -26,7 +25,7 @@ pub(super) async fn layers(
     let mut layers = PolicyLayers::default();
     for row in &found {
         let (tenant, user) = (row.text("tenant")?, row.text("user_id")?);
-        policies::place(&mut layers, tenant, user, row.text("policy")?)?;
+        layers.set_by_key((tenant, user), Some(Policy::from_stored(row.text("policy")?)?));
     }
     Ok(layers)
 }
@@ -35,20 +34,19 @@ pub(super) async fn get(
     readers: &SqlitePool,
     scope: &PolicyScope,
 ) -> Result<Option<Policy>, StoreError> {
-    let (tenant, user) = policies::key(scope)?;
+    let (tenant, user) = scope.key();
     let text: Option<String> = sqlx::query_scalar(GET)
         .bind(tenant)
         .bind(user)
         .fetch_optional(readers)
         .await
         .map_err(store_error)?;
-    text.map(|text| policies::parse(&text)).transpose()
+    text.as_deref().map(Policy::from_stored).transpose()
 }
 
 pub(super) async fn set(writer: &SqlitePool, change: &PolicyChange) -> Result<(), StoreError> {
-    let (tenant, user) = policies::key(&change.scope)?;
-    let policy = change.policy.as_ref().map(serde_json::to_string).transpose();
-    let policy = policy.map_err(|error| StoreError::new(StoreErrorKind::Internal, error))?;
+    let (tenant, user) = change.scope.key();
+    let policy = change.policy.as_ref().map(Policy::to_stored);
     let mut tx = tx::begin(writer).await?;
     let statement = match policy {
         Some(policy) => sqlx::query(SET).bind(tenant).bind(user).bind(policy),

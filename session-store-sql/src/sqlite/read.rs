@@ -12,7 +12,7 @@ use crate::{filter, rows};
 pub(super) async fn user(readers: &SqlitePool, owner: &UserKey) -> Result<UserState, StoreError> {
     // One transaction, so that all three statements see the same moment.
     let mut tx = readers.begin().await.map_err(store_error)?;
-    let tenant = rows::tenant_column(owner.tenant.as_ref());
+    let tenant = owner.tenant_text();
     let user = owner.user.as_str();
     let version: Option<i64> = sqlx::query_scalar(VERSION)
         .bind(tenant)

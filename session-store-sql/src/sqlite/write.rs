@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use session_core::cleanup::SweepRule;
 use session_core::session::note_ip_address;
+use session_core::store::record;
 use session_core::store::{Change, Commit, EndMany, Ended, Outcome, Selection, Touch, Version};
 use session_core::{
     Actor, EndCause, Event, EventKind, Session, SessionId, StoreError, Timestamp, UserKey,
@@ -58,7 +59,7 @@ async fn apply(tx: &mut Tx, owner: &UserKey, change: &Change) -> Result<Applied,
                 .bind(token.retired.map(|retired| retired.digest.as_bytes().to_vec()))
                 .bind(token.retired.map(|retired| retired.at.as_micros()))
                 .bind(authenticated_at.map(Timestamp::as_micros))
-                .bind(rows::tenant_column(owner.tenant.as_ref()))
+                .bind(owner.tenant_text())
                 .bind(owner.user.as_str())
                 .bind(&id.as_bytes()[..])
                 .execute(&mut **tx)
@@ -81,12 +82,12 @@ async fn insert(tx: &mut Tx, session: &Session) -> Result<(), StoreError> {
     let token = &session.token;
     sqlx::query(INSERT)
         .bind(&session.id.as_bytes()[..])
-        .bind(rows::tenant_column(session.owner.tenant.as_ref()))
+        .bind(session.owner.tenant_text())
         .bind(session.owner.user.as_str())
         .bind(session.device_kind.as_str())
         .bind(session.device_info.as_ref().map(|info| info.as_str()))
         .bind(session.client_id.as_ref().map(|client| client.as_str()))
-        .bind(rows::addresses_column(&session.ip_addresses))
+        .bind(record::address_list(&session.ip_addresses))
         .bind(session.signed_in.as_micros())
         .bind(session.last_accessed.as_micros())
         .bind(session.authenticated_at.as_micros())
@@ -139,10 +140,10 @@ async fn merge_addresses(tx: &mut Tx, touch: &Touch) -> Result<(), StoreError> {
         .await
         .map_err(store_error)?;
     let Some(column) = column else { return Ok(()) };
-    let mut addresses = rows::addresses(&column)?;
+    let mut addresses = record::parse_addresses(&column)?;
     touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut addresses, *ip));
     sqlx::query(WRITE_ADDRESSES)
-        .bind(rows::addresses_column(&addresses))
+        .bind(record::address_list(&addresses))
         .bind(id)
         .execute(&mut **tx)
         .await
@@ -238,7 +239,7 @@ async fn log_ended(
 
 async fn version(tx: &mut Tx, owner: &UserKey) -> Result<Version, StoreError> {
     let version: Option<i64> = sqlx::query_scalar(read::VERSION)
-        .bind(rows::tenant_column(owner.tenant.as_ref()))
+        .bind(owner.tenant_text())
         .bind(owner.user.as_str())
         .fetch_optional(&mut **tx)
         .await
@@ -255,7 +256,7 @@ async fn set_version(tx: &mut Tx, owner: &UserKey, newest: Option<i64>) -> Resul
     if let Some(newest) = newest {
         sqlx::query(SET_VERSION)
             .bind(newest)
-            .bind(rows::tenant_column(owner.tenant.as_ref()))
+            .bind(owner.tenant_text())
             .bind(owner.user.as_str())
             .execute(&mut **tx)
             .await
@@ -266,7 +267,7 @@ async fn set_version(tx: &mut Tx, owner: &UserKey, newest: Option<i64>) -> Resul
 
 async fn on_user(tx: &mut Tx, statement: &'static str, owner: &UserKey) -> Result<(), StoreError> {
     sqlx::query(statement)
-        .bind(rows::tenant_column(owner.tenant.as_ref()))
+        .bind(owner.tenant_text())
         .bind(owner.user.as_str())
         .execute(&mut **tx)
         .await
@@ -282,7 +283,7 @@ async fn on_session(
     id: SessionId,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(statement)
-        .bind(rows::tenant_column(owner.tenant.as_ref()))
+        .bind(owner.tenant_text())
         .bind(owner.user.as_str())
         .bind(&id.as_bytes()[..])
         .execute(&mut **tx)

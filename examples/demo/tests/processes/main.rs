@@ -9,6 +9,7 @@ mod fleet;
 mod mistakes;
 mod parallel;
 mod process;
+mod upgrade;
 
 /// How long anything may take that happens soon.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! A demo process.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use clap::ValueEnum;
@@ -24,9 +24,24 @@ impl Process {
 
     pub(crate) async fn on(adapter: Adapter, db: &Path) -> Self {
         let adapter = adapter.to_possible_value().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_session-demo"))
-            .args(["--addr", "127.0.0.1:0", "--adapter", adapter.get_name(), "--db"])
-            .arg(db)
+        let db = db.to_str().unwrap();
+        Self::with(&Self::program(), &["--adapter", adapter.get_name(), "--db", db]).await
+    }
+
+    /// A demo of this or another version, on a store that is named by its URL.
+    pub(crate) async fn of(program: &Path, store: &str) -> Self {
+        Self::with(program, &["--store", store]).await
+    }
+
+    /// The demo of this version.
+    pub(crate) fn program() -> PathBuf {
+        env!("CARGO_BIN_EXE_session-demo").into()
+    }
+
+    async fn with(program: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(["--addr", "127.0.0.1:0"])
+            .args(arguments)
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
