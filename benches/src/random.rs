@@ -12,11 +12,11 @@ impl Random {
 
     /// The stream of one part of a whole: the same seed and parts always give the same numbers.
     pub fn of(seed: u64, parts: &[u64]) -> Self {
-        parts.iter().fold(Self(seed), |random, part| Self(random.clone().next() ^ part))
+        parts.iter().fold(Self(seed), |random, part| Self(random.clone().bits() ^ part))
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -25,17 +25,17 @@ impl Random {
 
     /// A number below `limit`, which is not zero.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.bits() % limit
     }
 
     /// A number from 0 to below 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Sixteen bytes.
     pub fn bytes(&mut self) -> [u8; 16] {
-        let (high, low) = (self.next().into(), u128::from(self.next()));
+        let (high, low) = (self.bits().into(), u128::from(self.bits()));
         let whole: u128 = high;
         ((whole << 64) | low).to_be_bytes()
     }

@@ -35,7 +35,7 @@ impl Mongo {
 impl Backend for Mongo {
     async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
         let options = MongoOptions::default().with_database(self.database.clone());
-        Ok(Arc::new(MongoStore::connect(&self.url, options).await?))
+        Ok(Arc::new(MongoStore::connect_with(&self.url, options).await?))
     }
 
     async fn bare(&self) -> Result<Option<Arc<dyn Bare>>, Failure> {

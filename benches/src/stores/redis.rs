@@ -66,9 +66,9 @@ impl Backend for Redis {
         let options = RedisOptions::default().with_prefix(self.prefix.clone());
         let urls: Vec<_> = self.urls.iter().map(String::as_str).collect();
         let store = if self.is_cluster {
-            RedisStore::connect_cluster(&urls, options).await?
+            RedisStore::connect_cluster_with(&urls, options).await?
         } else {
-            RedisStore::connect(urls[0], options).await?
+            RedisStore::connect_with(urls[0], options).await?
         };
         Ok(Arc::new(store))
     }

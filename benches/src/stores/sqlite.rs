@@ -36,12 +36,12 @@ impl Sqlite {
 #[async_trait]
 impl Backend for Sqlite {
     async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
-        Ok(Arc::new(SqliteStore::open(&self.0).await?))
+        Ok(Arc::new(SqliteStore::connect(&self.0).await?))
     }
 
     async fn open_to_fill(&self) -> Result<Arc<dyn Store>, Failure> {
-        let options = SqliteOptions::new(&self.0).with_durability(Durability::ProcessDeath);
-        Ok(Arc::new(SqliteStore::open_with(options).await?))
+        let options = SqliteOptions::default().with_durability(Durability::ProcessDeath);
+        Ok(Arc::new(SqliteStore::connect_with(&self.0, &options).await?))
     }
 
     async fn bare(&self) -> Result<Option<Arc<dyn Bare>>, Failure> {

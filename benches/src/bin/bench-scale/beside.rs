@@ -75,7 +75,7 @@ pub(crate) async fn sign_in(
         let expected = store.user(&owner).await?.version;
         let at = now();
         // Ids of earlier runs are taken.
-        let fresh = Random::of(random.next(), &[at.as_micros().cast_unsigned()]).bytes();
+        let fresh = Random::of(random.bits(), &[at.as_micros().cast_unsigned()]).bytes();
         let id: SessionId = store.session_id(&owner, fresh);
         let session = newcomer(owner.clone(), id, random, at)?;
         let (owner, by) = (owner.clone(), Actor::User(owner.user.clone()));

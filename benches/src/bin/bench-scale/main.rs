@@ -2,6 +2,7 @@
 
 mod beside;
 mod calls;
+mod changes;
 mod results;
 mod state;
 
