@@ -41,7 +41,7 @@ impl Backend for Sqlite {
 
     async fn open_to_fill(&self) -> Result<Arc<dyn Store>, Failure> {
         let options = SqliteOptions::default().with_durability(Durability::ProcessDeath);
-        Ok(Arc::new(SqliteStore::connect_with(&self.0, &options).await?))
+        Ok(Arc::new(SqliteStore::connect_with(&self.0, options).await?))
     }
 
     async fn bare(&self) -> Result<Option<Arc<dyn Bare>>, Failure> {
