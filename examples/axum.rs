@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_claims(|session: Session| async move {
             serde_json::to_value(Role::of(&session.owner.user))
         });
-    let store = SqliteStore::open("example.db").await?;
+    let store = SqliteStore::connect("example.db").await?;
     let sessions = Sessions::start_with(Arc::new(store), config, hooks).await?;
 
     let auditors = RequireSession::signed_in()

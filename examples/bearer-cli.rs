@@ -42,7 +42,7 @@ async fn serve(addr: &str) -> Result<(), Box<dyn Error>> {
     for origin in ["capacitor://localhost", "https://shop.example.com"] {
         config.http.allowed_origins.push(origin.parse()?);
     }
-    let sessions = Sessions::start(SqliteStore::open("example.db").await?, config).await?;
+    let sessions = Sessions::start(SqliteStore::connect("example.db").await?, config).await?;
     let app = Router::new()
         .route("/token", post(sign_in))
         .route("/whoami", get(whoami))

@@ -35,7 +35,7 @@ const AUDIENCE: &str = "orders";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open("example.db").await?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::connect("example.db").await?);
     let keys = Arc::new(KeyPair::generate_for(&PKCS_ED25519)?);
     let (login, sessions) = login_service(Arc::clone(&store), Arc::clone(&keys)).await?;
     let (orders, orders_sessions) = orders_service(store, keys).await?;

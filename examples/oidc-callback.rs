@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config =
         Config::development().with_policy(PreventConcurrentLogin::LogoutFromSameTypeDevices);
     config.http.sign_in_path = Some("/login".to_owned());
-    let sessions = Sessions::start(SqliteStore::open("example.db").await?, config).await?;
+    let sessions = Sessions::start(SqliteStore::connect("example.db").await?, config).await?;
 
     let provider = Arc::new(provider::Provider::new()?);
     let app = Router::new()

@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let auditor = session.owner.user.as_str() == "root";
             Ok::<_, Infallible>(serde_json::json!({ "auditor": auditor }))
         });
-    let store = Arc::new(SqliteStore::open("example.db").await?);
+    let store = Arc::new(SqliteStore::connect("example.db").await?);
     let sessions = HttpSessions::start_with(store, config, hooks).await?;
 
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".to_owned());

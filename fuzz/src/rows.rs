@@ -43,7 +43,7 @@ struct File {
 impl File {
     async fn new() -> Self {
         let path = std::env::temp_dir().join(format!("session-fuzz-{}.db", std::process::id()));
-        let store = SqliteStore::open(&path).await.expect("a new file");
+        let store = SqliteStore::connect(&path).await.expect("a new file");
         let before = store.log_since(None, Entries::All, 0).await.expect("a log").next;
         let id = fill(&store).await;
         let options = SqliteConnectOptions::new().filename(&path).foreign_keys(false);

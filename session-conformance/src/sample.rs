@@ -8,7 +8,7 @@ use session_core::cleanup::SweepRule;
 use session_core::rotation::TokenState;
 use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, Entries, Loaded, Outcome, Selection, Sweep,
-    TenantFilter,
+    TenantFilter, Version,
 };
 use session_core::{
     Actor, DeviceKind, EndCause, Event, Session, SessionId, Store, StoreErrorKind, TenantId,
@@ -104,6 +104,83 @@ pub async fn insert(store: &dyn Store, session: &Session) {
         tokio::task::yield_now().await;
     }
     panic!("a commit conflicts with nobody");
+}
+
+/// A commit by the application, now, against this version.
+pub(crate) fn change_at(owner: &UserKey, expected: Version, changes: Vec<Change>) -> Commit {
+    Commit { owner: owner.clone(), expected, changes, at: now(), by: Actor::Application }
+}
+
+/// A change that begins a session.
+pub(crate) fn begins(session: &Session) -> Change {
+    Change::Insert(Box::new(session.clone()))
+}
+
+/// The change that replaces a session's token now, and what it replaces it with.
+pub(crate) fn rotates(session: &Session, authenticated_at: Option<Timestamp>) -> Change {
+    let token = session.token.rotated(&token(session.id), now());
+    Change::ReplaceToken { id: session.id, token, authenticated_at }
+}
+
+/// The version of a user now.
+pub(crate) async fn version(store: &dyn Store, owner: &UserKey) -> Version {
+    store.user(owner).await.unwrap().version
+}
+
+/// Begins these sessions, each with a commit of its own.
+pub(crate) async fn insert_all<'s>(
+    store: &dyn Store,
+    sessions: impl IntoIterator<Item = &'s Session>,
+) {
+    for session in sessions {
+        insert(store, session).await;
+    }
+}
+
+/// Begins many sessions of one user, in as few commits as there may be.
+pub(crate) async fn add_many(store: &dyn Store, owner: &UserKey, count: usize) -> Vec<Session> {
+    let sessions: Vec<_> = (0..count).map(|_| session(store, owner, now())).collect();
+    for part in sessions.chunks(Commit::MAX_CHANGES) {
+        let outcome = commit(store, owner, part.iter().map(begins).collect()).await;
+        assert_eq!(outcome, Outcome::Done, "a commit that conflicts with no other one");
+    }
+    sessions
+}
+
+/// Where the log ends now.
+pub(crate) async fn log_end(store: &dyn Store) -> Cursor {
+    store.log_since(None, Entries::All, 0).await.unwrap().next
+}
+
+/// The ids of sessions, sorted.
+pub(crate) fn sorted<'s>(sessions: impl IntoIterator<Item = &'s Session>) -> Vec<SessionId> {
+    let mut ids: Vec<_> = sessions.into_iter().map(|session| session.id).collect();
+    ids.sort();
+    ids
+}
+
+/// The ids of what ended, sorted; an id that ended twice stands twice.
+pub(crate) fn ended_ids(ended: &[Ended]) -> Vec<SessionId> {
+    let mut ids: Vec<_> = ended.iter().map(|ended| ended.id).collect();
+    ids.sort();
+    ids
+}
+
+/// Those of some entries that are about one user: only they have an order that is promised.
+pub(crate) fn about<'e>(events: &'e [Event], owner: &UserKey) -> Vec<&'e Event> {
+    let is =
+        |event: &&Event| event.tenant == owner.tenant && event.user.as_ref() == Some(&owner.user);
+    events.iter().filter(is).collect()
+}
+
+/// Waits, without sleeping, until this much time has passed on the store's clock.
+pub(crate) async fn let_pass(store: &dyn Store, time: Duration) {
+    let begun = Instant::now();
+    assert!(store.lease("the kit's timer", "one", time).await.unwrap(), "a lease that is free");
+    while !store.lease("the kit's timer", "two", PATIENCE).await.unwrap() {
+        assert!(begun.elapsed() < PATIENCE, "a lease of {time:?} runs out");
+        tokio::task::yield_now().await;
+    }
 }
 
 pub(crate) async fn add(store: &dyn Store, owner: &UserKey) -> Session {
@@ -212,6 +289,10 @@ pub(crate) async fn engine(store: Arc<dyn Store>, options: Options) -> Engine {
     Engine::start_with(store, options, session_engine::Parts::default()).await.unwrap()
 }
 
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// In the year 1900, and at the end of the year 9999.
+pub(crate) const LONG_AGO: Timestamp = Timestamp::from_micros(-2_208_988_800_000_000);
+pub(crate) const FAR_AHEAD: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);
 /// More than a walk over the cases' sessions takes.
 const MOST_CALLS: usize = 10_000;
 /// More than the cases' concurrent writers can cause in a row.

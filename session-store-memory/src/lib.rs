@@ -79,6 +79,7 @@ impl Store for MemoryStore {
         let why = Why { cause: end.cause, at: end.at, by: end.by.clone() };
         self.write(|state| {
             state.end_where(
+                end.selection.ids.as_deref(),
                 |session| end.selection.covers(session),
                 &why,
                 end.after.as_ref(),
@@ -92,7 +93,7 @@ impl Store for MemoryStore {
         let why = Why { cause: EndCause::Expired, at: *at, by: Actor::System };
         let covers =
             |session: &Session| rule.covers(session.last_accessed, session.absolute_expiry);
-        self.write(|state| state.end_where(covers, &why, after.as_ref(), limit))
+        self.write(|state| state.end_where(None, covers, &why, after.as_ref(), limit))
     }
 
     async fn log_since(

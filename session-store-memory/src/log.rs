@@ -52,7 +52,7 @@ impl Log {
     fn read(&self, seen: i64, entries: Entries, limit: usize) -> LogPage {
         let from = self.entries.partition_point(|(number, _)| *number <= seen);
         let read = self.entries.range(from..).take(limit);
-        let next = position(read.clone().last().map_or(seen, |(number, _)| *number));
+        let next = position(read.clone().next_back().map_or(seen, |(number, _)| *number));
         let more = self.entries.len() > from + read.len();
         let wanted = read.filter(|(_, event)| entries.cover(event));
         LogPage::new(wanted.map(|(_, event)| Ok(event.clone())), next, more)

@@ -106,37 +106,57 @@ impl State {
         true
     }
 
-    /// Walks the sessions by their ids.
+    /// Walks the sessions by their ids, or only these.
     pub(crate) fn end_where(
         &mut self,
+        among: Option<&[SessionId]>,
         covers: impl Fn(&Session) -> bool,
         why: &Why,
         after: Option<&Continuation>,
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
-        let from = match after {
-            Some(after) => Bound::Excluded(parse_continuation(after)?),
-            None => Bound::Unbounded,
-        };
+        let after = after.map(parse_continuation).transpose()?;
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
-        let mut ended = Vec::new();
-        let mut next = None;
-        let walk = self.sessions.range((from, Bound::Unbounded));
-        for (examined, (id, session)) in (1..).zip(walk) {
+        let mut batch = EndedBatch::default();
+        let mut walk = self.walk(among, after).peekable();
+        for examined in 1..=PageQuery::MAX_EXAMINED {
+            let Some(session) = walk.next() else { break };
             if covers(session) {
-                ended.push(Ended { id: *id, owner: session.owner.clone() });
+                batch.ended.push(Ended { id: session.id, owner: session.owner.clone() });
             }
-            if ended.len() == limit || examined == PageQuery::MAX_EXAMINED {
-                next = Some(Continuation(id.as_bytes().to_vec()));
+            let last = batch.ended.len() == limit || examined == PageQuery::MAX_EXAMINED;
+            if last && walk.peek().is_some() {
+                batch.next = Some(Continuation(session.id.as_bytes().to_vec()));
+            }
+            if last {
                 break;
             }
         }
-        for Ended { id, owner } in &ended {
+        drop(walk);
+        for Ended { id, owner } in &batch.ended {
             self.remove(*id);
             let (kind, by) = (EventKind::Ended(why.cause), why.by.clone());
             self.record(Event::of_session(kind, why.at, by, owner.clone(), *id), owner);
         }
-        Ok(EndedBatch { ended, next })
+        Ok(batch)
+    }
+
+    fn walk(
+        &self,
+        among: Option<&[SessionId]>,
+        after: Option<SessionId>,
+    ) -> Box<dyn Iterator<Item = &Session> + '_> {
+        match among {
+            Some(ids) => {
+                let ids: BTreeSet<_> = ids.iter().copied().collect();
+                let ids = ids.into_iter().filter(move |id| Some(*id) > after);
+                Box::new(ids.filter_map(|id| self.sessions.get(&id)))
+            }
+            None => {
+                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+                Box::new(self.sessions.range((from, Bound::Unbounded)).map(|(_, session)| session))
+            }
+        }
     }
 
     pub(crate) fn lease(&mut self, name: &str, holder: &str, ttl: Duration) -> bool {

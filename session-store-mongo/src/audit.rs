@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::store::UserTag;
+use session_core::store::record::read_session;
 use session_core::{Session, StoreError};
 
 use crate::error::Failed;
-use crate::read::{sessions_in, tag_key};
-use crate::record;
+use crate::read::sessions_in;
+use crate::record::{self, Stored, tag_key};
 use crate::store::MongoStore;
 
 impl MongoStore {
@@ -29,13 +30,11 @@ impl MongoStore {
         for user in &users {
             let tag = record::number(user, "_id")?;
             let found = sessions_in(user)?;
-            if found.is_empty() {
-                complaints.push(format!("user {tag} has no sessions"));
-            }
             if user.contains_key("due") || user.contains_key("outbox") {
-                complaints.push(format!("user {tag} has changes that nothing followed"));
+                complaints.push(format!("user {tag} has changes that were not delivered"));
             }
             for session in found {
+                let session = read_session(&Stored(session))?;
                 if tag_key(UserTag::of(session.id)) != tag {
                     complaints.push(format!("{} is in the wrong document {tag}", session.id));
                 }
@@ -45,7 +44,7 @@ impl MongoStore {
         let listed: Vec<Document> = self.list.find(doc! {}).await?.try_collect().await?;
         let mut names = HashSet::new();
         for entry in &listed {
-            let name = record::text(entry, "_id")?;
+            let name = entry.get_str("_id").map_err(|_| record::malformed("_id"))?;
             names.insert(name.to_owned());
             let Some(session) = sessions.get(name) else {
                 complaints.push(format!("{name} is listed and does not exist"));

@@ -4,16 +4,17 @@
 //! the same atomic step. Without one, the step is a compare-and-swap on the user's document that
 //! leaves in it what has to follow (see [`outbox`](crate::outbox)).
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use mongodb::bson::doc;
-use session_core::store::{Change, Commit, Outcome, PolicyChange, UserTag};
-use session_core::{EventKind, Session};
+use mongodb::bson::{DateTime, Document, doc};
+use session_core::store::record::{read_ended, session_fields, token_fields};
+use session_core::store::{Change, Commit, Ended, Outcome, PolicyChange, UserTag, Version};
+use session_core::{Session, SessionId, StoreError, UserKey};
 
-use crate::error::{Failed, internal, is_duplicate};
-use crate::read::{CHUNK, by_id, by_tag, empty, only, policy_key, sessions_in, version_of};
-use crate::record::{self, field};
-use crate::rewrite::Rewrite;
+use crate::error::{Failed, is_duplicate};
+use crate::read::{by_tag, only, policy_key, sessions_in, version_of};
+use crate::record::{self, Stored, field, tag_key};
+use crate::rewrite::{Rewrite, first_version, pending};
 use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
 
@@ -32,137 +33,123 @@ impl MongoStore {
     async fn try_commit(&self, commit: &Commit, session: &mut Step<'_>) -> Result<Outcome, Failed> {
         let tag = self.tags.tag(&commit.owner);
         let ids = commit.changes.iter().map(Change::session);
-        let mut find = self.users.find_one(by_tag(tag));
-        let ends = commit.changes.iter().filter(|change| matches!(change, Change::End(..)));
-        if ends.count() < MANY {
-            find = find.projection(only(ids));
-        }
+        let find = self.users.find_one(by_tag(tag)).projection(only(ids));
         let user = in_session!(session.as_mut(), find)?;
+        self.settled(user.as_ref()).await?;
         let version = user.as_ref().map(version_of).transpose()?;
-        let mut there = user.as_ref().map(sessions_in).transpose()?.unwrap_or_default();
-        there.retain(|session| session.owner == commit.owner);
-        if version.map_or(0, |version| version.0) != commit.expected.0 {
-            // An earlier try may have done it and not been able to say so: an id is a commit's own.
-            let begun = |change: &Change| match change {
-                Change::Insert(new) => there.iter().any(|session| session.id == new.id),
-                _ => false,
-            };
-            let done = commit.changes.iter().any(begun);
-            return Ok(if done { Outcome::Done } else { Outcome::Conflict });
+        if version.unwrap_or(Version::NONE) != commit.expected {
+            return Ok(Outcome::Conflict);
         }
-        let Some(mut plan) = self.plan(commit, tag, &there)? else { return Ok(Outcome::Conflict) };
-        if let Some(user) = user.as_ref().filter(|_| plan.unset.len() >= MANY) {
-            plan.condense(user);
+        let there = user.as_ref().map(owners).transpose()?.unwrap_or_default();
+        let mut plan = Rewrite::new(tag, version);
+        for change in &commit.changes {
+            if !self.plan(commit, change, &there, &mut plan)? {
+                return Ok(Outcome::Conflict);
+            }
         }
         if plan.events.is_empty() {
             return Ok(Outcome::Done);
         }
-        if !self.apply(tag, version.map(|version| version.0), &plan, session).await? {
-            return Ok(Outcome::Conflict);
-        }
-        if session.is_some() {
-            self.append(&plan.events, session).await?;
-        }
-        Ok(Outcome::Done)
+        let done = self.apply(&[plan], session).await?;
+        Ok(if done { Outcome::Done } else { Outcome::Conflict })
     }
 
-    /// What a commit does to these sessions; none where it cannot.
+    /// Plans one change of a commit; false where it cannot be.
     fn plan(
         &self,
         commit: &Commit,
-        tag: UserTag,
-        there: &[Session],
-    ) -> Result<Option<Rewrite>, Failed> {
-        let mut own: HashSet<_> = there.iter().map(|session| session.id).collect();
-        let mut plan = Rewrite::default();
-        for change in &commit.changes {
-            match change {
-                Change::Insert(session) => {
-                    if session.owner != commit.owner || UserTag::of(session.id) != tag {
-                        let text = "the id of a new session has to be made by Store::session_id";
-                        return Err(internal(text).into());
-                    }
-                    if !own.insert(session.id) {
-                        return Ok(None);
-                    }
-                    let until =
-                        self.until(session.last_accessed, session.absolute_expiry, commit.at);
-                    plan.until = plan.until.max(Some(until));
-                    plan.set.insert(field(session.id, ""), record::session(session));
-                    plan.listed.push(record::listed(session, until));
-                    plan.events.push(commit.event(EventKind::Created, session.id));
+        change: &Change,
+        there: &HashMap<SessionId, UserKey>,
+        plan: &mut Rewrite,
+    ) -> Result<bool, Failed> {
+        let id = change.session();
+        let own = there.get(&id).is_some_and(|owner| *owner == commit.owner);
+        match change {
+            Change::Insert(_) if there.contains_key(&id) => return Ok(false),
+            Change::Insert(session) => self.plan_insert(session, commit, plan)?,
+            Change::ReplaceToken { .. } if !own => return Ok(false),
+            Change::End(..) | Change::ClaimsChanged(_) if !own => return Ok(true),
+            Change::End(..) => plan.end(id),
+            Change::ReplaceToken { token, authenticated_at, .. } => {
+                let mut fields = record::document(token_fields(token));
+                if let Some(at) = authenticated_at {
+                    fields.insert("authenticated_at", at.as_micros());
                 }
-                Change::End(id, cause) => {
-                    if own.remove(id) {
-                        plan.end(*id);
-                        plan.events.push(commit.event(EventKind::Ended(*cause), *id));
-                    }
-                }
-                Change::ReplaceToken { id, token, authenticated_at } => {
-                    if !own.contains(id) {
-                        return Ok(None);
-                    }
-                    let mut fields = record::token_fields(token);
-                    if let Some(at) = authenticated_at {
-                        fields.insert("authenticated_at", at.as_micros());
-                    }
-                    plan.replace(*id, fields);
-                    plan.events.push(commit.event(EventKind::Rotated, *id));
-                }
-                Change::ClaimsChanged(id) => {
-                    if own.contains(id) {
-                        plan.events.push(commit.event(EventKind::ClaimsChanged, *id));
-                    }
-                }
+                plan.replace(id, fields);
             }
+            Change::ClaimsChanged(_) => {}
         }
-        Ok(Some(plan))
+        plan.events.push(commit.event(change.kind(), id));
+        Ok(true)
     }
 
-    /// Changes a user's document if its version still holds, and the list. In a transaction the log
-    /// is left to its end, outside one it has what follows, too.
+    fn plan_insert(
+        &self,
+        session: &Session,
+        commit: &Commit,
+        plan: &mut Rewrite,
+    ) -> Result<(), StoreError> {
+        if UserTag::of(session.id) != plan.tag() {
+            let text = "the id of a new session has to be made by Store::session_id";
+            return Err(StoreError::internal(text));
+        }
+        let until = self.until(session.last_accessed, session.absolute_expiry, commit.at);
+        plan.until = plan.until.max(Some(until));
+        plan.set.insert(field(session.id, ""), record::document(session_fields(session)));
+        plan.listed.push(record::listed(session, until));
+        Ok(())
+    }
+
+    /// Changes users' documents, the list and the log, if every document's version still holds. In a
+    /// transaction these are five commands, however many documents. Outside one there is one
+    /// document, and its outbox has what follows.
     pub(crate) async fn apply(
         &self,
-        tag: UserTag,
-        expected: Option<i64>,
-        plan: &Rewrite,
+        plans: &[Rewrite],
         session: &mut Step<'_>,
     ) -> Result<bool, Failed> {
-        let update = plan.update(session.is_none())?;
-        let mut filter = by_tag(tag);
-        match expected {
-            Some(version) => filter.insert("version", version),
-            // Whoever comes first makes it; the other one meets a duplicate.
-            None => filter.insert("version", doc! { "$exists": false }),
-        };
-        filter.extend(plan.condition.clone());
-        let write = self.users.update_one(filter, update).hint(by_id()).upsert(expected.is_none());
-        let written = match in_session!(session.as_mut(), write) {
-            // In a transaction the whole is tried again.
-            Err(error) if session.is_none() && is_duplicate(&error) => {
-                return Ok(false);
-            }
+        if session.is_none() {
+            let [plan] = plans else { return Err(StoreError::internal("one document").into()) };
+            return self.apply_alone(plan).await;
+        }
+        let (mut updates, mut entries) = (Vec::new(), Vec::new());
+        for plan in plans {
+            let own = plan.entries()?;
+            let update = plan.update(&own, false);
+            updates.push(doc! { "q": plan.filter(), "u": update, "upsert": plan.is_first() });
+            entries.extend(own);
+        }
+        if self.update_each(&self.users, &updates, session).await? != updates.len() {
+            return Ok(false);
+        }
+        self.append(&entries, session).await?;
+        let listed: Vec<_> = plans.iter().flat_map(|plan| &plan.listed).collect();
+        if !listed.is_empty() {
+            let list = self.list.insert_many(listed);
+            in_session!(session.as_mut(), list)?;
+        }
+        let unlisted: Vec<_> = plans.iter().flat_map(|plan| &plan.unlisted).collect();
+        if !unlisted.is_empty() {
+            let unlist = self.list.delete_many(doc! { "_id": { "$in": unlisted } });
+            in_session!(session.as_mut(), unlist)?;
+            let tags = plans.iter().map(|plan| tag_key(plan.tag()));
+            let forget = self.users.update_many(empty(tags), forgotten());
+            in_session!(session.as_mut(), forget)?;
+        }
+        Ok(true)
+    }
+
+    async fn apply_alone(&self, plan: &Rewrite) -> Result<bool, Failed> {
+        let update = plan.update(&plan.entries()?, true);
+        let write = self.users.update_one(plan.filter(), update).upsert(plan.is_first());
+        let written = match write.await {
+            Err(error) if is_duplicate(&error) => return Ok(false),
             written => written?,
         };
         if written.matched_count == 0 && written.upserted_id.is_none() {
             return Ok(false);
         }
-        if session.is_none() {
-            self.deliver(tag).await?;
-            return Ok(true);
-        }
-        if !plan.unlisted.is_empty() {
-            // A user without sessions is forgotten.
-            let forget = self.users.delete_one(empty(tag)).hint(by_id());
-            in_session!(session.as_mut(), forget)?;
-        }
-        if !plan.listed.is_empty() {
-            in_session!(session.as_mut(), self.list.insert_many(&plan.listed))?;
-        }
-        for gone in plan.unlisted.chunks(CHUNK) {
-            let gone = doc! { "_id": { "$in": gone } };
-            in_session!(session.as_mut(), self.list.delete_many(gone))?;
-        }
+        self.deliver(tag_key(plan.tag())).await.map_err(Failed::after_the_change)?;
         Ok(true)
     }
 
@@ -184,21 +171,42 @@ impl MongoStore {
         change: &PolicyChange,
         session: &mut Step<'_>,
     ) -> Result<(), Failed> {
-        let key = policy_key(&change.scope)?;
+        let place = doc! { "_id": policy_key(&change.scope) };
         match &change.policy {
             Some(policy) => {
-                let text = serde_json::to_string(policy).map_err(internal)?;
-                let set = doc! { "$set": { "policy": text } };
-                let write = self.policies.update_one(doc! { "_id": key }, set).upsert(true);
+                let set = doc! { "$set": { "policy": policy.to_stored() } };
+                let write = self.policies.update_one(place, set).upsert(true);
                 in_session!(session.as_mut(), write)?;
             }
             None => {
-                in_session!(session.as_mut(), self.policies.delete_one(doc! { "_id": key }))?;
+                in_session!(session.as_mut(), self.policies.delete_one(place))?;
             }
         }
-        self.append(&[change.event()], session).await
+        let entry = [pending(&change.event(), first_version()?, NO_USER)?];
+        self.append(&entry, session).await
     }
 }
 
-/// Changes from which on a user's document is written as a whole.
-const MANY: usize = 64;
+/// The sessions that a document shows, and whose they are.
+fn owners(user: &Document) -> Result<HashMap<SessionId, UserKey>, StoreError> {
+    let stored = sessions_in(user)?.into_iter();
+    let owner = |stored| read_ended(&Stored(stored)).map(|Ended { id, owner }| (id, owner));
+    stored.map(owner).collect()
+}
+
+/// Those of the users' documents that have neither sessions nor anything to deliver.
+pub(crate) fn empty(tags: impl IntoIterator<Item = i64>) -> Document {
+    let tags: Vec<_> = tags.into_iter().collect();
+    doc! { "_id": { "$in": tags }, "sessions": {}, "due": { "$exists": false } }
+}
+
+/// A user without sessions is forgotten, but only once the log's entries surely have their numbers:
+/// until then its versions go on where they were.
+pub(crate) fn forgotten() -> Document {
+    let until = DateTime::from_millis(DateTime::now().timestamp_millis() + REMEMBERED_MILLIS);
+    doc! { "$set": { "until": until } }
+}
+
+const REMEMBERED_MILLIS: i64 = 3_600_000;
+/// The tag of entries that are no user's.
+const NO_USER: i64 = -1;

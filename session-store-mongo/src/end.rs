@@ -6,89 +6,68 @@ use std::collections::HashMap;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::cleanup::SweepRule;
-use session_core::store::{EndMany, Ended, UserTag};
-use session_core::{Actor, EndCause, Event, EventKind, Session, SessionId, Timestamp, UserKey};
+use session_core::store::record::Fields;
+use session_core::store::{EndMany, Ended, EndedBatch, Sweep, UserTag};
+use session_core::{
+    Actor, EndCause, Event, EventKind, InvalidField, SessionId, StoreError, Timestamp,
+};
 
 use crate::error::Failed;
-use crate::read::{by_tag, listed_owner, only, sessions_in, version_of};
-use crate::record::{self, field};
+use crate::read::{only, stored_session, version_of};
+use crate::record::{self, Stored, field, tag_key};
 use crate::rewrite::Rewrite;
 use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
+use crate::walk::{Part, Place, Walk};
 
 impl MongoStore {
     pub(crate) async fn end_selected(
         &self,
         end: &EndMany,
-        limit: u32,
-    ) -> Result<Vec<Ended>, Failed> {
-        let kind = EventKind::Ended(end.cause);
-        let mut ended = Vec::new();
-        while ended.len() < limit as usize {
-            let wanted = (limit as usize - ended.len()).min(BATCH);
-            let chosen = self.selected(&end.selection, wanted).await?;
-            ended.extend(self.end_chosen(&chosen, None, kind, end.at, &end.by).await?);
-            // What is chosen leaves the list, also where it was gone already.
-            if chosen.len() < wanted {
-                break;
-            }
-        }
-        Ok(ended)
+        limit: usize,
+    ) -> Result<EndedBatch, Failed> {
+        let after = end.after.as_ref().map(Place::parse).transpose()?;
+        let after = after.map(|(_, place)| place);
+        let Part { found, next } = self.walk(&Walk::selected(&end.selection), after, limit).await?;
+        let ending = Ending { rule: None, cause: end.cause, at: end.at, by: &end.by };
+        let ended = self.end_chosen(found, &ending).await?;
+        Ok(EndedBatch { ended, next: next.map(|place| place.continuation(0)) })
     }
 
     /// Chooses by the list; the step that ends them checks the rule again.
-    pub(crate) async fn end_old(
-        &self,
-        rule: &SweepRule,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Ended>, Failed> {
-        let kind = EventKind::Ended(EndCause::Expired);
+    pub(crate) async fn end_old(&self, sweep: &Sweep, limit: usize) -> Result<EndedBatch, Failed> {
+        let Sweep { rule, after, at } = sweep;
+        let after = after.as_ref().map(Place::parse).transpose()?;
+        let (mut line, mut place) = after.map_or((0, None), |(line, place)| (line, Some(place)));
+        let ending = Ending { rule: Some(rule), cause: EndCause::Expired, at: *at, by: &SYSTEM };
         let mut ended = Vec::new();
-        for filter in old(rule) {
-            loop {
-                let wanted = (limit as usize - ended.len()).min(BATCH);
-                if wanted == 0 {
-                    return Ok(ended);
-                }
-                let find = self.list.find(filter.clone()).limit(wanted as i64);
-                let found = find.projection(doc! { "tenant": 1, "user": 1 }).await?;
-                let found: Vec<Document> = found.try_collect().await?;
-                let chosen = found.iter().map(listed_owner).collect::<Result<Vec<_>, _>>()?;
-                ended.extend(self.end_chosen(&chosen, Some(rule), kind, at, &Actor::System).await?);
-                // Whoever was spared is no longer behind the line, not even in the list.
-                if chosen.len() < wanted {
-                    break;
-                }
+        while let Some(walk) = old(rule).get(usize::from(line)) {
+            let Part { found, next } = self.walk(walk, place, limit - ended.len()).await?;
+            ended.extend(self.end_chosen(found, &ending).await?);
+            let next = next.map(|place| place.continuation(line));
+            if next.is_some() {
+                return Ok(EndedBatch { ended, next });
+            }
+            (line, place) = (line + 1, None);
+            if ended.len() == limit && line < 2 {
+                return Ok(EndedBatch { ended, next: Some(FIRST.continuation(line)) });
             }
         }
-        Ok(ended)
+        Ok(EndedBatch { ended, next: None })
     }
 
+    /// Ends sessions in steps of at most [`BATCH`].
     async fn end_chosen(
         &self,
-        chosen: &[(SessionId, UserKey)],
-        rule: Option<&SweepRule>,
-        kind: EventKind,
-        at: Timestamp,
-        by: &Actor,
+        chosen: Vec<Ended>,
+        ending: &Ending<'_>,
     ) -> Result<Vec<Ended>, Failed> {
-        if chosen.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut users: HashMap<UserTag, Vec<&(SessionId, UserKey)>> = HashMap::new();
-        for session in chosen {
-            users.entry(UserTag::of(session.0)).or_default().push(session);
-        }
-        let ending = Ending { rule, kind, at, by };
         let mut ended = Vec::new();
-        // Without transactions every user is a step of its own.
-        let users: Vec<_> = users.into_iter().collect();
-        for users in users.chunks(if self.transactional { users.len() } else { 1 }) {
+        for step in steps(chosen, self.transactional) {
             let mut tries = Tries::new(self.options.timeout);
             let gone = loop {
                 let mut session = self.begin().await?;
-                let result = self.try_end(users, &ending, &mut session.as_mut()).await;
+                let result = self.try_end(&step, ending, &mut session.as_mut()).await;
                 if let Some(gone) = self.finish(session, result, &mut tries).await? {
                     break gone;
                 }
@@ -100,74 +79,80 @@ impl MongoStore {
 
     async fn try_end(
         &self,
-        users: &[(UserTag, Vec<&(SessionId, UserKey)>)],
+        chosen: &[Ended],
         ending: &Ending<'_>,
         session: &mut Step<'_>,
     ) -> Result<Vec<Ended>, Failed> {
-        let (mut ended, mut events) = (Vec::new(), Vec::new());
-        for (tag, chosen) in users {
-            let ids = chosen.iter().map(|(id, _)| *id);
-            let find = self.users.find_one(by_tag(*tag)).projection(only(ids));
-            let user = in_session!(session.as_mut(), find)?;
-            let Some(user) = user else {
-                let gone = self.end_forgotten(chosen, session).await?;
-                events.extend(gone.iter().map(|gone| ending.event(gone.id, &gone.owner)));
-                if session.is_none() {
-                    self.append(&std::mem::take(&mut events), session).await?;
-                }
-                ended.extend(gone);
+        let users = self.users_of(chosen, session).await?;
+        let (mut ended, mut plans) = (Vec::new(), HashMap::new());
+        for gone in chosen {
+            let tag = UserTag::of(gone.id);
+            let Some(user) = users.get(&tag_key(tag)) else {
+                ended.extend(self.end_forgotten(gone, ending, session).await?);
                 continue;
             };
-            let there: HashMap<_, _> =
-                sessions_in(&user)?.into_iter().map(|session| (session.id, session)).collect();
-            let mut plan = Rewrite::default();
-            let mut gone = Vec::new();
-            for (id, owner) in chosen.iter().copied() {
-                let Some(found) = there.get(id) else {
-                    // Begun and ended while somebody delivered slowly: the list lags for ever.
-                    self.unlist(*id, session).await?;
-                    continue;
-                };
-                let covered = ending
-                    .rule
-                    .is_none_or(|rule| rule.covers(found.last_accessed, found.absolute_expiry));
-                if covered {
-                    plan.end(*id);
-                    plan.condition.extend(ending.condition(found));
-                    plan.events.push(ending.event(*id, owner));
-                    gone.push(Ended { id: *id, owner: owner.clone() });
-                } else {
-                    self.relist(found, session).await?;
-                }
-            }
-            if gone.is_empty() {
+            let Some(found) = stored_session(user, gone.id)? else {
+                // It began and ended before its entry was delivered; nothing else removes that.
+                self.unlist(gone.id, session).await?;
                 continue;
-            }
-            if !self.apply(*tag, Some(version_of(&user)?.0), &plan, session).await? {
-                return Err(Failed::Conflict);
-            }
-            events.extend(plan.events);
-            ended.extend(gone);
+            };
+            let Some(condition) = ending.condition(gone.id, &Stored(found))? else {
+                self.relist(gone.id, found, session).await?;
+                continue;
+            };
+            let version = version_of(user)?;
+            let plan = plans.entry(tag).or_insert_with(|| Rewrite::new(tag, Some(version)));
+            plan.end(gone.id);
+            plan.condition.extend(condition);
+            plan.events.push(ending.event(gone));
+            ended.push(gone.clone());
         }
-        if session.is_some() && !events.is_empty() {
-            self.append(&events, session).await?;
+        let plans: Vec<_> = plans.into_values().collect();
+        if !plans.is_empty() && !self.apply(&plans, session).await? {
+            return Err(Failed::Conflict);
         }
         Ok(ended)
     }
 
-    /// The whole user has expired by itself: the list is cleared; who clears it tells of it.
+    /// The documents of these sessions' users, by their tags.
+    async fn users_of(
+        &self,
+        chosen: &[Ended],
+        session: &mut Step<'_>,
+    ) -> Result<HashMap<i64, Document>, Failed> {
+        let mut tags: Vec<_> = chosen.iter().map(|gone| tag_key(UserTag::of(gone.id))).collect();
+        tags.dedup();
+        let ids = chosen.iter().map(|gone| gone.id);
+        let find = self.users.find(doc! { "_id": { "$in": tags } }).projection(only(ids));
+        let users: Vec<Document> = match session.as_mut() {
+            Some(step) => {
+                let mut cursor = find.session(&mut step.session).await?;
+                cursor.stream(&mut step.session).try_collect().await?
+            }
+            None => find.await?.try_collect().await?,
+        };
+        for user in &users {
+            self.settled(Some(user)).await?;
+        }
+        let keyed = users.into_iter().map(|user| Ok((record::number(&user, "_id")?, user)));
+        Ok(keyed.collect::<Result<_, InvalidField>>()?)
+    }
+
+    /// The whole user has expired by itself: the list is cleared, and the step that clears it tells
+    /// of the end.
     async fn end_forgotten(
         &self,
-        chosen: &[&(SessionId, UserKey)],
+        gone: &Ended,
+        ending: &Ending<'_>,
         session: &mut Step<'_>,
-    ) -> Result<Vec<Ended>, Failed> {
-        let mut ended = Vec::new();
-        for (id, owner) in chosen.iter().copied() {
-            if self.unlist(*id, session).await? {
-                ended.push(Ended { id: *id, owner: owner.clone() });
-            }
+    ) -> Result<Option<Ended>, Failed> {
+        if !self.unlist(gone.id, session).await? {
+            return Ok(None);
         }
-        Ok(ended)
+        let mut plan = Rewrite::new(UserTag::of(gone.id), None);
+        plan.events.push(ending.event(gone));
+        self.append(&plan.entries()?, session).await?;
+        Ok(Some(gone.clone()))
     }
 
     /// Whether it was in the list.
@@ -176,51 +161,90 @@ impl MongoStore {
         Ok(in_session!(session.as_mut(), gone)?.deleted_count == 1)
     }
 
-    /// Puts the list right about a session that is spared: else it would be chosen again and again.
-    async fn relist(&self, found: &Session, session: &mut Step<'_>) -> Result<(), Failed> {
-        let name = doc! { "_id": record::name(found.id) };
-        let used = doc! { "last_accessed": found.last_accessed.as_micros() };
-        let expiry = found.absolute_expiry.map(Timestamp::as_micros);
+    /// Puts the list right about a session that is spared, so that no later walk chooses it.
+    async fn relist(
+        &self,
+        id: SessionId,
+        found: &Document,
+        session: &mut Step<'_>,
+    ) -> Result<(), Failed> {
+        let found = Stored(found);
+        let used = doc! { "last_accessed": found.integer("last_accessed")? };
+        let expiry = found.integer("absolute_expiry")?;
         let right = doc! { "$max": used, "$set": { "absolute_expiry": expiry } };
+        let name = doc! { "_id": record::name(id) };
         in_session!(session.as_mut(), self.list.update_one(name, right))?;
         Ok(())
     }
 }
 
-/// Who is past which line. Nothing is less than a number but a number.
-pub(crate) fn old(rule: &SweepRule) -> [Document; 2] {
+/// The lines that a rule draws.
+pub(crate) fn old(rule: &SweepRule) -> [Walk; 2] {
     [
-        doc! { "last_accessed": { "$lt": rule.inactive_before.as_micros() } },
-        doc! { "absolute_expiry": { "$lte": rule.expired_by.as_micros() } },
+        Walk::up_to("last_accessed", "$lt", rule.inactive_before.as_micros()),
+        Walk::up_to("absolute_expiry", "$lte", rule.expired_by.as_micros()),
     ]
+}
+
+/// Groups sessions by user, and cuts them into steps.
+fn steps(chosen: Vec<Ended>, transactional: bool) -> Vec<Vec<Ended>> {
+    let mut users: Vec<Vec<Ended>> = Vec::new();
+    let mut places: HashMap<UserTag, usize> = HashMap::new();
+    for gone in chosen {
+        let place = *places.entry(UserTag::of(gone.id)).or_insert(users.len());
+        match users.get_mut(place) {
+            Some(user) => user.push(gone),
+            None => users.push(vec![gone]),
+        }
+    }
+    // Without transactions, one document is a step.
+    if transactional {
+        users = vec![users.concat()];
+    }
+    let steps = users.iter().flat_map(|sessions| sessions.chunks(BATCH));
+    steps.map(<[Ended]>::to_vec).collect()
 }
 
 struct Ending<'e> {
     rule: Option<&'e SweepRule>,
-    kind: EventKind,
+    cause: EndCause,
     at: Timestamp,
     by: &'e Actor,
 }
 
 impl Ending<'_> {
-    fn event(&self, id: SessionId, owner: &UserKey) -> Event {
-        Event::of_session(self.kind, self.at, self.by.clone(), owner.clone(), id)
+    fn event(&self, gone: &Ended) -> Event {
+        let kind = EventKind::Ended(self.cause);
+        Event::of_session(kind, self.at, self.by.clone(), gone.owner.clone(), gone.id)
     }
 
-    /// What has to hold of a session when it ends: an access does not raise the version.
-    fn condition(&self, session: &Session) -> Document {
-        let expired = |rule: &&SweepRule| {
-            session.absolute_expiry.is_some_and(|expiry| expiry <= rule.expired_by)
+    /// What has to hold of a session when it ends, because an access does not raise the version;
+    /// none where the rule does not cover it.
+    fn condition(
+        &self,
+        id: SessionId,
+        session: &Stored<'_>,
+    ) -> Result<Option<Document>, StoreError> {
+        let Some(rule) = self.rule else { return Ok(Some(Document::new())) };
+        let time = |name| -> Result<_, StoreError> {
+            Ok(session.integer(name)?.map(Timestamp::from_micros))
         };
-        match self.rule.filter(|rule| !expired(rule)) {
-            Some(rule) => {
-                let line = doc! { "$lt": rule.inactive_before.as_micros() };
-                doc! { field(session.id, ".last_accessed"): line }
-            }
-            None => Document::new(),
+        let used = time("last_accessed")?.ok_or(record::malformed("last_accessed"))?;
+        let expiry = time("absolute_expiry")?;
+        if !rule.covers(used, expiry) {
+            return Ok(None);
         }
+        if expiry.is_some_and(|expiry| expiry <= rule.expired_by) {
+            return Ok(Some(Document::new()));
+        }
+        let line = doc! { "$lt": rule.inactive_before.as_micros() };
+        Ok(Some(doc! { field(id, ".last_accessed"): line }))
     }
 }
 
-/// Sessions that one step chooses and ends.
-const BATCH: usize = 50;
+const SYSTEM: Actor = Actor::System;
+/// Before every place of a sweep.
+const FIRST: Place = Place { key: i64::MIN, id: SessionId::from_bytes([0; 16]) };
+/// Sessions that one step ends. Each is a field of its user's document, an entry of the list and one
+/// of the log.
+const BATCH: usize = 100;

@@ -10,7 +10,7 @@ use session_core::{InvalidField, StoreError, StoreErrorKind};
 pub(crate) enum Failed {
     Mongo(Error),
     Store(StoreError),
-    /// Somebody else changed what was read.
+    /// Another change came between the read and the write.
     Conflict,
 }
 
@@ -37,23 +37,31 @@ impl From<Failed> for StoreError {
         match failed {
             Failed::Mongo(error) => store_error(error),
             Failed::Store(error) => error,
-            Failed::Conflict => StoreError::new(StoreErrorKind::Unavailable, "others were faster"),
+            Failed::Conflict => StoreError::unavailable("other changes kept coming first"),
         }
     }
 }
 
 impl Failed {
-    /// Whether nothing happened because somebody else did something, so that another try is due.
+    /// Whether nothing happened because of another change, so that another try is due.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
             Self::Mongo(error) => {
                 error.contains_label(TRANSIENT_TRANSACTION_ERROR)
-                    || is_duplicate(error)
-                    || code(error) == Some(WRITE_CONFLICT)
+                    || code(error).is_some_and(is_retried)
             }
             Self::Store(_) => false,
             Self::Conflict => true,
         }
+    }
+
+    /// The failure of what follows a change that has happened: the change must not be tried again.
+    pub(crate) fn after_the_change(self) -> Self {
+        let unavailable = |error: StoreError| match error.kind() {
+            StoreErrorKind::Corrupt => error,
+            _ => StoreError::unavailable(error),
+        };
+        Self::Store(unavailable(self.into()))
     }
 }
 
@@ -77,12 +85,15 @@ pub(crate) fn store_error(error: Error) -> StoreError {
     StoreError::new(kind, error)
 }
 
-pub(crate) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-    StoreError::new(StoreErrorKind::Internal, error)
-}
-
 pub(crate) fn is_duplicate(error: &Error) -> bool {
     code(error) == Some(DUPLICATE_KEY)
+}
+
+/// Where an insert of several documents stopped because the document is there already.
+pub(crate) fn duplicate_at(error: &Error) -> Option<usize> {
+    let ErrorKind::InsertMany(error) = &*error.kind else { return None };
+    let error = error.write_errors.as_ref()?.first()?;
+    (error.code == DUPLICATE_KEY).then_some(error.index)
 }
 
 pub(crate) fn code(error: &Error) -> Option<i32> {
@@ -98,7 +109,7 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
 }
 
 /// Stepping down, shutting down, out of time, not primary: another server answers soon.
-const fn is_passing(code: i32) -> bool {
+pub(crate) const fn is_passing(code: i32) -> bool {
     matches!(
         code,
         6 | 7
@@ -120,6 +131,11 @@ const fn is_passing(code: i32) -> bool {
             | 13435
             | 13436
     )
+}
+
+/// Another change came first.
+pub(crate) const fn is_retried(code: i32) -> bool {
+    code == WRITE_CONFLICT || code == DUPLICATE_KEY
 }
 
 const WRITE_CONFLICT: i32 = 112;

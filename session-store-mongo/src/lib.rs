@@ -4,10 +4,10 @@
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), session_core::StoreError> {
 //! # let Ok(url) = std::env::var("SESSION_KIT_MONGODB_URL") else { return Ok(()) };
-//! use session_store_mongo::{MongoOptions, MongoStore};
+//! use session_store_mongo::MongoStore;
 //!
 //! // A URL such as `mongodb://db/app`.
-//! let store = MongoStore::connect(&url, MongoOptions::default()).await?;
+//! let store = MongoStore::connect(&url).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -35,19 +35,25 @@
 //! a new address cost a read and a write each. TTL indexes remove what the cleanup never came for.
 
 mod audit;
+mod causal;
 mod change;
 mod end;
 mod error;
 mod log;
+mod numbering;
+mod options;
 mod outbox;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
 mod push;
 mod read;
 mod record;
+mod report;
 mod rewrite;
 mod store;
 mod touch;
 mod transaction;
+mod walk;
 
-pub use store::{MongoOptions, MongoStore, Transactions};
+pub use options::{MongoOptions, Transactions};
+pub use store::MongoStore;

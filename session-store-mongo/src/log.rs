@@ -1,139 +1,128 @@
-//! The log: entries numbered without holes.
+//! The log as readers see it: entries numbered without holes.
 //!
-//! An entry's number is one more than that of the newest entry, and numbers are unique: so of two
-//! writers at once one begins again, and no entry is ever seen before one of a lower number. Its
-//! `_id`, a random mark, tells an entry from another of the same number after a failover or a
-//! restored backup.
+//! A change appends its entries without numbers; [`numbering`](crate::numbering) gives them theirs
+//! when the log is read. An entry's `_id`, a random mark, tells it from another of the same number
+//! after a failover or a restored backup.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Document, doc};
-use session_core::store::{Cursor, LogPage};
-use session_core::{Event, InvalidField, Timestamp};
+use mongodb::bson::{Bson, Document, doc};
+use session_core::store::record::{Fields, read_event};
+use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery};
+use session_core::{EventKind, InvalidField, Timestamp};
 
-use crate::error::{Failed, is_duplicate};
-use crate::record::{self, random};
+use crate::error::{Failed, duplicate_at};
+use crate::record::{self, Stored};
 use crate::store::MongoStore;
-use crate::transaction::{Step, Tries};
-
-/// The last entry that a reader has read, or 0 and 0 before the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Position {
-    number: i64,
-    mark: i64,
-}
+use crate::transaction::{Step, in_session};
 
 impl MongoStore {
-    /// Appends entries of one step, as its last action.
+    /// Appends entries that do not have their numbers yet.
     pub(crate) async fn append(
         &self,
-        events: &[Event],
+        entries: &[Document],
         session: &mut Step<'_>,
     ) -> Result<(), Failed> {
-        let entries = events.iter().map(|event| Ok(record::event(event, random()?)));
-        let mut entries = entries.collect::<Result<Vec<_>, Failed>>()?;
-        let Some(step) = session.as_mut() else { return self.append_once(&entries).await };
-        step.turn = Some(Arc::clone(&self.turn).lock_owned().await);
-        // Not as of the beginning of the transaction: who has committed since then is no conflict.
-        let newest = self.newest().await?;
-        count_on(newest, &mut entries);
-        self.log.insert_many(&entries).session(&mut step.session).await?;
+        if session.is_none() {
+            return self.append_once(entries).await;
+        }
+        in_session!(session.as_mut(), self.log.insert_many(entries))?;
         Ok(())
     }
 
-    /// Appends entries outside a transaction, each unless it is there: all by one command, or where
-    /// others are in the way, one by one.
+    /// Appends entries outside a transaction in their order, each unless it is there.
     pub(crate) async fn append_once(&self, entries: &[Document]) -> Result<(), Failed> {
-        if entries.len() > 1 {
-            let mut numbered = entries.to_vec();
-            count_on(self.newest().await?, &mut numbered);
-            match self.log.insert_many(&numbered).await {
-                Ok(_) => return Ok(()),
-                Err(error) if is_duplicate(&error) => {}
-                Err(error) => return Err(error.into()),
+        let mut rest = entries;
+        while !rest.is_empty() {
+            match self.log.insert_many(rest).await {
+                Ok(_) => break,
+                Err(error) => match duplicate_at(&error) {
+                    Some(place) => rest = rest.get(place + 1..).unwrap_or_default(),
+                    None => return Err(error.into()),
+                },
             }
-        }
-        for entry in entries {
-            self.append_one(entry).await?;
         }
         Ok(())
-    }
-
-    async fn append_one(&self, entry: &Document) -> Result<(), Failed> {
-        let mark = record::number(entry, "_id")?;
-        let mut tries = Tries::new(self.options.timeout);
-        loop {
-            let mut entry = [entry.clone()];
-            count_on(self.newest().await?, &mut entry);
-            match self.log.insert_one(&entry[0]).await {
-                Ok(_) => return Ok(()),
-                Err(error) if is_duplicate(&error) => {
-                    if self.log.find_one(doc! { "_id": mark }).await?.is_some() {
-                        return Ok(());
-                    }
-                    if !tries.another().await {
-                        return Err(error.into());
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     pub(crate) async fn read_log(
         &self,
         cursor: Option<&Cursor>,
+        entries: Entries,
         limit: u32,
     ) -> Result<LogPage, Failed> {
+        self.wants_all.store(entries == Entries::All, Ordering::Relaxed);
         if !self.transactional {
-            self.deliver_all().await?;
+            self.deliver_overdue().await?;
         }
-        let Some(seen) = cursor.and_then(parse) else {
-            return self.end_of_log(cursor.is_some()).await;
+        let pending = self.number_pending().await?;
+        let newest = self.newest().await?;
+        let Some(seen) = cursor.and_then(LogPosition::parse) else {
+            return self.end_of_log(newest, pending, cursor.is_some()).await;
         };
-        // The entry that it remembers, and one to know whether there is more.
-        let most = i64::from(limit) + 2;
-        let find = self.log.find(since(seen.number)).sort(doc! { "number": 1 }).limit(most);
-        let found: Vec<Document> = find.await?.try_collect().await?;
-        let rest = match found.split_first() {
-            Some((first, rest)) if position(first)? == seen => rest,
-            Some((first, _)) if seen == Position::default() && position(first)?.number == 1 => {
-                &found[..]
-            }
-            None if seen == Position::default() => &[],
-            // Cut, or come back from the past.
-            _ => return self.end_of_log(true).await,
-        };
-        let more = rest.len() > limit as usize;
+        if seen == newest {
+            return Ok(LogPage { more: pending, ..LogPage::at_end(seen.cursor(), false) });
+        }
+        let upper = newest.number.min(seen.number.saturating_add(PageQuery::MAX_EXAMINED.into()));
+        let found = self.log_entries(seen.number, upper, entries, limit).await?;
+        let first = found.first().map(position).transpose()?;
+        if !seen.continues_at(first) {
+            return self.end_of_log(newest, pending, true).await;
+        }
+        let rest = if first == Some(seen) { &found[1..] } else { &found[..] };
+        let cut = rest.len() > limit as usize;
         let rest = &rest[..rest.len().min(limit as usize)];
-        let next = rest.last().map(position).transpose()?.unwrap_or(seen);
-        let (events, unreadable): (Vec<_>, Vec<_>) =
-            rest.iter().map(record::parse_event).partition(Result::is_ok);
-        // An entry of a newer version must not stop the reader: it counts as missed.
-        let gap = !unreadable.is_empty();
-        let events = events.into_iter().flatten().collect();
-        Ok(LogPage { events, next: next.cursor(), more, gap })
+        let Some(next) = rest.last().map(position).transpose()? else {
+            // The entry at the upper end has gone in between: the log is being cut.
+            return self.end_of_log(newest, pending, true).await;
+        };
+        let more = cut || pending || next.number < newest.number;
+        let read = rest.iter().map(|entry| read_event(&Stored(entry)));
+        let wanted = |event: &Result<_, _>| event.as_ref().map_or(true, |e| entries.cover(e));
+        Ok(LogPage::new(read.filter(wanted), next.cursor(), more))
     }
 
-    async fn end_of_log(&self, gap: bool) -> Result<LogPage, Failed> {
+    /// The entries from one number to another that a reader wants, and those of both ends, which
+    /// say whether the log reaches there.
+    async fn log_entries(
+        &self,
+        from: i64,
+        to: i64,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<Vec<Document>, Failed> {
+        let find = self.log.find(wanted(from, to, entries)).sort(doc! { "number": 1 });
+        let mut session = self.session().await?;
+        let mut found = find.limit(i64::from(limit) + 2).session(&mut session).await?;
+        let found = found.stream(&mut session).try_collect().await?;
+        self.has_seen(&session);
+        Ok(found)
+    }
+
+    async fn end_of_log(
+        &self,
+        newest: LogPosition,
+        more: bool,
+        gap: bool,
+    ) -> Result<LogPage, Failed> {
         if gap {
             self.agree_again().await?;
         }
-        let next = self.newest().await?.cursor();
-        Ok(LogPage { events: Vec::new(), next, more: false, gap })
+        Ok(LogPage { more, ..LogPage::at_end(newest.cursor(), gap) })
     }
 
-    async fn newest(&self) -> Result<Position, Failed> {
+    /// The numbered entry with the largest number.
+    pub(crate) async fn newest(&self) -> Result<LogPosition, Failed> {
         let newest = |from: i64| self.log.find_one(since(from)).sort(doc! { "number": -1 });
-        let mut found = newest(self.seen.load(Ordering::Relaxed)).await?;
-        if found.is_none() {
-            // The log has come back from the past, or has no entry yet.
+        let known = self.newest.load(Ordering::Relaxed);
+        let mut found = newest(known).await?;
+        if found.is_none() && known > 0 {
+            // The log has come back from the past.
             found = newest(0).await?;
         }
-        let newest = found.as_ref().map(position).transpose()?.unwrap_or_default();
-        self.seen.store(newest.number, Ordering::Relaxed);
+        let newest = found.as_ref().map(position).transpose()?.unwrap_or(LogPosition::START);
+        self.newest.store(newest.number, Ordering::Relaxed);
         Ok(newest)
     }
 
@@ -145,7 +134,9 @@ impl MongoStore {
         oldest.pop();
         let mut last = None;
         for entry in &oldest {
-            if record::number(entry, "at")? >= before.as_micros() {
+            // One that cannot be read is as old as its neighbours.
+            let at = Stored(entry).integer("at").ok().flatten();
+            if at.is_some_and(|at| at >= before.as_micros()) {
                 break;
             }
             last = Some(record::number(entry, "number")?);
@@ -154,12 +145,15 @@ impl MongoStore {
         let gone = self.log.delete_many(doc! { "number": { "$lte": last } }).await?;
         Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX))
     }
-}
 
-/// Numbers entries from the newest one on.
-fn count_on(newest: Position, entries: &mut [Document]) {
-    for (number, entry) in (newest.number + 1..).zip(entries) {
-        entry.insert("number", number);
+    /// When the oldest entry was written.
+    pub(crate) async fn log_from(&self) -> Result<Option<Timestamp>, Failed> {
+        let mut oldest = self.log.find_one(since(0)).sort(doc! { "number": 1 }).await?;
+        if oldest.is_none() {
+            oldest = self.log.find_one(doc! { "order": { "$gt": 0_i64 } }).await?;
+        }
+        let at = oldest.as_ref().map(|entry| record::number(entry, "at")).transpose()?;
+        Ok(at.map(Timestamp::from_micros))
     }
 }
 
@@ -168,19 +162,20 @@ pub(crate) fn since(number: i64) -> Document {
     doc! { "number": { "$gte": number } }
 }
 
-fn position(entry: &Document) -> Result<Position, InvalidField> {
-    Ok(Position { number: record::number(entry, "number")?, mark: record::number(entry, "_id")? })
-}
-
-impl Position {
-    fn cursor(self) -> Cursor {
-        Cursor([self.number.to_be_bytes(), self.mark.to_be_bytes()].concat())
+/// The entries in a range that a reader wants, and both ends. Kinds that are not known here are
+/// wanted: they count as missed.
+pub(crate) fn wanted(from: i64, to: i64, entries: Entries) -> Document {
+    let mut filter = doc! { "number": { "$gte": from, "$lte": to } };
+    if entries == Entries::Invalidations {
+        let kinds = EventKind::ALL.iter().filter(|kind| !kind.invalidates());
+        let harmless: Vec<_> = kinds.map(|kind| Bson::from(kind.as_str())).collect();
+        let ends = doc! { "number": { "$in": [from.max(1), to] } };
+        filter.insert("$or", [ends, doc! { "kind": { "$nin": harmless } }].to_vec());
     }
+    filter
 }
 
-fn parse(cursor: &Cursor) -> Option<Position> {
-    let bytes: [u8; 16] = cursor.0.as_slice().try_into().ok()?;
-    let (number, mark) = bytes.split_at(8);
-    let parse = |bytes: &[u8]| bytes.try_into().map(i64::from_be_bytes).ok();
-    Some(Position { number: parse(number)?, mark: parse(mark)? })
+fn position(entry: &Document) -> Result<LogPosition, InvalidField> {
+    let (number, mark) = (record::number(entry, "number")?, record::number(entry, "_id")?);
+    Ok(LogPosition { number, mark })
 }

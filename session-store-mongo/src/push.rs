@@ -1,26 +1,30 @@
-//! Hints that the log has grown: a change stream of its inserts.
+//! Hints that the log has grown: a change stream of its inserts, which are entries without numbers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
+use session_core::EventKind;
 use tokio::sync::Notify;
 
-/// Goes on from where it was. Where the server refuses that, it begins anew: it is only hints that
-/// get lost, the log is read anyway.
-pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>) {
+/// Goes on from where it was. Where the server refuses that, it begins at the present: only hints get
+/// lost, and the log is read anyway.
+pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>, wants_all: Arc<AtomicBool>) {
     let mut resume = None;
     loop {
         let only = doc! { "$match": { "operationType": "insert" } };
         match log.watch().pipeline([only]).resume_after(resume.take()).await {
             Ok(mut stream) => {
-                // Whatever came before it has not been heard.
+                // What came before it has not been heard.
                 grown.notify_one();
-                while let Some(Ok(_)) = stream.next().await {
+                while let Some(Ok(change)) = stream.next().await {
                     resume = stream.resume_token();
-                    grown.notify_one();
+                    if wants_all.load(Ordering::Relaxed) || invalidates(change.full_document) {
+                        grown.notify_one();
+                    }
                 }
             }
             Err(error) => {
@@ -29,6 +33,12 @@ pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>) {
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether an entry makes a cached session wrong; one that cannot be read may.
+fn invalidates(entry: Option<Document>) -> bool {
+    let kind = entry.as_ref().and_then(|entry| entry.get_str("kind").ok()?.parse().ok());
+    kind.is_none_or(EventKind::invalidates)
 }
 
 const PAUSE: Duration = Duration::from_millis(250);

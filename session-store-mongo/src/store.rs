@@ -1,29 +1,29 @@
 //! The store, its options and its collections.
 
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::options::{
-    Acknowledgment, ClientOptions, CollectionOptions, IndexOptions, ReadConcern, SelectionCriteria,
-    WriteConcern,
+    ClientOptions, CollectionOptions, IndexOptions, ReadConcern, SelectionCriteria,
 };
 use mongodb::{Client, Collection, Database, IndexModel};
 use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange,
-    TagKey, Touch, UserState,
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Needs, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, TagKey, Touch, UserState, limit_within,
 };
-use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
-use tokio::sync::{Mutex, Notify};
+use session_core::{SessionId, Store, StoreError, Timestamp, UserKey};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::error::{Failed, internal, is_duplicate, store_error};
-use crate::{push, record};
+use crate::causal::Seen;
+use crate::error::{Failed, is_duplicate, store_error};
+use crate::options::{MongoOptions, Transactions};
+use crate::{push, record, report};
 
 /// A store in a MongoDB database. See the crate's documentation.
 #[derive(Debug)]
@@ -36,152 +36,34 @@ pub struct MongoStore {
     pub(crate) log: Collection<Document>,
     pub(crate) policies: Collection<Document>,
     leases: Collection<Document>,
-    agreement: Collection<Document>,
+    /// What all nodes agree on: the key of the tags, and the numbers of the log.
+    pub(crate) agreement: Collection<Document>,
     pub(crate) tags: TagKey,
     pub(crate) options: MongoOptions,
     /// Whether a change of several documents can be one atomic step.
     pub(crate) transactional: bool,
-    /// Whether one command can write to several collections.
-    pub(crate) bulk: bool,
-    /// Whose turn it is to append to the log, of this node's transactions.
-    pub(crate) turn: Arc<Mutex<()>>,
     /// The number of a log entry that was there: where to look for newer ones.
-    pub(crate) seen: AtomicI64,
+    pub(crate) newest: AtomicI64,
+    /// The time of the newest read of the log, by the server's logical clock.
+    pub(crate) seen: Seen,
+    /// Whether the last reader of the log wanted all entries.
+    pub(crate) wants_all: Arc<AtomicBool>,
     timeouts: RwLock<Timeouts>,
     grown: Arc<Notify>,
     listener: Option<JoinHandle<()>>,
 }
 
-/// Whether changes are transactions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Transactions {
-    /// On a replica set or a sharded cluster; elsewhere by compare-and-swap on the user's document.
-    #[default]
-    WhereThereAre,
-    /// Always by compare-and-swap. All nodes have to do the same.
-    Never,
-}
-
-/// How a [`MongoStore`] keeps its sessions.
-///
-/// ```
-/// let options = session_store_mongo::MongoOptions::default().with_database("app");
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct MongoOptions {
-    /// The database, where the URL names none. Default `session_kit`.
-    pub database: String,
-    /// What every collection's name begins with: letters, digits and underscores, at most 32.
-    /// Default `session_kit_`.
-    pub prefix: String,
-    /// Of changes of sessions and policies. Default a majority's journals: what is acknowledged
-    /// survives deaths and failovers.
-    pub write_concern: WriteConcern,
-    /// Default where there are any.
-    pub transactions: Transactions,
-    /// Whether a change stream tells of revocations, so that they need not wait for the log's next
-    /// read. It costs the server a cursor for each node. Default true; needs a replica set.
-    pub push: bool,
-    /// A call that takes longer counts as an outage. Default 5 s.
-    pub timeout: Duration,
-    /// How long after its timeouts a record expires by itself, should the cleanup never come.
-    /// Default one day.
-    pub expiry_margin: Duration,
-}
-
-impl Default for MongoOptions {
-    fn default() -> Self {
-        Self {
-            database: "session_kit".to_owned(),
-            prefix: "session_kit_".to_owned(),
-            write_concern: WriteConcern::builder()
-                .w(Acknowledgment::Majority)
-                .journal(true)
-                .build(),
-            transactions: Transactions::WhereThereAre,
-            push: true,
-            timeout: Duration::from_secs(5),
-            expiry_margin: Duration::from_secs(24 * 3600),
-        }
-    }
-}
-
-impl MongoOptions {
-    /// Sets [`MongoOptions::database`].
-    #[must_use]
-    pub fn with_database(mut self, database: impl Into<String>) -> Self {
-        self.database = database.into();
-        self
-    }
-
-    /// Sets [`MongoOptions::prefix`].
-    #[must_use]
-    pub fn with_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
-        self
-    }
-
-    /// Sets [`MongoOptions::write_concern`].
-    #[must_use]
-    pub fn with_write_concern(mut self, write_concern: WriteConcern) -> Self {
-        self.write_concern = write_concern;
-        self
-    }
-
-    /// Sets [`MongoOptions::transactions`].
-    #[must_use]
-    pub fn with_transactions(mut self, transactions: Transactions) -> Self {
-        self.transactions = transactions;
-        self
-    }
-
-    /// Sets [`MongoOptions::push`].
-    #[must_use]
-    pub const fn with_push(mut self, push: bool) -> Self {
-        self.push = push;
-        self
-    }
-
-    /// Sets [`MongoOptions::timeout`].
-    #[must_use]
-    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Sets [`MongoOptions::expiry_margin`].
-    #[must_use]
-    pub const fn with_expiry_margin(mut self, expiry_margin: Duration) -> Self {
-        self.expiry_margin = expiry_margin;
-        self
-    }
-
-    /// Checks every bound.
+impl MongoStore {
+    /// [`MongoStore::connect_with`] with default options.
     ///
     /// # Errors
-    /// [`InvalidField`] naming the option and its limit.
-    pub fn validate(&self) -> Result<(), InvalidField> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        for (field, name) in [("prefix", &self.prefix), ("database", &self.database)] {
-            if name.len() > 32 || !name.chars().all(plain) {
-                let expected = "at most 32 letters, digits and underscores";
-                return Err(InvalidField::malformed(field, expected));
-            }
-        }
-        if self.database.is_empty() {
-            return Err(InvalidField::malformed("database", "a name"));
-        }
-        if self.timeout.is_zero() {
-            return Err(InvalidField::malformed("timeout", "longer than zero"));
-        }
-        Ok(())
+    /// As [`MongoStore::connect_with`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::connect_with(url, MongoOptions::default()).await
     }
-}
 
-impl MongoStore {
-    /// Connects by a URL, makes the indexes that are missing, and finds out what the server can.
+    /// Connects by a URL such as `mongodb://db/app`, makes the indexes that are missing, and finds
+    /// out what the server can.
     ///
     /// # Errors
     /// [`Unavailable`] when no server can be reached, [`Internal`] for a malformed URL, an option
@@ -189,33 +71,32 @@ impl MongoStore {
     ///
     /// [`Unavailable`]: session_core::StoreErrorKind::Unavailable
     /// [`Internal`]: session_core::StoreErrorKind::Internal
-    pub async fn connect(url: &str, options: MongoOptions) -> Result<Self, StoreError> {
-        options.validate().map_err(internal)?;
+    pub async fn connect_with(url: &str, options: MongoOptions) -> Result<Self, StoreError> {
+        options.validate().map_err(StoreError::internal)?;
         let mut client = ClientOptions::parse(url).await.map_err(store_error)?;
         client.server_selection_timeout = Some(options.timeout);
         client.connect_timeout = Some(options.timeout);
-        let client = Client::with_options(client).map_err(store_error)?;
-        within(options.timeout, Self::open(client, options.clone())).await
+        Self::with_client(Client::with_options(client).map_err(store_error)?, options).await
     }
 
     /// Uses the application's client.
     ///
     /// # Errors
-    /// As [`MongoStore::connect`].
+    /// As [`MongoStore::connect_with`].
     pub async fn with_client(client: Client, options: MongoOptions) -> Result<Self, StoreError> {
-        options.validate().map_err(internal)?;
-        within(options.timeout, Self::open(client, options.clone())).await
+        options.validate().map_err(StoreError::internal)?;
+        within("connect", options.timeout, Self::open(client, options.clone())).await
     }
 
-    /// Whoever finds the log gone makes sure that what this node knows is still what all agree on: a
-    /// database that was dropped has forgotten it, and another node may have begun anew.
+    /// Called where the log is gone: checks that what this node knows is still what all agree on. A
+    /// database that was dropped has forgotten it, and another node may have agreed on something else.
     pub(crate) async fn agree_again(&self) -> Result<(), Failed> {
         if agree(&self.agreement, &self.tags).await? == self.tags {
             return self.make_indexes().await;
         }
-        let text =
-            "the collections were emptied, and another node has begun anew: open the store again";
-        Err(internal(text).into())
+        let text = "the collections were emptied, and another node has chosen another key: \
+                    open the store again";
+        Err(StoreError::internal(text).into())
     }
 
     async fn open(client: Client, options: MongoOptions) -> Result<Self, Failed> {
@@ -224,17 +105,18 @@ impl MongoStore {
         let hello = database.run_command(doc! { "hello": 1 }).await?;
         let is_set = hello.contains_key("setName")
             || hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
-        let wire = hello.get_i32("maxWireVersion").unwrap_or(0);
         let transactional = is_set && options.transactions == Transactions::WhereThereAre;
         let collection = |name: &str| collection(&database, &options, name);
         let agreement = collection("agreement");
         let mut key = [0; TagKey::BYTES];
-        getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
+        getrandom::fill(&mut key).map_err(|error| StoreError::internal(error.to_string()))?;
         let tags = agree(&agreement, &TagKey::from_bytes(key)).await?;
         let log = collection("log");
         let grown = Arc::new(Notify::new());
-        let listener = (is_set && options.push)
-            .then(|| tokio::spawn(push::run(log.clone(), Arc::clone(&grown))));
+        let wants_all = Arc::new(AtomicBool::new(true));
+        let listener = (is_set && options.push).then(|| {
+            tokio::spawn(push::run(log.clone(), Arc::clone(&grown), Arc::clone(&wants_all)))
+        });
         let store = Self {
             users: collection("users"),
             list: collection("sessions"),
@@ -246,9 +128,9 @@ impl MongoStore {
             tags,
             options,
             transactional,
-            bulk: wire >= BULK_WIRE_VERSION,
-            turn: Arc::default(),
-            seen: AtomicI64::new(0),
+            newest: AtomicI64::new(0),
+            seen: Seen::default(),
+            wants_all,
             timeouts: RwLock::new(Timeouts::none()),
             grown,
             listener,
@@ -259,27 +141,36 @@ impl MongoStore {
 
     /// Making an index that is there does nothing.
     async fn make_indexes(&self) -> Result<(), Failed> {
-        let index = |keys: Document| IndexModel::builder().keys(keys).build();
-        let with = |keys: Document, options: IndexOptions| {
+        for (collection, indexes) in self.indexes() {
+            collection.create_indexes(indexes).await?;
+        }
+        Ok(())
+    }
+
+    /// The indexes of each collection, but that of the `_id`.
+    pub(crate) fn indexes(&self) -> [(&Collection<Document>, Vec<IndexModel>); 3] {
+        let index = |keys: Document, options: IndexOptions| {
             IndexModel::builder().keys(keys).options(options).build()
         };
-        let expires = || IndexOptions::builder().expire_after(Duration::ZERO).build();
-        let sparse = || IndexOptions::builder().sparse(true).build();
-        let unique = IndexOptions::builder().unique(true).build();
-        let list = [
-            index(doc! { "signed_in": -1, "_id": 1 }),
-            index(doc! { "tenant": 1, "signed_in": -1, "_id": 1 }),
-            index(doc! { "user": 1, "signed_in": -1, "_id": 1 }),
-            index(doc! { "client_id": 1, "signed_in": -1, "_id": 1 }),
-            index(doc! { "last_accessed": 1 }),
-            index(doc! { "absolute_expiry": 1 }),
-            with(doc! { "until": 1 }, expires()),
+        let plain = |keys| index(keys, IndexOptions::default());
+        let expires = || {
+            let at_once = IndexOptions::builder().expire_after(Duration::ZERO).build();
+            index(doc! { "until": 1 }, at_once)
+        };
+        let sparse = |keys| index(keys, IndexOptions::builder().sparse(true).build());
+        let numbers = IndexOptions::builder().unique(true).sparse(true).build();
+        let list = vec![
+            plain(doc! { "signed_in": -1, "_id": 1 }),
+            plain(doc! { "tenant": 1, "signed_in": -1, "_id": 1 }),
+            plain(doc! { "user_id": 1, "signed_in": -1, "_id": 1 }),
+            plain(doc! { "client_id": 1, "signed_in": -1, "_id": 1 }),
+            plain(doc! { "last_accessed": 1, "_id": 1 }),
+            plain(doc! { "absolute_expiry": 1, "_id": 1 }),
+            expires(),
         ];
-        self.list.create_indexes(list).await?;
-        let users = [with(doc! { "until": 1 }, expires()), with(doc! { "due": 1 }, sparse())];
-        self.users.create_indexes(users).await?;
-        self.log.create_index(with(doc! { "number": 1 }, unique)).await?;
-        Ok(())
+        let users = vec![expires(), sparse(doc! { "due": 1 })];
+        let log = vec![index(doc! { "number": 1 }, numbers), sparse(doc! { "order": 1 })];
+        [(&self.list, list), (&self.users, users), (&self.log, log)]
     }
 
     /// When a record may expire by itself.
@@ -294,6 +185,11 @@ impl MongoStore {
         // Never at once, whatever the times of the session.
         let until = until.map(|until| until.max(now).plus(self.options.expiry_margin));
         until.map_or(NEVER, |until| DateTime::from_millis(until.as_micros() / 1000))
+    }
+
+    /// Whether a change stream gives hints.
+    pub(crate) const fn is_pushed(&self) -> bool {
+        self.listener.is_some()
     }
 
     async fn take_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, Failed> {
@@ -317,9 +213,10 @@ impl MongoStore {
 
     async fn limit<T>(
         &self,
+        name: &'static str,
         call: impl Future<Output = Result<T, Failed>> + Send,
     ) -> Result<T, StoreError> {
-        within(self.options.timeout, call).await
+        within(name, self.options.timeout, call).await
     }
 }
 
@@ -342,7 +239,7 @@ fn collection(database: &Database, options: &MongoOptions, name: &str) -> Collec
     database.collection_with_options(&format!("{}{name}", options.prefix), settings)
 }
 
-/// Whoever comes first decides about the key.
+/// The first node decides about the key.
 async fn agree(agreement: &Collection<Document>, proposed: &TagKey) -> Result<TagKey, Failed> {
     let key = record::bytes(proposed.as_bytes());
     let first = doc! { "_id": "agreement", "version": VERSION, "key": key };
@@ -354,7 +251,7 @@ async fn agree(agreement: &Collection<Document>, proposed: &TagKey) -> Result<Ta
     let version = agreed.get_i32("version").map_err(|_| record::malformed("version"))?;
     if version != VERSION {
         let text = format!("the collections have version {version}, this build knows {VERSION}");
-        return Err(internal(text).into());
+        return Err(StoreError::internal(text).into());
     }
     let key = agreed.get_binary_generic("key").map_err(|_| record::malformed("key"))?;
     let key = key.as_slice().try_into().map_err(|_| record::malformed("key"))?;
@@ -362,12 +259,13 @@ async fn agree(agreement: &Collection<Document>, proposed: &TagKey) -> Result<Ta
 }
 
 async fn within<T>(
+    name: &'static str,
     timeout: Duration,
     call: impl Future<Output = Result<T, Failed>>,
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(timeout, call).await {
         Ok(result) => result.map_err(StoreError::from),
-        Err(_) => Err(StoreError::timed_out()),
+        Err(_) => Err(StoreError::timed_out(name, timeout)),
     }
 }
 
@@ -377,45 +275,52 @@ impl Store for MongoStore {
         self.tags.session_id(owner, random)
     }
 
-    fn set_timeouts(&self, timeouts: &Timeouts) {
-        *self.timeouts.write().unwrap_or_else(PoisonError::into_inner) = *timeouts;
+    fn configure(&self, needs: &Needs) {
+        // The log is not capped: only `trim_log` cuts it.
+        *self.timeouts.write().unwrap_or_else(PoisonError::into_inner) = needs.timeouts;
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        self.limit(self.read_user(owner)).await
+        self.limit("user", self.read_user(owner)).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        self.limit(self.write_commit(commit)).await
+        commit.check()?;
+        self.limit("commit", self.write_commit(commit)).await
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
-        self.limit(self.read_session(id)).await
+        self.limit("load", self.load_session(id)).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        self.limit(self.read_page(query)).await
+        self.limit("page", self.read_page(query)).await
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        self.limit(self.write_accesses(batch)).await
+        let batch = Touch::folded(batch)?;
+        self.limit("touch", self.write_accesses(&batch)).await
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
-        self.limit(self.end_selected(end, limit)).await
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        end.selection.check().map_err(StoreError::refused)?;
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
+        self.limit("end_many", self.end_selected(end, limit as usize)).await
     }
 
-    async fn sweep(
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
+        self.limit("sweep", self.end_old(sweep, limit as usize)).await
+    }
+
+    async fn log_since(
         &self,
-        rule: &SweepRule,
-        at: Timestamp,
+        cursor: Option<&Cursor>,
+        entries: Entries,
         limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
-        self.limit(self.end_old(rule, at, limit)).await
-    }
-
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
-        self.limit(self.read_log(cursor, limit)).await
+    ) -> Result<LogPage, StoreError> {
+        let limit = limit_within(limit, LogPage::MAX_LIMIT);
+        self.limit("log_since", self.read_log(cursor, entries, limit)).await
     }
 
     async fn changed(&self) {
@@ -427,25 +332,27 @@ impl Store for MongoStore {
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.limit(self.trim(before, limit)).await
+        self.limit("trim_log", self.trim(before, limit.max(1))).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        self.limit(self.take_lease(name, holder, ttl)).await
+        self.limit("lease", self.take_lease(name, holder, ttl)).await
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        self.limit(self.read_policy(scope)).await
+        self.limit("policy", self.read_policy(scope)).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        self.limit(self.write_policy(change)).await
+        self.limit("set_policy", self.write_policy(change)).await
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.limit("report", report::of(self)).await
     }
 }
 
 /// Of the collections' format.
-const VERSION: i32 = 1;
-/// MongoDB 8.0.
-const BULK_WIRE_VERSION: i32 = 25;
+pub(crate) const VERSION: i32 = 1;
 /// The year 9999: later than any other, so that the latest of two wins.
 pub(crate) const NEVER: DateTime = DateTime::from_millis(253_370_764_800_000);

@@ -1,16 +1,18 @@
-//! Steps of several documents: transactions, where the server has them, tried again where somebody
-//! else was in the way.
+//! Steps of several documents: transactions, where the server has them, tried again where another
+//! change was in the way.
 
-use mongodb::ClientSession;
+use mongodb::bson::{Bson, Document, doc, serialize_to_bson};
 use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use mongodb::options::ReadConcern;
-use tokio::sync::OwnedMutexGuard;
+use mongodb::{ClientSession, Collection};
+use session_core::StoreError;
 use tokio::time::{Duration, Instant};
 
-use crate::error::Failed;
+use crate::error::{Failed, is_passing, is_retried};
+use crate::record;
 use crate::store::MongoStore;
 
-/// Runs an action in a session where there is one.
+/// Runs an action in a transaction where there is one.
 macro_rules! in_session {
     ($session:expr, $action:expr) => {
         match $session {
@@ -26,9 +28,6 @@ pub(crate) type Step<'s> = Option<&'s mut Transaction>;
 
 pub(crate) struct Transaction {
     pub(crate) session: ClientSession,
-    /// From its entries in the log until it is over: two transactions that append at once are in
-    /// each other's way, and one of them has to begin again.
-    pub(crate) turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl MongoStore {
@@ -37,16 +36,16 @@ impl MongoStore {
         if !self.transactional {
             return Ok(None);
         }
-        let mut session = self.client.start_session().await?;
+        let mut session = self.session().await?;
         session
             .start_transaction()
             .write_concern(self.options.write_concern.clone())
             .read_concern(ReadConcern::snapshot())
             .await?;
-        Ok(Some(Transaction { session, turn: None }))
+        Ok(Some(Transaction { session }))
     }
 
-    /// Commits what worked; none, after a pause, where somebody else was in the way.
+    /// Commits what worked; none, after a pause, where another change was in the way.
     pub(crate) async fn finish<T>(
         &self,
         step: Option<Transaction>,
@@ -67,6 +66,43 @@ impl MongoStore {
             Err(failed) => Err(failed),
         }
     }
+
+    /// Updates of one collection in one command, in their order. Returns how many documents were
+    /// found or made; stops at the first update that fails.
+    pub(crate) async fn update_each(
+        &self,
+        collection: &Collection<Document>,
+        updates: &[Document],
+        session: &mut Step<'_>,
+    ) -> Result<usize, Failed> {
+        let namespace = collection.namespace();
+        let mut command = doc! { "update": &namespace.coll, "updates": updates };
+        if session.is_none() {
+            let concern = serialize_to_bson(&self.options.write_concern);
+            command.insert("writeConcern", concern.map_err(StoreError::internal)?);
+        }
+        let database = self.client.database(&namespace.db);
+        let answer = in_session!(session.as_mut(), database.run_command(command))?;
+        if let Some(refused) = refusal(&answer) {
+            return Err(refused);
+        }
+        let found = answer.get_i32("n").map_err(|_| record::malformed("n"))?;
+        Ok(usize::try_from(found).unwrap_or_default())
+    }
+}
+
+/// A command's answer can be a success that says which of its parts failed.
+fn refusal(answer: &Document) -> Option<Failed> {
+    let errors = answer.get_array("writeErrors").ok().and_then(|errors| errors.first());
+    let error = errors.and_then(Bson::as_document);
+    let error = error.or(answer.get_document("writeConcernError").ok())?;
+    let code = error.get_i32("code").unwrap_or_default();
+    if is_retried(code) {
+        return Some(Failed::Conflict);
+    }
+    let text = error.get_str("errmsg").unwrap_or("an update was refused").to_owned();
+    let kind = if is_passing(code) { StoreError::unavailable } else { StoreError::internal };
+    Some(kind(text).into())
 }
 
 /// A commit whose outcome is unknown may be asked for again.

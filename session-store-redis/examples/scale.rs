@@ -15,7 +15,7 @@ use session_core::store::{Change, Commit, PageQuery, TenantFilter, Version};
 use session_core::{
     Actor, DeviceInfo, DeviceKind, Session, Store, Timestamp, Token, UserId, UserKey,
 };
-use session_store_redis::{RedisOptions, RedisStore};
+use session_store_redis::RedisStore;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Failure> {
     let mut server = redis::Client::open(url.as_str())?.get_multiplexed_async_connection().await?;
     redis::cmd("FLUSHALL").exec_async(&mut server).await?;
     let empty = memory(&mut server).await?;
-    let store = Arc::new(RedisStore::connect(&url, RedisOptions::default()).await?);
+    let store = Arc::new(RedisStore::connect(&url).await?);
     fill(&store, sessions).await?;
     let used = memory(&mut server).await? - empty;
     println!("{} bytes for each of {sessions} sessions", used / sessions);

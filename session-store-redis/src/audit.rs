@@ -40,6 +40,9 @@ impl RedisStore {
                 let fields: HashMap<Vec<u8>, Vec<u8>> =
                     self.link.query(cmd("HGETALL").arg(&key)).await?;
                 let (version, found) = record::user(fields)?;
+                let found = found.iter().map(|(id, fields)| record::session(*id, fields));
+                let found: Vec<_> = found.collect::<Result<Vec<_>, _>>()?;
+                let found: Vec<_> = found.into_iter().flatten().collect();
                 if version.is_none() || found.is_empty() {
                     complaints.push(format!("{key} has a version or sessions, not both"));
                 }

@@ -10,9 +10,10 @@
 //! use session_store_redis::{RedisOptions, RedisStore};
 //!
 //! // A URL such as `redis://127.0.0.1`.
-//! let single = RedisStore::connect(url, RedisOptions::default()).await?;
+//! let single = RedisStore::connect(url).await?;
 //! // Those of some servers of a cluster.
-//! let cluster = RedisStore::connect_cluster(&urls, RedisOptions::default()).await?;
+//! let options = RedisOptions::default().with_prefix("login:");
+//! let cluster = RedisStore::connect_cluster_with(&urls, options).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -55,6 +56,7 @@
 mod audit;
 mod change;
 mod connections;
+mod end;
 mod link;
 mod log;
 mod options;
@@ -62,9 +64,11 @@ mod placement;
 mod push;
 mod read;
 mod record;
+mod report;
 mod scripts;
 mod store;
 mod tls;
+mod walk;
 
 pub use options::{RedisOptions, Replicas};
 pub use store::RedisStore;

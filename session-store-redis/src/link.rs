@@ -62,6 +62,13 @@ impl<'s> Call<'s> {
         self.arg(number.to_string())
     }
 
+    /// How many parts follow, then these.
+    pub(crate) fn list(&mut self, parts: &[Vec<u8>]) -> &mut Self {
+        self.number(parts.len());
+        self.arguments.extend_from_slice(parts);
+        self
+    }
+
     fn command(&self, name: &str, script: &str) -> Cmd {
         let mut command = cmd(name);
         command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
@@ -121,7 +128,8 @@ impl Link {
         pushes: UnboundedSender<PushInfo>,
     ) -> Result<Self, StoreError> {
         let RedisOptions { timeout, replicas, .. } = *options;
-        let connection = answer(tokio::time::timeout(timeout, target.connect()).await)?;
+        let connection = tokio::time::timeout(timeout, target.connect()).await;
+        let connection = answer(connection, "connect", timeout)?;
         let connections = Connections::new(target, connection, pushes, timeout);
         Ok(Self { connections, timeout, replicas })
     }
@@ -131,7 +139,7 @@ impl Link {
     }
 
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        self.within(self.timeout, self.ask(command)).await
+        self.within("a read", self.timeout, self.ask(command)).await
     }
 
     /// Commands whose keys are all in one slot, in one round trip.
@@ -145,12 +153,12 @@ impl Link {
                 Connection::Cluster(mut cluster) => pipeline.query_async(&mut cluster).await,
             }
         };
-        self.within(self.timeout, ask).await
+        self.within("a read", self.timeout, ask).await
     }
 
     /// Runs a script that reads, or whose change may be lost in a failover.
     pub(crate) async fn run<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
-        self.within(self.timeout, self.evaluate(call)).await
+        self.within(call.script.name, self.timeout, self.evaluate(call)).await
     }
 
     /// Runs a script whose change has to be on as many replicas as the options say.
@@ -164,10 +172,11 @@ impl Link {
                 answer => answer,
             }
         };
-        let (answer, reached) = self.within(self.timeout + replicas.within, change).await?;
+        let (answer, reached) =
+            self.within(call.script.name, self.timeout + replicas.within, change).await?;
         if reached < replicas.count {
             let text = format!("the change is on {reached} of {} replicas", replicas.count);
-            return Err(StoreError::new(StoreErrorKind::Unavailable, text));
+            return Err(StoreError::unavailable(text));
         }
         Ok(answer)
     }
@@ -217,7 +226,7 @@ impl Link {
                 }
             }
         };
-        self.within(self.timeout, ask).await
+        self.within("a read", self.timeout, ask).await
     }
 
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
@@ -227,7 +236,7 @@ impl Link {
                 Connection::Cluster(mut cluster) => cluster.ssubscribe(channel).await,
             }
         };
-        self.within(self.timeout, subscribe).await
+        self.within("subscribe", self.timeout, subscribe).await
     }
 
     /// By its hash; in full where the server does not know it, or not any more.
@@ -253,15 +262,16 @@ impl Link {
 
     async fn within<T>(
         &self,
-        timeout: Duration,
-        call: impl Future<Output = RedisResult<T>>,
+        call: &'static str,
+        limit: Duration,
+        answered: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
         let attempt = self.connections.begin();
-        let result = tokio::time::timeout(timeout, call).await;
+        let result = tokio::time::timeout(limit, answered).await;
         if let Ok(result) = &result {
             attempt.end(result);
         }
-        answer(result)
+        answer(result, call, limit)
     }
 }
 
@@ -269,10 +279,14 @@ fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-fn answer<T>(result: Result<RedisResult<T>, Elapsed>) -> Result<T, StoreError> {
+fn answer<T>(
+    result: Result<RedisResult<T>, Elapsed>,
+    call: &'static str,
+    limit: Duration,
+) -> Result<T, StoreError> {
     match result {
         Ok(result) => result.map_err(store_error),
-        Err(_) => Err(StoreError::timed_out()),
+        Err(_) => Err(StoreError::timed_out(call, limit)),
     }
 }
 

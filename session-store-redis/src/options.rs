@@ -27,8 +27,10 @@ pub struct RedisOptions {
     pub shards: Option<u16>,
     /// A call that takes longer counts as an outage. Default 2 s.
     pub timeout: Duration,
-    /// About how many log entries a shard keeps at the most; older ones leave whatever their age,
-    /// and a node that had not read them drops its cache. Default 100,000.
+    /// About how many log entries a shard keeps whatever their age. Beyond that, entries leave once
+    /// they are older than four times the engine's `max_staleness`, and ten times as many is the most
+    /// that a shard keeps at all. A node that had not read what has left drops its cache. Default
+    /// 100,000.
     pub log_cap: u32,
     /// How long after its timeouts a record expires by itself, should the cleanup never come.
     /// Default one day.

@@ -1,59 +1,68 @@
 //! Reads.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use futures_util::future::try_join_all;
 use redis::cmd;
-use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
-use session_core::store::{Loaded, Page, PageQuery, TenantFilter, UserState, UserTag, Version};
-use session_core::{
-    InvalidField, Session, SessionId, StoreError, StoreErrorKind, TenantId, UserId, UserKey,
-};
+use session_core::store::record::{read_session, read_standing};
+use session_core::store::{Loaded, Page, PageQuery, UserState, UserTag, Version, limit_within};
+use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
 
 use crate::placement::Shard;
-use crate::record::{self, Fields, Place};
+use crate::record::{self, Place, Stored, Triple};
 use crate::store::RedisStore;
-
-/// The most records, or members of an index, in one command's answer.
-pub(crate) const CHUNK: usize = 256;
+use crate::walk::{CHUNK, EXAMINED};
 
 impl RedisStore {
     /// One round trip: two commands at once, of two slots.
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        let mut policies = cmd("HMGET");
-        policies.arg(self.placement.policies());
-        policies.arg(policy_field(&PolicyScope::Deployment)?);
-        policies.arg(match &owner.tenant {
-            Some(tenant) => policy_field(&PolicyScope::Tenant(tenant.clone()))?,
-            None => Vec::new(),
-        });
-        policies.arg(policy_field(&PolicyScope::User(owner.clone()))?);
-        type Policies = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+        let read = |stored: &Stored<'_>| read_standing(stored);
         let (sessions, policies) =
-            tokio::try_join!(self.sessions_of(owner), self.link.query::<Policies>(&policies))?;
+            tokio::try_join!(self.read_key_of(owner, read), self.read_policies(owner))?;
         let (version, sessions) = sessions;
-        let (deployment, tenant, user) = policies;
-        Ok(UserState {
-            version: version.map_or(Version::NONE, Version),
-            sessions: sessions.iter().map(Standing::from).collect(),
-            policies: PolicyLayers {
-                deployment: deployment.as_deref().map(parse_policy).transpose()?,
-                tenant: tenant.as_deref().map(parse_policy).transpose()?,
-                user: user.as_deref().map(parse_policy).transpose()?,
-            },
-        })
+        Ok(UserState { version: version.map_or(Version::NONE, Version), sessions, policies })
+    }
+
+    async fn read_policies(&self, owner: &UserKey) -> Result<PolicyLayers, StoreError> {
+        let scopes = PolicyScope::of(owner);
+        let mut read = cmd("HMGET");
+        read.arg(self.placement.policies());
+        scopes.iter().for_each(|scope| {
+            read.arg(policy_field(scope));
+        });
+        let found: Vec<Option<Vec<u8>>> = self.link.query(&read).await?;
+        let mut layers = PolicyLayers::default();
+        for (scope, text) in scopes.iter().zip(found) {
+            layers.set(scope, text.as_deref().map(parse_policy).transpose()?);
+        }
+        Ok(layers)
     }
 
     /// The version of a user's key, and those of its sessions that are the user's.
-    async fn sessions_of(
+    pub(crate) async fn sessions_of(
         &self,
         owner: &UserKey,
     ) -> Result<(Option<i64>, Vec<Session>), StoreError> {
+        self.read_key_of(owner, |stored| read_session(stored)).await
+    }
+
+    async fn read_key_of<T>(
+        &self,
+        owner: &UserKey,
+        read: impl Fn(&Stored<'_>) -> Result<T, StoreError>,
+    ) -> Result<(Option<i64>, Vec<T>), StoreError> {
         let key = self.placement.user(self.placement.tag(owner));
         let fields: HashMap<Vec<u8>, Vec<u8>> = self.link.query(cmd("HGETALL").arg(key)).await?;
-        let (version, mut sessions) = record::user(fields)?;
-        sessions.retain(|session| session.owner == *owner);
+        let (version, found) = record::user(fields)?;
+        let mut sessions = Vec::with_capacity(found.len());
+        for (id, fields) in &found {
+            if let Some(stored) = Stored::parse(*id, fields)?
+                && stored.is_of(owner)
+            {
+                sessions.push(read(&stored)?);
+            }
+        }
         Ok((version, sessions))
     }
 
@@ -68,88 +77,46 @@ impl RedisStore {
     }
 
     /// Those of the sessions that exist.
-    pub(crate) async fn read_sessions(
-        &self,
-        ids: impl IntoIterator<Item = SessionId>,
-    ) -> Result<Vec<Session>, StoreError> {
-        let mut shards: HashMap<Shard, Vec<SessionId>> = HashMap::new();
-        for id in ids {
-            shards.entry(self.placement.shard(UserTag::of(id))).or_default().push(id);
-        }
-        let chunks = shards.values().flat_map(|ids| ids.chunks(CHUNK));
-        let read = chunks.map(|ids| async move {
+    async fn read_sessions(&self, places: &[Place]) -> Result<Vec<Session>, StoreError> {
+        let shards = self.by_shard(places, Place::id);
+        let chunks = shards.values().flat_map(|places| places.chunks(CHUNK));
+        let read = chunks.map(|places| async move {
             let mut pipeline = redis::pipe();
-            for id in ids {
-                pipeline
-                    .cmd("HMGET")
-                    .arg(self.placement.user(UserTag::of(*id)))
-                    .arg(&fields_of(*id)[..]);
+            for place in places {
+                let key = self.placement.user(UserTag::of(place.id()));
+                pipeline.cmd("HMGET").arg(key).arg(&fields_of(place.id())[..]);
             }
-            let found: Vec<Fields> = self.link.pipe(&pipeline).await?;
-            let sessions = ids.iter().zip(&found).map(|(id, fields)| record::session(*id, fields));
+            let found: Vec<Triple> = self.link.pipe(&pipeline).await?;
+            let sessions = places.iter().zip(&found);
+            let sessions = sessions.map(|(place, fields)| record::session(place.id(), fields));
             sessions.collect::<Result<Vec<_>, StoreError>>()
         });
         Ok(try_join_all(read).await?.into_iter().flatten().flatten().collect())
     }
 
+    /// The first chunk is as long as the page; where a filter leaves out some of it, whole chunks
+    /// follow.
     pub(crate) async fn read_page(&self, query: &PageQuery) -> Result<Page, StoreError> {
+        let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
         let after = query.after.map(Place::from);
         let mut walk = self.walk(&query.tenant, query.user.as_ref(), after).await?;
-        let wanted = query.limit as usize + 1;
         let mut sessions: Vec<Session> = Vec::new();
-        while sessions.len() < wanted {
-            let places = walk.next(self, (wanted - sessions.len()).min(CHUNK)).await?;
-            if places.is_empty() {
-                break;
-            }
-            let mut found = self.read_sessions(places.iter().map(Place::id)).await?;
+        let (mut count, mut examined) = (limit as usize + 1, 0);
+        loop {
+            let places = walk.next(self, count).await?;
+            let mut found = self.read_sessions(&places).await?;
             found.retain(|session| query.covers(session));
             found.sort_by_key(Place::of);
             sessions.append(&mut found);
+            examined += places.len();
+            if sessions.len() > limit as usize || places.len() < count {
+                return Ok(Page::cut(sessions, limit));
+            }
+            if examined >= EXAMINED {
+                return Ok(Page { sessions, next: places.last().map(Place::cursor) });
+            }
+            count = CHUNK;
         }
-        sessions.truncate(wanted);
-        Ok(Page::cut(sessions, query.limit))
-    }
-
-    /// Begins to walk over sessions in the order of pages: all of a tenant, of a user, or all.
-    pub(crate) async fn walk(
-        &self,
-        tenant: &TenantFilter,
-        user: Option<&UserId>,
-        after: Option<Place>,
-    ) -> Result<Walk, StoreError> {
-        let placement = &self.placement;
-        let indexes = |name: &dyn Fn(Shard) -> String| -> Vec<Index> {
-            placement.shards().map(|shard| Index::new(name(shard), after)).collect()
-        };
-        let indexes = match (tenant, user) {
-            (TenantFilter::Is(tenant), Some(user)) => {
-                let owner = UserKey { tenant: tenant.clone(), user: user.clone() };
-                vec![self.places_of(&owner, after).await?]
-            }
-            (TenantFilter::Any, Some(user)) => {
-                let mut indexes = indexes(&|shard| placement.name(shard, user.as_str()));
-                indexes.push(self.places_of(&UserKey::new(user.clone()), after).await?);
-                indexes
-            }
-            (TenantFilter::Is(Some(tenant)), None) => {
-                indexes(&|shard| placement.tenant(shard, tenant.as_str()))
-            }
-            // Who is outside all tenants has no index: most often that is everybody.
-            (TenantFilter::Is(None) | TenantFilter::Any, None) => {
-                indexes(&|shard| placement.all(shard))
-            }
-        };
-        Ok(Walk { indexes })
-    }
-
-    /// A user's own sessions need no index.
-    async fn places_of(&self, owner: &UserKey, after: Option<Place>) -> Result<Index, StoreError> {
-        let (_, sessions) = self.sessions_of(owner).await?;
-        let places = sessions.iter().map(Place::of);
-        let mut places: Vec<_> = places.filter(|place| after.is_none_or(|a| *place > a)).collect();
-        places.sort();
-        Ok(Index { key: None, ahead: places.into(), after, done: true })
     }
 
     pub(crate) async fn read_policy(
@@ -157,65 +124,21 @@ impl RedisStore {
         scope: &PolicyScope,
     ) -> Result<Option<Policy>, StoreError> {
         let mut read = cmd("HGET");
-        read.arg(self.placement.policies()).arg(policy_field(scope)?);
+        read.arg(self.placement.policies()).arg(policy_field(scope));
         let text: Option<Vec<u8>> = self.link.query(&read).await?;
         text.as_deref().map(parse_policy).transpose()
     }
-}
 
-/// A walk over several indexes at once, merged.
-pub(crate) struct Walk {
-    indexes: Vec<Index>,
-}
-
-struct Index {
-    key: Option<String>,
-    /// What has been read and not been passed on.
-    ahead: VecDeque<Place>,
-    after: Option<Place>,
-    done: bool,
-}
-
-impl Walk {
-    /// The next places, at most this many; none at the end.
-    pub(crate) async fn next(
-        &mut self,
-        store: &RedisStore,
-        count: usize,
-    ) -> Result<Vec<Place>, StoreError> {
-        let mut places = Vec::new();
-        while places.len() < count {
-            // An index that has run dry may hold what comes next.
-            let dry = self.indexes.iter_mut().filter(|index| index.ahead.is_empty());
-            try_join_all(dry.map(|index| index.read(store, count))).await?;
-            let next = self.indexes.iter_mut().filter(|index| !index.ahead.is_empty());
-            let Some(index) = next.min_by_key(|index| index.ahead[0]) else { break };
-            places.extend(index.ahead.pop_front());
+    pub(crate) fn by_shard<'i, T>(
+        &self,
+        items: &'i [T],
+        id: impl Fn(&T) -> SessionId,
+    ) -> HashMap<Shard, Vec<&'i T>> {
+        let mut shards: HashMap<Shard, Vec<&T>> = HashMap::new();
+        for item in items {
+            shards.entry(self.placement.shard(UserTag::of(id(item)))).or_default().push(item);
         }
-        Ok(places)
-    }
-}
-
-impl Index {
-    const fn new(key: String, after: Option<Place>) -> Self {
-        Self { key: Some(key), ahead: VecDeque::new(), after, done: false }
-    }
-
-    async fn read(&mut self, store: &RedisStore, count: usize) -> Result<(), StoreError> {
-        let (Some(key), false) = (&self.key, self.done) else { return Ok(()) };
-        let mut from = vec![b'-'];
-        if let Some(after) = &self.after {
-            from = [b"(", after.as_bytes()].concat();
-        }
-        let mut read = cmd("ZRANGE");
-        read.arg(key).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(count);
-        let members: Vec<Vec<u8>> = store.link.query(&read).await?;
-        self.done = members.len() < count;
-        for member in &members {
-            self.ahead.push_back(Place::parse(member)?);
-        }
-        self.after = self.ahead.back().copied().or(self.after);
-        Ok(())
+        shards
     }
 }
 
@@ -226,16 +149,11 @@ fn fields_of(id: SessionId) -> [Vec<u8>; 3] {
 }
 
 /// Where a policy stands among all policies.
-pub(crate) fn policy_field(scope: &PolicyScope) -> Result<Vec<u8>, StoreError> {
-    let tenant = |tenant: &TenantId| [b"t", tenant.as_str().as_bytes()].concat();
-    match scope {
-        PolicyScope::Deployment => Ok(b"d".to_vec()),
-        PolicyScope::Tenant(id) => Ok(tenant(id)),
-        PolicyScope::User(owner) => Ok([&b"u"[..], &record::owner(owner)].concat()),
-        _ => Err(StoreError::new(StoreErrorKind::Internal, "a policy scope of a newer version")),
-    }
+pub(crate) fn policy_field(scope: &PolicyScope) -> Vec<u8> {
+    record::pair(scope.key())
 }
 
 fn parse_policy(text: &[u8]) -> Result<Policy, StoreError> {
-    serde_json::from_slice(text).map_err(|_| InvalidField::malformed("policy", "JSON").into())
+    let text = std::str::from_utf8(text);
+    Policy::from_stored(text.map_err(|_| InvalidField::malformed("policy", "JSON"))?)
 }

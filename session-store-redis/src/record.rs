@@ -2,18 +2,20 @@
 //!
 //! A user's hash has three fields for each session: under its id what never changes, under the id
 //! and `a` its accesses, under the id and `k` its token. What the scripts have to find stands at
-//! fixed places; the rest is JSON.
+//! fixed places; the rest is JSON. What a session and a log entry consist of is said by
+//! [`session_core::store::record`].
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
-use session_core::rotation::{RetiredToken, TokenState};
-use session_core::store::PageCursor;
-use session_core::{
-    ClientId, DeviceInfo, DeviceKind, Event, ExtraData, InvalidField, Session, SessionId,
-    StoreError, StoreErrorKind, TenantId, Timestamp, TokenDigest, UserId, UserKey,
+use serde_json::{Map, Value};
+use session_core::rotation::TokenState;
+use session_core::store::record::{
+    self, FieldValue, Fields, address_list, event_fields, json_object, session_fields,
 };
+use session_core::store::{PageCursor, Selection};
+use session_core::{Event, InvalidField, Session, SessionId, StoreError, Timestamp, UserKey};
 
 /// Sorts a session: newest sign-in first, then by id. Begins the names of index members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +48,13 @@ impl Place {
         SessionId::from_bytes(id)
     }
 
+    pub(crate) fn cursor(&self) -> PageCursor {
+        let mut inverted = [0; 8];
+        inverted.copy_from_slice(&self.0[..8]);
+        let micros = i64::from_be_bytes(inverted).wrapping_sub(i64::MAX).wrapping_neg();
+        PageCursor { signed_in: Timestamp::from_micros(micros), id: self.id() }
+    }
+
     pub(crate) const fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -59,9 +68,13 @@ impl From<PageCursor> for Place {
 
 /// An owner, so written that none begins another's; a tenant of no bytes stands for none.
 pub(crate) fn owner(owner: &UserKey) -> Vec<u8> {
-    let tenant = owner.tenant.as_ref().map_or("", TenantId::as_str);
-    let mut bytes = Vec::with_capacity(2 + tenant.len() + owner.user.as_str().len());
-    for text in [tenant, owner.user.as_str()] {
+    pair((owner.tenant_text(), owner.user.as_str()))
+}
+
+/// Two texts, so written that no pair begins another.
+pub(crate) fn pair((tenant, user): (&str, &str)) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 + tenant.len() + user.len());
+    for text in [tenant, user] {
         // No name is longer than 255 bytes.
         bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
         bytes.extend_from_slice(text.as_bytes());
@@ -69,59 +82,27 @@ pub(crate) fn owner(owner: &UserKey) -> Vec<u8> {
     bytes
 }
 
-/// An owner, and what follows.
-pub(crate) fn parse_owner(bytes: &[u8]) -> Result<(UserKey, &[u8]), InvalidField> {
-    let text = |bytes: &'_ [u8]| -> Option<(String, usize)> {
-        let length = usize::from(*bytes.first()?);
-        let text = std::str::from_utf8(bytes.get(1..=length)?).ok()?;
-        Some((text.to_owned(), length + 1))
-    };
-    let malformed = InvalidField::malformed("owner", "a tenant and a user");
-    let (tenant, read) = text(bytes).ok_or(malformed.clone())?;
-    let rest = &bytes[read..];
-    let (user, read) = text(rest).ok_or(malformed)?;
-    let tenant = (!tenant.is_empty()).then(|| TenantId::from_stored(&tenant)).transpose()?;
-    Ok((UserKey { tenant, user: UserId::from_stored(&user)? }, &rest[read..]))
-}
-
-/// What never changes and no script looks at.
-#[derive(Serialize, Deserialize)]
-struct Rest {
-    #[serde(rename = "k")]
-    device_kind: String,
-    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
-    device_info: Option<String>,
-    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
-    client_id: Option<String>,
-    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
-    absolute_expiry: Option<i64>,
-    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
-    data: Option<String>,
+/// The owner that [`owner`] wrote.
+pub(crate) fn parse_owner(bytes: &[u8]) -> Result<UserKey, StoreError> {
+    record::read_owner(&OwnerText::split(bytes)?.0)
 }
 
 /// Sort key, owner, rest.
 pub(crate) fn fixed(session: &Session) -> Vec<u8> {
-    let rest = Rest {
-        device_kind: session.device_kind.to_string(),
-        device_info: session.device_info.as_ref().map(ToString::to_string),
-        client_id: session.client_id.as_ref().map(ToString::to_string),
-        absolute_expiry: session.absolute_expiry.map(Timestamp::as_micros),
-        data: session.data.as_ref().map(|data| data.as_json().to_owned()),
-    };
+    let fields = session_fields(session).into_iter();
+    let rest = fields.filter(|(name, value)| REST.contains(name) && *value != FieldValue::Null);
     let mut bytes = Place::of(session).0[..8].to_vec();
     bytes.extend(owner(&session.owner));
-    bytes.extend(serde_json::to_vec(&rest).unwrap_or_default());
+    bytes.extend(Value::Object(json_object(rest)).to_string().into_bytes());
     bytes
 }
+
+/// What never changes and no script looks at.
+const REST: [&str; 5] = ["device_kind", "device_info", "client_id", "absolute_expiry", "data"];
 
 /// Last accessed in decimal, a space, the addresses.
 pub(crate) fn accesses(last_accessed: Timestamp, addresses: &[IpAddr]) -> String {
     format!("{} {}", last_accessed.as_micros(), address_list(addresses))
-}
-
-pub(crate) fn address_list(addresses: &[IpAddr]) -> String {
-    let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    texts.join(",")
 }
 
 /// The time of authentication in eight bytes, then the digests.
@@ -137,79 +118,21 @@ pub(crate) fn token(token: &TokenState, authenticated_at: Timestamp) -> Vec<u8> 
 }
 
 /// The three fields of a session.
-pub(crate) type Fields = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
+pub(crate) type Triple = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// The session of these fields, or none where there is no such session.
-pub(crate) fn session(id: SessionId, fields: &Fields) -> Result<Option<Session>, StoreError> {
-    match fields {
-        (Some(fixed), Some(accesses), Some(token)) => {
-            Ok(Some(parse_session(id, fixed, accesses, token)?))
-        }
-        (None, None, None) => Ok(None),
-        _ => Err(InvalidField::malformed("session", "three fields").into()),
-    }
+pub(crate) fn session(id: SessionId, fields: &Triple) -> Result<Option<Session>, StoreError> {
+    let stored = Stored::parse(id, fields)?;
+    stored.map(|stored| record::read_session(&stored)).transpose()
 }
 
-fn parse_session(
-    id: SessionId,
-    fixed: &[u8],
-    accesses: &[u8],
-    token: &[u8],
-) -> Result<Session, StoreError> {
-    let (sort, rest) =
-        fixed.split_at_checked(8).ok_or(InvalidField::malformed("signed_in", "eight bytes"))?;
-    let inverted = i64::from_be_bytes(array(sort, "signed_in")?);
-    let signed_in = inverted.wrapping_sub(i64::MAX).wrapping_neg();
-    let (owner, rest) = parse_owner(rest)?;
-    let rest: Rest = serde_json::from_slice(rest)
-        .map_err(|error| StoreError::new(StoreErrorKind::Corrupt, error))?;
-    let (last_accessed, ip_addresses) = parse_accesses(accesses)?;
-    let (token, authenticated_at) = parse_token(token)?;
-    Ok(Session {
-        id,
-        owner,
-        device_kind: DeviceKind::from_stored(&rest.device_kind)?,
-        device_info: rest.device_info.as_deref().map(DeviceInfo::from_stored).transpose()?,
-        client_id: rest.client_id.as_deref().map(ClientId::from_stored).transpose()?,
-        ip_addresses,
-        signed_in: Timestamp::from_micros(signed_in),
-        last_accessed,
-        authenticated_at,
-        absolute_expiry: rest.absolute_expiry.map(Timestamp::from_micros),
-        data: rest.data.as_deref().map(ExtraData::from_json).transpose()?,
-        token,
-    })
-}
-
-fn parse_accesses(bytes: &[u8]) -> Result<(Timestamp, Vec<IpAddr>), InvalidField> {
-    let malformed = InvalidField::malformed("ip_addresses", "a time and addresses");
-    let text = std::str::from_utf8(bytes).map_err(|_| malformed.clone())?;
-    let (time, addresses) = text.split_once(' ').ok_or(malformed.clone())?;
-    let parts = addresses.split(',').filter(|part| !part.is_empty());
-    let addresses = parts.map(str::parse).collect::<Result<_, _>>();
-    Ok((time_of(time)?, addresses.map_err(|_| malformed)?))
-}
-
-fn parse_token(bytes: &[u8]) -> Result<(TokenState, Timestamp), InvalidField> {
-    let malformed = || InvalidField::malformed("token", "72 or 112 bytes");
-    let (parts, rest) = bytes.split_at_checked(72).ok_or_else(malformed)?;
-    let digest = |bytes| array(bytes, "token").map(TokenDigest::from_bytes);
-    let time = |bytes| array(bytes, "token").map(i64::from_be_bytes).map(Timestamp::from_micros);
-    let retired = match rest.len() {
-        0 => None,
-        40 => Some(RetiredToken { digest: digest(&rest[..32])?, at: time(&rest[32..])? }),
-        _ => return Err(malformed()),
-    };
-    let (current, family) = (digest(&parts[8..40])?, digest(&parts[40..])?);
-    Ok((TokenState { current, family, retired }, time(&parts[..8])?))
-}
-
-/// Everything in a user's hash: the version, and the sessions of everybody with the user's tag.
+/// Everything in a user's hash: the version, and the three fields of each session of everybody with
+/// the user's tag.
 pub(crate) fn user(
     fields: HashMap<Vec<u8>, Vec<u8>>,
-) -> Result<(Option<i64>, Vec<Session>), StoreError> {
+) -> Result<(Option<i64>, HashMap<SessionId, Triple>), StoreError> {
     let mut version = None;
-    let mut found: HashMap<SessionId, Fields> = HashMap::new();
+    let mut found: HashMap<SessionId, Triple> = HashMap::new();
     for (name, value) in fields {
         if name == b"v" {
             let text = String::from_utf8_lossy(&value);
@@ -228,40 +151,251 @@ pub(crate) fn user(
             _ => return Err(InvalidField::malformed("session", "a known field").into()),
         }
     }
-    let sessions = found.iter().map(|(id, fields)| session(*id, fields));
-    let sessions = sessions.collect::<Result<Vec<_>, _>>()?;
-    Ok((version, sessions.into_iter().flatten().collect()))
+    Ok((version, found))
 }
 
-/// The entry of a shard's log, or none for the mark at its beginning.
-pub(crate) fn event(fields: &HashMap<String, Vec<u8>>) -> Result<Option<Event>, InvalidField> {
-    let text = |name: &'static str| {
-        let bytes = fields.get(name).map(Vec::as_slice);
-        let text = bytes.map(std::str::from_utf8).transpose();
-        text.map_err(|_| InvalidField::malformed(name, "text"))
-    };
-    let needed = |name| text(name)?.ok_or(InvalidField::malformed(name, "present"));
-    if needed("kind")? == BEGINNING {
-        return Ok(None);
+/// A stored session, whose fields can be read by name.
+pub(crate) struct Stored<'b> {
+    id: SessionId,
+    fixed: Fixed<'b>,
+    rest: Map<String, Value>,
+    last_accessed: i64,
+    addresses: &'b str,
+    token: TokenBytes<'b>,
+}
+
+impl<'b> Stored<'b> {
+    pub(crate) fn parse(id: SessionId, fields: &'b Triple) -> Result<Option<Self>, StoreError> {
+        let (fixed, accesses, token) = match fields {
+            (Some(fixed), Some(accesses), Some(token)) => (fixed, accesses, token),
+            (None, None, None) => return Ok(None),
+            _ => return Err(InvalidField::malformed("session", "three fields").into()),
+        };
+        let fixed = Fixed::parse(fixed)?;
+        let rest = fixed.rest()?;
+        let malformed = || InvalidField::malformed("last_accessed", "a time and addresses");
+        let accesses = std::str::from_utf8(accesses).map_err(|_| malformed())?;
+        let (time, addresses) = accesses.split_once(' ').ok_or_else(malformed)?;
+        let last_accessed = time.parse().map_err(|_| malformed())?;
+        let token = TokenBytes::parse(token)?;
+        Ok(Some(Self { id, fixed, rest, last_accessed, addresses, token }))
     }
-    let session = fields.get("session").map(|bytes| array(bytes, "session_id")).transpose()?;
-    Ok(Some(Event {
-        kind: needed("kind")?.parse()?,
-        at: time_of(needed("at")?)?,
-        by: needed("by")?.parse()?,
-        tenant: text("tenant")?.map(TenantId::from_stored).transpose()?,
-        user: text("user")?.map(UserId::from_stored).transpose()?,
-        session: session.map(SessionId::from_bytes),
-    }))
+
+    pub(crate) fn is_of(&self, owner: &UserKey) -> bool {
+        self.fixed.owner.is(owner)
+    }
+}
+
+impl Fields for Stored<'_> {
+    fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
+        Ok(match name {
+            "signed_in" => Some(self.fixed.signed_in),
+            "last_accessed" => Some(self.last_accessed),
+            "authenticated_at" => Some(self.token.authenticated_at),
+            "token_retired_at" => self.token.retired.map(|(_, at)| at),
+            _ => self.rest.integer(name)?,
+        })
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
+        match name {
+            "tenant" | "user_id" => self.fixed.owner.text(name),
+            "ip_addresses" => Ok(Some(self.addresses.into())),
+            _ => self.rest.text(name),
+        }
+    }
+
+    fn bytes(&self, name: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
+        Ok(match name {
+            "id" => Some(self.id.as_bytes()[..].into()),
+            "token_current" => Some(self.token.current.into()),
+            "token_family" => Some(self.token.family.into()),
+            "token_retired" => self.token.retired.map(|(digest, _)| digest.into()),
+            _ => self.rest.bytes(name)?,
+        })
+    }
+}
+
+/// What never changes of a session; the JSON is read where it is needed.
+pub(crate) struct Fixed<'b> {
+    sort: [u8; 8],
+    signed_in: i64,
+    owner: OwnerText<'b>,
+    rest: &'b [u8],
+}
+
+impl<'b> Fixed<'b> {
+    pub(crate) fn parse(bytes: &'b [u8]) -> Result<Self, StoreError> {
+        let (sort, rest) =
+            bytes.split_at_checked(8).ok_or(InvalidField::malformed("signed_in", "eight bytes"))?;
+        let sort = array(sort, "signed_in")?;
+        let signed_in = i64::from_be_bytes(sort).wrapping_sub(i64::MAX).wrapping_neg();
+        let (owner, rest) = OwnerText::split(rest)?;
+        Ok(Self { sort, signed_in, owner, rest })
+    }
+
+    pub(crate) fn place(&self, id: SessionId) -> Place {
+        let mut bytes = [0; Place::BYTES];
+        bytes[..8].copy_from_slice(&self.sort);
+        bytes[8..].copy_from_slice(id.as_bytes());
+        Place(bytes)
+    }
+
+    fn rest(&self) -> Result<Map<String, Value>, StoreError> {
+        serde_json::from_slice(self.rest).map_err(StoreError::corrupt)
+    }
+
+    /// The owner, if the session is selected. Reads no more than the selection goes by, so that a
+    /// record that is damaged elsewhere can be ended.
+    pub(crate) fn selected(
+        &self,
+        id: SessionId,
+        selection: &Selection,
+    ) -> Result<Option<UserKey>, StoreError> {
+        let Selection { tenant, user, device_kind, client_id, ids, except } = selection;
+        let owner = record::read_owner(&self.owner)?;
+        let by_owner = tenant.covers(owner.tenant.as_ref())
+            && user.as_ref().is_none_or(|user| *user == owner.user)
+            && ids.as_ref().is_none_or(|ids| ids.contains(&id))
+            && *except != Some(id);
+        if !by_owner {
+            return Ok(None);
+        }
+        if device_kind.is_none() && client_id.is_none() {
+            return Ok(Some(owner));
+        }
+        let rest = self.rest()?;
+        let (kind, client) = (rest.text("device_kind")?, rest.text("client_id")?);
+        let same = device_kind
+            .as_ref()
+            .is_none_or(|wanted| kind.as_deref() == Some(wanted.as_str()))
+            && client_id.as_ref().is_none_or(|wanted| client.as_deref() == Some(wanted.as_str()));
+        Ok(same.then_some(owner))
+    }
+}
+
+/// A tenant, empty for none, and a user.
+struct OwnerText<'b> {
+    tenant: &'b str,
+    user: &'b str,
+}
+
+impl<'b> OwnerText<'b> {
+    /// An owner, and what follows.
+    fn split(bytes: &'b [u8]) -> Result<(Self, &'b [u8]), InvalidField> {
+        let malformed = || InvalidField::malformed("owner", "a tenant and a user");
+        let (tenant, rest) = counted(bytes).ok_or_else(malformed)?;
+        let (user, rest) = counted(rest).ok_or_else(malformed)?;
+        Ok((Self { tenant, user }, rest))
+    }
+
+    fn is(&self, owner: &UserKey) -> bool {
+        (self.tenant, self.user) == (owner.tenant_text(), owner.user.as_str())
+    }
+}
+
+impl Fields for OwnerText<'_> {
+    fn integer(&self, _: &'static str) -> Result<Option<i64>, StoreError> {
+        Ok(None)
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
+        Ok(match name {
+            "tenant" => Some(self.tenant.into()),
+            "user_id" => Some(self.user.into()),
+            _ => None,
+        })
+    }
+
+    fn bytes(&self, _: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
+        Ok(None)
+    }
+}
+
+/// A text after a byte that says how long it is, and what follows.
+fn counted(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    let (text, rest) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+/// What [`token`] wrote.
+struct TokenBytes<'b> {
+    authenticated_at: i64,
+    current: &'b [u8],
+    family: &'b [u8],
+    retired: Option<(&'b [u8], i64)>,
+}
+
+impl<'b> TokenBytes<'b> {
+    fn parse(bytes: &'b [u8]) -> Result<Self, InvalidField> {
+        let malformed = || InvalidField::malformed("token", "72 or 112 bytes");
+        let (parts, rest) = bytes.split_at_checked(72).ok_or_else(malformed)?;
+        let time = |bytes| array(bytes, "token").map(i64::from_be_bytes);
+        let retired = match rest.len() {
+            0 => None,
+            40 => Some((&rest[..32], time(&rest[32..])?)),
+            _ => return Err(malformed()),
+        };
+        let authenticated_at = time(&parts[..8])?;
+        Ok(Self { authenticated_at, current: &parts[8..40], family: &parts[40..], retired })
+    }
+}
+
+/// A log entry as names and values in turn, for a script.
+pub(crate) fn entry(event: &Event) -> Vec<Vec<u8>> {
+    let mut entry = Vec::new();
+    for (name, value) in event_fields(event) {
+        let value = match value {
+            FieldValue::Null => continue,
+            FieldValue::Integer(number) => number.to_string().into_bytes(),
+            FieldValue::Text(text) => text.into_owned().into_bytes(),
+            FieldValue::Bytes(bytes) => bytes.to_vec(),
+        };
+        entry.extend([name.as_bytes().to_vec(), value]);
+    }
+    entry
+}
+
+/// The names and values of a log entry.
+pub(crate) struct Entry<'b>(pub(crate) &'b [Vec<u8>]);
+
+impl Entry<'_> {
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        let mut pairs = self.0.chunks_exact(2);
+        pairs.find(|pair| pair[0] == name.as_bytes()).map(|pair| &pair[1][..])
+    }
+
+    /// The entry's kind, without reading the rest; none where that is damaged.
+    pub(crate) fn kind(&self) -> Option<&str> {
+        std::str::from_utf8(self.get("kind")?).ok()
+    }
+
+    /// When it was written.
+    pub(crate) fn at(&self) -> Option<Timestamp> {
+        self.integer("at").ok().flatten().map(Timestamp::from_micros)
+    }
+}
+
+impl Fields for Entry<'_> {
+    fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
+        let malformed = |_| InvalidField::malformed(name, "a number").into();
+        self.text(name)?.map(|text| text.parse().map_err(malformed)).transpose()
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
+        let text = self.get(name).map(std::str::from_utf8).transpose();
+        let malformed = |_| InvalidField::malformed(name, "a text").into();
+        text.map(|text| text.map(Into::into)).map_err(malformed)
+    }
+
+    fn bytes(&self, name: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
+        Ok(self.get(name).map(Into::into))
+    }
 }
 
 /// The kind of the mark that begins a log.
 pub(crate) const BEGINNING: &str = "beginning";
-
-fn time_of(text: &str) -> Result<Timestamp, InvalidField> {
-    let micros = text.parse().map_err(|_| InvalidField::malformed("time", "microseconds"))?;
-    Ok(Timestamp::from_micros(micros))
-}
 
 fn array<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], InvalidField> {
     bytes.try_into().map_err(|_| InvalidField::malformed(field, "of the right length"))
@@ -270,6 +404,8 @@ fn array<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], I
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use session_core::store::TenantFilter;
+    use session_core::{Actor, DeviceKind, EventKind, Token, UserId};
 
     use super::*;
 
@@ -285,6 +421,7 @@ mod tests {
             let rank = |micros: i64| (micros < 0, std::cmp::Reverse(micros));
             prop_assert_eq!(place(a, x).cmp(&place(b, y)), (rank(a), x).cmp(&(rank(b), y)));
             prop_assert_eq!(place(a, x).id(), SessionId::from_bytes(x));
+            prop_assert_eq!(Place::from(place(a, x).cursor()), place(a, x));
         }
 
         #[test]
@@ -292,10 +429,70 @@ mod tests {
             id in any::<[u8; 16]>(),
             fields in any::<(Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>)>(),
             hash in prop::collection::hash_map(any::<Vec<u8>>(), any::<Vec<u8>>(), 0..4),
+            entry in any::<Vec<Vec<u8>>>(),
         ) {
             let _ = session(SessionId::from_bytes(id), &fields);
             let _ = user(hash);
+            let _ = record::read_event(&Entry(&entry));
         }
+    }
+
+    fn alice() -> Session {
+        let token = Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16]);
+        let at = Timestamp::from_micros;
+        Session {
+            id: token.session_id(),
+            owner: UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap()),
+            device_kind: DeviceKind::Mobile,
+            device_info: None,
+            client_id: Some("shop".parse().unwrap()),
+            ip_addresses: vec![[192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap()],
+            signed_in: at(-7),
+            last_accessed: at(1),
+            authenticated_at: at(i64::MIN),
+            absolute_expiry: Some(at(4)),
+            data: None,
+            token: TokenState::new(&token).rotated(&token.rotated([4; 16]), at(5)),
+        }
+    }
+
+    fn triple(session: &Session) -> Triple {
+        let accesses = accesses(session.last_accessed, &session.ip_addresses).into_bytes();
+        let token = token(&session.token, session.authenticated_at);
+        (Some(fixed(session)), Some(accesses), Some(token))
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let mut alice = alice();
+        assert_eq!(session(alice.id, &triple(&alice)).unwrap(), Some(alice.clone()));
+        alice.owner.tenant = None;
+        alice.client_id = None;
+        alice.absolute_expiry = None;
+        alice.token.retired = None;
+        assert_eq!(session(alice.id, &triple(&alice)).unwrap(), Some(alice.clone()));
+        let (at, by) = (Timestamp::from_micros(-3), Actor::Application);
+        let mut event = Event::of_session(EventKind::Rotated, at, by, alice.owner, alice.id);
+        for _ in 0..2 {
+            let written = entry(&event);
+            let read = Entry(&written);
+            assert_eq!(record::read_event(&read).unwrap(), event);
+            assert_eq!((read.kind(), read.at()), (Some("rotated"), Some(at)));
+            (event.user, event.session) = (None, None);
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_is_selected_by_what_can_be_read() {
+        let alice = alice();
+        let mut damaged = fixed(&alice);
+        let length = damaged.len();
+        damaged[length - 1] = b'!';
+        let damaged = Fixed::parse(&damaged).unwrap();
+        let all = Selection::within(TenantFilter::Any);
+        assert_eq!(damaged.selected(alice.id, &all).unwrap(), Some(alice.owner.clone()));
+        assert_eq!(damaged.selected(alice.id, &all.clone().except(alice.id)).unwrap(), None);
+        assert!(damaged.selected(alice.id, &all.on(DeviceKind::Mobile)).is_err());
     }
 
     #[test]
@@ -304,13 +501,12 @@ mod tests {
         let mut owners: Vec<_> = names.map(|n| UserKey::new(UserId::new(n).unwrap())).to_vec();
         for tenant in names {
             for user in names {
-                let tenant = TenantId::new(tenant).unwrap();
-                owners.push(UserKey::in_tenant(tenant, UserId::new(user).unwrap()));
+                owners.push(UserKey::in_tenant(tenant.parse().unwrap(), user.parse().unwrap()));
             }
         }
         for one in &owners {
             let bytes = owner(one);
-            assert_eq!(parse_owner(&bytes).unwrap(), (one.clone(), &[][..]));
+            assert_eq!(parse_owner(&bytes).unwrap(), *one);
             let begun = owners.iter().filter(|other| bytes.starts_with(&owner(other)));
             assert_eq!(begun.count(), 1);
         }

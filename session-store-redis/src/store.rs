@@ -6,17 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange,
-    TagKey, Touch, UserState,
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Needs, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, TagKey, Touch, UserState,
 };
-use session_core::{
-    InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
-};
+use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
 use crate::link::{Call, Link};
@@ -34,32 +31,51 @@ pub struct RedisStore {
     pub(crate) options: RedisOptions,
     /// Whose turn it is to be the first part of the log that is read.
     pub(crate) turn: AtomicUsize,
-    timeouts: RwLock<Timeouts>,
+    needs: RwLock<Needs>,
     grown: Arc<Notify>,
     listener: JoinHandle<()>,
 }
 
 impl RedisStore {
-    /// Connects to one server: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://`
-    /// for TLS.
+    /// Connects to one server with the default options:
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` for TLS.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] when the server cannot be reached,
-    /// [`StoreErrorKind::Internal`] for a malformed URL, an option out of bounds, or keys of a
-    /// newer version.
-    pub async fn connect(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
-        options.validate().map_err(internal)?;
+    /// As [`RedisStore::connect_with`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::connect_with(url, RedisOptions::default()).await
+    }
+
+    /// Connects to one server.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`](session_core::StoreErrorKind::Unavailable) when the server
+    /// cannot be reached, [`StoreErrorKind::Internal`](session_core::StoreErrorKind::Internal) for a
+    /// malformed URL, an option out of bounds, or keys of another version.
+    pub async fn connect_with(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
+        options.validate().map_err(StoreError::internal)?;
         let (pushed, pushes) = unbounded_channel();
         let link = Link::single(url, &options, pushed).await?;
         Self::open(link, options, 1, pushes).await
     }
 
+    /// Connects to a cluster by the URLs of some of its servers, with the default options.
+    ///
+    /// # Errors
+    /// As [`RedisStore::connect_with`].
+    pub async fn connect_cluster(urls: &[&str]) -> Result<Self, StoreError> {
+        Self::connect_cluster_with(urls, RedisOptions::default()).await
+    }
+
     /// Connects to a cluster by the URLs of some of its servers.
     ///
     /// # Errors
-    /// As [`RedisStore::connect`].
-    pub async fn connect_cluster(urls: &[&str], options: RedisOptions) -> Result<Self, StoreError> {
-        options.validate().map_err(internal)?;
+    /// As [`RedisStore::connect_with`].
+    pub async fn connect_cluster_with(
+        urls: &[&str],
+        options: RedisOptions,
+    ) -> Result<Self, StoreError> {
+        options.validate().map_err(StoreError::internal)?;
         let (pushed, pushes) = unbounded_channel();
         let link = Link::cluster(urls, &options, pushed).await?;
         Self::open(link, options, CLUSTER_SHARDS, pushes).await
@@ -69,37 +85,38 @@ impl RedisStore {
         link: Link,
         options: RedisOptions,
         default_shards: u16,
-        pushes: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
+        pushes: UnboundedReceiver<redis::PushInfo>,
     ) -> Result<Self, StoreError> {
         let scripts = Scripts::new();
         let shards = options.shards.unwrap_or(default_shards);
         let mut key = [0; TagKey::BYTES];
-        getrandom::fill(&mut key).map_err(|error| internal(error.to_string()))?;
+        getrandom::fill(&mut key).map_err(|error| StoreError::internal(error.to_string()))?;
         let proposed = Placement::new(&options.prefix, shards.into(), TagKey::from_bytes(key));
         let placement = agree(&link, &scripts, &proposed).await?;
         let grown = Arc::new(Notify::new());
         let channels = placement.shards().map(|shard| placement.log(shard)).collect();
         let listener = tokio::spawn(push::run(link.clone(), channels, pushes, Arc::clone(&grown)));
         let turn = AtomicUsize::default();
-        let timeouts = RwLock::new(Timeouts::none());
-        let store = Self { link, placement, scripts, options, turn, timeouts, grown, listener };
+        let needs = Needs { timeouts: Timeouts::none(), max_staleness: MAX_STALENESS };
+        let needs = RwLock::new(needs);
+        let store = Self { link, placement, scripts, options, turn, needs, grown, listener };
         store.begin_logs().await?;
         Ok(store)
     }
 
-    /// Whoever finds the log gone makes sure that what this node knows is still what all agree on: a
-    /// server that was emptied has forgotten it, and another node may have begun anew.
+    /// Called where the log is gone: makes sure that what this node knows is still what all agree on. A
+    /// server that was emptied has forgotten it, and another node may have begun again.
     pub(crate) async fn agree_again(&self) -> Result<(), StoreError> {
         if agree(&self.link, &self.scripts, &self.placement).await? == self.placement {
             return Ok(());
         }
-        Err(internal(
-            "the keys were deleted, and another node has begun anew: open the store again",
+        Err(StoreError::internal(
+            "the keys were deleted, and another node has begun again: open the store again",
         ))
     }
 
-    pub(crate) fn timeouts(&self) -> Timeouts {
-        *self.timeouts.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn needs(&self) -> Needs {
+        self.needs.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The command that publishes.
@@ -114,7 +131,7 @@ impl Drop for RedisStore {
     }
 }
 
-/// Whoever comes first decides about the key and the shards.
+/// The first node to come decides about the key and the shards.
 async fn agree(
     link: &Link,
     scripts: &Scripts,
@@ -123,11 +140,11 @@ async fn agree(
     let prefix = &proposed.prefix;
     let mut call = Call::new(&scripts.agree, proposed, Shard::FIRST);
     call.key(Placement::agreement(prefix)).arg(*proposed.key.as_bytes());
-    call.number(proposed.shards().len());
-    let (key, shards, version): (Vec<u8>, usize, String) = link.change(&call).await?;
+    call.number(proposed.shards().len()).number(VERSION);
+    let (key, shards, version): (Vec<u8>, usize, i64) = link.change(&call).await?;
     if version != VERSION {
         let text = format!("the keys have version {version}, this build knows {VERSION}");
-        return Err(internal(text));
+        return Err(StoreError::internal(text));
     }
     let malformed = |_| InvalidField::malformed("agreement", "a key of 16 bytes");
     let key = TagKey::from_bytes(key.try_into().map_err(malformed)?);
@@ -137,18 +154,14 @@ async fn agree(
     Ok(Placement::new(prefix, shards, key))
 }
 
-fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
-    StoreError::new(StoreErrorKind::Internal, error)
-}
-
 #[async_trait]
 impl Store for RedisStore {
     fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
         self.placement.session_id(owner, random)
     }
 
-    fn set_timeouts(&self, timeouts: &Timeouts) {
-        *self.timeouts.write().unwrap_or_else(PoisonError::into_inner) = *timeouts;
+    fn configure(&self, needs: &Needs) {
+        *self.needs.write().unwrap_or_else(PoisonError::into_inner) = needs.clone();
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
@@ -171,21 +184,21 @@ impl Store for RedisStore {
         self.write_accesses(batch).await
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         self.end_selected(end, limit).await
     }
 
-    async fn sweep(
-        &self,
-        rule: &SweepRule,
-        at: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
-        self.end_old(rule, at, limit).await
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.end_old(sweep, limit).await
     }
 
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
-        self.read_log(cursor, limit).await
+    async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
+        self.read_log(cursor, entries, limit).await
     }
 
     async fn changed(&self) {
@@ -210,8 +223,13 @@ impl Store for RedisStore {
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.write_policy(change).await
     }
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.describe_all().await
+    }
 }
 
 const CLUSTER_SHARDS: u16 = 32;
+/// Until a node says what it needs: an engine's default.
+const MAX_STALENESS: Duration = Duration::from_secs(30);
 /// Of the keys' format.
-const VERSION: &str = "1";
+pub(crate) const VERSION: i64 = 1;

@@ -1,6 +1,6 @@
 //! The few kinds of columns there are, read from the rows of any database.
 
-use session_core::{StoreError, StoreErrorKind};
+use session_core::StoreError;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 /// A row whose columns can be read by name.

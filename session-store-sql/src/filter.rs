@@ -21,8 +21,8 @@ impl From<&Selection> for Filter {
 }
 
 /// Examines up to `examined` sessions after a position, and reads up to `limit` of those that the
-/// filter covers, with a 1 in `covered`. One more row, with a 0, is the last that was examined; its
-/// `examined` is how many they were.
+/// filter covers, with a 0 in `examined`. One more row is the last that was examined; its `examined`
+/// is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.)
 pub(crate) fn chunk<DB>(
     columns: &str,
     table: &str,
@@ -47,11 +47,11 @@ where
     }
     query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(examined));
     query.push(") SELECT * FROM (SELECT ").push(columns);
-    query.push(", 1 AS covered, 0 AS examined FROM chunk WHERE true");
+    query.push(", 0 AS examined FROM chunk WHERE true");
     rest(&mut query, filter);
     query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(limit));
     query.push(") AS found UNION ALL SELECT * FROM (SELECT ").push(columns);
-    query.push(", 0 AS covered, (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
+    query.push(", (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
     query.push(" ORDER BY signed_in, id DESC LIMIT 1) AS last");
     query
 }

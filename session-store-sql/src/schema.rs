@@ -1,6 +1,6 @@
 //! What the stores' migrations have in common: numbered scripts, and a table that notes them.
 
-use session_core::{StoreError, StoreErrorKind};
+use session_core::StoreError;
 
 /// The scripts that a schema of this version lacks, with their numbers.
 pub(crate) fn missing<'s>(

@@ -89,17 +89,16 @@ impl<T> Walk<T> {
     ) -> Result<Option<Walked<T>>, StoreError> {
         let mut last = None;
         for row in rows {
-            if row.integer("covered")? == 1 {
-                self.found.push((position_of(row)?, read(row)?));
-            } else {
-                last = Some((position_of(row)?, row.integer("examined")?));
+            match row.integer("examined")? {
+                0 => self.found.push((position_of(row)?, read(row)?)),
+                examined => last = Some((position_of(row)?, examined)),
             }
         }
         if self.found.len() > self.limit as usize {
             return Ok(Some(self.cut()));
         }
-        let Some((last, examined)) = last.filter(|(_, examined)| *examined == self.chunk.into())
-        else {
+        let full = i64::from(self.chunk);
+        let Some((last, examined)) = last.filter(|(_, examined)| *examined == full) else {
             return Ok(Some(self.over(None)));
         };
         self.examined += u32::try_from(examined).unwrap_or(u32::MAX);

@@ -73,14 +73,14 @@ async fn ask(path: &Path, question: &'static str) -> String {
 async fn the_file_is_in_wal_mode_and_complete_after_a_close() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = SqliteStore::connect(&path).await.unwrap();
     let id = insert(&store, 1).await;
     assert_eq!(ask(&path, "PRAGMA journal_mode").await, "wal");
     store.close().await;
     assert!(!path.with_extension("db-wal").exists());
     let copy = folder.path().join("copy.db");
     std::fs::copy(&path, &copy).unwrap();
-    let store = SqliteStore::open(&copy).await.unwrap();
+    let store = SqliteStore::connect(&copy).await.unwrap();
     assert!(store.load(id).await.unwrap().is_some());
 }
 
@@ -89,13 +89,13 @@ async fn migrations_run_twice_and_a_newer_schema_is_refused() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
     for _ in 0..2 {
-        SqliteStore::open(&path).await.unwrap().close().await;
+        SqliteStore::connect(&path).await.unwrap().close().await;
     }
     let steps = SqliteStore::migrations().len().to_string();
     let newest = "SELECT MAX(version) FROM session_kit_migrations";
     assert_eq!(ask(&path, newest).await, steps);
     execute(&path, "INSERT INTO session_kit_migrations (version) VALUES (1000)").await;
-    let error = SqliteStore::open(&path).await.unwrap_err();
+    let error = SqliteStore::connect(&path).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal);
     assert!(error.to_string().contains("version 1000"), "{error}");
 }
@@ -110,14 +110,14 @@ async fn printed_migrations_may_be_run_by_hand() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut connection).await.unwrap();
     }
     connection.close().await.unwrap();
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = SqliteStore::connect(&path).await.unwrap();
     insert(&store, 1).await;
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_opened_is_unavailable() {
     let folder = TempDir::new().unwrap();
-    let error = SqliteStore::open(folder.path().join("no/such/folder.db")).await.unwrap_err();
+    let error = SqliteStore::connect(folder.path().join("no/such/folder.db")).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
 }
 
@@ -135,7 +135,7 @@ async fn damaged_rows_are_typed_errors() {
     for damage in damages {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("sessions.db");
-        let store = SqliteStore::open(&path).await.unwrap();
+        let store = SqliteStore::connect(&path).await.unwrap();
         let id = insert(&store, 1).await;
         execute(&path, damage).await;
         let error = store.load(id).await.unwrap_err();
@@ -146,11 +146,12 @@ async fn damaged_rows_are_typed_errors() {
         let selection = session_core::store::Selection::session(id, TenantFilter::Any);
         let end = session_core::store::EndMany {
             selection,
+            after: None,
             cause: session_core::EndCause::Revoked,
             at: Timestamp::EPOCH,
             by: Actor::Application,
         };
-        assert_eq!(store.end_many(&end, 1).await.unwrap().len(), 1);
+        assert_eq!(store.end_many(&end, 1).await.unwrap().ended.len(), 1);
     }
 }
 
@@ -159,7 +160,7 @@ async fn damaged_rows_are_typed_errors() {
 async fn an_unreadable_log_entry_is_a_gap() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = SqliteStore::connect(&path).await.unwrap();
     let start = store.log_since(None, Entries::All, 0).await.unwrap().next;
     insert(&store, 1).await;
     execute(&path, "UPDATE session_kit_log SET kind = 'of a newer version'").await;
@@ -176,13 +177,13 @@ async fn an_unreadable_log_entry_is_a_gap() {
 async fn a_backup_that_went_another_way_is_noticed() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = SqliteStore::connect(&path).await.unwrap();
     insert(&store, 1).await;
     store.close().await;
     let backup = folder.path().join("backup.db");
     std::fs::copy(&path, &backup).unwrap();
     let (store, restored) =
-        (SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&backup).await.unwrap());
+        (SqliteStore::connect(&path).await.unwrap(), SqliteStore::connect(&backup).await.unwrap());
     insert(&store, 2).await;
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     assert!(!store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
@@ -201,7 +202,7 @@ async fn a_backup_that_went_another_way_is_noticed() {
 async fn an_unrelated_long_transaction_delays_no_reader() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
-    let store = SqliteStore::open(&path).await.unwrap();
+    let store = SqliteStore::connect(&path).await.unwrap();
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let mut other = raw(&path).await;
     let mut long = other.begin().await.unwrap();
@@ -219,10 +220,10 @@ async fn an_unrelated_long_transaction_delays_no_reader() {
 async fn a_lease_outlives_its_dead_holder_no_longer_than_its_time() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
-    let dead = SqliteStore::open(&path).await.unwrap();
+    let dead = SqliteStore::connect(&path).await.unwrap();
     assert!(dead.lease("cleanup", "dead", Duration::from_millis(300)).await.unwrap());
     drop(dead);
-    let next = SqliteStore::open(&path).await.unwrap();
+    let next = SqliteStore::connect(&path).await.unwrap();
     let begun = std::time::Instant::now();
     while !next.lease("cleanup", "next", Duration::from_secs(30)).await.unwrap() {
         assert!(begun.elapsed() < Duration::from_secs(60), "a dead holder's lease runs out");

@@ -23,9 +23,9 @@ impl Backend for Sqlite {
 #[async_trait::async_trait]
 impl Namespace for File {
     async fn connect(&self) -> Arc<dyn Store> {
-        let mut options = SqliteOptions::new(self.0.path().join("sessions.db"));
-        options.busy_timeout = PATIENCE;
-        Arc::new(SqliteStore::open_with(options).await.unwrap())
+        let options = SqliteOptions::default().with_busy_timeout(PATIENCE);
+        let path = self.0.path().join("sessions.db");
+        Arc::new(SqliteStore::connect_with(path, options).await.unwrap())
     }
 }
 

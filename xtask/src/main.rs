@@ -50,6 +50,9 @@ enum Command {
     Conformance {
         /// Which store.
         store: conformance::Store,
+        /// The case of this name only, or those whose names contain it. An unknown name lists all.
+        #[arg(long)]
+        case: Option<String>,
         /// How often in a row.
         #[arg(long, default_value_t = 1)]
         runs: u32,
@@ -93,7 +96,9 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(options) => demo::run(options),
         Command::Test(choice) => test::run(&choice),
-        Command::Conformance { store, runs } => conformance::run(store, runs),
+        Command::Conformance { store, case, runs } => {
+            conformance::run(store, case.as_deref(), runs)
+        }
         Command::Bench { program } => bench::run(program),
         Command::Doctor { store } => doctor::run(&store),
         Command::Services { action } => services::run(&action),

@@ -64,7 +64,10 @@ fn upgrade(store: Store, program: &Path) -> Result<(), Failure> {
     services::with(&server, |servers| {
         let mut test = cargo(["test", "--locked", "--quiet", "--package", "session-demo"]);
         test.args(["--test", "processes", "--", "--exact"]);
-        test.args(["upgrade::a_rolling_upgrade_signs_nobody_out_and_refuses_nobody", "--nocapture"]);
+        test.args([
+            "upgrade::a_rolling_upgrade_signs_nobody_out_and_refuses_nobody",
+            "--nocapture",
+        ]);
         test.env("SESSION_KIT_UPGRADE_FROM", program);
         if let Some(url) = store.server().and_then(|server| servers.url(server)) {
             test.env("SESSION_KIT_UPGRADE_STORE", url);

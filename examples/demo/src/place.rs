@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use session_kit::core::{InvalidField, Store, StoreError};
-use session_kit::mongodb::{MongoOptions, MongoStore};
-use session_kit::redis::{RedisOptions, RedisStore};
+use session_kit::mongodb::MongoStore;
+use session_kit::redis::RedisStore;
 use session_kit::sql::{MySqlStore, PostgresStore, SqliteStore};
 
 /// Where the demo keeps its sessions. Shown without a URL's user and password.
@@ -86,16 +86,16 @@ impl Place {
     /// When it cannot be opened.
     pub async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self {
-            Self::File(path) => Arc::new(SqliteStore::open(path).await?),
+            Self::File(path) => Arc::new(SqliteStore::connect(path).await?),
             Self::Postgres(url) => Arc::new(PostgresStore::connect(url).await?),
             Self::MySql(url) => Arc::new(MySqlStore::connect(url).await?),
-            Self::Redis(url) => Arc::new(RedisStore::connect(url, RedisOptions::default()).await?),
+            Self::Redis(url) => Arc::new(RedisStore::connect(url).await?),
             Self::RedisCluster(urls) => {
                 let urls: Vec<_> = urls.iter().map(String::as_str).collect();
-                Arc::new(RedisStore::connect_cluster(&urls, RedisOptions::default()).await?)
+                Arc::new(RedisStore::connect_cluster(&urls).await?)
             }
             Self::MongoDb(url) => {
-                Arc::new(MongoStore::connect(url, MongoOptions::default()).await?)
+                Arc::new(MongoStore::connect(url).await?)
             }
         })
     }

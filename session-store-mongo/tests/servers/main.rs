@@ -11,7 +11,7 @@ use session_conformance::Namespace;
 use session_conformance::sample::{PATIENCE, insert, now, options_for_hints, session, user};
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, Entries, Outcome, Version};
+use session_core::store::{Change, Commit, Entries, Needs, Outcome, Sweep, Version};
 use session_core::{
     Actor, EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, Timestamp,
 };
@@ -51,18 +51,17 @@ fn begins(session: &Session, expected: Version) -> Commit {
     }
 }
 
-/// Whoever sends a commit again after its answer got lost is told that it is done.
+/// A caller whose answer got lost reads the user and finds its session.
 #[tokio::test]
-async fn a_commit_that_is_sent_again_is_done_once() {
+async fn a_commit_that_is_sent_again_is_a_conflict() {
     let _alone = ALONE.write().await;
     for transactions in [Transactions::WhereThereAre, Transactions::Never] {
         let store = Fresh::new(transactions).store().await;
         let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
         let mine = session(&store, &user("alice"), now());
         let commit = begins(&mine, Version::NONE);
-        for _ in 0..2 {
-            assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
-        }
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Conflict);
         assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1);
         assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
     }
@@ -84,21 +83,24 @@ async fn a_list_that_lags_is_put_right() {
         let stray = session(&store, &used.owner, now());
         let list = list(&fresh).await;
         // As if an access had come before the session was in the list, and a session had ended.
-        let name = mongodb::bson::doc! { "user": "alice" };
+        let name = mongodb::bson::doc! { "user_id": "alice" };
         let set = mongodb::bson::doc! { "$set": { "last_accessed": 5_i64 } };
         assert_eq!(list.update_one(name, set).await.unwrap().matched_count, 1);
         let mut entry =
-            list.find_one(mongodb::bson::doc! { "user": "bob" }).await.unwrap().unwrap();
+            list.find_one(mongodb::bson::doc! { "user_id": "bob" }).await.unwrap().unwrap();
         entry.insert("_id", stray.id.as_uuid().simple().to_string());
-        entry.insert("user", "alice");
+        entry.insert("id", bytes(stray.id.as_bytes()));
+        entry.insert("user_id", "alice");
         list.insert_one(entry).await.unwrap();
         assert_eq!(store.audit().await.unwrap().len(), 2);
         let rule = SweepRule {
             inactive_before: Timestamp::from_micros(2_000_000),
             expired_by: Timestamp::from_micros(2_000_000),
         };
-        let swept = store.sweep(&rule, now(), 10).await.unwrap();
-        assert_eq!(swept.iter().map(|ended| ended.id).collect::<Vec<_>>(), [old.id]);
+        let sweep = Sweep { rule, after: None, at: now() };
+        let swept = store.sweep(&sweep, 10).await.unwrap();
+        assert_eq!(swept.next, None);
+        assert_eq!(swept.ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), [old.id]);
         assert_eq!(store.audit().await.unwrap(), [""; 0]);
         assert!(store.load(used.id).await.unwrap().is_some());
     }
@@ -116,11 +118,10 @@ async fn what_a_call_left_is_put_right_by_a_reader() {
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
     let database = client.database(&fresh.options.database);
     let log = database.collection::<mongodb::bson::Document>("session_kit_log");
-    let told = log.find_one(mongodb::bson::doc! { "user": "alice" }).await.unwrap();
+    let told = log.find_one(mongodb::bson::doc! { "user_id": "alice" }).await.unwrap();
     let told = told.expect("the log has its entry");
-    let mark = told.get_i64("_id").unwrap();
     let left = mongodb::bson::doc! { "$set": {
-        "outbox": [{ "mark": mark, "entry": told }],
+        "outbox": [{ "entry": told }],
         "due": mongodb::bson::DateTime::from_system_time(SystemTime::now() + LEFT),
     } };
     let users = database.collection::<mongodb::bson::Document>("session_kit_users");
@@ -132,6 +133,11 @@ async fn what_a_call_left_is_put_right_by_a_reader() {
 
 /// When others take over.
 const LEFT: Duration = Duration::from_millis(300);
+
+fn bytes(bytes: &[u8]) -> mongodb::bson::Binary {
+    let subtype = mongodb::bson::spec::BinarySubtype::Generic;
+    mongodb::bson::Binary { subtype, bytes: bytes.to_vec() }
+}
 
 async fn list(fresh: &Fresh) -> mongodb::Collection<mongodb::bson::Document> {
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
@@ -177,7 +183,7 @@ async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
         let store = fresh.store().await;
         let mut timeouts = Timeouts::none();
         timeouts.idle = Some(Duration::from_secs(60));
-        store.set_timeouts(&timeouts);
+        store.configure(&Needs { timeouts, max_staleness: Duration::from_secs(30) });
         let session = session(&store, &user("alice"), now());
         insert(&store, &session).await;
         let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
@@ -192,8 +198,9 @@ async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
         assert_eq!(gone.unwrap().deleted_count, 1);
         assert!(store.load(session.id).await.unwrap().is_none());
         let rule = SweepRule { inactive_before: now(), expired_by: now() };
-        assert_eq!(store.sweep(&rule, now(), 10).await.unwrap().len(), 1);
-        assert_eq!(store.sweep(&rule, now(), 10).await.unwrap(), []);
+        let sweep = Sweep { rule, after: None, at: now() };
+        assert_eq!(store.sweep(&sweep, 10).await.unwrap().ended.len(), 1);
+        assert_eq!(store.sweep(&sweep, 10).await.unwrap().ended, []);
         let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events;
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].kind, EventKind::Ended(EndCause::Expired));
@@ -251,10 +258,11 @@ async fn bad_input_and_absent_servers_are_typed_errors() {
     let mut options = MongoOptions::default();
     options.timeout = Duration::from_millis(300);
     let begun = Instant::now();
-    let absent = MongoStore::connect("mongodb://127.0.0.1:1", options.clone()).await.unwrap_err();
+    let absent =
+        MongoStore::connect_with("mongodb://127.0.0.1:1", options.clone()).await.unwrap_err();
     assert_eq!(absent.kind(), StoreErrorKind::Unavailable, "{absent}");
     assert!(begun.elapsed() < PATIENCE);
-    let error = MongoStore::connect("nonsense", options.clone()).await.unwrap_err();
+    let error = MongoStore::connect_with("nonsense", options.clone()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
     options.prefix = "a.b".to_owned();
     assert_eq!(options.validate().unwrap_err().field, "prefix");

@@ -43,7 +43,7 @@ impl Fresh {
     }
 
     pub(crate) async fn store(&self) -> MongoStore {
-        MongoStore::connect(&url(), self.options.clone()).await.unwrap()
+        MongoStore::connect_with(&url(), self.options.clone()).await.unwrap()
     }
 }
 

@@ -8,7 +8,7 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', limit + 
   local fields = {}
   for n = 1, #entry[2], 2 do fields[entry[2][n]] = entry[2][n + 1] end
   local is_mark = fields.kind == ARGV[3]
-  if not is_mark and (count == limit or tonumber(fields.at) >= before) then break end
+  if not is_mark and (count == limit or (tonumber(fields.at) or 0) >= before) then break end
   doomed[#doomed + 1] = entry[1]
   if not is_mark then count = count + 1 end
 end

@@ -9,7 +9,7 @@ use session_core::Store;
 use session_store_redis::{RedisOptions, RedisStore};
 use tokio::sync::RwLock;
 
-/// Who kills servers is alone with them.
+/// A test that kills servers is alone with them.
 pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());
 
 /// One server.
@@ -56,9 +56,9 @@ impl Prefix {
         if self.is_cluster {
             let urls = cluster_urls();
             let urls: Vec<_> = urls.iter().map(String::as_str).collect();
-            RedisStore::connect_cluster(&urls, self.options.clone()).await.unwrap()
+            RedisStore::connect_cluster_with(&urls, self.options.clone()).await.unwrap()
         } else {
-            RedisStore::connect(&url(), self.options.clone()).await.unwrap()
+            RedisStore::connect_with(&url(), self.options.clone()).await.unwrap()
         }
     }
 }

@@ -34,7 +34,7 @@ async fn a_server_behind_a_silent_connection_is_reached_again() {
     let prefix = Prefix::new(false);
     let mut options = prefix.options.clone();
     options.timeout = Duration::from_secs(3);
-    let store = RedisStore::connect(&listen(silence).await, options).await.unwrap();
+    let store = RedisStore::connect_with(&listen(silence).await, options).await.unwrap();
     let other = prefix.store().await;
     let mine = session(&store, &user("alice"), now());
     insert(&other, &mine).await;

@@ -87,7 +87,7 @@ async fn the_authorities_and_the_certificate_are_those_of_the_options() {
     options.tls = Some(known.clone());
     let shown = format!("{options:?}");
     assert!(shown.contains("tls") && !shown.contains(&format!("{:?}", known.key)), "{shown}");
-    let store = RedisStore::connect(&url, options.clone()).await.unwrap();
+    let store = RedisStore::connect_with(&url, options.clone()).await.unwrap();
     let mine = session(&store, &user("alice"), now());
     insert(&store, &mine).await;
     assert_eq!(store.load(mine.id).await.unwrap().unwrap().session, mine);
@@ -98,7 +98,7 @@ async fn the_authorities_and_the_certificate_are_those_of_the_options() {
     deceived.authorities = Some(theirs.pem().into_bytes());
     for refused in [Some(nobody), Some(deceived), None] {
         options.tls = refused;
-        let error = RedisStore::connect(&url, options.clone()).await.unwrap_err();
+        let error = RedisStore::connect_with(&url, options.clone()).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
     }
     let (mut keyless, mut bare) = (known.clone(), known);

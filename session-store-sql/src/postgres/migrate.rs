@@ -1,13 +1,15 @@
-//! Brings the schema up to date: numbered scripts, one node at a time.
+//! Brings the schema up to date, one node at a time: numbered scripts that make tables, then the
+//! functions.
 
 use session_core::StoreError;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgPool};
 
-use super::store_error;
+use super::db::store_error;
 use crate::names::Names;
 use crate::schema;
 
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_sessions.sql")];
+const FUNCTIONS: &str = include_str!("../../migrations/postgres/functions.sql");
 
 pub(super) async fn run(pool: &PgPool, names: &Names) -> Result<(), StoreError> {
     let mut tx = pool.begin().await.map_err(store_error)?;
@@ -24,12 +26,48 @@ pub(super) async fn run(pool: &PgPool, names: &Names) -> Result<(), StoreError> 
         add.execute(&mut *tx).await.map_err(store_error)?;
         tracing::info!(number, "applied a migration");
     }
+    apply_functions(&mut tx, names).await?;
     tx.commit().await.map_err(store_error)
 }
 
-/// The scripts as text, each noting its version.
+/// Older functions than those in force are not applied: a newer node may rely on what they lack.
+async fn apply_functions(tx: &mut PgConnection, names: &Names) -> Result<(), StoreError> {
+    let (in_force, text): (i64, String) =
+        sqlx::query_as(names.sql(READ_FUNCTIONS)).fetch_one(&mut *tx).await.map_err(store_error)?;
+    let version = functions_version();
+    if in_force > version || (in_force == version && text == functions_digest()) {
+        return Ok(());
+    }
+    sqlx::raw_sql(names.sql(FUNCTIONS)).execute(&mut *tx).await.map_err(store_error)?;
+    sqlx::query(names.sql(NOTE_FUNCTIONS))
+        .bind(version)
+        .bind(functions_digest())
+        .execute(tx)
+        .await
+        .map_err(store_error)?;
+    tracing::info!(version, "applied the functions");
+    Ok(())
+}
+
+/// The scripts as text, each noting its version, and the functions at last.
 pub(super) fn printed() -> Vec<String> {
-    schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "$1")
+    let mut printed = schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "$1");
+    let note = NOTE_FUNCTIONS.replace("$1", &functions_version().to_string());
+    let note = note.replace("$2", &format!("'{}'", functions_digest()));
+    printed.push(format!("{FUNCTIONS}\n{note};\n"));
+    printed
+}
+
+/// The version that the file of functions states.
+pub(super) fn functions_version() -> i64 {
+    let stated = FUNCTIONS.lines().find_map(|line| line.strip_prefix("-- Version: "));
+    stated.and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// Tells two texts of the same version apart: FNV-1a, because a digest of std may change.
+fn functions_digest() -> String {
+    let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", FUNCTIONS.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
 }
 
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
@@ -37,3 +75,17 @@ const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \
     (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())";
 const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0)::bigint FROM {t}migrations";
 const ADD_VERSION: &str = "INSERT INTO {t}migrations (version) VALUES ($1)";
+const READ_FUNCTIONS: &str = "SELECT functions_version, functions_digest FROM {t}meta";
+const NOTE_FUNCTIONS: &str = "UPDATE {t}meta SET functions_version = $1, functions_digest = $2";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_functions_state_their_version() {
+        assert!(functions_version() > 0);
+        assert_eq!(functions_digest(), functions_digest());
+        assert!(!printed().concat().contains("functions_version = $1"));
+    }
+}

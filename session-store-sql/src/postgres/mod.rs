@@ -1,30 +1,33 @@
 //! PostgreSQL 15 and later: any number of nodes on any number of hosts.
 
 mod change;
+mod db;
+mod end;
 mod log;
 mod migrate;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
 mod push;
 mod read;
+mod report;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
-    UserState,
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, Touch, UserState,
 };
-use session_core::{
-    InvalidField, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey,
-};
-use sqlx::postgres::{PgPool, PgPoolOptions};
+use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
+use sqlx::postgres::PgPool;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use self::db::Db;
+use self::push::{Hearing, Teller};
 use crate::names::{self, Names};
 
 /// A store in a PostgreSQL database.
@@ -48,23 +51,27 @@ use crate::names::{self, Names};
 /// ```
 ///
 /// # The log
-/// Sequence numbers are not the order of commits, so a reader that remembers a number skips
-/// whoever commits late. Each entry carries the id of its transaction, and a reader remembers the
-/// *snapshot* it has read: next time it reads whatever is visible now and was not visible then,
-/// however long ago the transaction began. A foreign transaction that stays open delays nothing.
-/// `NOTIFY` is only a hint that there is something to read; where it is not heard, revocations take
-/// the propagation bound instead.
+/// Sequence numbers are not the order of commits, so a reader that remembers a number skips an
+/// entry that commits late. Each entry carries the id of its transaction, and a reader remembers the
+/// *snapshot* it has read: next time it reads everything that is visible now and was not visible
+/// then, however long ago the transaction began. A foreign transaction that stays open delays no
+/// reader; while it is open, entries that are newer than it are not trimmed.
+///
+/// A notification is only a hint that there is something to read. The store sends it after the
+/// change and outside of its transaction, because it takes a lock of the whole server. Where it is
+/// not heard, revocations take the propagation bound instead.
 ///
 /// # Poolers
 /// A pooler in transaction mode has to keep prepared statements apart (PgBouncer 1.21 and later,
-/// `max_prepared_statements`), and nothing can be listened for through it: whoever has the server's
-/// connection by then would be told. A pooler that lends out a connection which it had before is
+/// `max_prepared_statements`), and nothing can be listened for through it: the client that has the
+/// server's connection by then would get the notification. A pooler that lends out a connection which it had before is
 /// noticed and not listened through; [`PostgresOptions::push`] makes sure.
 #[derive(Debug)]
 pub struct PostgresStore {
-    pool: PgPool,
-    names: Names,
+    db: Db,
+    teller: Teller,
     grown: Arc<Notify>,
+    hearing: Hearing,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -129,35 +136,41 @@ impl PostgresStore {
     /// Connects with the default options and brings the schema up to date.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] when the server cannot be reached,
-    /// [`StoreErrorKind::Internal`] when its schema is of a newer version.
+    /// As [`PostgresStore::with_pool`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let pool = PgPoolOptions::new().max_connections(10).connect(url).await;
-        Self::with_pool(pool.map_err(store_error)?, &PostgresOptions::default()).await
+        Self::connect_with(url, &PostgresOptions::default()).await
+    }
+
+    /// Connects with a pool of up to ten connections and brings the schema up to date.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::with_pool`].
+    pub async fn connect_with(url: &str, options: &PostgresOptions) -> Result<Self, StoreError> {
+        Self::with_pool(db::open(url).await?, options).await
     }
 
     /// Uses the application's pool and brings the schema up to date. Safe to run from several
     /// nodes at once.
     ///
     /// # Errors
-    /// As [`PostgresStore::connect`]; and [`StoreErrorKind::Internal`] for names out of bounds, and
-    /// where `default_transaction_isolation` is not `read committed`.
+    /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be reached;
+    /// [`Internal`](session_core::StoreErrorKind::Internal) for names out of bounds, for a schema of
+    /// a newer version, and where `default_transaction_isolation` is not `read committed`.
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
-        let invalid = |error| StoreError::internal(error);
-        options.validate().map_err(invalid)?;
+        options.validate().map_err(StoreError::internal)?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
-        check_settings(&pool).await?;
-        migrate::run(&pool, &names).await?;
-        let grown = Arc::new(Notify::new());
-        let listener = options.push.then(|| {
-            let (pool, channel) = (pool.clone(), names.channel.clone());
-            tokio::spawn(push::run(pool, channel, Arc::clone(&grown)))
-        });
-        Ok(Self { pool, names, grown, listener })
+        let db = Db { pool, names };
+        db.check_settings().await?;
+        migrate::run(&db.pool, &db.names).await?;
+        let (grown, hearing) = (Arc::new(Notify::new()), Hearing::new());
+        let hear = || push::hear(db.clone(), Arc::clone(&grown), hearing.clone());
+        let listener = options.push.then(|| tokio::spawn(hear()));
+        Ok(Self { teller: Teller::start(db.clone()), db, grown, hearing, listener })
     }
 
     /// The migrations as SQL text, in order, for those who run their own. Each notes its version,
-    /// so that a store finds the schema up to date.
+    /// so that a store finds the schema up to date. The last one makes the functions; it may be run
+    /// again.
     ///
     /// # Errors
     /// [`InvalidField`] for names out of bounds.
@@ -179,40 +192,46 @@ impl Drop for PostgresStore {
 #[async_trait]
 impl Store for PostgresStore {
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        read::user(&self.pool, &self.names, owner).await
+        read::user(&self.db, owner).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        change::commit(&self.pool, &self.names, commit).await
+        commit.check()?;
+        let mut told = self.teller.change();
+        let outcome = change::commit(&self.db, commit).await?;
+        if outcome == Outcome::Conflict {
+            told.nothing();
+        }
+        Ok(outcome)
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
-        read::load(&self.pool, &self.names, id).await
+        read::load(&self.db, id).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        read::page(&self.pool, &self.names, query).await
+        read::page(&self.db, query).await
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        change::touch(&self.pool, &self.names, batch).await
+        change::touch(&self.db, batch).await
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
-        change::end_many(&self.pool, &self.names, end, limit).await
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.tell_ended(end::end_many(&self.db, end, limit)).await
     }
 
-    async fn sweep(
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.tell_ended(end::sweep(&self.db, sweep, limit)).await
+    }
+
+    async fn log_since(
         &self,
-        rule: &SweepRule,
-        at: Timestamp,
+        cursor: Option<&Cursor>,
+        entries: Entries,
         limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
-        change::sweep(&self.pool, &self.names, rule, at, limit).await
-    }
-
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
-        log::since(&self.pool, &self.names, cursor, limit).await
+    ) -> Result<LogPage, StoreError> {
+        log::since(&self.db, cursor, entries, limit).await
     }
 
     async fn changed(&self) {
@@ -220,50 +239,38 @@ impl Store for PostgresStore {
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        log::trim(&self.pool, &self.names, before, limit).await
+        log::trim(&self.db, before, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        change::lease(&self.pool, &self.names, name, holder, ttl).await
+        change::lease(&self.db, name, holder, ttl).await
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        read::policy(&self.pool, &self.names, scope).await
+        read::policy(&self.db, scope).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        change::set_policy(&self.pool, &self.names, change).await
+        let _told = self.teller.change();
+        change::set_policy(&self.db, change).await
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        report::report(&self.db, &self.hearing).await
     }
 }
 
-/// Elsewhere a change fails because another was made beside it.
-async fn check_settings(pool: &PgPool) -> Result<(), StoreError> {
-    let isolation: String =
-        sqlx::query_scalar(ISOLATION).fetch_one(pool).await.map_err(store_error)?;
-    if isolation != READ_COMMITTED {
-        let error = InvalidField::malformed("default_transaction_isolation", READ_COMMITTED);
-        return Err(StoreError::internal(error));
-    }
-    Ok(())
-}
-
-/// A defect of a row or a statement is told from a server that cannot be reached right now.
-fn store_error(error: sqlx::Error) -> StoreError {
-    let kind = match &error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreErrorKind::Corrupt,
-        sqlx::Error::Database(database) if !is_passing(database.code().as_deref()) => {
-            StoreErrorKind::Internal
+impl PostgresStore {
+    /// Has the other nodes told of what a call ends, unless that is nothing.
+    async fn tell_ended(
+        &self,
+        ending: impl Future<Output = Result<EndedBatch, StoreError>> + Send,
+    ) -> Result<EndedBatch, StoreError> {
+        let mut told = self.teller.change();
+        let batch = ending.await?;
+        if batch.ended.is_empty() {
+            told.nothing();
         }
-        _ => StoreErrorKind::Unavailable,
-    };
-    StoreError::new(kind, error)
+        Ok(batch)
+    }
 }
-
-/// Connection lost, rolled back, out of resources, an operator's doing, a failing system.
-fn is_passing(state: Option<&str>) -> bool {
-    let class = state.and_then(|state| state.get(..2));
-    matches!(class, Some("08" | "40" | "53" | "57" | "58"))
-}
-
-const ISOLATION: &str = "SELECT current_setting('default_transaction_isolation')";
-const READ_COMMITTED: &str = "read committed";

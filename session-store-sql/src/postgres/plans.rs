@@ -1,15 +1,17 @@
 //! Asks the planner of a real server: no statement that a request or a worker can reach reads a
 //! whole table of sessions or of the log.
 
+use session_conformance::sample;
 use session_core::checker::Timeouts;
-use session_core::store::{PageCursor, PageQuery, TenantFilter};
+use session_core::store::{PageCursor, PageQuery, Selection, TenantFilter};
 use session_core::{ClientId, DeviceKind, SessionId, Timestamp, UserId};
 use sqlx::postgres::{PgConnection, PgPool, Postgres};
-use sqlx::{AssertSqlSafe, Connection};
+use sqlx::{AssertSqlSafe, Connection, QueryBuilder};
 
-use super::{PostgresOptions, PostgresStore, change, log, read};
+use super::{PostgresOptions, PostgresStore, change, log, read, sweep};
 use crate::names::Names;
-use crate::{filter, rows};
+use crate::rows;
+use crate::walk::Walk;
 
 /// A schema with enough in it that reading everything would cost.
 async fn filled() -> (PgConnection, Names) {
@@ -23,10 +25,12 @@ async fn filled() -> (PgConnection, Names) {
     PostgresStore::with_pool(pool, &options).await.unwrap();
     let names = Names::new(Some(&schema), &options.prefix);
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    let fill = "INSERT INTO {t}sessions SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, \
-            'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '\\x', '\\x', NULL, NULL \
+    let fill = "INSERT INTO {t}sessions (id, tenant, user_id, device_kind, client_id, ip_addresses, \
+            signed_in, last_accessed, authenticated_at, absolute_expiry, token_current, token_family) \
+            SELECT decode(md5(n::text), 'hex'), 'tenant ' || n % 20, 'user ' || n % 5000, 'Web', \
+            'client ' || n % 30, '', n, n, n, n + 1000000, '\\x', '\\x' \
             FROM generate_series(1, 50000) AS n; \
-        INSERT INTO {t}users SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
+        INSERT INTO {t}users (tenant, user_id, version) SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
         INSERT INTO {t}log (kind, at, actor, tenant) \
             SELECT 'created', n, 'system', '' FROM generate_series(1, 50000) AS n; \
         ANALYZE {t}sessions; ANALYZE {t}users; ANALYZE {t}log;";
@@ -40,45 +44,55 @@ fn filled_in(statement: &str, values: &[&str]) -> String {
     numbered.fold(statement.to_owned(), |text, (n, value)| text.replace(&format!("${n}"), value))
 }
 
-fn page(names: &Names, query: &PageQuery) -> String {
-    let select = filter::page::<Postgres>(rows::SESSION, &names.fill("{t}sessions"), query);
-    let statement = select.sql();
-    let statement = statement.as_str();
-    let limit = statement.rfind("LIMIT ").unwrap_or(statement.len());
-    let mut statement = format!("{}LIMIT 51", &statement[..limit]);
-    for n in (1..=12).rev() {
-        // Ids are bytes, kinds of devices are few, other texts are names, all else is a number.
-        let is_kind = statement.contains(&format!("device_kind = ${n}"));
-        let is_id = statement.contains(&format!("id > ${n}"));
-        let is_text = ["tenant", "user_id", "client_id"]
-            .iter()
-            .any(|column| statement.contains(&format!("{column} = ${n}")));
-        let value = match (is_id, is_kind, is_text) {
-            (true, _, _) => "'\\x00'",
-            (_, true, _) => "'Web'",
-            (_, _, true) => "'user 7'",
-            _ => "25000",
-        };
+/// A statement of a walk with values in the places of its parameters.
+fn chunk(select: &QueryBuilder<Postgres>) -> String {
+    let mut statement = select.sql().as_str().to_owned();
+    for n in (1..=20).rev() {
+        let value = literal(&statement, n);
         statement = statement.replace(&format!("${n}"), value);
     }
     statement
 }
 
-fn pages(names: &Names) -> Vec<String> {
+/// The tenant has no session of the client.
+fn literal(statement: &str, n: usize) -> &'static str {
+    let after = |text: &str| statement.contains(&format!("{text} ${n}"));
+    match () {
+        () if after("LIMIT") => "200",
+        () if after("id >") || after("id <>") => "'\\x00'",
+        () if after("device_kind =") => "'Web'",
+        () if after("tenant =") => "'tenant 7'",
+        () if after("user_id =") => "'user 7'",
+        () if after("client_id =") => "'client 8'",
+        () if after("id IN (NULL,") => "decode(md5('7'), 'hex')",
+        () => "25000",
+    }
+}
+
+fn walks(names: &Names) -> Vec<String> {
     let now = Timestamp::from_micros(25_000);
     let first = PageQuery::live(TenantFilter::Any, Timeouts::none(), now);
     let after = Some(PageCursor { signed_in: now, id: SessionId::from_bytes([1; 16]) });
-    let mut queries = Vec::new();
+    let table = names.fill("{t}sessions");
+    let mut walks = Vec::new();
     for query in [first.clone(), PageQuery { after, ..first }] {
         for tenant in [TenantFilter::Any, TenantFilter::Is(None)] {
             let query = PageQuery { tenant, ..query.clone() };
-            queries.push(PageQuery { user: UserId::new("user 7").ok(), ..query.clone() });
-            queries.push(PageQuery { active_since: Some(now), ..query.clone() });
-            queries.push(PageQuery { device_kind: Some(DeviceKind::Web), ..query.clone() });
-            queries.push(PageQuery { client_id: ClientId::new("user 7").ok(), ..query });
+            for query in [
+                query.clone(),
+                PageQuery { user: UserId::new("user 7").ok(), ..query.clone() },
+                PageQuery { active_since: Some(now), ..query.clone() },
+                PageQuery { device_kind: Some(DeviceKind::Web), ..query.clone() },
+                PageQuery { client_id: ClientId::new("client 8").ok(), ..query },
+            ] {
+                walks.push(chunk(&Walk::page(&query).statement(rows::SESSION, &table)));
+            }
         }
     }
-    queries.iter().map(|query| page(names, query)).collect()
+    let one = Selection::session(SessionId::from_bytes([1; 16]), TenantFilter::Any);
+    let end = sample::end(one);
+    walks.push(chunk(&Walk::choose(&end, 500).unwrap().statement("id, signed_in", &table)));
+    walks
 }
 
 #[tokio::test]
@@ -90,25 +104,52 @@ async fn every_statement_uses_an_index() {
         .await
         .unwrap();
     let snapshot = format!("'{snapshot}'");
+    let since = |[up_to, newest]: [&'static str; 2]| {
+        vec![
+            &*snapshot,
+            "NULL",
+            up_to,
+            "1000",
+            "''",
+            newest,
+            "0",
+            "'9999999999'",
+            "ARRAY['created']",
+        ]
+    };
     let fixed = [
         (read::USER, vec!["''", "'user 7'"]),
         (read::LOAD, vec![id]),
         (read::POLICY, vec!["''", "'user 7'"]),
         (change::TOUCH, vec!["ARRAY[decode(md5('7'), 'hex')]", "ARRAY[1]", "ARRAY['']"]),
-        (change::CHOOSE_OLD, vec!["10", "10", "500"]),
-        (log::SINCE, vec![&snapshot, "NULL", "0", "1000", "''", "50000", "0"]),
+        (sweep::EXPIRED, vec!["1000400", "0", "'\\x00'", "500"]),
+        (sweep::UNUSED, vec!["40000", "0", "'\\x00'", "500"]),
+        (log::SINCE, since(["0", "50000"])),
+        (log::SINCE, since(["50000", "50000"])),
         (log::END, vec![]),
         (log::ADOPT, vec![]),
     ];
     let fixed = fixed.iter().map(|(statement, values)| filled_in(&names.fill(statement), values));
-    for statement in fixed.chain(pages(&names)) {
-        let explain = AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {statement}"));
+    for statement in fixed.chain(walks(&names)) {
+        let explain =
+            AssertSqlSafe(format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {statement}"));
         let plan: Vec<String> =
             sqlx::query_scalar(explain).fetch_all(&mut connection).await.unwrap();
+        println!("{statement}\n{}\n", plan.join("\n"));
         let whole = |step: &String| {
             step.contains("Seq Scan") && (step.contains("sessions") || step.contains("_log"))
         };
         assert!(!plan.iter().any(whole), "{statement}\n{}", plan.join("\n"));
-        println!("{statement}\n{}\n", plan.join("\n"));
+        let most = plan.iter().flat_map(|step| rows_of(step)).max();
+        assert!(most <= Some(1_001), "{most:?} rows: {statement}\n{}", plan.join("\n"));
     }
+}
+
+/// How many rows a step of a plan read, and how many it left out.
+fn rows_of(step: &str) -> Vec<u64> {
+    let after = |text: &str| {
+        let rest = step.split_once(text)?.1;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    [after("actual rows="), after("Rows Removed by Filter: ")].into_iter().flatten().collect()
 }

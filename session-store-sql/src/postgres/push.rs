@@ -1,30 +1,129 @@
-//! Hints that the log has grown: `NOTIFY`, heard on a connection of its own.
+//! Hints that the log has grown: notifications, sent after the change and heard on a connection of
+//! its own.
+//!
+//! `NOTIFY` takes a lock of the whole server from before the commit to after the flush. Inside the
+//! transaction of a change it would keep changes from sharing a flush. A task sends it afterwards,
+//! without a flush, and one at a time: what changes while one is under way is told by the next.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use session_core::StoreError;
 use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-/// Passes hints on, and listens again where a connection is lost, until the pool is closed.
-pub(super) async fn run(pool: PgPool, channel: String, grown: Arc<Notify>) {
-    let _closed = pool.close_event().do_until(hear(&pool, &channel, &grown, LOOK)).await;
+use super::db::{Db, store_error};
+
+/// Tells the other nodes that the log has grown.
+#[derive(Debug)]
+pub(super) struct Teller {
+    changes: mpsc::Sender<()>,
 }
 
-async fn hear(pool: &PgPool, channel: &str, grown: &Notify, look: Duration) {
+impl Teller {
+    /// Starts the task that sends; it ends with the teller, after what there is to tell.
+    pub(super) fn start(db: Db) -> Self {
+        let (changes, changed) = mpsc::channel(1);
+        tokio::spawn(tell(db, changed));
+        Self { changes }
+    }
+
+    /// Has it told once this is dropped, unless nothing has changed. A caller that gives up does
+    /// not know whether its change was made.
+    pub(super) const fn change(&self) -> Told<'_> {
+        Told { teller: Some(self) }
+    }
+}
+
+/// A change that is under way.
+#[derive(Debug)]
+pub(super) struct Told<'t> {
+    teller: Option<&'t Teller>,
+}
+
+impl Told<'_> {
+    /// Nothing has changed.
+    pub(super) fn nothing(&mut self) {
+        self.teller = None;
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        // Where there is no room, the next notification covers this change.
+        let _full = self.teller.map(|teller| teller.changes.try_send(()));
+    }
+}
+
+async fn tell(db: Db, mut changed: mpsc::Receiver<()>) {
+    while changed.recv().await.is_some() {
+        while let Err(error) = send(&db).await {
+            if db.pool.is_closed() {
+                return;
+            }
+            tracing::debug!(%error, "cannot notify; trying again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn send(db: &Db) -> Result<(), StoreError> {
+    let sent = sqlx::query(NOTIFY).bind(&db.names.channel).execute(&db.pool);
+    sent.await.map(drop).map_err(store_error)
+}
+
+/// How a store listens, for its report.
+#[derive(Clone, Debug)]
+pub(super) struct Hearing(Arc<AtomicU8>);
+
+impl Hearing {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicU8::new(OFF)))
+    }
+
+    pub(super) fn text(&self) -> &'static str {
+        TEXTS[usize::from(self.0.load(Ordering::Relaxed))]
+    }
+
+    pub(super) fn is_behind_pooler(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == POOLER
+    }
+
+    fn is(&self, state: u8) {
+        self.0.store(state, Ordering::Relaxed);
+    }
+}
+
+/// Passes hints on, and listens again where a connection is lost, until the pool is closed.
+pub(super) async fn hear(db: Db, grown: Arc<Notify>, hearing: Hearing) {
+    let listening = listen_on(&db.pool, &db.names.channel, &grown, &hearing, LOOK);
+    let _closed = db.pool.close_event().do_until(listening).await;
+}
+
+async fn listen_on(
+    pool: &PgPool,
+    channel: &str,
+    grown: &Notify,
+    hearing: &Hearing,
+    look: Duration,
+) {
     loop {
+        hearing.is(CONNECTING);
         // A silent connection of the pool would have it wait as long.
         let listener = timeout(look, listen(pool, channel)).await;
         match listener.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(Some(mut listener)) => {
-                // Whatever was told before has not been heard.
+                hearing.is(LISTENING);
+                // Notifications of earlier changes have not been heard.
                 grown.notify_one();
                 while is_told(&mut listener, look).await {
                     grown.notify_one();
                 }
             }
             Ok(None) => {
+                hearing.is(POOLER);
                 tracing::warn!(
                     "a pooler lends PostgreSQL's connections out: notifications are not listened \
                      for, and revocations take the propagation bound"
@@ -39,8 +138,8 @@ async fn hear(pool: &PgPool, channel: &str, grown: &Notify, look: Duration) {
     }
 }
 
-/// Waits for a notification; not, where the connection is lost. One that has gone silent is noticed
-/// by asking, every now and then.
+/// Returns true on a notification, false once the connection is lost. Probes a silent connection
+/// with `SELECT 1`.
 async fn is_told(listener: &mut PgListener, look: Duration) -> bool {
     loop {
         match timeout(look, listener.try_recv()).await {
@@ -53,8 +152,8 @@ async fn is_told(listener: &mut PgListener, look: Duration) -> bool {
     }
 }
 
-/// None where the connection would be another's by the next transaction: what was listened for
-/// would then be told to somebody who does not expect it.
+/// None where a pooler gives the connection to another client with the next transaction: that
+/// client would get the notifications.
 async fn listen(pool: &PgPool, channel: &str) -> Result<Option<PgListener>, sqlx::Error> {
     let before: i64 = sqlx::query_scalar(NOW).fetch_one(pool).await?;
     let one = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
@@ -75,6 +174,13 @@ async fn is_newer(one: &PgPool, before: i64) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(IS_NEWER).bind(before).fetch_one(one).await
 }
 
+const OFF: u8 = 0;
+const CONNECTING: u8 = 1;
+const LISTENING: u8 = 2;
+const POOLER: u8 = 3;
+const TEXTS: [&str; 4] = ["off", "connecting", "listening", "not listening, because of a pooler"];
+/// The setting holds for this transaction alone.
+const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a silence may be before the connection is looked at, and how long an answer may take.
 const LOOK: Duration = Duration::from_secs(10);
@@ -91,7 +197,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_that_somebody_had_before_is_not_listened_on() {
+    async fn a_connection_that_another_client_had_before_is_not_listened_on() {
         let url = std::env::var("SESSION_KIT_POSTGRES_URL")
             .expect("SESSION_KIT_POSTGRES_URL names a server; `cargo xtask test` starts one");
         let pool = PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
@@ -104,7 +210,7 @@ mod tests {
 
     /// A connection that goes silent, as when a host is gone without a word: nothing is closed.
     #[tokio::test]
-    async fn a_listener_that_hears_nothing_any_more_listens_anew() {
+    async fn a_silent_listener_is_replaced() {
         let url = std::env::var("SESSION_KIT_POSTGRES_URL")
             .expect("SESSION_KIT_POSTGRES_URL names a server; `cargo xtask test` starts one");
         let server: PgConnectOptions = url.parse().unwrap();
@@ -117,14 +223,17 @@ mod tests {
         let grown = Arc::new(Notify::new());
         let hearing = tokio::spawn({
             let (pool, grown) = (pool.clone(), Arc::clone(&grown));
-            async move { hear(&pool, "silence", &grown, Duration::from_millis(200)).await }
+            async move {
+                let (hearing, look) = (Hearing::new(), Duration::from_millis(200));
+                listen_on(&pool, "silence", &grown, &hearing, look).await;
+            }
         });
         // It listens.
         timeout(PATIENCE, grown.notified()).await.unwrap();
         sqlx::query("NOTIFY silence").execute(&direct).await.unwrap();
         timeout(PATIENCE, grown.notified()).await.unwrap();
         fall_silent.send(()).unwrap();
-        // It listens anew, whatever became of what the pool had open.
+        // It listens again, on a new connection.
         timeout(PATIENCE, grown.notified()).await.unwrap();
         sqlx::query("NOTIFY silence").execute(&direct).await.unwrap();
         timeout(PATIENCE, grown.notified()).await.unwrap();

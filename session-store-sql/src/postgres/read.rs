@@ -1,27 +1,21 @@
-//! Reads; each is one statement and so sees one moment.
+//! Reads. Each is one statement and so sees one moment, except a page that a filter leaves short.
 
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{Loaded, Page, PageQuery, UserState, Version};
-use session_core::{
-    ClientId, DeviceKind, SessionId, StoreError, StoreErrorKind, Timestamp, UserKey,
-};
-use sqlx::postgres::PgPool;
+use session_core::{ClientId, DeviceKind, SessionId, StoreError, Timestamp, UserKey};
+use sqlx::postgres::Postgres;
 
-use super::store_error;
+use super::db::{Db, store_error};
 use crate::columns::Columns;
-use crate::names::Names;
-use crate::{filter, rows};
+use crate::rows;
+use crate::walk::{self, Walk};
 
-pub(super) async fn user(
-    pool: &PgPool,
-    names: &Names,
-    owner: &UserKey,
-) -> Result<UserState, StoreError> {
-    let row = sqlx::query(names.sql(USER))
+pub(super) async fn user(db: &Db, owner: &UserKey) -> Result<UserState, StoreError> {
+    let row = sqlx::query(db.sql(USER))
         .bind(owner.tenant_text())
         .bind(owner.user.as_str())
-        .fetch_one(pool)
+        .fetch_one(&db.pool)
         .await
         .map_err(store_error)?;
     let mut layers = PolicyLayers::default();
@@ -36,14 +30,10 @@ pub(super) async fn user(
     })
 }
 
-pub(super) async fn load(
-    pool: &PgPool,
-    names: &Names,
-    id: SessionId,
-) -> Result<Option<Loaded>, StoreError> {
-    let row = sqlx::query(names.sql(LOAD))
+pub(super) async fn load(db: &Db, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+    let row = sqlx::query(db.sql(LOAD))
         .bind(&id.as_bytes()[..])
-        .fetch_optional(pool)
+        .fetch_optional(&db.pool)
         .await
         .map_err(store_error)?;
     row.map(|row| {
@@ -53,27 +43,24 @@ pub(super) async fn load(
     .transpose()
 }
 
-pub(super) async fn page(
-    pool: &PgPool,
-    names: &Names,
-    query: &PageQuery,
-) -> Result<Page, StoreError> {
-    let mut select = filter::page(rows::SESSION, &names.fill("{t}sessions"), query);
-    let found = select.build().fetch_all(pool).await.map_err(store_error)?;
-    let sessions = found.iter().map(rows::session).collect::<Result<_, _>>()?;
-    Ok(Page::cut(sessions, query.limit))
+pub(super) async fn page(db: &Db, query: &PageQuery) -> Result<Page, StoreError> {
+    let mut walk = Walk::page(query);
+    let table = db.names.fill("{t}sessions");
+    loop {
+        let mut statement = walk.statement::<Postgres>(rows::SESSION, &table);
+        let rows = statement.build().fetch_all(&db.pool).await.map_err(store_error)?;
+        if let Some(walked) = walk.absorb(&rows, walk::session)? {
+            return Ok(walked.into());
+        }
+    }
 }
 
-pub(super) async fn policy(
-    pool: &PgPool,
-    names: &Names,
-    scope: &PolicyScope,
-) -> Result<Option<Policy>, StoreError> {
+pub(super) async fn policy(db: &Db, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
     let (tenant, user) = scope.key();
-    let text: Option<String> = sqlx::query_scalar(names.sql(POLICY))
+    let text: Option<String> = sqlx::query_scalar(db.sql(POLICY))
         .bind(tenant)
         .bind(user)
-        .fetch_optional(pool)
+        .fetch_optional(&db.pool)
         .await
         .map_err(store_error)?;
     text.as_deref().map(Policy::from_stored).transpose()
@@ -85,7 +72,7 @@ type StandingColumns = (String, String, Option<String>, i64, i64, Option<i64>);
 fn standing(columns: StandingColumns) -> Result<Standing, StoreError> {
     let (id, device_kind, client_id, signed_in, last_accessed, absolute_expiry) = columns;
     Ok(Standing {
-        id: SessionId::from_bytes(const_hex::decode_to_array(id).map_err(corrupt)?),
+        id: SessionId::from_bytes(const_hex::decode_to_array(id).map_err(StoreError::corrupt)?),
         device_kind: DeviceKind::from_stored(&device_kind)?,
         client_id: client_id.as_deref().map(ClientId::from_stored).transpose()?,
         signed_in: Timestamp::from_micros(signed_in),
@@ -95,11 +82,7 @@ fn standing(columns: StandingColumns) -> Result<Standing, StoreError> {
 }
 
 fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError> {
-    serde_json::from_str(json).map_err(corrupt)
-}
-
-fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::corrupt(error)
+    serde_json::from_str(json).map_err(StoreError::corrupt)
 }
 
 pub(super) const USER: &str = "SELECT \

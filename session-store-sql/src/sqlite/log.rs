@@ -1,28 +1,42 @@
 //! The log of changes, and the cheap sign that there is something new in it.
 
-use session_core::store::{Cursor, LogPage};
-use session_core::{Event, SessionId, StoreError};
+use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery, limit_within};
+use session_core::{Event, StoreError, TenantId, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
-use super::store_error;
 use super::tx::Tx;
-use crate::position::Position;
-use crate::rows;
+use super::{Pools, store_error};
+use crate::position;
 
-/// Appends an entry and answers its number.
-pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<i64, StoreError> {
-    sqlx::query_scalar(APPEND)
+/// Appends an entry.
+pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError> {
+    sqlx::query(APPEND)
         .bind(event.kind.as_str())
         .bind(event.at.as_micros())
         .bind(event.by.to_string())
         .bind(event.tenant.as_ref().map_or("", TenantId::as_str))
         .bind(event.user.as_ref().map(|user| user.as_str()))
-        .bind(event.session.as_ref().map(|id: &SessionId| id.as_bytes().to_vec()))
-        .fetch_one(&mut **tx)
+        .bind(event.session.as_ref().map(|id| id.as_bytes().to_vec()))
+        .execute(&mut **tx)
         .await
-        .map_err(store_error)
+        .map_err(store_error)?;
+    Ok(())
+}
+
+/// Looks at the first entries only, and takes the write lock only where some of them go. What is
+/// trimmed meanwhile by another node is gone all the same.
+pub(super) async fn trim(pools: &Pools, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    let kept: Option<i64> = sqlx::query_scalar(FIRST_KEPT)
+        .bind(before.as_micros())
+        .bind(limit_within(limit, PageQuery::MAX_EXAMINED))
+        .fetch_one(&pools.readers)
+        .await
+        .map_err(store_error)?;
+    let Some(kept) = kept else { return Ok(0) };
+    let trimmed = sqlx::query(TRIM).bind(kept).execute(&pools.writer).await.map_err(store_error)?;
+    Ok(u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX))
 }
 
 /// Reads the log over a connection of its own, because `data_version` is a connection's: it
@@ -55,8 +69,10 @@ impl LogReader {
     pub(super) async fn since(
         &self,
         cursor: Option<&Cursor>,
+        entries: Entries,
         limit: u32,
     ) -> Result<LogPage, StoreError> {
+        let limit = limit_within(limit, LogPage::MAX_LIMIT);
         let mut state = self.state.lock().await;
         // Taken out: a read that fails or is dropped leaves no connection in doubt behind.
         let mut reader = match state.take() {
@@ -66,14 +82,19 @@ impl LogReader {
                 Reader { connection, end: None }
             }
         };
-        let page = reader.read(cursor, limit).await?;
+        let page = reader.read(cursor, entries, limit).await?;
         *state = Some(reader);
         Ok(page)
     }
 }
 
 impl Reader {
-    async fn read(&mut self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
+    async fn read(
+        &mut self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&mut self.connection)
             .await
@@ -82,11 +103,11 @@ impl Reader {
             && *seen == version
             && cursor == end
         {
-            return Ok(nothing_since(end.clone(), false));
+            return Ok(LogPage::at_end(end.clone(), false));
         }
-        let page = match cursor.and_then(Position::parse) {
-            Some(position) => self.read_from(position, limit).await?,
-            None => nothing_since(self.last().await?, cursor.is_some()),
+        let page = match cursor.and_then(LogPosition::parse) {
+            Some(position) => self.read_from(position, entries, limit).await?,
+            None => LogPage::at_end(self.last().await?, cursor.is_some()),
         };
         self.end = (!page.more).then(|| (version, page.next.clone()));
         Ok(page)
@@ -94,33 +115,40 @@ impl Reader {
 
     /// Reads the entry at the cursor too: if it is not the one that was there, the log is cut,
     /// or the file came back from the past.
-    async fn read_from(&mut self, seen: Position, limit: u32) -> Result<LogPage, StoreError> {
+    async fn read_from(
+        &mut self,
+        seen: LogPosition,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
         let rows = sqlx::query(SINCE)
-            .bind(seen.seq)
+            .bind(seen.number)
             .bind(i64::from(limit) + 2)
             .fetch_all(&mut self.connection)
             .await
             .map_err(store_error)?;
-        match seen.read_on(&rows, limit)? {
+        match position::read_on(seen, &rows, entries, limit)? {
             Some(page) => Ok(page),
-            None => Ok(nothing_since(self.last().await?, true)),
+            None => Ok(LogPage::at_end(self.last().await?, true)),
         }
     }
 
     async fn last(&mut self) -> Result<Cursor, StoreError> {
         let row =
             sqlx::query(LAST).fetch_optional(&mut self.connection).await.map_err(store_error)?;
-        let position = row.as_ref().map(Position::of).transpose()?;
-        Ok(position.unwrap_or(Position::START).cursor())
+        let position = row.as_ref().map(position::of).transpose()?;
+        Ok(position.unwrap_or(LogPosition::START).cursor())
     }
 }
 
-fn nothing_since(next: Cursor, gap: bool) -> LogPage {
-    LogPage { events: Vec::new(), next, more: false, gap }
-}
-
 const APPEND: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
-    VALUES (random(), ?, ?, ?, ?, ?, ?) RETURNING seq";
+    VALUES (random(), ?, ?, ?, ?, ?, ?)";
 pub(super) const SINCE: &str = "SELECT * FROM session_kit_log WHERE seq >= ? ORDER BY seq LIMIT ?";
 pub(super) const LAST: &str = "SELECT seq, tag FROM session_kit_log \
     WHERE seq = (SELECT MAX(seq) FROM session_kit_log)";
+/// The first entry that is not old enough, or else the last that is looked at, if another is before
+/// it.
+pub(super) const FIRST_KEPT: &str = "SELECT MAX(kept) FROM ( \
+    SELECT COALESCE(MIN(seq) FILTER (WHERE at >= ?1), MAX(seq)) AS kept, MIN(seq) AS first \
+    FROM (SELECT seq, at FROM session_kit_log ORDER BY seq LIMIT ?2 + 1)) WHERE kept > first";
+pub(super) const TRIM: &str = "DELETE FROM session_kit_log WHERE seq < ?";

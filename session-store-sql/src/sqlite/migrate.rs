@@ -28,6 +28,12 @@ pub(super) fn printed() -> Vec<String> {
     schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?")
 }
 
+/// The names of the indexes that the scripts make.
+pub(super) fn indexes() -> impl Iterator<Item = &'static str> {
+    let names = MIGRATIONS.iter().flat_map(|script| script.split("CREATE INDEX ").skip(1));
+    names.filter_map(|rest| rest.split_whitespace().next())
+}
+
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS session_kit_migrations \
     (version INTEGER PRIMARY KEY, applied TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT";
 const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM session_kit_migrations";

@@ -1,30 +1,34 @@
 //! SQLite: one file, any number of processes on one host.
 
+mod commit;
+mod end;
+mod hint;
 mod log;
 mod migrate;
+mod options;
 #[cfg(test)]
 mod plans;
 mod policy;
 mod read;
+mod report;
+mod touch;
 mod tx;
-mod write;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, Ended, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, Touch,
-    UserState,
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
+    PolicyChange, StoreReport, Sweep, Touch, UserState,
 };
 use session_core::{SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::SqlitePool;
 
+use self::hint::Hints;
 use self::log::LogReader;
+pub use self::options::{Durability, SqliteOptions};
 
 /// A store in a SQLite file, in WAL mode.
 ///
@@ -32,113 +36,83 @@ use self::log::LogReader;
 /// SQLite's own lock, every write transaction taking it at its start. Reads run beside them.
 /// An acknowledged change has been synced to the disk (see [`Durability`]).
 ///
+/// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`, there
+/// is a file `sessions.db-hint`: a store writes a byte to it after every change, and the stores of
+/// other processes watch it to hear of the change at once. Where it cannot be written or watched, they
+/// see the change when they next read the log. It may be deleted while no process has the database
+/// open.
+///
 /// ```
 /// # #[tokio::main]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("sessions.db");
-/// let store = session_store_sql::SqliteStore::open(path).await?;
+/// let store = session_store_sql::SqliteStore::connect(path).await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct SqliteStore {
+    pools: Pools,
+    log: LogReader,
+    hints: Hints,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct Pools {
+    /// One connection: writes take turns.
     writer: SqlitePool,
     readers: SqlitePool,
-    log: LogReader,
-}
-
-/// How a [`SqliteStore`] is opened.
-///
-/// ```
-/// let options = session_store_sql::SqliteOptions::new("sessions.db").with_readers(8);
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SqliteOptions {
-    /// The file; it is created if it is missing.
-    pub path: PathBuf,
-    /// What an acknowledged change survives.
-    pub durability: Durability,
-    /// How long a write waits for another process. Default 5 s.
-    pub busy_timeout: Duration,
-    /// Connections for reads. Default 4.
-    pub readers: u32,
-}
-
-/// What an acknowledged change survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Durability {
-    /// The death of the process and of the machine (`synchronous = FULL`).
-    #[default]
-    PowerLoss,
-    /// The death of the process; after a power failure the last moments may be missing, which
-    /// includes revocations (`synchronous = NORMAL`).
-    ProcessDeath,
-}
-
-impl SqliteOptions {
-    /// The defaults for this file.
-    pub fn new(path: impl AsRef<Path>) -> Self {
-        Self {
-            path: path.as_ref().to_owned(),
-            durability: Durability::default(),
-            busy_timeout: Duration::from_secs(5),
-            readers: 4,
-        }
-    }
-
-    /// Sets [`SqliteOptions::durability`].
-    #[must_use]
-    pub const fn with_durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
-        self
-    }
-
-    /// Sets [`SqliteOptions::busy_timeout`].
-    #[must_use]
-    pub const fn with_busy_timeout(mut self, busy_timeout: Duration) -> Self {
-        self.busy_timeout = busy_timeout;
-        self
-    }
-
-    /// Sets [`SqliteOptions::readers`].
-    #[must_use]
-    pub const fn with_readers(mut self, readers: u32) -> Self {
-        self.readers = readers;
-        self
-    }
 }
 
 impl SqliteStore {
-    /// Opens a file with the default options and brings its schema up to date.
+    /// Opens a file with the default options and brings its schema up to date. The file is created
+    /// if it is missing.
+    ///
+    /// `url` is a path, or `sqlite:` and a path. It takes no parameters: see [`SqliteOptions`].
     ///
     /// # Errors
     /// [`StoreErrorKind::Unavailable`] when the file cannot be opened,
-    /// [`StoreErrorKind::Internal`] when its schema is of a newer version.
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        Self::open_with(SqliteOptions::new(path)).await
+    /// [`StoreErrorKind::Internal`] when its schema is of a newer version,
+    /// [`StoreErrorKind::Refused`] for a database in memory or parameters in the URL.
+    pub async fn connect(url: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::connect_with(url, SqliteOptions::default()).await
     }
 
     /// Opens a file and brings its schema up to date. Safe to run from several processes at once.
     ///
     /// # Errors
-    /// As [`SqliteStore::open`].
-    pub async fn open_with(options: SqliteOptions) -> Result<Self, StoreError> {
-        let connect = connect_options(&options);
+    /// As [`SqliteStore::connect`].
+    pub async fn connect_with(
+        url: impl AsRef<Path>,
+        options: SqliteOptions,
+    ) -> Result<Self, StoreError> {
+        let path = options::path_of(url.as_ref())?;
+        let connect = options.connect(&path);
         // The first connection switches the file to WAL mode; only then do readers join.
-        let writer = pool(1).connect_with(connect.clone()).await.map_err(unavailable)?;
+        let writer = options::pool(1).connect_with(connect.clone()).await;
+        let writer = writer.map_err(StoreError::unavailable)?;
         migrate::run(&writer).await?;
-        let readers = pool(options.readers.max(1)).connect_lazy_with(connect.clone());
-        Ok(Self { writer, readers, log: LogReader::new(connect) })
+        let readers = options::pool(options.readers.max(1)).connect_lazy_with(connect.clone());
+        let hints = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || Hints::open(&path)).await
+        };
+        Ok(Self {
+            pools: Pools { writer, readers },
+            log: LogReader::new(connect),
+            hints: hints.map_err(StoreError::internal)?,
+            path,
+        })
     }
 
-    /// Closes every connection; the file is then complete without its side files.
+    /// Closes every connection. If no other process has the file open, it is then complete without
+    /// its side files.
     pub async fn close(&self) {
-        self.readers.close().await;
+        self.pools.readers.close().await;
         self.log.close().await;
-        self.writer.close().await;
+        self.pools.writer.close().await;
     }
 
     /// The migrations as SQL text, in order, for those who run their own. Each notes its version,
@@ -146,89 +120,84 @@ impl SqliteStore {
     pub fn migrations() -> Vec<String> {
         migrate::printed()
     }
+
+    /// Hints that the log has grown, if it has.
+    fn told(&self, batch: EndedBatch) -> EndedBatch {
+        if !batch.ended.is_empty() {
+            self.hints.tell();
+        }
+        batch
+    }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        read::user(&self.readers, owner).await
+        read::user(&self.pools.readers, owner).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        write::commit(&self.writer, commit).await
+        let outcome = commit::commit(&self.pools.writer, commit).await?;
+        if outcome == Outcome::Done {
+            self.hints.tell();
+        }
+        Ok(outcome)
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
-        read::load(&self.readers, id).await
+        read::load(&self.pools.readers, id).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        read::page(&self.readers, query).await
+        read::page(&self.pools.readers, query).await
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        write::touch(&self.writer, batch).await
+        touch::touch(&self.pools.writer, batch).await
     }
 
-    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<Vec<Ended>, StoreError> {
-        write::end_many(&self.writer, end, limit).await
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        Ok(self.told(end::end_many(&self.pools, end, limit).await?))
     }
 
-    async fn sweep(
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        Ok(self.told(end::sweep(&self.pools, sweep, limit).await?))
+    }
+
+    async fn log_since(
         &self,
-        rule: &SweepRule,
-        at: Timestamp,
+        cursor: Option<&Cursor>,
+        entries: Entries,
         limit: u32,
-    ) -> Result<Vec<Ended>, StoreError> {
-        write::sweep(&self.writer, rule, at, limit).await
+    ) -> Result<LogPage, StoreError> {
+        self.log.since(cursor, entries, limit).await
     }
 
-    async fn log_since(&self, cursor: Option<&Cursor>, limit: u32) -> Result<LogPage, StoreError> {
-        self.log.since(cursor, limit).await
+    async fn changed(&self) {
+        self.hints.changed().await;
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        write::trim_log(&self.writer, before, limit).await
+        log::trim(&self.pools, before, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        policy::lease(&self.writer, name, holder, ttl).await
+        policy::lease(&self.pools.writer, name, holder, ttl).await
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        policy::get(&self.readers, scope).await
+        policy::get(&self.pools.readers, scope).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        policy::set(&self.writer, change).await
+        policy::set(&self.pools.writer, change).await?;
+        self.hints.tell();
+        Ok(())
     }
-}
 
-fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
-    let synchronous = match options.durability {
-        Durability::PowerLoss => SqliteSynchronous::Full,
-        Durability::ProcessDeath => SqliteSynchronous::Normal,
-    };
-    SqliteConnectOptions::new()
-        .filename(&options.path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(synchronous)
-        .foreign_keys(true)
-        .busy_timeout(options.busy_timeout)
-}
-
-/// Connections are kept: opening a file costs more than an idle handle.
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-}
-
-fn unavailable(error: sqlx::Error) -> StoreError {
-    StoreError::unavailable(error)
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        report::of(&self.pools.readers, &self.path, self.hints.is_watching()).await
+    }
 }
 
 /// A defect of a row or a statement is told from a file that cannot be reached right now.

@@ -3,24 +3,35 @@
 use std::time::Duration;
 
 use session_core::checker::Timeouts;
-use session_core::store::{PageCursor, PageQuery, Selection, TenantFilter};
-use session_core::{ClientId, DeviceKind, SessionId, Timestamp, UserId, UserKey};
+use session_core::store::{Continuation, EndMany, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, Row, Sqlite};
 
-use super::{log, migrate, policy, read, write};
-use crate::{filter, rows};
+use super::{commit, end, log, migrate, policy, read, touch};
+use crate::rows;
+use crate::walk::{self, Walk};
 
-/// The steps of a statement's plan that read or sort everything.
-async fn expensive(connection: &mut SqliteConnection, statement: &str) -> Vec<String> {
+/// A step of a plan: its number, that of the step it belongs to, and what it does.
+type Step = (i64, i64, String);
+
+async fn plan(connection: &mut SqliteConnection, statement: &str) -> Vec<Step> {
     let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
     let plan = sqlx::query(explain).fetch_all(connection).await.unwrap();
-    let steps = plan.iter().map(|row| row.get::<String, _>("detail"));
-    let whole = |step: &String| step.starts_with("SCAN s") && !step.contains("USING INDEX");
-    steps.filter(|step| whole(step) || step.contains("TEMP B-TREE FOR ORDER")).collect()
+    plan.iter().map(|row| (row.get("id"), row.get("parent"), row.get("detail"))).collect()
 }
 
-fn pages() -> Vec<String> {
+/// The steps that read a whole table.
+fn whole(plan: &[Step]) -> Vec<&str> {
+    let of_a_table = |detail: &&str| {
+        let name = detail.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
+        name.is_some_and(|name| name == "s" || name.starts_with("session_kit_"))
+    };
+    let details = plan.iter().map(|(_, _, detail)| detail.as_str());
+    details.filter(of_a_table).filter(|detail| !detail.contains("USING INDEX")).collect()
+}
+
+fn queries() -> Vec<PageQuery> {
     let now = Timestamp::from_micros(1_780_000_000_000_000);
     let (user, north) = (UserId::new("alice").unwrap(), "north".parse().ok());
     let first = PageQuery::live(TenantFilter::Any, Timeouts::default(), now);
@@ -41,54 +52,117 @@ fn pages() -> Vec<String> {
         queries.push(PageQuery { user: Some(user.clone()), tenant, ..query });
     }
     queries
-        .iter()
-        .map(|query| {
-            filter::page::<Sqlite>(rows::SESSION, read::SESSIONS, query).sql().as_str().to_owned()
-        })
-        .collect()
 }
 
-fn selections() -> Vec<String> {
+fn selections() -> Vec<EndMany> {
     let owner = UserKey::new(UserId::new("alice").unwrap());
     let id = SessionId::from_bytes([1; 16]);
+    let position = PageCursor { signed_in: Timestamp::EPOCH, id };
+    let end = |selection, after: Option<Continuation>| EndMany {
+        selection,
+        after,
+        cause: EndCause::Revoked,
+        at: Timestamp::EPOCH,
+        by: Actor::System,
+    };
     let selections = [
         Selection::session(id, TenantFilter::Any),
         Selection::user(owner.clone()),
         Selection::user(owner).on(DeviceKind::Web).except(id),
+        Selection::within(TenantFilter::Any),
         Selection::within(TenantFilter::Is("north".parse().ok())),
     ];
-    let statement = |selection| write::delete_selected(selection, 500).sql().as_str().to_owned();
-    selections.iter().map(statement).collect()
+    let with_continuation = |selection: Selection| {
+        [end(selection.clone(), None), end(selection, Some(walk::continuation(position)))]
+    };
+    selections.into_iter().flat_map(with_continuation).collect()
 }
 
-#[tokio::test]
-async fn every_statement_uses_an_index() {
+fn chunks() -> Vec<String> {
+    let page = |query| Walk::page(query).statement::<Sqlite>(rows::SESSION, read::SESSIONS);
+    let choice = |end| {
+        let walk = Walk::choose(end, 500).unwrap();
+        walk.statement::<Sqlite>(read::CHOSEN, read::SESSIONS)
+    };
+    let (queries, selections) = (queries(), selections());
+    let statements = queries.iter().map(page).chain(selections.iter().map(choice));
+    statements.map(|statement| statement.sql().as_str().to_owned()).collect()
+}
+
+async fn with_schema() -> SqliteConnection {
     let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
     for script in migrate::MIGRATIONS {
         sqlx::raw_sql(script).execute(&mut connection).await.unwrap();
     }
-    let fixed = [
+    connection
+}
+
+#[tokio::test]
+async fn every_statement_uses_an_index() {
+    let mut connection = with_schema().await;
+    let statements = [
         read::VERSION,
         read::STANDINGS,
         read::LOAD,
-        write::TOUCH,
-        write::DELETE,
-        write::REPLACE_TOKEN,
-        write::SET_VERSION,
-        write::FORGET_USER,
-        write::SWEEP_UNUSED,
-        write::SWEEP_EXPIRED,
-        write::TRIM,
+        touch::ADDRESSES,
+        touch::TOUCH,
+        commit::IS_POSSIBLE,
+        commit::TELL,
+        commit::SET_VERSION,
+        commit::ROTATE,
+        commit::END,
+        commit::FORGET_USER,
+        end::UNUSED,
+        end::EXPIRED,
+        end::END,
+        end::TELL,
+        end::SET_VERSIONS,
+        end::FORGET_USERS,
+        log::TRIM,
         log::SINCE,
         log::LAST,
         policy::LAYERS,
         policy::GET,
     ];
-    let statements = fixed.map(str::to_owned).into_iter().chain(pages()).chain(selections());
     for statement in statements {
-        let expensive = expensive(&mut connection, &statement).await;
-        assert!(expensive.is_empty(), "{statement}\n{expensive:?}");
+        let plan = plan(&mut connection, statement).await;
+        assert!(whole(&plan).is_empty(), "{statement}\n{plan:#?}");
+        let sorts = plan.iter().any(|step| step.2.contains("TEMP B-TREE FOR ORDER"));
+        let of_json = [commit::TELL, end::TELL].contains(&statement);
+        assert!(!sorts || of_json, "{statement}\n{plan:#?}");
     }
-    let whole = expensive(&mut connection, "SELECT * FROM session_kit_sessions").await;
-    assert_eq!(whole.len(), 1, "the planner is asked the right question");
+    let all = plan(&mut connection, "SELECT * FROM session_kit_sessions").await;
+    assert_eq!(whole(&all).len(), 1, "the planner is asked the right question");
+}
+
+/// A chunk is read once, along an index and up to its limit; only what it holds is looked through
+/// and sorted.
+#[tokio::test]
+async fn a_chunk_stops_at_its_limit() {
+    let mut connection = with_schema().await;
+    for statement in chunks() {
+        let plan = plan(&mut connection, &statement).await;
+        let chunks: Vec<_> = plan.iter().filter(|step| step.2 == "MATERIALIZE chunk").collect();
+        assert_eq!(chunks.len(), 1, "{statement}\n{plan:#?}");
+        assert!(whole(&plan).is_empty(), "{statement}\n{plan:#?}");
+        let sorts = |step: &&Step| step.1 == chunks[0].0 && step.2.contains("TEMP B-TREE");
+        // At most 500 ids are sorted, whatever is selected among them.
+        let by_ids = statement.contains("id IN (NULL");
+        assert!(by_ids || !plan.iter().any(|step| sorts(&step)), "{statement}\n{plan:#?}");
+        let reads = |step: &Step| {
+            step.1 == chunks[0].0
+                && step.2.contains("session_kit_sessions")
+                && (!by_ids || step.2.contains("(id=?)"))
+        };
+        assert!(plan.iter().any(reads), "{statement}\n{plan:#?}");
+    }
+}
+
+/// A trim looks at no more entries than it may trim.
+#[tokio::test]
+async fn a_trim_reads_the_beginning_of_the_log() {
+    let mut connection = with_schema().await;
+    let plan = plan(&mut connection, log::FIRST_KEPT).await;
+    assert!(log::FIRST_KEPT.contains("ORDER BY seq LIMIT"), "bounded");
+    assert!(plan.iter().all(|step| !step.2.contains("TEMP B-TREE")), "{plan:#?}");
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use session_core::StoreError;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::PolicyChange;
-use session_core::{StoreError, StoreErrorKind};
 use sqlx::sqlite::{SqlitePool, SqliteTransaction};
 
 use super::{log, store_error, tx};

@@ -1,13 +1,13 @@
 //! Reads of sessions.
 
-use session_core::policy::PolicyLayers;
-use session_core::store::{Loaded, Page, PageQuery, UserState, Version};
+use session_core::store::{EndMany, Loaded, Page, PageQuery, UserState, Version};
 use session_core::{SessionId, StoreError, UserKey};
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::{policy, store_error};
 use crate::columns::Columns;
-use crate::{filter, rows};
+use crate::rows;
+use crate::walk::{self, Walk, Walked};
 
 pub(super) async fn user(readers: &SqlitePool, owner: &UserKey) -> Result<UserState, StoreError> {
     // One transaction, so that all three statements see the same moment.
@@ -26,7 +26,7 @@ pub(super) async fn user(readers: &SqlitePool, owner: &UserKey) -> Result<UserSt
         .fetch_all(&mut *tx)
         .await
         .map_err(store_error)?;
-    let policies: PolicyLayers = policy::layers(&mut tx, tenant, user).await?;
+    let policies = policy::layers(&mut tx, tenant, user).await?;
     tx.commit().await.map_err(store_error)?;
     Ok(UserState {
         version: version.map_or(Version::NONE, Version),
@@ -52,13 +52,37 @@ pub(super) async fn load(
 }
 
 pub(super) async fn page(readers: &SqlitePool, query: &PageQuery) -> Result<Page, StoreError> {
-    let mut select = filter::page(rows::SESSION, SESSIONS, query);
-    let rows = select.build().fetch_all(readers).await.map_err(store_error)?;
-    let sessions = rows.iter().map(rows::session).collect::<Result<_, _>>()?;
-    Ok(Page::cut(sessions, query.limit))
+    let walk = Walk::page(query);
+    Ok(walk_on(readers, walk, rows::SESSION, walk::session).await?.into())
+}
+
+/// The ids of the sessions that one call of `end_many` ends.
+pub(super) async fn choose(
+    readers: &SqlitePool,
+    end: &EndMany,
+    limit: u32,
+) -> Result<Walked<Vec<u8>>, StoreError> {
+    let walk = Walk::choose(end, limit)?;
+    walk_on(readers, walk, CHOSEN, walk::id).await
+}
+
+async fn walk_on<T>(
+    readers: &SqlitePool,
+    mut walk: Walk<T>,
+    columns: &str,
+    read: fn(&SqliteRow) -> Result<T, StoreError>,
+) -> Result<Walked<T>, StoreError> {
+    loop {
+        let mut chunk = walk.statement(columns, SESSIONS);
+        let rows = chunk.build().fetch_all(readers).await.map_err(store_error)?;
+        if let Some(walked) = walk.absorb(&rows, read)? {
+            return Ok(walked);
+        }
+    }
 }
 
 pub(super) const SESSIONS: &str = "session_kit_sessions";
+pub(super) const CHOSEN: &str = "id, signed_in";
 pub(super) const VERSION: &str =
     "SELECT version FROM session_kit_users WHERE tenant = ? AND user_id = ?";
 pub(super) const STANDINGS: &str = "SELECT id, device_kind, client_id, signed_in, last_accessed, \

@@ -4,7 +4,7 @@
 use session_conformance::sample::{self, now, user};
 use session_core::cleanup::SweepRule;
 use session_core::policy::PolicyScope;
-use session_core::store::{Change, Entries, PolicyChange, Touch};
+use session_core::store::{Change, Entries, PolicyChange, Sweep, Touch};
 use session_core::{Actor, Store, Timestamp};
 
 /// Calls `check` after each. The store has a user 7, and five sessions that are old.
@@ -32,7 +32,8 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     check("a revocation").await;
     let line = Timestamp::from_micros(10);
     let rule = SweepRule { inactive_before: line, expired_by: line };
-    assert_eq!(store.sweep(&rule, now(), 5).await.unwrap().len(), 5);
+    let sweep = Sweep { rule, after: None, at: now() };
+    assert_eq!(store.sweep(&sweep, 5).await.unwrap().ended.len(), 5);
     check("a cleanup").await;
     // As often as a server may want to see a statement before it plans it for good.
     for _ in 0..10 {

@@ -11,8 +11,11 @@ use crate::{Schema, pool, sign_in};
 /// Appends an entry in a transaction that stays open.
 async fn open_entry(schema: &str, pool: &PgPool) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut open = pool.begin().await.unwrap();
+    // A number is drawn after this.
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *open).await.unwrap();
     let append = format!(
-        "SELECT {schema}.session_kit_append('revoked', 1, 'system', '', 'late', '\\x{}')",
+        "INSERT INTO {schema}.session_kit_log (kind, at, actor, tenant, user_id, session_id) \
+         VALUES ('revoked', 1, 'system', '', 'late', '\\x{}')",
         "07".repeat(16)
     );
     sqlx::query(sqlx::AssertSqlSafe(append)).execute(&mut *open).await.unwrap();
@@ -30,7 +33,7 @@ async fn read(store: &PostgresStore, cursor: &mut Cursor) -> Vec<Option<SessionI
 async fn an_entry_that_commits_late_is_read_once() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(4).await);
-    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
     let late = open_entry(&schema.0, &pool).await;
     let session = sign_in(&store).await;
     let early = read(&store, &mut cursor).await;
@@ -61,7 +64,7 @@ async fn an_entry_that_commits_late_is_read_once() {
 async fn an_unrelated_long_transaction_delays_no_reader() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(4).await);
-    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
     let mut foreign = pool.begin().await.unwrap();
     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *foreign).await.unwrap();
     for _ in 0..5 {
@@ -78,7 +81,7 @@ async fn an_unrelated_long_transaction_delays_no_reader() {
 async fn late_entries_come_between_the_pages_of_a_long_read() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(4).await);
-    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
     let late = open_entry(&schema.0, &pool).await;
     for _ in 0..5 {
         sign_in(&store).await;
@@ -96,10 +99,12 @@ async fn late_entries_come_between_the_pages_of_a_long_read() {
 /// The cursor of a reader that has seen so many more transactions.
 fn ahead(cursor: &Cursor, by: u64) -> Cursor {
     let mut seen: serde_json::Value = serde_json::from_slice(&cursor.0).unwrap();
-    let snapshot = seen["all_of"].as_str().unwrap();
+    let snapshot = seen["all_of"]["text"].as_str().unwrap();
     let ends = snapshot.split(':').filter_map(|end| end.parse::<u64>().ok());
     let ends: Vec<_> = ends.map(|end| (end + by).to_string()).collect();
-    seen["all_of"] = (ends[..2].join(":") + ":").into();
+    seen["all_of"]["text"] = (ends[..2].join(":") + ":").into();
+    let next = seen["all_of"]["next"].as_u64().unwrap();
+    seen["all_of"]["next"] = (next + by).into();
     Cursor(serde_json::to_vec(&seen).unwrap())
 }
 
@@ -110,7 +115,7 @@ async fn a_number_that_a_server_gives_again_hides_nothing() {
     let schema = Schema::create().await;
     let store = schema.store().await;
     sign_in(&store).await;
-    let mut cursor = ahead(&store.log_since(None, Entries::All, 0).await.unwrap().next, 5);
+    let mut cursor = ahead(&store.log_since(None, Entries::All, 1).await.unwrap().next, 5);
     let mut expected = Vec::new();
     for _ in 0..10 {
         expected.push(Some(sign_in(&store).await.id));
@@ -126,7 +131,7 @@ async fn trimmed_entries_of_a_number_given_again_are_a_gap() {
     let schema = Schema::create().await;
     let store = schema.store().await;
     sign_in(&store).await;
-    let cursor = ahead(&store.log_since(None, Entries::All, 0).await.unwrap().next, 5);
+    let cursor = ahead(&store.log_since(None, Entries::All, 1).await.unwrap().next, 5);
     for _ in 0..10 {
         sign_in(&store).await;
     }
@@ -142,7 +147,7 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
     let schema = Schema::create().await;
     let (store, pool) = (schema.store().await, pool(1).await);
     sign_in(&store).await;
-    let before = ahead(&store.log_since(None, Entries::All, 0).await.unwrap().next, FAR);
+    let before = ahead(&store.log_since(None, Entries::All, 1).await.unwrap().next, FAR);
     let others = before.clone();
     sign_in(&store).await;
     let restored = format!(

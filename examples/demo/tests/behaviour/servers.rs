@@ -53,14 +53,14 @@ pub(crate) async fn mysql() -> Arc<dyn Store> {
 /// With keys of its own.
 pub(crate) async fn redis() -> Arc<dyn Store> {
     let url = variable("SESSION_KIT_REDIS_URL");
-    Arc::new(RedisStore::connect(&url, keys()).await.unwrap())
+    Arc::new(RedisStore::connect_with(&url, keys()).await.unwrap())
 }
 
 /// With keys of its own.
 pub(crate) async fn redis_cluster() -> Arc<dyn Store> {
     let urls = variable("SESSION_KIT_REDIS_CLUSTER_URLS");
     let urls: Vec<_> = urls.split(',').collect();
-    Arc::new(RedisStore::connect_cluster(&urls, keys()).await.unwrap())
+    Arc::new(RedisStore::connect_cluster_with(&urls, keys()).await.unwrap())
 }
 
 fn keys() -> RedisOptions {
@@ -77,5 +77,5 @@ pub(crate) async fn mongodb() -> Arc<dyn Store> {
     // The test server pays dearly for every change stream.
     options.push = false;
     let url = variable("SESSION_KIT_MONGODB_URL");
-    Arc::new(MongoStore::connect(&url, options).await.unwrap())
+    Arc::new(MongoStore::connect_with(&url, options).await.unwrap())
 }

@@ -43,7 +43,11 @@ async fn a_rolling_upgrade_signs_nobody_out_and_refuses_nobody() {
     assert!(counts.0 > 0 && counts.1 > 0);
     old.stop().await;
     for client in before.iter().chain(&beside) {
-        assert_eq!(client.at(new.address).whoami().await, StatusCode::OK, "signed out by an upgrade");
+        assert_eq!(
+            client.at(new.address).whoami().await,
+            StatusCode::OK,
+            "signed out by an upgrade"
+        );
     }
 }
 

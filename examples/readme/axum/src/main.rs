@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config =
         Config::development().with_policy(PreventConcurrentLogin::LogoutFromAllDevices);
     config.http.sign_in_path = Some("/login".to_owned());
-    let sessions = Sessions::start(SqliteStore::open("sessions.db").await?, config).await?;
+    let sessions = Sessions::start(SqliteStore::connect("sessions.db").await?, config).await?;
 
     let app = Router::new()
         .route("/", get(hello))

@@ -1,7 +1,10 @@
 //! A store whose server dies, stops and comes back.
 //!
 //! Not among the cases, because they need a server that may be killed: call them with a
-//! [`Server`] of your own, or with a [`Program`] that controls one.
+//! [`Server`] of your own, or with a [`Program`] that controls one. [`a_kill_loses_nothing`] is for
+//! stores that a process opens by itself, and needs no server.
+
+mod crash;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+pub use self::crash::a_kill_loses_nothing;
 use crate::Namespace;
 use crate::sample::{PATIENCE, engine, load, user};
 

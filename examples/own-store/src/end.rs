@@ -1,0 +1,123 @@
+//! Ending many sessions: a selection of them, or those whose time is up.
+
+use redb::{Error, ReadOnlyTable, ReadTransaction, WriteTransaction};
+use session_core::cleanup::SweepRule;
+use session_core::store::record::Fields;
+use session_core::store::{
+    Continuation, EndMany, Ended, EndedBatch, PageCursor, PageQuery, Selection, limit_within,
+};
+use session_core::{Event, EventKind, SessionId, StoreError, Timestamp};
+
+use crate::change::{Record, find, remove, tell};
+use crate::file::{Bytes, Id, SESSIONS, core_error};
+use crate::read::{Place, cursor, place, places, scope};
+
+/// Which sessions end, and what the log says of it.
+pub(crate) struct Ending {
+    pub(crate) end: EndMany,
+    /// Of those selected, only what this rule covers.
+    pub(crate) rule: Option<SweepRule>,
+}
+
+impl Ending {
+    /// Chooses up to `limit` sessions in a snapshot, so that no writer waits for the walk, and says
+    /// where the next call goes on.
+    pub(crate) fn choose(
+        &self,
+        file: &ReadTransaction,
+        limit: u32,
+    ) -> Result<(Vec<SessionId>, Option<Continuation>), Error> {
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
+        let sessions = file.open_table(SESSIONS)?;
+        let mut candidates = self.candidates(file, &sessions)?;
+        let (mut chosen, mut examined) = (Vec::new(), 0);
+        while let Some(place) = candidates.next().transpose()? {
+            examined += 1;
+            if readable(find(&sessions, place.1))?.is_some_and(|record| self.covers(&record)) {
+                chosen.push(place.1);
+            }
+            if chosen.len() == limit || examined == PageQuery::MAX_EXAMINED {
+                return Ok((chosen, candidates.next().map(|_| continuation(place))));
+            }
+        }
+        Ok((chosen, None))
+    }
+
+    /// The places to look at, from where the last call left off.
+    fn candidates(
+        &self,
+        file: &ReadTransaction,
+        sessions: &ReadOnlyTable<Id, Bytes>,
+    ) -> Result<Box<dyn Iterator<Item = Result<Place, Error>>>, Error> {
+        let after = self.end.after.as_ref().map(parse).transpose().map_err(core_error)?;
+        let Selection { tenant, user, ids, .. } = &self.end.selection;
+        let Some(ids) = ids else {
+            return Ok(Box::new(places(file, &scope(tenant, user.as_ref()), after)?));
+        };
+        let mut named = Vec::new();
+        for id in ids {
+            named.extend(readable(find(sessions, *id))?.map(|record| record.place));
+        }
+        named.sort_unstable();
+        named.dedup();
+        named.retain(|place| after.is_none_or(|after| *place > after));
+        Ok(Box::new(named.into_iter().map(Ok)))
+    }
+
+    fn covers(&self, record: &Record) -> bool {
+        let time = |name| record.fields.integer(name).ok()?.map(Timestamp::from_micros);
+        let is_past = |rule: &SweepRule| {
+            let last = time("last_accessed");
+            last.is_some_and(|last| rule.covers(last, time("absolute_expiry")))
+        };
+        selects(&self.end.selection, record) && self.rule.as_ref().is_none_or(is_past)
+    }
+}
+
+/// Ends what was chosen and is still covered: it may have been used or ended since.
+pub(crate) fn end(
+    file: &WriteTransaction,
+    ending: &Ending,
+    ids: &[SessionId],
+) -> Result<Vec<Ended>, Error> {
+    let EndMany { cause, at, by, .. } = &ending.end;
+    let mut ended = Vec::new();
+    for id in ids {
+        let record = find(&file.open_table(SESSIONS)?, *id)?;
+        let Some(record) = record.filter(|record| ending.covers(record)) else { continue };
+        remove(file, &record)?;
+        let owner = &record.ended.owner;
+        let kind = EventKind::Ended(*cause);
+        tell(file, &Event::of_session(kind, *at, by.clone(), owner.clone(), *id), owner)?;
+        ended.push(record.ended);
+    }
+    Ok(ended)
+}
+
+/// The pattern names all fields: with a new one, this does not compile until it knows it.
+fn selects(selection: &Selection, record: &Record) -> bool {
+    let Selection { tenant, user, device_kind, client_id, ids, except } = selection;
+    let Ended { id, owner } = &record.ended;
+    let has = |name, wanted| record.fields.text(name).is_ok_and(|text| text.as_deref() == wanted);
+    tenant.covers(owner.tenant.as_ref())
+        && user.as_ref().is_none_or(|user| *user == owner.user)
+        && device_kind.as_ref().is_none_or(|kind| has("device_kind", Some(kind.as_str())))
+        && client_id.as_ref().is_none_or(|client| has("client_id", Some(client.as_str())))
+        && ids.as_ref().is_none_or(|ids| ids.contains(id))
+        && *except != Some(*id)
+}
+
+/// A record that cannot be judged is passed over. No node can load it, so it lets no one in.
+fn readable(found: Result<Option<Record>, Error>) -> Result<Option<Record>, Error> {
+    found.or_else(|error| if matches!(error, Error::Backend(_)) { Ok(None) } else { Err(error) })
+}
+
+fn continuation(place: Place) -> Continuation {
+    Continuation(cursor(place).to_string().into_bytes())
+}
+
+fn parse(after: &Continuation) -> Result<Place, StoreError> {
+    let text = str::from_utf8(&after.0).unwrap_or_default();
+    let cursor: PageCursor = text.parse().map_err(StoreError::refused)?;
+    Ok(place(cursor.signed_in, cursor.id))
+}

@@ -1,0 +1,174 @@
+//! A session store on [redb](https://www.redb.org), an embedded database in one file.
+//!
+//! `docs/writing-a-store.md` walks through it. It is a whole store that passes the conformance kit,
+//! and an example: it is not published.
+//!
+//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. The
+//! process may be killed at any moment: what was acknowledged is on the disk, and nothing is there in
+//! part.
+
+mod change;
+mod end;
+mod file;
+mod log;
+mod read;
+mod settings;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redb::{Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
+    PolicyChange, Selection, StoreReport, Sweep, TenantFilter, Touch, UserState,
+};
+use session_core::{
+    Actor, EndCause, SessionId, Store, StoreError, Timestamp, UserKey, async_trait,
+};
+
+use crate::end::Ending;
+use crate::file::{File, store_error};
+
+/// The store; clones are the same store.
+#[derive(Clone, Debug)]
+pub struct OwnStore {
+    file: Arc<File>,
+}
+
+impl OwnStore {
+    /// Opens a file, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Unavailable`](session_core::StoreErrorKind::Unavailable) where the file
+    /// cannot be read or written, or is open already.
+    pub async fn connect(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_owned();
+        let file = blocking(move || File::new(Database::create(path)?)).await?;
+        Ok(Self { file: Arc::new(file) })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || read(&file.database.begin_read()?)).await
+    }
+
+    /// Waits for the turn, then changes the file in a thread that may block. A caller that goes away
+    /// while it waits has changed nothing; later, its change goes on to its end.
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<Option<T>, Error> + Send + 'static,
+    ) -> Result<Option<T>, StoreError> {
+        let file = Arc::clone(&self.file);
+        let turn = Arc::clone(&file.turn).lock_owned().await;
+        blocking(move || {
+            let _turn = turn;
+            file.write(change)
+        })
+        .await
+    }
+
+    async fn end(&self, ending: Ending, limit: u32) -> Result<EndedBatch, StoreError> {
+        let ending = Arc::new(ending);
+        let choosing = Arc::clone(&ending);
+        let (ids, next) = self.read(move |file| choosing.choose(file, limit)).await?;
+        if ids.is_empty() {
+            return Ok(EndedBatch { ended: Vec::new(), next });
+        }
+        let ended = self.write(move |file| Ok(Some(end::end(file, &ending, &ids)?))).await?;
+        Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
+    }
+}
+
+/// Runs a call in a thread that may block, to its end, also if the caller goes away.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(call).await.map_err(StoreError::unavailable)?;
+    done.map_err(store_error)
+}
+
+#[async_trait]
+impl Store for OwnStore {
+    async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
+        let owner = owner.clone();
+        self.read(move |file| read::user(file, &owner)).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
+        commit.check()?;
+        let commit = commit.clone();
+        let done = self.write(move |file| change::commit(file, &commit)).await?;
+        Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
+    }
+
+    async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+        self.read(move |file| read::load(file, id)).await
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
+        let query = query.clone();
+        self.read(move |file| read::page(file, &query)).await
+    }
+
+    async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+        let batch = Touch::folded(batch)?;
+        let gone = self.write(move |file| Ok(Some(change::touch(file, &batch)?))).await?;
+        Ok(gone.unwrap_or_default())
+    }
+
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        end.selection.check().map_err(StoreError::refused)?;
+        self.end(Ending { end: end.clone(), rule: None }, limit).await
+    }
+
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        let Sweep { rule, after, at } = sweep.clone();
+        let (cause, by) = (EndCause::Expired, Actor::System);
+        let end = EndMany { selection: Selection::within(TenantFilter::Any), after, cause, at, by };
+        self.end(Ending { end, rule: Some(rule) }, limit).await
+    }
+
+    async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
+        let cursor = cursor.cloned();
+        self.read(move |file| log::since(file, cursor.as_ref(), entries, limit)).await
+    }
+
+    async fn changed(&self) {
+        self.file.changed.notified().await;
+    }
+
+    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(move |file| log::trim(file, before, limit)).await?.unwrap_or_default())
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        let taken = self.write(move |file| settings::lease(file, &name, &holder, ttl)).await?;
+        Ok(taken.is_some())
+    }
+
+    async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
+        let scope = scope.clone();
+        self.read(move |file| settings::policy(file, &scope)).await
+    }
+
+    async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
+        let change = change.clone();
+        self.write(move |file| Ok(Some(settings::set_policy(file, &change)?))).await?;
+        Ok(())
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.read(settings::report).await
+    }
+}

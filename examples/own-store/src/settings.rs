@@ -1,0 +1,75 @@
+//! Policies and leases, and what an operator sees.
+
+use std::time::{Duration, SystemTime};
+
+use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use session_core::policy::{Policy, PolicyLayers, PolicyScope};
+use session_core::store::{PolicyChange, StoreReport};
+use session_core::{Timestamp, UserKey};
+
+use crate::file::{LEASES, LOG, POLICIES, SESSIONS, core_error};
+use crate::log::{append, begins_at};
+
+pub(crate) fn policy(file: &ReadTransaction, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
+    let policies = file.open_table(POLICIES)?;
+    let Some(text) = policies.get(scope.key())? else { return Ok(None) };
+    Policy::from_stored(text.value()).map(Some).map_err(core_error)
+}
+
+pub(crate) fn policy_layers(
+    file: &ReadTransaction,
+    owner: &UserKey,
+) -> Result<PolicyLayers, Error> {
+    let mut layers = PolicyLayers::default();
+    for scope in PolicyScope::of(owner) {
+        layers.set(&scope, policy(file, &scope)?);
+    }
+    Ok(layers)
+}
+
+pub(crate) fn set_policy(file: &WriteTransaction, change: &PolicyChange) -> Result<(), Error> {
+    let mut policies = file.open_table(POLICIES)?;
+    match &change.policy {
+        Some(policy) => policies.insert(change.scope.key(), &*policy.to_stored())?,
+        None => policies.remove(change.scope.key())?,
+    };
+    append(file, &change.event())?;
+    Ok(())
+}
+
+/// None where another holder has it.
+pub(crate) fn lease(
+    file: &WriteTransaction,
+    name: &str,
+    holder: &str,
+    ttl: Duration,
+) -> Result<Option<()>, Error> {
+    let mut leases = file.open_table(LEASES)?;
+    let now = clock().as_micros();
+    let held = leases.get(name)?.map(|lease| {
+        let (current, until) = lease.value();
+        current != holder && until > now
+    });
+    if held == Some(true) {
+        return Ok(None);
+    }
+    leases.insert(name, (holder, clock().plus(ttl).as_micros()))?;
+    Ok(Some(()))
+}
+
+/// The store's clock is that of its host, which all its nodes share.
+pub(crate) fn clock() -> Timestamp {
+    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
+}
+
+/// What `doctor` shows. redb counts the rows of a table as they come and go, so this walks none.
+pub(crate) fn report(file: &ReadTransaction) -> Result<StoreReport, Error> {
+    let sessions = file.open_table(SESSIONS)?.len()?;
+    Ok(StoreReport {
+        server: "redb 4".to_owned(),
+        clock: clock(),
+        log_from: begins_at(&file.open_table(LOG)?)?.map(|(_, at)| at),
+        details: vec![("sessions".to_owned(), sessions.to_string())],
+        ..StoreReport::default()
+    })
+}

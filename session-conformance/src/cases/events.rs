@@ -1,0 +1,155 @@
+//! What the log says of each change: what, when, by whom, of whom.
+
+use std::sync::Arc;
+
+use session_core::cleanup::SweepRule;
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    Change, Commit, Cursor, EndMany, Ended, Outcome, PolicyChange, Selection, Sweep, TenantFilter,
+};
+use session_core::{Actor, EndCause, Event, EventKind, Store, Timestamp};
+
+use crate::Namespace;
+use crate::sample::{
+    FAR_AHEAD, LONG_AGO, SECOND, about, add, add_many, begins, change_at, end_all, insert, log_end,
+    now, read_log, rotates, session, user, user_in, version,
+};
+
+pub(crate) async fn every_kind_of_change_is_told_whole(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    for owner in [user("alice"), user_in("north", "alice")] {
+        let [one, two] = [add(store.as_ref(), &owner).await, add(store.as_ref(), &owner).await];
+        let new = session(store.as_ref(), &owner, now());
+        let changes = vec![Change::ClaimsChanged(one.id), rotates(&two, None), begins(&new)];
+        let commit = Commit {
+            by: Actor::User("an admin".parse().unwrap()),
+            at: now().minus(SECOND),
+            ..change_at(&owner, version(store.as_ref(), &owner).await, changes)
+        };
+        let expected: Vec<_> =
+            commit.changes.iter().map(|c| commit.event(c.kind(), c.session())).collect();
+        let mut cursor = log_end(other.as_ref()).await;
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+        let told = read_log(other.as_ref(), &mut cursor, 10).await;
+        assert_eq!(told, expected, "kind, time, actor, tenant, user and session of each change");
+    }
+}
+
+pub(crate) async fn every_cause_and_actor_is_told(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owner = user_in("north", "alice");
+    let causes: Vec<_> = EventKind::ALL
+        .into_iter()
+        .filter_map(|kind| if let EventKind::Ended(cause) = kind { Some(cause) } else { None })
+        .collect();
+    let sessions = add_many(store.as_ref(), &owner, causes.len()).await;
+    let actors = [
+        Actor::System,
+        Actor::Application,
+        Actor::User(owner.user.clone()),
+        Actor::User("system".parse().unwrap()),
+        Actor::User("user:application".parse().unwrap()),
+    ];
+    let mut cursor = log_end(other.as_ref()).await;
+    let mut expected = Vec::new();
+    for (n, (cause, session)) in causes.into_iter().zip(&sessions).enumerate() {
+        let expected_version = version(store.as_ref(), &owner).await;
+        let commit = Commit {
+            by: actors[n % actors.len()].clone(),
+            ..change_at(&owner, expected_version, vec![Change::End(session.id, cause)])
+        };
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+        expected.push(commit.event(EventKind::Ended(cause), session.id));
+    }
+    let told = read_log(other.as_ref(), &mut cursor, 2).await;
+    assert_eq!(told, expected, "each cause and each actor");
+}
+
+pub(crate) async fn what_end_many_and_sweep_do_is_told_whole(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owners = [user("alice"), user_in("north", "alice"), user_in("north", "bob")];
+    for owner in &owners {
+        add(store.as_ref(), owner).await;
+        let mut expired = session(store.as_ref(), owner, now());
+        expired.absolute_expiry = Some(expired.signed_in);
+        insert(store.as_ref(), &expired).await;
+    }
+    let mut cursor = log_end(other.as_ref()).await;
+    let (at, by) = (now().plus(SECOND * 7), Actor::System);
+    let rule = SweepRule { inactive_before: Timestamp::EPOCH, expired_by: now() };
+    let swept = store.sweep(&Sweep { rule, after: None, at }, 100).await.unwrap().ended;
+    is_told(other.as_ref(), &mut cursor, &swept, EndCause::Expired, at, by).await;
+    let (at, by) = (now().minus(SECOND * 7), Actor::User("an admin".parse().unwrap()));
+    let selection = Selection::within(TenantFilter::Any);
+    let cause = EndCause::TokenReused;
+    let all = EndMany { selection, after: None, cause, at, by: by.clone() };
+    let ended = end_all(store.as_ref(), all, 100).await;
+    is_told(other.as_ref(), &mut cursor, &ended, cause, at, by).await;
+}
+
+/// Of three sessions that ended, whatever users they are of.
+async fn is_told(
+    store: &dyn Store,
+    cursor: &mut Cursor,
+    ended: &[Ended],
+    cause: EndCause,
+    at: Timestamp,
+    by: Actor,
+) {
+    assert_eq!(ended.len(), 3, "three sessions end: {ended:?}");
+    let told = read_log(store, cursor, 100).await;
+    assert_eq!(told.len(), 3, "three ends are told: {told:?}");
+    for Ended { id, owner } in ended {
+        let kind = EventKind::Ended(cause);
+        let expected = Event::of_session(kind, at, by.clone(), owner.clone(), *id);
+        assert_eq!(about(&told, owner), [&expected], "cause, time, actor and whose");
+    }
+}
+
+pub(crate) async fn policies_are_told_whole(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let alice = user_in("north", "alice");
+    let places = [
+        PolicyScope::Deployment,
+        PolicyScope::Tenant(alice.tenant.clone().unwrap()),
+        PolicyScope::User(alice.clone()),
+        PolicyScope::User(user("alice")),
+    ];
+    for (n, scope) in (1..).zip(places) {
+        let mut cursor = log_end(other.as_ref()).await;
+        let mut expected = Vec::new();
+        // Also where nothing changes.
+        let set = Some(Policy::default());
+        for policy in [None, set.clone(), set, None, None] {
+            let by = Actor::User(format!("admin {n}").parse().unwrap());
+            let at = now().minus(SECOND * n);
+            let change = PolicyChange { scope: scope.clone(), policy, at, by };
+            store.set_policy(&change).await.unwrap();
+            expected.push(change.event());
+        }
+        let told = read_log(other.as_ref(), &mut cursor, 2).await;
+        let tells = |event: &Event| told.iter().filter(|e| *e == event).count();
+        let times = |event: &Event| expected.iter().filter(|e| *e == event).count();
+        assert_eq!(told.len(), 5, "each call is told, also where nothing changes: {scope:?}");
+        for event in &expected {
+            assert_eq!(tells(event), times(event), "place, time and actor of {scope:?}: {told:?}");
+        }
+    }
+}
+
+pub(crate) async fn far_times_are_told(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owner = user("alice");
+    let session = add(store.as_ref(), &owner).await;
+    let mut cursor = log_end(other.as_ref()).await;
+    let times = [LONG_AGO, Timestamp::EPOCH, FAR_AHEAD, Timestamp::from_micros(-1)];
+    for at in times {
+        let expected = version(store.as_ref(), &owner).await;
+        let changes = vec![Change::ClaimsChanged(session.id)];
+        let commit = Commit { at, ..change_at(&owner, expected, changes) };
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    }
+    let told = read_log(other.as_ref(), &mut cursor, 3).await;
+    let told: Vec<_> = told.iter().map(|event| event.at).collect();
+    assert_eq!(told, times, "an entry's own time, in the order of the commits");
+}

@@ -1,0 +1,57 @@
+//! What nodes share besides sessions: policies, leases, and the news of an end.
+
+use std::sync::Arc;
+
+use session_core::Actor;
+use session_core::store::Entries;
+use session_engine::{Access, SignIn, Verdict};
+use tokio::task::JoinSet;
+
+use crate::Namespace;
+use crate::sample::{PATIENCE, add, engine, ids, read_log, user};
+
+/// Eight nodes make whatever the store needs, a ninth finds all of it made.
+pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>) {
+    let mut nodes = JoinSet::new();
+    for n in 0..8 {
+        let namespace = Arc::clone(&namespace);
+        nodes.spawn(async move {
+            let store = namespace.connect().await;
+            let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+            let session = add(store.as_ref(), &user(&format!("user {n}"))).await;
+            let told = read_log(store.as_ref(), &mut cursor, 100).await;
+            assert!(told.iter().any(|event| event.session == Some(session.id)));
+            (session, cursor)
+        });
+    }
+    let begun = nodes.join_all().await;
+    let late = namespace.connect().await;
+    for (session, mut cursor) in begun {
+        assert_eq!(ids(late.as_ref(), &session.owner).await, [session.id]);
+        read_log(late.as_ref(), &mut cursor, 100).await;
+    }
+}
+
+pub(crate) async fn a_revocation_reaches_every_node(namespace: Arc<dyn Namespace>) {
+    let options = namespace.options();
+    let here = engine(namespace.connect().await, options.clone()).await;
+    let there = engine(namespace.connect().await, options.clone()).await;
+    for _ in 0..5 {
+        let signed_in = here.sessions().sign_in(SignIn::new(user("alice"))).await.unwrap();
+        let token = signed_in.token.expose();
+        let valid = async |node: &session_engine::Engine| {
+            let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await;
+            matches!(verdict.unwrap(), Verdict::Active(_))
+        };
+        assert!(valid(&there).await && valid(&here).await);
+        let ended = there.sessions().session_ended(signed_in.session.id());
+        let owner = signed_in.session.owner().clone();
+        here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
+        // That the log is read often enough is tested on simulated time.
+        let told = tokio::time::timeout(PATIENCE, ended).await;
+        assert!(told.is_ok_and(|told| told.is_some()), "the end is never heard of");
+        assert!(!valid(&here).await && !valid(&there).await);
+    }
+    here.shutdown().await;
+    there.shutdown().await;
+}

@@ -1,0 +1,205 @@
+//! A process that dies while a store of its own is at work.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use session_core::store::record::{decode_session, encode_session};
+use session_core::store::{Change, Outcome};
+use session_core::{EndCause, EventKind, Session, SessionId, Store};
+
+use crate::sample::{
+    add, begins, commit, log_end, now, read_log, revoke, rotates, session, user_in,
+};
+
+/// Kills a process (`kill -9`) while four tasks in it begin, rotate and end sessions in an embedded
+/// store: a file or a folder that the process opens by itself. Everything that was acknowledged is
+/// there when the store is opened again, in the records and in the log; the change that was under way
+/// has happened or has not; and the store goes on. Three times.
+///
+/// Call it from a test of its own, with the test's name and a folder that is empty. The test's program
+/// is started again, with this test only, as the process that is killed: what stands before the call
+/// runs there, too.
+///
+/// ```no_run
+/// # use std::path::PathBuf;
+/// # use std::sync::Arc;
+/// # async fn open(_file: PathBuf) -> session_store_memory::MemoryStore { unimplemented!() }
+/// // #[tokio::test(flavor = "multi_thread")]
+/// async fn a_kill_loses_nothing() {
+///     let folder = std::env::temp_dir().join("a folder of its own");
+///     let name = "a_kill_loses_nothing";
+///     session_conformance::faults::a_kill_loses_nothing(name, &folder, |folder| async move {
+///         Arc::new(open(folder.join("sessions.db")).await) as _
+///     })
+///     .await;
+/// }
+/// ```
+///
+/// # Panics
+/// When any of it does not hold.
+pub async fn a_kill_loses_nothing<F: Future<Output = Arc<dyn Store>>>(
+    test: &str,
+    folder: &Path,
+    open: impl Fn(PathBuf) -> F,
+) {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        work(&open(folder.into()).await).await;
+        return;
+    }
+    for kill_after in [1, 50, 200] {
+        let store = open(folder.to_owned()).await;
+        let mut cursor = log_end(store.as_ref()).await;
+        drop(store);
+        let (test, of_child) = (test.to_owned(), folder.to_owned());
+        let run = move || run_and_kill(&test, &of_child, kill_after);
+        let told = tokio::task::spawn_blocking(run).await.unwrap();
+        assert!(told.acknowledged >= kill_after, "the process made {} changes", told.acknowledged);
+        let store = open(folder.to_owned()).await;
+        told.is_there(store.as_ref()).await;
+        let log = read_log(store.as_ref(), &mut cursor, 100).await;
+        let log: HashSet<_> = log.iter().map(|event| (event.session, event.kind)).collect();
+        for (id, kind) in &told.events {
+            assert!(
+                log.contains(&(Some(*id), *kind)),
+                "the log has lost what was acknowledged: {kind} {id}"
+            );
+        }
+        let session = add(store.as_ref(), &user_in("north", "after")).await;
+        assert_eq!(revoke(store.as_ref(), session.id).await, 1, "the store goes on");
+        println!("a kill: {} changes acknowledged, all there", told.acknowledged);
+    }
+}
+
+/// What a process acknowledged before it was killed.
+#[derive(Default)]
+struct Told {
+    acknowledged: usize,
+    sessions: HashMap<SessionId, Option<Session>>,
+    events: Vec<(SessionId, EventKind)>,
+    under_way: HashSet<SessionId>,
+}
+
+impl Told {
+    fn hear(&mut self, line: &str) {
+        // The test harness may write something before it on the same line.
+        let Some((_, line)) = line.split_once(MARK) else { return };
+        let Some((word, rest)) = line.split_once(' ') else { return };
+        if word == "tries" {
+            self.under_way.insert(rest.parse().unwrap());
+            return;
+        }
+        self.acknowledged += 1;
+        let (id, kind, session) = if let Ok(id) = rest.parse() {
+            (id, EventKind::Ended(EndCause::SignedOut), None)
+        } else {
+            let session = decode_session(rest.as_bytes()).unwrap();
+            let kind = if word == "began" { EventKind::Created } else { EventKind::Rotated };
+            (session.id, kind, Some(session))
+        };
+        self.under_way.remove(&id);
+        self.events.push((id, kind));
+        self.sessions.insert(id, session);
+    }
+
+    async fn is_there(&self, store: &dyn Store) {
+        for (id, expected) in &self.sessions {
+            let found = store.load(*id).await.unwrap().map(|loaded| loaded.session);
+            if let Some(found) = &found {
+                let state = store.user(&found.owner).await.unwrap();
+                let listed = state.sessions.iter().any(|session| session.id == *id);
+                assert!(listed, "{id} is read and is none of its user's");
+            }
+            if !self.under_way.contains(id) {
+                assert_eq!(found, *expected, "{id} is not as it was acknowledged");
+            }
+        }
+    }
+}
+
+fn run_and_kill(test: &str, folder: &Path, kill_after: usize) -> Told {
+    let program = std::env::current_exe().unwrap();
+    let mut command = Command::new(program);
+    command.args([test, "--exact", "--nocapture", "--include-ignored"]).env(FOLDER, folder);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Killed(child);
+    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut told = Told::default();
+    for line in lines {
+        told.hear(&line.unwrap());
+        if told.acknowledged == kill_after {
+            // What it has written so far is still in the pipe.
+            child.0.kill().unwrap();
+        }
+    }
+    told
+}
+
+/// A child that does not outlive this.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Changes sessions until it is killed, and acknowledges each change on the standard output.
+async fn work(store: &Arc<dyn Store>) {
+    let mut workers = tokio::task::JoinSet::new();
+    for n in 0..WORKERS {
+        let store = Arc::clone(store);
+        workers.spawn(async move {
+            for _ in 0..MOST_ROUNDS {
+                one_session(store.as_ref(), n).await;
+            }
+        });
+    }
+    workers.join_all().await;
+}
+
+async fn one_session(store: &dyn Store, worker: usize) {
+    let owner = user_in("north", &format!("worker {worker}"));
+    let mut session = session(store, &owner, now());
+    let id = session.id;
+    change(store, &session, begins(&session)).await;
+    say("began", &text(&session));
+    let rotation = rotates(&session, Some(now()));
+    if let Change::ReplaceToken { token, authenticated_at: Some(at), .. } = &rotation {
+        session.token = token.clone();
+        session.authenticated_at = *at;
+    }
+    change(store, &session, rotation).await;
+    say("rotated", &text(&session));
+    // Every third one stays.
+    if id.as_bytes()[15] % 3 != 0 {
+        change(store, &session, Change::End(id, EndCause::SignedOut)).await;
+        say("ended", &id.to_string());
+    }
+}
+
+async fn change(store: &dyn Store, session: &Session, change: Change) {
+    say("tries", &session.id.to_string());
+    let outcome = commit(store, &session.owner, vec![change]).await;
+    assert_eq!(outcome, Outcome::Done, "each worker has a user of its own");
+}
+
+fn text(session: &Session) -> String {
+    String::from_utf8(encode_session(session)).unwrap()
+}
+
+/// In one write, so that what it says is told whole or not at all.
+fn say(word: &str, what: &str) {
+    let line = format!("{MARK}{word} {what}\n");
+    let mut out = std::io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).unwrap();
+}
+
+const FOLDER: &str = "SESSION_KIT_CRASH_FOLDER";
+const MARK: &str = "session-kit: ";
+const WORKERS: usize = 4;
+/// A parent that dies leaves no child behind that works for ever.
+const MOST_ROUNDS: usize = 100_000;

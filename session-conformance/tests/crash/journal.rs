@@ -1,0 +1,164 @@
+//! A memory store whose commits are in a file: one line each.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use session_conformance::{Store, async_trait};
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::record::{decode_session, encode_session};
+use session_core::store::{
+    Change, Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page,
+    PageQuery, PolicyChange, StoreReport, Sweep, Touch, UserState,
+};
+use session_core::{Actor, EndCause, Session, SessionId, StoreError, Timestamp, UserKey};
+use session_store_memory::MemoryStore;
+use tokio::sync::Mutex;
+
+/// When a commit is in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writes {
+    BeforeTheAnswer,
+    WhenItSuits,
+}
+
+pub(crate) struct Journal {
+    store: MemoryStore,
+    file: Mutex<BufWriter<File>>,
+    writes: Writes,
+}
+
+impl Journal {
+    pub(crate) async fn open(path: &Path, writes: Writes) -> Self {
+        let store = MemoryStore::new();
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        // The last line may be there in part: it was not acknowledged.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        for line in whole.lines() {
+            replay(&store, &serde_json::from_str(line).unwrap()).await;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        file.set_len(whole.len() as u64).unwrap();
+        let file = Mutex::new(BufWriter::with_capacity(1 << 16, file));
+        Self { store, file, writes }
+    }
+
+    async fn note(&self, change: &Change, file: &mut BufWriter<File>) {
+        let line = match change {
+            Change::Insert(session) => json!(["insert", text(session)]),
+            Change::End(id, _) => json!(["end", id]),
+            // The whole record as it is afterwards.
+            Change::ReplaceToken { id, .. } => {
+                let loaded = self.store.load(*id).await.unwrap().unwrap();
+                json!(["token", text(&loaded.session)])
+            }
+            Change::ClaimsChanged(id) => json!(["claims", id]),
+        };
+        writeln!(file, "{line}").unwrap();
+    }
+}
+
+async fn replay(store: &MemoryStore, line: &Value) {
+    let [word, what] = [&line[0], &line[1]].map(|text| text.as_str().unwrap());
+    let change = match word {
+        "insert" => Change::Insert(Box::new(decode_session(what.as_bytes()).unwrap())),
+        "token" => {
+            let Session { id, token, authenticated_at, .. } =
+                decode_session(what.as_bytes()).unwrap();
+            Change::ReplaceToken { id, token, authenticated_at: Some(authenticated_at) }
+        }
+        "end" => Change::End(what.parse().unwrap(), EndCause::SignedOut),
+        _ => Change::ClaimsChanged(what.parse().unwrap()),
+    };
+    let owner = match &change {
+        Change::Insert(session) => session.owner.clone(),
+        other => store.load(other.session()).await.unwrap().unwrap().session.owner,
+    };
+    let expected = store.user(&owner).await.unwrap().version;
+    let (at, by) = (Timestamp::EPOCH, Actor::System);
+    let commit = Commit { owner, expected, changes: vec![change], at, by };
+    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+}
+
+fn text(session: &Session) -> String {
+    String::from_utf8(encode_session(session)).unwrap()
+}
+
+#[async_trait]
+impl Store for Journal {
+    async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
+        self.store.user(owner).await
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
+        let mut file = self.file.lock().await;
+        let outcome = self.store.commit(commit).await?;
+        if outcome == Outcome::Done {
+            for change in &commit.changes {
+                self.note(change, &mut file).await;
+            }
+            if self.writes == Writes::BeforeTheAnswer {
+                file.flush().unwrap();
+                file.get_ref().sync_data().unwrap();
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+        self.store.load(id).await
+    }
+
+    async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
+        self.store.page(query).await
+    }
+
+    async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+        self.store.touch(batch).await
+    }
+
+    async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        let mut file = self.file.lock().await;
+        let batch = self.store.end_many(end, limit).await?;
+        for ended in &batch.ended {
+            self.note(&Change::End(ended.id, end.cause), &mut file).await;
+        }
+        file.flush().unwrap();
+        Ok(batch)
+    }
+
+    async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.store.sweep(sweep, limit).await
+    }
+
+    async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
+        self.store.log_since(cursor, entries, limit).await
+    }
+
+    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        self.store.trim_log(before, limit).await
+    }
+
+    async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
+        self.store.lease(name, holder, ttl).await
+    }
+
+    async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
+        self.store.policy(scope).await
+    }
+
+    async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
+        self.store.set_policy(change).await
+    }
+
+    async fn report(&self) -> Result<StoreReport, StoreError> {
+        self.store.report().await
+    }
+}

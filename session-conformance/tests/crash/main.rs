@@ -1,0 +1,31 @@
+//! The harness for embedded stores, on a store that keeps a journal in a file, and on one that
+//! acknowledges what it has not written.
+
+mod journal;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use session_conformance::Store;
+use session_conformance::faults::a_kill_loses_nothing;
+
+use crate::journal::{Journal, Writes};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_is_written_first_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "a_journal_that_is_written_first_loses_nothing";
+    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::BeforeTheAnswer)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "acknowledged")]
+async fn a_journal_that_is_written_later_is_caught() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "a_journal_that_is_written_later_is_caught";
+    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::WhenItSuits)).await;
+}
+
+async fn open(folder: PathBuf, writes: Writes) -> Arc<dyn Store> {
+    Arc::new(Journal::open(&folder.join("journal"), writes).await)
+}

@@ -1,0 +1,77 @@
+//! The pool with the names that every statement needs, and what its errors mean.
+
+use std::time::Duration;
+
+use session_core::{InvalidField, StoreError};
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection};
+
+use crate::names::Names;
+
+/// A database, and where in it the store keeps its tables. Clones share the pool.
+#[derive(Clone, Debug)]
+pub(super) struct Db {
+    pub(super) pool: PgPool,
+    pub(super) names: Names,
+}
+
+impl Db {
+    /// A statement with the names written into it.
+    pub(super) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
+        self.names.sql(statement)
+    }
+
+    /// Refuses transactions that fail because another one ran beside them.
+    pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
+        let isolation: String =
+            sqlx::query_scalar(ISOLATION).fetch_one(&self.pool).await.map_err(store_error)?;
+        if isolation != READ_COMMITTED {
+            let error = InvalidField::malformed("default_transaction_isolation", READ_COMMITTED);
+            return Err(StoreError::internal(error));
+        }
+        Ok(())
+    }
+}
+
+/// Opens a pool. A connection that was in use a moment ago is taken without asking the server
+/// whether it is still there: that would be a round trip for every statement.
+pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
+    let pool = PgPoolOptions::new().max_connections(10).test_before_acquire(false);
+    let pool = pool.before_acquire(|connection, meta| {
+        Box::pin(async move { is_there(connection, meta.idle_for).await })
+    });
+    pool.connect(url).await.map_err(store_error)
+}
+
+async fn is_there(connection: &mut PgConnection, idle: Duration) -> Result<bool, sqlx::Error> {
+    if idle >= IDLE {
+        connection.ping().await?;
+    }
+    Ok(true)
+}
+
+/// Tells a damaged row and a refused statement from a server that cannot be reached right now.
+pub(super) fn store_error(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::corrupt(error),
+        sqlx::Error::Database(database) if !is_passing(database.code().as_deref()) => {
+            StoreError::internal(error)
+        }
+        _ => StoreError::unavailable(error),
+    }
+}
+
+/// Whether a unique constraint, or a function of ours in its name, refused a statement.
+pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+}
+
+/// Connection lost, rolled back, out of resources, an operator's doing, a failing system.
+fn is_passing(state: Option<&str>) -> bool {
+    let class = state.and_then(|state| state.get(..2));
+    matches!(class, Some("08" | "40" | "53" | "57" | "58"))
+}
+
+const IDLE: Duration = Duration::from_secs(1);
+const ISOLATION: &str = "SELECT current_setting('default_transaction_isolation')";
+const READ_COMMITTED: &str = "read committed";

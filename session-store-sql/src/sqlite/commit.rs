@@ -1,0 +1,138 @@
+//! A decision about one user's sessions: one transaction that takes the write lock at its start.
+//!
+//! A commit names each session once, so its changes are applied kind by kind; only the log has to
+//! tell them in their order.
+
+use session_core::store::{Change, Commit, Outcome};
+use session_core::{StoreError, UserKey};
+use sqlx::sqlite::SqlitePool;
+
+use super::store_error;
+use super::tx::{Tx, begin};
+use crate::steps;
+
+pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Outcome, StoreError> {
+    commit.check()?;
+    let steps = steps::text(&commit.changes);
+    let mut tx = begin(writer).await?;
+    if !is_possible(&mut tx, commit, &steps).await? {
+        return Ok(Outcome::Conflict);
+    }
+    // Before the changes: what they find is what the log tells.
+    if let Some(newest) = tell(&mut tx, commit, &steps).await? {
+        apply(&mut tx, commit, &steps, newest).await?;
+    }
+    tx.commit().await.map_err(store_error)?;
+    Ok(Outcome::Done)
+}
+
+/// Whether the version holds and every change finds what it needs.
+async fn is_possible(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<bool, StoreError> {
+    sqlx::query_scalar(IS_POSSIBLE)
+        .bind(commit.owner.tenant_text())
+        .bind(commit.owner.user.as_str())
+        .bind(steps)
+        .bind(commit.expected.0)
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(store_error)
+}
+
+/// Logs all changes but those that are passed over. Answers the number of the last entry.
+async fn tell(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<Option<i64>, StoreError> {
+    let told = sqlx::query(TELL)
+        .bind(commit.owner.tenant_text())
+        .bind(commit.owner.user.as_str())
+        .bind(steps)
+        .bind(commit.at.as_micros())
+        .bind(commit.by.to_string())
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    Ok((told.rows_affected() > 0).then(|| told.last_insert_rowid()))
+}
+
+async fn apply(tx: &mut Tx, commit: &Commit, steps: &str, newest: i64) -> Result<(), StoreError> {
+    let Commit { owner, changes, .. } = commit;
+    set_version(tx, owner, newest).await?;
+    let any = |of: fn(&Change) -> bool| changes.iter().any(of);
+    if any(|change| matches!(change, Change::Insert(_))) {
+        run(tx, INSERT, owner, steps).await?;
+    }
+    if any(|change| matches!(change, Change::ReplaceToken { .. })) {
+        run(tx, ROTATE, owner, steps).await?;
+    }
+    if any(|change| matches!(change, Change::End(..))) {
+        run(tx, END, owner, steps).await?;
+        run(tx, FORGET_USER, owner, steps).await?;
+    }
+    Ok(())
+}
+
+async fn set_version(tx: &mut Tx, owner: &UserKey, newest: i64) -> Result<(), StoreError> {
+    sqlx::query(SET_VERSION)
+        .bind(owner.tenant_text())
+        .bind(owner.user.as_str())
+        .bind(newest)
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    Ok(())
+}
+
+async fn run(
+    tx: &mut Tx,
+    statement: &'static str,
+    owner: &UserKey,
+    steps: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(statement)
+        .bind(owner.tenant_text())
+        .bind(owner.user.as_str())
+        .bind(steps)
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    Ok(())
+}
+
+/// All of them: ?1 tenant, ?2 user, ?3 steps.
+pub(super) const IS_POSSIBLE: &str = "SELECT ?4 = COALESCE( \
+        (SELECT version FROM session_kit_users WHERE tenant = ?1 AND user_id = ?2), 0) \
+    AND NOT EXISTS (SELECT 1 FROM json_each(?3) AS step \
+        LEFT JOIN session_kit_sessions AS s ON s.id = unhex(step.value ->> 'id') \
+        WHERE CASE step.value ->> 'do' \
+            WHEN 'insert' THEN s.id IS NOT NULL \
+            WHEN 'rotate' THEN s.tenant IS NOT ?1 OR s.user_id IS NOT ?2 \
+            ELSE false END)";
+pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
+    SELECT random(), step.value ->> 'kind', ?4, ?5, ?1, ?2, unhex(step.value ->> 'id') \
+    FROM json_each(?3) AS step \
+    WHERE step.value ->> 'do' = 'insert' OR EXISTS (SELECT 1 FROM session_kit_sessions AS s \
+        WHERE s.id = unhex(step.value ->> 'id') AND s.tenant IS ?1 AND s.user_id IS ?2) \
+    ORDER BY step.key";
+pub(super) const SET_VERSION: &str = "INSERT INTO session_kit_users (tenant, user_id, version) VALUES (?1, ?2, ?3) \
+    ON CONFLICT DO UPDATE SET version = excluded.version";
+const INSERT: &str = "INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, \
+        device_info, client_id, ip_addresses, signed_in, last_accessed, authenticated_at, \
+        absolute_expiry, data, token_current, token_family, token_retired, token_retired_at) \
+    SELECT unhex(value ->> 'id'), ?1, ?2, value ->> 'device_kind', value ->> 'device_info', \
+        value ->> 'client_id', value ->> 'ip_addresses', value ->> 'signed_in', \
+        value ->> 'last_accessed', value ->> 'authenticated_at', value ->> 'absolute_expiry', \
+        value ->> 'data', unhex(value ->> 'token_current'), unhex(value ->> 'token_family'), \
+        unhex(value ->> 'token_retired'), value ->> 'token_retired_at' \
+    FROM json_each(?3) WHERE value ->> 'do' = 'insert'";
+pub(super) const ROTATE: &str = "UPDATE session_kit_sessions SET \
+        token_current = unhex(step.value ->> 'token_current'), \
+        token_retired = unhex(step.value ->> 'token_retired'), \
+        token_retired_at = step.value ->> 'token_retired_at', \
+        authenticated_at = COALESCE(step.value ->> 'authenticated_at', authenticated_at) \
+    FROM json_each(?3) AS step WHERE step.value ->> 'do' = 'rotate' \
+        AND session_kit_sessions.id = unhex(step.value ->> 'id') \
+        AND tenant IS ?1 AND user_id IS ?2";
+// `IS`, not `=`: the plan must go by the id, however many sessions the user has.
+pub(super) const END: &str = "DELETE FROM session_kit_sessions WHERE id IN \
+        (SELECT unhex(value ->> 'id') FROM json_each(?3) WHERE value ->> 'do' = 'end') \
+    AND tenant IS ?1 AND user_id IS ?2";
+pub(super) const FORGET_USER: &str = "DELETE FROM session_kit_users WHERE tenant = ?1 AND user_id = ?2 AND NOT EXISTS \
+        (SELECT 1 FROM session_kit_sessions WHERE tenant = ?1 AND user_id = ?2)";

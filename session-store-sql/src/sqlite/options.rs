@@ -1,0 +1,116 @@
+//! How a store is opened, and where.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use session_core::{InvalidField, StoreError};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+/// How a [`SqliteStore`](crate::SqliteStore) is opened.
+///
+/// ```
+/// let options = session_store_sql::SqliteOptions::default().with_readers(8);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SqliteOptions {
+    /// What an acknowledged change survives.
+    pub durability: Durability,
+    /// How long a write waits for another process. Default 5 s.
+    pub busy_timeout: Duration,
+    /// Connections for reads. Default 4.
+    pub readers: u32,
+}
+
+/// What an acknowledged change survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The death of the process and of the machine (`synchronous = FULL`).
+    #[default]
+    PowerLoss,
+    /// The death of the process; after a power failure the last moments may be missing, which
+    /// includes revocations (`synchronous = NORMAL`).
+    ProcessDeath,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { durability: Durability::default(), busy_timeout: Duration::from_secs(5), readers: 4 }
+    }
+}
+
+impl SqliteOptions {
+    /// Sets [`SqliteOptions::durability`].
+    #[must_use]
+    pub const fn with_durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Sets [`SqliteOptions::busy_timeout`].
+    #[must_use]
+    pub const fn with_busy_timeout(mut self, busy_timeout: Duration) -> Self {
+        self.busy_timeout = busy_timeout;
+        self
+    }
+
+    /// Sets [`SqliteOptions::readers`].
+    #[must_use]
+    pub const fn with_readers(mut self, readers: u32) -> Self {
+        self.readers = readers;
+        self
+    }
+
+    pub(super) fn connect(&self, path: &Path) -> SqliteConnectOptions {
+        let synchronous = match self.durability {
+            Durability::PowerLoss => SqliteSynchronous::Full,
+            Durability::ProcessDeath => SqliteSynchronous::Normal,
+        };
+        SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(synchronous)
+            .foreign_keys(true)
+            .busy_timeout(self.busy_timeout)
+    }
+}
+
+/// Connections are kept: opening a file costs more than an idle handle.
+pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+/// The file that is meant: a path, or one after `sqlite:` or `sqlite://`.
+pub(super) fn path_of(url: &Path) -> Result<PathBuf, StoreError> {
+    let text = url.to_str().unwrap_or_default();
+    let Some(path) = text.strip_prefix("sqlite:") else { return Ok(url.to_owned()) };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.is_empty() || path == ":memory:" || path.contains('?') {
+        let expected = "the path of a file, or `sqlite:` and a path, without parameters";
+        return Err(StoreError::refused(InvalidField::malformed("url", expected)));
+    }
+    Ok(path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_path() {
+        let path = |url: &str| path_of(url.as_ref()).ok();
+        for url in ["a/b.db", "sqlite:a/b.db", "sqlite://a/b.db"] {
+            assert_eq!(path(url), Some("a/b.db".into()), "{url}");
+        }
+        assert_eq!(path("sqlite:///a/b.db"), Some("/a/b.db".into()));
+        for url in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a.db?mode=rwc"] {
+            assert_eq!(path(url), None, "{url}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Writes back accesses.
+
+use std::collections::{HashMap, HashSet};
+
+use session_core::session::note_ip_address;
+use session_core::store::{Touch, record};
+use session_core::{SessionId, StoreError};
+use sqlx::sqlite::SqlitePool;
+
+use super::store_error;
+use super::tx::{Tx, begin};
+use crate::columns::Columns;
+
+pub(super) async fn touch(
+    writer: &SqlitePool,
+    batch: &[Touch],
+) -> Result<Vec<SessionId>, StoreError> {
+    let batch = Touch::folded(batch)?;
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut tx = begin(writer).await?;
+    let addresses = merge_addresses(&mut tx, &batch).await?;
+    let found = write(&mut tx, &batch, &addresses).await?;
+    tx.commit().await.map_err(store_error)?;
+    let gone = batch.iter().filter(|touch| !found.contains(&touch.id.as_bytes()[..]));
+    Ok(gone.map(|touch| touch.id).collect())
+}
+
+/// The addresses of those sessions that have a new one.
+async fn merge_addresses(
+    tx: &mut Tx,
+    batch: &[Touch],
+) -> Result<HashMap<SessionId, String>, StoreError> {
+    let with: HashMap<_, _> = batch
+        .iter()
+        .filter(|touch| !touch.ip_addresses.is_empty())
+        .map(|touch| (&touch.id.as_bytes()[..], touch))
+        .collect();
+    if with.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<_> = with.keys().map(const_hex::encode).collect();
+    let ids = serde_json::json!(ids).to_string();
+    let rows = sqlx::query(ADDRESSES).bind(ids).fetch_all(&mut **tx).await.map_err(store_error)?;
+    let mut merged = HashMap::new();
+    for row in &rows {
+        let Some(touch) = with.get(row.bytes("id")?) else { continue };
+        let old = row.text("ip_addresses")?;
+        let mut addresses = record::parse_addresses(old)?;
+        touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut addresses, *ip));
+        let new = record::address_list(&addresses);
+        if new != old {
+            merged.insert(touch.id, new);
+        }
+    }
+    Ok(merged)
+}
+
+/// Answers which sessions exist.
+async fn write(
+    tx: &mut Tx,
+    batch: &[Touch],
+    addresses: &HashMap<SessionId, String>,
+) -> Result<HashSet<Vec<u8>>, StoreError> {
+    let entry = |touch: &Touch| {
+        let id = const_hex::encode(touch.id.as_bytes());
+        serde_json::json!([id, touch.last_accessed.as_micros(), addresses.get(&touch.id)])
+    };
+    let entries = serde_json::Value::Array(batch.iter().map(entry).collect()).to_string();
+    let found = sqlx::query_scalar(TOUCH).bind(entries).fetch_all(&mut **tx).await;
+    Ok(found.map_err(store_error)?.into_iter().collect())
+}
+
+pub(super) const ADDRESSES: &str = "SELECT id, ip_addresses FROM session_kit_sessions \
+    WHERE id IN (SELECT unhex(value) FROM json_each(?))";
+pub(super) const TOUCH: &str = "UPDATE session_kit_sessions \
+    SET last_accessed = MAX(last_accessed, touched.value ->> 1), \
+        ip_addresses = COALESCE(touched.value ->> 2, ip_addresses) \
+    FROM json_each(?) AS touched \
+    WHERE session_kit_sessions.id = unhex(touched.value ->> 0) RETURNING session_kit_sessions.id";
