@@ -1,10 +1,12 @@
 //! The one entrance for demo and tests: `cargo xtask --help`.
 
 mod asvs;
+mod bench;
 mod browser;
 mod conformance;
 mod container;
 mod demo;
+mod doctor;
 mod fuzz;
 mod house;
 mod instance;
@@ -55,6 +57,19 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         runs: u32,
     },
+    /// Measures the stores.
+    Bench {
+        #[command(subcommand)]
+        program: bench::Program,
+    },
+    /// Prints what a store says of itself: server, schema, clock, log, and what is wrong. Fails when
+    /// something is wrong or the store is away.
+    Doctor {
+        /// `sqlite:FILE`, or the URL of a server: `postgres:`, `mysql:`, `redis:`, `redis-cluster:` or
+        /// `mongodb:`.
+        #[arg(long)]
+        store: String,
+    },
     /// Starts and stops the servers that tests need.
     Services {
         #[command(subcommand)]
@@ -84,6 +99,8 @@ fn main() -> ExitCode {
         Command::Conformance { store, case, runs } => {
             conformance::run(store, case.as_deref(), runs)
         }
+        Command::Bench { program } => bench::run(program),
+        Command::Doctor { store } => doctor::run(&store),
         Command::Services { action } => services::run(&action),
         Command::Upgrade(options) => upgrade::run(&options),
         Command::Openapi => openapi(),

@@ -4,6 +4,7 @@
 mod accounts;
 mod actix;
 mod axum;
+mod doctor;
 mod forms;
 mod pages;
 mod place;
@@ -18,9 +19,22 @@ use session_kit::core::Store;
 use session_kit::http::{Config, Hooks, HttpSessions};
 
 use crate::accounts::{Accounts, guard};
+pub use crate::doctor::Diagnosis;
 pub use crate::place::Place;
 pub use crate::settings::{BadConfig, read_config};
 pub use crate::stop::stop_signal;
+
+/// The error and what caused it, each once.
+pub fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    for cause in causes.map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
 
 /// The framework that the demo runs on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use session_demo::{Adapter, Demo, Place, read_config, stop_signal};
+use session_demo::{Adapter, Demo, Place, in_words, read_config, stop_signal};
 use session_kit::http::{Hooks, Origin, TrustedProxy};
 use tracing_subscriber::EnvFilter;
 
@@ -78,16 +78,4 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let _ = std::io::stdout().write_all(notes.as_bytes());
     demo.serve(adapter, listener, stop_signal()).await?;
     Ok(())
-}
-
-/// The error and what caused it, each once.
-fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    for cause in causes.map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }

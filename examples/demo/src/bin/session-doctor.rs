@@ -1,0 +1,38 @@
+//! Asks a store how it is.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use session_demo::{Diagnosis, Place, in_words};
+
+/// Prints what a store says of itself: server, schema, clock, log, and what is wrong. It opens the
+/// store as an application does, which makes tables that are missing. Fails when something is wrong
+/// or the store is away.
+#[derive(Parser)]
+#[command(name = "cargo xtask doctor", bin_name = "cargo xtask doctor")]
+struct Arguments {
+    /// `sqlite:FILE`, or the URL of a server: `postgres:`, `mysql:`, `redis:`, `redis-cluster:` or
+    /// `mongodb:`.
+    #[arg(long)]
+    store: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    let place = Place::parse(&arguments.store).map_err(|error| format!("--{error}"))?;
+    let away = |error| format!("{place}: {}", in_words(&error));
+    let store = place.open().await.map_err(away)?;
+    let diagnosis = Diagnosis::of(&*store).await.map_err(away)?;
+    print!("{place}\n\n{}", diagnosis.to_text());
+    Ok(if diagnosis.has_problems() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
