@@ -1,5 +1,7 @@
 //! Ending many sessions: a selection of them, or those whose time is up.
 
+use std::collections::BTreeSet;
+
 use redb::{Error, ReadOnlyTable, ReadTransaction, WriteTransaction};
 use session_core::cleanup::SweepRule;
 use session_core::store::record::Fields;
@@ -54,14 +56,11 @@ impl Ending {
         let Some(ids) = ids else {
             return Ok(Box::new(places(file, &scope(tenant, user.as_ref()), after)?));
         };
-        let mut named = Vec::new();
+        let mut named = BTreeSet::new();
         for id in ids {
             named.extend(readable(find(sessions, *id))?.map(|record| record.place));
         }
-        named.sort_unstable();
-        named.dedup();
-        named.retain(|place| after.is_none_or(|after| *place > after));
-        Ok(Box::new(named.into_iter().map(Ok)))
+        Ok(Box::new(named.into_iter().filter(move |place| Some(*place) > after).map(Ok)))
     }
 
     fn covers(&self, record: &Record) -> bool {
@@ -79,7 +78,7 @@ pub(crate) fn end(
     file: &WriteTransaction,
     ending: &Ending,
     ids: &[SessionId],
-) -> Result<Vec<Ended>, Error> {
+) -> Result<Option<Vec<Ended>>, Error> {
     let EndMany { cause, at, by, .. } = &ending.end;
     let mut ended = Vec::new();
     for id in ids {
@@ -91,7 +90,7 @@ pub(crate) fn end(
         tell(file, &Event::of_session(kind, *at, by.clone(), owner.clone(), *id), owner)?;
         ended.push(record.ended);
     }
-    Ok(ended)
+    Ok((!ended.is_empty()).then_some(ended))
 }
 
 /// The pattern names all fields: with a new one, this does not compile until it knows it.

@@ -76,10 +76,7 @@ impl OwnStore {
         let ending = Arc::new(ending);
         let choosing = Arc::clone(&ending);
         let (ids, next) = self.read(move |file| choosing.choose(file, limit)).await?;
-        if ids.is_empty() {
-            return Ok(EndedBatch { ended: Vec::new(), next });
-        }
-        let ended = self.write(move |file| Ok(Some(end::end(file, &ending, &ids)?))).await?;
+        let ended = self.write(move |file| end::end(file, &ending, &ids)).await?;
         Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use redb::{Error, ReadTransaction, ReadableTable};
 use session_core::admission::Standing;
-use session_core::policy::PolicyScope;
+use session_core::policy::{PolicyLayers, PolicyScope};
 use session_core::store::record::decode_session;
 use session_core::store::{
     Loaded, Page, PageCursor, PageQuery, TenantFilter, UserState, limit_within,
@@ -13,7 +13,7 @@ use session_core::{Session, SessionId, Timestamp, UserId, UserKey};
 
 use crate::change::version;
 use crate::file::{Bytes, Id, PLACES, SESSIONS, USERS, core_error};
-use crate::settings::policy_layers;
+use crate::settings::policy;
 
 /// A place in the order of pages: the newest sign-in first, ties by id. Of two integers, the
 /// complement of the larger one is the smaller.
@@ -32,11 +32,12 @@ pub(crate) fn user(file: &ReadTransaction, owner: &UserKey) -> Result<UserState,
     let sessions = file.open_table(SESSIONS)?;
     let found = places(file, &PolicyScope::User(owner.clone()), None)?;
     let standing = |place: Result<Place, _>| Ok(Standing::from(&listed(&sessions, place?)?));
-    Ok(UserState {
-        version: version(&file.open_table(USERS)?, owner)?,
-        sessions: found.map(standing).collect::<Result<_, Error>>()?,
-        policies: policy_layers(file, owner)?,
-    })
+    let sessions = found.map(standing).collect::<Result<_, Error>>()?;
+    let mut policies = PolicyLayers::default();
+    for scope in PolicyScope::of(owner) {
+        policies.set(&scope, policy(file, &scope)?);
+    }
+    Ok(UserState { version: version(&file.open_table(USERS)?, owner)?, sessions, policies })
 }
 
 pub(crate) fn load(file: &ReadTransaction, id: SessionId) -> Result<Option<Loaded>, Error> {

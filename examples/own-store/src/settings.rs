@@ -3,9 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
-use session_core::policy::{Policy, PolicyLayers, PolicyScope};
+use session_core::Timestamp;
+use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{PolicyChange, StoreReport};
-use session_core::{Timestamp, UserKey};
 
 use crate::file::{LEASES, LOG, POLICIES, SESSIONS, core_error};
 use crate::log::{append, begins_at};
@@ -14,17 +14,6 @@ pub(crate) fn policy(file: &ReadTransaction, scope: &PolicyScope) -> Result<Opti
     let policies = file.open_table(POLICIES)?;
     let Some(text) = policies.get(scope.key())? else { return Ok(None) };
     Policy::from_stored(text.value()).map(Some).map_err(core_error)
-}
-
-pub(crate) fn policy_layers(
-    file: &ReadTransaction,
-    owner: &UserKey,
-) -> Result<PolicyLayers, Error> {
-    let mut layers = PolicyLayers::default();
-    for scope in PolicyScope::of(owner) {
-        layers.set(&scope, policy(file, &scope)?);
-    }
-    Ok(layers)
 }
 
 pub(crate) fn set_policy(file: &WriteTransaction, change: &PolicyChange) -> Result<(), Error> {
@@ -45,12 +34,8 @@ pub(crate) fn lease(
     ttl: Duration,
 ) -> Result<Option<()>, Error> {
     let mut leases = file.open_table(LEASES)?;
-    let now = clock().as_micros();
-    let held = leases.get(name)?.map(|lease| {
-        let (current, until) = lease.value();
-        current != holder && until > now
-    });
-    if held == Some(true) {
+    let taken = |(current, until): (&str, i64)| current != holder && until > clock().as_micros();
+    if leases.get(name)?.is_some_and(|lease| taken(lease.value())) {
         return Ok(None);
     }
     leases.insert(name, (holder, clock().plus(ttl).as_micros()))?;

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use async_trait::async_trait;
 use own_store::OwnStore;
-use session_conformance::{Backend, Namespace, RestorePoint};
-use session_core::{Store, StoreErrorKind};
+use session_conformance::{Backend, Namespace, RestorePoint, Store, async_trait};
+use session_core::StoreErrorKind;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
