@@ -11,6 +11,7 @@ mod instance;
 mod licences;
 mod metadata;
 mod mongo;
+mod mutants;
 mod named_tests;
 mod nginx;
 mod packages;
@@ -54,6 +55,8 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         runs: u32,
     },
+    /// Plants defects into a store, and shows which the conformance kit does not notice.
+    Mutants(mutants::Options),
     /// Starts and stops the servers that tests need.
     Services {
         #[command(subcommand)]
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Conformance { store, case, runs } => {
             conformance::run(store, case.as_deref(), runs)
         }
+        Command::Mutants(options) => mutants::run(&options),
         Command::Services { action } => services::run(&action),
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
