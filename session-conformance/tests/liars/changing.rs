@@ -222,7 +222,7 @@ impl Liar {
             }
             let kept = self.shown(before);
             let mut notes = self.notes();
-            if self.fault == about {
+            if self.fault == about && about != Fault::None {
                 notes.shown.insert(state.version.0, kept.0);
             }
             if self.fault == Fault::VersionsStartAgain {

@@ -123,7 +123,8 @@ impl Liar {
         }
         let trimmed = self.store().trim_log(before, limit).await?;
         let mut notes = self.notes();
-        notes.times.drain(..trimmed as usize);
+        let gone = notes.times.len().min(trimmed as usize);
+        notes.times.drain(..gone);
         let by_time = match self.fault {
             Fault::TrimGoesByTime => true,
             Fault::TrimGoesOnByTime => trimmed > 0,

@@ -47,15 +47,15 @@ impl Namespace for Fresh {
             return None;
         }
         let liar = Liar::new(Fault::None, Arc::clone(&self.1)).await;
-        Some(Box::new(Copy(Arc::clone(&self.1), liar.alive().await)))
+        Some(Box::new(Backup(Arc::clone(&self.1), liar.alive().await)))
     }
 }
 
 /// The sessions as they were. A memory store's log has no marks, because it never comes back.
-struct Copy(Arc<World>, Vec<Session>);
+struct Backup(Arc<World>, Vec<Session>);
 
 #[async_trait]
-impl RestorePoint for Copy {
+impl RestorePoint for Backup {
     async fn restore(self: Box<Self>) {
         self.0.replace(MemoryStore::new());
         let liar = Liar::new(Fault::None, self.0).await;
@@ -72,6 +72,9 @@ async fn every_liar_is_caught_by_the_case_that_is_about_it() {
         running.spawn(async move {
             let liars = Arc::new(Liars(*fault));
             let report = run_case_within(liars, case, PATIENCE).await;
+            for failure in &report.failures {
+                println!("{fault:?}: {}", failure.reason.lines().next().unwrap_or_default());
+            }
             report.passed().then(|| format!("{fault:?} is not caught by {case}"))
         });
     }
