@@ -12,7 +12,7 @@ use session_core::{Actor, Store, StoreErrorKind, UserKey};
 use session_engine::{Engine, RotateReason, SessionManager, SignIn, SignedIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
-use crate::namespace::url;
+use crate::namespace::{ALONE, Prefix, url};
 
 /// A server that dies with the test.
 struct Server {
@@ -119,5 +119,27 @@ async fn a_second_try_waits_for_the_replicas_that_the_first_had_to_wait_for() {
         tokio::task::yield_now().await;
     }
     assert!(spare.load(revoked.id()).await.unwrap().is_none());
+    engine.shutdown().await;
+}
+
+/// The replicas of a cluster get what is changed, announced, and found changed already.
+#[tokio::test]
+async fn changes_on_a_cluster_wait_for_its_replicas() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(true);
+    prefix.options.replicas = Some(Replicas { count: 1, within: PATIENCE });
+    let engine = Engine::start(prefix.store().await, options()).await.unwrap();
+    let sessions = engine.sessions();
+    for n in 0..8 {
+        let owner = user(&format!("user {n}"));
+        let token = sign_in(sessions, owner.clone()).await.token;
+        let token = token.expose();
+        sessions.rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
+        for ended in [1, 0] {
+            let count = sessions.revoke_user(owner.clone(), Actor::Application).await.unwrap();
+            assert_eq!(count, ended);
+        }
+    }
+    sessions.set_policy(PolicyScope::Deployment, None, Actor::Application).await.unwrap();
     engine.shutdown().await;
 }
