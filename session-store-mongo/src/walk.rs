@@ -72,7 +72,7 @@ impl MongoStore {
         end: Option<Place>,
         limit: usize,
     ) -> Result<(Vec<Ended>, Option<Place>), Failed> {
-        let stages = walk.stages(after, end, limit);
+        let stages = walk.part(after, end, limit);
         let mut found: Vec<Document> = self.list.aggregate(stages).await?.try_collect().await?;
         let more = found.len() > limit;
         found.truncate(limit);
@@ -87,9 +87,12 @@ impl MongoStore {
         walk: &Walk,
         after: Option<Place>,
     ) -> Result<Option<Place>, Failed> {
-        let find = self.list.find_one(walk.bounds(after, None)).sort(walk.order());
-        let end = find.skip(PART).projection(doc! { walk.key: 1 }).await?;
-        Ok(end.as_ref().map(|end| walk.place(end)).transpose()?)
+        let mut stages = walk.stages(after, None);
+        stages.push(doc! { "$skip": PART });
+        stages.push(doc! { "$limit": 1 });
+        stages.push(doc! { "$project": { walk.key: 1 } });
+        let mut end = self.list.aggregate(stages).await?;
+        Ok(end.try_next().await?.as_ref().map(|end| walk.place(end)).transpose()?)
     }
 }
 
@@ -125,18 +128,31 @@ impl Walk {
         Self { prefix: Document::new(), key, range, ascending: true, rest: Document::new() }
     }
 
-    /// One more than the limit is asked for, to know whether there is more.
-    fn stages(&self, after: Option<Place>, end: Option<Place>, limit: usize) -> Vec<Document> {
-        let mut stages = vec![
-            doc! { "$match": self.bounds(after, end) },
-            doc! { "$sort": self.order() },
-            doc! { "$limit": i64::from(PageQuery::MAX_EXAMINED) },
-        ];
+    /// A part of the walk. One more than the limit is asked for, to know whether there is more.
+    fn part(&self, after: Option<Place>, end: Option<Place>, limit: usize) -> Vec<Document> {
+        let mut stages = self.stages(after, end);
+        stages.push(doc! { "$limit": PageQuery::MAX_EXAMINED });
         if !self.rest.is_empty() {
             stages.push(doc! { "$match": &self.rest });
         }
         stages.push(doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1 });
         stages.push(doc! { "$project": { "id": 1, "tenant": 1, "user_id": 1, self.key: 1 } });
+        stages
+    }
+
+    /// What the index itself answers: beyond one place and up to another, in order.
+    fn stages(&self, after: Option<Place>, end: Option<Place>) -> Vec<Document> {
+        let mut stages = vec![doc! { "$match": self.bounds(after, end) }];
+        let (beyond, before) = self.sides();
+        for (place, side, tie) in [(after, beyond, "$gt"), (end, before, "$lte")] {
+            let Some(Place { key, id }) = place else { continue };
+            let ties = doc! { "$or": [
+                { self.key: { side: key } },
+                { self.key: key, "_id": { tie: record::name(id) } },
+            ] };
+            stages.push(doc! { "$match": ties });
+        }
+        stages.push(doc! { "$sort": self.order() });
         stages
     }
 
@@ -146,29 +162,25 @@ impl Walk {
         Ok(Place { key: record::number(entry, self.key)?, id: record::parse_name(name)? })
     }
 
-    /// What the index itself answers: beyond one place, and up to another.
+    /// The bounds of the walk, ties included. Sessions that are known by their ids need none.
     pub(crate) fn bounds(&self, after: Option<Place>, end: Option<Place>) -> Document {
-        let mut bounds = self.prefix.clone();
-        let mut range = self.range.clone();
-        let (beyond, before) = if self.ascending { ("$gt", "$lt") } else { ("$lt", "$gt") };
-        let mut ties = Vec::new();
-        for (place, side, tie) in [(after, beyond, "$gt"), (end, before, "$lte")] {
-            let Some(Place { key, id }) = place else { continue };
-            // The range bounds the walk, the second condition leaves ties out.
-            range.insert(format!("{side}e"), key);
-            let tie = doc! { "$or": [
-                { self.key: { side: key } },
-                { "_id": { tie: record::name(id) } },
-            ] };
-            ties.push(tie);
+        if self.prefix.contains_key("_id") {
+            return self.prefix.clone();
         }
+        let mut range = self.range.clone();
+        let (beyond, before) = self.sides();
+        range.extend(after.map(|Place { key, .. }| (format!("{beyond}e"), key.into())));
+        range.extend(end.map(|Place { key, .. }| (format!("{before}e"), key.into())));
+        let mut bounds = self.prefix.clone();
         if !range.is_empty() {
             bounds.insert(self.key, range);
         }
-        if !ties.is_empty() {
-            bounds.insert("$and", ties);
-        }
         bounds
+    }
+
+    /// Which comparisons lead onward and back.
+    const fn sides(&self) -> (&'static str, &'static str) {
+        if self.ascending { ("$gt", "$lt") } else { ("$lt", "$gt") }
     }
 
     pub(crate) fn order(&self) -> Document {
@@ -240,4 +252,4 @@ fn split(selection: &Selection) -> (Document, Document) {
 
 /// How many entries the part of a walk has that is not the last: somewhat fewer than one call looks
 /// at, for entries that come and go between its commands.
-const PART: u64 = PageQuery::MAX_EXAMINED as u64 - 1_000;
+const PART: u32 = PageQuery::MAX_EXAMINED - 1_000;
