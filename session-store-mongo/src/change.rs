@@ -229,6 +229,8 @@ pub(crate) fn forgotten() -> Document {
     doc! { "$set": { "until": until } }
 }
 
+/// Beyond every version, whenever its user signed in first.
+const NEVER_REACHED: i64 = i64::MAX - (1 << 32);
 const REMEMBERED_MILLIS: i64 = 3_600_000;
 /// The tag of entries that are no user's.
 const NO_USER: i64 = -1;

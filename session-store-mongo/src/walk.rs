@@ -25,6 +25,8 @@ pub(crate) struct Walk {
     ascending: bool,
     /// What else has to hold.
     rest: Document,
+    /// How many entries one call looks at.
+    most: u32,
 }
 
 /// Where a session stands in a walk.
@@ -88,7 +90,8 @@ impl MongoStore {
         after: Option<Place>,
     ) -> Result<Option<Place>, Failed> {
         let mut stages = walk.stages(after, None);
-        stages.push(doc! { "$skip": PART });
+        // Somewhat fewer than it looks at, for entries that come and go between its commands.
+        stages.push(doc! { "$skip": walk.most / 10 * 9 });
         stages.push(doc! { "$limit": 1 });
         stages.push(doc! { "$project": { walk.key: 1 } });
         let mut end = self.list.aggregate(stages).await?;
@@ -100,7 +103,14 @@ impl Walk {
     /// Everything that a selection covers, newest sign-in first.
     pub(crate) fn selected(selection: &Selection) -> Self {
         let (prefix, rest) = split(selection);
-        Self { prefix, key: "signed_in", range: Document::new(), ascending: false, rest }
+        Self {
+            prefix,
+            key: "signed_in",
+            range: Document::new(),
+            ascending: false,
+            rest,
+            most: MOST,
+        }
     }
 
     /// Everything that a page query covers.
@@ -125,13 +135,20 @@ impl Walk {
     /// an expiry that is null is never selected.
     pub(crate) fn up_to(key: &'static str, bound: &str, number: i64) -> Self {
         let range = doc! { bound: number };
-        Self { prefix: Document::new(), key, range, ascending: true, rest: Document::new() }
+        Self {
+            prefix: Document::new(),
+            key,
+            range,
+            ascending: true,
+            rest: Document::new(),
+            most: MOST,
+        }
     }
 
     /// A part of the walk. One more than the limit is asked for, to know whether there is more.
     fn part(&self, after: Option<Place>, end: Option<Place>, limit: usize) -> Vec<Document> {
         let mut stages = self.stages(after, end);
-        stages.push(doc! { "$limit": PageQuery::MAX_EXAMINED });
+        stages.push(doc! { "$limit": self.most });
         if !self.rest.is_empty() {
             stages.push(doc! { "$match": &self.rest });
         }
@@ -250,6 +267,54 @@ fn split(selection: &Selection) -> (Document, Document) {
     (prefix, rest)
 }
 
-/// How many entries the part of a walk has that is not the last: somewhat fewer than one call looks
-/// at, for entries that come and go between its commands.
-const PART: u32 = PageQuery::MAX_EXAMINED - 1_000;
+const MOST: u32 = PageQuery::MAX_EXAMINED;
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use mongodb::bson::Bson;
+    use session_core::DeviceKind;
+
+    use super::*;
+    use crate::options::MongoOptions;
+
+    async fn store() -> MongoStore {
+        let url = std::env::var("SESSION_KIT_MONGODB_URL")
+            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
+        let database = format!("walk_{:x}", getrandom::u64().unwrap());
+        let options = MongoOptions::default().with_database(database).with_push(false);
+        MongoStore::connect_with(&url, options).await.unwrap()
+    }
+
+    /// An entry of the list; several have the same time.
+    fn entry(n: u8, kind: &DeviceKind) -> Document {
+        let id = SessionId::from_bytes([n; 16]);
+        doc! {
+            "_id": record::name(id), "id": record::bytes(id.as_bytes()), "tenant": "",
+            "user_id": "alice", "device_kind": kind.as_str(), "signed_in": i64::from(n / 4),
+            "client_id": Bson::Null, "absolute_expiry": Bson::Null,
+        }
+    }
+
+    /// Few of many match: each call looks at some, and the walk sees every match once.
+    #[tokio::test]
+    async fn a_walk_that_matches_little_comes_in_parts() {
+        let store = store().await;
+        let matches = [7, 8, 9, 33, 50, 99];
+        let kind = |n| if matches.contains(&n) { DeviceKind::Mobile } else { DeviceKind::Web };
+        let entries: Vec<_> = (0..100).map(|n| entry(n, &kind(n))).collect();
+        store.list.insert_many(entries).await.unwrap();
+        let selection = Selection::within(TenantFilter::Any).on(DeviceKind::Mobile);
+        let walk = Walk { most: 20, ..Walk::selected(&selection) };
+        let (mut seen, mut after, mut calls) = (Vec::new(), None, 0);
+        loop {
+            let part = store.walk(&walk, after, 2).await.unwrap();
+            seen.extend(part.found.iter().map(|ended| ended.id.as_bytes()[0]));
+            calls += 1;
+            let Some(next) = part.next else { break };
+            assert_ne!(after, Some(next));
+            after = Some(next);
+        }
+        assert_eq!(seen, [99, 50, 33, 8, 9, 7], "newest first, ties by id");
+        assert!((6..=9).contains(&calls), "{calls} calls for 100 entries, 20 at most in each");
+    }
+}
