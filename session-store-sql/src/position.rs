@@ -1,6 +1,8 @@
-//! Reads a log whose numbers are in the order of commits and have no holes.
+//! Reads rows of the log, and one whose numbers are in the order of commits and have no holes.
 
-use session_core::store::{Entries, LogPage, LogPosition};
+#[cfg(any(test, feature = "sqlite"))]
+use session_core::store::LogPage;
+use session_core::store::{Entries, LogPosition};
 use session_core::{Event, EventKind, StoreError};
 
 use crate::columns::Columns;
@@ -12,6 +14,7 @@ pub(crate) fn of(row: &impl Columns) -> Result<LogPosition, StoreError> {
 
 /// What follows a position, out of up to `limit + 2` rows that begin at it; none where the log does
 /// not continue from it: it is cut, has a hole, or came back from the past.
+#[cfg(any(test, feature = "sqlite"))]
 pub(crate) fn read_on<R: Columns>(
     seen: LogPosition,
     rows: &[R],
@@ -36,7 +39,7 @@ pub(crate) fn read_on<R: Columns>(
 }
 
 /// The event of a row, if the reader wants it. A kind of a newer version may be wanted.
-fn wanted<R: Columns>(row: &R, entries: Entries) -> Option<Result<Event, StoreError>> {
+pub(crate) fn wanted<R: Columns>(row: &R, entries: Entries) -> Option<Result<Event, StoreError>> {
     let kind = row.optional_text("kind").ok().flatten().and_then(|kind| kind.parse().ok());
     let passed_over = entries == Entries::Invalidations
         && kind.is_some_and(|kind: EventKind| !kind.invalidates());

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 use session_core::admission::Standing;
 use session_core::store::Ended;
 use session_core::store::record::{self, Fields};
