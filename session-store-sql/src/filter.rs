@@ -22,7 +22,8 @@ impl From<&Selection> for Filter {
 
 /// Examines up to `examined` sessions after a position, and reads up to `limit` of those that the
 /// filter covers, with a 0 in `examined`. One more row is the last that was examined; its `examined`
-/// is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.)
+/// is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.) The chunk itself
+/// holds only what the filter goes by: the other columns of ten thousand sessions are not copied.
 pub(crate) fn chunk<DB>(
     columns: &str,
     table: &str,
@@ -37,8 +38,8 @@ where
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
-    let mut query = QueryBuilder::new("WITH chunk AS (SELECT * FROM ");
-    query.push(table).push(" WHERE true");
+    let mut query = QueryBuilder::new("WITH chunk AS (SELECT id, signed_in, ");
+    query.push("device_kind, last_accessed, absolute_expiry FROM ").push(table).push(" WHERE true");
     indexed(&mut query, &filter.selection);
     if let Some(PageCursor { signed_in, id }) = after {
         query.push(" AND signed_in <= ").push_bind(signed_in.as_micros());
@@ -46,13 +47,16 @@ where
         query.push(" OR id > ").push_bind(id.as_bytes().to_vec()).push(")");
     }
     query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(examined));
-    query.push(") SELECT * FROM (SELECT ").push(columns);
-    query.push(", 0 AS examined FROM chunk WHERE true");
+    query.push(
+        "), picked AS (SELECT * FROM (SELECT id AS found, 0 AS examined FROM chunk WHERE true",
+    );
     rest(&mut query, filter);
     query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(limit));
-    query.push(") AS found UNION ALL SELECT * FROM (SELECT ").push(columns);
-    query.push(", (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
-    query.push(" ORDER BY signed_in, id DESC LIMIT 1) AS last");
+    query.push(") AS covered UNION ALL SELECT * FROM ");
+    query.push("(SELECT id AS found, (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
+    query.push(" ORDER BY signed_in, id DESC LIMIT 1) AS last) SELECT ").push(columns);
+    query.push(", examined FROM picked JOIN ").push(table).push(" ON id = found");
+    query.push(" ORDER BY examined, signed_in DESC, id");
     query
 }
 
