@@ -1,7 +1,9 @@
 //! `WHERE` clauses out of filters. Values are bound, never written into the text.
 
-use session_core::TenantId;
-use session_core::store::{PageCursor, Selection, TenantFilter};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use session_core::store::PageCursor;
+use session_core::store::{Selection, TenantFilter};
+use session_core::{SessionId, TenantId};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 /// What a walk over the sessions goes by, newest sign-in first.
@@ -24,6 +26,7 @@ impl From<&Selection> for Filter {
 /// filter covers, with a 0 in `examined`. One more row is the last that was examined; its `examined`
 /// is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.) The chunk itself
 /// holds only what the filter goes by: the other columns of ten thousand sessions are not copied.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn chunk<DB>(
     columns: &str,
     table: &str,
@@ -61,7 +64,7 @@ where
 }
 
 /// The parts of a selection that an index finds.
-fn indexed<DB>(query: &mut QueryBuilder<DB>, selection: &Selection)
+pub(crate) fn indexed<DB>(query: &mut QueryBuilder<DB>, selection: &Selection)
 where
     DB: Database,
     for<'q> String: Encode<'q, DB> + Type<DB>,
@@ -79,17 +82,25 @@ where
         query.push(" AND client_id = ").push_bind(client.to_string());
     }
     if let Some(ids) = ids {
-        // An empty list selects nothing.
-        query.push(" AND id IN (NULL");
-        ids.iter().for_each(|id| {
-            query.push(", ").push_bind(id.as_bytes().to_vec());
-        });
-        query.push(")");
+        among(query, ids);
     }
 }
 
+/// An empty list selects nothing.
+pub(crate) fn among<DB>(query: &mut QueryBuilder<DB>, ids: &[SessionId])
+where
+    DB: Database,
+    for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
+{
+    query.push(" AND id IN (NULL");
+    for id in ids {
+        query.push(", ").push_bind(id.as_bytes().to_vec());
+    }
+    query.push(")");
+}
+
 /// Everything else.
-fn rest<DB>(query: &mut QueryBuilder<DB>, filter: &Filter)
+pub(crate) fn rest<DB>(query: &mut QueryBuilder<DB>, filter: &Filter)
 where
     DB: Database,
     for<'q> String: Encode<'q, DB> + Type<DB>,

@@ -8,10 +8,13 @@ use session_core::store::{
     Continuation, EndMany, EndedBatch, Page, PageCursor, PageQuery, Selection, limit_within,
 };
 use session_core::{InvalidField, Session, SessionId, StoreError, Timestamp};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::columns::Columns;
-use crate::filter::{self, Filter};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::filter;
+use crate::filter::Filter;
 use crate::rows;
 
 /// A walk that collects up to `limit` items and tells where to go on.
@@ -69,7 +72,15 @@ impl<T> Walk<T> {
         Self { filter, limit, chunk, examined: 0, position, found: Vec::new() }
     }
 
+    /// What the next chunk is: its filter, where it begins, how many sessions to examine, and how
+    /// many to read.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn chunk(&self) -> (&Filter, Option<PageCursor>, u32, u32) {
+        (&self.filter, self.position, self.chunk, self.wanted())
+    }
+
     /// The statement of the next chunk. The columns need `id` and `signed_in`.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn statement<DB>(&self, columns: &str, table: &str) -> QueryBuilder<DB>
     where
         DB: Database,
