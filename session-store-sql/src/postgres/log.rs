@@ -175,8 +175,8 @@ where
 /// One statement, so one snapshot. The head says whether the log continues where the reader left
 /// it. The rest are the entries that the reader wants, and the last one that the page examined.
 ///
-/// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from looking
-/// for late entries along the numbers.
+/// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from working the
+/// head out for each entry, and from looking for late entries along the numbers.
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         SELECT pg_current_snapshot()::text AS snapshot, \
             pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
@@ -190,7 +190,7 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
             AND meta.trimmed_seq <= $6 \
             AND (meta.trimmed_seq = $6 OR EXISTS \
                 (SELECT FROM {t}log WHERE seq = $6 AND tag = $7)) AS continues \
-        FROM {t}meta AS meta) AS head \
+        FROM {t}meta AS meta OFFSET 0) AS head \
     LEFT JOIN LATERAL ( \
         SELECT * FROM ( \
             SELECT *, kind <> ALL ($9::text[]) AS wanted, \

@@ -151,8 +151,9 @@ async fn idle(counted: &Counted, listening: i64) -> [i64; 3] {
     [0, 1, 2].map(|n| after[n] - before[n])
 }
 
-/// A store with one connection, and 50,000 sessions and log entries.
-async fn filled() -> (PostgresStore, PgPool, String) {
+/// A store with one connection, and 50,000 sessions and log entries. So many of the oldest sessions
+/// are in use.
+async fn filled(used: u32) -> (PostgresStore, PgPool, String) {
     let Schema(schema) = Schema::create().await;
     let one = pool(1).await;
     let options = PostgresOptions::default().with_schema(schema.clone()).with_push(false);
@@ -161,8 +162,8 @@ async fn filled() -> (PostgresStore, PgPool, String) {
         "SET search_path = {schema}; \
         INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, ip_addresses, signed_in, \
             last_accessed, authenticated_at, absolute_expiry, token_current, token_family) \
-            SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, n, n, \
-            n + 1000000, '\\x', '\\x' FROM generate_series(1, 50000) AS n; \
+            SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, \
+            CASE WHEN n <= {used} THEN 1000000 ELSE n END, n, n + 1000000, '\\x', '\\x' FROM generate_series(1, 50000) AS n; \
         INSERT INTO session_kit_users (tenant, user_id, version) \
             SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
         ANALYZE session_kit_sessions; ANALYZE session_kit_users;"
@@ -184,7 +185,7 @@ async fn append_many(connection: &PgPool, schema: &str) {
 /// What the functions do cannot be explained from outside; the server counts the rows they read.
 #[tokio::test]
 async fn no_function_walks_a_table() {
-    let (store, one, schema) = filled().await;
+    let (store, one, schema) = filled(0).await;
     let mut before = walked(&one, &schema).await;
     let check = async |what: &str| {
         let now = walked(&one, &schema).await;
@@ -203,7 +204,7 @@ async fn no_function_walks_a_table() {
 /// A foreign transaction that stays open, and a reader that is far behind.
 #[tokio::test]
 async fn a_read_of_the_log_reads_a_page_of_it() {
-    let (store, one, schema) = filled().await;
+    let (store, one, schema) = filled(0).await;
     let others = pool(2).await;
     let mut foreign = others.begin().await.unwrap();
     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *foreign).await.unwrap();
@@ -226,11 +227,7 @@ async fn a_read_of_the_log_reads_a_page_of_it() {
 /// Old sessions that are in use are examined once, at most so many in a call.
 #[tokio::test]
 async fn a_sweep_goes_on_where_it_left_off() {
-    let (store, one, schema) = filled().await;
-    let used = format!(
-        "UPDATE {schema}.session_kit_sessions SET last_accessed = 1000000 WHERE signed_in <= 25000"
-    );
-    sqlx::query(sqlx::AssertSqlSafe(used)).execute(&one).await.unwrap();
+    let (store, one, schema) = filled(25_000).await;
     let line = Timestamp::from_micros(25_011);
     let rule = SweepRule { inactive_before: line, expired_by: Timestamp::EPOCH };
     let mut sweep = Sweep { rule, after: None, at: line };
