@@ -1,7 +1,7 @@
 //! Reads the log by snapshots: everything that is visible now and was not visible then.
 //!
 //! Three kinds of entries were not seen by a reader that has read up to an entry in a snapshot:
-//! - Those of higher numbers, whatever their transaction. A server that dies may give the id of a
+//! - Those of higher numbers, in any transaction. A server that dies may give the id of a
 //!   failed transaction to another one, so for them the snapshot is not asked.
 //! - Those of lower numbers whose transaction was open in the snapshot.
 //! - Those of lower numbers whose transaction had an id already, but was too new for the snapshot.

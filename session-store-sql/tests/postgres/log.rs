@@ -1,4 +1,4 @@
-//! The log: what a reader is told, whenever it was committed and whatever became of the server.
+//! The log: what a reader is told, however late it was committed, and after the server came back.
 
 use session_conformance::sample::{PATIENCE, now, read_log, trim_log};
 use session_core::store::{Cursor, Entries};
@@ -113,7 +113,7 @@ fn ahead(cursor: &Cursor, by: u64) -> Cursor {
 }
 
 /// A server that dies forgets transactions that failed just before, and gives their numbers to
-/// others. Whoever had seen them fail has not seen what those do.
+/// others. A reader that had seen them fail has not seen what the others do.
 #[tokio::test]
 async fn a_number_that_a_server_gives_again_hides_nothing() {
     let schema = Schema::create().await;

@@ -22,7 +22,7 @@ struct Counted {
 impl Counted {
     async fn create() -> Self {
         let (database, admin) = (new_name(), pool(1).await);
-        // Nobody is connected to template0, which would be in the way.
+        // No client is connected to template0; one would make this fail.
         let create = format!("CREATE DATABASE {database} TEMPLATE template0");
         sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.unwrap();
         // Two that create it at once would be in each other's way.
