@@ -18,7 +18,7 @@ pub(super) fn statement<T>(names: &Names, walk: &Walk<T>, columns: &str) -> Quer
     let (filter, after, size, limit) = walk.chunk();
     let table = names.fill("{t}sessions");
     let mut query = QueryBuilder::new("SELECT * FROM (SELECT ");
-    query.push(columns).push(", 1 AS covered, 0 AS examined FROM (");
+    query.push(columns).push(", 0 AS examined FROM (");
     ids(&mut query, names, &filter.selection, after);
     query.push(" LIMIT ").push_bind(size).push(") AS chunk STRAIGHT_JOIN ").push(&table);
     query.push(" ON id = chunk_id WHERE true");
@@ -27,7 +27,7 @@ pub(super) fn statement<T>(names: &Names, walk: &Walk<T>, columns: &str) -> Quer
     query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(limit);
     // The last session of the chunk, if the chunk is full.
     query.push(") AS found UNION ALL SELECT * FROM (SELECT ").push(columns);
-    query.push(", 0 AS covered, ").push_bind(i64::from(size)).push(" AS examined FROM (");
+    query.push(", ").push_bind(i64::from(size)).push(" AS examined FROM (");
     ids(&mut query, names, &filter.selection, after);
     query.push(" LIMIT 1 OFFSET ").push_bind(size - 1).push(") AS chunk STRAIGHT_JOIN ");
     query.push(&table).push(" ON id = chunk_id) AS last");
