@@ -39,8 +39,9 @@ impl MongoStore {
         let tag = self.tags.tag(&commit.owner);
         // Sessions that begin are checked by the update's own filter. Where that was in conflict, in
         // a transaction, the next try finds out with what.
-        let begins =
-            first && commit.changes.iter().all(|change| matches!(change, Change::Insert(_)));
+        let begins = first
+            && commit.expected.0 < NEVER_REACHED
+            && commit.changes.iter().all(|change| matches!(change, Change::Insert(_)));
         let (version, there) = match begins {
             true => (commit.expected, HashMap::new()),
             false => self.owners(tag, commit, session).await?,

@@ -13,7 +13,7 @@
 //!
 //! Giving each entry the newest number plus one, with the unique index as the only fence, would leave
 //! holes: a writer whose first entry was numbered by another in between matches nothing there, which
-//! is no error, and its second entry gets a number after one that nobody has.
+//! is no error, and its second entry gets a number after one that no entry has.
 //!
 //! # The order of one user's entries
 //! An order is larger than those of the user's earlier entries. A single scan may still pass the place

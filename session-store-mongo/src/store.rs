@@ -182,7 +182,7 @@ impl MongoStore {
     ) -> DateTime {
         let timeouts = *self.timeouts.read().unwrap_or_else(PoisonError::into_inner);
         let until = timeouts.deadline(last_accessed, expiry);
-        // Never at once, whatever the times of the session.
+        // Never at once, even where the times of the session lie far back.
         let until = until.map(|until| until.max(now).plus(self.options.expiry_margin));
         until.map_or(NEVER, |until| DateTime::from_millis(until.as_micros() / 1000))
     }

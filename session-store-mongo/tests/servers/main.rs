@@ -209,7 +209,7 @@ async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
     }
 }
 
-/// Whoever drops the database under running nodes drops what the nodes agree on, too.
+/// A database that is dropped under running nodes takes with it what the nodes agree on.
 #[tokio::test]
 async fn nodes_of_a_dropped_database_agree_again_or_stop() {
     let _alone = ALONE.write().await;
