@@ -146,16 +146,14 @@ impl State {
         among: Option<&[SessionId]>,
         after: Option<SessionId>,
     ) -> Box<dyn Iterator<Item = &Session> + '_> {
+        let from = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         match among {
             Some(ids) => {
                 let ids: BTreeSet<_> = ids.iter().copied().collect();
-                let ids = ids.into_iter().filter(move |id| Some(*id) > after);
-                Box::new(ids.filter_map(|id| self.sessions.get(&id)))
+                let left: Vec<_> = ids.range(from).copied().collect();
+                Box::new(left.into_iter().filter_map(|id| self.sessions.get(&id)))
             }
-            None => {
-                let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-                Box::new(self.sessions.range((from, Bound::Unbounded)).map(|(_, session)| session))
-            }
+            None => Box::new(self.sessions.range(from).map(|(_, session)| session)),
         }
     }
 

@@ -77,7 +77,16 @@ pub(crate) async fn what_end_many_and_sweep_do_is_told_whole(namespace: Arc<dyn 
     let mut cursor = log_end(other.as_ref()).await;
     let (at, by) = (now().plus(SECOND * 7), Actor::System);
     let rule = SweepRule { inactive_before: Timestamp::EPOCH, expired_by: now() };
-    let swept = store.sweep(&Sweep { rule, after: None, at }, 100).await.unwrap().ended;
+    let mut sweep = Sweep { rule, after: None, at };
+    let mut swept = Vec::new();
+    loop {
+        let batch = store.sweep(&sweep, 100).await.unwrap();
+        swept.extend(batch.ended);
+        sweep.after = batch.next;
+        if sweep.after.is_none() {
+            break;
+        }
+    }
     is_told(other.as_ref(), &mut cursor, &swept, EndCause::Expired, at, by).await;
     let (at, by) = (now().minus(SECOND * 7), Actor::User("an admin".parse().unwrap()));
     let selection = Selection::within(TenantFilter::Any);

@@ -14,7 +14,8 @@ use session_core::{
 
 use crate::Namespace;
 use crate::sample::{
-    FAR_AHEAD, LONG_AGO, address, end, insert, now, read_log, session, token, user, user_in,
+    FAR_AHEAD, LONG_AGO, address, end, end_all, insert, now, read_log, session, token, user,
+    user_in,
 };
 
 pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Namespace>) {
@@ -66,7 +67,7 @@ async fn the_log_and_policies_keep_the_name(
 ) {
     let by = Actor::User(owner.user.clone());
     let ended = EndMany { by: by.clone(), ..end(Selection::user(owner.clone())) };
-    assert_eq!(store.end_many(&ended, 10).await.unwrap().ended.len(), 1);
+    assert_eq!(end_all(store, ended, 10).await.len(), 1);
     let scope = PolicyScope::User(owner.clone());
     let policy = Some(Policy::default());
     let change =

@@ -212,7 +212,7 @@ pub(crate) async fn timeouts_are_met_to_the_microsecond(namespace: Arc<dyn Names
     assert_eq!(listed, sorted([&all[0], &all[1], &all[3]]), "used at or after this time");
 }
 
-async fn walk(store: &dyn Store, query: &PageQuery) -> Vec<Session> {
+pub(super) async fn walk(store: &dyn Store, query: &PageQuery) -> Vec<Session> {
     let mut query = query.clone();
     let mut walked = Vec::new();
     let most = limit_within(query.limit, PageQuery::MAX_LIMIT) as usize;

@@ -162,7 +162,7 @@ async fn one_session(store: &dyn Store, worker: usize) {
     change(store, &session, rotation).await;
     say("rotated", &text(&session));
     // Every third one stays.
-    if id.as_bytes()[15] % 3 != 0 {
+    if !id.as_bytes()[15].is_multiple_of(3) {
         change(store, &session, Change::End(id, EndCause::SignedOut)).await;
         say("ended", &id.to_string());
     }
