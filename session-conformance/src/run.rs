@@ -66,7 +66,7 @@ impl fmt::Display for Report {
 /// Runs every case, each in a namespace of its own, and prints a line with its time for each.
 ///
 /// Where the environment variable `SESSION_KIT_CASE` is set, runs the cases that it names only, as
-/// [`run_case`] does.
+/// [`run_case`] does. Where `SESSION_KIT_STOP` is set, stops at the first case that fails.
 pub async fn run(backend: Arc<dyn Backend>) -> Report {
     run_within(backend, PATIENCE).await
 }
@@ -111,6 +111,9 @@ async fn run_all(backend: Arc<dyn Backend>, cases: &[Case], patience: Duration) 
         match result {
             Ok(()) => report.passes.push(Pass { name, time }),
             Err(reason) => report.failures.push(Failure { name: name.to_owned(), time, reason }),
+        }
+        if !report.failures.is_empty() && std::env::var_os(STOP).is_some() {
+            break;
         }
     }
     report
@@ -183,5 +186,7 @@ static PLACES: Mutex<VecDeque<(String, String)>> = Mutex::new(VecDeque::new());
 const MOST_PLACES: usize = 256;
 /// The environment variable that names the cases to run.
 const CASE: &str = "SESSION_KIT_CASE";
+/// The environment variable that makes the first failure the last one.
+const STOP: &str = "SESSION_KIT_STOP";
 /// No case takes nearly as long on a store that works, also where the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(600);

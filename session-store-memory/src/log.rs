@@ -45,7 +45,8 @@ impl Log {
     }
 
     fn reaches_back_to(&self, seen: LogPosition) -> bool {
-        let first = self.entries.front().map_or(self.last + 1, |(number, _)| *number);
+        // The newest entry is never trimmed, so an empty log never had one.
+        let first = self.entries.front().map_or(1, |(number, _)| *number);
         seen.mark == 0 && seen.number + 1 >= first && seen.number <= self.last
     }
 

@@ -23,35 +23,63 @@ impl MongoStore {
         let mut tries = Tries::new(self.options.timeout);
         loop {
             let mut session = self.begin().await?;
-            let result = self.try_commit(commit, &mut session.as_mut()).await;
+            let result = self.try_commit(commit, tries.is_first(), &mut session.as_mut()).await;
             if let Some(done) = self.finish(session, result, &mut tries).await? {
                 return Ok(done);
             }
         }
     }
 
-    async fn try_commit(&self, commit: &Commit, session: &mut Step<'_>) -> Result<Outcome, Failed> {
+    async fn try_commit(
+        &self,
+        commit: &Commit,
+        first: bool,
+        session: &mut Step<'_>,
+    ) -> Result<Outcome, Failed> {
         let tag = self.tags.tag(&commit.owner);
-        let ids = commit.changes.iter().map(Change::session);
-        let find = self.users.find_one(by_tag(tag)).projection(only(ids));
-        let user = in_session!(session.as_mut(), find)?;
-        self.settled(user.as_ref()).await?;
-        let version = user.as_ref().map(version_of).transpose()?;
-        if version.unwrap_or(Version::NONE) != commit.expected {
+        // Sessions that begin are checked by the update's own filter. Where that was in conflict, in
+        // a transaction, the next try finds out with what.
+        let begins =
+            first && commit.changes.iter().all(|change| matches!(change, Change::Insert(_)));
+        let (version, there) = match begins {
+            true => (commit.expected, HashMap::new()),
+            false => self.owners(tag, commit, session).await?,
+        };
+        if version != commit.expected {
             return Ok(Outcome::Conflict);
         }
-        let there = user.as_ref().map(owners).transpose()?.unwrap_or_default();
-        let mut plan = Rewrite::new(tag, version);
+        let mut plan = Rewrite::new(tag, (version != Version::NONE).then_some(version));
         for change in &commit.changes {
             if !self.plan(commit, change, &there, &mut plan)? {
                 return Ok(Outcome::Conflict);
             }
         }
-        if plan.events.is_empty() {
+        if plan.events.is_empty() || self.apply(&[plan], session).await? {
             return Ok(Outcome::Done);
         }
-        let done = self.apply(&[plan], session).await?;
-        Ok(if done { Outcome::Done } else { Outcome::Conflict })
+        if session.is_none() {
+            // It may have been an earlier try that came first.
+            self.owners(tag, commit, session).await?;
+        }
+        Ok(Outcome::Conflict)
+    }
+
+    /// The user's version, and those of the commit's sessions that exist, with their owners.
+    async fn owners(
+        &self,
+        tag: UserTag,
+        commit: &Commit,
+        session: &mut Step<'_>,
+    ) -> Result<(Version, HashMap<SessionId, UserKey>), Failed> {
+        let ids = commit.changes.iter().map(Change::session);
+        let find = self.users.find_one(by_tag(tag)).projection(only(ids));
+        let Some(user) = in_session!(session.as_mut(), find)? else {
+            return Ok((Version::NONE, HashMap::new()));
+        };
+        self.settled(Some(&user)).await?;
+        let stored = sessions_in(&user)?.into_iter();
+        let owner = |stored| read_ended(&Stored(stored)).map(|Ended { id, owner }| (id, owner));
+        Ok((version_of(&user)?, stored.map(owner).collect::<Result<_, _>>()?))
     }
 
     /// Plans one change of a commit; false where it cannot be.
@@ -95,6 +123,7 @@ impl MongoStore {
         }
         let until = self.until(session.last_accessed, session.absolute_expiry, commit.at);
         plan.until = plan.until.max(Some(until));
+        plan.condition.insert(field(session.id, ""), doc! { "$exists": false });
         plan.set.insert(field(session.id, ""), record::document(session_fields(session)));
         plan.listed.push(record::listed(session, until));
         Ok(())
@@ -187,13 +216,6 @@ impl MongoStore {
     }
 }
 
-/// The sessions that a document shows, and whose they are.
-fn owners(user: &Document) -> Result<HashMap<SessionId, UserKey>, StoreError> {
-    let stored = sessions_in(user)?.into_iter();
-    let owner = |stored| read_ended(&Stored(stored)).map(|Ended { id, owner }| (id, owner));
-    stored.map(owner).collect()
-}
-
 /// Those of the users' documents that have neither sessions nor anything to deliver.
 pub(crate) fn empty(tags: impl IntoIterator<Item = i64>) -> Document {
     let tags: Vec<_> = tags.into_iter().collect();
@@ -207,6 +229,8 @@ pub(crate) fn forgotten() -> Document {
     doc! { "$set": { "until": until } }
 }
 
+/// Beyond every version, whenever its user signed in first.
+const NEVER_REACHED: i64 = i64::MAX - (1 << 32);
 const REMEMBERED_MILLIS: i64 = 3_600_000;
 /// The tag of entries that are no user's.
 const NO_USER: i64 = -1;

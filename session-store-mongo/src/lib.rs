@@ -12,10 +12,12 @@
 //! # }
 //! ```
 //!
+//! [`MongoStore::connect_with`] takes options, [`MongoStore::with_client`] the application's client.
+//!
 //! # Where it has been tested
 //! On SecantusDB 0.7, a server that speaks MongoDB's wire protocol as a replica set of one, with
 //! transactions and without. **Not yet on MongoDB itself**, nor on a sharded cluster, nor through a
-//! failover: nothing here depends on that server's ways, but nobody has seen it run elsewhere. Point
+//! failover: nothing here depends on that server's ways, but nothing has been tried elsewhere. Point
 //! `SESSION_KIT_MONGODB_URL` at a server of yours and run `cargo xtask conformance mongo`.
 //!
 //! # What it keeps
@@ -23,16 +25,66 @@
 //! | --- | --- | --- |
 //! | `users`: all sessions of a user | the user's tag, which every session id begins with | `{ _id: "hashed" }` |
 //! | `sessions`: a list for pages and for the cleanup | the session id | `{ _id: "hashed" }` |
-//! | `log` | random marks; the entries are numbered without holes | none: one shard |
+//! | `log` | random marks; readers number the entries | none: one shard |
 //! | `policies`, `leases`, `agreement` | names | none |
 //!
-//! Reading, using, rotating and ending a session go to one document of `users`, and so to one shard.
-//! Changes are transactions of write concern majority ([`MongoOptions::write_concern`]) where the
-//! server has transactions; on a standalone server each is a compare-and-swap on the user's document.
+//! A user's sessions are one document, found by the user's tag, with a version. It says what exists.
+//! Reading, using, rotating and ending a session go to this document, and so to one shard. The
+//! collection of sessions is a list and may lag. A document holds 16 MB, which is some 30,000 sessions
+//! of one user without data of the application's own. TTL indexes remove what the cleanup never came
+//! for.
 //!
-//! A document holds 16 MB, which is some 30,000 sessions of one user without data of the
-//! application's own. Touches are one command on MongoDB 8.0 and later, two before; those that bring
-//! a new address cost a read and a write each. TTL indexes remove what the cleanup never came for.
+//! A version counts the user's log entries. The first one of a document consists of the time in seconds
+//! and 31 random bits. A document without sessions stays for an hour, so that its versions go on while
+//! log entries may still wait for their numbers.
+//!
+//! # Changes
+//! Where the server has transactions, the user's document, the list and the log change in one, with
+//! write concern majority ([`MongoOptions::write_concern`]). A sign-in is four commands and the commit's
+//! own, and it meets only changes of the same user.
+//!
+//! On a standalone server, a change is a compare-and-swap on the user's document that also leaves in
+//! it what has to follow, the outbox. The node delivers the outbox to the log and the list before it
+//! acknowledges. A read of the user, of the session or a second commit that finds an outbox delivers it
+//! before it answers, so a second try that finds its change done has waited for the delivery. If the
+//! node dies, a reader of the log delivers some seconds later. Delivering twice does no harm, because an
+//! entry's mark is unique. All nodes have to be in the same mode.
+//!
+//! Ending sessions takes steps of 100, writing back accesses takes commands of 100. Pages and
+//! selections walk an index of the list and look at no more than
+//! [`PageQuery::MAX_EXAMINED`](session_core::store::PageQuery::MAX_EXAMINED) entries in a call: the
+//! server applies what the index does not answer to that many entries. The cleanup and selections
+//! choose by the list and put right what lags there: an entry whose session is gone leaves it, one
+//! whose session was used since is moved on.
+//!
+//! # The log
+//! A change appends its entries without numbers, so no two users' changes have anything in common. A
+//! reader that finds such entries numbers them. It writes the marks of the entries, in the order of
+//! their numbers, into one document of `agreement`, the head, by a compare-and-swap on the last number
+//! given. Then it sets the numbers, in their order, and reads the numbered log from its cursor on. A
+//! reader that finds that the last decision was not carried out does that first, so no reader waits for
+//! a dead one, and there is no lease. A read where nothing is new is two finds and writes nothing.
+//!
+//! The head is there because numbers alone are no fence. If each reader gave the newest number plus
+//! one, with only the unique index to stop it, then a reader whose first entry was numbered by another
+//! in between would match nothing there, which is no error, and would give its second entry a number
+//! after one that no entry has.
+//!
+//! Numbers have to follow the order of each user's commits. One scan can pass the place of a first
+//! change before it is committed and then meet a second change that was committed later. So pending
+//! entries are read twice. From the second read, a user's entries are numbered up to the last version
+//! that the first read saw: all earlier ones had been committed by then, so the second read has them.
+//!
+//! A change stream on the log's inserts hints at changes. Where the node reads only invalidations, a
+//! sign-in gives no hint, and its entry is numbered with the next read.
+//!
+//! # Sharded clusters and failovers
+//! All reads are from the primary with read concern majority. Reads of the log, of users and sessions,
+//! and transactions run in causally consistent sessions, advanced to the operation time of the newest
+//! read of the log (`afterClusterTime`). So a node that has read an invalidation does not read the
+//! session as it was before, whichever shard has it, and pending entries of transactions that are being
+//! committed across shards are waited for. This follows the server's documentation; it has not been
+//! run on a cluster.
 
 mod audit;
 mod causal;

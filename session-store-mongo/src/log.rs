@@ -92,9 +92,14 @@ impl MongoStore {
         entries: Entries,
         limit: u32,
     ) -> Result<Vec<Document>, Failed> {
-        let find = self.log.find(wanted(from, to, entries)).sort(doc! { "number": 1 });
+        let mut stages = vec![doc! { "$match": between(from, to) }];
+        if entries == Entries::Invalidations {
+            stages.push(doc! { "$match": invalidations(from, to) });
+        }
+        stages.push(doc! { "$sort": { "number": 1 } });
+        stages.push(doc! { "$limit": i64::from(limit) + 2 });
         let mut session = self.session().await?;
-        let mut found = find.limit(i64::from(limit) + 2).session(&mut session).await?;
+        let mut found = self.log.aggregate(stages).session(&mut session).await?;
         let found = found.stream(&mut session).try_collect().await?;
         self.has_seen(&session);
         Ok(found)
@@ -162,17 +167,18 @@ pub(crate) fn since(number: i64) -> Document {
     doc! { "number": { "$gte": number } }
 }
 
-/// The entries in a range that a reader wants, and both ends. Kinds that are not known here are
+/// The entries from one number to another.
+pub(crate) fn between(from: i64, to: i64) -> Document {
+    doc! { "number": { "$gte": from, "$lte": to } }
+}
+
+/// Of the entries in a range the invalidations, and both ends. Kinds that are not known here are
 /// wanted: they count as missed.
-pub(crate) fn wanted(from: i64, to: i64, entries: Entries) -> Document {
-    let mut filter = doc! { "number": { "$gte": from, "$lte": to } };
-    if entries == Entries::Invalidations {
-        let kinds = EventKind::ALL.iter().filter(|kind| !kind.invalidates());
-        let harmless: Vec<_> = kinds.map(|kind| Bson::from(kind.as_str())).collect();
-        let ends = doc! { "number": { "$in": [from.max(1), to] } };
-        filter.insert("$or", [ends, doc! { "kind": { "$nin": harmless } }].to_vec());
-    }
-    filter
+fn invalidations(from: i64, to: i64) -> Document {
+    let kinds = EventKind::ALL.iter().filter(|kind| !kind.invalidates());
+    let harmless: Vec<_> = kinds.map(|kind| Bson::from(kind.as_str())).collect();
+    let ends = doc! { "number": { "$in": [from.max(1), to] } };
+    doc! { "$or": [ends, { "kind": { "$nin": harmless } }] }
 }
 
 fn position(entry: &Document) -> Result<LogPosition, InvalidField> {

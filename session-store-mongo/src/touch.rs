@@ -22,30 +22,50 @@ impl MongoStore {
         Ok(gone)
     }
 
-    /// One command for the users' documents, one for the list, and a read where the answer says that
-    /// some sessions were not found.
+    /// One command for the users' documents, one for the list. They are read where there are addresses
+    /// to merge, and where the answer says that some sessions were not found as expected.
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, Failed> {
-        let of_users: Vec<_> = batch.iter().map(|touch| self.of_user(touch)).collect();
-        let found = self.update_each(&self.users, &of_users, &mut None).await?;
-        let of_list: Vec<_> = batch.iter().map(|touch| self.of_list(touch)).collect();
-        self.update_each(&self.list, &of_list, &mut None).await?;
-        let with_addresses = batch.iter().filter(|touch| !touch.ip_addresses.is_empty());
-        self.merge_addresses(&with_addresses.collect::<Vec<_>>()).await?;
-        if found == batch.len() {
-            return Ok(Vec::new());
+        let mut tries = Tries::new(self.options.timeout);
+        let mut read = batch.iter().any(|touch| !touch.ip_addresses.is_empty());
+        loop {
+            let stored = match read {
+                true => Some(self.stored_sessions(batch.iter().map(|touch| touch.id)).await?),
+                false => None,
+            };
+            let is_there =
+                |touch: &&Touch| stored.as_ref().is_none_or(|s| s.contains_key(&touch.id));
+            let (there, gone): (Vec<_>, Vec<_>) = batch.iter().partition(is_there);
+            let session = |id| stored.as_ref().and_then(|stored| stored.get(&id));
+            let updates = there.iter().map(|touch| self.of_user(touch, session(touch.id)));
+            let updates = updates.collect::<Result<Vec<_>, _>>()?;
+            if self.update_each(&self.users, &updates, &mut None).await? == updates.len() {
+                let updates: Vec<_> = there.iter().map(|touch| self.of_list(touch)).collect();
+                self.update_each(&self.list, &updates, &mut None).await?;
+                return Ok(gone.iter().map(|touch| touch.id).collect());
+            }
+            read = true;
+            if !tries.another().await {
+                return Err(Failed::Conflict);
+            }
         }
-        let there = self.stored_sessions(batch.iter().map(|touch| touch.id)).await?;
-        let ids = batch.iter().map(|touch| touch.id);
-        Ok(ids.filter(|id| !there.contains_key(id)).collect())
     }
 
-    fn of_user(&self, touch: &Touch) -> Document {
+    /// With the session as it was read, its addresses are merged, unless they have changed by then.
+    fn of_user(&self, touch: &Touch, as_read: Option<&Document>) -> Result<Document, StoreError> {
         let mut filter = by_tag(UserTag::of(touch.id));
         filter.insert(field(touch.id, ""), doc! { "$exists": true });
         let at = touch.last_accessed;
         let mut later = doc! { field(touch.id, ".last_accessed"): at.as_micros() };
         self.later_until(&mut later, at);
-        doc! { "q": filter, "u": { "$max": later } }
+        let mut update = doc! { "$max": later };
+        if let Some((known, merged)) =
+            as_read.map(|s| merge(touch, &Stored(s))).transpose()?.flatten()
+        {
+            let place = field(touch.id, ".ip_addresses");
+            filter.insert(&place, known);
+            update.insert("$set", doc! { place: merged });
+        }
+        Ok(doc! { "q": filter, "u": update })
     }
 
     fn of_list(&self, touch: &Touch) -> Document {
@@ -61,45 +81,16 @@ impl MongoStore {
             later.insert("until", until);
         }
     }
-
-    /// One read and one command, again for those whose addresses changed in between.
-    async fn merge_addresses(&self, touches: &[&Touch]) -> Result<(), Failed> {
-        if touches.is_empty() {
-            return Ok(());
-        }
-        let mut tries = Tries::new(self.options.timeout);
-        loop {
-            let stored = self.stored_sessions(touches.iter().map(|touch| touch.id)).await?;
-            let mut updates = Vec::new();
-            for touch in touches {
-                let Some(session) = stored.get(&touch.id) else { continue };
-                updates.extend(merged(touch, &Stored(session))?);
-            }
-            if updates.is_empty()
-                || self.update_each(&self.users, &updates, &mut None).await? == updates.len()
-            {
-                return Ok(());
-            }
-            if !tries.another().await {
-                return Err(Failed::Conflict);
-            }
-        }
-    }
 }
 
-/// The update that merges addresses into those that were read; none where they are there.
-fn merged(touch: &Touch, session: &Stored<'_>) -> Result<Option<Document>, StoreError> {
+/// A session's addresses as they were read, and with those of the write-back; none where they are
+/// there already.
+fn merge(touch: &Touch, session: &Stored<'_>) -> Result<Option<(String, String)>, StoreError> {
     let as_read = session.text("ip_addresses")?.ok_or(record::malformed("ip_addresses"))?;
     let mut addresses = parse_addresses(&as_read)?;
     touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut addresses, *ip));
-    let addresses = address_list(&addresses);
-    if addresses == as_read {
-        return Ok(None);
-    }
-    let place = field(touch.id, ".ip_addresses");
-    let mut filter = by_tag(UserTag::of(touch.id));
-    filter.insert(&place, &*as_read);
-    Ok(Some(doc! { "q": filter, "u": { "$set": { place: addresses } } }))
+    let merged = address_list(&addresses);
+    Ok((merged != as_read).then(|| (as_read.into_owned(), merged)))
 }
 
 /// Sessions that one command writes.

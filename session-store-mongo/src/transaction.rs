@@ -75,6 +75,9 @@ impl MongoStore {
         updates: &[Document],
         session: &mut Step<'_>,
     ) -> Result<usize, Failed> {
+        if updates.is_empty() {
+            return Ok(0);
+        }
         let namespace = collection.namespace();
         let mut command = doc! { "update": &namespace.coll, "updates": updates };
         if session.is_none() {
@@ -128,6 +131,10 @@ pub(crate) struct Tries {
 impl Tries {
     pub(crate) fn new(timeout: Duration) -> Self {
         Self { count: 0, deadline: Instant::now() + timeout }
+    }
+
+    pub(crate) const fn is_first(&self) -> bool {
+        self.count == 0
     }
 
     /// Waits a random time that grows; false when it is too late for another try.

@@ -25,6 +25,8 @@ pub(crate) struct Walk {
     ascending: bool,
     /// What else has to hold.
     rest: Document,
+    /// How many entries one call looks at.
+    most: u32,
 }
 
 /// Where a session stands in a walk.
@@ -72,7 +74,7 @@ impl MongoStore {
         end: Option<Place>,
         limit: usize,
     ) -> Result<(Vec<Ended>, Option<Place>), Failed> {
-        let stages = walk.stages(after, end, limit);
+        let stages = walk.part(after, end, limit);
         let mut found: Vec<Document> = self.list.aggregate(stages).await?.try_collect().await?;
         let more = found.len() > limit;
         found.truncate(limit);
@@ -87,9 +89,13 @@ impl MongoStore {
         walk: &Walk,
         after: Option<Place>,
     ) -> Result<Option<Place>, Failed> {
-        let find = self.list.find_one(walk.bounds(after, None)).sort(walk.order());
-        let end = find.skip(PART).projection(doc! { walk.key: 1 }).await?;
-        Ok(end.as_ref().map(|end| walk.place(end)).transpose()?)
+        let mut stages = walk.stages(after, None);
+        // Somewhat fewer than it looks at, for entries that come and go between its commands.
+        stages.push(doc! { "$skip": walk.most / 10 * 9 });
+        stages.push(doc! { "$limit": 1 });
+        stages.push(doc! { "$project": { walk.key: 1 } });
+        let mut end = self.list.aggregate(stages).await?;
+        Ok(end.try_next().await?.as_ref().map(|end| walk.place(end)).transpose()?)
     }
 }
 
@@ -97,7 +103,14 @@ impl Walk {
     /// Everything that a selection covers, newest sign-in first.
     pub(crate) fn selected(selection: &Selection) -> Self {
         let (prefix, rest) = split(selection);
-        Self { prefix, key: "signed_in", range: Document::new(), ascending: false, rest }
+        Self {
+            prefix,
+            key: "signed_in",
+            range: Document::new(),
+            ascending: false,
+            rest,
+            most: MOST,
+        }
     }
 
     /// Everything that a page query covers.
@@ -122,21 +135,41 @@ impl Walk {
     /// an expiry that is null is never selected.
     pub(crate) fn up_to(key: &'static str, bound: &str, number: i64) -> Self {
         let range = doc! { bound: number };
-        Self { prefix: Document::new(), key, range, ascending: true, rest: Document::new() }
+        Self {
+            prefix: Document::new(),
+            key,
+            range,
+            ascending: true,
+            rest: Document::new(),
+            most: MOST,
+        }
     }
 
-    /// One more than the limit is asked for, to know whether there is more.
-    fn stages(&self, after: Option<Place>, end: Option<Place>, limit: usize) -> Vec<Document> {
-        let mut stages = vec![
-            doc! { "$match": self.bounds(after, end) },
-            doc! { "$sort": self.order() },
-            doc! { "$limit": i64::from(PageQuery::MAX_EXAMINED) },
-        ];
+    /// A part of the walk. One more than the limit is asked for, to know whether there is more.
+    fn part(&self, after: Option<Place>, end: Option<Place>, limit: usize) -> Vec<Document> {
+        let mut stages = self.stages(after, end);
+        stages.push(doc! { "$limit": self.most });
         if !self.rest.is_empty() {
             stages.push(doc! { "$match": &self.rest });
         }
         stages.push(doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1 });
         stages.push(doc! { "$project": { "id": 1, "tenant": 1, "user_id": 1, self.key: 1 } });
+        stages
+    }
+
+    /// What the index itself answers: beyond one place and up to another, in order.
+    fn stages(&self, after: Option<Place>, end: Option<Place>) -> Vec<Document> {
+        let mut stages = vec![doc! { "$match": self.bounds(after, end) }];
+        let (beyond, before) = self.sides();
+        for (place, side, tie) in [(after, beyond, "$gt"), (end, before, "$lte")] {
+            let Some(Place { key, id }) = place else { continue };
+            let ties = doc! { "$or": [
+                { self.key: { side: key } },
+                { self.key: key, "_id": { tie: record::name(id) } },
+            ] };
+            stages.push(doc! { "$match": ties });
+        }
+        stages.push(doc! { "$sort": self.order() });
         stages
     }
 
@@ -146,29 +179,25 @@ impl Walk {
         Ok(Place { key: record::number(entry, self.key)?, id: record::parse_name(name)? })
     }
 
-    /// What the index itself answers: beyond one place, and up to another.
+    /// The bounds of the walk, ties included. Sessions that are known by their ids need none.
     pub(crate) fn bounds(&self, after: Option<Place>, end: Option<Place>) -> Document {
-        let mut bounds = self.prefix.clone();
-        let mut range = self.range.clone();
-        let (beyond, before) = if self.ascending { ("$gt", "$lt") } else { ("$lt", "$gt") };
-        let mut ties = Vec::new();
-        for (place, side, tie) in [(after, beyond, "$gt"), (end, before, "$lte")] {
-            let Some(Place { key, id }) = place else { continue };
-            // The range bounds the walk, the second condition leaves ties out.
-            range.insert(format!("{side}e"), key);
-            let tie = doc! { "$or": [
-                { self.key: { side: key } },
-                { "_id": { tie: record::name(id) } },
-            ] };
-            ties.push(tie);
+        if self.prefix.contains_key("_id") {
+            return self.prefix.clone();
         }
+        let mut range = self.range.clone();
+        let (beyond, before) = self.sides();
+        range.extend(after.map(|Place { key, .. }| (format!("{beyond}e"), key.into())));
+        range.extend(end.map(|Place { key, .. }| (format!("{before}e"), key.into())));
+        let mut bounds = self.prefix.clone();
         if !range.is_empty() {
             bounds.insert(self.key, range);
         }
-        if !ties.is_empty() {
-            bounds.insert("$and", ties);
-        }
         bounds
+    }
+
+    /// Which comparisons lead onward and back.
+    const fn sides(&self) -> (&'static str, &'static str) {
+        if self.ascending { ("$gt", "$lt") } else { ("$lt", "$gt") }
     }
 
     pub(crate) fn order(&self) -> Document {
@@ -238,6 +267,54 @@ fn split(selection: &Selection) -> (Document, Document) {
     (prefix, rest)
 }
 
-/// How many entries the part of a walk has that is not the last: somewhat fewer than one call looks
-/// at, for entries that come and go between its commands.
-const PART: u64 = PageQuery::MAX_EXAMINED as u64 - 1_000;
+const MOST: u32 = PageQuery::MAX_EXAMINED;
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use mongodb::bson::Bson;
+    use session_core::DeviceKind;
+
+    use super::*;
+    use crate::options::MongoOptions;
+
+    async fn store() -> MongoStore {
+        let url = std::env::var("SESSION_KIT_MONGODB_URL")
+            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
+        let database = format!("walk_{:x}", getrandom::u64().unwrap());
+        let options = MongoOptions::default().with_database(database).with_push(false);
+        MongoStore::connect_with(&url, options).await.unwrap()
+    }
+
+    /// An entry of the list; several have the same time.
+    fn entry(n: u8, kind: &DeviceKind) -> Document {
+        let id = SessionId::from_bytes([n; 16]);
+        doc! {
+            "_id": record::name(id), "id": record::bytes(id.as_bytes()), "tenant": "",
+            "user_id": "alice", "device_kind": kind.as_str(), "signed_in": i64::from(n / 4),
+            "client_id": Bson::Null, "absolute_expiry": Bson::Null,
+        }
+    }
+
+    /// Few of many match: each call looks at some, and the walk sees every match once.
+    #[tokio::test]
+    async fn a_walk_that_matches_little_comes_in_parts() {
+        let store = store().await;
+        let matches = [7, 8, 9, 33, 50, 99];
+        let kind = |n| if matches.contains(&n) { DeviceKind::Mobile } else { DeviceKind::Web };
+        let entries: Vec<_> = (0..100).map(|n| entry(n, &kind(n))).collect();
+        store.list.insert_many(entries).await.unwrap();
+        let selection = Selection::within(TenantFilter::Any).on(DeviceKind::Mobile);
+        let walk = Walk { most: 20, ..Walk::selected(&selection) };
+        let (mut seen, mut after, mut calls) = (Vec::new(), None, 0);
+        loop {
+            let part = store.walk(&walk, after, 2).await.unwrap();
+            seen.extend(part.found.iter().map(|ended| ended.id.as_bytes()[0]));
+            calls += 1;
+            let Some(next) = part.next else { break };
+            assert_ne!(after, Some(next));
+            after = Some(next);
+        }
+        assert_eq!(seen, [99, 50, 33, 8, 9, 7], "newest first, ties by id");
+        assert!((6..=9).contains(&calls), "{calls} calls for 100 entries, 20 at most in each");
+    }
+}

@@ -42,10 +42,20 @@ struct State {
     announced: Vec<Option<Moment>>,
     /// By shard, the mark that was read last, and when it was first read.
     seen: Vec<(u64, Instant)>,
-    /// Whether all shards have to be read.
-    all: bool,
+    /// How often announcements may have been lost or missed.
+    lost: u64,
+    /// How many of these times all shards have been read since.
+    made_good: u64,
     /// The shard whose turn it was, and when.
     turn: (usize, Instant),
+}
+
+/// What a reader has to read.
+pub(crate) struct Due {
+    /// By shard.
+    pub(crate) shards: Vec<bool>,
+    /// For [`Active::read`].
+    pub(crate) lost: u64,
 }
 
 /// A moment by both clocks: one of them stands still while the machine sleeps, the other one jumps.
@@ -71,7 +81,7 @@ impl Active {
         let now = Instant::now();
         let seen = vec![(NEVER, now); shards];
         let announced = vec![None; shards];
-        Self(Mutex::new(State { announced, seen, all: false, turn: (0, now) }))
+        Self(Mutex::new(State { announced, seen, lost: 0, made_good: 0, turn: (0, now) }))
     }
 
     /// Those of the shards that have to be announced before changes in them are acknowledged. The first
@@ -105,12 +115,12 @@ impl Active {
     pub(crate) fn forget(&self) {
         let mut state = self.state();
         state.announced.fill(None);
-        state.all = true;
+        state.lost += 1;
     }
 
     /// Which shards a reader has to read whose cursor has these marks, and these are in the hash. The
     /// first shard is read anyway.
-    pub(crate) fn due(&self, settled: &[u64], marks: &[u64], now: Instant) -> Vec<bool> {
+    pub(crate) fn due(&self, settled: &[u64], marks: &[u64], now: Instant) -> Due {
         let mut state = self.state();
         for (seen, mark) in state.seen.iter_mut().zip(marks) {
             if seen.0 != *mark {
@@ -119,14 +129,20 @@ impl Active {
         }
         let mut due: Vec<_> =
             settled.iter().zip(marks).map(|(settled, mark)| settled != mark).collect();
-        if std::mem::take(&mut state.all) {
+        if state.lost != state.made_good {
             due.fill(true);
         }
         if now.saturating_duration_since(state.turn.1) >= TURN {
             state.turn = ((state.turn.0 + 1) % due.len(), now);
             due[state.turn.0] = true;
         }
-        due
+        Due { shards: due, lost: state.lost }
+    }
+
+    /// All that was due has been read.
+    pub(crate) fn read(&self, lost: u64) {
+        let mut state = self.state();
+        state.made_good = state.made_good.max(lost);
     }
 
     /// The mark that a shard is settled at, once a read of it that began at this moment, or later, has
@@ -137,11 +153,6 @@ impl Active {
         if is_over { mark } else { UNSETTLED }
     }
 
-    /// A read of all shards that was due has failed.
-    pub(crate) fn failed(&self) {
-        self.state().all = true;
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,6 +161,10 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn due(active: &Active, settled: &[u64], marks: &[u64], now: Instant) -> Vec<bool> {
+        active.due(settled, marks, now).shards
+    }
 
     #[test]
     fn an_announcement_is_made_once_in_a_while_and_is_no_longer_good_than_either_clock_says() {
@@ -170,20 +185,20 @@ mod tests {
     fn a_shard_is_read_until_nothing_can_be_acknowledged_under_its_mark() {
         let active = Active::new(3);
         let now = Instant::now();
-        assert_eq!(active.due(&[NEVER; 3], &[NEVER; 3], now), [false; 3]);
+        assert_eq!(due(&active, &[NEVER; 3], &[NEVER; 3], now), [false; 3]);
         let marks = [NEVER, 7, NEVER];
-        assert_eq!(active.due(&[NEVER; 3], &marks, now), [false, true, false]);
+        assert_eq!(due(&active, &[NEVER; 3], &marks, now), [false, true, false]);
         assert_eq!(active.settled(1, now + ANNOUNCED), UNSETTLED);
         // Another announcement begins the time again.
         let later = now + SETTLED;
         let marks = [NEVER, 8, NEVER];
-        assert_eq!(active.due(&[NEVER, 7, NEVER], &marks, later), [false, true, false]);
+        assert_eq!(due(&active, &[NEVER, 7, NEVER], &marks, later), [false, true, false]);
         assert_eq!(active.settled(1, later), UNSETTLED);
         assert_eq!(active.settled(1, later + SETTLED), 8);
         let settled = [NEVER, 8, NEVER];
-        assert_eq!(active.due(&settled, &marks, now), [false; 3]);
+        assert_eq!(due(&active, &settled, &marks, now), [false; 3]);
         // A mark that comes back from the past is another one.
-        assert!(active.due(&settled, &[NEVER, 7, NEVER], now)[1]);
+        assert!(due(&active, &settled, &[NEVER, 7, NEVER], now)[1]);
         assert_eq!(active.settled(1, now), UNSETTLED);
     }
 
@@ -193,16 +208,21 @@ mod tests {
         let now = Instant::now();
         let none = [NEVER; 3];
         active.forget();
-        assert_eq!(active.due(&none, &none, now), [true; 3]);
-        assert_eq!(active.due(&none, &none, now), [false; 3]);
-        active.failed();
-        assert_eq!(active.due(&none, &none, now), [true; 3]);
+        // A read that fails or is given up has to be made again.
+        let given_up = active.due(&none, &none, now).lost;
+        assert_eq!(due(&active, &none, &none, now), [true; 3]);
+        active.forget();
+        active.read(given_up);
+        let begun = active.due(&none, &none, now);
+        assert_eq!(begun.shards, [true; 3], "it began before");
+        active.read(begun.lost);
+        assert_eq!(due(&active, &none, &none, now), [false; 3]);
         let mut read = [false; 3];
         for n in 1..=3 {
-            let due = active.due(&none, &none, now + TURN * n);
-            assert_eq!(due.iter().filter(|due| **due).count(), 1);
-            assert_eq!(active.due(&none, &none, now + TURN * n), [false; 3]);
-            read.iter_mut().zip(due).for_each(|(read, due)| *read |= due);
+            let some = due(&active, &none, &none, now + TURN * n);
+            assert_eq!(some.iter().filter(|due| **due).count(), 1);
+            assert_eq!(due(&active, &none, &none, now + TURN * n), [false; 3]);
+            read.iter_mut().zip(some).for_each(|(read, due)| *read |= due);
         }
         assert_eq!(read, [true; 3]);
     }

@@ -32,26 +32,99 @@
 //!   nothing.
 //! - **A replica takes over**: it may lack the last changes. A revocation that it lacks is undone;
 //!   nodes notice that the log is not the one they read and drop their caches, but the session is
-//!   back. [`RedisOptions::replicas`] has every change of sessions and policies wait until so many
-//!   replicas have it, and not be acknowledged where they do not in time.
+//!   back. [`RedisOptions::replicas`] has every change of sessions and policies wait until that many
+//!   replicas have it. Where they do not have it in time, the call is `Unavailable`. So is every
+//!   later call that finds the change made, until the replicas have it: a second revocation that
+//!   finds nothing to end, a commit that conflicts, and on the node that made the change the reads
+//!   of that user.
 //!
 //! Give it `maxmemory-policy noeviction`: a server that evicts keys signs users out, and takes keys
-//! out of the middle of what belongs together.
+//! out of the middle of what belongs together. [`Store::report`] names another policy as a problem.
 //!
 //! # What it needs
 //! All keys begin with [`RedisOptions::prefix`]. An ACL user needs `~PREFIX*`, `&PREFIX*`, and
-//! `+@read +@write +@scripting +@pubsub +@connection`, on a cluster also `+cluster`. `rediss://` URLs
-//! trust the system's authorities or those of [`RedisOptions::tls`]. An application that has more
-//! than one of rustls' cryptography providers compiled in has to install one as its default.
+//! `+@read +@write +@scripting +@pubsub +@connection`, on a cluster also `+cluster`; for
+//! [`Store::report`] also `+info +time`. `rediss://` URLs trust the system's authorities or those of
+//! [`RedisOptions::tls`]. An application that has more than one of rustls' cryptography providers
+//! compiled in has to install one as its default.
 //!
-//! About 1,050 bytes of memory for a session with an absolute expiry, two per user (measured: 1,160
-//! with 100,000, 1,052 with 1,000,000). Pages of 50 out of 1,000,000 take the same time at any depth,
-//! and of the commands of a walk over all of them the slowest took 2.9 ms
-//! (`cargo run --release -p session-store-redis --example scale -- URL 1000000`).
+//! Memory for a session with an absolute expiry, two per user, was about 1,050 bytes when measured
+//! with one-letter names in its JSON; the full names of today add up to 45 bytes. Pages of 50 out of
+//! 1,000,000 take the same time at any depth.
+//!
+//! # Keys
+//! A user's sessions are one hash, with their version. The user's *tag*, forty bits of a keyed hash
+//! that every session id begins with, names the hash and chooses its *shard*. A shard is a set of
+//! keys in one slot of a cluster: the users' hashes, the indexes over them, and a part of the log. A
+//! single server has one shard, a cluster 32 by default ([`RedisOptions::shards`]). The first node to
+//! open a prefix draws the key of the hash and decides the number of shards; both stay.
+//!
+//! | key, after the prefix and `{shard}:` | type | content |
+//! | --- | --- | --- |
+//! | `u:TAG` | hash | a user's sessions, three fields each, and `v`, their version |
+//! | `all`, `t:TENANT`, `n:USER` | sorted set | sessions by sign-in: all, of a tenant, of a user name in any tenant |
+//! | `used`, `expiring` | sorted set | sessions by last access, by absolute expiry |
+//! | `log` | stream | the shard's part of the log |
+//! | `waited` | string | written in order to wait for replicas |
+//! | `policies`, `lease:NAME`, `active`, `agreement` | | of the first shard only |
+//!
+//! A change is one script in one slot. The script is told every key that it touches: while a slot
+//! moves, a key that it was not told of would be missing without an error. So a sign-in is two round
+//! trips on a server and on a cluster alike: the hash and the policies at once, then the script.
+//!
+//! The hash says what exists; the indexes are where sessions are looked for. A page reads places from
+//! an index (`ZRANGE … BYLEX` over the inverted sign-in time and the id), merges them over all shards,
+//! and reads the records; a place without a record is passed over. A page, a selection and a sweep
+//! look at no more than about 4,000 places in one call and answer where to go on. A walk of
+//! [`Store::end_many`] or [`Store::sweep`] goes through the shards one after the other; its
+//! continuation is the number of an index and the last place that was looked at.
+//! [`RedisStore::audit`] compares everything with everything, and the tests call it after each of the
+//! kit's cases and after 100,000 random operations.
 //!
 //! A user's key holds all of the user's sessions, and a sign-in reads it whole: with 10,000 sessions
-//! of one user that is some megabytes. A filter by client or kind of device, or for users outside all
-//! tenants where there are tenants, passes over what does not match, 256 records at a time.
+//! of one user that is some megabytes.
+//!
+//! A user's hash expires by itself [`RedisOptions::expiry_margin`] after the last of its sessions
+//! would, in case the cleanup never comes. What is then left in the indexes names session and owner,
+//! so a later cleanup still tells of the end, once.
+//!
+//! # The log
+//! The log is a stream for each shard. An entry's id is a number and a random mark. The number is the
+//! server's time in microseconds, or one more than the last number if the clock is not past that. A
+//! reader's position is the last id that it read of each stream, and every read begins with the entry
+//! at the position. So a trimmed stream, a restored backup and a replica that lagged behind are told
+//! from a log that goes on.
+//!
+//! A stream keeps [`RedisOptions::log_cap`] entries whatever their age. Beyond that, entries leave
+//! once they are older than four times the engine's `max_staleness`, and ten caps are the most that is
+//! kept. So a node that cannot read the log for `max_staleness` finds its position again unless one
+//! shard writes more than ten caps of entries in that time: 1,000,000 by default, or 33,000 entries a
+//! second during the default 30 s. [`Store::report`] says so where a log reaches back less.
+//!
+//! Scripts publish that a log has grown: `PUBLISH` on one server, `SPUBLISH` on the shard's channel of
+//! a cluster. That is a hint only. A read of the log sees every change that was acknowledged before.
+//!
+//! On a cluster a read is one statement while nothing changes, whatever the number of shards and of
+//! servers: 120 a minute for an engine with its default bound, and up to eight more. For that, a node
+//! *announces* a shard before it acknowledges changes in it: it writes a random mark for the shard
+//! into `active`, together with the policies that a sign-in reads, and at most every 2.5 s. A reader
+//! reads `active` with the first shard's log, and then the logs of the shards whose mark is new. It
+//! reads them again with each read until nothing can be acknowledged under that mark any more. A node
+//! that has lost a connection reads all shards once, and one shard in turn is read every 8 s: an
+//! announcement that a failover lost delays a revocation only where its push is lost as well.
+//!
+//! # Second tries
+//! The driver may send a script again whose answer it lost. A commit is recognised by its mark in the
+//! log, as long as nothing else has changed the user's sessions since; otherwise it is a conflict.
+//!
+//! A change and the `WAIT` for its replicas go to one server together. Were they apart, a replica that
+//! lacks the change could take over in between and be waited for. A write of its own stands between
+//! them, because `WAIT` waits for what its connection has written last: so a call that finds the
+//! change made waits for it, too.
+//!
+//! [`Store::report`]: session_core::Store::report
+//! [`Store::end_many`]: session_core::Store::end_many
+//! [`Store::sweep`]: session_core::Store::sweep
 
 mod active;
 mod announce;

@@ -67,11 +67,7 @@ impl RedisStore {
             return self.end_of_log(cursor.is_some()).await;
         };
         let limit = limit_within(limit, LogPage::MAX_LIMIT) as usize;
-        let read = self.read_streams(&places, limit).await;
-        if read.is_err() {
-            self.active.failed();
-        }
-        let Read { streams, begun } = read?;
+        let Read { streams, begun } = self.read_streams(&places, limit).await?;
         let mut next = places.clone();
         let (mut events, mut room, mut more) = (Vec::new(), limit, false);
         // Another shard begins each time, so that a busy one keeps none waiting.
@@ -106,7 +102,7 @@ impl RedisStore {
         let begun = Instant::now();
         let settled: Vec<_> = places.iter().map(|place| place.settled).collect();
         let due = self.active.due(&settled, &marks, begun);
-        let rest = self.placement.shards().zip(places).zip(due).skip(1);
+        let rest = self.placement.shards().zip(places).zip(due.shards).skip(1);
         let read = rest.map(|((shard, place), is_due)| async move {
             if !is_due {
                 return Ok(None);
@@ -118,6 +114,7 @@ impl RedisStore {
         });
         let mut streams = vec![Some(first)];
         streams.extend(try_join_all(read).await?);
+        self.active.read(due.lost);
         Ok(Read { streams, begun })
     }
 

@@ -88,7 +88,9 @@ impl RedisStore {
         }
         let staleness = self.needs().max_staleness;
         let needed = report.clock.minus(staleness);
-        let short = |log: &&LogState| log.is_cut && log.from.is_some_and(|from| from > needed);
+        // A shorter one was trimmed by age alone.
+        let is_full = |log: &LogState| log.is_cut && log.length >= self.options.log_cap.into();
+        let short = |log: &&LogState| is_full(log) && log.from.is_some_and(|from| from > needed);
         let short = logs.iter().filter(short).count();
         if short > 0 {
             report.problems.push(format!(

@@ -1,7 +1,9 @@
 //! `WHERE` clauses out of filters. Values are bound, never written into the text.
 
-use session_core::TenantId;
-use session_core::store::{PageCursor, Selection, TenantFilter};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use session_core::store::PageCursor;
+use session_core::store::{Selection, TenantFilter};
+use session_core::{SessionId, TenantId};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 /// What a walk over the sessions goes by, newest sign-in first.
@@ -22,7 +24,9 @@ impl From<&Selection> for Filter {
 
 /// Examines up to `examined` sessions after a position, and reads up to `limit` of those that the
 /// filter covers, with a 0 in `examined`. One more row is the last that was examined; its `examined`
-/// is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.)
+/// is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.) The chunk itself
+/// holds only what the filter goes by: the other columns of ten thousand sessions are not copied.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn chunk<DB>(
     columns: &str,
     table: &str,
@@ -37,8 +41,8 @@ where
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
-    let mut query = QueryBuilder::new("WITH chunk AS (SELECT * FROM ");
-    query.push(table).push(" WHERE true");
+    let mut query = QueryBuilder::new("WITH chunk AS (SELECT id, signed_in, ");
+    query.push("device_kind, last_accessed, absolute_expiry FROM ").push(table).push(" WHERE true");
     indexed(&mut query, &filter.selection);
     if let Some(PageCursor { signed_in, id }) = after {
         query.push(" AND signed_in <= ").push_bind(signed_in.as_micros());
@@ -46,18 +50,21 @@ where
         query.push(" OR id > ").push_bind(id.as_bytes().to_vec()).push(")");
     }
     query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(examined));
-    query.push(") SELECT * FROM (SELECT ").push(columns);
-    query.push(", 0 AS examined FROM chunk WHERE true");
+    query.push(
+        "), picked AS (SELECT * FROM (SELECT id AS found, 0 AS examined FROM chunk WHERE true",
+    );
     rest(&mut query, filter);
     query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(i64::from(limit));
-    query.push(") AS found UNION ALL SELECT * FROM (SELECT ").push(columns);
-    query.push(", (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
-    query.push(" ORDER BY signed_in, id DESC LIMIT 1) AS last");
+    query.push(") AS covered UNION ALL SELECT * FROM ");
+    query.push("(SELECT id AS found, (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
+    query.push(" ORDER BY signed_in, id DESC LIMIT 1) AS last) SELECT ").push(columns);
+    query.push(", examined FROM picked JOIN ").push(table).push(" ON id = found");
+    query.push(" ORDER BY examined, signed_in DESC, id");
     query
 }
 
 /// The parts of a selection that an index finds.
-fn indexed<DB>(query: &mut QueryBuilder<DB>, selection: &Selection)
+pub(crate) fn indexed<DB>(query: &mut QueryBuilder<DB>, selection: &Selection)
 where
     DB: Database,
     for<'q> String: Encode<'q, DB> + Type<DB>,
@@ -75,17 +82,25 @@ where
         query.push(" AND client_id = ").push_bind(client.to_string());
     }
     if let Some(ids) = ids {
-        // An empty list selects nothing.
-        query.push(" AND id IN (NULL");
-        ids.iter().for_each(|id| {
-            query.push(", ").push_bind(id.as_bytes().to_vec());
-        });
-        query.push(")");
+        among(query, ids);
     }
 }
 
+/// An empty list selects nothing.
+pub(crate) fn among<DB>(query: &mut QueryBuilder<DB>, ids: &[SessionId])
+where
+    DB: Database,
+    for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
+{
+    query.push(" AND id IN (NULL");
+    for id in ids {
+        query.push(", ").push_bind(id.as_bytes().to_vec());
+    }
+    query.push(")");
+}
+
 /// Everything else.
-fn rest<DB>(query: &mut QueryBuilder<DB>, filter: &Filter)
+pub(crate) fn rest<DB>(query: &mut QueryBuilder<DB>, filter: &Filter)
 where
     DB: Database,
     for<'q> String: Encode<'q, DB> + Type<DB>,

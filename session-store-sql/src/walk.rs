@@ -8,10 +8,13 @@ use session_core::store::{
     Continuation, EndMany, EndedBatch, Page, PageCursor, PageQuery, Selection, limit_within,
 };
 use session_core::{InvalidField, Session, SessionId, StoreError, Timestamp};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::columns::Columns;
-use crate::filter::{self, Filter};
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::filter;
+use crate::filter::Filter;
 use crate::rows;
 
 /// A walk that collects up to `limit` items and tells where to go on.
@@ -69,7 +72,15 @@ impl<T> Walk<T> {
         Self { filter, limit, chunk, examined: 0, position, found: Vec::new() }
     }
 
+    /// What the next chunk is: its filter, where it begins, how many sessions to examine, and how
+    /// many to read.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn chunk(&self) -> (&Filter, Option<PageCursor>, u32, u32) {
+        (&self.filter, self.position, self.chunk, self.wanted())
+    }
+
     /// The statement of the next chunk. The columns need `id` and `signed_in`.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn statement<DB>(&self, columns: &str, table: &str) -> QueryBuilder<DB>
     where
         DB: Database,
@@ -166,3 +177,166 @@ fn position_of(row: &impl Columns) -> Result<PageCursor, StoreError> {
 
 const FIRST_CHUNK: u32 = 200;
 const GROWTH: u32 = 5;
+
+#[cfg(test)]
+mod tests {
+    use session_core::store::TenantFilter;
+    use session_core::{Actor, EndCause};
+
+    use super::*;
+
+    /// A row of a chunk: the session `n`, and how many were examined in the last row.
+    struct Chosen {
+        n: u32,
+        id: [u8; 16],
+        examined: u32,
+    }
+
+    impl Columns for Chosen {
+        fn text(&self, column: &'static str) -> Result<&str, StoreError> {
+            Err(StoreError::internal(column))
+        }
+
+        fn optional_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
+            Err(StoreError::internal(column))
+        }
+
+        fn integer(&self, column: &'static str) -> Result<i64, StoreError> {
+            match column {
+                "signed_in" => Ok(-i64::from(self.n)),
+                "examined" => Ok(self.examined.into()),
+                _ => Err(StoreError::internal(column)),
+            }
+        }
+
+        fn optional_integer(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
+            self.integer(column).map(Some)
+        }
+
+        fn bytes(&self, _: &'static str) -> Result<&[u8], StoreError> {
+            Ok(&self.id)
+        }
+
+        fn optional_bytes(&self, column: &'static str) -> Result<Option<&[u8]>, StoreError> {
+            self.bytes(column).map(Some)
+        }
+    }
+
+    fn id_of(n: u32) -> [u8; 16] {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        id
+    }
+
+    fn chosen(n: u32, examined: u32) -> Chosen {
+        Chosen { n, id: id_of(n), examined }
+    }
+
+    /// What the database answers to a chunk where every session whose number this divides is
+    /// covered, of sessions 1 to `all`. Answers the last one that was examined, too.
+    fn answer(walk: &Walk<Vec<u8>>, all: u32, every: u32) -> Vec<Chosen> {
+        let after = walk.position.map_or(0, |position| {
+            u32::from_be_bytes(position.id.as_bytes()[..4].try_into().unwrap())
+        });
+        let last = all.min(after + walk.chunk);
+        let covered = (after + 1..=last).filter(|n| n % every == 0).take(walk.wanted() as usize);
+        let mut rows: Vec<_> = covered.map(|n| chosen(n, 0)).collect();
+        if last > after {
+            rows.push(chosen(last, last - after));
+        }
+        rows
+    }
+
+    fn end(after: Option<PageCursor>) -> EndMany {
+        EndMany {
+            selection: Selection::within(TenantFilter::Any),
+            after: after.map(continuation),
+            cause: EndCause::Revoked,
+            at: Timestamp::EPOCH,
+            by: Actor::System,
+        }
+    }
+
+    /// One call: what it found, where to go on, how many chunks it took.
+    fn call(
+        after: Option<PageCursor>,
+        limit: u32,
+        all: u32,
+        every: u32,
+    ) -> (usize, Option<PageCursor>, u32) {
+        let mut walk = Walk::choose(&end(after), limit).unwrap();
+        for chunks in 1.. {
+            let rows = answer(&walk, all, every);
+            if let Some(walked) = walk.absorb(&rows, id).unwrap() {
+                return (walked.found.len(), walked.next, chunks);
+            }
+        }
+        unreachable!()
+    }
+
+    fn position(n: u32) -> PageCursor {
+        let signed_in = Timestamp::from_micros(-i64::from(n));
+        PageCursor { signed_in, id: SessionId::from_bytes(id_of(n)) }
+    }
+
+    #[test]
+    fn a_full_call_goes_on_after_the_last_that_it_found() {
+        assert_eq!(call(None, 10, 100, 2), (10, Some(position(20)), 1));
+        assert_eq!(call(Some(position(20)), 10, 100, 2), (10, Some(position(40)), 1));
+        assert_eq!(call(None, 10, 20, 2), (10, None, 1), "one more tells whether there are more");
+        assert_eq!(call(None, 10, 22, 2), (10, Some(position(20)), 1));
+    }
+
+    #[test]
+    fn a_call_that_finds_nothing_examines_what_it_may() {
+        let most = PageQuery::MAX_EXAMINED;
+        let (found, next, chunks) = call(None, 10, 1_000_000, 2_000_000);
+        assert_eq!((found, next), (0, Some(position(most))));
+        assert!(chunks <= 5, "{chunks} statements");
+        let (found, next, _) = call(next, 10, most + 1, most + 1);
+        assert_eq!((found, next), (1, None));
+        // Just as many as may be examined: the next call finds the end.
+        assert_eq!(call(None, 10, most, most), (1, Some(position(most)), chunks));
+        assert_eq!(call(Some(position(most)), 10, most, most), (0, None, 1));
+    }
+
+    #[test]
+    fn a_walk_finds_everything_once() {
+        for (all, every, limit) in [(0, 1, 1), (1, 1, 1), (5_000, 7, 500), (30_000, 9_000, 1)] {
+            let (mut after, mut sum) = (None, 0);
+            loop {
+                let (found, next, _) = call(after, limit, all, every);
+                sum += found;
+                after = next;
+                if next.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(sum, (all / every) as usize, "{all} {every} {limit}");
+        }
+    }
+
+    #[test]
+    fn limits_and_continuations_are_checked() {
+        let walk = |end: &EndMany, limit| Walk::choose(end, limit);
+        assert_eq!(walk(&end(None), 0).unwrap().limit, 1);
+        assert_eq!(walk(&end(None), u32::MAX).unwrap().limit, EndedBatch::MAX_LIMIT);
+        for bad in [&b""[..], b"x", &[0xff; 48]] {
+            let end = EndMany { after: Some(Continuation(bad.to_vec())), ..end(None) };
+            let error = walk(&end, 1).unwrap_err();
+            assert_eq!(error.kind(), session_core::StoreErrorKind::Refused);
+        }
+        let ids = vec![SessionId::from_bytes([1; 16]); Selection::MAX_IDS + 1];
+        let mut many = end(None);
+        many.selection.ids = Some(ids);
+        assert_eq!(walk(&many, 1).unwrap_err().kind(), session_core::StoreErrorKind::Refused);
+    }
+
+    /// All ids of a selection fit into the first chunk of a call whose limit is their number.
+    #[test]
+    fn a_selection_by_ids_is_one_call() {
+        for limit in [1, 100, EndedBatch::MAX_LIMIT] {
+            assert_eq!(call(None, limit, limit, 1), (limit as usize, None, 1));
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod instance;
 mod licences;
 mod metadata;
 mod mongo;
+mod mutants;
 mod named_tests;
 mod nginx;
 mod packages;
@@ -70,6 +71,8 @@ enum Command {
         #[arg(long)]
         store: String,
     },
+    /// Plants defects into a store, and shows which the conformance kit does not notice.
+    Mutants(mutants::Options),
     /// Starts and stops the servers that tests need.
     Services {
         #[command(subcommand)]
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         }
         Command::Bench { program } => bench::run(program),
         Command::Doctor { store } => doctor::run(&store),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Services { action } => services::run(&action),
         Command::Upgrade(options) => upgrade::run(&options),
         Command::Openapi => openapi(),

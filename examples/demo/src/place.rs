@@ -94,9 +94,7 @@ impl Place {
                 let urls: Vec<_> = urls.iter().map(String::as_str).collect();
                 Arc::new(RedisStore::connect_cluster(&urls).await?)
             }
-            Self::MongoDb(url) => {
-                Arc::new(MongoStore::connect(url).await?)
-            }
+            Self::MongoDb(url) => Arc::new(MongoStore::connect(url).await?),
         })
     }
 }

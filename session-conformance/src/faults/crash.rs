@@ -23,20 +23,7 @@ use crate::sample::{
 /// is started again, with this test only, as the process that is killed: what stands before the call
 /// runs there, too.
 ///
-/// ```no_run
-/// # use std::path::PathBuf;
-/// # use std::sync::Arc;
-/// # async fn open(_file: PathBuf) -> session_store_memory::MemoryStore { unimplemented!() }
-/// // #[tokio::test(flavor = "multi_thread")]
-/// async fn a_kill_loses_nothing() {
-///     let folder = std::env::temp_dir().join("a folder of its own");
-///     let name = "a_kill_loses_nothing";
-///     session_conformance::faults::a_kill_loses_nothing(name, &folder, |folder| async move {
-///         Arc::new(open(folder.join("sessions.db")).await) as _
-///     })
-///     .await;
-/// }
-/// ```
+/// `examples/own-store/tests/crash.rs` is such a test.
 ///
 /// # Panics
 /// When any of it does not hold.

@@ -1,125 +1,310 @@
-//! What a store may get wrong.
+//! What a store may get wrong, and the case that has to find it.
 
-/// One broken guarantee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    None,
-    /// A commit goes through whatever the version: the lost admission race.
-    CommitIgnoresVersion,
-    /// A commit that fails half-way leaves its first half.
-    CommitInPart,
-    /// A commit makes one change after the other.
-    CommitInSteps,
-    /// A commit ends sessions of other users.
-    CommitCrossesUsers,
-    /// A touch of a session that is gone brings it back.
-    TouchResurrects,
-    /// A touch with an earlier time moves last accessed back.
-    TouchMovesBack,
-    /// A touch of an unknown session claims to have found it.
-    TouchFindsEverything,
-    /// A touch replaces the addresses.
-    TouchReplacesAddresses,
-    /// A rotation of a session that is gone brings it back.
-    RotationResurrects,
-    /// A read answers what it once read.
-    LoadIsStale,
-    /// A read answers what the one before it asked, if nobody took that answer.
-    LoadAnswersTheLastOne,
-    /// Long fields are cut.
-    FieldsAreCut,
-    /// Names of users are compared without case.
-    UsersFoldCase,
-    /// A user's sessions are those of the same name in any tenant.
-    UserLeaksTenants,
-    /// A selection reaches over the walls.
-    EndCrossesTenants,
-    /// A selection does not spare its exception.
-    EndSparesNobody,
-    /// A selection ends more at once than it was allowed to.
-    EndIgnoresLimit,
-    /// A sweep goes by what it once knew of a session's use.
-    SweepDoesNotLookAgain,
-    /// A page begins with the last session of the page before.
-    PageRepeats,
-    /// A page begins after all sessions of the last one's time.
-    PageSkipsTies,
-    /// A page goes on after so many sessions, not after a certain one.
-    PageCountsOffsets,
-    /// A page reaches over the walls.
-    PageCrossesTenants,
-    /// A page lists what is past its timeouts.
-    PageListsExpired,
-    /// The log loses an entry where several were committed together.
-    LogSkips,
-    /// The log tells the last entry again.
-    LogRepeats,
-    /// The log is told newest first.
-    LogReorders,
-    /// A reader that was left behind is not told.
-    LogHidesGaps,
-    /// A change is acknowledged before the log shows it.
-    LogLags,
-    /// An end is not logged.
-    LogMissesEnds,
-    /// The log trims its newest entry.
-    TrimTakesAll,
-    /// Everybody gets the lease.
-    LeaseForEverybody,
-    /// A lease never runs out.
-    LeaseNeverEnds,
-    /// Whoever once had the lease gets it again.
-    LeaseForLateHolders,
-    /// A sign-in reads policies as they once were.
-    PoliciesAreStale,
-    /// A policy set for a user holds for the same name in other tenants.
-    PoliciesCrossTenants,
-    /// Whoever opens it begins with an empty store.
-    OpeningWipes,
-    /// A cursor that fell out of the log is answered as if nothing had been missed, to readers of
-    /// whole pages.
-    GapsAreHiddenFromNodes,
+macro_rules! faults {
+    ($($(#[$doc:meta])+ $fault:ident: $case:literal,)+) => {
+        /// One broken guarantee.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Fault {
+            /// An honest store.
+            None,
+            $($(#[$doc])+ $fault,)+
+        }
+
+        impl Fault {
+            /// Every fault, and the case that has to find it.
+            pub(crate) const ALL: &[(Self, &'static str)] = &[$((Self::$fault, $case)),+];
+        }
+    };
 }
 
-impl Fault {
-    /// Every fault, and the case that has to find it.
-    pub(crate) const ALL: [(Self, &'static str); 37] = [
-        (Self::CommitIgnoresVersion, "commit::a_commit_needs_the_version_it_was_made_for"),
-        (Self::CommitInPart, "commit::a_commit_is_all_or_nothing"),
-        (Self::CommitInSteps, "abandoned::a_change_happens_whole_or_not_at_all"),
-        (Self::CommitCrossesUsers, "change::users_and_tenants_do_not_disturb_one_another"),
-        (Self::TouchResurrects, "races::a_touch_races_a_revocation"),
-        (Self::TouchMovesBack, "touching::a_touch_moves_forward_merges_and_never_creates"),
-        (Self::TouchFindsEverything, "touching::a_touch_moves_forward_merges_and_never_creates"),
-        (Self::TouchReplacesAddresses, "touching::a_touch_moves_forward_merges_and_never_creates"),
-        (Self::RotationResurrects, "races::a_rotation_races_a_revocation"),
-        (Self::LoadIsStale, "races::a_touch_races_a_revocation"),
-        (Self::LoadAnswersTheLastOne, "abandoned::the_next_call_gets_its_own_answer"),
-        (Self::FieldsAreCut, "records::every_field_comes_back_at_its_limits"),
-        (Self::UsersFoldCase, "change::users_and_tenants_do_not_disturb_one_another"),
-        (Self::UserLeaksTenants, "change::users_and_tenants_do_not_disturb_one_another"),
-        (Self::EndCrossesTenants, "change::users_and_tenants_do_not_disturb_one_another"),
-        (Self::EndSparesNobody, "change::selections_end_what_they_select"),
-        (Self::EndIgnoresLimit, "change::selections_end_what_they_select"),
-        (Self::SweepDoesNotLookAgain, "change::a_sweep_takes_only_what_is_past_the_line"),
-        (Self::PageRepeats, "listing::pages_are_stable_while_sessions_come_and_go"),
-        (Self::PageSkipsTies, "listing::pages_are_stable_while_sessions_come_and_go"),
-        (Self::PageCountsOffsets, "listing::pages_are_stable_while_sessions_come_and_go"),
-        (Self::PageCrossesTenants, "listing::filters_select_what_they_say"),
-        (Self::PageListsExpired, "listing::filters_select_what_they_say"),
-        (Self::LogSkips, "log::concurrent_writers_lose_no_entry"),
-        (Self::LogRepeats, "log::entries_come_in_order_to_every_reader"),
-        (Self::LogReorders, "log::entries_come_in_order_to_every_reader"),
-        (Self::LogHidesGaps, "log::a_cut_log_is_noticed"),
-        (Self::LogLags, "log::entries_come_in_order_to_every_reader"),
-        (Self::LogMissesEnds, "log::entries_come_in_order_to_every_reader"),
-        (Self::TrimTakesAll, "log::a_cut_log_is_noticed"),
-        (Self::LeaseForEverybody, "leases::a_lease_has_one_holder"),
-        (Self::LeaseNeverEnds, "leases::a_lease_has_one_holder"),
-        (Self::LeaseForLateHolders, "leases::a_lease_has_one_holder"),
-        (Self::PoliciesAreStale, "policies::policies_layer_and_inherit"),
-        (Self::PoliciesCrossTenants, "policies::policies_layer_and_inherit"),
-        (Self::OpeningWipes, "shared::nodes_open_at_the_same_moment"),
-        (Self::GapsAreHiddenFromNodes, "log::a_node_that_was_cut_off_catches_up"),
-    ];
+faults! {
+    /// A commit goes through whatever the version: the lost admission race.
+    CommitIgnoresVersion: "commit::a_commit_needs_the_version_it_was_made_for",
+    /// A commit that fails half-way leaves its first half.
+    CommitInPart: "commit::a_commit_is_all_or_nothing",
+    /// A commit makes one change after the other.
+    CommitInSteps: "abandoned::a_change_happens_whole_or_not_at_all",
+    /// A commit ends sessions of other users.
+    CommitCrossesUsers: "change::users_and_tenants_do_not_disturb_one_another",
+    /// A commit takes its changes in another order.
+    CommitReorders: "commit::the_largest_commit_is_told_in_order",
+    /// A second try is taken for the first.
+    CommitTwiceIsDone: "commit::a_commit_made_twice_is_a_conflict",
+    /// More changes than the most go through.
+    CommitTakesTooMany: "commit::limits_are_refused_and_nothing_happens",
+    /// Two changes of one session go through.
+    CommitTakesASessionTwice: "commit::limits_are_refused_and_nothing_happens",
+    /// A new session of another owner goes through.
+    CommitTakesForeignSessions: "commit::limits_are_refused_and_nothing_happens",
+    /// As many changes as there may be are too many.
+    LargestCommitFails: "commit::the_largest_commit_is_told_in_order",
+    /// An id that exists begins again, of the same user.
+    InsertTwiceIsDone: "commit::an_id_inserted_twice_is_a_conflict",
+    /// An id that another user has is taken.
+    InsertTakesFromOthers: "commit::an_id_inserted_twice_is_a_conflict",
+    /// An end of what is gone is a conflict.
+    PassedOverIsAConflict: "commit::an_end_of_what_is_gone_is_passed_over",
+    /// An end of what is gone is told.
+    PassedOverIsTold: "commit::an_end_of_what_is_gone_is_passed_over",
+    /// An end of another's session raises the version of the one who tried.
+    PassedOverRaisesVersion: "commit::an_end_of_anothers_session_is_passed_over",
+    /// What follows a change that is passed over is passed over, too.
+    PassedOverStopsTheRest: "commit::what_is_passed_over_does_not_stop_the_rest",
+    /// A rotation stores no token.
+    RotationStoresNothing: "rotation::a_rotation_is_read_on_every_node",
+    /// A rotation drops the retired digest.
+    RotationDropsRetired: "rotation::a_rotation_is_read_on_every_node",
+    /// A rotation loses the time of the retired token.
+    RotationLosesTime: "rotation::a_rotation_is_read_on_every_node",
+    /// A rotation keeps the token that was retired first.
+    RotationKeepsFirstRetired: "rotation::a_second_rotation_retires_the_first_token",
+    /// A rotation forgets the re-authentication.
+    RotationForgetsAuthentication: "rotation::a_rotation_keeps_the_time_of_authentication_or_sets_it",
+    /// Every rotation counts as a re-authentication.
+    RotationAlwaysAuthenticates: "rotation::a_rotation_keeps_the_time_of_authentication_or_sets_it",
+    /// A rotation writes the whole record as it was at sign-in.
+    RotationForgetsUse: "rotation::a_rotation_changes_nothing_else",
+    /// A rotation keeps the version.
+    RotationKeepsVersion: "rotation::a_rotation_raises_the_version",
+    /// A rotation of another user's session goes through.
+    RotationCrossesUsers: "rotation::a_rotation_of_anothers_session_is_a_conflict",
+    /// A rotation of what is gone is passed over.
+    RotationOfGoneIsDone: "rotation::a_rotation_of_what_is_gone_is_a_conflict",
+    /// A rotation of a session that is gone brings it back.
+    RotationResurrects: "races::a_rotation_races_a_revocation",
+    /// A rotation looks at the version first, and writes later.
+    RotationLooksFirst: "races::of_two_rotations_one_wins",
+    /// A version that counts for each user and starts again when the user is forgotten.
+    VersionsStartAgain: "version::no_older_version_comes_back",
+    /// Changed claims keep the version.
+    ClaimsKeepVersion: "version::every_kind_of_change_raises_the_version",
+    /// `end_many` keeps the versions.
+    EndManyKeepsVersions: "version::end_many_raises_the_version_of_every_user",
+    /// A sweep keeps the versions.
+    SweepKeepsVersions: "version::a_sweep_raises_the_version_of_every_user",
+    /// `load` answers the version that the user had when the session was first read.
+    LoadAnswersOldVersions: "version::every_read_answers_the_same_version",
+    /// A read answers what it once read.
+    LoadIsStale: "races::a_touch_races_a_revocation",
+    /// A read remembers that there was nothing.
+    LoadRemembersNone: "reads::every_node_reads_what_was_acknowledged",
+    /// A read answers what the one before it asked, if nobody took that answer.
+    LoadAnswersTheLastOne: "abandoned::the_next_call_gets_its_own_answer",
+    /// `user` lists a hundred sessions at most.
+    UserIsCut: "reads::a_user_with_hundreds_of_sessions_is_read_whole",
+    /// `user` leaves out what is past its absolute timeout.
+    UserHidesExpired: "reads::a_user_with_hundreds_of_sessions_is_read_whole",
+    /// A user that is not known has a version.
+    UnknownUsersHaveAVersion: "reads::an_unknown_user_has_nothing",
+    /// Long fields are cut.
+    FieldsAreCut: "records::every_field_comes_back_at_its_limits",
+    /// JSON goes through a number type.
+    DataIsParsed: "records::data_comes_back_byte_for_byte",
+    /// Times before 1970 are cut.
+    TimesBeginIn1970: "records::far_times_come_back",
+    /// No address is an empty address.
+    NoAddressIsOne: "records::a_session_without_anything_comes_back",
+    /// Names of users are compared without case.
+    UsersFoldCase: "change::users_and_tenants_do_not_disturb_one_another",
+    /// A user's sessions are those of the same name in any tenant.
+    UserLeaksTenants: "change::users_and_tenants_do_not_disturb_one_another",
+    /// Tenant and user are one text with a colon between them.
+    NamesAreJoined: "names::separators_do_not_join_names",
+    /// An index by name has no terminator, so `al` finds `alice`.
+    NamesArePrefixes: "names::a_prefix_is_another_name",
+    /// An underscore stands for any letter.
+    NamesArePatterns: "names::signs_of_a_query_language_are_letters",
+    /// Names are compared by their first 126 bytes.
+    NamesAreCut: "names::long_names_are_told_apart_by_their_last_byte",
+    /// A touch of a session that is gone brings it back.
+    TouchResurrects: "races::a_touch_races_a_revocation",
+    /// A touch with an earlier time moves last accessed back.
+    TouchMovesBack: "touching::a_touch_moves_forward_merges_and_never_creates",
+    /// A touch of an unknown session claims to have found it.
+    TouchFindsEverything: "touching::a_touch_moves_forward_merges_and_never_creates",
+    /// A touch replaces the addresses.
+    TouchReplacesAddresses: "touching::a_touch_moves_forward_merges_and_never_creates",
+    /// Of two touches of one session in a batch the last one is taken.
+    TouchTakesOneOfTwo: "touching::a_session_that_stands_twice_in_a_batch_gets_both",
+    /// A batch of any size is taken.
+    TouchTakesTooMany: "touching::a_batch_beyond_the_most_is_refused",
+    /// A touch raises the version, and is told.
+    TouchIsTold: "touching::a_touch_raises_no_version_and_is_not_told",
+    /// What is gone is answered as often as it was asked for.
+    TouchAnswersTwice: "touching::what_is_gone_is_answered_once",
+    /// A selection reaches over the walls.
+    EndCrossesTenants: "change::users_and_tenants_do_not_disturb_one_another",
+    /// Ending `north` ends `northwest`.
+    EndTakesPrefixes: "names::a_prefix_is_another_name",
+    /// A selection does not spare its exception.
+    EndSparesNobody: "change::selections_end_what_they_select",
+    /// A selection spares its exception in the first call only.
+    EndSparesOnce: "ending::an_exception_is_spared_on_every_call",
+    /// A selection ends more at once than it was allowed to.
+    EndIgnoresLimit: "change::selections_end_what_they_select",
+    /// A limit of 0 is no limit.
+    EndOfNoneIsUnlimited: "ending::a_limit_of_none_counts_as_one",
+    /// A limit of 0 is the end of the walk.
+    EndOfNoneIsTheEnd: "ending::a_limit_of_none_counts_as_one",
+    /// A limit beyond the largest is kept to.
+    EndTakesTooMany: "ending::a_limit_beyond_the_largest_counts_as_the_largest",
+    /// More ids than the most are taken.
+    EndTakesTooManyIds: "ending::more_ids_than_the_most_are_refused",
+    /// `end_many` takes its limit before its filter, and stops when fewer ended.
+    EndLimitsFirst: "ending::a_limit_smaller_than_the_candidates_reaches_all",
+    /// A walk goes on after so many sessions, not after a certain one.
+    EndCountsOffsets: "ending::a_limit_smaller_than_the_candidates_reaches_all",
+    /// A walk is over after one call.
+    EndForgetsToGoOn: "ending::a_limit_smaller_than_the_candidates_reaches_all",
+    /// A walk from the beginning tells what an earlier one ended.
+    EndTellsAgain: "ending::a_second_walk_finds_only_what_is_left",
+    /// A session that is selected twice ends twice.
+    EndCountsTwice: "ending::an_id_that_is_selected_twice_ends_once",
+    /// A selection by ids needs several calls.
+    EndHalvesIds: "ending::a_selection_by_ids_is_one_call",
+    /// Of two walks each tells what the other one ended.
+    EndTellsOthers: "races::two_walks_end_each_session_once",
+    /// A sweep goes by what it once knew of a session's use.
+    SweepDoesNotLookAgain: "change::a_sweep_takes_only_what_is_past_the_line",
+    /// A sweep looks at a session's use first, and ends it later.
+    SweepLooksFirst: "races::a_sweep_races_touches",
+    /// A sweep takes what stands on the line.
+    SweepTakesTheLine: "change::a_sweep_takes_only_what_is_past_the_line",
+    /// A sweep overlooks the absolute expiry.
+    SweepOverlooksExpiry: "change::a_sweep_takes_only_what_is_past_the_line",
+    /// A session past both lines ends twice.
+    SweepCountsTwice: "sweeping::a_session_past_both_lines_ends_once",
+    /// A walk of sweeps is over after one call.
+    SweepForgetsToGoOn: "sweeping::a_walk_is_told_once",
+    /// A sweep stops where sessions are in use again.
+    SweepStopsAtThoseInUse: "sweeping::a_walk_with_sessions_in_use_comes_to_its_end",
+    /// A limit of 0 is no limit.
+    SweepOfNoneIsUnlimited: "sweeping::a_limit_of_none_counts_as_one",
+    /// Of two sweeps each tells what the other one ended.
+    SweepTellsOthers: "sweeping::sweeps_side_by_side_end_each_session_once",
+    /// A page begins with the last session of the page before.
+    PageRepeats: "listing::pages_are_stable_while_sessions_come_and_go",
+    /// A page begins after all sessions of the last one's time.
+    PageSkipsTies: "listing::pages_are_stable_while_sessions_come_and_go",
+    /// A page goes on after so many sessions, not after a certain one.
+    PageCountsOffsets: "listing::pages_are_stable_while_sessions_come_and_go",
+    /// A page reaches over the walls.
+    PageCrossesTenants: "listing::filters_select_what_they_say",
+    /// A page lists what is past its timeouts.
+    PageListsExpired: "listing::filters_select_what_they_say",
+    /// A page takes its limit before its filter, and is the last one when it is short.
+    PageLimitsFirst: "walks::every_filter_walks_to_the_end",
+    /// A page overlooks the client.
+    PageOverlooksClient: "walks::every_filter_walks_to_the_end",
+    /// The first page is the last one.
+    PageForgetsToGoOn: "walks::every_filter_walks_to_the_end",
+    /// A page with a filter by kind goes on behind what it has looked at in vain.
+    PageSkipsUnderFilters: "walks::a_filtered_walk_beside_changes_misses_nothing",
+    /// A user's page ignores where to go on.
+    PageOfUserBeginsAgain: "walks::a_users_own_pages_go_on",
+    /// A page goes on only where its session is still there.
+    PageNeedsItsSession: "walks::a_users_own_pages_go_on",
+    /// Pages go by last use.
+    PageGoesByUse: "walks::a_touch_moves_no_session_to_another_page",
+    /// A page of 0 is the last one.
+    PageOfNoneIsTheEnd: "walks::a_limit_of_none_counts_as_one",
+    /// A page has as many sessions as asked for.
+    PageIsTooLong: "walks::a_limit_beyond_the_largest_counts_as_the_largest",
+    /// The idle timeout is a microsecond late.
+    PageIsLateForIdle: "walks::timeouts_are_met_to_the_microsecond",
+    /// The absolute timeout is a microsecond late.
+    PageIsLateForExpiry: "walks::timeouts_are_met_to_the_microsecond",
+    /// The log loses an entry where several were committed together.
+    LogSkips: "log::concurrent_writers_lose_no_entry",
+    /// The log tells the last entry again.
+    LogRepeats: "log::entries_come_in_order_to_every_reader",
+    /// The log is told newest first.
+    LogReorders: "log::entries_come_in_order_to_every_reader",
+    /// A reader that was left behind is not told.
+    LogHidesGaps: "log::a_cut_log_is_noticed",
+    /// A cursor that fell out of the log is answered as if nothing had been missed, to readers of
+    /// whole pages.
+    GapsAreHiddenFromNodes: "log::a_node_that_was_cut_off_catches_up",
+    /// A change is acknowledged before the log shows it.
+    LogLags: "log::entries_come_in_order_to_every_reader",
+    /// An end is not logged.
+    LogMissesEnds: "log::entries_come_in_order_to_every_reader",
+    /// Events lose the actor.
+    LogLosesActors: "events::every_cause_and_actor_is_told",
+    /// Every end is a revocation.
+    LogLosesCauses: "events::every_cause_and_actor_is_told",
+    /// What `end_many` and a sweep end is told as the system's.
+    LogLosesWhoEnded: "events::what_end_many_and_sweep_do_is_told_whole",
+    /// Events have whole seconds.
+    LogCutsTimes: "events::every_kind_of_change_is_told_whole",
+    /// Events of before 1970 have no time.
+    LogBeginsIn1970: "events::far_times_are_told",
+    /// A policy's event loses its user.
+    LogLosesPlaces: "events::policies_are_told_whole",
+    /// An end is told twice.
+    LogRepeatsEnds: "ending::each_end_is_told_once",
+    /// A reader of invalidations gets everything.
+    InvalidationsAreAll: "log_pages::invalidations_leave_out_the_rest",
+    /// A reader of invalidations is not told of rotations.
+    InvalidationsMissRotations: "log_pages::invalidations_leave_out_the_rest",
+    /// What a reader does not want stops it.
+    InvalidationsStopAtTheRest: "log_pages::a_reader_passes_over_what_it_does_not_want",
+    /// A limit of 0 is no limit.
+    LogOfNoneIsUnlimited: "log_pages::limits_are_kept",
+    /// A page that is full is the last one.
+    LogForgetsToGoOn: "log_pages::limits_are_kept",
+    /// Without a cursor the log is told from its beginning.
+    LogBeginsAtTheStart: "log_pages::without_a_cursor_nothing_is_read",
+    /// The entries of one commit change places.
+    LogShufflesCommits: "log_pages::every_users_entries_stand_in_their_order",
+    /// The log trims its newest entry.
+    TrimTakesAll: "log::a_cut_log_is_noticed",
+    /// The log is trimmed by time, and not as a prefix.
+    TrimGoesByTime: "trimming::a_young_entry_keeps_the_older_ones_behind_it",
+    /// Behind a young entry the log is trimmed by time.
+    TrimGoesOnByTime: "trimming::only_a_prefix_goes",
+    /// An entry on the line goes.
+    TrimTakesTheLine: "trimming::an_entry_as_old_as_the_line_stays",
+    /// A limit of 0 is no limit.
+    TrimOfNoneIsUnlimited: "trimming::a_limit_of_none_counts_as_one",
+    /// A limit of 0 trims nothing.
+    TrimOfNoneIsNone: "trimming::a_limit_of_none_counts_as_one",
+    /// A sign-in reads policies as they once were.
+    PoliciesAreStale: "policies::policies_layer_and_inherit",
+    /// A policy set for a user holds for the same name in other tenants.
+    PoliciesCrossTenants: "policies::policies_layer_and_inherit",
+    /// A policy that is unset stays.
+    UnsetPoliciesStay: "policies::a_policy_that_is_unset_inherits_again",
+    /// To unset what is not set is not told.
+    UnsetPoliciesAreNotTold: "events::policies_are_told_whole",
+    /// A policy of a user is set for the whole tenant, too.
+    PoliciesWiden: "policies::a_policy_of_one_place_reaches_no_other",
+    /// The first policy wins.
+    FirstPolicyStays: "policies::the_last_of_several_calls_wins",
+    /// A policy ends the sessions beyond it.
+    PoliciesEndSessions: "policies::a_policy_raises_no_version_and_ends_nothing",
+    /// Everybody gets the lease.
+    LeaseForEverybody: "leases::a_lease_has_one_holder",
+    /// A lease never runs out.
+    LeaseNeverEnds: "leases::a_lease_has_one_holder",
+    /// A holder that is late gets the lease again.
+    LeaseForLateHolders: "leases::a_lease_has_one_holder",
+    /// There is one lease for all names.
+    LeaseIgnoresNames: "leases::leases_go_by_their_names",
+    /// Names of leases are compared without case.
+    LeaseFoldsCase: "leases::leases_go_by_their_names",
+    /// A renewal does not last longer.
+    LeaseIsNotRenewed: "leases::a_renewed_lease_lasts_longer",
+    /// A lease is looked at first and taken later.
+    LeaseLooksFirst: "leases::of_many_who_ask_one_gets_it",
+    /// Opening begins with an empty store.
+    OpeningWipes: "shared::nodes_open_at_the_same_moment",
+    /// Opening forgets the policies.
+    OpeningForgetsPolicies: "reads::a_store_that_is_opened_again_has_everything",
+    /// A copy from the past gives the same numbers again, and they are all there is to a cursor.
+    CopiesRepeatNumbers: "reads::a_copy_from_the_past_is_a_gap",
+    /// The clock of a report stands still.
+    ReportsHaveNoClock: "reads::a_report_is_plausible",
+    /// A report does not know the log.
+    ReportsHaveNoLog: "reads::a_report_is_plausible",
 }

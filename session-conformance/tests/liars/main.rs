@@ -1,16 +1,25 @@
 //! The kit must be able to fail: stores that each break one guarantee, and the case that has to
 //! find out.
 
+mod changing;
+mod ending;
 mod fault;
 mod liar;
+mod logging;
+mod paging;
+mod reading;
+mod sharing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use session_conformance::{Backend, CASES, Namespace};
-use session_core::Store;
+use session_conformance::{
+    Backend, CASES, Namespace, RestorePoint, Store, async_trait, run, run_case_within,
+};
+use session_core::Session;
+use session_core::store::Change;
+use session_store_memory::MemoryStore;
 use tokio::task::JoinSet;
 
 use crate::fault::Fault;
@@ -32,37 +41,60 @@ impl Namespace for Fresh {
     async fn connect(&self) -> Arc<dyn Store> {
         Arc::new(Liar::new(self.0, Arc::clone(&self.1)).await)
     }
+
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        if self.0 != Fault::CopiesRepeatNumbers {
+            return None;
+        }
+        let liar = Liar::new(Fault::None, Arc::clone(&self.1)).await;
+        Some(Box::new(Backup(Arc::clone(&self.1), liar.alive().await)))
+    }
+}
+
+/// The sessions as they were. A memory store's log has no marks, because it never comes back.
+struct Backup(Arc<World>, Vec<Session>);
+
+#[async_trait]
+impl RestorePoint for Backup {
+    async fn restore(self: Box<Self>) {
+        self.0.replace(MemoryStore::new());
+        let liar = Liar::new(Fault::None, self.0).await;
+        for session in self.1 {
+            liar.force(&session.owner.clone(), vec![Change::Insert(Box::new(session))]).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_liar_is_caught_by_the_right_case() {
+async fn every_liar_is_caught_by_the_case_that_is_about_it() {
     let mut running = JoinSet::new();
     for (fault, case) in Fault::ALL {
         running.spawn(async move {
-            let report = session_conformance::run_within(Arc::new(Liars(fault)), PATIENCE).await;
-            let caught: Vec<_> =
-                report.failures.iter().map(|failure| failure.name.clone()).collect();
-            println!("{fault:?}: {caught:?}");
-            let missed = caught.iter().all(|name| name != case);
-            missed.then(|| format!("{fault:?}: not caught by {case} but by {caught:?}"))
+            let liars = Arc::new(Liars(*fault));
+            let report = run_case_within(liars, case, PATIENCE).await;
+            for failure in &report.failures {
+                println!("{fault:?}: {}", failure.reason.lines().next().unwrap_or_default());
+            }
+            report.passed().then(|| format!("{fault:?} is not caught by {case}"))
         });
     }
     let missed: Vec<_> = running.join_all().await.into_iter().flatten().collect();
-    assert!(missed.is_empty(), "{missed:#?}");
+    assert!(missed.is_empty(), "{} of {}: {missed:#?}", missed.len(), Fault::ALL.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_liar_that_does_not_lie_passes() {
-    let report = session_conformance::run(Arc::new(Liars(Fault::None))).await;
+    let report = run(Arc::new(Liars(Fault::None))).await;
     assert!(report.passed(), "{report}");
 }
 
 #[test]
 fn the_expected_cases_exist_and_the_faults_are_many() {
     let known: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
-    assert!(Fault::ALL.iter().all(|(_, case)| known.contains(case)));
-    assert!(Fault::ALL.len() >= 15);
+    let unknown: Vec<_> = Fault::ALL.iter().filter(|(_, case)| !known.contains(case)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    assert!(Fault::ALL.len() >= 70, "{}", Fault::ALL.len());
 }
 
 /// Some lies make a case wait for what never comes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);

@@ -35,7 +35,8 @@ pub struct Commit {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A session begins. Its id is the commit's idempotency key: a retry after an unknown
-    /// outcome finds it. An id that exists already, of whichever user, is a conflict.
+    /// outcome finds it. An id that exists already, of whichever user, is a conflict; so may be an
+    /// id that [`Store::session_id`](crate::Store::session_id) did not make for the owner.
     Insert(Box<Session>),
     /// A session ends. One that is gone, or another user's, is passed over: no conflict, no entry
     /// in the log.

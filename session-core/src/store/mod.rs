@@ -100,8 +100,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lists sessions that the query covers, newest sign-in first, ties by id.
     ///
-    /// A session that exists and is covered during the whole walk over all pages is seen exactly
-    /// once, whatever else begins and ends meanwhile; none is seen twice. A page may be shorter than
+    /// A session that the list shows and the query covers during the whole walk over all pages is
+    /// seen exactly once, whatever else begins and ends; none is seen twice. A page may be shorter than
     /// its limit and still not be the last one: [`Page::next`] decides.
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError>;
 
@@ -163,11 +163,12 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes log entries from the oldest on, up to the first that is not older than `before` by
     /// its own time, and at most `limit`. Returns how many; zero when none is left to go. Only a
     /// prefix of the log goes, and the newest entry always stays, so that a reader at the end has
-    /// missed nothing. A store may keep entries for longer that a reader might still have to be told
+    /// missed nothing; a log in parts keeps both rules in each part. A store may keep entries for longer that a reader might still have to be told
     /// from.
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
-    /// Takes or renews a lease by the store's clock. True when `holder` holds it until `ttl`
+    /// Takes or renews a lease by the store's clock, or, where the store has none, by the monotonic
+    /// clock of the node that waits, from when it first saw the current renewal. True when `holder` holds it until `ttl`
     /// from now, false when somebody else holds it. A lease that ran out may be taken by anyone.
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
 

@@ -9,7 +9,7 @@ pub struct StoreReport {
     pub server: String,
     /// The version of the schema, or none where there is no schema.
     pub schema: Option<i64>,
-    /// The store's clock.
+    /// The store's clock, or this host's where the store has none.
     pub clock: Timestamp,
     /// When the oldest entry of the log was written; none for an empty log. A node that has not read
     /// the log since then drops its cache.

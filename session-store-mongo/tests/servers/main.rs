@@ -2,6 +2,7 @@
 
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod log;
 mod namespace;
 
 use std::sync::Arc;

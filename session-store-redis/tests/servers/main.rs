@@ -1,5 +1,6 @@
 //! The Redis store on real servers: the conformance kit, and what is Redis's own.
 
+mod bounds;
 mod cluster;
 #[cfg(feature = "fault-tests")]
 mod faults;

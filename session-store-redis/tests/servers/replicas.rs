@@ -1,6 +1,7 @@
 //! Changes that wait for replicas, on a server and a replica of the test's own: the replica dies.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use session_core::{Actor, Store, StoreErrorKind, UserKey};
 use session_engine::{Engine, RotateReason, SessionManager, SignIn, SignedIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
+use crate::namespace::{ALONE, Prefix, url};
+
 /// A server that dies with the test.
 struct Server {
     port: u16,
@@ -18,11 +21,11 @@ struct Server {
 }
 
 impl Server {
-    fn start(replica_of: Option<u16>) -> Self {
+    fn start(program: &str, replica_of: Option<u16>) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
         if let Some(master) = replica_of {
@@ -43,6 +46,16 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The program that the tests' own server runs, or the one on the path where that is elsewhere.
+async fn program() -> String {
+    let client = redis::Client::open(url()).unwrap();
+    let mut server = client.get_multiplexed_async_connection().await.unwrap();
+    let info: String = redis::cmd("INFO").arg("server").query_async(&mut server).await.unwrap();
+    let program = info.lines().find_map(|line| line.strip_prefix("executable:")).unwrap_or("");
+    let program = if Path::new(program).exists() { program } else { "redis-server" };
+    program.to_owned()
 }
 
 /// Connects once the server is there and its replica follows it: what all nodes agree on is a change.
@@ -68,8 +81,9 @@ async fn sign_in(sessions: &SessionManager, owner: UserKey) -> SignedIn {
 /// one that finds it made.
 #[tokio::test]
 async fn a_second_try_waits_for_the_replicas_that_the_first_had_to_wait_for() {
-    let master = Server::start(None);
-    let mut replica = Server::start(Some(master.port));
+    let program = program().await;
+    let master = Server::start(&program, None);
+    let mut replica = Server::start(&program, Some(master.port));
     let spare = store(&master).await;
     let engine = Engine::start(store(&master).await, options()).await.unwrap();
     let sessions = engine.sessions();
@@ -98,12 +112,34 @@ async fn a_second_try_waits_for_the_replicas_that_the_first_had_to_wait_for() {
     let problems = spare.report().await.unwrap().problems;
     assert!(problems.iter().any(|problem| problem.contains("replicas")), "{problems:?}");
 
-    let _replica = Server::start(Some(master.port));
+    let _replica = Server::start(&program, Some(master.port));
     let begun = Instant::now();
     while let Err(error) = sessions.revoke_user(user("alice"), Actor::Application).await {
         assert!(begun.elapsed() < PATIENCE, "the replica is back: {error:?}");
         tokio::task::yield_now().await;
     }
     assert!(spare.load(revoked.id()).await.unwrap().is_none());
+    engine.shutdown().await;
+}
+
+/// The replicas of a cluster get what is changed, announced, and found changed already.
+#[tokio::test]
+async fn changes_on_a_cluster_wait_for_its_replicas() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(true);
+    prefix.options.replicas = Some(Replicas { count: 1, within: PATIENCE });
+    let engine = Engine::start(prefix.store().await, options()).await.unwrap();
+    let sessions = engine.sessions();
+    for n in 0..8 {
+        let owner = user(&format!("user {n}"));
+        let token = sign_in(sessions, owner.clone()).await.token;
+        let token = token.expose();
+        sessions.rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
+        for ended in [1, 0] {
+            let count = sessions.revoke_user(owner.clone(), Actor::Application).await.unwrap();
+            assert_eq!(count, ended);
+        }
+    }
+    sessions.set_policy(PolicyScope::Deployment, None, Actor::Application).await.unwrap();
     engine.shutdown().await;
 }

@@ -4,7 +4,7 @@
 CREATE TABLE IF NOT EXISTS {t}users (
     tenant VARBINARY(128) NOT NULL,
     user_id VARBINARY(255) NOT NULL,
-    -- The id of a log entry that the user's last change wrote.
+    -- Another one after every change. None comes back.
     version BIGINT NOT NULL,
     PRIMARY KEY (tenant, user_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -118,13 +118,12 @@ DECLARE
     v_tenants text[];
     v_users text[];
 BEGIN
-    SELECT array_agg(s.id) INTO v_ids FROM (
-        SELECT u.tenant, u.user_id FROM {t}users AS u
-        WHERE (u.tenant, u.user_id) IN
-            (SELECT s.tenant, s.user_id FROM {t}sessions AS s WHERE s.id = ANY (p_ids))
-        ORDER BY u.tenant, u.user_id FOR UPDATE) AS locked
-    JOIN {t}sessions AS s ON s.tenant = locked.tenant AND s.user_id = locked.user_id
-    WHERE s.id = ANY (p_ids);
+    SELECT array_agg(locked_id) INTO v_ids FROM (
+        SELECT chosen.ids FROM {t}users AS u JOIN (
+            SELECT s.tenant, s.user_id, array_agg(s.id) AS ids FROM {t}sessions AS s
+            WHERE s.id = ANY (p_ids) GROUP BY s.tenant, s.user_id) AS chosen
+        ON u.tenant = chosen.tenant AND u.user_id = chosen.user_id
+        ORDER BY u.tenant, u.user_id FOR UPDATE OF u) AS locked, unnest(locked.ids) AS locked_id;
 
     WITH found AS (
         SELECT s.id FROM {t}sessions AS s WHERE s.id = ANY (v_ids) ORDER BY s.id FOR UPDATE),

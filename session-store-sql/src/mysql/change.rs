@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use session_core::cleanup::SweepRule;
 use session_core::policy::Policy;
 use session_core::store::record;
-use session_core::store::{Commit, EndMany, Ended, EndedBatch, Outcome, PolicyChange, Touch};
+use session_core::store::{
+    Change, Commit, EndMany, Ended, EndedBatch, Outcome, PolicyChange, Touch,
+};
 use session_core::{Actor, EventKind, SessionId, StoreError, Timestamp};
 
+use super::chunk;
 use super::db::{Db, retried, store_error};
 use crate::walk::{self, Walk, Walked};
 use crate::{columns::Columns, rows, steps};
@@ -28,12 +31,17 @@ impl Db {
         commit.check()?;
         let changes = steps::text(&commit.changes);
         let by = commit.by.to_string();
+        let [inserts, rotations, ends, others] = counts(&commit.changes);
         let call = || {
             sqlx::query_scalar(self.sql(COMMIT))
                 .bind(commit.owner.tenant_text())
                 .bind(commit.owner.user.as_str())
                 .bind(commit.expected.0)
                 .bind(&changes)
+                .bind(inserts)
+                .bind(rotations)
+                .bind(ends)
+                .bind(others)
                 .bind(commit.at.as_micros())
                 .bind(&by)
                 .fetch_one(&self.pool)
@@ -79,9 +87,8 @@ impl Db {
     }
 
     async fn choose(&self, mut walk: Walk<Vec<u8>>) -> Result<Walked<Vec<u8>>, StoreError> {
-        let table = self.names.fill("{t}sessions");
         loop {
-            let mut chunk = walk.statement("id, signed_in", &table);
+            let mut chunk = chunk::statement(&self.names, &walk, "id, signed_in");
             let rows = chunk.build().fetch_all(&self.pool).await.map_err(store_error)?;
             if let Some(walked) = walk.absorb(&rows, walk::id)? {
                 return Ok(walked);
@@ -131,7 +138,22 @@ impl Db {
     }
 }
 
-const COMMIT: &str = "CALL {t}commit_1(?, ?, ?, ?, ?, ?)";
+/// How many changes of each kind: a procedure that is told need not look.
+fn counts(changes: &[Change]) -> [u32; 4] {
+    let mut counts = [0; 4];
+    for change in changes {
+        let kind = match change {
+            Change::Insert(_) => 0,
+            Change::ReplaceToken { .. } => 1,
+            Change::End(..) => 2,
+            Change::ClaimsChanged(_) => 3,
+        };
+        counts[kind] += 1;
+    }
+    counts
+}
+
+const COMMIT: &str = "CALL {t}commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const TOUCH: &str = "CALL {t}touch_1(?)";
 const END: &str = "CALL {t}end_1(?, ?, ?, ?, ?, ?)";
 const SET_POLICY: &str = "CALL {t}set_policy_1(?, ?, ?, ?, ?)";

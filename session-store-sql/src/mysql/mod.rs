@@ -1,6 +1,7 @@
 //! MySQL 8 and MariaDB 10.11, and later: any number of nodes on any number of hosts.
 
 mod change;
+mod chunk;
 mod db;
 mod lease;
 mod log;

@@ -2,14 +2,14 @@
 //! whole table of sessions or of the log.
 
 use session_core::checker::Timeouts;
-use session_core::store::{PageCursor, PageQuery, Selection, TenantFilter};
-use session_core::{ClientId, DeviceKind, SessionId, Timestamp, UserId, UserKey};
+use session_core::store::{EndMany, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::mysql::{MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlPool};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Execute, QueryBuilder, Row};
 
-use super::{MySqlOptions, MySqlStore, change, log, read};
-use crate::filter;
+use super::{MySqlOptions, MySqlStore, chunk, read, report, sweep};
 use crate::names::Names;
+use crate::walk::Walk;
 
 /// A database with enough in it that reading everything would cost.
 async fn filled() -> (MySqlConnection, Names) {
@@ -38,7 +38,6 @@ async fn filled() -> (MySqlConnection, Names) {
         INSERT INTO {{t}}users SELECT '', CONCAT('user ', n), n FROM {numbers} WHERE n < 1000; \
         INSERT INTO {{t}}log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
             FROM {numbers}; \
-        UPDATE {{t}}counter SET last = 10000; \
         ANALYZE TABLE {{t}}sessions, {{t}}users, {{t}}log;"
     );
     sqlx::raw_sql(AssertSqlSafe(names.fill(&fill))).execute(&mut connection).await.unwrap();
@@ -100,10 +99,12 @@ async fn every_statement_uses_an_index() {
     let of_user = || with(&["", "user 7"]);
     let fixed = [
         (read::POLICY, of_user()),
-        (change::CHOOSE_OLD, with(&["10", "500", "10", "10", "500", "500"])),
-        (log::SINCE, with(&["9990", "100"])),
-        (log::LAST, with(&[])),
-        (log::TRIM, with(&["10", "100"])),
+        (sweep::EXPIRED, with(&["7", "10", "7", "x", "500"])),
+        (
+            sweep::UNUSED,
+            with(&["7", "90", "7", "x", "400", "90", "500", "7", "90", "7", "x", "399"]),
+        ),
+        (report::STATE, with(&[])),
     ];
     let fixed = fixed.map(|(statement, arguments)| (names.fill(statement), arguments));
     let mut statements: Vec<_> = fixed.into_iter().collect();
@@ -112,21 +113,18 @@ async fn every_statement_uses_an_index() {
         statements.push((text, builder.build().take_arguments().unwrap().unwrap()));
     };
     for query in pages() {
-        add(filter::page(read::SESSION, &names.fill("{t}sessions"), &query));
+        add(chunk::statement(&names, &Walk::page(&query), read::SESSION));
     }
     for selection in selections() {
-        let mut select = QueryBuilder::new(names.fill(change::CHOOSE));
-        filter::selection(&mut select, &selection);
-        select.push(" LIMIT ").push_bind(500_i64);
-        add(select);
+        let (cause, by) = (EndCause::Revoked, Actor::System);
+        let end = EndMany { selection, after: None, cause, at: Timestamp::EPOCH, by };
+        add(chunk::statement(&names, &Walk::choose(&end, 500).unwrap(), "id, signed_in"));
     }
     for (statement, arguments) in statements {
         let plan = plan(&mut connection, &statement, arguments).await;
-        // An index may be walked in its order as far as a page goes. A table of the statement's
-        // own, in angle brackets, holds what its parts found; the counter is one row.
-        let whole = |(table, access): &(String, String)| {
-            access == "ALL" && !table.starts_with('<') && !table.ends_with("counter")
-        };
+        // An index may be walked in its order as far as a chunk goes. A table of the statement's
+        // own, in angle brackets, holds what its parts found.
+        let whole = |(table, access): &(String, String)| access == "ALL" && !table.starts_with('<');
         assert!(!plan.iter().any(whole), "{statement}\n{plan:?}");
     }
     let all = plan(&mut connection, &names.fill("SELECT * FROM {t}sessions"), with(&[])).await;

@@ -4,6 +4,7 @@ use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{Loaded, Page, PageQuery, UserState, Version};
 use session_core::{SessionId, StoreError, UserKey};
 
+use super::chunk;
 use super::db::{Db, retried, store_error};
 use crate::columns::Columns;
 use crate::rows;
@@ -45,10 +46,9 @@ impl Db {
     }
 
     pub(super) async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        let table = self.names.fill("{t}sessions");
         let mut walk = Walk::page(query);
         loop {
-            let mut chunk = walk.statement(SESSION, &table);
+            let mut chunk = chunk::statement(&self.names, &walk, SESSION);
             let rows = chunk.build().fetch_all(&self.pool).await.map_err(store_error)?;
             if let Some(walked) = walk.absorb(&rows, walk::session)? {
                 return Ok(walked.into());

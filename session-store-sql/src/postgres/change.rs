@@ -1,5 +1,5 @@
-//! Changes. Whatever changes a user's sessions locks the user's row first, in the functions that
-//! the migrations make; a change is one round trip.
+//! Changes. A function of the database makes each in one round trip, and locks the row of the user
+//! before the user's sessions.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Reads the log by snapshots: everything that is visible now and was not visible then.
 //!
 //! Three kinds of entries were not seen by a reader that has read up to an entry in a snapshot:
-//! - Those of higher numbers, whatever their transaction. A server that dies may give the id of a
+//! - Those of higher numbers, in any transaction. A server that dies may give the id of a
 //!   failed transaction to another one, so for them the snapshot is not asked.
 //! - Those of lower numbers whose transaction was open in the snapshot.
 //! - Those of lower numbers whose transaction had an id already, but was too new for the snapshot.
@@ -175,8 +175,8 @@ where
 /// One statement, so one snapshot. The head says whether the log continues where the reader left
 /// it. The rest are the entries that the reader wants, and the last one that the page examined.
 ///
-/// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from looking
-/// for late entries along the numbers.
+/// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from working the
+/// head out for each entry, and from looking for late entries along the numbers.
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         SELECT pg_current_snapshot()::text AS snapshot, \
             pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
@@ -190,7 +190,7 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
             AND meta.trimmed_seq <= $6 \
             AND (meta.trimmed_seq = $6 OR EXISTS \
                 (SELECT FROM {t}log WHERE seq = $6 AND tag = $7)) AS continues \
-        FROM {t}meta AS meta) AS head \
+        FROM {t}meta AS meta OFFSET 0) AS head \
     LEFT JOIN LATERAL ( \
         SELECT * FROM ( \
             SELECT *, kind <> ALL ($9::text[]) AS wanted, \

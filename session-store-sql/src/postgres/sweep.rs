@@ -1,5 +1,5 @@
 //! Chooses the sessions that a cleanup ends: first those past their absolute expiry, then those
-//! signed in long ago that nobody has used since.
+//! signed in long ago and not used since.
 //!
 //! Last accessed has no index, because it is written all day. A session that was signed in before
 //! the line and is in use is passed over once in each walk: a call goes on where the last one ended.

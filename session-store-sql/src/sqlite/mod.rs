@@ -1,5 +1,6 @@
 //! SQLite: one file, any number of processes on one host.
 
+mod checkpoint;
 mod commit;
 mod end;
 mod hint;
@@ -26,6 +27,7 @@ use session_core::store::{
 use session_core::{SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
 use sqlx::sqlite::SqlitePool;
 
+use self::checkpoint::Checkpoints;
 use self::hint::Hints;
 use self::log::LogReader;
 pub use self::options::{Durability, SqliteOptions};
@@ -55,6 +57,7 @@ pub use self::options::{Durability, SqliteOptions};
 pub struct SqliteStore {
     pools: Pools,
     log: LogReader,
+    checkpoints: Checkpoints,
     hints: Hints,
     path: PathBuf,
 }
@@ -91,7 +94,7 @@ impl SqliteStore {
         let path = options::path_of(url.as_ref())?;
         let connect = options.connect(&path);
         // The first connection switches the file to WAL mode; only then do readers join.
-        let writer = options::pool(1).connect_with(connect.clone()).await;
+        let writer = options::pool(1).connect_with(options::writing(connect.clone())).await;
         let writer = writer.map_err(StoreError::unavailable)?;
         migrate::run(&writer).await?;
         let readers = options::pool(options.readers.max(1)).connect_lazy_with(connect.clone());
@@ -101,7 +104,8 @@ impl SqliteStore {
         };
         Ok(Self {
             pools: Pools { writer, readers },
-            log: LogReader::new(connect),
+            log: LogReader::new(connect.clone()),
+            checkpoints: Checkpoints::start(connect),
             hints: hints.map_err(StoreError::internal)?,
             path,
         })
@@ -112,6 +116,7 @@ impl SqliteStore {
     pub async fn close(&self) {
         self.pools.readers.close().await;
         self.log.close().await;
+        self.checkpoints.close().await;
         self.pools.writer.close().await;
     }
 
@@ -121,12 +126,12 @@ impl SqliteStore {
         migrate::printed()
     }
 
-    /// Hints that the log has grown, if it has.
-    fn told(&self, batch: EndedBatch) -> EndedBatch {
-        if !batch.ended.is_empty() {
+    /// Takes note of changes that have been logged.
+    fn changed_sessions(&self, count: usize) {
+        if count > 0 {
+            self.checkpoints.count(count);
             self.hints.tell();
         }
-        batch
     }
 }
 
@@ -139,7 +144,7 @@ impl Store for SqliteStore {
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         let outcome = commit::commit(&self.pools.writer, commit).await?;
         if outcome == Outcome::Done {
-            self.hints.tell();
+            self.changed_sessions(commit.changes.len());
         }
         Ok(outcome)
     }
@@ -153,15 +158,21 @@ impl Store for SqliteStore {
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        touch::touch(&self.pools.writer, batch).await
+        let gone = touch::touch(&self.pools.writer, batch).await?;
+        self.checkpoints.count(batch.len());
+        Ok(gone)
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
-        Ok(self.told(end::end_many(&self.pools, end, limit).await?))
+        let batch = end::end_many(&self.pools, end, limit).await?;
+        self.changed_sessions(batch.ended.len());
+        Ok(batch)
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        Ok(self.told(end::sweep(&self.pools, sweep, limit).await?))
+        let batch = end::sweep(&self.pools, sweep, limit).await?;
+        self.changed_sessions(batch.ended.len());
+        Ok(batch)
     }
 
     async fn log_since(
@@ -178,7 +189,9 @@ impl Store for SqliteStore {
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        log::trim(&self.pools, before, limit).await
+        let trimmed = log::trim(&self.pools, before, limit).await?;
+        self.checkpoints.count(trimmed as usize / ENTRIES_OF_A_SESSION);
+        Ok(trimmed)
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -191,7 +204,7 @@ impl Store for SqliteStore {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         policy::set(&self.pools.writer, change).await?;
-        self.hints.tell();
+        self.changed_sessions(1);
         Ok(())
     }
 
@@ -217,3 +230,6 @@ fn is_passing(code: Option<&str>) -> bool {
     let primary = code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
     matches!(primary, Some(5 | 6 | 7 | 10 | 13 | 14))
 }
+
+/// Entries that are trimmed rewrite far fewer pages than as many sessions do.
+const ENTRIES_OF_A_SESSION: usize = 32;

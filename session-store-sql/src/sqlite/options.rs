@@ -6,6 +6,8 @@ use std::time::Duration;
 use session_core::{InvalidField, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::checkpoint;
+
 /// How a [`SqliteStore`](crate::SqliteStore) is opened.
 ///
 /// ```
@@ -77,6 +79,13 @@ impl SqliteOptions {
     }
 }
 
+/// The writer keeps the pages of a large change together until it commits; the default cache of 2 MB
+/// writes them to the log early, some of them several times.
+pub(super) fn writing(connect: SqliteConnectOptions) -> SqliteConnectOptions {
+    let checkpoint = connect.pragma("wal_autocheckpoint", checkpoint::AT_MOST);
+    checkpoint.pragma("cache_size", WRITER_CACHE)
+}
+
 /// Connections are kept: opening a file costs more than an idle handle.
 pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
@@ -97,6 +106,9 @@ pub(super) fn path_of(url: &Path) -> Result<PathBuf, StoreError> {
     }
     Ok(path.into())
 }
+
+/// In KiB, when negative.
+const WRITER_CACHE: &str = "-32768";
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,10 @@
-//! The log: what a reader is told, whenever it was committed and whatever became of the server.
+//! The log: what a reader is told, however late it was committed, and after the server came back.
 
-use session_conformance::sample::{read_log, trim_log};
+use session_conformance::sample::{PATIENCE, now, read_log, trim_log};
 use session_core::store::{Cursor, Entries};
 use session_core::{SessionId, Store};
 use session_store_sql::PostgresStore;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgPool};
 
 use crate::{Schema, pool, sign_in};
 
@@ -13,13 +13,17 @@ async fn open_entry(schema: &str, pool: &PgPool) -> sqlx::Transaction<'static, s
     let mut open = pool.begin().await.unwrap();
     // A number is drawn after this.
     sqlx::query("SELECT pg_current_xact_id()").execute(&mut *open).await.unwrap();
+    append(schema, &mut open).await;
+    open
+}
+
+async fn append(schema: &str, open: &mut PgConnection) {
     let append = format!(
         "INSERT INTO {schema}.session_kit_log (kind, at, actor, tenant, user_id, session_id) \
          VALUES ('revoked', 1, 'system', '', 'late', '\\x{}')",
         "07".repeat(16)
     );
-    sqlx::query(sqlx::AssertSqlSafe(append)).execute(&mut *open).await.unwrap();
-    open
+    sqlx::query(sqlx::AssertSqlSafe(append)).execute(open).await.unwrap();
 }
 
 /// Whom the log tells of from here on.
@@ -109,7 +113,7 @@ fn ahead(cursor: &Cursor, by: u64) -> Cursor {
 }
 
 /// A server that dies forgets transactions that failed just before, and gives their numbers to
-/// others. Whoever had seen them fail has not seen what those do.
+/// others. A reader that had seen them fail has not seen what the others do.
 #[tokio::test]
 async fn a_number_that_a_server_gives_again_hides_nothing() {
     let schema = Schema::create().await;
@@ -138,6 +142,70 @@ async fn trimmed_entries_of_a_number_given_again_are_a_gap() {
     // All of them are in what it has seen.
     trim_log(&store, 4).await;
     assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
+}
+
+/// The transaction that began first drew the higher number. What a trim leaves has to be what a node
+/// that starts afterwards takes for the end of the log.
+#[tokio::test]
+async fn a_log_trimmed_between_overlapping_transactions_has_no_gap() {
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut first = pool.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *first).await.unwrap();
+    open_entry(&schema.0, &pool).await.commit().await.unwrap();
+    append(&schema.0, &mut first).await;
+    first.commit().await.unwrap();
+    trim_log(&store, 1).await;
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+    for _ in 0..3 {
+        assert_eq!(read(&store, &mut cursor).await, []);
+    }
+    let session = sign_in(&store).await;
+    assert_eq!(read(&store, &mut cursor).await, [Some(session.id)]);
+}
+
+/// An entry that commits late has a lower number than some that are gone already.
+#[tokio::test]
+async fn a_late_entry_is_trimmed_in_its_turn() {
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    sign_in(&store).await;
+    let late = open_entry(&schema.0, &pool).await;
+    sign_in(&store).await;
+    trim_log(&store, 1).await;
+    let later = now().plus(PATIENCE);
+    assert_eq!(store.trim_log(later, 10).await.unwrap(), 0, "the newest entry stays");
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+    late.commit().await.unwrap();
+    assert_eq!(read(&store, &mut cursor).await, [Some(SessionId::from_bytes([7; 16]))]);
+    trim_log(&store, 1).await;
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
+/// What the reader does not want is passed over, page by page.
+#[tokio::test]
+async fn a_reader_of_invalidations_passes_over_sign_ins() {
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, Entries::Invalidations, 1).await.unwrap().next;
+    for _ in 0..5 {
+        sign_in(&store).await;
+    }
+    open_entry(&schema.0, &pool).await.commit().await.unwrap();
+    let mut told = Vec::new();
+    for page in 1.. {
+        let read = store.log_since(Some(&cursor), Entries::Invalidations, 2).await.unwrap();
+        assert!(!read.gap && page <= 4, "{read:?}");
+        told.extend(read.events);
+        cursor = read.next;
+        if !read.more {
+            break;
+        }
+    }
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].session, Some(SessionId::from_bytes([7; 16])));
+    assert_eq!(read(&store, &mut cursor).await, []);
 }
 
 /// A dump has the numbers of the transactions of the server it is from. One that is younger has not

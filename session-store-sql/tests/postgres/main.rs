@@ -4,6 +4,7 @@ mod log;
 #[path = "../operations/mod.rs"]
 mod operations;
 mod statements;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Instant;

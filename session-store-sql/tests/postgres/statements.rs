@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use session_conformance::sample::{self, PATIENCE, revoke};
 use session_core::checker::Timeouts;
-use session_core::store::{Entries, PageQuery, TenantFilter, Touch};
+use session_core::cleanup::SweepRule;
+use session_core::store::{Entries, PageQuery, Sweep, TenantFilter, Touch};
 use session_core::{Store, Timestamp};
 use session_engine::Engine;
 use session_store_sql::{PostgresOptions, PostgresStore};
@@ -21,7 +22,7 @@ struct Counted {
 impl Counted {
     async fn create() -> Self {
         let (database, admin) = (new_name(), pool(1).await);
-        // Nobody is connected to template0, which would be in the way.
+        // No client is connected to template0; one would make this fail.
         let create = format!("CREATE DATABASE {database} TEMPLATE template0");
         sqlx::query(sqlx::AssertSqlSafe(create)).execute(&admin).await.unwrap();
         // Two that create it at once would be in each other's way.
@@ -150,28 +151,41 @@ async fn idle(counted: &Counted, listening: i64) -> [i64; 3] {
     [0, 1, 2].map(|n| after[n] - before[n])
 }
 
-/// What the functions do cannot be explained from outside; the server counts the rows they read.
-#[tokio::test]
-async fn no_function_walks_a_table() {
+/// A store with one connection, and 50,000 sessions and log entries. So many of the oldest sessions
+/// are in use.
+async fn filled(used: u32) -> (PostgresStore, PgPool, String) {
     let Schema(schema) = Schema::create().await;
     let one = pool(1).await;
-    let mut options = PostgresOptions::default();
-    options.schema = Some(schema.clone());
+    let options = PostgresOptions::default().with_schema(schema.clone()).with_push(false);
     let store = PostgresStore::with_pool(one.clone(), &options).await.unwrap();
     let fill = format!(
         "SET search_path = {schema}; \
         INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, ip_addresses, signed_in, \
             last_accessed, authenticated_at, absolute_expiry, token_current, token_family) \
-            SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, n, n, \
-            n + 1000000, '\\x', '\\x' FROM generate_series(1, 50000) AS n; \
+            SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, \
+            CASE WHEN n <= {used} THEN 1000000 ELSE n END, n, n + 1000000, '\\x', '\\x' FROM generate_series(1, 50000) AS n; \
         INSERT INTO session_kit_users (tenant, user_id, version) \
             SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
-        INSERT INTO session_kit_log (kind, at, actor, tenant) \
-            SELECT 'created', n, 'system', '' FROM generate_series(1, 50000) AS n; \
-        ANALYZE session_kit_sessions; ANALYZE session_kit_users; ANALYZE session_kit_log;"
+        ANALYZE session_kit_sessions; ANALYZE session_kit_users;"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
+    append_many(&one, &schema).await;
+    (store, one, schema)
+}
 
+async fn append_many(connection: &PgPool, schema: &str) {
+    let append = format!(
+        "INSERT INTO {schema}.session_kit_log (kind, at, actor, tenant) \
+            SELECT 'created', n, 'system', '' FROM generate_series(1, 50000) AS n; \
+        ANALYZE {schema}.session_kit_log;"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(append)).execute(connection).await.unwrap();
+}
+
+/// What the functions do cannot be explained from outside; the server counts the rows they read.
+#[tokio::test]
+async fn no_function_walks_a_table() {
+    let (store, one, schema) = filled(0).await;
     let mut before = walked(&one, &schema).await;
     let check = async |what: &str| {
         let now = walked(&one, &schema).await;
@@ -185,6 +199,54 @@ async fn no_function_walks_a_table() {
     sqlx::query(whole).fetch_one(&one).await.unwrap();
     let now = walked(&one, &schema).await;
     assert!(now > before + 40_000, "the server counts what is asked for");
+}
+
+/// A foreign transaction that stays open, and a reader that is far behind.
+#[tokio::test]
+async fn a_read_of_the_log_reads_a_page_of_it() {
+    let (store, one, schema) = filled(0).await;
+    let others = pool(2).await;
+    let mut foreign = others.begin().await.unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *foreign).await.unwrap();
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+    append_many(&others, &schema).await;
+    let mut before = walked(&one, &schema).await;
+    let (mut read, mut more) = (0, true);
+    while more {
+        let page = store.log_since(Some(&cursor), Entries::All, 1_000).await.unwrap();
+        read += page.events.len();
+        (cursor, more) = (page.next, page.more);
+        let now = walked(&one, &schema).await;
+        let rows = now - std::mem::replace(&mut before, now);
+        assert!(rows < 1_200, "{rows} rows of the log for a page of {}", page.events.len());
+    }
+    assert_eq!(read, 50_000);
+    foreign.rollback().await.unwrap();
+}
+
+/// Old sessions that are in use are examined once, at most so many in a call.
+#[tokio::test]
+async fn a_sweep_goes_on_where_it_left_off() {
+    let (store, one, schema) = filled(25_000).await;
+    let line = Timestamp::from_micros(25_011);
+    let rule = SweepRule { inactive_before: line, expired_by: Timestamp::EPOCH };
+    let mut sweep = Sweep { rule, after: None, at: line };
+    let (mut ended, mut calls) = (0, 0);
+    let mut before = walked(&one, &schema).await;
+    loop {
+        let batch = store.sweep(&sweep, 4).await.unwrap();
+        (ended, calls) = (ended + batch.ended.len(), calls + 1);
+        let now = walked(&one, &schema).await;
+        let rows = now - std::mem::replace(&mut before, now);
+        println!("sweep: {rows} rows, {} ended", batch.ended.len());
+        assert!(rows < i64::from(PageQuery::MAX_EXAMINED) + 200, "{rows} rows in one call");
+        match batch.next {
+            Some(next) => sweep.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(ended, 10);
+    assert!(calls <= 6, "{calls} calls");
 }
 
 /// Rows that have been read from the tables and indexes of a schema. This connection tells its own

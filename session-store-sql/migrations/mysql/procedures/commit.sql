@@ -8,28 +8,17 @@
 -- subquery: MySQL refuses FOR UPDATE directly beside it. The LIMIT in such a subquery keeps its order.
 
 -- Applies a change to one user's sessions if the version still holds. An id that exists already is a
--- conflict.
+-- conflict. A version is never zero and never comes back.
 DROP PROCEDURE IF EXISTS {t}commit_1;
 CREATE PROCEDURE {t}commit_1(
     p_tenant VARBINARY(128), p_user VARBINARY(255), p_expected BIGINT,
-    p_changes LONGTEXT CHARACTER SET utf8mb4, p_at BIGINT, p_actor VARBINARY(260)
+    p_changes LONGTEXT CHARACTER SET utf8mb4, p_inserts INT, p_rotations INT, p_ends INT,
+    p_others INT, p_at BIGINT, p_actor VARBINARY(260)
 ) SQL SECURITY INVOKER
 body: BEGIN
-    DECLARE v_over BOOLEAN DEFAULT FALSE;
-    DECLARE v_version, v_told BIGINT;
-    DECLARE v_gate, v_there, v_rotated, v_new, v_to_rotate, v_to_end INT;
-    DECLARE v_kind VARBINARY(32);
+    DECLARE v_n, v_gate, v_there, v_rotated, v_told INT DEFAULT 0;
+    DECLARE v_what, v_kind VARBINARY(32);
     DECLARE v_id BINARY(16);
-    -- Told is what happens to sessions that are there, in the order of the changes.
-    DECLARE told CURSOR FOR
-        SELECT step.kind, s.id
-        FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
-            n FOR ORDINALITY,
-            kind VARCHAR(32) PATH '$.kind',
-            id VARCHAR(32) PATH '$.id')) AS step
-        STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
-        WHERE s.tenant = p_tenant AND s.user_id = p_user ORDER BY step.n;
-    DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_over = TRUE;
     DECLARE EXIT HANDLER FOR 1062
     BEGIN
         ROLLBACK;
@@ -44,29 +33,28 @@ body: BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     START TRANSACTION;
     IF p_expected = 0 THEN
-        INSERT INTO {t}users (tenant, user_id, version) VALUES (p_tenant, p_user, 0)
-            ON DUPLICATE KEY UPDATE version = version;
+        INSERT INTO {t}users (tenant, user_id, version)
+            VALUES (p_tenant, p_user, UUID_SHORT() & 0xFFFFFFFFFFFFFF);
+    ELSE
+        UPDATE {t}users SET version = UUID_SHORT() & 0xFFFFFFFFFFFFFF
+            WHERE tenant = p_tenant AND user_id = p_user AND version = p_expected;
+        SET v_there = ROW_COUNT();
+        IF p_rotations + p_ends > 0 THEN
+            SELECT COALESCE(SUM(step.what = 'rotate'), 0) INTO v_rotated
+                FROM (SELECT what, id FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
+                    what VARCHAR(8) PATH '$.do',
+                    id VARCHAR(32) PATH '$.id')) AS given ORDER BY id LIMIT 100) AS step
+                STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
+                WHERE s.tenant = p_tenant AND s.user_id = p_user FOR UPDATE;
+        END IF;
     END IF;
-    SELECT MAX(version) INTO v_version FROM {t}users
-        WHERE tenant = p_tenant AND user_id = p_user FOR UPDATE;
-    SELECT SUM(step.what = 'insert'), SUM(step.what = 'rotate'), SUM(step.what = 'end'), 0
-        INTO v_new, v_to_rotate, v_to_end, v_rotated
-        FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (what VARCHAR(8) PATH '$.do')) AS step;
-    IF v_to_rotate + v_to_end > 0 THEN
-        SELECT COUNT(*), COALESCE(SUM(step.what = 'rotate'), 0) INTO v_there, v_rotated
-            FROM (SELECT what, id FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
-                what VARCHAR(8) PATH '$.do',
-                id VARCHAR(32) PATH '$.id')) AS given ORDER BY id LIMIT 100) AS step
-            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
-            WHERE s.tenant = p_tenant AND s.user_id = p_user FOR UPDATE;
-    END IF;
-    IF NOT (v_version <=> p_expected) OR v_rotated <> v_to_rotate THEN
+    IF p_expected <> 0 AND v_there = 0 OR v_rotated <> p_rotations THEN
         ROLLBACK;
         SELECT 0 AS done;
         LEAVE body;
     END IF;
 
-    IF v_new > 0 THEN
+    IF p_inserts > 0 THEN
         INSERT INTO {t}sessions (id, tenant, user_id, device_kind, device_info, client_id,
                 ip_addresses, signed_in, last_accessed, authenticated_at, absolute_expiry, data,
                 token_current, token_family, token_retired, token_retired_at)
@@ -92,7 +80,7 @@ body: BEGIN
                 token_retired_at BIGINT PATH '$.token_retired_at')) AS step
             WHERE step.what = 'insert';
     END IF;
-    IF v_to_rotate > 0 THEN
+    IF p_rotations > 0 THEN
         UPDATE JSON_TABLE(p_changes, '$[*]' COLUMNS (
                 what VARCHAR(8) PATH '$.do',
                 id VARCHAR(32) PATH '$.id',
@@ -109,27 +97,31 @@ body: BEGIN
     END IF;
     SELECT gate INTO v_gate FROM {t}state WHERE only_row = 1;
     SELECT COUNT(*) INTO v_there FROM {t}gates WHERE gate = v_gate LOCK IN SHARE MODE;
-    SET v_told = 0;
-    OPEN told;
-    telling: LOOP
-        FETCH told INTO v_kind, v_id;
-        IF v_over THEN
-            LEAVE telling;
+    -- Told is what happens to sessions that are there, in the order of the changes. One by one,
+    -- because an INSERT of several rows at once draws more ids than it needs.
+    WHILE v_n < p_inserts + p_rotations + p_ends + p_others DO
+        SET v_what = JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].do'))),
+            v_kind = JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].kind'))),
+            v_id = UNHEX(JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].id'))));
+        SET v_there = 1;
+        IF v_what <> 'insert' THEN
+            SELECT COUNT(*) INTO v_there FROM {t}sessions
+                WHERE id = v_id AND tenant = p_tenant AND user_id = p_user;
         END IF;
-        -- One by one: an INSERT of several rows at once draws more ids than it needs.
-        INSERT INTO {t}log (tag, kind, at, actor, tenant, user_id, session_id) VALUES (
-            FLOOR(RAND() * 9007199254740991), v_kind, p_at, p_actor, p_tenant, p_user, v_id);
-        SET v_told = LAST_INSERT_ID();
-    END LOOP;
-    CLOSE told;
+        IF v_there = 1 THEN
+            INSERT INTO {t}log (tag, kind, at, actor, tenant, user_id, session_id) VALUES (
+                FLOOR(RAND() * 9007199254740991), v_kind, p_at, p_actor, p_tenant, p_user, v_id);
+            SET v_told = v_told + 1;
+        END IF;
+        SET v_n = v_n + 1;
+    END WHILE;
     IF v_told = 0 THEN
         ROLLBACK;
         SELECT 1 AS done;
         LEAVE body;
     END IF;
 
-    UPDATE {t}users SET version = v_told WHERE tenant = p_tenant AND user_id = p_user;
-    IF v_to_end > 0 THEN
+    IF p_ends > 0 THEN
         DELETE s FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
                 what VARCHAR(8) PATH '$.do',
                 id VARCHAR(32) PATH '$.id')) AS step

@@ -55,7 +55,7 @@ BEGIN
                     OR s.absolute_expiry <= p_expired_by
                 GROUP BY s.tenant, s.user_id) AS owner
             STRAIGHT_JOIN {t}users AS u ON u.tenant = owner.tenant AND u.user_id = owner.user_id
-            SET u.version = v_first;
+            SET u.version = UUID_SHORT() & 0xFFFFFFFFFFFFFF;
         DELETE s FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
             STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
             WHERE p_inactive_before IS NULL OR s.last_accessed < p_inactive_before

@@ -1,0 +1,214 @@
+//! Lies about what ends.
+
+use std::time::Duration;
+
+use session_core::store::{
+    Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, TenantFilter,
+};
+use session_core::{EndCause, Session, SessionId, Store, StoreError, Timestamp, UserKey};
+
+use crate::fault::Fault;
+use crate::liar::Liar;
+
+impl Liar {
+    pub(crate) async fn lie_in_end_many(
+        &self,
+        mut end: EndMany,
+        mut limit: u32,
+    ) -> Result<EndedBatch, StoreError> {
+        let selection = &mut end.selection;
+        selection.user = selection.user.take().map(|user| self.key(&UserKey::new(user)).user);
+        let first = end.after.is_none();
+        match self.fault {
+            Fault::EndCrossesTenants => end.selection.tenant = TenantFilter::Any,
+            Fault::EndSparesNobody => end.selection.except = None,
+            Fault::EndSparesOnce if !first => end.selection.except = None,
+            Fault::EndIgnoresLimit => limit = u32::MAX,
+            Fault::EndOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
+            Fault::EndOfNoneIsTheEnd if limit == 0 => return Ok(EndedBatch::default()),
+            Fault::EndHalvesIds if end.selection.ids.is_some() => limit = limit.div_ceil(2),
+            Fault::EndTakesTooMany => return Ok(self.end_without_a_most(end, limit).await),
+            Fault::EndTakesTooManyIds => return self.end_in_parts(end, limit).await,
+            Fault::EndLimitsFirst => return Ok(self.end_limited_first(&end, limit).await),
+            Fault::EndCountsOffsets => return Ok(self.end_by_offset(&end, limit).await),
+            Fault::EndTellsOthers => {
+                let chosen = self.selected(&end.selection).await;
+                return Ok(self.end_all_of(chosen, limit, end.cause).await);
+            }
+            _ => {}
+        }
+        let mut batch = self.store().end_many(&end, limit).await?;
+        match self.fault {
+            Fault::EndForgetsToGoOn => batch.next = None,
+            Fault::EndTakesPrefixes => {
+                if let TenantFilter::Is(Some(tenant)) = &end.selection.tenant {
+                    let wider =
+                        self.alive().await.into_iter().filter(|session| {
+                            session.owner.tenant_text().starts_with(tenant.as_str())
+                        });
+                    for session in wider {
+                        batch.ended.extend(self.end(session.id, end.cause).await);
+                    }
+                }
+            }
+            Fault::EndTellsAgain if first => {
+                let before = self.notes().ended.clone();
+                batch.ended.extend(before);
+            }
+            Fault::EndCountsTwice => {
+                let ids = end.selection.ids.into_iter().flatten().collect::<Vec<_>>();
+                let times = |id: SessionId| ids.iter().filter(|i| **i == id).count().max(1);
+                let twice = batch.ended.into_iter();
+                batch.ended =
+                    twice.flat_map(|e| std::iter::repeat_n(e.clone(), times(e.id))).collect();
+            }
+            _ => {}
+        }
+        Ok(batch)
+    }
+
+    async fn selected(&self, selection: &Selection) -> Vec<Session> {
+        self.alive().await.into_iter().filter(|session| selection.covers(session)).collect()
+    }
+
+    async fn end_without_a_most(&self, mut end: EndMany, limit: u32) -> EndedBatch {
+        let mut all = Vec::new();
+        loop {
+            let left = limit.saturating_sub(u32::try_from(all.len()).unwrap());
+            let batch = self.store().end_many(&end, left).await.unwrap();
+            all.extend(batch.ended);
+            end.after = batch.next;
+            if end.after.is_none() || all.len() >= limit as usize {
+                return EndedBatch { ended: all, next: end.after };
+            }
+        }
+    }
+
+    async fn end_in_parts(&self, mut end: EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        let ids = end.selection.ids.take();
+        let Some(ids) = ids.filter(|ids| ids.len() > Selection::MAX_IDS) else {
+            return self.store().end_many(&end, limit).await;
+        };
+        let mut batch = EndedBatch::default();
+        for part in ids.chunks(Selection::MAX_IDS) {
+            end.selection.ids = Some(part.to_vec());
+            batch.ended.extend(self.store().end_many(&end, limit).await?.ended);
+        }
+        Ok(batch)
+    }
+
+    async fn end_limited_first(&self, end: &EndMany, limit: u32) -> EndedBatch {
+        let wide = Selection {
+            user: end.selection.user.clone(),
+            ..Selection::within(end.selection.tenant.clone())
+        };
+        let mut chosen = self.selected(&wide).await;
+        chosen.truncate(limit as usize);
+        chosen.retain(|session| end.selection.covers(session));
+        let mut batch = self.end_all_of(chosen, limit, end.cause).await;
+        if batch.ended.len() < limit as usize {
+            batch.next = None;
+        }
+        batch
+    }
+
+    async fn end_by_offset(&self, end: &EndMany, limit: u32) -> EndedBatch {
+        let offset = end.after.as_ref().map_or(0, |after| usize::from(after.0[0]));
+        let chosen = self.selected(&end.selection).await.into_iter().skip(offset).collect();
+        let mut batch = self.end_all_of(chosen, limit, end.cause).await;
+        let next = u8::try_from(offset + limit as usize).unwrap();
+        batch.next = (!batch.ended.is_empty()).then(|| Continuation(vec![next]));
+        batch
+    }
+
+    /// Ends up to so many of these, after some time, and tells all of them.
+    async fn end_all_of(&self, chosen: Vec<Session>, limit: u32, cause: EndCause) -> EndedBatch {
+        self.dawdle().await;
+        let more = chosen.len() > limit as usize;
+        let mut ended = Vec::new();
+        for session in chosen.into_iter().take(limit as usize) {
+            self.end(session.id, cause).await;
+            ended.push(Ended { id: session.id, owner: session.owner });
+        }
+        EndedBatch { ended, next: more.then(|| Continuation(vec![0; 16])) }
+    }
+
+    pub(crate) fn note_ended(&self, batch: &EndedBatch) {
+        let mut notes = self.notes();
+        notes.ended.extend(batch.ended.iter().cloned());
+        let ids = batch.ended.iter().map(|ended| ended.id);
+        match self.fault {
+            Fault::LogMissesEnds => notes.hidden.extend(ids),
+            Fault::LogLosesWhoEnded => notes.by_system.extend(ids),
+            _ => {}
+        }
+    }
+
+    pub(crate) async fn lie_in_sweep(
+        &self,
+        mut sweep: Sweep,
+        mut limit: u32,
+    ) -> Result<EndedBatch, StoreError> {
+        let micro = Duration::from_micros(1);
+        let covers = |s: &Session| sweep.rule.covers(s.last_accessed, s.absolute_expiry);
+        match self.fault {
+            Fault::SweepDoesNotLookAgain => {
+                // Last accessed as it was at sign-in: touches are looked up too late.
+                let mut old = self.alive().await;
+                old.retain(|session| {
+                    let used = session.signed_in.minus(Duration::from_secs(1));
+                    sweep.rule.covers(used, session.absolute_expiry)
+                });
+                let mut batch = self.end_all_of(old, limit, EndCause::Expired).await;
+                batch.next = None;
+                return Ok(batch);
+            }
+            Fault::SweepLooksFirst | Fault::SweepTellsOthers => {
+                let mut old = self.alive().await;
+                old.retain(covers);
+                return Ok(self.end_all_of(old, limit, EndCause::Expired).await);
+            }
+            Fault::SweepStopsAtThoseInUse => {
+                let mut old: Vec<_> = self.notes().begun.values().cloned().collect();
+                old.retain(covers);
+                old.sort_by_key(|session| session.last_accessed);
+                old.truncate(limit as usize);
+                let mut batch = EndedBatch::default();
+                for session in old {
+                    if self.find(session.id).await.is_some_and(|session| covers(&session)) {
+                        batch.ended.extend(self.end(session.id, EndCause::Expired).await);
+                    }
+                }
+                return Ok(batch);
+            }
+            Fault::SweepTakesTheLine => {
+                sweep.rule.inactive_before = sweep.rule.inactive_before.plus(micro);
+            }
+            Fault::SweepOverlooksExpiry => sweep.rule.expired_by = Timestamp::from_micros(i64::MIN),
+            Fault::SweepOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
+            _ => {}
+        }
+        let both = self.past_both_lines(&sweep).await;
+        let mut batch = self.store().sweep(&sweep, limit).await?;
+        match self.fault {
+            Fault::SweepForgetsToGoOn => batch.next = None,
+            Fault::SweepCountsTwice => {
+                let twice: Vec<_> =
+                    batch.ended.iter().filter(|ended| both.contains(&ended.id)).cloned().collect();
+                batch.ended.extend(twice);
+            }
+            _ => {}
+        }
+        Ok(batch)
+    }
+
+    async fn past_both_lines(&self, sweep: &Sweep) -> Vec<SessionId> {
+        let rule = &sweep.rule;
+        let mut both = self.alive().await;
+        both.retain(|session| {
+            session.last_accessed < rule.inactive_before
+                && session.absolute_expiry.is_some_and(|expiry| expiry <= rule.expired_by)
+        });
+        both.into_iter().map(|session| session.id).collect()
+    }
+}

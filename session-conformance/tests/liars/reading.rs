@@ -1,0 +1,163 @@
+//! Lies about one user and one session.
+
+use session_core::store::{Loaded, UserState, Version};
+use session_core::{
+    DeviceInfo, ExtraData, Session, SessionId, Store, StoreError, Timestamp, UserKey,
+};
+
+use crate::fault::Fault;
+use crate::liar::Liar;
+
+impl Liar {
+    pub(crate) async fn lie_in_user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
+        let mut state = self.store().user(&self.key(owner)).await?;
+        // A memory store never waits; let the others come in between.
+        tokio::task::yield_now().await;
+        for session in self.alive_where(|other| self.confuses(owner, other)).await {
+            if state.sessions.iter().all(|known| known.id != session.id) {
+                state.sessions.push((&session).into());
+            }
+        }
+        match self.fault {
+            Fault::UserIsCut => state.sessions.truncate(100),
+            Fault::UserHidesExpired => state.sessions.retain(|s| s.absolute_expiry.is_none()),
+            Fault::UnknownUsersHaveAVersion if state.version == Version::NONE => {
+                state.version = Version(1);
+            }
+            Fault::PoliciesAreStale => {
+                let current = state.policies.clone();
+                state.policies =
+                    self.notes().policies.entry(owner.clone()).or_insert(current).clone();
+            }
+            Fault::PoliciesCrossTenants => {
+                let north = UserKey::in_tenant("north".parse().unwrap(), owner.user.clone());
+                state.policies.user = self.store().user(&north).await?.policies.user;
+            }
+            _ => {}
+        }
+        state.version = self.shown(state.version);
+        Ok(state)
+    }
+
+    /// Whether this liar takes the second user for the first.
+    fn confuses(&self, asked: &UserKey, other: &UserKey) -> bool {
+        let joined = |key: &UserKey| format!("{}:{}", key.tenant_text(), key.user);
+        let [asked_name, other_name] = [asked.user.as_str(), other.user.as_str()];
+        let same_tenant = asked.tenant == other.tenant;
+        match self.fault {
+            Fault::UserLeaksTenants => asked.user == other.user,
+            Fault::NamesAreJoined => joined(asked) == joined(other),
+            Fault::NamesArePrefixes => same_tenant && other_name.starts_with(asked_name),
+            Fault::NamesArePatterns => {
+                let fits = |(a, b): (char, char)| a == b || a == '_';
+                same_tenant
+                    && asked_name.chars().count() == other_name.chars().count()
+                    && asked_name.chars().zip(other_name.chars()).all(fits)
+            }
+            Fault::NamesAreCut => {
+                let cut = |text: &str| text[..text.floor_char_boundary(126)].to_owned();
+                cut(asked_name) == cut(other_name)
+                    && cut(asked.tenant_text()) == cut(other.tenant_text())
+            }
+            _ => false,
+        }
+    }
+
+    async fn alive_where(&self, is: impl Fn(&UserKey) -> bool) -> Vec<Session> {
+        let noted: Vec<_> = {
+            let notes = self.notes();
+            notes.begun.values().filter(|s| is(&s.owner)).map(|s| s.id).collect()
+        };
+        let mut alive = Vec::new();
+        for id in noted {
+            alive.extend(self.find(id).await);
+        }
+        alive
+    }
+
+    pub(crate) async fn lie_in_load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+        let loaded = self.store().load(id).await?;
+        if self.fault == Fault::LoadAnswersTheLastOne {
+            self.notes().untaken.push_back(loaded);
+            tokio::task::yield_now().await;
+            return Ok(self.notes().untaken.pop_front().flatten());
+        }
+        let mut notes = self.notes();
+        match self.fault {
+            Fault::LoadIsStale => return Ok(notes.loads.entry(id).or_insert(loaded).clone()),
+            Fault::LoadRemembersNone => {
+                if loaded.is_none() {
+                    notes.absent.insert(id);
+                }
+                return Ok(loaded.filter(|_| !notes.absent.contains(&id)));
+            }
+            _ => {}
+        }
+        let first = match &loaded {
+            Some(_) => notes.loads.entry(id).or_insert_with(|| loaded.clone()).clone(),
+            None => None,
+        };
+        drop(notes);
+        Ok(loaded.map(|mut loaded| {
+            if let (Fault::LoadAnswersOldVersions, Some(first)) = (self.fault, first) {
+                loaded.version = first.version;
+            }
+            loaded.version = self.shown(loaded.version);
+            Loaded { session: self.distorted(loaded.session), ..loaded }
+        }))
+    }
+
+    /// The record as this liar reads it.
+    fn distorted(&self, mut session: Session) -> Session {
+        let notes = self.notes();
+        let begun = notes.begun.get(&session.id).cloned();
+        let touched = notes.touched.get(&session.id).cloned();
+        let (Some(begun), Some(touched)) = (begun, touched) else { return session };
+        let rotated = session.token.retired != begun.token.retired;
+        match self.fault {
+            Fault::TouchMovesBack => session.last_accessed = touched.last_accessed,
+            Fault::TouchReplacesAddresses => session.ip_addresses = touched.ip_addresses,
+            Fault::RotationStoresNothing => session.token = begun.token,
+            Fault::RotationDropsRetired if rotated => session.token.retired = None,
+            Fault::RotationLosesTime => {
+                if let Some(retired) = session.token.retired.as_mut().filter(|_| rotated) {
+                    retired.at = Timestamp::EPOCH;
+                }
+            }
+            Fault::RotationKeepsFirstRetired if rotated => {
+                session.token.retired = notes.retired.get(&session.id).copied();
+            }
+            Fault::RotationForgetsAuthentication => {
+                session.authenticated_at = begun.authenticated_at;
+            }
+            Fault::RotationForgetsUse if rotated => {
+                session.last_accessed = begun.last_accessed;
+                session.ip_addresses = begun.ip_addresses;
+            }
+            Fault::NoAddressIsOne if session.ip_addresses.is_empty() => {
+                session.ip_addresses.push([0, 0, 0, 0].into());
+            }
+            Fault::DataIsParsed => {
+                let parsed = session.data.map(|data| ExtraData::new(&data.to_value()).unwrap());
+                session.data = parsed;
+            }
+            Fault::TimesBeginIn1970 => {
+                session.authenticated_at = session.authenticated_at.max(Timestamp::EPOCH);
+            }
+            _ => {}
+        }
+        session
+    }
+
+    /// The record as this liar stores it.
+    pub(crate) fn altered(&self, mut session: Session) -> Session {
+        session.owner = self.key(&session.owner);
+        if self.fault == Fault::FieldsAreCut {
+            let cut = |info: DeviceInfo| {
+                DeviceInfo::truncated(&info.as_str()[..info.as_str().len().min(254)])
+            };
+            session.device_info = session.device_info.and_then(cut);
+        }
+        session
+    }
+}

@@ -1,0 +1,86 @@
+//! Lies about leases and policies.
+
+use std::time::Duration;
+
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{PolicyChange, Selection};
+use session_core::{Store, StoreError};
+
+use crate::fault::Fault;
+use crate::liar::Liar;
+
+impl Liar {
+    pub(crate) async fn lie_in_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let name = match self.fault {
+            Fault::LeaseIgnoresNames => "all".to_owned(),
+            Fault::LeaseFoldsCase => name.to_lowercase(),
+            _ => name.to_owned(),
+        };
+        let held = |liar: &Self| {
+            let notes = liar.notes();
+            notes.holders.get(&name).is_some_and(|holders| holders.contains(holder))
+        };
+        if self.fault == Fault::LeaseIsNotRenewed && held(self) {
+            return Ok(true);
+        }
+        if self.fault == Fault::LeaseLooksFirst {
+            let free = !self.notes().holders.contains_key(&name);
+            self.dawdle().await;
+            self.notes().holders.entry(name).or_default().insert(holder.to_owned());
+            return Ok(free);
+        }
+        let ttl = if self.fault == Fault::LeaseNeverEnds { ttl * 1000 } else { ttl };
+        let got = self.store().lease(&name, holder, ttl).await?;
+        let late = !got && held(self);
+        if got {
+            self.notes().holders.entry(name).or_default().insert(holder.to_owned());
+        }
+        Ok(match self.fault {
+            Fault::LeaseForEverybody => true,
+            Fault::LeaseForLateHolders => got || late,
+            _ => got,
+        })
+    }
+
+    pub(crate) async fn lie_in_set_policy(
+        &self,
+        mut change: PolicyChange,
+    ) -> Result<(), StoreError> {
+        let known = self.store().policy(&change.scope).await?;
+        match (self.fault, &change.scope) {
+            (Fault::PoliciesAreStale, PolicyScope::User(owner)) => {
+                let state = self.store().user(owner).await?;
+                self.notes().policies.entry(owner.clone()).or_insert(state.policies);
+            }
+            (Fault::UnsetPoliciesStay, _) if change.policy.is_none() => change.policy = known,
+            (Fault::UnsetPoliciesAreNotTold, _) if change.policy.is_none() && known.is_none() => {
+                return Ok(());
+            }
+            (Fault::FirstPolicyStays, _) if known.is_some() && change.policy.is_some() => {
+                change.policy = known;
+            }
+            (Fault::PoliciesWiden, PolicyScope::User(_)) => {
+                if let Some(scope) = change.scope.wider() {
+                    let wider = PolicyChange { scope, ..change.clone() };
+                    self.store().set_policy(&wider).await?;
+                }
+            }
+            (Fault::PoliciesEndSessions, PolicyScope::User(owner)) => {
+                if change.policy.as_ref().is_some_and(|policy| !is_open(policy)) {
+                    self.end_where(Selection::user(owner.clone())).await;
+                }
+            }
+            _ => {}
+        }
+        self.store().set_policy(&change).await
+    }
+}
+
+fn is_open(policy: &Policy) -> bool {
+    policy.effective_limits().is_empty()
+}

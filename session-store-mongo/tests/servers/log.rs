@@ -1,0 +1,185 @@
+//! The log's numbers, which readers give.
+
+use std::sync::Arc;
+
+use mongodb::Collection;
+use mongodb::bson::{Document, doc};
+use session_conformance::sample::{insert, now, session, user};
+use session_core::store::{Change, Commit, Cursor, Entries, LogPosition, Outcome, Selection};
+use session_core::store::{EndMany, Version};
+use session_core::{Actor, EndCause, Event, Session, SessionId, Store, Timestamp, UserKey};
+use session_store_mongo::{MongoStore, Transactions};
+
+use crate::namespace::{ALONE, Fresh};
+
+async fn collection(fresh: &Fresh, name: &str) -> Collection<Document> {
+    let client = mongodb::Client::with_uri_str(crate::namespace::url()).await.unwrap();
+    client.database(&fresh.options.database).collection(&format!("session_kit_{name}"))
+}
+
+async fn end_of(store: &MongoStore) -> Cursor {
+    store.log_since(None, Entries::All, 0).await.unwrap().next
+}
+
+/// Signs a user in and out, one session at a time, and returns the sessions in their order.
+async fn come_and_go(store: Arc<MongoStore>, owner: UserKey, times: usize) -> Vec<SessionId> {
+    let mut ids = Vec::new();
+    for _ in 0..times {
+        let mine = session(&*store, &owner, now());
+        insert(&*store, &mine).await;
+        ids.push(mine.id);
+        let end = EndMany {
+            selection: Selection::user(owner.clone()),
+            after: None,
+            cause: EndCause::Revoked,
+            at: now(),
+            by: Actor::Application,
+        };
+        assert_eq!(store.end_many(&end, 10).await.unwrap().ended.len(), 1);
+    }
+    ids
+}
+
+/// Reads page after page until it has all of these events.
+async fn follow(store: Arc<MongoStore>, mut cursor: Cursor, count: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let page = store.log_since(Some(&cursor), Entries::All, 3).await.unwrap();
+        assert!(!page.gap);
+        let number = |cursor: &Cursor| LogPosition::parse(cursor).unwrap().number;
+        let read = i64::try_from(page.events.len()).unwrap();
+        assert_eq!(number(&page.next), number(&cursor) + read, "no number is passed over");
+        cursor = page.next;
+        events.extend(page.events);
+    }
+    events
+}
+
+/// Three nodes number at once what three others write: all readers see the same log, with every
+/// user's changes in their order, although the user is forgotten with each of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_number_at_once_agree() {
+    const TIMES: usize = 8;
+    let _alone = ALONE.read().await;
+    for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+        let fresh = Fresh::new(transactions);
+        let cursor = end_of(&fresh.store().await).await;
+        let (mut writers, mut readers) = (Vec::new(), Vec::new());
+        for name in ["alice", "bob", "carol"] {
+            let store = Arc::new(fresh.store().await);
+            writers.push(tokio::spawn(come_and_go(store, user(name), TIMES)));
+            let store = Arc::new(fresh.store().await);
+            readers.push(tokio::spawn(follow(store, cursor.clone(), 3 * 2 * TIMES)));
+        }
+        let mut logs = Vec::new();
+        for reader in readers {
+            logs.push(reader.await.unwrap());
+        }
+        assert!(logs.iter().all(|log| *log == logs[0]), "all nodes read the same log");
+        for writer in writers {
+            let ids = writer.await.unwrap();
+            let told = logs[0].iter().filter_map(|event| event.session);
+            let told: Vec<_> = told.filter(|id| ids.contains(id)).collect();
+            let right: Vec<_> = ids.iter().flat_map(|id| [*id, *id]).collect();
+            assert_eq!(told, right);
+        }
+    }
+}
+
+/// A reader decided about numbers and died before it gave them.
+#[tokio::test]
+async fn the_next_reader_does_what_a_dead_one_decided() {
+    let _alone = ALONE.read().await;
+    let fresh = Fresh::new(Transactions::WhereThereAre);
+    let store = Arc::new(fresh.store().await);
+    let cursor = end_of(&store).await;
+    for name in ["alice", "bob", "carol"] {
+        insert(&*store, &session(&*store, &user(name), now())).await;
+    }
+    let log = collection(&fresh, "log").await;
+    let mark = |entry: Document| entry.get_i64("_id").unwrap();
+    let find = |name| log.find_one(doc! { "user_id": name });
+    let carol = mark(find("carol").await.unwrap().unwrap());
+    let alice = mark(find("alice").await.unwrap().unwrap());
+    let decided = doc! { "_id": "log", "last": 2_i64, "batch": [carol, alice] };
+    collection(&fresh, "agreement").await.insert_one(decided).await.unwrap();
+    let events = follow(store, cursor, 3).await;
+    let users: Vec<_> = events.iter().map(|event| event.user.as_ref().unwrap().as_str()).collect();
+    assert_eq!(users, ["carol", "alice", "bob"]);
+}
+
+/// The node that made a change could not deliver it. A second try that finds the change done by
+/// reading the user, the session, or by a conflict has waited for the delivery.
+#[tokio::test]
+async fn what_finds_a_change_done_delivers_it_first() {
+    let _alone = ALONE.read().await;
+    for way in 0..3 {
+        let fresh = Fresh::new(Transactions::Never);
+        let store = fresh.store().await;
+        let mine = session(&store, &user("alice"), now());
+        insert(&store, &mine).await;
+        let log = collection(&fresh, "log").await;
+        let told = log.find_one_and_delete(doc! { "user_id": "alice" }).await.unwrap().unwrap();
+        // Due long after this test.
+        let due = mongodb::bson::DateTime::from_millis(253_370_764_800_000);
+        let left = doc! { "$set": { "outbox": [{ "entry": told }], "due": due } };
+        collection(&fresh, "users").await.update_one(doc! {}, left).await.unwrap();
+        match way {
+            0 => assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 1),
+            1 => assert!(store.load(mine.id).await.unwrap().is_some()),
+            _ => assert_eq!(store.commit(&begins(&mine)).await.unwrap(), Outcome::Conflict),
+        }
+        assert_eq!(log.count_documents(doc! { "user_id": "alice" }).await.unwrap(), 1, "{way}");
+        assert_eq!(store.audit().await.unwrap(), [""; 0]);
+    }
+}
+
+fn begins(session: &Session) -> Commit {
+    Commit {
+        owner: session.owner.clone(),
+        expected: Version::NONE,
+        changes: vec![Change::Insert(Box::new(session.clone()))],
+        at: session.signed_in,
+        by: Actor::Application,
+    }
+}
+
+/// A read where nothing is new writes nothing: no number, no decision.
+#[tokio::test]
+async fn an_idle_read_writes_nothing() {
+    let _alone = ALONE.read().await;
+    let fresh = Fresh::new(Transactions::WhereThereAre);
+    let store = fresh.store().await;
+    insert(&store, &session(&store, &user("alice"), now())).await;
+    assert_eq!(store.report().await.unwrap().pending, 1);
+    let cursor = end_of(&store).await;
+    let report = store.report().await.unwrap();
+    assert_eq!((report.pending, report.problems), (0, Vec::new()));
+    assert!(report.log_from.is_some_and(|from| from > Timestamp::EPOCH));
+    let head = collection(&fresh, "agreement").await;
+    head.delete_one(doc! { "_id": "log" }).await.unwrap();
+    let page = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
+    assert_eq!((page.next, page.more, page.gap), (cursor.clone(), false, false));
+    assert!(head.find_one(doc! { "_id": "log" }).await.unwrap().is_none());
+    // The numbers go on where they were all the same.
+    insert(&store, &session(&store, &user("bob"), now())).await;
+    assert_eq!(follow(Arc::new(store), cursor, 1).await.len(), 1);
+}
+
+/// An entry of a newer version counts as missed, also by a reader that wants invalidations only.
+#[tokio::test]
+async fn an_entry_of_an_unknown_kind_is_a_gap() {
+    let _alone = ALONE.read().await;
+    let fresh = Fresh::new(Transactions::WhereThereAre);
+    let store = fresh.store().await;
+    let cursor = end_of(&store).await;
+    insert(&store, &session(&store, &user("alice"), now())).await;
+    let quiet = store.log_since(Some(&cursor), Entries::Invalidations, 10).await.unwrap();
+    assert_eq!((quiet.events.len(), quiet.more, quiet.gap), (0, false, false));
+    assert_ne!(quiet.next, cursor, "what is not wanted is passed over");
+    let unknown = doc! { "$set": { "kind": "of a newer version" } };
+    collection(&fresh, "log").await.update_one(doc! {}, unknown).await.unwrap();
+    let page = store.log_since(Some(&cursor), Entries::Invalidations, 10).await.unwrap();
+    assert!(page.gap && !page.more, "{page:?}");
+    assert_eq!(page.next, quiet.next);
+}

@@ -1,0 +1,52 @@
+//! Calls that find nothing end soon.
+
+use std::time::Instant;
+
+use session_conformance::sample::{commit, end, now, session, user};
+use session_core::Store;
+use session_core::checker::Timeouts;
+use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter};
+
+use crate::monitor::Monitor;
+use crate::namespace::{ALONE, Prefix, url};
+
+/// More sessions than one call looks at: it answers where to go on, and reads whole chunks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    for n in 0..4_416 / Commit::MAX_CHANGES {
+        let owner = user(&format!("user {n}"));
+        let begin = |_| Change::Insert(Box::new(session(&store, &owner, now())));
+        let all = (0..Commit::MAX_CHANGES).map(begin).collect();
+        assert_eq!(commit(&store, &owner, all).await, Outcome::Done);
+    }
+    let mut monitor = Monitor::of([url()]).await;
+    let mut asked = async || monitor.asked(&prefix).await;
+    asked().await;
+    let none = "nobody".parse().unwrap();
+    let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none(), now());
+    query.client_id = Some(none);
+    let begun = Instant::now();
+    let page = store.page(&query).await.unwrap();
+    println!("a page that finds nothing: {:?}", begun.elapsed());
+    assert!(page.sessions.is_empty() && page.next.is_some());
+    let page_asked = asked().await;
+    assert!(page_asked["zrange"] <= 18, "{page_asked:?}");
+    assert!(page_asked["hmget"] <= PageQuery::MAX_EXAMINED, "{page_asked:?}");
+    query.after = page.next;
+    assert_eq!(store.page(&query).await.unwrap().next, None, "the rest is one page");
+    asked().await;
+
+    let client = query.client_id.unwrap();
+    let mut ending = end(Selection::within(TenantFilter::Any).of_client(client));
+    let begun = Instant::now();
+    let batch = store.end_many(&ending, 500).await.unwrap();
+    println!("a selection that finds nothing: {:?}", begun.elapsed());
+    assert!(batch.ended.is_empty() && batch.next.is_some());
+    let end_asked = asked().await;
+    assert!(end_asked["hget"] <= PageQuery::MAX_EXAMINED, "{end_asked:?}");
+    ending.after = batch.next;
+    assert_eq!(store.end_many(&ending, 500).await.unwrap().next, None, "the rest is one call");
+}

@@ -1,0 +1,84 @@
+//! What an operator meets: functions that are applied again, and the report.
+
+use session_core::Store;
+use session_store_sql::PostgresOptions;
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgPool;
+
+use crate::{Schema, pool, sign_in};
+
+async fn run(pool: &PgPool, statement: String) {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await.unwrap();
+}
+
+/// A function in the place of one of the store's.
+fn replaced(Schema(schema): &Schema) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION {schema}.session_kit_trim_log(p_before bigint, p_limit integer) \
+         RETURNS integer LANGUAGE sql AS 'SELECT 77';"
+    )
+}
+
+async fn trims(store: &impl Store) -> u32 {
+    store.trim_log(session_core::Timestamp::EPOCH, 1).await.unwrap()
+}
+
+/// An older node that starts beside newer ones must not take their functions from them.
+#[tokio::test]
+async fn functions_are_applied_again_unless_newer_ones_are_in_force() {
+    let (schema, pool) = (Schema::create().await, pool(1).await);
+    let store = schema.store().await;
+    assert_eq!(trims(&store).await, 0);
+    run(&pool, replaced(&schema)).await;
+    let note = |what: &str| format!("UPDATE {}.session_kit_meta SET {what}", schema.0);
+    assert_eq!(trims(&schema.store().await).await, 77, "up to date as far as the table says");
+    run(&pool, note("functions_version = 1000")).await;
+    assert_eq!(trims(&schema.store().await).await, 77, "newer ones");
+    run(&pool, note("functions_version = 0")).await;
+    assert_eq!(trims(&schema.store().await).await, 0, "older ones");
+    run(&pool, replaced(&schema)).await;
+    run(&pool, note("functions_digest = 'another'")).await;
+    assert_eq!(trims(&schema.store().await).await, 0, "others of the same version");
+}
+
+#[tokio::test]
+async fn the_report_tells_of_the_schema_and_of_indexes() {
+    let (schema, pool) = (Schema::create().await, pool(1).await);
+    let store = schema.store().await;
+    let report = store.report().await.unwrap();
+    assert!(report.server.starts_with("PostgreSQL 1"), "{report:?}");
+    assert_eq!((report.schema, report.log_from, report.problems.len()), (Some(1), None, 0));
+    let session = sign_in(&store).await;
+    let report = store.report().await.unwrap();
+    assert!(report.log_from.is_some() && report.clock >= session.signed_in, "{report:?}");
+    assert!(report.details.iter().any(|(name, _)| name == "push"), "{report:?}");
+    let break_indexes = format!(
+        "DROP INDEX {0}.session_kit_log_by_xid; UPDATE pg_index SET indisvalid = false \
+         WHERE indexrelid = '{0}.session_kit_sessions_by_time'::regclass; \
+         UPDATE {0}.session_kit_meta SET functions_version = 0;",
+        schema.0
+    );
+    run(&pool, break_indexes).await;
+    let report = store.report().await.unwrap();
+    let [missing, invalid, functions] = &report.problems[..] else { panic!("{report:?}") };
+    assert!(missing.contains("session_kit_log_by_xid is missing"), "{missing}");
+    assert!(invalid.contains("session_kit_sessions_by_time is invalid"), "{invalid}");
+    assert!(functions.contains("version 0"), "{functions}");
+}
+
+/// A node that does not listen is told of in the report.
+#[tokio::test]
+async fn the_report_says_whether_pushes_are_heard() {
+    let (schema, pool) = (Schema::create().await, pool(2).await);
+    let options = PostgresOptions::default().with_schema(schema.0.clone()).with_push(false);
+    let store = session_store_sql::PostgresStore::with_pool(pool, &options).await.unwrap();
+    let push = async |store: &dyn Store| {
+        let details = store.report().await.unwrap().details;
+        details.into_iter().find(|(name, _)| name == "push").unwrap().1
+    };
+    assert_eq!(push(&store).await, "off");
+    let listening = schema.store().await;
+    // The first hint comes once it listens.
+    listening.changed().await;
+    assert_eq!(push(&listening).await, "listening");
+}
