@@ -58,7 +58,7 @@ impl Backend for Sqlite {
     }
 
     async fn remove(&self) -> Result<(), Failure> {
-        for suffix in ["", "-wal", "-shm"] {
+        for suffix in ["", "-wal", "-shm", "-hint"] {
             let mut path = self.0.clone().into_os_string();
             path.push(suffix);
             match std::fs::remove_file(path) {

@@ -55,7 +55,8 @@ impl Calls {
             Ok(true)
         })
         .await?;
-        let all = Selection::user(people.owner(0)?);
+        // Not the user whom the next run reads.
+        let all = Selection::user(people.owner(1)?);
         self.end("end a user with 1,000, each call", all).await?;
         let tenant = TenantFilter::Is(Some(TENANTS[1].parse()?));
         self.end("end by tenant, 500 a call", Selection::within(tenant)).await?;
