@@ -32,10 +32,8 @@ pub(super) async fn run(pool: &PgPool, names: &Names) -> Result<(), StoreError> 
 
 /// Older functions than those in force are not applied: a newer node may rely on what they lack.
 async fn apply_functions(tx: &mut PgConnection, names: &Names) -> Result<(), StoreError> {
-    let (in_force, text): (i64, String) = sqlx::query_as(names.sql(READ_FUNCTIONS))
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(store_error)?;
+    let (in_force, text): (i64, String) =
+        sqlx::query_as(names.sql(READ_FUNCTIONS)).fetch_one(&mut *tx).await.map_err(store_error)?;
     let version = functions_version();
     if in_force > version || (in_force == version && text == functions_digest()) {
         return Ok(());

@@ -105,7 +105,17 @@ async fn every_statement_uses_an_index() {
         .unwrap();
     let snapshot = format!("'{snapshot}'");
     let since = |[up_to, newest]: [&'static str; 2]| {
-        vec![&*snapshot, "NULL", up_to, "1000", "''", newest, "0", "'9999999999'", "ARRAY['created']"]
+        vec![
+            &*snapshot,
+            "NULL",
+            up_to,
+            "1000",
+            "''",
+            newest,
+            "0",
+            "'9999999999'",
+            "ARRAY['created']",
+        ]
     };
     let fixed = [
         (read::USER, vec!["''", "'user 7'"]),

@@ -102,7 +102,13 @@ pub(super) async fn hear(db: Db, grown: Arc<Notify>, hearing: Hearing) {
     let _closed = db.pool.close_event().do_until(listening).await;
 }
 
-async fn listen_on(pool: &PgPool, channel: &str, grown: &Notify, hearing: &Hearing, look: Duration) {
+async fn listen_on(
+    pool: &PgPool,
+    channel: &str,
+    grown: &Notify,
+    hearing: &Hearing,
+    look: Duration,
+) {
     loop {
         hearing.is(CONNECTING);
         // A silent connection of the pool would have it wait as long.
