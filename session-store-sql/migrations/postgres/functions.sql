@@ -173,7 +173,7 @@ END $$;
 -- Deletes a prefix of the log, in the order in which readers see it. The newest entry stays, and
 -- so does an entry that a transaction which is still open may have to be told from.
 CREATE OR REPLACE FUNCTION {t}trim_log(p_before bigint, p_limit integer)
-RETURNS integer LANGUAGE plpgsql AS $$
+RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_seqs bigint[];
     v_xid xid8;

@@ -88,7 +88,7 @@ async fn read(db: &Db, seen: Seen, entries: Entries, limit: u32) -> Result<LogPa
     let now = Snapshot::of(head)?;
     let last = rows.last().filter(|row| matches!(row.optional_integer("seq"), Ok(Some(_))));
     let more = last.map(|row| row.integer("examined")).transpose()? > Some(limit.into());
-    let next = seen.and(last, more, now)?;
+    let next = seen.and(last, more, &now)?;
     let wanted = rows.iter().filter(|row| matches!(row.try_get("wanted"), Ok(Some(true))));
     let cursor = next.seen.cursor()?;
     // What was read belongs to the snapshot that the read was begun with: look once more.
@@ -125,7 +125,7 @@ impl Seen {
     }
 
     /// What has been seen after a page that ends with this entry.
-    fn and(mut self, last: Option<&PgRow>, more: bool, now: Snapshot) -> Result<Next, StoreError> {
+    fn and(mut self, last: Option<&PgRow>, more: bool, now: &Snapshot) -> Result<Next, StoreError> {
         if let Some(last) = last {
             let last = (last.integer("seq")?, last.integer("tag")?);
             self.newest = self.newest.max(last);

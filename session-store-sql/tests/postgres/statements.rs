@@ -1,8 +1,9 @@
 //! What operations cost: statements and rows, counted by the server.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_conformance::sample::{self, PATIENCE, revoke};
+use session_conformance::sample::{self, PATIENCE, now, revoke, user};
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::store::{Entries, PageQuery, Sweep, TenantFilter, Touch};
@@ -112,6 +113,37 @@ async fn statements(counted: &Counted, store: &PostgresStore) -> [i64; 6] {
     let revoked = spent().await;
     [sign_in, load, touch, page, log, revoked]
 }
+
+/// A notification that is under way covers no change that comes after it began, but the next covers all of
+/// them.
+#[tokio::test]
+async fn changes_share_notifications() {
+    let counted = Counted::create().await;
+    let store = Arc::new(counted.store(&PostgresOptions::default().with_push(false)).await);
+    let sign_in = |n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let session = sample::session(&*store, &user(&format!("user {n}")), now());
+            sample::insert(&*store, &session).await;
+        })
+    };
+    let sign_ins: Vec<_> = (0..CHANGES).map(sign_in).collect();
+    for sign_in in sign_ins {
+        sign_in.await.unwrap();
+    }
+    let begun = Instant::now();
+    let notifications = loop {
+        let [notifications] = counted.calls(["%pg_notify%"]).await;
+        if notifications > 0 {
+            break notifications;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no notification is sent");
+    };
+    println!("{CHANGES} changes, {notifications} notifications");
+    assert!(notifications < CHANGES, "{notifications} for {CHANGES} changes");
+}
+
+const CHANGES: i64 = 100;
 
 /// A node without work reads the log, and that is all: it goes on listening as it once began to.
 #[tokio::test]
