@@ -158,7 +158,8 @@ impl Store for SqliteStore {
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        let gone = touch::touch(&self.pools.writer, batch).await?;
+        let batch = Touch::folded(batch)?;
+        let gone = touch::touch(&self.pools.writer, &batch).await?;
         self.checkpoints.count(batch.len());
         Ok(gone)
     }

@@ -11,17 +11,17 @@ use super::store_error;
 use super::tx::{Tx, begin};
 use crate::columns::Columns;
 
+/// The batch has been folded.
 pub(super) async fn touch(
     writer: &SqlitePool,
     batch: &[Touch],
 ) -> Result<Vec<SessionId>, StoreError> {
-    let batch = Touch::folded(batch)?;
     if batch.is_empty() {
         return Ok(Vec::new());
     }
     let mut tx = begin(writer).await?;
-    let addresses = merge_addresses(&mut tx, &batch).await?;
-    let found = write(&mut tx, &batch, &addresses).await?;
+    let addresses = merge_addresses(&mut tx, batch).await?;
+    let found = write(&mut tx, batch, &addresses).await?;
     tx.commit().await.map_err(store_error)?;
     let gone = batch.iter().filter(|touch| !found.contains(&touch.id.as_bytes()[..]));
     Ok(gone.map(|touch| touch.id).collect())
