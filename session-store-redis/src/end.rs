@@ -18,7 +18,7 @@ use crate::link::{Call, Wait};
 use crate::placement::Shard;
 use crate::record::{self, Fixed, Place};
 use crate::store::RedisStore;
-use crate::walk::{CHUNK, EXAMINED, places, range};
+use crate::walk::{CHUNK, EXAMINED, places, range, unindexed};
 
 /// What the log says of the sessions that end, and which line they must be past.
 struct Ending {
@@ -115,7 +115,7 @@ impl RedisStore {
         }
         let indexes = self.placement.shards().zip(self.indexes(tenant, user.as_ref()));
         let mut sources: Vec<_> = indexes.map(|(shard, key)| Source::Index(shard, key)).collect();
-        if let Some(owner) = self.unindexed(tenant, user.as_ref()) {
+        if let Some(owner) = unindexed(tenant, user.as_ref()) {
             let tag = self.placement.tag(&owner);
             let mut read = cmd("HKEYS");
             read.arg(self.placement.user(tag));

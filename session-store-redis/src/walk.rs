@@ -42,7 +42,7 @@ impl RedisStore {
     ) -> Result<Walk, StoreError> {
         let keys = self.indexes(tenant, user);
         let mut indexes: Vec<_> = keys.into_iter().map(|key| Index::new(key, after)).collect();
-        if let Some(owner) = self.unindexed(tenant, user) {
+        if let Some(owner) = unindexed(tenant, user) {
             indexes.push(self.places_of(&owner, after).await?);
         }
         Ok(Walk { indexes })
@@ -67,20 +67,6 @@ impl RedisStore {
         }
     }
 
-    /// The user whose sessions are in no index that [`RedisStore::indexes`] names: a user's own key
-    /// serves as one.
-    pub(crate) fn unindexed(
-        &self,
-        tenant: &TenantFilter,
-        user: Option<&UserId>,
-    ) -> Option<UserKey> {
-        let tenant = match tenant {
-            TenantFilter::Is(tenant) => tenant.clone(),
-            TenantFilter::Any => None,
-        };
-        Some(UserKey { tenant, user: user?.clone() })
-    }
-
     async fn places_of(&self, owner: &UserKey, after: Option<Place>) -> Result<Index, StoreError> {
         let (_, sessions) = self.sessions_of(owner).await?;
         let places = sessions.iter().map(Place::of);
@@ -88,6 +74,16 @@ impl RedisStore {
         places.sort();
         Ok(Index { key: None, ahead: places.into(), after, done: true })
     }
+}
+
+/// The user whose sessions are in no index that [`RedisStore::indexes`] names: a user's own key serves
+/// as one.
+pub(crate) fn unindexed(tenant: &TenantFilter, user: Option<&UserId>) -> Option<UserKey> {
+    let tenant = match tenant {
+        TenantFilter::Is(tenant) => tenant.clone(),
+        TenantFilter::Any => None,
+    };
+    Some(UserKey { tenant, user: user?.clone() })
 }
 
 /// Reads the next members of an index of places.
