@@ -131,7 +131,9 @@ impl MongoStore {
         Ok(newest)
     }
 
+    /// Only entries with numbers can be told to be a prefix, so those that are pending get theirs.
     pub(crate) async fn trim(&self, before: Timestamp, limit: u32) -> Result<u32, Failed> {
+        self.number_pending().await?;
         let find = self.log.find(since(0)).sort(doc! { "number": 1 }).limit(i64::from(limit) + 1);
         let mut oldest: Vec<Document> =
             find.projection(doc! { "number": 1, "at": 1 }).await?.try_collect().await?;

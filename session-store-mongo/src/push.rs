@@ -22,7 +22,9 @@ pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>, wants_all
                 grown.notify_one();
                 while let Some(Ok(change)) = stream.next().await {
                     resume = stream.resume_token();
-                    if wants_all.load(Ordering::Relaxed) || invalidates(change.full_document) {
+                    if wants_all.load(Ordering::Relaxed)
+                        || invalidates(change.full_document.as_ref())
+                    {
                         grown.notify_one();
                     }
                 }
@@ -36,8 +38,8 @@ pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>, wants_all
 }
 
 /// Whether an entry makes a cached session wrong; one that cannot be read may.
-fn invalidates(entry: Option<Document>) -> bool {
-    let kind = entry.as_ref().and_then(|entry| entry.get_str("kind").ok()?.parse().ok());
+fn invalidates(entry: Option<&Document>) -> bool {
+    let kind = entry.and_then(|entry| entry.get_str("kind").ok()?.parse().ok());
     kind.is_none_or(EventKind::invalidates)
 }
 
