@@ -29,7 +29,9 @@ where
 {
     for tried in 1..TRIES {
         match call().await {
-            Err(error) if nothing_happened(&error) => tokio::time::sleep(PAUSE * tried).await,
+            Err(error) if nothing_happened(&error) => {
+                tokio::time::sleep(PAUSE * tried * tried).await
+            }
             result => return result.map_err(store_error),
         }
     }

@@ -33,7 +33,8 @@ use crate::names::{self, Names};
 /// that locks the user's row and nothing that other users' changes wait for. Deadlocks are tried again
 /// inside, a few times. There is no push: revocations take the propagation bound.
 ///
-/// Connections have to have `autocommit` on, as they do by default.
+/// Connections have to have `autocommit` on, as they do by default, and lead to one primary: a cluster
+/// that takes writes on several servers at once does not share locks between them.
 ///
 /// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and `EXECUTE`.
 ///

@@ -79,12 +79,16 @@ async fn procedures_are_made_again_when_they_are_older() {
     let known = store.report().await.unwrap();
     assert_eq!(known.problems, [""; 0]);
     let mut connection = database.connection().await;
-    let older = "DROP PROCEDURE session_kit_commit_1; UPDATE session_kit_state SET procedures = 0";
+    let older = "UPDATE session_kit_state SET procedures = 0";
     sqlx::raw_sql(older).execute(&mut connection).await.unwrap();
     assert!(store.report().await.unwrap().problems[0].contains("procedures"));
-    // What the older node calls right now is not there for a moment.
-    let mine = session(&store, "alice");
-    tokio::join!(insert(&store, &mine), database.store());
+    // What another node calls in this moment is not there for an instant.
+    let signing_in = async {
+        for _ in 0..20 {
+            insert(&store, &session(&store, "alice")).await;
+        }
+    };
+    tokio::join!(signing_in, database.store());
     assert_eq!(store.report().await.unwrap().problems, known.problems);
     let newer = "UPDATE session_kit_state SET procedures = 1000";
     sqlx::raw_sql(newer).execute(&mut connection).await.unwrap();
