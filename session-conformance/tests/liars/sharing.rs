@@ -70,10 +70,10 @@ impl Liar {
                     self.store().set_policy(&wider).await?;
                 }
             }
-            (Fault::PoliciesEndSessions, PolicyScope::User(owner)) => {
-                if change.policy.as_ref().is_some_and(|policy| !is_open(policy)) {
-                    self.end_where(Selection::user(owner.clone())).await;
-                }
+            (Fault::PoliciesEndSessions, PolicyScope::User(owner))
+                if change.policy.as_ref().is_some_and(|policy| !is_open(policy)) =>
+            {
+                self.end_where(Selection::user(owner.clone())).await;
             }
             _ => {}
         }
