@@ -3,7 +3,7 @@
 use session_core::policy::Policy;
 use session_core::store::record::address_list;
 use session_core::store::{Change, Commit, Outcome, PolicyChange, Touch, UserTag};
-use session_core::{InvalidField, SessionId, StoreError, Timestamp, UserKey};
+use session_core::{SessionId, StoreError, Timestamp};
 
 use crate::doubts::Doubt;
 use crate::link::Call;
@@ -19,6 +19,9 @@ pub(crate) const BATCH: usize = 100;
 impl RedisStore {
     pub(crate) async fn write_commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
+        if !self.leads_to_the_owner(commit) {
+            return Ok(Outcome::Conflict);
+        }
         let call = self.commit_call(commit)?;
         let tag = self.placement.tag(&commit.owner);
         let shard = self.placement.shard(tag);
@@ -80,7 +83,6 @@ impl RedisStore {
         };
         match change {
             Change::Insert(session) => {
-                self.check_id(session.id, &commit.owner)?;
                 step("insert");
                 call.arg(record::fixed(session));
                 call.arg(record::accesses(session.last_accessed, &session.ip_addresses));
@@ -99,14 +101,16 @@ impl RedisStore {
         Ok(())
     }
 
-    /// An id leads to its user's key by the tag that [`Store::session_id`] puts into it.
+    /// Whether every session that begins has an id that leads to its user's key, by the tag that
+    /// [`Store::session_id`] puts into it.
     ///
     /// [`Store::session_id`]: session_core::Store::session_id
-    fn check_id(&self, id: SessionId, owner: &UserKey) -> Result<(), StoreError> {
-        if UserTag::of(id) == self.placement.tag(owner) {
-            return Ok(());
-        }
-        Err(StoreError::refused(InvalidField::malformed("id", "made by Store::session_id")))
+    fn leads_to_the_owner(&self, commit: &Commit) -> bool {
+        let tag = self.placement.tag(&commit.owner);
+        commit.changes.iter().all(|change| match change {
+            Change::Insert(session) => UserTag::of(session.id) == tag,
+            _ => true,
+        })
     }
 
     /// Until when, in milliseconds, the user's key has to last for the sessions that begin.

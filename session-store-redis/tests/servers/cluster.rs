@@ -108,7 +108,8 @@ async fn an_idle_node_reads_the_log_of_all_shards_by_one_statement() {
     let mut monitor = Monitor::of(masters().await.iter().map(Master::url)).await;
     let cursor = RefCell::new(reader.log_since(None, Entries::All, 1).await.unwrap().next);
     let read = async || {
-        let page = reader.log_since(Some(&cursor.borrow()), Entries::All, 100).await.unwrap();
+        let from = cursor.borrow().clone();
+        let page = reader.log_since(Some(&from), Entries::All, 100).await.unwrap();
         assert!(!page.gap && !page.more);
         cursor.replace(page.next);
         page.events.len()

@@ -106,6 +106,8 @@ impl Db {
             return Ok(Vec::new());
         }
         chosen.sort_unstable();
+        // A session can be past both lines of a sweep.
+        chosen.dedup();
         let ids = Value::Array(chosen.iter().map(|id| const_hex::encode(id).into()).collect());
         let (ids, by) = (ids.to_string(), ending.by.to_string());
         let call = || {
