@@ -94,8 +94,11 @@ impl MongoStore {
         let id = change.session();
         let own = there.get(&id).is_some_and(|owner| *owner == commit.owner);
         match change {
-            Change::Insert(_) if there.contains_key(&id) => return Ok(false),
-            Change::Insert(session) => self.plan_insert(session, commit, plan)?,
+            // An id leads to its user's document, by the tag that `Store::session_id` puts into it.
+            Change::Insert(_) if there.contains_key(&id) || UserTag::of(id) != plan.tag() => {
+                return Ok(false);
+            }
+            Change::Insert(session) => self.plan_insert(session, commit, plan),
             Change::ReplaceToken { .. } if !own => return Ok(false),
             Change::End(..) | Change::ClaimsChanged(_) if !own => return Ok(true),
             Change::End(..) => plan.end(id),
@@ -112,22 +115,12 @@ impl MongoStore {
         Ok(true)
     }
 
-    fn plan_insert(
-        &self,
-        session: &Session,
-        commit: &Commit,
-        plan: &mut Rewrite,
-    ) -> Result<(), StoreError> {
-        if UserTag::of(session.id) != plan.tag() {
-            let text = "the id of a new session has to be made by Store::session_id";
-            return Err(StoreError::internal(text));
-        }
+    fn plan_insert(&self, session: &Session, commit: &Commit, plan: &mut Rewrite) {
         let until = self.until(session.last_accessed, session.absolute_expiry, commit.at);
         plan.until = plan.until.max(Some(until));
         plan.condition.insert(field(session.id, ""), doc! { "$exists": false });
         plan.set.insert(field(session.id, ""), record::document(session_fields(session)));
         plan.listed.push(record::listed(session, until));
-        Ok(())
     }
 
     /// Changes users' documents, the list and the log, if every document's version still holds. In a

@@ -184,7 +184,7 @@ impl MongoStore {
         let until = timeouts.deadline(last_accessed, expiry);
         // Never at once, even where the times of the session lie far back.
         let until = until.map(|until| until.max(now).plus(self.options.expiry_margin));
-        until.map_or(NEVER, |until| DateTime::from_millis(until.as_micros() / 1000))
+        until.map_or(NEVER, |until| DateTime::from_millis(until.as_micros() / 1000).min(NEVER))
     }
 
     /// Whether a change stream gives hints.

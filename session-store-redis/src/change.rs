@@ -185,6 +185,8 @@ mod tests {
     use session_core::store::{Entries, Version};
     use session_core::{Actor, DeviceKind, Session, Store, Token};
 
+    use session_core::UserKey;
+
     use super::*;
     use crate::RedisOptions;
 
