@@ -5,6 +5,65 @@
 //! | `sqlite` | [`SqliteStore`] | SQLite, bundled: one host, one or several processes |
 //! | `postgres` | [`PostgresStore`] | PostgreSQL 15 and later: any number of hosts |
 //! | `mysql` | [`MySqlStore`] | MySQL 8, MariaDB 10.11 and later: any number of hosts |
+//!
+//! Each opens by `connect(url)` or `connect_with(url, options)`; PostgreSQL and MySQL also by
+//! `with_pool(pool, options)`. The tables, their indexes and the statements of each operation are in
+//! `docs/sql.md`.
+//!
+//! # SQLite
+//! The file is in WAL mode with `synchronous = FULL` by default ([`Durability`]). A process writes over
+//! one connection, and every write transaction begins with `IMMEDIATE`: a read transaction that turns
+//! into a write fails at once, whatever the busy timeout. Sessions to end are chosen by a reader; the
+//! write lock is held only to end them. `trim_log` takes it only where an entry goes. Checkpoints run
+//! on a connection of their own; a commit makes one only when the write-ahead log reaches 32 MiB.
+//!
+//! SQLite has one writer at a time, so the numbers of the log are in the order of commits and have no
+//! holes. Each entry also has a random mark, by which a restored backup that has gone another way is
+//! told from the log that a cursor was read from. A user's version is a number of the log, so it never
+//! comes back. The follower has a connection of its own and reads the log only when
+//! `PRAGMA data_version` has changed on it.
+//!
+//! After each logged commit a store writes a byte to `PATH-hint`, which every store on the file
+//! watches. (SQLite's own log is written before a change can be read.) Where the file system has no
+//! events, a node polls.
+//!
+//! # PostgreSQL
+//! A change is one round trip to a function. The function locks the user's row before the user's
+//! sessions, and those by id, so no two changes wait for one another in a circle. Functions live in a
+//! file apart from the scripts that make tables and are applied again when they change; an older node
+//! leaves newer ones alone.
+//!
+//! A log entry's number is drawn before its commit, so numbers are not the order of commits. Each
+//! entry carries its transaction's id. A cursor is the *snapshot* that was read, the newest number, and
+//! the next transaction id at that time. The next read takes the higher numbers, and of the lower ones
+//! those of transactions that were open in the snapshot or that had an id and were too new for it.
+//! Beside a foreign transaction that stays open, a read looks up that one id. A cursor is compared with
+//! the log's incarnation, the highest transaction id (a server that came back from the past), the mark
+//! of the newest entry read, and what has been trimmed. A dump that is restored on a younger server
+//! gets that server's ids and another incarnation. Only a prefix of the log goes, by number. It ends at
+//! the first entry that is too young, whose transaction is not older than every open one, or that is
+//! the newest.
+//!
+//! A task sends `NOTIFY` after the commit, without a flush, one at a time; changes that come during one
+//! share the next. A connection of its own listens. A pooler in transaction mode would pass it to
+//! another client, so a connection whose server's end is older than itself is not listened on.
+//!
+//! Sessions have room in their pages and no index on last accessed, so a touch stays within its page.
+//! The cleanup goes by expiry, then by sign-in, because a session cannot have been unused for longer
+//! than since then, and continues where the last call ended.
+//!
+//! # MySQL and MariaDB
+//! A change is one call of a procedure and one transaction at READ COMMITTED. (REPEATABLE READ locks
+//! gaps, and the sign-ins of two new users could deadlock.) Locks are taken in one order: users,
+//! sessions by id, a gate that changes share. Nothing is locked that all changes wait for. Deadlocks
+//! are tried again inside, ten times. Names are compared as bytes, because collations fold case and
+//! trailing spaces. Procedures are applied again when their version rises. There is no push.
+//!
+//! Ids of the log are drawn inside transactions. A reader keeps the ids that it has not seen and looks
+//! for them at its next read. Two gates take turns: when a closed one is found empty, the transactions
+//! behind it have ended, and after both an id that is not there never comes. A page reaches up to the
+//! newest entry of an earlier snapshot, so a user's entries come in order, on MariaDB too, whose
+//! snapshots can have what depends on a change and not the change.
 
 mod columns;
 mod filter;

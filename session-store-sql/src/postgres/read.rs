@@ -85,11 +85,14 @@ fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError
     serde_json::from_str(json).map_err(StoreError::corrupt)
 }
 
+/// The rows are compared as a range, which one index serves: with "=", and without statistics yet, the
+/// planner may walk all sessions of the tenant.
 pub(super) const USER: &str = "SELECT \
     (SELECT version FROM {t}users WHERE tenant = $1 AND user_id = $2) AS version, \
     (SELECT COALESCE(json_agg(json_build_array(encode(id, 'hex'), device_kind, client_id, \
         signed_in, last_accessed, absolute_expiry)), '[]')::text \
-        FROM {t}sessions WHERE tenant = $1 AND user_id = $2) AS sessions, \
+        FROM {t}sessions \
+        WHERE (user_id, tenant) >= ($2, $1) AND (user_id, tenant) <= ($2, $1)) AS sessions, \
     (SELECT COALESCE(json_agg(json_build_array(tenant, user_id, policy)), '[]')::text \
         FROM {t}policies \
         WHERE (tenant, user_id) IN (('', ''), ($1, ''), ($1, $2))) AS policies";
