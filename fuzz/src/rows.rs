@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use session_core::policy::{Policy, PolicyScope};
 use session_core::rotation::TokenState;
-use session_core::store::{Entries, Change, Commit, Cursor, PageQuery, PolicyChange, TenantFilter};
+use session_core::store::{Change, Commit, Cursor, Entries, PageQuery, PolicyChange, TenantFilter};
 use session_core::{
     Actor, DeviceKind, Session, SessionId, Store, StoreError, StoreErrorKind, Timestamp, Token,
     UserId, UserKey,
