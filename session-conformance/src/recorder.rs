@@ -263,6 +263,10 @@ impl Store for Recorder {
         self.store.changed().await;
     }
 
+    fn pushes(&self) -> bool {
+        self.store.pushes()
+    }
+
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         let what = format!("trim_log(before {before:?}, limit {limit})");
         self.call(what, debug, self.store.trim_log(before, limit)).await

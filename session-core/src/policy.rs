@@ -105,8 +105,7 @@ impl Policy {
 impl Policy {
     /// The policy as stores keep it: JSON.
     pub fn to_stored(&self) -> String {
-        // A policy holds numbers and fixed words only: nothing that JSON cannot say.
-        serde_json::to_string(self).unwrap_or_default()
+        serde_json::json!(self).to_string()
     }
 
     /// Reads what [`Policy::to_stored`] wrote.

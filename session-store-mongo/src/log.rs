@@ -52,7 +52,7 @@ impl MongoStore {
         entries: Entries,
         limit: u32,
     ) -> Result<LogPage, Failed> {
-        self.wants_all.store(entries == Entries::All, Ordering::Relaxed);
+        self.hints.wants_all.store(entries == Entries::All, Ordering::Relaxed);
         if !self.transactional {
             self.deliver_overdue().await?;
         }

@@ -10,14 +10,26 @@ use mongodb::bson::{Document, doc};
 use session_core::EventKind;
 use tokio::sync::Notify;
 
+/// What a store shares with its listener.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hints {
+    pub(crate) grown: Arc<Notify>,
+    /// Whether the last reader of the log wanted all entries.
+    pub(crate) wants_all: Arc<AtomicBool>,
+    /// Whether the change stream is open.
+    pub(crate) open: Arc<AtomicBool>,
+}
+
 /// Goes on from where it was. Where the server refuses that, it begins at the present: only hints get
 /// lost, and the log is read anyway.
-pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>, wants_all: Arc<AtomicBool>) {
+pub(crate) async fn run(log: Collection<Document>, hints: Hints) {
+    let Hints { grown, wants_all, open } = hints;
     let mut resume = None;
     loop {
         let only = doc! { "$match": { "operationType": "insert" } };
         match log.watch().pipeline([only]).resume_after(resume.take()).await {
             Ok(mut stream) => {
+                open.store(true, Ordering::Relaxed);
                 // What came before it has not been heard.
                 grown.notify_one();
                 while let Some(Ok(change)) = stream.next().await {
@@ -33,6 +45,7 @@ pub(crate) async fn run(log: Collection<Document>, grown: Arc<Notify>, wants_all
                 tracing::debug!(%error, "no change stream; revocations take the propagation bound");
             }
         }
+        open.store(false, Ordering::Relaxed);
         tokio::time::sleep(PAUSE).await;
     }
 }

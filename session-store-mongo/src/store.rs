@@ -1,7 +1,7 @@
 //! The store, its options and its collections.
 
-use std::sync::atomic::{AtomicBool, AtomicI64};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,13 +17,13 @@ use session_core::store::{
     PolicyChange, StoreReport, Sweep, TagKey, Touch, UserState, limit_within,
 };
 use session_core::{SessionId, Store, StoreError, Timestamp, UserKey};
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::causal::Seen;
 use crate::error::{Failed, is_duplicate, store_error};
 use crate::options::{MongoOptions, Transactions};
-use crate::{push, record, report};
+use crate::push::{self, Hints};
+use crate::{record, report};
 
 /// A store in a MongoDB database. See the crate's documentation.
 #[derive(Debug)]
@@ -46,10 +46,8 @@ pub struct MongoStore {
     pub(crate) newest: AtomicI64,
     /// The time of the newest read of the log, by the server's logical clock.
     pub(crate) seen: Seen,
-    /// Whether the last reader of the log wanted all entries.
-    pub(crate) wants_all: Arc<AtomicBool>,
+    pub(crate) hints: Hints,
     timeouts: RwLock<Timeouts>,
-    grown: Arc<Notify>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -112,11 +110,9 @@ impl MongoStore {
         getrandom::fill(&mut key).map_err(|error| StoreError::internal(error.to_string()))?;
         let tags = agree(&agreement, &TagKey::from_bytes(key)).await?;
         let log = collection("log");
-        let grown = Arc::new(Notify::new());
-        let wants_all = Arc::new(AtomicBool::new(true));
-        let listener = (is_set && options.push).then(|| {
-            tokio::spawn(push::run(log.clone(), Arc::clone(&grown), Arc::clone(&wants_all)))
-        });
+        let hints = Hints::default();
+        let listener =
+            (is_set && options.push).then(|| tokio::spawn(push::run(log.clone(), hints.clone())));
         let store = Self {
             users: collection("users"),
             list: collection("sessions"),
@@ -130,9 +126,8 @@ impl MongoStore {
             transactional,
             newest: AtomicI64::new(0),
             seen: Seen::default(),
-            wants_all,
+            hints,
             timeouts: RwLock::new(Timeouts::none()),
-            grown,
             listener,
         };
         store.make_indexes().await?;
@@ -325,10 +320,14 @@ impl Store for MongoStore {
 
     async fn changed(&self) {
         if self.listener.is_some() {
-            self.grown.notified().await;
+            self.hints.grown.notified().await;
         } else {
             std::future::pending().await
         }
+    }
+
+    fn pushes(&self) -> bool {
+        self.hints.open.load(Ordering::Relaxed)
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
@@ -353,6 +352,6 @@ impl Store for MongoStore {
 }
 
 /// Of the collections' format.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 2;
 /// The year 9999: later than any other, so that the latest of two wins.
 pub(crate) const NEVER: DateTime = DateTime::from_millis(253_370_764_800_000);

@@ -50,7 +50,7 @@ impl RedisStore {
         call.arg(record::owner(owner)).number(commit.expected.0).arg(self.lasts_until(commit));
         self.logging(&mut call)?;
         for change in &commit.changes {
-            self.describe(&mut call, commit, change)?;
+            describe(&mut call, commit, change);
         }
         Ok(call)
     }
@@ -67,37 +67,6 @@ impl RedisStore {
     pub(crate) fn logging(&self, call: &mut Call<'_>) -> Result<(), StoreError> {
         call.number(self.options.log_cap).number(self.log_keep().as_micros());
         call.number(mark()?).arg(self.publish());
-        Ok(())
-    }
-
-    /// What the script has to know of one change.
-    fn describe(
-        &self,
-        call: &mut Call<'_>,
-        commit: &Commit,
-        change: &Change,
-    ) -> Result<(), StoreError> {
-        let entry = record::entry(&commit.event(change.kind(), change.session()));
-        let mut step = |what: &str| {
-            call.arg(what).arg(change.session().as_bytes().to_vec()).list(&entry);
-        };
-        match change {
-            Change::Insert(session) => {
-                step("insert");
-                call.arg(record::fixed(session));
-                call.arg(record::accesses(session.last_accessed, &session.ip_addresses));
-                call.arg(record::token(&session.token, session.authenticated_at));
-                call.number(session.last_accessed.as_micros());
-                call.arg(optional(session.absolute_expiry.map(Timestamp::as_micros)));
-            }
-            Change::End(..) => step("end"),
-            Change::ClaimsChanged(_) => step("tell"),
-            Change::ReplaceToken { token, authenticated_at, .. } => {
-                step("rotate");
-                call.arg(record::token(token, authenticated_at.unwrap_or(Timestamp::EPOCH)));
-                call.arg(if authenticated_at.is_some() { "1" } else { "0" });
-            }
-        }
         Ok(())
     }
 
@@ -238,5 +207,29 @@ mod tests {
         // What somebody else has done since is not taken for it.
         assert_eq!(store.commit(&commit(state.version)).await.unwrap(), Outcome::Done);
         assert_eq!(store.link.change::<u32>(&call).await.unwrap(), 0);
+    }
+}
+/// What the script has to know of one change.
+fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
+    let entry = record::entry(&commit.event(change.kind(), change.session()));
+    let mut step = |what: &str| {
+        call.arg(what).arg(change.session().as_bytes().to_vec()).list(&entry);
+    };
+    match change {
+        Change::Insert(session) => {
+            step("insert");
+            call.arg(record::fixed(session));
+            call.arg(record::accesses(session.last_accessed, &session.ip_addresses));
+            call.arg(record::token(&session.token, session.authenticated_at));
+            call.number(session.last_accessed.as_micros());
+            call.arg(optional(session.absolute_expiry.map(Timestamp::as_micros)));
+        }
+        Change::End(..) => step("end"),
+        Change::ClaimsChanged(_) => step("tell"),
+        Change::ReplaceToken { token, authenticated_at, .. } => {
+            step("rotate");
+            call.arg(record::token(token, authenticated_at.unwrap_or(Timestamp::EPOCH)));
+            call.arg(if authenticated_at.is_some() { "1" } else { "0" });
+        }
     }
 }

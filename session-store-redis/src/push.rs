@@ -1,6 +1,7 @@
 //! Hints that the log has grown.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind};
@@ -14,6 +15,7 @@ use crate::link::Link;
 pub(crate) struct Hints {
     pub(crate) grown: Arc<Notify>,
     pub(crate) active: Arc<Active>,
+    pub(crate) subscribed: Arc<AtomicBool>,
 }
 
 /// Passes hints on, and subscribes again where a subscription ends by itself: with its connection,
@@ -24,11 +26,12 @@ pub(crate) async fn run(
     mut pushes: UnboundedReceiver<PushInfo>,
     hints: Hints,
 ) {
-    let Hints { grown, active } = hints;
+    let Hints { grown, active, subscribed: shown } = hints;
     let mut subscribed = false;
     loop {
         if !subscribed {
             subscribed = subscribe(&link, &channels).await;
+            shown.store(subscribed, Ordering::Relaxed);
             // What was published in between was not heard.
             grown.notify_one();
         }
@@ -45,6 +48,7 @@ pub(crate) async fn run(
             PushKind::Message | PushKind::SMessage => grown.notify_one(),
             PushKind::Disconnection | PushKind::SUnsubscribe | PushKind::Unsubscribe => {
                 subscribed = false;
+                shown.store(false, Ordering::Relaxed);
                 active.forget();
             }
             _ => {}

@@ -1,6 +1,6 @@
 //! The store.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct RedisStore {
     pub(crate) active: Arc<Active>,
     needs: RwLock<Needs>,
     grown: Arc<Notify>,
+    /// Whether pushes come.
+    subscribed: Arc<AtomicBool>,
     listener: JoinHandle<()>,
 }
 
@@ -100,7 +102,12 @@ impl RedisStore {
         let grown = Arc::new(Notify::new());
         let channels = placement.shards().map(|shard| placement.log(shard)).collect();
         let active = Arc::new(Active::new(placement.shards().len()));
-        let hints = Hints { grown: Arc::clone(&grown), active: Arc::clone(&active) };
+        let subscribed = Arc::new(AtomicBool::default());
+        let hints = Hints {
+            grown: Arc::clone(&grown),
+            active: Arc::clone(&active),
+            subscribed: Arc::clone(&subscribed),
+        };
         let listener = tokio::spawn(push::run(link.clone(), channels, pushes, hints));
         let turn = AtomicUsize::default();
         let needs = Needs { timeouts: Timeouts::none(), max_staleness: MAX_STALENESS };
@@ -116,6 +123,7 @@ impl RedisStore {
             active,
             needs,
             grown,
+            subscribed,
             listener,
         };
         store.begin_logs().await?;
@@ -224,6 +232,10 @@ impl Store for RedisStore {
         self.grown.notified().await;
     }
 
+    fn pushes(&self) -> bool {
+        self.subscribed.load(Ordering::Relaxed)
+    }
+
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         self.trim(before, limit).await
     }
@@ -251,4 +263,4 @@ const CLUSTER_SHARDS: u16 = 32;
 /// Until a node says what it needs: an engine's default.
 const MAX_STALENESS: Duration = Duration::from_secs(30);
 /// Of the keys' format.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;

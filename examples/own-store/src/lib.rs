@@ -144,6 +144,10 @@ impl Store for OwnStore {
         self.file.changed.notified().await;
     }
 
+    fn pushes(&self) -> bool {
+        true
+    }
+
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         Ok(self.write(move |file| log::trim(file, before, limit)).await?.unwrap_or_default())
     }

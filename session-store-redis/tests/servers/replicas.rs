@@ -28,6 +28,8 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
+        // A replica that takes its first copy from memory leaves no file behind.
+        command.args(["--repl-diskless-load", "swapdb"]);
         if let Some(master) = replica_of {
             command.args(["--replicaof", "127.0.0.1", &master.to_string()]);
         }

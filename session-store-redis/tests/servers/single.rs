@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use session_core::checker::Timeouts;
 use session_core::cleanup::SweepRule;
 use session_core::store::{
-    Change, Commit, Cursor, Entries, Needs, PageQuery, Selection, TenantFilter, Touch,
+    Change, Commit, Cursor, Entries, Needs, Outcome, PageQuery, Selection, TenantFilter, Touch,
 };
 use session_core::{Actor, EndCause, EventKind, SessionId, Store, StoreErrorKind};
 use session_engine::{Engine, SignIn};
@@ -323,7 +323,7 @@ async fn an_engine_tells_its_timeouts() {
 }
 
 #[tokio::test]
-async fn an_id_that_the_store_did_not_make_is_refused() {
+async fn an_id_that_the_store_did_not_make_is_a_conflict() {
     let _shared = ALONE.read().await;
     let store = Prefix::new(false).store().await;
     let mut foreign = session(&store, &user("alice"), now());
@@ -336,8 +336,7 @@ async fn an_id_that_the_store_did_not_make_is_refused() {
         at: now(),
         by: Actor::Application,
     };
-    let error = store.commit(&commit).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Refused, "{error}");
+    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Conflict);
     assert_eq!(store.user(&foreign.owner).await.unwrap().sessions, []);
 }
 

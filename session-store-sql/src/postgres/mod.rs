@@ -238,6 +238,10 @@ impl Store for PostgresStore {
         self.grown.notified().await;
     }
 
+    fn pushes(&self) -> bool {
+        self.hearing.is_listening()
+    }
+
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         log::trim(&self.db, before, limit).await
     }

@@ -91,6 +91,10 @@ impl Hearing {
         self.0.load(Ordering::Relaxed) == POOLER
     }
 
+    pub(super) fn is_listening(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == LISTENING
+    }
+
     fn is(&self, state: u8) {
         self.0.store(state, Ordering::Relaxed);
     }

@@ -189,6 +189,10 @@ impl Store for SqliteStore {
         self.hints.changed().await;
     }
 
+    fn pushes(&self) -> bool {
+        self.hints.is_watching()
+    }
+
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
         let trimmed = log::trim(&self.pools, before, limit).await?;
         self.checkpoints.count(trimmed as usize / ENTRIES_OF_A_SESSION);
