@@ -164,7 +164,7 @@ impl PolicyScope {
         scopes
     }
 
-    /// The place whose policy holds here where none is set; none for the deployment.
+    /// The next wider scope, whose policy applies if none is set here. `None` for the deployment.
     pub fn wider(&self) -> Option<Self> {
         match self {
             Self::User(UserKey { tenant: Some(tenant), .. }) => Some(Self::Tenant(tenant.clone())),
@@ -190,8 +190,8 @@ impl PolicyScope {
         }
     }
 
-    /// The place as the two texts of a key, tenant and user. Neither may be empty otherwise, so an
-    /// empty one stands for none, and no two places have the same key.
+    /// The scope as a key of tenant and user. An empty text stands for none; names are never empty, so
+    /// keys are unique.
     pub fn key(&self) -> (&str, &str) {
         let user = self.user().map_or("", UserId::as_str);
         (self.tenant().map_or("", TenantId::as_str), user)

@@ -39,7 +39,7 @@ pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
     }
 }
 
-/// Reads to the end of the log: all of it where somebody listens, otherwise what concerns the cache.
+/// Reads to the end of the log: all of it where there is a listener, otherwise what concerns the cache.
 /// Only then is the node as fresh as the moment the last read began.
 pub(crate) async fn catch_up(shared: &Shared, cursor: &mut Cursor) -> Result<(), Error> {
     loop {

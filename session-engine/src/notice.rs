@@ -54,7 +54,7 @@ impl Notices {
         }
     }
 
-    /// Whether somebody listens.
+    /// Whether there is a listener.
     pub(crate) fn are_heard(&self) -> bool {
         self.sender().as_ref().is_some_and(|sender| sender.receiver_count() > 0)
     }

@@ -130,12 +130,12 @@ impl SessionManager {
     /// Begins a session under the policy that holds for the user.
     ///
     /// When this returns, the sessions that had to leave have ended in the store, in the same
-    /// atomic step, and this node refuses them. (Where more than one commit may hold have to leave
-    /// ([`Commit::MAX_CHANGES`]), the first of them end in steps of their own before it.) Dropping the future ends a session that has
-    /// begun meanwhile, so none is left that nobody holds.
+    /// atomic step, and this node refuses them. If more sessions must leave than one commit may hold
+    /// ([`Commit::MAX_CHANGES`]), the first end in earlier commits. Dropping the future ends a session
+    /// that has already begun, so none is left without a holder.
     ///
     /// # Errors
-    /// [`Error::TooManySessions`] when a limit refuses it: nothing was changed.
+    /// [`Error::TooManySessions`] when a limit refuses it: no session has begun.
     /// [`Error::Unavailable`] when the store is away.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         let (sender, receiver) = oneshot::channel();
@@ -394,8 +394,7 @@ impl Attempt<'_> {
     }
 }
 
-/// The commit and true, if a store takes it; otherwise as many of the ends that stand first in it
-/// as a store takes.
+/// Cuts the commit to the largest size. Returns whether it is complete.
 fn first_step(mut commit: Commit) -> (Commit, bool) {
     let complete = commit.changes.len() <= Commit::MAX_CHANGES;
     commit.changes.truncate(Commit::MAX_CHANGES);

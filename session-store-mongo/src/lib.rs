@@ -17,7 +17,7 @@
 //! # Where it has been tested
 //! On SecantusDB 0.7, a server that speaks MongoDB's wire protocol as a replica set of one, with
 //! transactions and without. **Not yet on MongoDB itself**, nor on a sharded cluster, nor through a
-//! failover: nothing here depends on that server's ways, but nothing has been tried elsewhere. Point
+//! failover: nothing here depends on behaviour specific to that server, but nothing has been tried elsewhere. Point
 //! `SESSION_KIT_MONGODB_URL` at a server of yours and run `cargo xtask conformance mongo`.
 //!
 //! # What it keeps
@@ -31,8 +31,8 @@
 //! A user's sessions are one document, found by the user's tag, with a version. It says what exists.
 //! Reading, using, rotating and ending a session go to this document, and so to one shard. The
 //! collection of sessions is a list and may lag. A document holds 16 MB, which is some 30,000 sessions
-//! of one user without data of the application's own. TTL indexes remove what the cleanup never came
-//! for.
+//! of one user without data of the application's own. TTL indexes remove records that the cleanup
+//! has not removed.
 //!
 //! A version counts the user's log entries. The first one of a document consists of the time in seconds
 //! and 31 random bits. A document without sessions stays for an hour, so that its versions go on while

@@ -131,7 +131,7 @@ impl MongoStore {
         Ok(newest)
     }
 
-    /// Only entries with numbers can be told to be a prefix, so those that are pending get theirs.
+    /// Numbers pending entries first: only numbered entries form a prefix.
     pub(crate) async fn trim(&self, before: Timestamp, limit: u32) -> Result<u32, Failed> {
         self.number_pending().await?;
         let find = self.log.find(since(0)).sort(doc! { "number": 1 }).limit(i64::from(limit) + 1);

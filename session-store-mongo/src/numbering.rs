@@ -142,8 +142,8 @@ impl MongoStore {
     }
 }
 
-/// The marks of those entries of the second read that no earlier entry of their user can be missing
-/// before.
+/// The marks to number: entries of the second read whose user had an entry of the same or a larger
+/// order in the first.
 fn in_order(before: &mut Vec<Pending>, again: Vec<Pending>) -> Vec<i64> {
     let newest: HashMap<_, _> = before.drain(..).map(|entry| (entry.tag, entry.order)).collect();
     let settled = |entry: &Pending| newest.get(&entry.tag).is_some_and(|n| entry.order <= *n);

@@ -16,7 +16,7 @@ pub enum Transactions {
     Never,
 }
 
-/// How a [`MongoStore`] keeps its sessions.
+/// How a [`MongoStore`](crate::MongoStore) keeps its sessions.
 ///
 /// ```
 /// let options = session_store_mongo::MongoOptions::default().with_database("app");

@@ -57,7 +57,7 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Delivers what a user's document still has to tell, before what it says is relied on.
+    /// Delivers the user's outbox, if it has one, before the document is used.
     pub(crate) async fn settled(&self, user: Option<&Document>) -> Result<(), Failed> {
         match user {
             Some(user) if user.contains_key("due") => {

@@ -1,4 +1,4 @@
-//! The store, its options and its collections.
+//! The store and its collections.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -29,7 +29,7 @@ use crate::{record, report};
 #[derive(Debug)]
 pub struct MongoStore {
     pub(crate) client: Client,
-    /// One document for each user, with all of the user's sessions: what they say holds.
+    /// One document for each user, with all of the user's sessions: authoritative.
     pub(crate) users: Collection<Document>,
     /// One document for each session: finds sessions for pages and for the cleanup.
     pub(crate) list: Collection<Document>,

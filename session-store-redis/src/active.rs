@@ -1,4 +1,4 @@
-//! Which shards change: what spares an idle node of a cluster reading all of them.
+//! Announcements of shards that change. They let an idle node of a cluster skip the other shards.
 //!
 //! A node announces a shard before it acknowledges changes in it: it writes a new random mark for the
 //! shard into one hash, `active`, which is in the slot of the first shard. An announcement is good for
@@ -26,8 +26,8 @@ pub(crate) const UNSETTLED: u64 = u64::MAX;
 
 /// How long after an announcement changes may be acknowledged.
 pub(crate) const ANNOUNCED: Duration = Duration::from_secs(5);
-/// How long after it has seen an announcement a reader may be told of a change for the first time. The
-/// second more is for clocks that run at different speeds.
+/// A reader keeps reading a shard for this long after it first saw the mark. One second more than
+/// [`ANNOUNCED`], for clocks of different speed.
 const SETTLED: Duration = Duration::from_secs(6);
 /// One shard is read in this time, whatever its mark.
 const TURN: Duration = Duration::from_secs(8);
@@ -44,7 +44,7 @@ struct State {
     seen: Vec<(u64, Instant)>,
     /// How often announcements may have been lost or missed.
     lost: u64,
-    /// How many of these times all shards have been read since.
+    /// The value of `lost` at the last read of all shards.
     made_good: u64,
     /// The shard whose turn it was, and when.
     turn: (usize, Instant),
@@ -118,8 +118,8 @@ impl Active {
         state.lost += 1;
     }
 
-    /// Which shards a reader has to read whose cursor has these marks, and these are in the hash. The
-    /// first shard is read anyway.
+    /// Returns the shards to read, given the marks in the cursor and those in the hash. The first shard
+    /// is always read.
     pub(crate) fn due(&self, settled: &[u64], marks: &[u64], now: Instant) -> Due {
         let mut state = self.state();
         for (seen, mark) in state.seen.iter_mut().zip(marks) {

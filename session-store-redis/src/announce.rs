@@ -18,7 +18,8 @@ struct Announcement {
 }
 
 impl RedisStore {
-    /// Has every reader read these shards from now on: before changes in them are acknowledged.
+    /// Announces these shards, so that every reader reads them. Called before a change in them is
+    /// acknowledged.
     pub(crate) async fn announce(
         &self,
         shards: impl IntoIterator<Item = Shard>,
@@ -43,7 +44,7 @@ impl RedisStore {
         Ok(answer)
     }
 
-    /// After a change: if it took too long, readers may have taken the shards for settled before it.
+    /// Announces the shards again if the change took longer than an announcement lasts.
     pub(crate) async fn still_announced(
         &self,
         shards: impl IntoIterator<Item = Shard>,

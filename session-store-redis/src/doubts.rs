@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use session_core::StoreError;
 use session_core::store::UserTag;
 
-/// The users of whom this node has made a change that was not confirmed. A read that shows such a
-/// change waits for the replicas, too: the caller may take it for the answer that was lost.
+/// Users with a change by this node that its replicas have not confirmed. A read of such a user waits
+/// for the replicas too, because the caller may be retrying.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts(Mutex<State>);
 
@@ -19,8 +19,7 @@ struct State {
     users: HashMap<UserTag, u64>,
 }
 
-/// A change, or a wait for earlier ones, under way. Dropped without
-/// [`confirm`](Self::confirm), a change leaves its users in doubt.
+/// A change, or a wait for earlier changes. If dropped without [`confirm`], its users stay unconfirmed.
 #[derive(Debug)]
 pub(crate) struct Doubt<'d> {
     doubts: &'d Doubts,

@@ -20,7 +20,7 @@ use crate::record::{self, Fixed, Place};
 use crate::store::RedisStore;
 use crate::walk::{CHUNK, EXAMINED, places, range, unindexed};
 
-/// What the log says of the sessions that end, and which line they must be past.
+/// The log entry of the sessions that end, and the sweep rule, if any.
 struct Ending {
     kind: EventKind,
     at: Timestamp,
@@ -294,7 +294,7 @@ impl RedisStore {
                 call.key(self.placement.tenant(shard, tenant.as_str()));
                 call.key(self.placement.name(shard, owner.user.as_str()));
             }
-            // A script is told every key; these it does not use.
+            // Keys must be declared; without a tenant the script does not use these two.
             None => {
                 call.key(user.as_str()).key(user.as_str());
             }

@@ -72,7 +72,7 @@
 //! moves, a key that it was not told of would be missing without an error. So a sign-in is two round
 //! trips on a server and on a cluster alike: the hash and the policies at once, then the script.
 //!
-//! The hash says what exists; the indexes are where sessions are looked for. A page reads places from
+//! The hash decides whether a session exists; the indexes only find candidates. A page reads places from
 //! an index (`ZRANGE … BYLEX` over the inverted sign-in time and the id), merges them over all shards,
 //! and reads the records; a place without a record is passed over. A page, a selection and a sweep
 //! look at no more than about 4,000 places in one call and answer where to go on. A walk of

@@ -223,7 +223,7 @@ const MOST_TRIMMED: u32 = 1000;
 /// Entries stay for this many times `max_staleness`, whatever the cap.
 const KEPT: u32 = 4;
 
-/// Tells a log entry from another of the same number in a log that went another way.
+/// A random number that distinguishes log entries with the same number, after a restore.
 pub(crate) fn mark() -> Result<u64, StoreError> {
     let drawn = getrandom::u64().map_err(|error| StoreError::internal(error.to_string()))?;
     // A mark is a signed number elsewhere.

@@ -21,8 +21,8 @@ pub struct RedisOptions {
     /// What every key begins with: letters, digits, `:`, `.`, `_` and `-`, at most 32. Default
     /// `session-kit:`.
     pub prefix: String,
-    /// Into how many slots of a cluster the sessions are spread, 1 to 1,024. The first node to
-    /// come decides for good. Default 1 on a single server, 32 on a cluster; more than that
+    /// Into how many slots of a cluster the sessions are spread, 1 to 1,024. Fixed by
+    /// the first node that opens the prefix. Default 1 on a single server, 32 on a cluster; more than that
     /// spreads further and reads the log with more commands.
     pub shards: Option<u16>,
     /// A call that takes longer counts as an outage. Default 2 s.
@@ -39,7 +39,7 @@ pub struct RedisOptions {
     /// Default none: a failover may lose the last changes. While a change waits, so does what the
     /// node asks of that server after it.
     pub replicas: Option<Replicas>,
-    /// Whom `rediss://` URLs trust. Default the authorities of the system.
+    /// Certificates for `rediss://` URLs. Default: the system's authorities.
     pub tls: Option<RedisTls>,
 }
 

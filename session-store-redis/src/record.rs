@@ -126,8 +126,8 @@ pub(crate) fn session(id: SessionId, fields: &Triple) -> Result<Option<Session>,
     stored.map(|stored| record::read_session(&stored)).transpose()
 }
 
-/// Everything in a user's hash: the version, and the three fields of each session of everybody with
-/// the user's tag.
+/// Everything in a user's hash: the version, and the three fields of each session of all users that
+/// share the tag.
 pub(crate) fn user(
     fields: HashMap<Vec<u8>, Vec<u8>>,
 ) -> Result<(Option<i64>, HashMap<SessionId, Triple>), StoreError> {

@@ -55,13 +55,14 @@
 //! # MySQL and MariaDB
 //! A change is one call of a procedure and one transaction at READ COMMITTED. (REPEATABLE READ locks
 //! gaps, and the sign-ins of two new users could deadlock.) Locks are taken in one order: users,
-//! sessions by id, a gate that changes share. Nothing is locked that all changes wait for. Deadlocks
-//! are tried again inside, ten times. Names are compared as bytes, because collations fold case and
+//! sessions by id, a gate that changes share. Nothing is locked that all changes wait for. A call that
+//! meets a deadlock or a lock timeout is retried up to ten times. Names are compared as bytes, because collations fold case and
 //! trailing spaces. Procedures are applied again when their version rises. There is no push.
 //!
 //! Ids of the log are drawn inside transactions. A reader keeps the ids that it has not seen and looks
-//! for them at its next read. Two gates take turns: when a closed one is found empty, the transactions
-//! behind it have ended, and after both an id that is not there never comes. A page reaches up to the
+//! for them at its next read. A *gate* is one of two rows that every change locks in share mode. When the
+//! closed gate can be locked exclusively, every change that began behind it has ended; after both, an id
+//! that is not there never comes. A page reaches up to the
 //! newest entry of an earlier snapshot, so a user's entries come in order, on MariaDB too, whose
 //! snapshots can have what depends on a change and not the change.
 

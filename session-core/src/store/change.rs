@@ -35,7 +35,7 @@ pub struct Commit {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A session begins. Its id is the commit's idempotency key: a retry after an unknown
-    /// outcome finds it. An id that exists already, of whichever user, is a conflict; so may be an
+    /// outcome finds it. An id that exists already, of any user, is a conflict; so may be an
     /// id that [`Store::session_id`](crate::Store::session_id) did not make for the owner.
     Insert(Box<Session>),
     /// A session ends. One that is gone, or another user's, is passed over: no conflict, no entry
@@ -80,11 +80,11 @@ impl Commit {
     /// history with each change, and the user's version once, stays below a hundred writes.
     pub const MAX_CHANGES: usize = 32;
 
-    /// Checks what no store takes. Every store calls it first.
+    /// Refuses a commit that breaks a limit of the trait. Every store calls it first.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Refused`](crate::StoreErrorKind::Refused) for no change or more than
-    /// [`Commit::MAX_CHANGES`], for two changes of one session, and for a session of another owner.
+    /// [`StoreErrorKind::Refused`](crate::StoreErrorKind::Refused) for more than
+    /// [`Commit::MAX_CHANGES`] changes, for two changes of one session, and for a session of another owner.
     pub fn check(&self) -> Result<(), StoreError> {
         let count = InvalidField::check_count("changes", self.changes.len(), Self::MAX_CHANGES);
         count.map_err(StoreError::refused)?;

@@ -96,9 +96,8 @@ impl LogPosition {
         Some(Self { number: i64::from_be_bytes(*number), mark: i64::from_be_bytes(mark) })
     }
 
-    /// Whether a log goes on from here that begins with this entry, read from this number on:
-    /// `first` is the entry of the position itself, or the very first of a log that nobody has read
-    /// yet, or none where that log is empty.
+    /// Whether the log continues from this position. `first` is the first entry read from this number
+    /// on, or none if there is none. At [`START`](Self::START) it must be entry 1.
     pub fn continues_at(self, first: Option<Self>) -> bool {
         match first {
             Some(first) => first == self || (self == Self::START && first.number == 1),

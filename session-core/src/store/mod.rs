@@ -46,7 +46,7 @@ use crate::time::Timestamp;
 /// - **A second call.** It finds what the first one did. Before it says so, it waits for everything
 ///   that the first would have waited for, such as a replica or the delivery of a log entry.
 /// - **Reads.** [`Store::user`], [`Store::load`], [`Store::policy`] and [`Store::log_since`] see every
-///   change that was acknowledged before the read began, on whichever node. [`Store::page`] and the
+///   change that was acknowledged before the read began, on any node. [`Store::page`] and the
 ///   walks of [`Store::end_many`] and [`Store::sweep`] may go by a list that lags behind for a
 ///   moment, but never return or end what has ended.
 /// - **Cost.** No call walks a table. It examines at most [`PageQuery::MAX_EXAMINED`] records and
@@ -83,8 +83,7 @@ pub trait Store: Send + Sync + 'static {
     /// Applies a change to one user's sessions and appends its log entries, in one atomic step, if
     /// the user's version is still the expected one.
     ///
-    /// The changes are applied in their order, and the log tells them in it; a change that is passed
-    /// over is not told. If one of them is a conflict ([`Change`]), or the version is another, the
+    /// Changes are applied, and logged, in order. A change that is passed over is not logged. If one of them is a conflict ([`Change`]), or the version is another, the
     /// answer is [`Outcome::Conflict`] and nothing has happened. Otherwise the user's version is a
     /// new one, unless every change was passed over. When the call returns
     /// [`Outcome::Done`], the change is durable and every read sees it. Made a second time, the
@@ -101,8 +100,8 @@ pub trait Store: Send + Sync + 'static {
     /// Lists sessions that the query covers, newest sign-in first, ties by id.
     ///
     /// A session that the list shows and the query covers during the whole walk over all pages is
-    /// seen exactly once, whatever else begins and ends; none is seen twice. A page may be shorter than
-    /// its limit and still not be the last one: [`Page::next`] decides.
+    /// seen exactly once, regardless of sessions that begin or end; none is seen twice. A page may be
+    /// shorter than its limit and still not be the last one: [`Page::next`] decides.
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError>;
 
     /// Writes back last accessed and addresses of many sessions.
@@ -119,8 +118,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Returns those that this call ended, and where to go on: a walk is over when
     /// [`EndedBatch::next`] is none, however many a call ended. A session that is selected during the
-    /// whole walk has ended when the walk is over; one that begins meanwhile may be left out. A
-    /// second walk from the beginning finds only what is left. A selection by ids is one call where
+    /// whole walk has ended when the walk is over; one that begins during the walk may be left
+    /// out. A second walk from the beginning finds only what is left. A selection by ids is one call where
     /// `limit` is not smaller than their number. A record that cannot be read is ended all the same
     /// if the fields that the selection goes by can be read.
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError>;
@@ -154,8 +153,8 @@ pub trait Store: Send + Sync + 'static {
         std::future::pending().await
     }
 
-    /// Whether [`Store::changed`] tells soon of what other nodes do, at this moment. Where it does
-    /// not, a node reads the log twice as often.
+    /// Whether [`Store::changed`] currently reports other nodes' changes soon. If false, a node reads
+    /// the log twice as often.
     fn pushes(&self) -> bool {
         false
     }
@@ -163,13 +162,14 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes log entries from the oldest on, up to the first that is not older than `before` by
     /// its own time, and at most `limit`. Returns how many; zero when none is left to go. Only a
     /// prefix of the log goes, and the newest entry always stays, so that a reader at the end has
-    /// missed nothing; a log in parts keeps both rules in each part. A store may keep entries for longer that a reader might still have to be told
-    /// from.
+    /// missed nothing; a log in parts keeps both rules in each part. One call may delete fewer than
+    /// could go, and a store may keep entries longer.
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
 
-    /// Takes or renews a lease by the store's clock, or, where the store has none, by the monotonic
-    /// clock of the node that waits, from when it first saw the current renewal. True when `holder` holds it until `ttl`
-    /// from now, false when somebody else holds it. A lease that ran out may be taken by anyone.
+    /// Takes or renews a lease by the store's clock. A store without a clock measures `ttl` on the
+    /// waiting node's monotonic clock, from when it first saw the current renewal. True when `holder`
+    /// holds it until `ttl` from now, false when another holder does. Any node may take a lease that
+    /// ran out.
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
 
     /// The policy set at one place, or none where it inherits.
@@ -194,7 +194,7 @@ pub struct Needs {
     pub max_staleness: Duration,
 }
 
-/// A limit as every method of [`Store`] takes it: at least 1, at most `most`.
+/// Clamps a limit to 1..=`most`, as every method of [`Store`] does.
 pub const fn limit_within(limit: u32, most: u32) -> u32 {
     if limit == 0 {
         1

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// What to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageQuery {
-    /// Within these walls.
+    /// Of these tenants.
     pub tenant: TenantFilter,
     /// Of this user.
     pub user: Option<UserId>,
@@ -40,7 +40,7 @@ impl PageQuery {
     /// is shorter than its limit, or empty, and says where to go on.
     pub const MAX_EXAMINED: u32 = 10_000;
 
-    /// Everything within these walls that is live, first page.
+    /// Everything of these tenants that is live, first page.
     pub const fn live(tenant: TenantFilter, timeouts: Timeouts, now: Timestamp) -> Self {
         Self {
             tenant,

@@ -14,7 +14,7 @@ pub struct StoreReport {
     /// When the oldest entry of the log was written; none for an empty log. A node that has not read
     /// the log since then drops its cache.
     pub log_from: Option<Timestamp>,
-    /// Entries of the log that have no place in its order yet.
+    /// Log entries that have no number yet.
     pub pending: u64,
     /// What else there is to say, by name: indexes, replicas, the sequencer.
     pub details: Vec<(String, String)>,

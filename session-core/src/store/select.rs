@@ -10,7 +10,7 @@ use crate::session::{Session, UserKey};
 /// would end more than was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// Within these walls.
+    /// Of these tenants.
     pub tenant: TenantFilter,
     /// Of this user.
     pub user: Option<UserId>,
@@ -28,7 +28,7 @@ impl Selection {
     /// The most ids in one selection.
     pub const MAX_IDS: usize = 500;
 
-    /// One session, within these walls.
+    /// One session, if it is of these tenants.
     pub fn session(id: SessionId, tenant: TenantFilter) -> Self {
         Self { ids: Some(vec![id]), ..Self::within(tenant) }
     }
@@ -38,7 +38,7 @@ impl Selection {
         Self { user: Some(owner.user), ..Self::within(TenantFilter::Is(owner.tenant)) }
     }
 
-    /// All sessions within these walls.
+    /// All sessions of these tenants.
     pub const fn within(tenant: TenantFilter) -> Self {
         Self { tenant, user: None, device_kind: None, client_id: None, ids: None, except: None }
     }

@@ -140,7 +140,7 @@ impl Db {
     }
 }
 
-/// How many changes of each kind: a procedure that is told need not look.
+/// Counts the changes of each kind, so that the procedure can skip steps.
 fn counts(changes: &[Change]) -> [u32; 4] {
     let mut counts = [0; 4];
     for change in changes {

@@ -38,7 +38,8 @@ where
     call().await.map_err(store_error)
 }
 
-/// A defect of a row or a statement is told from a server that cannot be reached right now.
+/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
+/// else `Unavailable`.
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::corrupt(error),

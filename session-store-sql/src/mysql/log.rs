@@ -4,10 +4,11 @@
 //! transactions that were open, or that were rolled back. Each read looks for those again. Nothing is
 //! written at a read, and no lock is taken.
 //!
-//! **Which ids are over.** A change shares the lock of a *gate* from before it draws its first id until
-//! it has ended; two gates take turns. `settle` tries, without waiting, to lock the gate that is closed
-//! alone, which succeeds once no transaction is behind it; then it closes the other one. When both have
-//! been found empty after an id was seen, whatever drew an id up to that one has ended. Such ids are
+//! **Which ids are over.** A *gate* is one of two rows. A change locks the open one in share mode, from
+//! before it draws its first id until it has ended. `settle` tries, without waiting, to lock the closed
+//! gate exclusively, which succeeds once every change that began behind it has ended; then it closes the
+//! other one. When both have been found empty after an id was seen, every change that drew an id up to
+//! that one has ended. Such ids are
 //! `settled`: if a reader cannot see them, they never come. Only readers call `settle`, when an id stays
 //! open over two reads.
 //!
@@ -24,8 +25,8 @@
 //! what depends on a change and not the change, but the next snapshot has both. So what is settled is
 //! read before the entries, too.
 //!
-//! Ids are not given again after a restart (MySQL 8, MariaDB 10.2.4). A log that came back from a backup
-//! has another tag at the place of a reader who was further.
+//! Ids are not given again after a restart (MySQL 8, MariaDB 10.2.4). After a restore, the
+//! entry at a reader's position is missing or has another tag, which is a gap.
 
 use std::time::Duration;
 

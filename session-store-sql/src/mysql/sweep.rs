@@ -1,4 +1,4 @@
-//! The cleanup: first what has expired, by its expiry, then what nobody has used, from the oldest
+//! Chooses sessions for the cleanup: first expired ones, by expiry, then inactive ones, from the oldest
 //! sign-in on. A session cannot have been unused for longer than since then.
 
 use session_core::store::{Continuation, EndedBatch, PageQuery, Sweep, limit_within};

@@ -50,7 +50,8 @@ async fn is_there(connection: &mut PgConnection, idle: Duration) -> Result<bool,
     Ok(true)
 }
 
-/// Tells a damaged row and a refused statement from a server that cannot be reached right now.
+/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
+/// else `Unavailable`.
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::corrupt(error),

@@ -265,7 +265,7 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Has the other nodes told of what a call ends, unless that is nothing.
+    /// Notifies the other nodes unless the call ended nothing.
     async fn tell_ended(
         &self,
         ending: impl Future<Output = Result<EndedBatch, StoreError>> + Send,

@@ -30,8 +30,8 @@ impl Teller {
         Self { changes }
     }
 
-    /// Has it told once this is dropped, unless nothing has changed. A caller that gives up does
-    /// not know whether its change was made.
+    /// Sends a notification when dropped, unless nothing has changed. A caller that gives up cannot
+    /// know whether its change was made.
     pub(super) const fn change(&self) -> Told<'_> {
         Told { teller: Some(self) }
     }

@@ -218,7 +218,8 @@ impl Store for SqliteStore {
     }
 }
 
-/// A defect of a row or a statement is told from a file that cannot be reached right now.
+/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
+/// else `Unavailable`.
 fn store_error(error: sqlx::Error) -> StoreError {
     let kind = match &error {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreErrorKind::Corrupt,
