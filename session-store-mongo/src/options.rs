@@ -29,8 +29,9 @@ pub struct MongoOptions {
     /// What every collection's name begins with: letters, digits and underscores, at most 32.
     /// Default `session_kit_`.
     pub prefix: String,
-    /// Of changes of sessions and policies. Default a majority's journals: what is acknowledged
-    /// survives deaths and failovers.
+    /// Of changes of sessions and policies: a majority's, because every read asks a majority and would
+    /// not see what fewer servers have. Default with their journals: what is acknowledged survives
+    /// deaths and failovers.
     pub write_concern: WriteConcern,
     /// Default where there are any.
     pub transactions: Transactions,
@@ -125,6 +126,9 @@ impl MongoOptions {
         }
         if self.database.is_empty() {
             return Err(InvalidField::malformed("database", "a name"));
+        }
+        if self.write_concern.w != Some(Acknowledgment::Majority) {
+            return Err(InvalidField::malformed("write_concern", "a majority"));
         }
         if self.timeout.is_zero() {
             return Err(InvalidField::malformed("timeout", "longer than zero"));

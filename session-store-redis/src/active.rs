@@ -48,6 +48,8 @@ struct State {
     made_good: u64,
     /// The shard whose turn it was, and when.
     turn: (usize, Instant),
+    /// By shard, whether a push has come since it was last due.
+    pushed: Vec<bool>,
 }
 
 /// What a reader has to read.
@@ -81,7 +83,8 @@ impl Active {
         let now = Instant::now();
         let seen = vec![(NEVER, now); shards];
         let announced = vec![None; shards];
-        Self(Mutex::new(State { announced, seen, lost: 0, made_good: 0, turn: (0, now) }))
+        let pushed = vec![false; shards];
+        Self(Mutex::new(State { announced, seen, lost: 0, made_good: 0, turn: (0, now), pushed }))
     }
 
     /// Those of the shards that have to be announced before changes in them are acknowledged. The first
@@ -103,11 +106,27 @@ impl Active {
         due
     }
 
-    /// Notes an announcement that was sent at this moment, or later, and has arrived.
-    pub(crate) fn announced(&self, shards: &[usize], at: Moment) {
+    /// Notes an announcement that was sent at this moment, or later, and has arrived. If a connection was
+    /// lost since `lost` was read, the announcement may be lost with it, and is not noted.
+    pub(crate) fn announced(&self, shards: &[usize], at: Moment, lost: u64) {
         let mut state = self.state();
+        if state.lost != lost {
+            return;
+        }
         for shard in shards {
             state.announced[*shard] = Some(at);
+        }
+    }
+
+    /// How often announcements may have been lost or missed.
+    pub(crate) fn lost(&self) -> u64 {
+        self.state().lost
+    }
+
+    /// A push has come of a change in this shard: it is read even if its mark is settled.
+    pub(crate) fn pushed(&self, shard: usize) {
+        if let Some(pushed) = self.state().pushed.get_mut(shard) {
+            *pushed = true;
         }
     }
 
@@ -129,6 +148,9 @@ impl Active {
         }
         let mut due: Vec<_> =
             settled.iter().zip(marks).map(|(settled, mark)| settled != mark).collect();
+        for (due, pushed) in due.iter_mut().zip(&mut state.pushed) {
+            *due |= std::mem::take(pushed);
+        }
         if state.lost != state.made_good {
             due.fill(true);
         }
@@ -167,11 +189,31 @@ mod tests {
     }
 
     #[test]
+    fn a_push_makes_a_settled_shard_due_once() {
+        let active = Active::new(3);
+        let now = Instant::now();
+        assert_eq!(due(&active, &[NEVER, 5, 6], &[NEVER, 5, 6], now), [false, false, false]);
+        active.pushed(2);
+        active.pushed(9);
+        assert_eq!(due(&active, &[NEVER, 5, 6], &[NEVER, 5, 6], now), [false, false, true]);
+        assert_eq!(due(&active, &[NEVER, 5, 6], &[NEVER, 5, 6], now), [false, false, false]);
+    }
+
+    #[test]
+    fn an_announcement_that_may_be_lost_with_its_connection_is_not_noted() {
+        let active = Active::new(2);
+        let (now, lost) = (Moment::now(), active.lost());
+        active.forget();
+        active.announced(&[1], now, lost);
+        assert_eq!(active.unannounced([1], ANNOUNCED, &now), [1]);
+    }
+
+    #[test]
     fn an_announcement_is_made_once_in_a_while_and_is_no_longer_good_than_either_clock_says() {
         let active = Active::new(3);
         let now = Moment::now();
         assert_eq!(active.unannounced([2, 0, 1, 2], ANNOUNCED, &now), [1, 2]);
-        active.announced(&[1, 2], now);
+        active.announced(&[1, 2], now, active.lost());
         assert_eq!(active.unannounced([0, 1, 2], ANNOUNCED, &now), [0; 0]);
         let slept = Moment { wall: now.wall + ANNOUNCED, ..now };
         assert_eq!(active.unannounced([1], ANNOUNCED, &slept), [1]);

@@ -15,6 +15,8 @@ struct Announcement {
     shards: Vec<usize>,
     command: Cmd,
     at: Moment,
+    /// How often announcements had been lost before it.
+    lost: u64,
 }
 
 impl RedisStore {
@@ -40,7 +42,7 @@ impl RedisStore {
         commands.add_command(read).add_command(announcement.command);
         let wait = Wait::on(&self.placement, Shard::FIRST);
         let (answer, _): (T, i64) = self.link.confirmed(commands, &wait).await?;
-        self.active.announced(&announcement.shards, announcement.at);
+        self.active.announced(&announcement.shards, announcement.at, announcement.lost);
         Ok(answer)
     }
 
@@ -62,7 +64,7 @@ impl RedisStore {
         commands.add_command(announcement.command);
         let wait = Wait::on(&self.placement, Shard::FIRST);
         let (_,): (i64,) = self.link.confirmed(commands, &wait).await?;
-        self.active.announced(&announcement.shards, announcement.at);
+        self.active.announced(&announcement.shards, announcement.at, announcement.lost);
         Ok(())
     }
 
@@ -73,7 +75,7 @@ impl RedisStore {
         age: Duration,
         shards: impl IntoIterator<Item = Shard>,
     ) -> Result<Option<Announcement>, StoreError> {
-        let at = Moment::now();
+        let (at, lost) = (Moment::now(), self.active.lost());
         let shards = shards.into_iter().map(|shard| shard.0);
         let shards = self.active.unannounced(shards, age, &at);
         if shards.is_empty() {
@@ -86,6 +88,6 @@ impl RedisStore {
         shards.iter().for_each(|shard| {
             command.arg(*shard).arg(mark);
         });
-        Ok(Some(Announcement { shards, command, at }))
+        Ok(Some(Announcement { shards, command, at, lost }))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::{PushInfo, PushKind};
+use redis::{PushInfo, PushKind, Value};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -45,7 +45,12 @@ pub(crate) async fn run(
         };
         let Some(push) = push else { return };
         match push.kind {
-            PushKind::Message | PushKind::SMessage => grown.notify_one(),
+            PushKind::Message | PushKind::SMessage => {
+                if let Some(shard) = shard(&channels, &push) {
+                    active.pushed(shard);
+                }
+                grown.notify_one();
+            }
             PushKind::Disconnection | PushKind::SUnsubscribe | PushKind::Unsubscribe => {
                 subscribed = false;
                 shown.store(false, Ordering::Relaxed);
@@ -54,6 +59,12 @@ pub(crate) async fn run(
             _ => {}
         }
     }
+}
+
+/// The shard whose channel a message came through.
+fn shard(channels: &[String], push: &PushInfo) -> Option<usize> {
+    let Some(Value::BulkString(channel)) = push.data.first() else { return None };
+    channels.iter().position(|known| known.as_bytes() == channel)
 }
 
 async fn subscribe(link: &Link, channels: &[String]) -> bool {

@@ -8,6 +8,7 @@ mod namespace;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use mongodb::options::WriteConcern;
 use session_conformance::Namespace;
 use session_conformance::sample::{PATIENCE, insert, now, options_for_hints, session, user};
 use session_core::checker::Timeouts;
@@ -254,8 +255,8 @@ async fn bad_input_and_absent_servers_are_typed_errors() {
     let store = Fresh::new(Transactions::WhereThereAre).store().await;
     let mut foreign = session(&store, &user("alice"), now());
     foreign.id = SessionId::from_random([3; 16]);
-    let error = store.commit(&begins(&foreign, Version::NONE)).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+    let outcome = store.commit(&begins(&foreign, Version::NONE)).await.unwrap();
+    assert_eq!(outcome, Outcome::Conflict, "an id that the store did not make");
     let mut options = MongoOptions::default();
     options.timeout = Duration::from_millis(300);
     let begun = Instant::now();
@@ -265,6 +266,9 @@ async fn bad_input_and_absent_servers_are_typed_errors() {
     assert!(begun.elapsed() < PATIENCE);
     let error = MongoStore::connect_with("nonsense", options.clone()).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+    options.write_concern = WriteConcern::nodes(1);
+    assert_eq!(options.validate().unwrap_err().field, "write_concern");
+    options = MongoOptions::default();
     options.prefix = "a.b".to_owned();
     assert_eq!(options.validate().unwrap_err().field, "prefix");
 }
