@@ -77,7 +77,9 @@ impl Db {
                 return Err(StoreError::internal("the log has no state"));
             };
             let entries = entries.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
-            if let Some(place) = Place::at_end(state.integer("seq")?, &entries) {
+            // What was trimmed is over, settled or not.
+            let over = state.integer("seq")?.max(state.integer("tag")?);
+            if let Some(place) = Place::at_end(over, &entries) {
                 return Ok(LogPage::at_end(place.cursor(), gap));
             }
             if !self.settle().await? {

@@ -54,12 +54,12 @@ impl Place {
         Cursor(bytes)
     }
 
-    /// The end of the log, out of the entries after the settled id, or the newest alone. None where
-    /// too many ids would be open.
-    pub(super) fn at_end(settled: i64, entries: &[LogPosition]) -> Option<Self> {
+    /// The end of the log, out of the entries after the id up to which all are over, or the newest
+    /// alone. None where too many ids would be open.
+    pub(super) fn at_end(over: i64, entries: &[LogPosition]) -> Option<Self> {
         let last = entries.last().copied().unwrap_or(LogPosition::START);
         let ids = entries.iter().map(|entry| entry.number);
-        Some(Self { last, open: missing(settled, ids)? })
+        Some(Self { last, open: missing(over, ids)? })
     }
 
     /// Where to read on.
@@ -85,12 +85,20 @@ impl Place {
         if first != Some(self.last) && !untouched {
             return Ok(None);
         }
+        let came = found.late.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
+        if self.open.iter().any(|id| *id <= found.trimmed && !holds(&came, *id)) {
+            // It may have come and been trimmed.
+            return Ok(None);
+        }
         let limit = limit as usize;
         let late = &found.late[..found.late.len().min(limit)];
         let rest = if first == Some(self.last) { &found.page[1..] } else { &found.page[..] };
         let rest_taken = &rest[..rest.len().min(limit - late.len())];
         let more = late.len() < found.late.len() || rest_taken.len() < rest.len();
-        let Some(unsettled) = self.advance(found.settled, late, rest_taken)? else {
+        // What came and has no room on this page stays open, settled or not.
+        self.open.retain(|id| *id > found.settled || holds(&came[late.len()..], *id));
+        self.open.retain(|id| !holds(&came[..late.len()], *id));
+        let Some(unsettled) = self.advance(found.settled, rest_taken)? else {
             return Ok(None);
         };
         let wanted = late.iter().chain(rest_taken).filter_map(|row| position::wanted(row, entries));
@@ -102,13 +110,9 @@ impl Place {
     fn advance<R: Columns>(
         &mut self,
         settled: i64,
-        late: &[R],
         rest: &[R],
     ) -> Result<Option<bool>, StoreError> {
-        let late = late.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
         let rest = rest.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
-        let is_late = |id| late.iter().any(|entry| entry.number == id);
-        self.open.retain(|id| *id > settled && !is_late(*id));
         let unsettled = !self.open.is_empty();
         let ids = rest.iter().map(|entry| entry.number);
         let Some(missing) = missing(settled.max(self.last.number), ids) else { return Ok(None) };
@@ -132,6 +136,11 @@ impl<R: Columns> Found<R> {
         }
         Ok(Self { settled, trimmed, late, page })
     }
+}
+
+/// Whether these entries, which are ascending, have one of this id.
+fn holds(entries: &[LogPosition], id: i64) -> bool {
+    entries.binary_search_by_key(&id, |entry| entry.number).is_ok()
 }
 
 /// The ids after `from` that are not among these, which are ascending; none where they are too many.
@@ -217,6 +226,8 @@ mod tests {
         let seen = || place(9, &[2, 3, 5, 6]);
         let full = read(seen(), &found(0, &[2, 3, 5, 6], &[9, 10])).unwrap();
         assert_eq!(full, (3, place(9, &[6]), true, true));
+        let settled = read(seen(), &found(8, &[2, 3, 5, 6], &[9, 10])).unwrap();
+        assert_eq!(settled, (3, place(9, &[6]), true, true), "what came late is not forgotten");
         let both = read(seen(), &found(0, &[2, 6], &[9, 11, 12])).unwrap();
         assert_eq!(both, (3, place(11, &[3, 5, 10]), true, true));
     }
@@ -229,6 +240,10 @@ mod tests {
         other.last.mark = 4;
         assert!(read(other, &found(0, &[], &[5])).is_none(), "another entry of the id");
         assert!(read(place(0, &[]), &found(0, &[], &[1])).is_none(), "trimmed from the beginning");
+        let trimmed = Found { trimmed: 3, ..found(4, &[], &[5]) };
+        assert!(read(place(5, &[3]), &trimmed).is_none(), "an open id was trimmed");
+        let there = Found { trimmed: 3, ..found(4, &[3], &[5]) };
+        assert_eq!(read(place(5, &[3]), &there).unwrap().1, place(5, &[]));
         let untouched = Found { trimmed: 0, ..found(0, &[], &[2]) };
         assert_eq!(read(place(0, &[]), &untouched).unwrap().1, place(2, &[1]));
     }

@@ -9,7 +9,7 @@
 //!   has higher numbers only. The ids in between are few, however far behind the reader is.
 
 use serde::{Deserialize, Serialize};
-use session_core::store::{Cursor, Entries, LogPage, limit_within};
+use session_core::store::{Cursor, Entries, LogPage, PageQuery, limit_within};
 use session_core::{EventKind, StoreError, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -60,7 +60,7 @@ pub(super) async fn since(
 pub(super) async fn trim(db: &Db, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
     let trimmed: i32 = sqlx::query_scalar(db.sql(TRIM))
         .bind(before.as_micros())
-        .bind(i32::try_from(limit.max(1)).unwrap_or(i32::MAX))
+        .bind(limit_within(limit, PageQuery::MAX_EXAMINED).cast_signed())
         .fetch_one(&db.pool)
         .await
         .map_err(store_error)?;

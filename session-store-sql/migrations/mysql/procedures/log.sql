@@ -11,6 +11,8 @@ BEGIN
 
     SELECT settled, trimmed, (SELECT COALESCE(MAX(id), 0) FROM {t}log)
         INTO v_settled, v_trimmed, v_end FROM {t}state WHERE only_row = 1;
+    -- A log that was emptied or restored apart from the state.
+    SET v_settled = IF(v_settled > v_end, 0, v_settled);
     SELECT 0 AS part, v_settled AS seq, v_trimmed AS tag, NULL AS kind, NULL AS at, NULL AS actor,
         NULL AS tenant, NULL AS user_id, NULL AS session_id
     UNION ALL SELECT * FROM (
@@ -31,11 +33,12 @@ END;
 DROP PROCEDURE IF EXISTS {t}log_end_1;
 CREATE PROCEDURE {t}log_end_1(p_most BIGINT) SQL SECURITY INVOKER
 BEGIN
-    DECLARE v_settled, v_end BIGINT;
+    DECLARE v_settled, v_trimmed, v_end BIGINT;
 
-    SELECT settled, (SELECT COALESCE(MAX(id), 0) FROM {t}log)
-        INTO v_settled, v_end FROM {t}state WHERE only_row = 1;
-    SELECT 0 AS part, v_settled AS seq, NULL AS tag
+    SELECT settled, trimmed, (SELECT COALESCE(MAX(id), 0) FROM {t}log)
+        INTO v_settled, v_trimmed, v_end FROM {t}state WHERE only_row = 1;
+    SET v_settled = IF(v_settled > v_end, 0, v_settled);
+    SELECT 0 AS part, v_settled AS seq, v_trimmed AS tag
     UNION ALL SELECT * FROM (
         SELECT 2, id, tag FROM {t}log
         WHERE id <= v_end AND id >= IF(v_end - v_settled > p_most, v_end, LEAST(v_settled + 1, v_end))
