@@ -17,6 +17,8 @@ pub struct Report {
     pub passes: Vec<Pass>,
     /// Cases that failed.
     pub failures: Vec<Failure>,
+    /// Cases that have nothing to check on this store, and why.
+    pub skipped: Vec<(&'static str, &'static str)>,
 }
 
 /// A case that passed.
@@ -41,9 +43,10 @@ pub struct Failure {
 }
 
 impl Report {
-    /// Whether every case passed, and there was one.
+    /// Whether every case passed, and there was one. A case that has nothing to check on this store
+    /// has not failed.
     pub fn passed(&self) -> bool {
-        self.failures.is_empty() && !self.passes.is_empty()
+        self.failures.is_empty() && !(self.passes.is_empty() && self.skipped.is_empty())
     }
 
     /// How long all cases took together.
@@ -59,6 +62,9 @@ impl fmt::Display for Report {
             writeln!(f, "{name}: {reason}")?;
         }
         let (passed, failed) = (self.passes.len(), self.failures.len());
+        for (name, reason) in &self.skipped {
+            writeln!(f, "{name}: skipped, {reason}")?;
+        }
         write!(f, "{passed} passed, {failed} failed in {:.2} s", self.time().as_secs_f64())
     }
 }
@@ -106,10 +112,15 @@ async fn run_all(backend: Arc<dyn Backend>, cases: &[Case], patience: Duration) 
         let begun = Instant::now();
         let result = run_one(backend.as_ref(), case, patience).await;
         let (name, time) = (case.name, begun.elapsed());
-        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        let word = match &result {
+            Ok(None) => "ok".to_owned(),
+            Ok(Some(reason)) => format!("skipped: {reason}"),
+            Err(_) => "FAILED".to_owned(),
+        };
         println!("conformance {name} ... {word} ({:.3} s)", time.as_secs_f64());
         match result {
-            Ok(()) => report.passes.push(Pass { name, time }),
+            Ok(None) => report.passes.push(Pass { name, time }),
+            Ok(Some(reason)) => report.skipped.push((name, reason)),
             Err(reason) => report.failures.push(Failure { name: name.to_owned(), time, reason }),
         }
         if !report.failures.is_empty() && std::env::var_os(STOP).is_some() {
@@ -119,7 +130,12 @@ async fn run_all(backend: Arc<dyn Backend>, cases: &[Case], patience: Duration) 
     report
 }
 
-async fn run_one(backend: &dyn Backend, case: &Case, patience: Duration) -> Result<(), String> {
+/// Answers why there was nothing to check, if so.
+async fn run_one(
+    backend: &dyn Backend,
+    case: &Case,
+    patience: Duration,
+) -> Result<Option<&'static str>, String> {
     let namespace: Arc<dyn Namespace> = backend.fresh().await.into();
     let (recorded, calls) = Recorded::around(namespace);
     let run = (case.run)(Arc::clone(&recorded) as Arc<dyn Namespace>);
@@ -131,8 +147,11 @@ async fn run_one(backend: &dyn Backend, case: &Case, patience: Duration) -> Resu
     // A task of its own, so that a failed assertion ends the case and not the run.
     let mut run = tokio::spawn(run);
     match tokio::time::timeout(patience, &mut run).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(format!("{}{}", panicked(error), calls.told())),
+        Ok(Ok(())) => Ok(None),
+        Ok(Err(error)) => match payload(error) {
+            Ok(Skipped(reason)) => Ok(Some(reason)),
+            Err(message) => Err(format!("{}{}", place_of(message), calls.told())),
+        },
         Err(_) => {
             let reason = timed_out(patience, &calls);
             run.abort();
@@ -147,10 +166,21 @@ fn timed_out(patience: Duration, calls: &Calls) -> String {
     format!("timed out after {} s: {slowest}{}", patience.as_secs_f64(), calls.told())
 }
 
+/// Ends a case that has nothing to check on this store.
+pub(crate) fn skip(reason: &'static str) -> ! {
+    std::panic::resume_unwind(Box::new(Skipped(reason)))
+}
+
+struct Skipped(&'static str);
+
+/// Why a case ended early: it was skipped, or the message of its panic.
+fn payload(error: tokio::task::JoinError) -> Result<Skipped, String> {
+    let Ok(payload) = error.try_into_panic() else { return Err("it was cancelled".to_owned()) };
+    payload.downcast().map(|skipped| *skipped).map_err(|payload| message(payload.as_ref()))
+}
+
 /// The message of a panic, and where in the kit it was.
-fn panicked(error: tokio::task::JoinError) -> String {
-    let Ok(payload) = error.try_into_panic() else { return "it was cancelled".to_owned() };
-    let message = message(payload.as_ref());
+fn place_of(message: String) -> String {
     let places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
     match places.iter().rev().find(|(of, _)| *of == message) {
         Some((_, place)) => format!("{message}\n  at {place}"),

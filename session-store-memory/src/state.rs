@@ -13,8 +13,7 @@ use session_core::store::{
     PolicyChange, Touch, UserState, Version, limit_within,
 };
 use session_core::{
-    Actor, EndCause, Event, EventKind, InvalidField, Session, SessionId, StoreError, Timestamp,
-    UserKey,
+    Actor, EndCause, Event, EventKind, Session, SessionId, StoreError, Timestamp, UserKey,
 };
 use tokio::time::Instant;
 
@@ -245,6 +244,5 @@ impl State {
 
 fn parse_continuation(after: &Continuation) -> Result<SessionId, StoreError> {
     let bytes = after.0.as_slice().try_into();
-    let malformed = |_| InvalidField::malformed("after", "a continuation of this store");
-    bytes.map(SessionId::from_bytes).map_err(malformed).map_err(StoreError::refused)
+    bytes.map(SessionId::from_bytes).map_err(|_| Continuation::malformed())
 }

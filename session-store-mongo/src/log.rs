@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc};
 use session_core::store::record::{Fields, read_event};
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery};
-use session_core::{EventKind, InvalidField, Timestamp};
+use session_core::{InvalidField, Timestamp};
 
 use crate::error::{Failed, duplicate_at};
 use crate::record::{self, Stored};
@@ -52,7 +52,8 @@ impl MongoStore {
         entries: Entries,
         limit: u32,
     ) -> Result<LogPage, Failed> {
-        self.hints.wants_all.store(entries == Entries::All, Ordering::Relaxed);
+        let invalidations_only = entries == Entries::Invalidations;
+        self.hints.invalidations_only.store(invalidations_only, Ordering::Relaxed);
         if !self.transactional {
             self.deliver_overdue().await?;
         }
@@ -79,6 +80,7 @@ impl MongoStore {
         };
         let more = cut || pending || next.number < newest.number;
         let read = rest.iter().map(|entry| read_event(&Stored(entry)));
+        // Those at both ends are read for their positions.
         let wanted = |event: &Result<_, _>| event.as_ref().map_or(true, |e| entries.cover(e));
         Ok(LogPage::new(read.filter(wanted), next.cursor(), more))
     }
@@ -177,8 +179,7 @@ pub(crate) fn between(from: i64, to: i64) -> Document {
 /// Of the entries in a range the invalidations, and both ends. Kinds that are not known here are
 /// wanted: they count as missed.
 fn invalidations(from: i64, to: i64) -> Document {
-    let kinds = EventKind::ALL.iter().filter(|kind| !kind.invalidates());
-    let harmless: Vec<_> = kinds.map(|kind| Bson::from(kind.as_str())).collect();
+    let harmless: Vec<_> = Entries::Invalidations.unwanted_kinds().map(Bson::from).collect();
     let ends = doc! { "number": { "$in": [from.max(1), to] } };
     doc! { "$or": [ends, { "kind": { "$nin": harmless } }] }
 }

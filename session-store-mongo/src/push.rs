@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Hints {
     pub(crate) grown: Arc<Notify>,
-    /// Whether the last reader of the log wanted all entries.
-    pub(crate) wants_all: Arc<AtomicBool>,
+    /// Whether the last reader of the log wanted invalidations only.
+    pub(crate) invalidations_only: Arc<AtomicBool>,
     /// Whether the change stream is open.
     pub(crate) open: Arc<AtomicBool>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Hints {
 /// Goes on from where it was. Where the server refuses that, it begins at the present: only hints get
 /// lost, and the log is read anyway.
 pub(crate) async fn run(log: Collection<Document>, hints: Hints) {
-    let Hints { grown, wants_all, open } = hints;
+    let Hints { grown, invalidations_only, open } = hints;
     let mut resume = None;
     loop {
         let only = doc! { "$match": { "operationType": "insert" } };
@@ -34,7 +34,7 @@ pub(crate) async fn run(log: Collection<Document>, hints: Hints) {
                 grown.notify_one();
                 while let Some(Ok(change)) = stream.next().await {
                     resume = stream.resume_token();
-                    if wants_all.load(Ordering::Relaxed)
+                    if !invalidations_only.load(Ordering::Relaxed)
                         || invalidates(change.full_document.as_ref())
                     {
                         grown.notify_one();

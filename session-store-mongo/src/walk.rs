@@ -221,8 +221,7 @@ impl Place {
             let id = SessionId::from_bytes(id.try_into().ok()?);
             Some((*phase, Self { key: i64::from_be_bytes(*key), id }))
         };
-        let malformed = InvalidField::malformed("after", "a continuation of this store");
-        parse().ok_or_else(|| StoreError::refused(malformed))
+        parse().ok_or_else(Continuation::malformed)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A node announces a shard before it acknowledges changes in it: it writes a new random mark for the
 //! shard into one hash, `active`, which is in the slot of the first shard. An announcement is good for
-//! [`ANNOUNCED`], so a busy node makes one in half of that, whatever it changes.
+//! [`ANNOUNCED`], so a busy node makes one in half of that, regardless of the number of its changes.
 //!
 //! A reader reads the marks with the first shard's log, in one statement. A shard whose mark is
 //! *settled* need not be read: the reader has read it to its end, at a moment when no change could be
@@ -29,7 +29,7 @@ pub(crate) const ANNOUNCED: Duration = Duration::from_secs(5);
 /// A reader keeps reading a shard for this long after it first saw the mark. One second more than
 /// [`ANNOUNCED`], for clocks of different speed.
 const SETTLED: Duration = Duration::from_secs(6);
-/// One shard is read in this time, whatever its mark.
+/// One shard is read in this time, even if its mark is settled.
 const TURN: Duration = Duration::from_secs(8);
 
 /// What one node knows of announcements.

@@ -6,9 +6,13 @@ use redis::cmd;
 use session_core::store::UserTag;
 use session_core::{Session, StoreError};
 
+use crate::place::Place;
 use crate::placement::{Placement, Shard};
-use crate::record::{self, Place};
+use crate::record;
 use crate::store::RedisStore;
+
+/// The members of indexes, by their keys.
+type Members = HashMap<String, HashSet<Vec<u8>>>;
 
 impl RedisStore {
     /// Compares all records with all indexes and answers what does not fit, each in a sentence.
@@ -29,69 +33,65 @@ impl RedisStore {
         shard: Shard,
         complaints: &mut Vec<String>,
     ) -> Result<(), StoreError> {
-        let placement = &self.placement;
+        let users = self.placement.key(shard, "u:");
         let mut sessions = Vec::new();
-        let mut indexes: HashMap<String, HashSet<Vec<u8>>> = HashMap::new();
-        let known = [
-            placement.log(shard),
-            placement.waited(shard),
-            placement.policies(),
-            placement.active(),
-        ];
-        let (users, leases) = (placement.key(shard, "u:"), placement.lease(""));
-        let by_score = [placement.used(shard), placement.expiring(shard)];
+        let mut indexes = Members::new();
         for key in self.keys(shard).await? {
             if key.starts_with(&users) {
-                let fields: HashMap<Vec<u8>, Vec<u8>> =
-                    self.link.query(cmd("HGETALL").arg(&key)).await?;
-                let (version, found) = record::user(fields)?;
-                let found = found.iter().map(|(id, fields)| record::session(*id, fields));
-                let found: Vec<_> = found.collect::<Result<Vec<_>, _>>()?;
-                let found: Vec<_> = found.into_iter().flatten().collect();
-                if version.is_none() || found.is_empty() {
-                    complaints.push(format!("{key} has a version or sessions, not both"));
-                }
-                for session in &found {
-                    if placement.user(UserTag::of(session.id)) != key {
-                        complaints.push(format!("{} is in the wrong key {key}", session.id));
-                    }
-                }
-                sessions.extend(found);
-            } else if known.contains(&key)
-                || key.starts_with(&leases)
-                || key == Placement::agreement(&self.options.prefix)
-            {
-                // Of no session.
-            } else {
-                let members: Vec<Vec<u8>> =
-                    self.link.query(cmd("ZRANGE").arg(&key).arg(0).arg(-1)).await?;
+                sessions.extend(self.audit_user(&key, complaints).await?);
+            } else if !self.is_of_no_session(shard, &key) {
+                let read = cmd("ZRANGE").arg(&key).arg(0).arg(-1).to_owned();
+                let members: Vec<Vec<u8>> = self.link.query(&read).await?;
                 indexes.insert(key, members.into_iter().collect());
             }
         }
-        let mut expected: HashMap<String, HashSet<Vec<u8>>> = HashMap::new();
+        let mut expected = Members::new();
         for session in &sessions {
-            for (key, member) in memberships(placement, shard, session) {
+            for (key, member) in memberships(&self.placement, shard, session) {
                 expected.entry(key).or_default().insert(member);
             }
         }
-        for key in indexes.keys().chain(expected.keys()).collect::<HashSet<_>>() {
-            let none = HashSet::new();
-            let (has, should) =
-                (indexes.get(key).unwrap_or(&none), expected.get(key).unwrap_or(&none));
-            let orphans = has.difference(should).count();
-            let missing = should.difference(has).count();
-            if orphans + missing > 0 {
-                complaints.push(format!("{key} has {orphans} orphans and misses {missing}"));
+        compare(&indexes, &expected, complaints);
+        self.audit_scores(&sessions, &self.placement.used(shard), complaints).await
+    }
+
+    /// Reads the sessions of one key, and finds those that belong into another.
+    async fn audit_user(
+        &self,
+        key: &str,
+        complaints: &mut Vec<String>,
+    ) -> Result<Vec<Session>, StoreError> {
+        let fields = self.link.query(cmd("HGETALL").arg(key)).await?;
+        let (version, found) = record::user(fields)?;
+        let found =
+            found.iter().filter_map(|(id, fields)| record::session(*id, fields).transpose());
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        if version.is_none() || found.is_empty() {
+            complaints.push(format!("{key} has a version or sessions, not both"));
+        }
+        for session in &found {
+            if self.placement.user(UserTag::of(session.id)) != key {
+                complaints.push(format!("{} is in the wrong key {key}", session.id));
             }
         }
-        self.audit_scores(&sessions, &by_score, complaints).await
+        Ok(found)
+    }
+
+    fn is_of_no_session(&self, shard: Shard, key: &str) -> bool {
+        let placement = &self.placement;
+        key.starts_with(&placement.lease(""))
+            || key == placement.log(shard)
+            || key == placement.waited(shard)
+            || key == placement.policies()
+            || key == placement.active()
+            || key == Placement::agreement(&self.options.prefix)
     }
 
     /// The index by last accessed says what the records say.
     async fn audit_scores(
         &self,
         sessions: &[Session],
-        [used, _]: &[String; 2],
+        used: &str,
         complaints: &mut Vec<String>,
     ) -> Result<(), StoreError> {
         for session in sessions {
@@ -127,6 +127,18 @@ impl RedisStore {
 
 fn member(session: &Session) -> Vec<u8> {
     [Place::of(session).as_bytes(), &record::owner(&session.owner)].concat()
+}
+
+/// Each index has the members that the records say, and no others.
+fn compare(indexes: &Members, expected: &Members, complaints: &mut Vec<String>) {
+    let none = HashSet::new();
+    for key in indexes.keys().chain(expected.keys()).collect::<HashSet<_>>() {
+        let (has, should) = (indexes.get(key).unwrap_or(&none), expected.get(key).unwrap_or(&none));
+        let (orphans, missing) = (has.difference(should).count(), should.difference(has).count());
+        if orphans + missing > 0 {
+            complaints.push(format!("{key} has {orphans} orphans and misses {missing}"));
+        }
+    }
 }
 
 /// The indexes that a session belongs in, and as what.

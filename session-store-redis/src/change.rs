@@ -10,8 +10,8 @@ use crate::link::Call;
 use crate::log::mark;
 use crate::placement::Shard;
 use crate::read::policy_field;
-use crate::record;
 use crate::store::RedisStore;
+use crate::{entry, record};
 
 /// Sessions that one script ends or touches: it blocks its server for about a millisecond.
 pub(crate) const BATCH: usize = 100;
@@ -131,7 +131,7 @@ impl RedisStore {
         call.key(self.placement.policies()).key(self.placement.log(Shard::FIRST));
         call.arg(policy_field(&change.scope)).arg(policy.unwrap_or_default());
         self.logging(&mut call)?;
-        record::entry(&change.event()).into_iter().for_each(|part| {
+        entry::parts(&change.event()).into_iter().for_each(|part| {
             call.arg(part);
         });
         self.link.change(&call).await
@@ -204,14 +204,14 @@ mod tests {
         assert_eq!(told.events.len(), 1);
         let state = store.user(&owner).await.unwrap();
         assert_eq!(state.sessions.len(), 1);
-        // What somebody else has done since is not taken for it.
+        // A later change by another node is not taken for it.
         assert_eq!(store.commit(&commit(state.version)).await.unwrap(), Outcome::Done);
         assert_eq!(store.link.change::<u32>(&call).await.unwrap(), 0);
     }
 }
 /// What the script has to know of one change.
 fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
-    let entry = record::entry(&commit.event(change.kind(), change.session()));
+    let entry = entry::parts(&commit.event(change.kind(), change.session()));
     let mut step = |what: &str| {
         call.arg(what).arg(change.session().as_bytes().to_vec()).list(&entry);
     };

@@ -9,14 +9,14 @@ use session_core::cleanup::SweepRule;
 use session_core::store::{
     Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, TenantFilter, UserTag, limit_within,
 };
-use session_core::{
-    Actor, EndCause, Event, EventKind, InvalidField, SessionId, StoreError, Timestamp, UserKey,
-};
+use session_core::{Actor, EndCause, Event, EventKind, SessionId, StoreError, Timestamp, UserKey};
 
 use crate::change::{BATCH, confirm, optional};
+use crate::entry;
 use crate::link::{Call, Wait};
+use crate::place::Place;
 use crate::placement::Shard;
-use crate::record::{self, Fixed, Place};
+use crate::record::{self, Fixed};
 use crate::store::RedisStore;
 use crate::walk::{CHUNK, EXAMINED, places, range, unindexed};
 
@@ -270,7 +270,7 @@ impl RedisStore {
                 for Chosen { place, owner } in sessions {
                     self.keys_of(&mut call, place, owner);
                     call.arg(record::owner(owner)).arg(place.as_bytes());
-                    call.list(&record::entry(&ending.event(place.id(), owner)));
+                    call.list(&entry::parts(&ending.event(place.id(), owner)));
                 }
                 let doubt = sessions.iter().map(|chosen| UserTag::of(chosen.place.id()));
                 let doubt = self.doubt(doubt)?;
@@ -334,12 +334,12 @@ impl Spot {
     }
 
     fn parse(continuation: &Continuation) -> Result<Self, StoreError> {
-        let malformed = || StoreError::refused(malformed_continuation());
-        let (source, after) = continuation.0.split_first_chunk().ok_or_else(malformed)?;
+        let (source, after) =
+            continuation.0.split_first_chunk().ok_or_else(Continuation::malformed)?;
         let after = match after.len() {
             0 => None,
             Place::BYTES => Some(Place::parse(after).map_err(StoreError::refused)?),
-            _ => return Err(malformed()),
+            _ => return Err(Continuation::malformed()),
         };
         Ok(Self { source: u16::from_be_bytes(*source), after })
     }
@@ -382,14 +382,10 @@ impl Line {
     }
 
     fn parse(continuation: &Continuation) -> Result<Self, StoreError> {
-        let malformed = || StoreError::refused(malformed_continuation());
-        let (index, rest) = continuation.0.split_first_chunk().ok_or_else(malformed)?;
-        let (again, score) = rest.split_first().ok_or_else(malformed)?;
-        let score = i64::from_be_bytes(score.try_into().map_err(|_| malformed())?);
+        let (index, rest) =
+            continuation.0.split_first_chunk().ok_or_else(Continuation::malformed)?;
+        let (again, score) = rest.split_first().ok_or_else(Continuation::malformed)?;
+        let score = i64::from_be_bytes(score.try_into().map_err(|_| Continuation::malformed())?);
         Ok(Self { index: u16::from_be_bytes(*index), score, again: *again == 1 })
     }
-}
-
-fn malformed_continuation() -> InvalidField {
-    InvalidField::malformed("after", "a continuation of an earlier call")
 }

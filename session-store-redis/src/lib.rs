@@ -95,7 +95,7 @@
 //! at the position. So a trimmed stream, a restored backup and a replica that lagged behind are told
 //! from a log that goes on.
 //!
-//! A stream keeps [`RedisOptions::log_cap`] entries whatever their age. Beyond that, entries leave
+//! A stream keeps [`RedisOptions::log_cap`] entries regardless of their age. Beyond that, entries leave
 //! once they are older than four times the engine's `max_staleness`, and ten caps are the most that is
 //! kept. So a node that cannot read the log for `max_staleness` finds its position again unless one
 //! shard writes more than ten caps of entries in that time: 1,000,000 by default, or 33,000 entries a
@@ -104,7 +104,7 @@
 //! Scripts publish that a log has grown: `PUBLISH` on one server, `SPUBLISH` on the shard's channel of
 //! a cluster. That is a hint only. A read of the log sees every change that was acknowledged before.
 //!
-//! On a cluster a read is one statement while nothing changes, whatever the number of shards and of
+//! On a cluster a read is one statement while nothing changes, for any number of shards and of
 //! servers: 120 a minute for an engine with its default bound, and up to eight more. For that, a node
 //! *announces* a shard before it acknowledges changes in it: it writes a random mark for the shard
 //! into `active`, together with the policies that a sign-in reads, and at most every 2.5 s. A reader
@@ -133,9 +133,11 @@ mod change;
 mod connections;
 mod doubts;
 mod end;
+mod entry;
 mod link;
 mod log;
 mod options;
+mod place;
 mod placement;
 mod push;
 mod read;

@@ -16,9 +16,9 @@ use session_core::{Event, InvalidField, StoreError, Timestamp};
 use tokio::time::Instant;
 
 use crate::active::{NEVER, UNSETTLED};
+use crate::entry::{BEGINNING, Entry};
 use crate::link::Call;
 use crate::placement::Shard;
-use crate::record::{BEGINNING, Entry};
 use crate::store::RedisStore;
 
 /// How far a reader has come in a shard's log, and at which mark the shard is settled.
@@ -172,11 +172,7 @@ fn event(fields: &[Vec<u8>], entries: Entries) -> Option<Result<Event, StoreErro
     if kind == Some(BEGINNING) {
         return None;
     }
-    let is_known_and_unwanted = entries == Entries::Invalidations
-        && kind.is_some_and(|kind| {
-            kind.parse().is_ok_and(|kind: session_core::EventKind| !kind.invalidates())
-        });
-    (!is_known_and_unwanted).then(|| read_event(&entry))
+    kind.is_none_or(|kind| entries.want(kind)).then(|| read_event(&entry))
 }
 
 fn parse_id(id: &str) -> Result<LogPosition, StoreError> {

@@ -10,8 +10,9 @@ use session_core::store::{Loaded, Page, PageQuery, UserState, UserTag, Version, 
 use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
 
 use crate::link::Wait;
+use crate::place::Place;
 use crate::placement::Shard;
-use crate::record::{self, Place, Stored, Triple};
+use crate::record::{self, Stored, Triple};
 use crate::store::RedisStore;
 use crate::walk::{CHUNK, EXAMINED};
 

@@ -1,8 +1,8 @@
-//! Sessions and log entries as Redis holds them.
+//! Sessions as Redis holds them.
 //!
 //! A user's hash has three fields for each session: under its id what never changes, under the id
 //! and `a` its accesses, under the id and `k` its token. What the scripts have to find stands at
-//! fixed places; the rest is JSON. What a session and a log entry consist of is said by
+//! fixed places; the rest is JSON. What a session consists of is said by
 //! [`session_core::store::record`].
 
 use std::borrow::Cow;
@@ -11,60 +11,13 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 use session_core::rotation::TokenState;
+use session_core::store::Selection;
 use session_core::store::record::{
-    self, FieldValue, Fields, address_list, event_fields, json_object, session_fields,
+    self, FieldValue, Fields, address_list, json_object, session_fields,
 };
-use session_core::store::{PageCursor, Selection};
-use session_core::{Event, InvalidField, Session, SessionId, StoreError, Timestamp, UserKey};
+use session_core::{InvalidField, Session, SessionId, StoreError, Timestamp, UserKey};
 
-/// Sorts a session: newest sign-in first, then by id. Begins the names of index members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place([u8; Place::BYTES]);
-
-impl Place {
-    pub(crate) const BYTES: usize = 24;
-
-    pub(crate) fn new(signed_in: Timestamp, id: SessionId) -> Self {
-        let mut bytes = [0; Self::BYTES];
-        // Later is smaller; the order of signed numbers becomes that of bytes.
-        let inverted = signed_in.as_micros().wrapping_neg().wrapping_add(i64::MAX);
-        bytes[..8].copy_from_slice(&inverted.cast_unsigned().to_be_bytes());
-        bytes[8..].copy_from_slice(id.as_bytes());
-        Self(bytes)
-    }
-
-    pub(crate) fn of(session: &Session) -> Self {
-        Self::new(session.signed_in, session.id)
-    }
-
-    pub(crate) fn parse(member: &[u8]) -> Result<Self, InvalidField> {
-        let bytes = member.get(..Self::BYTES).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or(InvalidField::malformed("place", "24 bytes"))
-    }
-
-    pub(crate) fn id(&self) -> SessionId {
-        let mut id = [0; 16];
-        id.copy_from_slice(&self.0[8..]);
-        SessionId::from_bytes(id)
-    }
-
-    pub(crate) fn cursor(&self) -> PageCursor {
-        let mut inverted = [0; 8];
-        inverted.copy_from_slice(&self.0[..8]);
-        let micros = i64::from_be_bytes(inverted).wrapping_sub(i64::MAX).wrapping_neg();
-        PageCursor { signed_in: Timestamp::from_micros(micros), id: self.id() }
-    }
-
-    pub(crate) const fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl From<PageCursor> for Place {
-    fn from(cursor: PageCursor) -> Self {
-        Self::new(cursor.signed_in, cursor.id)
-    }
-}
+use crate::place::Place;
 
 /// An owner, so written that none begins another's; a tenant of no bytes stands for none.
 pub(crate) fn owner(owner: &UserKey) -> Vec<u8> {
@@ -91,7 +44,7 @@ pub(crate) fn parse_owner(bytes: &[u8]) -> Result<UserKey, StoreError> {
 pub(crate) fn fixed(session: &Session) -> Vec<u8> {
     let fields = session_fields(session).into_iter();
     let rest = fields.filter(|(name, value)| REST.contains(name) && *value != FieldValue::Null);
-    let mut bytes = Place::of(session).0[..8].to_vec();
+    let mut bytes = Place::of(session).as_bytes()[..8].to_vec();
     bytes.extend(owner(&session.owner));
     bytes.extend(Value::Object(json_object(rest)).to_string().into_bytes());
     bytes
@@ -235,10 +188,7 @@ impl<'b> Fixed<'b> {
     }
 
     pub(crate) fn place(&self, id: SessionId) -> Place {
-        let mut bytes = [0; Place::BYTES];
-        bytes[..8].copy_from_slice(&self.sort);
-        bytes[8..].copy_from_slice(id.as_bytes());
-        Place(bytes)
+        Place::sorted(self.sort, id)
     }
 
     fn rest(&self) -> Result<Map<String, Value>, StoreError> {
@@ -342,61 +292,6 @@ impl<'b> TokenBytes<'b> {
     }
 }
 
-/// A log entry as names and values in turn, for a script.
-pub(crate) fn entry(event: &Event) -> Vec<Vec<u8>> {
-    let mut entry = Vec::new();
-    for (name, value) in event_fields(event) {
-        let value = match value {
-            FieldValue::Null => continue,
-            FieldValue::Integer(number) => number.to_string().into_bytes(),
-            FieldValue::Text(text) => text.into_owned().into_bytes(),
-            FieldValue::Bytes(bytes) => bytes.to_vec(),
-        };
-        entry.extend([name.as_bytes().to_vec(), value]);
-    }
-    entry
-}
-
-/// The names and values of a log entry.
-pub(crate) struct Entry<'b>(pub(crate) &'b [Vec<u8>]);
-
-impl Entry<'_> {
-    fn get(&self, name: &str) -> Option<&[u8]> {
-        let mut pairs = self.0.chunks_exact(2);
-        pairs.find(|pair| pair[0] == name.as_bytes()).map(|pair| &pair[1][..])
-    }
-
-    /// The entry's kind, without reading the rest; none where that is damaged.
-    pub(crate) fn kind(&self) -> Option<&str> {
-        std::str::from_utf8(self.get("kind")?).ok()
-    }
-
-    /// When it was written.
-    pub(crate) fn at(&self) -> Option<Timestamp> {
-        self.integer("at").ok().flatten().map(Timestamp::from_micros)
-    }
-}
-
-impl Fields for Entry<'_> {
-    fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
-        let malformed = |_| InvalidField::malformed(name, "a number").into();
-        self.text(name)?.map(|text| text.parse().map_err(malformed)).transpose()
-    }
-
-    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
-        let text = self.get(name).map(std::str::from_utf8).transpose();
-        let malformed = |_| InvalidField::malformed(name, "a text").into();
-        text.map(|text| text.map(Into::into)).map_err(malformed)
-    }
-
-    fn bytes(&self, name: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
-        Ok(self.get(name).map(Into::into))
-    }
-}
-
-/// The kind of the mark that begins a log.
-pub(crate) const BEGINNING: &str = "beginning";
-
 fn array<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], InvalidField> {
     bytes.try_into().map_err(|_| InvalidField::malformed(field, "of the right length"))
 }
@@ -405,35 +300,19 @@ fn array<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], I
 mod tests {
     use proptest::prelude::*;
     use session_core::store::TenantFilter;
-    use session_core::{Actor, DeviceKind, EventKind, Token, UserId};
+    use session_core::{DeviceKind, Token, UserId};
 
     use super::*;
 
     proptest! {
         #[test]
-        fn places_sort_newest_first_then_by_id(
-            a in any::<i64>(), b in any::<i64>(), x in any::<[u8; 16]>(), y in any::<[u8; 16]>()
-        ) {
-            let place = |micros, id| {
-                Place::new(Timestamp::from_micros(micros), SessionId::from_bytes(id))
-            };
-            // Times before 1970 come last, among themselves in order.
-            let rank = |micros: i64| (micros < 0, std::cmp::Reverse(micros));
-            prop_assert_eq!(place(a, x).cmp(&place(b, y)), (rank(a), x).cmp(&(rank(b), y)));
-            prop_assert_eq!(place(a, x).id(), SessionId::from_bytes(x));
-            prop_assert_eq!(Place::from(place(a, x).cursor()), place(a, x));
-        }
-
-        #[test]
         fn no_damage_panics(
             id in any::<[u8; 16]>(),
             fields in any::<(Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>)>(),
             hash in prop::collection::hash_map(any::<Vec<u8>>(), any::<Vec<u8>>(), 0..4),
-            entry in any::<Vec<Vec<u8>>>(),
         ) {
             let _ = session(SessionId::from_bytes(id), &fields);
             let _ = user(hash);
-            let _ = record::read_event(&Entry(&entry));
         }
     }
 
@@ -471,15 +350,6 @@ mod tests {
         alice.absolute_expiry = None;
         alice.token.retired = None;
         assert_eq!(session(alice.id, &triple(&alice)).unwrap(), Some(alice.clone()));
-        let (at, by) = (Timestamp::from_micros(-3), Actor::Application);
-        let mut event = Event::of_session(EventKind::Rotated, at, by, alice.owner, alice.id);
-        for _ in 0..2 {
-            let written = entry(&event);
-            let read = Entry(&written);
-            assert_eq!(record::read_event(&read).unwrap(), event);
-            assert_eq!((read.kind(), read.at()), (Some("rotated"), Some(at)));
-            (event.user, event.session) = (None, None);
-        }
     }
 
     #[test]

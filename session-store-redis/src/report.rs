@@ -7,9 +7,9 @@ use redis::cmd;
 use session_core::store::StoreReport;
 use session_core::{InvalidField, StoreError, Timestamp};
 
+use crate::entry::{BEGINNING, Entry};
 use crate::log::Told;
 use crate::placement::Shard;
-use crate::record::{BEGINNING, Entry};
 use crate::store::{RedisStore, VERSION};
 
 /// The log of one shard.

@@ -7,8 +7,8 @@ use redis::{Cmd, cmd};
 use session_core::store::TenantFilter;
 use session_core::{StoreError, UserId, UserKey};
 
+use crate::place::Place;
 use crate::placement::Shard;
-use crate::record::Place;
 use crate::store::RedisStore;
 
 /// The most records, or members of an index, in one command's answer.

@@ -48,3 +48,44 @@ where
 fn unreadable(error: sqlx::Error) -> StoreError {
     StoreError::corrupt(error)
 }
+
+#[cfg(all(test, any(feature = "mysql", feature = "sqlite")))]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A row of the log, by its number, which is also its mark: a sign-in, or for odd numbers a
+    /// rotation.
+    #[derive(Debug)]
+    pub(crate) struct Entry(pub(crate) i64);
+
+    impl Columns for Entry {
+        fn text(&self, column: &'static str) -> Result<&str, StoreError> {
+            Ok(column)
+        }
+
+        fn optional_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
+            Ok(match column {
+                "kind" if self.0 % 2 == 0 => Some("created"),
+                "kind" => Some("rotated"),
+                "actor" => Some("system"),
+                _ => None,
+            })
+        }
+
+        fn integer(&self, _: &'static str) -> Result<i64, StoreError> {
+            Ok(self.0)
+        }
+
+        fn optional_integer(&self, _: &'static str) -> Result<Option<i64>, StoreError> {
+            Ok(Some(self.0))
+        }
+
+        fn bytes(&self, _: &'static str) -> Result<&[u8], StoreError> {
+            Ok(&[])
+        }
+
+        fn optional_bytes(&self, _: &'static str) -> Result<Option<&[u8]>, StoreError> {
+            Ok(None)
+        }
+    }
+}

@@ -3,7 +3,7 @@
 #[cfg(any(test, feature = "sqlite"))]
 use session_core::store::LogPage;
 use session_core::store::{Entries, LogPosition};
-use session_core::{Event, EventKind, StoreError};
+use session_core::{Event, StoreError};
 
 use crate::columns::Columns;
 use crate::rows;
@@ -38,51 +38,16 @@ pub(crate) fn read_on<R: Columns>(
     Ok(Some(LogPage::new(wanted, next.cursor(), more)))
 }
 
-/// The event of a row, if the reader wants it. A kind of a newer version may be wanted.
+/// The event of a row, if the reader wants it.
 pub(crate) fn wanted<R: Columns>(row: &R, entries: Entries) -> Option<Result<Event, StoreError>> {
-    let kind = row.optional_text("kind").ok().flatten().and_then(|kind| kind.parse().ok());
-    let passed_over = entries == Entries::Invalidations
-        && kind.is_some_and(|kind: EventKind| !kind.invalidates());
-    (!passed_over).then(|| rows::event(row))
+    let kind = row.optional_text("kind").ok().flatten();
+    kind.is_none_or(|kind| entries.want(kind)).then(|| rows::event(row))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A row of the log, by its number.
-    struct Entry(i64);
-
-    impl Columns for Entry {
-        fn text(&self, column: &'static str) -> Result<&str, StoreError> {
-            Ok(column)
-        }
-
-        fn optional_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
-            Ok(match column {
-                "kind" if self.0 % 2 == 0 => Some("created"),
-                "kind" => Some("rotated"),
-                "actor" => Some("system"),
-                _ => None,
-            })
-        }
-
-        fn integer(&self, _: &'static str) -> Result<i64, StoreError> {
-            Ok(self.0)
-        }
-
-        fn optional_integer(&self, _: &'static str) -> Result<Option<i64>, StoreError> {
-            Ok(Some(self.0))
-        }
-
-        fn bytes(&self, _: &'static str) -> Result<&[u8], StoreError> {
-            Ok(&[])
-        }
-
-        fn optional_bytes(&self, _: &'static str) -> Result<Option<&[u8]>, StoreError> {
-            Ok(None)
-        }
-    }
+    use crate::columns::testing::Entry;
 
     #[test]
     fn a_hole_is_not_read_over() {

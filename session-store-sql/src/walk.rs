@@ -15,7 +15,6 @@ use crate::columns::Columns;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::filter;
 use crate::filter::Filter;
-use crate::rows;
 
 /// A walk that collects up to `limit` items and tells where to go on.
 #[derive(Debug)]
@@ -146,11 +145,6 @@ impl From<Walked<Session>> for Page {
     }
 }
 
-/// A session of a page.
-pub(crate) fn session<R: Columns>(row: &R) -> Result<Session, StoreError> {
-    rows::session(row)
-}
-
 /// The id of a chosen session.
 pub(crate) fn id<R: Columns>(row: &R) -> Result<Vec<u8>, StoreError> {
     Ok(row.bytes("id")?.to_vec())
@@ -162,10 +156,9 @@ pub(crate) fn continuation(position: PageCursor) -> Continuation {
 }
 
 fn parse_continuation(after: &Continuation) -> Result<PageCursor, StoreError> {
-    let malformed = || InvalidField::malformed("after", "a continuation of this store");
     let text = std::str::from_utf8(&after.0).ok();
     let position = text.and_then(|text| text.parse().ok());
-    position.ok_or_else(|| StoreError::refused(malformed()))
+    position.ok_or_else(Continuation::malformed)
 }
 
 fn position_of(row: &impl Columns) -> Result<PageCursor, StoreError> {

@@ -172,32 +172,7 @@ async fn an_unreadable_log_entry_is_a_gap() {
     assert!(!page.gap && page.events.is_empty());
 }
 
-/// A restored backup that has gone on since: the numbers fit, the entries are others.
-#[tokio::test]
-async fn a_backup_that_went_another_way_is_noticed() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("sessions.db");
-    let store = SqliteStore::connect(&path).await.unwrap();
-    insert(&store, 1).await;
-    store.close().await;
-    let backup = folder.path().join("backup.db");
-    std::fs::copy(&path, &backup).unwrap();
-    let (store, restored) =
-        (SqliteStore::connect(&path).await.unwrap(), SqliteStore::connect(&backup).await.unwrap());
-    insert(&store, 2).await;
-    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    assert!(!store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
-    assert!(restored.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "shorter");
-    insert(&restored, 3).await;
-    assert!(
-        restored.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap,
-        "as long, but another"
-    );
-    insert(&restored, 4).await;
-    assert!(restored.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "longer");
-}
-
-/// A long read of somebody else delays no revocation, and neither do writers of other tables.
+/// Another application's long read delays no revocation, and neither do writers of other tables.
 #[tokio::test]
 async fn an_unrelated_long_transaction_delays_no_reader() {
     let folder = TempDir::new().unwrap();

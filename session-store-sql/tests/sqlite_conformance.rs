@@ -1,31 +1,71 @@
 //! The SQLite store under the conformance kit, every node on connections of its own.
 #![cfg(feature = "sqlite")]
 
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use session_conformance::sample::PATIENCE;
-use session_conformance::{Backend, Namespace};
-use session_core::Store;
+use session_conformance::{Backend, Namespace, RestorePoint, Store, async_trait};
 use session_store_sql::{SqliteOptions, SqliteStore};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 
 struct Sqlite;
 
-struct File(TempDir);
+/// A file, and the stores that have been opened on it: a copy may only come back when all are closed.
+struct File {
+    folder: TempDir,
+    opened: Arc<Mutex<Vec<Arc<SqliteStore>>>>,
+}
 
-#[async_trait::async_trait]
+#[async_trait]
 impl Backend for Sqlite {
     async fn fresh(&self) -> Box<dyn Namespace> {
-        Box::new(File(TempDir::new().unwrap()))
+        Box::new(File { folder: TempDir::new().unwrap(), opened: Arc::default() })
     }
 }
 
-#[async_trait::async_trait]
+#[async_trait]
 impl Namespace for File {
     async fn connect(&self) -> Arc<dyn Store> {
         let options = SqliteOptions::default().with_busy_timeout(PATIENCE);
-        let path = self.0.path().join("sessions.db");
-        Arc::new(SqliteStore::connect_with(path, options).await.unwrap())
+        let store = SqliteStore::connect_with(self.path("sessions.db"), options).await.unwrap();
+        let store = Arc::new(store);
+        self.opened.lock().unwrap().push(Arc::clone(&store));
+        store
+    }
+
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        let (file, copy) = (self.path("sessions.db"), self.path("copy.db"));
+        let mut connection = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+        let into = format!("VACUUM INTO '{}'", copy.display());
+        sqlx::raw_sql(AssertSqlSafe(into)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        Some(Box::new(Copy { file, copy, opened: Arc::clone(&self.opened) }))
+    }
+}
+
+impl File {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+struct Copy {
+    file: PathBuf,
+    copy: PathBuf,
+    opened: Arc<Mutex<Vec<Arc<SqliteStore>>>>,
+}
+
+#[async_trait]
+impl RestorePoint for Copy {
+    async fn restore(self: Box<Self>) {
+        let opened = std::mem::take(&mut *self.opened.lock().unwrap());
+        for store in opened {
+            store.close().await;
+        }
+        std::fs::rename(self.copy, self.file).unwrap();
     }
 }
 

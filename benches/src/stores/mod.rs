@@ -45,15 +45,10 @@ pub enum Kind {
 /// One namespace of a store. Removing it leaves nothing behind.
 #[async_trait]
 pub trait Backend: Send + Sync {
-    /// Whether a change is pushed to other nodes. Without a push they read the log at intervals.
-    fn has_push(&self) -> bool {
-        true
-    }
-
     /// A node's store, on connections of its own.
     async fn open(&self) -> Result<Arc<dyn Store>, Failure>;
 
-    /// A store that writes as fast as it can, whatever a power failure leaves of it.
+    /// A store that writes as fast as it can, without durability.
     async fn open_to_fill(&self) -> Result<Arc<dyn Store>, Failure> {
         self.open().await
     }

@@ -40,10 +40,6 @@ impl MySql {
 
 #[async_trait]
 impl Backend for MySql {
-    fn has_push(&self) -> bool {
-        false
-    }
-
     async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
         self.run(format!("CREATE DATABASE IF NOT EXISTS {}", self.database)).await?;
         Ok(Arc::new(MySqlStore::with_pool(self.pool().await?, &MySqlOptions::default()).await?))

@@ -96,7 +96,7 @@ pub(crate) async fn what_end_many_and_sweep_do_is_told_whole(namespace: Arc<dyn 
     is_told(other.as_ref(), &mut cursor, &ended, cause, at, by).await;
 }
 
-/// Of three sessions that ended, whatever users they are of.
+/// The ends of three sessions, of one user or of several.
 async fn is_told(
     store: &dyn Store,
     cursor: &mut Cursor,

@@ -216,6 +216,7 @@ cases![
     }
     shared::{
         nodes_open_at_the_same_moment,
+        a_push_comes_of_another_nodes_change,
         a_revocation_reaches_every_node,
     }
 ];

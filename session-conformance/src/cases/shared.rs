@@ -1,6 +1,7 @@
 //! What nodes share besides sessions: policies, leases, and the news of an end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::Actor;
 use session_core::store::Entries;
@@ -8,9 +9,10 @@ use session_engine::{Access, SignIn, Verdict};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
-use crate::sample::{PATIENCE, add, engine, ids, read_log, user};
+use crate::run::skip;
+use crate::sample::{PATIENCE, add, engine, ids, read_log, revoke, user};
 
-/// Eight nodes make whatever the store needs, a ninth finds all of it made.
+/// Eight nodes make everything that the store needs, a ninth finds all of it made.
 pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>) {
     let mut nodes = JoinSet::new();
     for n in 0..8 {
@@ -29,6 +31,30 @@ pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>)
     for (session, mut cursor) in begun {
         assert_eq!(ids(late.as_ref(), &session.owner).await, [session.id]);
         read_log(late.as_ref(), &mut cursor, 100).await;
+    }
+}
+
+/// Where the store says that it pushes.
+pub(crate) async fn a_push_comes_of_another_nodes_change(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let mut pushed = 0;
+    for n in 0..20 {
+        let mut changed = other.changed();
+        // Polled once: from now on it listens, and has heard what came before.
+        while tokio::time::timeout(Duration::ZERO, &mut changed).await.is_ok() {
+            changed = other.changed();
+        }
+        let pushes = other.pushes();
+        let session = add(store.as_ref(), &user(&format!("user {n}"))).await;
+        assert_eq!(revoke(store.as_ref(), session.id).await, 1);
+        if pushes {
+            let hint = tokio::time::timeout(PATIENCE, changed).await;
+            assert!(hint.is_ok(), "a store that pushes tells of another node's change");
+            pushed += 1;
+        }
+    }
+    if pushed == 0 {
+        skip("the store does not push");
     }
 }
 

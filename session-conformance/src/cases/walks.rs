@@ -161,7 +161,7 @@ pub(crate) async fn a_touch_moves_no_session_to_another_page(namespace: Arc<dyn 
         query.after = Some(next);
     }
     let expected: Vec<_> = sessions.iter().rev().map(|session| session.id).collect();
-    assert_eq!(seen, expected, "the order is that of sign-in, whatever is used");
+    assert_eq!(seen, expected, "the order is that of sign-in, not of use");
 }
 
 pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>) {

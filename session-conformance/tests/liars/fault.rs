@@ -283,7 +283,9 @@ faults! {
     FirstPolicyStays: "policies::the_last_of_several_calls_wins",
     /// A policy ends the sessions beyond it.
     PoliciesEndSessions: "policies::a_policy_raises_no_version_and_ends_nothing",
-    /// Everybody gets the lease.
+    /// Hints are promised and never come.
+    PushIsSilent: "shared::a_push_comes_of_another_nodes_change",
+    /// Every node gets the lease.
     LeaseForEverybody: "leases::a_lease_has_one_holder",
     /// A lease never runs out.
     LeaseNeverEnds: "leases::a_lease_has_one_holder",

@@ -218,7 +218,14 @@ impl Store for Liar {
     }
 
     async fn changed(&self) {
-        self.store().changed().await;
+        match self.fault {
+            Fault::PushIsSilent => std::future::pending().await,
+            _ => self.store().changed().await,
+        }
+    }
+
+    fn pushes(&self) -> bool {
+        true
     }
 
     async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {

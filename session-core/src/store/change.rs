@@ -188,6 +188,13 @@ impl Touch {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Continuation(pub Vec<u8>);
 
+impl Continuation {
+    /// What a store answers to bytes that it did not make.
+    pub fn malformed() -> StoreError {
+        StoreError::refused(InvalidField::malformed("after", "a continuation of this store"))
+    }
+}
+
 /// Sessions to end, and what the log says of it.
 #[derive(Clone, Debug)]
 pub struct EndMany {

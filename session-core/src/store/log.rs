@@ -1,6 +1,6 @@
 //! The log as nodes read it.
 
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::store::StoreError;
 
 /// A position in the log; only the store that made it can read it.
@@ -25,6 +25,18 @@ impl Entries {
             Self::All => true,
             Self::Invalidations => event.kind.invalidates(),
         }
+    }
+
+    /// The kinds that the reader does not want, as stores keep them. A kind of a newer version is never
+    /// among them: it may invalidate, and counts as missed.
+    pub fn unwanted_kinds(self) -> impl Iterator<Item = &'static str> {
+        let unwanted = move |kind: &EventKind| self == Self::Invalidations && !kind.invalidates();
+        EventKind::ALL.into_iter().filter(unwanted).map(EventKind::as_str)
+    }
+
+    /// Whether the reader wants an entry of this kind, which need not be known.
+    pub fn want(self, kind: &str) -> bool {
+        self.unwanted_kinds().all(|unwanted| unwanted != kind)
     }
 }
 
@@ -109,6 +121,14 @@ impl LogPosition {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_of_a_newer_version_is_wanted() {
+        assert!(Entries::All.want("created") && Entries::All.want("promoted"));
+        assert!(Entries::Invalidations.want("rotated") && Entries::Invalidations.want("promoted"));
+        assert!(!Entries::Invalidations.want("created"));
+        assert!(!Entries::Invalidations.want("policy_changed"));
+    }
 
     #[test]
     fn a_position_round_trips_and_anything_else_is_none() {

@@ -160,40 +160,7 @@ fn missing(from: i64, ids: impl Iterator<Item = i64>) -> Option<Vec<i64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A row of the log, by its id, which is also its tag.
-    #[derive(Debug)]
-    struct Entry(i64);
-
-    impl Columns for Entry {
-        fn text(&self, column: &'static str) -> Result<&str, StoreError> {
-            Ok(column)
-        }
-
-        fn optional_text(&self, column: &'static str) -> Result<Option<&str>, StoreError> {
-            Ok(match column {
-                "kind" => Some("created"),
-                "actor" => Some("system"),
-                _ => None,
-            })
-        }
-
-        fn integer(&self, _: &'static str) -> Result<i64, StoreError> {
-            Ok(self.0)
-        }
-
-        fn optional_integer(&self, _: &'static str) -> Result<Option<i64>, StoreError> {
-            Ok(Some(self.0))
-        }
-
-        fn bytes(&self, _: &'static str) -> Result<&[u8], StoreError> {
-            Ok(&[])
-        }
-
-        fn optional_bytes(&self, _: &'static str) -> Result<Option<&[u8]>, StoreError> {
-            Ok(None)
-        }
-    }
+    use crate::columns::testing::Entry;
 
     fn place(last: i64, open: &[i64]) -> Place {
         Place { last: LogPosition { number: last, mark: last }, open: open.to_vec() }

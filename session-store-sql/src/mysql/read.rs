@@ -8,7 +8,7 @@ use super::chunk;
 use super::db::{Db, retried, store_error};
 use crate::columns::Columns;
 use crate::rows;
-use crate::walk::{self, Walk};
+use crate::walk::Walk;
 
 impl Db {
     pub(super) async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
@@ -50,7 +50,7 @@ impl Db {
         loop {
             let mut chunk = chunk::statement(&self.names, &walk, SESSION);
             let rows = chunk.build().fetch_all(&self.pool).await.map_err(store_error)?;
-            if let Some(walked) = walk.absorb(&rows, walk::session)? {
+            if let Some(walked) = walk.absorb(&rows, rows::session)? {
                 return Ok(walked.into());
             }
         }

@@ -144,8 +144,7 @@ impl Step {
                 _ => None,
             }
         };
-        let malformed = || InvalidField::malformed("after", "a continuation of this store");
-        parts().ok_or_else(|| StoreError::refused(malformed()))
+        parts().ok_or_else(Continuation::malformed)
     }
 }
 

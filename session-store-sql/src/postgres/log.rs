@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 use session_core::store::{Cursor, Entries, LogPage, PageQuery, limit_within};
-use session_core::{EventKind, StoreError, Timestamp};
+use session_core::{StoreError, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -77,7 +77,7 @@ async fn read(db: &Db, seen: Seen, entries: Entries, limit: u32) -> Result<LogPa
         .bind(seen.newest.0)
         .bind(seen.newest.1)
         .bind(seen.all_of.next.to_string())
-        .bind(left_out(entries))
+        .bind(entries.unwanted_kinds().collect::<Vec<_>>())
         .fetch_all(&db.pool)
         .await
         .map_err(store_error)?;
@@ -93,12 +93,6 @@ async fn read(db: &Db, seen: Seen, entries: Entries, limit: u32) -> Result<LogPa
     let cursor = next.seen.cursor()?;
     // What was read belongs to the snapshot that the read was begun with: look once more.
     Ok(LogPage::new(wanted.map(rows::event), cursor, more || next.is_continued))
-}
-
-/// The kinds of entries that the reader does not want. One of a newer version may be wanted.
-fn left_out(entries: Entries) -> Vec<&'static str> {
-    let unwanted = |kind: &EventKind| entries == Entries::Invalidations && !kind.invalidates();
-    EventKind::ALL.into_iter().filter(unwanted).map(EventKind::as_str).collect()
 }
 
 async fn at_the_end(db: &Db, gap: bool) -> Result<LogPage, StoreError> {

@@ -9,7 +9,7 @@ use sqlx::postgres::Postgres;
 use super::db::{Db, store_error};
 use crate::columns::Columns;
 use crate::rows;
-use crate::walk::{self, Walk};
+use crate::walk::Walk;
 
 pub(super) async fn user(db: &Db, owner: &UserKey) -> Result<UserState, StoreError> {
     let row = sqlx::query(db.sql(USER))
@@ -49,7 +49,7 @@ pub(super) async fn page(db: &Db, query: &PageQuery) -> Result<Page, StoreError>
     loop {
         let mut statement = walk.statement::<Postgres>(rows::SESSION, &table);
         let rows = statement.build().fetch_all(&db.pool).await.map_err(store_error)?;
-        if let Some(walked) = walk.absorb(&rows, walk::session)? {
+        if let Some(walked) = walk.absorb(&rows, rows::session)? {
             return Ok(walked.into());
         }
     }

@@ -4,8 +4,8 @@
 //! Last accessed has no index, because it is written all day. A session that was signed in before
 //! the line and is in use is passed over once in each walk: a call goes on where the last one ended.
 
+use session_core::StoreError;
 use session_core::store::{Continuation, EndedBatch, PageQuery, Sweep, limit_within};
-use session_core::{InvalidField, StoreError};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
@@ -120,8 +120,7 @@ impl Place {
     }
 
     fn parse(after: &Continuation) -> Result<Self, StoreError> {
-        let malformed = || InvalidField::malformed("after", "a continuation of this store");
-        Self::parts(&after.0).ok_or_else(|| StoreError::refused(malformed()))
+        Self::parts(&after.0).ok_or_else(Continuation::malformed)
     }
 
     fn parts(bytes: &[u8]) -> Option<Self> {

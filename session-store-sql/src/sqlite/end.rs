@@ -3,7 +3,7 @@
 
 use session_core::cleanup::SweepRule;
 use session_core::store::{Continuation, EndMany, Ended, EndedBatch, Sweep, limit_within};
-use session_core::{Actor, EndCause, EventKind, InvalidField, StoreError, Timestamp};
+use session_core::{Actor, EndCause, EventKind, StoreError, Timestamp};
 use sqlx::sqlite::SqlitePool;
 
 use super::tx::{Tx, begin};
@@ -67,10 +67,7 @@ fn lines(rule: &SweepRule, after: Option<&Continuation>) -> Result<Vec<Line>, St
     match after.map(|after| after.0.as_slice()) {
         None | Some(b"unused") => Ok(vec![unused, expired]),
         Some(b"expired") => Ok(vec![expired]),
-        Some(_) => {
-            let malformed = InvalidField::malformed("after", "a continuation of this store");
-            Err(StoreError::refused(malformed))
-        }
+        Some(_) => Err(Continuation::malformed()),
     }
 }
 

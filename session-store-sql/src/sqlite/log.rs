@@ -25,8 +25,8 @@ pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Looks at the first entries only, and takes the write lock only where some of them go. What is
-/// trimmed meanwhile by another node is gone all the same.
+/// Looks at the first entries only, and takes the write lock only where some of them go. Another node
+/// may trim at the same time; each entry goes once.
 pub(super) async fn trim(pools: &Pools, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
     let kept: Option<i64> = sqlx::query_scalar(FIRST_KEPT)
         .bind(before.as_micros())

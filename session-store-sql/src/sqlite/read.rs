@@ -53,7 +53,7 @@ pub(super) async fn load(
 
 pub(super) async fn page(readers: &SqlitePool, query: &PageQuery) -> Result<Page, StoreError> {
     let walk = Walk::page(query);
-    Ok(walk_on(readers, walk, rows::SESSION, walk::session).await?.into())
+    Ok(walk_on(readers, walk, rows::SESSION, rows::session).await?.into())
 }
 
 /// The ids of the sessions that one call of `end_many` ends.

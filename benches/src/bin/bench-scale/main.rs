@@ -73,7 +73,7 @@ async fn run(plan: Plan) -> Result<(), Failure> {
     table::write_json(&path, &rows)
 }
 
-/// In a namespace of its own, which is filled anew each time.
+/// In a namespace of its own, which is filled again each time.
 async fn at_few(plan: &Plan) -> Result<Measured, Failure> {
     let backend = plan.store.open("bench_scale_few", &plan.out, true).await?;
     let people = People::new(SEED, now());
