@@ -4,6 +4,7 @@ mod admin;
 mod alike;
 mod app;
 mod body;
+mod callbacks;
 #[allow(dead_code, reason = "the tests of processes use the other part")]
 #[path = "../client/mod.rs"]
 mod client;
@@ -97,10 +98,6 @@ macro_rules! behaviours {
                 an_old_cookie_beside_the_new_one_is_no_theft
                 a_planted_cookie_does_not_outlive_a_sign_in
                 sister_origins_may_be_allowed
-                a_callback_brings_its_own_proof
-                a_callback_is_good_once
-                a_flow_remembers_its_session_and_a_browser_few_flows
-                several_accounts_are_signed_in_side_by_side
                 remembered_sign_ins_outlive_the_browser
                 ending_others_needs_a_fresh_sign_in
                 an_application_may_ask_for_same_origin
@@ -109,6 +106,12 @@ macro_rules! behaviours {
                 a_prefetch_hides_no_use
                 reads_because_of_an_event_are_passive
                 an_admins_stream_ends_with_the_role
+            }
+            callbacks {
+                a_callback_brings_its_own_proof
+                a_callback_is_good_once
+                a_flow_remembers_its_session_and_a_browser_few_flows
+                several_accounts_are_signed_in_side_by_side
             }
             streams {
                 an_event_stream_ends_with_its_session
