@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{EndedBatch, Sweep};
+use session_core::store::{Continuation, EndedBatch, Sweep};
 use session_core::{Actor, EndCause};
 
 use crate::error::Error;
@@ -32,34 +32,56 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 /// One run, if this node gets the lease. Answers how many sessions it ended.
+///
+/// The log is cut before sessions end: after a quiet time its newest entry, at which the other nodes
+/// stand, would no longer be the newest, and could go before they have read on.
 pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     let cleanup = &shared.options.cleanup;
-    let mut count = 0;
-    let mut after = None;
+    if !has_lease(shared, holder).await? {
+        return Ok(0);
+    }
+    let before = shared.now().minus(cleanup.log_retention);
+    while shared.store_call("trim_log", shared.store.trim_log(before, cleanup.batch)).await? > 0 {
+        if !pause_and_renew(shared, holder).await? {
+            return Ok(0);
+        }
+    }
     // What this node has not written back yet counts as activity.
     crate::write_back::flush(shared, None).await?;
+    let (mut count, mut after) = (0, None);
     loop {
-        if !shared.store_call("lease", shared.store.lease(LEASE, holder, LEASE_TTL)).await? {
+        let batch = sweep_on(shared, after).await?;
+        count += batch.ended.len() as u64;
+        after = batch.next;
+        if after.is_none() {
+            ask_store(shared).await;
             return Ok(count);
         }
-        let at = shared.now();
-        let rule = cleanup.rule(&shared.options.timeouts, &shared.options.write_back, at);
-        let sweep = Sweep { rule, after, at };
-        let call = shared.store.sweep(&sweep, cleanup.batch);
-        let EndedBatch { ended, next } = shared.store_call("sweep", call).await?;
-        ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
-        notice::log_ended(&ended, EndCause::Expired, at, &Actor::System);
-        shared.poke.notify_one();
-        count += ended.len() as u64;
-        if next.is_none() {
-            break;
+        if !pause_and_renew(shared, holder).await? {
+            return Ok(count);
         }
-        after = next;
-        tokio::time::sleep(cleanup.pause).await;
     }
-    cut_log(shared).await?;
-    ask_store(shared).await;
-    Ok(count)
+}
+
+async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedBatch, Error> {
+    let (options, at) = (&shared.options, shared.now());
+    let rule = options.cleanup.rule(&options.timeouts, &options.write_back, at);
+    let sweep = Sweep { rule, after, at };
+    let call = shared.store.sweep(&sweep, options.cleanup.batch);
+    let batch = shared.store_call("sweep", call).await?;
+    batch.ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
+    notice::log_ended(&batch.ended, EndCause::Expired, at, &Actor::System);
+    shared.poke.notify_one();
+    Ok(batch)
+}
+
+async fn pause_and_renew(shared: &Shared, holder: &str) -> Result<bool, Error> {
+    tokio::time::sleep(shared.options.cleanup.pause).await;
+    has_lease(shared, holder).await
+}
+
+async fn has_lease(shared: &Shared, holder: &str) -> Result<bool, Error> {
+    shared.store_call("lease", shared.store.lease(LEASE, holder, LEASE_TTL)).await
 }
 
 /// Asks the store what is wrong with it, for the node's health and, where that is new, the log.
@@ -74,15 +96,6 @@ pub(crate) async fn ask_store(shared: &Shared) {
         tracing::warn!(%problems, "the store needs attention");
     }
     shared.health.note("store", problems);
-}
-
-async fn cut_log(shared: &Shared) -> Result<(), Error> {
-    let cleanup = &shared.options.cleanup;
-    let before = shared.now().minus(cleanup.log_retention);
-    while shared.store_call("trim_log", shared.store.trim_log(before, cleanup.batch)).await? > 0 {
-        tokio::time::sleep(cleanup.pause).await;
-    }
-    Ok(())
 }
 
 /// A name for this node that no other node has.

@@ -51,6 +51,18 @@ async fn one_node_of_the_fleet_cleans_up_at_a_time() {
     assert_eq!(sweeps(0) + sweeps(1), 1, "one works");
 }
 
+/// After a quiet time all nodes stand at the newest entry, which is older than the log is kept. It stays,
+/// because the log is cut before the cleanup adds entries to it.
+#[tokio::test(start_paused = true)]
+async fn the_log_is_cut_before_sessions_end() {
+    let probe = Probe::over(MemoryStore::new());
+    let _node = engine(probe.clone(), without_timeouts()).await;
+    let gate = probe.hold("sweep");
+    gate.reached().await;
+    assert_eq!(probe.calls().get("trim_log"), Some(&1));
+    gate.open();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_is_refused_and_ended_for_good() {
     let fleet = Fleet::start(idle_after(Duration::from_secs(600))).await;
