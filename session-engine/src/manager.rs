@@ -6,7 +6,7 @@ use std::sync::Arc;
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Change, Commit, Outcome, Page, PageQuery, PolicyChange, StoreReport, TenantFilter, Version,
+    Change, Commit, Outcome, Page, PageQuery, PolicyChange, TenantFilter, Version,
 };
 use session_core::{Actor, EndCause, Session, SessionId, UserKey};
 
@@ -180,37 +180,42 @@ impl SessionManager {
     pub async fn claims_changed(&self, owner: &UserKey, by: Actor) -> Result<(), Error> {
         let state = self.shared.store_call("user", self.shared.store.user(owner)).await?;
         let ids: Vec<_> = state.sessions.iter().map(|session| session.id).collect();
-        let mut expected = state.version;
+        let mut version = Some(state.version);
         // Sessions that begin from now on have the new claims.
         for some in ids.chunks(Commit::MAX_CHANGES) {
-            expected = self.tell_claims_changed(owner, expected, some, &by).await?;
+            self.tell_claims_changed(owner, version.take(), some, &by).await?;
         }
         Ok(())
     }
 
-    /// Answers the version that the user has afterwards, as far as it is known.
+    /// Reads the user's version where it is not known.
     async fn tell_claims_changed(
         &self,
         owner: &UserKey,
-        expected: Version,
+        mut version: Option<Version>,
         ids: &[SessionId],
         by: &Actor,
-    ) -> Result<Version, Error> {
+    ) -> Result<(), Error> {
         let shared = &self.shared;
-        let mut commit = Commit {
-            owner: owner.clone(),
-            expected,
-            changes: ids.iter().copied().map(Change::ClaimsChanged).collect(),
-            at: self.now(),
-            by: by.clone(),
-        };
-        while shared.store_call("commit", shared.store.commit(&commit)).await? != Outcome::Done {
-            commit.expected = shared.store_call("user", shared.store.user(owner)).await?.version;
+        loop {
+            let expected = match version.take() {
+                Some(version) => version,
+                None => shared.store_call("user", shared.store.user(owner)).await?.version,
+            };
+            let commit = Commit {
+                owner: owner.clone(),
+                expected,
+                changes: ids.iter().copied().map(Change::ClaimsChanged).collect(),
+                at: self.now(),
+                by: by.clone(),
+            };
+            if shared.store_call("commit", shared.store.commit(&commit)).await? == Outcome::Done {
+                ids.iter().for_each(|id| shared.cache.invalidate(*id));
+                notice::log_commit(&commit);
+                shared.poke.notify_one();
+                return Ok(());
+            }
         }
-        ids.iter().for_each(|id| shared.cache.invalidate(*id));
-        notice::log_commit(&commit);
-        shared.poke.notify_one();
-        Ok(commit.expected)
     }
 
     /// Everything that happens from now on, anywhere in the fleet, until the streams stop.
@@ -246,14 +251,6 @@ impl SessionManager {
     /// Whether the streams have stopped, or the whole engine.
     pub fn is_stopping(&self) -> bool {
         *self.shared.stop_waits.borrow()
-    }
-
-    /// How the store is, for operators.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away.
-    pub async fn store_report(&self) -> Result<StoreReport, Error> {
-        self.shared.store_call("report", self.shared.store.report()).await
     }
 
     /// How the node is.
