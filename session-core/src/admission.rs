@@ -1,5 +1,7 @@
 //! What a sign-in does to the user's other sessions.
 
+use std::time::Duration;
+
 use crate::event::EndCause;
 use crate::field::{ClientId, DeviceKind, SessionId};
 use crate::policy::{Limit, OnExceed, Policy, Scope};
@@ -19,8 +21,10 @@ pub struct Standing {
     pub signed_in: Timestamp,
     /// When it was last used, as far as the store knows.
     pub last_accessed: Timestamp,
-    /// When it ends whatever its use.
-    pub absolute_expiry: Option<Timestamp>,
+    /// When it ends if it is not used again.
+    pub deadline: Timestamp,
+    /// Whether its token has been presented.
+    pub claimed: bool,
 }
 
 impl From<&Session> for Standing {
@@ -31,7 +35,8 @@ impl From<&Session> for Standing {
             client_id: session.client_id.clone(),
             signed_in: session.signed_in,
             last_accessed: session.last_accessed,
-            absolute_expiry: session.absolute_expiry,
+            deadline: session.deadline,
+            claimed: session.claimed,
         }
     }
 }
@@ -45,6 +50,17 @@ pub struct Newcomer<'a> {
     pub client_id: Option<&'a ClientId>,
     /// The session that the same browser held until now; it ends, and takes up no place.
     pub replaces: Option<SessionId>,
+    /// The session that the user has chosen to end for this one; it takes up no place.
+    pub ends: Option<SessionId>,
+}
+
+/// What holds whatever the policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// A session whose token was not presented within this time leaves first.
+    pub claim_within: Duration,
+    /// The most sessions of one user; the least recently used leaves. None for any number.
+    pub max_sessions: Option<u32>,
 }
 
 /// The answer to a sign-in.
@@ -74,27 +90,37 @@ impl Admission {
 
 /// Decides a sign-in from the user's sessions.
 ///
-/// `expired` says which of them are past a timeout; those end in the same step and take up no
-/// place. The narrowest limit decides first, and whom it ends counts for the wider ones. Nobody
-/// leaves who need not: where limits of crossing scopes chose more than they had to, the newest
-/// choices are taken back. The order of `sessions` does not matter; equal times are told apart by
-/// id, the smaller leaving first.
+/// Sessions past their deadline end in the same step and take up no place. A session that was not
+/// claimed in time ([`Bounds::claim_within`]) is the first to leave, also where a limit rejects
+/// newcomers, and never the cause of a refusal. The narrowest limit decides first, and whom it ends
+/// counts for the wider ones. No session leaves that need not: where limits of crossing scopes chose
+/// more than they had to, the newest choices are taken back. The order of `sessions` does not matter;
+/// equal times are told apart by id, the smaller leaving first.
 pub fn decide(
     policy: &Policy,
     newcomer: &Newcomer<'_>,
     sessions: &[Standing],
-    expired: impl Fn(&Standing) -> bool,
+    bounds: &Bounds,
+    now: Timestamp,
 ) -> Admission {
     let leaving_anyway = |session: &Standing| {
         if newcomer.replaces == Some(session.id) {
             Some(EndCause::Replaced)
+        } else if newcomer.ends == Some(session.id) {
+            Some(EndCause::Revoked)
         } else {
-            expired(session).then_some(EndCause::Expired)
+            (session.deadline <= now).then_some(EndCause::Expired)
         }
     };
     let (gone, staying): (Vec<_>, Vec<_>) =
         sessions.iter().partition(|session| leaving_anyway(session).is_some());
-    let evicted = match evict(&policy.effective_limits(), newcomer, staying) {
+    let mut limits = policy.effective_limits();
+    let ceiling =
+        |max| Limit { max, scope: Scope::User, on_exceed: OnExceed::EvictLeastRecentlyUsed };
+    limits.extend(bounds.max_sessions.map(ceiling));
+    let abandoned =
+        |session: &Standing| !session.claimed && session.signed_in.plus(bounds.claim_within) <= now;
+    let evicted = match evict(&limits, newcomer, staying, abandoned) {
         Ok(evicted) => evicted,
         Err(limit) => return Admission::Reject { limit },
     };
@@ -110,6 +136,7 @@ fn evict<'s>(
     limits: &[Limit],
     newcomer: &Newcomer<'_>,
     mut staying: Vec<&'s Standing>,
+    abandoned: impl Fn(&Standing) -> bool,
 ) -> Result<Vec<&'s Standing>, Limit> {
     let mut evicted = Vec::new();
     for limit in limits {
@@ -117,11 +144,16 @@ fn evict<'s>(
         if surplus == 0 {
             continue;
         }
-        if limit.on_exceed == OnExceed::Reject {
+        let may_leave = |session: &Standing| {
+            in_scope(limit, newcomer, session)
+                && (limit.on_exceed != OnExceed::Reject || abandoned(session))
+        };
+        staying
+            .sort_by_key(|session| (!abandoned(session), leaves_first(limit.on_exceed, session)));
+        let (leave, stay) = split_first(staying, surplus, may_leave);
+        if leave.len() < surplus {
             return Err(*limit);
         }
-        staying.sort_by_key(|session| leaves_first(limit.on_exceed, session));
-        let (leave, stay) = split_first(staying, surplus, |s| in_scope(limit, newcomer, s));
         evicted.extend(leave);
         staying = stay;
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checker::{Timeouts, WriteBack};
+use crate::checker::WriteBack;
 use crate::field::InvalidField;
 use crate::store::EndedBatch;
-use crate::time::{self, Timestamp};
+use crate::time;
 
 /// How the background worker cleans up.
 ///
@@ -26,7 +26,8 @@ pub struct Cleanup {
     /// Time between two runs, in seconds. Default one hour.
     #[serde(with = "time::seconds")]
     pub period: Duration,
-    /// Sessions unused for this long are ended, in seconds. Default 30 days.
+    /// Sessions unused for this long are ended, in seconds, unless a session has an idle timeout of its
+    /// own. Default 30 days.
     #[serde(with = "time::seconds")]
     pub inactive_for: Duration,
     /// The most sessions ended in one statement, 1 to [`EndedBatch::MAX_LIMIT`]. Default 500.
@@ -50,23 +51,6 @@ impl Default for Cleanup {
             pause: Duration::from_millis(50),
             log_retention: Duration::from_secs(24 * 3600),
         }
-    }
-}
-
-/// Which sessions a sweep ends; the store checks it again in the statement that ends them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SweepRule {
-    /// Those last accessed before this.
-    pub inactive_before: Timestamp,
-    /// Those whose absolute expiry is at or before this.
-    pub expired_by: Timestamp,
-}
-
-impl SweepRule {
-    /// Whether the rule ends a session.
-    pub fn covers(&self, last_accessed: Timestamp, absolute_expiry: Option<Timestamp>) -> bool {
-        last_accessed < self.inactive_before
-            || absolute_expiry.is_some_and(|expiry| expiry <= self.expired_by)
     }
 }
 
@@ -128,17 +112,16 @@ impl Cleanup {
         Ok(())
     }
 
-    /// The rule of a run at `now`.
+    /// How long a session's deadline must have passed before a run ends it.
     ///
-    /// Accesses that some node has not written back yet count as activity: the rule leaves out
-    /// whatever is within the longest write-back lag and a clock difference of
-    /// [`MAX_CLOCK_SKEW`] of the line.
-    pub fn rule(&self, timeouts: &Timeouts, write_back: &WriteBack, now: Timestamp) -> SweepRule {
-        let unused = timeouts.idle.map_or(self.inactive_for, |idle| idle.min(self.inactive_for));
-        let by = now.minus(MAX_CLOCK_SKEW);
-        SweepRule { inactive_before: by.minus(unused + write_back.max_lag()), expired_by: by }
+    /// Accesses that some node has not written back yet count as activity, so a run leaves out
+    /// whatever is within the longest write-back lag and [`MAX_CLOCK_SKEW`] of its deadline.
+    pub fn overdue(&self, write_back: &WriteBack) -> Duration {
+        write_back.max_lag() + MAX_CLOCK_SKEW
     }
 }
 
-/// How far apart the clocks of two nodes may be.
+/// How far the store's clock and the one that a node has learned from it may be apart.
 pub const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5);
+/// A session whose token was never presented ends after this time.
+pub const UNCLAIMED_FOR: Duration = Duration::from_secs(24 * 3600);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::field::{InvalidField, SessionId, TenantId, UserId};
 use crate::time::Timestamp;
@@ -14,10 +14,9 @@ pub struct Event {
     /// What happened.
     #[serde(serialize_with = "display")]
     pub kind: EventKind,
-    /// When, by the clock of the node that did it.
+    /// When, by the fleet's clock.
     pub at: Timestamp,
     /// Who did it.
-    #[serde(serialize_with = "display")]
     pub by: Actor,
     /// The tenant concerned; none for a deployment without tenants.
     pub tenant: Option<TenantId>,
@@ -36,12 +35,20 @@ pub enum EventKind {
     Created,
     /// A session ended; the cause says why.
     Ended(EndCause),
-    /// A session's token was replaced.
+    /// A rotation of a session's token has begun or was confirmed.
     Rotated,
+    /// A session's record changed: its data or its name.
+    Changed,
     /// The claims of a session's user changed; nodes ask for them again.
     ClaimsChanged,
     /// A policy of the deployment, a tenant or a user changed.
     PolicyChanged,
+    /// The deployment, a tenant or a user was blocked.
+    BlockSet,
+    /// A block was lifted.
+    BlockLifted,
+    /// Something that only a newer version knows. It may make a cached session wrong.
+    Unknown,
 }
 
 /// Why a session ended.
@@ -58,8 +65,12 @@ pub enum EndCause {
     SignedOut,
     /// The same browser signed in again.
     Replaced,
-    /// A retired token was used after its grace: somebody holds a stolen copy.
+    /// A retired token was used after its grace: it was copied.
     TokenReused,
+    /// Its user, tenant or deployment was blocked.
+    Blocked,
+    /// For a reason that only a newer version knows.
+    Unknown,
 }
 
 impl EndCause {
@@ -72,13 +83,40 @@ impl EndCause {
             Self::SignedOut => "signed_out",
             Self::Replaced => "replaced",
             Self::TokenReused => "token_reused",
+            Self::Blocked => "blocked",
+            Self::Unknown => "unknown",
         }
+    }
+
+    /// Every cause that this version knows.
+    pub const ALL: [Self; 7] = [
+        Self::Evicted,
+        Self::Revoked,
+        Self::Expired,
+        Self::SignedOut,
+        Self::Replaced,
+        Self::TokenReused,
+        Self::Blocked,
+    ];
+
+    /// Reads what a store has kept; a word of a newer version is [`EndCause::Unknown`].
+    pub fn from_stored(word: &str) -> Self {
+        Self::ALL.into_iter().find(|cause| cause.as_str() == word).unwrap_or(Self::Unknown)
+    }
+}
+
+impl FromStr for EndCause {
+    type Err = InvalidField;
+
+    fn from_str(word: &str) -> Result<Self, InvalidField> {
+        let known = Self::ALL.into_iter().find(|cause| cause.as_str() == word);
+        known.ok_or(InvalidField::malformed("cause", "a cause of an end"))
     }
 }
 
 impl EventKind {
-    /// Every kind there is.
-    pub const ALL: [Self; 10] = [
+    /// Every kind that this version knows.
+    pub const ALL: [Self; 14] = [
         Self::Created,
         Self::Ended(EndCause::Evicted),
         Self::Ended(EndCause::Revoked),
@@ -86,16 +124,24 @@ impl EventKind {
         Self::Ended(EndCause::SignedOut),
         Self::Ended(EndCause::Replaced),
         Self::Ended(EndCause::TokenReused),
+        Self::Ended(EndCause::Blocked),
         Self::Rotated,
+        Self::Changed,
         Self::ClaimsChanged,
         Self::PolicyChanged,
+        Self::BlockSet,
+        Self::BlockLifted,
     ];
 
     /// Whether a cached session is wrong once this has happened to it.
     pub const fn invalidates(self) -> bool {
         match self {
-            Self::Ended(_) | Self::Rotated | Self::ClaimsChanged => true,
-            Self::Created | Self::PolicyChanged => false,
+            Self::Ended(_)
+            | Self::Rotated
+            | Self::Changed
+            | Self::ClaimsChanged
+            | Self::Unknown => true,
+            Self::Created | Self::PolicyChanged | Self::BlockSet | Self::BlockLifted => false,
         }
     }
 
@@ -105,9 +151,18 @@ impl EventKind {
             Self::Created => "created",
             Self::Ended(cause) => cause.as_str(),
             Self::Rotated => "rotated",
+            Self::Changed => "changed",
             Self::ClaimsChanged => "claims_changed",
             Self::PolicyChanged => "policy_changed",
+            Self::BlockSet => "block_set",
+            Self::BlockLifted => "block_lifted",
+            Self::Unknown => "unknown",
         }
+    }
+
+    /// Reads what a store has kept; a word of a newer version is [`EventKind::Unknown`].
+    pub fn from_stored(word: &str) -> Self {
+        word.parse().unwrap_or(Self::Unknown)
     }
 }
 
@@ -142,6 +197,28 @@ pub enum Actor {
     Application,
     /// A signed-in user: the owner of the session or an admin.
     User(UserId),
+    /// One that only a newer version knows.
+    Unknown,
+}
+
+impl Actor {
+    /// Reads what a store has kept; a text of a newer version is [`Actor::Unknown`].
+    pub fn from_stored(text: &str) -> Self {
+        text.parse().unwrap_or(Self::Unknown)
+    }
+}
+
+impl Serialize for Actor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Actor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+        Ok(Self::from_stored(&text))
+    }
 }
 
 impl fmt::Display for Actor {
@@ -150,6 +227,7 @@ impl fmt::Display for Actor {
             Self::System => f.write_str("system"),
             Self::Application => f.write_str("application"),
             Self::User(user) => write!(f, "user:{user}"),
+            Self::Unknown => f.write_str("unknown"),
         }
     }
 }
@@ -189,5 +267,8 @@ mod tests {
         }
         assert!("nobody".parse::<Actor>().is_err());
         assert!("".parse::<EventKind>().is_err());
+        assert_eq!(EventKind::from_stored("promoted"), EventKind::Unknown);
+        assert_eq!(Actor::from_stored("service:7"), Actor::Unknown);
+        assert_eq!(EndCause::from_stored("at risk"), EndCause::Unknown);
     }
 }

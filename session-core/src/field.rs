@@ -239,6 +239,19 @@ bounded_text!(
     DeviceInfo, "device_info", 256
 );
 
+bounded_text!(
+    /// The name that its user gave a device, such as `Kitchen tablet`.
+    DeviceName, "device_name", 128
+);
+bounded_text!(
+    /// How a user proved who they are: a word of RFC 8176, such as `pwd` or `otp`.
+    AuthMethod, "methods", 64
+);
+bounded_text!(
+    /// Why somebody is blocked, for admins and for the sign-in page.
+    BlockReason, "reason", 256
+);
+
 impl DeviceInfo {
     /// As much of a header as fits: control characters become spaces, invisible ones are left out,
     /// the end is cut at a character's border. `None` when nothing is left.

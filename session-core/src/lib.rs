@@ -10,6 +10,7 @@
 //! | [`admission`] | who has to leave when a user signs in, or whether the sign-in is refused |
 //! | [`checker`] | whether a session may still be used, and when its last access is written back |
 //! | [`rotation`] | what a presented token is worth: current, in grace, retired or unknown |
+//! | [`block`] | whether a user may sign in at all |
 //! | [`cleanup`] | which sessions the background worker may end |
 //!
 //! The vocabulary is in [`session`], [`field`], [`token`], [`time`] and [`event`].
@@ -17,7 +18,8 @@
 //!
 //! ```
 //! use session_core::policy::{Policy, PreventConcurrentLogin};
-//! use session_core::admission::{self, Admission, Newcomer, Standing};
+//! use std::time::Duration;
+//! use session_core::admission::{self, Bounds, Newcomer, Standing};
 //! use session_core::{DeviceKind, SessionId, Timestamp};
 //!
 //! let now = Timestamp::from_micros(1_000_000);
@@ -27,16 +29,19 @@
 //!     client_id: None,
 //!     signed_in: now,
 //!     last_accessed: now,
-//!     absolute_expiry: None,
+//!     deadline: Timestamp::MAX,
+//!     claimed: true,
 //! };
 //! let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
-//! let browser = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None };
+//! let browser = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None, ends: None };
+//! let bounds = Bounds { claim_within: Duration::from_secs(120), max_sessions: None };
 //!
-//! let decision = admission::decide(&policy, &browser, &[phone.clone()], |_| false);
+//! let decision = admission::decide(&policy, &browser, &[phone.clone()], &bounds, now);
 //! assert_eq!(decision.ended_ids(), [phone.id]);
 //! ```
 
 pub mod admission;
+pub mod block;
 pub mod checker;
 pub mod cleanup;
 pub mod event;
@@ -51,9 +56,10 @@ pub mod token;
 pub use async_trait::async_trait;
 pub use event::{Actor, EndCause, Event, EventKind};
 pub use field::{
-    ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId, TenantId, UserId,
+    AuthMethod, BlockReason, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, InvalidField,
+    SessionId, TenantId, UserId,
 };
-pub use session::{Session, UserKey};
+pub use session::{AssuranceLevel, Authentication, Session, UserKey};
 pub use store::{Store, StoreError, StoreErrorKind};
 pub use time::Timestamp;
-pub use token::{Token, TokenDigest};
+pub use token::{FleetKey, Token, TokenDigest};

@@ -108,12 +108,35 @@ impl Policy {
         serde_json::json!(self).to_string()
     }
 
-    /// Reads what [`Policy::to_stored`] wrote.
+    /// Reads what [`Policy::to_stored`] wrote. What only a newer version knows is left out: a limit
+    /// with such a scope, or a field; the limits that are known hold.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt) for anything else.
+    /// [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt) for what is no policy at all.
     pub fn from_stored(text: &str) -> Result<Self, StoreError> {
-        serde_json::from_str(text).map_err(StoreError::corrupt)
+        #[derive(Deserialize)]
+        struct Stored {
+            #[serde(default)]
+            prevent_concurrent_login: serde_json::Value,
+            #[serde(default)]
+            limits: Vec<StoredLimit>,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum StoredLimit {
+            Known { max: u32, scope: Scope, on_exceed: OnExceed },
+            Newer(serde::de::IgnoredAny),
+        }
+        let stored: Stored = serde_json::from_str(text).map_err(StoreError::corrupt)?;
+        let known = |limit| match limit {
+            StoredLimit::Known { max, scope, on_exceed } => Some(Limit { max, scope, on_exceed }),
+            StoredLimit::Newer(_) => None,
+        };
+        Ok(Self {
+            prevent_concurrent_login: serde_json::from_value(stored.prevent_concurrent_login)
+                .unwrap_or_default(),
+            limits: stored.limits.into_iter().filter_map(known).collect(),
+        })
     }
 }
 
@@ -140,7 +163,7 @@ impl Limit {
     pub const MAX: u32 = 1_000_000;
 }
 
-/// Where a policy is set.
+/// Where a policy or a block is set.
 ///
 /// Exhaustive on purpose: a store or a page that overlooks a place does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -271,5 +294,16 @@ mod tests {
         let policy: Policy = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&policy).unwrap(), text);
         assert!(serde_json::from_str::<Policy>(r#"{"limit":[]}"#).is_err());
+        assert_eq!(Policy::from_stored(text).unwrap(), policy);
+    }
+
+    #[test]
+    fn a_policy_of_a_newer_version_holds_as_far_as_it_is_known() {
+        let text = r#"{"prevent_concurrent_login":"LogoutFromElsewhere","risk":{"score":7},"limits":[
+            {"max":3,"scope":"user","on_exceed":"reject","grace":9},
+            {"max":1,"scope":"network","on_exceed":"reject"}]}"#;
+        let limit = Limit { max: 3, scope: Scope::User, on_exceed: OnExceed::Reject };
+        assert_eq!(Policy::from_stored(text).unwrap(), Policy::limit(limit));
+        assert!(Policy::from_stored("7").is_err());
     }
 }

@@ -1,10 +1,18 @@
 //! The record of one signed-in device.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use crate::field::{ClientId, DeviceInfo, DeviceKind, ExtraData, SessionId, TenantId, UserId};
+use serde::{Deserialize, Serialize};
+
+use crate::checker::Timeouts;
+use crate::field::{
+    AuthMethod, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, InvalidField, SessionId,
+    TenantId, UserId,
+};
 use crate::rotation::TokenState;
 use crate::time::Timestamp;
+use crate::token::Token;
 
 /// One user: a user id within a tenant, or within the deployment where there are no tenants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +41,9 @@ impl UserKey {
 }
 
 /// One signed-in device of one user: what an admin sees as a row and can revoke.
+///
+/// Stores keep what they look for or compare in fields of its own, and everything else in one text,
+/// the *details*: see [`record`](crate::store::record).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The public id.
@@ -43,6 +54,8 @@ pub struct Session {
     pub device_kind: DeviceKind,
     /// Readable text about the device.
     pub device_info: Option<DeviceInfo>,
+    /// The name that its user gave the device.
+    pub device_name: Option<DeviceName>,
     /// The application that signed the user in.
     pub client_id: Option<ClientId>,
     /// Addresses it was used from, newest last, at most [`MAX_IP_ADDRESSES`].
@@ -51,14 +64,113 @@ pub struct Session {
     pub signed_in: Timestamp,
     /// When a request last used it, as far as the store knows.
     pub last_accessed: Timestamp,
-    /// When the user last proved who they are.
-    pub authenticated_at: Timestamp,
+    /// Whether its token has been presented at least once: until then it is not known that anybody
+    /// holds it.
+    pub claimed: bool,
+    /// When it ends if it is not used again. Stores go by it in lists and in the cleanup; it only
+    /// moves later. [`Timeouts::deadline`] makes it.
+    ///
+    /// [`Timeouts::deadline`]: crate::checker::Timeouts::deadline
+    pub deadline: Timestamp,
+    /// How and when the user last proved who they are.
+    pub authentication: Authentication,
     /// From when on it is refused whatever its use.
     pub absolute_expiry: Option<Timestamp>,
+    /// Timeouts of its own, in place of those of the deployment.
+    pub timeouts: Option<Timeouts>,
+    /// Who acts as the user with this session, where it is not the user.
+    pub impersonator: Option<UserId>,
     /// The application's own data.
     pub data: Option<ExtraData>,
-    /// Digests of its token.
+    /// Digests of its tokens.
     pub token: TokenState,
+    /// What a newer version has written into the details. It is kept as it is.
+    pub unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Session {
+    /// A session that begins now with this token, in a browser, without timeouts.
+    pub fn new(owner: UserKey, token: &Token, now: Timestamp) -> Self {
+        Self {
+            id: token.session_id(),
+            owner,
+            device_kind: DeviceKind::Web,
+            device_info: None,
+            device_name: None,
+            client_id: None,
+            ip_addresses: Vec::new(),
+            signed_in: now,
+            last_accessed: now,
+            claimed: false,
+            deadline: Timestamp::MAX,
+            authentication: Authentication::at(now),
+            absolute_expiry: None,
+            timeouts: None,
+            impersonator: None,
+            data: None,
+            token: TokenState::new(token, now),
+            unknown: serde_json::Map::new(),
+        }
+    }
+}
+
+/// How and when a user proved who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authentication {
+    /// When.
+    pub at: Timestamp,
+    /// How sure it is, where the application says so.
+    pub level: Option<AssuranceLevel>,
+    /// By which means, at most [`Authentication::MAX_METHODS`]: words of RFC 8176.
+    pub methods: Vec<AuthMethod>,
+}
+
+impl Authentication {
+    /// The most methods.
+    pub const MAX_METHODS: usize = 16;
+
+    /// At this time, with nothing said of level and methods.
+    pub const fn at(at: Timestamp) -> Self {
+        Self { at, level: None, methods: Vec::new() }
+    }
+
+    /// Checks the number of methods.
+    ///
+    /// # Errors
+    /// [`InvalidField`] for more than [`Authentication::MAX_METHODS`].
+    pub fn validate(&self) -> Result<(), InvalidField> {
+        InvalidField::check_count("methods", self.methods.len(), Self::MAX_METHODS)
+    }
+}
+
+/// An authentication assurance level of NIST SP 800-63B-4, the weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum AssuranceLevel {
+    /// One factor.
+    Aal1,
+    /// Two factors.
+    Aal2,
+    /// Two factors, one of them a key that cannot be copied.
+    Aal3,
+}
+
+impl AssuranceLevel {
+    /// The word in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aal1 => "aal1",
+            Self::Aal2 => "aal2",
+            Self::Aal3 => "aal3",
+        }
+    }
+}
+
+impl fmt::Display for AssuranceLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The most addresses that a session remembers.

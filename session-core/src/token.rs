@@ -7,12 +7,13 @@ use subtle::ConstantTimeEq;
 
 use crate::field::SessionId;
 
-/// What a client presents: a session id, a family secret and a rotating secret.
+/// What a client presents: a session id with a keyed check, a family secret and a rotating secret.
 ///
-/// The id finds the record in one step. The *family* secret (96 random bits) stays the same for
-/// the life of a session, so a token from before a rotation can be told from a guess. The
-/// *rotating* secret (128 random bits) is replaced by every rotation. The text form is 88
-/// hexadecimal digits. `Debug` shows only the id.
+/// The id finds the record in one step. The *check* (64 bits) is made of the id with the fleet's key
+/// ([`FleetKey`]): a token that nobody issued is refused without a read of the store. The *family*
+/// secret (96 random bits) stays the same for the life of a session, so a token from before a rotation
+/// can be told from a guess. The *rotating* secret (128 bits) is replaced by every rotation. The text
+/// form is 104 hexadecimal digits. `Debug` shows only the id.
 #[derive(Clone)]
 pub struct Token([u8; Token::BYTES]);
 
@@ -21,22 +22,25 @@ impl Token {
     pub const TEXT_LEN: usize = Self::BYTES * 2;
     /// Random bytes that a new family needs.
     pub const FAMILY_BYTES: usize = 12;
-    /// Random bytes that every rotation needs.
+    /// Bytes of the rotating secret.
     pub const SECRET_BYTES: usize = 16;
 
     const BYTES: usize = Self::FAMILY_END + Self::SECRET_BYTES;
     const ID_BYTES: usize = 16;
-    const FAMILY_END: usize = Self::ID_BYTES + Self::FAMILY_BYTES;
+    const CHECK_END: usize = Self::ID_BYTES + FleetKey::CHECK_BYTES;
+    const FAMILY_END: usize = Self::CHECK_END + Self::FAMILY_BYTES;
 
     /// Puts a token together from an id and fresh random bytes.
     pub fn new(
+        key: &FleetKey,
         id: SessionId,
         family: [u8; Self::FAMILY_BYTES],
         secret: [u8; Self::SECRET_BYTES],
     ) -> Self {
         let mut bytes = [0; Self::BYTES];
         bytes[..Self::ID_BYTES].copy_from_slice(id.as_bytes());
-        bytes[Self::ID_BYTES..Self::FAMILY_END].copy_from_slice(&family);
+        bytes[Self::ID_BYTES..Self::CHECK_END].copy_from_slice(&key.check(id));
+        bytes[Self::CHECK_END..Self::FAMILY_END].copy_from_slice(&family);
         bytes[Self::FAMILY_END..].copy_from_slice(&secret);
         Self(bytes)
     }
@@ -72,12 +76,70 @@ impl Token {
         TokenDigest::of(&self.0[..Self::FAMILY_END])
     }
 
-    /// The next token of the same family.
+    /// The next token of the same family. It follows from this token and the salt, so that whoever
+    /// holds this token gets the same next one for as long as the record keeps the salt. Neither the
+    /// record alone nor this token alone gives it away.
     #[must_use]
-    pub fn rotated(&self, secret: [u8; Self::SECRET_BYTES]) -> Self {
+    pub fn successor(&self, salt: &[u8; 16]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"session-kit successor");
+        hash.update(self.0);
+        hash.update(salt);
+        let secret = hash.finalize();
         let mut next = self.clone();
-        next.0[Self::FAMILY_END..].copy_from_slice(&secret);
+        next.0[Self::FAMILY_END..].copy_from_slice(&secret[..Self::SECRET_BYTES]);
         next
+    }
+
+    /// Whether a node of this fleet made the token's id. It says nothing of the secrets.
+    pub fn is_of_fleet(&self, key: &FleetKey) -> bool {
+        key.check(self.session_id()).ct_eq(&self.0[Self::ID_BYTES..Self::CHECK_END]).into()
+    }
+}
+
+/// A secret that all nodes of a fleet share, kept by the store.
+///
+/// It makes the check in every token. It signs nobody in: the secrets of a token are random.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FleetKey([u8; FleetKey::BYTES]);
+
+impl FleetKey {
+    /// How many bytes.
+    pub const BYTES: usize = 32;
+    const CHECK_BYTES: usize = 8;
+
+    /// From random bytes, as stored.
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to be stored. They are a secret.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+
+    /// A key for another purpose, which tells nothing of this one.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(b"purpose");
+        hash.update(purpose);
+        hash.finalize().into()
+    }
+
+    fn check(&self, id: SessionId) -> [u8; Self::CHECK_BYTES] {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update(id.as_bytes());
+        let mut check = [0; Self::CHECK_BYTES];
+        check.copy_from_slice(&hash.finalize()[..Self::CHECK_BYTES]);
+        check
+    }
+}
+
+impl fmt::Debug for FleetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FleetKey(redacted)")
     }
 }
 
@@ -126,7 +188,8 @@ mod tests {
     use super::*;
 
     fn token() -> Token {
-        Token::new(SessionId::from_random([7; 16]), [1; 12], [2; 16])
+        let key = FleetKey::from_bytes([5; 32]);
+        Token::new(&key, SessionId::from_random([7; 16]), [1; 12], [2; 16])
     }
 
     #[test]
@@ -142,16 +205,31 @@ mod tests {
     #[test]
     fn anything_else_is_none() {
         let text = token().expose();
-        for bad in ["", "x", &text[1..], &format!("{text}0"), &"z".repeat(88), &"é".repeat(44)] {
+        for bad in ["", "x", &text[1..], &format!("{text}0"), &"z".repeat(104), &"é".repeat(52)] {
             assert!(Token::parse(bad.as_bytes()).is_none(), "{bad}");
         }
     }
 
     #[test]
     fn rotation_keeps_the_family_only() {
-        let next = token().rotated([3; 16]);
+        let next = token().successor(&[3; 16]);
         assert_eq!(next.family_digest(), token().family_digest());
         assert_ne!(next.digest(), token().digest());
+        assert_eq!(next.digest(), token().successor(&[3; 16]).digest());
+        assert_ne!(next.digest(), token().successor(&[4; 16]).digest());
+    }
+
+    #[test]
+    fn the_check_needs_the_key_and_is_of_the_id() {
+        let key = FleetKey::from_bytes([5; 32]);
+        assert!(token().is_of_fleet(&key));
+        assert!(token().successor(&[3; 16]).is_of_fleet(&key));
+        assert!(!token().is_of_fleet(&FleetKey::from_bytes([6; 32])));
+        let mut other = token();
+        other.0[0] ^= 1;
+        assert!(!other.is_of_fleet(&key));
+        assert_ne!(key.derive("a"), key.derive("b"));
+        assert!(!format!("{key:?}").contains('5'));
     }
 
     #[test]

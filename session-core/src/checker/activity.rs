@@ -282,22 +282,12 @@ mod tests {
     }
 
     fn session(last_accessed: Timestamp, ip_addresses: Vec<IpAddr>) -> Session {
-        let owner = crate::UserKey::new(crate::UserId::new("alice").unwrap());
-        let token = crate::Token::new(crate::SessionId::from_bytes([0; 16]), [0; 12], [0; 16]);
-        Session {
-            id: token.session_id(),
-            owner,
-            device_kind: crate::DeviceKind::Web,
-            device_info: None,
-            client_id: None,
-            ip_addresses,
-            signed_in: at(0),
-            last_accessed,
-            authenticated_at: at(0),
-            absolute_expiry: None,
-            data: None,
-            token: crate::rotation::TokenState::new(&token),
-        }
+        let key = crate::FleetKey::from_bytes([0; 32]);
+        let owner = crate::UserKey::new("alice".parse().unwrap());
+        let token =
+            crate::Token::new(&key, crate::SessionId::from_bytes([0; 16]), [0; 12], [0; 16]);
+        let session = Session::new(owner, &token, at(0));
+        Session { last_accessed, ip_addresses, ..session }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::activity::{AccessEffect, Activity, Unstored};
+use crate::cleanup::{Cleanup, UNCLAIMED_FOR};
 use crate::field::InvalidField;
+use crate::session::Session;
 use crate::time::{self, Timestamp};
 
 /// How long a session may live.
@@ -88,8 +90,8 @@ impl Timeouts {
         self.absolute.map(|timeout| signed_in.plus(timeout))
     }
 
-    /// When an unused session ends: the earlier of its two timeouts.
-    pub fn deadline(
+    /// From when on a request is refused: the earlier of the two timeouts; none for never.
+    pub fn expiry(
         &self,
         last_accessed: Timestamp,
         absolute: Option<Timestamp>,
@@ -105,7 +107,34 @@ impl Timeouts {
         absolute: Option<Timestamp>,
         now: Timestamp,
     ) -> bool {
-        self.deadline(last_accessed, absolute).is_some_and(|deadline| deadline <= now)
+        self.expiry(last_accessed, absolute).is_some_and(|expiry| expiry <= now)
+    }
+}
+
+impl Session {
+    /// The timeouts that hold for it.
+    pub fn timeouts_or(&self, default: &Timeouts) -> Timeouts {
+        self.timeouts.unwrap_or(*default)
+    }
+
+    /// When the session ends if it was last used at `last_accessed`: what stores go by
+    /// ([`Session::deadline`]).
+    ///
+    /// The earliest of its expiry, of the cleanup's limit for unused sessions (an idle timeout of the
+    /// session's own is in place of it) and, as long as it is not claimed, of [`UNCLAIMED_FOR`] after
+    /// its sign-in.
+    pub fn deadline_at(
+        &self,
+        default: &Timeouts,
+        cleanup: &Cleanup,
+        last_accessed: Timestamp,
+        claimed: bool,
+    ) -> Timestamp {
+        let own = self.timeouts.is_some_and(|own| own.idle.is_some());
+        let expiry = self.timeouts_or(default).expiry(last_accessed, self.absolute_expiry);
+        let unused = (!own).then(|| last_accessed.plus(cleanup.inactive_for));
+        let unclaimed = (!claimed).then(|| self.signed_in.plus(UNCLAIMED_FOR));
+        expiry.into_iter().chain(unused).chain(unclaimed).min().unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use crate::cleanup::SweepRule;
+use crate::block::Block;
 use crate::event::{Actor, EndCause, Event, EventKind};
-use crate::field::{InvalidField, SessionId};
+use crate::field::{DeviceInfo, InvalidField, SessionId};
 use crate::policy::{Policy, PolicyScope};
-use crate::rotation::TokenState;
 use crate::session::{Session, UserKey, note_ip_address};
 use crate::store::{Selection, StoreError, Version};
 use crate::time::Timestamp;
@@ -29,26 +29,30 @@ pub struct Commit {
     pub at: Timestamp,
     /// Who, for the log.
     pub by: Actor,
+    /// The device from which it was done, for the history of sessions that end.
+    pub from: Option<DeviceInfo>,
 }
 
 /// One step of a [`Commit`].
 #[derive(Clone, Debug)]
 pub enum Change {
     /// A session begins. Its id is the commit's idempotency key: a retry after an unknown
-    /// outcome finds it. An id that exists already, of any user, is a conflict; so may be an
-    /// id that [`Store::session_id`](crate::Store::session_id) did not make for the owner.
+    /// outcome finds it. An id that exists already, of any user, or that the history knows is a
+    /// conflict; so is any insert for an owner who is blocked, and so may be an id that
+    /// [`Store::session_id`](crate::Store::session_id) did not make for the owner.
     Insert(Box<Session>),
-    /// A session ends. One that is gone, or another user's, is passed over: no conflict, no entry
-    /// in the log.
+    /// A session ends, and goes into the history. One that is gone, or another user's, is passed
+    /// over: no conflict, no entry in the log.
     End(SessionId, EndCause),
-    /// A session's token is replaced. One that is gone, or another user's, is a conflict.
-    ReplaceToken {
-        /// Which session.
-        id: SessionId,
-        /// The new digests.
-        token: TokenState,
-        /// The time of a re-authentication, where there was one.
-        authenticated_at: Option<Timestamp>,
+    /// A session's record is replaced: its details
+    /// ([`record::details`](crate::store::record::details)), and its deadline where the new one is
+    /// later. Nothing else of the session is written; what write-backs keep goes on beside it. One that
+    /// is gone, or another user's, is a conflict.
+    Update {
+        /// The record as it is to be.
+        session: Box<Session>,
+        /// What the log says of it: [`EventKind::Rotated`] or [`EventKind::Changed`].
+        kind: EventKind,
     },
     /// The claims of one of the user's sessions must be asked for again. One that is gone, or
     /// another user's, is passed over.
@@ -61,7 +65,7 @@ impl Change {
         match self {
             Self::Insert(_) => EventKind::Created,
             Self::End(_, cause) => EventKind::Ended(*cause),
-            Self::ReplaceToken { .. } => EventKind::Rotated,
+            Self::Update { kind, .. } => *kind,
             Self::ClaimsChanged(_) => EventKind::ClaimsChanged,
         }
     }
@@ -69,8 +73,8 @@ impl Change {
     /// Whom it concerns.
     pub fn session(&self) -> SessionId {
         match self {
-            Self::Insert(session) => session.id,
-            Self::End(id, _) | Self::ClaimsChanged(id) | Self::ReplaceToken { id, .. } => *id,
+            Self::Insert(session) | Self::Update { session, .. } => session.id,
+            Self::End(id, _) | Self::ClaimsChanged(id) => *id,
         }
     }
 }
@@ -95,10 +99,10 @@ impl Commit {
                 return Err(StoreError::refused(once));
             }
             seen.push(change.session());
-            if let Change::Insert(session) = change
+            if let Change::Insert(session) | Change::Update { session, .. } = change
                 && session.owner != self.owner
             {
-                let own = InvalidField::malformed("owner", "the owner of every new session");
+                let own = InvalidField::malformed("owner", "the owner of every session");
                 return Err(StoreError::refused(own));
             }
         }
@@ -141,6 +145,10 @@ pub struct Touch {
     pub id: SessionId,
     /// When it was last used.
     pub last_accessed: Timestamp,
+    /// When it ends if it is not used again.
+    pub deadline: Timestamp,
+    /// Whether its token has been presented.
+    pub claimed: bool,
     /// Addresses to merge, newest last.
     pub ip_addresses: Vec<IpAddr>,
 }
@@ -149,7 +157,7 @@ impl Touch {
     /// The most write-backs in one batch.
     pub const MAX_BATCH: usize = 500;
 
-    /// One write-back for each session of a batch: the latest time, and the addresses of all that
+    /// One write-back for each session of a batch: the latest times, and the addresses of all that
     /// concern it, in their order. Every store calls it first, because a statement that updates one
     /// row from two values takes an arbitrary one.
     ///
@@ -180,6 +188,8 @@ impl Touch {
 
     fn absorb(&mut self, later: &Self) {
         self.last_accessed = self.last_accessed.max(later.last_accessed);
+        self.deadline = self.deadline.max(later.deadline);
+        self.claimed |= later.claimed;
         self.ip_addresses.extend(&later.ip_addresses);
     }
 }
@@ -208,13 +218,15 @@ pub struct EndMany {
     pub at: Timestamp,
     /// Who.
     pub by: Actor,
+    /// The device from which it was done, for the history.
+    pub from: Option<DeviceInfo>,
 }
 
-/// Sessions that a rule covers, to be ended as expired by the system.
+/// Sessions whose deadline has passed, to be ended as expired by the system.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// Which sessions.
-    pub rule: SweepRule,
+    /// Those whose deadline passed longer ago than this, by the store's clock.
+    pub overdue: Duration,
     /// Where the last call left off; none to begin.
     pub after: Option<Continuation>,
     /// When, for the log.
@@ -266,6 +278,28 @@ impl PolicyChange {
     }
 }
 
+/// A change of the block at one place.
+#[derive(Clone, Debug)]
+pub struct BlockChange {
+    /// Where.
+    pub scope: PolicyScope,
+    /// The block, or none to lift it.
+    pub block: Option<Block>,
+    /// When, for the log.
+    pub at: Timestamp,
+    /// Who, for the log.
+    pub by: Actor,
+}
+
+impl BlockChange {
+    /// The log entry that the change appends.
+    pub fn event(&self) -> Event {
+        let kind = if self.block.is_some() { EventKind::BlockSet } else { EventKind::BlockLifted };
+        let (tenant, user) = (self.scope.tenant().cloned(), self.scope.user().cloned());
+        Event { kind, at: self.at, by: self.by.clone(), tenant, user, session: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +308,8 @@ mod tests {
         Touch {
             id: SessionId::from_bytes([id; 16]),
             last_accessed: Timestamp::from_micros(at),
+            deadline: Timestamp::from_micros(at + 100),
+            claimed: at == 10,
             ip_addresses: addresses.iter().map(|n| IpAddr::from([10, 0, 0, *n])).collect(),
         }
     }
@@ -282,7 +318,8 @@ mod tests {
     fn a_batch_is_folded_by_session() {
         let batch = [touch(1, 20, &[1, 2]), touch(2, 5, &[]), touch(1, 10, &[1, 3])];
         let folded = Touch::folded(&batch).unwrap();
-        assert_eq!(folded, [touch(1, 20, &[2, 1, 3]), touch(2, 5, &[])]);
+        let first = Touch { claimed: true, ..touch(1, 20, &[2, 1, 3]) };
+        assert_eq!(folded, [first, touch(2, 5, &[])]);
         let many = vec![touch(1, 1, &[]); Touch::MAX_BATCH + 1];
         assert_eq!(Touch::folded(&many).unwrap_err().kind(), crate::StoreErrorKind::Refused);
     }
@@ -296,6 +333,7 @@ mod tests {
             changes,
             at: Timestamp::EPOCH,
             by: Actor::System,
+            from: None,
         };
         assert!(commit(vec![end(1), end(2)]).check().is_ok());
         assert!(commit(vec![end(1), end(1)]).check().is_err());

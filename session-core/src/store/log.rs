@@ -2,6 +2,7 @@
 
 use crate::event::{Event, EventKind};
 use crate::store::StoreError;
+use crate::time::Timestamp;
 
 /// A position in the log; only the store that made it can read it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +29,7 @@ impl Entries {
     }
 
     /// The kinds that the reader does not want, as stores keep them. A kind of a newer version is never
-    /// among them: it may invalidate, and counts as missed.
+    /// among them: it may invalidate.
     pub fn unwanted_kinds(self) -> impl Iterator<Item = &'static str> {
         let unwanted = move |kind: &EventKind| self == Self::Invalidations && !kind.invalidates();
         EventKind::ALL.into_iter().filter(unwanted).map(EventKind::as_str)
@@ -49,6 +50,8 @@ pub struct LogPage {
     pub next: Cursor,
     /// Whether there is more right now.
     pub more: bool,
+    /// The store's clock when it was read; on a store without a clock, this host's.
+    pub clock: Timestamp,
     /// Whether something may have been missed: the cursor is older than the log, or newer than
     /// a store that came back from the past, or an entry could not be read.
     pub gap: bool,
@@ -58,16 +61,21 @@ impl LogPage {
     /// The most entries of one page.
     pub const MAX_LIMIT: u32 = 1_000;
 
-    /// A page of these entries. One that cannot be read, of a newer version for example, must not
-    /// stop the reader: it counts as missed.
+    /// A page of these entries. One that cannot be read, or that only a newer version knows and that
+    /// names no session, must not stop the reader: it counts as missed.
     pub fn new(
         entries: impl IntoIterator<Item = Result<Event, StoreError>>,
         next: Cursor,
         more: bool,
+        clock: Timestamp,
     ) -> Self {
-        let mut page = Self { events: Vec::new(), next, more, gap: false };
+        let mut page = Self { events: Vec::new(), next, more, clock, gap: false };
         for entry in entries {
             match entry {
+                // Whom it concerns is not known.
+                Ok(event) if event.kind == EventKind::Unknown && event.session.is_none() => {
+                    page.gap = true;
+                }
                 Ok(event) => page.events.push(event),
                 Err(_) => page.gap = true,
             }
@@ -77,8 +85,8 @@ impl LogPage {
 
     /// The log ends at this position, and the reader is there. With `gap`, something may have been
     /// missed on the way.
-    pub const fn at_end(next: Cursor, gap: bool) -> Self {
-        Self { events: Vec::new(), next, more: false, gap }
+    pub const fn at_end(next: Cursor, gap: bool, clock: Timestamp) -> Self {
+        Self { events: Vec::new(), next, more: false, clock, gap }
     }
 }
 
@@ -154,8 +162,10 @@ mod tests {
     #[test]
     fn an_entry_that_cannot_be_read_is_a_gap() {
         let next = LogPosition::START.cursor();
-        let page = LogPage::new([Err(StoreError::corrupt("damaged"))], next.clone(), true);
+        let clock = Timestamp::EPOCH;
+        let damaged = Err(StoreError::corrupt("damaged"));
+        let page = LogPage::new([damaged], next.clone(), true, clock);
         assert!(page.gap && page.more && page.events.is_empty());
-        assert!(!LogPage::new([], next, false).gap);
+        assert!(!LogPage::new([], next, false, clock).gap);
     }
 }

@@ -8,6 +8,7 @@
 
 mod change;
 mod error;
+mod history;
 mod log;
 mod page;
 pub mod record;
@@ -20,20 +21,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::change::{
-    Change, Commit, Continuation, EndMany, Ended, EndedBatch, Outcome, PolicyChange, Sweep, Touch,
+    BlockChange, Change, Commit, Continuation, EndMany, Ended, EndedBatch, Outcome, PolicyChange,
+    Sweep, Touch,
 };
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::history::{EndedSession, Forget, HistoryPage, HistoryQuery};
 pub use self::log::{Cursor, Entries, LogPage, LogPosition};
 pub use self::page::{Page, PageCursor, PageQuery};
 pub use self::report::StoreReport;
 pub use self::select::{Selection, TenantFilter};
 pub use self::tag::{TagKey, UserTag};
 use crate::admission::Standing;
-use crate::checker::Timeouts;
+use crate::block::Block;
 use crate::field::SessionId;
 use crate::policy::{Policy, PolicyLayers, PolicyScope};
 use crate::session::{Session, UserKey};
-use crate::time::Timestamp;
+use crate::token::FleetKey;
 
 /// A store of sessions, shared by all nodes of a fleet.
 ///
@@ -53,6 +56,11 @@ use crate::time::Timestamp;
 ///   says where to go on.
 /// - **Limits.** A `limit` of 0 counts as 1, and one beyond the largest counts as the largest
 ///   ([`limit_within`]).
+/// - **Time.** What a caller writes, and what it asks for by a point in time, goes by the fleet's clock,
+///   which callers learn from [`LogPage::clock`]. What a store deletes by age goes by its own clock. A
+///   store without a clock takes this host's.
+/// - **History.** Whatever ends a session moves its record into the history, in the same atomic step,
+///   unless [`Needs::history`] is zero.
 /// - **Text is bytes.** Users and tenants that differ in case, in a trailing space or in one byte are
 ///   others; `north` and `northwest` have nothing in common.
 #[async_trait]
@@ -65,37 +73,65 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Called once per node before any other method. A store whose records have a time to live
-    /// sets it somewhat longer than these timeouts, in case the cleanup never runs; a store whose
-    /// log is capped checks that it reaches back longer than `max_staleness`
-    /// ([`StoreReport::problems`]).
-    fn configure(&self, _needs: &Needs) {}
+    /// sets it somewhat later than [`Session::deadline`], in case the cleanup never runs, and for the
+    /// history to [`Needs::history`]; a store whose log is capped checks that it reaches back longer
+    /// than `max_staleness` ([`StoreReport::problems`]).
+    fn configure(&self, needs: &Needs);
 
-    /// Reads a user's sessions and the version they have as of one moment, and the policies that
-    /// concern the user.
+    /// How long ended sessions are kept where the options do not say it: 30 days, or less on a store that
+    /// keeps them in memory.
+    fn history_by_default(&self) -> Duration {
+        Duration::from_secs(30 * 24 * 3600)
+    }
+
+    /// The secret that all nodes share. Where there is none yet, `proposed` becomes it, in one atomic
+    /// step: every node of the fleet gets the same.
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError>;
+
+    /// Reads a user's sessions and the version they have as of one moment, and the policies and blocks
+    /// that concern the user.
     ///
-    /// All sessions are listed, also those past a timeout, in any order. A user that the store knows
+    /// All sessions are listed, also those past their deadline, in any order. A user that the store knows
     /// nothing of has no sessions and [`Version::NONE`]; a user without sessions may be forgotten,
-    /// but no other version ever comes back. The policies are those in force when the call began or
-    /// later; they may be of a later moment than the sessions. One session that cannot be read makes
+    /// but no other version ever comes back. The policies and blocks are those in force when the call began
+    /// or later; they may be of a later moment than the sessions. A block whose time is over may be
+    /// left out. One session that cannot be read makes
     /// the call fail: a decision that overlooks it could exceed a limit.
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError>;
 
     /// Applies a change to one user's sessions and appends its log entries, in one atomic step, if
     /// the user's version is still the expected one.
     ///
-    /// Changes are applied, and logged, in order. A change that is passed over is not logged. If one of them is a conflict ([`Change`]), or the version is another, the
-    /// answer is [`Outcome::Conflict`] and nothing has happened. Otherwise the user's version is a
+    /// Changes are applied, and logged, in order. A change that is passed over is not logged. If one of
+    /// them is a conflict ([`Change`]), or the version is another, the answer is [`Outcome::Conflict`]
+    /// and nothing has happened. Otherwise the user's version is a
     /// new one, unless every change was passed over. When the call returns
     /// [`Outcome::Done`], the change is durable and every read sees it. Made a second time, the
     /// commit is a conflict.
+    ///
+    /// An insert is a conflict where a block holds for the owner by the store's clock: once
+    /// [`Store::set_block`] has returned, no commit that was under way inserts a session that the
+    /// [`Store::end_many`] after it does not find.
     ///
     /// A store calls [`Commit::check`] first. Dropping the future leaves the change done or not done,
     /// never in part.
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError>;
 
     /// Reads one session and the version of its user, as of one moment. None where there is no such
-    /// session; timeouts are not looked at.
+    /// session; its deadline is not looked at.
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError>;
+
+    /// Reads one session out of the history. Sees every end that was acknowledged before.
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError>;
+
+    /// Lists ended sessions that the query covers, the latest end first, ties by id. As [`Store::page`]
+    /// in everything else.
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError>;
+
+    /// Deletes up to `limit` records of the history (at most [`EndedBatch::MAX_LIMIT`]). Returns how
+    /// many; zero when none is left to go. What a node knows of them it may go on knowing for a while.
+    /// A store whose records of the history end by themselves may answer zero for an age.
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError>;
 
     /// Lists sessions that the query covers, newest sign-in first, ties by id.
     ///
@@ -104,9 +140,10 @@ pub trait Store: Send + Sync + 'static {
     /// shorter than its limit and still not be the last one: [`Page::next`] decides.
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError>;
 
-    /// Writes back last accessed and addresses of many sessions.
+    /// Writes back the use of many sessions.
     ///
-    /// Last accessed becomes the later of the two; addresses are merged with
+    /// Last accessed and the deadline become the later of the two; a session that is claimed stays
+    /// claimed; addresses are merged with
     /// [`note_ip_address`](crate::session::note_ip_address). Never creates a session, raises no
     /// version and is not told. Each session is written for itself: after an error some may have
     /// been. A session that stands twice in a batch gets both, see [`Touch::folded`], which a store
@@ -124,8 +161,8 @@ pub trait Store: Send + Sync + 'static {
     /// if the fields that the selection goes by can be read.
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError>;
 
-    /// Ends up to `limit` sessions that the rule covers at the moment they are deleted (at most
-    /// [`EndedBatch::MAX_LIMIT`]), with cause [`EndCause::Expired`](crate::EndCause::Expired) and by
+    /// Ends up to `limit` sessions (at most [`EndedBatch::MAX_LIMIT`]) whose deadline passed longer ago
+    /// than [`Sweep::overdue`], by the store's clock at the moment they are deleted, with cause [`EndCause::Expired`](crate::EndCause::Expired) and by
     /// [`Actor::System`](crate::Actor::System). As [`Store::end_many`] in everything else; what is in
     /// use again is passed over once, not in every call.
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError>;
@@ -159,12 +196,12 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Deletes log entries from the oldest on, up to the first that is not older than `before` by
-    /// its own time, and at most `limit`. Returns how many; zero when none is left to go. Only a
+    /// Deletes log entries from the oldest on, up to the first whose own time is not longer ago than
+    /// `older_than` by the store's clock, and at most `limit`. Returns how many; zero when none is left to go. Only a
     /// prefix of the log goes, and the newest entry always stays, so that a reader at the end has
     /// missed nothing; a log in parts keeps both rules in each part. One call may delete fewer than
     /// could go, and a store may keep entries longer.
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError>;
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError>;
 
     /// Takes or renews a lease by the store's clock. A store without a clock measures `ttl` on the
     /// waiting node's monotonic clock, from when it first saw the current renewal. True when `holder`
@@ -180,6 +217,14 @@ pub trait Store: Send + Sync + 'static {
     /// reads [`Store::user`] afterwards sees it.
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError>;
 
+    /// The block set at one place, also one whose time is over; or none.
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError>;
+
+    /// Sets the block at one place, or none to lift it, and appends the log entry in the same atomic
+    /// step. The last of several calls wins. When the call returns, [`Store::commit`] inserts nothing
+    /// more there. It ends no session.
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError>;
+
     /// What an operator wants to know: product, schema, clock, log, and what is wrong. Reads only,
     /// and nothing that grows with the number of sessions.
     async fn report(&self) -> Result<StoreReport, StoreError>;
@@ -188,8 +233,8 @@ pub trait Store: Send + Sync + 'static {
 /// What a node needs of its store: see [`Store::configure`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// When sessions end by themselves.
-    pub timeouts: Timeouts,
+    /// How long ended sessions are kept; zero for not at all.
+    pub history: Duration,
     /// How long a node that cannot read the log goes by its cache: the log must reach back further.
     pub max_staleness: Duration,
 }
@@ -219,10 +264,12 @@ impl Version {
 pub struct UserState {
     /// Changes with every change of the sessions.
     pub version: Version,
-    /// All of them, also those past a timeout.
+    /// All of them, also those past their deadline.
     pub sessions: Vec<Standing>,
     /// The policies that concern the user.
     pub policies: PolicyLayers,
+    /// The blocks that concern the user, each with its place, in any order.
+    pub blocks: Vec<(PolicyScope, Block)>,
 }
 
 /// One session with the version of its user.

@@ -1,9 +1,7 @@
 //! Pages of sessions.
 
 use std::fmt;
-use std::time::Duration;
 
-use crate::checker::Timeouts;
 use crate::field::{ClientId, DeviceKind, InvalidField, SessionId, UserId};
 use crate::session::Session;
 use crate::store::TenantFilter;
@@ -22,10 +20,8 @@ pub struct PageQuery {
     pub client_id: Option<ClientId>,
     /// Last accessed at or after this.
     pub active_since: Option<Timestamp>,
-    /// Leaves out what is past its timeouts at this time.
+    /// Leaves out what is past its deadline at this time.
     pub now: Timestamp,
-    /// The timeouts that hold.
-    pub timeouts: Timeouts,
     /// Where the last page ended.
     pub after: Option<PageCursor>,
     /// The most sessions, 1 to [`PageQuery::MAX_LIMIT`].
@@ -41,7 +37,7 @@ impl PageQuery {
     pub const MAX_EXAMINED: u32 = 10_000;
 
     /// Everything of these tenants that is live, first page.
-    pub const fn live(tenant: TenantFilter, timeouts: Timeouts, now: Timestamp) -> Self {
+    pub const fn live(tenant: TenantFilter, now: Timestamp) -> Self {
         Self {
             tenant,
             user: None,
@@ -49,16 +45,9 @@ impl PageQuery {
             client_id: None,
             active_since: None,
             now,
-            timeouts,
             after: None,
             limit: 50,
         }
-    }
-
-    /// Last accessed must be at or after this: the later of the filter and the idle timeout.
-    pub fn accessed_from(&self) -> Option<Timestamp> {
-        let idle = self.timeouts.idle.map(|idle| self.now.minus(idle).plus(MICROSECOND));
-        self.active_since.max(idle)
     }
 
     /// Whether a session is listed, wherever the page begins.
@@ -67,16 +56,16 @@ impl PageQuery {
             && self.user.as_ref().is_none_or(|user| *user == session.owner.user)
             && self.device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind)
             && self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
-            && self.accessed_from().is_none_or(|from| session.last_accessed >= from)
-            && session.absolute_expiry.is_none_or(|expiry| expiry > self.now)
+            && self.active_since.is_none_or(|from| session.last_accessed >= from)
+            && session.deadline > self.now
     }
 }
 
 /// Where a page ended. Its text form goes through clients and is checked when it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageCursor {
-    /// When the last session of the page signed in.
-    pub signed_in: Timestamp,
+    /// When the last session of the page signed in or, in the history, ended.
+    pub at: Timestamp,
     /// Its id.
     pub id: SessionId,
 }
@@ -84,14 +73,14 @@ pub struct PageCursor {
 impl PageCursor {
     /// The position of a session.
     pub const fn of(session: &Session) -> Self {
-        Self { signed_in: session.signed_in, id: session.id }
+        Self { at: session.signed_in, id: session.id }
     }
 }
 
 impl fmt::Display for PageCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signed_in = self.signed_in.as_micros().to_be_bytes();
-        write!(f, "{}{}", const_hex::encode(signed_in), const_hex::encode(self.id.as_bytes()))
+        let at = self.at.as_micros().to_be_bytes();
+        write!(f, "{}{}", const_hex::encode(at), const_hex::encode(self.id.as_bytes()))
     }
 }
 
@@ -109,8 +98,8 @@ impl std::str::FromStr for PageCursor {
         let (mut micros, mut id) = ([0; 8], [0; 16]);
         micros.copy_from_slice(&bytes[..8]);
         id.copy_from_slice(&bytes[8..]);
-        let signed_in = Timestamp::from_micros(i64::from_be_bytes(micros));
-        Ok(Self { signed_in, id: SessionId::from_bytes(id) })
+        let at = Timestamp::from_micros(i64::from_be_bytes(micros));
+        Ok(Self { at, id: SessionId::from_bytes(id) })
     }
 }
 
@@ -135,18 +124,14 @@ impl Page {
     }
 }
 
-const MICROSECOND: Duration = Duration::from_micros(1);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_cursor_has_one_form() {
-        let cursor = PageCursor {
-            signed_in: Timestamp::from_micros(7),
-            id: SessionId::from_random([9; 16]),
-        };
+        let cursor =
+            PageCursor { at: Timestamp::from_micros(7), id: SessionId::from_random([9; 16]) };
         let text = cursor.to_string();
         assert_eq!(text.parse(), Ok(cursor));
         for bad in

@@ -9,31 +9,35 @@
 //! | --- | --- | --- |
 //! | `id`, `session_id` | bytes | session, event |
 //! | `tenant` | text, empty for none | both |
-//! | `user_id` | text, null in a policy's event | both |
-//! | `device_kind`, `device_info`, `client_id` | text | session |
+//! | `user_id` | text, null in the event of a policy or a block | both |
+//! | `device_kind`, `client_id` | text | session |
 //! | `ip_addresses` | text, separated by commas, newest last | session |
-//! | `signed_in`, `last_accessed`, `authenticated_at`, `absolute_expiry` | microseconds | session |
-//! | `data` | text: JSON, byte for byte | session |
-//! | `token_current`, `token_family`, `token_retired` | bytes | session |
-//! | `token_retired_at` | microseconds | session |
+//! | `signed_in`, `last_accessed`, `deadline` | microseconds | session |
+//! | `claimed` | 0 or 1 | session |
+//! | `details` | text: JSON, for the core alone | session |
+//! | `ended` | microseconds | ended session |
+//! | `cause`, `actor`, `ended_from` | text | ended session |
 //! | `kind`, `actor` | text | event |
 //! | `at` | microseconds | event |
+//!
+//! The details hold everything that no store looks for: times of authentication and expiry, names,
+//! data, digests of tokens. What a newer version has added to them is kept when an older one writes
+//! them again ([`Session::unknown`]).
+
+mod details;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
+use self::details::Details;
 use crate::admission::Standing;
-use crate::event::Event;
-use crate::field::{
-    ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId, TenantId, UserId,
-};
-use crate::rotation::{RetiredToken, TokenState};
+use crate::event::{Actor, EndCause, Event, EventKind};
+use crate::field::{ClientId, DeviceInfo, DeviceKind, InvalidField, SessionId, TenantId, UserId};
 use crate::session::{Session, UserKey};
-use crate::store::{Ended, StoreError};
+use crate::store::{Ended, EndedSession, StoreError};
 use crate::time::Timestamp;
-use crate::token::TokenDigest;
 
 /// A stored record whose fields can be read by name. A field that is null is `None`.
 ///
@@ -67,37 +71,38 @@ pub type Field<'a> = (&'static str, FieldValue<'a>);
 
 /// All fields of a session.
 pub fn session_fields(session: &Session) -> Vec<Field<'_>> {
-    let mut fields = vec![
+    vec![
         ("id", FieldValue::Bytes(session.id.as_bytes())),
         ("tenant", FieldValue::text(session.owner.tenant_text())),
         ("user_id", FieldValue::text(session.owner.user.as_str())),
         ("device_kind", FieldValue::text(session.device_kind.as_str())),
-        ("device_info", session.device_info.as_ref().map(|info| info.as_str()).into()),
         ("client_id", session.client_id.as_ref().map(|client| client.as_str()).into()),
         ("ip_addresses", FieldValue::Text(address_list(&session.ip_addresses).into())),
         ("signed_in", session.signed_in.into()),
         ("last_accessed", session.last_accessed.into()),
-        ("authenticated_at", session.authenticated_at.into()),
-        ("absolute_expiry", session.absolute_expiry.into()),
-        ("data", session.data.as_ref().map(|data| data.as_json()).into()),
-    ];
-    fields.extend(token_fields(&session.token));
+        ("deadline", session.deadline.into()),
+        ("claimed", FieldValue::Integer(session.claimed.into())),
+        ("details", FieldValue::Text(details(session).into())),
+    ]
+}
+
+/// All fields of an ended session: those of the session, and how it ended.
+pub fn ended_fields(ended: &EndedSession) -> Vec<Field<'_>> {
+    let mut fields = session_fields(&ended.session);
+    fields.extend([
+        ("ended", ended.ended.into()),
+        ("cause", FieldValue::text(ended.cause.as_str())),
+        ("actor", FieldValue::Text(ended.by.to_string().into())),
+        ("ended_from", ended.from.as_ref().map(|from| from.as_str()).into()),
+    ]);
     fields
 }
 
-/// The fields that a rotation replaces.
-pub fn token_fields(token: &TokenState) -> [Field<'_>; 4] {
-    let retired = token.retired.as_ref();
-    [
-        ("token_current", FieldValue::Bytes(token.current.as_bytes())),
-        ("token_family", FieldValue::Bytes(token.family.as_bytes())),
-        (
-            "token_retired",
-            retired
-                .map_or(FieldValue::Null, |retired| FieldValue::Bytes(retired.digest.as_bytes())),
-        ),
-        ("token_retired_at", retired.map(|retired| retired.at).into()),
-    ]
+/// Everything of a session that no store looks for, as JSON. [`Change::Update`] replaces it.
+///
+/// [`Change::Update`]: crate::store::Change::Update
+pub fn details(session: &Session) -> String {
+    Details::of(session).write()
 }
 
 /// All fields of a log entry.
@@ -118,20 +123,10 @@ pub fn event_fields(event: &Event) -> Vec<Field<'_>> {
 /// # Errors
 /// [`Corrupt`](crate::StoreErrorKind::Corrupt) for a field of another type or beyond its limit.
 pub fn read_session(fields: &impl Fields) -> Result<Session, StoreError> {
-    Ok(Session {
-        id: read_id(fields, "id")?,
-        owner: read_owner(fields)?,
-        device_kind: DeviceKind::from_stored(&needed(fields.text("device_kind")?, "device_kind")?)?,
-        device_info: optional(fields, "device_info", DeviceInfo::from_stored)?,
-        client_id: optional(fields, "client_id", ClientId::from_stored)?,
-        ip_addresses: parse_addresses(&needed(fields.text("ip_addresses")?, "ip_addresses")?)?,
-        signed_in: time(fields, "signed_in")?,
-        last_accessed: time(fields, "last_accessed")?,
-        authenticated_at: time(fields, "authenticated_at")?,
-        absolute_expiry: fields.integer("absolute_expiry")?.map(Timestamp::from_micros),
-        data: optional(fields, "data", ExtraData::from_json)?,
-        token: read_token(fields)?,
-    })
+    let details = Details::read(&needed(fields.text("details")?, "details")?)?;
+    let standing = read_standing(fields)?;
+    let ip_addresses = parse_addresses(&needed(fields.text("ip_addresses")?, "ip_addresses")?)?;
+    details.complete(standing, read_owner(fields)?, ip_addresses)
 }
 
 /// Reads what a policy needs to know of a session.
@@ -139,13 +134,33 @@ pub fn read_session(fields: &impl Fields) -> Result<Session, StoreError> {
 /// # Errors
 /// As [`read_session`].
 pub fn read_standing(fields: &impl Fields) -> Result<Standing, StoreError> {
+    let claimed = match needed(fields.integer("claimed")?, "claimed")? {
+        0 => false,
+        1 => true,
+        _ => return Err(InvalidField::out_of_range("claimed", 0, 1).into()),
+    };
     Ok(Standing {
         id: read_id(fields, "id")?,
         device_kind: DeviceKind::from_stored(&needed(fields.text("device_kind")?, "device_kind")?)?,
         client_id: optional(fields, "client_id", ClientId::from_stored)?,
         signed_in: time(fields, "signed_in")?,
         last_accessed: time(fields, "last_accessed")?,
-        absolute_expiry: fields.integer("absolute_expiry")?.map(Timestamp::from_micros),
+        deadline: time(fields, "deadline")?,
+        claimed,
+    })
+}
+
+/// Reads an ended session.
+///
+/// # Errors
+/// As [`read_session`].
+pub fn read_ended_session(fields: &impl Fields) -> Result<EndedSession, StoreError> {
+    Ok(EndedSession {
+        session: read_session(fields)?,
+        ended: time(fields, "ended")?,
+        cause: EndCause::from_stored(&needed(fields.text("cause")?, "cause")?),
+        by: Actor::from_stored(&needed(fields.text("actor")?, "actor")?),
+        from: optional(fields, "ended_from", DeviceInfo::from_stored)?,
     })
 }
 
@@ -161,14 +176,14 @@ pub fn read_ended(fields: &impl Fields) -> Result<Ended, StoreError> {
 /// ([`LogPage::new`](crate::store::LogPage::new)).
 ///
 /// # Errors
-/// As [`read_session`]; also for a kind of a newer version.
+/// As [`read_session`].
 pub fn read_event(fields: &impl Fields) -> Result<Event, StoreError> {
     let session =
         fields.bytes("session_id")?.map(|bytes| array(&bytes, "session_id")).transpose()?;
     Ok(Event {
-        kind: needed(fields.text("kind")?, "kind")?.parse()?,
+        kind: EventKind::from_stored(&needed(fields.text("kind")?, "kind")?),
         at: time(fields, "at")?,
-        by: needed(fields.text("actor")?, "actor")?.parse()?,
+        by: Actor::from_stored(&needed(fields.text("actor")?, "actor")?),
         tenant: read_tenant(fields)?,
         user: optional(fields, "user_id", UserId::from_stored)?,
         session: session.map(SessionId::from_bytes),
@@ -195,6 +210,19 @@ pub fn encode_session(session: &Session) -> Vec<u8> {
 /// As [`read_session`].
 pub fn decode_session(bytes: &[u8]) -> Result<Session, StoreError> {
     read_session(&decode(bytes)?)
+}
+
+/// An ended session as bytes: a JSON object of its fields.
+pub fn encode_ended_session(ended: &EndedSession) -> Vec<u8> {
+    encode(ended_fields(ended))
+}
+
+/// The ended session that [`encode_ended_session`] wrote.
+///
+/// # Errors
+/// As [`read_session`].
+pub fn decode_ended_session(bytes: &[u8]) -> Result<EndedSession, StoreError> {
+    read_ended_session(&decode(bytes)?)
 }
 
 /// A log entry as bytes: a JSON object of its fields.
@@ -314,22 +342,6 @@ fn read_tenant(fields: &impl Fields) -> Result<Option<TenantId>, StoreError> {
     Ok(tenant.as_deref().map(TenantId::from_stored).transpose()?)
 }
 
-fn read_token(fields: &impl Fields) -> Result<TokenState, StoreError> {
-    let digest = |name| -> Result<_, StoreError> {
-        let bytes = fields.bytes(name)?.map(|bytes| array(&bytes, name)).transpose()?;
-        Ok(bytes.map(TokenDigest::from_bytes))
-    };
-    let retired = match digest("token_retired")? {
-        Some(digest) => Some(RetiredToken { digest, at: time(fields, "token_retired_at")? }),
-        None => None,
-    };
-    Ok(TokenState {
-        current: needed(digest("token_current")?, "token_current")?,
-        family: needed(digest("token_family")?, "token_family")?,
-        retired,
-    })
-}
-
 fn time(fields: &impl Fields, name: &'static str) -> Result<Timestamp, StoreError> {
     needed(fields.integer(name)?, name).map(Timestamp::from_micros)
 }
@@ -353,27 +365,42 @@ fn array<const N: usize>(bytes: &[u8], name: &'static str) -> Result<[u8; N], In
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Actor, EventKind};
-    use crate::token::Token;
+    use crate::checker::Timeouts;
+    use crate::field::ExtraData;
+    use crate::rotation;
+    use crate::session::{AssuranceLevel, Authentication};
+    use crate::token::{FleetKey, Token};
 
     fn session() -> Session {
-        let token = Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16]);
+        let key = FleetKey::from_bytes([7; 32]);
+        let token = Token::new(&key, SessionId::from_random([1; 16]), [2; 12], [3; 16]);
         let at = Timestamp::from_micros;
-        Session {
-            id: token.session_id(),
-            owner: UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap()),
+        let owner = UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap());
+        let mut session = Session {
             device_kind: DeviceKind::Mobile,
             device_info: DeviceInfo::truncated("Firefox, on \"Linux\""),
+            device_name: Some("Kitchen".parse().unwrap()),
             client_id: Some("shop".parse().unwrap()),
             ip_addresses: vec![[192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap()],
-            signed_in: at(1),
             last_accessed: at(i64::MAX),
-            authenticated_at: at(i64::MIN),
+            claimed: true,
+            deadline: at(i64::MAX),
+            authentication: Authentication {
+                at: at(i64::MIN),
+                level: Some(AssuranceLevel::Aal2),
+                methods: vec!["pwd".parse().unwrap(), "otp".parse().unwrap()],
+            },
             absolute_expiry: Some(at(4)),
+            timeouts: Some(Timeouts::aal3()),
+            impersonator: Some("root".parse().unwrap()),
             // A number type would cut the digits.
             data: Some(ExtraData::from_json("{\"n\":1.00000000000000000001}").unwrap()),
-            token: TokenState::new(&token).rotated(&token.rotated([4; 16]), at(5)),
-        }
+            ..Session::new(owner, &token, at(1))
+        };
+        let (begun, next) = rotation::begin(&session, &token, [4; 16], None, at(5));
+        session = rotation::confirm(&begun.unwrap(), &Timeouts::default(), at(6));
+        let proof = Some(Authentication::at(at(8)));
+        rotation::begin(&session, &next, [5; 16], proof, at(7)).0.unwrap()
     }
 
     fn event() -> Event {
@@ -390,9 +417,14 @@ mod tests {
         session.device_info = None;
         session.client_id = None;
         session.ip_addresses = Vec::new();
+        session.device_name = None;
         session.absolute_expiry = None;
+        session.timeouts = None;
+        session.impersonator = None;
+        session.authentication = Authentication::at(Timestamp::EPOCH);
         session.data = None;
         session.token.retired = None;
+        session.token.successor = None;
         assert_eq!(decode_session(&encode_session(&session)).unwrap(), session);
         assert_eq!(decode_event(&encode_event(&event())).unwrap(), event());
         let policy = Event { user: None, session: None, tenant: None, ..event() };
@@ -402,11 +434,23 @@ mod tests {
     #[test]
     fn damage_is_an_error() {
         let whole = json_object(session_fields(&session()));
+        let damages = [Value::Bool(true), "\0".into(), Value::Array(vec![7.into()])];
         for name in whole.keys() {
-            for damage in [Value::Bool(true), "\0".into(), Value::Array(Vec::new())] {
+            for damage in &damages {
                 let mut damaged = whole.clone();
                 damaged.insert(name.clone(), damage.clone());
                 assert!(read_session(&damaged).is_err(), "{name}: {damage}");
+            }
+        }
+        let text = details(&session());
+        let all: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        for name in all.keys().filter(|name| *name != "level") {
+            for damage in &damages {
+                let mut damaged = all.clone();
+                damaged.insert(name.clone(), damage.clone());
+                let mut record = whole.clone();
+                record.insert("details".into(), Value::Object(damaged).to_string().into());
+                assert!(read_session(&record).is_err(), "{name}: {damage}");
             }
         }
         let whole = json_object(event_fields(&event()));
@@ -416,5 +460,39 @@ mod tests {
             assert!(read_event(&damaged).is_err(), "{name}");
         }
         assert!(decode_session(b"[]").is_err());
+    }
+
+    #[test]
+    fn what_a_newer_version_has_written_is_kept() {
+        let mut newer = json_object(session_fields(&session()));
+        let text = newer["details"].as_str().unwrap();
+        let mut all: Map<String, Value> = serde_json::from_str(text).unwrap();
+        all.insert("level".into(), "aal9".into());
+        all.insert("risk".into(), serde_json::json!({ "score": [7, null] }));
+        newer.insert("details".into(), Value::Object(all).to_string().into());
+        let mut read = read_session(&newer).unwrap();
+        assert_eq!(read.authentication.level, None, "an unknown level proves nothing");
+        read.data = None;
+        let written: Value = serde_json::from_str(&details(&read)).unwrap();
+        assert_eq!(written["risk"]["score"][0], 7);
+        assert_eq!(written["data"], Value::Null);
+    }
+
+    #[test]
+    fn an_ended_session_round_trips() {
+        let ended = EndedSession {
+            session: session(),
+            ended: Timestamp::from_micros(9),
+            cause: EndCause::Evicted,
+            by: Actor::System,
+            from: DeviceInfo::truncated("Safari on iOS"),
+        };
+        assert_eq!(decode_ended_session(&encode_ended_session(&ended)).unwrap(), ended);
+        let newer = json_object(ended_fields(&ended));
+        let mut newer = newer.clone();
+        newer.insert("cause".into(), "at_risk".into());
+        newer.insert("actor".into(), "service:7".into());
+        let read = read_ended_session(&newer).unwrap();
+        assert_eq!((read.cause, read.by), (EndCause::Unknown, Actor::Unknown));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::field::{ClientId, DeviceKind, InvalidField, SessionId, TenantId, UserId};
 use crate::session::{Session, UserKey};
+use crate::time::Timestamp;
 
 /// Which sessions to end: all that match every given part.
 ///
@@ -20,6 +21,8 @@ pub struct Selection {
     pub client_id: Option<ClientId>,
     /// Of these ids, at most [`Selection::MAX_IDS`]; an id that stands twice counts once.
     pub ids: Option<Vec<SessionId>>,
+    /// Only those that signed in before this.
+    pub signed_in_before: Option<Timestamp>,
     /// But not this one.
     pub except: Option<SessionId>,
 }
@@ -40,7 +43,15 @@ impl Selection {
 
     /// All sessions of these tenants.
     pub const fn within(tenant: TenantFilter) -> Self {
-        Self { tenant, user: None, device_kind: None, client_id: None, ids: None, except: None }
+        Self {
+            tenant,
+            user: None,
+            device_kind: None,
+            client_id: None,
+            ids: None,
+            signed_in_before: None,
+            except: None,
+        }
     }
 
     /// Only those on this kind of device.
@@ -61,6 +72,13 @@ impl Selection {
     #[must_use]
     pub fn among(mut self, ids: impl Into<Vec<SessionId>>) -> Self {
         self.ids = Some(ids.into());
+        self
+    }
+
+    /// Only those that signed in before this.
+    #[must_use]
+    pub const fn signed_in_before(mut self, before: Timestamp) -> Self {
+        self.signed_in_before = Some(before);
         self
     }
 
@@ -88,6 +106,7 @@ impl Selection {
             && same(&self.device_kind, &session.device_kind)
             && self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
+            && self.signed_in_before.is_none_or(|before| session.signed_in < before)
             && self.except != Some(session.id)
     }
 }

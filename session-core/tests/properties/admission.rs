@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use session_core::admission::{Admission, Newcomer, Standing, decide};
+use session_core::admission::{Admission, Bounds, Newcomer, Standing, decide};
 use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
-use session_core::{DeviceKind, EndCause, SessionId};
+use session_core::{DeviceKind, EndCause, SessionId, Timestamp};
 
 use crate::strategy::{
     at, client, device, evicting_policy, id, limit, policy, standing, standings,
@@ -15,8 +16,12 @@ fn newcomer(standing: &Standing) -> Newcomer<'_> {
         device_kind: &standing.device_kind,
         client_id: standing.client_id.as_ref(),
         replaces: None,
+        ends: None,
     }
 }
+
+/// So that nothing but the policy decides.
+const BOUNDS: Bounds = Bounds { claim_within: Duration::from_secs(120), max_sessions: None };
 
 fn in_scope(limit: &Limit, new: &Standing, old: &Standing) -> bool {
     match limit.scope {
@@ -41,7 +46,7 @@ proptest! {
     fn no_limit_is_exceeded_after_any_sign_in(
         policy in policy(), sessions in standings(), new in standing(),
     ) {
-        if let Admission::Admit { end } = decide(&policy, &newcomer(&new), &sessions, |_| false) {
+        if let Admission::Admit { end } = decide(&policy, &newcomer(&new), &sessions, &BOUNDS, Timestamp::EPOCH) {
             let ended: Vec<_> = end.iter().map(|(id, _)| *id).collect();
             let left = survivors(&sessions, &ended);
             for limit in policy.effective_limits() {
@@ -61,10 +66,10 @@ proptest! {
             let time = at(n);
             let new = Standing {
                 id: id(n), device_kind, client_id,
-                signed_in: time, last_accessed: time, absolute_expiry: None,
+                signed_in: time, last_accessed: time, deadline: Timestamp::MAX, claimed: true,
             };
             let sessions = users.entry(user).or_default();
-            match decide(&policy, &newcomer(&new), sessions, |_| false) {
+            match decide(&policy, &newcomer(&new), sessions, &BOUNDS, Timestamp::EPOCH) {
                 Admission::Admit { end } => {
                     sessions.retain(|s| !end.iter().any(|(id, _)| *id == s.id));
                     let left: Vec<_> = sessions.iter().collect();
@@ -85,7 +90,7 @@ proptest! {
     fn nobody_leaves_who_need_not(
         policy in evicting_policy(), sessions in standings(), new in standing(),
     ) {
-        let ended = decide(&policy, &newcomer(&new), &sessions, |_| false).ended_ids();
+        let ended = decide(&policy, &newcomer(&new), &sessions, &BOUNDS, Timestamp::EPOCH).ended_ids();
         for spared in &ended {
             let fewer: Vec<_> = ended.iter().copied().filter(|id| id != spared).collect();
             let left = survivors(&sessions, &fewer);
@@ -97,7 +102,7 @@ proptest! {
     fn only_sessions_in_a_scope_of_the_policy_leave(
         policy in evicting_policy(), sessions in standings(), new in standing(),
     ) {
-        let ended = decide(&policy, &newcomer(&new), &sessions, |_| false).ended_ids();
+        let ended = decide(&policy, &newcomer(&new), &sessions, &BOUNDS, Timestamp::EPOCH).ended_ids();
         let limits = policy.effective_limits();
         for session in sessions.iter().filter(|session| ended.contains(&session.id)) {
             prop_assert!(limits.iter().any(|limit| in_scope(limit, &new, session)));
@@ -106,7 +111,7 @@ proptest! {
 
     #[test]
     fn disabled_ends_nothing(sessions in standings(), new in standing()) {
-        let decision = decide(&Policy::default(), &newcomer(&new), &sessions, |_| false);
+        let decision = decide(&Policy::default(), &newcomer(&new), &sessions, &BOUNDS, Timestamp::EPOCH);
         prop_assert_eq!(decision, Admission::Admit { end: Vec::new() });
     }
 
@@ -116,7 +121,7 @@ proptest! {
         (sessions, shuffled) in standings().prop_flat_map(|s| (Just(s.clone()), Just(s).prop_shuffle())),
         new in standing(),
     ) {
-        let decide = |sessions: &[Standing]| decide(&policy, &newcomer(&new), sessions, |_| false);
+        let decide = |sessions: &[Standing]| decide(&policy, &newcomer(&new), sessions, &BOUNDS, Timestamp::EPOCH);
         prop_assert_eq!(decide(&sessions), decide(&shuffled));
     }
 
@@ -125,7 +130,7 @@ proptest! {
         limit in limit(vec![OnExceed::EvictOldest, OnExceed::EvictLeastRecentlyUsed]),
         sessions in standings(), new in standing(),
     ) {
-        let ended = decide(&Policy::limit(limit), &newcomer(&new), &sessions, |_| false).ended_ids();
+        let ended = decide(&Policy::limit(limit), &newcomer(&new), &sessions, &BOUNDS, Timestamp::EPOCH).ended_ids();
         let mut scope: Vec<_> = sessions.iter().filter(|s| in_scope(&limit, &new, s)).collect();
         scope.sort_by_key(|s| match limit.on_exceed {
             OnExceed::EvictLeastRecentlyUsed => (s.last_accessed, s.id),
@@ -142,19 +147,19 @@ proptest! {
         limit in limit(vec![OnExceed::Reject]), sessions in standings(), new in standing(),
     ) {
         let full = !holds(&limit, &new, &sessions.iter().collect::<Vec<_>>());
-        let decision = decide(&Policy::limit(limit), &newcomer(&new), &sessions, |_| false);
+        let decision = decide(&Policy::limit(limit), &newcomer(&new), &sessions, &BOUNDS, Timestamp::EPOCH);
         let expected = if full { Admission::Reject { limit } } else { Admission::Admit { end: Vec::new() } };
         prop_assert_eq!(decision, expected);
     }
 
     #[test]
     fn an_expired_session_takes_up_no_place(
-        policy in policy(), sessions in standings(), new in standing(), line in 0..40_u64,
+        policy in policy(), mut sessions in standings(), new in standing(), line in 0..40_u64,
     ) {
-        let expired = |s: &Standing| s.last_accessed < at(line);
-        let live: Vec<_> = sessions.iter().filter(|s| !expired(s)).cloned().collect();
-        let with = decide(&policy, &newcomer(&new), &sessions, expired);
-        match (with, decide(&policy, &newcomer(&new), &live, |_| false)) {
+        sessions.iter_mut().for_each(|session| session.deadline = session.last_accessed);
+        let live: Vec<_> = sessions.iter().filter(|s| s.deadline > at(line)).cloned().collect();
+        let with = decide(&policy, &newcomer(&new), &sessions, &BOUNDS, at(line));
+        match (with, decide(&policy, &newcomer(&new), &live, &BOUNDS, at(line))) {
             (Admission::Admit { end }, Admission::Admit { end: without }) => {
                 let (gone, left): (Vec<_>, Vec<_>) =
                     end.into_iter().partition(|(_, cause)| *cause == EndCause::Expired);
@@ -171,8 +176,52 @@ proptest! {
     ) {
         let limit = Limit { max: u32::try_from(sessions.len()).unwrap(), scope: Scope::User, on_exceed: OnExceed::Reject };
         let replaces = Some(sessions[0].id);
-        let decision = decide(&Policy::limit(limit), &Newcomer { replaces, ..newcomer(&new) }, &sessions, |_| false);
+        let decision = decide(&Policy::limit(limit), &Newcomer { replaces, ..newcomer(&new) }, &sessions, &BOUNDS, Timestamp::EPOCH);
         prop_assert_eq!(decision, Admission::Admit { end: vec![(sessions[0].id, EndCause::Replaced)] });
+        let ends = replaces;
+        let decision = decide(&Policy::limit(limit), &Newcomer { ends, ..newcomer(&new) }, &sessions, &BOUNDS, Timestamp::EPOCH);
+        prop_assert_eq!(decision, Admission::Admit { end: vec![(sessions[0].id, EndCause::Revoked)] });
+    }
+
+    /// Whatever the limits: a session that was claimed leaves only if every unclaimed one of the scope
+    /// has left, and a refusal counts claimed sessions only.
+    #[test]
+    fn an_abandoned_session_leaves_first_and_refuses_nobody(
+        limit in limit(vec![OnExceed::EvictOldest, OnExceed::EvictLeastRecentlyUsed, OnExceed::Reject]),
+        mut sessions in standings(), new in standing(), unclaimed in vec(any::<bool>(), 24),
+    ) {
+        for (session, unclaimed) in sessions.iter_mut().zip(unclaimed) {
+            session.claimed = !unclaimed;
+        }
+        let now = at(20 + BOUNDS.claim_within.as_secs());
+        let counted: Vec<_> = sessions.iter().filter(|old| in_scope(&limit, &new, old)).collect();
+        let claimed = counted.iter().filter(|old| old.claimed).count();
+        match decide(&Policy::limit(limit), &newcomer(&new), &sessions, &BOUNDS, now) {
+            Admission::Reject { .. } => prop_assert!(claimed >= limit.max as usize),
+            Admission::Admit { end } => {
+                prop_assert!(counted.len() - end.len() < limit.max as usize);
+                let left = |old: &&&Standing| end.iter().any(|(id, _)| *id == old.id);
+                let claimed_left = counted.iter().filter(left).any(|old| old.claimed);
+                let abandoned_stay = counted.iter().filter(|old| !old.claimed).any(|old| !left(&old));
+                prop_assert!(!(claimed_left && abandoned_stay));
+            }
+        }
+        // A moment earlier they count as any other.
+        let early = at(BOUNDS.claim_within.as_secs()).minus(Duration::from_micros(1));
+        let as_claimed: Vec<_> =
+            sessions.iter().cloned().map(|session| Standing { claimed: true, ..session }).collect();
+        let decide = |sessions: &[Standing]| decide(&Policy::limit(limit), &newcomer(&new), sessions, &BOUNDS, early);
+        prop_assert_eq!(decide(&sessions), decide(&as_claimed));
+    }
+
+    #[test]
+    fn one_user_never_has_more_sessions_than_the_ceiling(
+        policy in policy(), sessions in standings(), new in standing(), max in 1..9_u32,
+    ) {
+        let bounds = Bounds { max_sessions: Some(max), ..BOUNDS };
+        if let Admission::Admit { end } = decide(&policy, &newcomer(&new), &sessions, &bounds, Timestamp::EPOCH) {
+            prop_assert!(sessions.len() - end.len() < max as usize);
+        }
     }
 }
 
@@ -184,15 +233,17 @@ fn the_narrow_limit_decides_first_and_counts_for_the_wide_one() {
         client_id: None,
         signed_in: at(n),
         last_accessed: at(n),
-        absolute_expiry: None,
+        deadline: Timestamp::MAX,
+        claimed: true,
     };
     let sessions = [session(1, DeviceKind::Mobile), session(2, DeviceKind::Web)];
     let policy = Policy {
         prevent_concurrent_login: PreventConcurrentLogin::LogoutFromSameTypeDevices,
         limits: vec![Limit { max: 2, scope: Scope::User, on_exceed: OnExceed::EvictOldest }],
     };
-    let new = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None };
-    assert_eq!(decide(&policy, &new, &sessions, |_| false).ended_ids(), [id(2)]);
+    let new =
+        Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None, ends: None };
+    assert_eq!(decide(&policy, &new, &sessions, &BOUNDS, Timestamp::EPOCH).ended_ids(), [id(2)]);
 }
 
 #[test]
@@ -204,12 +255,17 @@ fn ending_ten_thousand_sessions_is_quick() {
             client_id: None,
             signed_in: at(n),
             last_accessed: at(n),
-            absolute_expiry: None,
+            deadline: Timestamp::MAX,
+            claimed: true,
         })
         .collect();
     let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
-    let new = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None };
+    let new =
+        Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None, ends: None };
     let begun = std::time::Instant::now();
-    assert_eq!(decide(&policy, &new, &sessions, |_| false).ended_ids().len(), 10_000);
+    assert_eq!(
+        decide(&policy, &new, &sessions, &BOUNDS, Timestamp::EPOCH).ended_ids().len(),
+        10_000
+    );
     assert!(begun.elapsed().as_millis() < 500, "{:?}", begun.elapsed());
 }

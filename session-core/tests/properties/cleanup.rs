@@ -2,9 +2,21 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use session_core::checker::{Timeouts, WriteBack};
-use session_core::cleanup::{Cleanup, MAX_CLOCK_SKEW};
+use session_core::cleanup::{Cleanup, MAX_CLOCK_SKEW, UNCLAIMED_FOR};
+use session_core::{FleetKey, Session, SessionId, Timestamp, Token, UserKey};
 
 use crate::strategy::at;
+
+fn session(signed_in: u64) -> Session {
+    let key = FleetKey::from_bytes([0; 32]);
+    let token = Token::new(&key, SessionId::from_bytes([0; 16]), [0; 12], [0; 16]);
+    Session::new(UserKey::new("alice".parse().unwrap()), &token, at(signed_in))
+}
+
+/// Whether a run at `now` ends a session with this deadline.
+fn is_swept(deadline: Timestamp, now: u64) -> bool {
+    deadline < at(now).minus(Cleanup::default().overdue(&WriteBack::default()))
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
@@ -15,26 +27,36 @@ proptest! {
         used in 100_000..10_000_000_u64, distance in -50_i64..50,
         lag in 0..=30_u64, skew in 0..=5_u64,
         idle in prop::option::of(60..3_000_000_u64),
+        own in prop::option::of(60..9_000_000_u64),
     ) {
         let timeouts = Timeouts::none().with_idle(idle.map(Duration::from_secs));
-        let (cleanup, write_back) = (Cleanup::default(), WriteBack::default());
-        let stored = at(used - lag - skew);
-        let allowed = idle.map_or(cleanup.inactive_for.as_secs(), |idle| idle.min(cleanup.inactive_for.as_secs()));
+        let cleanup = Cleanup::default();
+        let own_timeouts = own.map(|own| Timeouts::none().with_idle(Duration::from_secs(own)));
+        let session = Session { timeouts: own_timeouts, ..session(0) };
+        let deadline = |used| session.deadline_at(&timeouts, &cleanup, used, true);
+        let inactive = cleanup.inactive_for.as_secs();
+        let allowed = own.unwrap_or_else(|| idle.map_or(inactive, |idle| idle.min(inactive)));
         // Close to the line, where it matters.
         let age = allowed.saturating_add_signed(distance);
-        let rule = cleanup.rule(&timeouts, &write_back, at(used + age));
         if age < allowed {
-            prop_assert!(!rule.covers(stored, None));
+            prop_assert!(!is_swept(deadline(at(used - lag - skew)), used + age));
         }
-        let slack = write_back.max_lag().as_secs() + MAX_CLOCK_SKEW.as_secs() + 1;
+        let slack = WriteBack::default().max_lag().as_secs() + MAX_CLOCK_SKEW.as_secs() + 1;
         if age > allowed + slack {
-            prop_assert!(rule.covers(at(used), None));
+            prop_assert!(is_swept(deadline(at(used)), used + age));
         }
     }
 
     #[test]
-    fn absolute_expiry_is_swept_once_it_is_past_on_every_clock(expiry in 0..1000_u64, now in 0..2000_u64) {
-        let rule = Cleanup::default().rule(&Timeouts::none(), &WriteBack::default(), at(now));
-        prop_assert_eq!(rule.covers(at(now), Some(at(expiry))), expiry + MAX_CLOCK_SKEW.as_secs() <= now);
+    fn the_earliest_end_is_the_deadline(
+        expiry in prop::option::of(0..3_000_000_u64), signed_in in 0..1000_u64, claimed in any::<bool>(),
+    ) {
+        let session = Session { absolute_expiry: expiry.map(at), ..session(signed_in) };
+        let cleanup = Cleanup::default();
+        let deadline = session.deadline_at(&Timeouts::none(), &cleanup, at(signed_in), claimed);
+        let unused = at(signed_in).plus(cleanup.inactive_for);
+        let unclaimed = at(signed_in).plus(UNCLAIMED_FOR);
+        let ends = [expiry.map(at), Some(unused), (!claimed).then_some(unclaimed)];
+        prop_assert_eq!(deadline, ends.into_iter().flatten().min().unwrap());
     }
 }

@@ -41,7 +41,8 @@ pub(crate) fn standing() -> impl Strategy<Value = Standing> {
             client_id,
             signed_in: at(begun),
             last_accessed: at(begun + used),
-            absolute_expiry: None,
+            deadline: Timestamp::MAX,
+            claimed: true,
         }
     })
 }

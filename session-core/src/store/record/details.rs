@@ -1,0 +1,248 @@
+//! The part of a session's record that no store looks for: one JSON object.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value};
+
+use crate::admission::Standing;
+use crate::checker::Timeouts;
+use crate::field::{AuthMethod, DeviceInfo, DeviceName, ExtraData, InvalidField, UserId};
+use crate::rotation::{RetiredToken, Successor, TokenState};
+use crate::session::{Authentication, Session, UserKey};
+use crate::store::StoreError;
+use crate::time::Timestamp;
+use crate::token::TokenDigest;
+
+/// The details as they are written. Times are microseconds, digests hexadecimal.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Details {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_info: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_name: Option<String>,
+    #[serde(flatten)]
+    authentication: Proof,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    absolute_expiry: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeouts: Option<OwnTimeouts>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    impersonator: Option<String>,
+    /// JSON as a text, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    token: Digest,
+    family: Digest,
+    issued: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    successor: Option<Next>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired: Option<Last>,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Proof {
+    authenticated_at: i64,
+    /// A level of a newer version proves nothing to an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    level: Option<Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    methods: Vec<String>,
+}
+
+/// In microseconds; none switches one off.
+#[derive(Serialize, Deserialize)]
+struct OwnTimeouts {
+    idle: Option<u64>,
+    absolute: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Next {
+    token: Digest,
+    salt: Hex<16>,
+    issued: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<Proof>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Last {
+    token: Digest,
+    at: i64,
+    #[serde(flatten)]
+    proof: Proof,
+}
+
+type Digest = Hex<32>;
+
+/// Bytes as hexadecimal digits.
+struct Hex<const N: usize>([u8; N]);
+
+impl Details {
+    pub(super) fn of(session: &Session) -> Self {
+        let text = |text: &str| text.to_owned();
+        let token = &session.token;
+        Self {
+            device_info: session.device_info.as_ref().map(|info| text(info.as_str())),
+            device_name: session.device_name.as_ref().map(|name| text(name.as_str())),
+            authentication: Proof::of(&session.authentication),
+            absolute_expiry: session.absolute_expiry.map(Timestamp::as_micros),
+            timeouts: session.timeouts.map(OwnTimeouts::of),
+            impersonator: session.impersonator.as_ref().map(|user| text(user.as_str())),
+            data: session.data.as_ref().map(|data| text(data.as_json())),
+            token: Hex(*token.current.as_bytes()),
+            family: Hex(*token.family.as_bytes()),
+            issued: token.issued.as_micros(),
+            successor: token.successor.as_ref().map(Next::of),
+            retired: token.retired.as_ref().map(Last::of),
+            unknown: session.unknown.clone(),
+        }
+    }
+
+    pub(super) fn write(&self) -> String {
+        // Texts, numbers and maps of texts always can be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    pub(super) fn read(text: &str) -> Result<Self, StoreError> {
+        serde_json::from_str(text).map_err(StoreError::corrupt)
+    }
+
+    /// The session that these are the details of.
+    pub(super) fn complete(
+        self,
+        standing: Standing,
+        owner: UserKey,
+        ip_addresses: Vec<IpAddr>,
+    ) -> Result<Session, StoreError> {
+        let Standing { id, device_kind, client_id, signed_in, last_accessed, deadline, claimed } =
+            standing;
+        Ok(Session {
+            id,
+            owner,
+            device_kind,
+            device_info: read(self.device_info, DeviceInfo::from_stored)?,
+            device_name: read(self.device_name, DeviceName::from_stored)?,
+            client_id,
+            ip_addresses,
+            signed_in,
+            last_accessed,
+            claimed,
+            deadline,
+            authentication: self.authentication.read()?,
+            absolute_expiry: self.absolute_expiry.map(Timestamp::from_micros),
+            timeouts: self.timeouts.map(OwnTimeouts::read),
+            impersonator: read(self.impersonator, UserId::from_stored)?,
+            data: read(self.data, ExtraData::from_json)?,
+            token: TokenState {
+                current: TokenDigest::from_bytes(self.token.0),
+                family: TokenDigest::from_bytes(self.family.0),
+                issued: Timestamp::from_micros(self.issued),
+                successor: self.successor.map(Next::read).transpose()?,
+                retired: self.retired.map(Last::read).transpose()?,
+            },
+            unknown: self.unknown,
+        })
+    }
+}
+
+impl Proof {
+    fn of(authentication: &Authentication) -> Self {
+        Self {
+            authenticated_at: authentication.at.as_micros(),
+            level: authentication.level.map(|level| level.as_str().into()),
+            methods: authentication.methods.iter().map(|m| m.as_str().to_owned()).collect(),
+        }
+    }
+
+    fn read(self) -> Result<Authentication, InvalidField> {
+        let methods = self.methods.iter().map(|method| AuthMethod::from_stored(method));
+        Ok(Authentication {
+            at: Timestamp::from_micros(self.authenticated_at),
+            level: self.level.and_then(|level| serde_json::from_value(level).ok()),
+            methods: methods.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl OwnTimeouts {
+    fn of(timeouts: Timeouts) -> Self {
+        let micros = |timeout: Duration| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        Self { idle: timeouts.idle.map(micros), absolute: timeouts.absolute.map(micros) }
+    }
+
+    fn read(self) -> Timeouts {
+        Timeouts::none()
+            .with_idle(self.idle.map(Duration::from_micros))
+            .with_absolute(self.absolute.map(Duration::from_micros))
+    }
+}
+
+impl Next {
+    fn of(successor: &Successor) -> Self {
+        Self {
+            token: Hex(*successor.digest.as_bytes()),
+            salt: Hex(successor.salt),
+            issued: successor.issued.as_micros(),
+            proof: successor.authentication.as_ref().map(Proof::of),
+        }
+    }
+
+    fn read(self) -> Result<Successor, InvalidField> {
+        Ok(Successor {
+            digest: TokenDigest::from_bytes(self.token.0),
+            salt: self.salt.0,
+            issued: Timestamp::from_micros(self.issued),
+            authentication: self.proof.map(Proof::read).transpose()?,
+        })
+    }
+}
+
+impl Last {
+    fn of(retired: &RetiredToken) -> Self {
+        Self {
+            token: Hex(*retired.digest.as_bytes()),
+            at: retired.at.as_micros(),
+            proof: Proof::of(&retired.authentication),
+        }
+    }
+
+    fn read(self) -> Result<RetiredToken, InvalidField> {
+        Ok(RetiredToken {
+            digest: TokenDigest::from_bytes(self.token.0),
+            at: Timestamp::from_micros(self.at),
+            authentication: self.proof.read()?,
+        })
+    }
+}
+
+impl<const N: usize> Serialize for Hex<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&const_hex::encode(self.0))
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
+        let mut bytes = [0; N];
+        // The decoder also takes what begins with 0x.
+        if text.len() != 2 * N {
+            return Err(de::Error::invalid_length(text.len(), &"hexadecimal digits"));
+        }
+        const_hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(de::Error::custom)?;
+        Ok(Self(bytes))
+    }
+}
+
+fn read<T>(
+    text: Option<String>,
+    parse: impl Fn(&str) -> Result<T, InvalidField>,
+) -> Result<Option<T>, InvalidField> {
+    text.as_deref().map(parse).transpose()
+}
