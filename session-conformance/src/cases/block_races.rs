@@ -15,12 +15,12 @@ use crate::sample::{
 };
 
 pub(crate) async fn no_sign_in_of_a_user_outlives_a_block(namespace: Arc<dyn Namespace>) {
-    let alice = user_in("north", "alice");
-    let scope = PolicyScope::User(alice.clone());
-    let selection = Selection::user(alice.clone());
-    for round in 0..ROUNDS {
-        let owners = [&alice, &alice, &alice].map(Clone::clone);
-        races(&namespace, &scope, &selection, owners, round).await;
+    for round in 0..20 {
+        let alice = user_in("north", &format!("alice {round}"));
+        let selection = Selection::user(alice.clone());
+        let scope = PolicyScope::User(alice.clone());
+        let sign_ins = [0, 1, 2].map(|_| vec![alice.clone()]);
+        races(&namespace, &scope, selection, sign_ins, round % 5).await;
     }
 }
 
@@ -28,19 +28,24 @@ pub(crate) async fn no_sign_in_of_a_tenant_outlives_a_block(namespace: Arc<dyn N
     let tenant = user_in("north", "alice").tenant;
     let scope = PolicyScope::Tenant(tenant.clone().unwrap());
     let selection = Selection::within(TenantFilter::Is(tenant));
-    for round in 0..ROUNDS {
-        let owners = [0, 1, 2].map(|n| user_in("north", &format!("user {n}")));
-        races(&namespace, &scope, &selection, owners, round).await;
+    for round in 0..8 {
+        let sign_ins = many(round, |name| user_in("north", &name));
+        races(&namespace, &scope, selection.clone(), sign_ins, round).await;
     }
 }
 
 pub(crate) async fn no_sign_in_outlives_a_block_of_the_deployment(namespace: Arc<dyn Namespace>) {
-    let scope = PolicyScope::Deployment;
     let selection = Selection::within(TenantFilter::Any);
-    for round in 0..ROUNDS {
-        let owners = [0, 1, 2].map(|n| user_in(&format!("tenant {n}"), &format!("user {round}")));
-        races(&namespace, &scope, &selection, owners, round).await;
+    for round in 0..8 {
+        let sign_ins = many(round, |name| user_in(&name, &name));
+        races(&namespace, &PolicyScope::Deployment, selection.clone(), sign_ins, round).await;
     }
+}
+
+/// For each of three nodes, users who sign in there one after the other. Each is new: where the walk
+/// ends a session of a user, a sign-in that is under way conflicts with that.
+fn many(round: usize, owner: impl Fn(String) -> UserKey) -> [Vec<UserKey>; 3] {
+    [0, 1, 2].map(|node| (0..6).map(|n| owner(format!("{round} {node} {n}"))).collect())
 }
 
 /// Sign-ins on three nodes, and on a fourth a block and then a walk over its place. A sign-in is ended
@@ -48,49 +53,48 @@ pub(crate) async fn no_sign_in_outlives_a_block_of_the_deployment(namespace: Arc
 async fn races(
     namespace: &Arc<dyn Namespace>,
     scope: &PolicyScope,
-    selection: &Selection,
-    owners: [UserKey; 3],
-    round: usize,
+    selection: Selection,
+    sign_ins: [Vec<UserKey>; 3],
+    delay: usize,
 ) {
     let store = namespace.connect().await;
-    let gate = Arc::new(Barrier::new(owners.len() + 1));
+    let gate = Arc::new(Barrier::new(sign_ins.len() + 1));
     let mut signing_in = JoinSet::new();
-    for owner in owners.clone() {
+    for owners in sign_ins.clone() {
         let (node, gate) = (namespace.connect().await, Arc::clone(&gate));
         signing_in.spawn(async move {
             gate.wait().await;
-            sign_in_often(node.as_ref(), &owner).await
+            sign_in(node.as_ref(), owners).await
         });
     }
     gate.wait().await;
-    // Not always at the beginning.
-    for _ in 0..round * 3 {
+    for _ in 0..delay * 3 {
         tokio::task::yield_now().await;
     }
     set(store.as_ref(), scope, None).await;
-    let walk = end(store.as_ref(), selection.clone()).await;
+    let walk = end(store.as_ref(), selection).await;
     let ended = ended_ids(&end_all(store.as_ref(), walk, 2).await);
-    let begun: Vec<_> = signing_in.join_all().await.into_iter().flatten().collect();
-    for session in begun {
+    let begun = signing_in.join_all().await;
+    for session in begun.into_iter().flatten() {
         assert!(ended.contains(&session.id), "a sign-in has outlived the block of {scope:?}");
         let read = store.load(session.id).await.unwrap();
         assert_eq!(read, None, "it is ended when `end_many` has returned");
     }
-    for owner in owners {
-        assert_eq!(ids(store.as_ref(), &owner).await, [], "no session is left where it is blocked");
+    for owner in sign_ins.iter().flatten() {
+        assert_eq!(ids(store.as_ref(), owner).await, [], "no session is left where it is blocked");
     }
     lift(store.as_ref(), scope).await;
 }
 
-/// Tries so often, without a look at the blocks, and answers what has begun.
-async fn sign_in_often(node: &dyn Store, owner: &UserKey) -> Vec<Session> {
+/// Signs these users in, without a look at the blocks, and answers what has begun.
+async fn sign_in(node: &dyn Store, owners: Vec<UserKey>) -> Vec<Session> {
     let mut begun = Vec::new();
-    for _ in 0..10 {
-        let session = session(node, owner, now(node).await);
-        let expected = version(node, owner).await;
+    for owner in owners {
+        let session = session(node, &owner, now(node).await);
+        let expected = version(node, &owner).await;
         // Lets a block come in between, also on a store that never waits.
         tokio::task::yield_now().await;
-        let commit = change_at(owner, expected, vec![begins(&session)], session.signed_in);
+        let commit = change_at(&owner, expected, vec![begins(&session)], session.signed_in);
         if node.commit(&commit).await.unwrap() == Outcome::Done {
             begun.push(session);
         }
@@ -114,5 +118,3 @@ pub(crate) async fn changes_go_on_beside_a_block(namespace: Arc<dyn Namespace>) 
         lift(store.as_ref(), &scope).await;
     }
 }
-
-const ROUNDS: usize = 10;
