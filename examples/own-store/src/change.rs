@@ -2,15 +2,17 @@
 
 use redb::{Error, ReadableTable, WriteTransaction};
 use serde_json::{Map, Value};
-use session_core::policy::PolicyScope;
 use session_core::session::note_ip_address;
-use session_core::store::record::{Fields, encode_session, read_ended};
+use session_core::store::record::{Fields, details, encode_session, read_ended};
 use session_core::store::{Change, Commit, Ended, Touch, Version};
 use session_core::{Event, Session, SessionId, StoreError, Timestamp, UserKey};
 
 use crate::file::{Bytes, Id, PLACES, SESSIONS, USERS, core_error};
+use crate::history::{self, How};
 use crate::log::append;
-use crate::read::{Place, place, session};
+use crate::places::{Place, enter, leave, place, whole};
+use crate::read::session;
+use crate::settings::is_blocked;
 
 /// A stored session of which only what every change needs has been read, so that one that is
 /// damaged elsewhere can be ended.
@@ -27,13 +29,17 @@ enum Effect {
 }
 
 /// None is a conflict: the transaction is given up, with what earlier changes have done in it.
-pub(crate) fn commit(file: &WriteTransaction, commit: &Commit) -> Result<Option<()>, Error> {
+pub(crate) fn commit(
+    file: &WriteTransaction,
+    commit: &Commit,
+    keeps_history: bool,
+) -> Result<Option<()>, Error> {
     let owner = &commit.owner;
     if version(&file.open_table(USERS)?, owner)? != commit.expected {
         return Ok(None);
     }
     for change in &commit.changes {
-        match apply(file, owner, change)? {
+        match apply(file, commit, change, keeps_history)? {
             Effect::Told => tell(file, &commit.event(change.kind(), change.session()), owner)?,
             Effect::PassedOver => {}
             Effect::Conflict => return Ok(None),
@@ -42,19 +48,20 @@ pub(crate) fn commit(file: &WriteTransaction, commit: &Commit) -> Result<Option<
     Ok(Some(()))
 }
 
-fn apply(file: &WriteTransaction, owner: &UserKey, change: &Change) -> Result<Effect, Error> {
-    let id = change.session();
-    let own = find(&file.open_table(SESSIONS)?, id)?.filter(|found| found.ended.owner == *owner);
-    match (change, own) {
+fn apply(
+    file: &WriteTransaction,
+    commit: &Commit,
+    change: &Change,
+    keeps_history: bool,
+) -> Result<Effect, Error> {
+    let found = find(&file.open_table(SESSIONS)?, change.session())?;
+    match (change, found.filter(|found| found.ended.owner == commit.owner)) {
         (Change::Insert(session), _) => return insert(file, session),
-        (Change::End(..), Some(record)) => remove(file, &record)?,
-        (Change::ReplaceToken { token, authenticated_at, .. }, Some(_)) => {
-            update(file, id, |session| {
-                session.token = token.clone();
-                session.authenticated_at = authenticated_at.unwrap_or(session.authenticated_at);
-            })?;
+        (Change::End(_, cause), Some(record)) => {
+            remove(file, &record, &How::of_commit(commit, *cause, keeps_history))?;
         }
-        (Change::ReplaceToken { .. }, None) => return Ok(Effect::Conflict),
+        (Change::Update { session, .. }, Some(record)) => replace(file, record, session)?,
+        (Change::Update { .. }, None) => return Ok(Effect::Conflict),
         (Change::ClaimsChanged(_), Some(_)) => {}
         (Change::End(..) | Change::ClaimsChanged(_), None) => return Ok(Effect::PassedOver),
     }
@@ -62,28 +69,34 @@ fn apply(file: &WriteTransaction, owner: &UserKey, change: &Change) -> Result<Ef
 }
 
 fn insert(file: &WriteTransaction, session: &Session) -> Result<Effect, Error> {
-    let (order, id) = place(session.signed_in, session.id);
+    let id = session.id;
+    if is_blocked(file, &session.owner)? || history::knows(file, id)? {
+        return Ok(Effect::Conflict);
+    }
     if file.open_table(SESSIONS)?.insert(id.as_bytes(), &*encode_session(session))?.is_some() {
         return Ok(Effect::Conflict);
     }
-    let mut places = file.open_table(PLACES)?;
-    for scope in PolicyScope::of(&session.owner) {
-        let (tenant, user) = scope.key();
-        places.insert((tenant, user, order, id.as_bytes()), ())?;
-    }
+    enter(file, PLACES, &session.owner, place(session.signed_in, id))?;
     Ok(Effect::Told)
 }
 
-/// Removes a session. Its event has still to be told.
-pub(crate) fn remove(file: &WriteTransaction, record: &Record) -> Result<(), Error> {
-    let (order, id) = record.place;
-    file.open_table(SESSIONS)?.remove(id.as_bytes())?;
-    let mut places = file.open_table(PLACES)?;
-    for scope in PolicyScope::of(&record.ended.owner) {
-        let (tenant, user) = scope.key();
-        places.remove((tenant, user, order, id.as_bytes()))?;
-    }
+/// Takes the details of this session and the later deadline. What write-backs keep stays.
+fn replace(file: &WriteTransaction, record: Record, session: &Session) -> Result<(), Error> {
+    let Record { ended, mut fields, .. } = record;
+    let known = fields.integer("deadline").map_err(core_error)?.unwrap_or(i64::MIN);
+    let deadline = known.max(session.deadline.as_micros());
+    fields.insert("deadline".to_owned(), deadline.into());
+    fields.insert("details".to_owned(), details(session).into());
+    let text = Value::Object(fields).to_string();
+    file.open_table(SESSIONS)?.insert(ended.id.as_bytes(), text.as_bytes())?;
     Ok(())
+}
+
+/// Moves a session into the history. Its event has still to be told.
+pub(crate) fn remove(file: &WriteTransaction, record: &Record, how: &How) -> Result<(), Error> {
+    file.open_table(SESSIONS)?.remove(record.ended.id.as_bytes())?;
+    leave(file, PLACES, &record.ended.owner, record.place)?;
+    history::remember(file, record, how)
 }
 
 /// Appends a log entry, and makes its number the version of the user. A user without sessions is
@@ -91,9 +104,8 @@ pub(crate) fn remove(file: &WriteTransaction, record: &Record) -> Result<(), Err
 pub(crate) fn tell(file: &WriteTransaction, event: &Event, owner: &UserKey) -> Result<(), Error> {
     let number = append(file, event)?;
     let (tenant, user) = (owner.tenant_text(), owner.user.as_str());
-    let all = (tenant, user, i64::MIN, &[0; 16])..=(tenant, user, i64::MAX, &[u8::MAX; 16]);
     let mut users = file.open_table(USERS)?;
-    match file.open_table(PLACES)?.range(all)?.next().transpose()? {
+    match file.open_table(PLACES)?.range(whole((tenant, user)))?.next().transpose()? {
         Some(_) => users.insert((tenant, user), number)?,
         None => users.remove((tenant, user))?,
     };
@@ -106,6 +118,8 @@ pub(crate) fn touch(file: &WriteTransaction, batch: &[Touch]) -> Result<Vec<Sess
     for touch in batch {
         let found = update(file, touch.id, |session| {
             session.last_accessed = session.last_accessed.max(touch.last_accessed);
+            session.deadline = session.deadline.max(touch.deadline);
+            session.claimed |= touch.claimed;
             for ip in &touch.ip_addresses {
                 note_ip_address(&mut session.ip_addresses, *ip);
             }

@@ -1,13 +1,14 @@
-//! Policies and leases, and what an operator sees.
+//! Policies, blocks, leases, the fleet's key, and what an operator sees.
 
 use std::time::{Duration, SystemTime};
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
-use session_core::Timestamp;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
-use session_core::store::{PolicyChange, StoreReport};
+use session_core::store::{BlockChange, PolicyChange, StoreReport};
+use session_core::{FleetKey, Timestamp, UserKey};
 
-use crate::file::{LEASES, LOG, POLICIES, SESSIONS, core_error};
+use crate::file::{BLOCKS, LEASES, LOG, POLICIES, SECRET, SESSIONS, Text, core_error};
 use crate::log::{append, begins_at};
 
 pub(crate) fn policy(file: &ReadTransaction, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
@@ -24,6 +25,49 @@ pub(crate) fn set_policy(file: &WriteTransaction, change: &PolicyChange) -> Resu
     };
     append(file, &change.event())?;
     Ok(())
+}
+
+pub(crate) fn block(
+    blocks: &impl ReadableTable<(Text, Text), Text>,
+    scope: &PolicyScope,
+) -> Result<Option<Block>, Error> {
+    let Some(text) = blocks.get(scope.key())? else { return Ok(None) };
+    Block::from_stored(text.value()).map(Some).map_err(core_error)
+}
+
+pub(crate) fn set_block(file: &WriteTransaction, change: &BlockChange) -> Result<(), Error> {
+    let mut blocks = file.open_table(BLOCKS)?;
+    match &change.block {
+        Some(block) => blocks.insert(change.scope.key(), &*block.to_stored())?,
+        None => blocks.remove(change.scope.key())?,
+    };
+    append(file, &change.event())?;
+    Ok(())
+}
+
+/// Whether the user may not sign in. In the transaction that would begin the session, so that none
+/// begins once a block is set.
+pub(crate) fn is_blocked(file: &WriteTransaction, owner: &UserKey) -> Result<bool, Error> {
+    let blocks = file.open_table(BLOCKS)?;
+    for scope in PolicyScope::of(owner) {
+        if block(&blocks, &scope)?.is_some_and(|block| block.holds(clock())) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The first key that was proposed.
+pub(crate) fn fleet_key(
+    file: &WriteTransaction,
+    proposed: &FleetKey,
+) -> Result<Option<FleetKey>, Error> {
+    let mut secret = file.open_table(SECRET)?;
+    let known = secret.get(())?.map(|key| FleetKey::from_bytes(*key.value()));
+    if known.is_none() {
+        secret.insert((), proposed.as_bytes())?;
+    }
+    Ok(known.or_else(|| Some(proposed.clone())))
 }
 
 /// None where another holder has it.
