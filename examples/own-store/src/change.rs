@@ -4,13 +4,13 @@ use redb::{Error, ReadableTable, WriteTransaction};
 use serde_json::{Map, Value};
 use session_core::session::note_ip_address;
 use session_core::store::record::{Fields, details, encode_session, read_ended};
-use session_core::store::{Change, Commit, Ended, Touch, Version};
+use session_core::store::{Change, Commit, Ended, EndedSession, Touch, Version};
 use session_core::{Event, Session, SessionId, StoreError, Timestamp, UserKey};
 
-use crate::file::{Bytes, Id, PLACES, SESSIONS, USERS, core_error};
-use crate::history::{self, How};
+use crate::file::{Bytes, HISTORY, Id, PLACES, SESSIONS, USERS, core_error};
+use crate::history::remember;
 use crate::log::append;
-use crate::places::{Place, enter, leave, place, whole};
+use crate::places::{Place, enter, place, whole};
 use crate::read::session;
 use crate::settings::is_blocked;
 
@@ -22,62 +22,50 @@ pub(crate) struct Record {
     pub(crate) fields: Map<String, Value>,
 }
 
-enum Effect {
-    Told,
-    PassedOver,
-    Conflict,
-}
-
 /// None is a conflict: the transaction is given up, with what earlier changes have done in it.
-pub(crate) fn commit(
-    file: &WriteTransaction,
-    commit: &Commit,
-    keeps_history: bool,
-) -> Result<Option<()>, Error> {
+pub(crate) fn commit(file: &WriteTransaction, commit: &Commit) -> Result<Option<()>, Error> {
     let owner = &commit.owner;
     if version(&file.open_table(USERS)?, owner)? != commit.expected {
         return Ok(None);
     }
     for change in &commit.changes {
-        match apply(file, commit, change, keeps_history)? {
-            Effect::Told => tell(file, &commit.event(change.kind(), change.session()), owner)?,
-            Effect::PassedOver => {}
-            Effect::Conflict => return Ok(None),
+        match apply(file, commit, change)? {
+            Some(true) => tell(file, &commit.event(change.kind(), change.session()), owner)?,
+            Some(false) => {}
+            None => return Ok(None),
         }
     }
     Ok(Some(()))
 }
 
-fn apply(
-    file: &WriteTransaction,
-    commit: &Commit,
-    change: &Change,
-    keeps_history: bool,
-) -> Result<Effect, Error> {
+/// True is to be told, false was passed over, and none is a conflict.
+fn apply(file: &WriteTransaction, commit: &Commit, change: &Change) -> Result<Option<bool>, Error> {
     let found = find(&file.open_table(SESSIONS)?, change.session())?;
     match (change, found.filter(|found| found.ended.owner == commit.owner)) {
         (Change::Insert(session), _) => return insert(file, session),
         (Change::End(_, cause), Some(record)) => {
-            remove(file, &record, &How::of_commit(commit, *cause, keeps_history))?;
+            let (ended, by, from) = (commit.at, commit.by.clone(), commit.from.clone());
+            let how = |session| EndedSession { session, ended, cause: *cause, by, from };
+            remove(file, &record, how)?;
         }
         (Change::Update { session, .. }, Some(record)) => replace(file, record, session)?,
-        (Change::Update { .. }, None) => return Ok(Effect::Conflict),
+        (Change::Update { .. }, None) => return Ok(None),
         (Change::ClaimsChanged(_), Some(_)) => {}
-        (Change::End(..) | Change::ClaimsChanged(_), None) => return Ok(Effect::PassedOver),
+        (Change::End(..) | Change::ClaimsChanged(_), None) => return Ok(Some(false)),
     }
-    Ok(Effect::Told)
+    Ok(Some(true))
 }
 
-fn insert(file: &WriteTransaction, session: &Session) -> Result<Effect, Error> {
+fn insert(file: &WriteTransaction, session: &Session) -> Result<Option<bool>, Error> {
     let id = session.id;
-    if is_blocked(file, &session.owner)? || history::knows(file, id)? {
-        return Ok(Effect::Conflict);
+    let before =
+        file.open_table(SESSIONS)?.insert(id.as_bytes(), &*encode_session(session))?.is_some();
+    let has_ended = file.open_table(HISTORY)?.get(id.as_bytes())?.is_some();
+    if before || has_ended || is_blocked(file, &session.owner)? {
+        return Ok(None);
     }
-    if file.open_table(SESSIONS)?.insert(id.as_bytes(), &*encode_session(session))?.is_some() {
-        return Ok(Effect::Conflict);
-    }
-    enter(file, PLACES, &session.owner, place(session.signed_in, id))?;
-    Ok(Effect::Told)
+    enter(file, PLACES, &session.owner, place(session.signed_in, id), true)?;
+    Ok(Some(true))
 }
 
 /// Takes the details of this session and the later deadline. What write-backs keep stays.
@@ -93,10 +81,14 @@ fn replace(file: &WriteTransaction, record: Record, session: &Session) -> Result
 }
 
 /// Moves a session into the history. Its event has still to be told.
-pub(crate) fn remove(file: &WriteTransaction, record: &Record, how: &How) -> Result<(), Error> {
+pub(crate) fn remove(
+    file: &WriteTransaction,
+    record: &Record,
+    how: impl FnOnce(Session) -> EndedSession,
+) -> Result<(), Error> {
     file.open_table(SESSIONS)?.remove(record.ended.id.as_bytes())?;
-    leave(file, PLACES, &record.ended.owner, record.place)?;
-    history::remember(file, record, how)
+    enter(file, PLACES, &record.ended.owner, record.place, false)?;
+    remember(file, record, how)
 }
 
 /// Appends a log entry, and makes its number the version of the user. A user without sessions is
@@ -114,32 +106,19 @@ pub(crate) fn tell(file: &WriteTransaction, event: &Event, owner: &UserKey) -> R
 
 /// Answers the ids that are gone.
 pub(crate) fn touch(file: &WriteTransaction, batch: &[Touch]) -> Result<Vec<SessionId>, Error> {
-    let mut gone = Vec::new();
+    let (mut sessions, mut gone) = (file.open_table(SESSIONS)?, Vec::new());
     for touch in batch {
-        let found = update(file, touch.id, |session| {
-            session.last_accessed = session.last_accessed.max(touch.last_accessed);
-            session.deadline = session.deadline.max(touch.deadline);
-            session.claimed |= touch.claimed;
-            for ip in &touch.ip_addresses {
-                note_ip_address(&mut session.ip_addresses, *ip);
-            }
-        })?;
-        gone.extend((!found).then_some(touch.id));
+        let Some(mut session) = session(&sessions, touch.id)? else {
+            gone.push(touch.id);
+            continue;
+        };
+        session.last_accessed = session.last_accessed.max(touch.last_accessed);
+        session.deadline = session.deadline.max(touch.deadline);
+        session.claimed |= touch.claimed;
+        touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut session.ip_addresses, *ip));
+        sessions.insert(touch.id.as_bytes(), &*encode_session(&session))?;
     }
     Ok(gone)
-}
-
-/// Changes a session in what no other table holds. False where there is none.
-fn update(
-    file: &WriteTransaction,
-    id: SessionId,
-    change: impl FnOnce(&mut Session),
-) -> Result<bool, Error> {
-    let mut sessions = file.open_table(SESSIONS)?;
-    let Some(mut session) = session(&sessions, id)? else { return Ok(false) };
-    change(&mut session);
-    sessions.insert(id.as_bytes(), &*encode_session(&session))?;
-    Ok(true)
 }
 
 pub(crate) fn find(

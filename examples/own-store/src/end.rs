@@ -6,13 +6,13 @@ use std::time::Duration;
 use redb::{Error, ReadOnlyTable, ReadTransaction, WriteTransaction};
 use session_core::store::record::Fields;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, PageCursor, PageQuery, Selection, limit_within,
+    Continuation, EndMany, Ended, EndedBatch, EndedSession, PageCursor, PageQuery, Selection,
+    limit_within,
 };
 use session_core::{Event, EventKind, SessionId, StoreError, Timestamp};
 
 use crate::change::{Record, find, remove, tell};
 use crate::file::{Bytes, Id, PLACES, SESSIONS, core_error};
-use crate::history::How;
 use crate::places::{Place, cursor, place, places, scope};
 use crate::settings::clock;
 
@@ -21,8 +21,6 @@ pub(crate) struct Ending {
     pub(crate) end: EndMany,
     /// Of those selected, only what is past its deadline by more than this.
     pub(crate) overdue: Option<Duration>,
-    /// Whether the history is on.
-    pub(crate) keeps_history: bool,
 }
 
 impl Ending {
@@ -80,12 +78,14 @@ pub(crate) fn end(
     ending: &Ending,
     ids: &[SessionId],
 ) -> Result<Option<Vec<Ended>>, Error> {
-    let EndMany { cause, at, by, .. } = &ending.end;
+    let EndMany { cause, at, by, from, .. } = &ending.end;
     let mut ended = Vec::new();
     for id in ids {
         let record = find(&file.open_table(SESSIONS)?, *id)?;
         let Some(record) = record.filter(|record| ending.covers(record)) else { continue };
-        remove(file, &record, &How::of_many(&ending.end, ending.keeps_history))?;
+        let (by_whom, from) = (by.clone(), from.clone());
+        let how = |session| EndedSession { session, ended: *at, cause: *cause, by: by_whom, from };
+        remove(file, &record, how)?;
         let owner = &record.ended.owner;
         let kind = EventKind::Ended(*cause);
         tell(file, &Event::of_session(kind, *at, by.clone(), owner.clone(), *id), owner)?;

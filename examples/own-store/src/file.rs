@@ -1,7 +1,7 @@
 //! The database file: its tables, its transactions and its errors.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, Error, TableDefinition, WriteTransaction};
 use session_core::StoreError;
@@ -11,6 +11,7 @@ pub(crate) type Id = &'static [u8; 16];
 pub(crate) type Bytes = &'static [u8];
 pub(crate) type Text = &'static str;
 pub(crate) type Places = TableDefinition<'static, (Text, Text, i64, Id), ()>;
+pub(crate) type Settings = TableDefinition<'static, (Text, Text), Text>;
 /// An entry of the log: its mark, the mark of the one before it, its time, the event.
 pub(crate) type Entry = (i64, i64, i64, Bytes);
 
@@ -27,14 +28,11 @@ pub(crate) const ENDS: Places = TableDefinition::new("ends");
 pub(crate) const USERS: TableDefinition<'_, (Text, Text), i64> = TableDefinition::new("users");
 /// The log by number.
 pub(crate) const LOG: TableDefinition<'_, i64, Entry> = TableDefinition::new("log");
-/// The policies that are set, by the key of their scope.
-pub(crate) const POLICIES: TableDefinition<'_, (Text, Text), Text> =
-    TableDefinition::new("policies");
-/// The blocks that are set, by the key of their scope.
-pub(crate) const BLOCKS: TableDefinition<'_, (Text, Text), Text> = TableDefinition::new("blocks");
+/// The policies and the blocks that are set, by the key of their scope.
+pub(crate) const POLICIES: Settings = TableDefinition::new("policies");
+pub(crate) const BLOCKS: Settings = TableDefinition::new("blocks");
 /// The secret of the fleet: one row.
-pub(crate) const SECRET: TableDefinition<'_, (), &'static [u8; 32]> =
-    TableDefinition::new("secret");
+pub(crate) const SECRET: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("secret");
 /// The leases by name: holder, until when.
 pub(crate) const LEASES: TableDefinition<'_, Text, (Text, i64)> = TableDefinition::new("leases");
 
@@ -43,7 +41,7 @@ pub(crate) struct File {
     pub(crate) database: Database,
     /// Writers wait for it instead of blocking a thread each.
     pub(crate) turn: Arc<Mutex<()>>,
-    /// Whether ended sessions are kept.
+    /// Where it is off, none of the history is left.
     pub(crate) keeps_history: AtomicBool,
     /// Notified after every change.
     pub(crate) changed: Notify,
@@ -74,6 +72,10 @@ impl File {
         // Otherwise the first start after a crash reads the whole file.
         transaction.set_quick_repair(true);
         let Some(answer) = change(&transaction)? else { return Ok(None) };
+        if !self.keeps_history.load(Ordering::SeqCst) {
+            transaction.open_table(HISTORY)?.retain(|_, _| false)?;
+            transaction.open_table(ENDS)?.retain(|_, _| false)?;
+        }
         transaction.commit()?;
         self.changed.notify_waiters();
         Ok(Some(answer))

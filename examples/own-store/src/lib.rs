@@ -3,9 +3,8 @@
 //! `docs/writing-a-store.md` walks through it. It is a whole store that passes the conformance kit,
 //! and an example: it is not published.
 //!
-//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. The
-//! process may be killed at any moment: what was acknowledged is on the disk, and nothing is there in
-//! part.
+//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. Killed at
+//! any moment, it has everything on the disk that it has acknowledged, and nothing in part.
 
 mod change;
 mod end;
@@ -32,7 +31,7 @@ use session_core::store::{
 use session_core::{Actor, EndCause, FleetKey, SessionId, Store, StoreError, UserKey, async_trait};
 
 use crate::end::Ending;
-use crate::file::{BLOCKS, File, store_error};
+use crate::file::{BLOCKS, File, HISTORY, POLICIES, store_error};
 
 /// The store; clones are the same store.
 #[derive(Clone, Debug)]
@@ -75,10 +74,6 @@ impl OwnStore {
         .await
     }
 
-    fn keeps_history(&self) -> bool {
-        self.file.keeps_history.load(Ordering::SeqCst)
-    }
-
     async fn end(&self, ending: Ending, limit: u32) -> Result<EndedBatch, StoreError> {
         let ending = Arc::new(ending);
         let choosing = Arc::clone(&ending);
@@ -104,7 +99,7 @@ impl Store for OwnStore {
 
     async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
         let key = proposed.clone();
-        let key = self.write(move |file| settings::fleet_key(file, &key)).await?;
+        let key = self.write(move |file| settings::fleet_key(file, &key).map(Some)).await?;
         Ok(key.unwrap_or_else(|| proposed.clone()))
     }
 
@@ -115,8 +110,8 @@ impl Store for OwnStore {
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
-        let (commit, keeps) = (commit.clone(), self.keeps_history());
-        let done = self.write(move |file| change::commit(file, &commit, keeps)).await?;
+        let commit = commit.clone();
+        let done = self.write(move |file| change::commit(file, &commit)).await?;
         Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
     }
 
@@ -125,7 +120,7 @@ impl Store for OwnStore {
     }
 
     async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
-        self.read(move |file| history::ended(file, id)).await
+        self.read(move |file| history::ended(&file.open_table(HISTORY)?, id)).await
     }
 
     async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
@@ -151,8 +146,7 @@ impl Store for OwnStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        let keeps_history = self.keeps_history();
-        self.end(Ending { end: end.clone(), overdue: None, keeps_history }, limit).await
+        self.end(Ending { end: end.clone(), overdue: None }, limit).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
@@ -160,8 +154,7 @@ impl Store for OwnStore {
         let selection = Selection::within(TenantFilter::Any);
         let (cause, by) = (EndCause::Expired, Actor::System);
         let end = EndMany { selection, after, cause, at, by, from: None };
-        let keeps_history = self.keeps_history();
-        self.end(Ending { end, overdue: Some(overdue), keeps_history }, limit).await
+        self.end(Ending { end, overdue: Some(overdue) }, limit).await
     }
 
     async fn log_since(
@@ -193,25 +186,27 @@ impl Store for OwnStore {
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        let scope = scope.clone();
-        self.read(move |file| settings::policy(file, &scope)).await
+        let (scope, read) = (scope.clone(), Policy::from_stored);
+        self.read(move |file| settings::setting(&file.open_table(POLICIES)?, &scope, read)).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        let change = change.clone();
-        self.write(move |file| Ok(Some(settings::set_policy(file, &change)?))).await?;
-        Ok(())
+        let (change, event) = (change.clone(), change.event());
+        let policy = change.policy.as_ref().map(Policy::to_stored);
+        let set = move |file: &_| settings::set(file, POLICIES, &change.scope, policy, &event);
+        self.write(set).await.map(drop)
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
-        let scope = scope.clone();
-        self.read(move |file| settings::block(&file.open_table(BLOCKS)?, &scope)).await
+        let (scope, read) = (scope.clone(), Block::from_stored);
+        self.read(move |file| settings::setting(&file.open_table(BLOCKS)?, &scope, read)).await
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        let change = change.clone();
-        self.write(move |file| Ok(Some(settings::set_block(file, &change)?))).await?;
-        Ok(())
+        let (change, event) = (change.clone(), change.event());
+        let block = change.block.as_ref().map(Block::to_stored);
+        let set = move |file: &_| settings::set(file, BLOCKS, &change.scope, block, &event);
+        self.write(set).await.map(drop)
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -60,10 +60,8 @@ pub(crate) fn trim(
     older_than: Duration,
     limit: u32,
 ) -> Result<Option<u32>, Error> {
-    let before = clock().minus(older_than);
-    let mut log = file.open_table(LOG)?;
-    let last = end(&log)?.number;
-    let mut trimmed = 0;
+    let (mut log, before) = (file.open_table(LOG)?, clock().minus(older_than));
+    let (last, mut trimmed) = (end(&log)?.number, 0);
     while trimmed < limit.max(1)
         && begins_at(&log)?.is_some_and(|(number, at)| number < last && at < before)
     {

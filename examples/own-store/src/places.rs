@@ -2,12 +2,12 @@
 
 use std::ops::{Bound, RangeInclusive};
 
-use redb::{AccessGuard, Error, ReadTransaction, WriteTransaction};
+use redb::{Error, ReadTransaction, WriteTransaction};
 use session_core::policy::PolicyScope;
-use session_core::store::{PageCursor, TenantFilter};
+use session_core::store::{PageCursor, PageQuery, TenantFilter, limit_within};
 use session_core::{SessionId, Timestamp, UserId, UserKey};
 
-use crate::file::{Id, Places, Text};
+use crate::file::Places;
 
 /// A place in the order of pages: the newest time first, ties by id. Of two integers, the complement
 /// of the larger one is the smaller.
@@ -51,41 +51,53 @@ pub(crate) fn places(
         None => Bound::Included(first),
     };
     let rows = file.open_table(table)?.range((from, Bound::Included(last)))?;
-    Ok(rows.map(|found| Ok(row(found?))))
+    Ok(rows.map(|found| Ok(row(found?.0.value()))))
 }
 
-/// The place that a row of the table stands for.
-pub(crate) fn row(
-    (key, _): (AccessGuard<'_, (Text, Text, i64, Id)>, AccessGuard<'_, ()>),
-) -> Place {
-    let (_, _, order, id) = key.value();
+pub(crate) const fn row((_, _, order, id): Key<'_>) -> Place {
     (order, SessionId::from_bytes(*id))
 }
 
+/// A page of what is covered in a scope, and where to go on: there is more, or enough was looked at.
+pub(crate) fn list<T>(
+    file: &ReadTransaction,
+    table: Places,
+    scope: &PolicyScope,
+    (after, limit): (Option<PageCursor>, u32),
+    covered: impl Fn(SessionId) -> Result<Option<T>, Error>,
+) -> Result<(Vec<T>, Option<PageCursor>), Error> {
+    let limit = limit_within(limit, PageQuery::MAX_LIMIT) as usize;
+    let after = after.map(|after| place(after.at, after.id));
+    let (mut listed, mut last) = (Vec::new(), None);
+    for (examined, place) in (1..).zip(places(file, table, scope, after)?) {
+        let place = place?;
+        if let Some(found) = covered(place.1)? {
+            if listed.len() == limit {
+                return Ok((listed, last));
+            }
+            listed.push(found);
+        }
+        last = Some(cursor(place));
+        if examined == PageQuery::MAX_EXAMINED {
+            return Ok((listed, last));
+        }
+    }
+    Ok((listed, None))
+}
+
+/// Enters a session in every scope of its user, or takes it out.
 pub(crate) fn enter(
     file: &WriteTransaction,
     table: Places,
     owner: &UserKey,
     (order, id): Place,
+    stays: bool,
 ) -> Result<(), Error> {
     let mut places = file.open_table(table)?;
     for scope in PolicyScope::of(owner) {
         let (tenant, user) = scope.key();
-        places.insert((tenant, user, order, id.as_bytes()), ())?;
-    }
-    Ok(())
-}
-
-pub(crate) fn leave(
-    file: &WriteTransaction,
-    table: Places,
-    owner: &UserKey,
-    (order, id): Place,
-) -> Result<(), Error> {
-    let mut places = file.open_table(table)?;
-    for scope in PolicyScope::of(owner) {
-        let (tenant, user) = scope.key();
-        places.remove((tenant, user, order, id.as_bytes()))?;
+        let key = (tenant, user, order, id.as_bytes());
+        let _ = if stays { places.insert(key, ())? } else { places.remove(key)? };
     }
     Ok(())
 }
