@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use session_core::store::TenantFilter;
 use session_core::{EndCause, Event, EventKind, SessionId};
-use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict};
+use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict, WaitEnd};
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::{Answer, Request};
@@ -73,7 +73,7 @@ struct Follower {
     manager: SessionManager,
     events: Events,
     concerns: Concerns,
-    ended: Pin<Box<dyn Future<Output = Option<EndCause>> + Send>>,
+    ended: Pin<Box<dyn Future<Output = WaitEnd> + Send>>,
     /// What the guard has allowed, for an admin's stream.
     power: Option<Power>,
     ask_again: Interval,
@@ -146,7 +146,7 @@ fn follow(
 fn ended(
     manager: SessionManager,
     session: Option<SessionId>,
-) -> Pin<Box<dyn Future<Output = Option<EndCause>> + Send>> {
+) -> Pin<Box<dyn Future<Output = WaitEnd> + Send>> {
     match session {
         Some(id) => Box::pin(async move { manager.session_ended(id).await }),
         None => Box::pin(std::future::pending()),
@@ -167,12 +167,12 @@ impl Follower {
         loop {
             tokio::select! {
                 biased;
-                cause = &mut self.ended => {
+                end = &mut self.ended => {
                     self.state = State::Over;
-                    if self.manager.is_stopping() {
+                    if matches!(end, WaitEnd::Unknown | WaitEnd::Stopping) {
                         return None;
                     }
-                    let cause = cause.map(|cause| cause.as_str());
+                    let cause = end.cause().map(EndCause::as_str);
                     return Some(event("ended", &serde_json::json!({ "cause": cause })));
                 }
                 () = tokio::time::sleep_until(self.until) => return None,
