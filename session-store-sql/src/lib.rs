@@ -72,6 +72,7 @@ mod filter;
 mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod names;
+mod places;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod position;
 #[cfg(feature = "postgres")]
