@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use session_core::store::{
-    Continuation, EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter,
-};
+use session_core::store::{EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
 use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Connection, Row, Sqlite};
+use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 
 use super::{commit, end, fleet, history, log, migrate, place, read, touch};
 use crate::rows;
@@ -56,22 +54,13 @@ fn queries() -> Vec<PageQuery> {
 }
 
 fn selections() -> Vec<EndMany> {
-    let owner = UserKey::new(UserId::new("alice").unwrap());
     let id = SessionId::from_bytes([1; 16]);
-    let position = PageCursor { at: Timestamp::EPOCH, id };
-    let end = |selection, after: Option<Continuation>| EndMany {
-        selection,
-        after,
-        cause: EndCause::Revoked,
-        at: Timestamp::EPOCH,
-        by: Actor::System,
-        from: None,
-    };
+    let after = walk::continuation(PageCursor { at: Timestamp::EPOCH, id });
     let north = || TenantFilter::Is("north".parse().ok());
     let selections = [
         Selection::session(id, TenantFilter::Any),
-        Selection::user(owner.clone()),
-        Selection::user(owner).on(DeviceKind::Web).except(id),
+        Selection::user(alice()),
+        Selection::user(alice()).on(DeviceKind::Web).except(id),
         Selection::within(TenantFilter::Any),
         Selection::within(TenantFilter::Any).signed_in_before(Timestamp::EPOCH),
         Selection::within(north()),
@@ -79,18 +68,27 @@ fn selections() -> Vec<EndMany> {
         Selection::within(north()).of_client("shop".parse().unwrap()),
     ];
     let with_continuation = |selection: Selection| {
-        [end(selection.clone(), None), end(selection, Some(walk::continuation(position)))]
+        let first = end(selection);
+        [EndMany { after: Some(after.clone()), ..first.clone() }, first]
     };
     selections.into_iter().flat_map(with_continuation).collect()
 }
 
+fn alice() -> UserKey {
+    UserKey::new(UserId::new("alice").unwrap())
+}
+
+fn end(selection: Selection) -> EndMany {
+    let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
+    EndMany { selection, after: None, cause, at, by, from: None }
+}
+
 fn histories() -> Vec<HistoryQuery> {
-    let owner = UserKey::new(UserId::new("alice").unwrap());
     let after = Some(PageCursor { at: Timestamp::EPOCH, id: SessionId::from_bytes([1; 16]) });
     let north = TenantFilter::Is("north".parse().ok());
     let mut queries = Vec::new();
     for first in [
-        HistoryQuery::user(owner),
+        HistoryQuery::user(alice()),
         HistoryQuery::within(TenantFilter::Any),
         HistoryQuery::within(north),
     ] {
@@ -104,19 +102,25 @@ fn histories() -> Vec<HistoryQuery> {
 }
 
 fn chunks() -> Vec<String> {
-    let page = |query| Walk::page(query).statement::<Sqlite>(rows::SESSION, read::SESSIONS);
-    let choice = |end| {
-        let walk = Walk::choose(end, 500).unwrap();
-        walk.statement::<Sqlite>(read::CHOSEN, read::SESSIONS)
-    };
-    let history = |query| {
-        let walk = Walk::history(query);
-        walk.statement::<Sqlite>(rows::ENDED_SESSION, history::HISTORY)
-    };
     let (queries, selections, histories) = (queries(), selections(), histories());
     let of_sessions = queries.iter().map(page).chain(selections.iter().map(choice));
-    let statements = of_sessions.chain(histories.iter().map(history));
-    statements.map(|statement| statement.sql().as_str().to_owned()).collect()
+    of_sessions.chain(histories.iter().map(history)).collect()
+}
+
+fn page(query: &PageQuery) -> String {
+    text(&Walk::page(query).statement(rows::SESSION, read::SESSIONS))
+}
+
+fn choice(end: &EndMany) -> String {
+    text(&Walk::choose(end, 500).unwrap().statement(read::CHOSEN, read::SESSIONS))
+}
+
+fn history(query: &HistoryQuery) -> String {
+    text(&Walk::history(query).statement(rows::ENDED_SESSION, history::HISTORY))
+}
+
+fn text(statement: &QueryBuilder<Sqlite>) -> String {
+    statement.sql().as_str().to_owned()
 }
 
 async fn with_schema() -> SqliteConnection {
@@ -193,6 +197,36 @@ async fn a_chunk_stops_at_its_limit() {
                 && (!by_ids || step.2.contains("(id=?)"))
         };
         assert!(plan.iter().any(reads), "{statement}\n{plan:#?}");
+    }
+}
+
+/// The equal parts of a filter and the beginning of a chunk are found by one index.
+#[tokio::test]
+async fn a_chunk_begins_at_its_position() {
+    let mut connection = with_schema().await;
+    let after = Some(PageCursor { at: Timestamp::EPOCH, id: SessionId::from_bytes([1; 16]) });
+    let north = || TenantFilter::Is("north".parse().ok());
+    let shop = ClientId::new("shop").unwrap();
+    let of_shop = PageQuery {
+        client_id: Some(shop.clone()),
+        after,
+        ..PageQuery::live(north(), Timestamp::EPOCH)
+    };
+    let early = Selection::within(north()).signed_in_before(Timestamp::EPOCH);
+    let recent =
+        HistoryQuery { since: after.map(|after| after.at), ..HistoryQuery::within(north()) };
+    let cases = [
+        (page(&of_shop), "sessions_by_tenant_client (tenant=? AND client_id=? AND signed_in<?)"),
+        (choice(&end(early)), "sessions_by_tenant (tenant=? AND signed_in<?)"),
+        (history(&recent), "history_by_tenant (tenant=? AND ended>?)"),
+        (
+            history(&HistoryQuery { after, ..HistoryQuery::user(alice()) }),
+            "history_by_user (user_id=? AND tenant=? AND ended<?)",
+        ),
+    ];
+    for (statement, index) in cases {
+        let plan = plan(&mut connection, &statement).await;
+        assert!(plan.iter().any(|step| step.2.ends_with(index)), "{statement}\n{plan:#?}");
     }
 }
 
