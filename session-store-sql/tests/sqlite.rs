@@ -253,3 +253,22 @@ async fn a_lease_outlives_its_dead_holder_no_longer_than_its_time() {
         assert!(begun.elapsed() < Duration::from_secs(60), "a dead holder's lease runs out");
     }
 }
+
+#[tokio::test]
+async fn the_report_tells_of_the_history_and_of_missing_indexes() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    let reach = async || {
+        let details = store.report().await.unwrap().details;
+        details.into_iter().find(|(name, _)| name == "history from").map(|(_, value)| value)
+    };
+    assert_eq!(reach().await, None);
+    let id = insert(&store, 1).await;
+    end(&store, id).await;
+    assert_eq!(reach().await, Some(Timestamp::EPOCH.to_string()));
+    assert_eq!(store.report().await.unwrap().problems, [""; 0]);
+    execute(&path, "DROP INDEX session_kit_sessions_by_deadline").await;
+    let problem = "the index `session_kit_sessions_by_deadline` is missing";
+    assert_eq!(store.report().await.unwrap().problems, [problem]);
+}
