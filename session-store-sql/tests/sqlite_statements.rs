@@ -8,7 +8,7 @@ use session_core::store::{
     Change, Commit, EndMany, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
 };
 use session_core::{Actor, EndCause, Session, SessionId, Store};
-use session_store_sql::SqliteStore;
+use session_store_sql::{SqliteOptions, SqliteStore};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
@@ -68,7 +68,11 @@ async fn revoke(store: &SqliteStore, session: &Session) {
 #[tokio::test]
 async fn operations_cost_a_known_number_of_statements() {
     let folder = tempfile::TempDir::new().unwrap();
-    let store = SqliteStore::connect(folder.path().join("sessions.db")).await.unwrap();
+    // One reader, which is open before the count begins.
+    let options = SqliteOptions::default().with_readers(1);
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect_with(path, options).await.unwrap();
+    store.user(&user("alice")).await.unwrap();
     let at = now(&store).await;
     let (first, second) = {
         let session = || sample::session(&store, &user("alice"), at);
