@@ -14,9 +14,10 @@ use crate::schema;
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/mysql/0001_sessions.sql")];
 
 /// Older and newer nodes share the procedures: see the rule at the beginning of the first file.
-const PROCEDURE_FILES: [&str; 6] = [
+const PROCEDURE_FILES: [&str; 7] = [
     include_str!("../../migrations/mysql/procedures/commit.sql"),
     include_str!("../../migrations/mysql/procedures/end.sql"),
+    include_str!("../../migrations/mysql/procedures/history.sql"),
     include_str!("../../migrations/mysql/procedures/touch.sql"),
     include_str!("../../migrations/mysql/procedures/policy.sql"),
     include_str!("../../migrations/mysql/procedures/read.sql"),

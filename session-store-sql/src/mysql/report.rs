@@ -43,6 +43,7 @@ impl Db {
     async fn missing_indexes(&self) -> Result<Vec<String>, StoreError> {
         let there: Vec<String> = sqlx::query_scalar(INDEXES)
             .bind(self.names.fill("{t}sessions"))
+            .bind(self.names.fill("{t}history"))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
@@ -65,6 +66,14 @@ pub(super) const STATE: &str = "SELECT CONVERT(VERSION() USING utf8mb4) AS versi
     (SELECT at FROM {t}log WHERE id > trimmed ORDER BY id LIMIT 1) AS log_from \
     FROM {t}state WHERE only_row = 1";
 const INDEXES: &str = "SELECT DISTINCT CONVERT(index_name USING utf8mb4) \
-    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?";
-const NEEDED: [&str; 5] =
-    ["{i}by_user", "{i}by_tenant", "{i}by_time", "{i}by_client", "{i}by_expiry"];
+    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name IN (?, ?)";
+const NEEDED: [&str; 8] = [
+    "{i}sessions_by_user",
+    "{i}sessions_by_tenant",
+    "{i}sessions_by_time",
+    "{i}sessions_by_client",
+    "{i}sessions_by_deadline",
+    "{i}history_by_user",
+    "{i}history_by_tenant",
+    "{i}history_by_time",
+];
