@@ -82,16 +82,6 @@ body: BEGIN
             STRAIGHT_JOIN {t}history AS h ON h.id = UNHEX(step.id)
             WHERE step.what = 'insert';
     END IF;
-    IF p_updates > 0 THEN
-        UPDATE JSON_TABLE(p_changes, '$[*]' COLUMNS (
-                what VARCHAR(8) PATH '$.do',
-                id VARCHAR(32) PATH '$.id',
-                deadline BIGINT PATH '$.deadline',
-                details LONGTEXT CHARACTER SET utf8mb4 PATH '$.details')) AS step
-            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
-            SET s.details = step.details, s.deadline = GREATEST(s.deadline, step.deadline)
-            WHERE step.what = 'update';
-    END IF;
     SELECT gate INTO v_gate FROM {t}state WHERE only_row = 1;
     SELECT COUNT(*) INTO v_there FROM {t}gates WHERE gate = v_gate LOCK IN SHARE MODE;
     -- Behind the gate, and without a lock: set_block commits the block first, and then waits until each
@@ -117,6 +107,13 @@ body: BEGIN
         IF v_what <> 'insert' THEN
             SELECT COUNT(*) INTO v_there FROM {t}sessions
                 WHERE id = v_id AND tenant = p_tenant AND user_id = p_user;
+        END IF;
+        IF v_what = 'update' THEN
+            UPDATE {t}sessions SET
+                details = JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].details'))),
+                deadline = GREATEST(deadline, CAST(
+                    JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].deadline')) AS SIGNED))
+                WHERE id = v_id;
         END IF;
         IF v_there = 1 THEN
             INSERT INTO {t}log (tag, kind, at, actor, tenant, user_id, session_id) VALUES (
