@@ -89,7 +89,7 @@ CREATE TABLE IF NOT EXISTS {t}state (
     reached BIGINT NOT NULL,
     -- Every entry up to this one was trimmed.
     trimmed BIGINT NOT NULL,
-    -- The secret that all nodes share; null until the first has started.
+    -- The secret that all nodes share, or null until the first one has started.
     fleet_key BINARY(32)
 ) ENGINE = InnoDB;
 INSERT IGNORE INTO {t}state VALUES (1, 0, 0, 0, 0, 0, NULL);
@@ -101,7 +101,7 @@ CREATE TABLE IF NOT EXISTS {t}policies (
     user_id VARBINARY(255) NOT NULL,
     policy VARBINARY(4096),
     block VARBINARY(4096),
-    -- When the block ends by itself; null for a block that does not, or for no block.
+    -- When the block ends by itself. Null for one that does not, and where there is none.
     blocked_until BIGINT,
     PRIMARY KEY (tenant, user_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

@@ -83,13 +83,11 @@ async fn keep_signing_in(
     over: watch::Receiver<bool>,
 ) {
     let owner = user_in(tenant.as_str(), &name);
-    let mut done = 0;
+    let mut begun = Some(begun);
     while !*over.borrow() {
         let session = sample::session(&store, &owner, now(&store).await);
-        if sign_in(&store, &session, None).await == Outcome::Done {
-            done += 1;
-        }
-        if done == 1 {
+        let done = sign_in(&store, &session, None).await == Outcome::Done;
+        if let Some(begun) = begun.take_if(|_| done) {
             begun.send(()).await.unwrap();
         }
     }

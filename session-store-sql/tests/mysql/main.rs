@@ -203,7 +203,7 @@ async fn no_procedure_walks_a_table() {
         INSERT INTO session_kit_sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
             CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}' FROM numbers; \
         INSERT INTO session_kit_history SELECT UNHEX(LEFT(SHA2(-1 - n, 256), 32)), '', \
-            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
+            CONCAT('gone ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
             NULL FROM numbers; \
         INSERT INTO session_kit_users SELECT '', CONCAT('user ', n), n FROM numbers WHERE n < 1000; \
         INSERT INTO session_kit_log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \

@@ -8,9 +8,9 @@
 -- JSON_TABLE is in a subquery: MySQL refuses FOR UPDATE directly beside it. The LIMIT in such a
 -- subquery keeps its order.
 
--- Applies a change to one user's sessions if the version still holds. An id that exists already, or that
--- the history knows, is a conflict; so is an insert for an owner who is blocked. A version is never zero
--- and never comes back.
+-- Applies a change to one user's sessions if the version still holds. An insert is a conflict where its
+-- id exists already, where the history knows the id, and where its owner is blocked. A version is never
+-- zero and never comes back.
 DROP PROCEDURE IF EXISTS {t}commit_1;
 CREATE PROCEDURE {t}commit_1(
     p_tenant VARBINARY(128), p_user VARBINARY(255), p_expected BIGINT,

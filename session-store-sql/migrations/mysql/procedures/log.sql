@@ -49,7 +49,7 @@ BEGIN
 END;
 
 -- Tries to find that the transactions behind the gate that was closed last have ended. If so, closes
--- the other one, and answers which one was empty; else null. It never waits.
+-- the other one, and answers which one was empty, else null. It never waits.
 DROP PROCEDURE IF EXISTS {t}settle_1;
 CREATE PROCEDURE {t}settle_1() SQL SECURITY INVOKER
 BEGIN
