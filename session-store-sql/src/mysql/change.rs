@@ -85,8 +85,7 @@ impl Db {
     ) -> Result<EndedBatch, StoreError> {
         let Walked { found, next } = self.choose(Walk::choose(end, limit)?).await?;
         let EndMany { cause, at, by, from, .. } = end;
-        let ending =
-            Ending { overdue: None, cause: *cause, at: *at, by, from: from.as_ref() };
+        let ending = Ending { overdue: None, cause: *cause, at: *at, by, from: from.as_ref() };
         let ended = self.end_chosen(found, &ending).await?;
         Ok(EndedBatch { ended, next: next.map(walk::continuation) })
     }

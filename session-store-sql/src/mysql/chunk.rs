@@ -35,12 +35,7 @@ pub(super) fn statement<T>(names: &Names, walk: &Walk<T>, columns: &str) -> Quer
 }
 
 /// The ids in the order of the walk, by the one index that narrows the filter best.
-fn ids(
-    query: &mut QueryBuilder<MySql>,
-    names: &Names,
-    filter: &Filter,
-    after: Option<PageCursor>,
-) {
+fn ids(query: &mut QueryBuilder<MySql>, names: &Names, filter: &Filter, after: Option<PageCursor>) {
     let (index, equal) = index(filter);
     query.push("SELECT id AS chunk_id FROM ").push(names.fill(table(filter.list)));
     query.push(" FORCE INDEX (").push(names.fill(index)).push(") WHERE true");

@@ -29,5 +29,4 @@ impl Db {
 }
 
 const READ: &str = "SELECT fleet_key FROM {t}state WHERE only_row = 1";
-const PROPOSE: &str =
-    "UPDATE {t}state SET fleet_key = ? WHERE only_row = 1 AND fleet_key IS NULL";
+const PROPOSE: &str = "UPDATE {t}state SET fleet_key = ? WHERE only_row = 1 AND fleet_key IS NULL";

@@ -8,10 +8,13 @@
 //! before it draws its first id until it has ended. `settle` tries, without waiting, to lock the closed
 //! gate exclusively, which succeeds once every change that began behind it has ended; then it closes the
 //! other one. When both have been found empty after an id was seen, every change that drew an id up to
-//! that one has ended. Such ids are
-//! `settled`: if a reader cannot see them, they never come. Readers call `settle` when an id stays open
-//! over two reads. What sets a block calls it as well, after its commit, until it has found both gates
-//! empty: then every change has ended that may not have seen the block. No change waits for that.
+//! that one has ended. Such ids are `settled`: if a reader cannot see them, they never come. Readers
+//! call `settle` when an id stays open over two reads.
+//!
+//! **Which commits may have missed a block.** A commit reads the blocks after it has locked its gate.
+//! If that read did not have a block, the gate was locked before the block was committed. So `set_block`
+//! commits the block, and then calls `settle` until it has found each gate empty once: all such commits
+//! have ended, and what they began is found by `end_many`. No change waits for `set_block`.
 //!
 //! **An acknowledged change is in every read that begins afterwards**: it is visible, its id is either
 //! behind the place or among the open ones, and an id is dropped only if it was settled before the

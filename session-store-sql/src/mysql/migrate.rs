@@ -114,7 +114,7 @@ mod tests {
         let digest = digest(&PROCEDURE_FILES.join("\n"));
         assert_eq!(
             (PROCEDURES, digest),
-            (1, 0x9d47_1683_fde7_3fd3),
+            (1, 0x20ac_0ae7_3f59_48a8),
             "raise PROCEDURES if these were released, and write the digest down"
         );
     }

@@ -24,8 +24,8 @@ use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
-    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport, Sweep,
-    Touch, UserState,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState,
 };
 use session_core::token::FleetKey;
 use session_core::{InvalidField, SessionId, Store, StoreError, UserKey};
@@ -38,7 +38,8 @@ use crate::names::{self, Names};
 ///
 /// Every change is one call of a procedure that the migrations make: a transaction at READ COMMITTED
 /// that locks the user's row and nothing that other users' changes wait for. Deadlocks are tried again
-/// inside, a few times. There is no push: revocations take the propagation bound.
+/// inside, a few times. There is no push: revocations take the propagation bound. Ages and the ends of
+/// blocks go by the server's clock.
 ///
 /// Connections have to have `autocommit` on, as they do by default, and lead to one primary: a cluster
 /// that takes writes on several servers at once does not share locks between them.

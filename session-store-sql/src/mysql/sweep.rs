@@ -26,8 +26,7 @@ impl Db {
         let last = last.map(|row| walk::position_of(row, "deadline")).transpose()?;
         let chosen = rows.iter().map(walk::id).collect::<Result<_, _>>()?;
         let (cause, by) = (EndCause::Expired, &Actor::System);
-        let ending =
-            Ending { overdue: Some(sweep.overdue), cause, at: sweep.at, by, from: None };
+        let ending = Ending { overdue: Some(sweep.overdue), cause, at: sweep.at, by, from: None };
         let ended = self.end_chosen(chosen, &ending).await?;
         Ok(EndedBatch { ended, next: last.map(walk::continuation) })
     }
