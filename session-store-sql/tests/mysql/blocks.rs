@@ -1,16 +1,14 @@
-//! Blocks beside changes that are under way.
+//! A block beside a change that is under way.
 
 use std::sync::Arc;
 
-use session_conformance::sample::{self, PATIENCE, end_all, insert, now, user, user_in};
+use session_conformance::sample::{self, PATIENCE, end_all, insert, now, user};
 use session_core::block::Block;
 use session_core::policy::PolicyScope;
-use session_core::store::{BlockChange, Outcome, PageQuery, Selection, TenantFilter};
-use session_core::{Actor, Store, TenantId};
+use session_core::store::{BlockChange, Outcome, Selection};
+use session_core::{Actor, Store};
 use session_store_sql::MySqlStore;
 use sqlx::Executor;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::{Database, pool, server, session, sign_in};
@@ -72,52 +70,4 @@ async fn a_commit_that_began_before_a_block_does_not_outlive_it() {
     let ended = end_all(store.as_ref(), end, 1).await;
     assert_eq!(ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), [second.id]);
     assert!(store.load(second.id).await.unwrap().is_none());
-}
-
-/// Signs a user in again and again until it is told to stop, and tells of its first success.
-async fn keep_signing_in(
-    store: MySqlStore,
-    tenant: TenantId,
-    name: String,
-    begun: mpsc::Sender<()>,
-    over: watch::Receiver<bool>,
-) {
-    let owner = user_in(tenant.as_str(), &name);
-    let mut begun = Some(begun);
-    while !*over.borrow() {
-        let session = sample::session(&store, &owner, now(&store).await);
-        let done = sign_in(&store, &session, None).await == Outcome::Done;
-        if let Some(begun) = begun.take_if(|_| done) {
-            begun.send(()).await.unwrap();
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_lives_behind_a_block_beside_racing_sign_ins() {
-    let database = Database::create().await;
-    let store = database.store().await;
-    for round in 0..5 {
-        let tenant: TenantId = format!("tenant {round}").parse().unwrap();
-        let (over, waiting) = watch::channel(false);
-        let (begun, mut has_begun) = mpsc::channel(1);
-        let mut writers = JoinSet::new();
-        for n in 0..6 {
-            let (store, tenant) = (database.store().await, tenant.clone());
-            let (begun, waiting) = (begun.clone(), waiting.clone());
-            writers.spawn(keep_signing_in(store, tenant, format!("user {n}"), begun, waiting));
-        }
-        drop(begun);
-        for _ in 0..6 {
-            has_begun.recv().await.unwrap();
-        }
-        block(&store, PolicyScope::Tenant(tenant.clone())).await;
-        let filter = TenantFilter::Is(Some(tenant));
-        let end = sample::end(&store, Selection::within(filter.clone())).await;
-        assert!(end_all(&store, end, 100).await.len() >= 6);
-        over.send(true).unwrap();
-        writers.join_all().await;
-        let query = PageQuery::live(filter, now(&store).await);
-        assert_eq!(store.page(&query).await.unwrap().sessions, []);
-    }
 }
