@@ -51,12 +51,12 @@ async fn forget_user(db: &Db, owner: &UserKey, limit: i64) -> Result<u64, sqlx::
 }
 
 pub(super) const ENDED: &str = "SELECT * FROM {t}history WHERE id = $1";
-/// What another call is deleting is left to it: two that wait for each other lock in two orders.
+/// This and [`FORGET_USER`] lock in one order, so that no two calls wait for each other in a circle. What
+/// another one has deleted is passed over.
 pub(super) const FORGET_OLD: &str = "DELETE FROM {t}history WHERE id = ANY (ARRAY( \
     SELECT id FROM {t}history \
     WHERE ended < (extract(epoch FROM statement_timestamp()) * 1000000)::bigint - $1 \
-    ORDER BY ended, id DESC LIMIT $2 FOR UPDATE SKIP LOCKED))";
-/// A range, as where a user's sessions are read.
+    ORDER BY ended, id DESC LIMIT $2 FOR UPDATE))";
 pub(super) const FORGET_USER: &str = "DELETE FROM {t}history WHERE id = ANY (ARRAY( \
-    SELECT id FROM {t}history \
-    WHERE (user_id, tenant) >= ($2, $1) AND (user_id, tenant) <= ($2, $1) LIMIT $3 FOR UPDATE))";
+    SELECT id FROM {t}history WHERE tenant = $1 AND user_id = $2 \
+    ORDER BY ended, id DESC LIMIT $3 FOR UPDATE))";

@@ -26,7 +26,7 @@ async fn filled() -> (PgConnection, Names) {
     let fill = "INSERT INTO {t}sessions (id, tenant, user_id, device_kind, client_id, ip_addresses, \
             signed_in, last_accessed, deadline, claimed, details) \
             SELECT decode(md5(n::text), 'hex'), 'tenant ' || n % 20, 'user ' || n % 5000, 'Web', \
-            'client ' || n % 30, '', n, n, n * 600000000, 0, '{}' \
+            'client ' || n % 30, '', n, n, n * 600000000::bigint, 0, '{}' \
             FROM generate_series(1, 50000) AS n; \
         INSERT INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, \
             last_accessed, deadline, claimed, details, ended, cause, actor) \

@@ -212,7 +212,7 @@ async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
             last_accessed, deadline, claimed, details) \
             SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, n, \
             {line} + CASE WHEN n <= {later} THEN 500000000 WHEN n <= {later} + 10 THEN -1000000 \
-                ELSE n * 600000000 END, \
+                ELSE n * 600000000::bigint END, \
             0, '{{}}' FROM generate_series(1, 50000) AS n; \
         INSERT INTO session_kit_users (tenant, user_id, version) \
             SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
