@@ -43,6 +43,7 @@ DECLARE
     v_tell bytea[];
     v_done bytea[];
     v_count bigint;
+    v_conflict text;
 BEGIN
     IF p_expected = 0 THEN
         INSERT INTO {t}users (tenant, user_id, version)
@@ -102,16 +103,19 @@ BEGIN
         PERFORM pg_advisory_xact_lock_shared({t}place_lock('', '')),
             pg_advisory_xact_lock_shared({t}place_lock(p_tenant, '')),
             pg_advisory_xact_lock_shared({t}place_lock(p_tenant, p_user));
-        -- A statement of its own: it sees what was committed before the locks were granted.
-        IF EXISTS (SELECT FROM {t}policies
-            WHERE (tenant, user_id) IN (('', ''), (p_tenant, ''), (p_tenant, p_user))
-            AND block IS NOT NULL AND (blocked_until IS NULL OR blocked_until > {t}clock())) THEN
-            RAISE unique_violation USING MESSAGE = 'sign-ins are blocked';
-        END IF;
-        -- A table that is partitioned by user cannot have a constraint on the id alone.
-        IF EXISTS (SELECT FROM {t}sessions WHERE id = ANY (v_insert))
-            OR EXISTS (SELECT FROM {t}history WHERE id = ANY (v_insert)) THEN
-            RAISE unique_violation USING MESSAGE = 'a session has, or had, this id already';
+        -- A statement of its own: it sees what was committed before the locks were granted. A table that
+        -- is partitioned by user cannot have a constraint on the id alone.
+        SELECT CASE
+            WHEN EXISTS (SELECT FROM {t}policies
+                WHERE (tenant, user_id) IN (('', ''), (p_tenant, ''), (p_tenant, p_user))
+                AND block IS NOT NULL AND (blocked_until IS NULL OR blocked_until > {t}clock()))
+            THEN 'sign-ins are blocked'
+            WHEN EXISTS (SELECT FROM {t}sessions WHERE id = ANY (v_insert))
+                OR EXISTS (SELECT FROM {t}history WHERE id = ANY (v_insert))
+            THEN 'a session has, or had, this id already' END
+            INTO v_conflict;
+        IF v_conflict IS NOT NULL THEN
+            RAISE unique_violation USING MESSAGE = v_conflict;
         END IF;
         INSERT INTO {t}sessions (
             id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, last_accessed,
@@ -229,7 +233,9 @@ END $$;
 -- Deletes a prefix of the log, in the order in which readers see it. The newest entry stays, and
 -- so does an entry that a transaction which is still open may have to be told from.
 CREATE OR REPLACE FUNCTION {t}trim_log(p_older_than bigint, p_limit integer)
-RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off SET lock_timeout = '5s' AS $$
+RETURNS integer LANGUAGE plpgsql
+-- Without walks, the one row of `meta` seems to cost so much that each call would be compiled.
+SET enable_seqscan = off SET jit = off SET lock_timeout = '5s' AS $$
 DECLARE
     v_before bigint := {t}clock() - p_older_than;
     v_seqs bigint[];
