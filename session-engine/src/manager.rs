@@ -298,7 +298,7 @@ impl SessionManager {
 
     fn overlay(&self, session: &mut Session) {
         if let Some(entry) = self.shared.cache.get(&session.id) {
-            entry.use_().activity.overlay(session);
+            entry.overlay(session);
         }
     }
 }
