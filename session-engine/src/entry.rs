@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
@@ -220,7 +220,8 @@ pub(crate) struct Entry {
     pub(crate) session: Session,
     claims: Value,
     options: Arc<Options>,
-    ended: AtomicBool,
+    /// The cache's generation in which it was installed, or one of the marks below.
+    generation: AtomicU64,
     use_: Mutex<Use>,
 }
 
@@ -238,7 +239,7 @@ impl Entry {
         let ip_addresses = std::mem::take(&mut session.ip_addresses);
         let activity = Activity::stored(session.last_accessed, ip_addresses);
         let use_ = Mutex::new(Use { activity, planned: false, claimed: session.claimed });
-        Self { session, claims, options, ended: AtomicBool::new(false), use_ }
+        Self { session, claims, options, generation: AtomicU64::new(STALE), use_ }
     }
 
     pub(crate) fn use_(&self) -> MutexGuard<'_, Use> {
@@ -322,10 +323,29 @@ impl Entry {
     /// Takes what is unstored; nothing of a session that has ended.
     pub(crate) fn take(&self) -> Option<Unstored> {
         let unstored = self.use_().activity.take();
-        unstored.filter(|_| !self.ended.load(Ordering::Acquire))
+        unstored.filter(|_| self.generation.load(Ordering::Acquire) != ENDED)
+    }
+
+    /// Valid for as long as the cache is in this generation.
+    pub(crate) fn install(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// Whether it may answer for its session.
+    pub(crate) fn is_of(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Acquire) == generation
+    }
+
+    /// The record has changed: the entry only keeps the use that this node has seen.
+    pub(crate) fn mark_stale(&self) {
+        self.generation.store(STALE, Ordering::Release);
     }
 
     pub(crate) fn mark_ended(&self) {
-        self.ended.store(true, Ordering::Release);
+        self.generation.store(ENDED, Ordering::Release);
     }
 }
+
+/// Generations that no cache ever has.
+const STALE: u64 = u64::MAX;
+const ENDED: u64 = u64::MAX - 1;

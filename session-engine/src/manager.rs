@@ -297,7 +297,7 @@ impl SessionManager {
     }
 
     fn overlay(&self, session: &mut Session) {
-        if let Some(entry) = self.shared.cache.get(&session.id) {
+        if let Some(entry) = self.shared.cache.seen(&session.id) {
             entry.overlay(session);
         }
     }

@@ -424,7 +424,7 @@ impl SessionManager {
         // What this node has not written back yet counts too.
         let mut sessions = state.sessions.clone();
         sessions.iter_mut().for_each(|standing| {
-            if let Some(entry) = self.shared().cache.get(&standing.id) {
+            if let Some(entry) = self.shared().cache.seen(&standing.id) {
                 entry.overlay_standing(standing);
             }
         });
