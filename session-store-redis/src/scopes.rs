@@ -1,10 +1,10 @@
 //! Policies and blocks, by their places.
 //!
-//! They are one hash in the first shard, which a sign-in reads with one command. Commits are in
-//! other shards and cannot see it, so each shard has a copy of the blocks that concern its users, for
-//! its commits alone. A change of a block is made in the first shard, which numbers it, and is then
-//! written to the copies; a copy takes no change that is older than its own. A copy that was not
-//! reached, because the node died half-way, is put right by the first commit that it refuses.
+//! They are one hash in the first shard, which a sign-in reads with one command. Commits in other
+//! shards cannot read it, so each shard has a copy of the blocks that concern its users. A change of a
+//! block is made in the first shard, which numbers it, and is then copied; a copy takes no change that
+//! is older than its own. Where the node dies before it has copied the change, the first commit that an
+//! outdated copy refuses renews that copy.
 
 use std::collections::HashMap;
 
@@ -25,6 +25,12 @@ use crate::store::RedisStore;
 pub(crate) struct Scopes {
     pub(crate) policies: PolicyLayers,
     pub(crate) blocks: Vec<(PolicyScope, Block)>,
+}
+
+/// The blocks at some places, as of one change.
+struct Blocks {
+    number: i64,
+    in_force: Vec<Option<Block>>,
 }
 
 impl RedisStore {
@@ -72,36 +78,31 @@ impl RedisStore {
 
     pub(crate) async fn write_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         let policy = change.policy.as_ref().map(Policy::to_stored);
-        self.set(policy_field(&change.scope), policy, &change.event()).await?;
-        Ok(())
+        self.set(policy_field(&change.scope), policy, "", &change.event()).await
     }
 
     pub(crate) async fn write_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        let BlockChange { scope, block, .. } = change;
-        let stored = block.as_ref().map(Block::to_stored);
-        let number = self.set(block_field(scope), stored, &change.event()).await?;
-        let copies = self.shards_within(scope).into_iter().map(|shard| async move {
-            self.write_copy(shard, number, [(scope, block.as_ref())]).await
-        });
-        try_join_all(copies).await?;
-        Ok(())
+        let block = change.block.as_ref().map(Block::to_stored);
+        self.set(block_field(&change.scope), block, NUMBER, &change.event()).await?;
+        self.copy_blocks(&[change.scope.clone()], &self.shards_within(&change.scope)).await
     }
 
-    /// Answers the number of the change.
     async fn set(
         &self,
         field: Vec<u8>,
         value: Option<String>,
+        number: &str,
         event: &Event,
-    ) -> Result<i64, StoreError> {
+    ) -> Result<(), StoreError> {
         let mut call = Call::new(&self.scripts.set, &self.placement, Shard::FIRST);
         call.key(self.placement.scopes()).key(self.placement.log(Shard::FIRST));
-        call.arg(field).arg(value.unwrap_or_default());
+        call.arg(field).arg(value.unwrap_or_default()).arg(number);
         self.logging(&mut call)?;
         entry::parts(event).into_iter().for_each(|part| {
             call.arg(part);
         });
-        self.link.change(&call).await
+        self.link.change::<i64>(&call).await?;
+        Ok(())
     }
 
     /// The shards that have sessions of this place.
@@ -112,26 +113,28 @@ impl RedisStore {
         }
     }
 
-    async fn write_copy<'b>(
-        &self,
-        shard: Shard,
-        number: i64,
-        blocks: impl IntoIterator<Item = (&'b PolicyScope, Option<&'b Block>)>,
-    ) -> Result<(), StoreError> {
-        let mut call = Call::new(&self.scripts.block, &self.placement, shard);
-        call.key(self.placement.blocked(shard)).number(number);
-        for (scope, block) in blocks {
-            let ends = block.and_then(|block| block.until).map(Timestamp::as_micros);
-            call.arg(pair(scope.key())).number(u8::from(block.is_some()));
-            call.arg(ends.map(|ends| ends.to_string()).unwrap_or_default());
-        }
-        self.link.change::<i64>(&call).await?;
-        Ok(())
+    /// Called where a commit was refused by the copy in its shard.
+    pub(crate) async fn renew_copy(&self, owner: &UserKey) -> Result<(), StoreError> {
+        let shard = self.placement.shard(self.placement.tag(owner));
+        self.copy_blocks(&PolicyScope::of(owner), &[shard]).await
     }
 
-    /// Called where a commit was refused by its shard's copy: writes to it what is in force.
-    pub(crate) async fn renew_copy(&self, owner: &UserKey) -> Result<(), StoreError> {
-        let scopes = PolicyScope::of(owner);
+    /// Copies the blocks of some places into some shards. A copy may arrive after a later one, so this
+    /// goes on until nothing has changed while it copied.
+    async fn copy_blocks(&self, scopes: &[PolicyScope], to: &[Shard]) -> Result<(), StoreError> {
+        let mut blocks = self.read_blocks(scopes).await?;
+        loop {
+            let copies = to.iter().map(|shard| self.write_copy(*shard, scopes, &blocks));
+            try_join_all(copies).await?;
+            let now = self.read_blocks(scopes).await?;
+            if now.number == blocks.number {
+                return Ok(());
+            }
+            blocks = now;
+        }
+    }
+
+    async fn read_blocks(&self, scopes: &[PolicyScope]) -> Result<Blocks, StoreError> {
         let mut read = cmd("HMGET");
         read.arg(self.placement.scopes()).arg(NUMBER);
         scopes.iter().for_each(|scope| {
@@ -139,12 +142,28 @@ impl RedisStore {
         });
         let found: Vec<Option<Vec<u8>>> = self.link.query(&read).await?;
         let (number, found) = found.split_first().ok_or_else(|| malformed("blocks"))?;
-        let number = number.as_deref().map_or(Ok(0), parse_number)?;
         let blocks = found.iter().map(|text| text.as_deref().map(parse_block).transpose());
-        let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
-        let shard = self.placement.shard(self.placement.tag(owner));
-        let blocks = scopes.iter().zip(blocks.iter().map(Option::as_ref));
-        self.write_copy(shard, number, blocks).await
+        Ok(Blocks {
+            number: number.as_deref().map_or(Ok(0), parse_number)?,
+            in_force: blocks.collect::<Result<_, _>>()?,
+        })
+    }
+
+    async fn write_copy(
+        &self,
+        shard: Shard,
+        scopes: &[PolicyScope],
+        blocks: &Blocks,
+    ) -> Result<(), StoreError> {
+        let mut call = Call::new(&self.scripts.block, &self.placement, shard);
+        call.key(self.placement.blocked(shard)).number(blocks.number);
+        for (scope, block) in scopes.iter().zip(&blocks.in_force) {
+            let until = block.as_ref().and_then(|block| block.until);
+            call.arg(pair(scope.key())).number(u8::from(block.is_some()));
+            call.arg(until.map(|until| until.as_micros().to_string()).unwrap_or_default());
+        }
+        self.link.change::<i64>(&call).await?;
+        Ok(())
     }
 
     /// What the first shard says of blocks, by the fields of the copies: for those that hold until a
