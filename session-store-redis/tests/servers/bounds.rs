@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use session_conformance::sample::{commit, end, now, session, user};
 use session_core::Store;
-use session_core::checker::Timeouts;
 use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter};
 
 use crate::monitor::Monitor;
@@ -18,7 +17,8 @@ async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
     let store = prefix.store().await;
     for n in 0..4_416 / Commit::MAX_CHANGES {
         let owner = user(&format!("user {n}"));
-        let begin = |_| Change::Insert(Box::new(session(&store, &owner, now())));
+        let at = now(&store).await;
+        let begin = |_| Change::Insert(Box::new(session(&store, &owner, at)));
         let all = (0..Commit::MAX_CHANGES).map(begin).collect();
         assert_eq!(commit(&store, &owner, all).await, Outcome::Done);
     }
@@ -26,7 +26,7 @@ async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
     let mut asked = async || monitor.asked(&prefix).await;
     asked().await;
     let none = "nobody".parse().unwrap();
-    let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none(), now());
+    let mut query = PageQuery::live(TenantFilter::Any, now(&store).await);
     query.client_id = Some(none);
     let begun = Instant::now();
     let page = store.page(&query).await.unwrap();
@@ -40,7 +40,8 @@ async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
     asked().await;
 
     let client = query.client_id.unwrap();
-    let mut ending = end(Selection::within(TenantFilter::Any).of_client(client));
+    let selection = Selection::within(TenantFilter::Any).of_client(client);
+    let mut ending = end(&store, selection).await;
     let begun = Instant::now();
     let batch = store.end_many(&ending, 500).await.unwrap();
     println!("a selection that finds nothing: {:?}", begun.elapsed());
