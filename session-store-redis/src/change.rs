@@ -46,7 +46,8 @@ impl RedisStore {
         call.key(placement.history(shard)).key(placement.history_of(tag));
         self.tenant_keys(&mut call, tag, owner);
         for change in &commit.changes {
-            call.key(placement.ended(change.session()));
+            // Also for another user's session, which is in another shard.
+            call.key(placement.ended(shard, change.session()));
         }
         call.arg(record::owner(owner)).number(commit.expected.0).number(self.margin());
         self.logging(&mut call)?;

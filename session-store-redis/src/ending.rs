@@ -121,7 +121,7 @@ impl RedisStore {
         for Chosen { place, owner } in sessions {
             let tag = UserTag::of(place.id());
             call.key(placement.user(tag)).key(placement.history_of(tag));
-            call.key(placement.ended(place.id()));
+            call.key(placement.ended(shard, place.id()));
             self.tenant_keys(&mut call, tag, owner);
             call.arg(record::owner(owner)).arg(place.as_bytes());
             call.list(&entry::parts(&ending.event(place.id(), owner)));

