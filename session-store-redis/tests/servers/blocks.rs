@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use session_conformance::sample::{
-    PATIENCE, end, end_all, insert, now, random, session, user, user_in,
-};
+use session_conformance::sample::{PATIENCE, end, end_all, now, random, session, user, user_in};
 use session_core::block::Block;
 use session_core::policy::PolicyScope;
 use session_core::store::{

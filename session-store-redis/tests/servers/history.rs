@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use session_conformance::sample::{
     PATIENCE, commit, end, end_all, insert, now, revoke, session, user, user_in,
 };
-use session_core::store::{Change, EndMany, Forget, HistoryQuery, Needs, Selection, TenantFilter};
+use session_core::store::{
+    Change, EndMany, Forget, HistoryQuery, Needs, Outcome, Selection, TenantFilter,
+};
 use session_core::{Actor, DeviceInfo, EndCause, SessionId, Store, UserKey};
 use session_store_redis::RedisStore;
 
@@ -146,6 +148,26 @@ async fn what_has_expired_is_passed_over_and_its_places_can_be_forgotten() {
     assert_eq!(store.forget(&all, 10).await.unwrap(), 0);
     assert_eq!(store.ended(long).await.unwrap(), None);
     assert_eq!(keys(&prefix, ":h").await, [""; 0]);
+}
+
+/// An id that the history knows never comes back, whoever brings it.
+#[tokio::test]
+async fn an_ended_session_does_not_begin_again() {
+    let _shared = ALONE.read().await;
+    for is_cluster in [false, true] {
+        let store = Prefix::new(is_cluster).store().await;
+        for n in 0..4 {
+            let owner = user(&format!("user {n}"));
+            let mine = session(&store, &owner, now(&store).await);
+            let begins = || vec![Change::Insert(Box::new(mine.clone()))];
+            assert_eq!(commit(&store, &owner, begins()).await, Outcome::Done);
+            let ends = vec![Change::End(mine.id, EndCause::SignedOut)];
+            assert_eq!(commit(&store, &owner, ends).await, Outcome::Done);
+            assert_eq!(commit(&store, &owner, begins()).await, Outcome::Conflict);
+            assert_eq!(store.forget(&Forget::User(owner.clone()), 10).await.unwrap(), 1);
+            assert_eq!(commit(&store, &owner, begins()).await, Outcome::Done);
+        }
+    }
 }
 
 /// Nothing is written where no history is wanted, by whatever ends a session.

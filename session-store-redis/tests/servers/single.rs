@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use session_core::store::{
-    Change, Commit, Cursor, Entries, Needs, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Change, Commit, Cursor, Entries, Forget, Needs, Outcome, PageQuery, Selection, TenantFilter,
+    Touch,
 };
 use session_core::{
     Actor, EndCause, EventKind, FleetKey, SessionId, Store, StoreErrorKind, Timestamp,
@@ -398,14 +399,35 @@ async fn users_and_databases_come_from_the_url() {
     let name = prefix.options.prefix.trim_end_matches(':');
     let allow = |rule: String| {
         let mut set = redis::cmd("ACL");
-        set.arg("SETUSER").arg(name).arg("on").arg(">secret").arg("&*").arg("+@all").arg(rule);
+        set.arg("SETUSER").arg(name).arg("on").arg(">secret").arg(rule);
+        // Those that the documentation names.
+        let channels = format!("&{}*", prefix.options.prefix);
+        let commands = "+@read +@write +@scripting +@pubsub +@connection +time +info";
+        set.arg(channels).arg(commands.split(' ').collect::<Vec<_>>());
         set
     };
     ask::<()>(&mut allow(format!("~{}*", prefix.options.prefix))).await;
     let host = url().replacen("redis://", &format!("redis://{name}:secret@"), 1);
     let store =
         RedisStore::connect_with(&format!("{host}/3"), prefix.options.clone()).await.unwrap();
-    insert(&store, &session(&store, &user("alice"), now(&store).await)).await;
+    let mine = session(&store, &user("alice"), now(&store).await);
+    insert(&store, &mine).await;
+    let touch = Touch {
+        id: mine.id,
+        last_accessed: mine.last_accessed,
+        deadline: mine.deadline,
+        claimed: true,
+        ip_addresses: Vec::new(),
+    };
+    assert_eq!(store.touch(&[touch]).await.unwrap(), []);
+    assert_eq!(revoke(&store, mine.id).await, 1);
+    assert_eq!(sweep_all(&store, Duration::ZERO, 10).await, []);
+    assert_eq!(store.forget(&Forget::User(mine.owner), 10).await.unwrap(), 1);
+    store.trim_log(Duration::ZERO, 10).await.unwrap();
+    store.report().await.unwrap();
+    // They have subscribed.
+    store.changed().await;
+    assert!(store.pushes());
     let here: Vec<String> =
         ask(redis::cmd("KEYS").arg(format!("{}*", prefix.options.prefix))).await;
     assert_eq!(here, [""; 0], "it is in another database");
