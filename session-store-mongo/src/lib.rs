@@ -86,15 +86,18 @@
 //! committed across shards are waited for. This follows the server's documentation; it has not been
 //! run on a cluster.
 
+mod agreement;
 mod audit;
 mod causal;
 mod change;
 mod end;
 mod error;
+mod history;
 mod log;
 mod numbering;
 mod options;
 mod outbox;
+mod places;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
 mod push;
