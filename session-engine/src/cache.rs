@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use moka::policy::EvictionPolicy;
 use quick_cache::UnitWeighter;
 use session_core::{EndCause, SessionId, Timestamp};
 
+use crate::ending::{Record, Remembered};
 use crate::entry::Entry;
 use crate::options::Options;
 use crate::queue::Queue;
@@ -20,7 +22,7 @@ pub(crate) struct Cache {
     entries: Entries,
     queue: Arc<Queue>,
     slots: Mutex<HashMap<SessionId, Slot>>,
-    ended: moka::sync::Cache<SessionId, EndCause>,
+    ended: moka::sync::Cache<SessionId, Remembered>,
     unknown: moka::sync::Cache<SessionId, Timestamp>,
     unknown_for: Duration,
 }
@@ -66,9 +68,14 @@ impl Cache {
             ),
             queue,
             slots: Mutex::default(),
-            ended: moka::sync::Cache::new(options.negative_capacity),
+            // The least recently used leaves: a session that has just ended was never asked for before.
+            ended: moka::sync::Cache::builder()
+                .max_capacity(options.negative_capacity)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             unknown: moka::sync::Cache::builder()
                 .max_capacity(options.negative_capacity)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(options.unknown_for.max(TICK))
                 .build(),
             unknown_for: options.unknown_for,
@@ -81,7 +88,17 @@ impl Cache {
 
     /// Why a session that is not in the cache certainly ended, if this node remembers.
     pub(crate) fn end_cause(&self, id: &SessionId) -> Option<EndCause> {
+        self.ended.get(id).map(|ended| ended.cause())
+    }
+
+    /// What is remembered of a session that has ended.
+    pub(crate) fn ended(&self, id: &SessionId) -> Option<Remembered> {
         self.ended.get(id)
+    }
+
+    /// The history has told how a session ended.
+    pub(crate) fn remember(&self, id: SessionId, record: Arc<Record>) {
+        self.ended.insert(id, Remembered::Record(record));
     }
 
     pub(crate) fn is_unknown(&self, id: &SessionId, now: Timestamp) -> bool {
@@ -130,7 +147,9 @@ impl Cache {
         if let Some(slot) = slots.get_mut(&id) {
             *slot = Slot::Ended;
         }
-        self.ended.insert(id, cause);
+        if !matches!(self.ended.get(&id), Some(Remembered::Record(_))) {
+            self.ended.insert(id, Remembered::Cause(cause));
+        }
         if let Some((_, entry)) = self.entries.remove(&id) {
             entry.mark_ended();
         }

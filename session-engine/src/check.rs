@@ -10,8 +10,10 @@ use session_core::rotation::Recognition;
 use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, EndCause, SessionId, Timestamp, Token};
 
-use crate::entry::{Access, CurrentSession, Entry};
+use crate::ending::{Ending, Record, Remembered};
+use crate::entry::{Access, CurrentSession, Entry, Shown};
 use crate::error::Error;
+use crate::follower;
 use crate::load::Load;
 use crate::manager::SessionManager;
 use crate::shared::Shared;
@@ -35,20 +37,31 @@ impl Verdict {
     }
 }
 
-/// Why a token is worth nothing. For logs and metrics; a client learns none of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a token is worth nothing. For logs and metrics; a client learns none of it but, with one of the
+/// session's own tokens, how the session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Not of a token's form.
+    /// Not of a token's form, or made by no node of this fleet.
     Malformed,
     /// No such session.
     Unknown,
     /// A session of this id, but not its token.
     WrongSecret,
     /// The session ended.
-    Ended(EndCause),
+    Ended(Arc<Ending>),
     /// Replaced by a rotation, too old to be used, too young to prove theft.
     Superseded,
+}
+
+impl Refusal {
+    /// Why the session ended, where that is the reason.
+    pub fn end_cause(&self) -> Option<EndCause> {
+        match self {
+            Self::Ended(ending) => Some(ending.cause),
+            _ => None,
+        }
+    }
 }
 
 /// The answer of the cache.
@@ -103,21 +116,38 @@ impl Claim {
         }
     }
 
+    /// The best that is shown, and what it is worth.
     fn recognise(&self, entry: &Entry, shared: &Shared, now: Timestamp) -> Recognition {
-        let judge = |token: &Token| {
-            entry.session.token.recognise(token, shared.options.rotation_grace, now)
-        };
+        let grace = shared.options.rotation_grace;
+        let judge = |token: &Token| entry.session.token.recognise(token, grace, now);
         match self {
             Self::Token(token) => judge(token),
             Self::Tokens(tokens) => {
-                let mut found = tokens.iter().map(judge);
-                let good = |found: &Recognition| {
-                    matches!(found, Recognition::Current | Recognition::InGrace)
-                };
-                found.clone().find(good).or_else(|| found.next()).unwrap_or(Recognition::Unknown)
+                let found = tokens.iter().map(judge);
+                found.min_by_key(|found| worth(*found)).unwrap_or(Recognition::Unknown)
             }
             Self::Id(_) => Recognition::Current,
         }
+    }
+
+    fn tokens(&self) -> &[Token] {
+        match self {
+            Self::Token(token) => std::slice::from_ref(token),
+            Self::Tokens(tokens) => tokens,
+            Self::Id(_) => &[],
+        }
+    }
+}
+
+/// The best first.
+const fn worth(recognition: Recognition) -> u8 {
+    match recognition {
+        Recognition::Successor => 0,
+        Recognition::Current => 1,
+        Recognition::InGrace => 2,
+        Recognition::Superseded => 3,
+        Recognition::Reused => 4,
+        Recognition::Unknown => 5,
     }
 }
 
@@ -190,105 +220,184 @@ impl Lookup {
     pub async fn resolve(self) -> Result<Verdict, Error> {
         let Self { manager, claim, access } = self;
         let shared = manager.shared();
-        let mut load = match manager.load(claim.session_id()).await {
+        if let Some(verdict) = manager.hear_and_judge(&claim, &access).await {
+            return Ok(verdict);
+        }
+        let id = claim.session_id();
+        let mut load = match manager.load(id).await {
             Err(error) if error.is_unavailable() => return serve_stale(shared, &claim, error),
             load => load?,
         };
         // What a shared load read may be older than this request.
-        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_)) {
-            load = manager.load(claim.session_id()).await?;
+        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(..)) {
+            load = manager.load(id).await?;
         }
-        match judge_loaded(shared, &load, &claim) {
-            Finding::Good(entry) => Ok(active(shared, entry, &access, shared.now())),
-            Finding::Bad(refusal) => Ok(Verdict::Refused(refusal)),
-            Finding::Over(cause) => {
-                let selection = Selection::session(claim.session_id(), TenantFilter::Any);
-                manager.end_all(selection, cause, Actor::System).await?;
-                Ok(Verdict::Refused(Refusal::Ended(cause)))
-            }
+        loop {
+            return match judge_loaded(shared, &load, &claim) {
+                Finding::Good(entry, Shown::Successor) => {
+                    match manager.confirm(id, claim.tokens()).await {
+                        Ok(()) => {
+                            load = manager.load(id).await?;
+                            continue;
+                        }
+                        // The token is good; its next use is tried again.
+                        Err(error) if error.is_unavailable() => {
+                            let shown = Shown::Successor;
+                            Ok(active(shared, entry, shown, &access, shared.now()))
+                        }
+                        Err(error) => Err(error),
+                    }
+                }
+                Finding::Good(entry, shown) => {
+                    Ok(active(shared, entry, shown, &access, shared.now()))
+                }
+                Finding::Bad(refusal) => Ok(Verdict::Refused(refusal)),
+                Finding::Gone => Ok(Verdict::Refused(manager.why_gone(&claim).await?)),
+                Finding::Over(cause) => {
+                    let selection = Selection::session(id, TenantFilter::Any);
+                    manager.end_all(selection, cause, Actor::System, None).await?;
+                    Ok(Verdict::Refused(manager.why_gone(&claim).await?))
+                }
+            };
         }
+    }
+}
+
+impl SessionManager {
+    /// A node that may not trust its cache reads the log first; then the cache may answer again.
+    async fn hear_and_judge(&self, claim: &Claim, access: &Access) -> Option<Verdict> {
+        let shared = self.shared();
+        if shared.is_fresh() {
+            return None;
+        }
+        // Where the log cannot be read, the session itself perhaps can.
+        follower::hear(shared).await.ok()?;
+        judge_cached(shared, claim, access)
+    }
+
+    /// What a client with this token may be told of a session that is not there.
+    pub(crate) async fn why_ended(&self, token: &Token) -> Result<Refusal, Error> {
+        self.why_gone(&Claim::Token(token.clone())).await
+    }
+
+    /// What a client with this claim may be told of a session that is not there.
+    async fn why_gone(&self, claim: &Claim) -> Result<Refusal, Error> {
+        let (shared, id) = (self.shared(), claim.session_id());
+        if let Some(refusal) = remembered(shared, claim) {
+            return Ok(refusal);
+        }
+        let Some(ended) = shared.store_call("ended", shared.store.ended(id)).await? else {
+            return Ok(Refusal::Unknown);
+        };
+        shared.cache.remember(id, Arc::new(Record::new(ended)));
+        Ok(remembered(shared, claim).unwrap_or(Refusal::Unknown))
     }
 }
 
 /// The cache's own answer; none where the store has to be asked.
 fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let id = claim.session_id();
-    let now = shared.now();
-    if !shared.is_fresh(now) {
+    if !shared.is_fresh() {
         return None;
     }
+    let now = shared.now();
     let Some(entry) = shared.cache.get(&id) else {
         return absent(shared, claim, now).map(Verdict::Refused);
     };
     match judge(shared, &entry, claim, now) {
-        Finding::Good(()) => Some(active(shared, entry, access, now)),
+        Finding::Good((), Shown::Successor) => None,
+        Finding::Good((), shown) => Some(active(shared, entry, shown, access, now)),
         // A guess is refused at once; a token of the family may be newer than this copy.
         Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
             Some(Verdict::Refused(Refusal::WrongSecret))
         }
-        Finding::Bad(_) | Finding::Over(_) => None,
+        Finding::Bad(_) | Finding::Over(_) | Finding::Gone => None,
     }
 }
 
 fn is_of_family(entry: &Entry, claim: &Claim) -> bool {
-    match claim {
-        Claim::Token(token) => entry.session.token.same_family(token),
-        Claim::Tokens(tokens) => tokens.iter().any(|token| entry.session.token.same_family(token)),
-        Claim::Id(_) => false,
-    }
+    claim.tokens().iter().any(|token| entry.session.token.same_family(token))
 }
 
+/// What is known of a session that is not in the cache.
 fn absent(shared: &Shared, claim: &Claim, now: Timestamp) -> Option<Refusal> {
-    let id = claim.session_id();
-    let ended = shared.cache.end_cause(&id).map(Refusal::Ended);
-    ended.or_else(|| shared.cache.is_unknown(&id, now).then_some(Refusal::Unknown))
+    let foreign = |token: &Token| !token.is_of_fleet(&shared.fleet_key);
+    if claim.tokens().iter().any(foreign) {
+        return Some(Refusal::Malformed);
+    }
+    let unknown = || shared.cache.is_unknown(&claim.session_id(), now).then_some(Refusal::Unknown);
+    remembered(shared, claim).or_else(unknown)
+}
+
+/// How the session ended, where this node remembers it and the claim may know.
+fn remembered(shared: &Shared, claim: &Claim) -> Option<Refusal> {
+    let Remembered::Record(record) = shared.cache.ended(&claim.session_id())? else { return None };
+    let told = match claim {
+        Claim::Id(_) => Some(record.tell_known()),
+        Claim::Token(_) | Claim::Tokens(_) => record.tell(claim.tokens()),
+    };
+    Some(told.map_or(Refusal::Unknown, Refusal::Ended))
 }
 
 /// What a record says about a token.
 enum Finding<T> {
-    Good(T),
+    Good(T, Shown),
     Bad(Refusal),
+    /// The session is not there.
+    Gone,
     /// The session has to end for this cause.
     Over(EndCause),
 }
 
 fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Finding<()> {
-    let options = &shared.options;
-    match claim.recognise(entry, shared, now) {
-        Recognition::Current | Recognition::InGrace if entry.expired(options, now) => {
-            Finding::Over(EndCause::Expired)
-        }
-        Recognition::Current | Recognition::InGrace => Finding::Good(()),
-        Recognition::Reused => Finding::Over(EndCause::TokenReused),
-        Recognition::Superseded => Finding::Bad(Refusal::Superseded),
-        Recognition::Unknown => Finding::Bad(Refusal::WrongSecret),
+    let shown = match claim.recognise(entry, shared, now) {
+        Recognition::Current => Shown::Current,
+        Recognition::Successor => Shown::Successor,
+        Recognition::InGrace => Shown::Retired,
+        Recognition::Reused => return Finding::Over(EndCause::TokenReused),
+        Recognition::Superseded => return Finding::Bad(Refusal::Superseded),
+        Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
+    };
+    if entry.expired(&shared.options, now) {
+        return Finding::Over(EndCause::Expired);
     }
+    Finding::Good((), shown)
 }
 
 fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim) -> Finding<Arc<Entry>> {
-    let Some(entry) = &load.entry else {
-        let cause = shared.cache.end_cause(&claim.session_id());
-        return Finding::Bad(cause.map_or(Refusal::Unknown, Refusal::Ended));
-    };
+    let Some(entry) = &load.entry else { return Finding::Gone };
     match judge(shared, entry, claim, shared.now()) {
-        Finding::Good(()) => Finding::Good(Arc::clone(entry)),
+        Finding::Good((), shown) => Finding::Good(Arc::clone(entry), shown),
         Finding::Bad(refusal) => Finding::Bad(refusal),
+        Finding::Gone => Finding::Gone,
         Finding::Over(cause) => Finding::Over(cause),
     }
 }
 
-fn active(shared: &Shared, entry: Arc<Entry>, access: &Access, now: Timestamp) -> Verdict {
+fn active(
+    shared: &Shared,
+    entry: Arc<Entry>,
+    shown: Shown,
+    access: &Access,
+    now: Timestamp,
+) -> Verdict {
     let effect = entry.access(access, &shared.options, now);
     shared.queue.apply(effect, &entry);
-    Verdict::Active(CurrentSession(entry))
+    Verdict::Active(CurrentSession::new(entry, shown))
 }
 
-/// The store is away: the cache answers if the options say so, and only for good tokens.
+/// The store is away: the cache answers if the options say so, and only for good tokens. A session that
+/// this node knows to have ended stays refused.
 fn serve_stale(shared: &Shared, claim: &Claim, error: Error) -> Result<Verdict, Error> {
-    let now = shared.now();
-    let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale(now));
-    match entry.map(|entry| (judge(shared, &entry, claim, now), entry)) {
-        Some((Finding::Good(()), entry)) => Ok(Verdict::Active(CurrentSession(entry))),
+    let id = claim.session_id();
+    if shared.cache.ended(&id).is_some() {
+        return Ok(Verdict::Refused(remembered(shared, claim).unwrap_or(Refusal::Unknown)));
+    }
+    let entry = shared.cache.get(&id).filter(|_| shared.may_serve_stale());
+    match entry.map(|entry| (judge(shared, &entry, claim, shared.now()), entry)) {
+        Some((Finding::Good((), shown), entry)) => {
+            Ok(Verdict::Active(CurrentSession::new(entry, shown)))
+        }
         _ => Err(error),
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use session_core::{SessionId, Timestamp, Token};
+use session_core::Timestamp;
 
 /// The node's wall clock.
 ///
-/// One clock serves time stamps, timeouts and staleness. A jump forward makes a node distrust
-/// its cache and ask the store; a jump back of less than `max_staleness` may stretch that trust
-/// by as much once. Waiting is tokio's and can be paused by a test.
+/// No stamp and no timeout goes by it: the node learns the store's clock with every read of the log
+/// and goes on from there by a monotonic clock (tokio's, which a test can pause). The wall clock is a
+/// second witness: where it jumps, the node reads the log before it answers from its cache again, and a
+/// difference from the store's clock is told in
+/// [`SessionManager::health`](crate::SessionManager::health).
 pub trait Clock: Debug + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
@@ -51,9 +53,9 @@ impl Clock for TokioClock {
 
 /// A clock that stands still until it is moved, for tests of applications. Clones share one time.
 ///
-/// The engine's workers wait on tokio's timers, which this clock does not move. A jump of more
-/// than [`Options::max_staleness`](crate::Options::max_staleness) makes the node ask the store
-/// until it has read the log again.
+/// Give it to the node and to its store; the node learns the new time with the next read of the log,
+/// which it makes before the next answer if the clock has jumped by more than
+/// [`Options::max_staleness`](crate::Options::max_staleness).
 ///
 /// ```
 /// use std::time::Duration;
@@ -109,11 +111,6 @@ impl Entropy for SystemEntropy {
     fn fill(&self, buffer: &mut [u8]) {
         getrandom::fill(buffer).expect("the operating system gives random bytes");
     }
-}
-
-/// A token for a new session.
-pub(crate) fn new_token(id: SessionId, entropy: &dyn Entropy) -> Token {
-    Token::new(id, random(entropy), random(entropy))
 }
 
 /// Random bytes as an array.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::Store;
-use session_core::store::{Entries, Needs};
+use session_core::store::{Cursor, Entries, Needs};
+use session_core::{FleetKey, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -19,9 +19,11 @@ use crate::manager::SessionManager;
 use crate::notice::Notices;
 use crate::options::Options;
 use crate::queue::Queue;
-use crate::shared::{HealthBoard, Shared, Trust};
+use crate::shared::{HealthBoard, Shared};
+use crate::take_back::Owed;
+use crate::time::FleetTime;
 use crate::watchers::Watchers;
-use crate::{follower, sweeper, write_back};
+use crate::{clock, follower, sweeper, take_back, write_back};
 
 /// A running node: owns the workers, hands out [`SessionManager`]s.
 ///
@@ -110,19 +112,27 @@ impl Engine {
         parts: Parts,
     ) -> Result<Self, Error> {
         options.validate()?;
-        let Options { timeouts, max_staleness, .. } = options;
-        store.configure(&Needs { timeouts, max_staleness });
-        let shared = Arc::new(shared(store, options, parts));
-        let begun = shared.now();
+        store.configure(&Needs {
+            history: options.history_keep(store.as_ref()),
+            max_staleness: options.max_staleness,
+        });
+        let proposed = FleetKey::from_bytes(clock::random(parts.entropy.as_ref()));
+        let fleet_key = tokio::time::timeout(options.store_timeout, store.fleet_key(&proposed))
+            .await
+            .map_err(|_| StoreError::timed_out("fleet_key", options.store_timeout))??;
+        let shared = Arc::new(shared(store, options, parts, fleet_key));
+        let begun = shared.time.moment();
         let log =
             shared.store_call("log_since", shared.store.log_since(None, Entries::All, 1)).await?;
-        shared.trust.heard(begun);
+        shared.time.learn(begun, log.clock);
+        shared.time.heard(begun);
         sweeper::ask_store(&shared).await;
-        let position = Arc::new(Mutex::new(log.next));
+        *shared.position.lock().await = log.next;
         let workers = vec![
-            supervise("follower", &shared, move |shared| follower::run(shared, position.clone())),
+            supervise("follower", &shared, follower::run),
             supervise("write-back", &shared, write_back::run),
             supervise("cleanup", &shared, sweeper::run),
+            supervise("take-back", &shared, take_back::run),
         ];
         Ok(Self { manager: SessionManager::new(shared), workers })
     }
@@ -156,22 +166,25 @@ impl Drop for Engine {
     }
 }
 
-fn shared(store: Arc<dyn Store>, options: Options, parts: Parts) -> Shared {
+fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: FleetKey) -> Shared {
     let queue = Arc::new(Queue::new(options.cache_capacity.saturating_mul(2)));
     Shared {
         runtime: Handle::current(),
         store,
-        clock: parts.clock,
+        time: FleetTime::new(parts.clock),
+        fleet_key,
         entropy: parts.entropy,
         claims: parts.claims,
         cache: Cache::new(&options, Arc::clone(&queue)),
         loads: Loads::default(),
         queue,
-        trust: Trust::new(session_core::Timestamp::EPOCH),
         notices: Notices::new(),
         watchers: Watchers::default(),
         health: HealthBoard::default(),
+        // The first read of the log sets it.
+        position: Mutex::new(Cursor(Vec::new())),
         poke: Notify::new(),
+        owed: Owed::default(),
         turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
         stop: watch::Sender::new(false),
         stop_waits: watch::Sender::new(false),

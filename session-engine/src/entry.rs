@@ -7,97 +7,162 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use session_core::admission::Standing;
 use session_core::checker::{AccessEffect, Activity, Unstored};
+use session_core::store::Touch;
 use session_core::{
-    ClientId, DeviceInfo, DeviceKind, ExtraData, Session, SessionId, TenantId, Timestamp, Token,
-    UserId, UserKey,
+    Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
+    SessionId, TenantId, Timestamp, Token, UserId, UserKey,
 };
 
 use crate::options::Options;
 
 /// A session that a request was found to belong to.
 #[derive(Clone)]
-pub struct CurrentSession(pub(crate) Arc<Entry>);
+pub struct CurrentSession {
+    pub(crate) entry: Arc<Entry>,
+    token: Shown,
+}
+
+/// Which of a session's tokens a request has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    #[default]
+    Current,
+    /// The one after it, which could not be confirmed yet.
+    Successor,
+    /// The one before it, in its grace.
+    Retired,
+}
 
 impl CurrentSession {
+    pub(crate) const fn new(entry: Arc<Entry>, token: Shown) -> Self {
+        Self { entry, token }
+    }
+
     /// The public id.
     pub fn id(&self) -> SessionId {
-        self.0.session.id
+        self.entry.session.id
     }
 
     /// Whose session it is.
     pub fn owner(&self) -> &UserKey {
-        &self.0.session.owner
+        &self.entry.session.owner
     }
 
     /// The signed-in user, within their tenant.
     pub fn user(&self) -> &UserId {
-        &self.0.session.owner.user
+        &self.entry.session.owner.user
     }
 
     /// The user's tenant, where the application has tenants.
     pub fn tenant(&self) -> Option<&TenantId> {
-        self.0.session.owner.tenant.as_ref()
+        self.entry.session.owner.tenant.as_ref()
     }
 
     /// What a policy counts as "same type".
     pub fn device_kind(&self) -> &DeviceKind {
-        &self.0.session.device_kind
+        &self.entry.session.device_kind
     }
 
     /// Readable text about the device.
     pub fn device_info(&self) -> Option<&DeviceInfo> {
-        self.0.session.device_info.as_ref()
+        self.entry.session.device_info.as_ref()
     }
 
     /// The application that signed the user in.
     pub fn client_id(&self) -> Option<&ClientId> {
-        self.0.session.client_id.as_ref()
+        self.entry.session.client_id.as_ref()
     }
 
     /// Addresses it was used from, newest last, with those that this node has not stored yet.
     pub fn ip_addresses(&self) -> Vec<IpAddr> {
-        self.0.use_().activity.ip_addresses().to_vec()
+        self.entry.use_().activity.ip_addresses().to_vec()
     }
 
     /// When it began.
     pub fn signed_in(&self) -> Timestamp {
-        self.0.session.signed_in
+        self.entry.session.signed_in
     }
 
     /// When a request last used it, as far as this node knows.
     pub fn last_accessed(&self) -> Timestamp {
-        self.0.use_().activity.last_accessed()
+        self.entry.use_().activity.last_accessed()
     }
 
-    /// When the user last proved who they are.
+    /// How and when the user proved who they are, as far as the request's token can tell: one that was
+    /// replaced by a re-authentication knows nothing of it.
+    pub fn authentication(&self) -> &Authentication {
+        let session = &self.entry.session;
+        let shown = match self.token {
+            Shown::Current => None,
+            Shown::Successor => {
+                session.token.successor.as_ref().and_then(|t| t.authentication.as_ref())
+            }
+            Shown::Retired => session.token.retired.as_ref().map(|token| &token.authentication),
+        };
+        shown.unwrap_or(&session.authentication)
+    }
+
+    /// When the user last proved who they are: [`CurrentSession::authentication`].
     pub fn authenticated_at(&self) -> Timestamp {
-        self.0.session.authenticated_at
+        self.authentication().at
+    }
+
+    /// The name that its user gave the device.
+    pub fn device_name(&self) -> Option<&DeviceName> {
+        self.entry.session.device_name.as_ref()
+    }
+
+    /// Who acts as the user, where it is not the user.
+    pub fn impersonator(&self) -> Option<&UserId> {
+        self.entry.session.impersonator.as_ref()
+    }
+
+    /// Who acts in this session's requests: the user, or who acts as the user.
+    pub fn actor(&self) -> Actor {
+        Actor::User(self.impersonator().unwrap_or_else(|| self.user()).clone())
+    }
+
+    /// The device's name or, where it has none, its description.
+    pub fn device(&self) -> Option<DeviceInfo> {
+        let name = self.device_name().and_then(|name| DeviceInfo::truncated(name.as_str()));
+        name.or_else(|| self.device_info().cloned())
     }
 
     /// The time from which it is refused even if it is in use.
     pub fn absolute_expiry(&self) -> Option<Timestamp> {
-        self.0.session.absolute_expiry
+        self.entry.session.absolute_expiry
     }
 
     /// Whether this is the session's token, or was until it was replaced, as far as this node knows.
     pub fn has_token(&self, token: &Token) -> bool {
-        self.0.session.token.same_family(token)
+        self.entry.session.token.same_family(token)
     }
 
-    /// Whether this is the session's token now, as far as this node knows.
+    /// Whether this is the session's token now, or the next one, as far as this node knows.
     pub fn has_current_token(&self, token: &Token) -> bool {
-        self.0.session.token.current == token.digest()
+        let (state, digest) = (&self.entry.session.token, token.digest());
+        state.current == digest
+            || state.successor.as_ref().is_some_and(|next| next.digest == digest)
     }
 
     /// The application's own data.
     pub fn data(&self) -> Option<&ExtraData> {
-        self.0.session.data.as_ref()
+        self.entry.session.data.as_ref()
+    }
+
+    /// The application's own data as a type of its own; none where there is no data.
+    ///
+    /// # Errors
+    /// Those of serde, when the data have another shape.
+    pub fn data_as<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        self.data().map(|data| serde_json::from_str(data.as_json())).transpose()
     }
 
     /// The application's claims, as fresh as the propagation bound.
     pub fn claims(&self) -> &Value {
-        &self.0.claims
+        &self.entry.claims
     }
 
     /// The application's claims as a type of its own.
@@ -105,25 +170,26 @@ impl CurrentSession {
     /// # Errors
     /// Those of serde, when the claims have another shape.
     pub fn claims_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        T::deserialize(&self.0.claims)
+        T::deserialize(&self.entry.claims)
     }
 
     /// A copy of the session as it is now, with what this node knows of its use: what
     /// [`SessionManager::get`](crate::SessionManager::get) and
     /// [`SessionManager::list`](crate::SessionManager::list) show.
     pub fn to_session(&self) -> Session {
-        let use_ = self.0.use_();
+        let use_ = self.entry.use_();
         Session {
             last_accessed: use_.activity.last_accessed(),
+            claimed: use_.claimed,
             ip_addresses: use_.activity.ip_addresses().to_vec(),
-            ..self.0.session.clone()
+            ..self.entry.session.clone()
         }
     }
 }
 
 impl fmt::Debug for CurrentSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CurrentSession").field(&self.0.session.id).finish()
+        f.debug_tuple("CurrentSession").field(&self.entry.session.id).finish()
     }
 }
 
@@ -165,13 +231,15 @@ pub(crate) struct Use {
     pub(crate) activity: Activity,
     /// Whether the write-back queue holds the entry for a planned time.
     pub(crate) planned: bool,
+    /// Whether the session's token has been presented.
+    pub(crate) claimed: bool,
 }
 
 impl Entry {
     pub(crate) fn new(mut session: Session, claims: Value) -> Self {
         let ip_addresses = std::mem::take(&mut session.ip_addresses);
         let activity = Activity::stored(session.last_accessed, ip_addresses);
-        let use_ = Mutex::new(Use { activity, planned: false });
+        let use_ = Mutex::new(Use { activity, planned: false, claimed: session.claimed });
         Self { session, claims, ended: AtomicBool::new(false), use_ }
     }
 
@@ -181,13 +249,16 @@ impl Entry {
 
     /// Takes over the use that an older copy has seen. True if something is unstored now.
     pub(crate) fn take_over(&self, older: &Self) -> bool {
-        self.use_().activity.take_over(&mut older.use_().activity)
+        let (mut use_, mut older) = (self.use_(), older.use_());
+        use_.claimed |= older.claimed;
+        use_.activity.take_over(&mut older.activity)
     }
 
     /// Whether the session is past a timeout, as far as this node knows.
     pub(crate) fn expired(&self, options: &Options, now: Timestamp) -> bool {
         let last_accessed = self.use_().activity.last_accessed();
-        options.timeouts.expired(last_accessed, self.session.absolute_expiry, now)
+        let timeouts = self.session.timeouts_or(&options.timeouts);
+        timeouts.expired(last_accessed, self.session.absolute_expiry, now)
     }
 
     /// Counts an access, if it is one, and answers what the write-back queue must know.
@@ -198,17 +269,45 @@ impl Entry {
         now: Timestamp,
     ) -> AccessEffect {
         let mut use_ = self.use_();
-        let (rule, timeouts) = (&options.write_back, &options.timeouts);
-        let effect = if access.passive {
-            use_.activity.record_address(rule, timeouts, access.ip, now)
+        let (rule, timeouts) = (&options.write_back, &self.session.timeouts_or(&options.timeouts));
+        let ip = options.addresses.keep(access.ip);
+        let mut effect = if access.passive {
+            use_.activity.record_address(rule, timeouts, ip, now)
         } else {
-            use_.activity.access(rule, timeouts, access.ip, now)
+            use_.activity.access(rule, timeouts, ip, now)
         };
+        if !std::mem::replace(&mut use_.claimed, true) {
+            effect = use_.activity.store_soon(now);
+        }
         match effect {
             AccessEffect::Plan(_) if std::mem::replace(&mut use_.planned, true) => {
                 AccessEffect::None
             }
             effect => effect,
+        }
+    }
+
+    /// Adds to what the store knows of the session what this node has not stored yet.
+    pub(crate) fn overlay_standing(&self, standing: &mut Standing, options: &Options) {
+        let use_ = self.use_();
+        let Options { timeouts, cleanup, .. } = options;
+        standing.last_accessed = standing.last_accessed.max(use_.activity.last_accessed());
+        standing.claimed |= use_.claimed;
+        let (used, claimed) = (standing.last_accessed, standing.claimed);
+        let deadline = self.session.deadline_at(timeouts, cleanup, used, claimed);
+        standing.deadline = standing.deadline.max(deadline);
+    }
+
+    /// What a write-back of this tells the store.
+    pub(crate) fn touch(&self, unstored: &Unstored, options: &Options) -> Touch {
+        let (last_accessed, claimed) = (unstored.last_accessed, self.use_().claimed);
+        let Options { timeouts, cleanup, .. } = options;
+        Touch {
+            id: self.session.id,
+            last_accessed,
+            deadline: self.session.deadline_at(timeouts, cleanup, last_accessed, claimed),
+            claimed,
+            ip_addresses: unstored.new_ips.clone(),
         }
     }
 

@@ -7,18 +7,23 @@ use std::time::Duration;
 use futures_util::poll;
 use session_core::store::{Cursor, Entries, LogPage};
 use session_core::{Event, EventKind};
-use tokio::sync::Mutex;
 
 use crate::error::Error;
 use crate::notice::Notice;
 use crate::shared::Shared;
 
-/// The position in the log; it outlives a restart of the worker.
-pub(crate) type Position = Arc<Mutex<Cursor>>;
+/// Reads the log now, unless another caller has just done so; several callers read it once.
+pub(crate) async fn hear(shared: &Shared) -> Result<(), Error> {
+    let mut position = shared.position.lock().await;
+    if shared.is_fresh() {
+        return Ok(());
+    }
+    catch_up(shared, &mut position).await
+}
 
 /// Reads the log twice in every propagation bound, or four times where the store does not push, and
 /// whenever there is a hint.
-pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
+pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     let mut failing = false;
     loop {
@@ -26,7 +31,7 @@ pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
         // before reading.
         let mut hint = pin!(shared.store.changed());
         let hinted = poll!(&mut hint).is_ready();
-        let result = catch_up(&shared, &mut *position.lock().await).await;
+        let result = catch_up(&shared, &mut *shared.position.lock().await).await;
         report(&shared, &mut failing, &result);
         // One that was there already has been followed; the next may have come meanwhile.
         let next = async { if hinted { shared.store.changed().await } else { hint.await } };
@@ -43,11 +48,12 @@ pub(crate) async fn run(shared: Arc<Shared>, position: Position) {
 /// Only then is the node as fresh as the moment the last read began.
 pub(crate) async fn catch_up(shared: &Shared, cursor: &mut Cursor) -> Result<(), Error> {
     loop {
-        let begun = shared.now();
+        let begun = shared.time.moment();
         let entries =
             if shared.notices.are_heard() { Entries::All } else { Entries::Invalidations };
         let read = shared.store.log_since(Some(cursor), entries, LogPage::MAX_LIMIT);
         let page = shared.store_call("log_since", read).await?;
+        shared.time.learn(begun, page.clock);
         if page.gap {
             tracing::warn!(
                 "the log does not continue where this node left it; the cache is dropped"
@@ -59,7 +65,7 @@ pub(crate) async fn catch_up(shared: &Shared, cursor: &mut Cursor) -> Result<(),
         page.events.into_iter().for_each(|event| apply(shared, event));
         *cursor = page.next;
         if !page.more {
-            shared.trust.heard(begun);
+            shared.time.heard(begun);
             return Ok(());
         }
     }
@@ -72,7 +78,7 @@ fn apply(shared: &Shared, event: Event) {
                 shared.cache.end(id, cause);
                 shared.watchers.ended(id, cause);
             }
-            EventKind::Rotated | EventKind::ClaimsChanged => shared.cache.invalidate(id),
+            kind if kind.invalidates() => shared.cache.invalidate(id),
             _ => {}
         }
     }

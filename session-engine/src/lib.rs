@@ -30,18 +30,22 @@
 //! | --- | --- | --- |
 //! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], and on every hint |
 //! | write-back | takes last accessed and addresses to the store in batches | every `write_back.flush_interval`, if there is something |
-//! | cleanup | ends inactive sessions, cuts the log; one node of the fleet at a time | every `cleanup.period` |
+//! | cleanup | ends inactive sessions, cuts the log and the history; one node of the fleet at a time | every `cleanup.period` |
+//! | take-back | ends sessions that this node has begun and no client holds, until the store has answered | when there is one |
 //!
 //! A worker that panics is started again; [`SessionManager::health`] tells.
 
+mod block;
 mod cache;
 mod check;
 mod claims;
 pub mod clock;
+mod ending;
 mod engine;
 mod entry;
 mod error;
 mod follower;
+mod history;
 mod load;
 mod loads;
 mod manager;
@@ -49,23 +53,31 @@ mod notice;
 mod options;
 mod patience;
 mod queue;
+mod record;
 mod revoke;
 mod rotate;
 mod shared;
 mod sign_in;
 mod sweeper;
+mod take_back;
+mod ticket;
+mod time;
 mod watchers;
 mod write_back;
 
 pub use async_trait::async_trait;
+pub use block::NewBlock;
 pub use check::{Check, Lookup, Refusal, Verdict};
 pub use claims::ClaimsProvider;
+pub use ending::Ending;
 pub use engine::{Engine, Parts};
 pub use entry::{Access, CurrentSession};
-pub use error::Error;
+pub use error::{Blocked, Error, TooManySessions};
+pub use history::{Erased, UserExport};
 pub use manager::{EffectivePolicy, SessionManager};
 pub use notice::{Events, Notice};
-pub use options::{Options, WhenStale};
-pub use rotate::{RotateReason, Rotation};
+pub use options::{Addresses, History, Options, WhenStale};
+pub use rotate::{Proof, RotateReason, Rotation};
 pub use shared::{Health, WorkerHealth};
 pub use sign_in::{SignIn, SignedIn};
+pub use ticket::Ticket;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     Change, Commit, Outcome, Page, PageQuery, PolicyChange, TenantFilter, Version,
@@ -45,7 +44,7 @@ impl SessionManager {
         &self.shared.options
     }
 
-    /// The time on the node's clock.
+    /// The time of the fleet: the store's clock, as this node has learned it.
     pub fn now(&self) -> session_core::Timestamp {
         self.shared.now()
     }
@@ -74,7 +73,7 @@ impl SessionManager {
             return Ok(None);
         }
         self.overlay(&mut session);
-        let timeouts = &shared.options.timeouts;
+        let timeouts = session.timeouts_or(&shared.options.timeouts);
         let expired = timeouts.expired(session.last_accessed, session.absolute_expiry, self.now());
         Ok((!expired).then_some(session))
     }
@@ -82,7 +81,7 @@ impl SessionManager {
     /// A query for live sessions within these walls; narrow it and hand it to
     /// [`SessionManager::list`].
     pub fn query(&self, tenant: TenantFilter) -> PageQuery {
-        PageQuery::live(tenant, self.shared.options.timeouts, self.now())
+        PageQuery::live(tenant, self.now())
     }
 
     /// One page of sessions, newest sign-in first, with what this node knows of their use. Where
@@ -93,10 +92,7 @@ impl SessionManager {
     /// [`Error::Invalid`] for a limit out of bounds, [`Error::Unavailable`] when the store is
     /// away.
     pub async fn list(&self, query: &PageQuery) -> Result<Page, Error> {
-        if !(1..=PageQuery::MAX_LIMIT).contains(&query.limit) {
-            let max = PageQuery::MAX_LIMIT.into();
-            return Err(session_core::InvalidField::out_of_range("limit", 1, max).into());
-        }
+        PageQuery::check_limit(query.limit)?;
         let shared = &self.shared;
         let limit = query.limit;
         let mut query = query.clone();
@@ -122,11 +118,8 @@ impl SessionManager {
     /// [`Error::Unavailable`] when the store is away.
     pub async fn count(&self, owner: &UserKey) -> Result<u64, Error> {
         let state = self.shared.store_call("user", self.shared.store.user(owner)).await?;
-        let (timeouts, now) = (&self.shared.options.timeouts, self.now());
-        let expired = |session: &Standing| {
-            timeouts.expired(session.last_accessed, session.absolute_expiry, now)
-        };
-        Ok(state.sessions.iter().filter(|session| !expired(session)).count() as u64)
+        let now = self.now();
+        Ok(state.sessions.iter().filter(|session| session.deadline > now).count() as u64)
     }
 
     /// The policy set at one place, if one is.
@@ -208,6 +201,7 @@ impl SessionManager {
                 changes: ids.iter().copied().map(Change::ClaimsChanged).collect(),
                 at: self.now(),
                 by: by.clone(),
+                from: None,
             };
             if shared.store_call("commit", shared.store.commit(&commit)).await? == Outcome::Done {
                 ids.iter().for_each(|id| shared.cache.invalidate(*id));
@@ -256,8 +250,9 @@ impl SessionManager {
     /// How the node is.
     pub fn health(&self) -> Health {
         Health {
-            heard_at: self.shared.trust.heard_at(),
-            fresh: self.shared.is_fresh(self.now()),
+            heard_at: self.shared.time.heard_at(),
+            clock_skew: self.shared.time.skew_micros() as f64 / 1e6,
+            fresh: self.shared.is_fresh(),
             dropped_write_backs: self.shared.queue.dropped(),
             workers: self.shared.health.workers(),
         }
@@ -284,7 +279,7 @@ impl SessionManager {
             return Some(cause);
         }
         let selection = session_core::store::Selection::session(id, TenantFilter::Any);
-        let ended = self.end_all(selection, EndCause::Expired, Actor::System).await;
+        let ended = self.end_all(selection, EndCause::Expired, Actor::System, None).await;
         if ended.is_ok_and(|count| count > 0) {
             return Some(EndCause::Expired);
         }
@@ -296,9 +291,9 @@ impl SessionManager {
     }
 
     fn deadline(&self, session: &Session) -> Option<std::time::Duration> {
-        let timeouts = &self.shared.options.timeouts;
-        let deadline = timeouts.deadline(session.last_accessed, session.absolute_expiry)?;
-        Some(deadline.since(self.now()) + std::time::Duration::from_millis(1))
+        let timeouts = session.timeouts_or(&self.shared.options.timeouts);
+        let expiry = timeouts.expiry(session.last_accessed, session.absolute_expiry)?;
+        Some(expiry.since(self.now()) + std::time::Duration::from_millis(1))
     }
 
     fn overlay(&self, session: &mut Session) {
@@ -322,4 +317,4 @@ async fn sleep(duration: Option<std::time::Duration>) {
 }
 
 /// Pages of the store that one page of the manager is made of, at most.
-const MOST_SHORT_PAGES: u32 = 8;
+pub(crate) const MOST_SHORT_PAGES: u32 = 8;

@@ -1,13 +1,13 @@
 //! What an operator may set; plain data, readable with serde.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use session_core::InvalidField;
 use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
-use session_core::policy::Policy;
-use session_core::time;
+use session_core::policy::{Limit, Policy};
+use session_core::{InvalidField, Store, time};
 
 /// Options of an [`Engine`](crate::Engine). Durations are seconds in configuration files.
 ///
@@ -33,8 +33,24 @@ pub struct Options {
     pub cleanup: Cleanup,
     /// The policy where none is set in the store. Default: any number of sessions.
     pub default_policy: Policy,
-    /// How long a replaced token is still accepted for requests in flight, in seconds.
-    /// Default 10.
+    /// The most sessions of one user, whatever the policy says: the least recently used leaves. None
+    /// for any number. Default 1,000.
+    pub max_sessions_per_user: Option<u32>,
+    /// A session whose token was not presented within this time is the first to leave under any limit
+    /// and never the cause of a refusal, in seconds. Default 120.
+    #[serde(with = "time::seconds")]
+    pub claim_within: Duration,
+    /// What is kept of sessions that have ended.
+    pub history: History,
+    /// How much of an address is kept, in sessions and in the history.
+    pub addresses: Addresses,
+    /// From which age on a token is renewed with a top-level navigation, in seconds, so that a copy of
+    /// it is found without the application's doing; none switches it off. Default off, 600 in the
+    /// presets for AAL2 and AAL3.
+    #[serde(with = "time::optional_seconds")]
+    pub renew_after: Option<Duration>,
+    /// How long a replaced token is still accepted after the first use of the new one, for requests in
+    /// flight, in seconds. Default 10.
     #[serde(with = "time::seconds")]
     pub rotation_grace: Duration,
     /// Every node refuses an ended session within this time while it can reach the store, in
@@ -62,6 +78,60 @@ pub struct Options {
     pub tell_new_devices: bool,
 }
 
+/// What is kept of sessions that have ended (G20).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct History {
+    /// How long, in seconds; zero switches it off. Default what the store recommends: 30 days, on Redis
+    /// one day.
+    #[serde(with = "time::optional_seconds")]
+    pub keep: Option<Duration>,
+}
+
+impl History {
+    /// Sets [`History::keep`].
+    #[must_use]
+    pub fn with_keep(mut self, keep: impl Into<Option<Duration>>) -> Self {
+        self.keep = keep.into();
+        self
+    }
+}
+
+/// How much of an address is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Addresses {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The network: the /24 of an IPv4 address, the /48 of an IPv6 one.
+    Prefix,
+    /// Nothing.
+    None,
+}
+
+impl Addresses {
+    /// What is kept of an address.
+    pub fn keep(self, address: Option<IpAddr>) -> Option<IpAddr> {
+        let address = address?;
+        match self {
+            Self::Whole => Some(address),
+            Self::Prefix => Some(network(address)),
+            Self::None => None,
+        }
+    }
+}
+
+/// The /24 of an IPv4 address, the /48 of an IPv6 one; the rest is zero.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0xff).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
+    }
+}
+
 /// What happens to a request when the cache is too old to trust and the store is away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +151,11 @@ impl Default for Options {
             write_back: WriteBack::default(),
             cleanup: Cleanup::default(),
             default_policy: Policy::default(),
+            max_sessions_per_user: Some(1_000),
+            claim_within: Duration::from_secs(120),
+            history: History::default(),
+            addresses: Addresses::Whole,
+            renew_after: None,
             rotation_grace: Duration::from_secs(10),
             propagation_bound: Duration::from_secs(1),
             max_staleness: Duration::from_secs(30),
@@ -100,14 +175,16 @@ impl Options {
         Self::default().with_timeouts(Timeouts::aal1())
     }
 
-    /// The defaults with the timeouts of NIST SP 800-63B-4 for AAL2: [`Timeouts::aal2`].
+    /// The defaults with the timeouts of NIST SP 800-63B-4 for AAL2 ([`Timeouts::aal2`]), and with
+    /// renewal.
     pub fn aal2() -> Self {
-        Self::default().with_timeouts(Timeouts::aal2())
+        Self::default().with_timeouts(Timeouts::aal2()).with_renew_after(RENEWAL)
     }
 
-    /// The defaults with the timeouts of NIST SP 800-63B-4 for AAL3: [`Timeouts::aal3`].
+    /// The defaults with the timeouts of NIST SP 800-63B-4 for AAL3 ([`Timeouts::aal3`]), and with
+    /// renewal.
     pub fn aal3() -> Self {
-        Self::default().with_timeouts(Timeouts::aal3())
+        Self::default().with_timeouts(Timeouts::aal3()).with_renew_after(RENEWAL)
     }
 
     /// Sets [`Options::timeouts`].
@@ -135,6 +212,41 @@ impl Options {
     #[must_use]
     pub fn with_default_policy(mut self, default_policy: impl Into<Policy>) -> Self {
         self.default_policy = default_policy.into();
+        self
+    }
+
+    /// Sets [`Options::max_sessions_per_user`]; none for any number.
+    #[must_use]
+    pub fn with_max_sessions_per_user(mut self, max: impl Into<Option<u32>>) -> Self {
+        self.max_sessions_per_user = max.into();
+        self
+    }
+
+    /// Sets [`Options::claim_within`].
+    #[must_use]
+    pub const fn with_claim_within(mut self, claim_within: Duration) -> Self {
+        self.claim_within = claim_within;
+        self
+    }
+
+    /// Sets [`Options::history`].
+    #[must_use]
+    pub const fn with_history(mut self, history: History) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Sets [`Options::addresses`].
+    #[must_use]
+    pub const fn with_addresses(mut self, addresses: Addresses) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// Sets [`Options::renew_after`]; none switches it off.
+    #[must_use]
+    pub fn with_renew_after(mut self, renew_after: impl Into<Option<Duration>>) -> Self {
+        self.renew_after = renew_after.into();
         self
     }
 
@@ -201,6 +313,11 @@ impl Options {
         self
     }
 
+    /// How long this store keeps ended sessions.
+    pub(crate) fn history_keep(&self, store: &dyn Store) -> Duration {
+        self.history.keep.unwrap_or_else(|| store.history_by_default())
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -225,6 +342,13 @@ impl Options {
         if self.cleanup.log_retention <= self.max_staleness {
             let expected = "longer than max_staleness";
             return Err(InvalidField::malformed("cleanup.log_retention", expected));
+        }
+        if self.max_sessions_per_user.is_some_and(|max| !(1..=Limit::MAX).contains(&max)) {
+            let max = Limit::MAX.into();
+            return Err(InvalidField::out_of_range("max_sessions_per_user", 1, max));
+        }
+        if self.renew_after.is_some_and(|after| after.is_zero()) {
+            return Err(InvalidField::malformed("renew_after", "longer than zero"));
         }
         if self.cache_capacity == 0 {
             return Err(InvalidField::out_of_range("cache_capacity", 1, u64::MAX));
@@ -254,6 +378,9 @@ impl Options {
             ("cleanup.inactive_for", self.cleanup.inactive_for),
             ("cleanup.pause", self.cleanup.pause),
             ("cleanup.log_retention", self.cleanup.log_retention),
+            ("claim_within", self.claim_within),
+            ("history.keep", self.history.keep.unwrap_or_default()),
+            ("renew_after", self.renew_after.unwrap_or_default()),
             ("rotation_grace", self.rotation_grace),
             ("propagation_bound", self.propagation_bound),
             ("max_staleness", self.max_staleness),
@@ -268,6 +395,8 @@ impl Options {
     }
 }
 
+/// How old a token gets at AAL2 and AAL3.
+const RENEWAL: Duration = Duration::from_secs(600);
 /// The longest duration of any option: a hundred years.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 

@@ -27,7 +27,18 @@ impl Patience {
     }
 }
 
+/// What one call that decides and commits keeps between its tries.
+pub(crate) struct Tries {
+    pub(crate) conflicts: u32,
+    pub(crate) patience: Patience,
+}
+
 impl SessionManager {
+    /// For a call that decides and commits.
+    pub(crate) fn tries(&self) -> Tries {
+        Tries { conflicts: 0, patience: self.patience() }
+    }
+
     /// Patience for one call.
     pub(crate) fn patience(&self) -> Patience {
         Patience { failures: 0, deadline: Instant::now() + self.options().store_timeout }

@@ -1,7 +1,7 @@
 //! Ends sessions, everywhere.
 
 use session_core::store::{EndMany, EndedBatch, Selection, TenantFilter};
-use session_core::{Actor, EndCause, SessionId, UserKey};
+use session_core::{Actor, DeviceInfo, EndCause, SessionId, UserKey};
 
 use crate::entry::CurrentSession;
 use crate::error::Error;
@@ -27,7 +27,7 @@ impl SessionManager {
     /// [`Error::Unavailable`] when the store is away; some batches may have ended, and the call
     /// can be repeated. [`Error::Invalid`] for more than [`Selection::MAX_IDS`] ids.
     pub async fn revoke_selected(&self, selection: Selection, by: Actor) -> Result<u64, Error> {
-        self.end_all(selection, EndCause::Revoked, by).await
+        self.end_all(selection, EndCause::Revoked, by, None).await
     }
 
     /// Ends all sessions of a user.
@@ -43,9 +43,21 @@ impl SessionManager {
     /// # Errors
     /// As [`SessionManager::revoke_selected`].
     pub async fn revoke_others(&self, current: &CurrentSession) -> Result<u64, Error> {
-        let by = Actor::User(current.user().clone());
         let others = Selection::user(current.owner().clone()).except(current.id());
-        self.revoke_selected(others, by).await
+        self.revoke_by(others, current).await
+    }
+
+    /// Ends every selected session on behalf of whoever uses this one: the history notes the user and
+    /// the device.
+    ///
+    /// # Errors
+    /// As [`SessionManager::revoke_selected`].
+    pub async fn revoke_by(
+        &self,
+        selection: Selection,
+        current: &CurrentSession,
+    ) -> Result<u64, Error> {
+        self.end_all(selection, EndCause::Revoked, current.actor(), current.device()).await
     }
 
     /// Ends a session because its own user signs out.
@@ -53,10 +65,10 @@ impl SessionManager {
     /// # Errors
     /// As [`SessionManager::revoke_selected`].
     pub async fn sign_out(&self, current: &CurrentSession) -> Result<(), Error> {
-        let by = Actor::User(current.user().clone());
         let tenant = TenantFilter::Is(current.tenant().cloned());
         let selection = Selection::session(current.id(), tenant);
-        self.end_all(selection, EndCause::SignedOut, by).await.map(|_| ())
+        let (by, from) = (current.actor(), current.device());
+        self.end_all(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
     pub(crate) async fn end_all(
@@ -64,10 +76,11 @@ impl SessionManager {
         selection: Selection,
         cause: EndCause,
         by: Actor,
+        from: Option<DeviceInfo>,
     ) -> Result<u64, Error> {
         selection.check()?;
         let shared = self.shared();
-        let mut end = EndMany { selection, after: None, cause, at: self.now(), by };
+        let mut end = EndMany { selection, after: None, cause, at: self.now(), by, from };
         let mut count = 0;
         loop {
             let call = shared.store.end_many(&end, EndedBatch::MAX_LIMIT);

@@ -1,37 +1,94 @@
-//! Replaces tokens.
+//! Replaces tokens, in two steps: see [`session_core::rotation`].
 
-use session_core::rotation::Recognition;
+use session_core::rotation::{self, Recognition};
 use session_core::store::{Change, Commit, Loaded, Outcome, Selection, TenantFilter};
-use session_core::{Actor, EndCause, SessionId, Token};
+use session_core::{Actor, Authentication, EndCause, EventKind, Session, SessionId, Token};
 
 use crate::check::Refusal;
+use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
 use crate::{clock, notice};
 
 /// Why a token is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RotateReason {
     /// On demand.
     Renewal,
-    /// The user has just proved again who they are.
-    Reauthenticated,
+    /// The user has just proved again who they are. Both timeouts start again when the new token is
+    /// used (NIST SP 800-63B-4, section 5.2).
+    Reauthenticated(Proof),
+}
+
+impl RotateReason {
+    /// The user has just proved again who they are, with nothing said of how.
+    pub fn reauthenticated() -> Self {
+        Self::Reauthenticated(Proof::default())
+    }
+}
+
+/// How a user proved who they are, as the application knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Proof {
+    /// When, as an identity provider's `auth_time` says; none for now. A time in the future counts as
+    /// now.
+    pub at: Option<session_core::Timestamp>,
+    /// How sure it is.
+    pub level: Option<session_core::AssuranceLevel>,
+    /// By which means: words of RFC 8176, at most [`Authentication::MAX_METHODS`].
+    pub methods: Vec<session_core::AuthMethod>,
+}
+
+impl Proof {
+    /// Sets [`Proof::at`].
+    #[must_use]
+    pub fn at(mut self, at: impl Into<Option<session_core::Timestamp>>) -> Self {
+        self.at = at.into();
+        self
+    }
+
+    /// Sets [`Proof::level`].
+    #[must_use]
+    pub fn with_level(mut self, level: impl Into<Option<session_core::AssuranceLevel>>) -> Self {
+        self.level = level.into();
+        self
+    }
+
+    /// Sets [`Proof::methods`].
+    #[must_use]
+    pub fn with_methods(mut self, methods: impl Into<Vec<session_core::AuthMethod>>) -> Self {
+        self.methods = methods.into();
+        self
+    }
+
+    /// What the record keeps of it.
+    pub(crate) fn authentication(
+        &self,
+        now: session_core::Timestamp,
+    ) -> Result<Authentication, Error> {
+        let at = self.at.map_or(now, |at| at.min(now));
+        let authentication =
+            Authentication { at, level: self.level, methods: self.methods.clone() };
+        authentication.validate()?;
+        Ok(authentication)
+    }
 }
 
 /// How a rotation ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Rotation {
-    /// The client has to use this token from now on.
+    /// The client has to use this token from now on. Until it has done so for the first time, the
+    /// presented token stays valid, and a rotation of it yields this token again.
     Rotated {
         /// Which session.
         id: SessionId,
         /// Its new token, for the client only.
         token: Token,
     },
-    /// The presented token has been replaced a moment ago by a request beside this one, whose
-    /// answer carries the new token.
+    /// The presented token has been replaced, and the new one has been used: the client has it.
     AlreadyRotated,
     /// The presented token is worth nothing.
     Refused(Refusal),
@@ -41,85 +98,163 @@ impl SessionManager {
     /// Replaces the presented token by a new one of the same session.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the store is away.
+    /// [`Error::Invalid`] for too many methods, [`Error::Unavailable`] when the store is away.
     pub async fn rotate(&self, token: &[u8], reason: RotateReason) -> Result<Rotation, Error> {
-        let Some(token) = Token::parse(token) else {
+        let shared = self.shared();
+        let Some(token) = Token::parse(token).filter(|token| token.is_of_fleet(&shared.fleet_key))
+        else {
             return Ok(Rotation::Refused(Refusal::Malformed));
         };
-        let shared = self.shared();
+        let authentication = match &reason {
+            RotateReason::Renewal => None,
+            RotateReason::Reauthenticated(proof) => Some(proof.authentication(self.now())?),
+        };
         let id = token.session_id();
-        let next = token.rotated(clock::random(shared.entropy.as_ref()));
-        let mut conflicts = 0;
-        let mut patience = self.patience();
+        let salt = clock::random(shared.entropy.as_ref());
+        let mut tries = self.tries();
         loop {
             let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
-                return Ok(Rotation::Refused(Refusal::Unknown));
+                return self.refuse_gone(&token).await;
             };
-            // An earlier try may have gone through although its answer was lost.
-            if loaded.session.token.current != next.digest() {
-                if let Some(answer) = self.not_exchangeable(&loaded, &token).await? {
-                    return Ok(answer);
+            let record = match self.exchangeable(&loaded, &token).await? {
+                Ok(record) => record,
+                Err(answer) => return Ok(answer),
+            };
+            let (changed, next) =
+                rotation::begin(&record, &token, salt, authentication.clone(), self.now());
+            let stored = match changed.or_else(|| (record != loaded.session).then_some(record)) {
+                Some(session) => self.store_rotation(session, &loaded, &mut tries).await?,
+                // An earlier try may have gone through although its answer was lost.
+                None => {
+                    shared.cache.invalidate(id);
+                    true
                 }
-                let commit = self.exchange(&loaded, &next, reason);
-                match shared.store_call("commit", shared.store.commit(&commit)).await {
-                    Ok(Outcome::Done) => notice::log_commit(&commit),
-                    Ok(Outcome::Conflict) => {
-                        self.back_off(&mut conflicts).await;
-                        continue;
-                    }
-                    Err(error) => {
-                        patience.may_try_again(error).await?;
-                        continue;
-                    }
-                }
+            };
+            if stored {
+                return Ok(Rotation::Rotated { id, token: next });
             }
-            shared.cache.invalidate(id);
-            shared.poke.notify_one();
-            return Ok(Rotation::Rotated { id, token: next });
         }
     }
 
-    /// The answer for a token that may not be exchanged; none for the current one.
-    async fn not_exchangeable(
+    /// Renews the token that a request has shown if it is older than
+    /// [`Options::renew_after`](crate::Options::renew_after): the next token then has to go to the
+    /// client, in a response that cannot meet a newer sign-in's on its way.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn renew_if_due(
+        &self,
+        current: &CurrentSession,
+        token: &[u8],
+    ) -> Result<Option<Token>, Error> {
+        let Some(after) = self.options().renew_after else { return Ok(None) };
+        let shown = Token::parse(token).filter(|token| current.has_current_token(token));
+        if shown.is_none() || !current.entry.session.token.renewal_is_due(after, self.now()) {
+            return Ok(None);
+        }
+        match self.rotate(token, RotateReason::Renewal).await? {
+            Rotation::Rotated { token, .. } => Ok(Some(token)),
+            Rotation::AlreadyRotated | Rotation::Refused(_) => Ok(None),
+        }
+    }
+
+    /// Confirms a rotation whose new token is among these.
+    pub(crate) async fn confirm(&self, id: SessionId, tokens: &[Token]) -> Result<(), Error> {
+        let shared = self.shared();
+        let mut tries = self.tries();
+        loop {
+            let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
+                return Ok(());
+            };
+            let grace = self.options().rotation_grace;
+            let is_next = |token: &Token| {
+                let found = loaded.session.token.recognise(token, grace, self.now());
+                found == Recognition::Successor
+            };
+            if !tokens.iter().any(is_next) {
+                return Ok(());
+            }
+            let session = self.confirmed(&loaded.session);
+            if self.store_rotation(session, &loaded, &mut tries).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn confirmed(&self, session: &Session) -> Session {
+        let (options, now) = (self.options(), self.now());
+        let mut session = rotation::confirm(session, &options.timeouts, now);
+        session.deadline = session.deadline_at(&options.timeouts, &options.cleanup, now, true);
+        session
+    }
+
+    /// Commits a step of a rotation. False where somebody else changed the user's sessions, or where
+    /// the answer was lost: the record has to be read again.
+    async fn store_rotation(
+        &self,
+        session: Session,
+        loaded: &Loaded,
+        tries: &mut crate::patience::Tries,
+    ) -> Result<bool, Error> {
+        let shared = self.shared();
+        let (id, owner) = (session.id, session.owner.clone());
+        let by = session.impersonator.clone().unwrap_or_else(|| owner.user.clone());
+        let kind = EventKind::Rotated;
+        let commit = Commit {
+            owner,
+            expected: loaded.version,
+            changes: vec![Change::Update { session: Box::new(session), kind }],
+            at: self.now(),
+            by: Actor::User(by),
+            from: None,
+        };
+        match shared.store_call("commit", shared.store.commit(&commit)).await {
+            Ok(Outcome::Done) => {
+                notice::log_commit(&commit);
+                shared.cache.invalidate(id);
+                shared.poke.notify_one();
+                Ok(true)
+            }
+            Ok(Outcome::Conflict) => {
+                self.back_off(&mut tries.conflicts).await;
+                Ok(false)
+            }
+            Err(error) => tries.patience.may_try_again(error).await.map(|()| false),
+        }
+    }
+
+    /// The record in which the token is the current one, or the answer for a token that may not be
+    /// exchanged.
+    async fn exchangeable(
         &self,
         loaded: &Loaded,
         token: &Token,
-    ) -> Result<Option<Rotation>, Error> {
+    ) -> Result<Result<Session, Rotation>, Error> {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());
         let over = match session.token.recognise(token, options.rotation_grace, now) {
-            Recognition::Current => {
+            Recognition::Current | Recognition::Successor => {
                 let used = self.shared().cache.get(&session.id);
                 let used = used.map(|entry| entry.use_().activity.last_accessed());
                 let last_accessed = used.unwrap_or_default().max(session.last_accessed);
-                if !options.timeouts.expired(last_accessed, session.absolute_expiry, now) {
-                    return Ok(None);
+                let timeouts = session.timeouts_or(&options.timeouts);
+                if !timeouts.expired(last_accessed, session.absolute_expiry, now) {
+                    let next = session.token.current != token.digest();
+                    return Ok(Ok(if next { self.confirmed(session) } else { session.clone() }));
                 }
                 EndCause::Expired
             }
-            Recognition::InGrace => return Ok(Some(Rotation::AlreadyRotated)),
-            Recognition::Superseded => return Ok(Some(Rotation::Refused(Refusal::Superseded))),
-            Recognition::Unknown => return Ok(Some(Rotation::Refused(Refusal::WrongSecret))),
+            Recognition::InGrace => return Ok(Err(Rotation::AlreadyRotated)),
+            Recognition::Superseded => return Ok(Err(Rotation::Refused(Refusal::Superseded))),
+            Recognition::Unknown => return Ok(Err(Rotation::Refused(Refusal::WrongSecret))),
             Recognition::Reused => EndCause::TokenReused,
         };
         let selection = Selection::session(session.id, TenantFilter::Any);
-        self.end_all(selection, over, Actor::System).await?;
-        Ok(Some(Rotation::Refused(Refusal::Ended(over))))
+        self.end_all(selection, over, Actor::System, None).await?;
+        self.refuse_gone(token).await.map(Err)
     }
 
-    fn exchange(&self, loaded: &Loaded, next: &Token, reason: RotateReason) -> Commit {
-        let (session, at) = (&loaded.session, self.now());
-        let change = Change::ReplaceToken {
-            id: session.id,
-            token: session.token.rotated(next, at),
-            authenticated_at: (reason == RotateReason::Reauthenticated).then_some(at),
-        };
-        Commit {
-            owner: session.owner.clone(),
-            expected: loaded.version,
-            changes: vec![change],
-            at,
-            by: Actor::User(session.owner.user.clone()),
-        }
+    async fn refuse_gone(&self, token: &Token) -> Result<Rotation, Error> {
+        Ok(Rotation::Refused(self.why_ended(token).await?))
     }
 }

@@ -2,24 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use serde_json::Value;
-use session_core::{Session, Store, StoreError, Timestamp};
+use session_core::store::Cursor;
+use session_core::{FleetKey, Session, Store, StoreError, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
-use crate::clock::{Clock, Entropy};
+use crate::clock::Entropy;
 use crate::error::Error;
 use crate::loads::Loads;
 use crate::notice::Notices;
 use crate::options::{Options, WhenStale};
 use crate::queue::Queue;
+use crate::take_back::Owed;
+use crate::time::FleetTime;
 use crate::watchers::Watchers;
 
 pub(crate) struct Shared {
@@ -27,18 +28,23 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) options: Options,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: FleetTime,
+    /// The secret that all nodes share, for the check in every token.
+    pub(crate) fleet_key: FleetKey,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) claims: Option<Arc<dyn ClaimsProvider>>,
     pub(crate) cache: Cache,
     pub(crate) loads: Loads,
     pub(crate) queue: Arc<Queue>,
-    pub(crate) trust: Trust,
     pub(crate) notices: Notices,
     pub(crate) watchers: Watchers,
     pub(crate) health: HealthBoard,
+    /// Where this node is in the log.
+    pub(crate) position: tokio::sync::Mutex<Cursor>,
     /// Asks the follower to read the log now.
     pub(crate) poke: Notify,
+    /// Sessions that this node still has to end.
+    pub(crate) owed: Owed,
     /// One lock per group of users: sign-ins of one user take turns within a node.
     pub(crate) turns: Vec<tokio::sync::Mutex<()>>,
     /// Stops the workers.
@@ -48,8 +54,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The fleet's time.
     pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.time.now()
     }
 
     /// Calls the store, with the time limit of the options.
@@ -91,16 +98,16 @@ impl Shared {
     }
 
     /// Whether the cache may answer.
-    pub(crate) fn is_fresh(&self, now: Timestamp) -> bool {
-        self.trust.silence(now).is_some_and(|silence| silence <= self.options.max_staleness)
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.time.silence().is_some_and(|silence| silence <= self.options.max_staleness)
     }
 
     /// Whether the cache may answer although the log is silent and the store is away.
-    pub(crate) fn may_serve_stale(&self, now: Timestamp) -> bool {
+    pub(crate) fn may_serve_stale(&self) -> bool {
         match self.options.when_stale {
             WhenStale::FailClosed => false,
             WhenStale::ServeStale(limit) => {
-                self.trust.silence(now).is_some_and(|silence| silence <= limit)
+                self.time.silence().is_some_and(|silence| silence <= limit)
             }
         }
     }
@@ -137,33 +144,6 @@ impl<F> Drop for Entered<'_, F> {
     }
 }
 
-/// Until when the log has been heard, by the node's wall clock.
-#[derive(Debug)]
-pub(crate) struct Trust {
-    heard: AtomicI64,
-}
-
-impl Trust {
-    pub(crate) const fn new(heard: Timestamp) -> Self {
-        Self { heard: AtomicI64::new(heard.as_micros()) }
-    }
-
-    /// The log has been read to its end by a read that began at `at`.
-    pub(crate) fn heard(&self, at: Timestamp) {
-        self.heard.store(at.as_micros(), Ordering::Release);
-    }
-
-    pub(crate) fn heard_at(&self) -> Timestamp {
-        Timestamp::from_micros(self.heard.load(Ordering::Acquire))
-    }
-
-    /// How long the log has been silent; none when the clock went back behind it.
-    fn silence(&self, now: Timestamp) -> Option<Duration> {
-        let heard = self.heard_at();
-        (now.plus(CLOCK_GRAIN) >= heard).then(|| now.since(heard))
-    }
-}
-
 /// Resolves when the engine or its streams stop.
 pub(crate) struct Stopping(watch::Receiver<bool>);
 
@@ -175,11 +155,14 @@ impl Stopping {
 }
 
 /// How the engine and its workers are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Until when the log has been heard.
+    /// Until when the log has been heard, by the fleet's time.
     pub heard_at: Timestamp,
+    /// How far this node's wall clock is ahead of the store's, in seconds; below zero for behind. No
+    /// decision goes by the wall clock.
+    pub clock_skew: f64,
     /// Whether the cache may answer right now.
     pub fresh: bool,
     /// Sessions whose last accesses were given up because the store was away for too long.
@@ -223,6 +206,3 @@ impl HealthBoard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// Two threads read the clock in no order; this much "back" is no jump.
-const CLOCK_GRAIN: Duration = Duration::from_secs(1);

@@ -2,19 +2,23 @@
 
 use std::net::IpAddr;
 
-use session_core::admission::{self, Admission, Newcomer, Standing};
-use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter, UserState};
+use session_core::admission::{self, Admission, Bounds, Newcomer};
+use session_core::block::{self, Block};
+use session_core::checker::Timeouts;
+use session_core::policy::Limit;
+use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
 use session_core::{
-    Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, Session, SessionId, StoreError,
-    Timestamp, Token, UserKey,
+    Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, InvalidField, Session, SessionId,
+    StoreError, Timestamp, Token, UserId, UserKey,
 };
 use tokio::sync::oneshot;
 
 use crate::cache::{Fill, Filled};
-use crate::entry::{CurrentSession, Entry};
-use crate::error::Error;
+use crate::entry::{CurrentSession, Entry, Shown};
+use crate::error::{Blocked, Error, TooManySessions};
 use crate::manager::SessionManager;
+use crate::options::{Options, network};
+use crate::rotate::Proof;
 use crate::{clock, notice};
 
 /// Who signs in, and from where. The application has checked the credentials.
@@ -45,8 +49,17 @@ pub struct SignIn {
     pub ip: Option<IpAddr>,
     /// The application's own data.
     pub data: Option<ExtraData>,
-    /// The session that the same browser holds now. If it is the user's own, it ends in the same
-    /// step and takes up no place.
+    /// How and when the user proved who they are. Default now, with nothing said of how.
+    pub proof: Proof,
+    /// Timeouts of this session's own, for a remembered device or for administrators. Default those of
+    /// the [`Options`](crate::Options).
+    pub timeouts: Option<Timeouts>,
+    /// Who acts as the user with this session, where it is not the user. It is shown wherever the
+    /// session is, and such a session may not administer.
+    pub impersonator: Option<UserId>,
+    /// The session that the same browser holds now; the caller has validated its token. The user's own
+    /// ends in the same step and takes up no place. Another user's ends soon afterwards, and the
+    /// sign-in does not depend on it.
     pub replaces: Option<SessionId>,
 }
 
@@ -60,6 +73,9 @@ impl SignIn {
             client_id: None,
             ip: None,
             data: None,
+            proof: Proof { at: None, level: None, methods: Vec::new() },
+            timeouts: None,
+            impersonator: None,
             replaces: None,
         }
     }
@@ -99,6 +115,27 @@ impl SignIn {
         self
     }
 
+    /// Sets [`SignIn::proof`].
+    #[must_use]
+    pub fn with_proof(mut self, proof: Proof) -> Self {
+        self.proof = proof;
+        self
+    }
+
+    /// Sets [`SignIn::timeouts`].
+    #[must_use]
+    pub fn with_timeouts(mut self, timeouts: impl Into<Option<Timeouts>>) -> Self {
+        self.timeouts = timeouts.into();
+        self
+    }
+
+    /// Sets [`SignIn::impersonator`].
+    #[must_use]
+    pub fn with_impersonator(mut self, impersonator: impl Into<Option<UserId>>) -> Self {
+        self.impersonator = impersonator.into();
+        self
+    }
+
     /// Sets [`SignIn::replaces`].
     #[must_use]
     pub fn with_replaces(mut self, replaces: impl Into<Option<SessionId>>) -> Self {
@@ -135,15 +172,41 @@ impl SessionManager {
     /// that has already begun, so none is left without a holder.
     ///
     /// # Errors
-    /// [`Error::TooManySessions`] when a limit refuses it: no session has begun.
+    /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
+    /// ticket for [`SessionManager::sign_in_with_ticket`]. [`Error::Blocked`] when the user, the tenant
+    /// or the deployment is blocked. [`Error::Invalid`] for too many methods or timeouts of zero.
     /// [`Error::Unavailable`] when the store is away.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        self.begin(Newcoming { request, ticket: None }).await
+    }
+
+    /// Ends one of the user's sessions and begins the one that was refused, in one atomic step: for a
+    /// ticket of [`Error::TooManySessions`] and the session that its user has chosen.
+    ///
+    /// A ticket works once, for five minutes, on every node, and stands for the checked password. A
+    /// session that has ended already needs no ending; where the limit refuses the sign-in even so, the
+    /// error holds a new ticket.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet.
+    /// Otherwise as [`SessionManager::sign_in`].
+    pub async fn sign_in_with_ticket(
+        &self,
+        ticket: &str,
+        end: SessionId,
+    ) -> Result<SignedIn, Error> {
+        let (request, id) = self.open_ticket(ticket)?;
+        self.begin(Newcoming { request, ticket: Some(TicketUse { id, end }) }).await
+    }
+
+    async fn begin(&self, newcoming: Newcoming) -> Result<SignedIn, Error> {
+        validate(&newcoming.request)?;
         let (sender, receiver) = oneshot::channel();
         let manager = self.clone();
         self.shared().spawn(async move {
-            let result = manager.admit(request).await;
+            let result = manager.admit(&newcoming, || sender.is_closed()).await;
             if let Err(Ok(unheard)) = sender.send(result) {
-                manager.take_back(&unheard).await;
+                manager.shared().owed.end(unheard.session.id(), EndCause::Revoked, Actor::System);
             }
         });
         // The task is gone: the node stops, or the sign-in panicked.
@@ -151,20 +214,23 @@ impl SessionManager {
         receiver.await.unwrap_or_else(gone)
     }
 
-    async fn admit(&self, request: SignIn) -> Result<SignedIn, Error> {
-        let shared = self.shared();
-        let new_device = self.is_new_device(&request).await;
+    async fn admit(
+        &self,
+        newcoming: &Newcoming,
+        is_given_up: impl Fn() -> bool,
+    ) -> Result<SignedIn, Error> {
+        let (shared, request) = (self.shared(), &newcoming.request);
+        let new_device = self.is_new_device(request).await;
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock().await;
         let mut in_doubt = Vec::new();
-        let committed = self.commit_until_done(&request, &mut in_doubt).await;
+        let committed = self.commit_until_done(newcoming, &mut in_doubt, is_given_up).await;
         drop(turn);
-        let Attempt { token, slot, session, ended } = match committed {
-            Ok(attempt) => attempt,
-            Err(error) => {
-                self.take_back_in_doubt(in_doubt.iter().map(|attempt| attempt.session.id));
-                return Err(error);
-            }
-        };
+        // A commit whose answer was lost may have begun a session that no client will ever hold.
+        for attempt in in_doubt {
+            shared.owed.end(attempt.session.id, EndCause::Revoked, Actor::System);
+        }
+        let Attempt { token, slot, session, ended } = committed?;
+        self.end_elsewhere(request, &ended);
         shared.poke.notify_one();
         let session = self.install(slot, session).await;
         if new_device == Some(true) {
@@ -178,6 +244,15 @@ impl SessionManager {
         Ok(SignedIn { session, token, ended, new_device })
     }
 
+    /// The session that the browser held until now, where it was another user's.
+    fn end_elsewhere(&self, request: &SignIn, ended: &[(SessionId, EndCause)]) {
+        let replaced = request.replaces.filter(|id| ended.iter().all(|(ended, _)| ended != id));
+        if let Some(id) = replaced {
+            let by = Actor::User(request.owner.user.clone());
+            self.shared().owed.end(id, EndCause::Replaced, by);
+        }
+    }
+
     /// Looks at the sessions that are there before the sign-in ends any of them.
     async fn is_new_device(&self, request: &SignIn) -> Option<bool> {
         if !self.options().tell_new_devices {
@@ -187,7 +262,7 @@ impl SessionManager {
         query.user = Some(request.owner.user.clone());
         query.device_kind = Some(request.device_kind.clone());
         query.limit = PageQuery::MAX_LIMIT;
-        let here = request.ip.map(network);
+        let here = self.options().addresses.keep(request.ip).map(network);
         let known = |session: &Session| {
             here.is_none_or(|here| {
                 session.ip_addresses.iter().any(|address| network(*address) == here)
@@ -210,18 +285,21 @@ impl SessionManager {
     /// later commit makes it fail. So the next attempt has an id of its own.
     async fn commit_until_done<'s>(
         &'s self,
-        request: &SignIn,
+        newcoming: &Newcoming,
         in_doubt: &mut Vec<Attempt<'s>>,
+        is_given_up: impl Fn() -> bool,
     ) -> Result<Attempt<'s>, Error> {
-        let shared = self.shared();
-        let mut conflicts = 0;
-        let mut patience = self.patience();
+        let (shared, request) = (self.shared(), &newcoming.request);
+        let mut tries = self.tries();
         let mut left = Vec::new();
         loop {
+            if is_given_up() {
+                return Err(StoreError::unavailable("the caller has gone").into());
+            }
             let state = match shared.store_call("user", shared.store.user(&request.owner)).await {
                 Ok(state) => state,
                 Err(error) => {
-                    patience.may_try_again(error).await?;
+                    tries.patience.may_try_again(error).await?;
                     continue;
                 }
             };
@@ -230,11 +308,18 @@ impl SessionManager {
             };
             if let Some(done) = in_doubt.iter().position(known) {
                 let attempt = in_doubt.swap_remove(done);
+                if newcoming.ticket.is_some() && !self.is_stored(&attempt).await? {
+                    return Err(Error::InvalidTicket);
+                }
                 self.note_ended(&attempt.commit(request, &state));
                 return Ok(attempt.after(left));
             }
-            let attempt = self.attempt(request, &state)?;
+            self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
+            let attempt = self.attempt(newcoming, &state).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
+            if is_given_up() {
+                continue;
+            }
             match shared.store_call("commit", shared.store.commit(&commit)).await {
                 Ok(Outcome::Done) => {
                     self.note_ended(&commit);
@@ -243,15 +328,38 @@ impl SessionManager {
                     }
                     left.extend(attempt.ended.into_iter().take(commit.changes.len()));
                 }
-                Ok(Outcome::Conflict) => self.back_off(&mut conflicts).await,
+                Ok(Outcome::Conflict) => self.back_off(&mut tries.conflicts).await,
                 Err(error) => {
                     if complete {
                         in_doubt.push(attempt);
                     }
-                    patience.may_try_again(error).await?;
+                    tries.patience.may_try_again(error).await?;
                 }
             }
         }
+    }
+
+    /// Whether this very attempt is in the store, and not another with the same ticket.
+    async fn is_stored(&self, attempt: &Attempt<'_>) -> Result<bool, Error> {
+        let shared = self.shared();
+        let stored = shared.store_call("load", shared.store.load(attempt.session.id)).await?;
+        Ok(stored
+            .is_some_and(|stored| stored.session.token.current == attempt.session.token.current))
+    }
+
+    /// A ticket names the session that it begins; where that one is there or has ended, it was used.
+    async fn check_unused(
+        &self,
+        newcoming: &Newcoming,
+        state: &UserState,
+        had_conflict: bool,
+    ) -> Result<(), Error> {
+        let Some(TicketUse { id, .. }) = newcoming.ticket else { return Ok(()) };
+        let shared = self.shared();
+        let used = state.sessions.iter().any(|standing| standing.id == id)
+            || (had_conflict
+                && shared.store_call("ended", shared.store.ended(id)).await?.is_some());
+        if used { Err(Error::InvalidTicket) } else { Ok(()) }
     }
 
     /// Forgets and logs what a commit that went through has ended, and logs what it began.
@@ -264,46 +372,62 @@ impl SessionManager {
         notice::log_commit(commit);
     }
 
-    fn attempt(&self, request: &SignIn, state: &UserState) -> Result<Attempt<'_>, Error> {
-        let shared = self.shared();
+    async fn attempt(
+        &self,
+        newcoming: &Newcoming,
+        state: &UserState,
+    ) -> Result<Attempt<'_>, Error> {
+        let (shared, request) = (self.shared(), &newcoming.request);
         let now = self.now();
-        let ended = self.decide(request, state, now)?;
+        if let Some((scope, block)) = block::refusal(&state.blocks, now) {
+            let Block { reason, until, .. } = block.clone();
+            return Err(Error::Blocked(Box::new(Blocked { scope: scope.clone(), reason, until })));
+        }
+        let ended = match self.decide(newcoming, state, now) {
+            Admission::Admit { end } => end,
+            Admission::Reject { limit } => return Err(self.too_many(request, limit).await?),
+        };
         let entropy = shared.entropy.as_ref();
-        let id = shared.store.session_id(&request.owner, clock::random(entropy));
-        let token = clock::new_token(id, entropy);
-        let slot = shared.cache.begin_fill(token.session_id());
-        let session = session(request, &token, self, now);
+        let new_id = || shared.store.session_id(&request.owner, clock::random(entropy));
+        let id = newcoming.ticket.as_ref().map_or_else(new_id, |ticket| ticket.id);
+        let secrets = (clock::random(entropy), clock::random(entropy));
+        let token = Token::new(&shared.fleet_key, id, secrets.0, secrets.1);
+        let slot = shared.cache.begin_fill(id);
+        let session = session(request, &token, self.options(), now)?;
         Ok(Attempt { token, slot, session, ended })
     }
 
-    fn decide(
-        &self,
-        request: &SignIn,
-        state: &UserState,
-        now: Timestamp,
-    ) -> Result<Vec<(SessionId, EndCause)>, Error> {
-        let options = self.options();
+    /// The refusal, with the sessions that the user may choose from and a ticket for the choice.
+    async fn too_many(&self, request: &SignIn, limit: Limit) -> Result<Error, Error> {
+        let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
+        query.user = Some(request.owner.user.clone());
+        query.limit = PageQuery::MAX_LIMIT;
+        let sessions = self.list(&query).await?.sessions;
+        let ticket = self.seal_ticket(request)?;
+        Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
+    }
+
+    fn decide(&self, newcoming: &Newcoming, state: &UserState, now: Timestamp) -> Admission {
+        let (options, request) = (self.options(), &newcoming.request);
         let policy = state.policies.clone().resolve(&options.default_policy);
         let newcomer = Newcomer {
             device_kind: &request.device_kind,
             client_id: request.client_id.as_ref(),
             replaces: request.replaces,
+            ends: newcoming.ticket.as_ref().map(|ticket| ticket.end),
+        };
+        let bounds = Bounds {
+            claim_within: options.claim_within,
+            max_sessions: options.max_sessions_per_user,
         };
         // What this node has not written back yet counts too.
         let mut sessions = state.sessions.clone();
         sessions.iter_mut().for_each(|standing| {
             if let Some(entry) = self.shared().cache.get(&standing.id) {
-                let used = CurrentSession(entry).last_accessed();
-                standing.last_accessed = standing.last_accessed.max(used);
+                entry.overlay_standing(standing, options);
             }
         });
-        let expired = |standing: &Standing| {
-            options.timeouts.expired(standing.last_accessed, standing.absolute_expiry, now)
-        };
-        match admission::decide(&policy, &newcomer, &sessions, expired) {
-            Admission::Admit { end } => Ok(end),
-            Admission::Reject { limit } => Err(Error::TooManySessions(limit)),
-        }
+        admission::decide(&policy, &newcomer, &sessions, &bounds, now)
     }
 
     /// Installs the new session in the cache; the fill's rule holds for it too. Without claims,
@@ -319,33 +443,25 @@ impl SessionManager {
         };
         let entry = || Entry::new(session.clone(), claims.clone());
         match slot.filter(|_| complete).map(|slot| slot.finish(entry())) {
-            Some(Filled::Installed(entry)) => CurrentSession(entry),
-            Some(Filled::Ended | Filled::Again) | None => CurrentSession(entry().into()),
+            Some(Filled::Installed(entry)) => CurrentSession::new(entry, Shown::Current),
+            Some(Filled::Ended | Filled::Again) | None => {
+                CurrentSession::new(entry().into(), Shown::Current)
+            }
         }
     }
+}
 
-    /// Ends a session whose caller went away before hearing of it.
-    async fn take_back(&self, unheard: &SignedIn) {
-        let session = &unheard.session;
-        let ended = self.revoke(session.id(), session.owner(), Actor::System).await;
-        if let Err(error) = ended {
-            tracing::warn!(%error, session_id = %session.id(), "an unheard session stays");
-        }
-    }
+/// A sign-in, with the ticket that it uses.
+struct Newcoming {
+    request: SignIn,
+    ticket: Option<TicketUse>,
+}
 
-    /// A commit whose answer was lost may have begun a session that nobody will ever hold.
-    fn take_back_in_doubt(&self, ids: impl Iterator<Item = SessionId>) {
-        let ids: Vec<_> = ids.collect();
-        if ids.is_empty() {
-            return;
-        }
-        let manager = self.clone();
-        self.shared().spawn(async move {
-            let selection = Selection::within(TenantFilter::Any).among(ids);
-            // The store is probably still away; then policy and cleanup see to it.
-            let _ = manager.end_all(selection, EndCause::Revoked, Actor::System).await;
-        });
-    }
+struct TicketUse {
+    /// The session that the ticket begins.
+    id: SessionId,
+    /// The session that the user has chosen to end.
+    end: SessionId,
 }
 
 /// One try to begin a session.
@@ -356,21 +472,37 @@ struct Attempt<'c> {
     ended: Vec<(SessionId, EndCause)>,
 }
 
-fn session(request: &SignIn, token: &Token, manager: &SessionManager, now: Timestamp) -> Session {
-    Session {
-        id: token.session_id(),
-        owner: request.owner.clone(),
+fn session(
+    request: &SignIn,
+    token: &Token,
+    options: &Options,
+    now: Timestamp,
+) -> Result<Session, Error> {
+    let timeouts = request.timeouts.unwrap_or(options.timeouts);
+    let mut session = Session {
         device_kind: request.device_kind.clone(),
         device_info: request.device_info.clone(),
         client_id: request.client_id.clone(),
-        ip_addresses: request.ip.into_iter().collect(),
-        signed_in: now,
-        last_accessed: now,
-        authenticated_at: now,
-        absolute_expiry: manager.options().timeouts.absolute_expiry(now),
+        ip_addresses: options.addresses.keep(request.ip).into_iter().collect(),
+        authentication: request.proof.authentication(now)?,
+        absolute_expiry: timeouts.absolute_expiry(now),
+        timeouts: request.timeouts,
+        impersonator: request.impersonator.clone(),
         data: request.data.clone(),
-        token: TokenState::new(token),
+        ..Session::new(request.owner.clone(), token, now)
+    };
+    session.deadline = session.deadline_at(&options.timeouts, &options.cleanup, now, false);
+    Ok(session)
+}
+
+fn validate(request: &SignIn) -> Result<(), InvalidField> {
+    let own = request.timeouts.unwrap_or_else(Timeouts::none);
+    for (name, timeout) in [("timeouts.idle", own.idle), ("timeouts.absolute", own.absolute)] {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(InvalidField::malformed(name, "longer than zero"));
+        }
     }
+    Ok(())
 }
 
 impl Attempt<'_> {
@@ -382,7 +514,8 @@ impl Attempt<'_> {
             expected: state.version,
             changes: ends.chain([begins]).collect(),
             at: self.session.signed_in,
-            by: Actor::User(request.owner.user.clone()),
+            by: Actor::User(request.impersonator.as_ref().unwrap_or(&request.owner.user).clone()),
+            from: request.device_info.clone(),
         }
     }
 
@@ -399,14 +532,6 @@ fn first_step(mut commit: Commit) -> (Commit, bool) {
     let complete = commit.changes.len() <= Commit::MAX_CHANGES;
     commit.changes.truncate(Commit::MAX_CHANGES);
     (commit, complete)
-}
-
-/// The /24 of an IPv4 address, the /48 of an IPv6 one.
-fn network(address: IpAddr) -> (bool, u128) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (true, (address.to_bits() >> 8).into()),
-        IpAddr::V6(address) => (false, address.to_bits() >> 80),
-    }
 }
 
 fn turn_of(owner: &UserKey, turns: usize) -> usize {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{Continuation, EndedBatch, Sweep};
+use session_core::store::{Continuation, EndedBatch, Forget, Sweep};
 use session_core::{Actor, EndCause};
 
 use crate::error::Error;
@@ -40,8 +40,15 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     if !has_lease(shared, holder).await? {
         return Ok(0);
     }
-    let before = shared.now().minus(cleanup.log_retention);
-    while shared.store_call("trim_log", shared.store.trim_log(before, cleanup.batch)).await? > 0 {
+    let older_than = cleanup.log_retention;
+    while shared.store_call("trim_log", shared.store.trim_log(older_than, cleanup.batch)).await? > 0
+    {
+        if !pause_and_renew(shared, holder).await? {
+            return Ok(0);
+        }
+    }
+    let forget = Forget::OlderThan(shared.options.history_keep(shared.store.as_ref()));
+    while shared.store_call("forget", shared.store.forget(&forget, cleanup.batch)).await? > 0 {
         if !pause_and_renew(shared, holder).await? {
             return Ok(0);
         }
@@ -65,8 +72,8 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
 
 async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedBatch, Error> {
     let (options, at) = (&shared.options, shared.now());
-    let rule = options.cleanup.rule(&options.timeouts, &options.write_back, at);
-    let sweep = Sweep { rule, after, at };
+    let overdue = options.cleanup.overdue(&options.write_back);
+    let sweep = Sweep { overdue, after, at };
     let call = shared.store.sweep(&sweep, options.cleanup.batch);
     let batch = shared.store_call("sweep", call).await?;
     batch.ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
+use session_core::Timestamp;
 use session_core::checker::Unstored;
-use session_core::store::Touch;
-use session_core::{EndCause, Timestamp};
 
 use crate::entry::Entry;
 use crate::error::Error;
@@ -32,14 +31,16 @@ pub(crate) async fn flush(shared: &Shared, until: Option<Timestamp>) -> Result<(
     let mut leaving = shared.queue.take(&shared.options, until);
     while !leaving.is_empty() {
         let rest = leaving.split_off(leaving.len().min(BATCH));
-        let batch: Vec<_> =
-            leaving.iter().map(|(entry, unstored)| touch(entry, unstored)).collect();
+        let batch: Vec<_> = leaving
+            .iter()
+            .map(|(entry, unstored)| entry.touch(unstored, &shared.options))
+            .collect();
         match shared.store_call("touch", shared.store.touch(&batch)).await {
             Ok(gone) => {
                 leaving
                     .iter()
                     .for_each(|(entry, unstored)| entry.use_().activity.confirm(unstored));
-                gone.into_iter().for_each(|id| shared.cache.end(id, EndCause::Revoked));
+                gone.into_iter().for_each(|id| shared.cache.invalidate(id));
             }
             Err(error) => {
                 give_back(shared, leaving.into_iter().chain(rest));
@@ -49,11 +50,6 @@ pub(crate) async fn flush(shared: &Shared, until: Option<Timestamp>) -> Result<(
         leaving = rest;
     }
     Ok(())
-}
-
-fn touch(entry: &Entry, unstored: &Unstored) -> Touch {
-    let Unstored { last_accessed, new_ips, .. } = unstored;
-    Touch { id: entry.session.id, last_accessed: *last_accessed, ip_addresses: new_ips.clone() }
 }
 
 fn give_back(shared: &Shared, unwritten: impl Iterator<Item = (Arc<Entry>, Unstored)>) {

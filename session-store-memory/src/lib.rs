@@ -3,39 +3,67 @@
 //! It keeps every guarantee that does not outlive the process. Several engines may share one
 //! [`MemoryStore`]; clones are the same store. Iteration order is deterministic.
 
+mod history;
 mod log;
 mod state;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, Touch, UserState, limit_within,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState, limit_within,
 };
-use session_core::{Actor, EndCause, Session, SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{
+    Actor, EndCause, FleetKey, Session, SessionId, Store, StoreError, Timestamp, UserKey,
+};
 use tokio::sync::Notify;
 
 use crate::state::{State, Why};
 
 /// The store; clones share their content.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct MemoryStore {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
     written: Notify,
+    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// An empty store by this host's clock.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_clock(host_clock)
+    }
+
+    /// An empty store by a clock of its own, for tests and simulations. Leases go by tokio's clock.
+    pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        let (state, written) = (Mutex::default(), Notify::new());
+        Self { shared: Arc::new(Shared { state, written, clock: Box::new(clock) }) }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.shared.clock)()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -51,17 +79,39 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn configure(&self, needs: &Needs) {
+        self.state().history.off = needs.history.is_zero();
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        Ok(self.state().fleet_key(proposed))
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         Ok(self.state().user(owner))
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
-        Ok(self.write(|state| state.commit(commit)))
+        let now = self.now();
+        Ok(self.write(|state| state.commit(commit, now)))
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         Ok(self.state().load(id))
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        Ok(self.state().history.get(id).cloned())
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        Ok(self.state().history.page(query))
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        let (now, limit) = (self.now(), limit_within(limit, EndedBatch::MAX_LIMIT));
+        Ok(self.state().history.forget(forget, now, limit))
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -76,7 +126,8 @@ impl Store for MemoryStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        let why = Why { cause: end.cause, at: end.at, by: end.by.clone() };
+        let EndMany { cause, at, by, from, .. } = end;
+        let why = Why { cause: *cause, at: *at, by: by.clone(), from: from.clone() };
         self.write(|state| {
             state.end_where(
                 end.selection.ids.as_deref(),
@@ -89,10 +140,10 @@ impl Store for MemoryStore {
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        let Sweep { rule, after, at } = sweep;
-        let why = Why { cause: EndCause::Expired, at: *at, by: Actor::System };
-        let covers =
-            |session: &Session| rule.covers(session.last_accessed, session.absolute_expiry);
+        let Sweep { overdue, after, at } = sweep;
+        let why = Why { cause: EndCause::Expired, at: *at, by: Actor::System, from: None };
+        let line = self.now().minus(*overdue);
+        let covers = |session: &Session| session.deadline < line;
         self.write(|state| state.end_where(None, covers, &why, after.as_ref(), limit))
     }
 
@@ -103,7 +154,8 @@ impl Store for MemoryStore {
         limit: u32,
     ) -> Result<LogPage, StoreError> {
         let limit = limit_within(limit, LogPage::MAX_LIMIT);
-        Ok(self.state().log.since(cursor, entries, limit))
+        let clock = self.now();
+        Ok(self.state().log.since(cursor, entries, limit, clock))
     }
 
     async fn changed(&self) {
@@ -114,7 +166,8 @@ impl Store for MemoryStore {
         true
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        let before = self.now().minus(older_than);
         Ok(self.state().log.trim(before, limit.max(1)))
     }
 
@@ -131,8 +184,17 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        Ok(self.state().block(scope))
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.write(|state| state.set_block(change));
+        Ok(())
+    }
+
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        let clock = Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default());
+        let clock = self.now();
         let state = self.state();
         Ok(StoreReport {
             server: "memory of this process".to_owned(),
@@ -141,4 +203,8 @@ impl Store for MemoryStore {
             ..StoreReport::default()
         })
     }
+}
+
+fn host_clock() -> Timestamp {
+    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
 }

@@ -24,11 +24,18 @@ impl Log {
         self.entries.front().map(|(_, event)| event.at)
     }
 
-    pub(crate) fn since(&self, cursor: Option<&Cursor>, entries: Entries, limit: u32) -> LogPage {
-        let Some(cursor) = cursor else { return LogPage::at_end(position(self.last), false) };
+    pub(crate) fn since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+        clock: Timestamp,
+    ) -> LogPage {
+        let end = position(self.last);
+        let Some(cursor) = cursor else { return LogPage::at_end(end, false, clock) };
         match LogPosition::parse(cursor).filter(|seen| self.reaches_back_to(*seen)) {
-            Some(seen) => self.read(seen.number, entries, limit as usize),
-            None => LogPage::at_end(position(self.last), true),
+            Some(seen) => self.read(seen.number, entries, limit as usize, clock),
+            None => LogPage::at_end(end, true, clock),
         }
     }
 
@@ -50,13 +57,13 @@ impl Log {
         seen.mark == 0 && seen.number + 1 >= first && seen.number <= self.last
     }
 
-    fn read(&self, seen: i64, entries: Entries, limit: usize) -> LogPage {
+    fn read(&self, seen: i64, entries: Entries, limit: usize, clock: Timestamp) -> LogPage {
         let from = self.entries.partition_point(|(number, _)| *number <= seen);
         let read = self.entries.range(from..).take(limit);
         let next = position(read.clone().next_back().map_or(seen, |(number, _)| *number));
         let more = self.entries.len() > from + read.len();
         let wanted = read.filter(|(_, event)| entries.cover(event));
-        LogPage::new(wanted.map(|(_, event)| Ok(event.clone())), next, more)
+        LogPage::new(wanted.map(|(_, event)| Ok(event.clone())), next, more, clock)
     }
 }
 

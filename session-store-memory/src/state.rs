@@ -6,26 +6,32 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use session_core::admission::Standing;
+use session_core::block::{self, Block};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::session::note_ip_address;
 use session_core::store::{
-    Change, Commit, Continuation, Ended, EndedBatch, Loaded, Outcome, Page, PageCursor, PageQuery,
-    PolicyChange, Touch, UserState, Version, limit_within,
+    BlockChange, Change, Commit, Continuation, Ended, EndedBatch, EndedSession, Loaded, Outcome,
+    Page, PageCursor, PageQuery, PolicyChange, Touch, UserState, Version, limit_within,
 };
 use session_core::{
-    Actor, EndCause, Event, EventKind, Session, SessionId, StoreError, Timestamp, UserKey,
+    Actor, DeviceInfo, EndCause, Event, EventKind, FleetKey, Session, SessionId, StoreError,
+    Timestamp, UserKey,
 };
 use tokio::time::Instant;
 
+use crate::history::History;
 use crate::log::Log;
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) log: Log,
+    pub(crate) history: History,
     sessions: BTreeMap<SessionId, Session>,
     users: BTreeMap<UserKey, User>,
     newest_first: BTreeSet<(Reverse<Timestamp>, SessionId)>,
     policies: HashMap<PolicyScope, Policy>,
+    blocks: HashMap<PolicyScope, Block>,
+    fleet_key: Option<FleetKey>,
     leases: HashMap<String, (String, Instant)>,
 }
 
@@ -34,6 +40,7 @@ pub(crate) struct Why {
     pub(crate) cause: EndCause,
     pub(crate) at: Timestamp,
     pub(crate) by: Actor,
+    pub(crate) from: Option<DeviceInfo>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +57,7 @@ impl State {
             version: self.version(owner),
             sessions: sessions.filter_map(|id| self.sessions.get(id)).map(Standing::from).collect(),
             policies: self.policy_layers(owner),
+            blocks: self.blocks_of(owner),
         }
     }
 
@@ -58,17 +66,22 @@ impl State {
         Some(Loaded { version: self.version(&session.owner), session })
     }
 
-    pub(crate) fn commit(&mut self, commit: &Commit) -> Outcome {
+    pub(crate) fn commit(&mut self, commit: &Commit, now: Timestamp) -> Outcome {
+        let blocked = || block::refusal(&self.blocks_of(&commit.owner), now).is_some();
         let applies = |change: &Change| match change {
-            Change::ReplaceToken { id, .. } => self.owns(&commit.owner, *id),
-            Change::Insert(session) => !self.sessions.contains_key(&session.id),
+            Change::Update { session, .. } => self.owns(&commit.owner, session.id),
+            Change::Insert(session) => {
+                let known = self.sessions.contains_key(&session.id)
+                    || self.history.get(session.id).is_some();
+                !known && !blocked()
+            }
             Change::End(..) | Change::ClaimsChanged(_) => true,
         };
         if self.version(&commit.owner) != commit.expected || !commit.changes.iter().all(applies) {
             return Outcome::Conflict;
         }
         for change in &commit.changes {
-            if let Some((kind, id)) = self.apply(&commit.owner, change) {
+            if let Some((kind, id)) = self.apply(commit, change) {
                 self.record(commit.event(kind, id), &commit.owner);
             }
         }
@@ -76,7 +89,7 @@ impl State {
     }
 
     pub(crate) fn page(&self, query: &PageQuery) -> Page {
-        let after = query.after.map(|PageCursor { signed_in, id }| (Reverse(signed_in), id));
+        let after = query.after.map(|PageCursor { at, id }| (Reverse(at), id));
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
         let mut covered = Vec::new();
@@ -99,6 +112,8 @@ impl State {
     pub(crate) fn touch(&mut self, touch: &Touch) -> bool {
         let Some(session) = self.sessions.get_mut(&touch.id) else { return false };
         session.last_accessed = session.last_accessed.max(touch.last_accessed);
+        session.deadline = session.deadline.max(touch.deadline);
+        session.claimed |= touch.claimed;
         for ip in &touch.ip_addresses {
             note_ip_address(&mut session.ip_addresses, *ip);
         }
@@ -133,7 +148,7 @@ impl State {
         }
         drop(walk);
         for Ended { id, owner } in &batch.ended {
-            self.remove(*id);
+            self.end(*id, why);
             let (kind, by) = (EventKind::Ended(why.cause), why.by.clone());
             self.record(Event::of_session(kind, why.at, by, owner.clone(), *id), owner);
         }
@@ -178,6 +193,22 @@ impl State {
         self.log.append(change.event());
     }
 
+    pub(crate) fn block(&self, scope: &PolicyScope) -> Option<Block> {
+        self.blocks.get(scope).cloned()
+    }
+
+    pub(crate) fn set_block(&mut self, change: &BlockChange) {
+        match &change.block {
+            Some(block) => self.blocks.insert(change.scope.clone(), block.clone()),
+            None => self.blocks.remove(&change.scope),
+        };
+        self.log.append(change.event());
+    }
+
+    pub(crate) fn fleet_key(&mut self, proposed: &FleetKey) -> FleetKey {
+        self.fleet_key.get_or_insert_with(|| proposed.clone()).clone()
+    }
+
     fn version(&self, owner: &UserKey) -> Version {
         self.users.get(owner).map_or(Version::NONE, |user| Version(user.version))
     }
@@ -190,30 +221,45 @@ impl State {
         layers
     }
 
+    fn blocks_of(&self, owner: &UserKey) -> Vec<(PolicyScope, Block)> {
+        let places = PolicyScope::of(owner).into_iter();
+        places.filter_map(|scope| self.block(&scope).map(|block| (scope, block))).collect()
+    }
+
     fn owns(&self, owner: &UserKey, id: SessionId) -> bool {
         self.sessions.get(&id).is_some_and(|session| session.owner == *owner)
     }
 
-    fn apply(&mut self, owner: &UserKey, change: &Change) -> Option<(EventKind, SessionId)> {
+    fn apply(&mut self, commit: &Commit, change: &Change) -> Option<(EventKind, SessionId)> {
+        let id = change.session();
         match change {
-            Change::Insert(session) => {
-                self.insert(session);
-                Some((EventKind::Created, session.id))
+            Change::Insert(session) => self.insert(session),
+            Change::End(_, cause) => {
+                let Commit { at, by, from, .. } = commit;
+                let why = Why { cause: *cause, at: *at, by: by.clone(), from: from.clone() };
+                if !self.owns(&commit.owner, id) || !self.end(id, &why) {
+                    return None;
+                }
             }
-            Change::End(id, cause) => {
-                let ended = self.owns(owner, *id) && self.remove(*id);
-                ended.then_some((EventKind::Ended(*cause), *id))
-            }
-            Change::ReplaceToken { id, token, authenticated_at } => {
-                let session = self.sessions.get_mut(id)?;
-                session.token = token.clone();
-                session.authenticated_at = authenticated_at.unwrap_or(session.authenticated_at);
-                Some((EventKind::Rotated, *id))
-            }
-            Change::ClaimsChanged(id) => {
-                self.owns(owner, *id).then_some((EventKind::ClaimsChanged, *id))
-            }
+            Change::Update { session, .. } => self.update(session),
+            Change::ClaimsChanged(_) if !self.owns(&commit.owner, id) => return None,
+            Change::ClaimsChanged(_) => {}
         }
+        Some((change.kind(), id))
+    }
+
+    /// What write-backs keep stays as it is.
+    fn update(&mut self, new: &Session) {
+        let Some(session) = self.sessions.get_mut(&new.id) else { return };
+        let mut updated = new.clone();
+        updated.ip_addresses = std::mem::take(&mut session.ip_addresses);
+        updated.signed_in = session.signed_in;
+        updated.last_accessed = session.last_accessed;
+        updated.claimed = session.claimed;
+        updated.deadline = session.deadline.max(new.deadline);
+        updated.device_kind = session.device_kind.clone();
+        updated.client_id = session.client_id.clone();
+        *session = updated;
     }
 
     fn insert(&mut self, session: &Session) {
@@ -222,12 +268,15 @@ impl State {
         self.sessions.insert(session.id, session.clone());
     }
 
-    fn remove(&mut self, id: SessionId) -> bool {
+    fn end(&mut self, id: SessionId, why: &Why) -> bool {
         let Some(session) = self.sessions.remove(&id) else { return false };
         self.newest_first.remove(&(Reverse(session.signed_in), id));
         if let Some(user) = self.users.get_mut(&session.owner) {
             user.sessions.remove(&id);
         }
+        let Why { cause, at, by, from } = why;
+        let (by, from) = (by.clone(), from.clone());
+        self.history.add(EndedSession { session, ended: *at, cause: *cause, by, from });
         true
     }
 

@@ -118,6 +118,15 @@ impl Activity {
         }
     }
 
+    /// Notes something beside the use that has to be stored soon: the first presentation of the token.
+    pub const fn store_soon(&mut self, now: Timestamp) -> AccessEffect {
+        if self.unstored_hits == 0 {
+            self.first_unstored = now;
+            self.unstored_hits = 1;
+        }
+        AccessEffect::Due
+    }
+
     /// Counts what is unstored and answers when it is to be written back.
     fn count(&mut self, rule: &WriteBack, timeouts: &Timeouts, now: Timestamp) -> AccessEffect {
         if self.unstored_hits == 0 {

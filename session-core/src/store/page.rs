@@ -50,6 +50,17 @@ impl PageQuery {
         }
     }
 
+    /// Checks a limit that a caller asks for.
+    ///
+    /// # Errors
+    /// [`InvalidField`] for one that is not within 1 to [`PageQuery::MAX_LIMIT`].
+    pub fn check_limit(limit: u32) -> Result<(), InvalidField> {
+        if (1..=Self::MAX_LIMIT).contains(&limit) {
+            return Ok(());
+        }
+        Err(InvalidField::out_of_range("limit", 1, Self::MAX_LIMIT.into()))
+    }
+
     /// Whether a session is listed, wherever the page begins.
     pub fn covers(&self, session: &Session) -> bool {
         self.tenant.covers(session.owner.tenant.as_ref())

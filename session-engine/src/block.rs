@@ -1,0 +1,95 @@
+//! Blocks users, tenants and the deployment (G21).
+
+use session_core::block::Block;
+use session_core::policy::PolicyScope;
+use session_core::store::{BlockChange, Selection, TenantFilter};
+use session_core::{Actor, BlockReason, EndCause, Timestamp};
+
+use crate::error::Error;
+use crate::manager::SessionManager;
+use crate::notice;
+
+/// Why and until when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NewBlock {
+    /// Why, in words for admins and for the user.
+    pub reason: Option<BlockReason>,
+    /// From when on sign-in is possible again; none until the block is lifted.
+    pub until: Option<Timestamp>,
+}
+
+impl NewBlock {
+    /// Sets [`NewBlock::reason`].
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<Option<BlockReason>>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+
+    /// Sets [`NewBlock::until`].
+    #[must_use]
+    pub fn with_until(mut self, until: impl Into<Option<Timestamp>>) -> Self {
+        self.until = until.into();
+        self
+    }
+}
+
+impl SessionManager {
+    /// Blocks a user, a tenant or the deployment, and answers how many sessions that has ended. An
+    /// earlier block there is replaced.
+    ///
+    /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away; the block may have been set and some sessions may
+    /// have ended, and the call can be repeated.
+    pub async fn block(
+        &self,
+        scope: PolicyScope,
+        block: NewBlock,
+        by: Actor,
+    ) -> Result<u64, Error> {
+        let selection = match &scope {
+            PolicyScope::Deployment => Selection::within(TenantFilter::Any),
+            PolicyScope::Tenant(tenant) => {
+                Selection::within(TenantFilter::Is(Some(tenant.clone())))
+            }
+            PolicyScope::User(owner) => Selection::user(owner.clone()),
+        };
+        let NewBlock { reason, until } = block;
+        let block = Block { reason, until, since: self.now(), by: by.clone() };
+        self.set_block(scope, Some(block), by.clone()).await?;
+        self.end_all(selection, EndCause::Blocked, by, None).await
+    }
+
+    /// Lifts the block at one place. Sign-in is possible again; sessions that have ended stay ended.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn unblock(&self, scope: PolicyScope, by: Actor) -> Result<(), Error> {
+        self.set_block(scope, None, by).await
+    }
+
+    /// The block that is set at one place, also one whose time is over.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn block_at(&self, scope: &PolicyScope) -> Result<Option<Block>, Error> {
+        self.shared().store_call("block", self.shared().store.block(scope)).await
+    }
+
+    async fn set_block(
+        &self,
+        scope: PolicyScope,
+        block: Option<Block>,
+        by: Actor,
+    ) -> Result<(), Error> {
+        let shared = self.shared();
+        let change = BlockChange { scope, block, at: self.now(), by };
+        shared.store_call("set_block", shared.store.set_block(&change)).await?;
+        notice::log(&change.event());
+        shared.poke.notify_one();
+        Ok(())
+    }
+}

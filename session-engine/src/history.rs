@@ -1,0 +1,118 @@
+//! What is known of sessions that have ended, and of one user in all (G20).
+
+use session_core::block::Block;
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::{
+    EndedBatch, EndedSession, Forget, HistoryPage, HistoryQuery, PageQuery, TenantFilter,
+};
+use session_core::{Actor, Session, UserKey};
+
+use crate::error::Error;
+use crate::manager::{MOST_SHORT_PAGES, SessionManager};
+
+/// Everything that is kept of one user.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UserExport {
+    /// Live sessions, newest sign-in first.
+    pub sessions: Vec<Session>,
+    /// Ended sessions, latest end first.
+    pub history: Vec<EndedSession>,
+    /// The user's own policy, where one is set.
+    pub policy: Option<Policy>,
+    /// The user's own block, where one is set.
+    pub block: Option<Block>,
+}
+
+/// What an erasure has removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Erased {
+    /// Sessions that it has ended.
+    pub sessions: u64,
+    /// Records of ended sessions.
+    pub history: u64,
+}
+
+impl SessionManager {
+    /// One page of ended sessions, latest end first; as [`SessionManager::list`] in everything else.
+    ///
+    /// # Errors
+    /// As [`SessionManager::list`].
+    pub async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, Error> {
+        PageQuery::check_limit(query.limit)?;
+        let shared = self.shared();
+        let limit = query.limit;
+        let mut query = query.clone();
+        let mut listed = HistoryPage::default();
+        for _ in 0..MOST_SHORT_PAGES {
+            let page = shared.store_call("history", shared.store.history(&query)).await?;
+            listed.sessions.extend(page.sessions);
+            listed.next = page.next;
+            query.after = listed.next;
+            query.limit = (limit as usize).saturating_sub(listed.sessions.len()) as u32;
+            if query.limit == 0 || listed.next.is_none() {
+                break;
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Everything that is kept of one user: for the user's right of access.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn export_user(&self, owner: &UserKey) -> Result<UserExport, Error> {
+        let mut sessions = Vec::new();
+        let mut query = self.query(TenantFilter::Is(owner.tenant.clone()));
+        query.user = Some(owner.user.clone());
+        query.limit = PageQuery::MAX_LIMIT;
+        loop {
+            let page = self.list(&query).await?;
+            sessions.extend(page.sessions);
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        let mut history = Vec::new();
+        let mut query = HistoryQuery::user(owner.clone());
+        query.limit = PageQuery::MAX_LIMIT;
+        loop {
+            let page = self.history(&query).await?;
+            history.extend(page.sessions);
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        let scope = PolicyScope::User(owner.clone());
+        let (policy, block) = (self.policy(&scope).await?, self.block_at(&scope).await?);
+        Ok(UserExport { sessions, history, policy, block })
+    }
+
+    /// Ends all sessions of a user and deletes what is kept of them, and the user's own policy: for the
+    /// user's right to erasure. A block stays, or the user could come back; lift it if that is meant.
+    /// The log names the user for as long as log entries are kept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away; the call can be repeated.
+    pub async fn erase_user(&self, owner: &UserKey, by: Actor) -> Result<Erased, Error> {
+        let shared = self.shared();
+        let sessions = self.revoke_user(owner.clone(), by.clone()).await?;
+        let forget = Forget::User(owner.clone());
+        let mut history = 0;
+        loop {
+            let call = shared.store.forget(&forget, EndedBatch::MAX_LIMIT);
+            match shared.store_call("forget", call).await? {
+                0 => break,
+                some => history += u64::from(some),
+            }
+        }
+        let scope = PolicyScope::User(owner.clone());
+        if self.policy(&scope).await?.is_some() {
+            self.set_policy(scope, None, by).await?;
+        }
+        Ok(Erased { sessions, history })
+    }
+}

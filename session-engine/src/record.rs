@@ -1,0 +1,100 @@
+//! Changes of a session's record after its sign-in: data, and the device's name.
+
+use session_core::store::{Change, Commit, Loaded, Outcome, TenantFilter};
+use session_core::{Actor, DeviceName, EventKind, ExtraData, Session, SessionId, UserKey};
+
+use crate::error::Error;
+use crate::manager::SessionManager;
+use crate::notice;
+
+impl SessionManager {
+    /// Changes the application's data of a session. `change` gets what is stored and returns what is to
+    /// be stored; it runs again where another change came first, so none is lost. Every node sees the
+    /// new data within the propagation bound, this one at once.
+    ///
+    /// Returns the data that are now stored, or none if there is no such session.
+    ///
+    /// # Errors
+    /// Those of `change`; [`Error::Unavailable`] when the store is away: the change may or may not have
+    /// happened.
+    pub async fn update_data(
+        &self,
+        id: SessionId,
+        by: Actor,
+        mut change: impl FnMut(Option<&ExtraData>) -> Result<Option<ExtraData>, Error> + Send,
+    ) -> Result<Option<Session>, Error> {
+        let change = |session: &mut Session| {
+            session.data = change(session.data.as_ref())?;
+            Ok(())
+        };
+        self.update(id, &TenantFilter::Any, None, by, change).await
+    }
+
+    /// Names the device of one of this user's sessions, or with none takes the name away. Returns the
+    /// session, or none if there is no such session.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn name_device(
+        &self,
+        id: SessionId,
+        owner: &UserKey,
+        name: Option<DeviceName>,
+        by: Actor,
+    ) -> Result<Option<Session>, Error> {
+        let tenant = TenantFilter::Is(owner.tenant.clone());
+        let change = |session: &mut Session| {
+            session.device_name.clone_from(&name);
+            Ok(())
+        };
+        self.update(id, &tenant, Some(owner), by, change).await
+    }
+
+    async fn update(
+        &self,
+        id: SessionId,
+        tenant: &TenantFilter,
+        owner: Option<&UserKey>,
+        by: Actor,
+        mut change: impl FnMut(&mut Session) -> Result<(), Error> + Send,
+    ) -> Result<Option<Session>, Error> {
+        let shared = self.shared();
+        let mut conflicts = 0;
+        loop {
+            let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
+                return Ok(None);
+            };
+            let Loaded { mut session, version } = loaded;
+            let covered = tenant.covers(session.owner.tenant.as_ref())
+                && owner.is_none_or(|owner| *owner == session.owner);
+            if !covered {
+                return Ok(None);
+            }
+            let before = session.clone();
+            change(&mut session)?;
+            if session == before {
+                return Ok(Some(session));
+            }
+            let changed = Box::new(session.clone());
+            let commit = Commit {
+                owner: session.owner.clone(),
+                expected: version,
+                changes: vec![Change::Update { session: changed, kind: EventKind::Changed }],
+                at: self.now(),
+                by: by.clone(),
+                from: None,
+            };
+            match shared.store_call("commit", shared.store.commit(&commit)).await {
+                Ok(Outcome::Done) => {
+                    shared.cache.invalidate(id);
+                    notice::log_commit(&commit);
+                    shared.poke.notify_one();
+                    return Ok(Some(session));
+                }
+                Ok(Outcome::Conflict) => self.back_off(&mut conflicts).await,
+                // A second try could change twice what the first one did.
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The fleet's time, and how long a node may trust what it has heard.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use session_core::Timestamp;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+
+/// The store's clock, as this node has learned it: a monotonic clock from a moment on at which the
+/// store told its time.
+#[derive(Debug)]
+pub(crate) struct FleetTime {
+    wall: Arc<dyn Clock>,
+    start: Instant,
+    /// The store's time at `start`, in microseconds.
+    base: AtomicI64,
+    heard: Heard,
+}
+
+/// When the last complete read of the log began.
+#[derive(Debug, Default)]
+struct Heard {
+    /// By the monotonic clock, in microseconds since `start`; below zero for never.
+    at: AtomicI64,
+    /// By the wall clock.
+    wall: AtomicI64,
+}
+
+/// A moment of this node, by both of its clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    monotonic: i64,
+    wall: Timestamp,
+}
+
+impl FleetTime {
+    pub(crate) fn new(wall: Arc<dyn Clock>) -> Self {
+        let base = AtomicI64::new(wall.now().as_micros());
+        let heard = Heard { at: AtomicI64::new(i64::MIN), wall: AtomicI64::new(0) };
+        Self { wall, start: Instant::now(), base, heard }
+    }
+
+    /// The time of the fleet.
+    pub(crate) fn now(&self) -> Timestamp {
+        let base = self.base.load(Ordering::Acquire);
+        Timestamp::from_micros(base.saturating_add(self.elapsed()))
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { monotonic: self.elapsed(), wall: self.wall.now() }
+    }
+
+    /// Learns the store's time from a call that began at `begun` and has just been answered: the store
+    /// told it somewhere in between. A time that is possible already changes nothing, so that slow
+    /// answers do not make the time uneven.
+    pub(crate) fn learn(&self, begun: Moment, told: Timestamp) {
+        let (earliest, latest) = (begun.monotonic, self.elapsed());
+        // The base if the store told it at the end of the call, and at its beginning.
+        let least = told.as_micros().saturating_sub(latest);
+        let most = told.as_micros().saturating_sub(earliest);
+        let base = self.base.load(Ordering::Acquire);
+        self.base.store(base.clamp(least, most), Ordering::Release);
+    }
+
+    /// The log has been read to its end by a read that began then.
+    pub(crate) fn heard(&self, begun: Moment) {
+        self.heard.wall.store(begun.wall.as_micros(), Ordering::Release);
+        self.heard.at.store(begun.monotonic, Ordering::Release);
+    }
+
+    /// Until when the log has been heard, by the fleet's time.
+    pub(crate) fn heard_at(&self) -> Timestamp {
+        let at = self.heard.at.load(Ordering::Acquire);
+        Timestamp::from_micros(self.base.load(Ordering::Acquire).saturating_add(at))
+    }
+
+    /// How long the log has been silent: the longer of what the two clocks say, because a monotonic
+    /// clock may stop while its machine sleeps. None where it has never been heard, or where the wall
+    /// clock has gone back.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let at = self.heard.at.load(Ordering::Acquire);
+        if at == i64::MIN {
+            return None;
+        }
+        let monotonic = micros(self.elapsed().saturating_sub(at));
+        let heard = Timestamp::from_micros(self.heard.wall.load(Ordering::Acquire));
+        let wall = self.wall.now();
+        (wall.plus(CLOCK_GRAIN) >= heard).then(|| wall.since(heard).max(monotonic))
+    }
+
+    /// How far the wall clock is ahead of the fleet's time, in microseconds; below zero for behind.
+    pub(crate) fn skew_micros(&self) -> i64 {
+        self.wall.now().as_micros().saturating_sub(self.now().as_micros())
+    }
+
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+fn micros(micros: i64) -> Duration {
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// Two threads read the clock in no order; this much "back" is no jump.
+const CLOCK_GRAIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::EPOCH.plus(Duration::from_secs(seconds))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_is_the_stores_however_wrong_the_wall_clock_is() {
+        let wall = ManualClock::starting_at(at(1_000_000));
+        let time = FleetTime::new(Arc::new(wall.clone()));
+        let begun = time.moment();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        time.learn(begun, at(500));
+        assert_eq!(time.now(), at(502), "the later end of what is possible is nearer");
+        wall.set(at(7));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(time.now(), at(512));
+        assert_eq!(time.skew_micros(), -505_000_000);
+        let begun = time.moment();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        time.learn(begun, at(512));
+        assert_eq!(time.now(), at(513), "it was possible already");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn either_clock_ends_the_trust() {
+        let wall = ManualClock::starting_at(at(100));
+        let time = FleetTime::new(Arc::new(wall.clone()));
+        assert_eq!(time.silence(), None);
+        time.heard(time.moment());
+        assert_eq!(time.silence(), Some(Duration::ZERO));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(time.silence(), Some(Duration::from_secs(3)), "the wall clock stands still");
+        wall.advance(Duration::from_secs(50));
+        assert_eq!(time.silence(), Some(Duration::from_secs(50)), "the machine slept");
+        wall.set(at(98));
+        assert_eq!(time.silence(), None);
+    }
+}
