@@ -40,17 +40,25 @@ impl MongoStore {
         if ended || blocked {
             return Ok(Outcome::Conflict);
         }
+        self.begin_sessions(commit, begun).await
+    }
+
+    async fn begin_sessions(
+        &self,
+        commit: &Commit,
+        begun: Vec<SessionId>,
+    ) -> Result<Outcome, Failed> {
         let outcome = self.change_user(commit).await?;
-        // A block that was set beside it is not seen by a transaction, and there is no shared lock. This
+        if outcome == Outcome::Conflict {
+            return Ok(outcome);
+        }
+        // A block that is set beside it is not seen by a transaction, and there is no shared lock. This
         // second look, after the insert has reached a majority, is enough: either it sees the block and
         // takes the insert back, or the block came after the insert, and the call that ends the sessions
         // under the block finds this one. What else the commit ended, that call would have ended.
-        if outcome == Outcome::Done {
-            let blocked = self.is_blocked(&commit.owner).await.map_err(Failed::after_the_change)?;
-            if blocked {
-                self.take_back(commit, begun).await.map_err(Failed::after_the_change)?;
-                return Ok(Outcome::Conflict);
-            }
+        if self.is_blocked(&commit.owner).await.map_err(Failed::after_the_change)? {
+            self.take_back(commit, begun).await.map_err(Failed::after_the_change)?;
+            return Ok(Outcome::Conflict);
         }
         Ok(outcome)
     }
@@ -212,3 +220,52 @@ impl MongoStore {
 
 /// Beyond every version, whenever its user signed in first.
 const NEVER_REACHED: i64 = i64::MAX - (1 << 32);
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use session_core::block::Block;
+    use session_core::policy::PolicyScope;
+    use session_core::store::{BlockChange, Entries};
+    use session_core::{Actor, EventKind, FleetKey, Session, Store, Token, UserKey};
+
+    use super::*;
+    use crate::options::{MongoOptions, Transactions};
+
+    /// The block came after the first look.
+    #[tokio::test]
+    async fn an_insert_beside_a_block_is_taken_back() {
+        let url = std::env::var("SESSION_KIT_MONGODB_URL")
+            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
+        for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+            let database = format!("change_{:x}", getrandom::u64().unwrap());
+            let options = MongoOptions::default().with_database(database).with_push(false);
+            let options = options.with_transactions(transactions);
+            let store = MongoStore::connect_with(&url, options).await.unwrap();
+            let log = store.log_since(None, Entries::All, 0).await.unwrap();
+            let owner = UserKey::new("alice".parse().unwrap());
+            let (at, by) = (log.clock, Actor::Application);
+            let block = Block { reason: None, until: None, since: at, by: by.clone() };
+            let scope = PolicyScope::Deployment;
+            let change = BlockChange { scope, block: Some(block), at, by: by.clone() };
+            store.set_block(&change).await.unwrap();
+
+            let id = store.session_id(&owner, [7; 16]);
+            let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [2; 12], [3; 16]);
+            let session = Session::new(owner.clone(), &token, at);
+            let changes = vec![Change::Insert(Box::new(session.clone()))];
+            let expected = Version::NONE;
+            let commit = Commit { owner, expected, changes, at, by, from: None };
+            let outcome = store.begin_sessions(&commit, vec![id]).await.unwrap();
+            assert_eq!(outcome, Outcome::Conflict);
+            assert_eq!(store.load(id).await.unwrap(), None);
+            let ended = store.ended(id).await.unwrap().unwrap();
+            assert_eq!((ended.session, ended.cause), (session, EndCause::Blocked));
+            assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Conflict);
+            let told = store.log_since(Some(&log.next), Entries::All, 10).await.unwrap().events;
+            let told: Vec<_> = told.iter().map(|event| event.kind).collect();
+            let gone = EventKind::Ended(EndCause::Blocked);
+            assert_eq!(told, [EventKind::BlockSet, EventKind::Created, gone]);
+            assert_eq!(store.audit().await.unwrap(), [""; 0]);
+        }
+    }
+}
