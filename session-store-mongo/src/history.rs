@@ -1,6 +1,7 @@
 //! The history: what is kept of sessions that have ended.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
@@ -67,49 +68,44 @@ impl MongoStore {
         })
     }
 
-    /// Ages go by the server's clock at the moment that the records are chosen: nothing changes them.
     pub(crate) async fn forget_ended(&self, forget: &Forget, limit: u32) -> Result<u32, Failed> {
-        let limit = i64::from(limit);
-        let names: Vec<Document> = match forget {
-            Forget::OlderThan(age) => {
-                let stages = [
-                    doc! { "$sort": oldest_first() },
-                    doc! { "$limit": limit },
-                    doc! { "$project": { "ended": 1, "clock": "$$NOW" } },
-                ];
-                let oldest: Vec<Document> =
-                    self.history.aggregate(stages).await?.try_collect().await?;
-                let mut old = Vec::new();
-                for ended in oldest {
-                    let line = record::time(&ended, "clock")?.minus(*age).as_micros();
-                    if record::number(&ended, "ended")? < line {
-                        old.push(ended);
-                    }
-                }
-                old
-            }
-            Forget::User(owner) => {
-                let find = self.history.find(self.ended_of(owner)).limit(limit);
-                find.projection(doc! { "_id": 1 }).await?.try_collect().await?
-            }
+        let chosen = match forget {
+            Forget::OlderThan(age) => self.ended_before(*age, limit).await?,
+            Forget::User(owner) => self.ended_of(owner, limit).await?,
         };
-        let names: Vec<_> = names.iter().filter_map(|ended| ended.get("_id")).collect();
-        if names.is_empty() {
+        if chosen.is_empty() {
             return Ok(0);
         }
+        let names: Vec<_> = chosen.iter().filter_map(|ended| ended.get("_id")).collect();
         let gone = self.history.delete_many(doc! { "_id": { "$in": names } }).await?;
         Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX))
     }
 
-    /// Everything of one user. Their ids begin with the user's tag, so this passes no namesakes of other
-    /// tenants.
-    pub(crate) fn ended_of(&self, owner: &UserKey) -> Document {
-        let first = const_hex::encode(self.tags.tag(owner).as_bytes());
-        let beyond = format!("{first}g");
-        doc! {
-            "user_id": owner.user.as_str(),
-            "tenant": owner.tenant_text(),
-            "_id": { "$gte": first, "$lt": beyond },
+    /// Ages go by the server's clock as of the statement that finds the records; nothing changes them.
+    async fn ended_before(&self, age: Duration, limit: u32) -> Result<Vec<Document>, Failed> {
+        let stages = [
+            doc! { "$sort": oldest_first() },
+            doc! { "$limit": i64::from(limit) },
+            doc! { "$project": { "ended": 1, "clock": "$$NOW" } },
+        ];
+        let mut oldest: Vec<Document> = self.history.aggregate(stages).await?.try_collect().await?;
+        let clock = oldest.first().map(|ended| record::time(ended, "clock")).transpose()?;
+        let line = clock.map(|clock| clock.minus(age).as_micros());
+        oldest.retain(|ended| ended.get_i64("ended").ok() < line);
+        Ok(oldest)
+    }
+
+    async fn ended_of(&self, owner: &UserKey, limit: u32) -> Result<Vec<Document>, Failed> {
+        let query = HistoryQuery::user(owner.clone());
+        let mut walk = Walk::ended(&query);
+        walk.whole = false;
+        let mut after = None;
+        loop {
+            let part = self.walk(&self.history, &walk, after, limit as usize).await?;
+            if !part.found.is_empty() || part.next.is_none() {
+                return Ok(part.found);
+            }
+            after = part.next;
         }
     }
 }

@@ -79,20 +79,26 @@ impl MongoStore {
     }
 
     /// Sets fields at one place; null is none.
+    ///
+    /// The entry counts in no user's version. So that it stands in the log after what was committed
+    /// before and before what follows, both get their numbers now.
     async fn write_place(
         &self,
         scope: &PolicyScope,
         set: &Document,
         event: &Event,
     ) -> Result<(), Failed> {
+        while self.number_pending().await? {}
         let mut tries = Tries::new(self.options.timeout);
         loop {
             let mut session = self.begin().await?;
             let result = self.try_place(scope, set, event, &mut session.as_mut()).await;
             if self.finish(session, result, &mut tries).await?.is_some() {
-                return Ok(());
+                break;
             }
         }
+        while self.number_pending().await.map_err(Failed::after_the_change)? {}
+        Ok(())
     }
 
     /// Without transactions these are steps: what is set holds from the first one on, the last one only

@@ -105,7 +105,6 @@ async fn every_query_uses_an_index() {
     queries.push((&store.users, waiting(), Some(doc! { "waiting": 1 })));
     let owner = UserKey::new(UserId::new("alice").unwrap());
     queries.push((&store.places, at_places(&PolicyScope::of(&owner)), None));
-    queries.push((&store.history, store.ended_of(&owner), None));
     let old = doc! { "ended": { "$gt": i64::MIN } };
     queries.push((&store.history, old, Some(oldest_first())));
     queries.push((&store.log, between(7, 9), Some(doc! { "number": 1 })));

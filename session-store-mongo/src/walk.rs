@@ -31,7 +31,7 @@ pub(crate) struct Walk {
     /// How many entries one call looks at.
     most: u32,
     /// Whether whole documents are wanted, or only which sessions they are of.
-    whole: bool,
+    pub(crate) whole: bool,
 }
 
 /// Where a session stands in a walk.
