@@ -1,6 +1,7 @@
 //! Policies and blocks: one document for each place where there are any.
 
 use futures_util::TryStreamExt;
+use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, doc};
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
@@ -22,12 +23,15 @@ pub(crate) struct Places {
 }
 
 impl MongoStore {
-    pub(crate) async fn places_of(&self, owner: &UserKey) -> Result<Places, Failed> {
+    pub(crate) async fn places_of(
+        &self,
+        owner: &UserKey,
+        session: &mut ClientSession,
+    ) -> Result<Places, Failed> {
         let mut places = Places::default();
         let scopes = PolicyScope::of(owner);
-        let mut session = self.session().await?;
-        let mut found = self.places.find(at_places(&scopes)).session(&mut session).await?;
-        while let Some(document) = found.next(&mut session).await.transpose()? {
+        let mut found = self.places.find(at_places(&scopes)).session(&mut *session).await?;
+        while let Some(document) = found.next(session).await.transpose()? {
             let key = document.get_str("_id").map_err(|_| record::malformed("_id"))?;
             let Some(scope) = scopes.iter().find(|scope| place_key(scope) == key) else { continue };
             places.policies.set(scope, policy_in(&document)?);

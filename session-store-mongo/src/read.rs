@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
+use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, doc};
 use session_core::store::record::{read_owner, read_session, read_standing};
 use session_core::store::{
@@ -20,8 +21,9 @@ impl MongoStore {
     /// The places are read after the sessions: a caller that finds a session which it could not be told
     /// of sees every block that its commit may have overlooked.
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, Failed> {
-        let user = self.user_document(owner).await?;
-        let Places { policies, blocks } = self.places_of(owner).await?;
+        let mut session = self.session().await?;
+        let user = self.user_document(owner, &mut session).await?;
+        let Places { policies, blocks } = self.places_of(owner, &mut session).await?;
         let (version, sessions) = match &user {
             Some(user) => (version_of(user)?, of_owner(user, owner, read_standing)?),
             None => (Version::NONE, Vec::new()),
@@ -29,10 +31,13 @@ impl MongoStore {
         Ok(UserState { version, sessions, policies, blocks })
     }
 
-    async fn user_document(&self, owner: &UserKey) -> Result<Option<Document>, Failed> {
-        let mut session = self.session().await?;
+    async fn user_document(
+        &self,
+        owner: &UserKey,
+        session: &mut ClientSession,
+    ) -> Result<Option<Document>, Failed> {
         let find = self.users.find_one(by_tag(self.tags.tag(owner)));
-        let user = find.session(&mut session).await?;
+        let user = find.session(session).await?;
         self.settled(user.as_ref()).await?;
         Ok(user)
     }
@@ -98,7 +103,9 @@ impl MongoStore {
         owner: &UserKey,
         limit: u32,
     ) -> Result<Page, Failed> {
-        let Some(user) = self.user_document(owner).await? else { return Ok(Page::default()) };
+        let mut session = self.session().await?;
+        let user = self.user_document(owner, &mut session).await?;
+        let Some(user) = user else { return Ok(Page::default()) };
         let mut sessions = of_owner(&user, owner, read_session)?;
         sessions.retain(|session| {
             query.covers(session) && query.after.is_none_or(|after| is_after(session, after))

@@ -129,11 +129,12 @@ impl Walk {
         let prefix = narrowest(&mut conditions);
         conditions.push(("device_kind", device_kind.as_ref().map(|kind| kind.as_str().into())));
         let mut walk = Self { whole: false, ..Self::new("signed_in", prefix, conditions) };
-        let before = signed_in_before.map(|before| doc! { "$lt": before.as_micros() });
-        match before {
-            // Sessions that are known by their ids are found by them.
-            Some(before) if ids.is_some() => _ = walk.rest.insert("signed_in", before),
-            before => walk.range.extend(before.into_iter().flatten()),
+        if let Some(before) = signed_in_before {
+            walk.range.insert("$lt", before.as_micros());
+        }
+        if ids.is_some() && !walk.range.is_empty() {
+            // The index of the ids does not have it.
+            walk.rest.insert(walk.key, std::mem::take(&mut walk.range));
         }
         if let Some(except) = except {
             walk.rest.insert("_id", doc! { "$ne": record::name(*except) });
@@ -157,19 +158,22 @@ impl Walk {
 
     /// Everything that a query of the history covers.
     pub(crate) fn ended(query: &HistoryQuery) -> Self {
+        let HistoryQuery { tenant, user, device_kind, client_id, cause, since, after: _, limit: _ } =
+            query;
         let mut conditions = vec![
-            ("user_id", query.user.as_ref().map(|user| user.as_str().into())),
-            ("tenant", of_tenant(&query.tenant)),
+            ("user_id", user.as_ref().map(|user| user.as_str().into())),
+            ("tenant", of_tenant(tenant)),
         ];
         let prefix = narrowest(&mut conditions);
-        let client = query.client_id.as_ref().map(|client| client.as_str().into());
-        conditions.push(("client_id", client));
-        let kind = query.device_kind.as_ref().map(|kind| kind.as_str().into());
-        conditions.push(("device_kind", kind));
-        conditions.push(("cause", query.cause.map(of_cause)));
+        conditions.extend([
+            ("client_id", client_id.as_ref().map(|client| client.as_str().into())),
+            ("device_kind", device_kind.as_ref().map(|kind| kind.as_str().into())),
+            ("cause", cause.map(of_cause)),
+        ]);
         let mut walk = Self::new("ended", prefix, conditions);
-        let since = query.since.map(|since| ("$gte".to_owned(), since.as_micros().into()));
-        walk.range.extend(since);
+        if let Some(since) = since {
+            walk.range.insert("$gte", since.as_micros());
+        }
         walk
     }
 
