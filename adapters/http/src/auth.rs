@@ -322,6 +322,7 @@ impl Auth {
     /// recorded, and with the new cookie it works.
     pub async fn rotate(&self, reason: RotateReason) -> Result<SessionCookie, Rejection> {
         self.refuse_cross_origin()?;
+        let proves = matches!(reason, RotateReason::Reauthenticated(_));
         let cookie = &self.http().options().cookie;
         let stored = match self.request.identity() {
             Identity::Session(session, Credential::Cookie) => {
@@ -337,9 +338,7 @@ impl Auth {
         let Some(Stored { token, remember }) = stored else { return Ok(SessionCookie::keep()) };
         match self.http().manager().rotate(token.as_bytes(), reason).await? {
             Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember)),
-            Rotation::AlreadyRotated if reason == RotateReason::Reauthenticated => {
-                Err(Problem::rotated_meanwhile().into())
-            }
+            Rotation::AlreadyRotated if proves => Err(Problem::rotated_meanwhile().into()),
             _ => Ok(SessionCookie::keep()),
         }
     }

@@ -318,12 +318,17 @@ impl std::fmt::Debug for SessionCookie {
 #[cfg(test)]
 mod tests {
     use http::header::COOKIE;
-    use session_core::SessionId;
+    use session_core::{FleetKey, SessionId};
 
     use super::*;
 
     fn token() -> Token {
-        Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16])
+        Token::new(
+            &FleetKey::from_bytes([7; 32]),
+            SessionId::from_random([1; 16]),
+            [2; 12],
+            [3; 16],
+        )
     }
 
     fn written(cookie: &SessionCookie) -> String {

@@ -139,7 +139,7 @@ impl Asked {
         match verdict {
             Verdict::Active(session) => Identity::Session(session, self.credential),
             Verdict::Refused(refusal) => {
-                security::refused_token(id, refusal, self.access.ip);
+                security::refused_token(id, &refusal, self.access.ip);
                 Identity::Anonymous
             }
         }

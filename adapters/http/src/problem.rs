@@ -254,13 +254,22 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Invalid(error) => error.into(),
-            Error::TooManySessions(limit) => {
+            Error::TooManySessions(refused) => {
                 let title = "too many sessions";
                 let kind = "urn:session-kit:too-many-sessions";
                 let mut problem = Self::known(kind, title, StatusCode::CONFLICT);
-                problem.detail = Some(Error::TooManySessions(limit).to_string().into());
-                problem.limit = Some(limit.max.into());
-                problem
+                problem.limit = Some(refused.limit.max.into());
+                problem.with_detail(Error::TooManySessions(refused).to_string())
+            }
+            Error::Blocked(blocked) => {
+                let kind = "urn:session-kit:blocked";
+                Self::known(kind, "sign-in is blocked", StatusCode::FORBIDDEN)
+                    .with_detail(blocked.to_string())
+            }
+            Error::InvalidTicket => {
+                let (kind, title) = ("urn:session-kit:invalid-ticket", "sign in again");
+                Self::known(kind, title, StatusCode::GONE)
+                    .with_detail("the ticket was used, is too old or was not made here")
             }
             error if error.is_unavailable() => {
                 tracing::warn!(%error, "answered 503");

@@ -80,8 +80,8 @@ async fn put_first(
 
 /// The cursor of a page that begins with this session.
 fn before(first: &Session) -> PageCursor {
-    let signed_in = first.signed_in.plus(Duration::from_millis(1));
-    PageCursor { signed_in, id: SessionId::from_bytes([u8::MAX; 16]) }
+    let at = first.signed_in.plus(Duration::from_millis(1));
+    PageCursor { at, id: SessionId::from_bytes([u8::MAX; 16]) }
 }
 
 /// Ends one of the caller's sessions.

@@ -59,7 +59,7 @@ impl SessionView {
             ip_addresses: session.ip_addresses,
             signed_in: session.signed_in.to_string(),
             last_accessed: session.last_accessed.to_string(),
-            authenticated_at: session.authenticated_at.to_string(),
+            authenticated_at: session.authentication.at.to_string(),
             absolute_expiry: session.absolute_expiry.map(|expiry| expiry.to_string()),
             data: session.data.map(|data| data.to_value()),
             current: current == Some(session.id),
