@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Needs, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState,
 };
-use session_core::{SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
 use tokio::sync::Notify;
 
 /// One node's way to a store, for tests of what happens when it is disturbed.
@@ -176,6 +178,14 @@ impl Store for Probe {
         self.store().configure(needs);
     }
 
+    fn history_by_default(&self) -> Duration {
+        self.store().history_by_default()
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.call("fleet_key", self.store().fleet_key(proposed)).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         self.call("user", self.store().user(owner)).await
     }
@@ -186,6 +196,18 @@ impl Store for Probe {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.call("load", self.store().load(id)).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.call("ended", self.store().ended(id)).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.call("history", self.store().history(query)).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.call("forget", self.store().forget(forget, limit)).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -227,8 +249,8 @@ impl Store for Probe {
         self.0.pushes.load(Ordering::SeqCst) && self.store().pushes()
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.call("trim_log", self.store().trim_log(before, limit)).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        self.call("trim_log", self.store().trim_log(older_than, limit)).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -241,6 +263,14 @@ impl Store for Probe {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.call("set_policy", self.store().set_policy(change)).await
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.call("block", self.store().block(scope)).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.call("set_block", self.store().set_block(change)).await
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Needs, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState,
 };
-use session_core::{SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
 use session_engine::Options;
 
 use crate::{Namespace, RestorePoint};
@@ -62,7 +64,8 @@ impl Namespace for Recorded {
         let running = calls.begin(format!("node {node}: connect()"));
         let store = self.namespace.connect().await;
         running.end("open");
-        Arc::new(Recorder { store, namespace, node, calls: self.calls.clone() })
+        let (configured, calls) = (Once::new(), self.calls.clone());
+        Arc::new(Recorder { store, namespace, node, configured, calls })
     }
 
     fn options(&self) -> Options {
@@ -144,11 +147,13 @@ impl Drop for Running<'_> {
     }
 }
 
-/// One node's connection, which notes its calls.
+/// One node's connection, which notes its calls. Where a case does not say what it needs of the store,
+/// it needs what an engine does by default.
 struct Recorder {
     store: Arc<dyn Store>,
     namespace: Arc<dyn Namespace>,
     node: u32,
+    configured: Once,
     calls: Calls,
 }
 
@@ -159,6 +164,11 @@ impl Recorder {
         tell: impl FnOnce(&T) -> String,
         effect: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        self.configured.call_once(|| {
+            let history = self.store.history_by_default();
+            let max_staleness = self.namespace.options().max_staleness;
+            self.store.configure(&Needs { history, max_staleness });
+        });
         let running = self.calls.begin(format!("node {}: {what}", self.node));
         let result = effect.await;
         let answer = match &result {
@@ -177,7 +187,15 @@ impl Store for Recorder {
     }
 
     fn configure(&self, needs: &Needs) {
-        self.store.configure(needs);
+        self.configured.call_once(|| self.store.configure(needs));
+    }
+
+    fn history_by_default(&self) -> Duration {
+        self.store.history_by_default()
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.call("fleet_key()".to_owned(), debug, self.store.fleet_key(proposed)).await
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
@@ -207,14 +225,32 @@ impl Store for Recorder {
         self.call(format!("load({id})"), tell, self.store.load(id)).await
     }
 
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        let tell = |found: &Option<EndedSession>| match found {
+            Some(ended) => format!("{} at {}", ended.cause, ended.ended),
+            None => "none".to_owned(),
+        };
+        self.call(format!("ended({id})"), tell, self.store.ended(id)).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.namespace.settle().await;
+        let tell = |page: &HistoryPage| {
+            let goes_on = if page.next.is_some() { ", goes on" } else { "" };
+            format!("{} ended sessions{goes_on}", page.sessions.len())
+        };
+        self.call(format!("history({query:?})"), tell, self.store.history(query)).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.namespace.settle().await;
+        let what = format!("forget({forget:?}, limit {limit})");
+        self.call(what, debug, self.store.forget(forget, limit)).await
+    }
+
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
         self.namespace.settle().await;
-        let PageQuery { tenant, user, device_kind, client_id, active_since, after, limit, .. } =
-            query;
-        let what = format!(
-            "page({tenant:?}, user {user:?}, kind {device_kind:?}, client {client_id:?}, active since \
-             {active_since:?}, after {after:?}, limit {limit})"
-        );
+        let what = format!("page({query:?})");
         let tell = |page: &Page| {
             let goes_on = if page.next.is_some() { ", goes on" } else { "" };
             format!("{} sessions{goes_on}", page.sessions.len())
@@ -238,7 +274,7 @@ impl Store for Recorder {
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         self.namespace.settle().await;
         let begins = if sweep.after.is_some() { ", going on" } else { "" };
-        let what = format!("sweep({:?}{begins}, limit {limit})", sweep.rule);
+        let what = format!("sweep(overdue {:?}{begins}, limit {limit})", sweep.overdue);
         self.call(what, ended, self.store.sweep(sweep, limit)).await
     }
 
@@ -267,9 +303,9 @@ impl Store for Recorder {
         self.store.pushes()
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        let what = format!("trim_log(before {before:?}, limit {limit})");
-        self.call(what, debug, self.store.trim_log(before, limit)).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        let what = format!("trim_log(older than {older_than:?}, limit {limit})");
+        self.call(what, debug, self.store.trim_log(older_than, limit)).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -284,6 +320,15 @@ impl Store for Recorder {
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         let what = format!("set_policy({:?}, {:?})", change.scope, change.policy);
         self.call(what, |()| "done".to_owned(), self.store.set_policy(change)).await
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.call(format!("block({scope:?})"), debug, self.store.block(scope)).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        let what = format!("set_block({:?}, {:?})", change.scope, change.block);
+        self.call(what, |()| "done".to_owned(), self.store.set_block(change)).await
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -85,7 +85,7 @@ pub async fn run_within(backend: Arc<dyn Backend>, patience: Duration) -> Report
     }
 }
 
-/// Runs the case of this name, such as `rotation::a_rotation_is_read_on_every_node`, or every case
+/// Runs the case of this name, such as `update::an_update_is_read_on_every_node`, or every case
 /// whose name contains it. Where no name does, the failure lists all names.
 pub async fn run_case(backend: Arc<dyn Backend>, name: &str) -> Report {
     run_case_within(backend, name, PATIENCE).await

@@ -2,17 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use session_core::cleanup::SweepRule;
-use session_core::rotation::TokenState;
+use session_core::checker::Timeouts;
+use session_core::rotation;
 use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, Entries, Loaded, Outcome, Selection, Sweep,
-    TenantFilter, Version,
+    TenantFilter, Touch, Version,
 };
 use session_core::{
-    Actor, DeviceKind, EndCause, Event, Session, SessionId, Store, StoreErrorKind, TenantId,
-    Timestamp, Token, UserId, UserKey,
+    Actor, AssuranceLevel, Authentication, DeviceInfo, DeviceName, EndCause, Event, EventKind,
+    ExtraData, FleetKey, Session, SessionId, Store, StoreErrorKind, TenantId, Timestamp, Token,
+    UserId, UserKey,
 };
 use session_engine::{Engine, Options};
 
@@ -47,9 +48,9 @@ pub fn user_in(tenant: &str, name: &str) -> UserKey {
     UserKey::in_tenant(TenantId::new(tenant).unwrap(), UserId::new(name).unwrap())
 }
 
-/// The time by this machine's clock.
-pub fn now() -> Timestamp {
-    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap())
+/// The time by the store's clock.
+pub async fn now(store: &dyn Store) -> Timestamp {
+    store.log_since(None, Entries::All, 0).await.unwrap().clock
 }
 
 pub(crate) fn address(n: u8) -> IpAddr {
@@ -63,35 +64,23 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A token of this session. Stores do not look into tokens, so any fleet's key will do.
 pub(crate) fn token(id: SessionId) -> Token {
-    Token::new(id, random(), random())
+    Token::new(&FleetKey::from_bytes([7; 32]), id, random(), random())
 }
 
-/// A session that begins at this time, with an id that the store has made.
+/// A session that begins at this time and has no deadline, with an id that the store has made.
 pub fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) -> Session {
     let token = token(store.session_id(owner, random()));
-    Session {
-        id: token.session_id(),
-        owner: owner.clone(),
-        device_kind: DeviceKind::Web,
-        device_info: None,
-        client_id: None,
-        ip_addresses: vec![address(1)],
-        signed_in,
-        last_accessed: signed_in,
-        authenticated_at: signed_in,
-        absolute_expiry: None,
-        data: None,
-        token: TokenState::new(&token),
-    }
+    let ip_addresses = vec![address(1)];
+    Session { ip_addresses, ..Session::new(owner.clone(), &token, signed_in) }
 }
 
 /// Commits against whatever version holds now.
 pub async fn commit(store: &dyn Store, owner: &UserKey, changes: Vec<Change>) -> Outcome {
-    let expected = store.user(owner).await.unwrap().version;
-    let by = Actor::Application;
-    let commit = Commit { owner: owner.clone(), expected, changes, at: now(), by };
-    store.commit(&commit).await.unwrap()
+    let at = now(store).await;
+    let expected = version(store, owner).await;
+    store.commit(&change_at(owner, expected, changes, at)).await.unwrap()
 }
 
 /// Begins a session, whoever else changes the user's meanwhile.
@@ -106,9 +95,15 @@ pub async fn insert(store: &dyn Store, session: &Session) {
     panic!("a commit conflicts with nobody");
 }
 
-/// A commit by the application, now, against this version.
-pub(crate) fn change_at(owner: &UserKey, expected: Version, changes: Vec<Change>) -> Commit {
-    Commit { owner: owner.clone(), expected, changes, at: now(), by: Actor::Application }
+/// A commit by the application at this time, against this version.
+pub(crate) fn change_at(
+    owner: &UserKey,
+    expected: Version,
+    changes: Vec<Change>,
+    at: Timestamp,
+) -> Commit {
+    let (owner, by) = (owner.clone(), Actor::Application);
+    Commit { owner, expected, changes, at, by, from: None }
 }
 
 /// A change that begins a session.
@@ -116,10 +111,45 @@ pub(crate) fn begins(session: &Session) -> Change {
     Change::Insert(Box::new(session.clone()))
 }
 
-/// The change that replaces a session's token now, and what it replaces it with.
-pub(crate) fn rotates(session: &Session, authenticated_at: Option<Timestamp>) -> Change {
-    let token = session.token.rotated(&token(session.id), now());
-    Change::ReplaceToken { id: session.id, token, authenticated_at }
+/// The change that makes this the session's record, and that the log tells as a rotation.
+pub(crate) fn updates(session: &Session) -> Change {
+    Change::Update { session: Box::new(session.clone()), kind: EventKind::Rotated }
+}
+
+/// A session whose token was rotated at this time, and whose next token has been presented.
+pub(crate) fn rotated(session: &Session, at: Timestamp) -> Session {
+    let (begun, _) = rotation::begin(session, &token(session.id), random(), None, at);
+    rotation::confirm(begun.as_ref().unwrap_or(session), &Timeouts::default(), at)
+}
+
+/// The same session with details of every kind, as long as they may be, and with those of a newer
+/// version.
+pub(crate) fn detailed(mut session: Session) -> Session {
+    let at = session.signed_in;
+    let wide = |bytes: usize| "ü".repeat(bytes / 2) + &"u".repeat(bytes % 2);
+    let method = |n: usize| format!("method-{n}").parse().unwrap();
+    let proof = Authentication {
+        at: at.plus(SECOND),
+        level: Some(AssuranceLevel::Aal3),
+        methods: (0..Authentication::MAX_METHODS).map(method).collect(),
+    };
+    session.device_info = Some(DeviceInfo::new(&wide(DeviceInfo::MAX_BYTES)).unwrap());
+    session.device_name = Some(DeviceName::new(&wide(DeviceName::MAX_BYTES)).unwrap());
+    session.authentication = proof.clone();
+    session.absolute_expiry = Some(at.plus(Duration::from_micros(1)));
+    session.timeouts = Some(Timeouts::aal3());
+    session.impersonator = Some(UserId::new(&wide(UserId::MAX_BYTES)).unwrap());
+    let text = serde_json::Value::String("\u{1F511}".repeat(1023) + "\\");
+    session.data = Some(ExtraData::new(&text).unwrap());
+    session.unknown.insert("risk".to_owned(), serde_json::json!({ "score": [7, null, "\0"] }));
+    session = rotated(&session, at);
+    let next = token(session.id);
+    rotation::begin(&session, &next, random(), Some(proof), at).0.unwrap()
+}
+
+/// A write-back of a use at this time, which is also the deadline.
+pub(crate) fn used(id: SessionId, at: Timestamp) -> Touch {
+    Touch { id, last_accessed: at, deadline: at, claimed: false, ip_addresses: Vec::new() }
 }
 
 /// The version of a user now.
@@ -139,7 +169,8 @@ pub(crate) async fn insert_all<'s>(
 
 /// Begins many sessions of one user, in as few commits as there may be.
 pub(crate) async fn add_many(store: &dyn Store, owner: &UserKey, count: usize) -> Vec<Session> {
-    let sessions: Vec<_> = (0..count).map(|_| session(store, owner, now())).collect();
+    let begun = now(store).await;
+    let sessions: Vec<_> = (0..count).map(|_| session(store, owner, begun)).collect();
     for part in sessions.chunks(Commit::MAX_CHANGES) {
         let outcome = commit(store, owner, part.iter().map(begins).collect()).await;
         assert_eq!(outcome, Outcome::Done, "a commit that conflicts with no other one");
@@ -184,21 +215,21 @@ pub(crate) async fn let_pass(store: &dyn Store, time: Duration) {
 }
 
 pub(crate) async fn add(store: &dyn Store, owner: &UserKey) -> Session {
-    let session = session(store, owner, now());
+    let session = session(store, owner, now(store).await);
     insert(store, &session).await;
     session
 }
 
 /// An end by revocation, now.
-pub fn end(selection: Selection) -> EndMany {
+pub async fn end(store: &dyn Store, selection: Selection) -> EndMany {
     let (cause, by) = (EndCause::Revoked, Actor::Application);
-    EndMany { selection, after: None, cause, at: now(), by }
+    EndMany { selection, after: None, cause, at: now(store).await, by, from: None }
 }
 
 /// Revokes a session; answers how many that ended.
 pub async fn revoke(store: &dyn Store, id: SessionId) -> usize {
     let selection = Selection::session(id, TenantFilter::Any);
-    store.end_many(&end(selection), 10).await.unwrap().ended.len()
+    store.end_many(&end(store, selection).await, 10).await.unwrap().ended.len()
 }
 
 /// Ends everything that is selected, this many at a time, as an engine does.
@@ -216,9 +247,9 @@ pub async fn end_all(store: &dyn Store, mut end: EndMany, limit: u32) -> Vec<End
     panic!("the walk of end_many has no end");
 }
 
-/// Ends everything that a rule covers, this many at a time, as an engine does.
-pub async fn sweep_all(store: &dyn Store, rule: SweepRule, limit: u32) -> Vec<Ended> {
-    let mut sweep = Sweep { rule, after: None, at: now() };
+/// Ends everything whose deadline passed longer ago than this, so many at a time, as an engine does.
+pub async fn sweep_all(store: &dyn Store, overdue: Duration, limit: u32) -> Vec<Ended> {
+    let mut sweep = Sweep { overdue, after: None, at: now(store).await };
     let mut all = Vec::new();
     for _ in 0..MOST_CALLS {
         let batch = store.sweep(&sweep, limit).await.unwrap();
@@ -273,12 +304,11 @@ pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<
 /// Trims this many entries of the log, at most three at a time. On PostgreSQL an entry can be
 /// trimmed once every transaction on the server that is older has ended.
 pub async fn trim_log(store: &dyn Store, entries: u32) {
-    let later = now().plus(PATIENCE);
     let (begun, mut trimmed) = (Instant::now(), 0);
     while trimmed < entries {
         assert!(begun.elapsed() < PATIENCE, "{trimmed} of {entries} entries can be trimmed");
         let limit = 3.min(entries - trimmed);
-        let at_once = store.trim_log(later, limit).await.unwrap();
+        let at_once = store.trim_log(Duration::ZERO, limit).await.unwrap();
         assert!(at_once <= limit, "{at_once} entries trimmed where the limit was {limit}");
         trimmed += at_once;
         tokio::task::yield_now().await;
@@ -290,6 +320,7 @@ pub(crate) async fn engine(store: Arc<dyn Store>, options: Options) -> Engine {
 }
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// In the year 1900, and at the end of the year 9999.
 pub(crate) const LONG_AGO: Timestamp = Timestamp::from_micros(-2_208_988_800_000_000);
 pub(crate) const FAR_AHEAD: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);

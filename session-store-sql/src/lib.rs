@@ -14,8 +14,13 @@
 //! The file is in WAL mode with `synchronous = FULL` by default ([`Durability`]). A process writes over
 //! one connection, and every write transaction begins with `IMMEDIATE`: a read transaction that turns
 //! into a write fails at once, whatever the busy timeout. Sessions to end are chosen by a reader; the
-//! write lock is held only to end them. `trim_log` takes it only where an entry goes. Checkpoints run
-//! on a connection of their own; a commit makes one only when the write-ahead log reaches 32 MiB.
+//! write lock is held only to end them, which is one statement each for the history, the sessions, the
+//! log and the versions of the users, however many sessions end. `trim_log` and `forget` by age take it
+//! only where a row goes. Checkpoints run on a connection of their own; a commit makes one only when the
+//! write-ahead log reaches 32 MiB.
+//!
+//! Writes take turns, so a block holds for every commit that begins after `set_block` has returned, and
+//! no other commit is under way then. The clock is that of the host.
 //!
 //! SQLite has one writer at a time, so the numbers of the log are in the order of commits and have no
 //! holes. Each entry also has a random mark, by which a restored backup that has gone another way is
@@ -72,6 +77,7 @@ mod filter;
 mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod names;
+mod places;
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 mod position;
 #[cfg(feature = "postgres")]

@@ -4,9 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use session_conformance::sample::{self, insert, now, revoke, user};
-use session_core::Store;
-use session_core::checker::Timeouts;
-use session_core::store::{Entries, PageQuery, TenantFilter, Touch};
+use session_core::store::{Change, Entries, PageQuery, TenantFilter, Touch};
+use session_core::{EndCause, Store};
 use session_store_sql::SqliteStore;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -52,19 +51,32 @@ async fn operations_cost_a_known_number_of_statements() {
     let sign_in = spent();
     store.load(session.id).await.unwrap();
     let load = spent();
-    let touch = Touch { id: session.id, last_accessed: at, ip_addresses: Vec::new() };
+    let touch = Touch {
+        id: session.id,
+        last_accessed: at,
+        deadline: session.deadline,
+        claimed: true,
+        ip_addresses: Vec::new(),
+    };
     store.touch(&vec![touch; 500]).await.unwrap();
     let touch = spent();
-    store.page(&PageQuery::live(TenantFilter::Any, Timeouts::none(), at)).await.unwrap();
+    store.page(&PageQuery::live(TenantFilter::Any, at)).await.unwrap();
     let page = spent();
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     spent();
     store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     let log = spent();
-    assert_eq!(revoke(&store, session.id).await, 1);
+    let newer = sample::session(&store, &session.owner, now());
+    let evict = Change::End(session.id, EndCause::Evicted);
+    let changes = vec![Change::Insert(Box::new(newer.clone())), evict];
+    sample::commit(&store, &session.owner, changes).await;
+    let evicting = spent();
+    assert_eq!(revoke(&store, newer.id).await, 1);
     let revoked = spent();
     println!(
-        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoked}"
+        "statements: sign-in {sign_in}, one that evicts {evicting}, load {load}, touch of 500 {touch}, \
+        page {page}, log {log}, revoke {revoked}"
     );
-    assert_eq!((sign_in, load, touch, page, log, revoked), (8, 1, 1, 1, 1, 5));
+    assert_eq!((sign_in, evicting), (8, 10));
+    assert_eq!((load, touch, page, log, revoked), (1, 1, 1, 1, 6));
 }

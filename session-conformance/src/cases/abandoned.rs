@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use session_core::checker::Timeouts;
-use session_core::store::{
-    Change, Commit, Cursor, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
-};
-use session_core::{Actor, EndCause, EventKind, SessionId, Store};
+use session_core::store::{Change, Cursor, Entries, Outcome, PageQuery, Selection, TenantFilter};
+use session_core::{EndCause, EventKind, SessionId, Store};
 
 use super::walks::walk;
 use crate::Namespace;
-use crate::sample::{PATIENCE, add, end, ids, now, read_log, revoke, session, user};
+use crate::sample::{
+    PATIENCE, SECOND, add, begins, change_at, end, ids, now, read_log, revoke, session, used, user,
+    version,
+};
 
 /// Polls a call this often, then drops it.
 async fn give_up_after<F: Future>(polls: usize, call: F) -> Option<F::Output> {
@@ -52,17 +52,10 @@ pub(crate) async fn a_change_happens_whole_or_not_at_all(namespace: Arc<dyn Name
     let mut old = add(store.as_ref(), &owner).await;
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for polls in 1..=POLLS {
-        let new = session(store.as_ref(), &owner, now());
-        let mut commit = Commit {
-            owner: owner.clone(),
-            expected: store.user(&owner).await.unwrap().version,
-            changes: vec![
-                Change::End(old.id, EndCause::Evicted),
-                Change::Insert(Box::new(new.clone())),
-            ],
-            at: now(),
-            by: Actor::Application,
-        };
+        let new = session(store.as_ref(), &owner, now(store.as_ref()).await);
+        let changes = vec![Change::End(old.id, EndCause::Evicted), begins(&new)];
+        let expected = version(store.as_ref(), &owner).await;
+        let mut commit = change_at(&owner, expected, changes, new.signed_in);
         let answer = give_up_after(polls, store.commit(&commit)).await.map(Result::unwrap);
         let begun = Instant::now();
         loop {
@@ -94,14 +87,14 @@ pub(crate) async fn the_next_call_gets_its_own_answer(namespace: Arc<dyn Namespa
     let mut his = add(store.as_ref(), &bob).await;
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for polls in (1..=POLLS).step_by(3) {
-        let asked = now();
+        let asked = now(store.as_ref()).await;
         give_up_after(polls, store.load(hers.id)).await;
         assert_eq!(store.load(his.id).await.unwrap().unwrap().session, his);
         give_up_after(polls, store.user(&alice)).await;
         assert_eq!(ids(store.as_ref(), &bob).await, [his.id]);
 
         let page = |owner| {
-            let mut page = PageQuery::live(TenantFilter::Is(None), Timeouts::none(), asked);
+            let mut page = PageQuery::live(TenantFilter::Is(None), asked);
             page.user = Some(owner);
             page
         };
@@ -109,14 +102,13 @@ pub(crate) async fn the_next_call_gets_its_own_answer(namespace: Arc<dyn Namespa
         give_up_after(polls, store.page(&of_alice)).await;
         assert_eq!(walk(store.as_ref(), &page(bob.user.clone())).await, [his.clone()]);
 
-        let touch = |id, last_accessed| Touch { id, last_accessed, ip_addresses: Vec::new() };
-        let later = hers.last_accessed.plus(Duration::from_secs(1));
-        give_up_after(polls, store.touch(&[touch(hers.id, later)])).await;
-        his.last_accessed = his.last_accessed.plus(Duration::from_secs(1));
-        assert_eq!(store.touch(&[touch(his.id, his.last_accessed)]).await.unwrap(), []);
+        let later = hers.last_accessed.plus(SECOND);
+        give_up_after(polls, store.touch(&[used(hers.id, later)])).await;
+        his.last_accessed = his.last_accessed.plus(SECOND);
+        assert_eq!(store.touch(&[used(his.id, his.last_accessed)]).await.unwrap(), []);
         assert_eq!(store.load(his.id).await.unwrap().unwrap().session, his);
 
-        let revocation = end(Selection::session(hers.id, TenantFilter::Any));
+        let revocation = end(store.as_ref(), Selection::session(hers.id, TenantFilter::Any)).await;
         give_up_after(polls, store.end_many(&revocation, 10)).await;
         revoke(store.as_ref(), hers.id).await;
         assert_eq!(ids(store.as_ref(), &alice).await, []);

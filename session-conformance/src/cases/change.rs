@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Entries, Selection, TenantFilter, Touch};
-use session_core::{ClientId, DeviceKind, EndCause, SessionId, Store};
+use session_core::store::{Change, Entries, Selection, TenantFilter};
+use session_core::{ClientId, DeviceKind, EndCause, Session, SessionId, Store, Timestamp};
 
 use crate::Namespace;
 use crate::sample::{
-    add, commit, end, end_all, ids, insert, now, read_log, session, sweep_all, user, user_in,
+    HOUR, LONG_AGO, PATIENCE, SECOND, add, add_many, commit, end, end_all, ended_ids, ids, insert,
+    insert_all, now, read_log, session, sorted, sweep_all, used, user, user_in,
 };
 
 pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Arc<dyn Namespace>) {
@@ -32,11 +32,13 @@ pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Arc<
     let foreign = Change::End(sessions[4].id, EndCause::Evicted);
     commit(store.as_ref(), &owners[3], vec![foreign]).await;
     assert!(store.load(sessions[4].id).await.unwrap().is_some());
-    let ended = end_all(store.as_ref(), end(Selection::user(owners[3].clone())), 10).await;
+    let ended =
+        end_all(store.as_ref(), end(store.as_ref(), Selection::user(owners[3].clone())).await, 10)
+            .await;
     assert_eq!(ended.len(), 1);
     let wall = TenantFilter::Is(None);
     let selection = Selection::session(sessions[4].id, wall);
-    assert_eq!(end_all(store.as_ref(), end(selection), 10).await, []);
+    assert_eq!(end_all(store.as_ref(), end(store.as_ref(), selection).await, 10).await, []);
     for (owner, session) in owners.iter().zip(&sessions).filter(|(owner, _)| **owner != owners[3]) {
         assert_eq!(ids(store.as_ref(), owner).await, [session.id]);
     }
@@ -45,8 +47,9 @@ pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Arc<
 pub(crate) async fn selections_end_what_they_select(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let (alice, bob) = (user_in("north", "alice"), user_in("north", "bob"));
+    let begun = now(store.as_ref()).await;
     let make = |owner: &_, kind: DeviceKind, client: Option<&str>| {
-        let mut made = session(store.as_ref(), owner, now());
+        let mut made = session(store.as_ref(), owner, begun);
         made.device_kind = kind;
         made.client_id = client.map(|client| ClientId::new(client).unwrap());
         made
@@ -73,7 +76,7 @@ pub(crate) async fn selections_end_what_they_select(namespace: Arc<dyn Namespace
         (Selection::within(TenantFilter::Any).of_client(shop), vec![4]),
     ];
     for (selection, expected) in selections {
-        let ended = end_all(store.as_ref(), end(selection.clone()), 10).await;
+        let ended = end_all(store.as_ref(), end(store.as_ref(), selection.clone()).await, 10).await;
         let mut ended: Vec<_> = ended.into_iter().map(|ended| (ended.id, ended.owner)).collect();
         ended.sort();
         let expected = expected.into_iter().map(|n: usize| &sessions[n]);
@@ -81,48 +84,36 @@ pub(crate) async fn selections_end_what_they_select(namespace: Arc<dyn Namespace
         expected.sort();
         assert_eq!(ended, expected, "{selection:?}");
     }
-    let many: Vec<_> = (0..5).map(|_| session(store.as_ref(), &bob, now())).collect();
-    for session in &many {
-        insert(store.as_ref(), session).await;
-    }
-    assert_eq!(end_all(store.as_ref(), end(Selection::user(bob)), 3).await.len(), 5);
+    add_many(store.as_ref(), &bob, 5).await;
+    assert_eq!(
+        end_all(store.as_ref(), end(store.as_ref(), Selection::user(bob)).await, 3).await.len(),
+        5
+    );
 }
 
-pub(crate) async fn a_sweep_takes_only_what_is_past_the_line(namespace: Arc<dyn Namespace>) {
+pub(crate) async fn a_sweep_takes_only_what_is_overdue(namespace: Arc<dyn Namespace>) {
     let store: Arc<dyn Store> = namespace.connect().await;
     let owner = user("alice");
-    let line = now();
-    let second = Duration::from_secs(1);
-    let rule = SweepRule { inactive_before: line, expired_by: line };
-    let mut kept = [
-        session(store.as_ref(), &owner, line),
-        session(store.as_ref(), &owner, line),
-        session(store.as_ref(), &owner, line),
+    let begun = now(store.as_ref()).await;
+    let ending = |deadline| Session { deadline, ..session(store.as_ref(), &owner, begun) };
+    let kept = [
+        ending(Timestamp::MAX),
+        ending(begun.plus(PATIENCE)),
+        ending(begun.minus(HOUR).plus(PATIENCE)),
+        // A write-back comes just before the sweep.
+        ending(begun.minus(HOUR * 2)),
     ];
-    kept[1].absolute_expiry = Some(line.plus(second));
-    // Unused for long in the store, but a write-back comes just before the sweep.
-    kept[2].last_accessed = line.minus(second);
-    let mut taken = [
-        session(store.as_ref(), &owner, line.minus(second)),
-        session(store.as_ref(), &owner, line),
-    ];
-    taken[1].absolute_expiry = Some(line);
-    for session in kept.iter().chain(&taken) {
-        insert(store.as_ref(), session).await;
-    }
-    let touch = Touch { id: kept[2].id, last_accessed: line, ip_addresses: vec![] };
-    store.touch(&[touch]).await.unwrap();
+    let taken = [ending(begun.minus(HOUR).minus(SECOND)), ending(LONG_AGO)];
+    insert_all(store.as_ref(), &kept).await;
+    insert_all(store.as_ref(), &taken).await;
+    store.touch(&[used(kept[3].id, begun)]).await.unwrap();
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    let swept = sweep_all(store.as_ref(), rule, 1).await;
-    let mut swept: Vec<_> = swept.into_iter().map(|ended| ended.id).collect();
-    swept.sort();
-    let mut expected = taken.map(|session| session.id);
-    expected.sort();
-    assert_eq!(swept, expected);
+    let swept = sweep_all(store.as_ref(), HOUR, 1).await;
+    assert_eq!(ended_ids(&swept), sorted(&taken), "what is overdue by an hour, and no other");
     let told = read_log(store.as_ref(), &mut cursor, 10).await;
     assert!(told.iter().all(|event| event.kind.as_str() == "expired"));
     assert_eq!(told.len(), 2);
-    let mut left = kept.map(|session| session.id);
-    left.sort();
-    assert_eq!(ids(store.as_ref(), &owner).await, left);
+    assert_eq!(ids(store.as_ref(), &owner).await, sorted(&kept));
+    let swept = sweep_all(store.as_ref(), Duration::ZERO, 10).await;
+    assert_eq!(ended_ids(&swept), sorted(&kept[2..]), "past their deadline by the store's clock");
 }

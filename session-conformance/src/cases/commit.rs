@@ -4,23 +4,21 @@ use std::sync::Arc;
 
 use session_core::admission::Standing;
 use session_core::store::{Change, Commit, Entries, Outcome, Version};
-use session_core::{Actor, EndCause, SessionId, Store, StoreErrorKind, UserKey};
+use session_core::{EndCause, SessionId, Store, StoreErrorKind, UserKey};
 
 use crate::Namespace;
 use crate::sample::{
     SECOND, add, add_many, begins, change_at, commit, ids, log_end, now, read_log, revoke, session,
-    sorted, user, user_in, version,
+    sorted, updates, user, user_in, version,
 };
 
 pub(crate) async fn a_commit_needs_the_version_it_was_made_for(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user("alice");
-    let insert = |expected| Commit {
-        owner: owner.clone(),
-        expected,
-        changes: vec![Change::Insert(Box::new(session(store.as_ref(), &owner, now())))],
-        at: now(),
-        by: Actor::Application,
+    let at = now(store.as_ref()).await;
+    let insert = |expected| {
+        let new = session(store.as_ref(), &owner, at);
+        change_at(&owner, expected, vec![begins(&new)], at)
     };
     let first = store.user(&owner).await.unwrap().version;
     assert_eq!(store.commit(&insert(first)).await.unwrap(), Outcome::Done);
@@ -37,12 +35,8 @@ pub(crate) async fn a_commit_is_all_or_nothing(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
     let old = add(store.as_ref(), &owner).await;
-    let new = session(store.as_ref(), &owner, now());
-    let missing = Change::ReplaceToken {
-        id: SessionId::from_bytes([9; 16]),
-        token: new.token.clone(),
-        authenticated_at: None,
-    };
+    let new = session(store.as_ref(), &owner, now(store.as_ref()).await);
+    let missing = updates(&session(store.as_ref(), &owner, new.signed_in));
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let changes =
         vec![Change::End(old.id, EndCause::Evicted), Change::Insert(Box::new(new)), missing];
@@ -59,10 +53,10 @@ pub(crate) async fn a_commit_made_twice_is_a_conflict(namespace: Arc<dyn Namespa
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user("alice");
     let old = add(store.as_ref(), &owner).await;
-    let new = session(store.as_ref(), &owner, now());
+    let new = session(store.as_ref(), &owner, now(store.as_ref()).await);
     let expected = version(store.as_ref(), &owner).await;
     let changes = vec![Change::End(old.id, EndCause::Evicted), begins(&new)];
-    let commit = change_at(&owner, expected, changes);
+    let commit = change_at(&owner, expected, changes, now(store.as_ref()).await);
     let mut cursor = log_end(store.as_ref()).await;
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done, "the version holds");
     let after = version(store.as_ref(), &owner).await;
@@ -80,12 +74,12 @@ pub(crate) async fn an_id_inserted_twice_is_a_conflict(namespace: Arc<dyn Namesp
     let store = namespace.connect().await;
     let owner = user("alice");
     let first = add(store.as_ref(), &owner).await;
-    let mut again = session(store.as_ref(), &owner, now().plus(SECOND));
+    let mut again = session(store.as_ref(), &owner, now(store.as_ref()).await.plus(SECOND));
     again.id = first.id;
     let outcome = commit(store.as_ref(), &owner, vec![begins(&again)]).await;
     assert_eq!(outcome, Outcome::Conflict, "an id that exists already is a conflict");
     for other in [user("bob"), user_in("north", "alice")] {
-        let mut taken = session(store.as_ref(), &other, now());
+        let mut taken = session(store.as_ref(), &other, now(store.as_ref()).await);
         taken.id = first.id;
         let outcome = commit(store.as_ref(), &other, vec![begins(&taken)]).await;
         assert_eq!(outcome, Outcome::Conflict, "an id that another user has is a conflict");
@@ -100,17 +94,20 @@ pub(crate) async fn limits_are_refused_and_nothing_happens(namespace: Arc<dyn Na
     let owner = user("alice");
     let old = add(store.as_ref(), &owner).await;
     let expected = version(store.as_ref(), &owner).await;
-    let new = || begins(&session(store.as_ref(), &owner, now()));
+    let at = now(store.as_ref()).await;
+    let new = || begins(&session(store.as_ref(), &owner, at));
     let too_many = (0..=Commit::MAX_CHANGES).map(|_| new()).collect();
     let twice = vec![Change::End(old.id, EndCause::Revoked), Change::ClaimsChanged(old.id)];
-    let foreign = vec![new(), begins(&session(store.as_ref(), &user("bob"), now()))];
+    let bobs = session(store.as_ref(), &user("bob"), at);
+    let foreign = vec![new(), begins(&bobs)];
     let mut cursor = log_end(store.as_ref()).await;
     for (changes, what) in [
         (too_many, "more changes than `Commit::MAX_CHANGES`"),
         (twice, "two changes of one session"),
         (foreign, "a new session of another owner"),
+        (vec![new(), updates(&bobs)], "a record of another owner's session"),
     ] {
-        let refused = store.commit(&change_at(&owner, expected, changes)).await;
+        let refused = store.commit(&change_at(&owner, expected, changes, at)).await;
         let kind = refused.map_err(|error| error.kind());
         assert_eq!(kind, Err(StoreErrorKind::Refused), "a commit with {what} is refused");
     }
@@ -124,7 +121,8 @@ pub(crate) async fn the_largest_commit_is_told_in_order(namespace: Arc<dyn Names
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user_in("north", "alice");
     let old = add_many(store.as_ref(), &owner, Commit::MAX_CHANGES / 2).await;
-    let new: Vec<_> = old.iter().map(|_| session(store.as_ref(), &owner, now())).collect();
+    let at = now(store.as_ref()).await;
+    let new: Vec<_> = old.iter().map(|_| session(store.as_ref(), &owner, at)).collect();
     let pairs = old.iter().zip(&new);
     let changes: Vec<_> = pairs
         .flat_map(|(old, new)| [begins(new), Change::End(old.id, EndCause::Evicted)])
@@ -188,7 +186,7 @@ pub(crate) async fn what_is_passed_over_does_not_stop_the_rest(namespace: Arc<dy
     let owner = user("alice");
     let foreign = add(store.as_ref(), &user("bob")).await;
     let old = add(store.as_ref(), &owner).await;
-    let new = session(store.as_ref(), &owner, now());
+    let new = session(store.as_ref(), &owner, now(store.as_ref()).await);
     let before = version(store.as_ref(), &owner).await;
     let mut cursor = log_end(store.as_ref()).await;
     let changes = vec![

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use session_core::store::{Ended, EndedBatch, Selection, TenantFilter};
+use session_core::store::{EndMany, Ended, EndedBatch, Selection, TenantFilter};
 use session_core::{ClientId, DeviceKind, SessionId, StoreErrorKind};
 
 use crate::Namespace;
@@ -20,7 +20,7 @@ pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: A
     let mut sessions = Vec::new();
     for n in 0..24 {
         let owner = [&alice, &bob, &other][n % 3];
-        let mut session = session(store.as_ref(), owner, now());
+        let mut session = session(store.as_ref(), owner, now(store.as_ref()).await);
         if n % 2 == 0 {
             session.device_kind = DeviceKind::Mobile;
         }
@@ -40,7 +40,7 @@ pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: A
     ] {
         let (selected, rest): (Vec<_>, Vec<_>) =
             sessions.into_iter().partition(|session| selection.covers(session));
-        let ended = end_all(store.as_ref(), end(selection.clone()), 2).await;
+        let ended = end_all(store.as_ref(), end(store.as_ref(), selection.clone()).await, 2).await;
         let expected = sorted(&selected);
         assert_eq!(ended_ids(&ended), expected, "what is selected ends, once: {selection:?}");
         for Ended { id, owner } in &ended {
@@ -63,17 +63,21 @@ pub(crate) async fn a_second_walk_finds_only_what_is_left(namespace: Arc<dyn Nam
     let owner = user("alice");
     add_many(store.as_ref(), &owner, 7).await;
     let selection = Selection::user(owner.clone());
-    let first = store.end_many(&end(selection.clone()), 3).await.unwrap();
+    let first = store.end_many(&end(store.as_ref(), selection.clone()).await, 3).await.unwrap();
     assert!(first.ended.len() <= 3, "a call ends no more than its limit");
     assert!(first.next.is_some(), "a walk that has not reached all says where to go on");
     let left = ids(store.as_ref(), &owner).await;
     assert_eq!(left.len(), 7 - first.ended.len(), "what a call says ended has ended, no other");
-    let second = end_all(other.as_ref(), end(selection.clone()), 3).await;
+    let second = end_all(other.as_ref(), end(store.as_ref(), selection.clone()).await, 3).await;
     assert_eq!(ended_ids(&second), left, "a walk from the beginning finds what is left");
-    let mut rest = end(selection.clone());
+    let mut rest = end(store.as_ref(), selection.clone()).await;
     rest.after = first.next;
     assert_eq!(end_all(store.as_ref(), rest, 3).await, [], "nothing is left to the first walk");
-    assert_eq!(end_all(store.as_ref(), end(selection), 3).await, [], "a third walk finds nothing");
+    assert_eq!(
+        end_all(store.as_ref(), end(store.as_ref(), selection).await, 3).await,
+        [],
+        "a third walk finds nothing"
+    );
 }
 
 pub(crate) async fn an_id_that_is_selected_twice_ends_once(namespace: Arc<dyn Namespace>) {
@@ -83,7 +87,7 @@ pub(crate) async fn an_id_that_is_selected_twice_ends_once(namespace: Arc<dyn Na
     let mut cursor = log_end(store.as_ref()).await;
     let twice: Vec<_> = [0, 1, 0, 1, 1].map(|n: usize| sessions[n].id).into();
     let selection = Selection::within(TenantFilter::Any).among(twice);
-    let ended = end_all(store.as_ref(), end(selection), 10).await;
+    let ended = end_all(store.as_ref(), end(store.as_ref(), selection).await, 10).await;
     assert_eq!(ended_ids(&ended), sorted(&sessions[..2]), "an id that stands twice counts once");
     let told = read_log(store.as_ref(), &mut cursor, 10).await;
     assert_eq!(told.len(), 2, "each end is told once: {told:?}");
@@ -102,12 +106,12 @@ pub(crate) async fn a_selection_by_ids_is_one_call(namespace: Arc<dyn Namespace>
         ids.push(unknown);
         let limit = u32::try_from(ids.len()).unwrap();
         let selection = Selection::within(TenantFilter::Any).among(ids);
-        let batch = store.end_many(&end(selection), limit).await.unwrap();
+        let batch = store.end_many(&end(store.as_ref(), selection).await, limit).await.unwrap();
         assert_eq!(ended_ids(&batch.ended), sorted(chosen), "a limit of their number is enough");
         assert_eq!(batch.next, None, "the walk is over after one call");
     }
     let last = Selection::session(sessions[0].id, TenantFilter::Is(None));
-    let batch = store.end_many(&end(last), 1).await.unwrap();
+    let batch = store.end_many(&end(store.as_ref(), last).await, 1).await.unwrap();
     assert_eq!((batch.ended.len(), batch.next), (1, None), "one session is one call");
 }
 
@@ -118,7 +122,9 @@ pub(crate) async fn more_ids_than_the_most_are_refused(namespace: Arc<dyn Namesp
     let mut ids: Vec<_> =
         (0..Selection::MAX_IDS).map(|_| store.session_id(&owner, random())).collect();
     ids.push(session.id);
-    let select = |ids: &[SessionId]| end(Selection::user(owner.clone()).among(ids));
+    let all = end(store.as_ref(), Selection::user(owner.clone())).await;
+    let select =
+        |ids: &[SessionId]| EndMany { selection: all.selection.clone().among(ids), ..all.clone() };
     let refused = store.end_many(&select(&ids), 500).await.map_err(|error| error.kind());
     assert_eq!(refused, Err(StoreErrorKind::Refused), "more than `Selection::MAX_IDS` ids");
     assert!(store.load(session.id).await.unwrap().is_some(), "a refused call ends nothing");
@@ -132,7 +138,7 @@ pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>)
     let store = namespace.connect().await;
     let owner = user("alice");
     let sessions = add_many(store.as_ref(), &owner, 3).await;
-    let mut walk = end(Selection::user(owner));
+    let mut walk = end(store.as_ref(), Selection::user(owner)).await;
     let mut ended = Vec::new();
     for _ in 0..100 {
         let batch = store.end_many(&walk, 0).await.unwrap();
@@ -153,7 +159,7 @@ pub(crate) async fn a_limit_beyond_the_largest_counts_as_the_largest(
     let most = EndedBatch::MAX_LIMIT as usize;
     let owner = user("alice");
     let sessions = add_many(store.as_ref(), &owner, most + 5).await;
-    let mut walk = end(Selection::user(owner));
+    let mut walk = end(store.as_ref(), Selection::user(owner)).await;
     let mut ended = Vec::new();
     for _ in 0..100 {
         let batch = store.end_many(&walk, u32::MAX).await.unwrap();
@@ -177,13 +183,17 @@ pub(crate) async fn an_exception_is_spared_on_every_call(namespace: Arc<dyn Name
         let spared = sessions.remove(place);
         for limit in [1, 10] {
             let selection = Selection::user(owner.clone()).except(spared.id);
-            let ended = end_all(store.as_ref(), end(selection), limit).await;
+            let ended = end_all(store.as_ref(), end(store.as_ref(), selection).await, limit).await;
             assert_eq!(ended_ids(&ended), sorted(&sessions), "all but the exception end");
             assert_eq!(ids(store.as_ref(), &owner).await, [spared.id], "the exception stays");
             sessions = add_many(store.as_ref(), &owner, 3).await;
         }
         let by_id = Selection::session(spared.id, TenantFilter::Any).except(spared.id);
-        assert_eq!(end_all(store.as_ref(), end(by_id), 10).await, [], "the exception wins");
+        assert_eq!(
+            end_all(store.as_ref(), end(store.as_ref(), by_id).await, 10).await,
+            [],
+            "the exception wins"
+        );
     }
 }
 
@@ -194,12 +204,13 @@ pub(crate) async fn sessions_that_begin_beside_a_walk_do_not_hide_others(
     let owners = [user("alice"), user("bob"), user_in("north", "alice")];
     let mut there = Vec::new();
     for n in 0..12 {
-        let mut session = session(store.as_ref(), &owners[n % 3], now());
+        let mut session = session(store.as_ref(), &owners[n % 3], now(store.as_ref()).await);
         session.device_kind = DeviceKind::Tv;
         insert(store.as_ref(), &session).await;
         there.push(session);
     }
-    let mut walk = end(Selection::within(TenantFilter::Any).on(DeviceKind::Tv));
+    let mut walk =
+        end(store.as_ref(), Selection::within(TenantFilter::Any).on(DeviceKind::Tv)).await;
     let mut ended = Vec::new();
     for call in 0..1000 {
         assert!(call < 999, "the walk has no end");
@@ -207,7 +218,7 @@ pub(crate) async fn sessions_that_begin_beside_a_walk_do_not_hide_others(
         ended.extend(batch.ended);
         // The first walk's calls only: a walk need not come to an end of what begins beside it.
         if call < 12 {
-            let mut begun = session(other.as_ref(), &owners[call % 3], now());
+            let mut begun = session(other.as_ref(), &owners[call % 3], now(store.as_ref()).await);
             begun.device_kind = [DeviceKind::Tv, DeviceKind::Web][call % 2].clone();
             insert(other.as_ref(), &begun).await;
         }
@@ -232,7 +243,8 @@ pub(crate) async fn each_end_is_told_once(namespace: Arc<dyn Namespace>) {
         sessions.extend(add_many(store.as_ref(), &owner, 4).await);
     }
     let mut cursor = log_end(other.as_ref()).await;
-    end_all(store.as_ref(), end(Selection::within(TenantFilter::Any)), 5).await;
+    end_all(store.as_ref(), end(store.as_ref(), Selection::within(TenantFilter::Any)).await, 5)
+        .await;
     let told = read_log(other.as_ref(), &mut cursor, 3).await;
     let mut ids: Vec<_> = told.iter().filter_map(|event| event.session).collect();
     ids.sort();

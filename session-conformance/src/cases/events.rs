@@ -1,8 +1,8 @@
 //! What the log says of each change: what, when, by whom, of whom.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use session_core::cleanup::SweepRule;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, Outcome, PolicyChange, Selection, Sweep, TenantFilter,
@@ -12,20 +12,18 @@ use session_core::{Actor, EndCause, Event, EventKind, Store, Timestamp};
 use crate::Namespace;
 use crate::sample::{
     FAR_AHEAD, LONG_AGO, SECOND, about, add, add_many, begins, change_at, end_all, insert, log_end,
-    now, read_log, rotates, session, user, user_in, version,
+    now, read_log, session, updates, user, user_in, version,
 };
 
 pub(crate) async fn every_kind_of_change_is_told_whole(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     for owner in [user("alice"), user_in("north", "alice")] {
         let [one, two] = [add(store.as_ref(), &owner).await, add(store.as_ref(), &owner).await];
-        let new = session(store.as_ref(), &owner, now());
-        let changes = vec![Change::ClaimsChanged(one.id), rotates(&two, None), begins(&new)];
-        let commit = Commit {
-            by: Actor::User("an admin".parse().unwrap()),
-            at: now().minus(SECOND),
-            ..change_at(&owner, version(store.as_ref(), &owner).await, changes)
-        };
+        let new = session(store.as_ref(), &owner, now(store.as_ref()).await);
+        let changes = vec![Change::ClaimsChanged(one.id), updates(&two), begins(&new)];
+        let (expected, at) = (version(store.as_ref(), &owner).await, new.signed_in.minus(SECOND));
+        let by = Actor::User("an admin".parse().unwrap());
+        let commit = Commit { by, ..change_at(&owner, expected, changes, at) };
         let expected: Vec<_> =
             commit.changes.iter().map(|c| commit.event(c.kind(), c.session())).collect();
         let mut cursor = log_end(other.as_ref()).await;
@@ -52,11 +50,12 @@ pub(crate) async fn every_cause_and_actor_is_told(namespace: Arc<dyn Namespace>)
     ];
     let mut cursor = log_end(other.as_ref()).await;
     let mut expected = Vec::new();
+    let at = now(store.as_ref()).await;
     for (n, (cause, session)) in causes.into_iter().zip(&sessions).enumerate() {
         let expected_version = version(store.as_ref(), &owner).await;
         let commit = Commit {
             by: actors[n % actors.len()].clone(),
-            ..change_at(&owner, expected_version, vec![Change::End(session.id, cause)])
+            ..change_at(&owner, expected_version, vec![Change::End(session.id, cause)], at)
         };
         assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
         expected.push(commit.event(EventKind::Ended(cause), session.id));
@@ -70,14 +69,13 @@ pub(crate) async fn what_end_many_and_sweep_do_is_told_whole(namespace: Arc<dyn 
     let owners = [user("alice"), user_in("north", "alice"), user_in("north", "bob")];
     for owner in &owners {
         add(store.as_ref(), owner).await;
-        let mut expired = session(store.as_ref(), owner, now());
-        expired.absolute_expiry = Some(expired.signed_in);
+        let mut expired = session(store.as_ref(), owner, now(store.as_ref()).await);
+        expired.deadline = expired.signed_in.minus(SECOND);
         insert(store.as_ref(), &expired).await;
     }
     let mut cursor = log_end(other.as_ref()).await;
-    let (at, by) = (now().plus(SECOND * 7), Actor::System);
-    let rule = SweepRule { inactive_before: Timestamp::EPOCH, expired_by: now() };
-    let mut sweep = Sweep { rule, after: None, at };
+    let (at, by) = (now(store.as_ref()).await.plus(SECOND * 7), Actor::System);
+    let mut sweep = Sweep { overdue: Duration::ZERO, after: None, at };
     let mut swept = Vec::new();
     loop {
         let batch = store.sweep(&sweep, 100).await.unwrap();
@@ -88,10 +86,11 @@ pub(crate) async fn what_end_many_and_sweep_do_is_told_whole(namespace: Arc<dyn 
         }
     }
     is_told(other.as_ref(), &mut cursor, &swept, EndCause::Expired, at, by).await;
-    let (at, by) = (now().minus(SECOND * 7), Actor::User("an admin".parse().unwrap()));
+    let (at, by) =
+        (now(store.as_ref()).await.minus(SECOND * 7), Actor::User("an admin".parse().unwrap()));
     let selection = Selection::within(TenantFilter::Any);
     let cause = EndCause::TokenReused;
-    let all = EndMany { selection, after: None, cause, at, by: by.clone() };
+    let all = EndMany { selection, after: None, cause, at, by: by.clone(), from: None };
     let ended = end_all(store.as_ref(), all, 100).await;
     is_told(other.as_ref(), &mut cursor, &ended, cause, at, by).await;
 }
@@ -131,7 +130,7 @@ pub(crate) async fn policies_are_told_whole(namespace: Arc<dyn Namespace>) {
         let set = Some(Policy::default());
         for policy in [None, set.clone(), set, None, None] {
             let by = Actor::User(format!("admin {n}").parse().unwrap());
-            let at = now().minus(SECOND * n);
+            let at = now(store.as_ref()).await.minus(SECOND * n);
             let change = PolicyChange { scope: scope.clone(), policy, at, by };
             store.set_policy(&change).await.unwrap();
             expected.push(change.event());
@@ -155,7 +154,7 @@ pub(crate) async fn far_times_are_told(namespace: Arc<dyn Namespace>) {
     for at in times {
         let expected = version(store.as_ref(), &owner).await;
         let changes = vec![Change::ClaimsChanged(session.id)];
-        let commit = Commit { at, ..change_at(&owner, expected, changes) };
+        let commit = change_at(&owner, expected, changes, at);
         assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
     }
     let told = read_log(other.as_ref(), &mut cursor, 3).await;

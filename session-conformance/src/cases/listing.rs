@@ -4,17 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
 use session_core::store::{PageQuery, TenantFilter};
 use session_core::{ClientId, DeviceKind, UserId};
 
 use super::walks::walk;
 use crate::Namespace;
-use crate::sample::{insert, now, revoke, session, user, user_in};
+use crate::sample::{HOUR, insert, now, revoke, session, user, user_in};
 
 pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let begun = now();
+    let begun = now(store.as_ref()).await;
     let mut stay = HashSet::new();
     let mut go = Vec::new();
     for n in 0..60_u64 {
@@ -28,7 +27,7 @@ pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Arc<d
             stay.insert(session.id);
         }
     }
-    let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none(), begun);
+    let mut query = PageQuery::live(TenantFilter::Any, begun);
     query.limit = 7;
     let mut seen = Vec::new();
     for walked in 0.. {
@@ -53,26 +52,24 @@ pub(crate) async fn pages_are_stable_while_sessions_come_and_go(namespace: Arc<d
 
 pub(crate) async fn filters_select_what_they_say(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let now = now();
-    let hour = Duration::from_secs(3600);
+    let now = now(store.as_ref()).await;
     let mut sessions = vec![
-        session(store.as_ref(), &user("alice"), now.minus(hour)),
-        session(store.as_ref(), &user_in("north", "alice"), now.minus(hour)),
+        session(store.as_ref(), &user("alice"), now.minus(HOUR)),
+        session(store.as_ref(), &user_in("north", "alice"), now.minus(HOUR)),
         session(store.as_ref(), &user_in("north", "bob"), now),
         session(store.as_ref(), &user("bob"), now),
-        session(store.as_ref(), &user("carol"), now.minus(hour)),
+        session(store.as_ref(), &user("carol"), now.minus(HOUR)),
     ];
     sessions[1].device_kind = DeviceKind::Mobile;
     sessions[2].client_id = Some(ClientId::new("shop").unwrap());
     sessions[0].last_accessed = now;
-    sessions[3].absolute_expiry = Some(now);
+    sessions[3].deadline = now;
     for session in &sessions {
         insert(store.as_ref(), session).await;
     }
-    let all = PageQuery::live(TenantFilter::Any, Timeouts::none(), now);
+    let all = PageQuery::live(TenantFilter::Any, now);
     let is = |tenant: Option<&str>| TenantFilter::Is(tenant.map(|t| t.parse().unwrap()));
     let alice = Some(UserId::new("alice").unwrap());
-    let timeouts = Timeouts::none().with_idle(hour);
     let queries = [
         (all.clone(), vec![0, 1, 2, 4]),
         (PageQuery { tenant: is(None), ..all.clone() }, vec![0, 4]),
@@ -83,7 +80,7 @@ pub(crate) async fn filters_select_what_they_say(namespace: Arc<dyn Namespace>) 
         (PageQuery { device_kind: Some(DeviceKind::Mobile), ..all.clone() }, vec![1]),
         (PageQuery { client_id: Some(ClientId::new("shop").unwrap()), ..all.clone() }, vec![2]),
         (PageQuery { active_since: Some(now), ..all.clone() }, vec![0, 2]),
-        (PageQuery { timeouts, ..all.clone() }, vec![0, 2]),
+        (PageQuery { now: now.minus(HOUR), ..all }, vec![0, 1, 2, 3, 4]),
     ];
     for (query, expected) in queries {
         let listed = walk(store.as_ref(), &query).await;

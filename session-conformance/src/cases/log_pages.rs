@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::Namespace;
 use crate::sample::{
-    about, add, add_many, begins, commit, log_end, now, read_log, revoke, rotates, session, sorted,
-    user, user_in,
+    about, add, add_many, begins, commit, log_end, now, read_log, revoke, rotated, session, sorted,
+    updates, user, user_in,
 };
 
 pub(crate) async fn invalidations_leave_out_the_rest(namespace: Arc<dyn Namespace>) {
@@ -36,14 +36,14 @@ async fn mixture(store: &dyn Store) {
     let policy = PolicyChange {
         scope: PolicyScope::User(owner.clone()),
         policy: None,
-        at: now(),
+        at: now(store).await,
         by: Actor::Application,
     };
     store.set_policy(&policy).await.unwrap();
     let [one, two] = [add(store, &owner).await, add(store, &owner).await];
-    commit(store, &owner, vec![rotates(&one, None)]).await;
+    commit(store, &owner, vec![updates(&rotated(&one, one.signed_in))]).await;
     store.set_policy(&policy).await.unwrap();
-    let new = session(store, &owner, now());
+    let new = session(store, &owner, now(store).await);
     let changes =
         vec![Change::ClaimsChanged(one.id), begins(&new), Change::End(two.id, EndCause::Evicted)];
     assert_eq!(commit(store, &owner, changes).await, Outcome::Done);
@@ -147,7 +147,8 @@ pub(crate) async fn every_users_entries_stand_in_their_order(namespace: Arc<dyn 
             let mut expected = Vec::new();
             let mut old = Vec::new();
             for _ in 0..8 {
-                let new: Vec<_> = (0..3).map(|_| session(store.as_ref(), &owner, now())).collect();
+                let begun = now(store.as_ref()).await;
+                let new: Vec<_> = (0..3).map(|_| session(store.as_ref(), &owner, begun)).collect();
                 let mut changes: Vec<_> = new.iter().map(begins).collect();
                 let ends = old.iter().map(|s: &Session| Change::End(s.id, EndCause::Evicted));
                 changes.splice(1..1, ends);

@@ -15,11 +15,11 @@ mod policies;
 mod races;
 mod reads;
 mod records;
-mod rotation;
 mod shared;
 mod sweeping;
 mod touching;
 mod trimming;
+mod update;
 mod version;
 mod walks;
 
@@ -76,14 +76,16 @@ cases![
         changed_claims_of_what_is_gone_are_passed_over,
         what_is_passed_over_does_not_stop_the_rest,
     }
-    rotation::{
-        a_rotation_is_read_on_every_node,
-        a_rotation_keeps_the_time_of_authentication_or_sets_it,
-        a_rotation_changes_nothing_else,
-        a_second_rotation_retires_the_first_token,
-        a_rotation_raises_the_version,
-        a_rotation_of_anothers_session_is_a_conflict,
-        a_rotation_of_what_is_gone_is_a_conflict,
+    update::{
+        an_update_is_read_on_every_node,
+        details_are_replaced_whole,
+        an_update_moves_the_deadline_later_only,
+        an_update_changes_nothing_else,
+        an_update_raises_the_version,
+        an_update_is_told_as_its_kind,
+        an_update_of_anothers_session_is_a_conflict,
+        an_update_of_what_is_gone_is_a_conflict,
+        no_update_is_lost,
     }
     version::{
         every_kind_of_change_raises_the_version,
@@ -95,7 +97,7 @@ cases![
     change::{
         users_and_tenants_do_not_disturb_one_another,
         selections_end_what_they_select,
-        a_sweep_takes_only_what_is_past_the_line,
+        a_sweep_takes_only_what_is_overdue,
     }
     names::{
         separators_do_not_join_names,
@@ -125,7 +127,6 @@ cases![
     }
     sweeping::{
         a_walk_is_told_once,
-        a_session_past_both_lines_ends_once,
         a_session_in_use_is_passed_over_and_the_walk_goes_on,
         a_limit_of_none_counts_as_one,
         a_walk_with_sessions_in_use_comes_to_its_end,
@@ -138,7 +139,7 @@ cases![
         a_touch_moves_no_session_to_another_page,
         a_limit_of_none_counts_as_one,
         a_limit_beyond_the_largest_counts_as_the_largest,
-        timeouts_are_met_to_the_microsecond,
+        deadlines_are_met_to_the_microsecond,
     }
     listing::{
         pages_are_stable_while_sessions_come_and_go,
@@ -171,7 +172,7 @@ cases![
         a_young_entry_keeps_the_older_ones_behind_it,
         only_a_prefix_goes,
         the_newest_entry_stays,
-        an_entry_as_old_as_the_line_stays,
+        an_entry_goes_by_its_age_on_the_stores_clock,
         a_limit_of_none_counts_as_one,
         a_reader_in_what_is_left_misses_nothing,
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use session_core::checker::Timeouts;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::store::{PageQuery, PolicyChange, Selection, TenantFilter};
 use session_core::{Actor, ClientId, DeviceKind, Session, Store, TenantId, UserId, UserKey};
@@ -101,9 +100,10 @@ pub(crate) async fn long_names_are_told_apart_by_their_last_byte(namespace: Arc<
 async fn all_are_apart(namespace: &dyn Namespace, owners: &[UserKey]) {
     let store = namespace.connect().await;
     let store = store.as_ref();
+    let begun = now(store).await;
     let mut sessions = Vec::new();
     for owner in owners {
-        let mut session = session(store, owner, now());
+        let mut session = session(store, owner, begun);
         let short = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
         let kind = short(owner.user.as_str(), DeviceKind::MAX_BYTES);
         session.device_kind = DeviceKind::new(&kind).unwrap();
@@ -116,7 +116,7 @@ async fn all_are_apart(namespace: &dyn Namespace, owners: &[UserKey]) {
         let owner = &session.owner;
         assert_eq!(ids(store, owner).await, [session.id], "the sessions of {owner:?}");
         let tenant = TenantFilter::Is(owner.tenant.clone());
-        let mut query = PageQuery::live(tenant, Timeouts::none(), now());
+        let mut query = PageQuery::live(tenant, begun);
         query.limit = PageQuery::MAX_LIMIT;
         // Every filter comes with many of the names, and no filter with all of them.
         match n % 4 {
@@ -137,7 +137,7 @@ async fn all_are_apart(namespace: &dyn Namespace, owners: &[UserKey]) {
             _ => Selection { user: Some(session.owner.user.clone()), ..Selection::within(tenant) },
         };
         let (ends, stay): (Vec<_>, Vec<_>) = left.into_iter().partition(|s| selection.covers(s));
-        let ended = end_all(store, end(selection.clone()), 10).await;
+        let ended = end_all(store, end(store, selection.clone()).await, 10).await;
         assert_eq!(ended_ids(&ended), sorted(&ends), "what {selection:?} ends");
         left = stay;
     }
@@ -182,7 +182,8 @@ pub(crate) async fn policies_and_events_keep_every_name(namespace: Arc<dyn Names
         let policy = Some(Policy::limit(limit));
         let scope = PolicyScope::User(owner.clone());
         let by = Actor::User(owner.user.clone());
-        let change = PolicyChange { scope, policy: policy.clone(), at: now(), by };
+        let change =
+            PolicyChange { scope, policy: policy.clone(), at: now(store.as_ref()).await, by };
         store.set_policy(&change).await.unwrap();
         limits.push((policy, change.event()));
     }

@@ -29,15 +29,9 @@ pub(crate) async fn policies_layer_and_inherit(namespace: Arc<dyn Namespace>) {
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     for (scope, policy) in &scopes {
         assert_eq!(other.policy(scope).await.unwrap(), None);
-        let set = |policy: &Option<Policy>| PolicyChange {
-            scope: scope.clone(),
-            policy: policy.clone(),
-            at: now(),
-            by: Actor::Application,
-        };
-        store.set_policy(&set(&None)).await.unwrap();
-        store.set_policy(&set(&Some(Policy::default()))).await.unwrap();
-        store.set_policy(&set(policy)).await.unwrap();
+        for policy in [&None, &Some(Policy::default()), policy] {
+            set(store.as_ref(), scope, policy.clone()).await;
+        }
         assert_eq!(other.policy(scope).await.unwrap(), *policy);
     }
     let told = read_log(store.as_ref(), &mut cursor, 100).await;
@@ -151,6 +145,6 @@ fn at_most(max: u32) -> Policy {
 
 async fn set(store: &dyn Store, scope: &PolicyScope, policy: Option<Policy>) {
     let by = Actor::Application;
-    let change = PolicyChange { scope: scope.clone(), policy, at: now(), by };
+    let change = PolicyChange { scope: scope.clone(), policy, at: now(store).await, by };
     store.set_policy(&change).await.unwrap();
 }

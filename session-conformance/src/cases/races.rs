@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, Outcome, Selection, TenantFilter, Touch};
-use session_core::{Actor, EndCause, EventKind, Session, Timestamp};
+use session_core::store::{Outcome, Selection, TenantFilter};
+use session_core::{EndCause, EventKind, Session};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
 use crate::sample::{
-    SECOND, add, add_many, address, change_at, end, end_all, ended_ids, ids, insert, insert_all,
-    log_end, now, read_log, revoke, rotates, session, sorted, sweep_all, token, user, user_in,
-    version,
+    HOUR, SECOND, add, add_many, change_at, commit, end, end_all, ended_ids, ids, insert,
+    insert_all, log_end, now, read_log, revoke, rotated, session, sorted, sweep_all, updates, used,
+    user, user_in, version,
 };
 
 pub(crate) async fn a_rotation_races_a_revocation(namespace: Arc<dyn Namespace>) {
@@ -20,15 +19,8 @@ pub(crate) async fn a_rotation_races_a_revocation(namespace: Arc<dyn Namespace>)
     let owner = user("alice");
     for round in 0..50 {
         let session = add(store.as_ref(), &owner).await;
-        let next = session.token.rotated(&token(session.id), now());
-        let change =
-            Change::ReplaceToken { id: session.id, token: next, authenticated_at: Some(now()) };
-        let rotate = async || {
-            let expected = other.user(&owner).await.unwrap().version;
-            let (changes, by) = (vec![change.clone()], Actor::Application);
-            let commit = Commit { owner: owner.clone(), expected, changes, at: now(), by };
-            other.commit(&commit).await.unwrap()
-        };
+        let rotation = updates(&rotated(&session, session.signed_in));
+        let rotate = async || commit(other.as_ref(), &owner, vec![rotation.clone()]).await;
         let revoking = revoke(store.as_ref(), session.id);
         // Either may come first.
         let revoked = if round % 2 == 0 {
@@ -49,12 +41,7 @@ pub(crate) async fn a_touch_races_a_revocation(namespace: Arc<dyn Namespace>) {
     for round in 0..50 {
         let session = add(store.as_ref(), &user("alice")).await;
         assert!(other.load(session.id).await.unwrap().is_some());
-        let touch = Touch {
-            id: session.id,
-            last_accessed: now().plus(Duration::from_secs(1)),
-            ip_addresses: vec![address(2)],
-        };
-        let batch = [touch];
+        let batch = [used(session.id, session.signed_in.plus(SECOND))];
         let touching = other.touch(&batch);
         let revoking = revoke(store.as_ref(), session.id);
         // Either may come first.
@@ -80,38 +67,38 @@ pub(crate) async fn of_two_rotations_one_wins(namespace: Arc<dyn Namespace>) {
         let mut racing = JoinSet::new();
         for n in 0..3 {
             let node = Arc::clone(&nodes[(n + round) % 3]);
-            let commit = change_at(&owner, expected, vec![rotates(&session, None)]);
-            racing.spawn(async move { (node.commit(&commit).await.unwrap(), commit) });
+            let next = rotated(&session, session.signed_in);
+            let commit = change_at(&owner, expected, vec![updates(&next)], session.signed_in);
+            racing.spawn(async move { (node.commit(&commit).await.unwrap(), next) });
         }
         let outcomes = racing.join_all().await;
         let done: Vec<_> = outcomes.iter().filter(|(o, _)| *o == Outcome::Done).collect();
         let [(_, winner)] = done.as_slice() else {
             panic!("of three rotations one wins: {done:?}")
         };
-        let Change::ReplaceToken { token, .. } = &winner.changes[0] else { unreachable!() };
         for node in &nodes {
             let read = node.load(session.id).await.unwrap().unwrap().session;
-            assert_eq!(read.token, *token, "every node reads the winner's token");
+            assert_eq!(read, *winner, "every node reads the winner's token");
         }
-        session.token = token.clone();
+        session = winner.clone();
     }
 }
 
 pub(crate) async fn a_sweep_races_touches(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     for round in 0..15 {
-        let line = now();
-        let rule = SweepRule { inactive_before: line, expired_by: Timestamp::EPOCH };
+        let begun = now(store.as_ref()).await;
         let owner = user(&format!("user {}", round % 4));
         let mut sessions = Vec::new();
         for _ in 0..4 {
-            sessions.push(session(store.as_ref(), &owner, line.minus(SECOND)));
+            let deadline = begun.minus(SECOND);
+            sessions.push(Session { deadline, ..session(store.as_ref(), &owner, begun) });
         }
         insert_all(store.as_ref(), &sessions).await;
-        let touch = |s: &Session| Touch { id: s.id, last_accessed: line, ip_addresses: vec![] };
+        let touch = |s: &Session| used(s.id, begun.plus(HOUR));
         let touches: Vec<_> = sessions.iter().map(touch).collect();
         let touching = async { other.touch(&touches).await.unwrap() };
-        let sweeping = sweep_all(store.as_ref(), rule, 3);
+        let sweeping = sweep_all(store.as_ref(), Duration::ZERO, 3);
         // Either may come first.
         let (gone, swept) = if round % 2 == 0 {
             tokio::join!(touching, sweeping)
@@ -127,7 +114,7 @@ pub(crate) async fn a_sweep_races_touches(namespace: Arc<dyn Namespace>) {
             let found = !gone.contains(&session.id);
             assert_eq!(found, alive, "a session that was touched in time is not swept");
         }
-        end_all(store.as_ref(), end(Selection::user(owner)), 10).await;
+        end_all(store.as_ref(), end(store.as_ref(), Selection::user(owner)).await, 10).await;
     }
 }
 
@@ -135,15 +122,16 @@ pub(crate) async fn a_sweep_races_rotations(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let mut cursor = log_end(store.as_ref()).await;
     for round in 0..20 {
-        let line = now();
-        let rule = SweepRule { inactive_before: line, expired_by: Timestamp::EPOCH };
+        let begun = now(store.as_ref()).await;
         let owner = user(&format!("user {}", round % 3));
-        let session = session(store.as_ref(), &owner, line.minus(SECOND));
+        let mut session = session(store.as_ref(), &owner, begun);
+        session.deadline = begun.minus(SECOND);
         insert(store.as_ref(), &session).await;
         let expected = version(other.as_ref(), &owner).await;
-        let rotation = change_at(&owner, expected, vec![rotates(&session, None)]);
+        let rotation = updates(&rotated(&session, begun));
+        let rotation = change_at(&owner, expected, vec![rotation], begun);
         let rotating = async { other.commit(&rotation).await.unwrap() };
-        let sweeping = sweep_all(store.as_ref(), rule, 3);
+        let sweeping = sweep_all(store.as_ref(), Duration::ZERO, 3);
         let (outcome, swept) = if round % 2 == 0 {
             tokio::join!(rotating, sweeping)
         } else {
@@ -182,7 +170,9 @@ pub(crate) async fn end_many_races_sign_ins(namespace: Arc<dyn Namespace>) {
         });
     }
     let tenant = TenantFilter::Is(owners[0].tenant.clone());
-    let mut ended = end_all(store.as_ref(), end(Selection::within(tenant.clone())), 2).await;
+    let mut ended =
+        end_all(store.as_ref(), end(store.as_ref(), Selection::within(tenant.clone())).await, 2)
+            .await;
     for session in &there {
         let during = ended.iter().filter(|ended| ended.id == session.id).count();
         assert_eq!(during, 1, "what was there before the walk ends in it, once");
@@ -194,7 +184,9 @@ pub(crate) async fn end_many_races_sign_ins(namespace: Arc<dyn Namespace>) {
         let alive = sorted(alive);
         assert_eq!(ids(store.as_ref(), owner).await, alive, "a sign-in has ended or is there");
     }
-    ended.extend(end_all(store.as_ref(), end(Selection::within(tenant)), 2).await);
+    ended.extend(
+        end_all(store.as_ref(), end(store.as_ref(), Selection::within(tenant)).await, 2).await,
+    );
     there.extend(begun);
     assert_eq!(ended_ids(&ended), sorted(&there), "each session ends once, in either walk");
     let told = read_log(store.as_ref(), &mut cursor, 100).await;
@@ -214,8 +206,8 @@ pub(crate) async fn two_walks_end_each_session_once(namespace: Arc<dyn Namespace
     let mut walks = JoinSet::new();
     for _ in 0..3 {
         let node = namespace.connect().await;
-        let selection = Selection::user(owner.clone());
-        walks.spawn(async move { end_all(node.as_ref(), end(selection), 3).await });
+        let walk = end(node.as_ref(), Selection::user(owner.clone())).await;
+        walks.spawn(async move { end_all(node.as_ref(), walk, 3).await });
     }
     let ended: Vec<_> = walks.join_all().await.into_iter().flatten().collect();
     assert_eq!(ended_ids(&ended), sorted(&sessions), "a call returns what it ended itself");

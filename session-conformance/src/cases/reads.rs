@@ -10,7 +10,7 @@ use session_core::{Actor, EndCause, Session, Timestamp};
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
-    PATIENCE, SECOND, add, add_many, begins, change_at, commit, ids, insert, log_end, now,
+    HOUR, PATIENCE, SECOND, add, add_many, begins, change_at, commit, ids, insert, log_end, now,
     read_log, revoke, session, sorted, user, user_in, version,
 };
 
@@ -24,7 +24,7 @@ pub(crate) async fn every_node_reads_what_was_acknowledged(namespace: Arc<dyn Na
     let mut there: Vec<Session> = Vec::new();
     for round in 0..9 {
         let writer = &nodes[round % 3];
-        let new = session(writer.as_ref(), &owner, now());
+        let new = session(writer.as_ref(), &owner, now(writer.as_ref()).await);
         // A node that asked too soon must not remember that there was nothing.
         for node in &nodes {
             assert_eq!(node.load(new.id).await.unwrap(), None, "it has not begun");
@@ -52,16 +52,16 @@ pub(crate) async fn a_user_with_hundreds_of_sessions_is_read_whole(namespace: Ar
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let owner = user_in("north", "alice");
     let mut sessions = add_many(store.as_ref(), &owner, 300).await;
-    // Also those past a timeout.
-    let mut old = session(store.as_ref(), &owner, now().minus(SECOND));
-    old.absolute_expiry = Some(old.signed_in);
+    // Also those past their deadline.
+    let mut old = session(store.as_ref(), &owner, now(store.as_ref()).await.minus(SECOND));
+    old.deadline = old.signed_in;
     insert(store.as_ref(), &old).await;
     sessions.push(old);
     let mut read = other.user(&owner).await.unwrap().sessions;
     read.sort_by_key(|standing| standing.id);
     sessions.sort_by_key(|session| session.id);
     let expected: Vec<_> = sessions.iter().map(Standing::from).collect();
-    assert_eq!(read, expected, "`user` lists all sessions, also those past a timeout");
+    assert_eq!(read, expected, "`user` lists all sessions, also those past their deadline");
 }
 
 pub(crate) async fn an_unknown_user_has_nothing(namespace: Arc<dyn Namespace>) {
@@ -72,17 +72,22 @@ pub(crate) async fn an_unknown_user_has_nothing(namespace: Arc<dyn Namespace>) {
         assert_eq!(state.version, Version::NONE, "the version of a user that is not known");
         assert_eq!(state.sessions, [], "such a user has no sessions");
         assert_eq!(state.policies, PolicyLayers::default());
-        let first = begins(&session(store.as_ref(), &owner, now()));
-        let first = store.commit(&change_at(&owner, Version::NONE, vec![first])).await.unwrap();
+        assert_eq!(state.blocks, []);
+        let first = begins(&session(store.as_ref(), &owner, now(store.as_ref()).await));
+        let first = store
+            .commit(&change_at(&owner, Version::NONE, vec![first], now(store.as_ref()).await))
+            .await
+            .unwrap();
         assert_eq!(first, Outcome::Done, "a first sign-in is made for `Version::NONE`");
     }
 }
 
 pub(crate) async fn a_report_is_plausible(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
+    let now = now(store.as_ref()).await;
     let plausible = |time: Timestamp, what: &str| {
-        let apart = time.since(now()).max(now().since(time));
-        assert!(apart < SECOND * 3600, "{what} is {apart:?} from this machine's clock");
+        let apart = time.since(now).max(now.since(time));
+        assert!(apart < HOUR, "{what} is {apart:?} from the clock that a log page names");
     };
     let report = store.report().await.unwrap();
     assert!(!report.server.is_empty(), "the product has a name");
@@ -106,7 +111,7 @@ pub(crate) async fn a_store_that_is_opened_again_has_everything(namespace: Arc<d
     let ended = add(store.as_ref(), &bob).await;
     let old = version(store.as_ref(), &bob).await;
     revoke(store.as_ref(), ended.id).await;
-    let (at, by) = (now(), Actor::Application);
+    let (at, by) = (now(store.as_ref()).await, Actor::Application);
     let change = PolicyChange { scope: scope.clone(), policy: policy.clone(), at, by };
     store.set_policy(&change).await.unwrap();
     assert!(store.lease("cleanup", "one", PATIENCE * 10).await.unwrap());
@@ -119,8 +124,9 @@ pub(crate) async fn a_store_that_is_opened_again_has_everything(namespace: Arc<d
     assert_eq!(store.load(ended.id).await.unwrap(), None, "what has ended stays away");
     assert_eq!(store.policy(&scope).await.unwrap(), policy);
     assert!(!store.lease("cleanup", "two", PATIENCE).await.unwrap(), "a lease lasts");
-    let late = begins(&self::session(store.as_ref(), &bob, now()));
-    let late = store.commit(&change_at(&bob, old, vec![late])).await.unwrap();
+    let late = begins(&self::session(store.as_ref(), &bob, now(store.as_ref()).await));
+    let late =
+        store.commit(&change_at(&bob, old, vec![late], now(store.as_ref()).await)).await.unwrap();
     assert_eq!(late, Outcome::Conflict, "no older version comes back");
     add(store.as_ref(), &bob).await;
     assert_ne!(version(store.as_ref(), &bob).await, old, "no older version comes back");

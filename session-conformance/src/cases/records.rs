@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyScope};
-use session_core::rotation::RetiredToken;
 use session_core::store::{Cursor, EndMany, Entries, PolicyChange, Selection};
 use session_core::{
     Actor, ClientId, DeviceInfo, DeviceKind, ExtraData, SessionId, Store, TenantId, Timestamp,
@@ -14,7 +13,7 @@ use session_core::{
 
 use crate::Namespace;
 use crate::sample::{
-    FAR_AHEAD, LONG_AGO, address, end, end_all, insert, now, read_log, session, token, user,
+    FAR_AHEAD, LONG_AGO, address, detailed, end, end_all, insert, now, read_log, session, user,
     user_in,
 };
 
@@ -22,16 +21,15 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Name
     let store = namespace.connect().await;
     let wide = |bytes: usize| "ü".repeat(bytes / 2) + &"u".repeat(bytes % 2);
     let owner = user_in(&wide(TenantId::MAX_BYTES), &wide(UserId::MAX_BYTES));
-    let mut full = session(store.as_ref(), &owner, now());
+    let mut full = session(store.as_ref(), &owner, now(store.as_ref()).await);
     full.device_kind = DeviceKind::new(&wide(DeviceKind::MAX_BYTES)).unwrap();
     full.device_info = Some(DeviceInfo::new(&wide(DeviceInfo::MAX_BYTES)).unwrap());
     full.client_id = Some(ClientId::new("'; DROP TABLE \"x\"; --%_\\").unwrap());
     full.ip_addresses = (0..15).map(address).collect();
     full.ip_addresses.push("2001:db8::1".parse().unwrap());
-    full.absolute_expiry = Some(now().plus(Duration::from_micros(1)));
-    let text = serde_json::Value::String("\u{1F511}".repeat(1023) + "\\");
-    full.data = Some(ExtraData::new(&text).unwrap());
-    full.token = full.token.rotated(&token(full.id), now());
+    full.claimed = true;
+    full.deadline = full.signed_in.plus(Duration::from_micros(1));
+    full = detailed(full);
     let plain = session(store.as_ref(), &user(" a "), Timestamp::from_micros(1));
     let hidden = |text: &str| format!("{text}\u{200b}\u{202e}");
     let stored = UserKey::in_tenant(
@@ -39,7 +37,7 @@ pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Name
         UserId::from_stored(&hidden("alice")).unwrap(),
     );
     // Refused in a new value, but a user with a stored one must not be locked out.
-    let mut old = session(store.as_ref(), &stored, now());
+    let mut old = session(store.as_ref(), &stored, now(store.as_ref()).await);
     old.device_kind = DeviceKind::from_stored(&hidden("Kiosk")).unwrap();
     old.device_info = Some(DeviceInfo::from_stored(&hidden("in the hall")).unwrap());
     old.client_id = Some(ClientId::from_stored(&hidden("shop")).unwrap());
@@ -66,12 +64,16 @@ async fn the_log_and_policies_keep_the_name(
     cursor: &mut Cursor,
 ) {
     let by = Actor::User(owner.user.clone());
-    let ended = EndMany { by: by.clone(), ..end(Selection::user(owner.clone())) };
+    let ended = EndMany { by: by.clone(), ..end(store, Selection::user(owner.clone())).await };
     assert_eq!(end_all(store, ended, 10).await.len(), 1);
     let scope = PolicyScope::User(owner.clone());
     let policy = Some(Policy::default());
-    let change =
-        PolicyChange { scope: scope.clone(), policy: policy.clone(), at: now(), by: by.clone() };
+    let change = PolicyChange {
+        scope: scope.clone(),
+        policy: policy.clone(),
+        at: now(store).await,
+        by: by.clone(),
+    };
     store.set_policy(&change).await.unwrap();
     assert_eq!(store.policy(&scope).await.unwrap(), policy);
     // A log may have an order for each user only.
@@ -95,7 +97,7 @@ pub(crate) async fn data_comes_back_byte_for_byte(namespace: Arc<dyn Namespace>)
         "\"\"",
     ];
     for text in texts {
-        let mut session = session(store.as_ref(), &owner, now());
+        let mut session = session(store.as_ref(), &owner, now(store.as_ref()).await);
         session.data = Some(ExtraData::from_json(text).unwrap());
         insert(store.as_ref(), &session).await;
         let read = other.load(session.id).await.unwrap().unwrap().session.data;
@@ -107,10 +109,12 @@ pub(crate) async fn data_comes_back_byte_for_byte(namespace: Arc<dyn Namespace>)
 pub(crate) async fn far_times_come_back(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
-    let mut session = session(store.as_ref(), &owner, now());
-    session.authenticated_at = LONG_AGO;
+    let mut session = session(store.as_ref(), &owner, now(store.as_ref()).await);
+    session.last_accessed = LONG_AGO;
+    session.deadline = FAR_AHEAD;
+    session.authentication.at = LONG_AGO;
     session.absolute_expiry = Some(FAR_AHEAD);
-    session.token.retired = Some(RetiredToken { digest: session.token.family, at: LONG_AGO });
+    session.token.issued = LONG_AGO;
     insert(store.as_ref(), &session).await;
     let read = store.load(session.id).await.unwrap().unwrap().session;
     assert_eq!(read, session, "a time is a number of microseconds, however far away");
@@ -121,7 +125,7 @@ pub(crate) async fn far_times_come_back(namespace: Arc<dyn Namespace>) {
 pub(crate) async fn a_session_without_anything_comes_back(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
-    let mut session = session(store.as_ref(), &owner, now());
+    let mut session = session(store.as_ref(), &owner, now(store.as_ref()).await);
     session.ip_addresses = Vec::new();
     insert(store.as_ref(), &session).await;
     let read = store.load(session.id).await.unwrap().unwrap().session;

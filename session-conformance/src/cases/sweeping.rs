@@ -1,25 +1,26 @@
-//! `sweep`: what a rule covers at the moment it is deleted.
+//! `sweep`: what is past its deadline at the moment it is deleted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use session_core::cleanup::SweepRule;
-use session_core::store::{Ended, Sweep, Touch};
+use session_core::store::{Ended, Sweep};
 use session_core::{Session, Store, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
 use crate::sample::{
-    SECOND, add, ended_ids, insert_all, log_end, now, read_log, session, sorted, sweep_all, user,
+    HOUR, SECOND, add, ended_ids, insert_all, log_end, now, read_log, session, sorted, sweep_all,
+    used, user,
 };
 
 pub(crate) async fn a_walk_is_told_once(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
-    let line = now();
-    let old = idle(store.as_ref(), line, 9).await;
+    let line = now(store.as_ref()).await;
+    let old = overdue(store.as_ref(), line, 9).await;
     let young = add(store.as_ref(), &user("user 0")).await;
     let mut cursor = log_end(store.as_ref()).await;
-    let swept = sweep_all(store.as_ref(), inactive(line), 2).await;
-    assert_eq!(ended_ids(&swept), sorted(&old), "what the rule covers ends, once");
+    let swept = sweep_all(store.as_ref(), Duration::ZERO, 2).await;
+    assert_eq!(ended_ids(&swept), sorted(&old), "what is past its deadline ends, once");
     for Ended { id, owner } in &swept {
         let whose = old.iter().find(|session| session.id == *id).map(|session| &session.owner);
         assert_eq!(whose, Some(owner), "the owner of what ended");
@@ -30,49 +31,24 @@ pub(crate) async fn a_walk_is_told_once(namespace: Arc<dyn Namespace>) {
     ids.sort();
     assert_eq!(ids, sorted(&old), "each end is told, once");
     assert!(store.load(young.id).await.unwrap().is_some(), "what is in use stays");
-    assert_eq!(sweep_all(store.as_ref(), inactive(line), 2).await, [], "a second walk: nothing");
-}
-
-pub(crate) async fn a_session_past_both_lines_ends_once(namespace: Arc<dyn Namespace>) {
-    let store = namespace.connect().await;
-    let line = now();
-    let owner = user("alice");
-    for limit in [1, 2, 10] {
-        let [mut both, mut idle, mut expired] =
-            [0, 1, 2].map(|_| session(store.as_ref(), &owner, line.minus(SECOND * 9)));
-        both.absolute_expiry = Some(line.minus(SECOND));
-        idle.absolute_expiry = Some(line.plus(SECOND));
-        expired.absolute_expiry = Some(line.minus(SECOND));
-        expired.last_accessed = line.plus(SECOND);
-        let all = [both, idle, expired];
-        insert_all(store.as_ref(), &all).await;
-        let mut cursor = log_end(store.as_ref()).await;
-        let rule = SweepRule { inactive_before: line, expired_by: line };
-        let swept = sweep_all(store.as_ref(), rule, limit).await;
-        assert_eq!(ended_ids(&swept), sorted(&all), "past one line or both: it ends once");
-        let told = read_log(store.as_ref(), &mut cursor, 10).await;
-        assert_eq!(told.len(), 3, "each end is told once: {told:?}");
-    }
+    assert_eq!(sweep_all(store.as_ref(), Duration::ZERO, 2).await, [], "a second walk: nothing");
 }
 
 pub(crate) async fn a_session_in_use_is_passed_over_and_the_walk_goes_on(
     namespace: Arc<dyn Namespace>,
 ) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
-    let line = now();
-    let old = idle(store.as_ref(), line, 10).await;
-    let mut sweep = Sweep { rule: inactive(line), after: None, at: now() };
+    let line = now(store.as_ref()).await;
+    let old = overdue(store.as_ref(), line, 10).await;
+    let mut sweep = Sweep { overdue: Duration::ZERO, after: None, at: now(store.as_ref()).await };
     let mut swept = store.sweep(&sweep, 2).await.unwrap();
     let mut ended = std::mem::take(&mut swept.ended);
     let gone = ended_ids(&ended);
     // Half of what is left is used in the middle of the walk.
-    let (used, unused): (Vec<_>, Vec<_>) =
+    let (again, unused): (Vec<_>, Vec<_>) =
         old.iter().filter(|s| !gone.contains(&s.id)).enumerate().partition(|(n, _)| n % 2 == 0);
-    let used: Vec<_> = used.into_iter().map(|(_, session)| session).collect();
-    let touches: Vec<_> = used
-        .iter()
-        .map(|s| Touch { id: s.id, last_accessed: line, ip_addresses: Vec::new() })
-        .collect();
+    let again: Vec<_> = again.into_iter().map(|(_, session)| session).collect();
+    let touches: Vec<_> = again.iter().map(|s| used(s.id, line.plus(HOUR))).collect();
     assert_eq!(other.touch(&touches).await.unwrap(), []);
     for call in 0.. {
         assert!(call < 1000, "the walk has no end");
@@ -85,7 +61,7 @@ pub(crate) async fn a_session_in_use_is_passed_over_and_the_walk_goes_on(
     expected.extend(gone);
     expected.sort();
     assert_eq!(ended_ids(&ended), expected, "all that is not in use again ends");
-    for session in used {
+    for session in again {
         let loaded = store.load(session.id).await.unwrap();
         assert!(loaded.is_some(), "what is in use again is passed over");
     }
@@ -93,9 +69,9 @@ pub(crate) async fn a_session_in_use_is_passed_over_and_the_walk_goes_on(
 
 pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
-    let old = idle(store.as_ref(), line, 3).await;
-    let mut sweep = Sweep { rule: inactive(line), after: None, at: now() };
+    let line = now(store.as_ref()).await;
+    let old = overdue(store.as_ref(), line, 3).await;
+    let mut sweep = Sweep { overdue: Duration::ZERO, after: None, at: now(store.as_ref()).await };
     let mut ended = Vec::new();
     for _ in 0..100 {
         let batch = store.sweep(&sweep, 0).await.unwrap();
@@ -112,27 +88,25 @@ pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>)
 /// Sessions that were used again stand before those that were not, in an order by age.
 pub(crate) async fn a_walk_with_sessions_in_use_comes_to_its_end(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
-    let old = idle(store.as_ref(), line, 12).await;
-    let (used, unused) = old.split_at(8);
-    let touch =
-        |s: &Session| Touch { id: s.id, last_accessed: line.plus(SECOND), ip_addresses: vec![] };
-    let batch: Vec<_> = used.iter().map(touch).collect();
+    let line = now(store.as_ref()).await;
+    let old = overdue(store.as_ref(), line, 12).await;
+    let (again, unused) = old.split_at(8);
+    let batch: Vec<_> = again.iter().map(|s| used(s.id, line.plus(HOUR))).collect();
     assert_eq!(store.touch(&batch).await.unwrap(), []);
-    let swept = sweep_all(store.as_ref(), inactive(line), 3).await;
+    let swept = sweep_all(store.as_ref(), Duration::ZERO, 3).await;
     assert_eq!(ended_ids(&swept), sorted(unused), "what stands behind those in use ends, too");
-    assert_eq!(sweep_all(store.as_ref(), inactive(line), 3).await, []);
+    assert_eq!(sweep_all(store.as_ref(), Duration::ZERO, 3).await, []);
 }
 
 pub(crate) async fn sweeps_side_by_side_end_each_session_once(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
-    let old = idle(store.as_ref(), line, 20).await;
+    let line = now(store.as_ref()).await;
+    let old = overdue(store.as_ref(), line, 20).await;
     let mut cursor = log_end(store.as_ref()).await;
     let mut sweeps = JoinSet::new();
     for _ in 0..4 {
         let node = namespace.connect().await;
-        sweeps.spawn(async move { sweep_all(node.as_ref(), inactive(line), 3).await });
+        sweeps.spawn(async move { sweep_all(node.as_ref(), Duration::ZERO, 3).await });
     }
     let ended: Vec<_> = sweeps.join_all().await.into_iter().flatten().collect();
     assert_eq!(ended_ids(&ended), sorted(&old), "of several sweeps one ends a session");
@@ -140,17 +114,14 @@ pub(crate) async fn sweeps_side_by_side_end_each_session_once(namespace: Arc<dyn
     assert_eq!(told.len(), old.len(), "each end is told once");
 }
 
-/// Sessions of three users that were last used before this, the first one longest ago.
-async fn idle(store: &dyn Store, line: Timestamp, count: u32) -> Vec<Session> {
+/// Sessions of three users whose deadlines passed before this, the first one's longest ago.
+async fn overdue(store: &dyn Store, line: Timestamp, count: u32) -> Vec<Session> {
     let mut sessions = Vec::new();
     for n in 0..count {
         let owner = user(&format!("user {}", n % 3));
-        sessions.push(session(store, &owner, line.minus(SECOND * (count - n))));
+        let deadline = line.minus(SECOND * (count - n));
+        sessions.push(Session { deadline, ..session(store, &owner, line) });
     }
     insert_all(store, &sessions).await;
     sessions
-}
-
-fn inactive(line: Timestamp) -> SweepRule {
-    SweepRule { inactive_before: line, expired_by: Timestamp::EPOCH }
 }

@@ -8,14 +8,15 @@ use session_core::{SessionId, StoreErrorKind};
 
 use crate::Namespace;
 use crate::sample::{
-    SECOND, add, address, change_at, ids, log_end, now, random, read_log, revoke, user, user_in,
+    SECOND, add, address, change_at, ids, log_end, now, random, read_log, revoke, used, user,
+    user_in,
 };
 
 pub(crate) async fn a_touch_moves_forward_merges_and_never_creates(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
     let [one, two] = [add(store.as_ref(), &owner).await, add(store.as_ref(), &owner).await];
-    let touch = |id, last_accessed, ip_addresses| Touch { id, last_accessed, ip_addresses };
+    let touch = |id, last_accessed, ip_addresses| Touch { ip_addresses, ..used(id, last_accessed) };
     let unknown = SessionId::from_bytes([7; 16]);
     let later = one.last_accessed.plus(Duration::from_secs(5));
     let version = store.user(&owner).await.unwrap().version;
@@ -46,9 +47,8 @@ pub(crate) async fn a_session_that_stands_twice_in_a_batch_gets_both(
     let session = add(store.as_ref(), &user("alice")).await;
     let at = |seconds| session.last_accessed.plus(SECOND * seconds);
     let touch = |last_accessed, addresses: &[u8]| Touch {
-        id: session.id,
-        last_accessed,
         ip_addresses: addresses.iter().copied().map(address).collect(),
+        ..used(session.id, last_accessed)
     };
     for batch in [
         [touch(at(9), &[2, 3]), touch(at(5), &[4]), touch(at(7), &[2])],
@@ -66,7 +66,7 @@ pub(crate) async fn a_batch_beyond_the_most_is_refused(namespace: Arc<dyn Namesp
     let store = namespace.connect().await;
     let session = add(store.as_ref(), &user("alice")).await;
     let later = session.last_accessed.plus(SECOND);
-    let touch = |id| Touch { id, last_accessed: later, ip_addresses: Vec::new() };
+    let touch = |id| used(id, later);
     let unknown = || store.session_id(&session.owner, random());
     let mut gone: Vec<_> = (1..Touch::MAX_BATCH).map(|_| unknown()).collect();
     gone.sort();
@@ -91,13 +91,18 @@ pub(crate) async fn a_touch_raises_no_version_and_is_not_told(namespace: Arc<dyn
     let mut cursor = log_end(store.as_ref()).await;
     let before = store.user(&owner).await.unwrap();
     let last_accessed = session.last_accessed.plus(SECOND);
-    let touch = Touch { id: session.id, last_accessed, ip_addresses: vec![address(2)] };
+    let touch = Touch { ip_addresses: vec![address(2)], ..used(session.id, last_accessed) };
     assert_eq!(store.touch(&[touch]).await.unwrap(), []);
     let after = store.user(&owner).await.unwrap();
     assert_eq!(after.version, before.version, "a touch raises no version");
     assert_eq!(after.sessions[0].last_accessed, last_accessed, "`user` reads the later time");
     assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, [], "a touch is not told");
-    let change = change_at(&owner, before.version, vec![Change::ClaimsChanged(session.id)]);
+    let change = change_at(
+        &owner,
+        before.version,
+        vec![Change::ClaimsChanged(session.id)],
+        now(store.as_ref()).await,
+    );
     let outcome = store.commit(&change).await.unwrap();
     assert_eq!(outcome, Outcome::Done, "a commit made before the touch goes through");
 }
@@ -108,7 +113,8 @@ pub(crate) async fn what_is_gone_is_answered_once(namespace: Arc<dyn Namespace>)
     let [stays, gone] = [add(store.as_ref(), &owner).await, add(store.as_ref(), &owner).await];
     revoke(store.as_ref(), gone.id).await;
     let never = store.session_id(&owner, random());
-    let touch = |id| Touch { id, last_accessed: now(), ip_addresses: vec![address(3)] };
+    let at = now(store.as_ref()).await;
+    let touch = |id| Touch { ip_addresses: vec![address(3)], ..used(id, at) };
     let batch = [gone.id, stays.id, never, gone.id, stays.id, never].map(touch);
     let mut answered = store.touch(&batch).await.unwrap();
     answered.sort();

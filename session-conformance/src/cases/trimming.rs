@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::store::{Commit, Entries, Outcome};
+use session_core::store::{Entries, Outcome};
 use session_core::{Store, Timestamp};
 
 use crate::Namespace;
 use crate::sample::{
-    PATIENCE, SECOND, begins, change_at, log_end, now, read_log, session, user, version,
+    HOUR, PATIENCE, SECOND, begins, change_at, log_end, now, read_log, session, user, version,
 };
 
 pub(crate) async fn a_young_entry_keeps_the_older_ones_behind_it(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
+    let line = now(store.as_ref()).await;
     let start = log_end(store.as_ref()).await;
-    let (young, old) = (line.plus(SECOND), line.minus(SECOND));
+    let (young, old) = (line.minus(HOUR / 2), line.minus(HOUR * 2));
     write(store.as_ref(), &[young, old, old, old, young]).await;
     for limit in [1, 10, u32::MAX] {
-        let trimmed = store.trim_log(line, limit).await.unwrap();
+        let trimmed = store.trim_log(HOUR, limit).await.unwrap();
         assert_eq!(trimmed, 0, "an entry that is not old enough stands before the old ones");
     }
     let told = read_log(store.as_ref(), &mut start.clone(), 10).await;
@@ -27,29 +27,33 @@ pub(crate) async fn a_young_entry_keeps_the_older_ones_behind_it(namespace: Arc<
 
 pub(crate) async fn only_a_prefix_goes(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
-    let (young, old) = (line.plus(SECOND), line.minus(SECOND));
+    let line = now(store.as_ref()).await;
+    let (young, old) = (line.minus(HOUR / 2), line.minus(HOUR * 2));
     let start = log_end(store.as_ref()).await;
     write(store.as_ref(), &[old, old, young, old, old, young]).await;
-    trim_before(store.as_ref(), line, 2).await;
+    trim_old(store.as_ref(), HOUR, 2).await;
     for _ in 0..3 {
-        assert_eq!(store.trim_log(line, 10).await.unwrap(), 0, "behind a young entry all stays");
+        assert_eq!(store.trim_log(HOUR, 10).await.unwrap(), 0, "behind a young entry all stays");
     }
     let page = store.log_since(Some(&start), Entries::All, 10).await.unwrap();
     assert!(page.gap, "a reader behind what was trimmed has a gap");
-    trim_before(store.as_ref(), young.plus(SECOND), 3).await;
-    let trimmed = store.trim_log(young.plus(SECOND), 10).await.unwrap();
+    trim_old(store.as_ref(), HOUR / 4, 3).await;
+    let trimmed = store.trim_log(HOUR / 4, 10).await.unwrap();
     assert_eq!(trimmed, 0, "of six entries five went, and the newest stays");
 }
 
 pub(crate) async fn the_newest_entry_stays(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
-    assert_eq!(store.trim_log(line, 10).await.unwrap(), 0, "an empty log has nothing to go");
+    let line = now(store.as_ref()).await;
+    assert_eq!(
+        store.trim_log(Duration::ZERO, 10).await.unwrap(),
+        0,
+        "an empty log has nothing to go"
+    );
     let mut left = 0;
     for _ in 0..3 {
         write(store.as_ref(), &[line.minus(SECOND)]).await;
-        left += 1 - store.trim_log(line.plus(PATIENCE), 1).await.unwrap();
+        left += 1 - store.trim_log(Duration::ZERO, 1).await.unwrap();
         assert!(left > 0, "the newest entry stays");
         let mut cursor = log_end(store.as_ref()).await;
         assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, [], "the end is known");
@@ -60,31 +64,32 @@ pub(crate) async fn the_newest_entry_stays(namespace: Arc<dyn Namespace>) {
     }
 }
 
-pub(crate) async fn an_entry_as_old_as_the_line_stays(namespace: Arc<dyn Namespace>) {
+pub(crate) async fn an_entry_goes_by_its_age_on_the_stores_clock(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
-    write(store.as_ref(), &[line, line, line]).await;
-    assert_eq!(
-        store.trim_log(line, 10).await.unwrap(),
-        0,
-        "an entry of this very time is not older"
-    );
-    trim_before(store.as_ref(), line.plus(Duration::from_micros(1)), 2).await;
+    let begun = now(store.as_ref()).await;
+    let age = HOUR - PATIENCE;
+    write(store.as_ref(), &[begun.minus(age); 3]).await;
+    write(store.as_ref(), &[begun.plus(HOUR); 2]).await;
+    let trimmed = store.trim_log(HOUR, 10).await.unwrap();
+    assert_eq!(trimmed, 0, "entries that are younger than an hour");
+    trim_old(store.as_ref(), age, 3).await;
+    let trimmed = store.trim_log(Duration::ZERO, 10).await.unwrap();
+    assert_eq!(trimmed, 0, "entries of a time to come");
 }
 
 pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let line = now();
+    let line = now(store.as_ref()).await;
     write(store.as_ref(), &[line.minus(SECOND); 4]).await;
     let (begun, mut trimmed) = (Instant::now(), 0);
     while trimmed < 3 {
         assert!(begun.elapsed() < PATIENCE, "a limit of 0 counts as 1: {trimmed} of 3 went");
-        let at_once = store.trim_log(line, 0).await.unwrap();
+        let at_once = store.trim_log(Duration::ZERO, 0).await.unwrap();
         assert!(at_once <= 1, "a limit of 0 counts as 1");
         trimmed += at_once;
         tokio::task::yield_now().await;
     }
-    assert_eq!(store.trim_log(line, 0).await.unwrap(), 0, "the newest entry stays");
+    assert_eq!(store.trim_log(Duration::ZERO, 0).await.unwrap(), 0, "the newest entry stays");
 }
 
 /// Where that depends on which transactions of others had not ended when it read (PostgreSQL), it is
@@ -93,13 +98,15 @@ pub(crate) async fn a_reader_in_what_is_left_misses_nothing(namespace: Arc<dyn N
     let store = namespace.connect().await;
     let begun = Instant::now();
     for round in 0_u32.. {
-        let line = now().plus(SECOND * 10 * round);
-        let (young, old) = (line.plus(SECOND), line.minus(SECOND));
+        // Each round is younger than the last one, and older than the entries of the next one.
+        let age = HOUR * (100 - round.min(99));
+        let line = now(store.as_ref()).await.minus(age);
+        let (young, old) = (line.plus(PATIENCE * 2), line.minus(SECOND));
         write(store.as_ref(), &[old, old, young]).await;
         let mut cursor = log_end(store.as_ref()).await;
         write(store.as_ref(), &[old, young]).await;
         // With the last entry of the round before.
-        trim_before(store.as_ref(), line, 2 + round.min(1)).await;
+        trim_old(store.as_ref(), age, 2 + round.min(1)).await;
         let page = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
         if !page.gap {
             let told = read_log(store.as_ref(), &mut cursor, 10).await;
@@ -108,7 +115,7 @@ pub(crate) async fn a_reader_in_what_is_left_misses_nothing(namespace: Arc<dyn N
             return;
         }
         assert!(begun.elapsed() < PATIENCE, "a reader of what is left has missed nothing");
-        trim_before(store.as_ref(), young.plus(SECOND), 2).await;
+        trim_old(store.as_ref(), age - PATIENCE * 3, 2).await;
     }
 }
 
@@ -116,19 +123,19 @@ pub(crate) async fn a_reader_in_what_is_left_misses_nothing(namespace: Arc<dyn N
 async fn write(store: &dyn Store, times: &[Timestamp]) {
     let owner = user("alice");
     for at in times {
-        let new = session(store, &owner, now());
+        let new = session(store, &owner, *at);
         let expected = version(store, &owner).await;
-        let commit = Commit { at: *at, ..change_at(&owner, expected, vec![begins(&new)]) };
+        let commit = change_at(&owner, expected, vec![begins(&new)], *at);
         assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
     }
 }
 
 /// Trims exactly so many entries. A store may need a while, as [`crate::sample::trim_log`] says.
-async fn trim_before(store: &dyn Store, line: Timestamp, entries: u32) {
+async fn trim_old(store: &dyn Store, older_than: Duration, entries: u32) {
     let (begun, mut trimmed) = (Instant::now(), 0);
     while trimmed < entries {
         assert!(begun.elapsed() < PATIENCE, "{trimmed} of {entries} old entries went");
-        trimmed += store.trim_log(line, 1000).await.unwrap();
+        trimmed += store.trim_log(older_than, 1000).await.unwrap();
         assert!(trimmed <= entries, "{trimmed} entries went where {entries} are a prefix");
         tokio::task::yield_now().await;
     }

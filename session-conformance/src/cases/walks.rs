@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
 use session_core::store::{PageCursor, PageQuery, TenantFilter, Touch, limit_within};
-use session_core::{ClientId, DeviceKind, Session, Store, UserId};
+use session_core::{ClientId, DeviceKind, Session, Store, Timestamp, UserId};
 
 use crate::Namespace;
 use crate::sample::{
-    SECOND, add, add_many, address, insert, insert_all, now, revoke, session, sorted, user, user_in,
+    HOUR, LONG_AGO, SECOND, add, add_many, address, insert, insert_all, now, revoke, session,
+    sorted, used, user, user_in,
 };
 
 pub(crate) async fn every_filter_walks_to_the_end(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let begun = now();
+    let begun = now(store.as_ref()).await;
     let mut sessions = Vec::new();
     for n in 0..24_u32 {
         let name = ["alice", "bob"][n as usize / 2 % 2];
@@ -25,13 +25,13 @@ pub(crate) async fn every_filter_walks_to_the_end(namespace: Arc<dyn Namespace>)
         session.device_kind =
             [DeviceKind::Web, DeviceKind::Mobile, DeviceKind::Tv][n as usize % 3].clone();
         session.client_id = (n % 4 == 1).then(|| ClientId::new("shop").unwrap());
-        session.absolute_expiry = (n % 7 == 3).then_some(begun);
+        session.deadline = begun.plus(SECOND * (n % 7));
         sessions.push(session);
     }
     insert_all(store.as_ref(), &sessions).await;
     sessions.sort_by_key(|session| (std::cmp::Reverse(session.signed_in), session.id));
     let north = TenantFilter::Is(user_in("north", "alice").tenant);
-    let all = PageQuery::live(TenantFilter::Any, Timeouts::none(), begun);
+    let all = PageQuery::live(TenantFilter::Any, begun);
     let alice = Some(UserId::new("alice").unwrap());
     let shop = Some(ClientId::new("shop").unwrap());
     let queries = [
@@ -50,11 +50,7 @@ pub(crate) async fn every_filter_walks_to_the_end(namespace: Arc<dyn Namespace>)
         PageQuery { device_kind: Some(DeviceKind::Mobile), tenant: north, ..all.clone() },
         PageQuery { client_id: shop, ..all.clone() },
         PageQuery { active_since: Some(begun.plus(SECOND * 3)), ..all.clone() },
-        PageQuery {
-            timeouts: Timeouts::none().with_idle(SECOND),
-            now: begun.plus(SECOND * 4),
-            ..all
-        },
+        PageQuery { now: begun.plus(SECOND * 4), ..all },
     ];
     for query in queries {
         let expected: Vec<_> = sessions.iter().filter(|s| query.covers(s)).cloned().collect();
@@ -68,7 +64,7 @@ pub(crate) async fn every_filter_walks_to_the_end(namespace: Arc<dyn Namespace>)
 
 pub(crate) async fn a_users_own_pages_go_on(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
-    let begun = now();
+    let begun = now(store.as_ref()).await;
     let owner = user_in("north", "alice");
     let mut sessions = Vec::new();
     for n in 0..11 {
@@ -78,7 +74,7 @@ pub(crate) async fn a_users_own_pages_go_on(namespace: Arc<dyn Namespace>) {
     insert_all(store.as_ref(), &sessions).await;
     sessions.sort_by_key(|session| (std::cmp::Reverse(session.signed_in), session.id));
     let tenant = TenantFilter::Is(owner.tenant.clone());
-    let mut query = PageQuery::live(tenant, Timeouts::none(), begun);
+    let mut query = PageQuery::live(tenant, begun);
     query.user = Some(owner.user);
     query.limit = 2;
     assert_eq!(walk(store.as_ref(), &query).await, sessions, "each once, newest first");
@@ -95,7 +91,7 @@ pub(crate) async fn a_users_own_pages_go_on(namespace: Arc<dyn Namespace>) {
 
 pub(crate) async fn a_filtered_walk_beside_changes_misses_nothing(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
-    let begun = now();
+    let begun = now(store.as_ref()).await;
     let kinds = [DeviceKind::Mobile, DeviceKind::Web];
     let make = |n: u32, kind: &DeviceKind| {
         let owner = user_in("north", &format!("user {}", n % 3));
@@ -108,7 +104,7 @@ pub(crate) async fn a_filtered_walk_beside_changes_misses_nothing(namespace: Arc
     let (mut go, stay): (Vec<_>, Vec<_>) =
         all.into_iter().enumerate().partition(|(n, _)| n % 3 == 0);
     let tenant = TenantFilter::Is(user_in("north", "alice").tenant);
-    let mut query = PageQuery::live(tenant, Timeouts::none(), begun);
+    let mut query = PageQuery::live(tenant, begun);
     query.device_kind = Some(DeviceKind::Mobile);
     query.limit = 3;
     let mut seen: Vec<Session> = Vec::new();
@@ -138,25 +134,24 @@ pub(crate) async fn a_filtered_walk_beside_changes_misses_nothing(namespace: Arc
 
 pub(crate) async fn a_touch_moves_no_session_to_another_page(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
-    let begun = now();
+    let begun = now(store.as_ref()).await;
     let mut sessions = Vec::new();
     for n in 0..9 {
         sessions.push(session(store.as_ref(), &user("alice"), begun.plus(SECOND * n)));
     }
     insert_all(store.as_ref(), &sessions).await;
-    let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none(), begun);
+    let mut query = PageQuery::live(TenantFilter::Any, begun);
     query.limit = 2;
     let mut seen = Vec::new();
     for call in 0_u32.. {
         assert!(call < 1000, "the pages have no end");
         let page = store.page(&query).await.unwrap();
         seen.extend(page.sessions.iter().map(|session| session.id));
-        let used = sessions.iter().map(|session| Touch {
-            id: session.id,
-            last_accessed: begun.plus(SECOND * (100 + call)),
+        let touches = sessions.iter().map(|session| Touch {
             ip_addresses: vec![address(2)],
+            ..used(session.id, begun.plus(SECOND * (100 + call)))
         });
-        assert_eq!(store.touch(&used.collect::<Vec<_>>()).await.unwrap(), []);
+        assert_eq!(store.touch(&touches.collect::<Vec<_>>()).await.unwrap(), []);
         let Some(next) = page.next else { break };
         query.after = Some(next);
     }
@@ -168,7 +163,7 @@ pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>)
     let store = namespace.connect().await;
     let owner = user("alice");
     let sessions = add_many(store.as_ref(), &owner, 3).await;
-    let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none(), now());
+    let mut query = PageQuery::live(TenantFilter::Any, now(store.as_ref()).await);
     query.limit = 0;
     let walked = walk(store.as_ref(), &query).await;
     assert_eq!(sorted(&walked), sorted(&sessions), "pages of one session, to the end");
@@ -181,7 +176,7 @@ pub(crate) async fn a_limit_beyond_the_largest_counts_as_the_largest(
     let owner = user("alice");
     let sessions = add_many(store.as_ref(), &owner, PageQuery::MAX_LIMIT as usize + 10).await;
     for user in [None, Some(owner.user)] {
-        let mut query = PageQuery::live(TenantFilter::Is(None), Timeouts::none(), now());
+        let mut query = PageQuery::live(TenantFilter::Is(None), now(store.as_ref()).await);
         query.user = user;
         query.limit = u32::MAX;
         let walked = walk(store.as_ref(), &query).await;
@@ -189,27 +184,25 @@ pub(crate) async fn a_limit_beyond_the_largest_counts_as_the_largest(
     }
 }
 
-pub(crate) async fn timeouts_are_met_to_the_microsecond(namespace: Arc<dyn Namespace>) {
+pub(crate) async fn deadlines_are_met_to_the_microsecond(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
-    let (now, hour) = (now(), SECOND * 3600);
+    let now = now(store.as_ref()).await;
     let micro = Duration::from_micros(1);
-    let [mut idle, mut used, mut expired, mut lasting] =
-        [0, 1, 2, 3].map(|_| session(store.as_ref(), &owner, now));
-    idle.last_accessed = now.minus(hour);
-    used.last_accessed = now.minus(hour).plus(micro);
-    expired.absolute_expiry = Some(now);
-    lasting.absolute_expiry = Some(now.plus(micro));
-    let all = [idle, used, expired, lasting];
+    let ending = |deadline| Session { deadline, ..session(store.as_ref(), &owner, now) };
+    let [mut over, mut lasting] = [ending(now), ending(now.plus(micro))];
+    over.last_accessed = now.minus(HOUR);
+    lasting.last_accessed = now.minus(HOUR).minus(micro);
+    let all = [over, lasting, ending(LONG_AGO), ending(Timestamp::MAX)];
     insert_all(store.as_ref(), &all).await;
-    let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none().with_idle(hour), now);
+    let mut query = PageQuery::live(TenantFilter::Any, now);
     query.limit = 1;
     let listed = sorted(&walk(store.as_ref(), &query).await);
-    assert_eq!(listed, sorted([&all[1], &all[3]]), "what is not past a timeout at this time");
-    query.timeouts = Timeouts::none();
-    query.active_since = Some(now.minus(hour));
+    assert_eq!(listed, sorted([&all[1], &all[3]]), "what is not past its deadline at this time");
+    query.now = now.minus(micro);
+    query.active_since = Some(now.minus(HOUR));
     let listed = sorted(&walk(store.as_ref(), &query).await);
-    assert_eq!(listed, sorted([&all[0], &all[1], &all[3]]), "used at or after this time");
+    assert_eq!(listed, sorted([&all[0], &all[3]]), "used at or after this time");
 }
 
 pub(super) async fn walk(store: &dyn Store, query: &PageQuery) -> Vec<Session> {

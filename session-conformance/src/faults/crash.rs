@@ -11,7 +11,7 @@ use session_core::store::{Change, Outcome};
 use session_core::{EndCause, EventKind, Session, SessionId, Store};
 
 use crate::sample::{
-    add, begins, commit, log_end, now, read_log, revoke, rotates, session, user_in,
+    add, begins, commit, log_end, now, read_log, revoke, rotated, session, updates, user_in,
 };
 
 /// Kills a process (`kill -9`) while four tasks in it begin, rotate and end sessions in an embedded
@@ -150,16 +150,12 @@ async fn work(store: &Arc<dyn Store>) {
 
 async fn one_session(store: &dyn Store, worker: usize) {
     let owner = user_in("north", &format!("worker {worker}"));
-    let mut session = session(store, &owner, now());
+    let mut session = session(store, &owner, now(store).await);
     let id = session.id;
     change(store, &session, begins(&session)).await;
     say("began", &text(&session));
-    let rotation = rotates(&session, Some(now()));
-    if let Change::ReplaceToken { token, authenticated_at: Some(at), .. } = &rotation {
-        session.token = token.clone();
-        session.authenticated_at = *at;
-    }
-    change(store, &session, rotation).await;
+    session = rotated(&session, session.signed_in);
+    change(store, &session, updates(&session)).await;
     say("rotated", &text(&session));
     // Every third one stays.
     if !id.as_bytes()[15].is_multiple_of(3) {

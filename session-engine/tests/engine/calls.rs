@@ -9,7 +9,7 @@ use session_core::{Actor, DeviceKind, Store};
 use session_engine::{Options, SignIn};
 use session_store_memory::MemoryStore;
 
-use crate::probe::{Fleet, Probe, engine, sign_in, told, user};
+use crate::probe::{Fleet, Probe, engine, sign_in, told, user, store};
 
 /// Begins sessions of one user directly in the store; the last is the oldest.
 async fn begin(store: &MemoryStore, name: &str, kind: DeviceKind, count: usize) {
@@ -83,7 +83,7 @@ async fn a_filter_that_leaves_out_nearly_everything_finds_what_is_left() {
 /// When a node starts, and after each cleanup.
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_a_store_is_in_the_nodes_health() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     probe.complain("the log reaches back 3 s");
     let node = engine(probe.clone(), Options::default()).await;
     let error = || node.sessions().health().workers["store"].error.clone();

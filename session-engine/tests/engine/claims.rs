@@ -9,9 +9,8 @@ use session_core::{Actor, Session};
 use session_engine::{
     Access, ClaimsProvider, Engine, Error, Options, Parts, SignedIn, Verdict, async_trait,
 };
-use session_store_memory::MemoryStore;
 
-use crate::probe::{clock, sign_in, user};
+use crate::probe::{clock, sign_in, user, store};
 
 /// Roles that change; zero stands for a directory that is down.
 #[derive(Clone)]
@@ -41,7 +40,7 @@ async fn role(node: &Engine, signed_in: &SignedIn) -> Result<u64, Error> {
 #[tokio::test(start_paused = true)]
 async fn every_node_asks_again_within_the_bound() {
     let roles = Roles(Arc::new(AtomicU64::new(1)));
-    let store = MemoryStore::new();
+    let store = store();
     let parts = Parts::default().with_clock(clock()).with_claims(roles.clone());
     let start = || Engine::start_with(Arc::new(store.clone()), Options::default(), parts.clone());
     let (here, there) = (start().await.unwrap(), start().await.unwrap());
@@ -75,7 +74,7 @@ async fn a_closure_supplies_claims() {
             name => Ok(json!({ "name": name })),
         }
     });
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(store());
     let node = Engine::start_with(store, Options::default(), parts).await.unwrap();
     #[derive(serde::Deserialize)]
     struct Claims {

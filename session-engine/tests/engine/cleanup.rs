@@ -5,9 +5,8 @@ use std::time::Duration;
 use session_core::checker::Timeouts;
 use session_core::{EndCause, Store};
 use session_engine::{Options, Refusal};
-use session_store_memory::MemoryStore;
 
-use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, told};
+use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, told, store};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -21,7 +20,7 @@ fn idle_after(idle: Duration) -> Options {
 
 #[tokio::test(start_paused = true)]
 async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     // Simulated days are long; a slow follower keeps them short.
     let mut options = without_timeouts();
     options.propagation_bound = Duration::from_secs(600);
@@ -37,7 +36,7 @@ async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
     told(&mut events, "expired").await;
     assert!(begun.elapsed() < DAY + Duration::from_secs(2 * 3600), "{:?}", begun.elapsed());
     assert_eq!(probe.load(unused.session.id()).await.unwrap(), None);
-    assert_eq!(refusal(&node, &unused).await, Refusal::Ended(EndCause::Expired));
+    assert_eq!(refusal(&node, &unused).await.end_cause(), Some(EndCause::Expired));
     assert!(is_active(&node, &used).await);
 }
 
@@ -55,7 +54,7 @@ async fn one_node_of_the_fleet_cleans_up_at_a_time() {
 /// because the log is cut before the cleanup adds entries to it.
 #[tokio::test(start_paused = true)]
 async fn the_log_is_cut_before_sessions_end() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let _node = engine(probe.clone(), without_timeouts()).await;
     let gate = probe.hold("sweep");
     gate.reached().await;
@@ -73,7 +72,7 @@ async fn an_idle_session_is_refused_and_ended_for_good() {
     tokio::time::sleep(Duration::from_secs(599)).await;
     assert!(is_active(there, &signed_in).await, "used here, known there");
     tokio::time::sleep(Duration::from_secs(601)).await;
-    assert_eq!(refusal(here, &signed_in).await, Refusal::Ended(EndCause::Expired));
+    assert_eq!(refusal(here, &signed_in).await.end_cause(), Some(EndCause::Expired));
     assert_eq!(fleet.store.load(signed_in.session.id()).await.unwrap(), None);
     assert!(!is_active(there, &signed_in).await);
 }
@@ -89,5 +88,5 @@ async fn the_absolute_timeout_holds_whatever_the_use() {
         assert!(is_active(&fleet.nodes[1], &signed_in).await);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(refusal(&fleet.nodes[1], &signed_in).await, Refusal::Ended(EndCause::Expired));
+    assert_eq!(refusal(&fleet.nodes[1], &signed_in).await.end_cause(), Some(EndCause::Expired));
 }

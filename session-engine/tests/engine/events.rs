@@ -7,9 +7,8 @@ use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::TenantFilter;
 use session_core::{Actor, EndCause, UserId};
 use session_engine::{Notice, Options, RotateReason, SignIn};
-use session_store_memory::MemoryStore;
 
-use crate::probe::{Fleet, engine, sign_in, told, user};
+use crate::probe::{Fleet, engine, sign_in, told, user, store};
 
 /// What was told on one node, in words.
 async fn heard(events: &mut session_engine::Events, count: usize) -> Vec<String> {
@@ -113,7 +112,7 @@ async fn rest(events: &mut session_engine::Events) -> Vec<String> {
 async fn assert_streams_end<S: Future>(
     stop: impl FnOnce(session_engine::Engine) -> S,
 ) -> S::Output {
-    let node = engine(MemoryStore::new(), Options::default()).await;
+    let node = engine(store(), Options::default()).await;
     let sessions = node.sessions().clone();
     let (mut early, mut queued) = (sessions.events(), sessions.events());
     let signed_in = sign_in(&node, "alice").await;

@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use session_core::{EndCause, Token};
 use session_engine::{Access, Check, Notice, Options, Refusal, SignIn, Verdict};
-use session_store_memory::MemoryStore;
 use tokio::time::Instant;
 
-use crate::probe::{
-    Fleet, Probe, engine, is_active, refusal, revoke, sign_in, told, user, verdict,
-};
+use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, told, user, verdict, store};
 
 /// The load reads the living session; before its answer arrives, the log tells of its end.
 #[tokio::test(start_paused = true)]
@@ -60,7 +57,7 @@ async fn a_fill_that_met_a_change_reads_again() {
     let token = signed_in.token.expose();
     let rotate = async {
         gate.reached().await;
-        let reason = session_engine::RotateReason::Reauthenticated;
+        let reason = session_engine::RotateReason::reauthenticated();
         here.sessions().rotate(token.as_bytes(), reason).await.unwrap();
         told(&mut events, "rotated").await;
         gate.open();
@@ -87,7 +84,7 @@ async fn a_sign_in_that_is_ended_at_once_is_never_installed() {
         told(&mut events, "revoked").await;
         gate.open();
     });
-    assert_eq!(refusal(here, &signed_in).await, Refusal::Ended(EndCause::Revoked));
+    assert_eq!(refusal(here, &signed_in).await.end_cause(), Some(EndCause::Revoked));
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +149,7 @@ async fn a_hint_after_two_at_once_is_heard() {
 /// A restored backup: the log ends before the node's cursor, and revoked sessions are back.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_comes_back_from_the_past_is_noticed_once() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let node = engine(probe.clone(), Options::default()).await;
     let signed_in = sign_in(&node, "alice").await;
     assert!(is_active(&node, &signed_in).await);
@@ -163,7 +160,7 @@ async fn a_store_that_comes_back_from_the_past_is_noticed_once() {
     let id = signed_in.session.id();
     let ended = tokio::spawn(async move { watched.session_ended(id).await });
     tokio::task::yield_now().await;
-    probe.replace(MemoryStore::new());
+    probe.replace(store());
     assert_eq!(told(&mut events, "missed").await, Notice::Missed);
     assert_eq!(refusal(&node, &signed_in).await, Refusal::Unknown);
     ended.await.unwrap();
@@ -178,7 +175,7 @@ async fn a_store_that_comes_back_from_the_past_is_noticed_once() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_does_not_reach_the_store() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let node = engine(probe.clone(), Options::default()).await;
     let signed_in = sign_in(&node, "alice").await;
     let loads = || probe.calls().get("load").copied().unwrap_or(0);

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use session_engine::{Access, Error, Options, Refusal, SignIn, Verdict, WhenStale};
-use session_store_memory::MemoryStore;
 
-use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, user};
+use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, user, store};
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_log_is_trusted_for_max_staleness_and_no_longer() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let node = engine(probe.clone(), Options::default()).await;
     let signed_in = sign_in(&node, "alice").await;
     let token = signed_in.token.expose();
@@ -37,7 +36,7 @@ async fn a_silent_log_is_trusted_for_max_staleness_and_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_may_be_told_to_serve_stale_up_to_a_limit() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let stale = WhenStale::ServeStale(Duration::from_secs(120));
     let options = Options::default().with_when_stale(stale);
     let node = engine(probe.clone(), options).await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 pub(crate) use session_conformance::Probe;
 use session_core::store::Selection;
 use session_core::{Actor, Store, Timestamp, UserId, UserKey};
-use session_engine::clock::TokioClock;
+use session_engine::clock::{Clock, TokioClock};
 use session_engine::{Access, Engine, Notice, Options, Parts, Refusal, SignIn, SignedIn, Verdict};
 use session_store_memory::MemoryStore;
 
@@ -13,6 +13,12 @@ use session_store_memory::MemoryStore;
 pub(crate) fn clock() -> TokioClock {
     let start = Timestamp::from_micros(1_780_000_000_000_000);
     TokioClock::starting_at(start)
+}
+
+/// An empty store on tokio's clock.
+pub(crate) fn store() -> MemoryStore {
+    let clock = clock();
+    MemoryStore::with_clock(move || clock.now())
 }
 
 pub(crate) async fn engine(store: impl Store, options: Options) -> Engine {
@@ -33,7 +39,7 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn start(options: Options) -> Self {
-        let store = MemoryStore::new();
+        let store = store();
         let probes = [Probe::over(store.clone()), Probe::over(store.clone())];
         let clock = clock();
         let nodes = [

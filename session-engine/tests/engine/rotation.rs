@@ -1,87 +1,197 @@
-//! Rotation and theft (G13).
+//! Rotation, lost answers and theft (G13, G17).
 
 use std::time::Duration;
 
-use session_core::{EndCause, Store, Token};
-use session_engine::{Access, Engine, Options, Refusal, RotateReason, Rotation, Verdict};
+use proptest::prelude::*;
+use session_core::checker::Timeouts;
+use session_core::{AssuranceLevel, EndCause, FleetKey, Store, Token};
+use session_engine::{Access, CurrentSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, Verdict};
 
 use crate::probe::{Fleet, sign_in};
 
 async fn rotate(node: &Engine, token: &Token) -> Rotation {
     let token = token.expose();
-    node.sessions().rotate(token.as_bytes(), RotateReason::Reauthenticated).await.unwrap()
+    node.sessions().rotate(token.as_bytes(), RotateReason::reauthenticated()).await.unwrap()
+}
+
+async fn renewed(node: &Engine, token: &Token) -> Token {
+    let token = token.expose();
+    match node.sessions().rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap() {
+        Rotation::Rotated { token, .. } => token,
+        outcome => panic!("the current token rotates: {outcome:?}"),
+    }
+}
+
+async fn verdict(node: &Engine, token: &Token) -> Verdict {
+    let token = token.expose();
+    node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap()
 }
 
 async fn active(node: &Engine, token: &Token) -> bool {
-    let token = token.expose();
-    let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
-    matches!(verdict, Verdict::Active(_))
+    matches!(verdict(node, token).await, Verdict::Active(_))
+}
+
+async fn current(node: &Engine, token: &Token) -> CurrentSession {
+    verdict(node, token).await.session().expect("the token is good")
+}
+
+async fn end_cause(node: &Engine, token: &Token) -> Option<EndCause> {
+    match verdict(node, token).await {
+        Verdict::Refused(refusal) => refusal.end_cause(),
+        Verdict::Active(session) => panic!("{session:?} is active"),
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_old_token_works_for_its_grace_and_proves_theft_afterwards() {
+async fn the_old_token_works_until_the_new_one_is_used_and_proves_theft_after_the_grace() {
     let fleet = Fleet::start(Options::default()).await;
     let [here, there] = &fleet.nodes;
     let old = sign_in(here, "alice").await;
+    let begun = old.session.authenticated_at();
     assert!(active(there, &old.token).await);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let Rotation::Rotated { id, token: new } = rotate(here, &old.token).await else {
         panic!("the current token rotates");
     };
     assert_eq!(id, old.session.id());
+    tokio::time::sleep(Duration::from_secs(3600)).await;
     for node in [here, there] {
-        assert!(active(node, &new).await, "the new token works everywhere at once");
-        assert!(active(node, &old.token).await, "the old one is in its grace");
+        assert!(active(node, &old.token).await, "its successor has not been used");
     }
-    let token = new.expose();
-    let verdict = here.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
-    let session = verdict.session().unwrap();
-    assert_eq!(session.authenticated_at().since(old.session.authenticated_at()).as_secs(), 60);
+    assert!(active(there, &new).await, "the new token works everywhere at once");
+    assert!(active(here, &new).await);
+    assert_eq!(current(here, &new).await.authenticated_at().since(begun).as_secs(), 60);
+    for node in [here, there] {
+        let in_grace = current(node, &old.token).await;
+        assert_eq!(in_grace.authenticated_at(), begun, "it made no step-up");
+    }
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert!(active(there, &new).await);
-    let token = old.token.expose();
-    let verdict = there.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
-    let stolen = Refusal::Ended(EndCause::TokenReused);
-    assert!(matches!(verdict, Verdict::Refused(refusal) if refusal == stolen), "{verdict:?}");
+    assert_eq!(end_cause(there, &old.token).await, Some(EndCause::TokenReused));
     assert!(!active(there, &new).await, "the thief may be either of the two");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!active(here, &new).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_concurrent_rotations_one_goes_through() {
+async fn of_sixty_four_rotations_at_once_there_is_one_new_token() {
     let fleet = Fleet::start(Options::default()).await;
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     let token = signed_in.token.expose();
     let mut running = tokio::task::JoinSet::new();
-    for n in 0..16 {
+    for n in 0..64 {
         let (manager, token) = (fleet.nodes[n % 2].sessions().clone(), token.clone());
         running.spawn(async move { manager.rotate(token.as_bytes(), RotateReason::Renewal).await });
     }
     let mut rotated = Vec::new();
     for outcome in running.join_all().await {
         match outcome.unwrap() {
-            Rotation::Rotated { token, .. } => rotated.push(token),
-            outcome => assert!(matches!(outcome, Rotation::AlreadyRotated), "{outcome:?}"),
+            Rotation::Rotated { token, .. } => rotated.push(token.expose()),
+            outcome => panic!("{outcome:?}"),
         }
     }
+    rotated.dedup();
     assert_eq!(rotated.len(), 1);
-    assert!(active(&fleet.nodes[1], &rotated[0]).await);
+    let new = Token::parse(rotated[0].as_bytes()).unwrap();
+    assert!(active(&fleet.nodes[1], &signed_in.token).await, "nobody is out");
+    assert!(active(&fleet.nodes[1], &new).await);
 }
 
-/// A client whose rotation went through unheard must not be taken for a thief.
+/// The answer of the store is lost, or that of the node to its client; the client goes on with what it
+/// holds, or asks again.
 #[tokio::test(start_paused = true)]
-async fn a_rotation_whose_answer_was_lost_is_found_again() {
+async fn a_rotation_whose_answer_was_lost_is_repeated() {
     let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    fleet.probes[0].lose_answers(true);
+    let new = renewed(here, &signed_in.token).await;
+    fleet.probes[0].lose_answers(false);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(active(here, &signed_in.token).await && active(there, &signed_in.token).await);
+    let again = renewed(there, &signed_in.token).await;
+    assert_eq!(again.digest(), new.digest());
+    assert!(active(there, &again).await && active(here, &again).await);
+}
+
+/// A caller that goes away while its rotation is being stored.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_rotation_signs_nobody_out() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    let (gate, manager) = (fleet.probes[0].hold("commit"), here.sessions().clone());
+    let token = signed_in.token.expose();
+    let task = tokio::spawn(async move {
+        manager.rotate(token.as_bytes(), RotateReason::Renewal).await
+    });
+    gate.reached().await;
+    task.abort();
+    assert!(task.await.is_err());
+    gate.open();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(active(there, &signed_in.token).await && active(here, &signed_in.token).await);
+    assert!(active(here, &renewed(here, &signed_in.token).await).await);
+}
+
+/// The first use cannot be stored: the request is served, and the next use is stored.
+#[tokio::test(start_paused = true)]
+async fn a_new_token_is_good_while_its_first_use_cannot_be_stored() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    let new = renewed(here, &signed_in.token).await;
+    fleet.probes[1].fail_commits(true);
+    assert!(active(there, &new).await);
+    assert!(active(there, &signed_in.token).await, "not confirmed");
+    fleet.probes[1].fail_commits(false);
+    assert!(active(there, &new).await);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(end_cause(there, &signed_in.token).await, Some(EndCause::TokenReused));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_re_authentication_restarts_both_timeouts_and_says_how() {
+    let hour = Duration::from_secs(3600);
+    let timeouts = Timeouts::none().with_absolute(hour).with_idle(hour);
+    let fleet = Fleet::start(Options::default().with_timeouts(timeouts)).await;
     let node = &fleet.nodes[0];
     let signed_in = sign_in(node, "alice").await;
-    fleet.probes[0].lose_answers(true);
-    let Rotation::Rotated { token: new, .. } = rotate(node, &signed_in.token).await else {
-        panic!("it went through");
+    tokio::time::sleep(hour / 2).await;
+    let proof = Proof::default()
+        .with_level(AssuranceLevel::Aal2)
+        .with_methods(["otp".parse().unwrap()]);
+    let reason = RotateReason::Reauthenticated(proof);
+    let token = signed_in.token.expose();
+    let rotated = node.sessions().rotate(token.as_bytes(), reason).await.unwrap();
+    let Rotation::Rotated { token: new, .. } = rotated else { panic!("{rotated:?}") };
+    let session = current(node, &new).await;
+    assert_eq!(session.authentication().level, Some(AssuranceLevel::Aal2));
+    assert_eq!(session.authentication().methods, ["otp".parse().unwrap()]);
+    tokio::time::sleep(hour * 3 / 4).await;
+    assert!(active(node, &new).await, "an hour after the step-up, not after the sign-in");
+    tokio::time::sleep(hour / 4).await;
+    assert_eq!(end_cause(node, &new).await, Some(EndCause::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_renewed_when_it_is_old_enough() {
+    let after = Duration::from_secs(600);
+    let fleet = Fleet::start(Options::default().with_renew_after(after)).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    let renew = async |token: &Token| {
+        let session = current(node, token).await;
+        let text = token.expose();
+        node.sessions().renew_if_due(&session, text.as_bytes()).await.unwrap()
     };
-    fleet.probes[0].lose_answers(false);
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    assert!(active(node, &new).await && active(&fleet.nodes[1], &new).await);
+    assert!(renew(&signed_in.token).await.is_none());
+    tokio::time::sleep(after).await;
+    let next = renew(&signed_in.token).await.expect("it is due");
+    let again = renew(&signed_in.token).await.expect("the answer may have been lost");
+    assert_eq!(again.digest(), next.digest());
+    assert!(renew(&next).await.is_none());
+    assert!(renew(&signed_in.token).await.is_none(), "in its grace");
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,9 +201,28 @@ async fn worthless_tokens_do_not_rotate() {
     let signed_in = sign_in(node, "alice").await;
     let outcome = node.sessions().rotate(b"garbage", RotateReason::Renewal).await.unwrap();
     assert!(matches!(outcome, Rotation::Refused(Refusal::Malformed)));
-    let guess = Token::new(signed_in.session.id(), [0; 12], [0; 16]);
+    let key = fleet.store.fleet_key(&FleetKey::from_bytes([0; 32])).await.unwrap();
+    let guess = Token::new(&key, signed_in.session.id(), [0; 12], [0; 16]);
     assert!(matches!(rotate(node, &guess).await, Rotation::Refused(Refusal::WrongSecret)));
     assert!(active(node, &signed_in.token).await, "a guess harms nobody");
+}
+
+/// A token that no node of the fleet has made costs no read of the store.
+#[tokio::test(start_paused = true)]
+async fn well_formed_garbage_costs_no_read() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let before = fleet.probes[0].calls().get("load").copied();
+    for n in 0..100 {
+        let foreign = FleetKey::from_bytes([n; 32]);
+        let id = session_core::SessionId::from_random([n; 16]);
+        let garbage = Token::new(&foreign, id, [n; 12], [n; 16]);
+        let refused = verdict(node, &garbage).await;
+        assert!(matches!(refused, Verdict::Refused(Refusal::Malformed)), "{refused:?}");
+        let rotated = rotate(node, &garbage).await;
+        assert!(matches!(rotated, Rotation::Refused(Refusal::Malformed)));
+    }
+    assert_eq!(fleet.probes[0].calls().get("load").copied(), before);
 }
 
 /// Whatever tokens can be made of what a store holds are none of the session, nor prove theft.
@@ -102,17 +231,110 @@ async fn a_stolen_copy_of_the_store_signs_nobody_in() {
     let fleet = Fleet::start(Options::default()).await;
     let [here, there] = &fleet.nodes;
     let first = sign_in(here, "alice").await;
-    let Rotation::Rotated { id, token } = rotate(here, &first.token).await else {
-        panic!("the current token rotates");
-    };
+    let token = renewed(here, &first.token).await;
+    assert!(active(here, &token).await);
+    let id = first.session.id();
+    let key = fleet.store.fleet_key(&FleetKey::from_bytes([0; 32])).await.unwrap();
     let stolen = fleet.probes[0].load(id).await.unwrap().unwrap().session.token;
     for digest in [stolen.current, stolen.family, stolen.retired.unwrap().digest] {
         for secrets in [&digest.as_bytes()[..28], &digest.as_bytes()[4..]] {
             let (family, secret) = secrets.split_at(Token::FAMILY_BYTES);
             let family = family.try_into().unwrap();
-            let forged = Token::new(id, family, secret.try_into().unwrap());
+            let forged = Token::new(&key, id, family, secret.try_into().unwrap());
             assert!(!active(here, &forged).await && !active(there, &forged).await);
         }
     }
     assert!(active(here, &token).await, "a guess harms nobody");
+}
+
+/// What an owner and their clients do with a session's tokens.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Rotates and uses the answer.
+    Rotate,
+    /// Rotates; the answer does not arrive.
+    LoseTheClientsAnswer,
+    /// Rotates; the store's answer does not arrive.
+    LoseTheStoresAnswer,
+    /// Rotates; the caller goes away half-way.
+    Drop,
+    /// Several requests beside a rotation.
+    Parallel,
+    /// Time passes.
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = (usize, Step)> {
+    let step = prop_oneof![
+        Just(Step::Rotate),
+        Just(Step::LoseTheClientsAnswer),
+        Just(Step::LoseTheStoresAnswer),
+        Just(Step::Drop),
+        Just(Step::Parallel),
+        (1..40_u64).prop_map(Step::Wait),
+    ];
+    (0..2_usize, step)
+}
+
+async fn take(fleet: &Fleet, node: usize, step: Step, held: &mut Vec<Token>) {
+    let (here, mine) = (&fleet.nodes[node], held.last().unwrap().clone());
+    match step {
+        Step::Rotate => held.push(renewed(here, &mine).await),
+        Step::LoseTheClientsAnswer => drop(renewed(here, &mine).await),
+        Step::LoseTheStoresAnswer => {
+            fleet.probes[node].lose_answers(true);
+            let token = mine.expose();
+            let manager = here.sessions();
+            let _ = manager.rotate(token.as_bytes(), RotateReason::reauthenticated()).await;
+            fleet.probes[node].lose_answers(false);
+        }
+        Step::Drop => {
+            let (manager, token) = (here.sessions().clone(), mine.expose());
+            let gate = fleet.probes[node].hold("load");
+            let task = tokio::spawn(async move {
+                manager.rotate(token.as_bytes(), RotateReason::Renewal).await
+            });
+            gate.reached().await;
+            task.abort();
+            gate.open();
+        }
+        Step::Parallel => {
+            let (a, b) = tokio::join!(renewed(here, &mine), active(&fleet.nodes[1 - node], &mine));
+            assert!(b, "beside a rotation");
+            let again = renewed(&fleet.nodes[1 - node], &mine).await;
+            assert_eq!(a.digest(), again.digest());
+            held.push(a);
+        }
+        Step::Wait(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// For any interleaving: the owner stays in, and a copy that is used after the owner has moved on is
+    /// found.
+    #[test]
+    fn the_owner_stays_in_and_a_copy_is_found(steps in prop::collection::vec(step(), 1..24)) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let fleet = Fleet::start(Options::default()).await;
+            let mut held = vec![sign_in(&fleet.nodes[0], "alice").await.token];
+            for (node, step) in steps {
+                take(&fleet, node, step, &mut held).await;
+                let mine = held.last().unwrap();
+                assert!(active(&fleet.nodes[node], mine).await, "after {step:?}");
+                assert!(active(&fleet.nodes[1 - node], mine).await, "after {step:?}");
+            }
+            tokio::time::sleep(Duration::from_secs(11)).await;
+            if let [.., copy, mine] = held.as_slice() {
+                assert_eq!(end_cause(&fleet.nodes[0], copy).await, Some(EndCause::TokenReused));
+                assert!(!active(&fleet.nodes[0], mine).await);
+            }
+        });
+    }
 }

@@ -7,9 +7,8 @@ use session_core::cleanup::Cleanup;
 use session_core::store::TenantFilter;
 use session_core::{Store, Timestamp};
 use session_engine::{Access, CurrentSession, Engine, Options, SignedIn, Verdict};
-use session_store_memory::MemoryStore;
 
-use crate::probe::{Probe, engine, is_active, revoke, sign_in};
+use crate::probe::{Probe, engine, is_active, revoke, sign_in, store};
 
 async fn stored(probe: &Probe, signed_in: &SignedIn) -> Timestamp {
     probe.load(signed_in.session.id()).await.unwrap().unwrap().session.last_accessed
@@ -21,7 +20,7 @@ async fn access(node: &Engine, signed_in: &SignedIn) -> Timestamp {
 }
 
 async fn started() -> (Probe, Engine, SignedIn) {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let node = engine(probe.clone(), Options::default()).await;
     let signed_in = sign_in(&node, "alice").await;
     (probe, node, signed_in)
@@ -44,7 +43,7 @@ async fn the_tenth_access_is_written_with_the_next_flush() {
 
 #[tokio::test(start_paused = true)]
 async fn a_single_access_is_written_within_max_delay() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     // A cleanup run writes back first.
     let options = Options::default().with_cleanup(Cleanup::default().with_enabled(false));
     let node = engine(probe.clone(), options).await;
@@ -70,7 +69,7 @@ async fn shutdown_writes_the_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn eviction_from_the_cache_writes_back() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let options = Options::default().with_cache_capacity(10);
     let node = engine(probe.clone(), options).await;
     let signed_in = sign_in(&node, "alice").await;
@@ -207,7 +206,7 @@ async fn passive_requests_leave_last_accessed_as_it_is() {
 /// 10,000 requests over 100 sessions as fast as they go, with the follower running.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_requests_cost_at_most_forty_statements() {
-    let probe = Probe::over(MemoryStore::new());
+    let probe = Probe::over(store());
     let node = Engine::start(probe.clone(), Options::default()).await.unwrap();
     let mut tokens = Vec::new();
     for n in 0..100 {
@@ -228,7 +227,7 @@ async fn ten_thousand_requests_cost_at_most_forty_statements() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_node_asks_little_and_writes_nothing() {
     for (pushes, most) in [(true, 130), (false, 260)] {
-        let probe = Probe::over(MemoryStore::new());
+        let probe = Probe::over(store());
         if pushes {
             probe.push();
         }

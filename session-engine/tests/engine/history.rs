@@ -1,0 +1,265 @@
+//! Ended is remembered (G20), blocked means out (G21), and what changes in a record.
+
+use std::time::Duration;
+
+use session_core::block::Block;
+use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
+use session_core::store::{HistoryQuery, TenantFilter};
+use session_core::{Actor, DeviceInfo, EndCause, ExtraData, FleetKey, Store, TenantId, Token, UserKey};
+use session_engine::{
+    Access, Addresses, Error, History, NewBlock, Options, Refusal, SignIn, SignedIn, Verdict,
+};
+
+use crate::probe::{Fleet, is_active, refusal, revoke, sign_in, told, user};
+
+fn on(device: &str) -> SignIn {
+    SignIn::new(user("alice")).with_device_info(DeviceInfo::truncated(device))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owner_of_an_ended_session_is_told_why_on_every_node() {
+    let options = Options::default().with_default_policy(PreventConcurrentLogin::LogoutFromAllDevices);
+    let fleet = Fleet::start(options).await;
+    let [here, there] = &fleet.nodes;
+    let old = here.sessions().sign_in(on("Safari on iOS")).await.unwrap();
+    assert!(is_active(there, &old).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let new = here.sessions().sign_in(on("Firefox on Linux")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for node in [here, there] {
+        let Refusal::Ended(ending) = refusal(node, &old).await else { panic!("it has ended") };
+        assert_eq!((ending.id, ending.cause), (old.session.id(), EndCause::Evicted));
+        assert_eq!(ending.at, new.session.signed_in());
+        assert_eq!(ending.by, Actor::User("alice".parse().unwrap()));
+        assert_eq!(ending.from, DeviceInfo::truncated("Firefox on Linux"));
+    }
+}
+
+/// A node that has never heard of the session, and one that has forgotten everything.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_knows_nothing_asks_the_history_once() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    revoke(here, &signed_in).await;
+    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    for _ in 0..3 {
+        assert_eq!(refusal(there, &signed_in).await.end_cause(), Some(EndCause::Revoked));
+    }
+    assert_eq!(fleet.probes[1].calls()["ended"], 1);
+}
+
+/// An id is no secret: only one of the session's own tokens is told.
+#[tokio::test(start_paused = true)]
+async fn an_id_alone_is_told_nothing() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    revoke(node, &signed_in).await;
+    let key = fleet.store.fleet_key(&FleetKey::from_bytes([0; 32])).await.unwrap();
+    let guess = Token::new(&key, signed_in.session.id(), [1; 12], [2; 16]).expose();
+    for _ in 0..2 {
+        let verdict = node.sessions().validate(guess.as_bytes(), Access::default()).await.unwrap();
+        assert!(matches!(verdict, Verdict::Refused(Refusal::Unknown)), "{verdict:?}");
+        assert!(matches!(refusal(node, &signed_in).await, Refusal::Ended(_)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_is_kept_for_as_long_as_the_options_say() {
+    let day = Duration::from_secs(24 * 3600);
+    let history = History::default().with_keep(3 * day);
+    let fleet = Fleet::start(Options::default().with_history(history)).await;
+    let sessions = fleet.nodes[0].sessions();
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    revoke(&fleet.nodes[0], &signed_in).await;
+    let query = HistoryQuery::user(user("alice"));
+    tokio::time::sleep(3 * day - Duration::from_secs(60)).await;
+    assert_eq!(sessions.history(&query).await.unwrap().sessions.len(), 1);
+    tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+    assert_eq!(sessions.history(&query).await.unwrap().sessions.len(), 0);
+    let off = Options::default().with_history(History::default().with_keep(Duration::ZERO));
+    let fleet = Fleet::start(off).await;
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    revoke(&fleet.nodes[0], &signed_in).await;
+    assert!(fleet.store.ended(signed_in.session.id()).await.unwrap().is_none());
+    assert_eq!(refusal(&fleet.nodes[0], &signed_in).await, Refusal::Unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_can_be_exported_and_erased() {
+    let fleet = Fleet::start(Options::default()).await;
+    let sessions = fleet.nodes[0].sessions();
+    let [first, other] = [sign_in(&fleet.nodes[0], "alice").await, sign_in(&fleet.nodes[0], "bob").await];
+    revoke(&fleet.nodes[0], &first).await;
+    let live = sign_in(&fleet.nodes[0], "alice").await;
+    let scope = PolicyScope::User(user("alice"));
+    sessions.set_policy(scope, Some(Policy::default()), Actor::Application).await.unwrap();
+    let export = sessions.export_user(&user("alice")).await.unwrap();
+    assert_eq!(export.sessions[0].id, live.session.id());
+    assert_eq!(export.history[0].session.id, first.session.id());
+    assert_eq!(export.policy, Some(Policy::default()));
+    let erased = sessions.erase_user(&user("alice"), Actor::Application).await.unwrap();
+    assert_eq!((erased.sessions, erased.history), (1, 2));
+    let export = sessions.export_user(&user("alice")).await.unwrap();
+    assert!(export.sessions.is_empty() && export.history.is_empty() && export.policy.is_none());
+    assert!(!is_active(&fleet.nodes[0], &live).await);
+    assert!(is_active(&fleet.nodes[1], &other).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_are_kept_as_far_as_the_options_say() {
+    let (home, away) = ("192.0.2.77".parse().unwrap(), "2001:db8:1:2::9".parse().unwrap());
+    for (keep, expected) in [
+        (Addresses::Whole, vec!["192.0.2.77", "2001:db8:1:2::9"]),
+        (Addresses::Prefix, vec!["192.0.2.0", "2001:db8:1::"]),
+        (Addresses::None, vec![]),
+    ] {
+        let fleet = Fleet::start(Options::default().with_addresses(keep)).await;
+        let request = SignIn::new(user("alice")).with_ip(Some(home));
+        let signed_in = fleet.nodes[0].sessions().sign_in(request).await.unwrap();
+        let (token, access) = (signed_in.token.expose(), Access::from_ip(Some(away)));
+        fleet.nodes[0].sessions().validate(token.as_bytes(), access).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let stored = fleet.store.load(signed_in.session.id()).await.unwrap().unwrap().session;
+        let stored: Vec<_> = stored.ip_addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(stored, expected);
+    }
+}
+
+fn of_north(name: &str) -> UserKey {
+    UserKey::in_tenant(TenantId::new("north").unwrap(), name.parse().unwrap())
+}
+
+async fn blocked(fleet: &Fleet, node: usize, owner: UserKey) -> Option<PolicyScope> {
+    match fleet.nodes[node].sessions().sign_in(SignIn::new(owner)).await {
+        Ok(_) => None,
+        Err(Error::Blocked(blocked)) => {
+            assert_eq!(blocked.reason.as_ref().unwrap().as_str(), "fraud");
+            Some(blocked.scope)
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_ends_sessions_and_refuses_sign_ins_until_it_is_lifted_or_over() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let north = PolicyScope::Tenant("north".parse().unwrap());
+    for (scope, owner, untouched) in [
+        (PolicyScope::User(of_north("alice")), of_north("alice"), of_north("bob")),
+        (north, of_north("bob"), user("bob")),
+        (PolicyScope::Deployment, user("carol"), user("nobody")),
+    ] {
+        let begun = here.sessions().sign_in(SignIn::new(owner.clone())).await.unwrap();
+        let stays = here.sessions().sign_in(SignIn::new(untouched.clone())).await.unwrap();
+        let new = NewBlock::default().with_reason(Some("fraud".parse().unwrap()));
+        let until = here.sessions().now().plus(Duration::from_secs(600));
+        let by = Actor::Application;
+        let ended = here.sessions().block(scope.clone(), new.clone(), by.clone()).await.unwrap();
+        assert!(ended >= 1);
+        assert_eq!(refusal(here, &begun).await.end_cause(), Some(EndCause::Blocked));
+        assert_eq!(blocked(&fleet, 1, owner.clone()).await, Some(scope.clone()));
+        if scope != PolicyScope::Deployment {
+            assert!(is_active(here, &stays).await);
+            assert_eq!(blocked(&fleet, 1, untouched).await, None);
+        }
+        there.sessions().unblock(scope.clone(), by.clone()).await.unwrap();
+        assert_eq!(blocked(&fleet, 0, owner.clone()).await, None);
+        let new = new.with_until(until);
+        there.sessions().block(scope.clone(), new, by).await.unwrap();
+        let set: Option<Block> = here.sessions().block_at(&scope).await.unwrap();
+        assert_eq!(set.unwrap().until, Some(until));
+        assert_eq!(blocked(&fleet, 0, owner.clone()).await, Some(scope.clone()));
+        tokio::time::sleep(Duration::from_secs(601)).await;
+        assert_eq!(blocked(&fleet, 0, owner).await, None);
+    }
+}
+
+/// Sign-ins that are under way when the block is set.
+#[tokio::test(start_paused = true)]
+async fn no_sign_in_beside_a_block_survives_it() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    for call in ["user", "commit"] {
+        let gate = fleet.probes[0].hold(call);
+        let (signed_in, ()) = tokio::join!(here.sessions().sign_in(on("Firefox")), async {
+            gate.reached().await;
+            let scope = PolicyScope::Deployment;
+            there.sessions().block(scope, NewBlock::default(), Actor::System).await.unwrap();
+            gate.open();
+        });
+        if let Ok(signed_in) = signed_in {
+            assert!(!is_active(here, &signed_in).await && !is_active(there, &signed_in).await);
+        }
+        assert!(fleet.store.user(&user("alice")).await.unwrap().sessions.is_empty());
+        there.sessions().unblock(PolicyScope::Deployment, Actor::System).await.unwrap();
+    }
+}
+
+/// Two nodes count at the same time.
+#[tokio::test(start_paused = true)]
+async fn no_update_of_data_is_lost() {
+    let fleet = Fleet::start(Options::default()).await;
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    let id = signed_in.session.id();
+    let mut running = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let manager = fleet.nodes[n % 2].sessions().clone();
+        running.spawn(async move {
+            let count = |data: Option<&ExtraData>| {
+                let count = data.map_or(0, |data| data.to_value().as_u64().unwrap());
+                Ok(Some(ExtraData::new(&(count + 1).into())?))
+            };
+            manager.update_data(id, Actor::Application, count).await.unwrap().unwrap();
+        });
+    }
+    running.join_all().await;
+    for node in &fleet.nodes {
+        let session = session(node, &signed_in).await;
+        assert_eq!(session.data_as::<u64>().unwrap(), Some(20));
+    }
+}
+
+async fn session(node: &session_engine::Engine, signed_in: &SignedIn) -> session_engine::CurrentSession {
+    crate::probe::verdict(node, signed_in).await.session().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_can_be_named_by_its_user_alone() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = here.sessions().sign_in(on("Safari on iOS")).await.unwrap();
+    assert!(is_active(there, &signed_in).await);
+    let mut events = there.sessions().events();
+    let (id, name) = (signed_in.session.id(), Some("Kitchen".parse().unwrap()));
+    let by = Actor::Application;
+    let bob = here.sessions().name_device(id, &user("bob"), name.clone(), by.clone()).await.unwrap();
+    assert_eq!(bob, None);
+    here.sessions().name_device(id, &user("alice"), name.clone(), by).await.unwrap().unwrap();
+    told(&mut events, "changed").await;
+    for node in [here, there] {
+        assert_eq!(session(node, &signed_in).await.device_name(), name.as_ref());
+    }
+    there.sessions().revoke_others(&session(there, &sign_in(here, "alice").await).await).await.unwrap();
+    assert_eq!(refusal(here, &signed_in).await.end_cause(), Some(EndCause::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_impersonated_session_says_who_acts() {
+    let fleet = Fleet::start(Options::default()).await;
+    let mut events = fleet.nodes[1].sessions().events();
+    let request = on("Firefox").with_impersonator(Some("root".parse().unwrap()));
+    let signed_in = fleet.nodes[0].sessions().sign_in(request).await.unwrap();
+    let session_engine::Notice::Event(created) = told(&mut events, "created").await else {
+        panic!("nothing was missed");
+    };
+    let root = Actor::User("root".parse().unwrap());
+    assert_eq!((created.by, created.user), (root.clone(), Some("alice".parse().unwrap())));
+    let session = session(&fleet.nodes[1], &signed_in).await;
+    assert_eq!((session.impersonator().unwrap().as_str(), session.actor()), ("root", root.clone()));
+    fleet.nodes[1].sessions().sign_out(&session).await.unwrap();
+    let query = HistoryQuery::within(TenantFilter::Any);
+    assert_eq!(fleet.nodes[0].sessions().history(&query).await.unwrap().sessions[0].by, root);
+}

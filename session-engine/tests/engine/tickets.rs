@@ -1,0 +1,214 @@
+//! A limit locks nobody out (G19), and no session is left that nobody holds (G18).
+
+use std::time::Duration;
+
+use session_core::policy::{Limit, OnExceed, Policy, Scope};
+use session_core::store::{HistoryQuery, TenantFilter};
+use session_core::{Actor, DeviceInfo, EndCause, Session, Store};
+use session_engine::{Error, Options, SignIn, Ticket, TooManySessions};
+
+use crate::probe::{Fleet, is_active, refusal, sign_in, told, user};
+
+fn at_most(max: u32) -> Options {
+    let limit = Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject };
+    Options::default().with_default_policy(Policy::limit(limit))
+}
+
+fn request() -> SignIn {
+    SignIn::new(user("alice")).with_device_info(DeviceInfo::truncated("Firefox on Linux"))
+}
+
+async fn refused(fleet: &Fleet, node: usize) -> TooManySessions {
+    match fleet.nodes[node].sessions().sign_in(request()).await {
+        Err(Error::TooManySessions(refused)) => *refused,
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+/// Makes a session one whose token has been presented.
+async fn claimed(fleet: &Fleet, name: &str) -> session_engine::SignedIn {
+    let signed_in = sign_in(&fleet.nodes[0], name).await;
+    assert!(is_active(&fleet.nodes[0], &signed_in).await);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    signed_in
+}
+
+async fn live(fleet: &Fleet) -> Vec<Session> {
+    let sessions = fleet.nodes[0].sessions();
+    sessions.list(&sessions.query(TenantFilter::Any)).await.unwrap().sessions
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_ends_one_session_and_begins_another_in_one_step_once() {
+    let fleet = Fleet::start(at_most(2)).await;
+    let [here, there] = &fleet.nodes;
+    let old = [claimed(&fleet, "alice").await, claimed(&fleet, "alice").await];
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let TooManySessions { sessions, ticket, limit, .. } = refused(&fleet, 0).await;
+    assert_eq!((sessions.len(), limit.max), (2, 2));
+    let end = old[0].session.id();
+    let manager = there.sessions();
+    let commits = fleet.probes[1].calls().get("commit").copied().unwrap_or(0);
+    let new = manager.sign_in_with_ticket(ticket.expose(), end).await.unwrap();
+    assert_eq!(fleet.probes[1].calls()["commit"], commits + 1);
+    assert_eq!(new.ended, [(end, EndCause::Revoked)]);
+    assert!(is_active(here, &new).await && is_active(here, &old[1]).await);
+    assert_eq!(refusal(there, &old[0]).await.end_cause(), Some(EndCause::Revoked));
+    assert_eq!(new.session.device_info(), Some(&DeviceInfo::new("Firefox on Linux").unwrap()));
+    for node in [here, there] {
+        let again = node.sessions().sign_in_with_ticket(ticket.expose(), old[1].session.id()).await;
+        assert!(matches!(again, Err(Error::InvalidTicket)), "{again:?}");
+    }
+    // Also when its session has ended.
+    manager.sign_out(&new.session).await.unwrap();
+    let again = manager.sign_in_with_ticket(ticket.expose(), old[1].session.id()).await;
+    assert!(matches!(again, Err(Error::InvalidTicket)), "{again:?}");
+    assert_eq!(live(&fleet).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_uses_of_a_ticket_at_once_one_wins() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let old = claimed(&fleet, "alice").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let ticket = refused(&fleet, 0).await.ticket;
+    let mut running = tokio::task::JoinSet::new();
+    for n in 0..16 {
+        let (manager, ticket) = (fleet.nodes[n % 2].sessions().clone(), ticket.clone());
+        let end = old.session.id();
+        running.spawn(async move { manager.sign_in_with_ticket(ticket.expose(), end).await });
+    }
+    let outcomes = running.join_all().await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    let lost = |outcome: &Result<_, Error>| matches!(outcome, Err(Error::InvalidTicket) | Ok(_));
+    assert!(outcomes.iter().all(lost), "{outcomes:?}");
+    assert_eq!(live(&fleet).await.len(), 1);
+}
+
+/// The limit is reached again by the time that the ticket is used.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_does_not_lift_the_limit() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let old = claimed(&fleet, "alice").await;
+    let other = session_core::SessionId::from_bytes([7; 16]);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let ticket = refused(&fleet, 0).await.ticket;
+    let manager = fleet.nodes[0].sessions();
+    let Err(Error::TooManySessions(again)) =
+        manager.sign_in_with_ticket(ticket.expose(), other).await
+    else {
+        panic!("nothing has ended");
+    };
+    let new = manager.sign_in_with_ticket(again.ticket.expose(), old.session.id()).await.unwrap();
+    assert_eq!(live(&fleet).await[0].id, new.session.id());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_is_old_or_made_elsewhere_is_refused() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let elsewhere = Fleet::start(at_most(1)).await;
+    let old = claimed(&fleet, "alice").await;
+    claimed(&elsewhere, "alice").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let tickets = [refused(&fleet, 0).await.ticket, refused(&elsewhere, 0).await.ticket];
+    let manager = fleet.nodes[1].sessions();
+    tokio::time::sleep(Ticket::VALID_FOR).await;
+    let mut texts: Vec<_> = tickets.iter().map(|ticket| ticket.expose().to_owned()).collect();
+    texts.extend(["".to_owned(), "AAAA".to_owned(), "é".repeat(50), "A".repeat(100_000)]);
+    let mut changed = refused(&fleet, 0).await.ticket.expose().to_owned();
+    let last = changed.pop().unwrap();
+    changed.push(if last == 'A' { 'B' } else { 'A' });
+    texts.push(changed);
+    for text in texts {
+        let outcome = manager.sign_in_with_ticket(&text, old.session.id()).await;
+        assert!(matches!(outcome, Err(Error::InvalidTicket)), "{text}: {outcome:?}");
+    }
+    assert!(is_active(&fleet.nodes[0], &old).await);
+    assert!(!format!("{:?}", tickets[0]).contains(tickets[0].expose()));
+}
+
+/// A commit whose answer is lost, and a store that stays away: the session that nobody holds is never
+/// the cause of a refusal, and is taken back when the store is there again.
+#[tokio::test(start_paused = true)]
+async fn an_unheard_session_locks_nobody_out() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let [here, there] = &fleet.nodes;
+    let mut events = there.sessions().events();
+    fleet.probes[0].lose_answers(true);
+    let gate = fleet.probes[0].hold("commit");
+    let (outcome, ()) = tokio::join!(here.sessions().sign_in(request()), async {
+        gate.reached().await;
+        fleet.probes[0].away(true);
+        gate.open();
+    });
+    assert!(outcome.is_err_and(|error| error.is_unavailable()));
+    fleet.probes[0].lose_answers(false);
+    let left = fleet.store.user(&user("alice")).await.unwrap().sessions;
+    assert_eq!(left.len(), 1, "it has begun");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(here.sessions().health().workers["take-back"].error.is_some());
+    fleet.probes[0].away(false);
+    told(&mut events, "revoked").await;
+    assert!(there.sessions().sign_in(request()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unclaimed_session_is_the_first_to_leave_and_ends_after_a_day() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let unclaimed = sign_in(&fleet.nodes[0], "alice").await;
+    refused(&fleet, 1).await;
+    tokio::time::sleep(Options::default().claim_within).await;
+    let new = fleet.nodes[1].sessions().sign_in(request()).await.unwrap();
+    assert_eq!(new.ended, [(unclaimed.session.id(), EndCause::Evicted)]);
+    let mut events = fleet.nodes[1].sessions().events();
+    told(&mut events, "expired").await;
+    assert_eq!(live(&fleet).await, []);
+}
+
+/// The caller goes away before anything is committed.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_whose_caller_has_gone_commits_nothing() {
+    let fleet = Fleet::start(Options::default()).await;
+    let manager = fleet.nodes[0].sessions().clone();
+    let gate = fleet.probes[0].hold("user");
+    let waiting = tokio::spawn(async move { manager.sign_in(request()).await });
+    gate.reached().await;
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    gate.open();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(fleet.probes[0].calls().get("commit"), None);
+}
+
+/// Signing in as another user is one outcome: the session that the browser held ends as soon as the
+/// store answers, and the sign-in does not depend on it.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_over_another_users_session_is_one_outcome() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let alice = sign_in(here, "alice").await;
+    let mut events = there.sessions().events();
+    fleet.probes[0].fail("end_many", true);
+    let bob = SignIn::new(user("bob")).with_replaces(alice.session.id());
+    let bob = here.sessions().sign_in(bob).await.unwrap();
+    assert!(is_active(there, &bob).await);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fleet.probes[0].fail("end_many", false);
+    told(&mut events, "replaced").await;
+    assert_eq!(refusal(there, &alice).await.end_cause(), Some(EndCause::Replaced));
+    let query = HistoryQuery::within(TenantFilter::Any);
+    let history = here.sessions().history(&query).await.unwrap().sessions;
+    assert_eq!(history[0].by, Actor::User("bob".parse().unwrap()));
+    assert!(is_active(here, &bob).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_has_a_ceiling_of_sessions() {
+    let fleet = Fleet::start(Options::default().with_max_sessions_per_user(3)).await;
+    let mut begun = Vec::new();
+    for _ in 0..5 {
+        begun.push(claimed(&fleet, "alice").await);
+    }
+    assert_eq!(live(&fleet).await.len(), 3);
+    assert_eq!(refusal(&fleet.nodes[1], &begun[0]).await.end_cause(), Some(EndCause::Evicted));
+}

@@ -1,0 +1,173 @@
+//! Time is the fleet's (G16): nodes whose clocks are wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use session_core::Timestamp;
+use session_core::checker::Timeouts;
+use session_engine::clock::{Clock, TokioClock};
+use session_engine::{Engine, Options, Parts, SignIn};
+use session_store_memory::MemoryStore;
+
+use crate::probe::{Probe, clock, is_active, revoke, sign_in, user};
+
+const DAY: i64 = 24 * 3600 * 1_000_000;
+
+/// A wall clock that is wrong by as many microseconds as it is told, or stands still.
+#[derive(Clone, Debug)]
+struct Wrong {
+    right: TokioClock,
+    by: Arc<AtomicI64>,
+    stands_at: Option<Timestamp>,
+}
+
+impl Clock for Wrong {
+    fn now(&self) -> Timestamp {
+        let now = self.stands_at.unwrap_or_else(|| self.right.now());
+        Timestamp::from_micros(now.as_micros() + self.by.load(Ordering::SeqCst))
+    }
+}
+
+/// Two nodes on one store: the first has the right time, the second a clock of its own.
+struct Clocks {
+    right: TokioClock,
+    wrong_by: Arc<AtomicI64>,
+    probe: Probe,
+    nodes: [Engine; 2],
+}
+
+impl Clocks {
+    async fn start(options: Options, wrong_by: i64, stands_still: bool) -> Self {
+        let right = clock();
+        let store = MemoryStore::with_clock(move || right.now());
+        let wrong_by = Arc::new(AtomicI64::new(wrong_by));
+        let stands_at = stands_still.then(|| right.now());
+        let wrong = Wrong { right, by: Arc::clone(&wrong_by), stands_at };
+        let probe = Probe::over(store.clone());
+        let first = Parts::default().with_clock(right);
+        let second = Parts::default().with_clock(wrong);
+        let nodes = [
+            Engine::start_with(Arc::new(store), options.clone(), first).await.unwrap(),
+            Engine::start_with(Arc::new(probe.clone()), options, second).await.unwrap(),
+        ];
+        Self { right, wrong_by, probe, nodes }
+    }
+
+    /// Nobody is ended, and what one node begins the other accepts.
+    async fn live_together(&self) {
+        let [right, wrong] = &self.nodes;
+        let begun = [sign_in(right, "alice").await, sign_in(wrong, "bob").await];
+        for _ in 0..40 {
+            for signed_in in &begun {
+                assert!(is_active(right, signed_in).await && is_active(wrong, signed_in).await);
+            }
+            tokio::time::sleep(Duration::from_secs(120)).await;
+        }
+        let now = self.right.now();
+        for signed_in in &begun {
+            let stamp = signed_in.session.signed_in();
+            assert!(now.since(stamp) < Duration::from_secs(2 * 3600) && stamp < now, "{stamp}");
+            revoke(wrong, signed_in).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for signed_in in &begun {
+            assert!(!is_active(right, signed_in).await && !is_active(wrong, signed_in).await);
+        }
+    }
+}
+
+/// The strictest timeouts, under which a clock that is 16 minutes ahead would end everything.
+fn strict() -> Options {
+    Options::aal3()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_a_month_ahead_ends_nothing() {
+    Clocks::start(strict(), 31 * DAY, false).await.live_together().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_a_year_behind_begins_nothing_that_others_refuse() {
+    Clocks::start(strict(), -400 * DAY, false).await.live_together().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_stands_still_stops_nothing() {
+    Clocks::start(strict(), 0, true).await.live_together().await;
+}
+
+/// Its trust in the cache ends all the same: the monotonic clock goes on.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_stands_still_does_not_prolong_trust() {
+    let clocks = Clocks::start(Options::default(), 0, true).await;
+    let [right, wrong] = &clocks.nodes;
+    let signed_in = sign_in(right, "alice").await;
+    assert!(is_active(wrong, &signed_in).await);
+    clocks.probe.away(true);
+    revoke(right, &signed_in).await;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    let token = signed_in.token.expose();
+    let found = wrong.sessions().validate(token.as_bytes(), session_engine::Access::default()).await;
+    assert!(found.is_err_and(|error| error.is_unavailable()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn jumps_of_an_hour_back_and_forth_end_nothing() {
+    let clocks = Clocks::start(strict(), 0, false).await;
+    let [right, wrong] = &clocks.nodes;
+    let signed_in = sign_in(wrong, "alice").await;
+    let hour = 3600 * 1_000_000;
+    for n in 0..200_i64 {
+        clocks.wrong_by.store(if n % 2 == 0 { hour } else { -hour }, Ordering::SeqCst);
+        assert!(is_active(wrong, &signed_in).await && is_active(right, &signed_in).await);
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    }
+    clocks.live_together().await;
+}
+
+/// The process is stopped for longer than `max_staleness`, and its monotonic clock with it: the wall
+/// clock alone knows. A session that was revoked meanwhile is not accepted once more.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_suspended_reads_the_log_before_it_answers() {
+    let clocks = Clocks::start(Options::default(), 0, false).await;
+    let [right, wrong] = &clocks.nodes;
+    let signed_in = sign_in(right, "alice").await;
+    let other = sign_in(right, "bob").await;
+    assert!(is_active(wrong, &signed_in).await && is_active(wrong, &other).await);
+    revoke(right, &signed_in).await;
+    // No time passes for tokio, so the follower has not read the log.
+    clocks.wrong_by.store(60_000_000, Ordering::SeqCst);
+    let before = clocks.probe.calls();
+    assert!(!is_active(wrong, &signed_in).await);
+    assert!(is_active(wrong, &other).await);
+    let after = clocks.probe.calls();
+    assert_eq!(after["log_since"], before["log_since"] + 1, "read once for both");
+    assert_eq!(after["load"], before["load"], "the cache answers again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_difference_of_clocks_is_in_the_nodes_health() {
+    let clocks = Clocks::start(Options::default(), 16 * 60 * 1_000_000, false).await;
+    let skew = |n: usize| clocks.nodes[n].sessions().health().clock_skew;
+    assert!(skew(0).abs() < 1.0 && (skew(1) - 960.0).abs() < 1.0, "{} {}", skew(0), skew(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_may_have_timeouts_of_its_own() {
+    let hour = Duration::from_secs(3600);
+    let options = Options::default().with_timeouts(Timeouts::none().with_idle(hour));
+    let clocks = Clocks::start(options, 31 * DAY, false).await;
+    let [right, wrong] = &clocks.nodes;
+    let own = |idle| SignIn::new(user("alice")).with_timeouts(Timeouts::none().with_idle(idle));
+    let short = right.sessions().sign_in(own(hour / 4)).await.unwrap();
+    let long = right.sessions().sign_in(own(hour * 24 * 90)).await.unwrap();
+    let usual = sign_in(right, "alice").await;
+    assert!(is_active(wrong, &short).await && is_active(wrong, &long).await);
+    assert!(is_active(wrong, &usual).await);
+    tokio::time::sleep(hour / 2).await;
+    assert!(is_active(wrong, &usual).await && !is_active(wrong, &short).await);
+    tokio::time::sleep(hour * 24 * 40).await;
+    assert!(!is_active(right, &usual).await, "the cleanup has run many times");
+    assert!(is_active(right, &long).await && is_active(wrong, &long).await);
+}
