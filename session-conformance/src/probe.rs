@@ -13,7 +13,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 
 /// One node's way to a store, for tests of what happens when it is disturbed.
@@ -33,6 +33,7 @@ struct Inner {
     gate: Mutex<Option<(&'static str, Gate)>>,
     wanted: Mutex<Option<Entries>>,
     problems: Mutex<Vec<String>>,
+    clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
 }
 
 /// Holds one call back between its effect and its answer.
@@ -76,6 +77,7 @@ impl Probe {
             gate: Mutex::default(),
             wanted: Mutex::default(),
             problems: Mutex::default(),
+            clock: Mutex::default(),
         }))
     }
 
@@ -92,6 +94,11 @@ impl Probe {
     /// Whether commits happen but their answers get lost.
     pub fn lose_answers(&self, lose: bool) {
         self.0.answers_lost.store(lose, Ordering::SeqCst);
+    }
+
+    /// Tells the time of this clock in place of the store's. What the store deletes by age goes by its own.
+    pub fn set_clock(&self, clock: impl Fn() -> Timestamp + Send + 'static) {
+        *lock(&self.0.clock) = Some(Box::new(clock));
     }
 
     /// Passes the store's hints on.
@@ -234,7 +241,11 @@ impl Store for Probe {
     ) -> Result<LogPage, StoreError> {
         assert!(!self.0.log_panics.swap(false, Ordering::SeqCst), "a planted panic");
         *lock(&self.0.wanted) = Some(entries);
-        self.call("log_since", self.store().log_since(cursor, entries, limit)).await
+        let mut page =
+            self.call("log_since", self.store().log_since(cursor, entries, limit)).await?;
+        let told = lock(&self.0.clock).as_ref().map(|clock| clock());
+        page.clock = told.unwrap_or(page.clock);
+        Ok(page)
     }
 
     async fn changed(&self) {
