@@ -1,6 +1,6 @@
 //! A store that can be slow, away or broken on demand, and counts what it is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,7 @@ struct Inner {
     store: Mutex<Arc<dyn Store>>,
     away: AtomicBool,
     answers_lost: AtomicBool,
+    failing: Mutex<BTreeSet<&'static str>>,
     pushes: AtomicBool,
     hints: Notify,
     log_panics: AtomicBool,
@@ -70,6 +71,7 @@ impl Probe {
             store: Mutex::new(store),
             away: AtomicBool::default(),
             answers_lost: AtomicBool::default(),
+            failing: Mutex::default(),
             pushes: AtomicBool::default(),
             hints: Notify::new(),
             log_panics: AtomicBool::default(),
@@ -99,6 +101,12 @@ impl Probe {
     /// Tells the time of this clock in place of the store's. What the store deletes by age goes by its own.
     pub fn set_clock(&self, clock: impl Fn() -> Timestamp + Send + 'static) {
         *lock(&self.0.clock) = Some(Box::new(clock));
+    }
+
+    /// Whether calls of this method fail as unavailable.
+    pub fn fail(&self, method: &'static str, fail: bool) {
+        let mut failing = lock(&self.0.failing);
+        let _ = if fail { failing.insert(method) } else { failing.remove(method) };
     }
 
     /// Passes the store's hints on.
@@ -153,7 +161,7 @@ impl Probe {
         effect: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         *lock(&self.0.calls).entry(method).or_default() += 1;
-        if self.0.away.load(Ordering::SeqCst) {
+        if self.0.away.load(Ordering::SeqCst) || lock(&self.0.failing).contains(method) {
             return Err(StoreError::unavailable("away"));
         }
         let result = effect.await;

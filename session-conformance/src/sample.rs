@@ -249,7 +249,11 @@ pub async fn end_all(store: &dyn Store, mut end: EndMany, limit: u32) -> Vec<End
 
 /// Ends everything whose deadline passed longer ago than this, so many at a time, as an engine does.
 pub async fn sweep_all(store: &dyn Store, overdue: Duration, limit: u32) -> Vec<Ended> {
-    let mut sweep = Sweep { overdue, after: None, at: now(store).await };
+    let sweep = Sweep { overdue, after: None, at: now(store).await };
+    whole_sweep(store, sweep, limit).await
+}
+
+pub(crate) async fn whole_sweep(store: &dyn Store, mut sweep: Sweep, limit: u32) -> Vec<Ended> {
     let mut all = Vec::new();
     for _ in 0..MOST_CALLS {
         let batch = store.sweep(&sweep, limit).await.unwrap();

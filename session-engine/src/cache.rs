@@ -6,6 +6,7 @@
 //! install discards what was read; an install before the mark is removed by it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::queue::Queue;
 
 pub(crate) struct Cache {
     entries: Entries,
+    /// Entries of an earlier generation answer no request.
+    generation: AtomicU64,
     queue: Arc<Queue>,
     slots: Mutex<HashMap<SessionId, Slot>>,
     ended: moka::sync::Cache<SessionId, Remembered>,
@@ -66,6 +69,7 @@ impl Cache {
                 foldhash::fast::RandomState::default(),
                 FlushOnEviction(Arc::clone(&queue)),
             ),
+            generation: AtomicU64::new(0),
             queue,
             slots: Mutex::default(),
             // The least recently used leaves: a session that has just ended was never asked for before.
@@ -83,6 +87,11 @@ impl Cache {
     }
 
     pub(crate) fn get(&self, id: &SessionId) -> Option<Arc<Entry>> {
+        self.entries.get(id).filter(|entry| entry.is_of(self.generation.load(Ordering::Acquire)))
+    }
+
+    /// What this node has seen of a session's use, also where its record has to be read again.
+    pub(crate) fn seen(&self, id: &SessionId) -> Option<Arc<Entry>> {
         self.entries.get(id)
     }
 
@@ -132,6 +141,7 @@ impl Cache {
         }
         let old = self.entries.get(&id);
         let unstored = old.is_some_and(|old| entry.take_over(&old));
+        entry.install(self.generation.load(Ordering::Acquire));
         let entry = Arc::new(entry);
         if unstored {
             self.queue.due(Arc::clone(&entry));
@@ -161,17 +171,19 @@ impl Cache {
         if let Some(slot) = slots.get_mut(&id).filter(|slot| **slot == Slot::Clear) {
             *slot = Slot::Changed;
         }
-        self.entries.remove(&id);
+        if let Some(entry) = self.entries.get(&id) {
+            entry.mark_stale();
+        }
     }
 
-    /// Anything may have changed: every session is read again. What is unstored stays queued.
+    /// Anything may have changed: every session is read again. What this node has seen of their use stays.
     ///
     /// Ends that were heard of are forgotten too: a store that came back from the past may know
     /// better.
     pub(crate) fn clear(&self) {
         let mut slots = self.slots();
         slots.values_mut().for_each(|slot| *slot = Slot::Changed);
-        self.entries.clear();
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.ended.invalidate_all();
         self.unknown.invalidate_all();
     }

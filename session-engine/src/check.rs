@@ -224,6 +224,9 @@ impl Lookup {
             return Ok(verdict);
         }
         let id = claim.session_id();
+        if shared.cache.ended(&id).is_some() {
+            return manager.refuse_ended(&claim).await;
+        }
         let mut load = match manager.load(id).await {
             Err(error) if error.is_unavailable() => return serve_stale(shared, &claim, error),
             load => load?,
@@ -273,6 +276,15 @@ impl SessionManager {
         // Where the log cannot be read, the session itself perhaps can.
         follower::hear(shared).await.ok()?;
         judge_cached(shared, claim, access)
+    }
+
+    /// This node knows that the session has ended; how, the history tells. Without it the client is told
+    /// nothing.
+    async fn refuse_ended(&self, claim: &Claim) -> Result<Verdict, Error> {
+        match self.why_gone(claim).await {
+            Err(error) if error.is_unavailable() => Ok(Verdict::Refused(Refusal::Unknown)),
+            told => told.map(Verdict::Refused),
+        }
     }
 
     /// What a client with this token may be told of a session that is not there.
@@ -358,7 +370,7 @@ fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Findi
         Recognition::Superseded => return Finding::Bad(Refusal::Superseded),
         Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
     };
-    if entry.expired(&shared.options, now) {
+    if entry.expired(now) {
         return Finding::Over(EndCause::Expired);
     }
     Finding::Good((), shown)
@@ -381,19 +393,14 @@ fn active(
     access: &Access,
     now: Timestamp,
 ) -> Verdict {
-    let effect = entry.access(access, &shared.options, now);
+    let effect = entry.access(access, now);
     shared.queue.apply(effect, &entry);
     Verdict::Active(CurrentSession::new(entry, shown))
 }
 
-/// The store is away: the cache answers if the options say so, and only for good tokens. A session that
-/// this node knows to have ended stays refused.
+/// The store is away: the cache answers if the options say so, and only for good tokens.
 fn serve_stale(shared: &Shared, claim: &Claim, error: Error) -> Result<Verdict, Error> {
-    let id = claim.session_id();
-    if shared.cache.ended(&id).is_some() {
-        return Ok(Verdict::Refused(remembered(shared, claim).unwrap_or(Refusal::Unknown)));
-    }
-    let entry = shared.cache.get(&id).filter(|_| shared.may_serve_stale());
+    let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale());
     match entry.map(|entry| (judge(shared, &entry, claim, shared.now()), entry)) {
         Some((Finding::Good((), shown), entry)) => {
             Ok(Verdict::Active(CurrentSession::new(entry, shown)))

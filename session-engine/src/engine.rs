@@ -188,7 +188,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
         turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
         stop: watch::Sender::new(false),
         stop_waits: watch::Sender::new(false),
-        options,
+        options: Arc::new(options),
     }
 }
 

@@ -297,8 +297,8 @@ impl SessionManager {
     }
 
     fn overlay(&self, session: &mut Session) {
-        if let Some(entry) = self.shared.cache.get(&session.id) {
-            entry.use_().activity.overlay(session);
+        if let Some(entry) = self.shared.cache.seen(&session.id) {
+            entry.overlay(session);
         }
     }
 }

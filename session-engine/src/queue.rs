@@ -105,8 +105,7 @@ fn planned_later(
     until: Option<Timestamp>,
 ) -> Option<Reverse<(Timestamp, SessionId)>> {
     let mut use_ = entry.use_();
-    let planned =
-        use_.activity.planned(&options.write_back, &entry.session.timeouts_or(&options.timeouts));
+    let planned = use_.activity.planned(&options.write_back, &entry.timeouts());
     let later = planned.filter(|planned| until.is_some_and(|until| *planned > until));
     use_.planned = later.is_some();
     later.map(|at| Reverse((at, entry.session.id)))

@@ -27,7 +27,7 @@ pub(crate) struct Shared {
     /// Where the engine was started.
     pub(crate) runtime: Handle,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) options: Options,
+    pub(crate) options: Arc<Options>,
     pub(crate) time: FleetTime,
     /// The secret that all nodes share, for the check in every token.
     pub(crate) fleet_key: FleetKey,

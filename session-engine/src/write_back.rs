@@ -31,10 +31,7 @@ pub(crate) async fn flush(shared: &Shared, until: Option<Timestamp>) -> Result<(
     let mut leaving = shared.queue.take(&shared.options, until);
     while !leaving.is_empty() {
         let rest = leaving.split_off(leaving.len().min(BATCH));
-        let batch: Vec<_> = leaving
-            .iter()
-            .map(|(entry, unstored)| entry.touch(unstored, &shared.options))
-            .collect();
+        let batch: Vec<_> = leaving.iter().map(|(entry, unstored)| entry.touch(unstored)).collect();
         match shared.store_call("touch", shared.store.touch(&batch)).await {
             Ok(gone) => {
                 leaving

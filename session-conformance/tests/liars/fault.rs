@@ -50,30 +50,36 @@ faults! {
     PassedOverRaisesVersion: "commit::an_end_of_anothers_session_is_passed_over",
     /// What follows a change that is passed over is passed over, too.
     PassedOverStopsTheRest: "commit::what_is_passed_over_does_not_stop_the_rest",
-    /// A rotation stores no token.
-    RotationStoresNothing: "rotation::a_rotation_is_read_on_every_node",
-    /// A rotation drops the retired digest.
-    RotationDropsRetired: "rotation::a_rotation_is_read_on_every_node",
-    /// A rotation loses the time of the retired token.
-    RotationLosesTime: "rotation::a_rotation_is_read_on_every_node",
-    /// A rotation keeps the token that was retired first.
-    RotationKeepsFirstRetired: "rotation::a_second_rotation_retires_the_first_token",
-    /// A rotation forgets the re-authentication.
-    RotationForgetsAuthentication: "rotation::a_rotation_keeps_the_time_of_authentication_or_sets_it",
-    /// Every rotation counts as a re-authentication.
-    RotationAlwaysAuthenticates: "rotation::a_rotation_keeps_the_time_of_authentication_or_sets_it",
-    /// A rotation writes the whole record as it was at sign-in.
-    RotationForgetsUse: "rotation::a_rotation_changes_nothing_else",
-    /// A rotation keeps the version.
-    RotationKeepsVersion: "rotation::a_rotation_raises_the_version",
-    /// A rotation of another user's session goes through.
-    RotationCrossesUsers: "rotation::a_rotation_of_anothers_session_is_a_conflict",
-    /// A rotation of what is gone is passed over.
-    RotationOfGoneIsDone: "rotation::a_rotation_of_what_is_gone_is_a_conflict",
-    /// A rotation of a session that is gone brings it back.
-    RotationResurrects: "races::a_rotation_races_a_revocation",
-    /// A rotation looks at the version first, and writes later.
-    RotationLooksFirst: "races::of_two_rotations_one_wins",
+    /// An update stores nothing.
+    UpdateStoresNothing: "update::an_update_is_read_on_every_node",
+    /// An update is merged into the details, so that nothing of them goes.
+    UpdateMerges: "update::details_are_replaced_whole",
+    /// An update drops what a newer version has written.
+    UpdateDropsUnknown: "update::details_are_replaced_whole",
+    /// An update sets an earlier deadline.
+    UpdateMovesDeadlineBack: "update::an_update_moves_the_deadline_later_only",
+    /// An update keeps the deadline.
+    UpdateKeepsDeadline: "update::an_update_moves_the_deadline_later_only",
+    /// An update writes the use as the node knows it.
+    UpdateForgetsUse: "update::an_update_changes_nothing_else",
+    /// An update of what is claimed takes the claim back.
+    UpdateForgetsClaim: "update::an_update_changes_nothing_else",
+    /// An update writes what only a beginning may.
+    UpdateWritesFields: "update::an_update_changes_nothing_else",
+    /// An update keeps the version.
+    UpdateKeepsVersion: "update::an_update_raises_the_version",
+    /// Every update is told as a rotation.
+    UpdatesAreRotations: "update::an_update_is_told_as_its_kind",
+    /// An update of another user's session goes through.
+    UpdateCrossesUsers: "update::an_update_of_anothers_session_is_a_conflict",
+    /// An update of what is gone is passed over.
+    UpdateOfGoneIsDone: "update::an_update_of_what_is_gone_is_a_conflict",
+    /// An update of a session that is gone brings it back.
+    UpdateResurrects: "races::a_rotation_races_a_revocation",
+    /// An update looks at the version first, and writes later.
+    UpdateLooksFirst: "races::of_two_rotations_one_wins",
+    /// An update goes through whatever the version.
+    UpdatesAreLost: "update::no_update_is_lost",
     /// A version that counts for each user and starts again when the user is forgotten.
     VersionsStartAgain: "version::no_older_version_comes_back",
     /// Changed claims keep the version.
@@ -92,7 +98,7 @@ faults! {
     LoadAnswersTheLastOne: "abandoned::the_next_call_gets_its_own_answer",
     /// `user` lists a hundred sessions at most.
     UserIsCut: "reads::a_user_with_hundreds_of_sessions_is_read_whole",
-    /// `user` leaves out what is past its absolute timeout.
+    /// `user` leaves out what is past its deadline.
     UserHidesExpired: "reads::a_user_with_hundreds_of_sessions_is_read_whole",
     /// A user that is not known has a version.
     UnknownUsersHaveAVersion: "reads::an_unknown_user_has_nothing",
@@ -165,15 +171,15 @@ faults! {
     /// Of two walks each tells what the other one ended.
     EndTellsOthers: "races::two_walks_end_each_session_once",
     /// A sweep goes by what it once knew of a session's use.
-    SweepDoesNotLookAgain: "change::a_sweep_takes_only_what_is_past_the_line",
+    SweepDoesNotLookAgain: "change::a_sweep_takes_only_what_is_overdue",
     /// A sweep looks at a session's use first, and ends it later.
     SweepLooksFirst: "races::a_sweep_races_touches",
-    /// A sweep takes what stands on the line.
-    SweepTakesTheLine: "change::a_sweep_takes_only_what_is_past_the_line",
-    /// A sweep overlooks the absolute expiry.
-    SweepOverlooksExpiry: "change::a_sweep_takes_only_what_is_past_the_line",
-    /// A session past both lines ends twice.
-    SweepCountsTwice: "sweeping::a_session_past_both_lines_ends_once",
+    /// A sweep takes what is past its deadline, however short ago.
+    SweepIsEarly: "change::a_sweep_takes_only_what_is_overdue",
+    /// A sweep goes by the last use.
+    SweepGoesByUse: "change::a_sweep_takes_only_what_is_overdue",
+    /// A sweep goes by the clock of the node that asks.
+    SweepGoesByTheNode: "change::a_sweep_takes_only_what_is_overdue",
     /// A walk of sweeps is over after one call.
     SweepForgetsToGoOn: "sweeping::a_walk_is_told_once",
     /// A sweep stops where sessions are in use again.
@@ -190,7 +196,7 @@ faults! {
     PageCountsOffsets: "listing::pages_are_stable_while_sessions_come_and_go",
     /// A page reaches over the walls.
     PageCrossesTenants: "listing::filters_select_what_they_say",
-    /// A page lists what is past its timeouts.
+    /// A page lists what is past its deadline.
     PageListsExpired: "listing::filters_select_what_they_say",
     /// A page takes its limit before its filter, and is the last one when it is short.
     PageLimitsFirst: "walks::every_filter_walks_to_the_end",
@@ -210,10 +216,10 @@ faults! {
     PageOfNoneIsTheEnd: "walks::a_limit_of_none_counts_as_one",
     /// A page has as many sessions as asked for.
     PageIsTooLong: "walks::a_limit_beyond_the_largest_counts_as_the_largest",
-    /// The idle timeout is a microsecond late.
-    PageIsLateForIdle: "walks::timeouts_are_met_to_the_microsecond",
-    /// The absolute timeout is a microsecond late.
-    PageIsLateForExpiry: "walks::timeouts_are_met_to_the_microsecond",
+    /// A page lists what ends at this very moment.
+    PageIsLate: "walks::deadlines_are_met_to_the_microsecond",
+    /// A page leaves out what ends a microsecond later.
+    PageIsEarly: "walks::deadlines_are_met_to_the_microsecond",
     /// The log loses an entry where several were committed together.
     LogSkips: "log::concurrent_writers_lose_no_entry",
     /// The log tells the last entry again.
@@ -263,8 +269,8 @@ faults! {
     TrimGoesByTime: "trimming::a_young_entry_keeps_the_older_ones_behind_it",
     /// Behind a young entry the log is trimmed by time.
     TrimGoesOnByTime: "trimming::only_a_prefix_goes",
-    /// An entry on the line goes.
-    TrimTakesTheLine: "trimming::an_entry_as_old_as_the_line_stays",
+    /// An entry goes when it is half as old as it has to be.
+    TrimIsEarly: "trimming::an_entry_goes_by_its_age_on_the_stores_clock",
     /// A limit of 0 is no limit.
     TrimOfNoneIsUnlimited: "trimming::a_limit_of_none_counts_as_one",
     /// A limit of 0 trims nothing.

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use session_conformance::{Store, async_trait};
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{
-    Change, Commit, Cursor, EndMany, Ended, EndedBatch, Entries, Loaded, LogPage, Outcome, Page,
-    PageQuery, PolicyChange, Selection, StoreReport, Sweep, TenantFilter, Touch, UserState,
-    Version,
+    BlockChange, Change, Commit, Cursor, EndMany, Ended, EndedBatch, EndedSession, Entries, Forget,
+    HistoryPage, HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange,
+    Selection, StoreReport, Sweep, TenantFilter, Touch, UserState, Version,
 };
 use session_core::{
-    Actor, EndCause, Event, Session, SessionId, StoreError, Timestamp, UserId, UserKey,
+    Actor, EndCause, Event, ExtraData, FleetKey, Session, SessionId, StoreError, Timestamp, UserId,
+    UserKey,
 };
 use session_store_memory::MemoryStore;
 
@@ -31,7 +33,9 @@ pub(crate) struct Notes {
     pub(crate) begun: BTreeMap<SessionId, Session>,
     /// The same, with what touches said of them.
     pub(crate) touched: BTreeMap<SessionId, Session>,
-    pub(crate) retired: HashMap<SessionId, session_core::rotation::RetiredToken>,
+    /// Records as they were last updated.
+    pub(crate) updated: HashMap<SessionId, Session>,
+    pub(crate) data: HashMap<SessionId, ExtraData>,
     pub(crate) loads: HashMap<SessionId, Option<Loaded>>,
     pub(crate) absent: HashSet<SessionId>,
     pub(crate) untaken: VecDeque<Option<Loaded>>,
@@ -113,8 +117,14 @@ impl Liar {
         for _ in 0..100 {
             let expected = self.version(owner).await;
             let (at, by) = (Timestamp::EPOCH, Actor::System);
-            let commit =
-                Commit { owner: owner.clone(), expected, changes: changes.clone(), at, by };
+            let commit = Commit {
+                owner: owner.clone(),
+                expected,
+                changes: changes.clone(),
+                at,
+                by,
+                from: None,
+            };
             if self.store().commit(&commit).await.unwrap() == Outcome::Done {
                 return Outcome::Done;
             }
@@ -145,6 +155,8 @@ impl Liar {
         let noted = self.notes().begun.get(&id).cloned();
         if let Some(session) = noted {
             let owner = session.owner.clone();
+            // An id that the history knows does not come back.
+            self.store().forget(&Forget::User(owner.clone()), u32::MAX).await.unwrap();
             self.force(&owner, vec![Change::Insert(Box::new(session))]).await;
         }
     }
@@ -152,13 +164,13 @@ impl Liar {
     pub(crate) async fn end(&self, id: SessionId, cause: EndCause) -> Vec<Ended> {
         let (at, by) = (Timestamp::EPOCH, Actor::System);
         let selection = Selection::session(id, TenantFilter::Any);
-        let end = EndMany { selection, after: None, cause, at, by };
+        let end = EndMany { selection, after: None, cause, at, by, from: None };
         self.store().end_many(&end, 1).await.unwrap().ended
     }
 
     pub(crate) async fn end_where(&self, selection: Selection) -> Vec<Ended> {
         let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
-        let end = EndMany { selection, after: None, cause, at, by };
+        let end = EndMany { selection, after: None, cause, at, by, from: None };
         self.store().end_many(&end, u32::MAX).await.unwrap().ended
     }
 
@@ -172,6 +184,14 @@ impl Liar {
 
 #[async_trait]
 impl Store for Liar {
+    fn configure(&self, needs: &Needs) {
+        self.store().configure(needs);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.store().fleet_key(proposed).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         self.lie_in_user(owner).await
     }
@@ -182,6 +202,18 @@ impl Store for Liar {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.lie_in_load(id).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.store().ended(id).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.store().history(query).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.store().forget(forget, limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -228,8 +260,8 @@ impl Store for Liar {
         true
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.lie_in_trim(before, limit).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        self.lie_in_trim(older_than, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -244,6 +276,14 @@ impl Store for Liar {
         self.lie_in_set_policy(change.clone()).await
     }
 
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.store().block(scope).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.store().set_block(change).await
+    }
+
     async fn report(&self) -> Result<StoreReport, StoreError> {
         let mut report = self.store().report().await?;
         match self.fault {
@@ -253,4 +293,9 @@ impl Store for Liar {
         }
         Ok(report)
     }
+}
+
+/// The clock of a memory store.
+pub(crate) fn host_clock() -> Timestamp {
+    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap())
 }

@@ -6,7 +6,7 @@ use session_core::store::{Cursor, Entries, LogPage, LogPosition};
 use session_core::{Actor, EndCause, Event, EventKind, Store, StoreError, Timestamp};
 
 use crate::fault::Fault;
-use crate::liar::Liar;
+use crate::liar::{Liar, host_clock};
 
 impl Liar {
     pub(crate) async fn lie_in_log(
@@ -112,16 +112,16 @@ impl Liar {
 
     pub(crate) async fn lie_in_trim(
         &self,
-        mut before: Timestamp,
+        mut older_than: Duration,
         mut limit: u32,
     ) -> Result<u32, StoreError> {
         match self.fault {
-            Fault::TrimTakesTheLine => before = before.plus(Duration::from_micros(1)),
+            Fault::TrimIsEarly => older_than /= 2,
             Fault::TrimOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
             Fault::TrimOfNoneIsNone if limit == 0 => return Ok(0),
             _ => {}
         }
-        let trimmed = self.store().trim_log(before, limit).await?;
+        let trimmed = self.store().trim_log(older_than, limit).await?;
         let mut notes = self.notes();
         let gone = notes.times.len().min(trimmed as usize);
         notes.times.drain(..gone);
@@ -131,6 +131,7 @@ impl Liar {
             _ => false,
         };
         if by_time {
+            let before = host_clock().minus(older_than);
             let old = notes.times.iter().filter(|at| **at < before).count();
             return Ok(trimmed + u32::try_from(old).unwrap());
         }

@@ -8,7 +8,7 @@ use session_core::store::TenantFilter;
 use session_core::{Actor, EndCause, UserId};
 use session_engine::{Notice, Options, RotateReason, SignIn};
 
-use crate::probe::{Fleet, engine, sign_in, told, user, store};
+use crate::probe::{Fleet, engine, sign_in, store, told, user};
 
 /// What was told on one node, in words.
 async fn heard(events: &mut session_engine::Events, count: usize) -> Vec<String> {
