@@ -32,6 +32,7 @@ struct Inner {
     log_panics: AtomicBool,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     gate: Mutex<Option<(&'static str, Gate)>>,
+    gate_before: Mutex<Option<(&'static str, Gate)>>,
     wanted: Mutex<Option<Entries>>,
     problems: Mutex<Vec<String>>,
     clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
@@ -77,6 +78,7 @@ impl Probe {
             log_panics: AtomicBool::default(),
             calls: Mutex::default(),
             gate: Mutex::default(),
+            gate_before: Mutex::default(),
             wanted: Mutex::default(),
             problems: Mutex::default(),
             clock: Mutex::default(),
@@ -136,6 +138,13 @@ impl Probe {
         gate
     }
 
+    /// Holds the next call of this method back before it has any effect.
+    pub fn hold_before(&self, method: &'static str) -> Gate {
+        let gate = Gate::default();
+        *lock(&self.0.gate_before) = Some((method, gate.clone()));
+        gate
+    }
+
     /// How often each method was called.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.0.calls).clone()
@@ -164,16 +173,21 @@ impl Probe {
         if self.0.away.load(Ordering::SeqCst) || lock(&self.0.failing).contains(method) {
             return Err(StoreError::unavailable("away"));
         }
+        pass(&self.0.gate_before, method).await;
         let result = effect.await;
-        let gate = lock(&self.0.gate).take_if(|(held, _)| *held == method);
-        if let Some((_, Gate(passage))) = gate {
-            passage.reached.notify_one();
-            passage.opened.notified().await;
-        }
+        pass(&self.0.gate, method).await;
         if method == "commit" && self.0.answers_lost.load(Ordering::SeqCst) {
             return Err(StoreError::unavailable("the answer was lost"));
         }
         result
+    }
+}
+
+async fn pass(gate: &Mutex<Option<(&'static str, Gate)>>, method: &'static str) {
+    let held = lock(gate).take_if(|(held, _)| *held == method);
+    if let Some((_, Gate(passage))) = held {
+        passage.reached.notify_one();
+        passage.opened.notified().await;
     }
 }
 

@@ -394,7 +394,7 @@ fn active(
     now: Timestamp,
 ) -> Verdict {
     let effect = entry.access(access, now);
-    shared.queue.apply(effect, &entry);
+    shared.queue.apply(effect, &entry, now);
     Verdict::Active(CurrentSession::new(entry, shown))
 }
 

@@ -152,6 +152,8 @@ impl Engine {
             // A supervisor ends only by returning.
             let _ = worker.await;
         }
+        // What another worker had taken and has put back.
+        write_back::last_flush(self.manager.shared()).await;
     }
 
     fn stop(&self) {

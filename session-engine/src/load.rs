@@ -80,7 +80,8 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
             return Ok(None);
         };
         let claims = shared.claims(&session).await?;
-        match slot.finish(Entry::new(session, claims, Arc::clone(&shared.options))) {
+        let entry = Entry::new(session, claims, Arc::clone(&shared.options));
+        match slot.finish(entry, shared.now()) {
             Filled::Installed(entry) => return Ok(Some(entry)),
             Filled::Ended => return Ok(None),
             Filled::Again => {}

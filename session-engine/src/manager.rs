@@ -254,6 +254,8 @@ impl SessionManager {
             clock_skew: self.shared.time.skew_micros() as f64 / 1e6,
             fresh: self.shared.is_fresh(),
             dropped_write_backs: self.shared.queue.dropped(),
+            write_backs: self.shared.queue.len(),
+            take_backs: self.shared.owed.len(),
             workers: self.shared.health.workers(),
         }
     }

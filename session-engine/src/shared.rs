@@ -167,6 +167,10 @@ pub struct Health {
     pub fresh: bool,
     /// Sessions whose last accesses were given up because the store was away for too long.
     pub dropped_write_backs: u64,
+    /// Sessions whose last accesses wait for their write-back.
+    pub write_backs: usize,
+    /// Sessions that this node still has to end: begun for a caller who has gone, or replaced elsewhere.
+    pub take_backs: usize,
     /// The workers by name, and as `store` what the store said is wrong with it when the node
     /// started or last cleaned up.
     pub workers: BTreeMap<&'static str, WorkerHealth>,
