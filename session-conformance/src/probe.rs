@@ -13,7 +13,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 
 /// One node's way to a store, for tests of what happens when it is disturbed.
@@ -35,6 +35,7 @@ struct Inner {
     gate_before: Mutex<Option<(&'static str, Gate)>>,
     wanted: Mutex<Option<Entries>>,
     problems: Mutex<Vec<String>>,
+    clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
 }
 
 /// Holds one call back between its effect and its answer.
@@ -80,6 +81,7 @@ impl Probe {
             gate_before: Mutex::default(),
             wanted: Mutex::default(),
             problems: Mutex::default(),
+            clock: Mutex::default(),
         }))
     }
 
@@ -96,6 +98,11 @@ impl Probe {
     /// Whether commits happen but their answers get lost.
     pub fn lose_answers(&self, lose: bool) {
         self.0.answers_lost.store(lose, Ordering::SeqCst);
+    }
+
+    /// Tells the time of this clock in place of the store's. What the store deletes by age goes by its own.
+    pub fn set_clock(&self, clock: impl Fn() -> Timestamp + Send + 'static) {
+        *lock(&self.0.clock) = Some(Box::new(clock));
     }
 
     /// Whether calls of this method fail as unavailable.
@@ -256,7 +263,11 @@ impl Store for Probe {
     ) -> Result<LogPage, StoreError> {
         assert!(!self.0.log_panics.swap(false, Ordering::SeqCst), "a planted panic");
         *lock(&self.0.wanted) = Some(entries);
-        self.call("log_since", self.store().log_since(cursor, entries, limit)).await
+        let mut page =
+            self.call("log_since", self.store().log_since(cursor, entries, limit)).await?;
+        let told = lock(&self.0.clock).as_ref().map(|clock| clock());
+        page.clock = told.unwrap_or(page.clock);
+        Ok(page)
     }
 
     async fn changed(&self) {
