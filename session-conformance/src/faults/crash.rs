@@ -100,7 +100,11 @@ impl Told {
                 assert!(listed, "{id} is read and is none of its user's");
             }
             let ended = store.ended(*id).await.unwrap();
-            assert_eq!(found.is_none(), ended.is_some(), "{id} is there, or in the history");
+            assert_eq!(
+                found.is_none(),
+                ended.is_some(),
+                "{id} was acknowledged: it lives or has ended"
+            );
             if !self.under_way.contains(id) {
                 assert_eq!(found, *expected, "{id} is not as it was acknowledged");
             }
