@@ -178,6 +178,20 @@ pub(crate) async fn add_many(store: &dyn Store, owner: &UserKey, count: usize) -
     sessions
 }
 
+/// Ends one session with a commit at this time.
+pub(crate) async fn end_at(store: &dyn Store, session: &Session, cause: EndCause, at: Timestamp) {
+    let change = Change::End(session.id, cause);
+    for _ in 0..MOST_CONFLICTS {
+        let expected = version(store, &session.owner).await;
+        let commit = change_at(&session.owner, expected, vec![change.clone()], at);
+        if store.commit(&commit).await.unwrap() == Outcome::Done {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("a commit conflicts with nobody");
+}
+
 /// Where the log ends now.
 pub(crate) async fn log_end(store: &dyn Store) -> Cursor {
     store.log_since(None, Entries::All, 0).await.unwrap().next
@@ -249,7 +263,11 @@ pub async fn end_all(store: &dyn Store, mut end: EndMany, limit: u32) -> Vec<End
 
 /// Ends everything whose deadline passed longer ago than this, so many at a time, as an engine does.
 pub async fn sweep_all(store: &dyn Store, overdue: Duration, limit: u32) -> Vec<Ended> {
-    let mut sweep = Sweep { overdue, after: None, at: now(store).await };
+    let sweep = Sweep { overdue, after: None, at: now(store).await };
+    whole_sweep(store, sweep, limit).await
+}
+
+pub(crate) async fn whole_sweep(store: &dyn Store, mut sweep: Sweep, limit: u32) -> Vec<Ended> {
     let mut all = Vec::new();
     for _ in 0..MOST_CALLS {
         let batch = store.sweep(&sweep, limit).await.unwrap();

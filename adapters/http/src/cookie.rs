@@ -280,6 +280,11 @@ impl SessionCookie {
         Self { cookies: Vec::new(), private: true }
     }
 
+    /// Whether the client has no cookie of it, and the response has to carry the token in its body.
+    pub fn is_in_the_body(&self) -> bool {
+        self.private && self.cookies.is_empty()
+    }
+
     /// Both.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.cookies.extend(other.cookies);
@@ -318,12 +323,17 @@ impl std::fmt::Debug for SessionCookie {
 #[cfg(test)]
 mod tests {
     use http::header::COOKIE;
-    use session_core::SessionId;
+    use session_core::{FleetKey, SessionId};
 
     use super::*;
 
     fn token() -> Token {
-        Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16])
+        Token::new(
+            &FleetKey::from_bytes([7; 32]),
+            SessionId::from_random([1; 16]),
+            [2; 12],
+            [3; 16],
+        )
     }
 
     fn written(cookie: &SessionCookie) -> String {

@@ -114,12 +114,17 @@ const MAX_VALUES: usize = 4;
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, HeaderValue};
-    use session_core::SessionId;
+    use session_core::{FleetKey, SessionId};
 
     use super::*;
 
     fn token() -> Token {
-        Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16])
+        Token::new(
+            &FleetKey::from_bytes([7; 32]),
+            SessionId::from_random([1; 16]),
+            [2; 12],
+            [3; 16],
+        )
     }
 
     fn headers(name: &HeaderName, values: &[&str]) -> HeaderMap {

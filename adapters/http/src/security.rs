@@ -39,13 +39,13 @@ const MAX_PATH_BYTES: usize = 128;
 
 /// Sessions end, and browsers keep their tokens: that alone is no attack. A token that fits a session
 /// but for its secret is a guess, and a replaced token that is used after its grace was stolen.
-pub(crate) fn refused_token(id: Option<SessionId>, refusal: Refusal, address: Option<IpAddr>) {
+pub(crate) fn refused_token(id: Option<SessionId>, refusal: &Refusal, address: Option<IpAddr>) {
     TOKENS.fetch_add(1, Ordering::Relaxed);
     let address = address.map(tracing::field::display);
     let session_id = id.map(tracing::field::display);
     let reason = reason(refusal);
     match refusal {
-        Refusal::WrongSecret | Refusal::Ended(EndCause::TokenReused) => {
+        _ if is_theft(refusal) || *refusal == Refusal::WrongSecret => {
             tracing::warn!(target: TARGET, event = "token_refused", reason, address, session_id);
         }
         Refusal::Malformed | Refusal::Ended(_) => {
@@ -93,12 +93,16 @@ pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpA
     );
 }
 
-const fn reason(refusal: Refusal) -> &'static str {
+fn is_theft(refusal: &Refusal) -> bool {
+    refusal.end_cause() == Some(EndCause::TokenReused)
+}
+
+fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
+        _ if is_theft(refusal) => "ended because a replaced token was used: theft",
         Refusal::Malformed => "malformed",
         Refusal::Unknown => "no such session",
         Refusal::WrongSecret => "not the token of this session",
-        Refusal::Ended(EndCause::TokenReused) => "ended because a replaced token was used: theft",
         Refusal::Ended(_) => "the session has ended",
         Refusal::Superseded => "replaced by a rotation",
         _ => "refused",

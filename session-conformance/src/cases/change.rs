@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{Change, Entries, Selection, TenantFilter};
+use session_core::store::{Change, Entries, Selection, Sweep, TenantFilter};
 use session_core::{ClientId, DeviceKind, EndCause, Session, SessionId, Store, Timestamp};
 
 use crate::Namespace;
 use crate::sample::{
     HOUR, LONG_AGO, PATIENCE, SECOND, add, add_many, commit, end, end_all, ended_ids, ids, insert,
-    insert_all, now, read_log, session, sorted, sweep_all, used, user, user_in,
+    insert_all, now, read_log, session, sorted, sweep_all, used, user, user_in, whole_sweep,
 };
 
 pub(crate) async fn users_and_tenants_do_not_disturb_one_another(namespace: Arc<dyn Namespace>) {
@@ -96,8 +96,11 @@ pub(crate) async fn a_sweep_takes_only_what_is_overdue(namespace: Arc<dyn Namesp
     let owner = user("alice");
     let begun = now(store.as_ref()).await;
     let ending = |deadline| Session { deadline, ..session(store.as_ref(), &owner, begun) };
+    // Unused for long, with a longer timeout of its own.
+    let unused = Session { last_accessed: LONG_AGO, ..ending(begun.plus(HOUR * 2)) };
     let kept = [
         ending(Timestamp::MAX),
+        unused,
         ending(begun.plus(PATIENCE)),
         ending(begun.minus(HOUR).plus(PATIENCE)),
         // A write-back comes just before the sweep.
@@ -106,14 +109,16 @@ pub(crate) async fn a_sweep_takes_only_what_is_overdue(namespace: Arc<dyn Namesp
     let taken = [ending(begun.minus(HOUR).minus(SECOND)), ending(LONG_AGO)];
     insert_all(store.as_ref(), &kept).await;
     insert_all(store.as_ref(), &taken).await;
-    store.touch(&[used(kept[3].id, begun)]).await.unwrap();
+    store.touch(&[used(kept[4].id, begun)]).await.unwrap();
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    let swept = sweep_all(store.as_ref(), HOUR, 1).await;
+    // The clock of the node that asks is a day ahead.
+    let sweep = Sweep { overdue: HOUR, after: None, at: begun.plus(HOUR * 24) };
+    let swept = whole_sweep(store.as_ref(), sweep, 1).await;
     assert_eq!(ended_ids(&swept), sorted(&taken), "what is overdue by an hour, and no other");
     let told = read_log(store.as_ref(), &mut cursor, 10).await;
     assert!(told.iter().all(|event| event.kind.as_str() == "expired"));
     assert_eq!(told.len(), 2);
     assert_eq!(ids(store.as_ref(), &owner).await, sorted(&kept));
     let swept = sweep_all(store.as_ref(), Duration::ZERO, 10).await;
-    assert_eq!(ended_ids(&swept), sorted(&kept[2..]), "past their deadline by the store's clock");
+    assert_eq!(ended_ids(&swept), sorted(&kept[3..]), "past their deadline by the store's clock");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_core::store::{Change, Cursor, Entries, Selection};
-use session_core::{Actor, EndCause, EventKind, Store};
+use session_core::{Actor, EndCause, EventKind, SessionId, Store};
 use session_engine::{Access, Engine, SignIn};
 use tokio::task::JoinSet;
 
@@ -148,6 +148,8 @@ pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namesp
             let verdict = cut_off.sessions().validate(token.as_bytes(), Access::default()).await;
             verdict.unwrap().session().is_some()
         };
+        here.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+        until_claimed(store.as_ref(), signed_in.session.id()).await;
         assert!(is_valid().await);
         probe.away(true);
         let before = store.log_since(None, Entries::All, 0).await.unwrap().next;
@@ -157,7 +159,8 @@ pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namesp
             trim_behind(store.as_ref(), &before).await;
         }
         assert!(is_valid().await, "a node that hears nothing goes by its cache for a while");
-        // Not by asking again and again: ten hits are written back, and that finds the end, too.
+        // Not by asking again and again: ten hits are written back, and that finds the end, too. So
+        // would the write-back of a first use.
         let ended = cut_off.sessions().session_ended(signed_in.session.id());
         probe.away(false);
         let told = tokio::time::timeout(PATIENCE, ended).await;
@@ -166,6 +169,14 @@ pub(crate) async fn a_node_that_was_cut_off_catches_up(namespace: Arc<dyn Namesp
     }
     here.shutdown().await;
     cut_off.shutdown().await;
+}
+
+async fn until_claimed(store: &dyn Store, id: SessionId) {
+    let begun = Instant::now();
+    while !store.load(id).await.unwrap().unwrap().session.claimed {
+        assert!(begun.elapsed() < PATIENCE, "a first use is written back");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Trims the log until a reader at this position has missed something.

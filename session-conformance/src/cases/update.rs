@@ -170,6 +170,8 @@ pub(crate) async fn no_update_is_lost(namespace: Arc<dyn Namespace>) {
 /// Adds one, unless another node was faster.
 async fn counts(store: &dyn Store, id: session_core::SessionId) -> bool {
     let loaded = store.load(id).await.unwrap().unwrap();
+    // Lets the others come in between, also on a store that never waits.
+    tokio::task::yield_now().await;
     let mut session = loaded.session;
     session.data = Some(ExtraData::new(&(count(&session) + 1).into()).unwrap());
     let (owner, at) = (session.owner.clone(), session.signed_in);

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use session_conformance::{Store, async_trait};
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::record::{decode_session, encode_session};
 use session_core::store::{
-    Change, Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page,
-    PageQuery, PolicyChange, StoreReport, Sweep, Touch, UserState,
+    BlockChange, Change, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget,
+    HistoryPage, HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange,
+    StoreReport, Sweep, Touch, UserState,
 };
-use session_core::{Actor, EndCause, Session, SessionId, StoreError, Timestamp, UserKey};
+use session_core::{
+    Actor, EndCause, EventKind, FleetKey, Session, SessionId, StoreError, Timestamp, UserKey,
+};
 use session_store_memory::MemoryStore;
 use tokio::sync::Mutex;
 
@@ -49,11 +53,7 @@ impl Journal {
         let line = match change {
             Change::Insert(session) => json!(["insert", text(session)]),
             Change::End(id, _) => json!(["end", id]),
-            // The whole record as it is afterwards.
-            Change::ReplaceToken { id, .. } => {
-                let loaded = self.store.load(*id).await.unwrap().unwrap();
-                json!(["token", text(&loaded.session)])
-            }
+            Change::Update { session, .. } => json!(["update", text(session)]),
             Change::ClaimsChanged(id) => json!(["claims", id]),
         };
         writeln!(file, "{line}").unwrap();
@@ -64,10 +64,9 @@ async fn replay(store: &MemoryStore, line: &Value) {
     let [word, what] = [&line[0], &line[1]].map(|text| text.as_str().unwrap());
     let change = match word {
         "insert" => Change::Insert(Box::new(decode_session(what.as_bytes()).unwrap())),
-        "token" => {
-            let Session { id, token, authenticated_at, .. } =
-                decode_session(what.as_bytes()).unwrap();
-            Change::ReplaceToken { id, token, authenticated_at: Some(authenticated_at) }
+        "update" => {
+            let session = Box::new(decode_session(what.as_bytes()).unwrap());
+            Change::Update { session, kind: EventKind::Rotated }
         }
         "end" => Change::End(what.parse().unwrap(), EndCause::SignedOut),
         _ => Change::ClaimsChanged(what.parse().unwrap()),
@@ -78,7 +77,7 @@ async fn replay(store: &MemoryStore, line: &Value) {
     };
     let expected = store.user(&owner).await.unwrap().version;
     let (at, by) = (Timestamp::EPOCH, Actor::System);
-    let commit = Commit { owner, expected, changes: vec![change], at, by };
+    let commit = Commit { owner, expected, changes: vec![change], at, by, from: None };
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
 }
 
@@ -88,6 +87,14 @@ fn text(session: &Session) -> String {
 
 #[async_trait]
 impl Store for Journal {
+    fn configure(&self, needs: &Needs) {
+        self.store.configure(needs);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.store.fleet_key(proposed).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         self.store.user(owner).await
     }
@@ -109,6 +116,18 @@ impl Store for Journal {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.store.load(id).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.store.ended(id).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.store.history(query).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.store.forget(forget, limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -142,8 +161,8 @@ impl Store for Journal {
         self.store.log_since(cursor, entries, limit).await
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.store.trim_log(before, limit).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        self.store.trim_log(older_than, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -156,6 +175,14 @@ impl Store for Journal {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.store.set_policy(change).await
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.store.block(scope).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.store.set_block(change).await
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use session_core::store::{Change, Commit, Outcome, Touch, Version};
-use session_core::{SessionId, Store, StoreError, UserKey};
+use session_core::store::{Change, Commit, Forget, Outcome, Touch, Version};
+use session_core::{EventKind, Session, SessionId, Store, StoreError, UserKey};
 
 use crate::fault::Fault;
 use crate::liar::Liar;
@@ -12,12 +12,32 @@ impl Liar {
     pub(crate) async fn lie_in_commit(&self, mut commit: Commit) -> Result<Outcome, StoreError> {
         commit.owner = self.key(&commit.owner);
         for change in &mut commit.changes {
-            if let Change::Insert(session) = change {
-                **session = self.altered((**session).clone());
+            match change {
+                Change::Insert(session) => **session = self.altered((**session).clone()),
+                Change::Update { session, kind } => {
+                    session.owner = self.key(&session.owner);
+                    match self.fault {
+                        Fault::UpdateDropsUnknown => session.unknown.clear(),
+                        Fault::UpdatesAreRotations => *kind = EventKind::Rotated,
+                        _ => {}
+                    }
+                }
+                _ => {}
             }
         }
         if let Some(outcome) = self.lie_about_limits(&commit).await {
             return outcome;
+        }
+        if let Some(outcome) = self.refuses(&commit).await {
+            return Ok(outcome);
+        }
+        if self.fault == Fault::EndedIdsComeBack {
+            for id in commit.changes.iter().filter_map(inserted) {
+                if let Some(ended) = self.store().ended(id).await? {
+                    let forget = Forget::User(ended.session.owner);
+                    self.store().forget(&forget, u32::MAX).await?;
+                }
+            }
         }
         self.note(&commit);
         let before = self.version(&commit.owner).await;
@@ -32,7 +52,7 @@ impl Liar {
             None => self.store().commit(&commit).await?,
         };
         let about = match honest.changes.as_slice() {
-            [Change::ReplaceToken { .. }] => Fault::RotationKeepsVersion,
+            [Change::Update { .. }] => Fault::UpdateKeepsVersion,
             [Change::ClaimsChanged(_)] => Fault::ClaimsKeepVersion,
             _ => Fault::None,
         };
@@ -47,9 +67,11 @@ impl Liar {
         }
         commit.check().err()?;
         let mut seen = HashSet::new();
-        let foreign = commit.changes.iter().any(
-            |change| matches!(change, Change::Insert(session) if session.owner != commit.owner),
-        );
+        let of = |change: &Change| match change {
+            Change::Insert(session) | Change::Update { session, .. } => session.owner.clone(),
+            _ => commit.owner.clone(),
+        };
+        let foreign = commit.changes.iter().any(|change| of(change) != commit.owner);
         let twice = commit.changes.iter().any(|change| !seen.insert(change.session()));
         let takes = match self.fault {
             Fault::CommitTakesTooMany => count > Commit::MAX_CHANGES,
@@ -61,11 +83,7 @@ impl Liar {
             return None;
         }
         for change in &commit.changes {
-            let owner = match change {
-                Change::Insert(session) => session.owner.clone(),
-                _ => commit.owner.clone(),
-            };
-            self.force(&owner, vec![change.clone()]).await;
+            self.force(&of(change), vec![change.clone()]).await;
         }
         Some(Ok(Outcome::Done))
     }
@@ -81,7 +99,7 @@ impl Liar {
             Fault::CommitIgnoresVersion => {
                 Some(self.force(&commit.owner.clone(), commit.changes.clone()).await)
             }
-            Fault::CommitInPart | Fault::RotationResurrects => Some(self.half_fails(commit).await),
+            Fault::CommitInPart | Fault::UpdateResurrects => Some(self.half_fails(commit).await),
             Fault::CommitInSteps => Some(self.in_steps(commit).await),
             Fault::CommitReorders => {
                 commit.changes.reverse();
@@ -99,9 +117,9 @@ impl Liar {
         if outcome == Outcome::Done {
             return outcome;
         }
-        if self.fault == Fault::RotationResurrects {
-            if let [Change::ReplaceToken { id, .. }] = commit.changes.as_slice() {
-                self.bring_back(*id).await;
+        if self.fault == Fault::UpdateResurrects {
+            if let [Change::Update { session, .. }] = commit.changes.as_slice() {
+                self.bring_back(session.id).await;
             }
         } else if self.version(&commit.owner).await == commit.expected {
             commit.changes.truncate(1);
@@ -148,19 +166,19 @@ impl Liar {
                     commit.changes.truncate(n + 1);
                     return None;
                 }
-                (Fault::RotationCrossesUsers, Change::ReplaceToken { .. }) if foreign => {
+                (Fault::UpdateCrossesUsers, Change::Update { session, kind }) if foreign => {
                     let owner = found.unwrap().owner;
+                    let session = Session { owner: owner.clone(), ..(**session).clone() };
+                    let change = Change::Update { session: Box::new(session), kind: *kind };
                     return Some(self.force(&owner, vec![change]).await);
                 }
-                (Fault::RotationOfGoneIsDone, Change::ReplaceToken { .. }) if found.is_none() => {
+                (Fault::UpdateOfGoneIsDone, Change::Update { .. }) if found.is_none() => {
                     return Some(Outcome::Done);
                 }
-                (Fault::RotationAlwaysAuthenticates, Change::ReplaceToken { .. }) => {
-                    if let Change::ReplaceToken { authenticated_at, .. } = &mut commit.changes[n] {
-                        authenticated_at.get_or_insert(commit.at);
-                    }
+                (Fault::UpdatesAreLost, Change::Update { .. }) => {
+                    return Some(self.force(&commit.owner.clone(), commit.changes.clone()).await);
                 }
-                (Fault::RotationLooksFirst, Change::ReplaceToken { .. }) => {
+                (Fault::UpdateLooksFirst, Change::Update { .. }) => {
                     if self.version(&commit.owner).await != commit.expected {
                         return Some(Outcome::Conflict);
                     }
@@ -182,10 +200,9 @@ impl Liar {
                     notes.begun.entry(session.id).or_insert((**session).clone());
                     notes.touched.entry(session.id).or_insert((**session).clone());
                 }
-                Change::ReplaceToken { id, token, .. } => {
-                    if let Some(retired) = token.retired {
-                        notes.retired.entry(*id).or_insert(retired);
-                    }
+                Change::Update { session, .. } => {
+                    notes.data.extend(session.data.clone().map(|data| (session.id, data)));
+                    notes.updated.insert(session.id, (**session).clone());
                 }
                 Change::End(..) | Change::ClaimsChanged(_) => {}
             }
@@ -252,6 +269,8 @@ impl Liar {
         for touch in batch {
             if let Some(session) = self.notes().touched.get_mut(&touch.id) {
                 session.last_accessed = touch.last_accessed;
+                session.deadline = touch.deadline;
+                session.claimed = touch.claimed;
                 session.ip_addresses.clone_from(&touch.ip_addresses);
             }
         }

@@ -1,14 +1,16 @@
 //! Lies about what ends.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use session_core::store::{
     Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, TenantFilter,
 };
-use session_core::{EndCause, Session, SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{EndCause, Session, SessionId, Store, StoreError, UserKey};
 
 use crate::fault::Fault;
-use crate::liar::Liar;
+use crate::liar::{Liar, host_clock};
+use crate::remembering::Way;
 
 impl Liar {
     pub(crate) async fn lie_in_end_many(
@@ -21,6 +23,11 @@ impl Liar {
         let first = end.after.is_none();
         match self.fault {
             Fault::EndCrossesTenants => end.selection.tenant = TenantFilter::Any,
+            Fault::EndOverlooksSignIn => end.selection.signed_in_before = None,
+            Fault::EndTakesTheLine => {
+                let before = &mut end.selection.signed_in_before;
+                *before = before.map(|line| line.plus(Duration::from_micros(1)));
+            }
             Fault::EndSparesNobody => end.selection.except = None,
             Fault::EndSparesOnce if !first => end.selection.except = None,
             Fault::EndIgnoresLimit => limit = u32::MAX,
@@ -133,10 +140,11 @@ impl Liar {
         EndedBatch { ended, next: more.then(|| Continuation(vec![0; 16])) }
     }
 
-    pub(crate) fn note_ended(&self, batch: &EndedBatch) {
+    pub(crate) async fn note_ended(&self, batch: &EndedBatch, way: Way) {
+        let ids: Vec<_> = batch.ended.iter().map(|ended| ended.id).collect();
+        self.after_ends(&ids, way).await;
         let mut notes = self.notes();
         notes.ended.extend(batch.ended.iter().cloned());
-        let ids = batch.ended.iter().map(|ended| ended.id);
         match self.fault {
             Fault::LogMissesEnds => notes.hidden.extend(ids),
             Fault::LogLosesWhoEnded => notes.by_system.extend(ids),
@@ -149,16 +157,18 @@ impl Liar {
         mut sweep: Sweep,
         mut limit: u32,
     ) -> Result<EndedBatch, StoreError> {
-        let micro = Duration::from_micros(1);
-        let covers = |s: &Session| sweep.rule.covers(s.last_accessed, s.absolute_expiry);
+        let line = host_clock().minus(sweep.overdue);
+        let covers = |s: &Session| s.deadline < line;
         match self.fault {
             Fault::SweepDoesNotLookAgain => {
-                // Last accessed as it was at sign-in: touches are looked up too late.
-                let mut old = self.alive().await;
-                old.retain(|session| {
-                    let used = session.signed_in.minus(Duration::from_secs(1));
-                    sweep.rule.covers(used, session.absolute_expiry)
-                });
+                // The deadline as it was at sign-in: touches are looked up too late.
+                let old: HashSet<_> = {
+                    let notes = self.notes();
+                    notes.begun.values().filter(|s| covers(s)).map(|s| s.id).collect()
+                };
+                let mut old: Vec<_> =
+                    self.alive().await.into_iter().filter(|s| old.contains(&s.id)).collect();
+                old.sort_by_key(|session| session.id);
                 let mut batch = self.end_all_of(old, limit, EndCause::Expired).await;
                 batch.next = None;
                 return Ok(batch);
@@ -171,7 +181,7 @@ impl Liar {
             Fault::SweepStopsAtThoseInUse => {
                 let mut old: Vec<_> = self.notes().begun.values().cloned().collect();
                 old.retain(covers);
-                old.sort_by_key(|session| session.last_accessed);
+                old.sort_by_key(|session| session.deadline);
                 old.truncate(limit as usize);
                 let mut batch = EndedBatch::default();
                 for session in old {
@@ -181,34 +191,24 @@ impl Liar {
                 }
                 return Ok(batch);
             }
-            Fault::SweepTakesTheLine => {
-                sweep.rule.inactive_before = sweep.rule.inactive_before.plus(micro);
+            Fault::SweepGoesByUse => {
+                let mut old = self.alive().await;
+                old.retain(|session| session.last_accessed < line);
+                return Ok(self.end_all_of(old, limit, EndCause::Expired).await);
             }
-            Fault::SweepOverlooksExpiry => sweep.rule.expired_by = Timestamp::from_micros(i64::MIN),
+            Fault::SweepGoesByTheNode => {
+                let mut old = self.alive().await;
+                old.retain(|session| session.deadline < sweep.at.minus(sweep.overdue));
+                return Ok(self.end_all_of(old, limit, EndCause::Expired).await);
+            }
+            Fault::SweepIsEarly => sweep.overdue = Duration::ZERO,
             Fault::SweepOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
             _ => {}
         }
-        let both = self.past_both_lines(&sweep).await;
         let mut batch = self.store().sweep(&sweep, limit).await?;
-        match self.fault {
-            Fault::SweepForgetsToGoOn => batch.next = None,
-            Fault::SweepCountsTwice => {
-                let twice: Vec<_> =
-                    batch.ended.iter().filter(|ended| both.contains(&ended.id)).cloned().collect();
-                batch.ended.extend(twice);
-            }
-            _ => {}
+        if self.fault == Fault::SweepForgetsToGoOn {
+            batch.next = None;
         }
         Ok(batch)
-    }
-
-    async fn past_both_lines(&self, sweep: &Sweep) -> Vec<SessionId> {
-        let rule = &sweep.rule;
-        let mut both = self.alive().await;
-        both.retain(|session| {
-            session.last_accessed < rule.inactive_before
-                && session.absolute_expiry.is_some_and(|expiry| expiry <= rule.expired_by)
-        });
-        both.into_iter().map(|session| session.id).collect()
     }
 }

@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use session_conformance::{Store, async_trait};
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{
-    Change, Commit, Cursor, EndMany, Ended, EndedBatch, Entries, Loaded, LogPage, Outcome, Page,
-    PageQuery, PolicyChange, Selection, StoreReport, Sweep, TenantFilter, Touch, UserState,
-    Version,
+    BlockChange, Change, Commit, Cursor, EndMany, Ended, EndedBatch, EndedSession, Entries, Forget,
+    HistoryPage, HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange,
+    Selection, StoreReport, Sweep, TenantFilter, Touch, UserState, Version,
 };
 use session_core::{
-    Actor, EndCause, Event, Session, SessionId, StoreError, Timestamp, UserId, UserKey,
+    Actor, EndCause, Event, ExtraData, FleetKey, Session, SessionId, StoreError, Timestamp, UserId,
+    UserKey,
 };
 use session_store_memory::MemoryStore;
 
 use crate::fault::Fault;
+use crate::remembering::Way;
 
 /// What all connections to one namespace share: the honest store, and the liars' notes.
 #[derive(Default)]
@@ -31,7 +34,20 @@ pub(crate) struct Notes {
     pub(crate) begun: BTreeMap<SessionId, Session>,
     /// The same, with what touches said of them.
     pub(crate) touched: BTreeMap<SessionId, Session>,
-    pub(crate) retired: HashMap<SessionId, session_core::rotation::RetiredToken>,
+    pub(crate) ended_by: HashMap<SessionId, Way>,
+    /// What was to be the cause of an end, also where it had ended before.
+    pub(crate) tried: HashMap<SessionId, EndCause>,
+    pub(crate) copies: HashMap<SessionId, Session>,
+    pub(crate) conflicts: HashMap<SessionId, EndedSession>,
+    /// Sessions that are gone and not remembered yet.
+    pub(crate) in_between: HashSet<SessionId>,
+    pub(crate) forgotten: HashSet<SessionId>,
+    pub(crate) blocks: HashMap<PolicyScope, Block>,
+    pub(crate) key: Option<FleetKey>,
+    pub(crate) clock: Option<Timestamp>,
+    /// Records as they were last updated.
+    pub(crate) updated: HashMap<SessionId, Session>,
+    pub(crate) data: HashMap<SessionId, ExtraData>,
     pub(crate) loads: HashMap<SessionId, Option<Loaded>>,
     pub(crate) absent: HashSet<SessionId>,
     pub(crate) untaken: VecDeque<Option<Loaded>>,
@@ -80,6 +96,16 @@ impl Liar {
         if fault == Fault::OpeningWipes {
             liar.end_where(Selection::within(TenantFilter::Any)).await;
         }
+        if fault == Fault::OpeningForgetsHistory && connections > 1 {
+            let noted: HashSet<_> = liar.notes().begun.keys().copied().collect();
+            liar.notes().forgotten.extend(noted);
+        }
+        if fault == Fault::OpeningForgetsBlocks && connections > 1 {
+            let scope = PolicyScope::User(UserKey::new("carol".parse().unwrap()));
+            let (at, by) = (Timestamp::EPOCH, Actor::System);
+            let lift = BlockChange { scope, block: None, at, by };
+            liar.store().set_block(&lift).await.unwrap();
+        }
         if fault == Fault::OpeningForgetsPolicies && connections > 1 {
             let noted: Vec<_> = liar.notes().begun.values().map(|s| s.owner.clone()).collect();
             for scope in noted.into_iter().map(PolicyScope::User) {
@@ -113,8 +139,14 @@ impl Liar {
         for _ in 0..100 {
             let expected = self.version(owner).await;
             let (at, by) = (Timestamp::EPOCH, Actor::System);
-            let commit =
-                Commit { owner: owner.clone(), expected, changes: changes.clone(), at, by };
+            let commit = Commit {
+                owner: owner.clone(),
+                expected,
+                changes: changes.clone(),
+                at,
+                by,
+                from: None,
+            };
             if self.store().commit(&commit).await.unwrap() == Outcome::Done {
                 return Outcome::Done;
             }
@@ -145,6 +177,8 @@ impl Liar {
         let noted = self.notes().begun.get(&id).cloned();
         if let Some(session) = noted {
             let owner = session.owner.clone();
+            // An id that the history knows does not come back.
+            self.store().forget(&Forget::User(owner.clone()), u32::MAX).await.unwrap();
             self.force(&owner, vec![Change::Insert(Box::new(session))]).await;
         }
     }
@@ -152,13 +186,13 @@ impl Liar {
     pub(crate) async fn end(&self, id: SessionId, cause: EndCause) -> Vec<Ended> {
         let (at, by) = (Timestamp::EPOCH, Actor::System);
         let selection = Selection::session(id, TenantFilter::Any);
-        let end = EndMany { selection, after: None, cause, at, by };
+        let end = EndMany { selection, after: None, cause, at, by, from: None };
         self.store().end_many(&end, 1).await.unwrap().ended
     }
 
     pub(crate) async fn end_where(&self, selection: Selection) -> Vec<Ended> {
         let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
-        let end = EndMany { selection, after: None, cause, at, by };
+        let end = EndMany { selection, after: None, cause, at, by, from: None };
         self.store().end_many(&end, u32::MAX).await.unwrap().ended
     }
 
@@ -172,16 +206,50 @@ impl Liar {
 
 #[async_trait]
 impl Store for Liar {
+    fn configure(&self, needs: &Needs) {
+        let mut needs = needs.clone();
+        if self.fault == Fault::HistoryCannotBeSwitchedOff {
+            needs.history = needs.history.max(Duration::from_secs(3600));
+        }
+        self.store().configure(&needs);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.lie_in_fleet_key(proposed).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         self.lie_in_user(owner).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        self.lie_in_commit(commit.clone()).await
+        let ends = commit.changes.iter().filter_map(|change| match change {
+            Change::End(id, cause) => Some((*id, *cause)),
+            _ => None,
+        });
+        let (ids, causes): (Vec<_>, Vec<_>) = ends.unzip();
+        let cause = causes.first().copied().unwrap_or(EndCause::Revoked);
+        self.before_ends(&ids, Way::Commit, cause).await;
+        let outcome = self.lie_in_commit(commit.clone()).await?;
+        self.after_ends(&ids, Way::Commit).await;
+        self.note_conflict(commit, outcome).await;
+        Ok(outcome)
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.lie_in_load(id).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.lie_in_ended(id).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.lie_in_history(query.clone()).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.lie_in_forget(forget.clone(), limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -194,9 +262,11 @@ impl Store for Liar {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         let before = self.versions().await;
+        let ids = end.selection.ids.clone().unwrap_or_default();
+        self.before_ends(&ids, Way::Selection, end.cause).await;
         let batch = self.lie_in_end_many(end.clone(), limit).await?;
         self.note_versions(before, Fault::EndManyKeepsVersions).await;
-        self.note_ended(&batch);
+        self.note_ended(&batch, Way::Selection).await;
         Ok(batch)
     }
 
@@ -204,7 +274,7 @@ impl Store for Liar {
         let before = self.versions().await;
         let batch = self.lie_in_sweep(sweep.clone(), limit).await?;
         self.note_versions(before, Fault::SweepKeepsVersions).await;
-        self.note_ended(&batch);
+        self.note_ended(&batch, Way::Sweep).await;
         Ok(batch)
     }
 
@@ -228,8 +298,8 @@ impl Store for Liar {
         true
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.lie_in_trim(before, limit).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        self.lie_in_trim(older_than, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -244,6 +314,14 @@ impl Store for Liar {
         self.lie_in_set_policy(change.clone()).await
     }
 
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.lie_in_block(scope).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.lie_in_set_block(change.clone()).await
+    }
+
     async fn report(&self) -> Result<StoreReport, StoreError> {
         let mut report = self.store().report().await?;
         match self.fault {
@@ -253,4 +331,9 @@ impl Store for Liar {
         }
         Ok(report)
     }
+}
+
+/// The clock of a memory store.
+pub(crate) fn host_clock() -> Timestamp {
+    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap())
 }

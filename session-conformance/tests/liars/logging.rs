@@ -6,7 +6,7 @@ use session_core::store::{Cursor, Entries, LogPage, LogPosition};
 use session_core::{Actor, EndCause, Event, EventKind, Store, StoreError, Timestamp};
 
 use crate::fault::Fault;
-use crate::liar::Liar;
+use crate::liar::{Liar, host_clock};
 
 impl Liar {
     pub(crate) async fn lie_in_log(
@@ -21,10 +21,24 @@ impl Liar {
             _ => {}
         }
         let mut page = self.store().log_since(cursor, entries, limit).await?;
+        self.lie_about_the_clock(entries, &mut page);
         self.lie_about_the_page(cursor, limit, &mut page);
         self.lie_about_places(cursor, entries, &mut page);
         page.events.iter_mut().for_each(|event| self.distort(event));
         Ok(page)
+    }
+
+    fn lie_about_the_clock(&self, entries: Entries, page: &mut LogPage) {
+        match self.fault {
+            Fault::GapsHaveNoClock if page.gap => page.clock = Timestamp::EPOCH,
+            Fault::InvalidationsAreLate if entries == Entries::Invalidations => {
+                page.clock = page.clock.minus(Duration::from_secs(1));
+            }
+            Fault::ClockStandsStill => {
+                page.clock = *self.notes().clock.get_or_insert(page.clock);
+            }
+            _ => {}
+        }
     }
 
     fn lie_about_the_page(&self, cursor: Option<&Cursor>, limit: u32, page: &mut LogPage) {
@@ -81,6 +95,13 @@ impl Liar {
                 page.next = cursor.cloned().unwrap_or_else(|| page.next.clone());
                 page.more = false;
             }
+            Fault::LogMissesTheUnknown if page.events.iter().any(is_unknown) => {
+                page.events.retain(|event| !is_unknown(event));
+                page.gap = true;
+            }
+            Fault::InvalidationsMissTheUnknown if entries == Entries::Invalidations => {
+                page.events.retain(|event| !is_unknown(event));
+            }
             Fault::LogForgetsToGoOn => page.more = false,
             Fault::LogBeginsAtTheStart if cursor.is_none() => {
                 page.next = LogPosition::START.cursor();
@@ -112,16 +133,16 @@ impl Liar {
 
     pub(crate) async fn lie_in_trim(
         &self,
-        mut before: Timestamp,
+        mut older_than: Duration,
         mut limit: u32,
     ) -> Result<u32, StoreError> {
         match self.fault {
-            Fault::TrimTakesTheLine => before = before.plus(Duration::from_micros(1)),
+            Fault::TrimIsEarly => older_than /= 2,
             Fault::TrimOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
             Fault::TrimOfNoneIsNone if limit == 0 => return Ok(0),
             _ => {}
         }
-        let trimmed = self.store().trim_log(before, limit).await?;
+        let trimmed = self.store().trim_log(older_than, limit).await?;
         let mut notes = self.notes();
         let gone = notes.times.len().min(trimmed as usize);
         notes.times.drain(..gone);
@@ -131,10 +152,15 @@ impl Liar {
             _ => false,
         };
         if by_time {
+            let before = host_clock().minus(older_than);
             let old = notes.times.iter().filter(|at| **at < before).count();
             return Ok(trimmed + u32::try_from(old).unwrap());
         }
         let all = self.fault == Fault::TrimTakesAll && trimmed < limit;
         Ok(if all { trimmed + 1 } else { trimmed })
     }
+}
+
+fn is_unknown(event: &Event) -> bool {
+    event.kind.as_str() == EventKind::Unknown.as_str()
 }

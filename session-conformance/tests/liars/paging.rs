@@ -13,8 +13,8 @@ impl Liar {
     pub(crate) async fn lie_in_page(&self, mut query: PageQuery) -> Result<Page, StoreError> {
         match (self.fault, query.after) {
             (Fault::PageRepeats, Some(after)) => {
-                let before = after.signed_in.plus(MICROSECOND);
-                query.after = Some(PageCursor { signed_in: before, id: after.id });
+                let before = after.at.plus(MICROSECOND);
+                query.after = Some(PageCursor { at: before, id: after.id });
             }
             (Fault::PageSkipsTies, Some(after)) => {
                 let id = SessionId::from_bytes([0xff; 16]);
@@ -36,13 +36,8 @@ impl Liar {
                 all.retain(|session| query.covers(session));
                 return Ok(Page { sessions: all, next: None });
             }
-            (Fault::PageIsLateForIdle, _) => {
-                query.timeouts.idle = query.timeouts.idle.map(|idle| idle + MICROSECOND);
-            }
-            (Fault::PageIsLateForExpiry, _) => {
-                query.now = query.now.minus(MICROSECOND);
-                query.timeouts.idle = query.timeouts.idle.map(|idle| idle - MICROSECOND);
-            }
+            (Fault::PageIsLate, _) => query.now = query.now.minus(MICROSECOND),
+            (Fault::PageIsEarly, _) => query.now = query.now.plus(MICROSECOND),
             _ => {}
         }
         let mut page = self.store().page(&query).await?;
@@ -50,7 +45,7 @@ impl Liar {
             Fault::PageForgetsToGoOn => page.next = None,
             Fault::PageSkipsUnderFilters if query.device_kind.is_some() => {
                 if let Some(next) = &mut page.next {
-                    next.signed_in = next.signed_in.minus(Duration::from_secs(1));
+                    next.at = next.at.minus(Duration::from_secs(1));
                 }
             }
             _ => {}
@@ -59,22 +54,21 @@ impl Liar {
     }
 
     async fn by_offset(&self, mut query: PageQuery) -> Result<Page, StoreError> {
-        let seen = query.after.map_or(0, |after| after.signed_in.as_micros());
+        let seen = query.after.map_or(0, |after| after.at.as_micros());
         let limit = query.limit;
         query.after = None;
         query.limit = PageQuery::MAX_LIMIT;
         let mut all = self.store().page(&query).await?.sessions;
         let rest = all.split_off(all.len().min(usize::try_from(seen).unwrap()));
         let mut page = Page::cut(rest, limit);
-        page.next = page.next.map(|next| PageCursor {
-            signed_in: Timestamp::from_micros(seen + i64::from(limit)),
-            ..next
-        });
+        page.next = page
+            .next
+            .map(|next| PageCursor { at: Timestamp::from_micros(seen + i64::from(limit)), ..next });
         Ok(page)
     }
 
     async fn limited_first(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        let mut any = PageQuery::live(TenantFilter::Any, query.timeouts, query.now);
+        let mut any = PageQuery::live(TenantFilter::Any, query.now);
         any.after = query.after;
         any.limit = query.limit;
         let mut page = self.store().page(&any).await?;
@@ -85,13 +79,13 @@ impl Liar {
 
     async fn by_use(&self, query: &PageQuery) -> Page {
         let place = |session: &Session| (Reverse(session.last_accessed), session.id);
-        let after = query.after.map(|after| (Reverse(after.signed_in), after.id));
+        let after = query.after.map(|after| (Reverse(after.at), after.id));
         let mut all = self.alive().await;
         all.retain(|s| query.covers(s) && after.is_none_or(|after| place(s) > after));
         all.sort_by_key(place);
         let mut page = Page::cut(all, query.limit);
         if let (Some(next), Some(last)) = (&mut page.next, page.sessions.last()) {
-            next.signed_in = last.last_accessed;
+            next.at = last.last_accessed;
         }
         page
     }

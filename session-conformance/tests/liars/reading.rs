@@ -1,5 +1,6 @@
 //! Lies about one user and one session.
 
+use session_core::policy::PolicyScope;
 use session_core::store::{Loaded, UserState, Version};
 use session_core::{
     DeviceInfo, ExtraData, Session, SessionId, Store, StoreError, Timestamp, UserKey,
@@ -20,7 +21,7 @@ impl Liar {
         }
         match self.fault {
             Fault::UserIsCut => state.sessions.truncate(100),
-            Fault::UserHidesExpired => state.sessions.retain(|s| s.absolute_expiry.is_none()),
+            Fault::UserHidesExpired => state.sessions.retain(|s| s.deadline == Timestamp::MAX),
             Fault::UnknownUsersHaveAVersion if state.version == Version::NONE => {
                 state.version = Version(1);
             }
@@ -35,6 +36,7 @@ impl Liar {
             }
             _ => {}
         }
+        self.lie_about_blocks(&PolicyScope::of(owner), &mut state);
         state.version = self.shown(state.version);
         Ok(state)
     }
@@ -113,27 +115,35 @@ impl Liar {
         let begun = notes.begun.get(&session.id).cloned();
         let touched = notes.touched.get(&session.id).cloned();
         let (Some(begun), Some(touched)) = (begun, touched) else { return session };
-        let rotated = session.token.retired != begun.token.retired;
+        let updated = notes.updated.get(&session.id).cloned();
+        match (self.fault, updated) {
+            (Fault::TouchMovesBack, _) => session.last_accessed = touched.last_accessed,
+            (Fault::TouchMovesDeadlineBack, _) => session.deadline = touched.deadline,
+            (Fault::TouchKeepsDeadline, None) => session.deadline = begun.deadline,
+            (Fault::TouchTakesClaimsBack, None) => session.claimed = touched.claimed,
+            (Fault::TouchLosesClaims, None) => session.claimed = begun.claimed,
+            (Fault::TouchReplacesAddresses, _) => session.ip_addresses = touched.ip_addresses,
+            (Fault::UpdateStoresNothing, Some(_)) => {
+                let Session { last_accessed, claimed, deadline, ip_addresses, .. } = session;
+                session = Session { last_accessed, claimed, deadline, ip_addresses, ..begun };
+            }
+            (Fault::UpdateMerges, Some(_)) => {
+                session.data = session.data.or_else(|| notes.data.get(&session.id).cloned());
+            }
+            (Fault::UpdateMovesDeadlineBack, Some(updated)) => session.deadline = updated.deadline,
+            (Fault::UpdateKeepsDeadline, Some(_)) => session.deadline = begun.deadline,
+            (Fault::UpdateForgetsUse, Some(updated)) => {
+                session.last_accessed = updated.last_accessed;
+                session.ip_addresses = updated.ip_addresses;
+            }
+            (Fault::UpdateForgetsClaim, Some(updated)) => session.claimed = updated.claimed,
+            (Fault::UpdateWritesFields, Some(updated)) => {
+                session.device_kind = updated.device_kind;
+                session.client_id = updated.client_id;
+            }
+            _ => {}
+        }
         match self.fault {
-            Fault::TouchMovesBack => session.last_accessed = touched.last_accessed,
-            Fault::TouchReplacesAddresses => session.ip_addresses = touched.ip_addresses,
-            Fault::RotationStoresNothing => session.token = begun.token,
-            Fault::RotationDropsRetired if rotated => session.token.retired = None,
-            Fault::RotationLosesTime => {
-                if let Some(retired) = session.token.retired.as_mut().filter(|_| rotated) {
-                    retired.at = Timestamp::EPOCH;
-                }
-            }
-            Fault::RotationKeepsFirstRetired if rotated => {
-                session.token.retired = notes.retired.get(&session.id).copied();
-            }
-            Fault::RotationForgetsAuthentication => {
-                session.authenticated_at = begun.authenticated_at;
-            }
-            Fault::RotationForgetsUse if rotated => {
-                session.last_accessed = begun.last_accessed;
-                session.ip_addresses = begun.ip_addresses;
-            }
             Fault::NoAddressIsOne if session.ip_addresses.is_empty() => {
                 session.ip_addresses.push([0, 0, 0, 0].into());
             }
@@ -142,7 +152,7 @@ impl Liar {
                 session.data = parsed;
             }
             Fault::TimesBeginIn1970 => {
-                session.authenticated_at = session.authenticated_at.max(Timestamp::EPOCH);
+                session.authentication.at = session.authentication.at.max(Timestamp::EPOCH);
             }
             _ => {}
         }
