@@ -143,7 +143,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Every key of a shard, by steps that block nobody.
+    /// Every key of a shard, in steps that do not block the server.
     async fn keys(&self, shard: Shard) -> Result<Vec<String>, StoreError> {
         let pattern = self.placement.key(shard, "*");
         let mut keys = HashSet::new();

@@ -25,7 +25,7 @@
 //! # What may be lost
 //! Redis acknowledges a change before it is on disk and before replicas have it.
 //!
-//! - **The server process dies** (`kill -9`): with `appendonly yes` nothing is lost, whatever
+//! - **The server process dies** (`kill -9`): with `appendonly yes` nothing is lost for any
 //!   `appendfsync` says, because the change is with the operating system before it is acknowledged.
 //!   Without it everything since the last snapshot is lost.
 //! - **The machine dies**: with `appendfsync everysec` up to about a second is lost, with `always`
@@ -108,8 +108,8 @@
 //! that still has a block is renewed by the first commit that it refuses, and that commit is a conflict.
 //!
 //! # Time
-//! Whatever goes by age uses the clock of the server that has the shard, inside the script: the sweep,
-//! the trimming of log and history, the end of a block. [`LogPage::clock`] is that of the first shard's
+//! Scripts that compare an age use the clock of the server that has the shard: the sweep, the trimming of
+//! log and history, the end of a block. [`LogPage::clock`] is that of the first shard's
 //! server, from the statement that reads the log.
 //!
 //! # The log

@@ -93,7 +93,7 @@ async fn a_record_in_use_does_not_expire() {
 
 /// A session that is overdue when it begins can be read for as long as its key lasts from then on.
 #[tokio::test]
-async fn a_key_lasts_for_the_margin_whatever_the_deadline() {
+async fn a_key_lasts_for_the_margin_after_any_deadline() {
     let _shared = ALONE.read().await;
     let prefix = Prefix::new(false);
     let store = prefix.store().await;

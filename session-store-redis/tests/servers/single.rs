@@ -40,7 +40,7 @@ async fn a_hundred_thousand_random_operations_leave_no_orphan() {
     random::operations(&Prefix::new(false), 100_000).await;
 }
 
-/// The checker can fail: whatever is planted or taken away is complained of.
+/// The checker can fail: it complains of what is planted or taken away.
 #[tokio::test]
 async fn orphans_and_gaps_are_found() {
     let _shared = ALONE.read().await;
@@ -211,7 +211,7 @@ async fn a_log_that_went_another_way_is_noticed() {
     );
 }
 
-/// Whoever deletes all keys under running nodes deletes what the nodes agree on, too.
+/// Deleting all keys under running nodes deletes what the nodes agree on, too.
 #[tokio::test]
 async fn nodes_of_an_emptied_server_agree_again_or_stop() {
     let _shared = ALONE.read().await;
