@@ -6,6 +6,7 @@
 //! install discards what was read; an install before the mark is removed by it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::queue::Queue;
 
 pub(crate) struct Cache {
     entries: Entries,
+    /// Entries of an earlier generation answer no request.
+    generation: AtomicU64,
     queue: Arc<Queue>,
     slots: Mutex<HashMap<SessionId, Slot>>,
     ended: moka::sync::Cache<SessionId, Remembered>,
@@ -66,6 +69,7 @@ impl Cache {
                 foldhash::fast::RandomState::default(),
                 FlushOnEviction(Arc::clone(&queue)),
             ),
+            generation: AtomicU64::new(0),
             queue,
             slots: Mutex::default(),
             // The least recently used leaves: a session that has just ended was never asked for before.
@@ -83,6 +87,11 @@ impl Cache {
     }
 
     pub(crate) fn get(&self, id: &SessionId) -> Option<Arc<Entry>> {
+        self.entries.get(id).filter(|entry| entry.is_of(self.generation.load(Ordering::Acquire)))
+    }
+
+    /// What this node has seen of a session's use, also where its record has to be read again.
+    pub(crate) fn seen(&self, id: &SessionId) -> Option<Arc<Entry>> {
         self.entries.get(id)
     }
 
@@ -119,7 +128,7 @@ impl Cache {
         Some(Fill { cache: self, id })
     }
 
-    fn install(&self, entry: Entry) -> Filled {
+    fn install(&self, entry: Entry, now: Timestamp) -> Filled {
         let id = entry.session.id;
         let mut slots = self.slots();
         match slots.get_mut(&id).map(std::mem::take) {
@@ -130,12 +139,12 @@ impl Cache {
         if self.ended.contains_key(&id) {
             return Filled::Ended;
         }
-        let old = self.entries.get(&id);
-        let unstored = old.is_some_and(|old| entry.take_over(&old));
-        let entry = Arc::new(entry);
-        if unstored {
-            self.queue.due(Arc::clone(&entry));
+        if let Some(old) = self.entries.get(&id) {
+            entry.take_over(&old);
         }
+        entry.install(self.generation.load(Ordering::Acquire));
+        let entry = Arc::new(entry);
+        self.queue.apply(entry.taken_over(), &entry, now);
         self.entries.insert(id, Arc::clone(&entry));
         self.unknown.invalidate(&id);
         Filled::Installed(entry)
@@ -161,17 +170,19 @@ impl Cache {
         if let Some(slot) = slots.get_mut(&id).filter(|slot| **slot == Slot::Clear) {
             *slot = Slot::Changed;
         }
-        self.entries.remove(&id);
+        if let Some(entry) = self.entries.get(&id) {
+            entry.mark_stale();
+        }
     }
 
-    /// Anything may have changed: every session is read again. What is unstored stays queued.
+    /// Anything may have changed: every session is read again. What this node has seen of their use stays.
     ///
     /// Ends that were heard of are forgotten too: a store that came back from the past may know
     /// better.
     pub(crate) fn clear(&self) {
         let mut slots = self.slots();
         slots.values_mut().for_each(|slot| *slot = Slot::Changed);
-        self.entries.clear();
+        self.generation.fetch_add(1, Ordering::AcqRel);
         self.ended.invalidate_all();
         self.unknown.invalidate_all();
     }
@@ -189,8 +200,8 @@ pub(crate) struct Fill<'c> {
 
 impl Fill<'_> {
     /// Installs what was read, unless a mark says otherwise.
-    pub(crate) fn finish(&self, entry: Entry) -> Filled {
-        self.cache.install(entry)
+    pub(crate) fn finish(&self, entry: Entry, now: Timestamp) -> Filled {
+        self.cache.install(entry, now)
     }
 }
 
@@ -209,7 +220,7 @@ impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
 
     fn on_evict(&self, _state: &mut (), _id: SessionId, entry: Arc<Entry>) {
         if entry.use_().activity.is_unstored() {
-            self.0.due(entry);
+            self.0.due_or_dropped(&entry);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use session_core::rotation::Recognition;
 use session_core::store::{Selection, TenantFilter};
@@ -224,6 +225,9 @@ impl Lookup {
             return Ok(verdict);
         }
         let id = claim.session_id();
+        if shared.cache.ended(&id).is_some() {
+            return manager.refuse_ended(&claim).await;
+        }
         let mut load = match manager.load(id).await {
             Err(error) if error.is_unavailable() => return serve_stale(shared, &claim, error),
             load => load?,
@@ -270,9 +274,23 @@ impl SessionManager {
         if shared.is_fresh() {
             return None;
         }
+        // While the store is known to be away, nobody has to wait for it.
+        let away = shared.unheard.load(Ordering::Acquire);
+        if away && let Some(verdict) = stale(shared, claim) {
+            return Some(verdict);
+        }
         // Where the log cannot be read, the session itself perhaps can.
         follower::hear(shared).await.ok()?;
         judge_cached(shared, claim, access)
+    }
+
+    /// This node knows that the session has ended; how, the history tells. Without it the client is told
+    /// nothing.
+    async fn refuse_ended(&self, claim: &Claim) -> Result<Verdict, Error> {
+        match self.why_gone(claim).await {
+            Err(error) if error.is_unavailable() => Ok(Verdict::Refused(Refusal::Unknown)),
+            told => told.map(Verdict::Refused),
+        }
     }
 
     /// What a client with this token may be told of a session that is not there.
@@ -358,7 +376,7 @@ fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Findi
         Recognition::Superseded => return Finding::Bad(Refusal::Superseded),
         Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
     };
-    if entry.expired(&shared.options, now) {
+    if entry.expired(now) {
         return Finding::Over(EndCause::Expired);
     }
     Finding::Good((), shown)
@@ -381,23 +399,20 @@ fn active(
     access: &Access,
     now: Timestamp,
 ) -> Verdict {
-    let effect = entry.access(access, &shared.options, now);
-    shared.queue.apply(effect, &entry);
+    let effect = entry.access(access, now);
+    shared.queue.apply(effect, &entry, now);
     Verdict::Active(CurrentSession::new(entry, shown))
 }
 
-/// The store is away: the cache answers if the options say so, and only for good tokens. A session that
-/// this node knows to have ended stays refused.
+/// The store is away: the cache answers if the options say so, and only for good tokens.
 fn serve_stale(shared: &Shared, claim: &Claim, error: Error) -> Result<Verdict, Error> {
-    let id = claim.session_id();
-    if shared.cache.ended(&id).is_some() {
-        return Ok(Verdict::Refused(remembered(shared, claim).unwrap_or(Refusal::Unknown)));
-    }
-    let entry = shared.cache.get(&id).filter(|_| shared.may_serve_stale());
-    match entry.map(|entry| (judge(shared, &entry, claim, shared.now()), entry)) {
-        Some((Finding::Good((), shown), entry)) => {
-            Ok(Verdict::Active(CurrentSession::new(entry, shown)))
-        }
-        _ => Err(error),
+    stale(shared, claim).ok_or(error)
+}
+
+fn stale(shared: &Shared, claim: &Claim) -> Option<Verdict> {
+    let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale())?;
+    match judge(shared, &entry, claim, shared.now()) {
+        Finding::Good((), shown) => Some(Verdict::Active(CurrentSession::new(entry, shown))),
+        _ => None,
     }
 }

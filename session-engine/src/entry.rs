@@ -2,18 +2,19 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::admission::Standing;
-use session_core::checker::{AccessEffect, Activity, Unstored};
+use session_core::checker::{AccessEffect, Activity, Timeouts, Unstored};
 use session_core::store::Touch;
 use session_core::{
     Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
     SessionId, TenantId, Timestamp, Token, UserId, UserKey,
 };
+use tokio::time::Instant;
 
 use crate::options::Options;
 
@@ -177,13 +178,10 @@ impl CurrentSession {
     /// [`SessionManager::get`](crate::SessionManager::get) and
     /// [`SessionManager::list`](crate::SessionManager::list) show.
     pub fn to_session(&self) -> Session {
-        let use_ = self.entry.use_();
-        Session {
-            last_accessed: use_.activity.last_accessed(),
-            claimed: use_.claimed,
-            ip_addresses: use_.activity.ip_addresses().to_vec(),
-            ..self.entry.session.clone()
-        }
+        let mut session = self.entry.session.clone();
+        session.ip_addresses = self.ip_addresses();
+        self.entry.overlay(&mut session);
+        session
     }
 }
 
@@ -222,7 +220,9 @@ pub(crate) struct Entry {
     /// What requests do not change. Last accessed and addresses are in `use_`.
     pub(crate) session: Session,
     claims: Value,
-    ended: AtomicBool,
+    options: Arc<Options>,
+    /// The cache's generation in which it was installed, or one of the marks below.
+    generation: AtomicU64,
     use_: Mutex<Use>,
 }
 
@@ -231,46 +231,54 @@ pub(crate) struct Use {
     pub(crate) activity: Activity,
     /// Whether the write-back queue holds the entry for a planned time.
     pub(crate) planned: bool,
+    /// Whether the write-back queue holds the entry for the next flush.
+    pub(crate) due: bool,
     /// Whether the session's token has been presented.
     pub(crate) claimed: bool,
 }
 
 impl Entry {
-    pub(crate) fn new(mut session: Session, claims: Value) -> Self {
+    pub(crate) fn new(mut session: Session, claims: Value, options: Arc<Options>) -> Self {
         let ip_addresses = std::mem::take(&mut session.ip_addresses);
         let activity = Activity::stored(session.last_accessed, ip_addresses);
-        let use_ = Mutex::new(Use { activity, planned: false, claimed: session.claimed });
-        Self { session, claims, ended: AtomicBool::new(false), use_ }
+        let use_ =
+            Mutex::new(Use { activity, planned: false, due: false, claimed: session.claimed });
+        Self { session, claims, options, generation: AtomicU64::new(STALE), use_ }
     }
 
     pub(crate) fn use_(&self) -> MutexGuard<'_, Use> {
         self.use_.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over the use that an older copy has seen. True if something is unstored now.
-    pub(crate) fn take_over(&self, older: &Self) -> bool {
+    /// Takes over the use that an older copy has seen.
+    pub(crate) fn take_over(&self, older: &Self) {
         let (mut use_, mut older) = (self.use_(), older.use_());
         use_.claimed |= older.claimed;
-        use_.activity.take_over(&mut older.activity)
+        use_.activity.take_over(&mut older.activity);
+    }
+
+    /// The timeouts that hold for the session.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.session.timeouts_or(&self.options.timeouts)
     }
 
     /// Whether the session is past a timeout, as far as this node knows.
-    pub(crate) fn expired(&self, options: &Options, now: Timestamp) -> bool {
+    pub(crate) fn expired(&self, now: Timestamp) -> bool {
         let last_accessed = self.use_().activity.last_accessed();
-        let timeouts = self.session.timeouts_or(&options.timeouts);
-        timeouts.expired(last_accessed, self.session.absolute_expiry, now)
+        self.timeouts().expired(last_accessed, self.session.absolute_expiry, now)
+    }
+
+    /// From when on the session is refused if it is not used again; none for never.
+    pub(crate) fn expiry(&self) -> Option<Timestamp> {
+        let last_accessed = self.use_().activity.last_accessed();
+        self.timeouts().expiry(last_accessed, self.session.absolute_expiry)
     }
 
     /// Counts an access, if it is one, and answers what the write-back queue must know.
-    pub(crate) fn access(
-        &self,
-        access: &Access,
-        options: &Options,
-        now: Timestamp,
-    ) -> AccessEffect {
+    pub(crate) fn access(&self, access: &Access, now: Timestamp) -> AccessEffect {
         let mut use_ = self.use_();
-        let (rule, timeouts) = (&options.write_back, &self.session.timeouts_or(&options.timeouts));
-        let ip = options.addresses.keep(access.ip);
+        let (rule, timeouts) = (&self.options.write_back, &self.timeouts());
+        let ip = self.options.addresses.keep(access.ip);
         let mut effect = if access.passive {
             use_.activity.record_address(rule, timeouts, ip, now)
         } else {
@@ -283,41 +291,95 @@ impl Entry {
             AccessEffect::Plan(_) if std::mem::replace(&mut use_.planned, true) => {
                 AccessEffect::None
             }
+            AccessEffect::Due if use_.due => AccessEffect::None,
             effect => effect,
         }
     }
 
-    /// Adds to what the store knows of the session what this node has not stored yet.
-    pub(crate) fn overlay_standing(&self, standing: &mut Standing, options: &Options) {
+    /// When the planned write-back is due, where there is one.
+    pub(crate) fn planned(&self) -> Option<Timestamp> {
+        self.use_().activity.planned(&self.options.write_back, &self.timeouts())
+    }
+
+    /// The instant of a planned write-back; none for now. A time that is further away than the rule
+    /// allows is one of before the fleet's time went back.
+    pub(crate) fn when(&self, at: Timestamp, now: Timestamp) -> Option<Instant> {
+        let ahead = at.since(now);
+        let possible = !ahead.is_zero() && ahead <= self.options.write_back.max_delay;
+        possible.then(|| Instant::now() + ahead)
+    }
+
+    /// What the write-back queue must know of an entry that has taken over what an older copy has seen.
+    pub(crate) fn taken_over(&self) -> AccessEffect {
+        let mut use_ = self.use_();
+        let effect = use_.activity.waits(&self.options.write_back, &self.timeouts());
+        use_.planned = matches!(effect, AccessEffect::Plan(_));
+        effect
+    }
+
+    /// Adds to a record read from the store what this node has not stored yet.
+    pub(crate) fn overlay(&self, session: &mut Session) {
         let use_ = self.use_();
-        let Options { timeouts, cleanup, .. } = options;
+        use_.activity.overlay(session);
+        session.claimed |= use_.claimed;
+        session.deadline =
+            session.deadline.max(self.deadline(session.last_accessed, session.claimed));
+    }
+
+    /// As [`Entry::overlay`], for what a policy needs to know.
+    pub(crate) fn overlay_standing(&self, standing: &mut Standing) {
+        let use_ = self.use_();
         standing.last_accessed = standing.last_accessed.max(use_.activity.last_accessed());
         standing.claimed |= use_.claimed;
-        let (used, claimed) = (standing.last_accessed, standing.claimed);
-        let deadline = self.session.deadline_at(timeouts, cleanup, used, claimed);
-        standing.deadline = standing.deadline.max(deadline);
+        standing.deadline =
+            standing.deadline.max(self.deadline(standing.last_accessed, standing.claimed));
     }
 
     /// What a write-back of this tells the store.
-    pub(crate) fn touch(&self, unstored: &Unstored, options: &Options) -> Touch {
+    pub(crate) fn touch(&self, unstored: &Unstored) -> Touch {
         let (last_accessed, claimed) = (unstored.last_accessed, self.use_().claimed);
-        let Options { timeouts, cleanup, .. } = options;
         Touch {
             id: self.session.id,
             last_accessed,
-            deadline: self.session.deadline_at(timeouts, cleanup, last_accessed, claimed),
+            deadline: self.deadline(last_accessed, claimed),
             claimed,
             ip_addresses: unstored.new_ips.clone(),
         }
     }
 
+    fn deadline(&self, last_accessed: Timestamp, claimed: bool) -> Timestamp {
+        let Options { timeouts, cleanup, .. } = &*self.options;
+        self.session.deadline_at(timeouts, cleanup, last_accessed, claimed)
+    }
+
     /// Takes what is unstored; nothing of a session that has ended.
     pub(crate) fn take(&self) -> Option<Unstored> {
-        let unstored = self.use_().activity.take();
-        unstored.filter(|_| !self.ended.load(Ordering::Acquire))
+        let mut use_ = self.use_();
+        use_.due = false;
+        let unstored = use_.activity.take();
+        unstored.filter(|_| self.generation.load(Ordering::Acquire) != ENDED)
+    }
+
+    /// Valid for as long as the cache is in this generation.
+    pub(crate) fn install(&self, generation: u64) {
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// Whether it may answer for its session.
+    pub(crate) fn is_of(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Acquire) == generation
+    }
+
+    /// The record has changed: the entry only keeps the use that this node has seen.
+    pub(crate) fn mark_stale(&self) {
+        self.generation.store(STALE, Ordering::Release);
     }
 
     pub(crate) fn mark_ended(&self) {
-        self.ended.store(true, Ordering::Release);
+        self.generation.store(ENDED, Ordering::Release);
     }
 }
+
+/// Generations that no cache ever has.
+const STALE: u64 = u64::MAX;
+const ENDED: u64 = u64::MAX - 1;

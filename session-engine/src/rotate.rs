@@ -234,7 +234,7 @@ impl SessionManager {
         let (options, now) = (self.options(), self.now());
         let over = match session.token.recognise(token, options.rotation_grace, now) {
             Recognition::Current | Recognition::Successor => {
-                let used = self.shared().cache.get(&session.id);
+                let used = self.shared().cache.seen(&session.id);
                 let used = used.map(|entry| entry.use_().activity.last_accessed());
                 let last_accessed = used.unwrap_or_default().max(session.last_accessed);
                 let timeouts = session.timeouts_or(&options.timeouts);

@@ -1,6 +1,7 @@
 //! Begins sessions, one atomic step each.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use session_core::admission::{self, Admission, Bounds, Newcomer};
 use session_core::block::{self, Block};
@@ -423,8 +424,8 @@ impl SessionManager {
         // What this node has not written back yet counts too.
         let mut sessions = state.sessions.clone();
         sessions.iter_mut().for_each(|standing| {
-            if let Some(entry) = self.shared().cache.get(&standing.id) {
-                entry.overlay_standing(standing, options);
+            if let Some(entry) = self.shared().cache.seen(&standing.id) {
+                entry.overlay_standing(standing);
             }
         });
         admission::decide(&policy, &newcomer, &sessions, &bounds, now)
@@ -441,8 +442,9 @@ impl SessionManager {
                 (serde_json::Value::Null, false)
             }
         };
-        let entry = || Entry::new(session.clone(), claims.clone());
-        match slot.filter(|_| complete).map(|slot| slot.finish(entry())) {
+        let options = || Arc::clone(&self.shared().options);
+        let entry = || Entry::new(session.clone(), claims.clone(), options());
+        match slot.filter(|_| complete).map(|slot| slot.finish(entry(), self.now())) {
             Some(Filled::Installed(entry)) => CurrentSession::new(entry, Shown::Current),
             Some(Filled::Ended | Filled::Again) | None => {
                 CurrentSession::new(entry().into(), Shown::Current)

@@ -1,6 +1,8 @@
 //! Reads rows of the log, and one whose numbers are in the order of commits and have no holes.
 
 #[cfg(any(test, feature = "sqlite"))]
+use session_core::Timestamp;
+#[cfg(any(test, feature = "sqlite"))]
 use session_core::store::LogPage;
 use session_core::store::{Entries, LogPosition};
 use session_core::{Event, StoreError};
@@ -20,6 +22,7 @@ pub(crate) fn read_on<R: Columns>(
     rows: &[R],
     entries: Entries,
     limit: u32,
+    clock: Timestamp,
 ) -> Result<Option<LogPage>, StoreError> {
     let first = rows.first().map(of).transpose()?;
     if !seen.continues_at(first) {
@@ -35,7 +38,7 @@ pub(crate) fn read_on<R: Columns>(
     let rest = &rest[..rest.len().min(limit as usize)];
     let next = rest.last().map(of).transpose()?.unwrap_or(seen);
     let wanted = rest.iter().filter_map(|row| wanted(row, entries));
-    Ok(Some(LogPage::new(wanted, next.cursor(), more)))
+    Ok(Some(LogPage::new(wanted, next.cursor(), more, clock)))
 }
 
 /// The event of a row, if the reader wants it.
@@ -54,7 +57,7 @@ mod tests {
         let read = |seen: i64, rows: &[i64]| {
             let rows: Vec<_> = rows.iter().map(|seq| Entry(*seq)).collect();
             let seen = LogPosition { number: seen, mark: seen };
-            let page = read_on(seen, &rows, Entries::All, 2).unwrap();
+            let page = read_on(seen, &rows, Entries::All, 2, Timestamp::EPOCH).unwrap();
             page.map(|page| {
                 (page.events.len(), page.more, LogPosition::parse(&page.next).unwrap().number)
             })
@@ -73,7 +76,9 @@ mod tests {
     fn what_is_not_wanted_is_passed_over() {
         let rows: Vec<_> = (5..=8).map(Entry).collect();
         let seen = LogPosition { number: 5, mark: 5 };
-        let page = read_on(seen, &rows, Entries::Invalidations, 2).unwrap().unwrap();
+        let clock = Timestamp::from_micros(7);
+        let page = read_on(seen, &rows, Entries::Invalidations, 2, clock).unwrap().unwrap();
+        assert_eq!(page.clock, clock);
         assert_eq!(page.events.len(), 1);
         assert_eq!(LogPosition::parse(&page.next).unwrap().number, 7);
         assert!(page.more && !page.gap);

@@ -4,17 +4,20 @@ use std::borrow::Cow;
 
 #[cfg(any(feature = "mysql", feature = "sqlite"))]
 use session_core::admission::Standing;
-use session_core::store::Ended;
 use session_core::store::record::{self, Fields};
+use session_core::store::{Ended, EndedSession};
 use session_core::{Event, Session, StoreError};
 
 use crate::columns::Columns;
 
 /// The columns of a session.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-pub(crate) const SESSION: &str = "id, tenant, user_id, device_kind, device_info, client_id, \
-    ip_addresses, signed_in, last_accessed, authenticated_at, absolute_expiry, data, \
-    token_current, token_family, token_retired, token_retired_at";
+pub(crate) const SESSION: &str = "id, tenant, user_id, device_kind, client_id, ip_addresses, \
+    signed_in, last_accessed, deadline, claimed, details";
+/// The columns of an ended session: those of the session, and how it ended.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) const ENDED_SESSION: &str = "id, tenant, user_id, device_kind, client_id, ip_addresses, \
+    signed_in, last_accessed, deadline, claimed, details, ended, cause, actor, ended_from";
 
 pub(crate) fn session(row: &impl Columns) -> Result<Session, StoreError> {
     record::read_session(&Record(row))
@@ -27,6 +30,10 @@ pub(crate) fn standing(row: &impl Columns) -> Result<Standing, StoreError> {
 
 pub(crate) fn ended(row: &impl Columns) -> Result<Ended, StoreError> {
     record::read_ended(&Record(row))
+}
+
+pub(crate) fn ended_session(row: &impl Columns) -> Result<EndedSession, StoreError> {
+    record::read_ended_session(&Record(row))
 }
 
 pub(crate) fn event(row: &impl Columns) -> Result<Event, StoreError> {

@@ -1,10 +1,14 @@
 //! The changes of a commit as JSON, for what applies them inside the database.
 
 use serde_json::{Map, Value};
-use session_core::Timestamp;
 use session_core::store::Change;
-use session_core::store::record::{json_object, session_fields, token_fields};
+use session_core::store::record::{self, FieldValue, json_object, session_fields};
 
+/// An array of objects, in order. Each has what to `do`, the `id` in hexadecimal digits and the `kind`
+/// of its log entry, which for an end is also the cause:
+/// - `insert`, with every field of the session;
+/// - `update`, with its `details` and its `deadline`;
+/// - `end` and `tell`, with nothing else.
 pub(crate) fn text<'c>(changes: impl IntoIterator<Item = &'c Change>) -> String {
     Value::Array(changes.into_iter().map(step).collect()).to_string()
 }
@@ -14,11 +18,9 @@ fn step(change: &Change) -> Value {
         Change::Insert(session) => ("insert", json_object(session_fields(session))),
         Change::End(..) => ("end", Map::new()),
         Change::ClaimsChanged(_) => ("tell", Map::new()),
-        Change::ReplaceToken { token, authenticated_at, .. } => {
-            let mut step = json_object(token_fields(token));
-            let authenticated_at = authenticated_at.map(Timestamp::as_micros);
-            step.insert("authenticated_at".to_owned(), authenticated_at.into());
-            ("rotate", step)
+        Change::Update { session, .. } => {
+            let details = ("details", FieldValue::Text(record::details(session).into()));
+            ("update", json_object([details, ("deadline", session.deadline.into())]))
         }
     };
     step.insert("do".to_owned(), what.into());

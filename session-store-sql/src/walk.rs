@@ -1,11 +1,13 @@
-//! Walks over the sessions in chunks, newest sign-in first: pages, and what `end_many` chooses.
+//! Walks in chunks over the sessions, newest sign-in first, or over the history, latest end first:
+//! pages, and what `end_many` chooses.
 //!
 //! A chunk is one statement. The first is small, because most pages are full soon; where a filter
-//! leaves out nearly everything, the chunks grow until the walk has examined as many sessions as one
+//! leaves out nearly everything, the chunks grow until the walk has examined as many records as one
 //! call may.
 
 use session_core::store::{
-    Continuation, EndMany, EndedBatch, Page, PageCursor, PageQuery, Selection, limit_within,
+    Continuation, EndMany, EndedBatch, EndedSession, HistoryPage, HistoryQuery, Page, PageCursor,
+    PageQuery, limit_within,
 };
 use session_core::{InvalidField, Session, SessionId, StoreError, Timestamp};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -38,20 +40,16 @@ pub(crate) struct Walked<T> {
 impl Walk<Session> {
     /// The walk of one page.
     pub(crate) fn page(query: &PageQuery) -> Self {
-        let selection = Selection {
-            tenant: query.tenant.clone(),
-            user: query.user.clone(),
-            device_kind: query.device_kind.clone(),
-            client_id: query.client_id.clone(),
-            ids: None,
-            except: None,
-        };
-        let filter = Filter {
-            selection,
-            unexpired_at: Some(query.now.as_micros()),
-            accessed_from: query.accessed_from().map(Timestamp::as_micros),
-        };
-        Self::new(filter, limit_within(query.limit, PageQuery::MAX_LIMIT), query.after)
+        let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
+        Self::new(Filter::from(query), limit, query.after)
+    }
+}
+
+impl Walk<EndedSession> {
+    /// The walk of one page of the history.
+    pub(crate) fn history(query: &HistoryQuery) -> Self {
+        let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
+        Self::new(Filter::from(query), limit, query.after)
     }
 }
 
@@ -59,7 +57,7 @@ impl Walk<Vec<u8>> {
     /// The walk that chooses the ids of the sessions that one call of `end_many` ends.
     pub(crate) fn choose(end: &EndMany, limit: u32) -> Result<Self, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        let position = end.after.as_ref().map(parse_continuation).transpose()?;
+        let position = end.after.as_ref().map(position).transpose()?;
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
         Ok(Self::new(Filter::from(&end.selection), limit, position))
     }
@@ -71,14 +69,16 @@ impl<T> Walk<T> {
         Self { filter, limit, chunk, examined: 0, position, found: Vec::new() }
     }
 
-    /// What the next chunk is: its filter, where it begins, how many sessions to examine, and how
+    /// What the next chunk is: its filter, where it begins, how many records to examine, and how
     /// many to read.
     #[cfg(feature = "mysql")]
     pub(crate) fn chunk(&self) -> (&Filter, Option<PageCursor>, u32, u32) {
         (&self.filter, self.position, self.chunk, self.wanted())
     }
 
-    /// The statement of the next chunk. The columns need `id` and `signed_in`.
+    /// The statement of the next chunk. The columns need `id` and that of [`List::order`].
+    ///
+    /// [`List::order`]: filter::List::order
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn statement<DB>(&self, columns: &str, table: &str) -> QueryBuilder<DB>
     where
@@ -97,11 +97,12 @@ impl<T> Walk<T> {
         rows: &[R],
         read: impl Fn(&R) -> Result<T, StoreError>,
     ) -> Result<Option<Walked<T>>, StoreError> {
+        let order = self.filter.list.order();
         let mut last = None;
         for row in rows {
             match row.integer("examined")? {
-                0 => self.found.push((position_of(row)?, read(row)?)),
-                examined => last = Some((position_of(row)?, examined)),
+                0 => self.found.push((position_of(row, order)?, read(row)?)),
+                examined => last = Some((position_of(row, order)?, examined)),
             }
         }
         if self.found.len() > self.limit as usize {
@@ -145,6 +146,12 @@ impl From<Walked<Session>> for Page {
     }
 }
 
+impl From<Walked<EndedSession>> for HistoryPage {
+    fn from(walked: Walked<EndedSession>) -> Self {
+        Self { sessions: walked.found, next: walked.next }
+    }
+}
+
 /// The id of a chosen session.
 pub(crate) fn id<R: Columns>(row: &R) -> Result<Vec<u8>, StoreError> {
     Ok(row.bytes("id")?.to_vec())
@@ -155,17 +162,22 @@ pub(crate) fn continuation(position: PageCursor) -> Continuation {
     Continuation(position.to_string().into_bytes())
 }
 
-fn parse_continuation(after: &Continuation) -> Result<PageCursor, StoreError> {
+/// The position that [`continuation`] wrote.
+pub(crate) fn position(after: &Continuation) -> Result<PageCursor, StoreError> {
     let text = std::str::from_utf8(&after.0).ok();
     let position = text.and_then(|text| text.parse().ok());
     position.ok_or_else(Continuation::malformed)
 }
 
-fn position_of(row: &impl Columns) -> Result<PageCursor, StoreError> {
+/// Where a record is in a list that is ordered by this column, then by id.
+pub(crate) fn position_of(
+    row: &impl Columns,
+    order: &'static str,
+) -> Result<PageCursor, StoreError> {
     let malformed = |_| InvalidField::malformed("id", "sixteen bytes");
     let id = row.bytes("id")?.try_into().map_err(malformed)?;
-    let signed_in = Timestamp::from_micros(row.integer("signed_in")?);
-    Ok(PageCursor { signed_in, id: SessionId::from_bytes(id) })
+    let at = Timestamp::from_micros(row.integer(order)?);
+    Ok(PageCursor { at, id: SessionId::from_bytes(id) })
 }
 
 const FIRST_CHUNK: u32 = 200;
@@ -173,7 +185,7 @@ const GROWTH: u32 = 5;
 
 #[cfg(test)]
 mod tests {
-    use session_core::store::TenantFilter;
+    use session_core::store::{Selection, TenantFilter};
     use session_core::{Actor, EndCause};
 
     use super::*;
@@ -247,6 +259,7 @@ mod tests {
             cause: EndCause::Revoked,
             at: Timestamp::EPOCH,
             by: Actor::System,
+            from: None,
         }
     }
 
@@ -267,30 +280,30 @@ mod tests {
         unreachable!()
     }
 
-    fn position(n: u32) -> PageCursor {
-        let signed_in = Timestamp::from_micros(-i64::from(n));
-        PageCursor { signed_in, id: SessionId::from_bytes(id_of(n)) }
+    fn place(n: u32) -> PageCursor {
+        let at = Timestamp::from_micros(-i64::from(n));
+        PageCursor { at, id: SessionId::from_bytes(id_of(n)) }
     }
 
     #[test]
     fn a_full_call_goes_on_after_the_last_that_it_found() {
-        assert_eq!(call(None, 10, 100, 2), (10, Some(position(20)), 1));
-        assert_eq!(call(Some(position(20)), 10, 100, 2), (10, Some(position(40)), 1));
+        assert_eq!(call(None, 10, 100, 2), (10, Some(place(20)), 1));
+        assert_eq!(call(Some(place(20)), 10, 100, 2), (10, Some(place(40)), 1));
         assert_eq!(call(None, 10, 20, 2), (10, None, 1), "one more tells whether there are more");
-        assert_eq!(call(None, 10, 22, 2), (10, Some(position(20)), 1));
+        assert_eq!(call(None, 10, 22, 2), (10, Some(place(20)), 1));
     }
 
     #[test]
     fn a_call_that_finds_nothing_examines_what_it_may() {
         let most = PageQuery::MAX_EXAMINED;
         let (found, next, chunks) = call(None, 10, 1_000_000, 2_000_000);
-        assert_eq!((found, next), (0, Some(position(most))));
+        assert_eq!((found, next), (0, Some(place(most))));
         assert!(chunks <= 5, "{chunks} statements");
         let (found, next, _) = call(next, 10, most + 1, most + 1);
         assert_eq!((found, next), (1, None));
         // Just as many as may be examined: the next call finds the end.
-        assert_eq!(call(None, 10, most, most), (1, Some(position(most)), chunks));
-        assert_eq!(call(Some(position(most)), 10, most, most), (0, None, 1));
+        assert_eq!(call(None, 10, most, most), (1, Some(place(most)), chunks));
+        assert_eq!(call(Some(place(most)), 10, most, most), (0, None, 1));
     }
 
     #[test]

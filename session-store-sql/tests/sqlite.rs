@@ -4,12 +4,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Entries, Outcome, PageQuery, TenantFilter};
-use session_core::{
-    Actor, DeviceKind, Session, SessionId, Store, StoreErrorKind, Timestamp, Token, UserId, UserKey,
+use session_core::store::{
+    Change, Commit, EndMany, Entries, Forget, HistoryQuery, Needs, Outcome, PageQuery, Selection,
+    Sweep, TenantFilter,
 };
-use session_store_sql::SqliteStore;
+use session_core::{
+    Actor, EndCause, EventKind, FleetKey, Session, SessionId, Store, StoreErrorKind, Timestamp,
+    Token, UserId, UserKey,
+};
+use session_store_sql::{SqliteOptions, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
@@ -20,21 +23,9 @@ fn owner() -> UserKey {
 
 fn session(n: u8) -> Session {
     let at = Timestamp::from_micros(1_780_000_000_000_000);
-    let token = Token::new(SessionId::from_random([n; 16]), [n; 12], [n; 16]);
-    Session {
-        id: token.session_id(),
-        owner: owner(),
-        device_kind: DeviceKind::Web,
-        device_info: None,
-        client_id: None,
-        ip_addresses: Vec::new(),
-        signed_in: at,
-        last_accessed: at,
-        authenticated_at: at,
-        absolute_expiry: None,
-        data: None,
-        token: TokenState::new(&token),
-    }
+    let key = FleetKey::from_bytes([7; 32]);
+    let token = Token::new(&key, SessionId::from_random([n; 16]), [n; 12], [n; 16]);
+    Session::new(owner(), &token, at)
 }
 
 async fn insert(store: &SqliteStore, n: u8) -> SessionId {
@@ -45,10 +36,23 @@ async fn insert(store: &SqliteStore, n: u8) -> SessionId {
         expected,
         at: session.signed_in,
         by: Actor::Application,
+        from: None,
         changes: vec![Change::Insert(Box::new(session.clone()))],
     };
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
     session.id
+}
+
+async fn end(store: &SqliteStore, id: SessionId) {
+    let end = EndMany {
+        selection: Selection::session(id, TenantFilter::Any),
+        after: None,
+        cause: EndCause::Revoked,
+        at: Timestamp::EPOCH,
+        by: Actor::Application,
+        from: None,
+    };
+    assert_eq!(store.end_many(&end, 1).await.unwrap().ended.len(), 1);
 }
 
 async fn raw(path: &Path) -> SqliteConnection {
@@ -127,10 +131,10 @@ async fn damaged_rows_are_typed_errors() {
     let damages = [
         "UPDATE session_kit_sessions SET device_kind = ''",
         "UPDATE session_kit_sessions SET ip_addresses = 'nowhere'",
-        "UPDATE session_kit_sessions SET token_current = x'00'",
-        "UPDATE session_kit_sessions SET token_retired = x'00'",
-        "UPDATE session_kit_sessions SET data = '{'",
         "UPDATE session_kit_sessions SET client_id = char(0)",
+        "UPDATE session_kit_sessions SET claimed = 2",
+        "UPDATE session_kit_sessions SET details = '{'",
+        "UPDATE session_kit_sessions SET details = json_remove(details, '$.token')",
     ];
     for damage in damages {
         let folder = TempDir::new().unwrap();
@@ -140,22 +144,19 @@ async fn damaged_rows_are_typed_errors() {
         execute(&path, damage).await;
         let error = store.load(id).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{damage}: {error}");
-        let query = PageQuery::live(TenantFilter::Any, Default::default(), session(1).signed_in);
+        let query = PageQuery::live(TenantFilter::Any, session(1).signed_in);
         assert_eq!(store.page(&query).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
-        // What is damaged can still be ended.
-        let selection = session_core::store::Selection::session(id, TenantFilter::Any);
-        let end = session_core::store::EndMany {
-            selection,
-            after: None,
-            cause: session_core::EndCause::Revoked,
-            at: Timestamp::EPOCH,
-            by: Actor::Application,
-        };
-        assert_eq!(store.end_many(&end, 1).await.unwrap().ended.len(), 1);
+        // What is damaged can still be ended, and forgotten.
+        end(&store, id).await;
+        assert_eq!(store.ended(id).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+        let history = store.history(&HistoryQuery::user(owner())).await;
+        assert_eq!(history.unwrap_err().kind(), StoreErrorKind::Corrupt);
+        assert_eq!(store.forget(&Forget::User(owner()), 1).await.unwrap(), 1);
     }
 }
 
-/// An entry that this version cannot read counts as missed, and the reader goes on.
+/// An entry that cannot be read counts as missed, and the reader goes on; one of a kind that only a
+/// newer version knows is handed on.
 #[tokio::test]
 async fn an_unreadable_log_entry_is_a_gap() {
     let folder = TempDir::new().unwrap();
@@ -163,13 +164,61 @@ async fn an_unreadable_log_entry_is_a_gap() {
     let store = SqliteStore::connect(&path).await.unwrap();
     let start = store.log_since(None, Entries::All, 0).await.unwrap().next;
     insert(&store, 1).await;
-    execute(&path, "UPDATE session_kit_log SET kind = 'of a newer version'").await;
+    execute(&path, "UPDATE session_kit_log SET session_id = x'00'").await;
     insert(&store, 2).await;
     let page = store.log_since(Some(&start), Entries::All, 10).await.unwrap();
     assert!(page.gap);
     assert_eq!(page.events.len(), 1);
-    let page = store.log_since(Some(&page.next), Entries::All, 10).await.unwrap();
-    assert!(!page.gap && page.events.is_empty());
+    let third = insert(&store, 3).await;
+    execute(&path, "UPDATE session_kit_log SET kind = 'of a newer version' WHERE seq = 3").await;
+    let page = store.log_since(Some(&page.next), Entries::Invalidations, 10).await.unwrap();
+    assert!(!page.gap);
+    let [event] = &page.events[..] else { panic!("{page:?}") };
+    assert_eq!((event.kind, event.session), (EventKind::Unknown, Some(third)));
+}
+
+/// What has nothing to change does not wait for another process that writes.
+#[tokio::test]
+async fn upkeep_without_work_takes_no_lock() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let options = SqliteOptions::default().with_busy_timeout(Duration::ZERO);
+    let store = SqliteStore::connect_with(&path, options).await.unwrap();
+    let key = store.fleet_key(&FleetKey::from_bytes([1; 32])).await.unwrap();
+    let id = insert(&store, 1).await;
+    end(&store, id).await;
+    insert(&store, 2).await;
+    let mut other = raw(&path).await;
+    let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let year = Duration::from_secs(365 * 24 * 3600);
+    let age = Forget::OlderThan(year * 1_000);
+    assert_eq!(store.forget(&age, 10).await.unwrap(), 0);
+    assert_eq!(store.trim_log(year * 1_000, 10).await.unwrap(), 0);
+    let overdue = Sweep { overdue: year, after: None, at: Timestamp::EPOCH };
+    assert_eq!(store.sweep(&overdue, 10).await.unwrap().ended, []);
+    assert_eq!(store.fleet_key(&FleetKey::from_bytes([2; 32])).await.unwrap(), key);
+    // What has an effect has to wait.
+    let age = Forget::OlderThan(Duration::ZERO);
+    assert_eq!(store.forget(&age, 10).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    writing.rollback().await.unwrap();
+    assert_eq!(store.forget(&age, 10).await.unwrap(), 1);
+}
+
+/// Without a history nothing is kept of an end; what has been kept before stays.
+#[tokio::test]
+async fn the_history_can_be_switched_off() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    let (kept, not_kept) = (insert(&store, 1).await, insert(&store, 2).await);
+    end(&store, kept).await;
+    let max_staleness = Duration::from_secs(30);
+    store.configure(&Needs { history: Duration::ZERO, max_staleness });
+    end(&store, not_kept).await;
+    assert!(store.ended(kept).await.unwrap().is_some());
+    assert_eq!(store.ended(not_kept).await.unwrap(), None);
+    assert_eq!(ask(&path, "SELECT COUNT(*) FROM session_kit_history").await, "1");
+    assert_eq!(insert(&store, 2).await, not_kept, "its id is free again");
 }
 
 /// Another application's long read delays no revocation, and neither do writers of other tables.
@@ -203,4 +252,23 @@ async fn a_lease_outlives_its_dead_holder_no_longer_than_its_time() {
     while !next.lease("cleanup", "next", Duration::from_secs(30)).await.unwrap() {
         assert!(begun.elapsed() < Duration::from_secs(60), "a dead holder's lease runs out");
     }
+}
+
+#[tokio::test]
+async fn the_report_tells_of_the_history_and_of_missing_indexes() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    let reach = async || {
+        let details = store.report().await.unwrap().details;
+        details.into_iter().find(|(name, _)| name == "history from").map(|(_, value)| value)
+    };
+    assert_eq!(reach().await, None);
+    let id = insert(&store, 1).await;
+    end(&store, id).await;
+    assert_eq!(reach().await, Some(Timestamp::EPOCH.to_string()));
+    assert_eq!(store.report().await.unwrap().problems, [""; 0]);
+    execute(&path, "DROP INDEX session_kit_sessions_by_deadline").await;
+    let problem = "the index `session_kit_sessions_by_deadline` is missing";
+    assert_eq!(store.report().await.unwrap().problems, [problem]);
 }

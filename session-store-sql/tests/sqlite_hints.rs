@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use session_conformance::sample::{self, PATIENCE, insert, now, revoke, user};
+use session_core::block::Block;
 use session_core::policy::PolicyScope;
-use session_core::store::{PolicyChange, StoreReport};
+use session_core::store::{BlockChange, PolicyChange, StoreReport};
 use session_core::{Actor, Session, Store};
 use session_store_sql::SqliteStore;
 use tempfile::TempDir;
@@ -38,7 +39,7 @@ async fn hears(listener: &SqliteStore, change: impl Future<Output = ()>) {
 }
 
 async fn signed_in(store: &SqliteStore) -> Session {
-    let session = sample::session(store, &user("alice"), now());
+    let session = sample::session(store, &user("alice"), now(store).await);
     insert(store, &session).await;
     session
 }
@@ -70,8 +71,21 @@ async fn setting_a_policy_is_a_hint() {
     let file = File::new();
     let (writer, other) = (file.open().await, file.open().await);
     let (scope, by) = (PolicyScope::Deployment, Actor::Application);
-    let unset = PolicyChange { scope, policy: None, at: now(), by };
+    let unset = PolicyChange { scope, policy: None, at: now(&writer).await, by };
     hears(&other, async { writer.set_policy(&unset).await.unwrap() }).await;
+}
+
+#[tokio::test]
+async fn a_block_is_a_hint() {
+    let file = File::new();
+    let (writer, other) = (file.open().await, file.open().await);
+    let (scope, by) = (PolicyScope::Deployment, Actor::Application);
+    let at = now(&writer).await;
+    let block = Block { reason: None, until: None, since: at, by: by.clone() };
+    for block in [Some(block), None] {
+        let change = BlockChange { scope: scope.clone(), block, at, by: by.clone() };
+        hears(&other, async { writer.set_block(&change).await.unwrap() }).await;
+    }
 }
 
 /// A link to the database leads to the same hints.

@@ -10,7 +10,7 @@ use session_engine::{
     Access, ClaimsProvider, Engine, Error, Options, Parts, SignedIn, Verdict, async_trait,
 };
 
-use crate::probe::{clock, sign_in, user, store};
+use crate::probe::{clock, sign_in, store, user};
 
 /// Roles that change; zero stands for a directory that is down.
 #[derive(Clone)]

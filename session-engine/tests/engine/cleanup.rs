@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use session_core::checker::Timeouts;
 use session_core::{EndCause, Store};
-use session_engine::{Options, Refusal};
+use session_engine::Options;
 
-use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, told, store};
+use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, store, told};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -28,6 +28,7 @@ async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
     options.write_back.flush_interval = Duration::from_secs(60);
     let node = engine(probe.clone(), options).await;
     let [unused, used] = [sign_in(&node, "alice").await, sign_in(&node, "bob").await];
+    assert!(is_active(&node, &unused).await && is_active(&node, &used).await);
     let mut events = node.sessions().events();
     tokio::time::sleep(DAY * 29).await;
     assert!(is_active(&node, &used).await);

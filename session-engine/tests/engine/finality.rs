@@ -3,11 +3,20 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use session_core::{EndCause, Token};
+use session_core::{EndCause, FleetKey, SessionId, Store, Token};
 use session_engine::{Access, Check, Notice, Options, Refusal, SignIn, Verdict};
 use tokio::time::Instant;
 
-use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, told, user, verdict, store};
+use crate::probe::{
+    Fleet, Probe, engine, is_active, refusal, revoke, sign_in, store, told, user, verdict,
+};
+
+fn end_cause(verdict: &Verdict) -> Option<EndCause> {
+    match verdict {
+        Verdict::Refused(refusal) => refusal.end_cause(),
+        Verdict::Active(_) => None,
+    }
+}
 
 /// The load reads the living session; before its answer arrives, the log tells of its end.
 #[tokio::test(start_paused = true)]
@@ -23,7 +32,7 @@ async fn a_fill_that_was_under_way_is_never_installed() {
         told(&mut events, "revoked").await;
         gate.open();
     });
-    assert!(matches!(found, Verdict::Refused(Refusal::Ended(EndCause::Revoked))), "{found:?}");
+    assert_eq!(end_cause(&found), Some(EndCause::Revoked), "{found:?}");
     let before = fleet.probes[1].total();
     let token = signed_in.token.expose();
     let again = there.sessions().check(token.as_bytes(), Access::default());
@@ -63,9 +72,9 @@ async fn a_fill_that_met_a_change_reads_again() {
         gate.open();
     };
     let (found, ()) = tokio::join!(verdict(there, &signed_in), rotate);
-    let Verdict::Active(session) = found else { panic!("within its grace: {found:?}") };
+    let Verdict::Active(session) = found else { panic!("its successor was not used: {found:?}") };
     assert!(
-        session.to_session().token.retired.is_some(),
+        session.to_session().token.successor.is_some(),
         "the record as it was before the rotation"
     );
     assert_eq!(fleet.probes[1].calls()["load"], 2);
@@ -182,21 +191,26 @@ async fn garbage_does_not_reach_the_store() {
     let check =
         async |token: &[u8]| node.sessions().validate(token, Access::default()).await.unwrap();
     let refused = |verdict| matches!(verdict, Verdict::Refused(_));
-    let zeros = "0".repeat(88);
-    for garbage in [&b""[..], b"x", &[0xff; 88], &[b'0'; 1000], zeros.as_bytes()] {
+    let zeros = "0".repeat(Token::TEXT_LEN);
+    for garbage in [&b""[..], b"x", &[0xff; 104], &[b'0'; 1000], zeros.as_bytes()] {
         assert!(refused(check(garbage).await));
     }
+    assert_eq!(loads(), 0, "no node of the fleet has made them");
+    let key = probe.fleet_key(&FleetKey::from_bytes([0; 32])).await.unwrap();
+    let unknown = SessionId::from_random([0; 16]);
+    let unknown = Token::new(&key, unknown, [0; 12], [0; 16]).expose();
+    assert!(refused(check(unknown.as_bytes()).await));
     // A guess with a real id is refused from the cache.
     let mut guess = signed_in.token.expose();
-    guess.replace_range(32.., &"0".repeat(56));
+    guess.replace_range(48.., &"0".repeat(56));
     assert!(refused(check(guess.as_bytes()).await));
-    assert_eq!(loads(), 1, "only the well-formed unknown id");
+    assert_eq!(loads(), 1, "only the unknown id");
     for _ in 0..100 {
-        assert!(refused(check(zeros.as_bytes()).await));
+        assert!(refused(check(unknown.as_bytes()).await));
     }
     assert_eq!(loads(), 1, "an unknown id is remembered");
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert!(refused(check(zeros.as_bytes()).await));
+    assert!(refused(check(unknown.as_bytes()).await));
     assert_eq!(loads(), 2, "but only briefly");
     assert!(is_active(&node, &signed_in).await);
 }
@@ -230,7 +244,7 @@ async fn tokens_are_never_the_same() {
     let mut tokens = HashSet::new();
     for n in 0..100 {
         let token = sign_in(&fleet.nodes[n % 2], &format!("user{n}")).await.token.expose();
-        for (at, digits) in token.as_bytes()[32..].chunks(2).enumerate() {
+        for (at, digits) in token.as_bytes()[48..].chunks(2).enumerate() {
             let byte = u8::from_str_radix(str::from_utf8(digits).unwrap(), 16).unwrap();
             ever_one[at] |= byte;
             ever_zero[at] |= !byte;
@@ -246,7 +260,7 @@ async fn tokens_show_nowhere() {
     let node = &fleet.nodes[0];
     let mut events = node.sessions().events();
     let signed_in = sign_in(node, "alice").await;
-    let secret = &signed_in.token.expose()[32..];
+    let secret = &signed_in.token.expose()[48..];
     let told = told(&mut events, "created").await;
     let digest = format!("{:?}", signed_in.session.to_session().token.current.as_bytes());
     let request = SignIn::new(user("alice"));
@@ -278,5 +292,5 @@ async fn a_session_is_checked_by_its_id_as_by_its_token() {
     revoke(here, &signed_in).await;
     told(&mut events, "revoked").await;
     let refused = there.sessions().validate_id(id, Access::default()).await.unwrap();
-    assert!(matches!(refused, Verdict::Refused(Refusal::Ended(EndCause::Revoked))), "{refused:?}");
+    assert_eq!(end_cause(&refused), Some(EndCause::Revoked), "{refused:?}");
 }

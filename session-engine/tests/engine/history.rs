@@ -5,7 +5,9 @@ use std::time::Duration;
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{HistoryQuery, TenantFilter};
-use session_core::{Actor, DeviceInfo, EndCause, ExtraData, FleetKey, Store, TenantId, Token, UserKey};
+use session_core::{
+    Actor, DeviceInfo, EndCause, ExtraData, FleetKey, Store, TenantId, Token, UserKey,
+};
 use session_engine::{
     Access, Addresses, Error, History, NewBlock, Options, Refusal, SignIn, SignedIn, Verdict,
 };
@@ -18,7 +20,8 @@ fn on(device: &str) -> SignIn {
 
 #[tokio::test(start_paused = true)]
 async fn the_owner_of_an_ended_session_is_told_why_on_every_node() {
-    let options = Options::default().with_default_policy(PreventConcurrentLogin::LogoutFromAllDevices);
+    let options =
+        Options::default().with_default_policy(PreventConcurrentLogin::LogoutFromAllDevices);
     let fleet = Fleet::start(options).await;
     let [here, there] = &fleet.nodes;
     let old = here.sessions().sign_in(on("Safari on iOS")).await.unwrap();
@@ -90,7 +93,8 @@ async fn the_history_is_kept_for_as_long_as_the_options_say() {
 async fn a_user_can_be_exported_and_erased() {
     let fleet = Fleet::start(Options::default()).await;
     let sessions = fleet.nodes[0].sessions();
-    let [first, other] = [sign_in(&fleet.nodes[0], "alice").await, sign_in(&fleet.nodes[0], "bob").await];
+    let [first, other] =
+        [sign_in(&fleet.nodes[0], "alice").await, sign_in(&fleet.nodes[0], "bob").await];
     revoke(&fleet.nodes[0], &first).await;
     let live = sign_in(&fleet.nodes[0], "alice").await;
     let scope = PolicyScope::User(user("alice"));
@@ -190,6 +194,7 @@ async fn no_sign_in_beside_a_block_survives_it() {
             there.sessions().block(scope, NewBlock::default(), Actor::System).await.unwrap();
             gate.open();
         });
+        tokio::time::sleep(Options::default().propagation_bound).await;
         if let Ok(signed_in) = signed_in {
             assert!(!is_active(here, &signed_in).await && !is_active(there, &signed_in).await);
         }
@@ -222,7 +227,10 @@ async fn no_update_of_data_is_lost() {
     }
 }
 
-async fn session(node: &session_engine::Engine, signed_in: &SignedIn) -> session_engine::CurrentSession {
+async fn session(
+    node: &session_engine::Engine,
+    signed_in: &SignedIn,
+) -> session_engine::CurrentSession {
     crate::probe::verdict(node, signed_in).await.session().unwrap()
 }
 
@@ -235,14 +243,17 @@ async fn a_device_can_be_named_by_its_user_alone() {
     let mut events = there.sessions().events();
     let (id, name) = (signed_in.session.id(), Some("Kitchen".parse().unwrap()));
     let by = Actor::Application;
-    let bob = here.sessions().name_device(id, &user("bob"), name.clone(), by.clone()).await.unwrap();
+    let bob =
+        here.sessions().name_device(id, &user("bob"), name.clone(), by.clone()).await.unwrap();
     assert_eq!(bob, None);
     here.sessions().name_device(id, &user("alice"), name.clone(), by).await.unwrap().unwrap();
     told(&mut events, "changed").await;
     for node in [here, there] {
         assert_eq!(session(node, &signed_in).await.device_name(), name.as_ref());
     }
-    there.sessions().revoke_others(&session(there, &sign_in(here, "alice").await).await).await.unwrap();
+    let other = session(there, &sign_in(here, "alice").await).await;
+    there.sessions().revoke_others(&other).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(refusal(here, &signed_in).await.end_cause(), Some(EndCause::Revoked));
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use session_engine::{Access, Error, Options, Refusal, SignIn, Verdict, WhenStale};
 
-use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, user, store};
+use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, store, user};
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_log_is_trusted_for_max_staleness_and_no_longer() {
@@ -46,7 +46,7 @@ async fn a_node_may_be_told_to_serve_stale_up_to_a_limit() {
     assert!(is_active(&node, &signed_in).await);
     // Only what is in the cache, and only good tokens.
     let mut guess = signed_in.token.expose();
-    guess.replace_range(32.., &"0".repeat(56));
+    guess.replace_range(48.., &"0".repeat(56));
     let verdict = node.sessions().validate(guess.as_bytes(), Access::default()).await;
     assert!(!matches!(verdict, Ok(Verdict::Active(_))));
     tokio::time::sleep(Duration::from_secs(15)).await;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 use session_core::checker::Timeouts;
 use session_core::{AssuranceLevel, EndCause, FleetKey, Store, Token};
-use session_engine::{Access, CurrentSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, Verdict};
+use session_engine::{
+    Access, CurrentSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, Verdict,
+};
 
 use crate::probe::{Fleet, sign_in};
 
@@ -122,9 +124,8 @@ async fn a_dropped_rotation_signs_nobody_out() {
     let signed_in = sign_in(here, "alice").await;
     let (gate, manager) = (fleet.probes[0].hold("commit"), here.sessions().clone());
     let token = signed_in.token.expose();
-    let task = tokio::spawn(async move {
-        manager.rotate(token.as_bytes(), RotateReason::Renewal).await
-    });
+    let task =
+        tokio::spawn(async move { manager.rotate(token.as_bytes(), RotateReason::Renewal).await });
     gate.reached().await;
     task.abort();
     assert!(task.await.is_err());
@@ -141,10 +142,10 @@ async fn a_new_token_is_good_while_its_first_use_cannot_be_stored() {
     let [here, there] = &fleet.nodes;
     let signed_in = sign_in(here, "alice").await;
     let new = renewed(here, &signed_in.token).await;
-    fleet.probes[1].fail_commits(true);
+    fleet.probes[1].fail("commit", true);
     assert!(active(there, &new).await);
     assert!(active(there, &signed_in.token).await, "not confirmed");
-    fleet.probes[1].fail_commits(false);
+    fleet.probes[1].fail("commit", false);
     assert!(active(there, &new).await);
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(end_cause(there, &signed_in.token).await, Some(EndCause::TokenReused));
@@ -158,9 +159,8 @@ async fn a_re_authentication_restarts_both_timeouts_and_says_how() {
     let node = &fleet.nodes[0];
     let signed_in = sign_in(node, "alice").await;
     tokio::time::sleep(hour / 2).await;
-    let proof = Proof::default()
-        .with_level(AssuranceLevel::Aal2)
-        .with_methods(["otp".parse().unwrap()]);
+    let proof =
+        Proof::default().with_level(AssuranceLevel::Aal2).with_methods(["otp".parse().unwrap()]);
     let reason = RotateReason::Reauthenticated(proof);
     let token = signed_in.token.expose();
     let rotated = node.sessions().rotate(token.as_bytes(), reason).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use session_core::Timestamp;
-use session_core::checker::Timeouts;
+use session_core::checker::{Timeouts, WriteBack};
 use session_engine::clock::{Clock, TokioClock};
 use session_engine::{Engine, Options, Parts, SignIn};
 use session_store_memory::MemoryStore;
@@ -108,7 +108,8 @@ async fn a_clock_that_stands_still_does_not_prolong_trust() {
     revoke(right, &signed_in).await;
     tokio::time::sleep(Duration::from_secs(31)).await;
     let token = signed_in.token.expose();
-    let found = wrong.sessions().validate(token.as_bytes(), session_engine::Access::default()).await;
+    let found =
+        wrong.sessions().validate(token.as_bytes(), session_engine::Access::default()).await;
     assert!(found.is_err_and(|error| error.is_unavailable()));
 }
 
@@ -156,7 +157,13 @@ async fn a_difference_of_clocks_is_in_the_nodes_health() {
 #[tokio::test(start_paused = true)]
 async fn a_session_may_have_timeouts_of_its_own() {
     let hour = Duration::from_secs(3600);
-    let options = Options::default().with_timeouts(Timeouts::none().with_idle(hour));
+    // Simulated days are long; slow workers keep them short.
+    let write_back = WriteBack::default().with_flush_interval(Duration::from_secs(60));
+    let options = Options::default()
+        .with_timeouts(Timeouts::none().with_idle(hour))
+        .with_propagation_bound(Duration::from_secs(600))
+        .with_max_staleness(Duration::from_secs(1200))
+        .with_write_back(write_back);
     let clocks = Clocks::start(options, 31 * DAY, false).await;
     let [right, wrong] = &clocks.nodes;
     let own = |idle| SignIn::new(user("alice")).with_timeouts(Timeouts::none().with_idle(idle));

@@ -13,24 +13,21 @@ CREATE TABLE session_kit_sessions (
     tenant TEXT NOT NULL,
     user_id TEXT NOT NULL,
     device_kind TEXT NOT NULL,
-    device_info TEXT,
     client_id TEXT,
     -- Separated by commas, newest last.
     ip_addresses TEXT NOT NULL,
     signed_in INTEGER NOT NULL,
     last_accessed INTEGER NOT NULL,
-    authenticated_at INTEGER NOT NULL,
-    absolute_expiry INTEGER,
-    data TEXT,
-    token_current BLOB NOT NULL,
-    token_family BLOB NOT NULL,
-    token_retired BLOB,
-    token_retired_at INTEGER,
+    -- When it ends if it is not used again.
+    deadline INTEGER NOT NULL,
+    claimed INTEGER NOT NULL,
+    -- JSON that only the core reads and writes.
+    details TEXT NOT NULL,
     FOREIGN KEY (tenant, user_id) REFERENCES session_kit_users (tenant, user_id)
 ) STRICT;
 
--- Sign-in reads a user's sessions; admin pages list newest first, in all tenants, in one, or of
--- one user, whose tenant need not be known; cleanup takes the longest unused and the expired.
+-- Sign-in reads a user's sessions; admin pages list newest first, in all tenants, in one, of one
+-- client, or of one user, whose tenant need not be known; cleanup takes those past their deadline.
 CREATE INDEX session_kit_sessions_by_user
     ON session_kit_sessions (user_id, tenant, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_tenant
@@ -39,10 +36,39 @@ CREATE INDEX session_kit_sessions_by_time
     ON session_kit_sessions (signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_client
     ON session_kit_sessions (client_id, signed_in DESC, id) WHERE client_id IS NOT NULL;
-CREATE INDEX session_kit_sessions_by_use
-    ON session_kit_sessions (last_accessed);
-CREATE INDEX session_kit_sessions_by_expiry
-    ON session_kit_sessions (absolute_expiry) WHERE absolute_expiry IS NOT NULL;
+CREATE INDEX session_kit_sessions_by_tenant_client
+    ON session_kit_sessions (tenant, client_id, signed_in DESC, id) WHERE client_id IS NOT NULL;
+CREATE INDEX session_kit_sessions_by_deadline
+    ON session_kit_sessions (deadline, id);
+
+-- The records of ended sessions, as they were. A user is not referenced: one without sessions is
+-- forgotten.
+CREATE TABLE session_kit_history (
+    id BLOB NOT NULL PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    device_kind TEXT NOT NULL,
+    client_id TEXT,
+    ip_addresses TEXT NOT NULL,
+    signed_in INTEGER NOT NULL,
+    last_accessed INTEGER NOT NULL,
+    deadline INTEGER NOT NULL,
+    claimed INTEGER NOT NULL,
+    details TEXT NOT NULL,
+    ended INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    -- The device from which it was done.
+    ended_from TEXT
+) STRICT;
+
+-- Pages list the latest end first. By time also reads backwards, for what is too old to be kept.
+CREATE INDEX session_kit_history_by_user
+    ON session_kit_history (user_id, tenant, ended DESC, id);
+CREATE INDEX session_kit_history_by_tenant
+    ON session_kit_history (tenant, ended DESC, id);
+CREATE INDEX session_kit_history_by_time
+    ON session_kit_history (ended DESC, id);
 
 -- SQLite has one writer at a time, so numbers are in the order of commits and have no holes.
 CREATE TABLE session_kit_log (
@@ -57,11 +83,15 @@ CREATE TABLE session_kit_log (
     session_id BLOB
 ) STRICT;
 
+-- What is set at a place: a policy, a block, or both.
 CREATE TABLE session_kit_policies (
     tenant TEXT NOT NULL,
-    -- Empty for the policy of a tenant or of the deployment.
+    -- Empty for a tenant or the deployment.
     user_id TEXT NOT NULL,
-    policy TEXT NOT NULL,
+    policy TEXT,
+    block TEXT,
+    -- When the block ends by itself; null for never.
+    blocked_until INTEGER,
     PRIMARY KEY (tenant, user_id)
 ) STRICT, WITHOUT ROWID;
 
@@ -71,3 +101,9 @@ CREATE TABLE session_kit_leases (
     -- By the clock of the database.
     until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE session_kit_fleet (
+    only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),
+    -- The secret that all nodes share.
+    key BLOB NOT NULL
+) STRICT;

@@ -4,14 +4,19 @@
 //! tell them in their order.
 
 use session_core::store::{Change, Commit, Outcome};
-use session_core::{StoreError, UserKey};
+use session_core::{DeviceInfo, StoreError, UserKey};
 use sqlx::sqlite::SqlitePool;
 
-use super::store_error;
+use super::history::remember;
 use super::tx::{Tx, begin};
+use super::{now, store_error};
 use crate::steps;
 
-pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Outcome, StoreError> {
+pub(super) async fn commit(
+    writer: &SqlitePool,
+    commit: &Commit,
+    keeps_history: bool,
+) -> Result<Outcome, StoreError> {
     commit.check()?;
     let steps = steps::text(&commit.changes);
     let mut tx = begin(writer).await?;
@@ -20,19 +25,21 @@ pub(super) async fn commit(writer: &SqlitePool, commit: &Commit) -> Result<Outco
     }
     // Before the changes: what they find is what the log tells.
     if let Some(newest) = tell(&mut tx, commit, &steps).await? {
-        apply(&mut tx, commit, &steps, newest).await?;
+        apply(&mut tx, commit, &steps, newest, keeps_history).await?;
     }
     tx.commit().await.map_err(store_error)?;
     Ok(Outcome::Done)
 }
 
-/// Whether the version holds and every change finds what it needs.
+/// Whether the version holds, every change finds what it needs, and no block refuses an insert.
 async fn is_possible(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar(IS_POSSIBLE)
         .bind(commit.owner.tenant_text())
         .bind(commit.owner.user.as_str())
         .bind(steps)
         .bind(commit.expected.0)
+        .bind(begins_any(commit))
+        .bind(now().as_micros())
         .fetch_one(&mut **tx)
         .await
         .map_err(store_error)
@@ -52,20 +59,49 @@ async fn tell(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<Option<i64>, 
     Ok((told.rows_affected() > 0).then(|| told.last_insert_rowid()))
 }
 
-async fn apply(tx: &mut Tx, commit: &Commit, steps: &str, newest: i64) -> Result<(), StoreError> {
+async fn apply(
+    tx: &mut Tx,
+    commit: &Commit,
+    steps: &str,
+    newest: i64,
+    keeps_history: bool,
+) -> Result<(), StoreError> {
     let Commit { owner, changes, .. } = commit;
     set_version(tx, owner, newest).await?;
-    let any = |of: fn(&Change) -> bool| changes.iter().any(of);
-    if any(|change| matches!(change, Change::Insert(_))) {
+    if begins_any(commit) {
         run(tx, INSERT, owner, steps).await?;
     }
-    if any(|change| matches!(change, Change::ReplaceToken { .. })) {
-        run(tx, ROTATE, owner, steps).await?;
+    if changes.iter().any(|change| matches!(change, Change::Update { .. })) {
+        run(tx, UPDATE, owner, steps).await?;
     }
-    if any(|change| matches!(change, Change::End(..))) {
+    if changes.iter().any(|change| matches!(change, Change::End(..))) {
+        if keeps_history {
+            keep(tx, commit, steps).await?;
+        }
         run(tx, END, owner, steps).await?;
-        run(tx, FORGET_USER, owner, steps).await?;
+        if !begins_any(commit) {
+            run(tx, FORGET_USER, owner, steps).await?;
+        }
     }
+    Ok(())
+}
+
+fn begins_any(commit: &Commit) -> bool {
+    commit.changes.iter().any(|change| matches!(change, Change::Insert(_)))
+}
+
+/// Copies the sessions that end into the history.
+async fn keep(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<(), StoreError> {
+    sqlx::query(REMEMBER)
+        .bind(commit.owner.tenant_text())
+        .bind(commit.owner.user.as_str())
+        .bind(steps)
+        .bind(commit.at.as_micros())
+        .bind(commit.by.to_string())
+        .bind(commit.from.as_ref().map(DeviceInfo::as_str))
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
     Ok(())
 }
 
@@ -96,15 +132,19 @@ async fn run(
     Ok(())
 }
 
-/// All of them: ?1 tenant, ?2 user, ?3 steps.
+/// All of them: ?1 tenant, ?2 user, ?3 steps. Here ?5 tells whether a session begins, and ?6 when.
 pub(super) const IS_POSSIBLE: &str = "SELECT ?4 = COALESCE( \
         (SELECT version FROM session_kit_users WHERE tenant = ?1 AND user_id = ?2), 0) \
     AND NOT EXISTS (SELECT 1 FROM json_each(?3) AS step \
         LEFT JOIN session_kit_sessions AS s ON s.id = unhex(step.value ->> 'id') \
         WHERE CASE step.value ->> 'do' \
-            WHEN 'insert' THEN s.id IS NOT NULL \
-            WHEN 'rotate' THEN s.tenant IS NOT ?1 OR s.user_id IS NOT ?2 \
-            ELSE false END)";
+            WHEN 'insert' THEN s.id IS NOT NULL OR EXISTS (SELECT 1 FROM session_kit_history AS h \
+                WHERE h.id = unhex(step.value ->> 'id')) \
+            WHEN 'update' THEN s.tenant IS NOT ?1 OR s.user_id IS NOT ?2 \
+            ELSE false END) \
+    AND NOT (?5 AND EXISTS (SELECT 1 FROM session_kit_policies AS p \
+        WHERE (p.tenant, p.user_id) IN (VALUES ('', ''), (?1, ''), (?1, ?2)) \
+        AND p.block IS NOT NULL AND (p.blocked_until IS NULL OR p.blocked_until > ?6)))";
 pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     SELECT random(), step.value ->> 'kind', ?4, ?5, ?1, ?2, unhex(step.value ->> 'id') \
     FROM json_each(?3) AS step \
@@ -114,22 +154,23 @@ pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor
 pub(super) const SET_VERSION: &str = "INSERT INTO session_kit_users (tenant, user_id, version) VALUES (?1, ?2, ?3) \
     ON CONFLICT DO UPDATE SET version = excluded.version";
 const INSERT: &str = "INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, \
-        device_info, client_id, ip_addresses, signed_in, last_accessed, authenticated_at, \
-        absolute_expiry, data, token_current, token_family, token_retired, token_retired_at) \
-    SELECT unhex(value ->> 'id'), ?1, ?2, value ->> 'device_kind', value ->> 'device_info', \
+        client_id, ip_addresses, signed_in, last_accessed, deadline, claimed, details) \
+    SELECT unhex(value ->> 'id'), ?1, ?2, value ->> 'device_kind', \
         value ->> 'client_id', value ->> 'ip_addresses', value ->> 'signed_in', \
-        value ->> 'last_accessed', value ->> 'authenticated_at', value ->> 'absolute_expiry', \
-        value ->> 'data', unhex(value ->> 'token_current'), unhex(value ->> 'token_family'), \
-        unhex(value ->> 'token_retired'), value ->> 'token_retired_at' \
+        value ->> 'last_accessed', value ->> 'deadline', value ->> 'claimed', value ->> 'details' \
     FROM json_each(?3) WHERE value ->> 'do' = 'insert'";
-pub(super) const ROTATE: &str = "UPDATE session_kit_sessions SET \
-        token_current = unhex(step.value ->> 'token_current'), \
-        token_retired = unhex(step.value ->> 'token_retired'), \
-        token_retired_at = step.value ->> 'token_retired_at', \
-        authenticated_at = COALESCE(step.value ->> 'authenticated_at', authenticated_at) \
-    FROM json_each(?3) AS step WHERE step.value ->> 'do' = 'rotate' \
+pub(super) const UPDATE: &str = "UPDATE session_kit_sessions SET \
+        details = step.value ->> 'details', \
+        deadline = MAX(deadline, step.value ->> 'deadline') \
+    FROM json_each(?3) AS step WHERE step.value ->> 'do' = 'update' \
         AND session_kit_sessions.id = unhex(step.value ->> 'id') \
         AND tenant IS ?1 AND user_id IS ?2";
+pub(super) const REMEMBER: &str = remember!(
+    "step.value ->> 'kind'",
+    "json_each(?3) AS step CROSS JOIN session_kit_sessions AS s \
+        ON s.id = unhex(step.value ->> 'id') \
+        WHERE step.value ->> 'do' = 'end' AND s.tenant IS ?1 AND s.user_id IS ?2"
+);
 // `IS`, not `=`: the plan must go by the id, however many sessions the user has.
 pub(super) const END: &str = "DELETE FROM session_kit_sessions WHERE id IN \
         (SELECT unhex(value ->> 'id') FROM json_each(?3) WHERE value ->> 'do' = 'end') \

@@ -1,101 +1,114 @@
 //! Ends many sessions. They are chosen by a reader, outside of the transaction that takes the write
 //! lock; what is gone or in use again by then is not ended.
 
-use session_core::cleanup::SweepRule;
-use session_core::store::{Continuation, EndMany, Ended, EndedBatch, Sweep, limit_within};
-use session_core::{Actor, EndCause, EventKind, StoreError, Timestamp};
+use std::time::Duration;
+
+use session_core::store::{EndMany, Ended, EndedBatch, PageCursor, Sweep, limit_within};
+use session_core::{Actor, DeviceInfo, EndCause, EventKind, SessionId, StoreError, Timestamp};
 use sqlx::sqlite::SqlitePool;
 
+use super::history::remember;
 use super::tx::{Tx, begin};
-use super::{Pools, read, store_error};
+use super::{Pools, now, read, store_error};
 use crate::{rows, walk};
 
-/// What the log says of sessions that end.
+/// What the log and the history say of sessions that end.
 struct Why<'a> {
     cause: EndCause,
     at: Timestamp,
     by: &'a Actor,
+    from: Option<&'a DeviceInfo>,
 }
 
 pub(super) async fn end_many(
     pools: &Pools,
     end: &EndMany,
     limit: u32,
+    keeps_history: bool,
 ) -> Result<EndedBatch, StoreError> {
     let chosen = read::choose(&pools.readers, end, limit).await?;
-    let why = Why { cause: end.cause, at: end.at, by: &end.by };
-    let ended = end_chosen(&pools.writer, &chosen.found, None, &why).await?;
+    let EndMany { cause, at, by, from, .. } = end;
+    let why = Why { cause: *cause, at: *at, by, from: from.as_ref() };
+    let ended = end_chosen(&pools.writer, &chosen.found, None, &why, keeps_history).await?;
     Ok(EndedBatch { ended, next: chosen.next.map(walk::continuation) })
 }
 
-/// First along the index of the last access, then along that of the expiry. What has ended or is
-/// in use again has left them, so a call need not know where exactly the last one ended.
+/// Along the index of the deadline.
 pub(super) async fn sweep(
     pools: &Pools,
     sweep: &Sweep,
     limit: u32,
+    keeps_history: bool,
 ) -> Result<EndedBatch, StoreError> {
-    let Sweep { rule, after, at } = sweep;
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-    let mut chosen = Vec::new();
-    let mut next = None;
-    for (index, statement, line) in lines(rule, after.as_ref())? {
-        let left = i64::from(limit) - chosen.len().cast_signed() as i64;
-        let found = sqlx::query_scalar(statement)
-            .bind(line.as_micros())
-            .bind(left)
-            .fetch_all(&pools.readers)
-            .await
-            .map_err(store_error)?;
-        chosen.extend(found);
-        if chosen.len() == limit as usize {
-            next = Some(Continuation(index.to_vec()));
-            break;
-        }
-    }
-    let why = Why { cause: EndCause::Expired, at: *at, by: &Actor::System };
-    let ended = end_chosen(&pools.writer, &chosen, Some(rule), &why).await?;
-    Ok(EndedBatch { ended, next })
+    let after = sweep.after.as_ref().map_or(Ok(BEGINNING), walk::position)?;
+    let chosen = choose_overdue(&pools.readers, sweep.overdue, after, limit).await?;
+    let next = chosen.last().filter(|_| chosen.len() == limit as usize).copied();
+    let ids: Vec<_> = chosen.iter().map(|place| place.id.as_bytes().to_vec()).collect();
+    let why = Why { cause: EndCause::Expired, at: sweep.at, by: &Actor::System, from: None };
+    let overdue = Some(sweep.overdue);
+    let ended = end_chosen(&pools.writer, &ids, overdue, &why, keeps_history).await?;
+    Ok(EndedBatch { ended, next: next.map(walk::continuation) })
 }
 
-type Line = (&'static [u8], &'static str, Timestamp);
-
-/// The indexes that are still to be looked at, each with where to look.
-fn lines(rule: &SweepRule, after: Option<&Continuation>) -> Result<Vec<Line>, StoreError> {
-    let unused: Line = (b"unused", UNUSED, rule.inactive_before);
-    let expired: Line = (b"expired", EXPIRED, rule.expired_by);
-    match after.map(|after| after.0.as_slice()) {
-        None | Some(b"unused") => Ok(vec![unused, expired]),
-        Some(b"expired") => Ok(vec![expired]),
-        Some(_) => Err(Continuation::malformed()),
-    }
+async fn choose_overdue(
+    readers: &SqlitePool,
+    overdue: Duration,
+    after: PageCursor,
+    limit: u32,
+) -> Result<Vec<PageCursor>, StoreError> {
+    let rows = sqlx::query(OVERDUE)
+        .bind(now().minus(overdue).as_micros())
+        .bind(after.at.as_micros())
+        .bind(&after.id.as_bytes()[..])
+        .bind(limit)
+        .fetch_all(readers)
+        .await
+        .map_err(store_error)?;
+    rows.iter().map(|row| walk::position_of(row, "deadline")).collect()
 }
 
-/// Ends those of the chosen sessions that are still there and, where there is a rule, still covered.
+/// Ends those of the chosen sessions that are still there and, where it is given, still overdue.
 async fn end_chosen(
     writer: &SqlitePool,
     chosen: &[Vec<u8>],
-    rule: Option<&SweepRule>,
+    overdue: Option<Duration>,
     why: &Why<'_>,
+    keeps_history: bool,
 ) -> Result<Vec<Ended>, StoreError> {
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<_> = chosen.iter().map(const_hex::encode).collect();
+    let ids = serde_json::json!(ids).to_string();
     let mut tx = begin(writer).await?;
-    let rows = sqlx::query(END)
-        .bind(serde_json::json!(ids).to_string())
-        .bind(rule.map(|rule| rule.inactive_before.as_micros()))
-        .bind(rule.map(|rule| rule.expired_by.as_micros()))
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(store_error)?;
+    let line = overdue.map(|overdue| now().minus(overdue).as_micros());
+    if keeps_history {
+        keep(&mut tx, &ids, line, why).await?;
+    }
+    let rows =
+        sqlx::query(END).bind(ids).bind(line).fetch_all(&mut *tx).await.map_err(store_error)?;
     let ended = rows.iter().map(rows::ended).collect::<Result<Vec<_>, _>>()?;
     if !ended.is_empty() {
         tell(&mut tx, &ended, why).await?;
         tx.commit().await.map_err(store_error)?;
     }
     Ok(ended)
+}
+
+/// Copies those that will end into the history.
+async fn keep(tx: &mut Tx, ids: &str, line: Option<i64>, why: &Why<'_>) -> Result<(), StoreError> {
+    sqlx::query(REMEMBER)
+        .bind(ids)
+        .bind(line)
+        .bind(why.cause.as_str())
+        .bind(why.at.as_micros())
+        .bind(why.by.to_string())
+        .bind(why.from.map(DeviceInfo::as_str))
+        .execute(&mut **tx)
+        .await
+        .map_err(store_error)?;
+    Ok(())
 }
 
 /// Logs sessions that have been deleted, and raises the versions of their users.
@@ -123,13 +136,21 @@ async fn tell(tx: &mut Tx, ended: &[Ended], why: &Why<'_>) -> Result<(), StoreEr
     Ok(())
 }
 
-pub(super) const UNUSED: &str = "SELECT id FROM session_kit_sessions WHERE last_accessed < ? \
-    ORDER BY last_accessed LIMIT ?";
-pub(super) const EXPIRED: &str = "SELECT id FROM session_kit_sessions WHERE absolute_expiry <= ? \
-    ORDER BY absolute_expiry LIMIT ?";
+const BEGINNING: PageCursor =
+    PageCursor { at: Timestamp::from_micros(i64::MIN), id: SessionId::from_bytes([0; 16]) };
+
+/// ?2 and ?3 are where the last call ended.
+pub(super) const OVERDUE: &str = "SELECT id, deadline FROM session_kit_sessions \
+    WHERE deadline < ?1 AND deadline >= ?2 AND (deadline > ?2 OR id > ?3) \
+    ORDER BY deadline, id LIMIT ?4";
+pub(super) const REMEMBER: &str = remember!(
+    "?3",
+    "json_each(?1) AS chosen CROSS JOIN session_kit_sessions AS s \
+        ON s.id = unhex(chosen.value) WHERE (?2 IS NULL OR +s.deadline < ?2)"
+);
 pub(super) const END: &str = "DELETE FROM session_kit_sessions \
     WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
-    AND (?2 IS NULL OR +last_accessed < ?2 OR +absolute_expiry <= ?3) \
+    AND (?2 IS NULL OR +deadline < ?2) \
     RETURNING id, tenant, user_id";
 pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     SELECT random(), ?2, ?3, ?4, value ->> 1, value ->> 2, unhex(value ->> 0) \

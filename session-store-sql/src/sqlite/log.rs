@@ -1,13 +1,15 @@
 //! The log of changes, and the cheap sign that there is something new in it.
 
+use std::time::Duration;
+
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery, limit_within};
-use session_core::{Event, StoreError, TenantId, Timestamp};
+use session_core::{Event, StoreError, TenantId};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
 use super::tx::Tx;
-use super::{Pools, store_error};
+use super::{Pools, now, store_error};
 use crate::position;
 
 /// Appends an entry.
@@ -27,9 +29,13 @@ pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError>
 
 /// Looks at the first entries only, and takes the write lock only where some of them go. Another node
 /// may trim at the same time; each entry goes once.
-pub(super) async fn trim(pools: &Pools, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+pub(super) async fn trim(
+    pools: &Pools,
+    older_than: Duration,
+    limit: u32,
+) -> Result<u32, StoreError> {
     let kept: Option<i64> = sqlx::query_scalar(FIRST_KEPT)
-        .bind(before.as_micros())
+        .bind(now().minus(older_than).as_micros())
         .bind(limit_within(limit, PageQuery::MAX_EXAMINED))
         .fetch_one(&pools.readers)
         .await
@@ -103,11 +109,11 @@ impl Reader {
             && *seen == version
             && cursor == end
         {
-            return Ok(LogPage::at_end(end.clone(), false));
+            return Ok(LogPage::at_end(end.clone(), false, now()));
         }
         let page = match cursor.and_then(LogPosition::parse) {
             Some(position) => self.read_from(position, entries, limit).await?,
-            None => LogPage::at_end(self.last().await?, cursor.is_some()),
+            None => LogPage::at_end(self.last().await?, cursor.is_some(), now()),
         };
         self.end = (!page.more).then(|| (version, page.next.clone()));
         Ok(page)
@@ -127,9 +133,9 @@ impl Reader {
             .fetch_all(&mut self.connection)
             .await
             .map_err(store_error)?;
-        match position::read_on(seen, &rows, entries, limit)? {
+        match position::read_on(seen, &rows, entries, limit, now())? {
             Some(page) => Ok(page),
-            None => Ok(LogPage::at_end(self.last().await?, true)),
+            None => Ok(LogPage::at_end(self.last().await?, true, now())),
         }
     }
 

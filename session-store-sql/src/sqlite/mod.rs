@@ -3,28 +3,33 @@
 mod checkpoint;
 mod commit;
 mod end;
+mod fleet;
 mod hint;
+mod history;
 mod log;
 mod migrate;
 mod options;
+mod place;
 #[cfg(test)]
 mod plans;
-mod policy;
 mod read;
 mod report;
 mod touch;
 mod tx;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState,
 };
-use session_core::{SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
 use sqlx::sqlite::SqlitePool;
 
 use self::checkpoint::Checkpoints;
@@ -60,6 +65,7 @@ pub struct SqliteStore {
     checkpoints: Checkpoints,
     hints: Hints,
     path: PathBuf,
+    keeps_history: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -108,6 +114,7 @@ impl SqliteStore {
             checkpoints: Checkpoints::start(connect),
             hints: hints.map_err(StoreError::internal)?,
             path,
+            keeps_history: AtomicBool::new(true),
         })
     }
 
@@ -126,6 +133,10 @@ impl SqliteStore {
         migrate::printed()
     }
 
+    fn keeps_history(&self) -> bool {
+        self.keeps_history.load(Ordering::Relaxed)
+    }
+
     /// Takes note of changes that have been logged.
     fn changed_sessions(&self, count: usize) {
         if count > 0 {
@@ -137,12 +148,20 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn configure(&self, needs: &Needs) {
+        self.keeps_history.store(!needs.history.is_zero(), Ordering::Relaxed);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        fleet::key(&self.pools, proposed).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         read::user(&self.pools.readers, owner).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        let outcome = commit::commit(&self.pools.writer, commit).await?;
+        let outcome = commit::commit(&self.pools.writer, commit, self.keeps_history()).await?;
         if outcome == Outcome::Done {
             self.changed_sessions(commit.changes.len());
         }
@@ -151,6 +170,20 @@ impl Store for SqliteStore {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         read::load(&self.pools.readers, id).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        history::ended(&self.pools.readers, id).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        history::page(&self.pools.readers, query).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        let gone = history::forget(&self.pools, forget, limit).await?;
+        self.checkpoints.count(gone as usize);
+        Ok(gone)
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -165,13 +198,13 @@ impl Store for SqliteStore {
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
-        let batch = end::end_many(&self.pools, end, limit).await?;
+        let batch = end::end_many(&self.pools, end, limit, self.keeps_history()).await?;
         self.changed_sessions(batch.ended.len());
         Ok(batch)
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        let batch = end::sweep(&self.pools, sweep, limit).await?;
+        let batch = end::sweep(&self.pools, sweep, limit, self.keeps_history()).await?;
         self.changed_sessions(batch.ended.len());
         Ok(batch)
     }
@@ -193,22 +226,32 @@ impl Store for SqliteStore {
         self.hints.is_watching()
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        let trimmed = log::trim(&self.pools, before, limit).await?;
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        let trimmed = log::trim(&self.pools, older_than, limit).await?;
         self.checkpoints.count(trimmed as usize / ENTRIES_OF_A_SESSION);
         Ok(trimmed)
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        policy::lease(&self.pools.writer, name, holder, ttl).await
+        fleet::lease(&self.pools.writer, name, holder, ttl).await
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        policy::get(&self.pools.readers, scope).await
+        place::policy(&self.pools.readers, scope).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        policy::set(&self.pools.writer, change).await?;
+        place::set_policy(&self.pools.writer, change).await?;
+        self.changed_sessions(1);
+        Ok(())
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        place::block(&self.pools.readers, scope).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        place::set_block(&self.pools.writer, change).await?;
         self.changed_sessions(1);
         Ok(())
     }
@@ -216,6 +259,11 @@ impl Store for SqliteStore {
     async fn report(&self) -> Result<StoreReport, StoreError> {
         report::of(&self.pools.readers, &self.path, self.hints.is_watching()).await
     }
+}
+
+/// A file has no clock but its host's.
+fn now() -> Timestamp {
+    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
 }
 
 /// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
-use session_core::store::{Continuation, EndMany, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::store::{EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
 use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{AssertSqlSafe, Connection, Row, Sqlite};
+use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 
-use super::{commit, end, log, migrate, policy, read, touch};
+use super::{commit, end, fleet, history, log, migrate, place, read, touch};
 use crate::rows;
 use crate::walk::{self, Walk};
 
@@ -25,7 +24,7 @@ async fn plan(connection: &mut SqliteConnection, statement: &str) -> Vec<Step> {
 fn whole(plan: &[Step]) -> Vec<&str> {
     let of_a_table = |detail: &&str| {
         let name = detail.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
-        name.is_some_and(|name| name == "s" || name.starts_with("session_kit_"))
+        name.is_some_and(|name| ["s", "h", "p"].contains(&name) || name.starts_with("session_kit_"))
     };
     let details = plan.iter().map(|(_, _, detail)| detail.as_str());
     details.filter(of_a_table).filter(|detail| !detail.contains("USING INDEX")).collect()
@@ -34,9 +33,9 @@ fn whole(plan: &[Step]) -> Vec<&str> {
 fn queries() -> Vec<PageQuery> {
     let now = Timestamp::from_micros(1_780_000_000_000_000);
     let (user, north) = (UserId::new("alice").unwrap(), "north".parse().ok());
-    let first = PageQuery::live(TenantFilter::Any, Timeouts::default(), now);
+    let first = PageQuery::live(TenantFilter::Any, now);
     let next = PageQuery {
-        after: Some(PageCursor { signed_in: now, id: SessionId::from_bytes([1; 16]) }),
+        after: Some(PageCursor { at: now, id: SessionId::from_bytes([1; 16]) }),
         active_since: Some(now.minus(Duration::from_secs(60))),
         ..first.clone()
     };
@@ -55,38 +54,73 @@ fn queries() -> Vec<PageQuery> {
 }
 
 fn selections() -> Vec<EndMany> {
-    let owner = UserKey::new(UserId::new("alice").unwrap());
     let id = SessionId::from_bytes([1; 16]);
-    let position = PageCursor { signed_in: Timestamp::EPOCH, id };
-    let end = |selection, after: Option<Continuation>| EndMany {
-        selection,
-        after,
-        cause: EndCause::Revoked,
-        at: Timestamp::EPOCH,
-        by: Actor::System,
-    };
+    let after = walk::continuation(PageCursor { at: Timestamp::EPOCH, id });
+    let north = || TenantFilter::Is("north".parse().ok());
     let selections = [
         Selection::session(id, TenantFilter::Any),
-        Selection::user(owner.clone()),
-        Selection::user(owner).on(DeviceKind::Web).except(id),
+        Selection::user(alice()),
+        Selection::user(alice()).on(DeviceKind::Web).except(id),
         Selection::within(TenantFilter::Any),
-        Selection::within(TenantFilter::Is("north".parse().ok())),
+        Selection::within(TenantFilter::Any).signed_in_before(Timestamp::EPOCH),
+        Selection::within(north()),
+        Selection::within(north()).signed_in_before(Timestamp::EPOCH),
+        Selection::within(north()).of_client("shop".parse().unwrap()),
     ];
     let with_continuation = |selection: Selection| {
-        [end(selection.clone(), None), end(selection, Some(walk::continuation(position)))]
+        let first = end(selection);
+        [EndMany { after: Some(after.clone()), ..first.clone() }, first]
     };
     selections.into_iter().flat_map(with_continuation).collect()
 }
 
+fn alice() -> UserKey {
+    UserKey::new(UserId::new("alice").unwrap())
+}
+
+fn end(selection: Selection) -> EndMany {
+    let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
+    EndMany { selection, after: None, cause, at, by, from: None }
+}
+
+fn histories() -> Vec<HistoryQuery> {
+    let after = Some(PageCursor { at: Timestamp::EPOCH, id: SessionId::from_bytes([1; 16]) });
+    let north = TenantFilter::Is("north".parse().ok());
+    let mut queries = Vec::new();
+    for first in [
+        HistoryQuery::user(alice()),
+        HistoryQuery::within(TenantFilter::Any),
+        HistoryQuery::within(north),
+    ] {
+        queries.push(first.clone());
+        queries.push(HistoryQuery { after, ..first.clone() });
+        let (cause, since) = (Some(EndCause::Evicted), Some(Timestamp::EPOCH));
+        let client_id = ClientId::new("shop").ok();
+        queries.push(HistoryQuery { after, cause, since, client_id, ..first });
+    }
+    queries
+}
+
 fn chunks() -> Vec<String> {
-    let page = |query| Walk::page(query).statement::<Sqlite>(rows::SESSION, read::SESSIONS);
-    let choice = |end| {
-        let walk = Walk::choose(end, 500).unwrap();
-        walk.statement::<Sqlite>(read::CHOSEN, read::SESSIONS)
-    };
-    let (queries, selections) = (queries(), selections());
-    let statements = queries.iter().map(page).chain(selections.iter().map(choice));
-    statements.map(|statement| statement.sql().as_str().to_owned()).collect()
+    let (queries, selections, histories) = (queries(), selections(), histories());
+    let of_sessions = queries.iter().map(page).chain(selections.iter().map(choice));
+    of_sessions.chain(histories.iter().map(history)).collect()
+}
+
+fn page(query: &PageQuery) -> String {
+    text(&Walk::page(query).statement(rows::SESSION, read::SESSIONS))
+}
+
+fn choice(end: &EndMany) -> String {
+    text(&Walk::choose(end, 500).unwrap().statement(read::CHOSEN, read::SESSIONS))
+}
+
+fn history(query: &HistoryQuery) -> String {
+    text(&Walk::history(query).statement(rows::ENDED_SESSION, history::HISTORY))
+}
+
+fn text(statement: &QueryBuilder<Sqlite>) -> String {
+    statement.sql().as_str().to_owned()
 }
 
 async fn with_schema() -> SqliteConnection {
@@ -109,20 +143,28 @@ async fn every_statement_uses_an_index() {
         commit::IS_POSSIBLE,
         commit::TELL,
         commit::SET_VERSION,
-        commit::ROTATE,
+        commit::UPDATE,
+        commit::REMEMBER,
         commit::END,
         commit::FORGET_USER,
-        end::UNUSED,
-        end::EXPIRED,
+        end::OVERDUE,
+        end::REMEMBER,
         end::END,
         end::TELL,
         end::SET_VERSIONS,
         end::FORGET_USERS,
+        history::ENDED,
+        history::IS_ANY_OLD,
+        history::FORGET_OLD,
+        history::FORGET_USER,
         log::TRIM,
         log::SINCE,
         log::LAST,
-        policy::LAYERS,
-        policy::GET,
+        place::PLACES,
+        place::POLICY,
+        place::BLOCK,
+        place::FORGET_EMPTY,
+        fleet::KEY,
     ];
     for statement in statements {
         let plan = plan(&mut connection, statement).await;
@@ -151,10 +193,40 @@ async fn a_chunk_stops_at_its_limit() {
         assert!(by_ids || !plan.iter().any(|step| sorts(&step)), "{statement}\n{plan:#?}");
         let reads = |step: &Step| {
             step.1 == chunks[0].0
-                && step.2.contains("session_kit_sessions")
+                && step.2.contains("session_kit_")
                 && (!by_ids || step.2.contains("(id=?)"))
         };
         assert!(plan.iter().any(reads), "{statement}\n{plan:#?}");
+    }
+}
+
+/// The equal parts of a filter and the beginning of a chunk are found by one index.
+#[tokio::test]
+async fn a_chunk_begins_at_its_position() {
+    let mut connection = with_schema().await;
+    let after = Some(PageCursor { at: Timestamp::EPOCH, id: SessionId::from_bytes([1; 16]) });
+    let north = || TenantFilter::Is("north".parse().ok());
+    let shop = ClientId::new("shop").unwrap();
+    let of_shop = PageQuery {
+        client_id: Some(shop.clone()),
+        after,
+        ..PageQuery::live(north(), Timestamp::EPOCH)
+    };
+    let early = Selection::within(north()).signed_in_before(Timestamp::EPOCH);
+    let recent =
+        HistoryQuery { since: after.map(|after| after.at), ..HistoryQuery::within(north()) };
+    let cases = [
+        (page(&of_shop), "sessions_by_tenant_client (tenant=? AND client_id=? AND signed_in<?)"),
+        (choice(&end(early)), "sessions_by_tenant (tenant=? AND signed_in<?)"),
+        (history(&recent), "history_by_tenant (tenant=? AND ended>?)"),
+        (
+            history(&HistoryQuery { after, ..HistoryQuery::user(alice()) }),
+            "history_by_user (user_id=? AND tenant=? AND ended<?)",
+        ),
+    ];
+    for (statement, index) in cases {
+        let plan = plan(&mut connection, &statement).await;
+        assert!(plan.iter().any(|step| step.2.ends_with(index)), "{statement}\n{plan:#?}");
     }
 }
 

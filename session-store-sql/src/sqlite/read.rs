@@ -4,7 +4,7 @@ use session_core::store::{EndMany, Loaded, Page, PageQuery, UserState, Version};
 use session_core::{SessionId, StoreError, UserKey};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{policy, store_error};
+use super::{place, store_error};
 use crate::columns::Columns;
 use crate::rows;
 use crate::walk::{self, Walk, Walked};
@@ -26,12 +26,13 @@ pub(super) async fn user(readers: &SqlitePool, owner: &UserKey) -> Result<UserSt
         .fetch_all(&mut *tx)
         .await
         .map_err(store_error)?;
-    let policies = policy::layers(&mut tx, tenant, user).await?;
+    let places = place::of(&mut tx, owner).await?;
     tx.commit().await.map_err(store_error)?;
     Ok(UserState {
         version: version.map_or(Version::NONE, Version),
         sessions: sessions.iter().map(rows::standing).collect::<Result<_, _>>()?,
-        policies,
+        policies: places.policies,
+        blocks: places.blocks,
     })
 }
 
@@ -53,7 +54,7 @@ pub(super) async fn load(
 
 pub(super) async fn page(readers: &SqlitePool, query: &PageQuery) -> Result<Page, StoreError> {
     let walk = Walk::page(query);
-    Ok(walk_on(readers, walk, rows::SESSION, rows::session).await?.into())
+    Ok(walk_on(readers, walk, rows::SESSION, SESSIONS, rows::session).await?.into())
 }
 
 /// The ids of the sessions that one call of `end_many` ends.
@@ -63,17 +64,18 @@ pub(super) async fn choose(
     limit: u32,
 ) -> Result<Walked<Vec<u8>>, StoreError> {
     let walk = Walk::choose(end, limit)?;
-    walk_on(readers, walk, CHOSEN, walk::id).await
+    walk_on(readers, walk, CHOSEN, SESSIONS, walk::id).await
 }
 
-async fn walk_on<T>(
+pub(super) async fn walk_on<T>(
     readers: &SqlitePool,
     mut walk: Walk<T>,
     columns: &str,
+    table: &str,
     read: fn(&SqliteRow) -> Result<T, StoreError>,
 ) -> Result<Walked<T>, StoreError> {
     loop {
-        let mut chunk = walk.statement(columns, SESSIONS);
+        let mut chunk = walk.statement(columns, table);
         let rows = chunk.build().fetch_all(readers).await.map_err(store_error)?;
         if let Some(walked) = walk.absorb(&rows, read)? {
             return Ok(walked);
@@ -86,6 +88,6 @@ pub(super) const CHOSEN: &str = "id, signed_in";
 pub(super) const VERSION: &str =
     "SELECT version FROM session_kit_users WHERE tenant = ? AND user_id = ?";
 pub(super) const STANDINGS: &str = "SELECT id, device_kind, client_id, signed_in, last_accessed, \
-    absolute_expiry FROM session_kit_sessions WHERE tenant = ? AND user_id = ?";
+    deadline, claimed FROM session_kit_sessions WHERE tenant = ? AND user_id = ?";
 pub(super) const LOAD: &str = "SELECT s.*, u.version FROM session_kit_sessions AS s \
     JOIN session_kit_users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = ?";

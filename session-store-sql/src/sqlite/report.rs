@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use session_core::store::StoreReport;
 use session_core::{StoreError, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{migrate, store_error};
+use super::{migrate, now, store_error};
 
 pub(super) async fn of(
     readers: &SqlitePool,
@@ -22,9 +21,8 @@ pub(super) async fn of(
     let mut report = StoreReport {
         server: format!("SQLite {}", text("version")?),
         schema: row.try_get("schema").map_err(store_error)?,
-        // A file has no clock but its host's.
-        clock: Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()),
-        log_from: log_from(&row)?,
+        clock: now(),
+        log_from: time(&row, "log_from")?,
         problems: missing_indexes(readers).await?,
         ..StoreReport::default()
     };
@@ -46,11 +44,14 @@ pub(super) async fn of(
         detail("write-ahead log size", size(beside(path, "-wal"))),
         detail("durability", durability(&row)?.to_owned()),
     ];
+    if let Some(ended) = time(&row, "history_from")? {
+        report.details.push(detail("history from", ended.to_string()));
+    }
     Ok(report)
 }
 
-fn log_from(row: &SqliteRow) -> Result<Option<Timestamp>, StoreError> {
-    let at: Option<i64> = row.try_get("log_from").map_err(store_error)?;
+fn time(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
+    let at: Option<i64> = row.try_get(column).map_err(store_error)?;
     Ok(at.map(Timestamp::from_micros))
 }
 
@@ -87,6 +88,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 const FACTS: &str = "SELECT sqlite_version() AS version, \
     (SELECT MAX(version) FROM session_kit_migrations) AS schema, \
     (SELECT at FROM session_kit_log ORDER BY seq LIMIT 1) AS log_from, \
+    (SELECT MIN(ended) FROM session_kit_history) AS history_from, \
     (SELECT journal_mode FROM pragma_journal_mode) AS journal_mode, \
     (SELECT synchronous FROM pragma_synchronous) AS synchronous";
 const INDEXES: &str = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";

@@ -65,7 +65,9 @@ async fn write(
 ) -> Result<HashSet<Vec<u8>>, StoreError> {
     let entry = |touch: &Touch| {
         let id = const_hex::encode(touch.id.as_bytes());
-        serde_json::json!([id, touch.last_accessed.as_micros(), addresses.get(&touch.id)])
+        let (used, deadline) = (touch.last_accessed.as_micros(), touch.deadline.as_micros());
+        let claimed = i64::from(touch.claimed);
+        serde_json::json!([id, used, deadline, claimed, addresses.get(&touch.id)])
     };
     let entries = serde_json::Value::Array(batch.iter().map(entry).collect()).to_string();
     let found = sqlx::query_scalar(TOUCH).bind(entries).fetch_all(&mut **tx).await;
@@ -76,6 +78,8 @@ pub(super) const ADDRESSES: &str = "SELECT id, ip_addresses FROM session_kit_ses
     WHERE id IN (SELECT unhex(value) FROM json_each(?))";
 pub(super) const TOUCH: &str = "UPDATE session_kit_sessions \
     SET last_accessed = MAX(last_accessed, touched.value ->> 1), \
-        ip_addresses = COALESCE(touched.value ->> 2, ip_addresses) \
+        deadline = MAX(deadline, touched.value ->> 2), \
+        claimed = MAX(claimed, touched.value ->> 3), \
+        ip_addresses = COALESCE(touched.value ->> 4, ip_addresses) \
     FROM json_each(?) AS touched \
     WHERE session_kit_sessions.id = unhex(touched.value ->> 0) RETURNING session_kit_sessions.id";

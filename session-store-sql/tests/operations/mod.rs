@@ -1,42 +1,64 @@
-//! One of each operation that changes something, and reads of the log, for tests that count what a
-//! server reads.
+//! One of each operation that changes something, and reads of the log and of the history, for tests
+//! that count what a server reads.
+
+use std::time::Duration;
 
 use session_conformance::sample::{self, now, user};
-use session_core::cleanup::SweepRule;
+use session_core::block::Block;
 use session_core::policy::PolicyScope;
-use session_core::store::{Change, Entries, PolicyChange, Sweep, Touch};
-use session_core::{Actor, Store, Timestamp};
+use session_core::store::{
+    BlockChange, Change, Entries, Forget, HistoryQuery, PolicyChange, Sweep, Touch,
+};
+use session_core::{Actor, EventKind, Store};
 
-/// Calls `check` after each. The store has a user 7, and five sessions that are old.
+/// Calls `check` after each. The store has a user 7, and five sessions whose deadline passed more than
+/// a year ago.
 pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let owner = user("user 7");
-    let session = sample::session(store, &owner, now());
+    let now = now(store).await;
+    let session = sample::session(store, &owner, now);
     let id = session.id;
     sample::insert(store, &session).await;
     check("a sign-in").await;
     assert!(store.load(id).await.unwrap().is_some());
     check("a load").await;
+    let (last_accessed, deadline) = (now, session.deadline);
     let ip_addresses = session.ip_addresses.clone();
-    store.touch(&[Touch { id, last_accessed: now(), ip_addresses }]).await.unwrap();
+    let touch = Touch { id, last_accessed, deadline, claimed: true, ip_addresses };
+    store.touch(&[touch]).await.unwrap();
     check("a touch").await;
-    let token = session.token.clone();
-    let rotate = Change::ReplaceToken { id, token, authenticated_at: None };
-    sample::commit(store, &owner, vec![rotate]).await;
+    let update = Change::Update { session: Box::new(session), kind: EventKind::Rotated };
+    sample::commit(store, &owner, vec![update]).await;
     check("a rotation").await;
     sample::commit(store, &owner, vec![Change::ClaimsChanged(id)]).await;
     check("a change of claims").await;
-    let scope = PolicyScope::User(owner);
-    let policy = PolicyChange { scope, policy: None, at: now(), by: Actor::Application };
+    let scope = PolicyScope::User(owner.clone());
+    let by = Actor::Application;
+    let policy = PolicyChange { scope: scope.clone(), policy: None, at: now, by: by.clone() };
     store.set_policy(&policy).await.unwrap();
     check("a policy").await;
+    let block = Block { reason: None, until: None, since: now, by: by.clone() };
+    for block in [Some(block), None] {
+        let change = BlockChange { scope: scope.clone(), block, at: now, by: by.clone() };
+        store.set_block(&change).await.unwrap();
+        check("a block").await;
+    }
     assert_eq!(sample::revoke(store, id).await, 1);
     check("a revocation").await;
-    let line = Timestamp::from_micros(10);
-    let rule = SweepRule { inactive_before: line, expired_by: line };
-    let sweep = Sweep { rule, after: None, at: now() };
+    assert!(store.ended(id).await.unwrap().is_some());
+    check("a read of an ended session").await;
+    let history = store.history(&HistoryQuery::user(owner.clone())).await.unwrap();
+    assert_eq!(history.sessions.len(), 1);
+    check("a page of the history").await;
+    assert_eq!(store.forget(&Forget::User(owner), 5).await.unwrap(), 1);
+    check("a user's history forgotten").await;
+    let overdue = Duration::from_secs(365 * 24 * 3600);
+    let sweep = Sweep { overdue, after: None, at: now };
     assert_eq!(store.sweep(&sweep, 5).await.unwrap().ended.len(), 5);
     check("a cleanup").await;
+    store.forget(&Forget::OlderThan(overdue), 5).await.unwrap();
+    check("old history forgotten").await;
     // As often as a server may want to see a statement before it plans it for good.
     for _ in 0..10 {
         cursor = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap().next;

@@ -1,0 +1,51 @@
+//! What the nodes share beside sessions: leases, and a secret.
+
+use std::time::Duration;
+
+use session_core::{FleetKey, InvalidField, StoreError};
+use sqlx::sqlite::SqlitePool;
+
+use super::{Pools, store_error};
+
+pub(super) async fn lease(
+    writer: &SqlitePool,
+    name: &str,
+    holder: &str,
+    ttl: Duration,
+) -> Result<bool, StoreError> {
+    let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 4);
+    let taken = sqlx::query(LEASE)
+        .bind(name)
+        .bind(holder)
+        .bind(ttl)
+        .execute(writer)
+        .await
+        .map_err(store_error)?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// Takes the write lock only where there is no key yet.
+pub(super) async fn key(pools: &Pools, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+    let known: Option<Vec<u8>> =
+        sqlx::query_scalar(KEY).fetch_optional(&pools.readers).await.map_err(store_error)?;
+    let key = match known {
+        Some(key) => key,
+        None => sqlx::query_scalar(SET_KEY)
+            .bind(&proposed.as_bytes()[..])
+            .fetch_one(&pools.writer)
+            .await
+            .map_err(store_error)?,
+    };
+    let malformed = |_| InvalidField::malformed("key", "32 bytes");
+    Ok(FleetKey::from_bytes(key.try_into().map_err(malformed)?))
+}
+
+const LEASE: &str = "INSERT INTO session_kit_leases (name, holder, until) \
+    VALUES (?1, ?2, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER) + ?3) \
+    ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until \
+    WHERE holder = excluded.holder \
+    OR until <= CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
+pub(super) const KEY: &str = "SELECT key FROM session_kit_fleet WHERE only_row = 1";
+/// The first key stays.
+const SET_KEY: &str = "INSERT INTO session_kit_fleet (only_row, key) VALUES (1, ?) \
+    ON CONFLICT DO UPDATE SET key = key RETURNING key";
