@@ -15,17 +15,15 @@ use crate::namespace::{ALONE, Fresh};
 
 const BOTH: [Transactions; 2] = [Transactions::WhereThereAre, Transactions::Never];
 
-async fn set(
-    store: &MongoStore,
-    scope: &PolicyScope,
-    until: Option<Option<Timestamp>>,
-) -> Option<Block> {
+async fn block_until(store: &MongoStore, until: Option<Timestamp>) -> Block {
+    let (reason, since) = (Some("fraud".parse().unwrap()), now(store).await);
+    Block { reason, until, since, by: Actor::Application }
+}
+
+async fn set(store: &MongoStore, scope: &PolicyScope, block: Option<Block>) {
     let (at, by) = (now(store).await, Actor::Application);
-    let reason = Some("fraud".parse().unwrap());
-    let block = until.map(|until| Block { reason, until, since: at, by: by.clone() });
-    let change = BlockChange { scope: scope.clone(), block: block.clone(), at, by };
+    let change = BlockChange { scope: scope.clone(), block, at, by };
     store.set_block(&change).await.unwrap();
-    block
 }
 
 async fn sign_in(store: &MongoStore, owner: &UserKey) -> Outcome {
@@ -46,15 +44,17 @@ async fn a_block_refuses_at_its_place_for_its_time() {
         store.set_policy(&change).await.unwrap();
         let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
         for scope in [north.clone(), PolicyScope::User(alice.clone())] {
-            let block = set(&store, &scope, Some(None)).await;
-            assert_eq!(store.block(&scope).await.unwrap(), block);
-            assert_eq!(store.user(&alice).await.unwrap().blocks, [(scope.clone(), block.unwrap())]);
+            let block = block_until(&store, None).await;
+            set(&store, &scope, Some(block.clone())).await;
+            assert_eq!(store.block(&scope).await.unwrap().as_ref(), Some(&block));
+            assert_eq!(store.user(&alice).await.unwrap().blocks, [(scope.clone(), block)]);
             assert_eq!(sign_in(&store, &alice).await, Outcome::Conflict);
             assert_eq!(sign_in(&store, &bob).await, Outcome::Done);
-            set(&store, &scope, Some(Some(now(&store).await))).await;
+            let over = block_until(&store, Some(now(&store).await)).await;
+            set(&store, &scope, Some(over)).await;
             assert_eq!(sign_in(&store, &alice).await, Outcome::Done, "its time is over");
             let later = now(&store).await.plus(Duration::from_secs(3600));
-            set(&store, &scope, Some(Some(later))).await;
+            set(&store, &scope, Some(block_until(&store, Some(later)).await)).await;
             assert_eq!(sign_in(&store, &alice).await, Outcome::Conflict);
             set(&store, &scope, None).await;
             assert_eq!(store.block(&scope).await.unwrap(), None);
@@ -63,7 +63,7 @@ async fn a_block_refuses_at_its_place_for_its_time() {
         assert_eq!(store.policy(&north).await.unwrap(), Some(policy.clone()), "it is kept beside");
         assert_eq!(store.user(&alice).await.unwrap().policies.tenant, Some(policy));
         let deployment = PolicyScope::Deployment;
-        set(&store, &deployment, Some(None)).await;
+        set(&store, &deployment, Some(block_until(&store, None).await)).await;
         assert_eq!(sign_in(&store, &bob).await, Outcome::Conflict);
         // What was refused has left nothing, and everything is told in its order.
         let (set, lifted) = (EventKind::BlockSet, EventKind::BlockLifted);
@@ -100,7 +100,7 @@ async fn a_block_beside_sign_ins_leaves_no_session() {
                 tokio::task::yield_now().await;
             }
             let scope = PolicyScope::Tenant(TenantId::new(&tenant).unwrap());
-            set(&store, &scope, Some(None)).await;
+            set(&store, &scope, Some(block_until(&store, None).await)).await;
             for owner in &owners {
                 end_all(&store, end(&store, Selection::user(owner.clone())).await, 500).await;
             }
