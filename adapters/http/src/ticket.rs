@@ -38,8 +38,8 @@ impl HandedOver {
     /// Takes a ticket of a client apart. The engine's own tickets have no point.
     fn of(marked: &str) -> (Self, &str) {
         let known = [Self::Remembered, Self::Forgotten, Self::Body].into_iter();
-        let found = known.filter_map(|by| Some((by, marked.strip_prefix(by.prefix())?)));
-        found.last().unwrap_or((Self::Cookie, marked))
+        let mut found = known.filter_map(|by| Some((by, marked.strip_prefix(by.prefix())?)));
+        found.next().unwrap_or((Self::Cookie, marked))
     }
 
     const fn prefix(self) -> &'static str {
