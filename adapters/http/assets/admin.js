@@ -3,6 +3,8 @@ import {
   markEnded, over, pages, say, sessions, time, working,
 } from "./common.js";
 import "./policy.js";
+import "./block.js";
+import "./history.js";
 
 const PAGE = 50;
 const ALL_TENANTS = facts.reach === "deployment";
@@ -103,6 +105,7 @@ function row(session) {
   const name = cell("User", only);
   if (session.tenant) name.append(" in ", foreign(session.tenant));
   if (session.current) name.append(" ", element("span", { className: "badge", textContent: "You" }));
+  if (session.impersonator) name.append(" by ", foreign(session.impersonator));
   const details = button("Details", `Details of ${named(session)}, ${device(session)}`, () => open(session.id));
   const revoke = button("Revoke", `Revoke ${named(session)}, ${device(session)}`, () => revokeOne(session));
   revoke.className = "danger";

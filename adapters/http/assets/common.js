@@ -79,12 +79,14 @@ export function time(text) {
 
 // The device in an attribute or a message, which have no markup.
 export function device(session) {
-  return session.device_info ? `${session.device_info} (${session.device_kind})` : session.device_kind;
+  const named = session.device_name ?? session.device_info;
+  return named ? `${named} (${session.device_kind})` : session.device_kind;
 }
 
-export function deviceOf({ device_info: info, device_kind: kind }) {
+export function deviceOf({ device_name: name, device_info: info, device_kind: kind }) {
   const made = document.createElement("span");
-  made.append(...(info ? [foreign(info), " (", foreign(kind), ")"] : [foreign(kind)]));
+  const named = name ?? info;
+  made.append(...(named ? [foreign(named), " (", foreign(kind), ")"] : [foreign(kind)]));
   return made;
 }
 
@@ -98,6 +100,29 @@ export function factsOf(session) {
     ["Signed in", time(session.signed_in)],
     ["Last accessed", time(session.last_accessed)],
   ];
+}
+
+// How sessions end, in words.
+const WHY = {
+  evicted: "Ended by a sign-in on another device",
+  revoked: "Signed out",
+  expired: "Expired",
+  signed_out: "Signed out there",
+  replaced: "Replaced by a sign-in in the same browser",
+  token_reused: "Ended because a copy of its token was used",
+  blocked: "Ended by a block",
+};
+
+// An entry of the list of ended sessions; `whose` says whose it was.
+export function endedCard(session, ...whose) {
+  const why = element("div", {}, WHY[session.cause] ?? "Ended", ", ", time(session.ended));
+  if (session.by.startsWith("user:")) why.append(" by ", foreign(session.by.slice(5)));
+  if (session.from) why.append(", ", foreign(session.from));
+  const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
+  const text = element("div", { className: "text" }, ...whose, deviceOf(session), why, since);
+  const made = element("li", {}, text);
+  Object.assign(made.dataset, { id: session.id, cause: session.cause });
+  return made;
 }
 
 // The entries of a `dl`.
@@ -157,6 +182,7 @@ const CAUSES = {
   expired: "This session has expired.",
   replaced: "You signed in again in this browser.",
   token_reused: "An old copy of this session's token was used. Somebody may have stolen it.",
+  blocked: "Sign-in is blocked.",
 };
 
 // The session behind this page is over: say so, show nothing that is no longer ours to see, ask the
@@ -264,7 +290,7 @@ window.addEventListener("pageshow", (event) => { if (event.persisted) location.r
 
 // Live updates.
 
-export const ENDED = ["evicted", "revoked", "expired", "signed_out", "replaced", "token_reused"];
+export const ENDED = ["evicted", "revoked", "expired", "signed_out", "replaced", "token_reused", "blocked"];
 const KINDS = ["created", "rotated", "policy_changed", "missed", ...ENDED];
 
 // Hears what the events of a stream say until the session is over, from the stream of this tab or

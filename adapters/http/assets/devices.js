@@ -1,6 +1,6 @@
 import {
-  $, ENDED, News, button, call, confirmed, device, deviceOf, element, factsOf, follow, foreign, markEnded, pages,
-  say, sessions, time, working,
+  $, ENDED, News, ask, button, call, confirmed, device, deviceOf, element, endedCard, factsOf, follow, foreign,
+  markEnded, pages, say, sessions, time, working,
 } from "./common.js";
 
 const PAGE = 50;
@@ -17,6 +17,9 @@ async function read() {
   ({ total } = me);
   cursor = me.next_cursor;
   count();
+  const past = await call("GET", "me/history?limit=10");
+  $("ended").replaceChildren(...past.sessions.map((ended) => endedCard(ended)));
+  $("past").hidden = past.sessions.length === 0;
 }
 
 function count() {
@@ -31,6 +34,7 @@ function card(session) {
   const facts = element("div", { className: "quiet" }, "Last used ", time(session.last_accessed));
   const address = session.ip_addresses.at(-1);
   if (address) facts.append(` from ${address}`);
+  if (session.impersonator) facts.append(", by ", foreign(session.impersonator), " in your name");
   const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
   const item = element("li", {}, element("div", { className: "text" }, title, facts, since));
   item.dataset.id = session.id;
@@ -42,7 +46,20 @@ function card(session) {
     end.className = "danger";
     item.append(end);
   }
+  item.append(button("Rename", `Rename ${device(session)}`, () => rename(session, item)));
   return item;
+}
+
+async function rename(session, item) {
+  $("rename-name").value = session.device_name ?? "";
+  if ((await ask($("rename"))) !== "yes") return;
+  await working(async () => {
+    const body = { device_name: $("rename-name").value.trim() || null };
+    const made = card({ ...await call("PATCH", `me/${session.id}`, { body }), current: session.current });
+    item.replaceWith(made);
+    say("Renamed.");
+    return made.querySelector("button:last-child");
+  });
 }
 
 async function signOut(session, item) {

@@ -33,7 +33,7 @@ pub(crate) async fn the_sign_in_page_says_why(on: Ground) {
     root.send("PUT", "/sessions/admin/policy?user=bob", policy).await;
     let evicted = app.browser("bob").await;
     firefox(&app, "bob").await;
-    app.advance(Duration::from_secs(180)).await;
+    app.advance(Duration::from_secs(200)).await;
     let text = "You signed in on another device, 3 minutes ago, Firefox 140 on Linux.";
     assert_eq!(notice(&evicted).await, text);
     assert_eq!(notice(&evicted).await, text, "as often as it is asked");
@@ -96,6 +96,7 @@ pub(crate) async fn ended_sessions_are_listed_within_the_walls(on: Ground) {
         let mut browser = firefox(&app, user).await;
         users.push(browser.session_id().await);
         browser.post("/logout", "").await;
+        app.advance(Duration::from_secs(60)).await;
     }
     let alice = app.browser("alice").await;
     root.delete(&format!("/sessions/admin/sessions/{}", alice.session_id().await)).await;

@@ -99,7 +99,6 @@ pub(crate) async fn state_changing_calls_need_a_proof_of_origin(on: Ground) {
         ("PUT", "/sessions/admin/policy".to_owned()),
         ("DELETE", "/sessions/admin/policy".to_owned()),
         ("PATCH", format!("/sessions/me/{id}")),
-        ("POST", "/sessions/ticket".to_owned()),
         ("DELETE", "/sessions/admin/sessions?all=true".to_owned()),
         ("PUT", "/sessions/admin/block".to_owned()),
         ("DELETE", "/sessions/admin/block".to_owned()),

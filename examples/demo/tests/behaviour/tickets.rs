@@ -67,10 +67,10 @@ pub(crate) async fn a_ticket_is_good_for_its_user_and_for_a_while(on: Ground) {
     assert_ne!(problem["ticket"], ticket, "it was refused once more, with a new ticket");
 
     let changed = format!("{}A", ticket.as_str().unwrap());
-    for bad in [json!("x"), json!(""), json!(changed)] {
+    for bad in [json!("x"), json!(changed)] {
         redeem(&stranger, &bad, &own).await.problem(410);
     }
-    for (ticket, end) in [(&json!(7), &own), (&ticket, &json!("x")), (&ticket, &Value::Null)] {
+    for (ticket, end) in [(&json!(7), &own), (&json!(""), &own), (&ticket, &json!("x")), (&ticket, &Value::Null)] {
         redeem(&stranger, ticket, end).await.problem(400);
     }
     let body = json!({ "ticket": ticket, "end": own }).to_string();
