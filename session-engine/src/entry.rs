@@ -268,6 +268,12 @@ impl Entry {
         self.timeouts().expired(last_accessed, self.session.absolute_expiry, now)
     }
 
+    /// From when on the session is refused if it is not used again; none for never.
+    pub(crate) fn expiry(&self) -> Option<Timestamp> {
+        let last_accessed = self.use_().activity.last_accessed();
+        self.timeouts().expiry(last_accessed, self.session.absolute_expiry)
+    }
+
     /// Counts an access, if it is one, and answers what the write-back queue must know.
     pub(crate) fn access(&self, access: &Access, now: Timestamp) -> AccessEffect {
         let mut use_ = self.use_();

@@ -60,16 +60,24 @@
 //! # MySQL and MariaDB
 //! A change is one call of a procedure and one transaction at READ COMMITTED. (REPEATABLE READ locks
 //! gaps, and the sign-ins of two new users could deadlock.) Locks are taken in one order: users,
-//! sessions by id, a gate that changes share. Nothing is locked that all changes wait for. A call that
-//! meets a deadlock or a lock timeout is retried up to ten times. Names are compared as bytes, because collations fold case and
-//! trailing spaces. Procedures are applied again when their version rises. There is no push.
+//! sessions by id, places of policies and blocks, a gate that changes share. Nothing is locked that all
+//! changes wait for. A call that meets a deadlock or a lock timeout is retried up to ten times. Names are
+//! compared as bytes, because collations fold case and trailing spaces. Procedures are applied again
+//! when their version rises. There is no push.
+//!
+//! Sessions that end are locked first. One statement then copies their records into the history and
+//! another deletes them, however many end.
+//!
+//! A commit reads the blocks of its owner after it has locked its gate, in a snapshot of that moment.
+//! `set_block` commits the block, and then waits until both gates were empty once: every commit that may
+//! have missed the block has ended by then. Sign-ins do not wait for it.
 //!
 //! Ids of the log are drawn inside transactions. A reader keeps the ids that it has not seen and looks
-//! for them at its next read. A *gate* is one of two rows that every change locks in share mode. When the
-//! closed gate can be locked exclusively, every change that began behind it has ended; after both, an id
-//! that is not there never comes. A page reaches up to the
-//! newest entry of an earlier snapshot, so a user's entries come in order, on MariaDB too, whose
-//! snapshots can have what depends on a change and not the change.
+//! for them at its next read. The server's clock is in the first row of what it reads. A *gate* is one
+//! of two rows that every change locks in share mode. When the closed gate can be locked exclusively,
+//! every change that began behind it has ended; after both, an id that is not there never comes. A page
+//! reaches up to the newest entry of an earlier snapshot, so a user's entries come in order, on MariaDB
+//! too, whose snapshots can have what depends on a change and not the change.
 
 mod columns;
 mod filter;

@@ -39,7 +39,7 @@ async fn hears(listener: &SqliteStore, change: impl Future<Output = ()>) {
 }
 
 async fn signed_in(store: &SqliteStore) -> Session {
-    let session = sample::session(store, &user("alice"), now());
+    let session = sample::session(store, &user("alice"), now(store).await);
     insert(store, &session).await;
     session
 }
@@ -71,7 +71,7 @@ async fn setting_a_policy_is_a_hint() {
     let file = File::new();
     let (writer, other) = (file.open().await, file.open().await);
     let (scope, by) = (PolicyScope::Deployment, Actor::Application);
-    let unset = PolicyChange { scope, policy: None, at: now(), by };
+    let unset = PolicyChange { scope, policy: None, at: now(&writer).await, by };
     hears(&other, async { writer.set_policy(&unset).await.unwrap() }).await;
 }
 
@@ -80,9 +80,10 @@ async fn a_block_is_a_hint() {
     let file = File::new();
     let (writer, other) = (file.open().await, file.open().await);
     let (scope, by) = (PolicyScope::Deployment, Actor::Application);
-    let block = Block { reason: None, until: None, since: now(), by: by.clone() };
+    let at = now(&writer).await;
+    let block = Block { reason: None, until: None, since: at, by: by.clone() };
     for block in [Some(block), None] {
-        let change = BlockChange { scope: scope.clone(), block, at: now(), by: by.clone() };
+        let change = BlockChange { scope: scope.clone(), block, at, by: by.clone() };
         hears(&other, async { writer.set_block(&change).await.unwrap() }).await;
     }
 }

@@ -78,16 +78,20 @@ export function time(text) {
 }
 
 // The device in an attribute or a message, which have no markup.
-export function device(session) {
-  const named = session.device_name ?? session.device_info;
-  return named ? `${named} (${session.device_kind})` : session.device_kind;
+export function device({ device_name: name, device_info: info, device_kind: kind }) {
+  return name || info ? `${name || info} (${kind})` : kind;
 }
 
 export function deviceOf({ device_name: name, device_info: info, device_kind: kind }) {
   const made = document.createElement("span");
-  const named = name ?? info;
-  made.append(...(named ? [foreign(named), " (", foreign(kind), ")"] : [foreign(kind)]));
+  made.append(...(name || info ? [foreign(name || info), " (", foreign(kind), ")"] : [foreign(kind)]));
   return made;
+}
+
+// Marks a session in which somebody acts as its user.
+export function actingOf({ impersonator }) {
+  if (!impersonator) return [];
+  return [" ", element("span", { className: "badge" }, "Used by ", foreign(impersonator))];
 }
 
 export const sessions = (count) => (count === 1 ? "1 session" : `${count} sessions`);
@@ -102,26 +106,26 @@ export function factsOf(session) {
   ];
 }
 
-// How sessions end, in words.
-const WHY = {
-  evicted: "Ended by a sign-in on another device",
-  revoked: "Signed out",
+// How sessions end.
+const HOW = {
+  evicted: "Made room for another sign-in",
+  revoked: "Signed out by choice",
   expired: "Expired",
-  signed_out: "Signed out there",
-  replaced: "Replaced by a sign-in in the same browser",
-  token_reused: "Ended because a copy of its token was used",
-  blocked: "Ended by a block",
+  signed_out: "Signed out",
+  replaced: "Replaced by another sign-in in the same browser",
+  token_reused: "Ended because an old copy of its token was used",
+  blocked: "Blocked",
 };
 
-// An entry of the list of ended sessions; `whose` says whose it was.
+// An entry of a list of ended sessions; `whose` says whose it was.
 export function endedCard(session, ...whose) {
-  const why = element("div", {}, WHY[session.cause] ?? "Ended", ", ", time(session.ended));
-  if (session.by.startsWith("user:")) why.append(" by ", foreign(session.by.slice(5)));
-  if (session.from) why.append(", ", foreign(session.from));
+  const how = element("div", { className: "quiet" }, HOW[session.cause] ?? session.cause, " ", time(session.ended));
+  if (session.from) how.append(" from ", foreign(session.from));
+  if (session.by.startsWith("user:")) how.append(" by ", foreign(session.by.slice("user:".length)));
   const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
-  const text = element("div", { className: "text" }, ...whose, deviceOf(session), why, since);
-  const made = element("li", {}, text);
-  Object.assign(made.dataset, { id: session.id, cause: session.cause });
+  const device = element("strong", {}, deviceOf(session));
+  const made = element("li", {}, element("div", { className: "text" }, ...whose, device, how, since));
+  made.dataset.cause = session.cause;
   return made;
 }
 
@@ -182,7 +186,7 @@ const CAUSES = {
   expired: "This session has expired.",
   replaced: "You signed in again in this browser.",
   token_reused: "An old copy of this session's token was used. Somebody may have stolen it.",
-  blocked: "Sign-in is blocked.",
+  blocked: "Signing in has been blocked.",
 };
 
 // The session behind this page is over: say so, show nothing that is no longer ours to see, ask the

@@ -1,6 +1,6 @@
 import {
-  $, ENDED, News, ask, button, call, confirmed, device, deviceOf, element, endedCard, factsOf, follow, foreign,
-  markEnded, pages, say, sessions, time, working,
+  $, ENDED, News, actingOf, ask, button, call, confirmed, device, deviceOf, element, endedCard, factsOf, follow,
+  foreign, markEnded, pages, say, sessions, time, working,
 } from "./common.js";
 
 const PAGE = 50;
@@ -12,14 +12,11 @@ let cursor = null;
 async function read() {
   news.clear();
   const me = await pages("me", {}, Math.max(PAGE, $("devices").children.length));
-  $("who").replaceChildren(foreign(me.user), ...(me.tenant ? [" in ", foreign(me.tenant)] : []));
+  $("who").replaceChildren(foreign(me.user), ...(me.tenant ? [" in ", foreign(me.tenant)] : []), ...actingOf(me));
   $("devices").replaceChildren(...me.sessions.map(card));
   ({ total } = me);
   cursor = me.next_cursor;
   count();
-  const past = await call("GET", "me/history?limit=10");
-  $("ended").replaceChildren(...past.sessions.map((ended) => endedCard(ended)));
-  $("past").hidden = past.sessions.length === 0;
 }
 
 function count() {
@@ -30,11 +27,10 @@ function count() {
 }
 
 function card(session) {
-  const title = element("div", {}, element("strong", {}, deviceOf(session)));
+  const title = element("div", {}, element("strong", {}, deviceOf(session)), ...actingOf(session));
   const facts = element("div", { className: "quiet" }, "Last used ", time(session.last_accessed));
   const address = session.ip_addresses.at(-1);
   if (address) facts.append(` from ${address}`);
-  if (session.impersonator) facts.append(", by ", foreign(session.impersonator), " in your name");
   const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
   const item = element("li", {}, element("div", { className: "text" }, title, facts, since));
   item.dataset.id = session.id;
@@ -55,9 +51,9 @@ async function rename(session, item) {
   if ((await ask($("rename"))) !== "yes") return;
   await working(async () => {
     const body = { device_name: $("rename-name").value.trim() || null };
-    const made = card({ ...await call("PATCH", `me/${session.id}`, { body }), current: session.current });
+    const made = card(await call("PATCH", `me/${session.id}`, { body }));
     item.replaceWith(made);
-    say("Renamed.");
+    say(body.device_name ? "The device has a new name." : "The device has no name any more.");
     return made.querySelector("button:last-child");
   });
 }
@@ -94,6 +90,27 @@ $("more").addEventListener("click", () => working(async () => {
 }));
 
 $("refresh").addEventListener("click", () => working(read));
+
+// Sessions that have ended.
+
+let older = null;
+
+async function recall() {
+  const page = await pages("me/history", {}, PAGE, older);
+  const items = page.sessions.map((session) => endedCard(session));
+  $("history").append(...items);
+  if (!$("history").children.length) $("history").append(element("li", { textContent: "None." }));
+  older = page.next_cursor;
+  $("older").hidden = !older;
+}
+
+$("ended").addEventListener("toggle", () => {
+  if (!$("ended").open) return;
+  $("history").replaceChildren();
+  older = null;
+  working(recall);
+});
+$("older").addEventListener("click", () => working(recall));
 
 function changed({ kind, session_id: id }) {
   const item = $("devices").querySelector(`[data-id="${CSS.escape(id ?? "")}"]`);

@@ -1,6 +1,6 @@
 // Sessions that have ended.
 
-import { $, element, endedCard, facts, foreign, pages, working } from "./common.js";
+import { $, actingOf, element, endedCard, facts, foreign, pages, working } from "./common.js";
 
 const PAGE = 20;
 const form = $("history-search");
@@ -16,9 +16,9 @@ function query() {
 }
 
 function card(session) {
-  const name = element("div", {}, element("strong", {}, foreign(session.user)));
+  const name = element("div", {}, foreign(session.user));
   if (session.tenant) name.append(" in ", foreign(session.tenant));
-  if (session.impersonator) name.append(" by ", foreign(session.impersonator));
+  name.append(...actingOf(session));
   return endedCard(session, name);
 }
 

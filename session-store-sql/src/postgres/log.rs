@@ -8,13 +8,15 @@
 //!   A transaction has its id before it draws a number, so one that got its id after the snapshot
 //!   has higher numbers only. The ids in between are few, however far behind the reader is.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use session_core::store::{Cursor, Entries, LogPage, PageQuery, limit_within};
 use session_core::{StoreError, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::db::{Db, store_error};
+use super::db::{Db, micros, store_error};
 use crate::columns::Columns;
 use crate::rows;
 
@@ -57,9 +59,9 @@ pub(super) async fn since(
     }
 }
 
-pub(super) async fn trim(db: &Db, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+pub(super) async fn trim(db: &Db, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
     let trimmed: i32 = sqlx::query_scalar(db.sql(TRIM))
-        .bind(before.as_micros())
+        .bind(micros(older_than))
         .bind(limit_within(limit, PageQuery::MAX_EXAMINED).cast_signed())
         .fetch_one(&db.pool)
         .await
@@ -92,7 +94,8 @@ async fn read(db: &Db, seen: Seen, entries: Entries, limit: u32) -> Result<LogPa
     let wanted = rows.iter().filter(|row| matches!(row.try_get("wanted"), Ok(Some(true))));
     let cursor = next.seen.cursor()?;
     // What was read belongs to the snapshot that the read was begun with: look once more.
-    Ok(LogPage::new(wanted.map(rows::event), cursor, more || next.is_continued))
+    let more = more || next.is_continued;
+    Ok(LogPage::new(wanted.map(rows::event), cursor, more, clock(head)?))
 }
 
 async fn at_the_end(db: &Db, gap: bool) -> Result<LogPage, StoreError> {
@@ -105,7 +108,7 @@ async fn at_the_end(db: &Db, gap: bool) -> Result<LogPage, StoreError> {
         up_to: 0,
         newest: (row.integer("seq")?, row.integer("tag")?),
     };
-    Ok(LogPage::at_end(seen.cursor()?, gap))
+    Ok(LogPage::at_end(seen.cursor()?, gap, clock(&row)?))
 }
 
 struct Next {
@@ -159,6 +162,10 @@ impl Snapshot {
     }
 }
 
+fn clock(row: &PgRow) -> Result<Timestamp, StoreError> {
+    row.integer("clock").map(Timestamp::from_micros)
+}
+
 fn get<'r, T>(row: &'r PgRow, column: &'static str) -> Result<T, StoreError>
 where
     T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
@@ -172,7 +179,7 @@ where
 /// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from working the
 /// head out for each entry, and from looking for late entries along the numbers.
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
-        SELECT pg_current_snapshot()::text AS snapshot, \
+        SELECT pg_current_snapshot()::text AS snapshot, {t}clock() AS clock, \
             pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
                 + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next_xid, \
             meta.incarnation = $5 \
@@ -217,6 +224,7 @@ pub(super) const ADOPT: &str = "WITH foreign_ids AS ( \
     UPDATE {t}log SET xid = pg_current_xact_id() WHERE EXISTS (SELECT FROM foreign_ids) \
         AND xid >= pg_snapshot_xmax(pg_current_snapshot())";
 pub(super) const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
+    {t}clock() AS clock, \
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
         + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next_xid, \
     COALESCE(newest.seq, 0) AS seq, COALESCE(newest.tag, 0) AS tag \

@@ -16,13 +16,14 @@ use session_core::{Actor, EventKind, Store};
 pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let owner = user("user 7");
-    let session = sample::session(store, &owner, now());
+    let now = now(store).await;
+    let session = sample::session(store, &owner, now);
     let id = session.id;
     sample::insert(store, &session).await;
     check("a sign-in").await;
     assert!(store.load(id).await.unwrap().is_some());
     check("a load").await;
-    let (last_accessed, deadline) = (now(), session.deadline);
+    let (last_accessed, deadline) = (now, session.deadline);
     let ip_addresses = session.ip_addresses.clone();
     let touch = Touch { id, last_accessed, deadline, claimed: true, ip_addresses };
     store.touch(&[touch]).await.unwrap();
@@ -34,12 +35,12 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     check("a change of claims").await;
     let scope = PolicyScope::User(owner.clone());
     let by = Actor::Application;
-    let policy = PolicyChange { scope: scope.clone(), policy: None, at: now(), by: by.clone() };
+    let policy = PolicyChange { scope: scope.clone(), policy: None, at: now, by: by.clone() };
     store.set_policy(&policy).await.unwrap();
     check("a policy").await;
-    let block = Block { reason: None, until: None, since: now(), by: by.clone() };
+    let block = Block { reason: None, until: None, since: now, by: by.clone() };
     for block in [Some(block), None] {
-        let change = BlockChange { scope: scope.clone(), block, at: now(), by: by.clone() };
+        let change = BlockChange { scope: scope.clone(), block, at: now, by: by.clone() };
         store.set_block(&change).await.unwrap();
         check("a block").await;
     }
@@ -53,7 +54,7 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     assert_eq!(store.forget(&Forget::User(owner), 5).await.unwrap(), 1);
     check("a user's history forgotten").await;
     let overdue = Duration::from_secs(365 * 24 * 3600);
-    let sweep = Sweep { overdue, after: None, at: now() };
+    let sweep = Sweep { overdue, after: None, at: now };
     assert_eq!(store.sweep(&sweep, 5).await.unwrap().ended.len(), 5);
     check("a cleanup").await;
     store.forget(&Forget::OlderThan(overdue), 5).await.unwrap();

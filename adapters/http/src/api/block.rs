@@ -92,7 +92,7 @@ pub(super) async fn show(request: Request<'_>) -> Answer {
         ("tenant" = Option<String>, Query, description = "This tenant, or a user in it"),
         ("user" = Option<String>, Query, description = "This user"),
     ),
-    request_body = NewBlockView,
+    request_body = Option<NewBlockView>,
     responses(
         (status = 200, body = Revoked, description = "Blocked; how many sessions ended"),
         (status = 400, body = Problem, description = "The body or a parameter does not fit", content_type = "application/problem+json"),

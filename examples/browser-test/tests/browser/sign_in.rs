@@ -66,7 +66,8 @@ async fn a_user_is_told_why() {
     first.see_text(".notice", "You signed in on another device, just now").await;
     first.screenshot("why").await;
     second.open(DEVICES).await;
-    second.see_text("#ended li", "Ended by a sign-in on another device").await;
+    second.click("#ended summary").await;
+    second.see_text("#history li", "Made room for another sign-in").await;
     second.screenshot("recently-signed-out").await;
     driver.stop(vec![first, second]).await;
 }
@@ -82,7 +83,7 @@ async fn a_user_names_a_device() {
     browser.type_into("#rename-name", "Kitchen").await;
     browser.click("#rename .primary").await;
     browser.see_text("li.current strong", "Kitchen").await;
-    browser.see_text("#notice", "Renamed.").await;
+    browser.see_text("#notice", "The device has a new name.").await;
     browser.open(DEVICES).await;
     browser.see_text("li.current strong", "Kitchen").await;
     driver.stop(vec![browser]).await;
