@@ -56,7 +56,7 @@ pub(crate) struct SessionView {
     data: Option<serde_json::Value>,
     /// Whether it is the session of this very request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = bool)]
+    #[schema(value_type = bool, required = true)]
     current: Option<bool>,
 }
 
