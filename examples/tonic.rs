@@ -14,7 +14,7 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use session_kit::core::Session;
-use session_kit::engine::{CurrentSession, SessionManager};
+use session_kit::engine::{CurrentSession, SessionManager, WaitEnd};
 use session_kit::http::{AdminAccess, Caller, Head, Peer, Rejection, RequireSession};
 use session_kit::tower::{RequestSession, SessionLayer};
 use session_kit::{Config, Hooks, HttpSessions, PreventConcurrentLogin, sql::SqliteStore};
@@ -156,11 +156,12 @@ fn ticks(manager: SessionManager, session: CurrentSession) -> ReceiverStream<Res
         let mut ended = std::pin::pin!(manager.session_ended(session.id()));
         loop {
             let message = tokio::select! {
-                // None: the server stops.
-                cause = &mut ended => {
-                    let status = match cause {
-                        Some(_) => Status::unauthenticated("the session has ended"),
-                        None => Status::unavailable("the server stops"),
+                end = &mut ended => {
+                    let status = match end {
+                        WaitEnd::Ended(_) | WaitEnd::Gone => {
+                            Status::unauthenticated("the session has ended")
+                        }
+                        _ => Status::unavailable("the server cannot tell or stops"),
                     };
                     let _ = sender.send(Err(status)).await;
                     return;

@@ -26,8 +26,12 @@ pub fn query(data: &[u8]) {
     let calls = [
         (Method::GET, "/sessions/me"),
         (Method::GET, "/sessions/admin/sessions"),
+        (Method::GET, "/sessions/me/history"),
+        (Method::GET, "/sessions/admin/history"),
         (Method::GET, "/sessions/admin/policy"),
         (Method::DELETE, "/sessions/admin/policy"),
+        (Method::GET, "/sessions/admin/block"),
+        (Method::DELETE, "/sessions/admin/block"),
         (Method::DELETE, "/sessions/admin/users/nobody/sessions"),
         (Method::POST, "/sessions/me/revoke-others"),
     ];

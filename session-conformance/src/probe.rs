@@ -13,7 +13,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 
 /// One node's way to a store, for tests of what happens when it is disturbed.
@@ -32,8 +32,10 @@ struct Inner {
     log_panics: AtomicBool,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     gate: Mutex<Option<(&'static str, Gate)>>,
+    gate_before: Mutex<Option<(&'static str, Gate)>>,
     wanted: Mutex<Option<Entries>>,
     problems: Mutex<Vec<String>>,
+    clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
 }
 
 /// Holds one call back between its effect and its answer.
@@ -76,8 +78,10 @@ impl Probe {
             log_panics: AtomicBool::default(),
             calls: Mutex::default(),
             gate: Mutex::default(),
+            gate_before: Mutex::default(),
             wanted: Mutex::default(),
             problems: Mutex::default(),
+            clock: Mutex::default(),
         }))
     }
 
@@ -94,6 +98,11 @@ impl Probe {
     /// Whether commits happen but their answers get lost.
     pub fn lose_answers(&self, lose: bool) {
         self.0.answers_lost.store(lose, Ordering::SeqCst);
+    }
+
+    /// Tells the time of this clock in place of the store's. What the store deletes by age goes by its own.
+    pub fn set_clock(&self, clock: impl Fn() -> Timestamp + Send + 'static) {
+        *lock(&self.0.clock) = Some(Box::new(clock));
     }
 
     /// Whether calls of this method fail as unavailable.
@@ -129,6 +138,13 @@ impl Probe {
         gate
     }
 
+    /// Holds the next call of this method back before it has any effect.
+    pub fn hold_before(&self, method: &'static str) -> Gate {
+        let gate = Gate::default();
+        *lock(&self.0.gate_before) = Some((method, gate.clone()));
+        gate
+    }
+
     /// How often each method was called.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.0.calls).clone()
@@ -157,16 +173,21 @@ impl Probe {
         if self.0.away.load(Ordering::SeqCst) || lock(&self.0.failing).contains(method) {
             return Err(StoreError::unavailable("away"));
         }
+        pass(&self.0.gate_before, method).await;
         let result = effect.await;
-        let gate = lock(&self.0.gate).take_if(|(held, _)| *held == method);
-        if let Some((_, Gate(passage))) = gate {
-            passage.reached.notify_one();
-            passage.opened.notified().await;
-        }
+        pass(&self.0.gate, method).await;
         if method == "commit" && self.0.answers_lost.load(Ordering::SeqCst) {
             return Err(StoreError::unavailable("the answer was lost"));
         }
         result
+    }
+}
+
+async fn pass(gate: &Mutex<Option<(&'static str, Gate)>>, method: &'static str) {
+    let held = lock(gate).take_if(|(held, _)| *held == method);
+    if let Some((_, Gate(passage))) = held {
+        passage.reached.notify_one();
+        passage.opened.notified().await;
     }
 }
 
@@ -242,7 +263,11 @@ impl Store for Probe {
     ) -> Result<LogPage, StoreError> {
         assert!(!self.0.log_panics.swap(false, Ordering::SeqCst), "a planted panic");
         *lock(&self.0.wanted) = Some(entries);
-        self.call("log_since", self.store().log_since(cursor, entries, limit)).await
+        let mut page =
+            self.call("log_since", self.store().log_since(cursor, entries, limit)).await?;
+        let told = lock(&self.0.clock).as_ref().map(|clock| clock());
+        page.clock = told.unwrap_or(page.clock);
+        Ok(page)
     }
 
     async fn changed(&self) {

@@ -178,6 +178,20 @@ pub(crate) async fn add_many(store: &dyn Store, owner: &UserKey, count: usize) -
     sessions
 }
 
+/// Ends one session with a commit at this time.
+pub(crate) async fn end_at(store: &dyn Store, session: &Session, cause: EndCause, at: Timestamp) {
+    let change = Change::End(session.id, cause);
+    for _ in 0..MOST_CONFLICTS {
+        let expected = version(store, &session.owner).await;
+        let commit = change_at(&session.owner, expected, vec![change.clone()], at);
+        if store.commit(&commit).await.unwrap() == Outcome::Done {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("a commit conflicts with nobody");
+}
+
 /// Where the log ends now.
 pub(crate) async fn log_end(store: &dyn Store) -> Cursor {
     store.log_since(None, Entries::All, 0).await.unwrap().next

@@ -128,7 +128,7 @@ impl Cache {
         Some(Fill { cache: self, id })
     }
 
-    fn install(&self, entry: Entry) -> Filled {
+    fn install(&self, entry: Entry, now: Timestamp) -> Filled {
         let id = entry.session.id;
         let mut slots = self.slots();
         match slots.get_mut(&id).map(std::mem::take) {
@@ -139,13 +139,12 @@ impl Cache {
         if self.ended.contains_key(&id) {
             return Filled::Ended;
         }
-        let old = self.entries.get(&id);
-        let unstored = old.is_some_and(|old| entry.take_over(&old));
+        if let Some(old) = self.entries.get(&id) {
+            entry.take_over(&old);
+        }
         entry.install(self.generation.load(Ordering::Acquire));
         let entry = Arc::new(entry);
-        if unstored {
-            self.queue.due(Arc::clone(&entry));
-        }
+        self.queue.apply(entry.taken_over(), &entry, now);
         self.entries.insert(id, Arc::clone(&entry));
         self.unknown.invalidate(&id);
         Filled::Installed(entry)
@@ -201,8 +200,8 @@ pub(crate) struct Fill<'c> {
 
 impl Fill<'_> {
     /// Installs what was read, unless a mark says otherwise.
-    pub(crate) fn finish(&self, entry: Entry) -> Filled {
-        self.cache.install(entry)
+    pub(crate) fn finish(&self, entry: Entry, now: Timestamp) -> Filled {
+        self.cache.install(entry, now)
     }
 }
 
@@ -221,7 +220,7 @@ impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
 
     fn on_evict(&self, _state: &mut (), _id: SessionId, entry: Arc<Entry>) {
         if entry.use_().activity.is_unstored() {
-            self.0.due(entry);
+            self.0.due_or_dropped(&entry);
         }
     }
 }

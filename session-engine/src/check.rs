@@ -5,6 +5,7 @@
 //! the store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use session_core::rotation::Recognition;
 use session_core::store::{Selection, TenantFilter};
@@ -273,6 +274,11 @@ impl SessionManager {
         if shared.is_fresh() {
             return None;
         }
+        // While the store is known to be away, nobody has to wait for it.
+        let away = shared.unheard.load(Ordering::Acquire);
+        if away && let Some(verdict) = stale(shared, claim) {
+            return Some(verdict);
+        }
         // Where the log cannot be read, the session itself perhaps can.
         follower::hear(shared).await.ok()?;
         judge_cached(shared, claim, access)
@@ -394,17 +400,19 @@ fn active(
     now: Timestamp,
 ) -> Verdict {
     let effect = entry.access(access, now);
-    shared.queue.apply(effect, &entry);
+    shared.queue.apply(effect, &entry, now);
     Verdict::Active(CurrentSession::new(entry, shown))
 }
 
 /// The store is away: the cache answers if the options say so, and only for good tokens.
 fn serve_stale(shared: &Shared, claim: &Claim, error: Error) -> Result<Verdict, Error> {
-    let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale());
-    match entry.map(|entry| (judge(shared, &entry, claim, shared.now()), entry)) {
-        Some((Finding::Good((), shown), entry)) => {
-            Ok(Verdict::Active(CurrentSession::new(entry, shown)))
-        }
-        _ => Err(error),
+    stale(shared, claim).ok_or(error)
+}
+
+fn stale(shared: &Shared, claim: &Claim) -> Option<Verdict> {
+    let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale())?;
+    match judge(shared, &entry, claim, shared.now()) {
+        Finding::Good((), shown) => Some(Verdict::Active(CurrentSession::new(entry, shown))),
+        _ => None,
     }
 }

@@ -2,19 +2,21 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use session_core::store::{Cursor, Entries, Needs};
 use session_core::{FleetKey, Store, StoreError};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::Error;
-use crate::loads::Loads;
+use crate::follower::Position;
+use crate::load::Loads;
 use crate::manager::SessionManager;
 use crate::notice::Notices;
 use crate::options::Options;
@@ -127,7 +129,7 @@ impl Engine {
         shared.time.learn(begun, log.clock);
         shared.time.heard(begun);
         sweeper::ask_store(&shared).await;
-        *shared.position.lock().await = log.next;
+        *shared.position.lock().await = Position::new(log.next, shared.log_patience());
         let workers = vec![
             supervise("follower", &shared, follower::run),
             supervise("write-back", &shared, write_back::run),
@@ -152,6 +154,8 @@ impl Engine {
             // A supervisor ends only by returning.
             let _ = worker.await;
         }
+        // What another worker had taken and has put back.
+        write_back::last_flush(self.manager.shared()).await;
     }
 
     fn stop(&self) {
@@ -182,7 +186,11 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
         watchers: Watchers::default(),
         health: HealthBoard::default(),
         // The first read of the log sets it.
-        position: Mutex::new(Cursor(Vec::new())),
+        position: Mutex::new(Position::new(Cursor(Vec::new()), options.store_timeout)),
+        unheard: AtomicBool::new(false),
+        cut_off: watch::Sender::new(false),
+        loads_under_way: Semaphore::new(options.max_loads),
+        waits_under_way: Semaphore::new(WAITS_UNDER_WAY),
         poke: Notify::new(),
         owed: Owed::default(),
         turns: std::iter::repeat_with(Mutex::default).take(TURNS).collect(),
@@ -213,5 +221,7 @@ where
 }
 
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// Reads of sessions for open connections, at a time.
+const WAITS_UNDER_WAY: usize = 4;
 /// Groups of users whose sign-ins take turns.
 const TURNS: usize = 256;

@@ -14,6 +14,7 @@ use session_core::{
     Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
     SessionId, TenantId, Timestamp, Token, UserId, UserKey,
 };
+use tokio::time::Instant;
 
 use crate::options::Options;
 
@@ -230,6 +231,8 @@ pub(crate) struct Use {
     pub(crate) activity: Activity,
     /// Whether the write-back queue holds the entry for a planned time.
     pub(crate) planned: bool,
+    /// Whether the write-back queue holds the entry for the next flush.
+    pub(crate) due: bool,
     /// Whether the session's token has been presented.
     pub(crate) claimed: bool,
 }
@@ -238,7 +241,8 @@ impl Entry {
     pub(crate) fn new(mut session: Session, claims: Value, options: Arc<Options>) -> Self {
         let ip_addresses = std::mem::take(&mut session.ip_addresses);
         let activity = Activity::stored(session.last_accessed, ip_addresses);
-        let use_ = Mutex::new(Use { activity, planned: false, claimed: session.claimed });
+        let use_ =
+            Mutex::new(Use { activity, planned: false, due: false, claimed: session.claimed });
         Self { session, claims, options, generation: AtomicU64::new(STALE), use_ }
     }
 
@@ -246,11 +250,11 @@ impl Entry {
         self.use_.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over the use that an older copy has seen. True if something is unstored now.
-    pub(crate) fn take_over(&self, older: &Self) -> bool {
+    /// Takes over the use that an older copy has seen.
+    pub(crate) fn take_over(&self, older: &Self) {
         let (mut use_, mut older) = (self.use_(), older.use_());
         use_.claimed |= older.claimed;
-        use_.activity.take_over(&mut older.activity)
+        use_.activity.take_over(&mut older.activity);
     }
 
     /// The timeouts that hold for the session.
@@ -262,6 +266,12 @@ impl Entry {
     pub(crate) fn expired(&self, now: Timestamp) -> bool {
         let last_accessed = self.use_().activity.last_accessed();
         self.timeouts().expired(last_accessed, self.session.absolute_expiry, now)
+    }
+
+    /// From when on the session is refused if it is not used again; none for never.
+    pub(crate) fn expiry(&self) -> Option<Timestamp> {
+        let last_accessed = self.use_().activity.last_accessed();
+        self.timeouts().expiry(last_accessed, self.session.absolute_expiry)
     }
 
     /// Counts an access, if it is one, and answers what the write-back queue must know.
@@ -281,8 +291,30 @@ impl Entry {
             AccessEffect::Plan(_) if std::mem::replace(&mut use_.planned, true) => {
                 AccessEffect::None
             }
+            AccessEffect::Due if use_.due => AccessEffect::None,
             effect => effect,
         }
+    }
+
+    /// When the planned write-back is due, where there is one.
+    pub(crate) fn planned(&self) -> Option<Timestamp> {
+        self.use_().activity.planned(&self.options.write_back, &self.timeouts())
+    }
+
+    /// The instant of a planned write-back; none for now. A time that is further away than the rule
+    /// allows is one of before the fleet's time went back.
+    pub(crate) fn when(&self, at: Timestamp, now: Timestamp) -> Option<Instant> {
+        let ahead = at.since(now);
+        let possible = !ahead.is_zero() && ahead <= self.options.write_back.max_delay;
+        possible.then(|| Instant::now() + ahead)
+    }
+
+    /// What the write-back queue must know of an entry that has taken over what an older copy has seen.
+    pub(crate) fn taken_over(&self) -> AccessEffect {
+        let mut use_ = self.use_();
+        let effect = use_.activity.waits(&self.options.write_back, &self.timeouts());
+        use_.planned = matches!(effect, AccessEffect::Plan(_));
+        effect
     }
 
     /// Adds to a record read from the store what this node has not stored yet.
@@ -322,7 +354,9 @@ impl Entry {
 
     /// Takes what is unstored; nothing of a session that has ended.
     pub(crate) fn take(&self) -> Option<Unstored> {
-        let unstored = self.use_().activity.take();
+        let mut use_ = self.use_();
+        use_.due = false;
+        let unstored = use_.activity.take();
         unstored.filter(|_| self.generation.load(Ordering::Acquire) != ENDED)
     }
 

@@ -2,57 +2,101 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::poll;
 use session_core::store::{Cursor, Entries, LogPage};
 use session_core::{Event, EventKind};
+use tokio::time::Instant;
 
+use crate::clock;
 use crate::error::Error;
 use crate::notice::Notice;
 use crate::shared::Shared;
 
-/// Reads the log now, unless another caller has just done so; several callers read it once.
+/// Where a node is in the log. It outlives a restart of the worker.
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) cursor: Cursor,
+    /// The last attempt, where it failed.
+    failed: Option<(Instant, Error)>,
+    /// How long the next read may take, and how many entries it asks for.
+    patience: Duration,
+    limit: u32,
+}
+
+impl Position {
+    pub(crate) const fn new(cursor: Cursor, patience: Duration) -> Self {
+        Self { cursor, failed: None, patience, limit: LogPage::MAX_LIMIT }
+    }
+}
+
+/// Reads the log now, unless another caller has just done so, or has just failed: any number of callers
+/// reads it once.
 pub(crate) async fn hear(shared: &Shared) -> Result<(), Error> {
     let mut position = shared.position.lock().await;
     if shared.is_fresh() {
         return Ok(());
     }
-    catch_up(shared, &mut position).await
+    match &position.failed {
+        Some((at, error)) if at.elapsed() < PAUSE_AFTER_FAILURE => Err(error.clone()),
+        _ => catch_up(shared, &mut position).await,
+    }
 }
 
 /// Reads the log twice in every propagation bound, or four times where the store does not push, and
-/// whenever there is a hint.
+/// whenever there is a hint, but never without a pause.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
-    let mut failing = false;
+    let mut said = Said::default();
     loop {
         // A hint that comes while the log is being read must not be lost: wait for the next one
         // before reading.
         let mut hint = pin!(shared.store.changed());
         let hinted = poll!(&mut hint).is_ready();
         let result = catch_up(&shared, &mut *shared.position.lock().await).await;
-        report(&shared, &mut failing, &result);
+        said.report(&shared, &result);
+        let pause = tokio::time::sleep(LEAST_PAUSE);
         // One that was there already has been followed; the next may have come meanwhile.
-        let next = async { if hinted { shared.store.changed().await } else { hint.await } };
+        let next = async {
+            pause.await;
+            if hinted { shared.store.changed().await } else { hint.await }
+        };
         tokio::select! {
-            () = next, if result.is_ok() => {}
-            () = shared.poke.notified() => {}
-            () = tokio::time::sleep(interval(&shared)) => {}
+            biased;
             () = stopping.stopped() => return,
+            () = next, if result.is_ok() => {}
+            () = shared.poke.notified() => tokio::time::sleep(LEAST_PAUSE).await,
+            () = tokio::time::sleep(interval(&shared)) => {}
         }
     }
 }
 
 /// Reads to the end of the log: all of it where there is a listener, otherwise what concerns the cache.
 /// Only then is the node as fresh as the moment the last read began.
-pub(crate) async fn catch_up(shared: &Shared, cursor: &mut Cursor) -> Result<(), Error> {
+pub(crate) async fn catch_up(shared: &Shared, position: &mut Position) -> Result<(), Error> {
+    let result = read_on(shared, position).await;
+    position.failed = result.as_ref().err().map(|error| (Instant::now(), error.clone()));
+    let patience = shared.log_patience();
+    if result.is_ok() {
+        (position.patience, position.limit) = (patience, LogPage::MAX_LIMIT);
+    } else {
+        // A store that is slow has to be waited for longer, and asked for less.
+        position.patience = (position.patience * 2).min(shared.options.store_timeout.max(patience));
+        position.limit = (position.limit / 4).max(LEAST_LIMIT);
+    }
+    shared.note_log(result.is_ok());
+    result
+}
+
+async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> {
     loop {
         let begun = shared.time.moment();
         let entries =
             if shared.notices.are_heard() { Entries::All } else { Entries::Invalidations };
-        let read = shared.store.log_since(Some(cursor), entries, LogPage::MAX_LIMIT);
-        let page = shared.store_call("log_since", read).await?;
+        let read = shared.store.log_since(Some(&position.cursor), entries, position.limit);
+        let page = shared.store_call_within("log_since", position.patience, read).await?;
         shared.time.learn(begun, page.clock);
         if page.gap {
             tracing::warn!(
@@ -63,7 +107,7 @@ pub(crate) async fn catch_up(shared: &Shared, cursor: &mut Cursor) -> Result<(),
             shared.notices.tell(Notice::Missed);
         }
         page.events.into_iter().for_each(|event| apply(shared, event));
-        *cursor = page.next;
+        position.cursor = page.next;
         if !page.more {
             shared.time.heard(begun);
             return Ok(());
@@ -85,18 +129,65 @@ fn apply(shared: &Shared, event: Event) {
     shared.notices.tell(Notice::Event(event));
 }
 
+/// Somewhat shorter by chance, so that the nodes of a fleet do not read in step.
 fn interval(shared: &Shared) -> Duration {
     let reads = if shared.store.pushes() { 2 } else { 4 };
-    shared.options.propagation_bound / reads
+    let [random] = clock::random(shared.entropy.as_ref());
+    shared.options.propagation_bound / reads * (u32::from(u8::MAX) * 9 + u32::from(random))
+        / (u32::from(u8::MAX) * 10)
 }
 
-/// Says once that an outage began, and once that it ended.
-fn report(shared: &Shared, failing: &mut bool, result: &Result<(), Error>) {
-    match result {
-        Ok(()) if *failing => tracing::info!("the log is heard again"),
-        Err(error) if !*failing => tracing::warn!(%error, "the log is not heard"),
-        _ => {}
-    }
-    *failing = result.is_err();
-    shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
+/// What has been said in the log, so that it is said once.
+#[derive(Default)]
+struct Said {
+    failing: bool,
+    skewed: bool,
 }
+
+impl Said {
+    fn report(&mut self, shared: &Shared, result: &Result<(), Error>) {
+        match result {
+            Ok(()) if self.failing => tracing::info!("the log is heard again"),
+            Err(error) if !self.failing => tracing::warn!(%error, "the log is not heard"),
+            _ => {}
+        }
+        self.failing = result.is_err();
+        shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
+        if result.is_ok() {
+            self.report_skew(shared.time.skew_micros());
+        }
+    }
+
+    fn report_skew(&mut self, micros: i64) {
+        let skewed = micros.unsigned_abs() > MOST_SKEW;
+        let seconds = micros / 1_000_000;
+        if skewed && !self.skewed {
+            tracing::warn!(seconds, "this node's clock is not the store's; no decision goes by it");
+        } else if self.skewed && !skewed {
+            tracing::info!("this node's clock is the store's again");
+        }
+        self.skewed = skewed;
+    }
+}
+
+impl Shared {
+    /// How long a read of the log may take at first.
+    pub(crate) fn log_patience(&self) -> Duration {
+        self.options.propagation_bound.max(LEAST_PATIENCE).min(self.options.store_timeout)
+    }
+
+    fn note_log(&self, heard: bool) {
+        self.unheard.store(!heard, Ordering::Release);
+        let cut_off = !self.is_fresh() && !self.may_serve_stale();
+        self.cut_off.send_if_modified(|known| std::mem::replace(known, cut_off) != cut_off);
+    }
+}
+
+/// Between two reads that hints ask for: a thousand changes a second are not a thousand reads.
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
+/// Between two attempts of requests to read a log that cannot be read.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+const LEAST_PATIENCE: Duration = Duration::from_millis(500);
+const LEAST_LIMIT: u32 = 50;
+/// In microseconds.
+const MOST_SKEW: u64 = 1_000_000;

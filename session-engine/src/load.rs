@@ -1,6 +1,7 @@
 //! Reads a session into the cache; readers of one id share one read.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_core::store::Loaded;
 use session_core::{SessionId, StoreError};
@@ -9,9 +10,22 @@ use tokio::sync::watch;
 use crate::cache::Filled;
 use crate::entry::Entry;
 use crate::error::Error;
-use crate::loads::Found;
 use crate::manager::SessionManager;
 use crate::shared::Shared;
+
+/// What a read found, for all who wait for it.
+type Found = Result<Option<Arc<Entry>>, Error>;
+type Running = HashMap<SessionId, watch::Receiver<Option<Found>>>;
+
+/// The reads that are under way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Loads(Arc<Mutex<Running>>);
+
+impl Loads {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -73,6 +87,9 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
         // A sign-in is installing this very session; nobody else can have its token yet.
         return Ok(shared.cache.get(&id));
     };
+    let limit = shared.options.store_timeout;
+    let permit = tokio::time::timeout(limit, shared.loads_under_way.acquire()).await;
+    let _permit = permit.map_err(|_| StoreError::timed_out("load", limit))?;
     loop {
         let Some(Loaded { session, .. }) = shared.store_call("load", shared.store.load(id)).await?
         else {
@@ -80,7 +97,8 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
             return Ok(None);
         };
         let claims = shared.claims(&session).await?;
-        match slot.finish(Entry::new(session, claims, Arc::clone(&shared.options))) {
+        let entry = Entry::new(session, claims, Arc::clone(&shared.options));
+        match slot.finish(entry, shared.now()) {
             Filled::Installed(entry) => return Ok(Some(entry)),
             Filled::Ended => return Ok(None),
             Filled::Again => {}

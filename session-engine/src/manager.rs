@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     Change, Commit, Outcome, Page, PageQuery, PolicyChange, TenantFilter, Version,
 };
-use session_core::{Actor, EndCause, Session, SessionId, UserKey};
+use session_core::{Actor, EndCause, Session, SessionId, Timestamp, UserKey};
 
 use crate::error::Error;
 use crate::notice::{self, Events};
@@ -45,7 +46,7 @@ impl SessionManager {
     }
 
     /// The time of the fleet: the store's clock, as this node has learned it.
-    pub fn now(&self) -> session_core::Timestamp {
+    pub fn now(&self) -> Timestamp {
         self.shared.now()
     }
 
@@ -217,14 +218,19 @@ impl SessionManager {
         self.shared.notices.listen()
     }
 
-    /// Waits until a session ends, on any node, and returns the cause; none where the cause is
-    /// not known or the node has stopped. For connections that outlive a request.
-    pub async fn session_ended(&self, id: SessionId) -> Option<EndCause> {
+    /// Waits until a session ends, on any node. For connections that outlive a request.
+    ///
+    /// A node that has not heard the log for longer than it may trust its cache
+    /// ([`Options::max_staleness`](crate::Options::max_staleness)) cannot tell any more, and says so. Any
+    /// number of open waits costs no polling: the node's one read of the log serves all.
+    pub async fn session_ended(&self, id: SessionId) -> WaitEnd {
         let mut stopping = self.shared.stopping_waits();
+        let mut cut_off = self.shared.cut_off.subscribe();
         tokio::select! {
             biased;
-            () = stopping.stopped() => None,
-            cause = self.wait_for_end(id) => cause,
+            () = stopping.stopped() => WaitEnd::Stopping,
+            cause = self.wait_for_end(id) => cause.map_or(WaitEnd::Gone, WaitEnd::Ended),
+            _ = cut_off.wait_for(|cut_off| *cut_off) => WaitEnd::Unknown,
         }
     }
 
@@ -254,23 +260,56 @@ impl SessionManager {
             clock_skew: self.shared.time.skew_micros() as f64 / 1e6,
             fresh: self.shared.is_fresh(),
             dropped_write_backs: self.shared.queue.dropped(),
+            write_backs: self.shared.queue.len(),
+            take_backs: self.shared.owed.len(),
             workers: self.shared.health.workers(),
         }
     }
 
+    /// The cause, where it is known.
     async fn wait_for_end(&self, id: SessionId) -> Option<EndCause> {
         let mut watch = self.shared.watchers.watch(id);
+        let mut pause = self.shared.options.propagation_bound;
         loop {
-            let deadline = match self.get(id, &TenantFilter::Any).await {
+            let wait = match self.expiry_of(id).await {
                 Ok(None) => return self.gone(id, &mut watch).await,
-                Ok(Some(session)) => self.deadline(&session),
-                Err(_) => Some(self.shared.options.propagation_bound),
+                Ok(Some(wait)) => wait,
+                Err(_) => {
+                    pause = (pause * 2).min(MOST_PAUSE);
+                    Some(pause)
+                }
             };
             tokio::select! {
+                biased;
                 seen = watch.next() => if let Seen::Ended(cause) = seen { return Some(cause) },
-                () = sleep(deadline) => {}
+                () = sleep(wait) => {}
             }
         }
+    }
+
+    /// How long the session can go on without being used, as far as this node knows; none in it for
+    /// ever, none where there is no such session. A cached session costs no read, and few reads are
+    /// under way at a time.
+    async fn expiry_of(&self, id: SessionId) -> Result<Option<Option<Duration>>, Error> {
+        let shared = &self.shared;
+        // A session that looks expired here may be in use elsewhere.
+        let cached = || shared.cache.get(&id).filter(|entry| !entry.expired(shared.now()));
+        let entry = match cached().filter(|_| shared.is_fresh()) {
+            Some(entry) => Some(entry),
+            None if shared.cache.end_cause(&id).is_some() => None,
+            None => {
+                // The semaphore is never closed.
+                let _permit = shared.waits_under_way.acquire().await.ok();
+                match cached() {
+                    Some(entry) => Some(entry),
+                    None => self.load(id).await?.entry,
+                }
+            }
+        };
+        let now = self.now();
+        let Some(entry) = entry.filter(|entry| !entry.expired(now)) else { return Ok(None) };
+        let wait = |expiry: Timestamp| expiry.since(now) + Duration::from_millis(1);
+        Ok(Some(entry.expiry().map(wait)))
     }
 
     /// Why a session is gone: it is past its timeout and ends here, or the log will tell.
@@ -290,12 +329,6 @@ impl SessionManager {
         }
     }
 
-    fn deadline(&self, session: &Session) -> Option<std::time::Duration> {
-        let timeouts = session.timeouts_or(&self.shared.options.timeouts);
-        let expiry = timeouts.expiry(session.last_accessed, session.absolute_expiry)?;
-        Some(expiry.since(self.now()) + std::time::Duration::from_millis(1))
-    }
-
     fn overlay(&self, session: &mut Session) {
         if let Some(entry) = self.shared.cache.seen(&session.id) {
             entry.overlay(session);
@@ -309,12 +342,38 @@ impl fmt::Debug for SessionManager {
     }
 }
 
-async fn sleep(duration: Option<std::time::Duration>) {
+async fn sleep(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
 }
 
+/// How a wait for the end of a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitEnd {
+    /// The session ended.
+    Ended(EndCause),
+    /// There is no such session (any more); why is not known.
+    Gone,
+    /// This node has been cut off from the store for too long to tell.
+    Unknown,
+    /// The node stops.
+    Stopping,
+}
+
+impl WaitEnd {
+    /// Why the session ended, where that is known.
+    pub const fn cause(self) -> Option<EndCause> {
+        match self {
+            Self::Ended(cause) => Some(cause),
+            Self::Gone | Self::Unknown | Self::Stopping => None,
+        }
+    }
+}
+
+/// Between two tries to read a session that is waited for.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
 /// Pages of the store that one page of the manager is made of, at most.
 pub(crate) const MOST_SHORT_PAGES: u32 = 8;

@@ -66,6 +66,12 @@ pub struct Options {
     /// A call to the store that takes longer counts as an outage, in seconds. Default 5.
     #[serde(with = "time::seconds")]
     pub store_timeout: Duration,
+    /// A claims provider that takes longer has failed, in seconds. Default 2.
+    #[serde(with = "time::seconds")]
+    pub claims_timeout: Duration,
+    /// The most reads of sessions that are under way on this node at a time; further requests wait in
+    /// turn. Default 64.
+    pub max_loads: usize,
     /// The most sessions in this node's cache. Default 1,000,000.
     pub cache_capacity: usize,
     /// The most ids remembered as ended, and as unknown. Default 100,000.
@@ -161,6 +167,8 @@ impl Default for Options {
             max_staleness: Duration::from_secs(30),
             when_stale: WhenStale::FailClosed,
             store_timeout: Duration::from_secs(5),
+            claims_timeout: Duration::from_secs(2),
+            max_loads: 64,
             cache_capacity: 1_000_000,
             negative_capacity: 100_000,
             unknown_for: Duration::from_secs(5),
@@ -285,6 +293,20 @@ impl Options {
         self
     }
 
+    /// Sets [`Options::claims_timeout`].
+    #[must_use]
+    pub const fn with_claims_timeout(mut self, claims_timeout: Duration) -> Self {
+        self.claims_timeout = claims_timeout;
+        self
+    }
+
+    /// Sets [`Options::max_loads`].
+    #[must_use]
+    pub const fn with_max_loads(mut self, max_loads: usize) -> Self {
+        self.max_loads = max_loads;
+        self
+    }
+
     /// Sets [`Options::cache_capacity`].
     #[must_use]
     pub const fn with_cache_capacity(mut self, cache_capacity: usize) -> Self {
@@ -330,6 +352,7 @@ impl Options {
             ("propagation_bound", self.propagation_bound),
             ("max_staleness", self.max_staleness),
             ("store_timeout", self.store_timeout),
+            ("claims_timeout", self.claims_timeout),
         ] {
             if value.is_zero() {
                 return Err(InvalidField::malformed(name, "longer than zero"));
@@ -349,6 +372,9 @@ impl Options {
         }
         if self.renew_after.is_some_and(|after| after.is_zero()) {
             return Err(InvalidField::malformed("renew_after", "longer than zero"));
+        }
+        if !(1..=MOST_LOADS).contains(&self.max_loads) {
+            return Err(InvalidField::out_of_range("max_loads", 1, MOST_LOADS as u64));
         }
         if self.cache_capacity == 0 {
             return Err(InvalidField::out_of_range("cache_capacity", 1, u64::MAX));
@@ -386,6 +412,7 @@ impl Options {
             ("max_staleness", self.max_staleness),
             ("when_stale", stale),
             ("store_timeout", self.store_timeout),
+            ("claims_timeout", self.claims_timeout),
             ("unknown_for", self.unknown_for),
         ];
         match all.into_iter().find(|(_, duration)| *duration > MAX_DURATION) {
@@ -395,6 +422,8 @@ impl Options {
     }
 }
 
+/// The largest `max_loads`.
+const MOST_LOADS: usize = 1_000_000;
 /// How old a token gets at AAL2 and AAL3.
 const RENEWAL: Duration = Duration::from_secs(600);
 /// The longest duration of any option: a hundred years.

@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use serde_json::Value;
-use session_core::store::Cursor;
 use session_core::{FleetKey, Session, Store, StoreError, Timestamp};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
 use crate::clock::Entropy;
 use crate::error::Error;
-use crate::loads::Loads;
+use crate::follower::Position;
+use crate::load::Loads;
 use crate::notice::Notices;
 use crate::options::{Options, WhenStale};
 use crate::queue::Queue;
@@ -40,7 +42,15 @@ pub(crate) struct Shared {
     pub(crate) watchers: Watchers,
     pub(crate) health: HealthBoard,
     /// Where this node is in the log.
-    pub(crate) position: tokio::sync::Mutex<Cursor>,
+    pub(crate) position: tokio::sync::Mutex<Position>,
+    /// Whether the last read of the log failed.
+    pub(crate) unheard: AtomicBool,
+    /// Whether the node has not heard the log for so long that it answers nothing.
+    pub(crate) cut_off: watch::Sender<bool>,
+    /// Limits the reads of sessions that requests wait for.
+    pub(crate) loads_under_way: Semaphore,
+    /// Limits the reads of sessions for open connections.
+    pub(crate) waits_under_way: Semaphore,
     /// Asks the follower to read the log now.
     pub(crate) poke: Notify,
     /// Sessions that this node still has to end.
@@ -65,7 +75,16 @@ impl Shared {
         name: &'static str,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Error> {
-        let limit = self.options.store_timeout;
+        self.store_call_within(name, self.options.store_timeout, call).await
+    }
+
+    /// Calls the store, with this time limit.
+    pub(crate) async fn store_call_within<T>(
+        &self,
+        name: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Error> {
         match self.on_runtime(|| tokio::time::timeout(limit, call)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(StoreError::timed_out(name, limit).into()),
@@ -93,8 +112,14 @@ impl Shared {
     /// What the application knows of the session; null where it supplies no claims.
     pub(crate) async fn claims(&self, session: &Session) -> Result<Value, Error> {
         let Some(provider) = &self.claims else { return Ok(Value::Null) };
-        let claims = provider.claims(session).await;
-        claims.map_err(|error| Error::Claims(error.to_string().into()))
+        let limit = self.options.claims_timeout;
+        match tokio::time::timeout(limit, provider.claims(session)).await {
+            Ok(claims) => claims.map_err(|error| Error::Claims(error.to_string().into())),
+            Err(_) => {
+                let late = format!("no answer within {} s", limit.as_secs_f64());
+                Err(Error::Claims(late.into()))
+            }
+        }
     }
 
     /// Whether the cache may answer.
@@ -167,6 +192,10 @@ pub struct Health {
     pub fresh: bool,
     /// Sessions whose last accesses were given up because the store was away for too long.
     pub dropped_write_backs: u64,
+    /// Sessions whose last accesses wait for their write-back.
+    pub write_backs: usize,
+    /// Sessions that this node still has to end: begun for a caller who has gone, or replaced elsewhere.
+    pub take_backs: usize,
     /// The workers by name, and as `store` what the store said is wrong with it when the node
     /// started or last cleaned up.
     pub workers: BTreeMap<&'static str, WorkerHealth>,

@@ -444,7 +444,7 @@ impl SessionManager {
         };
         let options = || Arc::clone(&self.shared().options);
         let entry = || Entry::new(session.clone(), claims.clone(), options());
-        match slot.filter(|_| complete).map(|slot| slot.finish(entry())) {
+        match slot.filter(|_| complete).map(|slot| slot.finish(entry(), self.now())) {
             Some(Filled::Installed(entry)) => CurrentSession::new(entry, Shown::Current),
             Some(Filled::Ended | Filled::Again) | None => {
                 CurrentSession::new(entry().into(), Shown::Current)

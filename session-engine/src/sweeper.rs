@@ -7,6 +7,7 @@ use session_core::store::{Continuation, EndedBatch, Forget, Sweep};
 use session_core::{Actor, EndCause};
 
 use crate::error::Error;
+use crate::queue::Leaving;
 use crate::shared::Shared;
 use crate::{clock, notice};
 
@@ -54,7 +55,7 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
         }
     }
     // What this node has not written back yet counts as activity.
-    crate::write_back::flush(shared, None).await?;
+    crate::write_back::flush(shared, Leaving::All).await?;
     let (mut count, mut after) = (0, None);
     loop {
         let batch = sweep_on(shared, after).await?;

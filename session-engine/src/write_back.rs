@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use session_core::Timestamp;
 use session_core::checker::Unstored;
+use session_core::store::Touch;
 
 use crate::entry::Entry;
 use crate::error::Error;
+use crate::queue::Leaving;
 use crate::shared::Shared;
 
 /// Flushes what is due every `flush_interval`, and the rest at the end.
@@ -15,44 +16,65 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut failing = false;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(shared.options.write_back.flush_interval) => {}
+            biased;
             () = stopping.stopped() => break,
+            () = tokio::time::sleep(shared.options.write_back.flush_interval) => {}
         }
-        let result = flush(&shared, Some(shared.now())).await;
+        let result = flush(&shared, Leaving::Due).await;
         report(&shared, &mut failing, result);
     }
-    if let Err(error) = flush(&shared, None).await {
+    last_flush(&shared).await;
+}
+
+/// Writes back whatever there is; the node ends.
+pub(crate) async fn last_flush(shared: &Shared) {
+    if let Err(error) = flush(shared, Leaving::All).await {
         tracing::error!(%error, "last accessed times were lost at shutdown");
     }
 }
 
-/// Writes back in batches; what could not be written is due again.
-pub(crate) async fn flush(shared: &Shared, until: Option<Timestamp>) -> Result<(), Error> {
-    let mut leaving = shared.queue.take(&shared.options, until);
-    while !leaving.is_empty() {
-        let rest = leaving.split_off(leaving.len().min(BATCH));
-        let batch: Vec<_> = leaving.iter().map(|(entry, unstored)| entry.touch(unstored)).collect();
-        match shared.store_call("touch", shared.store.touch(&batch)).await {
-            Ok(gone) => {
-                leaving
-                    .iter()
-                    .for_each(|(entry, unstored)| entry.use_().activity.confirm(unstored));
-                gone.into_iter().for_each(|id| shared.cache.invalidate(id));
-            }
-            Err(error) => {
-                give_back(shared, leaving.into_iter().chain(rest));
-                return Err(error);
-            }
+/// Writes back in batches; what could not be written is due again. What becomes due while this runs
+/// may leave with the next flush.
+pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error> {
+    let batches = shared.queue.len().div_ceil(Touch::MAX_BATCH) + 1;
+    for _ in 0..batches {
+        if !shared.queue.has(leaving) {
+            break;
         }
-        leaving = rest;
+        let mut taken = Taken { shared, batch: shared.queue.take(leaving, shared.now()) };
+        if taken.batch.is_empty() {
+            continue;
+        }
+        let touches: Vec<_> =
+            taken.batch.iter().map(|(entry, unstored)| entry.touch(unstored)).collect();
+        let gone = shared.store_call("touch", shared.store.touch(&touches)).await?;
+        taken.confirm();
+        gone.into_iter().for_each(|id| shared.cache.invalidate(id));
     }
     Ok(())
 }
 
-fn give_back(shared: &Shared, unwritten: impl Iterator<Item = (Arc<Entry>, Unstored)>) {
-    for (entry, unstored) in unwritten {
-        entry.use_().activity.give_back(unstored);
-        shared.queue.due(entry);
+/// What is on its way to the store. Dropped before it has arrived there, it is due again: also when the
+/// flush fails, is given up or panics.
+struct Taken<'s> {
+    shared: &'s Shared,
+    batch: Vec<(Arc<Entry>, Unstored)>,
+}
+
+impl Taken<'_> {
+    fn confirm(&mut self) {
+        for (entry, unstored) in self.batch.drain(..) {
+            entry.use_().activity.confirm(&unstored);
+        }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for (entry, unstored) in self.batch.drain(..) {
+            entry.use_().activity.give_back(unstored);
+            self.shared.queue.due_or_dropped(&entry);
+        }
     }
 }
 
@@ -66,6 +88,3 @@ fn report(shared: &Shared, failing: &mut bool, result: Result<(), Error>) {
     *failing = result.is_err();
     shared.health.note("write-back", result.err().map(|error| error.to_string()));
 }
-
-/// Sessions in one statement.
-const BATCH: usize = 500;

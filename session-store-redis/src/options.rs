@@ -32,7 +32,7 @@ pub struct RedisOptions {
     /// that a shard keeps at all. A node that had not read what has left drops its cache. Default
     /// 100,000.
     pub log_cap: u32,
-    /// How long after its timeouts a record expires by itself, should the cleanup never come.
+    /// How long after its deadline a session's record expires by itself, in case the cleanup never comes.
     /// Default one day.
     pub expiry_margin: Duration,
     /// How many replicas have to have a change of sessions or policies before it is acknowledged.

@@ -32,6 +32,7 @@ macro_rules! extract {
 
 extract!([] CurrentSession, RequestSession::session);
 extract!([] MaybeSession, |session, _| session.maybe_session());
+extract!([] Ended, |session, _| Ok(session.ended()));
 extract!([const SECONDS: u64] Fresh<SECONDS>, |session, head| session.fresh(head, Self::WITHIN));
 extract!([T: DeserializeOwned] Claims<T>, RequestSession::claims);
 extract!([] SameOrigin, RequestSession::same_origin);

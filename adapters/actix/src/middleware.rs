@@ -4,10 +4,10 @@ use std::future::{Ready, ready};
 use std::rc::Rc;
 
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::http::header::CACHE_CONTROL;
+use actix_web::http::header::{CACHE_CONTROL, HeaderMap, SET_COOKIE};
 use actix_web::{Error, HttpMessage};
 use futures_util::future::LocalBoxFuture;
-use session_http::{HttpSessions, Identity, Peer, RequestSession};
+use session_http::{HttpSessions, Identity, Peer, Renewal, RequestSession};
 
 use crate::convert::{header, mark_sensitive, read_head};
 use crate::extract::Rejection;
@@ -52,7 +52,7 @@ where
     fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let (inner, http) = (Rc::clone(&self.inner), self.http.clone());
         Box::pin(async move {
-            let session = identify(http, &request).await?;
+            let (session, renewal) = identify(http, &request).await?;
             mark_sensitive(request.headers_mut());
             let private = session.private_headers();
             request.extensions_mut().insert(session);
@@ -62,22 +62,40 @@ where
             for (name, value) in private.filter_map(|(name, value)| header((name, value))) {
                 headers.append(name, value);
             }
+            renew(renewal, headers).await;
             Ok(response)
         })
+    }
+}
+
+async fn renew(renewal: Option<Renewal>, headers: &mut HeaderMap) {
+    let overtaken = |renewal: &Renewal| {
+        renewal.is_overtaken(headers.get_all(SET_COOKIE).map(|cookie| cookie.as_bytes()))
+    };
+    let Some(renewal) = renewal.filter(|renewal| !overtaken(renewal)) else { return };
+    let cookie = renewal.renew().await;
+    let pair = |(name, value)| header((&name, &value));
+    if let Some((name, value)) = cookie.replace().and_then(pair) {
+        headers.insert(name, value);
+    }
+    for (name, value) in cookie.append().filter_map(pair) {
+        headers.append(name, value);
     }
 }
 
 async fn identify(
     http: HttpSessions,
     request: &ServiceRequest,
-) -> Result<RequestSession, Rejection> {
+) -> Result<(RequestSession, Option<Renewal>), Rejection> {
     let peer = Some(request.peer_addr().map_or(Peer::Unix, Peer::from));
     if !http.may_identify(|name| request.headers().contains_key(name)) {
-        return Ok(RequestSession::new(http, Identity::Anonymous, peer));
+        return Ok((RequestSession::new(http, Identity::Anonymous, peer), None));
     }
     let head = read_head(request.head(), http.has_voucher())?;
     let identity = http.identify(head.head(), peer).resolve().await;
+    let session = RequestSession::new(http, identity, peer);
+    let renewal = session.renewal(head.head());
     // For the extractors, which would have to convert it again.
     request.extensions_mut().insert(head);
-    Ok(RequestSession::new(http, identity, peer))
+    Ok((session, renewal))
 }

@@ -25,6 +25,14 @@ impl<S: Sync> FromRequestParts<S> for MaybeSession {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Ended {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        Ok(Self(RequestSession::of(&parts.extensions)?.ended()))
+    }
+}
+
 impl<S: Sync, const SECONDS: u64> FromRequestParts<S> for Fresh<SECONDS> {
     type Rejection = Rejection;
 

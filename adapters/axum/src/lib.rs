@@ -54,12 +54,12 @@ mod sessions;
 pub mod testing;
 
 pub use extract::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, SameOrigin, SessionAuth, SessionCookie,
-    Sessions,
+    Claims, CurrentSession, Ended, Fresh, MaybeSession, Rejection, SameOrigin, SessionAuth,
+    SessionCookie, Sessions,
 };
 pub use guard::{Guarded, Require};
 #[doc(inline)]
-pub use session_engine::{RotateReason, SignedIn};
+pub use session_engine::{Ending, Proof, RotateReason, SignedIn};
 #[doc(inline)]
 pub use session_http::{
     AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Config, CookieOptions, Flow,

@@ -1,6 +1,6 @@
 import {
-  $, ENDED, News, ask, button, call, confirmed, device, deviceOf, element, entries, facts, factsOf, follow, foreign,
-  markEnded, over, pages, say, sessions, time, working,
+  $, ENDED, News, actingOf, ask, button, call, confirmed, device, deviceOf, element, entries, facts, factsOf, follow,
+  foreign, markEnded, over, pages, say, sessions, time, working,
 } from "./common.js";
 import "./policy.js";
 
@@ -103,6 +103,7 @@ function row(session) {
   const name = cell("User", only);
   if (session.tenant) name.append(" in ", foreign(session.tenant));
   if (session.current) name.append(" ", element("span", { className: "badge", textContent: "You" }));
+  name.append(...actingOf(session));
   const details = button("Details", `Details of ${named(session)}, ${device(session)}`, () => open(session.id));
   const revoke = button("Revoke", `Revoke ${named(session)}, ${device(session)}`, () => revokeOne(session));
   revoke.className = "danger";

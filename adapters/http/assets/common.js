@@ -78,14 +78,20 @@ export function time(text) {
 }
 
 // The device in an attribute or a message, which have no markup.
-export function device(session) {
-  return session.device_info ? `${session.device_info} (${session.device_kind})` : session.device_kind;
+export function device({ device_name: name, device_info: info, device_kind: kind }) {
+  return name || info ? `${name || info} (${kind})` : kind;
 }
 
-export function deviceOf({ device_info: info, device_kind: kind }) {
+export function deviceOf({ device_name: name, device_info: info, device_kind: kind }) {
   const made = document.createElement("span");
-  made.append(...(info ? [foreign(info), " (", foreign(kind), ")"] : [foreign(kind)]));
+  made.append(...(name || info ? [foreign(name || info), " (", foreign(kind), ")"] : [foreign(kind)]));
   return made;
+}
+
+// Marks a session in which somebody acts as its user.
+export function actingOf({ impersonator }) {
+  if (!impersonator) return [];
+  return [" ", element("span", { className: "badge" }, "Used by ", foreign(impersonator))];
 }
 
 export const sessions = (count) => (count === 1 ? "1 session" : `${count} sessions`);
@@ -157,6 +163,7 @@ const CAUSES = {
   expired: "This session has expired.",
   replaced: "You signed in again in this browser.",
   token_reused: "An old copy of this session's token was used. Somebody may have stolen it.",
+  blocked: "Signing in has been blocked.",
 };
 
 // The session behind this page is over: say so, show nothing that is no longer ours to see, ask the
@@ -264,7 +271,7 @@ window.addEventListener("pageshow", (event) => { if (event.persisted) location.r
 
 // Live updates.
 
-export const ENDED = ["evicted", "revoked", "expired", "signed_out", "replaced", "token_reused"];
+export const ENDED = ["evicted", "revoked", "expired", "signed_out", "replaced", "token_reused", "blocked"];
 const KINDS = ["created", "rotated", "policy_changed", "missed", ...ENDED];
 
 // Hears what the events of a stream say until the session is over, from the stream of this tab or

@@ -1,6 +1,6 @@
 import {
-  $, ENDED, News, button, call, confirmed, device, deviceOf, element, factsOf, follow, foreign, markEnded, pages,
-  say, sessions, time, working,
+  $, ENDED, News, actingOf, ask, button, call, confirmed, device, deviceOf, element, factsOf, follow, foreign,
+  markEnded, pages, say, sessions, time, working,
 } from "./common.js";
 
 const PAGE = 50;
@@ -12,7 +12,7 @@ let cursor = null;
 async function read() {
   news.clear();
   const me = await pages("me", {}, Math.max(PAGE, $("devices").children.length));
-  $("who").replaceChildren(foreign(me.user), ...(me.tenant ? [" in ", foreign(me.tenant)] : []));
+  $("who").replaceChildren(foreign(me.user), ...(me.tenant ? [" in ", foreign(me.tenant)] : []), ...actingOf(me));
   $("devices").replaceChildren(...me.sessions.map(card));
   ({ total } = me);
   cursor = me.next_cursor;
@@ -27,7 +27,7 @@ function count() {
 }
 
 function card(session) {
-  const title = element("div", {}, element("strong", {}, deviceOf(session)));
+  const title = element("div", {}, element("strong", {}, deviceOf(session)), ...actingOf(session));
   const facts = element("div", { className: "quiet" }, "Last used ", time(session.last_accessed));
   const address = session.ip_addresses.at(-1);
   if (address) facts.append(` from ${address}`);
@@ -42,7 +42,20 @@ function card(session) {
     end.className = "danger";
     item.append(end);
   }
+  item.append(button("Rename", `Rename ${device(session)}`, () => rename(session, item)));
   return item;
+}
+
+async function rename(session, item) {
+  $("rename-name").value = session.device_name ?? "";
+  if ((await ask($("rename"))) !== "yes") return;
+  await working(async () => {
+    const body = { device_name: $("rename-name").value.trim() || null };
+    const made = card(await call("PATCH", `me/${session.id}`, { body }));
+    item.replaceWith(made);
+    say(body.device_name ? "The device has a new name." : "The device has no name any more.");
+    return made.querySelector("button:last-child");
+  });
 }
 
 async function signOut(session, item) {
@@ -77,6 +90,44 @@ $("more").addEventListener("click", () => working(async () => {
 }));
 
 $("refresh").addEventListener("click", () => working(read));
+
+// Sessions that have ended.
+
+let older = null;
+
+async function recall() {
+  const page = await pages("me/history", {}, PAGE, older);
+  const items = page.sessions.map(endedItem);
+  $("history").append(...items);
+  if (!$("history").children.length) $("history").append(element("li", { textContent: "None." }));
+  older = page.next_cursor;
+  $("older").hidden = !older;
+}
+
+function endedItem(session) {
+  const how = element("div", { className: "quiet" }, HOW[session.cause] ?? session.cause, " ", time(session.ended));
+  if (session.from) how.append(" from ", foreign(session.from));
+  const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
+  return element("li", {}, element("div", { className: "text" }, element("strong", {}, deviceOf(session)), how, since));
+}
+
+const HOW = {
+  evicted: "Made room for another sign-in",
+  revoked: "Signed out by choice",
+  expired: "Expired",
+  signed_out: "Signed out",
+  replaced: "Replaced by another sign-in in the same browser",
+  token_reused: "Ended because an old copy of its token was used",
+  blocked: "Blocked",
+};
+
+$("ended").addEventListener("toggle", () => {
+  if (!$("ended").open) return;
+  $("history").replaceChildren();
+  older = null;
+  working(recall);
+});
+$("older").addEventListener("click", () => working(recall));
 
 function changed({ kind, session_id: id }) {
   const item = $("devices").querySelector(`[data-id="${CSS.escape(id ?? "")}"]`);

@@ -34,7 +34,8 @@ fn is_refresh(head: Head<'_>, prefix: &str) -> bool {
     if path.ends_with("/events") {
         return below("/me/events") || below("/admin/events");
     }
-    (below("/me") || below("/admin/sessions")) && refreshes()
+    let lists = ["/me", "/me/history", "/admin/sessions", "/admin/history"];
+    lists.into_iter().any(below) && refreshes()
 }
 
 /// The parameter that a page adds when it reads a list again because of an event.

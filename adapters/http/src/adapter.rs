@@ -2,7 +2,7 @@
 //! to implement its framework's traits for them.
 
 /// Defines, in an adapter's crate, `Sessions`, the extractors `CurrentSession`, `MaybeSession`,
-/// `Fresh`, `Claims`, `SameOrigin` and `SessionAuth`, and what they answer: `SessionCookie` and `Rejection`. Left to
+/// `Ended`, `Fresh`, `Claims`, `SameOrigin` and `SessionAuth`, and what they answer: `SessionCookie` and `Rejection`. Left to
 /// the adapter are the traits of its framework.
 ///
 /// The crate has to depend on `session-http` and `session-engine` under their own names.
@@ -52,8 +52,17 @@ macro_rules! adapter_types {
         #[derive(Clone, Debug)]
         pub struct MaybeSession(pub ::core::option::Option<::session_engine::CurrentSession>);
 
+        /// How the session ended whose token the request carries, for a sign-in page that says why; none
+        /// where there is nothing to tell. It refuses no request. See
+        /// [`RequestSession::ended`](::session_http::RequestSession::ended).
+        #[derive(Clone, Debug)]
+        pub struct Ended(
+            pub ::core::option::Option<::std::sync::Arc<::session_engine::Ending>>,
+        );
+
         /// A session whose user has proved who they are within the last `SECONDS`; 401 with
-        /// `urn:session-kit:reauthentication-required` otherwise.
+        /// `urn:session-kit:reauthentication-required` otherwise. It goes by the token that the request
+        /// carries: one that a re-authentication has replaced does not gain by it.
         ///
         /// Ask for the password again, then call [`SessionAuth::rotate`] with
         /// [`RotateReason::Reauthenticated`](::session_engine::RotateReason::Reauthenticated).
@@ -121,6 +130,21 @@ macro_rules! adapter_types {
                 N::Error: ::core::convert::Into<::session_http::Problem>,
             {
                 let (signed_in, cookie) = self.0.sign_in_from_callback(proof, new).await?;
+                Ok((signed_in, SessionCookie(cookie)))
+            }
+
+            /// Ends the session that a user has chosen and begins the one that a limit has refused; see
+            /// [`Auth::sign_in_with_ticket`](::session_http::Auth::sign_in_with_ticket).
+            ///
+            /// # Errors
+            /// As there.
+            pub async fn sign_in_with_ticket(
+                &self,
+                ticket: &str,
+                end: $crate::SessionId,
+            ) -> ::core::result::Result<(::session_engine::SignedIn, SessionCookie), Rejection>
+            {
+                let (signed_in, cookie) = self.0.sign_in_with_ticket(ticket, end).await?;
                 Ok((signed_in, SessionCookie(cookie)))
             }
 

@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 
+use session_core::checker::Timeouts;
 use session_core::{
     ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId, Token, UserId, UserKey,
 };
-use session_engine::{Access, CurrentSession, RotateReason, Rotation, SignIn, SignedIn, Verdict};
+use session_engine::{
+    Access, CurrentSession, Proof, RotateReason, Rotation, SignIn, SignedIn, Verdict,
+};
 
 use crate::cookie::SessionCookie;
 use crate::device::device;
@@ -18,6 +21,7 @@ use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::request::RequestSession;
 use crate::sessions::HttpSessions;
+use crate::ticket::HandedOver;
 
 /// What the application says of a sign-in; the rest is read off the request.
 ///
@@ -37,11 +41,18 @@ pub struct NewSession {
     pub data: Option<ExtraData>,
     /// Whether the browser keeps the cookie when it is closed; by default as the options say.
     pub remember: Option<bool>,
+    /// How and when the user proved who they are; by default now, with nothing said of how.
+    pub proof: Proof,
+    /// Timeouts of this session's own; by default those of the options.
+    pub timeouts: Option<Timeouts>,
+    /// Who acts as the user with this session, where it is not the user. It is shown wherever the
+    /// session is, and such a session may not administer.
+    pub impersonator: Option<UserId>,
 }
 
 impl NewSession {
     /// A session of this user on the device that the request comes from.
-    pub const fn of(owner: UserKey) -> Self {
+    pub fn of(owner: UserKey) -> Self {
         Self {
             owner,
             device_kind: None,
@@ -49,6 +60,9 @@ impl NewSession {
             client_id: None,
             data: None,
             remember: None,
+            proof: Proof::default(),
+            timeouts: None,
+            impersonator: None,
         }
     }
 
@@ -87,6 +101,27 @@ impl NewSession {
         self
     }
 
+    /// How and when the user proved who they are.
+    #[must_use]
+    pub fn with_proof(mut self, proof: Proof) -> Self {
+        self.proof = proof;
+        self
+    }
+
+    /// Timeouts of this session's own: for a remembered device, or for administrators.
+    #[must_use]
+    pub fn with_timeouts(mut self, timeouts: impl Into<Option<Timeouts>>) -> Self {
+        self.timeouts = timeouts.into();
+        self
+    }
+
+    /// Who acts as the user with this session, where it is not the user.
+    #[must_use]
+    pub fn with_impersonator(mut self, impersonator: impl Into<Option<UserId>>) -> Self {
+        self.impersonator = impersonator.into();
+        self
+    }
+
     /// The engine's request, on this device unless the application knows better.
     pub(crate) fn into_sign_in(self, kind: DeviceKind, info: Option<DeviceInfo>) -> SignIn {
         SignIn::new(self.owner)
@@ -94,6 +129,9 @@ impl NewSession {
             .with_device_info(self.device_info.or(info))
             .with_client_id(self.client_id)
             .with_data(self.data)
+            .with_proof(self.proof)
+            .with_timeouts(self.timeouts)
+            .with_impersonator(self.impersonator)
     }
 }
 
@@ -159,13 +197,14 @@ impl Auth {
         self.request.identity().session()
     }
 
-    /// Begins a session. The one that the same browser holds is replaced if it is the same user's,
-    /// and signed out otherwise, if the store can be reached; with `max_accounts` in the options it
-    /// stays, beside the new one.
+    /// Begins a session. The one that the same browser holds ends, whoever its user is; with
+    /// `max_accounts` in the options another user's stays, beside the new one.
     ///
     /// # Errors
-    /// 409 when a policy refuses it, 503 when the store is away, 403 across origins, 400 for a user
-    /// that does not fit.
+    /// 409 `urn:session-kit:too-many-sessions` when a policy refuses it, with the user's sessions
+    /// ([`Problem::too_many_sessions`]) and a [ticket](Problem::ticket) to end one of them and sign in.
+    /// 403 `urn:session-kit:blocked` when the user, the tenant or the deployment is blocked. 503 when the
+    /// store is away, 403 across origins, 400 for a user that does not fit.
     pub async fn sign_in<N>(&self, new: N) -> Result<(SignedIn, SessionCookie), Rejection>
     where
         N: TryInto<NewSession>,
@@ -180,7 +219,7 @@ impl Auth {
     /// the application.
     ///
     /// A browser sends no `SameSite=Lax` cookie with a form that another site posts. The session that it
-    /// held when the flow was begun is replaced all the same if it is the same user's; another user's
+    /// held when the flow was begun ends all the same; with `max_accounts` in the options another user's
     /// stays until its timeout. With `SameSite=Strict` the page after the callback is the first that
     /// shows the new session.
     ///
@@ -195,8 +234,12 @@ impl Auth {
         N: TryInto<NewSession>,
         N::Error: Into<Problem>,
     {
-        let new = new.try_into().map_err(Into::into)?;
-        let (signed_in, cookie) = self.begin(new, proof.replaces).await?;
+        let new: NewSession = new.try_into().map_err(Into::into)?;
+        let held = match proof.held {
+            Some(held) => self.held(held, &new.owner).await?,
+            None => None,
+        };
+        let (signed_in, cookie) = self.begin(new, held).await?;
         Ok((signed_in, cookie.and(proof.cookie)))
     }
 
@@ -216,33 +259,45 @@ impl Auth {
         let bears = self.request.identity().credential() == Some(Credential::Bearer);
         let current = self.session().filter(|current| bears && *current.owner() == new.owner);
         let request = self.sign_in_request(new, current.map(CurrentSession::id));
-        let signed_in = self.http().manager().sign_in(request).await?;
+        let signed_in = self.sign_in_as(request, HandedOver::Body).await?;
         Ok((signed_in, SessionCookie::in_the_body()))
     }
 
+    async fn sign_in_as(&self, request: SignIn, by: HandedOver) -> Result<SignedIn, Rejection> {
+        let signed_in = self.http().manager().sign_in(request).await;
+        Ok(signed_in.map_err(|error| Problem::from(error).handed_over(by))?)
+    }
+
+    /// The session that the request shows by its cookie.
+    pub(crate) fn by_cookie(&self) -> Option<&CurrentSession> {
+        let by_cookie = self.request.identity().credential() == Some(Credential::Cookie);
+        self.session().filter(|_| by_cookie)
+    }
+
     /// Begins a session whose token goes into the browser's cookie: what the browser's cookies name is
-    /// replaced, parked or ended.
+    /// replaced, parked or ended. `held` is the session that it held when it went to another site.
     async fn begin(
         &self,
         new: NewSession,
-        replaces: Option<SessionId>,
+        held: Option<SessionId>,
     ) -> Result<(SignedIn, SessionCookie), Rejection> {
-        let (manager, options) = (self.http().manager(), &self.http().options().cookie);
+        let options = &self.http().options().cookie;
         let remember = new.remember.unwrap_or(options.remember);
-        let by_cookie = self.request.identity().credential() == Some(Credential::Cookie);
-        let current = self.session().filter(|_| by_cookie);
+        let current = self.by_cookie();
         let (same, other) = match current {
             Some(current) if *current.owner() == new.owner => (Some(current.id()), None),
             current => (None, current),
         };
         let beside = self.beside(&new.owner).await?;
         let strays = self.strays(current.map(CurrentSession::id)).await?;
-        let mut own = strays.iter().filter(|stray| *stray.owner() == new.owner);
-        let stray = own.next().map(CurrentSession::id);
-        let replaced = same.or(beside.replaced).or(stray).or(replaces);
-        let signed_in = manager.sign_in(self.sign_in_request(new, replaced)).await?;
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
-        let leaving = other.filter(|_| parked.is_none()).into_iter().chain(&strays);
+        let other = other.filter(|_| parked.is_none());
+        let mut own = strays.iter().filter(|stray| *stray.owner() == new.owner);
+        let own = same.or(beside.replaced).or(own.next().map(CurrentSession::id));
+        let replaced = own.or(held).or(other.map(CurrentSession::id));
+        let request = self.sign_in_request(new, replaced);
+        let signed_in = self.sign_in_as(request, HandedOver::by_cookie(remember)).await?;
+        let leaving = other.into_iter().chain(&strays);
         for session in leaving.filter(|session| Some(session.id()) != replaced) {
             self.leave(session).await;
         }
@@ -250,9 +305,41 @@ impl Auth {
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
     }
 
+    /// What becomes of the browser's cookies once a ticket has been used in it. Only then is it known
+    /// whose ticket it was.
+    pub(crate) async fn after_ticket(
+        &self,
+        signed_in: &SignedIn,
+        strays: &[CurrentSession],
+        remember: bool,
+    ) -> SessionCookie {
+        let owner = signed_in.session.owner();
+        let cookie = self.http().options().cookie.set(&signed_in.token, remember);
+        let current = self.by_cookie();
+        let other = current.filter(|current| current.owner() != owner);
+        // The session has begun: what cannot be found out about other accounts leaves them as they are.
+        let beside = self.beside(owner).await.unwrap_or_default();
+        let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
+        let leaving = current.filter(|_| parked.is_none()).into_iter().chain(strays);
+        let has_ended = |id| signed_in.ended.iter().any(|(ended, _)| *ended == id);
+        for session in leaving.filter(|session| !has_ended(session.id())) {
+            self.leave(session).await;
+        }
+        if let Some(own) = beside.replaced.filter(|id| !has_ended(*id)) {
+            let by = signed_in.session.actor();
+            if let Err(error) = self.http().manager().revoke(own, owner, by).await {
+                tracing::warn!(%error, session_id = %own, "the browser's former session stays");
+            }
+        }
+        cookie.and(parked.unwrap_or(beside.cookie))
+    }
+
     /// The live sessions, besides this one, that cookies of our name show. They end with the next
     /// sign-in or sign-out, so that a planted cookie cannot keep a user out.
-    async fn strays(&self, current: Option<SessionId>) -> Result<Vec<CurrentSession>, Rejection> {
+    pub(crate) async fn strays(
+        &self,
+        current: Option<SessionId>,
+    ) -> Result<Vec<CurrentSession>, Rejection> {
         let presented = self.http().options().cookie.presented(self.head().headers);
         let mut strays = Vec::new();
         for tokens in presented.by_session() {
@@ -312,8 +399,9 @@ impl Auth {
         Ok(cookie.and(self.end_accounts().await?))
     }
 
-    /// Replaces the token in the cookie that the request carries. Where a request beside this one has
-    /// just done so, or the token is worth nothing, the browser keeps the cookie it has.
+    /// Replaces the token in the cookie that the request carries. Requests beside this one get the same
+    /// new cookie. Where the browser has used the new one already, or the token is worth nothing, it keeps
+    /// the cookie that it has.
     ///
     /// # Errors
     /// 503 when the store is away, 403 across origins, 400 for a client that shows its session by
@@ -333,7 +421,7 @@ impl Auth {
                 return Err(Problem::wrong_credential(detail).into());
             }
             Identity::Unavailable => return Err(Problem::unavailable().into()),
-            Identity::Anonymous => None,
+            Identity::Anonymous | Identity::Ended(_) => None,
         };
         let Some(Stored { token, remember }) = stored else { return Ok(SessionCookie::keep()) };
         match self.http().manager().rotate(token.as_bytes(), reason).await? {
@@ -344,10 +432,10 @@ impl Auth {
     }
 
     /// Replaces the bearer token that the request carries; the response has the new one in its body.
-    /// None where a request beside this one has just done so, and its answer has the new one.
+    /// None where the client has used the new one already, and this request was still under way.
     ///
-    /// A client that never gets the answer holds a replaced token: used after the `rotation_grace` of
-    /// the options, it ends the session as stolen. Let it sign in again instead.
+    /// A client that never gets the answer goes on with the token that it has, and asks again: it gets
+    /// the same new token, until that one has been used.
     ///
     /// # Errors
     /// 401 for a token that is worth nothing, 503 when the store is away, 400 for a client that shows

@@ -280,6 +280,11 @@ impl SessionCookie {
         Self { cookies: Vec::new(), private: true }
     }
 
+    /// Whether the client has no cookie of it, and the response has to carry the token in its body.
+    pub fn is_in_the_body(&self) -> bool {
+        self.private && self.cookies.is_empty()
+    }
+
     /// Both.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.cookies.extend(other.cookies);

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use session_core::field::FieldProblem;
-use session_core::{InvalidField, SessionId, Timestamp};
-use session_engine::CurrentSession;
+use session_core::store::TenantFilter;
+use session_core::{InvalidField, SessionId, Timestamp, Token, TokenDigest, UserKey};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use crate::auth::Auth;
 use crate::cookie::SessionCookie;
@@ -34,7 +36,41 @@ pub struct Flow {
     /// What the application wants back: where to go next, say.
     pub data: String,
     /// The session that the browser held when it went.
-    replaces: Option<SessionId>,
+    held: Option<Held>,
+}
+
+/// A session that a browser held when it went to another site, and the proof that it had its token. An
+/// id alone proves nothing: the browser keeps the flow, and could name any session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    id: SessionId,
+    proof: [u8; 32],
+}
+
+impl Held {
+    fn of(token: &Token, state: &str) -> Self {
+        Self { id: token.session_id(), proof: Self::proof(&token.digest(), state) }
+    }
+
+    fn proof(token: &TokenDigest, state: &str) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(b"session-kit flow");
+        hash.update(token.as_bytes());
+        hash.update(state);
+        hash.finalize().into()
+    }
+
+    fn encode(&self) -> String {
+        format!("{}{}", self.id.as_uuid().simple(), const_hex::encode(self.proof))
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let (id, proof) = text.split_at_checked(RANDOM)?;
+        let mut bytes = [0; 32];
+        (proof.len() == 2 * bytes.len()).then_some(())?;
+        const_hex::decode_to_slice(proof, &mut bytes).ok()?;
+        Some(Self { id: id.parse().ok()?, proof: bytes })
+    }
 }
 
 impl Flow {
@@ -45,15 +81,14 @@ impl Flow {
 
     fn encode(&self, begun: Timestamp) -> String {
         let (data, begun) = (const_hex::encode(&self.data), begun.as_micros());
-        let replaces = self.replaces.map(|id| id.as_uuid().simple().to_string());
-        let replaces = replaces.unwrap_or_default();
-        format!("{}.{}.{}.{begun}.{replaces}.{data}", self.state, self.nonce, self.verifier)
+        let held = self.held.as_ref().map(Held::encode).unwrap_or_default();
+        format!("{}.{}.{}.{begun}.{held}.{data}", self.state, self.nonce, self.verifier)
     }
 
     /// Reads what [`Flow::encode`] writes, and nothing else: the browser keeps it, and may not.
     fn decode(text: &[u8]) -> Option<(Self, Timestamp)> {
         let parts: Vec<_> = std::str::from_utf8(text).ok()?.split('.').collect();
-        let [state, nonce, verifier, begun, replaces, data] = parts.as_slice() else {
+        let [state, nonce, verifier, begun, held, data] = parts.as_slice() else {
             return None;
         };
         let is_hex = |text: &str, length| {
@@ -69,7 +104,7 @@ impl Flow {
             nonce: (*nonce).to_owned(),
             verifier: (*verifier).to_owned(),
             data: String::from_utf8(const_hex::decode(data).ok()?).ok()?,
-            replaces: replaces.parse().ok(),
+            held: Held::decode(held),
         };
         Some((flow, begun))
     }
@@ -85,11 +120,16 @@ impl fmt::Debug for Flow {
 }
 
 /// Proof that this browser began the sign-in. Who the user is, the application verifies.
-#[derive(Debug)]
 #[must_use = "sign in with it"]
 pub struct CallbackProof {
     pub(crate) cookie: SessionCookie,
-    pub(crate) replaces: Option<SessionId>,
+    pub(crate) held: Option<(Held, String)>,
+}
+
+impl fmt::Debug for CallbackProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallbackProof(redacted)")
+    }
 }
 
 impl CallbackProof {
@@ -104,7 +144,7 @@ impl CallbackProof {
     ///
     /// [`Auth::finish_flow`] does the second and the third.
     pub fn verified_by_the_application() -> Self {
-        Self { cookie: SessionCookie::keep(), replaces: None }
+        Self { cookie: SessionCookie::keep(), held: None }
     }
 }
 
@@ -130,15 +170,18 @@ impl Auth {
         }
         let manager = self.http().manager();
         let random = || const_hex::encode(manager.random());
+        let (options, state) = (&self.http().options().cookie, random());
+        let shown = options.presented(self.head().headers);
+        let shown = self.by_cookie().and_then(|session| shown.of_session(session));
+        let token = shown.and_then(|stored| Token::parse(stored.token.as_bytes()));
         let flow = Flow {
-            state: random(),
+            held: token.map(|token| Held::of(&token, &state)),
+            state,
             nonce: random(),
             verifier: random() + &random(),
             data: data.to_owned(),
-            replaces: self.session().map(CurrentSession::id),
         };
         let value = flow.encode(manager.now());
-        let options = &self.http().options().cookie;
         let cookie = options.flow(&flow.state, value);
         let mut others: Vec<_> =
             options.flows(self.head().headers).filter_map(Flow::decode).collect();
@@ -171,7 +214,8 @@ impl Auth {
         match flows.find(is_open) {
             Some((flow, _)) if http.flows().use_up(state, now) => {
                 let cookie = cookie.remove_flow(state);
-                let proof = CallbackProof { cookie, replaces: flow.replaces };
+                let held = flow.held.map(|held| (held, flow.state.clone()));
+                let proof = CallbackProof { cookie, held };
                 Ok((flow, proof))
             }
             _ => {
@@ -179,6 +223,29 @@ impl Auth {
                 Err(Problem::foreign_flow().into())
             }
         }
+    }
+}
+
+impl Auth {
+    /// The session that the browser held when it went, if it had its token and the new one takes its
+    /// place.
+    pub(crate) async fn held(
+        &self,
+        (held, state): (Held, String),
+        owner: &UserKey,
+    ) -> Result<Option<SessionId>, Rejection> {
+        let session = self.http().manager().get(held.id, &TenantFilter::Any).await?;
+        let is_held = session.filter(|session| {
+            let token = &session.token;
+            let next = token.successor.as_ref().map(|next| &next.digest);
+            let last = token.retired.as_ref().map(|last| &last.digest);
+            let mut known = [Some(&token.current), next, last].into_iter().flatten();
+            known.any(|digest| Held::proof(digest, &state).ct_eq(&held.proof).into())
+        });
+        // Another account may stay beside the new one.
+        let is_one = self.http().options().max_accounts == 1;
+        let leaves = is_held.filter(|session| is_one || session.owner == *owner);
+        Ok(leaves.map(|session| session.id))
     }
 }
 
@@ -228,7 +295,7 @@ mod tests {
             state: "ab".repeat(16),
             nonce: "cd".repeat(16),
             verifier: "ef".repeat(32),
-            replaces: Some(SessionId::from_random([7; 16])),
+            held: Some(Held { id: SessionId::from_random([7; 16]), proof: [9; 32] }),
             data: "/next?a=b&c;d.e".to_owned(),
         };
         let begun = Timestamp::from_micros(7);

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, Method, Uri};
 /// them where the application's own code reads the head: for a request below the prefix, which an
 /// [`AdminGuard`](crate::AdminGuard) judges, and where
 /// [`HttpSessions::has_voucher`](crate::HttpSessions::has_voucher).
-pub static READ_HEADERS: [HeaderName; 19] = [
+pub static READ_HEADERS: [HeaderName; 20] = [
     COOKIE,
     AUTHORIZATION,
     ACCEPT,
@@ -27,6 +27,7 @@ pub static READ_HEADERS: [HeaderName; 19] = [
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("sec-fetch-site"),
     HeaderName::from_static("sec-fetch-mode"),
+    HeaderName::from_static("sec-fetch-dest"),
     HeaderName::from_static("sec-purpose"),
     HeaderName::from_static("purpose"),
     HeaderName::from_static("sec-ch-ua"),

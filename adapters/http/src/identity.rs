@@ -1,7 +1,11 @@
 //! Whom a request belongs to.
 
+use std::sync::Arc;
+
 use session_core::{SessionId, Token};
-use session_engine::{Access, Check, CurrentSession, Error, Refusal, SessionManager, Verdict};
+use session_engine::{
+    Access, Check, CurrentSession, Ending, Error, Refusal, SessionManager, Verdict,
+};
 
 use crate::head::OwnedHead;
 use crate::problem::Problem;
@@ -15,6 +19,8 @@ use crate::voucher::Vouch;
 pub enum Identity {
     /// Without a session.
     Anonymous,
+    /// Without a session, too: the one whose token the request carries has ended, and this is how.
+    Ended(Arc<Ending>),
     /// To a session.
     Session(CurrentSession, Credential),
     /// It carries a token of which nothing can be said right now: answer 503, never 401.
@@ -53,7 +59,7 @@ impl Identity {
     pub const fn session(&self) -> Option<&CurrentSession> {
         match self {
             Self::Session(session, _) => Some(session),
-            Self::Anonymous | Self::Unavailable => None,
+            Self::Anonymous | Self::Ended(_) | Self::Unavailable => None,
         }
     }
 
@@ -61,7 +67,7 @@ impl Identity {
     pub const fn credential(&self) -> Option<Credential> {
         match self {
             Self::Session(_, credential) => Some(*credential),
-            Self::Anonymous | Self::Unavailable => None,
+            Self::Anonymous | Self::Ended(_) | Self::Unavailable => None,
         }
     }
 
@@ -69,7 +75,7 @@ impl Identity {
     pub(crate) fn known(&self) -> Result<Option<&CurrentSession>, Problem> {
         match self {
             Self::Session(session, _) => Ok(Some(session)),
-            Self::Anonymous => Ok(None),
+            Self::Anonymous | Self::Ended(_) => Ok(None),
             Self::Unavailable => Err(Problem::unavailable()),
         }
     }
@@ -140,7 +146,10 @@ impl Asked {
             Verdict::Active(session) => Identity::Session(session, self.credential),
             Verdict::Refused(refusal) => {
                 security::refused_token(id, &refusal, self.access.ip);
-                Identity::Anonymous
+                match refusal {
+                    Refusal::Ended(ending) => Identity::Ended(ending),
+                    _ => Identity::Anonymous,
+                }
             }
         }
     }
@@ -152,6 +161,7 @@ impl Asked {
     /// Exactly one that is valid, or several of one user, of which the newest counts.
     async fn among(self, manager: &SessionManager, checks: Vec<Check>) -> Identity {
         let mut valid: Option<CurrentSession> = None;
+        let mut ended: Option<Arc<Ending>> = None;
         for check in checks {
             let id = session_id(&check);
             match self.answer(id, check.resolve().await) {
@@ -163,11 +173,17 @@ impl Asked {
                     Some(other) if other.signed_in() >= session.signed_in() => {}
                     _ => valid = Some(session),
                 },
+                Identity::Ended(ending) => {
+                    let is_latest = ended.as_ref().is_none_or(|known| known.at < ending.at);
+                    ended = if is_latest { Some(ending) } else { ended };
+                }
                 Identity::Anonymous => {}
                 Identity::Unavailable => return Identity::Unavailable,
             }
         }
-        let Some(session) = valid else { return Identity::Anonymous };
+        let Some(session) = valid else {
+            return ended.map_or(Identity::Anonymous, Identity::Ended);
+        };
         let id = session.id();
         self.answer(Some(id), manager.validate_id(id, self.access).await)
     }

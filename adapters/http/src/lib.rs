@@ -6,7 +6,8 @@
 //! it; these call [`RequestSession::session`] and its neighbours, and answer a [`Rejection`] with its
 //! response. What arrives below the prefix goes to [`RequestSession::serve`]. The headers that are read
 //! are [`READ_HEADERS`]; those to append and to replace come from [`SessionCookie`] and
-//! [`RequestSession::private_headers`].
+//! [`RequestSession::private_headers`]. Before it hands the request on, it asks [`RequestSession::renewal`],
+//! and when the response is there, it calls [`Renewal::renew`].
 //!
 //! # What counts as activity
 //! Every request that carries a valid token counts as an access and puts the idle timeout off,
@@ -38,7 +39,9 @@ mod origin;
 mod pages;
 mod presented;
 mod problem;
+mod refused;
 mod rejection;
+mod renewal;
 mod request;
 mod seal;
 mod security;
@@ -46,6 +49,7 @@ mod sessions;
 mod streams;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod ticket;
 mod voucher;
 
 pub use async_trait::async_trait;
@@ -64,6 +68,7 @@ pub use options::{Config, HttpOptions};
 pub use origin::{Origin, SameOrigin};
 pub use problem::Problem;
 pub use rejection::Rejection;
+pub use renewal::Renewal;
 pub use request::{PrivateHeaders, RequestSession, RequireSession};
 pub use security::Refusals;
 #[doc(hidden)]

@@ -2,17 +2,20 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use session_core::InvalidField;
-use session_engine::Error;
+use session_engine::{Blocked, Error, TooManySessions};
 use utoipa::ToSchema;
 
 use crate::body::Body;
+use crate::refused::Refused;
 use crate::seal::sealed;
+use crate::ticket::HandedOver;
 
 /// What went wrong with a request.
 ///
@@ -55,6 +58,10 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub reauthenticate: Option<Box<str>>,
+    /// What a refused sign-in is told besides.
+    #[serde(flatten)]
+    #[schema(ignore)]
+    refused: Option<Refused>,
 }
 
 impl Problem {
@@ -66,7 +73,16 @@ impl Problem {
     ) -> Self {
         let (kind, title) = (kind.into(), title.into());
         let status = status.as_u16();
-        Self { kind, title, status, detail: None, field: None, limit: None, reauthenticate: None }
+        Self {
+            kind,
+            title,
+            status,
+            detail: None,
+            field: None,
+            limit: None,
+            reauthenticate: None,
+            refused: None,
+        }
     }
 
     /// The same with this occurrence in words.
@@ -92,7 +108,39 @@ impl Problem {
             field: None,
             limit: None,
             reauthenticate: None,
+            refused: None,
         }
+    }
+
+    /// The sessions of a user whose sign-in a limit has refused, for a page on which one of them can be
+    /// chosen. [`Problem::ticket`] goes with the choice.
+    pub fn too_many_sessions(&self) -> Option<&TooManySessions> {
+        match &self.refused {
+            Some(Refused::TooManySessions(refused, _)) => Some(refused),
+            _ => None,
+        }
+    }
+
+    /// The ticket of a sign-in that a limit has refused, for `POST /sessions/ticket` or
+    /// [`Auth::sign_in_with_ticket`](crate::Auth::sign_in_with_ticket). A secret like a token.
+    pub fn ticket(&self) -> Option<String> {
+        self.refused.as_ref().and_then(Refused::ticket)
+    }
+
+    /// Why and until when a sign-in is blocked.
+    pub fn blocked(&self) -> Option<&Blocked> {
+        match &self.refused {
+            Some(Refused::Blocked(blocked)) => Some(blocked),
+            _ => None,
+        }
+    }
+
+    /// The same with the way in which the sign-in would have been answered.
+    pub(crate) fn handed_over(mut self, by: HandedOver) -> Self {
+        if let Some(Refused::TooManySessions(_, handed_over)) = &mut self.refused {
+            *handed_over = by;
+        }
+        self
     }
 
     /// Nobody is signed in.
@@ -134,6 +182,12 @@ impl Problem {
     pub fn wrong_credential(detail: &str) -> Self {
         let (kind, title) = ("urn:session-kit:wrong-credential", "not with this credential");
         Self::known(kind, title, StatusCode::BAD_REQUEST).with_detail(detail)
+    }
+
+    /// The session is used by somebody who acts as its user, and may not administer.
+    pub const fn impersonated() -> Self {
+        let title = "not while acting as another user";
+        Self::known("urn:session-kit:impersonated", title, StatusCode::FORBIDDEN)
     }
 
     /// There is no such thing, or not for this caller.
@@ -195,6 +249,30 @@ impl Problem {
         Self::known("urn:session-kit:misconfigured", title, StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// A limit refuses the sign-in. The user may choose a session to end.
+    fn too_many(refused: Box<TooManySessions>) -> Self {
+        let (kind, title) = ("urn:session-kit:too-many-sessions", "too many sessions");
+        let mut problem = Self::known(kind, title, StatusCode::CONFLICT);
+        problem.limit = Some(refused.limit.max.into());
+        let detail = format!("the limit of {} sessions is reached", refused.limit.max);
+        problem.refused = Some(Refused::TooManySessions(refused.into(), HandedOver::default()));
+        problem.with_detail(detail)
+    }
+
+    fn block(blocked: Box<Blocked>) -> Self {
+        let (kind, title) = ("urn:session-kit:blocked", "sign-in is blocked");
+        let mut problem = Self::known(kind, title, StatusCode::FORBIDDEN);
+        problem.detail = Some(blocked.to_string().into());
+        problem.refused = Some(Refused::Blocked(Arc::from(blocked)));
+        problem
+    }
+
+    /// A ticket that was used, is too old or was not made by this fleet.
+    pub const fn invalid_ticket() -> Self {
+        let title = "the ticket is not valid: sign in again";
+        Self::known("urn:session-kit:invalid-ticket", title, StatusCode::GONE)
+    }
+
     const fn invalid() -> Self {
         Self::known("urn:session-kit:invalid", "invalid request", StatusCode::BAD_REQUEST)
     }
@@ -254,23 +332,9 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::Invalid(error) => error.into(),
-            Error::TooManySessions(refused) => {
-                let title = "too many sessions";
-                let kind = "urn:session-kit:too-many-sessions";
-                let mut problem = Self::known(kind, title, StatusCode::CONFLICT);
-                problem.limit = Some(refused.limit.max.into());
-                problem.with_detail(Error::TooManySessions(refused).to_string())
-            }
-            Error::Blocked(blocked) => {
-                let kind = "urn:session-kit:blocked";
-                Self::known(kind, "sign-in is blocked", StatusCode::FORBIDDEN)
-                    .with_detail(blocked.to_string())
-            }
-            Error::InvalidTicket => {
-                let (kind, title) = ("urn:session-kit:invalid-ticket", "sign in again");
-                Self::known(kind, title, StatusCode::GONE)
-                    .with_detail("the ticket was used, is too old or was not made here")
-            }
+            Error::TooManySessions(refused) => Self::too_many(refused),
+            Error::Blocked(blocked) => Self::block(blocked),
+            Error::InvalidTicket => Self::invalid_ticket(),
             error if error.is_unavailable() => {
                 tracing::warn!(%error, "answered 503");
                 Self::unavailable()

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, VARY};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use session_engine::CurrentSession;
+use session_core::{AssuranceLevel, EndCause};
+use session_engine::{CurrentSession, Ending};
 
 use crate::auth::Auth;
 use crate::head::{Head, Peer};
@@ -28,12 +30,15 @@ pub struct RequestSession {
     http: HttpSessions,
     identity: Identity,
     peer: Option<Peer>,
+    /// Set where the application asks how the session ended: its response may then tell.
+    told: Option<Arc<AtomicBool>>,
 }
 
 impl RequestSession {
     /// What was found out about a request.
-    pub const fn new(http: HttpSessions, identity: Identity, peer: Option<Peer>) -> Self {
-        Self { http, identity, peer }
+    pub fn new(http: HttpSessions, identity: Identity, peer: Option<Peer>) -> Self {
+        let told = matches!(identity, Identity::Ended(_)).then(Arc::default);
+        Self { http, identity, peer, told }
     }
 
     /// What the middleware left in a request's extensions.
@@ -75,7 +80,26 @@ impl RequestSession {
         Ok(self.identity.known()?.cloned())
     }
 
+    /// How the session ended whose token the request carries, for a sign-in page that says why. None for
+    /// a request with a session, without a token, or with one that is not a token of that session.
+    ///
+    /// None, too, where the session's own user signed out: their browser has given up the cookie, and
+    /// whoever still shows it need not be told.
+    pub fn ended(&self) -> Option<Arc<Ending>> {
+        let Identity::Ended(ending) = &self.identity else { return None };
+        if ending.cause == EndCause::SignedOut {
+            return None;
+        }
+        if let Some(told) = &self.told {
+            told.store(true, Ordering::Release);
+        }
+        Some(Arc::clone(ending))
+    }
+
     /// The session, if its user has proved who they are within this time.
+    ///
+    /// It goes by the token that the request carries: one that a re-authentication has replaced does not
+    /// gain by it, although it is accepted for a while.
     ///
     /// # Errors
     /// As [`RequestSession::session`], and 401 `urn:session-kit:reauthentication-required`.
@@ -83,6 +107,23 @@ impl RequestSession {
         let session = self.session(head)?;
         if self.http.manager().now().since(session.authenticated_at()) > within {
             return Err(self.http.refuse(head, Problem::reauthentication_required()));
+        }
+        Ok(session)
+    }
+
+    /// The session, if its user has proved who they are with at least this assurance.
+    ///
+    /// # Errors
+    /// As [`RequestSession::fresh`].
+    pub fn at_level(
+        &self,
+        head: Head<'_>,
+        level: AssuranceLevel,
+    ) -> Result<CurrentSession, Rejection> {
+        let session = self.session(head)?;
+        if session.authentication().level < Some(level) {
+            let problem = Problem::reauthentication_required();
+            return Err(self.http.refuse(head, problem.with_detail(format!("at level {level}"))));
         }
         Ok(session)
     }
@@ -166,6 +207,9 @@ impl RequestSession {
             Some(within) => self.fresh(head, within)?,
             None => self.session(head)?,
         };
+        if let Some(level) = guard.level {
+            self.at_level(head, level)?;
+        }
         match &guard.claims {
             Some(suffice) if !suffice(session.claims()) => Err(Problem::forbidden().into()),
             _ => Ok(()),
@@ -173,27 +217,33 @@ impl RequestSession {
     }
 
     /// Headers that keep the application's response out of shared caches and of the browser's history;
-    /// none for a request without a session.
+    /// none for a request without a session, unless the application asks how it [ended].
+    ///
+    /// [ended]: RequestSession::ended
     pub fn private_headers(&self) -> PrivateHeaders {
-        let is_anonymous = matches!(self.identity, Identity::Anonymous);
-        PrivateHeaders { needed: !is_anonymous && self.http.options().private_responses }
+        let wanted = self.http.options().private_responses;
+        let is_anonymous = matches!(self.identity, Identity::Anonymous | Identity::Ended(_));
+        let told = self.told.clone().filter(|_| wanted);
+        PrivateHeaders { needed: !is_anonymous && wanted, told }
     }
 }
 
-/// What a response needs so that no cache keeps it, decided when the request came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a response needs so that no cache keeps it.
+#[derive(Clone, Debug)]
 pub struct PrivateHeaders {
     needed: bool,
+    told: Option<Arc<AtomicBool>>,
 }
 
 impl PrivateHeaders {
     /// The headers to append; none where the response has a `Cache-Control` of its own.
-    pub const fn unless(self, has_cache_control: bool) -> &'static [(HeaderName, HeaderValue)] {
-        if self.needed && !has_cache_control { &PRIVATE } else { &[] }
+    pub fn unless(&self, has_cache_control: bool) -> &'static [(HeaderName, HeaderValue)] {
+        let told = || self.told.as_ref().is_some_and(|told| told.load(Ordering::Acquire));
+        if !has_cache_control && (self.needed || told()) { &PRIVATE } else { &[] }
     }
 
     /// Appends them to the headers of a response.
-    pub fn apply(self, headers: &mut HeaderMap) {
+    pub fn apply(&self, headers: &mut HeaderMap) {
         for (name, value) in self.unless(headers.contains_key(CACHE_CONTROL)) {
             headers.append(name, value.clone());
         }
@@ -220,6 +270,7 @@ pub struct RequireSession {
     signed_in: bool,
     same_origin: bool,
     fresh_within: Option<Duration>,
+    level: Option<AssuranceLevel>,
     claims: Option<Arc<Suffice>>,
 }
 
@@ -228,12 +279,14 @@ type Suffice = dyn Fn(&Value) -> bool + Send + Sync;
 impl RequireSession {
     /// A session: 401 without one, or for a browser that asks for a page the way to sign in.
     pub const fn signed_in() -> Self {
-        Self { signed_in: true, same_origin: false, fresh_within: None, claims: None }
+        let mut guard = Self::anybody();
+        guard.signed_in = true;
+        guard
     }
 
     /// Anybody, signed in or not.
     pub const fn anybody() -> Self {
-        Self { signed_in: false, same_origin: false, fresh_within: None, claims: None }
+        Self { signed_in: false, same_origin: false, fresh_within: None, level: None, claims: None }
     }
 
     /// Besides, the request is proven to come from this origin; see [`RequestSession::same_origin`].
@@ -248,6 +301,16 @@ impl RequireSession {
     pub const fn fresh_within(mut self, within: Duration) -> Self {
         self.signed_in = true;
         self.fresh_within = Some(within);
+        self
+    }
+
+    /// Besides, the user has proved who they are with at least this assurance (NIST SP 800-63B-4), as
+    /// the [`Proof`](session_engine::Proof) of the sign-in or of the re-authentication says. A session of
+    /// which nothing is said has none.
+    #[must_use]
+    pub const fn at_level(mut self, level: AssuranceLevel) -> Self {
+        self.signed_in = true;
+        self.level = Some(level);
         self
     }
 
@@ -266,6 +329,7 @@ impl fmt::Debug for RequireSession {
             .field("signed_in", &self.signed_in)
             .field("same_origin", &self.same_origin)
             .field("fresh_within", &self.fresh_within)
+            .field("level", &self.level)
             .field("claims", &self.claims.is_some())
             .finish()
     }

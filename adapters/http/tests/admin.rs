@@ -20,6 +20,13 @@ async fn nobody_administers_by_default() {
         (Method::DELETE, "/admin/policy"),
         (Method::DELETE, "/admin/sessions?user=root"),
         (Method::DELETE, "/admin/sessions?user=alice"),
+        (Method::DELETE, "/admin/sessions?all=true"),
+        (Method::GET, "/admin/history"),
+        (Method::GET, "/admin/block"),
+        (Method::PUT, "/admin/block"),
+        (Method::DELETE, "/admin/block"),
+        (Method::GET, "/admin/users/alice/export"),
+        (Method::DELETE, "/admin/users/alice/data"),
     ] {
         for (headers, refused) in [(&signed_in, 403), (&stranger, 401)] {
             let mut headers: http::HeaderMap = headers.clone();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use session_core::{Actor, SessionId, UserId, UserKey};
+use session_core::{Actor, FleetKey, SessionId, Store, Token, UserId, UserKey};
 use session_engine::RotateReason;
 use session_http::testing::headers_of;
 use session_http::{
@@ -133,14 +133,15 @@ async fn what_the_application_vouches_for_is_checked_against_the_live_session() 
     assert_eq!(identity.session().map(|session| session.user().as_str()), Some("bob"));
     assert_eq!(identity.credential(), Some(Credential::Cookie));
     http.manager().revoke_user(alice(), Actor::Application).await.unwrap();
-    assert!(matches!(identify(&http, &headers, None).await, Identity::Anonymous));
+    assert!(matches!(identify(&http, &headers, None).await, Identity::Ended(_)));
     http.shutdown().await;
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn security_events_have_address_and_reason_and_no_token() {
     let (log, _listening) = Log::begin();
-    let http = start(HttpOptions::default(), Hooks::default()).await;
+    let store = MemoryStore::new();
+    let http = HttpSessions::start(store.clone(), Config::default()).await.unwrap();
     let headers: HeaderMap = headers_of(&http, "alice").await.unwrap().into_iter().collect();
     let cookie = headers[COOKIE].to_str().unwrap().to_owned();
     let token = cookie.split_once('=').unwrap().1;
@@ -154,10 +155,12 @@ async fn security_events_have_address_and_reason_and_no_token() {
             assert!(!text.contains(secret), "a token is in {text}");
         }
     };
-    // The id of a session with a guess at its secret, and a guess at both.
+    // The id of a session with a guess at its secret, and one that has never been.
+    let id = SessionId::from_bytes([7; 16]);
+    let unknown = Token::new(&key(&store).await, id, [1; 12], [2; 16]).expose();
     for (guess, reason) in [
-        (format!("{}{}", &token[..32], "0".repeat(56)), "not the token of this session"),
-        ("1".repeat(88), "no such session"),
+        (format!("{}{}", &token[..48], "0".repeat(56)), "not the token of this session"),
+        (unknown, "no such session"),
     ] {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, format!("Bearer {guess}").parse().unwrap());
@@ -185,6 +188,10 @@ async fn security_events_have_address_and_reason_and_no_token() {
     http.shutdown().await;
 }
 
+async fn key(store: &MemoryStore) -> FleetKey {
+    store.fleet_key(&FleetKey::from_bytes([0; 32])).await.unwrap()
+}
+
 #[tokio::test]
 async fn an_app_is_told_that_its_token_is_dead() {
     let http = start(HttpOptions::default(), Hooks::default()).await;
@@ -198,10 +205,16 @@ async fn an_app_is_told_that_its_token_is_dead() {
         let identity = http.identify(head, None).resolve().await;
         RequestSession::new(http.clone(), identity, None).auth(head)
     };
-    let (next, _) = auth().await.rotate_token(RotateReason::Renewal).await.unwrap();
-    assert!(next.is_some_and(|next| next.expose() != token));
-    let (again, _) = auth().await.rotate_token(RotateReason::Renewal).await.unwrap();
-    assert!(again.is_none(), "a request beside it has the new one");
+    let rotated = async || {
+        let (next, _) = auth().await.rotate_token(RotateReason::Renewal).await.unwrap();
+        next.map(|next| next.expose())
+    };
+    let next = rotated().await.unwrap();
+    assert_ne!(next, token);
+    assert_eq!(rotated().await.as_ref(), Some(&next), "a lost answer is repeated");
+    let used = http.manager().validate(next.as_bytes(), session_engine::Access::default()).await;
+    assert!(used.unwrap().session().is_some());
+    assert_eq!(rotated().await, None, "the client has the new one");
     http.manager().revoke_user(alice(), Actor::Application).await.unwrap();
     let refused = auth().await.rotate_token(RotateReason::Renewal).await.unwrap_err();
     assert_eq!(refused.status(), 401);

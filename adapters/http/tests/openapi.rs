@@ -11,9 +11,15 @@ fn the_committed_description_is_current() {
         "/me/revoke-others",
         "/me/sign-out",
         "/me/events",
+        "/me/history",
+        "/ticket",
         "/admin/sessions",
         "/admin/sessions/{id}",
         "/admin/policy",
+        "/admin/block",
+        "/admin/history",
+        "/admin/users/{user}/export",
+        "/admin/users/{user}/data",
         "/admin/events",
     ] {
         assert!(committed.contains(&format!("\"{path}\"")), "{path}");

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, Uri};
 use session_core::{UserId, UserKey};
 use session_engine::SignIn;
-use session_engine::clock::TokioClock;
+use session_engine::clock::{Clock, TokioClock};
 use session_http::{
     AdminAccess, BodyStream, Caller, Config, Content, Credential, Head, Hooks, HttpOptions,
     HttpSessions, Identity, RequestSession,
@@ -23,8 +23,10 @@ async fn sign_in(http: &HttpSessions, user: &str) -> session_engine::CurrentSess
 
 async fn start(config: Config, hooks: Hooks) -> HttpSessions {
     let start = session_core::Timestamp::from_micros(1_780_000_000_000_000);
-    let hooks = hooks.with_clock(TokioClock::starting_at(start));
-    let store = std::sync::Arc::new(session_store_memory::MemoryStore::new());
+    let clock = TokioClock::starting_at(start);
+    let hooks = hooks.with_clock(clock);
+    let now = move || clock.now();
+    let store = std::sync::Arc::new(session_store_memory::MemoryStore::with_clock(now));
     HttpSessions::start_with(store, config, hooks).await.unwrap()
 }
 

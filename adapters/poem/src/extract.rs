@@ -18,6 +18,12 @@ impl<'a> FromRequest<'a> for MaybeSession {
     }
 }
 
+impl<'a> FromRequest<'a> for Ended {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.ended()))
+    }
+}
+
 impl<'a, const SECONDS: u64> FromRequest<'a> for Fresh<SECONDS> {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         Ok(Self(of(request)?.fresh(head(request), Self::WITHIN).map_err(Rejection)?))

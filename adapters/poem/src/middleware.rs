@@ -44,11 +44,14 @@ impl<E: Endpoint> Endpoint for SessionEndpoint<E> {
         let peer = peer(request.remote_addr());
         let identified = self.http.identify(head(&request), peer);
         let session = RequestSession::new(self.http.clone(), identified.resolve().await, peer);
-        let private = session.private_headers();
+        let (private, renewal) = (session.private_headers(), session.renewal(head(&request)));
         mark_sensitive(request.headers_mut());
         request.set_data(session);
         let mut response = self.inner.get_response(request).await;
         private.apply(response.headers_mut());
+        if let Some(renewal) = renewal.filter(|it| !it.is_overtaken_by(response.headers())) {
+            renewal.renew().await.apply(response.headers_mut());
+        }
         Ok(response)
     }
 }

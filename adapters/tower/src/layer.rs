@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
 use session_http::{
-    Head, HttpSessions, Identified, Peer, PrivateHeaders, RequestSession, mark_sensitive,
+    Head, HttpSessions, Identified, Peer, PrivateHeaders, Renewal, RequestSession, SessionCookie,
+    mark_sensitive,
 };
 use tower_layer::Layer;
 use tower_service::Service;
@@ -65,13 +66,13 @@ where
 {
     type Response = Response<R>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, B>;
+    type Future = ResponseFuture<S, B, R>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B> {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, R> {
         let http = self.layer.http.clone();
         let peer = (self.layer.find_peer)(request.extensions());
         let head = Head::new(request.method(), request.uri(), request.headers());
@@ -94,32 +95,41 @@ where
     }
 }
 
-fn answer<S, B>(
+fn answer<S, B, R>(
     inner: &mut S,
     mut request: Request<B>,
     found: RequestSession,
-) -> Step<S, B, S::Future>
+) -> Step<S, B, R, S::Future>
 where
     S: Service<Request<B>>,
 {
-    let private = found.private_headers();
+    let head = Head::new(request.method(), request.uri(), request.headers());
+    let (private, renewal) = (found.private_headers(), found.renewal(head));
     mark_sensitive(request.headers_mut());
     request.extensions_mut().insert(found);
-    Step::Answering { answer: inner.call(request), private }
+    Step::Answering { answer: inner.call(request), private, renewal }
 }
+
+/// Renews the token, where the response has no newer one.
+fn renewing(renewal: Option<Renewal>, response: &Response<impl Sized>) -> Option<Renewing> {
+    let renewal = renewal.filter(|renewal| !renewal.is_overtaken_by(response.headers()))?;
+    Some(Box::pin(renewal.renew()))
+}
+
+type Renewing = Pin<Box<dyn Future<Output = SessionCookie> + Send>>;
 
 pin_project! {
     /// Calls the inner service at once or, where the store has to be asked, afterwards.
-    pub struct ResponseFuture<S, B>
+    pub struct ResponseFuture<S, B, R>
     where
         S: Service<Request<B>>,
     {
         #[pin]
-        step: Step<S, B, S::Future>,
+        step: Step<S, B, R, S::Future>,
     }
 }
 
-impl<S: Service<Request<B>>, B> std::fmt::Debug for ResponseFuture<S, B> {
+impl<S: Service<Request<B>>, B, R> std::fmt::Debug for ResponseFuture<S, B, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
@@ -127,16 +137,17 @@ impl<S: Service<Request<B>>, B> std::fmt::Debug for ResponseFuture<S, B> {
 
 pin_project! {
     #[project = StepProjection]
-    enum Step<S, B, F> {
+    enum Step<S, B, R, F> {
         Asking {
             asking: Pin<Box<dyn Future<Output = RequestSession> + Send>>,
             waiting: Option<(S, Request<B>)>,
         },
-        Answering { #[pin] answer: F, private: PrivateHeaders },
+        Answering { #[pin] answer: F, private: PrivateHeaders, renewal: Option<Renewal> },
+        Renewing { renewing: Renewing, response: Option<Response<R>> },
     }
 }
 
-impl<S, B, R> Future for ResponseFuture<S, B>
+impl<S, B, R> Future for ResponseFuture<S, B, R>
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
@@ -146,12 +157,19 @@ where
         let mut step = self.project().step;
         loop {
             let next = match step.as_mut().project() {
-                StepProjection::Answering { answer, private } => {
-                    let mut response = ready!(answer.poll(context));
-                    if let Ok(response) = &mut response {
-                        private.apply(response.headers_mut());
+                StepProjection::Answering { answer, private, renewal } => {
+                    let mut response = ready!(answer.poll(context))?;
+                    private.apply(response.headers_mut());
+                    match self::renewing(renewal.take(), &response) {
+                        Some(renewing) => Step::Renewing { renewing, response: Some(response) },
+                        None => return Poll::Ready(Ok(response)),
                     }
-                    return Poll::Ready(response);
+                }
+                StepProjection::Renewing { renewing, response } => {
+                    let cookie = ready!(renewing.as_mut().poll(context));
+                    let Some(mut response) = response.take() else { return Poll::Pending };
+                    cookie.apply(response.headers_mut());
+                    return Poll::Ready(Ok(response));
                 }
                 StepProjection::Asking { asking, waiting } => {
                     let found = ready!(asking.as_mut().poll(context));

@@ -191,7 +191,7 @@ async fn reauthenticate(
     form: Form<Password>,
 ) -> Result<impl Responder, Rejection> {
     confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(whoami(session).await))
+    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

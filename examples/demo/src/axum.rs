@@ -177,7 +177,7 @@ async fn reauthenticate(
     Form(form): Form<Password>,
 ) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
     confirm(&session, &form.password)?;
-    Ok((auth.rotate(RotateReason::Reauthenticated).await?, whoami(session).await))
+    Ok((auth.rotate(RotateReason::reauthenticated()).await?, whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

@@ -180,7 +180,7 @@ async fn reauthenticate(
     Form(form): Form<Password>,
 ) -> Result<Response, Rejection> {
     confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(Json(WhoAmI::of(&session))))
+    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(Json(WhoAmI::of(&session))))
 }
 
 #[handler]

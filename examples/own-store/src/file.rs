@@ -1,6 +1,7 @@
 //! The database file: its tables, its transactions and its errors.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use redb::{Database, Error, TableDefinition, WriteTransaction};
 use session_core::StoreError;
@@ -15,8 +16,12 @@ pub(crate) type Entry = (i64, i64, i64, Bytes);
 /// A session by its id.
 pub(crate) const SESSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("sessions");
 /// Sessions in the order of [`Place`](crate::read::Place), once in every scope of their user.
-pub(crate) const PLACES: TableDefinition<'_, (Text, Text, i64, Id), ()> =
-    TableDefinition::new("places");
+pub(crate) const PLACES: Places = TableDefinition::new("places");
+pub(crate) type Places = TableDefinition<'static, (Text, Text, i64, Id), ()>;
+/// An ended session by its id.
+pub(crate) const HISTORY: TableDefinition<'_, Id, Bytes> = TableDefinition::new("history");
+/// Ended sessions, as [`PLACES`], by when they ended.
+pub(crate) const ENDED: Places = TableDefinition::new("ended");
 /// The version of each user that has sessions, by tenant and user.
 pub(crate) const USERS: TableDefinition<'_, (Text, Text), i64> = TableDefinition::new("users");
 /// The log by number.
@@ -24,6 +29,10 @@ pub(crate) const LOG: TableDefinition<'_, i64, Entry> = TableDefinition::new("lo
 /// The policies that are set, by the key of their scope.
 pub(crate) const POLICIES: TableDefinition<'_, (Text, Text), Text> =
     TableDefinition::new("policies");
+/// The blocks that are set, by the key of their scope.
+pub(crate) const BLOCKS: TableDefinition<'_, (Text, Text), Text> = TableDefinition::new("blocks");
+/// The secret of the fleet, once it has one.
+pub(crate) const FLEET_KEY: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("fleet_key");
 /// The leases by name: holder, until when.
 pub(crate) const LEASES: TableDefinition<'_, Text, (Text, i64)> = TableDefinition::new("leases");
 
@@ -34,15 +43,20 @@ pub(crate) struct File {
     pub(crate) turn: Arc<Mutex<()>>,
     /// Notified after every change.
     pub(crate) changed: Notify,
+    /// Whether ended sessions are kept.
+    pub(crate) history: AtomicBool,
 }
 
 impl File {
     /// Makes the tables where there are none. Those of other types than above are an error.
     pub(crate) fn new(database: Database) -> Result<Self, Error> {
-        let file = Self { database, turn: Arc::default(), changed: Notify::new() };
+        let (turn, changed, history) = (Arc::default(), Notify::new(), AtomicBool::new(true));
+        let file = Self { database, turn, changed, history };
         file.write(|file| {
             let _ = (file.open_table(SESSIONS)?, file.open_table(PLACES)?, file.open_table(USERS)?);
             let _ = (file.open_table(LOG)?, file.open_table(POLICIES)?, file.open_table(LEASES)?);
+            let _ = (file.open_table(HISTORY)?, file.open_table(ENDED)?, file.open_table(BLOCKS)?);
+            let _ = file.open_table(FLEET_KEY)?;
             Ok(Some(()))
         })?;
         Ok(file)

@@ -10,26 +10,28 @@
 mod change;
 mod end;
 mod file;
+mod history;
 mod log;
 mod read;
 mod settings;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redb::{Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
-    PolicyChange, Selection, StoreReport, Sweep, TenantFilter, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, Selection,
+    StoreReport, Sweep, TenantFilter, Touch, UserState, limit_within,
 };
-use session_core::{
-    Actor, EndCause, SessionId, Store, StoreError, Timestamp, UserKey, async_trait,
-};
+use session_core::{Actor, EndCause, FleetKey, SessionId, Store, StoreError, UserKey, async_trait};
 
 use crate::end::Ending;
-use crate::file::{File, store_error};
+use crate::file::{File, HISTORY, store_error};
 
 /// The store; clones are the same store.
 #[derive(Clone, Debug)]
@@ -72,11 +74,16 @@ impl OwnStore {
         .await
     }
 
+    fn keeps_history(&self) -> bool {
+        self.file.history.load(Ordering::Relaxed)
+    }
+
     async fn end(&self, ending: Ending, limit: u32) -> Result<EndedBatch, StoreError> {
         let ending = Arc::new(ending);
         let choosing = Arc::clone(&ending);
         let (ids, next) = self.read(move |file| choosing.choose(file, limit)).await?;
-        let ended = self.write(move |file| end::end(file, &ending, &ids)).await?;
+        let keep = self.keeps_history();
+        let ended = self.write(move |file| end::end(file, &ending, &ids, keep)).await?;
         Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
     }
 }
@@ -91,6 +98,16 @@ async fn blocking<T: Send + 'static>(
 
 #[async_trait]
 impl Store for OwnStore {
+    fn configure(&self, needs: &Needs) {
+        self.file.history.store(!needs.history.is_zero(), Ordering::Relaxed);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        let own = proposed.clone();
+        let key = self.write(move |file| Ok(Some(settings::fleet_key(file, &own)?))).await?;
+        Ok(key.unwrap_or_else(|| proposed.clone()))
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         let owner = owner.clone();
         self.read(move |file| read::user(file, &owner)).await
@@ -98,13 +115,29 @@ impl Store for OwnStore {
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
-        let commit = commit.clone();
-        let done = self.write(move |file| change::commit(file, &commit)).await?;
+        let (commit, keep) = (commit.clone(), self.keeps_history());
+        let done = self.write(move |file| change::commit(file, &commit, keep)).await?;
         Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.read(move |file| read::load(file, id)).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.read(move |file| history::ended(&file.open_table(HISTORY)?, id)).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        let query = query.clone();
+        self.read(move |file| history::page(file, &query)).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        let forget = forget.clone();
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
+        let gone = self.write(move |file| history::forget(file, &forget, limit)).await?;
+        Ok(gone.unwrap_or_default())
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -120,14 +153,15 @@ impl Store for OwnStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        self.end(Ending { end: end.clone(), rule: None }, limit).await
+        self.end(Ending { end: end.clone(), overdue: None }, limit).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        let Sweep { rule, after, at } = sweep.clone();
+        let Sweep { overdue, after, at } = sweep.clone();
+        let selection = Selection::within(TenantFilter::Any);
         let (cause, by) = (EndCause::Expired, Actor::System);
-        let end = EndMany { selection: Selection::within(TenantFilter::Any), after, cause, at, by };
-        self.end(Ending { end, rule: Some(rule) }, limit).await
+        let end = EndMany { selection, after, cause, at, by, from: None };
+        self.end(Ending { end, overdue: Some(overdue) }, limit).await
     }
 
     async fn log_since(
@@ -148,8 +182,8 @@ impl Store for OwnStore {
         true
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.write(move |file| log::trim(file, before, limit)).await?.unwrap_or_default())
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(move |file| log::trim(file, older_than, limit)).await?.unwrap_or_default())
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -166,6 +200,17 @@ impl Store for OwnStore {
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         let change = change.clone();
         self.write(move |file| Ok(Some(settings::set_policy(file, &change)?))).await?;
+        Ok(())
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        let scope = scope.clone();
+        self.read(move |file| settings::block(file, &scope)).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        let change = change.clone();
+        self.write(move |file| Ok(Some(settings::set_block(file, &change)?))).await?;
         Ok(())
     }
 

@@ -12,32 +12,33 @@ use session_core::store::{
 use session_core::{Session, SessionId, Timestamp, UserId, UserKey};
 
 use crate::change::version;
-use crate::file::{Bytes, Id, PLACES, SESSIONS, USERS, core_error};
-use crate::settings::policy;
+use crate::file::{BLOCKS, Bytes, Id, PLACES, Places, SESSIONS, USERS, core_error};
+use crate::settings::{blocks, policy};
 
-/// A place in the order of pages: the newest sign-in first, ties by id. Of two integers, the
-/// complement of the larger one is the smaller.
+/// A place in the order of pages: the newest sign-in first or, in the history, the latest end, ties by
+/// id. Of two integers, the complement of the larger one is the smaller.
 pub(crate) type Place = (i64, SessionId);
 
-pub(crate) const fn place(signed_in: Timestamp, id: SessionId) -> Place {
-    (!signed_in.as_micros(), id)
+pub(crate) const fn place(at: Timestamp, id: SessionId) -> Place {
+    (!at.as_micros(), id)
 }
 
 pub(crate) const fn cursor((order, id): Place) -> PageCursor {
-    PageCursor { signed_in: Timestamp::from_micros(!order), id }
+    PageCursor { at: Timestamp::from_micros(!order), id }
 }
 
 /// Everything that a decision about a user needs, out of one snapshot.
 pub(crate) fn user(file: &ReadTransaction, owner: &UserKey) -> Result<UserState, Error> {
     let sessions = file.open_table(SESSIONS)?;
-    let found = places(file, &PolicyScope::User(owner.clone()), None)?;
+    let found = places(file, PLACES, &PolicyScope::User(owner.clone()), None)?;
     let standing = |place: Result<Place, _>| Ok(Standing::from(&listed(&sessions, place?)?));
     let sessions = found.map(standing).collect::<Result<_, Error>>()?;
     let mut policies = PolicyLayers::default();
     for scope in PolicyScope::of(owner) {
         policies.set(&scope, policy(file, &scope)?);
     }
-    Ok(UserState { version: version(&file.open_table(USERS)?, owner)?, sessions, policies })
+    let blocks = blocks(&file.open_table(BLOCKS)?, owner)?;
+    Ok(UserState { version: version(&file.open_table(USERS)?, owner)?, sessions, policies, blocks })
 }
 
 pub(crate) fn load(file: &ReadTransaction, id: SessionId) -> Result<Option<Loaded>, Error> {
@@ -50,10 +51,10 @@ pub(crate) fn load(file: &ReadTransaction, id: SessionId) -> Result<Option<Loade
 pub(crate) fn page(file: &ReadTransaction, query: &PageQuery) -> Result<Page, Error> {
     let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
     let sessions = file.open_table(SESSIONS)?;
-    let after = query.after.map(|after| place(after.signed_in, after.id));
+    let after = query.after.map(|after| place(after.at, after.id));
     let mut covered = Vec::new();
     let scope = scope(&query.tenant, query.user.as_ref());
-    for (examined, place) in (1..).zip(places(file, &scope, after)?) {
+    for (examined, place) in (1..).zip(places(file, PLACES, &scope, after)?) {
         let place = place?;
         covered.extend(Some(listed(&sessions, place)?).filter(|session| query.covers(session)));
         if covered.len() > limit as usize {
@@ -79,6 +80,7 @@ pub(crate) fn scope(tenant: &TenantFilter, user: Option<&UserId>) -> PolicyScope
 /// The places in a scope, after this one.
 pub(crate) fn places(
     file: &ReadTransaction,
+    table: Places,
     scope: &PolicyScope,
     after: Option<Place>,
 ) -> Result<impl Iterator<Item = Result<Place, Error>> + use<>, Error> {
@@ -88,7 +90,7 @@ pub(crate) fn places(
         None => Bound::Included((tenant, user, i64::MIN, &[0; 16])),
     };
     let to = Bound::Included((tenant, user, i64::MAX, &[u8::MAX; 16]));
-    Ok(file.open_table(PLACES)?.range((from, to))?.map(|row| {
+    Ok(file.open_table(table)?.range((from, to))?.map(|row| {
         let (key, _) = row?;
         let (_, _, order, id) = key.value();
         Ok((order, SessionId::from_bytes(*id)))

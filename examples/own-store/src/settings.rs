@@ -1,13 +1,14 @@
-//! Policies and leases, and what an operator sees.
+//! Policies, blocks, the fleet's key and leases, and what an operator sees.
 
 use std::time::{Duration, SystemTime};
 
 use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
-use session_core::Timestamp;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
-use session_core::store::{PolicyChange, StoreReport};
+use session_core::store::{BlockChange, PolicyChange, StoreReport};
+use session_core::{FleetKey, Timestamp, UserKey};
 
-use crate::file::{LEASES, LOG, POLICIES, SESSIONS, core_error};
+use crate::file::{BLOCKS, FLEET_KEY, LEASES, LOG, POLICIES, SESSIONS, core_error};
 use crate::log::{append, begins_at};
 
 pub(crate) fn policy(file: &ReadTransaction, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
@@ -24,6 +25,50 @@ pub(crate) fn set_policy(file: &WriteTransaction, change: &PolicyChange) -> Resu
     };
     append(file, &change.event())?;
     Ok(())
+}
+
+pub(crate) fn block(file: &ReadTransaction, scope: &PolicyScope) -> Result<Option<Block>, Error> {
+    block_in(&file.open_table(BLOCKS)?, scope)
+}
+
+/// The blocks that concern a user, in a transaction of either kind.
+pub(crate) fn blocks(
+    table: &impl ReadableTable<(&'static str, &'static str), &'static str>,
+    owner: &UserKey,
+) -> Result<Vec<(PolicyScope, Block)>, Error> {
+    let mut blocks = Vec::new();
+    for scope in PolicyScope::of(owner) {
+        blocks.extend(block_in(table, &scope)?.map(|block| (scope, block)));
+    }
+    Ok(blocks)
+}
+
+fn block_in(
+    table: &impl ReadableTable<(&'static str, &'static str), &'static str>,
+    scope: &PolicyScope,
+) -> Result<Option<Block>, Error> {
+    let Some(text) = table.get(scope.key())? else { return Ok(None) };
+    Block::from_stored(text.value()).map(Some).map_err(core_error)
+}
+
+pub(crate) fn set_block(file: &WriteTransaction, change: &BlockChange) -> Result<(), Error> {
+    let mut blocks = file.open_table(BLOCKS)?;
+    match &change.block {
+        Some(block) => blocks.insert(change.scope.key(), &*block.to_stored())?,
+        None => blocks.remove(change.scope.key())?,
+    };
+    append(file, &change.event())?;
+    Ok(())
+}
+
+/// The secret of the fleet: the first that was proposed.
+pub(crate) fn fleet_key(file: &WriteTransaction, proposed: &FleetKey) -> Result<FleetKey, Error> {
+    let mut keys = file.open_table(FLEET_KEY)?;
+    if let Some(key) = keys.get(())? {
+        return Ok(FleetKey::from_bytes(*key.value()));
+    }
+    keys.insert((), proposed.as_bytes())?;
+    Ok(proposed.clone())
 }
 
 /// None where another holder has it.

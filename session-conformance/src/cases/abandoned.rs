@@ -75,6 +75,8 @@ pub(crate) async fn a_change_happens_whole_or_not_at_all(namespace: Arc<dyn Name
             [(old.id, EventKind::Ended(EndCause::Evicted)), (new.id, EventKind::Created)];
         assert_eq!(told.len(), 2, "given up after {polls} polls: {told:?}");
         assert_eq!(HashSet::from_iter(told), HashSet::from(expected));
+        let ended = store.ended(old.id).await.unwrap().map(|ended| ended.session.id);
+        assert_eq!(ended, Some(old.id), "what has ended is in the history");
         old = new;
     }
 }

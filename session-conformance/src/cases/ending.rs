@@ -1,13 +1,14 @@
 //! `end_many`: what is selected ends, once, however many calls that takes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::store::{EndMany, Ended, EndedBatch, Selection, TenantFilter};
 use session_core::{ClientId, DeviceKind, SessionId, StoreErrorKind};
 
 use crate::Namespace;
 use crate::sample::{
-    add, add_many, end, end_all, ended_ids, ids, insert, insert_all, log_end, now, random,
+    SECOND, add, add_many, end, end_all, ended_ids, ids, insert, insert_all, log_end, now, random,
     read_log, session, sorted, user, user_in,
 };
 
@@ -18,9 +19,11 @@ pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: A
     let any = || Selection::within(TenantFilter::Any);
     let shop = || ClientId::new("shop").unwrap();
     let mut sessions = Vec::new();
-    for n in 0..24 {
-        let owner = [&alice, &bob, &other][n % 3];
-        let mut session = session(store.as_ref(), owner, now(store.as_ref()).await);
+    let begun = now(store.as_ref()).await;
+    for n in 0..24_u32 {
+        let owner = [&alice, &bob, &other][n as usize % 3];
+        let mut session = session(store.as_ref(), owner, begun.plus(SECOND * n));
+        let n = n as usize;
         if n % 2 == 0 {
             session.device_kind = DeviceKind::Mobile;
         }
@@ -34,6 +37,8 @@ pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: A
         Selection { user: Some(alice.user.clone()), ..any() }.of_client(shop()),
         north().on(DeviceKind::Mobile).except(sessions[4].id),
         any().of_client(shop()),
+        Selection::user(bob.clone()).signed_in_before(begun.plus(SECOND * 16)),
+        any().signed_in_before(begun.plus(SECOND * 8)),
         Selection::user(bob.clone()),
         north(),
         any(),
@@ -56,6 +61,26 @@ pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: A
         }
         sessions = rest;
     }
+}
+
+pub(crate) async fn signed_in_before_is_met_to_the_microsecond(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let owner = user("alice");
+    let line = now(store.as_ref()).await;
+    let micro = Duration::from_micros(1);
+    let times = [line.minus(micro), line, line.plus(micro)];
+    let sessions = times.map(|at| session(store.as_ref(), &owner, at));
+    insert_all(store.as_ref(), &sessions).await;
+    for (selection, ends) in [
+        (Selection::user(owner.clone()).signed_in_before(line.minus(micro)), &sessions[..0]),
+        (Selection::user(owner.clone()).signed_in_before(line), &sessions[..1]),
+        (Selection::within(TenantFilter::Any).signed_in_before(times[2]), &sessions[1..2]),
+        (Selection::session(sessions[2].id, TenantFilter::Any).signed_in_before(line), &[]),
+    ] {
+        let ended = end_all(store.as_ref(), end(store.as_ref(), selection.clone()).await, 10).await;
+        assert_eq!(ended_ids(&ended), sorted(ends), "what signed in before: {selection:?}");
+    }
+    assert_eq!(ids(store.as_ref(), &owner).await, [sessions[2].id]);
 }
 
 pub(crate) async fn a_second_walk_finds_only_what_is_left(namespace: Arc<dyn Namespace>) {

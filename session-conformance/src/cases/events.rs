@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Change, Commit, Cursor, EndMany, Ended, Outcome, PolicyChange, Selection, Sweep, TenantFilter,
+    Change, Commit, Cursor, EndMany, Ended, Entries, Outcome, PolicyChange, Selection, Sweep,
+    TenantFilter,
 };
 use session_core::{Actor, EndCause, Event, EventKind, Store, Timestamp};
 
@@ -111,6 +112,34 @@ async fn is_told(
         let kind = EventKind::Ended(cause);
         let expected = Event::of_session(kind, at, by.clone(), owner.clone(), *id);
         assert_eq!(about(&told, owner), [&expected], "cause, time, actor and whose");
+    }
+}
+
+/// As a newer version writes it, beside older nodes that follow the log.
+pub(crate) async fn what_only_a_newer_version_knows_stops_no_reader(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owner = user_in("north", "alice");
+    let sessions = add_many(store.as_ref(), &owner, 3).await;
+    let start = log_end(other.as_ref()).await;
+    let changed = Box::new(sessions[1].clone());
+    for change in [
+        Change::End(sessions[0].id, EndCause::Unknown),
+        Change::Update { session: changed, kind: EventKind::Unknown },
+        Change::End(sessions[2].id, EndCause::Revoked),
+    ] {
+        let expected = version(store.as_ref(), &owner).await;
+        let mut commit = change_at(&owner, expected, vec![change], sessions[0].signed_in);
+        commit.by = Actor::Unknown;
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    }
+    for entries in [Entries::All, Entries::Invalidations] {
+        let page = other.log_since(Some(&start), entries, 10).await.unwrap();
+        assert!(!page.gap, "an entry that names its session is not missed");
+        let told = page.events.iter().map(|event| (event.session, event.kind.as_str()));
+        let ids = sessions.iter().map(|session| Some(session.id));
+        let expected = ids.zip(["unknown", "unknown", "revoked"]);
+        assert_eq!(told.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "it may invalidate");
+        assert!(page.events.iter().all(|event| event.by == Actor::Unknown));
     }
 }
 

@@ -2,10 +2,16 @@
 
 mod abandoned;
 mod admission;
+mod block_races;
+mod blocks;
 mod change;
 mod commit;
 mod ending;
 mod events;
+mod fleet;
+mod forgetting;
+mod history;
+mod history_pages;
 mod leases;
 mod listing;
 mod log;
@@ -109,12 +115,14 @@ cases![
     touching::{
         a_touch_moves_forward_merges_and_never_creates,
         a_session_that_stands_twice_in_a_batch_gets_both,
+        the_later_deadline_holds_and_a_claim_stays,
         a_batch_beyond_the_most_is_refused,
         a_touch_raises_no_version_and_is_not_told,
         what_is_gone_is_answered_once,
     }
     ending::{
         a_limit_smaller_than_the_candidates_reaches_all,
+        signed_in_before_is_met_to_the_microsecond,
         a_second_walk_finds_only_what_is_left,
         an_id_that_is_selected_twice_ends_once,
         a_selection_by_ids_is_one_call,
@@ -149,6 +157,7 @@ cases![
         every_kind_of_change_is_told_whole,
         every_cause_and_actor_is_told,
         what_end_many_and_sweep_do_is_told_whole,
+        what_only_a_newer_version_knows_stops_no_reader,
         policies_are_told_whole,
         far_times_are_told,
     }
@@ -182,6 +191,52 @@ cases![
         a_policy_of_one_place_reaches_no_other,
         the_last_of_several_calls_wins,
         a_policy_raises_no_version_and_ends_nothing,
+    }
+    history::{
+        every_way_of_ending_is_remembered,
+        a_record_is_remembered_as_it_was_last,
+        every_cause_and_actor_is_remembered,
+        what_lives_and_what_never_was_is_not_in_it,
+        an_id_does_not_come_back,
+        it_can_be_switched_off,
+        an_end_is_one_step,
+        of_several_ends_the_one_that_was_told_is_remembered,
+        a_write_back_in_time_is_remembered,
+    }
+    history_pages::{
+        every_filter_walks_to_the_end,
+        since_is_met_to_the_microsecond,
+        a_walk_beside_changes_misses_nothing,
+        a_page_goes_on_behind_what_is_forgotten,
+        limits_are_kept,
+        names_are_told_apart,
+    }
+    forgetting::{
+        what_is_old_goes_the_oldest_first,
+        a_users_history_goes_and_no_other,
+        limits_are_kept,
+        nodes_side_by_side_forget_each_once,
+    }
+    blocks::{
+        a_beginning_is_refused_and_nothing_else,
+        a_block_of_one_place_reaches_no_other,
+        a_block_comes_back_whole,
+        a_block_ends_at_its_time,
+        a_block_goes_by_the_stores_clock,
+        a_block_and_a_policy_of_one_place_are_apart,
+        blocks_are_told_whole,
+        a_block_raises_no_version_and_ends_nothing,
+    }
+    block_races::{
+        no_sign_in_of_a_user_outlives_a_block,
+        no_sign_in_of_a_tenant_outlives_a_block,
+        no_sign_in_outlives_a_block_of_the_deployment,
+        changes_go_on_beside_a_block,
+    }
+    fleet::{
+        of_many_proposals_one_becomes_the_key,
+        every_read_of_the_log_tells_the_time,
+        the_clock_moves_on,
     }
     leases::{
         a_lease_has_one_holder,

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use session_core::admission::Standing;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{Change, Entries, Outcome, PolicyChange, Version};
-use session_core::{Actor, EndCause, Session, Timestamp};
+use session_core::{Actor, EndCause, FleetKey, Session, Timestamp};
 
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
     HOUR, PATIENCE, SECOND, add, add_many, begins, change_at, commit, ids, insert, log_end, now,
-    read_log, revoke, session, sorted, user, user_in, version,
+    random, read_log, revoke, session, sorted, user, user_in, version,
 };
 
 pub(crate) async fn every_node_reads_what_was_acknowledged(namespace: Arc<dyn Namespace>) {
@@ -114,6 +114,11 @@ pub(crate) async fn a_store_that_is_opened_again_has_everything(namespace: Arc<d
     let (at, by) = (now(store.as_ref()).await, Actor::Application);
     let change = PolicyChange { scope: scope.clone(), policy: policy.clone(), at, by };
     store.set_policy(&change).await.unwrap();
+    let blocked = PolicyScope::User(user("carol"));
+    let block = super::blocks::set(store.as_ref(), &blocked, None).await;
+    let remembered = store.ended(ended.id).await.unwrap();
+    assert!(remembered.is_some(), "what has ended is in the history");
+    let key = store.fleet_key(&FleetKey::from_bytes(random())).await.unwrap();
     assert!(store.lease("cleanup", "one", PATIENCE * 10).await.unwrap());
     let state = store.user(&alice).await.unwrap();
     drop(store);
@@ -122,7 +127,11 @@ pub(crate) async fn a_store_that_is_opened_again_has_everything(namespace: Arc<d
     assert_eq!(read, Some(session), "a session outlives the connections");
     assert_eq!(store.user(&alice).await.unwrap(), state, "so do version and policies");
     assert_eq!(store.load(ended.id).await.unwrap(), None, "what has ended stays away");
+    assert_eq!(store.ended(ended.id).await.unwrap(), remembered, "and is remembered");
     assert_eq!(store.policy(&scope).await.unwrap(), policy);
+    assert_eq!(store.block(&blocked).await.unwrap(), Some(block), "a block lasts");
+    let same = store.fleet_key(&FleetKey::from_bytes(random())).await.unwrap() == key;
+    assert!(same, "the fleet's key lasts");
     assert!(!store.lease("cleanup", "two", PATIENCE).await.unwrap(), "a lease lasts");
     let late = begins(&self::session(store.as_ref(), &bob, now(store.as_ref()).await));
     let late =
@@ -131,7 +140,7 @@ pub(crate) async fn a_store_that_is_opened_again_has_everything(namespace: Arc<d
     add(store.as_ref(), &bob).await;
     assert_ne!(version(store.as_ref(), &bob).await, old, "no older version comes back");
     let told = read_log(store.as_ref(), &mut cursor, 2).await;
-    assert_eq!(told.len(), 5, "a cursor outlives the connections: {told:?}");
+    assert_eq!(told.len(), 6, "a cursor outlives the connections: {told:?}");
 }
 
 /// Where the backend can take a copy.

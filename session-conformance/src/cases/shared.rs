@@ -75,7 +75,7 @@ pub(crate) async fn a_revocation_reaches_every_node(namespace: Arc<dyn Namespace
         here.sessions().revoke_user(owner, Actor::Application).await.unwrap();
         // That the log is read often enough is tested on simulated time.
         let told = tokio::time::timeout(PATIENCE, ended).await;
-        assert!(told.is_ok_and(|told| told.is_some()), "the end is never heard of");
+        assert!(told.is_ok_and(|told| told.cause().is_some()), "the end is never heard of");
         assert!(!valid(&here).await && !valid(&there).await);
     }
     here.shutdown().await;

@@ -1,15 +1,16 @@
-//! Write-backs of last accessed and addresses.
+//! Write-backs of the use of sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use session_core::admission::Standing;
 use session_core::store::{Change, Outcome, Touch};
-use session_core::{SessionId, StoreErrorKind};
+use session_core::{Session, SessionId, StoreErrorKind, Timestamp};
 
 use crate::Namespace;
 use crate::sample::{
-    SECOND, add, address, change_at, ids, log_end, now, random, read_log, revoke, used, user,
-    user_in,
+    FAR_AHEAD, HOUR, LONG_AGO, SECOND, add, address, change_at, ids, insert, log_end, now, random,
+    read_log, revoke, session, used, user, user_in,
 };
 
 pub(crate) async fn a_touch_moves_forward_merges_and_never_creates(namespace: Arc<dyn Namespace>) {
@@ -60,6 +61,31 @@ pub(crate) async fn a_session_that_stands_twice_in_a_batch_gets_both(
     assert_eq!(read.last_accessed, at(12), "the latest time of all");
     let expected: Vec<_> = [1, 3, 4, 2, 6, 5].into_iter().map(address).collect();
     assert_eq!(read.ip_addresses, expected, "the addresses of all, in their order");
+}
+
+pub(crate) async fn the_later_deadline_holds_and_a_claim_stays(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let begun = now(store.as_ref()).await;
+    let mut session = session(store.as_ref(), &user("alice"), begun);
+    session.deadline = begun.plus(HOUR);
+    insert(store.as_ref(), &session).await;
+    let touch = |deadline, claimed| Touch { deadline, claimed, ..used(session.id, begun) };
+    let later = begun.plus(HOUR * 2);
+    for (batch, deadline, claimed) in [
+        (vec![touch(begun, false)], session.deadline, false),
+        (vec![touch(later, false), touch(begun, false)], later, false),
+        (vec![touch(begun, true)], later, true),
+        (vec![touch(LONG_AGO, false)], later, true),
+        (vec![touch(FAR_AHEAD, true), touch(later, false)], FAR_AHEAD, true),
+        (vec![touch(Timestamp::MAX, false)], Timestamp::MAX, true),
+    ] {
+        assert_eq!(store.touch(&batch).await.unwrap(), []);
+        let expected = Session { deadline, claimed, ..session.clone() };
+        let read = other.load(session.id).await.unwrap().unwrap().session;
+        assert_eq!(read, expected, "the later deadline holds, and what is claimed stays claimed");
+        let standing = other.user(&session.owner).await.unwrap().sessions;
+        assert_eq!(standing, [Standing::from(&expected)], "`user` reads the same");
+    }
 }
 
 pub(crate) async fn a_batch_beyond_the_most_is_refused(namespace: Arc<dyn Namespace>) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use session_core::store::{Change, Commit, Outcome, Touch, Version};
+use session_core::store::{Change, Commit, Forget, Outcome, Touch, Version};
 use session_core::{EventKind, Session, SessionId, Store, StoreError, UserKey};
 
 use crate::fault::Fault;
@@ -27,6 +27,17 @@ impl Liar {
         }
         if let Some(outcome) = self.lie_about_limits(&commit).await {
             return outcome;
+        }
+        if let Some(outcome) = self.refuses(&commit).await {
+            return Ok(outcome);
+        }
+        if self.fault == Fault::EndedIdsComeBack {
+            for id in commit.changes.iter().filter_map(inserted) {
+                if let Some(ended) = self.store().ended(id).await? {
+                    let forget = Forget::User(ended.session.owner);
+                    self.store().forget(&forget, u32::MAX).await?;
+                }
+            }
         }
         self.note(&commit);
         let before = self.version(&commit.owner).await;
@@ -258,6 +269,8 @@ impl Liar {
         for touch in batch {
             if let Some(session) = self.notes().touched.get_mut(&touch.id) {
                 session.last_accessed = touch.last_accessed;
+                session.deadline = touch.deadline;
+                session.claimed = touch.claimed;
                 session.ip_addresses.clone_from(&touch.ip_addresses);
             }
         }

@@ -10,6 +10,7 @@ use session_core::{EndCause, Session, SessionId, Store, StoreError, UserKey};
 
 use crate::fault::Fault;
 use crate::liar::{Liar, host_clock};
+use crate::remembering::Way;
 
 impl Liar {
     pub(crate) async fn lie_in_end_many(
@@ -22,6 +23,11 @@ impl Liar {
         let first = end.after.is_none();
         match self.fault {
             Fault::EndCrossesTenants => end.selection.tenant = TenantFilter::Any,
+            Fault::EndOverlooksSignIn => end.selection.signed_in_before = None,
+            Fault::EndTakesTheLine => {
+                let before = &mut end.selection.signed_in_before;
+                *before = before.map(|line| line.plus(Duration::from_micros(1)));
+            }
             Fault::EndSparesNobody => end.selection.except = None,
             Fault::EndSparesOnce if !first => end.selection.except = None,
             Fault::EndIgnoresLimit => limit = u32::MAX,
@@ -134,10 +140,11 @@ impl Liar {
         EndedBatch { ended, next: more.then(|| Continuation(vec![0; 16])) }
     }
 
-    pub(crate) fn note_ended(&self, batch: &EndedBatch) {
+    pub(crate) async fn note_ended(&self, batch: &EndedBatch, way: Way) {
+        let ids: Vec<_> = batch.ended.iter().map(|ended| ended.id).collect();
+        self.after_ends(&ids, way).await;
         let mut notes = self.notes();
         notes.ended.extend(batch.ended.iter().cloned());
-        let ids = batch.ended.iter().map(|ended| ended.id);
         match self.fault {
             Fault::LogMissesEnds => notes.hidden.extend(ids),
             Fault::LogLosesWhoEnded => notes.by_system.extend(ids),

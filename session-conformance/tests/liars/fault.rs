@@ -80,6 +80,116 @@ faults! {
     UpdateLooksFirst: "races::of_two_rotations_one_wins",
     /// An update goes through whatever the version.
     UpdatesAreLost: "update::no_update_is_lost",
+    /// What a commit ends is not remembered.
+    HistoryMissesCommits: "history::every_way_of_ending_is_remembered",
+    /// What `end_many` ends is not remembered.
+    HistoryMissesSelections: "history::every_way_of_ending_is_remembered",
+    /// What a sweep ends is not remembered.
+    HistoryMissesSweeps: "history::every_way_of_ending_is_remembered",
+    /// The history does not know from which device an end came.
+    HistoryLosesWhere: "history::every_way_of_ending_is_remembered",
+    /// The history drops digests of tokens.
+    HistoryLosesDigests: "history::every_way_of_ending_is_remembered",
+    /// The history keeps the record as it began.
+    HistoryKeepsOldRecords: "history::a_record_is_remembered_as_it_was_last",
+    /// A cause of a newer version cannot be read.
+    HistoryRefusesTheUnknown: "history::every_cause_and_actor_is_remembered",
+    /// An end that is passed over changes the cause.
+    HistoryTakesTheLastEnd: "history::what_lives_and_what_never_was_is_not_in_it",
+    /// A commit that conflicts leaves its ends in the history.
+    HistoryKeepsConflicts: "history::what_lives_and_what_never_was_is_not_in_it",
+    /// An id that the history knows begins again.
+    EndedIdsComeBack: "history::an_id_does_not_come_back",
+    /// A history that is switched off goes on.
+    HistoryCannotBeSwitchedOff: "history::it_can_be_switched_off",
+    /// A session is taken away first, and comes into the history later.
+    EndsInTwoSteps: "history::an_end_is_one_step",
+    /// Of several ends the history tells the last one that was tried.
+    HistoryTellsTheLastToTry: "history::of_several_ends_the_one_that_was_told_is_remembered",
+    /// A record is copied first, and taken away later.
+    HistoryCopiesFirst: "history::a_write_back_in_time_is_remembered",
+    /// A list of ended sessions reaches over the walls.
+    HistoryCrossesTenants: "history_pages::every_filter_walks_to_the_end",
+    /// A list of ended sessions overlooks the cause.
+    HistoryOverlooksCause: "history_pages::every_filter_walks_to_the_end",
+    /// A list of ended sessions overlooks the client.
+    HistoryOverlooksClient: "history_pages::every_filter_walks_to_the_end",
+    /// A list takes its limit before its filter, and ends where it is short.
+    HistoryLimitsFirst: "history_pages::every_filter_walks_to_the_end",
+    /// A page begins after all ends of the last one's time.
+    HistorySkipsTies: "history_pages::every_filter_walks_to_the_end",
+    /// The first page of ended sessions is the last one.
+    HistoryForgetsToGoOn: "history_pages::every_filter_walks_to_the_end",
+    /// A page goes on after so many sessions, not after a certain one.
+    HistoryCountsOffsets: "history_pages::a_walk_beside_changes_misses_nothing",
+    /// A page goes on only where its session is still remembered.
+    HistoryNeedsItsSession: "history_pages::a_page_goes_on_behind_what_is_forgotten",
+    /// What ended at this very time did not end since.
+    SinceIsLate: "history_pages::since_is_met_to_the_microsecond",
+    /// A page of 0 is the last one.
+    HistoryOfNoneIsTheEnd: "history_pages::limits_are_kept",
+    /// A page has as many sessions as asked for.
+    HistoryIsTooLong: "history_pages::limits_are_kept",
+    /// The history of `north` is also that of `northwest`.
+    HistoryTakesPrefixes: "history_pages::names_are_told_apart",
+    /// A record is forgotten when it is half as old as it has to be.
+    ForgetIsEarly: "forgetting::what_is_old_goes_the_oldest_first",
+    /// The newest of the old records go first.
+    ForgetTakesTheNewest: "forgetting::what_is_old_goes_the_oldest_first",
+    /// A user's history goes with that of the same name in other tenants.
+    ForgetCrossesTenants: "forgetting::a_users_history_goes_and_no_other",
+    /// More is forgotten at once than was asked for.
+    ForgetIgnoresLimit: "forgetting::a_users_history_goes_and_no_other",
+    /// A limit of 0 forgets nothing.
+    ForgetOfNoneIsNone: "forgetting::limits_are_kept",
+    /// A call counts what others have deleted.
+    ForgetCountsOthers: "forgetting::nodes_side_by_side_forget_each_once",
+    /// A sign-in does not look at blocks.
+    BlocksAreIgnored: "blocks::a_beginning_is_refused_and_nothing_else",
+    /// Where it is blocked no session is changed.
+    BlocksStopEverything: "blocks::a_beginning_is_refused_and_nothing_else",
+    /// A block that is lifted stays.
+    LiftedBlocksStay: "blocks::a_beginning_is_refused_and_nothing_else",
+    /// `user` does not read blocks.
+    UserHidesBlocks: "blocks::a_beginning_is_refused_and_nothing_else",
+    /// A user's block holds for the same name in other tenants.
+    BlocksCrossTenants: "blocks::a_block_of_one_place_reaches_no_other",
+    /// A block loses its reason.
+    BlocksLoseReasons: "blocks::a_block_comes_back_whole",
+    /// A block does not end by itself.
+    BlocksNeverEnd: "blocks::a_block_ends_at_its_time",
+    /// A block that is set again keeps the time of the first one.
+    BlocksKeepTheirTime: "blocks::a_block_ends_at_its_time",
+    /// A block ends by the clock of the node that signs in.
+    BlocksGoByTheNode: "blocks::a_block_goes_by_the_stores_clock",
+    /// A block takes the policy of its place away.
+    BlocksUnsetPolicies: "blocks::a_block_and_a_policy_of_one_place_are_apart",
+    /// A policy that is unset takes the block of its place away.
+    PoliciesLiftBlocks: "blocks::a_block_and_a_policy_of_one_place_are_apart",
+    /// To lift what is not blocked is not told.
+    LiftedBlocksAreNotTold: "blocks::blocks_are_told_whole",
+    /// A block raises the version.
+    BlocksRaiseVersions: "blocks::a_block_raises_no_version_and_ends_nothing",
+    /// A block ends sessions.
+    BlocksEndSessions: "blocks::a_block_raises_no_version_and_ends_nothing",
+    /// A sign-in looks at its user's block first, and begins later.
+    BlocksOfUsersComeLate: "block_races::no_sign_in_of_a_user_outlives_a_block",
+    /// A sign-in looks at its tenant's block first, and begins later.
+    BlocksOfTenantsComeLate: "block_races::no_sign_in_of_a_tenant_outlives_a_block",
+    /// A sign-in looks at the deployment's block first, and begins later.
+    BlocksOfAllComeLate: "block_races::no_sign_in_outlives_a_block_of_the_deployment",
+    /// Where it is blocked an end is a conflict.
+    BlocksStopEnds: "block_races::changes_go_on_beside_a_block",
+    /// Every node gets the key that it proposes.
+    EveryNodeHasAKey: "fleet::of_many_proposals_one_becomes_the_key",
+    /// The key is looked for first, and written later.
+    KeyLooksFirst: "fleet::of_many_proposals_one_becomes_the_key",
+    /// A gap does not tell the time.
+    GapsHaveNoClock: "fleet::every_read_of_the_log_tells_the_time",
+    /// Readers of invalidations are told another clock.
+    InvalidationsAreLate: "fleet::every_read_of_the_log_tells_the_time",
+    /// The clock is that of the first read.
+    ClockStandsStill: "fleet::the_clock_moves_on",
     /// A version that counts for each user and starts again when the user is forgotten.
     VersionsStartAgain: "version::no_older_version_comes_back",
     /// Changed claims keep the version.
@@ -132,6 +242,14 @@ faults! {
     TouchReplacesAddresses: "touching::a_touch_moves_forward_merges_and_never_creates",
     /// Of two touches of one session in a batch the last one is taken.
     TouchTakesOneOfTwo: "touching::a_session_that_stands_twice_in_a_batch_gets_both",
+    /// A touch sets an earlier deadline.
+    TouchMovesDeadlineBack: "touching::the_later_deadline_holds_and_a_claim_stays",
+    /// A touch keeps the deadline.
+    TouchKeepsDeadline: "touching::the_later_deadline_holds_and_a_claim_stays",
+    /// A touch without a claim takes the claim back.
+    TouchTakesClaimsBack: "touching::the_later_deadline_holds_and_a_claim_stays",
+    /// A touch loses the claim.
+    TouchLosesClaims: "touching::the_later_deadline_holds_and_a_claim_stays",
     /// A batch of any size is taken.
     TouchTakesTooMany: "touching::a_batch_beyond_the_most_is_refused",
     /// A touch raises the version, and is told.
@@ -168,6 +286,10 @@ faults! {
     EndCountsTwice: "ending::an_id_that_is_selected_twice_ends_once",
     /// A selection by ids needs several calls.
     EndHalvesIds: "ending::a_selection_by_ids_is_one_call",
+    /// A selection overlooks the time of sign-in.
+    EndOverlooksSignIn: "ending::a_limit_smaller_than_the_candidates_reaches_all",
+    /// A selection takes what signed in at this very time.
+    EndTakesTheLine: "ending::signed_in_before_is_met_to_the_microsecond",
     /// Of two walks each tells what the other one ended.
     EndTellsOthers: "races::two_walks_end_each_session_once",
     /// A sweep goes by what it once knew of a session's use.
@@ -247,6 +369,10 @@ faults! {
     LogBeginsIn1970: "events::far_times_are_told",
     /// A policy's event loses its user.
     LogLosesPlaces: "events::policies_are_told_whole",
+    /// An entry that only a newer version knows is missed.
+    LogMissesTheUnknown: "events::what_only_a_newer_version_knows_stops_no_reader",
+    /// An entry that only a newer version knows is no invalidation.
+    InvalidationsMissTheUnknown: "events::what_only_a_newer_version_knows_stops_no_reader",
     /// An end is told twice.
     LogRepeatsEnds: "ending::each_end_is_told_once",
     /// A reader of invalidations gets everything.
@@ -309,6 +435,10 @@ faults! {
     OpeningWipes: "shared::nodes_open_at_the_same_moment",
     /// Opening forgets the policies.
     OpeningForgetsPolicies: "reads::a_store_that_is_opened_again_has_everything",
+    /// Opening forgets the blocks.
+    OpeningForgetsBlocks: "reads::a_store_that_is_opened_again_has_everything",
+    /// Opening forgets the history.
+    OpeningForgetsHistory: "reads::a_store_that_is_opened_again_has_everything",
     /// A copy from the past gives the same numbers again, and they are all there is to a cursor.
     CopiesRepeatNumbers: "reads::a_copy_from_the_past_is_a_gap",
     /// The clock of a report stands still.

@@ -19,6 +19,7 @@ use session_core::{
 use session_store_memory::MemoryStore;
 
 use crate::fault::Fault;
+use crate::remembering::Way;
 
 /// What all connections to one namespace share: the honest store, and the liars' notes.
 #[derive(Default)]
@@ -33,6 +34,17 @@ pub(crate) struct Notes {
     pub(crate) begun: BTreeMap<SessionId, Session>,
     /// The same, with what touches said of them.
     pub(crate) touched: BTreeMap<SessionId, Session>,
+    pub(crate) ended_by: HashMap<SessionId, Way>,
+    /// What was to be the cause of an end, also where it had ended before.
+    pub(crate) tried: HashMap<SessionId, EndCause>,
+    pub(crate) copies: HashMap<SessionId, Session>,
+    pub(crate) conflicts: HashMap<SessionId, EndedSession>,
+    /// Sessions that are gone and not remembered yet.
+    pub(crate) in_between: HashSet<SessionId>,
+    pub(crate) forgotten: HashSet<SessionId>,
+    pub(crate) blocks: HashMap<PolicyScope, Block>,
+    pub(crate) key: Option<FleetKey>,
+    pub(crate) clock: Option<Timestamp>,
     /// Records as they were last updated.
     pub(crate) updated: HashMap<SessionId, Session>,
     pub(crate) data: HashMap<SessionId, ExtraData>,
@@ -83,6 +95,16 @@ impl Liar {
         liar.notes().start.get_or_insert(start);
         if fault == Fault::OpeningWipes {
             liar.end_where(Selection::within(TenantFilter::Any)).await;
+        }
+        if fault == Fault::OpeningForgetsHistory && connections > 1 {
+            let noted: HashSet<_> = liar.notes().begun.keys().copied().collect();
+            liar.notes().forgotten.extend(noted);
+        }
+        if fault == Fault::OpeningForgetsBlocks && connections > 1 {
+            let scope = PolicyScope::User(UserKey::new("carol".parse().unwrap()));
+            let (at, by) = (Timestamp::EPOCH, Actor::System);
+            let lift = BlockChange { scope, block: None, at, by };
+            liar.store().set_block(&lift).await.unwrap();
         }
         if fault == Fault::OpeningForgetsPolicies && connections > 1 {
             let noted: Vec<_> = liar.notes().begun.values().map(|s| s.owner.clone()).collect();
@@ -185,11 +207,15 @@ impl Liar {
 #[async_trait]
 impl Store for Liar {
     fn configure(&self, needs: &Needs) {
-        self.store().configure(needs);
+        let mut needs = needs.clone();
+        if self.fault == Fault::HistoryCannotBeSwitchedOff {
+            needs.history = needs.history.max(Duration::from_secs(3600));
+        }
+        self.store().configure(&needs);
     }
 
     async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
-        self.store().fleet_key(proposed).await
+        self.lie_in_fleet_key(proposed).await
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
@@ -197,7 +223,17 @@ impl Store for Liar {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        self.lie_in_commit(commit.clone()).await
+        let ends = commit.changes.iter().filter_map(|change| match change {
+            Change::End(id, cause) => Some((*id, *cause)),
+            _ => None,
+        });
+        let (ids, causes): (Vec<_>, Vec<_>) = ends.unzip();
+        let cause = causes.first().copied().unwrap_or(EndCause::Revoked);
+        self.before_ends(&ids, Way::Commit, cause).await;
+        let outcome = self.lie_in_commit(commit.clone()).await?;
+        self.after_ends(&ids, Way::Commit).await;
+        self.note_conflict(commit, outcome).await;
+        Ok(outcome)
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
@@ -205,15 +241,15 @@ impl Store for Liar {
     }
 
     async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
-        self.store().ended(id).await
+        self.lie_in_ended(id).await
     }
 
     async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
-        self.store().history(query).await
+        self.lie_in_history(query.clone()).await
     }
 
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
-        self.store().forget(forget, limit).await
+        self.lie_in_forget(forget.clone(), limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -226,9 +262,11 @@ impl Store for Liar {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         let before = self.versions().await;
+        let ids = end.selection.ids.clone().unwrap_or_default();
+        self.before_ends(&ids, Way::Selection, end.cause).await;
         let batch = self.lie_in_end_many(end.clone(), limit).await?;
         self.note_versions(before, Fault::EndManyKeepsVersions).await;
-        self.note_ended(&batch);
+        self.note_ended(&batch, Way::Selection).await;
         Ok(batch)
     }
 
@@ -236,7 +274,7 @@ impl Store for Liar {
         let before = self.versions().await;
         let batch = self.lie_in_sweep(sweep.clone(), limit).await?;
         self.note_versions(before, Fault::SweepKeepsVersions).await;
-        self.note_ended(&batch);
+        self.note_ended(&batch, Way::Sweep).await;
         Ok(batch)
     }
 
@@ -277,11 +315,11 @@ impl Store for Liar {
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
-        self.store().block(scope).await
+        self.lie_in_block(scope).await
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        self.store().set_block(change).await
+        self.lie_in_set_block(change.clone()).await
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

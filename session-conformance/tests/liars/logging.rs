@@ -21,10 +21,24 @@ impl Liar {
             _ => {}
         }
         let mut page = self.store().log_since(cursor, entries, limit).await?;
+        self.lie_about_the_clock(entries, &mut page);
         self.lie_about_the_page(cursor, limit, &mut page);
         self.lie_about_places(cursor, entries, &mut page);
         page.events.iter_mut().for_each(|event| self.distort(event));
         Ok(page)
+    }
+
+    fn lie_about_the_clock(&self, entries: Entries, page: &mut LogPage) {
+        match self.fault {
+            Fault::GapsHaveNoClock if page.gap => page.clock = Timestamp::EPOCH,
+            Fault::InvalidationsAreLate if entries == Entries::Invalidations => {
+                page.clock = page.clock.minus(Duration::from_secs(1));
+            }
+            Fault::ClockStandsStill => {
+                page.clock = *self.notes().clock.get_or_insert(page.clock);
+            }
+            _ => {}
+        }
     }
 
     fn lie_about_the_page(&self, cursor: Option<&Cursor>, limit: u32, page: &mut LogPage) {
@@ -80,6 +94,13 @@ impl Liar {
             Fault::InvalidationsStopAtTheRest if page.events.is_empty() && !page.gap => {
                 page.next = cursor.cloned().unwrap_or_else(|| page.next.clone());
                 page.more = false;
+            }
+            Fault::LogMissesTheUnknown if page.events.iter().any(is_unknown) => {
+                page.events.retain(|event| !is_unknown(event));
+                page.gap = true;
+            }
+            Fault::InvalidationsMissTheUnknown if entries == Entries::Invalidations => {
+                page.events.retain(|event| !is_unknown(event));
             }
             Fault::LogForgetsToGoOn => page.more = false,
             Fault::LogBeginsAtTheStart if cursor.is_none() => {
@@ -138,4 +159,8 @@ impl Liar {
         let all = self.fault == Fault::TrimTakesAll && trimmed < limit;
         Ok(if all { trimmed + 1 } else { trimmed })
     }
+}
+
+fn is_unknown(event: &Event) -> bool {
+    event.kind.as_str() == EventKind::Unknown.as_str()
 }

@@ -1,6 +1,7 @@
 //! The kit must be able to fail: stores that each break one guarantee, and the case that has to
 //! find out.
 
+mod blocking;
 mod changing;
 mod ending;
 mod fault;
@@ -8,6 +9,7 @@ mod liar;
 mod logging;
 mod paging;
 mod reading;
+mod remembering;
 mod sharing;
 
 use std::collections::BTreeSet;
@@ -93,7 +95,7 @@ fn the_expected_cases_exist_and_the_faults_are_many() {
     let known: BTreeSet<_> = CASES.iter().map(|case| case.name).collect();
     let unknown: Vec<_> = Fault::ALL.iter().filter(|(_, case)| !known.contains(case)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
-    assert!(Fault::ALL.len() >= 70, "{}", Fault::ALL.len());
+    assert!(Fault::ALL.len() >= 200, "{}", Fault::ALL.len());
 }
 
 /// Some lies make a case wait for what never comes.

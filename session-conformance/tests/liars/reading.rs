@@ -1,5 +1,6 @@
 //! Lies about one user and one session.
 
+use session_core::policy::PolicyScope;
 use session_core::store::{Loaded, UserState, Version};
 use session_core::{
     DeviceInfo, ExtraData, Session, SessionId, Store, StoreError, Timestamp, UserKey,
@@ -35,6 +36,7 @@ impl Liar {
             }
             _ => {}
         }
+        self.lie_about_blocks(&PolicyScope::of(owner), &mut state);
         state.version = self.shown(state.version);
         Ok(state)
     }
@@ -116,6 +118,10 @@ impl Liar {
         let updated = notes.updated.get(&session.id).cloned();
         match (self.fault, updated) {
             (Fault::TouchMovesBack, _) => session.last_accessed = touched.last_accessed,
+            (Fault::TouchMovesDeadlineBack, _) => session.deadline = touched.deadline,
+            (Fault::TouchKeepsDeadline, None) => session.deadline = begun.deadline,
+            (Fault::TouchTakesClaimsBack, None) => session.claimed = touched.claimed,
+            (Fault::TouchLosesClaims, None) => session.claimed = begun.claimed,
             (Fault::TouchReplacesAddresses, _) => session.ip_addresses = touched.ip_addresses,
             (Fault::UpdateStoresNothing, Some(_)) => {
                 let Session { last_accessed, claimed, deadline, ip_addresses, .. } = session;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use session_core::policy::{Policy, PolicyScope};
-use session_core::store::{PolicyChange, Selection};
+use session_core::store::{BlockChange, PolicyChange, Selection};
 use session_core::{Store, StoreError};
 
 use crate::fault::Fault;
@@ -63,6 +63,11 @@ impl Liar {
             }
             (Fault::FirstPolicyStays, _) if known.is_some() && change.policy.is_some() => {
                 change.policy = known;
+            }
+            (Fault::PoliciesLiftBlocks, scope) if change.policy.is_none() => {
+                let (scope, by) = (scope.clone(), change.by.clone());
+                let lift = BlockChange { scope, block: None, at: change.at, by };
+                self.store().set_block(&lift).await?;
             }
             (Fault::PoliciesWiden, PolicyScope::User(_)) => {
                 if let Some(scope) = change.scope.wider() {

@@ -135,7 +135,7 @@ impl Activity {
         self.unstored_hits = self.unstored_hits.saturating_add(1);
         let urgent = timeouts.idle.is_some_and(|idle| now.since(self.stored) >= idle / 2);
         let first = self.unstored_hits == 1;
-        if self.unstored_hits == rule.every_hits || (urgent && first) {
+        if self.unstored_hits >= rule.every_hits || (urgent && first) {
             AccessEffect::Due
         } else if first {
             AccessEffect::Plan(now.plus(rule.delay(timeouts)))
@@ -182,8 +182,8 @@ impl Activity {
     }
 
     /// Takes over what an older copy of the same session's state knows, to be written back from
-    /// here. True if something is unstored now.
-    pub fn take_over(&mut self, older: &mut Self) -> bool {
+    /// here.
+    pub fn take_over(&mut self, older: &mut Self) {
         for ip in older.leaving_ips.iter().chain(&older.new_ips) {
             note_ip_address(&mut self.ip_addresses, *ip);
         }
@@ -192,7 +192,14 @@ impl Activity {
             older.no_longer_leaving(&unstored.new_ips);
             self.give_back(unstored);
         }
-        self.is_unstored()
+    }
+
+    /// When what is unstored is to be written back.
+    pub fn waits(&self, rule: &WriteBack, timeouts: &Timeouts) -> AccessEffect {
+        if self.unstored_hits >= rule.every_hits {
+            return AccessEffect::Due;
+        }
+        self.planned(rule, timeouts).map_or(AccessEffect::None, AccessEffect::Plan)
     }
 
     fn no_longer_leaving(&mut self, ips: &[IpAddr]) {
@@ -240,8 +247,7 @@ mod tests {
             (1..=11).map(|s| activity.access(&rule, &timeouts, None, at(s))).collect();
         assert_eq!(effects[0], AccessEffect::Plan(at(31)));
         assert!(effects[1..9].iter().all(|effect| *effect == AccessEffect::None));
-        assert_eq!(effects[9], AccessEffect::Due);
-        assert_eq!(effects[10], AccessEffect::None);
+        assert_eq!(effects[9..], [AccessEffect::Due; 2], "until it is taken");
         assert_eq!(activity.take().unwrap().last_accessed, at(11));
         assert_eq!(activity.take(), None);
     }
@@ -306,7 +312,8 @@ mod tests {
         let mut older = Activity::stored(at(0), vec![ip(1)]);
         older.access(&rule, &timeouts, Some(ip(2)), at(5));
         let mut newer = Activity::stored(at(0), vec![ip(1), ip(3)]);
-        assert!(newer.take_over(&mut older));
+        newer.take_over(&mut older);
+        assert_eq!(newer.waits(&rule, &timeouts), AccessEffect::Plan(at(35)));
         assert_eq!(older.take(), None);
         assert_eq!(newer.ip_addresses(), [ip(1), ip(3), ip(2)]);
         let unstored = newer.take().unwrap();

@@ -6,7 +6,7 @@ use session_core::checker::Timeouts;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::TenantFilter;
 use session_core::{Actor, EndCause, UserId};
-use session_engine::{Notice, Options, RotateReason, SignIn};
+use session_engine::{Notice, Options, RotateReason, SignIn, WaitEnd};
 
 use crate::probe::{Fleet, engine, sign_in, store, told, user};
 
@@ -72,10 +72,10 @@ async fn a_long_lived_connection_hears_of_its_end_on_whichever_node() {
         (cause, tokio::time::Instant::now())
     };
     let ((cause, at), revoked) = tokio::join!(told, revoke);
-    assert_eq!(cause, Some(EndCause::Revoked));
+    assert_eq!(cause, WaitEnd::Ended(EndCause::Revoked));
     assert!(at.duration_since(revoked) <= Options::default().propagation_bound);
     // Who asks afterwards is told at once.
-    assert_eq!(there.sessions().session_ended(id).await, Some(EndCause::Revoked));
+    assert_eq!(there.sessions().session_ended(id).await, WaitEnd::Ended(EndCause::Revoked));
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,7 +86,7 @@ async fn a_connection_without_requests_hears_of_its_timeout() {
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     let begun = tokio::time::Instant::now();
     let cause = fleet.nodes[1].sessions().session_ended(signed_in.session.id()).await;
-    assert_eq!(cause, Some(EndCause::Expired));
+    assert_eq!(cause, WaitEnd::Ended(EndCause::Expired));
     let after = begun.elapsed();
     assert!(after >= Duration::from_secs(600) && after < Duration::from_secs(602), "{after:?}");
     let sessions = fleet.nodes[0].sessions();
@@ -124,11 +124,11 @@ async fn assert_streams_end<S: Future>(
     });
     tokio::task::yield_now().await;
     let stopped = stop(node).await;
-    assert_eq!(soon(ended).await.unwrap(), None);
+    assert_eq!(soon(ended).await.unwrap(), WaitEnd::Stopping);
     assert_eq!(rest(&mut early).await, [""; 0]);
     assert_eq!(rest(&mut queued).await, ["created"]);
     assert_eq!(rest(&mut sessions.events()).await, [""; 0]);
-    assert_eq!(soon(sessions.session_ended(id)).await, None);
+    assert_eq!(soon(sessions.session_ended(id)).await, WaitEnd::Stopping);
     stopped
 }
 

@@ -194,6 +194,7 @@ async fn no_sign_in_beside_a_block_survives_it() {
             there.sessions().block(scope, NewBlock::default(), Actor::System).await.unwrap();
             gate.open();
         });
+        tokio::time::sleep(Options::default().propagation_bound).await;
         if let Ok(signed_in) = signed_in {
             assert!(!is_active(here, &signed_in).await && !is_active(there, &signed_in).await);
         }

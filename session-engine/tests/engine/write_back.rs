@@ -1,12 +1,16 @@
 //! Last accessed is bounded-stale (G5), at a price that is bounded too.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use session_core::cleanup::Cleanup;
-use session_core::store::TenantFilter;
+use session_core::store::{TenantFilter, Touch};
 use session_core::{Actor, Store, Timestamp};
+use session_engine::clock::Clock;
 use session_engine::{Access, CurrentSession, Engine, Options, SignedIn, Verdict};
+use session_store_memory::MemoryStore;
 
 use crate::probe::{Probe, engine, is_active, revoke, sign_in, store};
 
@@ -253,4 +257,99 @@ async fn an_idle_node_asks_little_and_writes_nothing() {
         assert!(spent > most / 2, "the log is read often enough: {spent}");
         assert_eq!(after["log_since"] - before["log_since"], spent, "nothing but the log is read");
     }
+}
+
+/// The queue is full of sessions that have left the cache, and the store is away: one that stays in the
+/// cache is written with its next access once there is room.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_stays_cached_is_never_forgotten() {
+    let probe = Probe::over(store());
+    let mut options = Options::default();
+    options.cache_capacity = 2;
+    options.cleanup = Cleanup::default().with_enabled(false);
+    let node = engine(probe.clone(), options).await;
+    let mut begun = Vec::new();
+    for n in 0..12 {
+        begun.push(sign_in(&node, &format!("user{n}")).await);
+    }
+    probe.fail("touch", true);
+    // Each is read into the cache again, and the earlier ones leave it.
+    for signed_in in &begun {
+        for _ in 0..12 {
+            access(&node, signed_in).await;
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(node.sessions().health().dropped_write_backs > 0, "there was no room");
+    probe.fail("touch", false);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let last = begun.last().unwrap();
+    let used = access(&node, last).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(stored(&probe, last).await, used);
+}
+
+/// The flush is given up between the store's work and its answer.
+#[tokio::test(start_paused = true)]
+async fn what_a_flush_had_taken_is_put_back_when_it_is_given_up() {
+    let probe = Probe::over(store());
+    // The cleanup's own flush is the one that is given up, by the shutdown.
+    let cleanup = Cleanup::default().with_period(Duration::from_secs(60));
+    let mut options = Options::default().with_cleanup(cleanup);
+    options.write_back.flush_interval = Duration::from_secs(3600);
+    let node = engine(probe.clone(), options).await;
+    let signed_in = sign_in(&node, "alice").await;
+    probe.fail("touch", true);
+    let used = access(&node, &signed_in).await;
+    let gate = probe.hold("trim_log");
+    gate.reached().await;
+    probe.fail("touch", false);
+    let touch = probe.hold_before("touch");
+    gate.open();
+    touch.reached().await;
+    node.shutdown().await;
+    assert_eq!(stored(&probe, &signed_in).await, used);
+}
+
+/// The store's clock goes back by an hour: a planned write-back does not wait for it.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_delays_no_write_back() {
+    let (right, back) = (crate::probe::clock(), Arc::new(AtomicI64::new(0)));
+    let moved = Arc::clone(&back);
+    let store = MemoryStore::with_clock(move || {
+        Timestamp::from_micros(right.now().as_micros() - moved.load(Ordering::SeqCst))
+    });
+    let probe = Probe::over(store);
+    let options = Options::default().with_cleanup(Cleanup::default().with_enabled(false));
+    let node = engine(probe.clone(), options).await;
+    let signed_in = claimed(&node).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = access(&node, &signed_in).await;
+    back.store(3_600_000_000, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(31_260)).await;
+    assert_eq!(stored(&probe, &signed_in).await, used);
+}
+
+/// A check never waits for more than one batch of the queue.
+#[tokio::test(start_paused = true)]
+async fn a_flush_of_many_sessions_takes_a_batch_at_a_time() {
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    let many = 3 * Touch::MAX_BATCH;
+    let mut begun = Vec::new();
+    for n in 0..many {
+        begun.push(sign_in(&node, &format!("user{n}")).await);
+    }
+    probe.fail("touch", true);
+    for signed_in in &begun {
+        access(&node, signed_in).await;
+    }
+    probe.fail("touch", false);
+    let first = probe.hold("touch");
+    first.reached().await;
+    // What has not been taken yet is still in the queue.
+    assert!(node.sessions().health().write_backs >= many - Touch::MAX_BATCH);
+    first.open();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.sessions().health().write_backs, 0);
 }

@@ -88,7 +88,7 @@ async fn the_authorities_and_the_certificate_are_those_of_the_options() {
     let shown = format!("{options:?}");
     assert!(shown.contains("tls") && !shown.contains(&format!("{:?}", known.key)), "{shown}");
     let store = RedisStore::connect_with(&url, options.clone()).await.unwrap();
-    let mine = session(&store, &user("alice"), now());
+    let mine = session(&store, &user("alice"), now(&store).await);
     insert(&store, &mine).await;
     assert_eq!(store.load(mine.id).await.unwrap().unwrap().session, mine);
 

@@ -6,8 +6,8 @@ use http::StatusCode;
 use http::header::{ETAG, IF_MATCH};
 use session_core::policy::PolicyScope;
 use session_core::store::{PageQuery, Selection, TenantFilter};
-use session_core::{SessionId, UserId, UserKey};
-use session_engine::CurrentSession;
+use session_core::{SessionId, TenantId, UserId, UserKey};
+use session_engine::{CurrentSession, Error};
 
 use super::query::{self, Query};
 use super::view::{PageView, PolicyView, Revoked, SessionView};
@@ -92,57 +92,63 @@ pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let admin = request.changing_admin().await?;
     let selection = Selection::session(query::path_value(id)?, admin.walls()?);
-    match request.http.manager().revoke_selected(selection, admin.by).await? {
+    match admin.end(request, selection).await? {
         0 => Err(Problem::not_found().into()),
         _ => no_content(),
     }
 }
 
-/// Ends the sessions of a user.
+/// Ends every session that all of the filters select, in an incident say.
+///
+/// At least one filter has to be given, or `all`. With `user` and without `tenant` it is the user of the
+/// caller's own tenant, or the one outside all tenants.
 #[utoipa::path(
-    delete, path = "/admin/sessions", tag = "admin", operation_id = "revoke_user_sessions",
+    delete, path = "/admin/sessions", tag = "admin", operation_id = "revoke_sessions",
     params(
-        ("user" = String, Query, description = "The user"),
-        ("tenant" = Option<String>, Query, description = "The user's tenant"),
+        ("tenant" = Option<String>, Query, description = "Only of this tenant; empty: only of users outside all tenants"),
+        ("user" = Option<String>, Query, description = "Only of this user"),
         ("device" = Option<String>, Query, description = "Only on this kind of device"),
+        ("client" = Option<String>, Query, description = "Only of this client"),
+        ("signed_in_before" = Option<String>, Query, description = "Only those that began before this time", format = "date-time"),
+        ("all" = Option<bool>, Query, description = "`true` where no filter is meant: all that the admin may reach"),
         ("except" = Option<String>, Query, description = "But not this session", format = "uuid"),
     ),
     responses(
         (status = 200, body = Revoked, description = "Ended"),
-        (status = 400, body = Problem, description = "A parameter does not fit", content_type = "application/problem+json"),
+        (status = 400, body = Problem, description = "A parameter does not fit, or there is none", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn revoke_user(request: Request<'_>) -> Answer {
+pub(super) async fn revoke_selected(request: Request<'_>) -> Answer {
     let admin = request.changing_admin().await?;
-    let parameters = request.query(&["user", "tenant", "device", "except"])?;
-    let user = parameters.required("user")?;
-    revoke_sessions_of(user, &parameters, admin, request).await
+    let parameters = request.query(&[&FILTERS[..], &["all", "except"]].concat())?;
+    if !parameters.flag("all")? && !parameters.has_any(&FILTERS) {
+        let filters = FILTERS.join(", ");
+        let detail = format!("give at least one of {filters}; or all=true to end every session");
+        return Err(Problem::malformed(detail).into());
+    }
+    let mut selection = match parameters.get("user")? {
+        Some(user) => Selection::user(UserKey { tenant: admin.tenant(&parameters)?, user }),
+        None => Selection::within(admin.filter(&parameters)?),
+    };
+    selection.client_id = parameters.get("client")?;
+    selection.signed_in_before = parameters.time("signed_in_before")?;
+    admin.revoke(request, selection, &parameters).await
 }
 
-/// The same with the user in the path. Browsers and proxies take some names, such as `..`, for a part
+/// The sessions of the user in the path. Browsers and proxies take some names, such as `..`, for a part
 /// of the path's structure, so it is not described.
 pub(super) async fn revoke_user_of_path(request: Request<'_>, user: &str) -> Answer {
     let admin = request.changing_admin().await?;
     let parameters = request.query(&["tenant", "device", "except"])?;
-    revoke_sessions_of(query::path_value(user)?, &parameters, admin, request).await
+    let owner = UserKey { tenant: admin.tenant(&parameters)?, user: query::path_value(user)? };
+    admin.revoke(request, Selection::user(owner), &parameters).await
 }
 
-async fn revoke_sessions_of(
-    user: UserId,
-    parameters: &Query,
-    admin: Admin,
-    request: Request<'_>,
-) -> Answer {
-    let owner = UserKey { tenant: admin.tenant(parameters)?, user };
-    let mut selection = Selection::user(owner);
-    selection.device_kind = parameters.get("device")?;
-    selection.except = parameters.get("except")?;
-    let revoked = request.http.manager().revoke_selected(selection, admin.by).await?;
-    json(StatusCode::OK, &Revoked { revoked })
-}
+/// Each makes what a call ends fewer.
+const FILTERS: [&str; 5] = ["tenant", "user", "device", "client", "signed_in_before"];
 
 /// The policy that holds for the deployment, a tenant or a user.
 #[utoipa::path(
@@ -161,7 +167,7 @@ async fn revoke_sessions_of(
 )]
 pub(super) async fn policy(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
-    let scope = admin.policy_scope(request)?;
+    let scope = admin.scope(request)?;
     shown(request, &scope).await
 }
 
@@ -193,7 +199,7 @@ pub(super) async fn set_policy<E>(
     body: impl Stream<Item = Result<Bytes, E>>,
 ) -> Answer {
     let admin = request.changing_admin().await?;
-    let scope = admin.policy_scope(request)?;
+    let scope = admin.scope(request)?;
     let view: PolicyView = serde_json::from_slice(&request.body(body).await?)
         .map_err(|error| Problem::malformed(format!("the body is no policy: {error}")))?;
     let policy = Some(view.into_policy());
@@ -221,7 +227,7 @@ pub(super) async fn set_policy<E>(
 )]
 pub(super) async fn unset_policy(request: Request<'_>) -> Answer {
     let admin = request.changing_admin().await?;
-    let scope = admin.policy_scope(request)?;
+    let scope = admin.scope(request)?;
     refuse_stale(request, &scope).await?;
     request.http.manager().set_policy(scope, None, admin.by).await?;
     no_content()
@@ -237,24 +243,51 @@ impl Admin {
         self.access.within(TenantFilter::Any)
     }
 
-    fn filter(&self, parameters: &Query) -> Result<TenantFilter, Problem> {
+    pub(super) fn filter(&self, parameters: &Query) -> Result<TenantFilter, Problem> {
         self.access.within(parameters.tenant()?)
     }
 
-    fn tenant(&self, parameters: &Query) -> Result<Option<session_core::TenantId>, Problem> {
+    pub(super) fn tenant(&self, parameters: &Query) -> Result<Option<TenantId>, Problem> {
         self.access.tenant(parameters.tenant()?)
     }
 
-    /// Where a policy call aims, if the admin may aim there.
-    fn policy_scope(&self, request: Request<'_>) -> Result<PolicyScope, Problem> {
+    /// The place that a policy or a block is for, if the admin may aim there.
+    pub(super) fn scope(&self, request: Request<'_>) -> Result<PolicyScope, Problem> {
         let parameters = request.query(&["tenant", "user"])?;
         let tenant = self.tenant(&parameters)?;
         match (parameters.get::<UserId>("user")?, tenant) {
             (Some(user), tenant) => Ok(PolicyScope::User(UserKey { tenant, user })),
             (None, Some(tenant)) => Ok(PolicyScope::Tenant(tenant)),
-            (None, None) if self.access == AdminAccess::Deployment => Ok(PolicyScope::Deployment),
-            (None, None) => Err(Problem::forbidden()),
+            (None, None) if self.access != AdminAccess::Deployment => Err(Problem::forbidden()),
+            // An empty tenant is not an absent one.
+            (None, None) if parameters.has_any(&["tenant"]) => Err(query::field(
+                "tenant",
+                "it is empty: the users outside all tenants are no place",
+            )),
+            (None, None) => Ok(PolicyScope::Deployment),
         }
+    }
+
+    /// Ends sessions in the admin's name; the history notes the device.
+    async fn end(&self, request: Request<'_>, selection: Selection) -> Result<u64, Error> {
+        let manager = request.http.manager();
+        match &self.session {
+            Some(session) => manager.revoke_by(selection, session).await,
+            None => manager.revoke_selected(selection, self.by.clone()).await,
+        }
+    }
+
+    /// Ends sessions and answers how many there were.
+    async fn revoke(
+        &self,
+        request: Request<'_>,
+        mut selection: Selection,
+        parameters: &Query,
+    ) -> Answer {
+        selection.device_kind = parameters.get("device")?;
+        selection.except = parameters.get("except")?;
+        let revoked = self.end(request, selection).await?;
+        json(StatusCode::OK, &Revoked { revoked })
     }
 }
 

@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use session_core::store::TenantFilter;
 use session_core::{EndCause, Event, EventKind, SessionId};
-use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict};
+use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict, WaitEnd};
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::{Answer, Request};
@@ -70,10 +70,9 @@ pub(super) async fn all(request: Request<'_>) -> Answer {
 type Concerns = Box<dyn Fn(&Event) -> bool + Send + Sync>;
 
 struct Follower {
-    manager: SessionManager,
     events: Events,
     concerns: Concerns,
-    ended: Pin<Box<dyn Future<Output = Option<EndCause>> + Send>>,
+    ended: Pin<Box<dyn Future<Output = WaitEnd> + Send>>,
     /// What the guard has allowed, for an admin's stream.
     power: Option<Power>,
     ask_again: Interval,
@@ -125,12 +124,11 @@ fn follow(
     let max = (options.max_streams_per_session, options.max_streams);
     let _slot = http.streams().open(session, max.0, max.1)?;
     let events = manager.events();
-    let ended = ended(manager.clone(), session);
+    let ended = ended(manager, session);
     let (now, state) = (Instant::now(), State::Opening);
     let ask_again = interval_at(now + GUARD_EVERY, GUARD_EVERY);
     let until = now + options.stream_lifetime;
-    let follower =
-        Follower { manager, events, concerns, ended, power, ask_again, until, state, _slot };
+    let follower = Follower { events, concerns, ended, power, ask_again, until, state, _slot };
     let stream = stream::unfold(follower, |mut follower| async {
         let line = follower.next().await?;
         Some((Ok(line), follower))
@@ -146,7 +144,7 @@ fn follow(
 fn ended(
     manager: SessionManager,
     session: Option<SessionId>,
-) -> Pin<Box<dyn Future<Output = Option<EndCause>> + Send>> {
+) -> Pin<Box<dyn Future<Output = WaitEnd> + Send>> {
     match session {
         Some(id) => Box::pin(async move { manager.session_ended(id).await }),
         None => Box::pin(std::future::pending()),
@@ -167,12 +165,12 @@ impl Follower {
         loop {
             tokio::select! {
                 biased;
-                cause = &mut self.ended => {
+                end = &mut self.ended => {
                     self.state = State::Over;
-                    if self.manager.is_stopping() {
+                    if matches!(end, WaitEnd::Unknown | WaitEnd::Stopping) {
                         return None;
                     }
-                    let cause = cause.map(|cause| cause.as_str());
+                    let cause = end.cause().map(EndCause::as_str);
                     return Some(event("ended", &serde_json::json!({ "cause": cause })));
                 }
                 () = tokio::time::sleep_until(self.until) => return None,

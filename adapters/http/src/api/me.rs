@@ -2,19 +2,30 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::Stream;
 use http::StatusCode;
-use session_core::store::{Page, PageCursor, PageQuery, TenantFilter};
-use session_core::{Actor, Session, SessionId};
+use session_core::store::{Page, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::{Session, SessionId};
 use session_engine::{CurrentSession, Error, SessionManager};
 
-use super::view::{MeView, PageView, Revoked};
+use super::fields::Fields;
+use super::view::{MeView, PageView, RenamedView, Revoked, SessionView};
 use super::{Answer, Request, json, no_content, query};
 use crate::activity::REFRESH;
 use crate::auth::Auth;
 use crate::problem::Problem;
 
-/// What stands below `/me` and is no session's id.
+/// What stands below `/me`, is posted to, and is no session's id.
 pub(super) const ACTIONS: [&str; 2] = ["revoke-others", "sign-out"];
+
+/// What stands below `/me`, is read, and is no session's id.
+pub(super) const LISTS: [&str; 2] = ["events", "history"];
+
+/// Whether this may be a session's id.
+pub(super) fn is_id(segment: &str) -> bool {
+    !ACTIONS.contains(&segment) && !LISTS.contains(&segment)
+}
 
 /// Lists the caller's sessions: first that of this request, then the others, newest sign-in first.
 #[utoipa::path(
@@ -49,6 +60,7 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
         user: session.user().to_string(),
         tenant: session.tenant().map(ToString::to_string),
         session_id: session.id(),
+        impersonator: session.impersonator().map(ToString::to_string),
         total: manager.count(session.owner()).await?,
         page: PageView::of(page, Some(session.id())),
     };
@@ -103,11 +115,41 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     if id != session.id() {
         request.asks.fresh_for_changes(request.head)?;
     }
-    let by = Actor::User(session.user().clone());
-    match request.http.manager().revoke(id, session.owner(), by).await? {
-        true => no_content(),
-        false => Err(Problem::not_found().into()),
+    let selection = Selection::user(session.owner().clone()).among([id]);
+    match request.http.manager().revoke_by(selection, session).await? {
+        0 => Err(Problem::not_found().into()),
+        _ => no_content(),
     }
+}
+
+/// Names the device of one of the caller's sessions, or takes its name away.
+#[utoipa::path(
+    patch, path = "/me/{id}", tag = "me", operation_id = "name_my_device",
+    params(("id" = String, Path, description = "Session id", format = "uuid")),
+    request_body = RenamedView,
+    responses(
+        (status = 200, body = SessionView, description = "The session"),
+        (status = 400, body = Problem, description = "The id is no UUID, or the body does not fit", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
+        (status = 404, body = Problem, description = "Not one of the caller's sessions", content_type = "application/problem+json"),
+        (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
+        (status = 413, body = Problem, description = "The body is too large", content_type = "application/problem+json"),
+        (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn rename<E>(
+    request: Request<'_>,
+    id: &str,
+    body: impl Stream<Item = Result<Bytes, E>>,
+) -> Answer {
+    let session = request.session()?;
+    let id: SessionId = query::path_value(id)?;
+    let fields = Fields::parse(&request.body(body).await?, &["device_name"])?;
+    let (name, by) = (fields.nullable("device_name")?, session.actor());
+    let named = request.http.manager().name_device(id, session.owner(), name, by).await?;
+    let named = named.ok_or(Problem::not_found())?;
+    json(StatusCode::OK, &SessionView::of(named, Some(session.id())))
 }
 
 /// Ends all of the caller's sessions but this one.

@@ -1,10 +1,15 @@
 //! The JSON API and its pages, as a function from a request to a response.
 
 mod admin;
+mod block;
 mod events;
+mod fields;
+mod history;
 mod me;
 mod openapi;
+mod privacy;
 mod query;
+mod ticket;
 mod view;
 
 use bytes::Bytes;
@@ -17,6 +22,7 @@ use session_engine::CurrentSession;
 
 pub use self::openapi::openapi;
 use self::query::Query;
+pub(crate) use self::view::SessionView;
 use crate::body::{self, Body, Content};
 use crate::guard::{AdminAccess, Caller};
 use crate::head::Head;
@@ -70,6 +76,10 @@ impl RequestSession {
         let segments = query::segments(path)?;
         let segments: Vec<_> = segments.iter().map(AsRef::as_ref).collect();
         let request = Request { asks: self, http: self.http(), head };
+        if (head.method, segments.as_slice()) == (&Method::POST, &["ticket"]) {
+            // It obeys the rule of sign-ins, which apps may make, too.
+            return ticket::sign_in(request, body).await;
+        }
         self.same_origin(head)?;
         let method = if *head.method == Method::HEAD { &Method::GET } else { head.method };
         match (method, segments.as_slice()) {
@@ -79,18 +89,28 @@ impl RequestSession {
             (&Method::GET, ["openapi.json"]) => description(self.http()),
             (&Method::GET, ["me"]) => me::list(request).await,
             (&Method::GET, ["me", "events"]) => events::mine(request).await,
+            (&Method::GET, ["me", "history"]) => history::mine(request).await,
             (&Method::POST, ["me", "revoke-others"]) => me::revoke_others(request).await,
             (&Method::POST, ["me", "sign-out"]) => me::sign_out(self.auth(head)).await,
-            (&Method::DELETE, ["me", id]) if !me::ACTIONS.contains(id) => {
-                me::revoke(request, id).await
-            }
+            (&Method::DELETE, ["me", id]) if me::is_id(id) => me::revoke(request, id).await,
+            (&Method::PATCH, ["me", id]) if me::is_id(id) => me::rename(request, id, body).await,
             (&Method::GET, ["admin", "sessions"]) => admin::list(request).await,
-            (&Method::DELETE, ["admin", "sessions"]) => admin::revoke_user(request).await,
+            (&Method::DELETE, ["admin", "sessions"]) => admin::revoke_selected(request).await,
             (&Method::GET, ["admin", "sessions", id]) => admin::get(request, id).await,
             (&Method::DELETE, ["admin", "sessions", id]) => admin::revoke(request, id).await,
             (&Method::DELETE, ["admin", "users", user, "sessions"]) => {
                 admin::revoke_user_of_path(request, user).await
             }
+            (&Method::GET, ["admin", "users", user, "export"]) => {
+                privacy::export(request, user).await
+            }
+            (&Method::DELETE, ["admin", "users", user, "data"]) => {
+                privacy::erase(request, user).await
+            }
+            (&Method::GET, ["admin", "history"]) => history::all(request).await,
+            (&Method::GET, ["admin", "block"]) => block::show(request).await,
+            (&Method::PUT, ["admin", "block"]) => block::set(request, body).await,
+            (&Method::DELETE, ["admin", "block"]) => block::lift(request).await,
             (&Method::GET, ["admin", "policy"]) => admin::policy(request).await,
             (&Method::PUT, ["admin", "policy"]) => admin::set_policy(request, body).await,
             (&Method::DELETE, ["admin", "policy"]) => admin::unset_policy(request).await,
@@ -124,6 +144,10 @@ impl<'r> Request<'r> {
     /// The guard's word on the caller.
     async fn admin(self) -> Result<Admin, Problem> {
         let session = self.asks.identity().known()?;
+        if session.is_some_and(|session| session.impersonator().is_some()) {
+            security::denied_admin(session, self.asks.address(self.head));
+            return Err(Problem::impersonated());
+        }
         let caller = Caller::new(session, self.head.headers);
         match self.http.guard().access(caller).await {
             AdminAccess::Denied => {
@@ -131,8 +155,7 @@ impl<'r> Request<'r> {
                 Err(session.map_or(Problem::unauthorized(), |_| Problem::forbidden()))
             }
             access => {
-                let user = session.map(|session| Actor::User(session.user().clone()));
-                let by = user.unwrap_or(Actor::Application);
+                let by = session.map_or(Actor::Application, CurrentSession::actor);
                 Ok(Admin { access, by, session: session.cloned() })
             }
         }
@@ -279,13 +302,16 @@ pub fn without_body(method: &Method, mut response: Response<Body>) -> Response<B
 /// 404.
 fn other_method(method: &Method, segments: &[&str]) -> Answer {
     let allowed = match segments {
-        ["" | "admin" | "openapi.json" | "me"] | ["assets", _] | ["me" | "admin", "events"] => {
-            "GET, HEAD, OPTIONS"
-        }
+        ["" | "admin" | "openapi.json" | "me"]
+        | ["assets", _]
+        | ["me" | "admin", "events" | "history"]
+        | ["admin", "users", _, "export"] => "GET, HEAD, OPTIONS",
+        ["ticket"] => "POST, OPTIONS",
         ["me", action] if me::ACTIONS.contains(action) => "POST, OPTIONS",
-        ["me", _] | ["admin", "users", _, "sessions"] => "DELETE, OPTIONS",
+        ["me", _] => "PATCH, DELETE, OPTIONS",
+        ["admin", "users", _, "sessions" | "data"] => "DELETE, OPTIONS",
         ["admin", "sessions"] | ["admin", "sessions", _] => "GET, HEAD, DELETE, OPTIONS",
-        ["admin", "policy"] => "GET, HEAD, PUT, DELETE, OPTIONS",
+        ["admin", "policy" | "block"] => "GET, HEAD, PUT, DELETE, OPTIONS",
         _ => return Err(Problem::not_found().into()),
     };
     let mut response = match *method {

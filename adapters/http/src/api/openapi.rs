@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 use utoipa::openapi::ServerBuilder;
 
-use super::{admin, events, me};
+use super::{admin, block, events, history, me, privacy, ticket};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,8 +13,10 @@ use super::{admin, events, me};
         license(name = "MIT OR Apache-2.0"),
     ),
     paths(
-        me::list, me::revoke, me::revoke_others, me::sign_out, events::mine,
-        admin::list, admin::get, admin::revoke, admin::revoke_user,
+        me::list, me::revoke, me::rename, me::revoke_others, me::sign_out, events::mine,
+        history::mine, ticket::sign_in,
+        admin::list, admin::get, admin::revoke, admin::revoke_selected, history::all,
+        block::show, block::set, block::lift, privacy::export, privacy::erase,
         admin::policy, admin::set_policy, admin::unset_policy, events::all,
     ),
     tags(

@@ -45,12 +45,18 @@ impl Query {
         }
     }
 
-    /// A parameter that has to be there.
-    pub(super) fn required<T>(&self, name: &str) -> Result<T, Problem>
-    where
-        T: FromStr<Err = InvalidField>,
-    {
-        self.get(name)?.ok_or_else(|| field(name, "has to be given"))
+    /// Whether any of these parameters is given.
+    pub(super) fn has_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.0.contains_key(*name))
+    }
+
+    /// A parameter that can only be `true`.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.0.get(name).map(String::as_str) {
+            None => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(field(name, "is true, or is left out")),
+        }
     }
 
     /// The walls asked for; an empty tenant stands for the users outside all tenants.
@@ -99,13 +105,13 @@ pub(super) fn segments(path: &str) -> Result<Vec<Cow<'_, str>>, Problem> {
 }
 
 /// The error of a value, under the name of its parameter.
-fn invalid(name: &str, error: InvalidField) -> Problem {
+pub(super) fn invalid(name: &str, error: InvalidField) -> Problem {
     let mut problem = Problem::from(error);
     problem.field = Some(name.into());
     problem
 }
 
-fn field(name: &str, detail: impl Into<Box<str>>) -> Problem {
+pub(super) fn field(name: &str, detail: impl Into<Box<str>>) -> Problem {
     let mut problem = Problem::malformed(detail);
     let end = name.floor_char_boundary(64);
     problem.field = Some(name[..end].into());

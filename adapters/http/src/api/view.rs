@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
 use session_core::store::Page;
-use session_core::{Session, SessionId};
+use session_core::{AssuranceLevel, Authentication, Session, SessionId};
 use session_engine::EffectivePolicy;
 use utoipa::ToSchema;
 
 /// A session. Nothing of its token is ever shown.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SessionView {
+pub(crate) struct SessionView {
     /// Public id.
     #[schema(value_type = String, format = "uuid")]
     id: SessionId,
@@ -23,6 +23,8 @@ pub(super) struct SessionView {
     device_kind: String,
     /// Readable text about the device.
     device_info: Option<String>,
+    /// The name that its user gave the device.
+    device_name: Option<String>,
     /// The application that signed the user in.
     client_id: Option<String>,
     /// Addresses it was used from, newest last.
@@ -37,6 +39,15 @@ pub(super) struct SessionView {
     /// When the user last proved who they are.
     #[schema(format = "date-time")]
     authenticated_at: String,
+    /// How sure that proof was, where the application says so: `aal1`, `aal2` or `aal3`.
+    #[schema(value_type = Option<String>)]
+    level: Option<AssuranceLevel>,
+    /// By which means, as words of RFC 8176.
+    methods: Vec<String>,
+    /// Who acts as the user with this session, where it is not the user.
+    impersonator: Option<String>,
+    /// Whether its token has been used: until then it is not known that anybody holds it.
+    claimed: bool,
     /// From when on it is refused whatever its use.
     #[schema(format = "date-time")]
     absolute_expiry: Option<String>,
@@ -44,25 +55,39 @@ pub(super) struct SessionView {
     #[schema(value_type = Option<Object>)]
     data: Option<serde_json::Value>,
     /// Whether it is the session of this very request.
-    current: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool)]
+    current: Option<bool>,
 }
 
 impl SessionView {
     pub(super) fn of(session: Session, current: Option<SessionId>) -> Self {
+        let current = Some(current == Some(session.id));
+        Self { current, ..Self::listed(session) }
+    }
+
+    /// For whom none of them is the current one.
+    pub(crate) fn listed(session: Session) -> Self {
+        let Authentication { at, level, methods } = session.authentication;
         Self {
             id: session.id,
             tenant: session.owner.tenant.map(|tenant| tenant.to_string()),
             user: session.owner.user.to_string(),
             device_kind: session.device_kind.to_string(),
             device_info: session.device_info.map(|info| info.to_string()),
+            device_name: session.device_name.map(|name| name.to_string()),
             client_id: session.client_id.map(|client| client.to_string()),
             ip_addresses: session.ip_addresses,
             signed_in: session.signed_in.to_string(),
             last_accessed: session.last_accessed.to_string(),
-            authenticated_at: session.authentication.at.to_string(),
+            authenticated_at: at.to_string(),
+            level,
+            methods: methods.iter().map(ToString::to_string).collect(),
+            impersonator: session.impersonator.map(|user| user.to_string()),
+            claimed: session.claimed,
             absolute_expiry: session.absolute_expiry.map(|expiry| expiry.to_string()),
             data: session.data.map(|data| data.to_value()),
-            current: current == Some(session.id),
+            current: None,
         }
     }
 }
@@ -96,11 +121,22 @@ pub(super) struct MeView {
     /// The session of this request.
     #[schema(value_type = String, format = "uuid")]
     pub(super) session_id: SessionId,
+    /// Who acts as this user, where it is somebody else.
+    pub(super) impersonator: Option<String>,
     /// How many live sessions the caller has.
     pub(super) total: u64,
     /// The sessions: on the first page that of this request, then the others, newest sign-in first.
     #[serde(flatten)]
     pub(super) page: PageView,
+}
+
+/// The name of a device.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body in the API's description")]
+pub(super) struct RenamedView {
+    /// The name, or null for none. At most 128 bytes.
+    #[schema(required = true)]
+    device_name: Option<String>,
 }
 
 /// How many sessions a call ended.
@@ -142,6 +178,12 @@ impl PolicyView {
         };
         let inherited = inherited_from.is_some();
         Self { prevent_concurrent_login, limits, inherited, inherited_from }
+    }
+
+    /// A policy that is set at the place in question.
+    pub(super) fn set(policy: Policy) -> Self {
+        let Policy { prevent_concurrent_login, limits } = policy;
+        Self { prevent_concurrent_login, limits, inherited: false, inherited_from: None }
     }
 
     pub(super) fn into_policy(self) -> Policy {

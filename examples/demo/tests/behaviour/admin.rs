@@ -57,7 +57,7 @@ pub(crate) async fn filters_and_pages(on: Ground) {
     assert_eq!(users(&root, "tenant=north").await, ["north/alice"]);
     assert_eq!(users(&root, "device=Mobile").await, ["alice"]);
     assert_eq!(users(&root, "client=shop").await, [""; 0]);
-    app.clock.advance(Duration::from_secs(3600));
+    app.advance(Duration::from_secs(3600)).await;
     let since = app.http.manager().now().minus(Duration::from_secs(60));
     assert_eq!(user_of(&phone).await, "alice");
     // The filter is the store's: the access has to be written back first.

@@ -43,7 +43,7 @@ pub(crate) async fn the_own_session_comes_first_and_all_are_reached(on: Ground) 
     let own = browser.session_id().await;
     let alice = UserKey::new("alice".parse().unwrap());
     for _ in 0..5 {
-        app.clock.advance(std::time::Duration::from_secs(1));
+        app.advance(std::time::Duration::from_secs(1)).await;
         app.http.manager().sign_in(SignIn::new(alice.clone())).await.unwrap();
     }
     for limit in [1, 2, 3, 5, 6, 7] {

@@ -126,8 +126,8 @@ impl Details {
             id,
             owner,
             device_kind,
-            device_info: read(self.device_info, DeviceInfo::from_stored)?,
-            device_name: read(self.device_name, DeviceName::from_stored)?,
+            device_info: read(self.device_info.as_deref(), DeviceInfo::from_stored)?,
+            device_name: read(self.device_name.as_deref(), DeviceName::from_stored)?,
             client_id,
             ip_addresses,
             signed_in,
@@ -137,8 +137,8 @@ impl Details {
             authentication: self.authentication.read()?,
             absolute_expiry: self.absolute_expiry.map(Timestamp::from_micros),
             timeouts: self.timeouts.map(OwnTimeouts::read),
-            impersonator: read(self.impersonator, UserId::from_stored)?,
-            data: read(self.data, ExtraData::from_json)?,
+            impersonator: read(self.impersonator.as_deref(), UserId::from_stored)?,
+            data: read(self.data.as_deref(), ExtraData::from_json)?,
             token: TokenState {
                 current: TokenDigest::from_bytes(self.token.0),
                 family: TokenDigest::from_bytes(self.family.0),
@@ -241,8 +241,8 @@ impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
 }
 
 fn read<T>(
-    text: Option<String>,
+    text: Option<&str>,
     parse: impl Fn(&str) -> Result<T, InvalidField>,
 ) -> Result<Option<T>, InvalidField> {
-    text.as_deref().map(parse).transpose()
+    text.map(parse).transpose()
 }

@@ -1,0 +1,272 @@
+//! Blocks, bulk endings, what is kept of a user, and who may do it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use session_http::{Config, NewSession};
+
+use crate::node::{Answer, Client, start, user};
+
+async fn sign_in(client: &Client, name: &str) -> Answer {
+    client.sign_in(NewSession::of(user(name))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_user_is_out_and_is_told_why_and_until_when() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let alice = Client::signed_in(&http, "alice").await;
+    let browser = Client::browser(&http);
+    let clear = root.get("/admin/block?user=alice").await.ok();
+    assert_eq!((&clear["blocked"], &clear["reason"]), (&json!(false), &Value::Null));
+    let body = json!({ "reason": "fraud", "until": "2026-06-01T00:00:00Z" }).to_string();
+    let set = root.ask("PUT", "/admin/block?user=alice", &body).await.ok();
+    assert_eq!(set, json!({ "revoked": 1 }));
+    assert_eq!(alice.session_id().await, None);
+    let shown = root.get("/admin/block?user=alice").await.ok();
+    assert_eq!((&shown["blocked"], &shown["reason"]), (&json!(true), &json!("fraud")));
+    assert_eq!(shown["by"], "user:root");
+    assert!(shown["until"].as_str().unwrap().starts_with("2026-06-01T00:00:00"), "{shown}");
+    let problem = sign_in(&browser, "alice").await.problem(403, "blocked");
+    assert_eq!((&problem["reason"], &problem["until"]), (&shown["reason"], &shown["until"]));
+    // Others are not; the same name in a tenant is another user.
+    for name in ["bob", "north/alice"] {
+        assert_eq!(sign_in(&browser, name).await.status, 200, "{name}");
+    }
+    assert_eq!(root.delete("/admin/block?user=alice").await.status, 204);
+    assert_eq!(sign_in(&browser, "alice").await.status, 200);
+    // Both parts of the body are optional, and so is the body.
+    for body in ["", "{}", r#"{"reason":null,"until":null}"#] {
+        root.ask("PUT", "/admin/block?user=alice", body).await.ok();
+        let problem = sign_in(&browser, "alice").await.problem(403, "blocked");
+        assert_eq!((&problem["reason"], &problem["until"]), (&Value::Null, &Value::Null));
+        assert_eq!(root.delete("/admin/block?user=alice").await.status, 204);
+    }
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_of_the_deployment_ends_at_its_time() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let browser = Client::browser(&http);
+    let until = http.manager().now().plus(Duration::from_secs(60)).to_string();
+    let body = json!({ "until": until }).to_string();
+    assert_eq!(root.ask("PUT", "/admin/block", &body).await.ok(), json!({ "revoked": 1 }));
+    assert_eq!(root.session_id().await, None);
+    for name in ["alice", "north/alice", "root"] {
+        let problem = sign_in(&browser, name).await.problem(403, "blocked");
+        assert_eq!(problem["until"], until, "{name}");
+    }
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(sign_in(&browser, "alice").await.status, 200);
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_blocked_by_accident_or_beyond_the_walls() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let boss = Client::signed_in(&http, "north/boss").await;
+    let porter = Client::signed_in(&http, "porter").await;
+    let alice = Client::signed_in(&http, "south/alice").await;
+    for method in ["GET", "PUT", "DELETE"] {
+        for query in ["?tenant=", "?user=", "?tenat=north", "?tenant=north&tenant=south"] {
+            let path = format!("/admin/block{query}");
+            root.ask(method, &path, "").await.problem(400, "invalid");
+        }
+        for query in ["?tenant=south", "?tenant=", "?tenant=south&user=alice"] {
+            let path = format!("/admin/block{query}");
+            boss.ask(method, &path, "").await.problem(403, "forbidden");
+        }
+        porter.ask(method, "/admin/block", "").await.problem(403, "forbidden");
+        alice.ask(method, "/admin/block?user=alice", "").await.problem(403, "forbidden");
+    }
+    for (body, field) in [
+        (r#"{"reason":7}"#, "reason"),
+        (r#"{"reason":""}"#, "reason"),
+        (r#"{"until":"tomorrow"}"#, "until"),
+        (r#"{"until":"2020-01-01T00:00:00Z"}"#, "until"),
+        (r#"{"untill":null}"#, "untill"),
+    ] {
+        let problem = root.ask("PUT", "/admin/block", body).await.problem(400, "invalid");
+        assert_eq!(problem["field"], field, "{body}");
+    }
+    for client in [&root, &boss, &porter, &alice] {
+        assert!(client.session_id().await.is_some());
+    }
+    // Without a tenant, a tenant's admin means their own.
+    assert_eq!(boss.ask("PUT", "/admin/block", "").await.ok(), json!({ "revoked": 1 }));
+    assert_eq!(root.get("/admin/block?tenant=north").await.ok()["blocked"], true);
+    assert!(alice.session_id().await.is_some());
+    // The empty tenant is no place for a policy either.
+    let problem = root.get("/admin/policy?tenant=").await.problem(400, "invalid");
+    assert_eq!(problem["field"], "tenant");
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_ending_needs_a_filter_or_says_all() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    for query in ["", "?except=00000000-0000-4000-8000-000000000000"] {
+        let problem = root.delete(&format!("/admin/sessions{query}")).await;
+        let problem = problem.problem(400, "invalid");
+        let detail = problem["detail"].as_str().unwrap();
+        for name in ["tenant", "user", "device", "client", "signed_in_before", "all=true"] {
+            assert!(detail.contains(name), "{detail}");
+        }
+    }
+    for (query, field) in [
+        ("user=", "user"),
+        ("device=", "device"),
+        ("client=", "client"),
+        ("signed_in_before=", "signed_in_before"),
+        ("signed_in_before=yesterday", "signed_in_before"),
+        ("all=", "all"),
+        ("all=false", "all"),
+        ("all=1", "all"),
+        ("all=true&usr=alice", "usr"),
+        ("user=alice&active_since=2020-01-01T00:00:00Z", "active_since"),
+    ] {
+        let problem = root.delete(&format!("/admin/sessions?{query}")).await;
+        assert_eq!(problem.problem(400, "invalid")["field"], field, "{query}");
+    }
+    assert!(root.session_id().await.is_some());
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_ending_ends_what_all_filters_select() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let own = root.session_id().await.unwrap();
+    let boss = Client::signed_in(&http, "north/boss").await;
+    let begin = async || {
+        let mut clients = Vec::new();
+        for (name, kind, client) in [
+            ("alice", "Web", "shop"),
+            ("north/alice", "Mobile", "shop"),
+            ("north/bob", "Web", "bank"),
+        ] {
+            let new = NewSession::of(user(name))
+                .with_device_kind(session_core::DeviceKind::new(kind).unwrap())
+                .with_client_id(session_core::ClientId::new(client).unwrap());
+            clients.push(Client::signed_in_as(&http, new).await);
+        }
+        clients
+    };
+    let left = async |clients: &[Client]| {
+        let mut left = String::new();
+        for client in clients {
+            left.push(if client.session_id().await.is_some() { '+' } else { '-' });
+        }
+        left
+    };
+    let later = http.manager().now().plus(Duration::from_secs(3600)).to_string();
+    for (query, revoked, rest) in [
+        ("user=alice".to_owned(), 1, "-++"),
+        ("tenant=".to_owned() + "&client=shop", 1, "-++"),
+        ("client=shop".to_owned(), 2, "--+"),
+        ("client=shop&device=Mobile".to_owned(), 1, "+-+"),
+        ("tenant=north&client=bank".to_owned(), 1, "++-"),
+        ("user=alice&tenant=north".to_owned(), 1, "+-+"),
+        (format!("tenant=north&user=bob&signed_in_before={later}"), 1, "++-"),
+        ("user=bob&tenant=north&signed_in_before=2020-01-01T00:00:00Z".to_owned(), 0, "+++"),
+        (format!("client=shop&except={own}"), 2, "--+"),
+    ] {
+        let clients = begin().await;
+        let answer = root.delete(&format!("/admin/sessions?{query}")).await.ok();
+        assert_eq!(answer, json!({ "revoked": revoked }), "{query}");
+        assert_eq!(left(&clients).await, rest, "{query}");
+        root.delete("/admin/sessions?client=shop").await.ok();
+        root.delete("/admin/sessions?client=bank").await.ok();
+    }
+    // A tenant's admin reaches their own tenant, whatever they say.
+    let clients = begin().await;
+    boss.delete("/admin/sessions?all=true&tenant=south").await.problem(403, "forbidden");
+    assert_eq!(boss.delete("/admin/sessions?all=true").await.ok(), json!({ "revoked": 3 }));
+    assert_eq!(left(&clients).await, "+--");
+    let answer = root.delete(&format!("/admin/sessions?all=true&except={own}")).await.ok();
+    assert_eq!(answer, json!({ "revoked": 1 }));
+    let clients = begin().await;
+    assert_eq!(root.delete("/admin/sessions?all=true").await.ok(), json!({ "revoked": 4 }));
+    assert_eq!((left(&clients).await.as_str(), root.session_id().await), ("---", None));
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_a_user_is_handed_out_and_deleted() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let boss = Client::signed_in(&http, "north/boss").await;
+    let gone = Client::signed_in(&http, "north/alice").await;
+    gone.ask("POST", "/me/sign-out", "").await;
+    let alice = Client::signed_in(&http, "north/alice").await;
+    let id = alice.session_id().await.unwrap();
+    let namesake = Client::signed_in(&http, "alice").await;
+    let policy = r#"{"prevent_concurrent_login":"LogoutFromAllDevices"}"#;
+    root.ask("PUT", "/admin/policy?tenant=north&user=alice", policy).await.ok();
+    let kept = root.get("/admin/users/alice/export?tenant=north").await.ok();
+    assert_eq!((&kept["user"], &kept["tenant"]), (&json!("alice"), &json!("north")));
+    assert_eq!(kept["sessions"][0]["id"], id);
+    assert_eq!(kept["history"][0]["cause"], "signed_out");
+    assert_eq!(kept["policy"]["prevent_concurrent_login"], "LogoutFromAllDevices");
+    assert_eq!(kept["block"], Value::Null);
+    // The secret part of a token, of either half.
+    let token = alice.headers["cookie"].to_str().unwrap();
+    let text = kept.to_string();
+    assert!(!text.contains(&token[token.len() - 32..]) && !text.contains("digest"), "{text}");
+    assert_eq!(boss.get("/admin/users/alice/export").await.ok(), kept, "their own tenant's");
+    for (client, path) in [(&boss, "alice/export?tenant=south"), (&alice, "alice/export")] {
+        client.get(&format!("/admin/users/{path}")).await.problem(403, "forbidden");
+    }
+    boss.delete("/admin/users/alice/data?tenant=").await.problem(403, "forbidden");
+    for path in ["alice/data?user=bob", "alice/export?limit=1"] {
+        let method = if path.contains("data") { "DELETE" } else { "GET" };
+        root.ask(method, &format!("/admin/users/{path}"), "").await.problem(400, "invalid");
+    }
+    let erased = root.delete("/admin/users/alice/data?tenant=north").await.ok();
+    assert_eq!(erased, json!({ "sessions": 1, "history": 2 }));
+    assert_eq!(alice.session_id().await, None);
+    assert!(namesake.session_id().await.is_some());
+    let kept = root.get("/admin/users/alice/export?tenant=north").await.ok();
+    assert_eq!((&kept["sessions"], &kept["history"]), (&json!([]), &json!([])));
+    assert_eq!(kept["policy"], Value::Null);
+    for (method, path) in [("POST", "export"), ("GET", "data"), ("GET", "sessions")] {
+        let answer = root.ask(method, &format!("/admin/users/alice/{path}"), "").await;
+        answer.problem(405, "method-not-allowed");
+    }
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_acts_as_an_admin_does_not_administer() {
+    let http = start(Config::default()).await;
+    let new = NewSession::of(user("root"))
+        .with_impersonator(session_core::UserId::new("support").unwrap());
+    let acting = Client::signed_in_as(&http, new).await;
+    let me = acting.get("/me").await.ok();
+    assert_eq!(
+        (&me["impersonator"], &me["sessions"][0]["impersonator"]),
+        (&json!("support"), &json!("support"))
+    );
+    for (method, path) in [
+        ("GET", "/admin/sessions"),
+        ("GET", "/admin/events"),
+        ("GET", "/admin/history"),
+        ("GET", "/admin/policy"),
+        ("PUT", "/admin/block"),
+        ("DELETE", "/admin/sessions?all=true"),
+        ("DELETE", "/admin/users/alice/data"),
+    ] {
+        acting.ask(method, path, "").await.problem(403, "impersonated");
+    }
+    // The user sees it, and who did what in their name.
+    let root = Client::signed_in(&http, "root").await;
+    let id = root.session_id().await.unwrap();
+    assert_eq!(acting.delete(&format!("/me/{id}")).await.status, 204);
+    let root = Client::signed_in(&http, "root").await;
+    assert_eq!(root.get("/me/history").await.ok()["sessions"][0]["by"], "user:support");
+    http.shutdown().await;
+}

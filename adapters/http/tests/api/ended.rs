@@ -1,0 +1,158 @@
+//! Ended is remembered: why, for whoever holds the token; and the lists.
+
+use std::time::Duration;
+
+use http::{Method, Uri};
+use serde_json::{Value, json};
+use session_core::{Actor, DeviceInfo, EndCause};
+use session_engine::Ending;
+use session_http::{Config, Head, NewSession};
+
+use crate::node::{Client, start, user};
+
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
+async fn ending(client: &Client) -> (Option<std::sync::Arc<Ending>>, bool) {
+    let (method, uri) = (Method::GET, Uri::from_static("/login"));
+    let head = Head::new(&method, &uri, &client.headers);
+    let request = client.request(head).await;
+    assert!(request.maybe_session().unwrap().is_none());
+    let private = request.private_headers();
+    assert!(private.unless(false).is_empty(), "nothing is told yet");
+    let ended = request.ended();
+    (ended, !private.unless(false).is_empty())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_holder_of_an_ended_token_is_told_why_and_no_other_client() {
+    let config = Config::default();
+    let policy = session_core::policy::PreventConcurrentLogin::LogoutFromAllDevices;
+    let http = start(config.with_policy(policy)).await;
+    let old = Client::signed_in(&http, "alice").await;
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    let answer = Client::browser(&http).on(FIREFOX).sign_in(NewSession::of(user("alice"))).await;
+    assert_eq!(answer.status, 200);
+    let (told, is_private) = ending(&old).await;
+    let told = told.unwrap();
+    assert_eq!((told.cause, is_private), (EndCause::Evicted, true));
+    assert_eq!(told.by, Actor::User("alice".parse().unwrap()));
+    assert_eq!(told.from.as_ref().map(DeviceInfo::as_str), Some("Firefox 140 on Linux"));
+    // Still anonymous, and no answer differs from that to garbage.
+    let token = old.headers["cookie"].to_str().unwrap().to_owned();
+    let mut guess = old.clone();
+    guess.set("cookie", &format!("{}{}", &token[..token.len() - 32], "0".repeat(32)));
+    let mut garbage = old.clone();
+    garbage.set("cookie", "__Host-session=garbage");
+    let refused = old.get("/me").await.problem(401, "unauthorized");
+    for other in [&guess, &garbage] {
+        assert_eq!(other.get("/me").await.problem(401, "unauthorized"), refused);
+    }
+    // A token of the right family is one of the session's; a guess is not.
+    let mut stranger = old.clone();
+    stranger.set("cookie", &format!("{}{}", &token[..token.len() - 56], "0".repeat(56)));
+    for nobody in [&stranger, &garbage, &Client::browser(&http)] {
+        assert_eq!(ending(nobody).await, (None, false));
+    }
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_signed_out_is_told_nothing() {
+    let http = start(Config::default()).await;
+    let alice = Client::signed_in(&http, "alice").await;
+    assert_eq!(alice.ask("POST", "/me/sign-out", "").await.status, 204);
+    assert_eq!(ending(&alice).await, (None, false));
+    http.shutdown().await;
+}
+
+fn of<'p>(page: &'p Value, name: &str) -> Vec<&'p str> {
+    let sessions = page["sessions"].as_array().unwrap();
+    sessions.iter().map(|session| session[name].as_str().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_sees_their_own_ended_sessions() {
+    let http = start(Config::default()).await;
+    let here = Client::signed_in(&http, "alice").await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let other = Client::signed_in(&http, "alice").await;
+        ids.insert(0, other.session_id().await.unwrap());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(here.delete(&format!("/me/{}", ids[0])).await.status, 204);
+    }
+    let bob = Client::signed_in(&http, "bob").await;
+    let me = here.get("/me/history").await.ok();
+    assert_eq!(
+        (of(&me, "id"), &me["next_cursor"]),
+        (ids.iter().map(String::as_str).collect(), &Value::Null)
+    );
+    let ended = &me["sessions"][0];
+    assert_eq!((&ended["cause"], &ended["by"]), (&json!("revoked"), &json!("user:alice")));
+    assert_eq!((&ended["user"], &ended["current"]), (&json!("alice"), &json!(false)));
+    assert!(ended.as_object().unwrap().contains_key("from"), "{ended}");
+    assert_eq!(bob.get("/me/history").await.ok()["sessions"], json!([]));
+    // Page by page.
+    let first = here.get("/me/history?limit=2").await.ok();
+    assert_eq!(of(&first, "id"), ids[..2]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = here.get(&format!("/me/history?limit=2&cursor={cursor}")).await.ok();
+    assert_eq!((of(&second, "id"), &second["next_cursor"]), (vec![ids[2].as_str()], &Value::Null));
+    let since = ended["ended"].as_str().unwrap();
+    let late = here.get(&format!("/me/history?since={since}&cause=revoked")).await.ok();
+    assert_eq!(of(&late, "id"), [&ids[0]]);
+    assert_eq!(here.get("/me/history?cause=evicted").await.ok()["sessions"], json!([]));
+    for (query, field) in [
+        ("cause=", "cause"),
+        ("cause=bored", "cause"),
+        ("since=now", "since"),
+        ("limit=0", "limit"),
+        ("cursor=x", "cursor"),
+        ("user=bob", "user"),
+    ] {
+        let problem = here.get(&format!("/me/history?{query}")).await.problem(400, "invalid");
+        assert_eq!(problem["field"], field, "{query}");
+    }
+    Client::browser(&http).get("/me/history").await.problem(401, "unauthorized");
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_admin_sees_ended_sessions_within_their_walls() {
+    let http = start(Config::default()).await;
+    for name in ["north/alice", "south/alice", "alice"] {
+        let client = Client::signed_in(&http, name).await;
+        assert_eq!(client.ask("POST", "/me/sign-out", "").await.status, 204);
+    }
+    let [root, boss, porter] = ["root", "north/boss", "porter"];
+    let [root, boss, porter] = [
+        Client::signed_in(&http, root).await,
+        Client::signed_in(&http, boss).await,
+        Client::signed_in(&http, porter).await,
+    ];
+    let count = async |client: &Client, query: &str| {
+        let page = client.get(&format!("/admin/history?{query}")).await.ok();
+        page["sessions"].as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("", 3),
+        ("tenant=north", 1),
+        ("tenant=", 1),
+        ("user=alice", 3),
+        ("user=bob", 0),
+        ("device=Web", 3),
+        ("device=Mobile", 0),
+        ("client=shop", 0),
+        ("cause=signed_out&limit=2", 2),
+        ("cause=blocked", 0),
+        ("since=2020-01-01T00:00:00Z", 3),
+        ("refresh=1", 3),
+    ] {
+        assert_eq!(count(&root, query).await, expected, "{query}");
+    }
+    assert_eq!((count(&boss, "").await, count(&porter, "").await), (1, 1));
+    boss.get("/admin/history?tenant=south").await.problem(403, "forbidden");
+    porter.get("/admin/history?tenant=north").await.problem(403, "forbidden");
+    Client::signed_in(&http, "alice").await.get("/admin/history").await.problem(403, "forbidden");
+    http.shutdown().await;
+}

@@ -1,0 +1,8 @@
+//! The JSON API as clients see it, on simulated time.
+
+mod admin;
+mod ended;
+mod me;
+mod node;
+mod renewal;
+mod tickets;

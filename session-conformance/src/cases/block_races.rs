@@ -1,0 +1,120 @@
+//! Blocks that are set while sign-ins are under way, on several nodes.
+
+use std::sync::Arc;
+
+use session_core::policy::PolicyScope;
+use session_core::store::{Change, Outcome, Selection, TenantFilter};
+use session_core::{EndCause, Session, Store, UserKey};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::blocks::{lift, set};
+use crate::Namespace;
+use crate::sample::{
+    add, begins, change_at, end, end_all, ended_ids, ids, now, session, user_in, version,
+};
+
+pub(crate) async fn no_sign_in_of_a_user_outlives_a_block(namespace: Arc<dyn Namespace>) {
+    for round in 0..20 {
+        let alice = user_in("north", &format!("alice {round}"));
+        let selection = Selection::user(alice.clone());
+        let scope = PolicyScope::User(alice.clone());
+        let sign_ins = [0, 1, 2].map(|_| vec![alice.clone()]);
+        races(&namespace, &scope, selection, sign_ins, round % 5).await;
+    }
+}
+
+pub(crate) async fn no_sign_in_of_a_tenant_outlives_a_block(namespace: Arc<dyn Namespace>) {
+    let tenant = user_in("north", "alice").tenant;
+    let scope = PolicyScope::Tenant(tenant.clone().unwrap());
+    let selection = Selection::within(TenantFilter::Is(tenant));
+    for round in 0..8 {
+        let sign_ins = many(round, |name| user_in("north", &name));
+        races(&namespace, &scope, selection.clone(), sign_ins, round).await;
+    }
+}
+
+pub(crate) async fn no_sign_in_outlives_a_block_of_the_deployment(namespace: Arc<dyn Namespace>) {
+    let selection = Selection::within(TenantFilter::Any);
+    for round in 0..8 {
+        let sign_ins = many(round, |name| user_in(&name, &name));
+        races(&namespace, &PolicyScope::Deployment, selection.clone(), sign_ins, round).await;
+    }
+}
+
+/// For each of three nodes, users who sign in there one after the other. Each is new: where the walk
+/// ends a session of a user, a sign-in that is under way conflicts with that.
+fn many(round: usize, owner: impl Fn(String) -> UserKey) -> [Vec<UserKey>; 3] {
+    [0, 1, 2].map(|node| (0..6).map(|n| owner(format!("{round} {node} {n}"))).collect())
+}
+
+/// Sign-ins on three nodes, and on a fourth a block and then a walk over its place. A sign-in is ended
+/// by the walk, or was refused.
+async fn races(
+    namespace: &Arc<dyn Namespace>,
+    scope: &PolicyScope,
+    selection: Selection,
+    sign_ins: [Vec<UserKey>; 3],
+    delay: usize,
+) {
+    let store = namespace.connect().await;
+    let gate = Arc::new(Barrier::new(sign_ins.len() + 1));
+    let mut signing_in = JoinSet::new();
+    for owners in sign_ins.clone() {
+        let (node, gate) = (namespace.connect().await, Arc::clone(&gate));
+        signing_in.spawn(async move {
+            gate.wait().await;
+            sign_in(node.as_ref(), owners).await
+        });
+    }
+    gate.wait().await;
+    for _ in 0..delay * 3 {
+        tokio::task::yield_now().await;
+    }
+    set(store.as_ref(), scope, None).await;
+    let walk = end(store.as_ref(), selection).await;
+    let ended = ended_ids(&end_all(store.as_ref(), walk, 2).await);
+    let begun = signing_in.join_all().await;
+    for session in begun.into_iter().flatten() {
+        assert!(ended.contains(&session.id), "a sign-in has outlived the block of {scope:?}");
+        let read = store.load(session.id).await.unwrap();
+        assert_eq!(read, None, "it is ended when `end_many` has returned");
+    }
+    for owner in sign_ins.iter().flatten() {
+        assert_eq!(ids(store.as_ref(), owner).await, [], "no session is left where it is blocked");
+    }
+    lift(store.as_ref(), scope).await;
+}
+
+/// Signs these users in, without a look at the blocks, and answers what has begun.
+async fn sign_in(node: &dyn Store, owners: Vec<UserKey>) -> Vec<Session> {
+    let mut begun = Vec::new();
+    for owner in owners {
+        let session = session(node, &owner, now(node).await);
+        let expected = version(node, &owner).await;
+        // Lets a block come in between, also on a store that never waits.
+        tokio::task::yield_now().await;
+        let commit = change_at(&owner, expected, vec![begins(&session)], session.signed_in);
+        if node.commit(&commit).await.unwrap() == Outcome::Done {
+            begun.push(session);
+        }
+    }
+    begun
+}
+
+/// A block, and the ends of sessions that were there, do not wait for each other for ever.
+pub(crate) async fn changes_go_on_beside_a_block(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let alice = user_in("north", "alice");
+    let scope = PolicyScope::User(alice.clone());
+    for _ in 0..20 {
+        let there = add(store.as_ref(), &alice).await;
+        let expected = version(other.as_ref(), &alice).await;
+        let changes = vec![Change::End(there.id, EndCause::SignedOut)];
+        let sign_out = change_at(&alice, expected, changes, there.signed_in);
+        let signing_out = async { other.commit(&sign_out).await.unwrap() };
+        let (_, outcome) = tokio::join!(set(store.as_ref(), &scope, None), signing_out);
+        assert_eq!(outcome, Outcome::Done, "an end is no conflict where it is blocked");
+        lift(store.as_ref(), &scope).await;
+    }
+}
