@@ -274,3 +274,34 @@ async fn an_impersonated_session_says_who_acts() {
     let query = HistoryQuery::within(TenantFilter::Any);
     assert_eq!(fleet.nodes[0].sessions().history(&query).await.unwrap().sessions[0].by, root);
 }
+
+/// A node of tomorrow has written fields into the record that this one does not know.
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_node_has_written_outlives_the_changes_of_an_older_one() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    let id = signed_in.session.id();
+    let mut newer = fleet.store.load(id).await.unwrap().unwrap().session;
+    newer.unknown.insert("risk".to_owned(), serde_json::json!({ "score": 7 }));
+    let kind = session_core::EventKind::Changed;
+    let change = session_core::store::Change::Update { session: Box::new(newer.clone()), kind };
+    let done = session_conformance::sample::commit(&fleet.store, &newer.owner, vec![change]).await;
+    assert_eq!(done, session_core::store::Outcome::Done);
+    let name = Some("Kitchen".parse().unwrap());
+    let owner = user("alice");
+    node.sessions().name_device(id, &owner, name, Actor::Application).await.unwrap().unwrap();
+    let token = signed_in.token.expose();
+    let reason = session_engine::RotateReason::Renewal;
+    let rotated = node.sessions().rotate(token.as_bytes(), reason).await.unwrap();
+    let session_engine::Rotation::Rotated { token, .. } = rotated else { panic!("{rotated:?}") };
+    let token = token.expose();
+    let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+    assert!(matches!(verdict, Verdict::Active(_)));
+    let stored = fleet.store.load(id).await.unwrap().unwrap().session;
+    assert!(stored.token.retired.is_some() && stored.device_name.is_some());
+    assert_eq!(stored.unknown, newer.unknown);
+    revoke(node, &signed_in).await;
+    let ended = fleet.store.ended(id).await.unwrap().unwrap();
+    assert_eq!(ended.session.unknown, newer.unknown);
+}
