@@ -305,3 +305,26 @@ async fn what_a_newer_node_has_written_outlives_the_changes_of_an_older_one() {
     let ended = fleet.store.ended(id).await.unwrap().unwrap();
     assert_eq!(ended.session.unknown, newer.unknown);
 }
+
+/// The commit has happened, its answer is lost, and the user is blocked before the next try. The walk that
+/// ends sessions has passed.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_whose_answer_was_lost_does_not_outlive_a_block() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let mut events = there.sessions().events();
+    fleet.probes[0].lose_answers(true);
+    let gate = fleet.probes[0].hold("commit");
+    let (outcome, ()) = tokio::join!(here.sessions().sign_in(on("Firefox")), async {
+        gate.reached().await;
+        let block =
+            Block { reason: None, until: None, since: there.sessions().now(), by: Actor::System };
+        let (scope, at, by) = (PolicyScope::Deployment, block.since, Actor::System);
+        let change = session_core::store::BlockChange { scope, block: Some(block), at, by };
+        fleet.store.set_block(&change).await.unwrap();
+        gate.open();
+    });
+    assert!(matches!(outcome, Err(Error::Blocked(_))), "{outcome:?}");
+    told(&mut events, "revoked").await;
+    assert!(fleet.store.user(&user("alice")).await.unwrap().sessions.is_empty());
+}
