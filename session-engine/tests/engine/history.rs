@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session_core::block::Block;
+use session_core::checker::WriteBack;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{HistoryQuery, TenantFilter};
 use session_core::{
@@ -71,8 +72,13 @@ async fn an_id_alone_is_told_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_history_is_kept_for_as_long_as_the_options_say() {
     let day = Duration::from_secs(24 * 3600);
-    let history = History::default().with_keep(3 * day);
-    let fleet = Fleet::start(Options::default().with_history(history)).await;
+    // Simulated days are long; slow workers keep them short.
+    let options = Options::default()
+        .with_history(History::default().with_keep(3 * day))
+        .with_propagation_bound(Duration::from_secs(600))
+        .with_max_staleness(Duration::from_secs(1200))
+        .with_write_back(WriteBack::default().with_flush_interval(Duration::from_secs(60)));
+    let fleet = Fleet::start(options).await;
     let sessions = fleet.nodes[0].sessions();
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     revoke(&fleet.nodes[0], &signed_in).await;
