@@ -25,17 +25,27 @@ pub struct Probe(Arc<Inner>);
 struct Inner {
     store: Mutex<Arc<dyn Store>>,
     away: AtomicBool,
-    answers_lost: AtomicBool,
+    answers_lost: Mutex<BTreeSet<&'static str>>,
     failing: Mutex<BTreeSet<&'static str>>,
     pushes: AtomicBool,
     hints: Notify,
-    log_panics: AtomicBool,
+    panics: Mutex<BTreeSet<&'static str>>,
+    slow: Mutex<BTreeMap<&'static str, Duration>>,
+    under_way: Mutex<BTreeMap<&'static str, Crowd>>,
+    corrupt: Mutex<BTreeSet<SessionId>>,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     gate: Mutex<Option<(&'static str, Gate)>>,
     gate_before: Mutex<Option<(&'static str, Gate)>>,
     wanted: Mutex<Option<Entries>>,
     problems: Mutex<Vec<String>>,
     clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
+}
+
+/// Calls of one method that are under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Crowd {
+    now: u64,
+    most: u64,
 }
 
 /// Holds one call back between its effect and its answer.
@@ -71,11 +81,14 @@ impl Probe {
         Self(Arc::new(Inner {
             store: Mutex::new(store),
             away: AtomicBool::default(),
-            answers_lost: AtomicBool::default(),
+            answers_lost: Mutex::default(),
             failing: Mutex::default(),
             pushes: AtomicBool::default(),
             hints: Notify::new(),
-            log_panics: AtomicBool::default(),
+            panics: Mutex::default(),
+            slow: Mutex::default(),
+            under_way: Mutex::default(),
+            corrupt: Mutex::default(),
             calls: Mutex::default(),
             gate: Mutex::default(),
             gate_before: Mutex::default(),
@@ -97,7 +110,13 @@ impl Probe {
 
     /// Whether commits happen but their answers get lost.
     pub fn lose_answers(&self, lose: bool) {
-        self.0.answers_lost.store(lose, Ordering::SeqCst);
+        self.lose_answers_of("commit", lose);
+    }
+
+    /// Whether calls of this method happen but their answers get lost.
+    pub fn lose_answers_of(&self, method: &'static str, lose: bool) {
+        let mut lost = lock(&self.0.answers_lost);
+        let _ = if lose { lost.insert(method) } else { lost.remove(method) };
     }
 
     /// Tells the time of this clock in place of the store's. What the store deletes by age goes by its own.
@@ -126,9 +145,24 @@ impl Probe {
         self.0.hints.notify_one();
     }
 
-    /// Makes the next read of the log panic.
-    pub fn panic_once(&self) {
-        self.0.log_panics.store(true, Ordering::SeqCst);
+    /// Makes the next call of this method panic.
+    pub fn panic_once(&self, method: &'static str) {
+        lock(&self.0.panics).insert(method);
+    }
+
+    /// Makes every call of this method take so long.
+    pub fn slow(&self, method: &'static str, by: Duration) {
+        lock(&self.0.slow).insert(method, by);
+    }
+
+    /// How many calls of this method were under way at the same time, at most.
+    pub fn most_at_once(&self, method: &'static str) -> u64 {
+        lock(&self.0.under_way).get(method).map_or(0, |crowd| crowd.most)
+    }
+
+    /// Makes the record of this session unreadable: it can be neither loaded nor ended by its id.
+    pub fn corrupt(&self, id: SessionId) {
+        lock(&self.0.corrupt).insert(id);
     }
 
     /// Holds the next call of this method back.
@@ -170,16 +204,54 @@ impl Probe {
         effect: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         *lock(&self.0.calls).entry(method).or_default() += 1;
+        assert!(!lock(&self.0.panics).remove(method), "a planted panic");
         if self.0.away.load(Ordering::SeqCst) || lock(&self.0.failing).contains(method) {
             return Err(StoreError::unavailable("away"));
         }
+        let _under_way = UnderWay::begin(&self.0.under_way, method);
         pass(&self.0.gate_before, method).await;
+        let slow = lock(&self.0.slow).get(method).copied();
+        if let Some(slow) = slow {
+            tokio::time::sleep(slow).await;
+        }
         let result = effect.await;
         pass(&self.0.gate, method).await;
-        if method == "commit" && self.0.answers_lost.load(Ordering::SeqCst) {
+        if lock(&self.0.answers_lost).contains(method) {
             return Err(StoreError::unavailable("the answer was lost"));
         }
         result
+    }
+
+    fn check_readable(&self, ids: &[SessionId]) -> Result<(), StoreError> {
+        let corrupt = lock(&self.0.corrupt);
+        if ids.iter().any(|id| corrupt.contains(id)) {
+            return Err(StoreError::corrupt("a planted defect"));
+        }
+        Ok(())
+    }
+}
+
+/// One call that is under way, until this is dropped.
+struct UnderWay<'p> {
+    crowds: &'p Mutex<BTreeMap<&'static str, Crowd>>,
+    method: &'static str,
+}
+
+impl<'p> UnderWay<'p> {
+    fn begin(crowds: &'p Mutex<BTreeMap<&'static str, Crowd>>, method: &'static str) -> Self {
+        let mut all = lock(crowds);
+        let crowd = all.entry(method).or_default();
+        crowd.now += 1;
+        crowd.most = crowd.most.max(crowd.now);
+        Self { crowds, method }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if let Some(crowd) = lock(self.crowds).get_mut(self.method) {
+            crowd.now -= 1;
+        }
     }
 }
 
@@ -224,6 +296,7 @@ impl Store for Probe {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
+        self.check_readable(&[id])?;
         self.call("load", self.store().load(id)).await
     }
 
@@ -248,6 +321,7 @@ impl Store for Probe {
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.check_readable(end.selection.ids.as_deref().unwrap_or_default())?;
         self.call("end_many", self.store().end_many(end, limit)).await
     }
 
@@ -261,7 +335,6 @@ impl Store for Probe {
         entries: Entries,
         limit: u32,
     ) -> Result<LogPage, StoreError> {
-        assert!(!self.0.log_panics.swap(false, Ordering::SeqCst), "a planted panic");
         *lock(&self.0.wanted) = Some(entries);
         let mut page =
             self.call("log_since", self.store().log_since(cursor, entries, limit)).await?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use quick_cache::UnitWeighter;
+use session_core::store::Selection;
 use session_core::{EndCause, SessionId, Timestamp};
 
 use crate::ending::{Record, Remembered};
@@ -53,9 +54,9 @@ enum Slot {
 pub(crate) enum Filled {
     /// The entry is in the cache.
     Installed(Arc<Entry>),
-    /// The session ended meanwhile.
+    /// The session ended during the read.
     Ended,
-    /// The record changed meanwhile; the slot is clear again.
+    /// The record changed during the read; the slot is clear again.
     Again,
 }
 
@@ -173,6 +174,19 @@ impl Cache {
         if let Some(entry) = self.entries.get(&id) {
             entry.mark_stale();
         }
+    }
+
+    /// The selected sessions may have ended: the next request of each reads it again.
+    pub(crate) fn doubt(&self, selection: &Selection) {
+        if let Some(ids) = &selection.ids {
+            ids.iter().for_each(|id| self.invalidate(*id));
+            return;
+        }
+        let mut slots = self.slots();
+        let unmarked = slots.values_mut().filter(|slot| **slot == Slot::Clear);
+        unmarked.for_each(|slot| *slot = Slot::Changed);
+        let selected = self.entries.iter().filter(|(_, entry)| selection.covers(&entry.session));
+        selected.for_each(|(_, entry)| entry.mark_stale());
     }
 
     /// Anything may have changed: every session is read again. What this node has seen of their use stays.

@@ -229,7 +229,9 @@ impl Lookup {
             return manager.refuse_ended(&claim).await;
         }
         let mut load = match manager.load(id).await {
-            Err(error) if error.is_unavailable() => return serve_stale(shared, &claim, error),
+            Err(error) if error.is_unavailable() => {
+                return stale(shared, &claim, &access).ok_or(error);
+            }
             load => load?,
         };
         // What a shared load read may be older than this request.
@@ -274,9 +276,9 @@ impl SessionManager {
         if shared.is_fresh() {
             return None;
         }
-        // While the store is known to be away, nobody has to wait for it.
+        // While the store is known to be away, no request has to wait for it.
         let away = shared.unheard.load(Ordering::Acquire);
-        if away && let Some(verdict) = stale(shared, claim) {
+        if away && let Some(verdict) = stale(shared, claim, access) {
             return Some(verdict);
         }
         // Where the log cannot be read, the session itself perhaps can.
@@ -300,15 +302,11 @@ impl SessionManager {
 
     /// What a client with this claim may be told of a session that is not there.
     async fn why_gone(&self, claim: &Claim) -> Result<Refusal, Error> {
-        let (shared, id) = (self.shared(), claim.session_id());
-        if let Some(refusal) = remembered(shared, claim) {
+        if let Some(refusal) = remembered(self.shared(), claim) {
             return Ok(refusal);
         }
-        let Some(ended) = shared.store_call("ended", shared.store.ended(id)).await? else {
-            return Ok(Refusal::Unknown);
-        };
-        shared.cache.remember(id, Arc::new(Record::new(ended)));
-        Ok(remembered(shared, claim).unwrap_or(Refusal::Unknown))
+        let record = self.read_ending(claim.session_id()).await?;
+        Ok(record.map_or(Refusal::Unknown, |record| tell(&record, claim)))
     }
 }
 
@@ -339,8 +337,8 @@ fn is_of_family(entry: &Entry, claim: &Claim) -> bool {
 
 /// What is known of a session that is not in the cache.
 fn absent(shared: &Shared, claim: &Claim, now: Timestamp) -> Option<Refusal> {
-    let foreign = |token: &Token| !token.is_of_fleet(&shared.fleet_key);
-    if claim.tokens().iter().any(foreign) {
+    let (tokens, of_fleet) = (claim.tokens(), |token: &Token| token.is_of_fleet(&shared.fleet_key));
+    if !tokens.is_empty() && !tokens.iter().any(of_fleet) {
         return Some(Refusal::Malformed);
     }
     let unknown = || shared.cache.is_unknown(&claim.session_id(), now).then_some(Refusal::Unknown);
@@ -349,12 +347,19 @@ fn absent(shared: &Shared, claim: &Claim, now: Timestamp) -> Option<Refusal> {
 
 /// How the session ended, where this node remembers it and the claim may know.
 fn remembered(shared: &Shared, claim: &Claim) -> Option<Refusal> {
-    let Remembered::Record(record) = shared.cache.ended(&claim.session_id())? else { return None };
+    match shared.cache.ended(&claim.session_id())? {
+        Remembered::Record(record) => Some(tell(&record, claim)),
+        Remembered::Cause(_) => None,
+    }
+}
+
+/// What the claim may know of how the session ended.
+fn tell(record: &Record, claim: &Claim) -> Refusal {
     let told = match claim {
         Claim::Id(_) => Some(record.tell_known()),
         Claim::Token(_) | Claim::Tokens(_) => record.tell(claim.tokens()),
     };
-    Some(told.map_or(Refusal::Unknown, Refusal::Ended))
+    told.map_or(Refusal::Unknown, Refusal::Ended)
 }
 
 /// What a record says about a token.
@@ -405,14 +410,11 @@ fn active(
 }
 
 /// The store is away: the cache answers if the options say so, and only for good tokens.
-fn serve_stale(shared: &Shared, claim: &Claim, error: Error) -> Result<Verdict, Error> {
-    stale(shared, claim).ok_or(error)
-}
-
-fn stale(shared: &Shared, claim: &Claim) -> Option<Verdict> {
+fn stale(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale())?;
-    match judge(shared, &entry, claim, shared.now()) {
-        Finding::Good((), shown) => Some(Verdict::Active(CurrentSession::new(entry, shown))),
+    let now = shared.now();
+    match judge(shared, &entry, claim, now) {
+        Finding::Good((), shown) => Some(active(shared, entry, shown, access, now)),
         _ => None,
     }
 }

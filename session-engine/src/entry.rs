@@ -287,6 +287,10 @@ impl Entry {
         if !std::mem::replace(&mut use_.claimed, true) {
             effect = use_.activity.store_soon(now);
         }
+        // The queue had no room for an earlier access.
+        if effect == AccessEffect::None && !use_.planned && !use_.due {
+            effect = use_.activity.waits(rule, timeouts);
+        }
         match effect {
             AccessEffect::Plan(_) if std::mem::replace(&mut use_.planned, true) => {
                 AccessEffect::None

@@ -34,7 +34,12 @@ impl Position {
 
 /// Reads the log now, unless another caller has just done so, or has just failed: any number of callers
 /// reads it once.
-pub(crate) async fn hear(shared: &Shared) -> Result<(), Error> {
+pub(crate) async fn hear(shared: &Arc<Shared>) -> Result<(), Error> {
+    let own = Arc::clone(shared);
+    shared.detached(async move { hear_now(&own).await }).await
+}
+
+async fn hear_now(shared: &Shared) -> Result<(), Error> {
     let mut position = shared.position.lock().await;
     if shared.is_fresh() {
         return Ok(());
@@ -51,6 +56,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     let mut said = Said::default();
     loop {
+        // Also where the last read has panicked.
+        shared.note_trust();
         // A hint that comes while the log is being read must not be lost: wait for the next one
         // before reading.
         let mut hint = pin!(shared.store.changed());
@@ -58,7 +65,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let result = catch_up(&shared, &mut *shared.position.lock().await).await;
         said.report(&shared, &result);
         let pause = tokio::time::sleep(LEAST_PAUSE);
-        // One that was there already has been followed; the next may have come meanwhile.
+        // One that was there already has been followed; the next may have come during the read.
         let next = async {
             pause.await;
             if hinted { shared.store.changed().await } else { hint.await }
@@ -67,7 +74,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             biased;
             () = stopping.stopped() => return,
             () = next, if result.is_ok() => {}
-            () = shared.poke.notified() => tokio::time::sleep(LEAST_PAUSE).await,
+            () = shared.poke.notified(), if result.is_ok() => tokio::time::sleep(LEAST_PAUSE).await,
             () = tokio::time::sleep(interval(&shared)) => {}
         }
     }
@@ -159,7 +166,9 @@ impl Said {
     }
 
     fn report_skew(&mut self, micros: i64) {
-        let skewed = micros.unsigned_abs() > MOST_SKEW;
+        // A difference that moves around the limit is said once.
+        let limit = if self.skewed { MOST_SKEW / 2 } else { MOST_SKEW };
+        let skewed = micros.unsigned_abs() > limit;
         let seconds = micros / 1_000_000;
         if skewed && !self.skewed {
             tracing::warn!(seconds, "this node's clock is not the store's; no decision goes by it");
@@ -178,6 +187,11 @@ impl Shared {
 
     fn note_log(&self, heard: bool) {
         self.unheard.store(!heard, Ordering::Release);
+        self.note_trust();
+    }
+
+    /// Tells what waits for ends of sessions whether this node can still tell.
+    fn note_trust(&self) {
         let cut_off = !self.is_fresh() && !self.may_serve_stale();
         self.cut_off.send_if_modified(|known| std::mem::replace(known, cut_off) != cut_off);
     }

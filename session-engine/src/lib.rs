@@ -35,6 +35,7 @@
 //!
 //! A worker that panics is started again; [`SessionManager::health`] tells.
 
+mod admit;
 mod block;
 mod cache;
 mod check;

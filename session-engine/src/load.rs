@@ -8,6 +8,7 @@ use session_core::{SessionId, StoreError};
 use tokio::sync::watch;
 
 use crate::cache::Filled;
+use crate::ending::{Record, Remembered};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::manager::SessionManager;
@@ -51,6 +52,26 @@ impl SessionManager {
         Ok(Load { entry, joined })
     }
 
+    /// Asks the history how a session has ended, and remembers the answer.
+    pub(crate) async fn read_ending(&self, id: SessionId) -> Result<Option<Arc<Record>>, Error> {
+        let shared = Arc::clone(self.shared());
+        let read = async move {
+            let _permit = shared.load_permit().await?;
+            // Another caller may have asked.
+            if let Some(Remembered::Record(record)) = shared.cache.ended(&id) {
+                return Ok(Some(record));
+            }
+            let Some(ended) = shared.store_call("ended", shared.store.ended(id)).await? else {
+                shared.cache.note_unknown(id, shared.now());
+                return Ok(None);
+            };
+            let record = Arc::new(Record::new(ended));
+            shared.cache.remember(id, Arc::clone(&record));
+            Ok(Some(record))
+        };
+        self.shared().detached(read).await
+    }
+
     fn join_or_begin(&self, id: SessionId) -> (watch::Receiver<Option<Found>>, bool) {
         let mut running = self.shared().loads.running();
         if let Some(done) = running.get(&id) {
@@ -70,6 +91,13 @@ impl SessionManager {
     }
 }
 
+impl Shared {
+    /// A cached session; none that looks expired here, because it may be in use on another node.
+    pub(crate) fn unexpired(&self, id: SessionId) -> Option<Arc<Entry>> {
+        self.cache.get(&id).filter(|entry| !entry.expired(self.now()))
+    }
+}
+
 /// Leaves no trace of a read, however it ends.
 struct EndLoad<'m> {
     manager: &'m SessionManager,
@@ -83,13 +111,9 @@ impl Drop for EndLoad<'_> {
 }
 
 async fn fill(shared: &Shared, id: SessionId) -> Found {
-    let Some(slot) = shared.cache.begin_fill(id) else {
-        // A sign-in is installing this very session; nobody else can have its token yet.
-        return Ok(shared.cache.get(&id));
-    };
-    let limit = shared.options.store_timeout;
-    let permit = tokio::time::timeout(limit, shared.loads_under_way.acquire()).await;
-    let _permit = permit.map_err(|_| StoreError::timed_out("load", limit))?;
+    // None while a sign-in that begins this very session is under way.
+    let slot = shared.cache.begin_fill(id);
+    let _permit = shared.load_permit().await?;
     loop {
         let Some(Loaded { session, .. }) = shared.store_call("load", shared.store.load(id)).await?
         else {
@@ -98,6 +122,7 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
         };
         let claims = shared.claims(&session).await?;
         let entry = Entry::new(session, claims, Arc::clone(&shared.options));
+        let Some(slot) = &slot else { return Ok(Some(Arc::new(entry))) };
         match slot.finish(entry, shared.now()) {
             Filled::Installed(entry) => return Ok(Some(entry)),
             Filled::Ended => return Ok(None),

@@ -10,6 +10,7 @@ use session_core::store::{
 };
 use session_core::{Actor, EndCause, Session, SessionId, Timestamp, UserKey};
 
+use crate::entry::Entry;
 use crate::error::Error;
 use crate::notice::{self, Events};
 use crate::shared::{Health, Shared};
@@ -191,6 +192,7 @@ impl SessionManager {
         by: &Actor,
     ) -> Result<(), Error> {
         let shared = &self.shared;
+        let mut conflicts = 0;
         loop {
             let expected = match version.take() {
                 Some(version) => version,
@@ -204,11 +206,16 @@ impl SessionManager {
                 by: by.clone(),
                 from: None,
             };
-            if shared.store_call("commit", shared.store.commit(&commit)).await? == Outcome::Done {
-                ids.iter().for_each(|id| shared.cache.invalidate(*id));
-                notice::log_commit(&commit);
-                shared.poke.notify_one();
-                return Ok(());
+            let outcome = shared.store_call("commit", shared.store.commit(&commit)).await;
+            // Also where the answer was lost.
+            ids.iter().for_each(|id| shared.cache.invalidate(*id));
+            match outcome? {
+                Outcome::Done => {
+                    notice::log_commit(&commit);
+                    shared.poke.notify_one();
+                    return Ok(());
+                }
+                Outcome::Conflict => self.back_off(&mut conflicts).await,
             }
         }
     }
@@ -282,7 +289,7 @@ impl SessionManager {
             tokio::select! {
                 biased;
                 seen = watch.next() => if let Seen::Ended(cause) = seen { return Some(cause) },
-                () = sleep(wait) => {}
+                () = self.sleep(wait) => {}
             }
         }
     }
@@ -292,24 +299,28 @@ impl SessionManager {
     /// under way at a time.
     async fn expiry_of(&self, id: SessionId) -> Result<Option<Option<Duration>>, Error> {
         let shared = &self.shared;
-        // A session that looks expired here may be in use elsewhere.
-        let cached = || shared.cache.get(&id).filter(|entry| !entry.expired(shared.now()));
-        let entry = match cached().filter(|_| shared.is_fresh()) {
+        let entry = match shared.unexpired(id).filter(|_| shared.is_fresh()) {
             Some(entry) => Some(entry),
             None if shared.cache.end_cause(&id).is_some() => None,
-            None => {
-                // The semaphore is never closed.
-                let _permit = shared.waits_under_way.acquire().await.ok();
-                match cached() {
-                    Some(entry) => Some(entry),
-                    None => self.load(id).await?.entry,
-                }
-            }
+            None => self.load_for_wait(id).await?,
         };
         let now = self.now();
         let Some(entry) = entry.filter(|entry| !entry.expired(now)) else { return Ok(None) };
         let wait = |expiry: Timestamp| expiry.since(now) + Duration::from_millis(1);
         Ok(Some(entry.expiry().map(wait)))
+    }
+
+    async fn load_for_wait(&self, id: SessionId) -> Result<Option<Arc<Entry>>, Error> {
+        let manager = self.clone();
+        let load = async move {
+            // The semaphore is never closed.
+            let _permit = manager.shared.waits_under_way.acquire().await.ok();
+            match manager.shared.unexpired(id) {
+                Some(entry) => Ok(Some(entry)),
+                None => manager.load(id).await.map(|load| load.entry),
+            }
+        };
+        self.shared.detached(load).await
     }
 
     /// Why a session is gone: it is past its timeout and ends here, or the log will tell.
@@ -323,9 +334,17 @@ impl SessionManager {
             return Some(EndCause::Expired);
         }
         let bound = self.shared.options.propagation_bound;
-        match tokio::time::timeout(bound, watch.next()).await {
+        let next = self.shared.on_runtime(|| tokio::time::timeout(bound, watch.next()));
+        match next.await {
             Ok(Seen::Ended(cause)) => Some(cause),
             _ => self.shared.cache.end_cause(&id),
+        }
+    }
+
+    async fn sleep(&self, duration: Option<Duration>) {
+        match duration {
+            Some(duration) => self.shared.sleep(duration).await,
+            None => std::future::pending().await,
         }
     }
 
@@ -339,13 +358,6 @@ impl SessionManager {
 impl fmt::Debug for SessionManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionManager").field("health", &self.health()).finish_non_exhaustive()
-    }
-}
-
-async fn sleep(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
     }
 }
 

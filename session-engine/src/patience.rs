@@ -14,19 +14,6 @@ pub(crate) struct Patience {
     deadline: Instant,
 }
 
-impl Patience {
-    /// Waits before the next try; the error where there should be none.
-    pub(crate) async fn may_try_again(&mut self, error: Error) -> Result<(), Error> {
-        self.failures += 1;
-        let over = self.failures >= MAX_FAILURES || Instant::now() >= self.deadline;
-        if over || !error.is_unavailable() {
-            return Err(error);
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-        Ok(())
-    }
-}
-
 /// What one call that decides and commits keeps between its tries.
 pub(crate) struct Tries {
     pub(crate) conflicts: u32,
@@ -36,12 +23,23 @@ pub(crate) struct Tries {
 impl SessionManager {
     /// For a call that decides and commits.
     pub(crate) fn tries(&self) -> Tries {
-        Tries { conflicts: 0, patience: self.patience() }
+        let deadline = Instant::now() + self.options().store_timeout;
+        Tries { conflicts: 0, patience: Patience { failures: 0, deadline } }
     }
 
-    /// Patience for one call.
-    pub(crate) fn patience(&self) -> Patience {
-        Patience { failures: 0, deadline: Instant::now() + self.options().store_timeout }
+    /// Waits before the next try; the error where there should be none.
+    pub(crate) async fn may_try_again(
+        &self,
+        patience: &mut Patience,
+        error: Error,
+    ) -> Result<(), Error> {
+        patience.failures += 1;
+        let over = patience.failures >= MAX_FAILURES || Instant::now() >= patience.deadline;
+        if over || !error.is_unavailable() {
+            return Err(error);
+        }
+        self.shared().sleep(RETRY_PAUSE).await;
+        Ok(())
     }
 
     /// Waits a random time that grows with the number of conflicts.
@@ -49,7 +47,7 @@ impl SessionManager {
         *attempt += 1;
         let ceiling = 1_u64 << (*attempt).min(6);
         let random = u64::from_be_bytes(clock::random(self.shared().entropy.as_ref()));
-        tokio::time::sleep(Duration::from_micros(random % (ceiling * 500))).await;
+        self.shared().sleep(Duration::from_micros(random % (ceiling * 500))).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Changes of a session's record after its sign-in: data, and the device's name.
 
-use session_core::store::{Change, Commit, Loaded, Outcome, TenantFilter};
+use session_core::store::{Change, Commit, Loaded, Outcome};
 use session_core::{Actor, DeviceName, EventKind, ExtraData, Session, SessionId, UserKey};
 
 use crate::error::Error;
@@ -27,7 +27,7 @@ impl SessionManager {
             session.data = change(session.data.as_ref())?;
             Ok(())
         };
-        self.update(id, &TenantFilter::Any, None, by, change).await
+        self.update(id, None, by, change).await
     }
 
     /// Names the device of one of this user's sessions, or with none takes the name away. Returns the
@@ -42,18 +42,16 @@ impl SessionManager {
         name: Option<DeviceName>,
         by: Actor,
     ) -> Result<Option<Session>, Error> {
-        let tenant = TenantFilter::Is(owner.tenant.clone());
         let change = |session: &mut Session| {
             session.device_name.clone_from(&name);
             Ok(())
         };
-        self.update(id, &tenant, Some(owner), by, change).await
+        self.update(id, Some(owner), by, change).await
     }
 
     async fn update(
         &self,
         id: SessionId,
-        tenant: &TenantFilter,
         owner: Option<&UserKey>,
         by: Actor,
         mut change: impl FnMut(&mut Session) -> Result<(), Error> + Send,
@@ -65,9 +63,7 @@ impl SessionManager {
                 return Ok(None);
             };
             let Loaded { mut session, version } = loaded;
-            let covered = tenant.covers(session.owner.tenant.as_ref())
-                && owner.is_none_or(|owner| *owner == session.owner);
-            if !covered {
+            if owner.is_some_and(|owner| *owner != session.owner) {
                 return Ok(None);
             }
             let before = session.clone();
@@ -93,7 +89,10 @@ impl SessionManager {
                 }
                 Ok(Outcome::Conflict) => self.back_off(&mut conflicts).await,
                 // A second try could change twice what the first one did.
-                Err(error) => return Err(error),
+                Err(error) => {
+                    shared.cache.invalidate(id);
+                    return Err(error);
+                }
             }
         }
     }

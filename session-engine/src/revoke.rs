@@ -47,7 +47,7 @@ impl SessionManager {
         self.revoke_by(others, current).await
     }
 
-    /// Ends every selected session on behalf of whoever uses this one: the history notes the user and
+    /// Ends every selected session on behalf of the user of this one: the history notes the user and
     /// the device.
     ///
     /// # Errors
@@ -84,7 +84,14 @@ impl SessionManager {
         let mut count = 0;
         loop {
             let call = shared.store.end_many(&end, EndedBatch::MAX_LIMIT);
-            let EndedBatch { ended, next } = shared.store_call("end_many", call).await?;
+            let EndedBatch { ended, next } = match shared.store_call("end_many", call).await {
+                Ok(batch) => batch,
+                Err(error) => {
+                    // A second call does not find what this one may have ended.
+                    shared.cache.doubt(&end.selection);
+                    return Err(error);
+                }
+            };
             ended.iter().for_each(|session| {
                 shared.cache.end(session.id, cause);
                 shared.watchers.ended(session.id, cause);

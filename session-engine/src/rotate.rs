@@ -188,8 +188,8 @@ impl SessionManager {
         session
     }
 
-    /// Commits a step of a rotation. False where somebody else changed the user's sessions, or where
-    /// the answer was lost: the record has to be read again.
+    /// Commits a step of a rotation. Returns false after a conflict and after a lost
+    /// answer: the record has to be read again.
     async fn store_rotation(
         &self,
         session: Session,
@@ -219,7 +219,7 @@ impl SessionManager {
                 self.back_off(&mut tries.conflicts).await;
                 Ok(false)
             }
-            Err(error) => tries.patience.may_try_again(error).await.map(|()| false),
+            Err(error) => self.may_try_again(&mut tries.patience, error).await.map(|()| false),
         }
     }
 

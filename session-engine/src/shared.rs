@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use session_core::{FleetKey, Session, Store, StoreError, Timestamp};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
@@ -96,10 +96,39 @@ impl Shared {
         self.runtime.spawn(task);
     }
 
+    /// Runs a call in a task of its own. A caller may be dropped, or never polled again; what the call
+    /// holds is let go all the same.
+    pub(crate) async fn detached<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, receiver) = oneshot::channel();
+        self.spawn(async move {
+            // The caller may have gone.
+            let _ = sender.send(call.await);
+        });
+        let gone = |_| Err(StoreError::unavailable("the call was given up").into());
+        receiver.await.unwrap_or_else(gone)
+    }
+
+    /// Waits for a place among the reads of sessions that requests wait for.
+    pub(crate) async fn load_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let limit = self.options.store_timeout;
+        let permit = tokio::time::timeout(limit, self.loads_under_way.acquire()).await;
+        let late = || StoreError::timed_out("load", limit);
+        // The semaphore is never closed.
+        permit.ok().and_then(Result::ok).ok_or_else(|| late().into())
+    }
+
+    /// Waits by the engine's timer: a caller's runtime need not have one.
+    pub(crate) async fn sleep(&self, duration: Duration) {
+        self.on_runtime(|| tokio::time::sleep(duration)).await;
+    }
+
     /// Polls a future as the engine's runtime does. A connection that a store opens belongs to the
     /// runtime that it was opened on; a caller's may end before the engine does, as the workers of
     /// actix-web do.
-    async fn on_runtime<F: Future>(&self, make: impl FnOnce() -> F) -> F::Output {
+    pub(crate) async fn on_runtime<F: Future>(&self, make: impl FnOnce() -> F) -> F::Output {
         let future = {
             let _entered = self.runtime.enter();
             make()

@@ -1,46 +1,83 @@
-//! Ends what this node has begun and nobody holds, and what a sign-in has replaced elsewhere: tried
-//! again until the store has answered.
+//! Ends sessions that this node has begun and no client holds, and those that a sign-in has replaced in
+//! its browser: tried again until the store has answered.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use session_core::store::{Selection, TenantFilter};
-use session_core::{Actor, EndCause, SessionId};
+use session_core::{Actor, EndCause, SessionId, TokenDigest};
 use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::manager::SessionManager;
 use crate::shared::Shared;
 
-/// Sessions that have to end, with what the log will say of it.
+/// A session that has to end, with what the log will say of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Debt {
+    pub(crate) id: SessionId,
+    pub(crate) cause: EndCause,
+    pub(crate) by: Actor,
+    /// Ends only a session whose tokens are of this family. All uses of a ticket begin a session of the
+    /// same id, and only one of them has begun it.
+    pub(crate) family: Option<TokenDigest>,
+}
+
+/// Sessions that have to end.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
-    sessions: Mutex<BTreeMap<SessionId, (EndCause, Actor)>>,
+    debts: Mutex<VecDeque<Debt>>,
     grown: Notify,
 }
 
 impl Owed {
-    pub(crate) fn end(&self, id: SessionId, cause: EndCause, by: Actor) {
-        self.sessions().insert(id, (cause, by));
+    pub(crate) fn add(&self, debt: Debt) {
+        self.debts().push_back(debt);
         self.grown.notify_one();
     }
 
     /// How many still have to end.
     pub(crate) fn len(&self) -> usize {
-        self.sessions().len()
+        self.debts().len()
     }
 
-    fn first(&self) -> Option<(SessionId, (EndCause, Actor))> {
-        self.sessions().first_key_value().map(|(id, why)| (*id, why.clone()))
+    /// The next one. It stays until it is removed: a worker that panics goes on with it.
+    fn first(&self) -> Option<Debt> {
+        self.debts().front().cloned()
     }
 
-    fn is_done(&self, id: SessionId) {
-        self.sessions().remove(&id);
+    fn remove_first(&self) -> Option<Debt> {
+        self.debts().pop_front()
     }
 
-    fn sessions(&self) -> MutexGuard<'_, BTreeMap<SessionId, (EndCause, Actor)>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn debts(&self) -> MutexGuard<'_, VecDeque<Debt>> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that has begun, or may have, and that no client holds yet: dropped, it has to end.
+pub(crate) struct Unheld {
+    shared: Arc<Shared>,
+    debt: Option<Debt>,
+}
+
+impl Unheld {
+    pub(crate) fn new(shared: &Arc<Shared>, debt: Debt) -> Self {
+        Self { shared: Arc::clone(shared), debt: Some(debt) }
+    }
+
+    /// A client holds the session, or it has not begun.
+    pub(crate) fn release(mut self) {
+        self.debt = None;
+    }
+}
+
+impl Drop for Unheld {
+    fn drop(&mut self) {
+        if let Some(debt) = self.debt.take() {
+            self.shared.owed.add(debt);
+        }
     }
 }
 
@@ -62,18 +99,41 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
     }
     if let Err(error) = end_all(&manager).await {
-        tracing::warn!(%error, left = shared.owed.len(), "sessions that nobody holds are left");
+        tracing::warn!(%error, left = shared.owed.len(), "sessions without a holder are left");
     }
 }
 
+/// Tries each once. One that cannot be ended stops no other, unless the store is away.
 async fn end_all(manager: &SessionManager) -> Result<(), Error> {
     let owed = &manager.shared().owed;
-    while let Some((id, (cause, by))) = owed.first() {
-        let selection = Selection::session(id, TenantFilter::Any);
-        manager.end_all(selection, cause, by, None).await?;
-        owed.is_done(id);
+    let mut result = Ok(());
+    for _ in 0..owed.len() {
+        let Some(debt) = owed.first() else { break };
+        let ended = end(manager, debt).await;
+        let tried = owed.remove_first();
+        if let Err(error) = ended {
+            tried.into_iter().for_each(|debt| owed.add(debt));
+            let away = error.is_unavailable();
+            result = Err(error);
+            if away {
+                break;
+            }
+        }
     }
-    Ok(())
+    result
+}
+
+async fn end(manager: &SessionManager, debt: Debt) -> Result<(), Error> {
+    let Debt { id, cause, by, family } = debt;
+    if let Some(family) = family {
+        let shared = manager.shared();
+        let stored = shared.store_call("load", shared.store.load(id)).await?;
+        if stored.is_none_or(|stored| stored.session.token.family != family) {
+            return Ok(());
+        }
+    }
+    let selection = Selection::session(id, TenantFilter::Any);
+    manager.end_all(selection, cause, by, None).await.map(|_| ())
 }
 
 /// Between two tries while the store is away.

@@ -8,8 +8,8 @@ use session_core::{InvalidField, Session, SessionId, StoreError, Timestamp};
 
 use crate::place::Place;
 use crate::placement::{Placement, Shard};
-use crate::record;
 use crate::store::RedisStore;
+use crate::{ended, record};
 
 /// The members of indexes, by their keys.
 type Members = HashMap<String, HashSet<Vec<u8>>>;
@@ -96,7 +96,7 @@ impl RedisStore {
         if bytes.is_some() && left == -1 {
             complaints.push(format!("{key} is kept for ever"));
         }
-        bytes.map(|bytes| record::ended(SessionId::from_bytes(id), &bytes)).transpose()
+        bytes.map(|bytes| ended::read(SessionId::from_bytes(id), &bytes)).transpose()
     }
 
     /// The copy for the shard's commits has the blocks that concern its users, and no others.
@@ -143,7 +143,7 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Every key of a shard, by steps that block nobody.
+    /// Every key of a shard, in steps that do not block the server.
     async fn keys(&self, shard: Shard) -> Result<Vec<String>, StoreError> {
         let pattern = self.placement.key(shard, "*");
         let mut keys = HashSet::new();

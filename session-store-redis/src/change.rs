@@ -9,7 +9,7 @@ use crate::link::Call;
 use crate::log::mark;
 use crate::place::sort_key;
 use crate::store::RedisStore;
-use crate::{entry, record};
+use crate::{ended, entry, record};
 
 /// Sessions that one script ends or touches: it blocks its server for about a millisecond.
 pub(crate) const BATCH: usize = 100;
@@ -161,7 +161,7 @@ fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
         }
         Change::End(_, cause) => {
             step("end");
-            call.arg(record::how(commit.at, *cause, &commit.by, commit.from.as_ref()));
+            call.arg(ended::how(commit.at, *cause, &commit.by, commit.from.as_ref()));
         }
         Change::ClaimsChanged(_) => step("tell"),
         Change::Update { session, .. } => {

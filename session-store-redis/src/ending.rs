@@ -11,7 +11,7 @@ use crate::place::{Place, sort_key};
 use crate::placement::Shard;
 use crate::store::RedisStore;
 use crate::walk::{CHUNK, EXAMINED};
-use crate::{entry, record};
+use crate::{ended, entry, record};
 
 /// What the log and the history say of the sessions that end.
 pub(crate) struct Ending {
@@ -143,7 +143,7 @@ impl Ending {
     }
 
     fn how(&self) -> String {
-        record::how(self.at, self.cause, &self.by, self.from.as_ref())
+        ended::how(self.at, self.cause, &self.by, self.from.as_ref())
     }
 
     fn event(&self, id: SessionId, owner: &UserKey) -> Event {

@@ -15,9 +15,9 @@ use session_core::{SessionId, StoreError, UserKey};
 use crate::link::Call;
 use crate::place::Place;
 use crate::placement::Shard;
-use crate::record;
 use crate::store::RedisStore;
 use crate::walk::{CHUNK, EXAMINED, Order, Range, Walk, places};
+use crate::{ended, record};
 
 /// One session that is to be forgotten.
 struct Doomed {
@@ -34,7 +34,7 @@ impl RedisStore {
         let mut read = cmd("GET");
         read.arg(self.placement.ended(self.placement.shard(tag), id));
         let found: Option<Vec<u8>> = self.read_settled(tag, read).await?;
-        found.map(|bytes| record::ended(id, &bytes)).transpose()
+        found.map(|bytes| ended::read(id, &bytes)).transpose()
     }
 
     /// As a page of sessions.
@@ -53,8 +53,7 @@ impl RedisStore {
             let found = self.read_all_ended(&places).await?;
             for (place, bytes) in places.iter().zip(found) {
                 let Some(bytes) = bytes else { continue };
-                sessions
-                    .extend(Some(record::ended(place.id(), &bytes)?).filter(|s| query.covers(s)));
+                sessions.extend(Some(ended::read(place.id(), &bytes)?).filter(|s| query.covers(s)));
             }
             examined += places.len();
             if sessions.len() > limit as usize || places.len() < count {
@@ -147,7 +146,7 @@ impl RedisStore {
             let found = self.read_all_ended(&places).await?;
             let mut doomed = Vec::new();
             for (place, found) in places.iter().zip(found) {
-                let of = found.map(|found| record::owner_of_ended(&found));
+                let of = found.map(|found| ended::owner_of(&found));
                 // What cannot be read is not kept for that.
                 if of.is_none_or(|of| of.map_or(true, |of| of == *owner)) {
                     doomed.push(Doomed { place: *place, owner: owner.clone() });

@@ -25,8 +25,8 @@
 //! # What may be lost
 //! Redis acknowledges a change before it is on disk and before replicas have it.
 //!
-//! - **The server process dies** (`kill -9`): with `appendonly yes` nothing is lost, whatever
-//!   `appendfsync` says, because the change is with the operating system before it is acknowledged.
+//! - **The server process dies** (`kill -9`): with `appendonly yes` nothing is lost at any
+//!   value of `appendfsync`, because the change is with the operating system before it is acknowledged.
 //!   Without it everything since the last snapshot is lost.
 //! - **The machine dies**: with `appendfsync everysec` up to about a second is lost, with `always`
 //!   nothing.
@@ -48,8 +48,8 @@
 //! [`RedisOptions::tls`]. An application that has more than one of rustls' cryptography providers
 //! compiled in has to install one as its default.
 //!
-//! Memory for a session with an absolute expiry, two per user, was about 1,050 bytes when measured
-//! with one-letter names in its JSON; the full names of today add up to 45 bytes. Pages of 50 out of
+//! Measured on Redis 7.0 with two sessions per user, a session takes about 1,030 bytes, or 1,250 where
+//! there are tenants, an ended session about 870 or 990, and an entry of the log 95. Pages of 50 out of
 //! 1,000,000 take the same time at any depth.
 //!
 //! # Keys
@@ -79,8 +79,8 @@
 //! an index (`ZRANGE … BYLEX` over the inverted sign-in time and the id), merges them over all shards,
 //! and reads the records; a place without a record is passed over. A page, a selection and a sweep
 //! look at no more than about 4,000 places in one call and answer where to go on. A walk of
-//! [`Store::end_many`] or [`Store::sweep`] goes through the shards one after the other; its
-//! continuation is the number of an index and the last place that was looked at.
+//! [`Store::end_many`] or [`Store::sweep`] goes through the shards one after the other. Its continuation
+//! is the number of an index and, for a selection, the last place that was looked at.
 //! [`RedisStore::audit`] compares everything with everything, and the tests call it after each of the
 //! kit's cases and after 100,000 random operations.
 //!
@@ -108,8 +108,8 @@
 //! that still has a block is renewed by the first commit that it refuses, and that commit is a conflict.
 //!
 //! # Time
-//! Whatever goes by age uses the clock of the server that has the shard, inside the script: the sweep,
-//! the trimming of log and history, the end of a block. [`LogPage::clock`] is that of the first shard's
+//! Scripts that compare an age use the clock of the server that has the shard: the sweep, the trimming of
+//! log and history, the end of a block. [`LogPage::clock`] is that of the first shard's
 //! server, from the statement that reads the log.
 //!
 //! # The log
@@ -162,6 +162,7 @@ mod change;
 mod connections;
 mod doubts;
 mod end;
+mod ended;
 mod ending;
 mod entry;
 mod history;

@@ -221,7 +221,7 @@ fn range(log: &str, from: LogPosition, count: usize) -> Cmd {
 /// A script that trims more would block its server.
 const MOST_TRIMMED: u32 = 1000;
 
-/// Entries stay for this many times `max_staleness`, whatever the cap.
+/// Entries stay for this many times `max_staleness`, beyond the cap.
 const KEPT: u32 = 4;
 
 /// A random number that distinguishes log entries with the same number, after a restore.

@@ -27,7 +27,7 @@ pub struct RedisOptions {
     pub shards: Option<u16>,
     /// A call that takes longer counts as an outage. Default 2 s.
     pub timeout: Duration,
-    /// About how many log entries a shard keeps whatever their age. Beyond that, entries leave once
+    /// About how many log entries a shard keeps regardless of their age. Beyond that, entries leave once
     /// they are older than four times the engine's `max_staleness`, and ten times as many is the most
     /// that a shard keeps at all. A node that had not read what has left drops its cache. Default
     /// 100,000.

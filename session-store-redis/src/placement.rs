@@ -129,7 +129,7 @@ impl Placement {
         format!("{}{{{}}}:{rest}", self.prefix, self.shards[shard.0])
     }
 
-    /// What all nodes agree on. Its shard is the first whatever the number of shards.
+    /// What all nodes agree on. It is in the first shard for any number of shards.
     pub(crate) fn agreement(prefix: &str) -> String {
         format!("{prefix}{{{}}}:agreement", hash_tags(1)[0])
     }

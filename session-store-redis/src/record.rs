@@ -2,20 +2,18 @@
 //!
 //! A user's hash has three fields for each session: under its id what never changes, under the id
 //! and `a` its accesses, under the id and `d` its details. What the scripts have to find stands at
-//! fixed places; the rest is JSON. An ended session is one text: these three and how it ended, each
-//! after its length. What a session consists of is said by [`session_core::store::record`].
+//! fixed places; the rest is JSON. What a session consists of is said by
+//! [`session_core::store::record`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use session_core::store::Selection;
 use session_core::store::record::{
     self, FieldValue, Fields, address_list, json_object, session_fields,
 };
-use session_core::store::{EndedSession, Selection};
-use session_core::{
-    Actor, DeviceInfo, EndCause, InvalidField, Session, SessionId, StoreError, Timestamp, UserKey,
-};
+use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
 
 use crate::place::Place;
 
@@ -60,13 +58,6 @@ pub(crate) fn accesses(session: &Session) -> String {
     format!("{last} {deadline} {claimed} {}", address_list(&session.ip_addresses))
 }
 
-/// How sessions ended.
-pub(crate) fn how(at: Timestamp, cause: EndCause, by: &Actor, from: Option<&DeviceInfo>) -> String {
-    let from = from.map(DeviceInfo::as_str);
-    let (at, by) = (at.as_micros(), by.to_string());
-    json!({ "ended": at, "cause": cause.as_str(), "actor": by, "ended_from": from }).to_string()
-}
-
 /// The three fields of a session.
 pub(crate) type Triple = (Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>);
 
@@ -104,69 +95,6 @@ pub(crate) fn user(
     Ok((version, found))
 }
 
-/// An ended session that a script has put together.
-pub(crate) fn ended(id: SessionId, bytes: &[u8]) -> Result<EndedSession, StoreError> {
-    let parts = EndedParts::split(bytes)?;
-    record::read_ended_session(&StoredEnd {
-        session: Stored::of(id, parts.fixed, parts.accesses, parts.details)?,
-        how: serde_json::from_slice(parts.how).map_err(StoreError::corrupt)?,
-    })
-}
-
-/// The owner of an ended session; the rest may be damaged.
-pub(crate) fn owner_of_ended(bytes: &[u8]) -> Result<UserKey, StoreError> {
-    Fixed::parse(EndedParts::split(bytes)?.fixed)?.owner()
-}
-
-struct EndedParts<'b> {
-    fixed: &'b [u8],
-    accesses: &'b [u8],
-    details: &'b [u8],
-    how: &'b [u8],
-}
-
-impl<'b> EndedParts<'b> {
-    fn split(mut bytes: &'b [u8]) -> Result<Self, InvalidField> {
-        let mut next = || {
-            let (length, rest) = bytes.split_first_chunk()?;
-            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-            let (part, rest) = rest.split_at_checked(length)?;
-            bytes = rest;
-            Some(part)
-        };
-        let mut parts = || {
-            let (fixed, accesses) = (next()?, next()?);
-            Some(Self { fixed, accesses, details: next()?, how: next()? })
-        };
-        parts().ok_or(InvalidField::malformed("ended session", "four parts"))
-    }
-}
-
-struct StoredEnd<'b> {
-    session: Stored<'b>,
-    how: Map<String, Value>,
-}
-
-impl Fields for StoredEnd<'_> {
-    fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
-        match name {
-            "ended" => self.how.integer(name),
-            _ => self.session.integer(name),
-        }
-    }
-
-    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
-        match name {
-            "cause" | "actor" | "ended_from" => self.how.text(name),
-            _ => self.session.text(name),
-        }
-    }
-
-    fn bytes(&self, name: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
-        self.session.bytes(name)
-    }
-}
-
 /// A stored session, whose fields can be read by name.
 pub(crate) struct Stored<'b> {
     id: SessionId,
@@ -187,7 +115,7 @@ impl<'b> Stored<'b> {
         }
     }
 
-    fn of(
+    pub(crate) fn of(
         id: SessionId,
         fixed: &'b [u8],
         accesses: &'b [u8],
@@ -276,7 +204,7 @@ impl<'b> Fixed<'b> {
         Place::sorted(self.sort, id)
     }
 
-    fn owner(&self) -> Result<UserKey, StoreError> {
+    pub(crate) fn owner(&self) -> Result<UserKey, StoreError> {
         record::read_owner(&self.owner)
     }
 
@@ -365,10 +293,10 @@ fn array<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], I
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use session_core::store::TenantFilter;
-    use session_core::{DeviceKind, FleetKey, Token, UserId};
+    use session_core::{DeviceKind, FleetKey, Timestamp, Token, UserId};
 
     use super::*;
 
@@ -378,18 +306,14 @@ mod tests {
             id in any::<[u8; 16]>(),
             fields in any::<(Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>)>(),
             hash in prop::collection::hash_map(any::<Vec<u8>>(), any::<Vec<u8>>(), 0..4),
-            whole in any::<Vec<u8>>(),
-            parts in prop::collection::vec(any::<Vec<u8>>(), 4),
         ) {
             let id = SessionId::from_bytes(id);
             let _ = session(id, &fields);
             let _ = user(hash);
-            let _ = ended(id, &whole);
-            let _ = ended(id, &joined(&parts));
         }
     }
 
-    fn alice() -> Session {
+    pub(crate) fn alice() -> Session {
         let key = FleetKey::from_bytes([7; 32]);
         let token = Token::new(&key, SessionId::from_random([1; 16]), [2; 12], [3; 16]);
         let at = Timestamp::from_micros;
@@ -404,16 +328,10 @@ mod tests {
         }
     }
 
-    fn triple(session: &Session) -> Triple {
+    pub(crate) fn triple(session: &Session) -> Triple {
         let accesses = accesses(session).into_bytes();
         let details = record::details(session).into_bytes();
         (Some(fixed(session)), Some(accesses), Some(details))
-    }
-
-    /// As a script does it.
-    fn joined(parts: &[Vec<u8>]) -> Vec<u8> {
-        let length = |part: &Vec<u8>| u32::try_from(part.len()).unwrap().to_be_bytes().to_vec();
-        parts.iter().flat_map(|part| [length(part), part.clone()]).flatten().collect()
     }
 
     #[test]
@@ -426,28 +344,6 @@ mod tests {
         alice.ip_addresses.clear();
         alice.deadline = Timestamp::EPOCH;
         assert_eq!(session(alice.id, &triple(&alice)).unwrap(), Some(alice.clone()));
-    }
-
-    #[test]
-    fn ended_sessions_round_trip() {
-        let session = alice();
-        let (Some(fixed), Some(accesses), Some(details)) = triple(&session) else { panic!() };
-        for from in [None, DeviceInfo::truncated("Safari on iOS")] {
-            let by = Actor::User("root".parse().unwrap());
-            let end = EndedSession {
-                session: session.clone(),
-                ended: Timestamp::from_micros(i64::MAX),
-                cause: EndCause::Evicted,
-                by,
-                from,
-            };
-            let how = how(end.ended, end.cause, &end.by, end.from.as_ref()).into_bytes();
-            let parts = [fixed.clone(), accesses.clone(), details.clone(), how];
-            let bytes = joined(&parts);
-            assert_eq!(ended(session.id, &bytes).unwrap(), end);
-            assert_eq!(owner_of_ended(&bytes).unwrap(), session.owner);
-            assert!(ended(session.id, &bytes[..bytes.len() - 1]).is_err());
-        }
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl RedisStore {
     pub(crate) async fn write_block(&self, change: &BlockChange) -> Result<(), StoreError> {
         let block = change.block.as_ref().map(Block::to_stored);
         self.set(block_field(&change.scope), block, NUMBER, &change.event()).await?;
-        self.copy_blocks(&[change.scope.clone()], &self.shards_within(&change.scope)).await
+        let scopes = std::slice::from_ref(&change.scope);
+        self.copy_blocks(scopes, &self.shards_within(&change.scope)).await
     }
 
     async fn set(

@@ -118,7 +118,7 @@ impl Range {
 
     /// Reads the next members of an index of places. Members may have more after their place.
     pub(crate) fn read(self, key: &str, order: Order, count: usize) -> Cmd {
-        let place = |place: Place, end: &[u8]| [b"(", &place.as_bytes()[..], end].concat();
+        let place = |place: Place, end: &[u8]| [b"(", place.as_bytes(), end].concat();
         let from = self.after.map_or_else(|| b"-".to_vec(), |after| place(after, &[u8::MAX]));
         let to = self.before.map_or_else(|| b"+".to_vec(), |before| place(before, &[]));
         let mut read = cmd("ZRANGE");

@@ -10,6 +10,7 @@ mod pages;
 mod place;
 mod poem;
 mod settings;
+mod sign_in;
 mod stop;
 
 use std::net::TcpListener;

@@ -117,7 +117,8 @@ mod tests {
         assert_eq!(config.engine.default_policy.limits.len(), 1);
         assert_eq!(config.http.prefix, "/auth");
         assert_eq!(config.http.sign_in_path.as_deref(), Some("/login"));
-        for (bad, word) in [("engine.renew=1", "renew"), ("engine.renew_after=x", "x"), ("a", "=")] {
+        for (bad, word) in [("engine.renew=1", "renew"), ("engine.renew_after=x", "x"), ("a", "=")]
+        {
             let error = set(&[bad]).unwrap_err().to_string();
             assert!(error.starts_with("--set ") && error.contains(word), "{error}");
         }

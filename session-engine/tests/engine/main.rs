@@ -1,5 +1,7 @@
 //! The engine's guarantees, on simulated time where time matters.
 
+mod attacks;
+mod bounds;
 mod calls;
 mod claims;
 mod cleanup;
@@ -15,4 +17,5 @@ mod runtime;
 mod sign_in;
 mod tickets;
 mod time;
+mod waits;
 mod write_back;

@@ -77,7 +77,7 @@ async fn a_worker_that_panics_is_seen_and_started_again() {
     let [here, there] = &fleet.nodes;
     let signed_in = sign_in(here, "alice").await;
     assert!(is_active(there, &signed_in).await);
-    fleet.probes[1].panic_once();
+    fleet.probes[1].panic_once("log_since");
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(there.sessions().health().workers["follower"].restarts, 1);
     revoke(here, &signed_in).await;

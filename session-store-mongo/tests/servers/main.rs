@@ -1,7 +1,9 @@
 //! The MongoDB store on a real server: the conformance kit, and what is MongoDB's own.
 
+mod blocks;
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod history;
 mod log;
 mod namespace;
 

@@ -2,7 +2,7 @@
 -- many, also of those whose record has expired by itself.
 -- KEYS: history; then for each: the ended session, the user's history, the tenant's history (where
 --       there is no tenant, the user's)
--- ARGV: older than (us, '' for whatever their age); then for each: place, owner, when it ended
+-- ARGV: older than (us, '' for any age); then for each: place, owner, when it ended
 local older_than = tonumber(ARGV[1])
 local before = older_than and clock() - older_than
 

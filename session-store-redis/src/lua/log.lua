@@ -5,7 +5,7 @@ local MOST_CUT = 1000
 
 local function number_of(entry) return tonumber(string.match(entry[1], '^(%d+)')) end
 
--- cap: the entries that stay whatever their age; keep: for how many microseconds more stay.
+-- cap: the entries that stay at any age; keep: for how many microseconds more stay.
 local function open_log(key, cap, keep, mark)
   local log = { key = key, cap = tonumber(cap), mark = mark, last = 0, told = false }
   log.now = clock()

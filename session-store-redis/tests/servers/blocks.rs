@@ -132,25 +132,26 @@ async fn an_outdated_copy_is_renewed_by_the_commit_that_it_refuses() {
 async fn all_copies_have_the_last_of_several_changes() {
     let _shared = ALONE.read().await;
     let prefix = Prefix::new(true);
-    for _ in 0..20 {
+    let mut nodes = Vec::new();
+    for _ in 0..8 {
+        nodes.push(Arc::new(prefix.store().await));
+    }
+    let at = now(&*nodes[0]).await;
+    for _ in 0..25 {
         let mut changes = JoinSet::new();
-        for n in 0..4 {
-            let store = prefix.store().await;
-            changes.spawn(async move {
-                let at = now(&store).await;
-                for scope in [PolicyScope::Deployment, PolicyScope::User(user("alice"))] {
-                    let [block] = random::<1>();
-                    let until = at.plus(Duration::from_secs(n));
-                    store.set_block(&change(&scope, at, block < 128, Some(until))).await.unwrap();
-                }
-            });
+        for node in &nodes {
+            let node = Arc::clone(node);
+            let [block] = random::<1>();
+            let change = change(&PolicyScope::Deployment, at, block < 128, None);
+            changes.spawn(async move { node.set_block(&change).await.unwrap() });
         }
         changes.join_all().await;
-        assert_eq!(prefix.store().await.audit().await.unwrap(), [""; 0]);
+        assert_eq!(nodes[0].audit().await.unwrap(), [""; 0]);
     }
 }
 
-/// Who blocks everybody and then ends everything leaves nothing, whatever was under way.
+/// A block of the deployment and an end of all sessions after it leave none, also of those sign-ins that
+/// were under way.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_after_a_block_leaves_no_session() {
     let _shared = ALONE.read().await;

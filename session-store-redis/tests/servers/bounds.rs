@@ -27,7 +27,7 @@ async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
     let mut monitor = Monitor::of([url()]).await;
     let mut asked = async || monitor.asked(&prefix).await;
     asked().await;
-    let none = "nobody".parse().unwrap();
+    let none = "none".parse().unwrap();
     let mut query = PageQuery::live(TenantFilter::Any, now(&store).await);
     query.client_id = Some(none);
     let begun = Instant::now();

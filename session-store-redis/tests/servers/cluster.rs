@@ -93,11 +93,11 @@ async fn sessions_are_spread_over_all_masters() {
     println!("300 users on three masters: {shares:?}");
     assert_eq!(shares.iter().sum::<usize>(), 300);
     assert!(shares.len() == 3 && shares.iter().all(|share| *share > 50), "{shares:?}");
-    let everybody = end(&store, Selection::within(TenantFilter::Any)).await;
-    assert_eq!(end_all(&store, everybody, 500).await.len(), 300);
+    let all = end(&store, Selection::within(TenantFilter::Any)).await;
+    assert_eq!(end_all(&store, all, 500).await.len(), 300);
 }
 
-/// One statement for each read of the log, whatever the number of shards and of servers; and nothing
+/// One statement for each read of the log, for any number of shards and of servers; and nothing
 /// that was acknowledged is missed for it.
 #[tokio::test]
 async fn an_idle_node_reads_the_log_of_all_shards_by_one_statement() {
@@ -344,7 +344,7 @@ async fn set_slot(master: &Master, slot: u16, state: &[&str]) {
     set.exec_async(&mut node(&master.url()).await).await.unwrap();
 }
 
-/// A master dies while its users sign in: its replica takes over, and whatever was acknowledged
+/// A master dies while its users sign in: its replica takes over, and what was acknowledged
 /// by the replicas as well is there.
 #[cfg(feature = "fault-tests")]
 #[tokio::test(flavor = "multi_thread")]

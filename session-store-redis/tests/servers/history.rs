@@ -46,7 +46,7 @@ async fn walk(store: &RedisStore, mut query: HistoryQuery) -> Vec<SessionId> {
     }
 }
 
-/// Everything that a query covers, in order, whatever the shards and the page size; and the whole record.
+/// Everything that a query covers, in order, for any number of shards and any page size; and the whole record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_walk_sees_every_ended_session_once_the_latest_end_first() {
     let _shared = ALONE.read().await;
@@ -150,7 +150,7 @@ async fn what_has_expired_is_passed_over_and_its_places_can_be_forgotten() {
     assert_eq!(keys(&prefix, ":h").await, [""; 0]);
 }
 
-/// An id that the history knows never comes back, whoever brings it.
+/// An id that the history knows never begins again.
 #[tokio::test]
 async fn an_ended_session_does_not_begin_again() {
     let _shared = ALONE.read().await;
@@ -170,7 +170,7 @@ async fn an_ended_session_does_not_begin_again() {
     }
 }
 
-/// Nothing is written where no history is wanted, by whatever ends a session.
+/// No way to end a session writes anything where no history is wanted.
 #[tokio::test]
 async fn a_history_of_no_time_is_none() {
     let _shared = ALONE.read().await;

@@ -1,4 +1,4 @@
-//! Whatever is done in whatever order: nothing is left where it does not belong.
+//! Random operations in any order leave nothing where it does not belong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -66,6 +66,11 @@ use crate::names::{self, Names};
 /// change and outside of its transaction, because it takes a lock of the whole server. Where it is
 /// not heard, revocations take the propagation bound instead.
 ///
+/// # Connections
+/// The log is read on a connection of its own, so that a node hears of revocations however busy the
+/// pool is. It is taken from the pool and replaced there, with all that the pool does for a new
+/// connection. Another one listens for notifications. A pool of one connection also reads the log.
+///
 /// # Poolers
 /// A pooler in transaction mode has to keep prepared statements apart (PgBouncer 1.21 and later,
 /// `max_prepared_statements`), and nothing can be listened for through it: the client that has the

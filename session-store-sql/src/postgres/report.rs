@@ -17,6 +17,9 @@ pub(super) async fn report(db: &Db, hearing: &Hearing) -> Result<StoreReport, St
         ("push".to_owned(), hearing.text().to_owned()),
         ("functions".to_owned(), functions.to_string()),
     ];
+    if let Some(ended) = row.optional_integer("history_from")? {
+        details.push(("history from".to_owned(), Timestamp::from_micros(ended).to_string()));
+    }
     let open = row.optional_integer("oldest_open")?;
     if let Some(seconds) = open {
         details.push(("oldest writing transaction".to_owned(), format!("{seconds} s")));
@@ -84,6 +87,7 @@ const REPORT: &str = "SELECT current_setting('server_version') AS server, \
     (SELECT functions_version FROM {t}meta) AS functions, \
     {t}clock() AS clock, \
     (SELECT at FROM {t}log ORDER BY seq LIMIT 1) AS log_from, \
+    (SELECT min(ended) FROM {t}history) AS history_from, \
     (SELECT max(extract(epoch FROM clock_timestamp() - xact_start))::bigint \
         FROM pg_stat_activity WHERE backend_xid IS NOT NULL) AS oldest_open";
 const FIND_INDEXES: &str = "SELECT expected.name, bool_and(i.indisvalid) AS valid \

@@ -198,7 +198,7 @@ async fn idle(counted: &Counted, listening: i64) -> [i64; 3] {
     [0, 1, 2].map(|n| after[n] - before[n])
 }
 
-/// A store with one connection, and 50,000 sessions and log entries. The deadline of so many sessions is
+/// A store with one connection, and 50,000 sessions, log entries and blocked users. The deadline of so many sessions is
 /// after [`LINE`], that of ten just before it, that of the rest ten minutes and more after it.
 async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
     let Schema(schema) = Schema::create().await;
@@ -216,7 +216,9 @@ async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
             0, '{{}}' FROM generate_series(1, 50000) AS n; \
         INSERT INTO session_kit_users (tenant, user_id, version) \
             SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
-        ANALYZE session_kit_sessions; ANALYZE session_kit_users;"
+        INSERT INTO session_kit_policies (tenant, user_id, block) \
+            SELECT '', 'blocked ' || n, '{{}}' FROM generate_series(1, 50000) AS n; \
+        ANALYZE session_kit_sessions; ANALYZE session_kit_users; ANALYZE session_kit_policies;"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
     append_many(&one, &schema).await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use session_conformance::sample::revoke;
 use session_core::Store;
+use session_core::store::StoreReport;
 use session_store_sql::PostgresOptions;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
@@ -53,7 +55,14 @@ async fn the_report_tells_of_the_schema_and_of_indexes() {
     let session = sign_in(&store).await;
     let report = store.report().await.unwrap();
     assert!(report.log_from.is_some() && report.clock >= session.signed_in, "{report:?}");
-    assert!(report.details.iter().any(|(name, _)| name == "push"), "{report:?}");
+    let names = |report: &StoreReport| {
+        report.details.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    assert!(names(&report).contains(&"push".to_owned()), "{report:?}");
+    assert!(!names(&report).contains(&"history from".to_owned()), "{report:?}");
+    assert_eq!(revoke(&store, session.id).await, 1);
+    let report = store.report().await.unwrap();
+    assert!(names(&report).contains(&"history from".to_owned()), "{report:?}");
     let break_indexes = format!(
         "DROP INDEX {0}.session_kit_log_by_xid, {0}.session_kit_history_by_time; UPDATE pg_index SET indisvalid = false \
          WHERE indexrelid = '{0}.session_kit_sessions_by_time'::regclass; \

@@ -98,6 +98,11 @@ pub(crate) async fn state_changing_calls_need_a_proof_of_origin(on: Ground) {
         ("DELETE", "/sessions/admin/users/bob/sessions".to_owned()),
         ("PUT", "/sessions/admin/policy".to_owned()),
         ("DELETE", "/sessions/admin/policy".to_owned()),
+        ("PATCH", format!("/sessions/me/{id}")),
+        ("DELETE", "/sessions/admin/sessions?all=true".to_owned()),
+        ("PUT", "/sessions/admin/block".to_owned()),
+        ("DELETE", "/sessions/admin/block".to_owned()),
+        ("DELETE", "/sessions/admin/users/bob/data".to_owned()),
     ];
     let proofs = [
         ("x-nothing", "at all"),

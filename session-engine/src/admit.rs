@@ -1,0 +1,348 @@
+//! Begins sessions: decides by the policy, and commits in one atomic step.
+
+use std::sync::Arc;
+
+use session_core::admission::{self, Admission, Bounds, Newcomer};
+use session_core::block::{self, Block};
+use session_core::policy::Limit;
+use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
+use session_core::{Actor, EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
+use tokio::sync::oneshot;
+
+use crate::cache::{Fill, Filled};
+use crate::entry::{CurrentSession, Entry, Shown};
+use crate::error::{Blocked, Error, TooManySessions};
+use crate::manager::SessionManager;
+use crate::options::network;
+use crate::sign_in::{SignIn, SignedIn};
+use crate::take_back::{Debt, Unheld};
+use crate::{clock, notice};
+
+impl SessionManager {
+    /// Begins a session in a task of its own. A session whose caller goes away before it has the answer
+    /// ends again.
+    pub(crate) async fn begin(&self, newcoming: Newcoming) -> Result<SignedIn, Error> {
+        newcoming.request.validate()?;
+        let (sender, receiver) = oneshot::channel();
+        let manager = self.clone();
+        self.shared().spawn(async move {
+            let result = manager.admit(&newcoming, || sender.is_closed()).await;
+            // An answer that is not taken ends its session when it is dropped.
+            let _ = sender.send(result);
+        });
+        // The task is gone: the node stops, or the sign-in panicked.
+        let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
+        let (signed_in, unheld) = receiver.await.unwrap_or_else(gone)?;
+        unheld.release();
+        Ok(signed_in)
+    }
+
+    async fn admit(
+        &self,
+        newcoming: &Newcoming,
+        is_given_up: impl Fn() -> bool,
+    ) -> Result<(SignedIn, Unheld), Error> {
+        let (shared, request) = (self.shared(), &newcoming.request);
+        let new_device = self.is_new_device(request).await;
+        // Turns only save conflicts: a store that hangs for one user holds up no other for long.
+        let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock();
+        let turn = tokio::time::timeout(self.options().store_timeout, turn).await;
+        let attempt = self.commit_until_done(newcoming, is_given_up).await?;
+        drop(turn);
+        let Attempt { token, slot, session, ended, unheld } = attempt;
+        self.end_elsewhere(request, &ended);
+        shared.poke.notify_one();
+        let session = self.install(slot, session).await;
+        if new_device == Some(true) {
+            let (user, session_id) = (session.user(), session.id());
+            let address = request.ip.map(tracing::field::display);
+            tracing::info!(
+                target: "session_kit::security", event = "new_device", %user, %session_id, address,
+                kind = %session.device_kind()
+            );
+        }
+        Ok((SignedIn { session, token, ended, new_device }, unheld))
+    }
+
+    /// The session that the browser held until now, where it was another user's.
+    fn end_elsewhere(&self, request: &SignIn, ended: &[(SessionId, EndCause)]) {
+        let replaced = request.replaces.filter(|id| ended.iter().all(|(ended, _)| ended != id));
+        if let Some(id) = replaced {
+            let (cause, by) = (EndCause::Replaced, request.actor());
+            self.shared().owed.add(Debt { id, cause, by, family: None });
+        }
+    }
+
+    /// Looks at the sessions that are there before the sign-in ends any of them.
+    async fn is_new_device(&self, request: &SignIn) -> Option<bool> {
+        if !self.options().tell_new_devices {
+            return None;
+        }
+        let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
+        query.user = Some(request.owner.user.clone());
+        query.device_kind = Some(request.device_kind.clone());
+        query.limit = PageQuery::MAX_LIMIT;
+        let here = self.options().addresses.keep(request.ip).map(network);
+        let known = |session: &Session| {
+            here.is_none_or(|here| {
+                session.ip_addresses.iter().any(|address| network(*address) == here)
+            })
+        };
+        match self.list(&query).await {
+            Ok(page) => Some(!page.sessions.iter().any(known)),
+            Err(error) => {
+                tracing::warn!(%error, "whether a device is new cannot be found out");
+                None
+            }
+        }
+    }
+
+    /// Decides and commits until the decision meets the state it was made for.
+    ///
+    /// Every conflict means that another change of the user's sessions went through, so the fleet as a
+    /// whole makes progress; the time limit is for an unavailable store. An attempt whose answer was
+    /// lost stays in doubt: either a later read finds its session, or it has ended since, or a later
+    /// commit makes it fail. So the next attempt has an id of its own. Attempts that are still in doubt
+    /// at the end are taken back when they are dropped.
+    async fn commit_until_done(
+        &self,
+        newcoming: &Newcoming,
+        is_given_up: impl Fn() -> bool,
+    ) -> Result<Attempt<'_>, Error> {
+        let (shared, request) = (self.shared(), &newcoming.request);
+        let mut tries = self.tries();
+        let (mut in_doubt, mut left) = (Vec::new(), Vec::new());
+        loop {
+            if is_given_up() {
+                return Err(StoreError::unavailable("the caller has gone").into());
+            }
+            let state = match shared.store_call("user", shared.store.user(&request.owner)).await {
+                Ok(state) => state,
+                Err(error) => {
+                    self.may_try_again(&mut tries.patience, error).await?;
+                    continue;
+                }
+            };
+            if let Some(done) = self.stored_attempt(newcoming, &state, &mut in_doubt).await? {
+                self.note_ended(&done.commit(request, &state));
+                return Ok(done.after(left));
+            }
+            self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
+            let attempt = self.attempt(newcoming, &state).await?;
+            let (commit, complete) = first_step(attempt.commit(request, &state));
+            if is_given_up() {
+                attempt.unheld.release();
+                continue;
+            }
+            match shared.store_call("commit", shared.store.commit(&commit)).await {
+                Ok(Outcome::Done) => {
+                    self.note_ended(&commit);
+                    if complete {
+                        return Ok(attempt.after(left));
+                    }
+                    attempt.unheld.release();
+                    left.extend(attempt.ended.into_iter().take(commit.changes.len()));
+                }
+                Ok(Outcome::Conflict) => {
+                    attempt.unheld.release();
+                    self.back_off(&mut tries.conflicts).await;
+                }
+                Err(error) => {
+                    attempt.ended.iter().for_each(|(id, _)| shared.cache.invalidate(*id));
+                    if complete {
+                        in_doubt.push(attempt);
+                    } else {
+                        attempt.unheld.release();
+                    }
+                    self.may_try_again(&mut tries.patience, error).await?;
+                }
+            }
+        }
+    }
+
+    /// The attempt in doubt that is in the store, where one is.
+    async fn stored_attempt<'s>(
+        &'s self,
+        newcoming: &Newcoming,
+        state: &UserState,
+        in_doubt: &mut Vec<Attempt<'s>>,
+    ) -> Result<Option<Attempt<'s>>, Error> {
+        let known = |attempt: &Attempt<'_>| {
+            state.sessions.iter().any(|standing| standing.id == attempt.session.id)
+        };
+        let Some(mut place) = in_doubt.iter().position(known) else { return Ok(None) };
+        if let Some(TicketUse { id, .. }) = newcoming.ticket {
+            // Another use of the ticket begins a session of the same id.
+            let stored = self.shared().store_call("load", self.shared().store.load(id)).await?;
+            let token = stored.map(|stored| stored.session.token.current);
+            let own = |attempt: &Attempt<'_>| Some(attempt.session.token.current) == token;
+            place = in_doubt.iter().position(own).ok_or(Error::InvalidTicket)?;
+        }
+        Ok(Some(in_doubt.swap_remove(place)))
+    }
+
+    /// A ticket names the session that it begins; where that one is there or has ended, it was used.
+    async fn check_unused(
+        &self,
+        newcoming: &Newcoming,
+        state: &UserState,
+        had_conflict: bool,
+    ) -> Result<(), Error> {
+        let Some(TicketUse { id, .. }) = newcoming.ticket else { return Ok(()) };
+        let shared = self.shared();
+        let used = state.sessions.iter().any(|standing| standing.id == id)
+            || shared.cache.end_cause(&id).is_some()
+            || (had_conflict
+                && shared.store_call("ended", shared.store.ended(id)).await?.is_some());
+        if used { Err(Error::InvalidTicket) } else { Ok(()) }
+    }
+
+    /// Forgets and logs what a commit that went through has ended, and logs what it began.
+    fn note_ended(&self, commit: &Commit) {
+        for change in &commit.changes {
+            if let Change::End(id, cause) = change {
+                self.shared().cache.end(*id, *cause);
+            }
+        }
+        notice::log_commit(commit);
+    }
+
+    async fn attempt(
+        &self,
+        newcoming: &Newcoming,
+        state: &UserState,
+    ) -> Result<Attempt<'_>, Error> {
+        let (shared, request) = (self.shared(), &newcoming.request);
+        let now = self.now();
+        if let Some((scope, block)) = block::refusal(&state.blocks, now) {
+            let Block { reason, until, .. } = block.clone();
+            return Err(Error::Blocked(Box::new(Blocked { scope: scope.clone(), reason, until })));
+        }
+        let ended = match self.decide(newcoming, state, now) {
+            Admission::Admit { end } => end,
+            Admission::Reject { limit } => return Err(self.too_many(request, limit).await?),
+        };
+        let entropy = shared.entropy.as_ref();
+        let new_id = || shared.store.session_id(&request.owner, clock::random(entropy));
+        let id = newcoming.ticket.as_ref().map_or_else(new_id, |ticket| ticket.id);
+        let secrets = (clock::random(entropy), clock::random(entropy));
+        let token = Token::new(&shared.fleet_key, id, secrets.0, secrets.1);
+        let slot = shared.cache.begin_fill(id);
+        let session = request.session(&token, self.options(), now)?;
+        let family = newcoming.ticket.as_ref().map(|_| session.token.family);
+        let debt = Debt { id, cause: EndCause::Revoked, by: Actor::System, family };
+        let unheld = Unheld::new(shared, debt);
+        Ok(Attempt { token, slot, session, ended, unheld })
+    }
+
+    /// The refusal, with the sessions that the user may choose from and a ticket for the choice.
+    async fn too_many(&self, request: &SignIn, limit: Limit) -> Result<Error, Error> {
+        let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
+        query.user = Some(request.owner.user.clone());
+        query.limit = PageQuery::MAX_LIMIT;
+        let sessions = self.list(&query).await?.sessions;
+        let ticket = self.seal_ticket(request)?;
+        Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
+    }
+
+    fn decide(&self, newcoming: &Newcoming, state: &UserState, now: Timestamp) -> Admission {
+        let (options, request) = (self.options(), &newcoming.request);
+        let policy = state.policies.clone().resolve(&options.default_policy);
+        let newcomer = Newcomer {
+            device_kind: &request.device_kind,
+            client_id: request.client_id.as_ref(),
+            replaces: request.replaces,
+            ends: newcoming.ticket.as_ref().map(|ticket| ticket.end),
+        };
+        let bounds = Bounds {
+            claim_within: options.claim_within,
+            max_sessions: options.max_sessions_per_user,
+        };
+        // What this node has not written back yet counts too.
+        let mut sessions = state.sessions.clone();
+        sessions.iter_mut().for_each(|standing| {
+            if let Some(entry) = self.shared().cache.seen(&standing.id) {
+                entry.overlay_standing(standing);
+            }
+        });
+        admission::decide(&policy, &newcomer, &sessions, &bounds, now)
+    }
+
+    /// Installs the new session in the cache; the fill's rule holds for it too. Without claims,
+    /// or when the session ended or changed at once, the next check finds out.
+    async fn install(&self, slot: Option<Fill<'_>>, session: Session) -> CurrentSession {
+        let session_id = session.id;
+        let (claims, complete) = match self.shared().claims(&session).await {
+            Ok(claims) => (claims, true),
+            Err(error) => {
+                tracing::warn!(%error, %session_id, "the claims provider failed at sign-in");
+                (serde_json::Value::Null, false)
+            }
+        };
+        let options = || Arc::clone(&self.shared().options);
+        let entry = || Entry::new(session.clone(), claims.clone(), options());
+        match slot.filter(|_| complete).map(|slot| slot.finish(entry(), self.now())) {
+            Some(Filled::Installed(entry)) => CurrentSession::new(entry, Shown::Current),
+            Some(Filled::Ended | Filled::Again) | None => {
+                CurrentSession::new(entry().into(), Shown::Current)
+            }
+        }
+    }
+}
+
+/// A sign-in, with the ticket that it uses.
+pub(crate) struct Newcoming {
+    pub(crate) request: SignIn,
+    pub(crate) ticket: Option<TicketUse>,
+}
+
+pub(crate) struct TicketUse {
+    /// The session that the ticket begins.
+    pub(crate) id: SessionId,
+    /// The session that the user has chosen to end.
+    pub(crate) end: SessionId,
+}
+
+/// One try to begin a session.
+struct Attempt<'c> {
+    token: Token,
+    slot: Option<Fill<'c>>,
+    session: Session,
+    ended: Vec<(SessionId, EndCause)>,
+    unheld: Unheld,
+}
+
+impl Attempt<'_> {
+    fn commit(&self, request: &SignIn, state: &UserState) -> Commit {
+        let ends = self.ended.iter().map(|(id, cause)| Change::End(*id, *cause));
+        let begins = Change::Insert(Box::new(self.session.clone()));
+        Commit {
+            owner: request.owner.clone(),
+            expected: state.version,
+            changes: ends.chain([begins]).collect(),
+            at: self.session.signed_in,
+            by: request.actor(),
+            from: request.device_info.clone(),
+        }
+    }
+
+    /// The attempt, where these had to leave before it.
+    fn after(mut self, left: Vec<(SessionId, EndCause)>) -> Self {
+        self.ended.extend(left);
+        self.ended.sort_by_key(|(id, _)| *id);
+        self
+    }
+}
+
+/// Cuts the commit to the largest size. Returns whether it is complete.
+fn first_step(mut commit: Commit) -> (Commit, bool) {
+    let complete = commit.changes.len() <= Commit::MAX_CHANGES;
+    commit.changes.truncate(Commit::MAX_CHANGES);
+    (commit, complete)
+}
+
+fn turn_of(owner: &UserKey, turns: usize) -> usize {
+    use std::hash::BuildHasher;
+    let hash = foldhash::fast::FixedState::default().hash_one(owner);
+    usize::try_from(hash % turns as u64).unwrap_or(0)
+}
