@@ -42,7 +42,7 @@ impl UserKey {
 
 /// One signed-in device of one user: what an admin sees as a row and can revoke.
 ///
-/// Stores keep what they look for or compare in fields of its own, and everything else in one text,
+/// Stores keep what they look for or compare in fields of their own, and everything else in one text,
 /// the *details*: see [`record`](crate::store::record).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -68,9 +68,7 @@ pub struct Session {
     /// holds it.
     pub claimed: bool,
     /// When it ends if it is not used again. Stores go by it in lists and in the cleanup; it only
-    /// moves later. [`Timeouts::deadline`] makes it.
-    ///
-    /// [`Timeouts::deadline`]: crate::checker::Timeouts::deadline
+    /// moves later. [`Session::deadline_at`] makes it.
     pub deadline: Timestamp,
     /// How and when the user last proved who they are.
     pub authentication: Authentication,
