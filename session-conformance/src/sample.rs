@@ -339,6 +339,8 @@ pub(crate) async fn engine(store: Arc<dyn Store>, options: Options) -> Engine {
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// How far the clocks of a store's servers may be apart, and how coarse they may be.
+pub(crate) const SLACK: Duration = Duration::from_millis(100);
 /// In the year 1900, and at the end of the year 9999.
 pub(crate) const LONG_AGO: Timestamp = Timestamp::from_micros(-2_208_988_800_000_000);
 pub(crate) const FAR_AHEAD: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);

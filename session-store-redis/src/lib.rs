@@ -25,8 +25,8 @@
 //! # What may be lost
 //! Redis acknowledges a change before it is on disk and before replicas have it.
 //!
-//! - **The server process dies** (`kill -9`): with `appendonly yes` nothing is lost for any
-//!   `appendfsync` says, because the change is with the operating system before it is acknowledged.
+//! - **The server process dies** (`kill -9`): with `appendonly yes` nothing is lost at any
+//!   value of `appendfsync`, because the change is with the operating system before it is acknowledged.
 //!   Without it everything since the last snapshot is lost.
 //! - **The machine dies**: with `appendfsync everysec` up to about a second is lost, with `always`
 //!   nothing.

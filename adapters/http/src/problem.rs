@@ -184,7 +184,7 @@ impl Problem {
         Self::known(kind, title, StatusCode::BAD_REQUEST).with_detail(detail)
     }
 
-    /// The session is used by somebody who acts as its user, and may not administer.
+    /// The session has an impersonator, and so may not administer.
     pub const fn impersonated() -> Self {
         let title = "not while acting as another user";
         Self::known("urn:session-kit:impersonated", title, StatusCode::FORBIDDEN)

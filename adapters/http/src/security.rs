@@ -84,7 +84,7 @@ pub(crate) fn refused_flow(address: Option<IpAddr>) {
 pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpAddr>) {
     ADMINS.fetch_add(1, Ordering::Relaxed);
     let reason = match session.map(CurrentSession::impersonator) {
-        Some(Some(_)) => "the session is used by somebody else than its user",
+        Some(Some(_)) => "the session has an impersonator",
         Some(None) => "the guard denies",
         None => "nobody is signed in",
     };

@@ -22,7 +22,7 @@ fn login_page(Ended(ended): Ended) -> String {
 }
 
 #[handler]
-fn user(session: CurrentSession) -> String {
+async fn user(session: CurrentSession) -> String {
     session.user().to_string()
 }
 

@@ -1,4 +1,4 @@
-//! Ending many sessions: a selection of them, or those whose time is up.
+//! Ending many sessions: a selection of them, or those past their deadline.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,19 +6,20 @@ use std::time::Duration;
 use redb::{Error, ReadOnlyTable, ReadTransaction, WriteTransaction};
 use session_core::store::record::Fields;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, PageCursor, PageQuery, Selection, limit_within,
+    Continuation, EndMany, Ended, EndedBatch, EndedSession, PageCursor, PageQuery, Selection,
+    limit_within,
 };
-use session_core::{Event, EventKind, SessionId, StoreError};
+use session_core::{Event, EventKind, SessionId, StoreError, Timestamp};
 
-use crate::change::{Record, Why, find, remove, tell};
+use crate::change::{Record, find, remove, tell};
 use crate::file::{Bytes, Id, PLACES, SESSIONS, core_error};
-use crate::read::{Place, cursor, place, places, scope};
+use crate::places::{Place, cursor, place, places, scope};
 use crate::settings::clock;
 
 /// Which sessions end, and what the log says of it.
 pub(crate) struct Ending {
     pub(crate) end: EndMany,
-    /// Of those selected, only what passed its deadline longer ago than this.
+    /// Of those selected, only what is past its deadline by more than this.
     pub(crate) overdue: Option<Duration>,
 }
 
@@ -65,10 +66,9 @@ impl Ending {
     }
 
     fn covers(&self, record: &Record) -> bool {
-        let is_overdue = |by: Duration| {
-            record.time("deadline").is_some_and(|deadline| deadline < clock().minus(by))
-        };
-        selects(&self.end.selection, record) && self.overdue.is_none_or(is_overdue)
+        let deadline = || record.fields.integer("deadline").ok()?.map(Timestamp::from_micros);
+        let is_past = |overdue| deadline().is_some_and(|at| at < clock().minus(overdue));
+        selects(&self.end.selection, record) && self.overdue.is_none_or(is_past)
     }
 }
 
@@ -77,18 +77,18 @@ pub(crate) fn end(
     file: &WriteTransaction,
     ending: &Ending,
     ids: &[SessionId],
-    keep: bool,
 ) -> Result<Option<Vec<Ended>>, Error> {
-    let EndMany { cause, at, by, from, .. } = ending.end.clone();
-    let why = Why { cause, at, by, from, keep };
+    let EndMany { cause, at, by, from, .. } = &ending.end;
     let mut ended = Vec::new();
     for id in ids {
         let record = find(&file.open_table(SESSIONS)?, *id)?;
         let Some(record) = record.filter(|record| ending.covers(record)) else { continue };
-        remove(file, &record, &why)?;
+        let (by_whom, from) = (by.clone(), from.clone());
+        let how = |session| EndedSession { session, ended: *at, cause: *cause, by: by_whom, from };
+        remove(file, &record, how)?;
         let owner = &record.ended.owner;
-        let kind = EventKind::Ended(cause);
-        tell(file, &Event::of_session(kind, at, why.by.clone(), owner.clone(), *id), owner)?;
+        let kind = EventKind::Ended(*cause);
+        tell(file, &Event::of_session(kind, *at, by.clone(), owner.clone(), *id), owner)?;
         ended.push(record.ended);
     }
     Ok((!ended.is_empty()).then_some(ended))
@@ -105,8 +105,7 @@ fn selects(selection: &Selection, record: &Record) -> bool {
         && device_kind.as_ref().is_none_or(|kind| has("device_kind", Some(kind.as_str())))
         && client_id.as_ref().is_none_or(|client| has("client_id", Some(client.as_str())))
         && ids.as_ref().is_none_or(|ids| ids.contains(id))
-        && signed_in_before
-            .is_none_or(|before| record.time("signed_in").is_some_and(|at| at < before))
+        && signed_in_before.is_none_or(|before| cursor(record.place).at < before)
         && *except != Some(*id)
 }
 

@@ -1,30 +1,28 @@
-//! What is kept of ended sessions.
+//! What is kept of sessions that have ended: the record, and how it ended.
 
 use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
 use session_core::policy::PolicyScope;
-use session_core::store::record::{decode_ended_session, encode_ended_session};
+use session_core::store::record::{decode_ended_session, encode_ended_session, read_session};
 use session_core::store::{
-    EndedSession, Forget, HistoryPage, HistoryQuery, PageQuery, limit_within,
+    EndedBatch, EndedSession, Forget, HistoryPage, HistoryQuery, limit_within,
 };
-use session_core::{Session, SessionId, Timestamp};
+use session_core::{Session, SessionId};
 
-use crate::change::Why;
-use crate::file::{Bytes, ENDED, HISTORY, Id, core_error};
-use crate::read::{cursor, place, places, scope};
+use crate::change::Record;
+use crate::file::{Bytes, ENDS, HISTORY, Id, core_error};
+use crate::places::{cursor, enter, list, place, row, scope, whole};
 use crate::settings::clock;
 
-pub(crate) fn add(file: &WriteTransaction, session: Session, why: &Why) -> Result<(), Error> {
-    let Why { cause, at: ended, by, from, .. } = why;
-    let (by, from) = (by.clone(), from.clone());
-    let ended = EndedSession { session, ended: *ended, cause: *cause, by, from };
-    let (order, id) = place(ended.ended, ended.session.id);
+/// Takes what has just been removed. A record that cannot be read is not remembered.
+pub(crate) fn remember(
+    file: &WriteTransaction,
+    record: &Record,
+    how: impl FnOnce(Session) -> EndedSession,
+) -> Result<(), Error> {
+    let Some(ended) = read_session(&record.fields).ok().map(how) else { return Ok(()) };
+    let id = record.ended.id;
     file.open_table(HISTORY)?.insert(id.as_bytes(), &*encode_ended_session(&ended))?;
-    let mut places = file.open_table(ENDED)?;
-    for scope in PolicyScope::of(&ended.session.owner) {
-        let (tenant, user) = scope.key();
-        places.insert((tenant, user, order, id.as_bytes()), ())?;
-    }
-    Ok(())
+    enter(file, ENDS, &record.ended.owner, place(ended.ended, id), true)
 }
 
 pub(crate) fn ended(
@@ -35,70 +33,39 @@ pub(crate) fn ended(
     decode_ended_session(bytes.value()).map(Some).map_err(core_error)
 }
 
-/// As the page of live sessions.
 pub(crate) fn page(file: &ReadTransaction, query: &HistoryQuery) -> Result<HistoryPage, Error> {
-    let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
     let history = file.open_table(HISTORY)?;
-    let after = query.after.map(|after| place(after.at, after.id));
+    let covered = |id| Ok(ended(&history, id)?.filter(|ended| query.covers(ended)));
     let scope = scope(&query.tenant, query.user.as_ref());
-    let mut covered = Vec::new();
-    for (examined, place) in (1..).zip(places(file, ENDED, &scope, after)?) {
-        let place = place?;
-        covered.extend(ended(&history, place.1)?.filter(|ended| query.covers(ended)));
-        if covered.len() > limit as usize {
-            break;
-        }
-        if examined == PageQuery::MAX_EXAMINED {
-            return Ok(HistoryPage { sessions: covered, next: Some(cursor(place)) });
-        }
-    }
-    Ok(HistoryPage::cut(covered, limit))
+    let (sessions, next) = list(file, ENDS, &scope, (query.after, query.limit), covered)?;
+    Ok(HistoryPage { sessions, next })
 }
 
-/// Deletes from the oldest on; none where nothing has to go.
+/// Deletes from the oldest end on, and answers none where there is nothing to delete.
 pub(crate) fn forget(
     file: &WriteTransaction,
     forget: &Forget,
     limit: u32,
 ) -> Result<Option<u32>, Error> {
-    let (scope, before) = match forget {
-        Forget::OlderThan(age) => (PolicyScope::Deployment, clock().minus(*age)),
-        Forget::User(owner) => (PolicyScope::User(owner.clone()), Timestamp::MAX),
+    let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
+    let (scope, line) = match forget {
+        Forget::OlderThan(age) => (PolicyScope::Deployment, Some(clock().minus(*age))),
+        Forget::User(owner) => (PolicyScope::User(owner.clone()), None),
     };
-    let leaving = oldest(file, &scope, before, limit)?;
-    for id in &leaving {
-        remove(file, *id)?;
+    let mut leaving = Vec::new();
+    for found in file.open_table(ENDS)?.range(whole(scope.key()))?.rev().take(limit as usize) {
+        let place = row(found?.0.value());
+        if line.is_some_and(|line| cursor(place).at >= line) {
+            break;
+        }
+        leaving.push(place);
+    }
+    let mut history = file.open_table(HISTORY)?;
+    for place in &leaving {
+        let owner = ended(&history, place.1)?.map(|ended| ended.session.owner);
+        history.remove(place.1.as_bytes())?;
+        owner.map_or(Ok(()), |owner| enter(file, ENDS, &owner, *place, false))?;
     }
     let count = u32::try_from(leaving.len()).unwrap_or(limit);
     Ok((count > 0).then_some(count))
-}
-
-fn oldest(
-    file: &WriteTransaction,
-    scope: &PolicyScope,
-    before: Timestamp,
-    limit: u32,
-) -> Result<Vec<SessionId>, Error> {
-    let (tenant, user) = scope.key();
-    // The latest end has the smallest order.
-    let from = (tenant, user, !before.as_micros(), &[u8::MAX; 16]);
-    let to = (tenant, user, i64::MAX, &[u8::MAX; 16]);
-    let places = file.open_table(ENDED)?;
-    let id = |row: Result<(redb::AccessGuard<'_, (_, _, i64, Id)>, _), _>| {
-        Ok(SessionId::from_bytes(*row?.0.value().3))
-    };
-    places.range(from..=to)?.rev().take(limit as usize).map(id).collect()
-}
-
-fn remove(file: &WriteTransaction, id: SessionId) -> Result<(), Error> {
-    let mut history = file.open_table(HISTORY)?;
-    let Some(ended) = ended(&history, id)? else { return Ok(()) };
-    history.remove(id.as_bytes())?;
-    let (order, _) = place(ended.ended, id);
-    let mut places = file.open_table(ENDED)?;
-    for scope in PolicyScope::of(&ended.session.owner) {
-        let (tenant, user) = scope.key();
-        places.remove((tenant, user, order, id.as_bytes()))?;
-    }
-    Ok(())
 }

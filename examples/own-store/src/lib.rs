@@ -3,15 +3,15 @@
 //! `docs/writing-a-store.md` walks through it. It is a whole store that passes the conformance kit,
 //! and an example: it is not published.
 //!
-//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. The
-//! process may be killed at any moment: what was acknowledged is on the disk, and nothing is there in
-//! part.
+//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. Killed at
+//! any moment, it has everything on the disk that it has acknowledged, and nothing in part.
 
 mod change;
 mod end;
 mod file;
 mod history;
 mod log;
+mod places;
 mod read;
 mod settings;
 
@@ -26,12 +26,12 @@ use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, Selection,
-    StoreReport, Sweep, TenantFilter, Touch, UserState, limit_within,
+    StoreReport, Sweep, TenantFilter, Touch, UserState,
 };
 use session_core::{Actor, EndCause, FleetKey, SessionId, Store, StoreError, UserKey, async_trait};
 
 use crate::end::Ending;
-use crate::file::{File, HISTORY, store_error};
+use crate::file::{BLOCKS, File, HISTORY, POLICIES, store_error};
 
 /// The store; clones are the same store.
 #[derive(Clone, Debug)]
@@ -74,16 +74,11 @@ impl OwnStore {
         .await
     }
 
-    fn keeps_history(&self) -> bool {
-        self.file.history.load(Ordering::Relaxed)
-    }
-
     async fn end(&self, ending: Ending, limit: u32) -> Result<EndedBatch, StoreError> {
         let ending = Arc::new(ending);
         let choosing = Arc::clone(&ending);
         let (ids, next) = self.read(move |file| choosing.choose(file, limit)).await?;
-        let keep = self.keeps_history();
-        let ended = self.write(move |file| end::end(file, &ending, &ids, keep)).await?;
+        let ended = self.write(move |file| end::end(file, &ending, &ids)).await?;
         Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
     }
 }
@@ -99,12 +94,12 @@ async fn blocking<T: Send + 'static>(
 #[async_trait]
 impl Store for OwnStore {
     fn configure(&self, needs: &Needs) {
-        self.file.history.store(!needs.history.is_zero(), Ordering::Relaxed);
+        self.file.keeps_history.store(!needs.history.is_zero(), Ordering::SeqCst);
     }
 
     async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
-        let own = proposed.clone();
-        let key = self.write(move |file| Ok(Some(settings::fleet_key(file, &own)?))).await?;
+        let key = proposed.clone();
+        let key = self.write(move |file| settings::fleet_key(file, &key).map(Some)).await?;
         Ok(key.unwrap_or_else(|| proposed.clone()))
     }
 
@@ -115,8 +110,8 @@ impl Store for OwnStore {
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
-        let (commit, keep) = (commit.clone(), self.keeps_history());
-        let done = self.write(move |file| change::commit(file, &commit, keep)).await?;
+        let commit = commit.clone();
+        let done = self.write(move |file| change::commit(file, &commit)).await?;
         Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
     }
 
@@ -135,9 +130,7 @@ impl Store for OwnStore {
 
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
         let forget = forget.clone();
-        let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-        let gone = self.write(move |file| history::forget(file, &forget, limit)).await?;
-        Ok(gone.unwrap_or_default())
+        Ok(self.write(move |file| history::forget(file, &forget, limit)).await?.unwrap_or_default())
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -193,25 +186,27 @@ impl Store for OwnStore {
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        let scope = scope.clone();
-        self.read(move |file| settings::policy(file, &scope)).await
+        let (scope, read) = (scope.clone(), Policy::from_stored);
+        self.read(move |file| settings::setting(&file.open_table(POLICIES)?, &scope, read)).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        let change = change.clone();
-        self.write(move |file| Ok(Some(settings::set_policy(file, &change)?))).await?;
-        Ok(())
+        let (change, event) = (change.clone(), change.event());
+        let policy = change.policy.as_ref().map(Policy::to_stored);
+        let set = move |file: &_| settings::set(file, POLICIES, &change.scope, policy, &event);
+        self.write(set).await.map(drop)
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
-        let scope = scope.clone();
-        self.read(move |file| settings::block(file, &scope)).await
+        let (scope, read) = (scope.clone(), Block::from_stored);
+        self.read(move |file| settings::setting(&file.open_table(BLOCKS)?, &scope, read)).await
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        let change = change.clone();
-        self.write(move |file| Ok(Some(settings::set_block(file, &change)?))).await?;
-        Ok(())
+        let (change, event) = (change.clone(), change.event());
+        let block = change.block.as_ref().map(Block::to_stored);
+        let set = move |file: &_| settings::set(file, BLOCKS, &change.scope, block, &event);
+        self.write(set).await.map(drop)
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -30,8 +30,7 @@ pub(crate) fn since(
     limit: u32,
 ) -> Result<LogPage, Error> {
     let log = file.open_table(LOG)?;
-    let clock = clock();
-    let at_end = |gap| Ok(LogPage::at_end(end(&log)?.cursor(), gap, clock));
+    let at_end = |gap| Ok(LogPage::at_end(end(&log)?.cursor(), gap, clock()));
     let Some(cursor) = cursor else { return at_end(false) };
     let seen = LogPosition::parse(cursor).filter(|seen| seen.number < i64::MAX);
     let Some(mut seen) = seen else { return at_end(true) };
@@ -51,7 +50,7 @@ pub(crate) fn since(
         return at_end(true);
     }
     events.retain(|event| event.as_ref().map_or(true, |event| wanted.cover(event)));
-    Ok(LogPage::new(events, seen.cursor(), more, clock))
+    Ok(LogPage::new(events, seen.cursor(), more, clock()))
 }
 
 /// Deletes old entries from the oldest on; none where nothing is old. The last one stays, and with
@@ -61,10 +60,8 @@ pub(crate) fn trim(
     older_than: Duration,
     limit: u32,
 ) -> Result<Option<u32>, Error> {
-    let before = clock().minus(older_than);
-    let mut log = file.open_table(LOG)?;
-    let last = end(&log)?.number;
-    let mut trimmed = 0;
+    let (mut log, before) = (file.open_table(LOG)?, clock().minus(older_than));
+    let (last, mut trimmed) = (end(&log)?.number, 0);
     while trimmed < limit.max(1)
         && begins_at(&log)?.is_some_and(|(number, at)| number < last && at < before)
     {

@@ -121,7 +121,7 @@ pub(super) struct MeView {
     /// The session of this request.
     #[schema(value_type = String, format = "uuid")]
     pub(super) session_id: SessionId,
-    /// Who acts as this user, where it is somebody else.
+    /// Who acts as this user; null where the user does.
     pub(super) impersonator: Option<String>,
     /// How many live sessions the caller has.
     pub(super) total: u64,
