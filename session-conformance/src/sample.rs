@@ -76,14 +76,14 @@ pub fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) -> Sess
     Session { ip_addresses, ..Session::new(owner.clone(), &token, signed_in) }
 }
 
-/// Commits against whatever version holds now.
+/// Commits against the version that holds now.
 pub async fn commit(store: &dyn Store, owner: &UserKey, changes: Vec<Change>) -> Outcome {
     let at = now(store).await;
     let expected = version(store, owner).await;
     store.commit(&change_at(owner, expected, changes, at)).await.unwrap()
 }
 
-/// Begins a session, whoever else changes the user's meanwhile.
+/// Begins a session, and tries again while others change those of its user.
 pub async fn insert(store: &dyn Store, session: &Session) {
     let change = Change::Insert(Box::new(session.clone()));
     for _ in 0..MOST_CONFLICTS {
@@ -92,7 +92,7 @@ pub async fn insert(store: &dyn Store, session: &Session) {
         }
         tokio::task::yield_now().await;
     }
-    panic!("a commit conflicts with nobody");
+    panic!("a commit conflicts where no other one is made");
 }
 
 /// A commit by the application at this time, against this version.
@@ -189,7 +189,7 @@ pub(crate) async fn end_at(store: &dyn Store, session: &Session, cause: EndCause
         }
         tokio::task::yield_now().await;
     }
-    panic!("a commit conflicts with nobody");
+    panic!("a commit conflicts where no other one is made");
 }
 
 /// Where the log ends now.
@@ -309,7 +309,7 @@ pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<
     loop {
         assert!(events.len() < 100_000, "the log has no end");
         let read = store.log_since(Some(cursor), Entries::All, page).await.unwrap();
-        assert!(!read.gap, "a gap in a log that nobody cut");
+        assert!(!read.gap, "a gap in a log that was not cut");
         assert!(read.events.len() <= page as usize);
         events.extend(read.events);
         *cursor = read.next;

@@ -30,7 +30,7 @@ pub(crate) async fn of_many_proposals_one_becomes_the_key(namespace: Arc<dyn Nam
     }
 }
 
-/// Whatever a read asks for, it tells the time at which it was made.
+/// Every kind of read tells the time at which it was made.
 pub(crate) async fn every_read_of_the_log_tells_the_time(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let start = log_end(store.as_ref()).await;

@@ -1,4 +1,4 @@
-//! Whatever ends a session moves its record into the history, in the same step.
+//! Every end of a session moves its record into the history, in the same step.
 
 use std::sync::Arc;
 use std::time::Duration;

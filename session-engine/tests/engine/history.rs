@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session_core::block::Block;
+use session_core::checker::WriteBack;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{HistoryQuery, TenantFilter};
 use session_core::{
@@ -71,8 +72,13 @@ async fn an_id_alone_is_told_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_history_is_kept_for_as_long_as_the_options_say() {
     let day = Duration::from_secs(24 * 3600);
-    let history = History::default().with_keep(3 * day);
-    let fleet = Fleet::start(Options::default().with_history(history)).await;
+    // Simulated days are long; slow workers keep them short.
+    let options = Options::default()
+        .with_history(History::default().with_keep(3 * day))
+        .with_propagation_bound(Duration::from_secs(600))
+        .with_max_staleness(Duration::from_secs(1200))
+        .with_write_back(WriteBack::default().with_flush_interval(Duration::from_secs(60)));
+    let fleet = Fleet::start(options).await;
     let sessions = fleet.nodes[0].sessions();
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     revoke(&fleet.nodes[0], &signed_in).await;
@@ -304,4 +310,27 @@ async fn what_a_newer_node_has_written_outlives_the_changes_of_an_older_one() {
     revoke(node, &signed_in).await;
     let ended = fleet.store.ended(id).await.unwrap().unwrap();
     assert_eq!(ended.session.unknown, newer.unknown);
+}
+
+/// The commit has happened, its answer is lost, and the user is blocked before the next try. The walk that
+/// ends sessions has passed.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_whose_answer_was_lost_does_not_outlive_a_block() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let mut events = there.sessions().events();
+    fleet.probes[0].lose_answers(true);
+    let gate = fleet.probes[0].hold("commit");
+    let (outcome, ()) = tokio::join!(here.sessions().sign_in(on("Firefox")), async {
+        gate.reached().await;
+        let block =
+            Block { reason: None, until: None, since: there.sessions().now(), by: Actor::System };
+        let (scope, at, by) = (PolicyScope::Deployment, block.since, Actor::System);
+        let change = session_core::store::BlockChange { scope, block: Some(block), at, by };
+        fleet.store.set_block(&change).await.unwrap();
+        gate.open();
+    });
+    assert!(matches!(outcome, Err(Error::Blocked(_))), "{outcome:?}");
+    told(&mut events, "revoked").await;
+    assert!(fleet.store.user(&user("alice")).await.unwrap().sessions.is_empty());
 }
