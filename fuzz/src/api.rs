@@ -34,6 +34,11 @@ pub fn query(data: &[u8]) {
         (Method::DELETE, "/sessions/admin/block"),
         (Method::DELETE, "/sessions/admin/users/nobody/sessions"),
         (Method::POST, "/sessions/me/revoke-others"),
+        (Method::GET, "/sessions/me/history"),
+        (Method::GET, "/sessions/admin/history"),
+        (Method::GET, "/sessions/admin/block"),
+        (Method::DELETE, "/sessions/admin/sessions"),
+        (Method::GET, "/sessions/admin/users/nobody/export"),
     ];
     let Some(((method, path), query)) = chosen(&calls, data) else { return };
     node::with(|node| node.ask_as_admin(method, &format!("{path}?{query}")));
@@ -58,13 +63,22 @@ pub fn cursor(data: &[u8]) {
     }
 }
 
-/// The body of a call, in two parts.
+/// The body of calls, in two parts.
 pub fn json_body(data: &[u8]) {
     let uri = Uri::from_static("/sessions/admin/policy");
     let (first, second) = data.split_at(data.len() / 2);
     let parts = [first, second].map(|part| Ok::<_, Infallible>(Bytes::copy_from_slice(part)));
+    let body = || stream::iter(parts.clone());
     node::with(|node| {
-        let set = node.ask(&Method::PUT, &uri, &node.admins(), stream::iter(parts));
+        for (method, uri, statuses) in [
+            (Method::POST, "/sessions/ticket", [400, 410, 413]),
+            (Method::PATCH, "/sessions/me/00000000-0000-0000-0000-000000000000", [400, 404, 413]),
+        ] {
+            let answer = node.ask(&method, &Uri::from_static(uri), &node.admins(), body());
+            let status = answer.map(|answer| answer.status);
+            assert!(status.is_some_and(|status| statuses.contains(&status)), "{status:?}");
+        }
+        let set = node.ask(&Method::PUT, &uri, &node.admins(), body());
         let set = set.expect("the path is the API's");
         assert!([200, 400, 413].contains(&set.status), "{}", set.status);
         if set.status == 200 {

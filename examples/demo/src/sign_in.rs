@@ -110,8 +110,8 @@ impl Demo {
         self.page(
             "Choose a device",
             &format!(
-                r#"<p>You are signed in on as many devices as you may be (limit {max}). Sign out on one of them to go on here.</p>
-<p id="notice" class="notice" role="alert" hidden></p>
+                r#"<p class="notice" role="alert">You are signed in on as many devices as you may be (limit {max}). Sign out on one of them to go on here.</p>
+<p id="notice" class="notice" role="status" hidden></p>
 <form id="choice" data-to="{to}" data-ticket="{ticket}" data-next="{next}">
 <ul class="cards">{sessions}</ul>
 <p><button class="primary">Sign out there, sign in here</button></p>

@@ -70,7 +70,9 @@ pub(crate) async fn a_ticket_is_good_for_its_user_and_for_a_while(on: Ground) {
     for bad in [json!("x"), json!(changed)] {
         redeem(&stranger, &bad, &own).await.problem(410);
     }
-    for (ticket, end) in [(&json!(7), &own), (&json!(""), &own), (&ticket, &json!("x")), (&ticket, &Value::Null)] {
+    for (ticket, end) in
+        [(&json!(7), &own), (&json!(""), &own), (&ticket, &json!("x")), (&ticket, &Value::Null)]
+    {
         redeem(&stranger, ticket, end).await.problem(400);
     }
     let body = json!({ "ticket": ticket, "end": own }).to_string();
