@@ -32,15 +32,21 @@ async fn a_node_that_does_not_hear_the_log_writes_and_reads_little() {
     let signed_in = sign_in(node, "alice").await;
     probe.fail("log_since", true);
     tokio::time::sleep(Duration::from_secs(31)).await;
-    let (touches, reads) = (spent(probe, "touch"), spent(probe, "log_since"));
+    let reads = spent(probe, "log_since");
     for _ in 0..1_000 {
         assert!(is_active(node, &signed_in).await, "the store can be asked");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let touches = spent(probe, "touch") - touches;
     let reads = spent(probe, "log_since") - reads;
-    assert!(touches <= 45, "{touches} write-backs in 10 s, a flush takes 0.25 s");
     assert!(reads <= 150, "{reads} reads of the log in 10 s");
+    // Each request has a flush of its own.
+    let touches = spent(probe, "touch");
+    for _ in 0..1_000 {
+        assert!(is_active(node, &signed_in).await);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let touches = spent(probe, "touch") - touches;
+    assert!(touches <= 110, "{touches} write-backs of 1,000 requests");
 }
 
 /// Neither do changes of its own make it read a log that cannot be read.
@@ -67,6 +73,8 @@ async fn a_read_of_the_log_that_hangs_is_given_up_after_the_bound() {
     let bound = Options::default().propagation_bound;
     let signed_in = sign_in(here, "alice").await;
     assert!(is_active(there, &signed_in).await);
+    // Its first use is written back, so that no write-back finds out that it is gone.
+    tokio::time::sleep(bound).await;
     let gate = fleet.probes[1].hold("log_since");
     gate.reached().await;
     revoke(here, &signed_in).await;
@@ -96,9 +104,8 @@ async fn a_flood_of_tokens_costs_few_reads_at_a_time() {
     let signed_in = sign_in(here, "alice").await;
     assert!(is_active(there, &signed_in).await);
     let loads = spent(probe, "load");
-    for method in ["load", "ended"] {
-        probe.slow(method, Duration::from_millis(10));
-    }
+    probe.slow("load", Duration::from_millis(2));
+    probe.slow("ended", Duration::from_millis(20));
     let mut flood = tokio::task::JoinSet::new();
     for n in 0..1_000 {
         let (manager, token) = (there.sessions().clone(), well_formed(&fleet.store, n).await);
@@ -114,9 +121,9 @@ async fn a_flood_of_tokens_costs_few_reads_at_a_time() {
     for verdict in flood.join_all().await {
         assert!(matches!(verdict, Ok(Verdict::Refused(Refusal::Unknown))), "{verdict:?}");
     }
-    let most = probe.most_at_once("load") + probe.most_at_once("ended");
-    assert!(most <= 2 * 8, "{most}");
-    assert!(probe.most_at_once("load") <= 8 && probe.most_at_once("ended") <= 8);
+    for method in ["load", "ended"] {
+        assert!(probe.most_at_once(method) <= 8, "{method}: {}", probe.most_at_once(method));
+    }
 }
 
 /// A token of a session that has ended, where the history has nothing to tell.
