@@ -136,6 +136,18 @@ impl Model {
         true
     }
 
+    /// Tickets with what their users may end: each of their own sessions, and one of another user.
+    fn choices(&self) -> Vec<(usize, usize)> {
+        let mut choices = Vec::new();
+        for (ticket, refused) in &self.tickets {
+            let own = |live: &Live| live.user == refused.user;
+            let ends = self.live.iter().filter(|(_, live)| own(live)).map(|(n, _)| *n);
+            let other = self.live.iter().find(|(_, live)| !own(live)).map(|(n, _)| *n);
+            choices.extend(ends.chain(other).map(|end| (*ticket, end)));
+        }
+        choices
+    }
+
     fn use_ticket(&mut self, ticket: usize, end: usize) {
         let valid = |refused: &&Refused| self.step - refused.at <= TICKET_STEPS;
         let Some(refused) = self.tickets.get(&ticket).filter(valid).copied() else {
@@ -181,16 +193,17 @@ impl ReferenceStateMachine for Model {
         let lost = prop::bool::weighted(0.2);
         let known = state.signed_in.max(1);
         let session = any::<Index>().prop_map(move |index| index.index(known));
-        let tickets: Vec<_> = state.tickets.keys().copied().collect();
-        let ticket = any::<Index>()
-            .prop_map(move |index| if tickets.is_empty() { 0 } else { *index.get(&tickets) });
+        let choices = state.choices();
+        let choice = any::<Index>()
+            .prop_map(move |index| if choices.is_empty() { (0, 0) } else { *index.get(&choices) });
         let one = (node.clone(), session.clone());
         let place = (node.clone(), prop::option::of(users.clone()));
         prop_oneof![
             6 => (node.clone(), users.clone(), device.clone(), lost.clone())
                 .prop_map(|(node, user, device, lost)| Command::SignIn { node, user, device, lost }),
-            3 => (node.clone(), ticket, session, lost.clone())
-                .prop_map(|(node, ticket, end, lost)| Command::UseTicket { node, ticket, end, lost }),
+            6 => (node.clone(), choice, lost.clone()).prop_map(|(node, (ticket, end), lost)| {
+                Command::UseTicket { node, ticket, end, lost }
+            }),
             6 => one.clone().prop_map(|(node, session)| Command::Use { node, session }),
             2 => (one.clone(), lost.clone())
                 .prop_map(|((node, session), lost)| Command::Rotate { node, session, lost }),
