@@ -118,10 +118,10 @@ macro_rules! adapter {
             #[doc = concat!(stringify!($name), "::prelude::*;`.")]
             pub mod prelude {
                 pub use super::{
-                    AdminAccess, Caller, Claims, Config, CookieOptions, CurrentSession, Fresh,
-                    Hooks, HttpOptions, MaybeSession, NewSession, Problem, Rejection, Require,
-                    RequireSession, RotateReason, SameOrigin, SessionAuth, SessionCookie, Sessions,
-                    local_path,
+                    AdminAccess, Caller, Claims, Config, CookieOptions, CurrentSession, Ended,
+                    Fresh, Hooks, HttpOptions, MaybeSession, NewSession, Problem, Rejection,
+                    Require, RequireSession, RotateReason, SameOrigin, SessionAuth, SessionCookie,
+                    Sessions, local_path,
                 };
                 #[allow(unused_imports, reason = "there may be no store")]
                 pub use crate::stores::*;

@@ -98,7 +98,8 @@ async fn insert(
 ) -> Result<Outcome, Failure> {
     let changes = sessions.into_iter().map(|session| Change::Insert(Box::new(session))).collect();
     let (owner, at) = (owner.clone(), people.now().minus(People::SPAN));
-    Ok(store.commit(&Commit { owner, expected, changes, at, by: Actor::System }).await?)
+    let commit = Commit { owner, expected, changes, at, by: Actor::System, from: None };
+    Ok(store.commit(&commit).await?)
 }
 
 async fn known(

@@ -3,16 +3,18 @@
 //! A user has `n` sessions or more with probability `n` to the power of -1.2, and at most 1,000: of
 //! 230,000 users, who have a million sessions, about 60 have 1,000. The first two always do. Sign-ins
 //! are spread over 40 days. Half of the sessions were in use within the last two days, the others were
-//! left within a week. None is past its absolute expiry.
+//! left within a week. None is past its absolute expiry; those that were not used for 30 days are past
+//! their deadline.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use session_core::rotation::TokenState;
+use session_core::checker::Timeouts;
+use session_core::cleanup::Cleanup;
 use session_core::{
-    ClientId, DeviceInfo, DeviceKind, ExtraData, Session, SessionId, Store, TenantId, Timestamp,
-    Token, UserId, UserKey,
+    ClientId, DeviceInfo, DeviceKind, ExtraData, FleetKey, Session, SessionId, Store, TenantId,
+    Timestamp, Token, UserId, UserKey,
 };
 
 use crate::Failure;
@@ -78,15 +80,18 @@ impl People {
         let used = used(random, age);
         let owner = self.owner(user)?;
         let signed_in = self.now().minus(age);
-        Ok(Session {
+        let mut session = Session {
             device_kind: DeviceKind::new(pick(random, &KINDS))?,
             client_id: Some(ClientId::new(pick(random, &CLIENTS))?),
             ip_addresses: (0..=random.below(3)).map(|_| address(random)).collect(),
             last_accessed: self.now().minus(used),
+            claimed: true,
             data: (random.below(5) == 0).then(|| ExtraData::from_json(DATA)).transpose()?,
             // Token digests cost more to make than all the rest, and differ for each session.
             ..newcomer(owner, self.id(store, user, n)?, random, signed_in)?
-        })
+        };
+        session.deadline = deadline(&session);
+        Ok(session)
     }
 
     /// A session of a user among the first so many, each of them as likely.
@@ -112,21 +117,21 @@ pub fn newcomer(
 ) -> Result<Session, Failure> {
     let mut family = [0; Token::FAMILY_BYTES];
     family.copy_from_slice(&random.bytes()[..Token::FAMILY_BYTES]);
-    let token = Token::new(id, family, random.bytes());
-    Ok(Session {
-        id,
-        owner,
-        device_kind: DeviceKind::Web,
+    let token = Token::new(&FLEET_KEY, id, family, random.bytes());
+    let mut session = Session {
         device_info: Some(DeviceInfo::new("Firefox 140 on Linux")?),
-        client_id: None,
         ip_addresses: vec![address(random)],
-        signed_in: at,
-        last_accessed: at,
-        authenticated_at: at,
         absolute_expiry: Some(at.plus(People::SPAN + Duration::from_secs(2 * DAY))),
-        data: None,
-        token: TokenState::new(&token),
-    })
+        ..Session::new(owner, &token, at)
+    };
+    session.deadline = deadline(&session);
+    Ok(session)
+}
+
+/// When it ends if it is not used again.
+fn deadline(session: &Session) -> Timestamp {
+    let (none, cleanup) = (Timeouts::none(), Cleanup::default());
+    session.deadline_at(&none, &cleanup, session.last_accessed, session.claimed)
 }
 
 /// How long ago a session of this age was last used.
@@ -155,6 +160,8 @@ pub const KINDS: [&str; 6] = ["Web", "Mobile", "Desktop", "Tv", "Console", "kios
 /// The clients, the most frequent first.
 pub const CLIENTS: [&str; 8] = ["shop", "mail", "wiki", "chat", "admin", "billing", "api", "lab"];
 const DATA: &str = r#"{"theme":"dark","language":"en","experiments":["a","c"]}"#;
+/// No node lets these sessions in: it has a key of its own.
+const FLEET_KEY: FleetKey = FleetKey::from_bytes([7; FleetKey::BYTES]);
 const STEEPNESS: f64 = 1.2;
 const DAY: u64 = 24 * 3600;
 /// Which numbers of a user's are meant, besides those of its sessions.
@@ -206,6 +213,7 @@ mod tests {
             assert!(session.absolute_expiry.unwrap() > NOW);
             let month = NOW.minus(Duration::from_secs(30 * DAY));
             long_unused += usize::from(session.last_accessed < month);
+            assert_eq!(session.deadline <= NOW, session.last_accessed <= month);
             tenants.insert(session.owner.tenant);
         }
         assert!((100..400).contains(&long_unused), "{long_unused}");

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::fmt::Debug;
 
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
-use session_core::rotation::TokenState;
-use session_core::store::{Change, Commit, Cursor, Entries, PageQuery, PolicyChange, TenantFilter};
+use session_core::store::{
+    BlockChange, Change, Commit, Cursor, Entries, HistoryQuery, Outcome, PageQuery, PolicyChange,
+    TenantFilter,
+};
 use session_core::{
-    Actor, DeviceKind, Session, SessionId, Store, StoreError, StoreErrorKind, Timestamp, Token,
-    UserId, UserKey,
+    Actor, EndCause, FleetKey, Session, SessionId, Store, StoreError, StoreErrorKind, Timestamp,
+    Token, UserId, UserKey,
 };
 use session_store_sql::SqliteStore;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteSynchronous};
@@ -19,8 +22,8 @@ thread_local! {
     static FILE: RefCell<Option<(Runtime, File)>> = const { RefCell::new(None) };
 }
 
-/// The columns of a session, of its log entry and of a policy, one for each line, in the order of
-/// [`COLUMNS`]. A column without a line stays good.
+/// The columns of a session, of one that has ended, of log entries, of a policy and of a block, one for
+/// each line, in the order of [`COLUMNS`]. A column without a line stays good.
 pub fn stored_rows(data: &[u8]) {
     FILE.with_borrow_mut(|slot| {
         let (runtime, file) = slot.get_or_insert_with(|| {
@@ -32,11 +35,13 @@ pub fn stored_rows(data: &[u8]) {
     });
 }
 
-/// A store with one session, its log entry and a policy, and another connection to its file.
+/// A store with a session, an ended one, their log entries, a policy and a block, and another connection
+/// to its file.
 struct File {
     store: SqliteStore,
     raw: SqliteConnection,
-    id: SessionId,
+    /// Of the session that lives, and of the one that has ended.
+    ids: [SessionId; 2],
     before: Cursor,
 }
 
@@ -45,12 +50,12 @@ impl File {
         let path = std::env::temp_dir().join(format!("session-fuzz-{}.db", std::process::id()));
         let store = SqliteStore::connect(&path).await.expect("a new file");
         let before = store.log_since(None, Entries::All, 0).await.expect("a log").next;
-        let id = fill(&store).await;
+        let ids = fill(&store).await;
         let options = SqliteConnectOptions::new().filename(&path).foreign_keys(false);
         let mut raw =
             options.synchronous(SqliteSynchronous::Off).connect().await.expect("the same file");
         sqlx::raw_sql(KEEP).execute(&mut raw).await.expect("copies of good rows");
-        Self { store, raw, id, before }
+        Self { store, raw, ids, before }
     }
 
     async fn damage_read_and_mend(&mut self, data: &[u8]) {
@@ -67,12 +72,15 @@ impl File {
     }
 
     async fn read(&self) {
-        read(self.store.load(self.id).await);
+        read(self.store.load(self.ids[0]).await);
+        read(self.store.ended(self.ids[1]).await);
         read(self.store.user(&alice()).await);
         read(self.store.policy(&PolicyScope::Deployment).await);
+        read(self.store.block(&PolicyScope::Deployment).await);
+        read(self.store.fleet_key(&FleetKey::from_bytes([5; FleetKey::BYTES])).await);
         read(self.store.log_since(Some(&self.before), Entries::All, 10).await);
-        let query = PageQuery::live(TenantFilter::Any, Default::default(), signed_in());
-        read(self.store.page(&query).await);
+        read(self.store.page(&PageQuery::live(TenantFilter::Any, signed_in())).await);
+        read(self.store.history(&HistoryQuery::within(TenantFilter::Any)).await);
     }
 }
 
@@ -83,38 +91,33 @@ fn read<T: Debug>(result: Result<T, StoreError>) {
     }
 }
 
-async fn fill(store: &SqliteStore) -> SessionId {
-    let token = Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16]);
-    let session = Session {
-        id: token.session_id(),
-        owner: alice(),
-        device_kind: DeviceKind::Web,
-        device_info: None,
-        client_id: None,
-        ip_addresses: Vec::new(),
-        signed_in: signed_in(),
-        last_accessed: signed_in(),
-        authenticated_at: signed_in(),
-        absolute_expiry: None,
-        data: None,
-        token: TokenState::new(&token),
+/// A session that lives, and one that has ended.
+async fn fill(store: &SqliteStore) -> [SessionId; 2] {
+    let proposed = FleetKey::from_bytes([4; FleetKey::BYTES]);
+    let key = store.fleet_key(&proposed).await.expect("an empty store");
+    let begins = |n| {
+        let token = Token::new(&key, SessionId::from_random([n; 16]), [2; 12], [3; 16]);
+        Change::Insert(Box::new(Session::new(alice(), &token, signed_in())))
     };
-    let commit = Commit {
-        owner: alice(),
-        expected: store.user(&alice()).await.expect("an empty store").version,
-        changes: vec![Change::Insert(Box::new(session))],
-        at: signed_in(),
-        by: Actor::Application,
-    };
-    store.commit(&commit).await.expect("an empty store");
-    let policy = PolicyChange {
-        scope: PolicyScope::Deployment,
-        policy: Some(Policy::default()),
-        at: signed_in(),
-        by: Actor::Application,
-    };
+    let changes = vec![begins(1), begins(2)];
+    let ids = [changes[0].session(), changes[1].session()];
+    commit(store, changes).await;
+    commit(store, vec![Change::End(ids[1], EndCause::Evicted)]).await;
+    let (scope, at, by) = (PolicyScope::Deployment, signed_in(), Actor::Application);
+    let policy = Some(Policy::default());
+    let policy = PolicyChange { scope: scope.clone(), policy, at, by: by.clone() };
     store.set_policy(&policy).await.expect("an empty store");
-    token.session_id()
+    let block = Some(Block { reason: None, until: None, since: at, by: by.clone() });
+    store.set_block(&BlockChange { scope, block, at, by }).await.expect("an empty store");
+    ids
+}
+
+async fn commit(store: &SqliteStore, changes: Vec<Change>) {
+    let expected = store.user(&alice()).await.expect("a store of our own").version;
+    let (owner, at, by) = (alice(), signed_in(), Actor::Application);
+    let commit = Commit { owner, expected, changes, at, by, from: None };
+    let outcome = store.commit(&commit).await.expect("a store of our own");
+    assert_eq!(outcome, Outcome::Done);
 }
 
 fn alice() -> UserKey {
@@ -139,39 +142,48 @@ enum Kind {
     Bytes,
 }
 
-const COLUMNS: [(Kind, &str); 22] = [
+const COLUMNS: [(Kind, &str); 25] = [
     (Kind::Bytes, "UPDATE session_kit_sessions SET device_kind = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_sessions SET ip_addresses = CAST(? AS TEXT)"),
-    (Kind::Bytes, "UPDATE session_kit_sessions SET data = CAST(? AS TEXT)"),
+    (Kind::Bytes, "UPDATE session_kit_sessions SET details = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_policies SET policy = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_log SET kind = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_log SET actor = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_sessions SET client_id = CAST(? AS TEXT)"),
-    (Kind::Bytes, "UPDATE session_kit_sessions SET device_info = CAST(? AS TEXT)"),
-    (Kind::Bytes, "UPDATE session_kit_sessions SET token_current = CAST(? AS BLOB)"),
-    (Kind::Bytes, "UPDATE session_kit_sessions SET token_family = CAST(? AS BLOB)"),
-    (Kind::Bytes, "UPDATE session_kit_sessions SET token_retired = CAST(? AS BLOB)"),
-    (Kind::Number, "UPDATE session_kit_sessions SET token_retired_at = ?"),
+    (Kind::Bytes, "UPDATE session_kit_policies SET block = CAST(? AS TEXT)"),
+    (Kind::Bytes, "UPDATE session_kit_history SET details = CAST(? AS TEXT)"),
+    (Kind::Bytes, "UPDATE session_kit_history SET cause = CAST(? AS TEXT)"),
+    (Kind::Bytes, "UPDATE session_kit_history SET actor = CAST(? AS TEXT)"),
+    (Kind::Bytes, "UPDATE session_kit_history SET ended_from = CAST(? AS TEXT)"),
     (Kind::Number, "UPDATE session_kit_sessions SET signed_in = ?"),
     (Kind::Number, "UPDATE session_kit_sessions SET last_accessed = ?"),
-    (Kind::Number, "UPDATE session_kit_sessions SET authenticated_at = ?"),
-    (Kind::Number, "UPDATE session_kit_sessions SET absolute_expiry = ?"),
+    (Kind::Number, "UPDATE session_kit_sessions SET deadline = ?"),
+    (Kind::Number, "UPDATE session_kit_sessions SET claimed = ?"),
+    (Kind::Number, "UPDATE session_kit_history SET ended = ?"),
     (Kind::Bytes, "UPDATE session_kit_sessions SET tenant = CAST(? AS TEXT)"),
+    (Kind::Bytes, "UPDATE session_kit_history SET tenant = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_log SET tenant = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_log SET user_id = CAST(? AS TEXT)"),
     (Kind::Bytes, "UPDATE session_kit_log SET session_id = CAST(? AS BLOB)"),
     (Kind::Number, "UPDATE session_kit_log SET at = ?"),
+    (Kind::Bytes, "UPDATE session_kit_fleet SET key = CAST(? AS BLOB)"),
     (Kind::Bytes, "UPDATE session_kit_sessions SET id = CAST(? AS BLOB)"),
 ];
 
 const KEEP: &str = "CREATE TEMP TABLE good_sessions AS SELECT * FROM session_kit_sessions;
     CREATE TEMP TABLE good_log AS SELECT * FROM session_kit_log;
-    CREATE TEMP TABLE good_policies AS SELECT * FROM session_kit_policies;";
+    CREATE TEMP TABLE good_history AS SELECT * FROM session_kit_history;
+    CREATE TEMP TABLE good_policies AS SELECT * FROM session_kit_policies;
+    CREATE TEMP TABLE good_fleet AS SELECT * FROM session_kit_fleet;";
 const MEND: &str = "BEGIN;
     DELETE FROM session_kit_sessions;
     INSERT INTO session_kit_sessions SELECT * FROM good_sessions;
     DELETE FROM session_kit_log;
     INSERT INTO session_kit_log SELECT * FROM good_log;
+    DELETE FROM session_kit_history;
+    INSERT INTO session_kit_history SELECT * FROM good_history;
+    DELETE FROM session_kit_fleet;
+    INSERT INTO session_kit_fleet SELECT * FROM good_fleet;
     DELETE FROM session_kit_policies;
     INSERT INTO session_kit_policies SELECT * FROM good_policies;
     COMMIT;";

@@ -13,7 +13,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 
 /// One node's way to a store, for tests of what happens when it is disturbed.
@@ -38,6 +38,7 @@ struct Inner {
     gate_before: Mutex<Option<(&'static str, Gate)>>,
     wanted: Mutex<Option<Entries>>,
     problems: Mutex<Vec<String>>,
+    clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
 }
 
 /// Calls of one method that are under way.
@@ -93,6 +94,7 @@ impl Probe {
             gate_before: Mutex::default(),
             wanted: Mutex::default(),
             problems: Mutex::default(),
+            clock: Mutex::default(),
         }))
     }
 
@@ -115,6 +117,11 @@ impl Probe {
     pub fn lose_answers_of(&self, method: &'static str, lose: bool) {
         let mut lost = lock(&self.0.answers_lost);
         let _ = if lose { lost.insert(method) } else { lost.remove(method) };
+    }
+
+    /// Tells the time of this clock in place of the store's. What the store deletes by age goes by its own.
+    pub fn set_clock(&self, clock: impl Fn() -> Timestamp + Send + 'static) {
+        *lock(&self.0.clock) = Some(Box::new(clock));
     }
 
     /// Whether calls of this method fail as unavailable.
@@ -329,7 +336,11 @@ impl Store for Probe {
         limit: u32,
     ) -> Result<LogPage, StoreError> {
         *lock(&self.0.wanted) = Some(entries);
-        self.call("log_since", self.store().log_since(cursor, entries, limit)).await
+        let mut page =
+            self.call("log_since", self.store().log_since(cursor, entries, limit)).await?;
+        let told = lock(&self.0.clock).as_ref().map(|clock| clock());
+        page.clock = told.unwrap_or(page.clock);
+        Ok(page)
     }
 
     async fn changed(&self) {

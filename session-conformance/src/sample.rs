@@ -76,14 +76,14 @@ pub fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) -> Sess
     Session { ip_addresses, ..Session::new(owner.clone(), &token, signed_in) }
 }
 
-/// Commits against whatever version holds now.
+/// Commits against the version that holds now.
 pub async fn commit(store: &dyn Store, owner: &UserKey, changes: Vec<Change>) -> Outcome {
     let at = now(store).await;
     let expected = version(store, owner).await;
     store.commit(&change_at(owner, expected, changes, at)).await.unwrap()
 }
 
-/// Begins a session, whoever else changes the user's meanwhile.
+/// Begins a session, and tries again while others change those of its user.
 pub async fn insert(store: &dyn Store, session: &Session) {
     let change = Change::Insert(Box::new(session.clone()));
     for _ in 0..MOST_CONFLICTS {
@@ -92,7 +92,7 @@ pub async fn insert(store: &dyn Store, session: &Session) {
         }
         tokio::task::yield_now().await;
     }
-    panic!("a commit conflicts with nobody");
+    panic!("a commit conflicts where no other one is made");
 }
 
 /// A commit by the application at this time, against this version.
@@ -189,7 +189,7 @@ pub(crate) async fn end_at(store: &dyn Store, session: &Session, cause: EndCause
         }
         tokio::task::yield_now().await;
     }
-    panic!("a commit conflicts with nobody");
+    panic!("a commit conflicts where no other one is made");
 }
 
 /// Where the log ends now.
@@ -309,7 +309,7 @@ pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<
     loop {
         assert!(events.len() < 100_000, "the log has no end");
         let read = store.log_since(Some(cursor), Entries::All, page).await.unwrap();
-        assert!(!read.gap, "a gap in a log that nobody cut");
+        assert!(!read.gap, "a gap in a log that was not cut");
         assert!(read.events.len() <= page as usize);
         events.extend(read.events);
         *cursor = read.next;
@@ -339,6 +339,8 @@ pub(crate) async fn engine(store: Arc<dyn Store>, options: Options) -> Engine {
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+/// How far the clocks of a store's servers may be apart, and how coarse they may be.
+pub(crate) const SLACK: Duration = Duration::from_millis(100);
 /// In the year 1900, and at the end of the year 9999.
 pub(crate) const LONG_AGO: Timestamp = Timestamp::from_micros(-2_208_988_800_000_000);
 pub(crate) const FAR_AHEAD: Timestamp = Timestamp::from_micros(253_402_300_799_999_999);

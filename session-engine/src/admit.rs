@@ -123,6 +123,8 @@ impl SessionManager {
                     continue;
                 }
             };
+            // Also where an earlier try has gone through: then its session is owed.
+            check_block(&state, self.now())?;
             if let Some(done) = self.stored_attempt(newcoming, &state, &mut in_doubt).await? {
                 self.note_ended(&done.commit(request, &state));
                 return Ok(done.after(left));
@@ -214,10 +216,6 @@ impl SessionManager {
     ) -> Result<Attempt<'_>, Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
         let now = self.now();
-        if let Some((scope, block)) = block::refusal(&state.blocks, now) {
-            let Block { reason, until, .. } = block.clone();
-            return Err(Error::Blocked(Box::new(Blocked { scope: scope.clone(), reason, until })));
-        }
         let ended = match self.decide(newcoming, state, now) {
             Admission::Admit { end } => end,
             Admission::Reject { limit } => return Err(self.too_many(request, limit).await?),
@@ -332,6 +330,13 @@ impl Attempt<'_> {
         self.ended.sort_by_key(|(id, _)| *id);
         self
     }
+}
+
+/// Refuses a sign-in where a block holds.
+fn check_block(state: &UserState, now: Timestamp) -> Result<(), Error> {
+    let Some((scope, block)) = block::refusal(&state.blocks, now) else { return Ok(()) };
+    let Block { reason, until, .. } = block.clone();
+    Err(Error::Blocked(Box::new(Blocked { scope: scope.clone(), reason, until })))
 }
 
 /// Cuts the commit to the largest size. Returns whether it is complete.

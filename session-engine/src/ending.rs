@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use session_core::rotation::{Recognition, TokenState};
 use session_core::store::EndedSession;
-use session_core::{Actor, DeviceInfo, EndCause, SessionId, Timestamp, Token};
+use session_core::{Actor, DeviceInfo, EndCause, SessionId, Timestamp, Token, UserKey};
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ use session_core::{Actor, DeviceInfo, EndCause, SessionId, Timestamp, Token};
 pub struct Ending {
     /// Which session.
     pub id: SessionId,
+    /// Whose it was.
+    pub owner: UserKey,
     /// Why.
     pub cause: EndCause,
     /// When.
@@ -51,7 +53,8 @@ impl Remembered {
 impl Record {
     pub(crate) fn new(ended: EndedSession) -> Self {
         let EndedSession { session, ended: at, cause, by, from } = ended;
-        let ending = Arc::new(Ending { id: session.id, cause, at, by, from });
+        let (id, owner) = (session.id, session.owner);
+        let ending = Arc::new(Ending { id, owner, cause, at, by, from });
         Self { ending, token: session.token }
     }
 

@@ -201,7 +201,7 @@ impl SessionManager {
     ///
     /// When this returns, the sessions that had to leave have ended in the store, in the same
     /// atomic step, and this node refuses them. If more sessions must leave than one commit may hold
-    /// ([`Commit::MAX_CHANGES`]), the first end in earlier commits. Dropping the future ends a session
+    /// ([`Commit::MAX_CHANGES`](session_core::store::Commit::MAX_CHANGES)), the first end in earlier commits. Dropping the future ends a session
     /// that has already begun, so none is left without a holder.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::store::UserTag;
-use session_core::store::record::read_session;
+use session_core::store::record::{read_ended_session, read_session};
 use session_core::{Session, StoreError};
 
 use crate::error::Failed;
@@ -14,7 +14,7 @@ use crate::record::{self, Stored, tag_key};
 use crate::store::MongoStore;
 
 impl MongoStore {
-    /// Compares all users' documents with the list and answers what does not fit, each in a
+    /// Compares all users' documents with the list and the history and answers what does not fit, each in a
     /// sentence. Reads everything: for tests and for an operator in doubt, while nothing changes.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl MongoStore {
         for user in &users {
             let tag = record::number(user, "_id")?;
             let found = sessions_in(user)?;
-            if user.contains_key("due") || user.contains_key("outbox") {
+            if user.contains_key("waiting") || user.contains_key("outbox") {
                 complaints.push(format!("user {tag} has changes that were not delivered"));
             }
             for session in found {
@@ -50,19 +50,20 @@ impl MongoStore {
                 complaints.push(format!("{name} is listed and does not exist"));
                 continue;
             };
-            let mut right = record::listed(
-                session,
-                self.until(session.last_accessed, None, session.last_accessed),
-            );
-            right.remove("until");
-            let mut entry = entry.clone();
-            entry.remove("until");
-            if entry != right {
+            let right = record::listed(session);
+            if *entry != right {
                 complaints.push(format!("{name} is listed as {entry}, not as {right}"));
             }
         }
         let missing = sessions.keys().filter(|name| !names.contains(*name));
         complaints.extend(missing.map(|name| format!("{name} is not listed")));
+        let ended: Vec<Document> = self.history.find(doc! {}).await?.try_collect().await?;
+        for ended in &ended {
+            let id = read_ended_session(&Stored(ended))?.session.id;
+            if sessions.contains_key(&record::name(id)) {
+                complaints.push(format!("{id} has ended and exists"));
+            }
+        }
         Ok(complaints)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! On a sharded cluster the log can show a change before the shard of its user does. A node that has
 //! read an entry must then not read the record as it was before: it would be cached for good. So every
-//! read of the log notes its operation time, and what is read or begun afterwards is asked for as of
-//! that time (`afterClusterTime`).
+//! read of the log and every commit of a transaction notes its operation time, and what is read or begun
+//! afterwards is asked for as of that time (`afterClusterTime`).
 
 use std::sync::{Mutex, PoisonError};
 

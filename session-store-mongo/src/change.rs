@@ -1,25 +1,76 @@
-//! Changes of sessions and policies.
+//! Changes of one user's sessions.
 //!
-//! A user's document says what holds; the list and the log follow. In a transaction they follow in
-//! the same atomic step. Without one, the step is a compare-and-swap on the user's document that
-//! leaves in it what has to follow (see [`outbox`](crate::outbox)).
+//! A user's document says what holds; the log, the list and the history follow. In a transaction they
+//! follow in the same atomic step. Without one, the step is a compare-and-swap on the user's document
+//! that leaves in it what has to follow (see [`outbox`](crate::outbox)).
 
 use std::collections::HashMap;
 
-use mongodb::bson::{DateTime, Document, doc};
-use session_core::store::record::{read_ended, session_fields, token_fields};
-use session_core::store::{Change, Commit, Ended, Outcome, PolicyChange, UserTag, Version};
-use session_core::{Session, SessionId, StoreError, UserKey};
+use mongodb::bson::{Document, doc};
+use session_core::store::record::{Fields, read_ended};
+use session_core::store::{Change, Commit, Ended, Outcome, UserTag, Version};
+use session_core::{EndCause, SessionId, StoreError};
 
 use crate::error::{Failed, is_duplicate};
-use crate::read::{by_tag, only, policy_key, sessions_in, version_of};
-use crate::record::{self, Stored, field, tag_key};
-use crate::rewrite::{Rewrite, first_version, pending};
+use crate::history::Ending;
+use crate::outbox::{empty, forgotten};
+use crate::read::{by_tag, only, sessions_in, version_of};
+use crate::record::{Stored, tag_key};
+use crate::rewrite::Rewrite;
 use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
 
+/// Those of a commit's sessions that exist, as they are stored.
+type Known = HashMap<SessionId, (Ended, Document)>;
+
 impl MongoStore {
     pub(crate) async fn write_commit(&self, commit: &Commit) -> Result<Outcome, Failed> {
+        let begun: Vec<_> = commit
+            .changes
+            .iter()
+            .filter(|change| matches!(change, Change::Insert(_)))
+            .map(Change::session)
+            .collect();
+        if begun.is_empty() {
+            return self.change_user(commit).await;
+        }
+        // A session that ends while this is under way raises the version.
+        let (ended, blocked) =
+            tokio::try_join!(self.has_ended(&begun), self.is_blocked(&commit.owner))?;
+        if ended || blocked {
+            return Ok(Outcome::Conflict);
+        }
+        self.begin_sessions(commit, begun).await
+    }
+
+    async fn begin_sessions(
+        &self,
+        commit: &Commit,
+        begun: Vec<SessionId>,
+    ) -> Result<Outcome, Failed> {
+        let outcome = self.change_user(commit).await?;
+        if outcome == Outcome::Conflict {
+            return Ok(outcome);
+        }
+        // A block that is set beside it is not seen by a transaction, and there is no shared lock. This
+        // second look, after the insert has reached a majority, is enough: either it sees the block and
+        // takes the insert back, or the block came after the insert, and the call that ends the sessions
+        // under the block finds this one. What else the commit ended, that call would have ended.
+        if self.is_blocked(&commit.owner).await.map_err(Failed::after_the_change)? {
+            self.take_back(commit, begun).await.map_err(Failed::after_the_change)?;
+            return Ok(Outcome::Conflict);
+        }
+        Ok(outcome)
+    }
+
+    async fn take_back(&self, commit: &Commit, begun: Vec<SessionId>) -> Result<(), Failed> {
+        let begun = begun.into_iter().map(|id| Ended { id, owner: commit.owner.clone() });
+        let ending = Ending { cause: EndCause::Blocked, at: commit.at, by: &commit.by, from: None };
+        self.end_chosen(begun.collect(), &ending, None).await?;
+        Ok(())
+    }
+
+    async fn change_user(&self, commit: &Commit) -> Result<Outcome, Failed> {
         let mut tries = Tries::new(self.options.timeout);
         loop {
             let mut session = self.begin().await?;
@@ -42,36 +93,37 @@ impl MongoStore {
         let begins = first
             && commit.expected.0 < NEVER_REACHED
             && commit.changes.iter().all(|change| matches!(change, Change::Insert(_)));
-        let (version, there) = match begins {
+        let (version, known) = match begins {
             true => (commit.expected, HashMap::new()),
-            false => self.owners(tag, commit, session).await?,
+            false => self.known(tag, commit, session).await?,
         };
         if version != commit.expected {
             return Ok(Outcome::Conflict);
         }
         let mut plan = Rewrite::new(tag, (version != Version::NONE).then_some(version));
         for change in &commit.changes {
-            if !self.plan(commit, change, &there, &mut plan)? {
+            if !self.plan(commit, change, &known, &mut plan)? {
                 return Ok(Outcome::Conflict);
             }
         }
-        if plan.events.is_empty() || self.apply(&[plan], session).await? {
+        if plan.changes_nothing() || self.apply(&[plan], session).await? {
             return Ok(Outcome::Done);
         }
-        if session.is_none() {
-            // It may have been an earlier try that came first.
-            self.owners(tag, commit, session).await?;
+        // Outside a transaction it may have been an earlier try that came first, or a write-back of a
+        // session that ends.
+        if session.is_none() && self.known(tag, commit, session).await?.0 == commit.expected {
+            return Err(Failed::Conflict);
         }
         Ok(Outcome::Conflict)
     }
 
-    /// The user's version, and those of the commit's sessions that exist, with their owners.
-    async fn owners(
+    /// The user's version, and those of the commit's sessions that exist.
+    async fn known(
         &self,
         tag: UserTag,
         commit: &Commit,
         session: &mut Step<'_>,
-    ) -> Result<(Version, HashMap<SessionId, UserKey>), Failed> {
+    ) -> Result<(Version, Known), Failed> {
         let ids = commit.changes.iter().map(Change::session);
         let find = self.users.find_one(by_tag(tag)).projection(only(ids));
         let Some(user) = in_session!(session.as_mut(), find)? else {
@@ -79,8 +131,11 @@ impl MongoStore {
         };
         self.settled(Some(&user)).await?;
         let stored = sessions_in(&user)?.into_iter();
-        let owner = |stored| read_ended(&Stored(stored)).map(|Ended { id, owner }| (id, owner));
-        Ok((version_of(&user)?, stored.map(owner).collect::<Result<_, _>>()?))
+        let known = |stored: &Document| -> Result<_, StoreError> {
+            let ended = read_ended(&Stored(stored))?;
+            Ok((ended.id, (ended, stored.clone())))
+        };
+        Ok((version_of(&user)?, stored.map(known).collect::<Result<_, _>>()?))
     }
 
     /// Plans one change of a commit; false where it cannot be.
@@ -88,44 +143,38 @@ impl MongoStore {
         &self,
         commit: &Commit,
         change: &Change,
-        there: &HashMap<SessionId, UserKey>,
+        known: &Known,
         plan: &mut Rewrite,
     ) -> Result<bool, Failed> {
         let id = change.session();
-        let own = there.get(&id).is_some_and(|owner| *owner == commit.owner);
-        match change {
-            // An id leads to its user's document, by the tag that `Store::session_id` puts into it.
-            Change::Insert(_) if there.contains_key(&id) || UserTag::of(id) != plan.tag() => {
-                return Ok(false);
-            }
-            Change::Insert(session) => self.plan_insert(session, commit, plan),
-            Change::ReplaceToken { .. } if !own => return Ok(false),
-            Change::End(..) | Change::ClaimsChanged(_) if !own => return Ok(true),
-            Change::End(..) => plan.end(id),
-            Change::ReplaceToken { token, authenticated_at, .. } => {
-                let mut fields = record::document(token_fields(token));
-                if let Some(at) = authenticated_at {
-                    fields.insert("authenticated_at", at.as_micros());
+        let own = known.get(&id).filter(|(ended, _)| ended.owner == commit.owner);
+        let event = commit.event(change.kind(), id);
+        match (change, own) {
+            (Change::Insert(session), _) => {
+                // An id leads to its user's document, by the tag that `Store::session_id` puts into it.
+                if known.contains_key(&id) || UserTag::of(id) != plan.tag() {
+                    return Ok(false);
                 }
-                plan.replace(id, fields);
+                plan.begin(session, event);
             }
-            Change::ClaimsChanged(_) => {}
+            (Change::End(_, cause), Some((_, stored))) => {
+                let (cause, from) = (*cause, commit.from.as_ref());
+                let ending = Ending { cause, at: commit.at, by: &commit.by, from };
+                plan.end(id, stored, self.remembered(stored, &ending), event);
+            }
+            (Change::Update { session, .. }, Some((_, stored))) => {
+                plan.update(session, Stored(stored).integer("deadline")?, event);
+            }
+            (Change::Update { .. }, None) => return Ok(false),
+            (Change::ClaimsChanged(_), Some(_)) => plan.tell(event),
+            (Change::End(..) | Change::ClaimsChanged(_), None) => {}
         }
-        plan.events.push(commit.event(change.kind(), id));
         Ok(true)
     }
 
-    fn plan_insert(&self, session: &Session, commit: &Commit, plan: &mut Rewrite) {
-        let until = self.until(session.last_accessed, session.absolute_expiry, commit.at);
-        plan.until = plan.until.max(Some(until));
-        plan.condition.insert(field(session.id, ""), doc! { "$exists": false });
-        plan.set.insert(field(session.id, ""), record::document(session_fields(session)));
-        plan.listed.push(record::listed(session, until));
-    }
-
-    /// Changes users' documents, the list and the log, if every document's version still holds. In a
-    /// transaction these are five commands, however many documents. Outside one there is one
-    /// document, and its outbox has what follows.
+    /// Changes users' documents, the list, the log and the history, if every document's version still
+    /// holds. In a transaction these are a few commands, however many documents. Outside one there is
+    /// one document, and its outbox has what follows.
     pub(crate) async fn apply(
         &self,
         plans: &[Rewrite],
@@ -135,26 +184,18 @@ impl MongoStore {
             let [plan] = plans else { return Err(StoreError::internal("one document").into()) };
             return self.apply_alone(plan).await;
         }
-        let (mut updates, mut entries) = (Vec::new(), Vec::new());
+        let (mut updates, mut items) = (Vec::new(), Vec::new());
         for plan in plans {
-            let own = plan.entries()?;
-            let update = plan.update(&own, false);
+            let own = plan.items()?;
+            let update = plan.change(&own, false);
             updates.push(doc! { "q": plan.filter(), "u": update, "upsert": plan.is_first() });
-            entries.extend(own);
+            items.extend(own);
         }
         if self.update_each(&self.users, &updates, session).await? != updates.len() {
             return Ok(false);
         }
-        self.append(&entries, session).await?;
-        let listed: Vec<_> = plans.iter().flat_map(|plan| &plan.listed).collect();
-        if !listed.is_empty() {
-            let list = self.list.insert_many(listed);
-            in_session!(session.as_mut(), list)?;
-        }
-        let unlisted: Vec<_> = plans.iter().flat_map(|plan| &plan.unlisted).collect();
-        if !unlisted.is_empty() {
-            let unlist = self.list.delete_many(doc! { "_id": { "$in": unlisted } });
-            in_session!(session.as_mut(), unlist)?;
+        self.follow(&items, session).await?;
+        if plans.iter().any(Rewrite::ends) {
             let tags = plans.iter().map(|plan| tag_key(plan.tag()));
             let forget = self.users.update_many(empty(tags), forgotten());
             in_session!(session.as_mut(), forget)?;
@@ -163,7 +204,7 @@ impl MongoStore {
     }
 
     async fn apply_alone(&self, plan: &Rewrite) -> Result<bool, Failed> {
-        let update = plan.update(&plan.entries()?, true);
+        let update = plan.change(&plan.items()?, true);
         let write = self.users.update_one(plan.filter(), update).upsert(plan.is_first());
         let written = match write.await {
             Err(error) if is_duplicate(&error) => return Ok(false),
@@ -175,56 +216,56 @@ impl MongoStore {
         self.deliver(tag_key(plan.tag())).await.map_err(Failed::after_the_change)?;
         Ok(true)
     }
-
-    pub(crate) async fn write_policy(&self, change: &PolicyChange) -> Result<(), Failed> {
-        let mut tries = Tries::new(self.options.timeout);
-        loop {
-            let mut session = self.begin().await?;
-            let result = self.try_policy(change, &mut session.as_mut()).await;
-            if self.finish(session, result, &mut tries).await?.is_some() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Without transactions two steps: a policy holds from the first one on, the second one only
-    /// tells of it.
-    async fn try_policy(
-        &self,
-        change: &PolicyChange,
-        session: &mut Step<'_>,
-    ) -> Result<(), Failed> {
-        let place = doc! { "_id": policy_key(&change.scope) };
-        match &change.policy {
-            Some(policy) => {
-                let set = doc! { "$set": { "policy": policy.to_stored() } };
-                let write = self.policies.update_one(place, set).upsert(true);
-                in_session!(session.as_mut(), write)?;
-            }
-            None => {
-                in_session!(session.as_mut(), self.policies.delete_one(place))?;
-            }
-        }
-        let entry = [pending(&change.event(), first_version()?, NO_USER)?];
-        self.append(&entry, session).await
-    }
-}
-
-/// Those of the users' documents that have neither sessions nor anything to deliver.
-pub(crate) fn empty(tags: impl IntoIterator<Item = i64>) -> Document {
-    let tags: Vec<_> = tags.into_iter().collect();
-    doc! { "_id": { "$in": tags }, "sessions": {}, "due": { "$exists": false } }
-}
-
-/// A user without sessions is forgotten, but only once the log's entries surely have their numbers:
-/// until then its versions go on where they were.
-pub(crate) fn forgotten() -> Document {
-    let until = DateTime::from_millis(DateTime::now().timestamp_millis() + REMEMBERED_MILLIS);
-    doc! { "$set": { "until": until } }
 }
 
 /// Beyond every version, whenever its user signed in first.
 const NEVER_REACHED: i64 = i64::MAX - (1 << 32);
-const REMEMBERED_MILLIS: i64 = 3_600_000;
-/// The tag of entries that are no user's.
-const NO_USER: i64 = -1;
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use session_core::block::Block;
+    use session_core::policy::PolicyScope;
+    use session_core::store::{BlockChange, Entries};
+    use session_core::{Actor, EventKind, FleetKey, Session, Store, Token, UserKey};
+
+    use super::*;
+    use crate::options::{MongoOptions, Transactions};
+
+    /// The block came after the first look.
+    #[tokio::test]
+    async fn an_insert_beside_a_block_is_taken_back() {
+        let url = std::env::var("SESSION_KIT_MONGODB_URL")
+            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
+        for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+            let database = format!("change_{:x}", getrandom::u64().unwrap());
+            let options = MongoOptions::default().with_database(database).with_push(false);
+            let options = options.with_transactions(transactions);
+            let store = MongoStore::connect_with(&url, options).await.unwrap();
+            let log = store.log_since(None, Entries::All, 0).await.unwrap();
+            let owner = UserKey::new("alice".parse().unwrap());
+            let (at, by) = (log.clock, Actor::Application);
+            let block = Block { reason: None, until: None, since: at, by: by.clone() };
+            let scope = PolicyScope::Deployment;
+            let change = BlockChange { scope, block: Some(block), at, by: by.clone() };
+            store.set_block(&change).await.unwrap();
+
+            let id = store.session_id(&owner, [7; 16]);
+            let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [2; 12], [3; 16]);
+            let session = Session::new(owner.clone(), &token, at);
+            let changes = vec![Change::Insert(Box::new(session.clone()))];
+            let expected = Version::NONE;
+            let commit = Commit { owner, expected, changes, at, by, from: None };
+            let outcome = store.begin_sessions(&commit, vec![id]).await.unwrap();
+            assert_eq!(outcome, Outcome::Conflict);
+            assert_eq!(store.load(id).await.unwrap(), None);
+            let ended = store.ended(id).await.unwrap().unwrap();
+            assert_eq!((ended.session, ended.cause), (session, EndCause::Blocked));
+            assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Conflict);
+            let told = store.log_since(Some(&log.next), Entries::All, 10).await.unwrap().events;
+            let told: Vec<_> = told.iter().map(|event| event.kind).collect();
+            let gone = EventKind::Ended(EndCause::Blocked);
+            assert_eq!(told, [EventKind::BlockSet, EventKind::Created, gone]);
+            assert_eq!(store.audit().await.unwrap(), [""; 0]);
+        }
+    }
+}

@@ -1,20 +1,19 @@
-//! Sessions that end by a selection or by the cleanup's rule: chosen by the list, ended by what their
-//! users' documents say.
+//! Sessions that end by a selection or in the cleanup: chosen by the list, ended by what their users'
+//! documents say.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
-use session_core::cleanup::SweepRule;
-use session_core::store::record::Fields;
+use session_core::store::record::{Fields, read_ended};
 use session_core::store::{EndMany, Ended, EndedBatch, Sweep, UserTag};
-use session_core::{
-    Actor, EndCause, Event, EventKind, InvalidField, SessionId, StoreError, Timestamp,
-};
+use session_core::{Actor, EndCause, Event, EventKind, InvalidField, SessionId};
 
 use crate::error::Failed;
+use crate::history::Ending;
 use crate::read::{only, stored_session, version_of};
-use crate::record::{self, Stored, field, tag_key};
+use crate::record::{self, Stored, tag_key};
 use crate::rewrite::Rewrite;
 use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
@@ -26,48 +25,53 @@ impl MongoStore {
         end: &EndMany,
         limit: usize,
     ) -> Result<EndedBatch, Failed> {
-        let after = end.after.as_ref().map(Place::parse).transpose()?;
-        let after = after.map(|(_, place)| place);
-        let Part { found, next } = self.walk(&Walk::selected(&end.selection), after, limit).await?;
-        let ending = Ending { rule: None, cause: end.cause, at: end.at, by: &end.by };
-        let ended = self.end_chosen(found, &ending).await?;
-        Ok(EndedBatch { ended, next: next.map(|place| place.continuation(0)) })
-    }
-
-    /// Chooses by the list; the step that ends them checks the rule again.
-    pub(crate) async fn end_old(&self, sweep: &Sweep, limit: usize) -> Result<EndedBatch, Failed> {
-        let Sweep { rule, after, at } = sweep;
+        let EndMany { selection, after, cause, at, by, from } = end;
         let after = after.as_ref().map(Place::parse).transpose()?;
-        let (mut line, mut place) = after.map_or((0, None), |(line, place)| (line, Some(place)));
-        let ending = Ending { rule: Some(rule), cause: EndCause::Expired, at: *at, by: &SYSTEM };
-        let mut ended = Vec::new();
-        while let Some(walk) = old(rule).get(usize::from(line)) {
-            let Part { found, next } = self.walk(walk, place, limit - ended.len()).await?;
-            ended.extend(self.end_chosen(found, &ending).await?);
-            let next = next.map(|place| place.continuation(line));
-            if next.is_some() {
-                return Ok(EndedBatch { ended, next });
-            }
-            (line, place) = (line + 1, None);
-            if ended.len() == limit && line < 2 {
-                return Ok(EndedBatch { ended, next: Some(FIRST.continuation(line)) });
-            }
-        }
-        Ok(EndedBatch { ended, next: None })
+        let part = self.walk(&self.list, &Walk::selected(selection), after, limit).await?;
+        let ending = Ending { cause: *cause, at: *at, by, from: from.as_ref() };
+        self.end_part(part, &ending, None).await
     }
 
-    /// Ends sessions in steps of at most [`BATCH`].
-    async fn end_chosen(
+    /// Chooses by the list; the step that ends them looks at the deadline again.
+    pub(crate) async fn end_overdue(
+        &self,
+        sweep: &Sweep,
+        limit: usize,
+    ) -> Result<EndedBatch, Failed> {
+        let Sweep { overdue, after, at } = sweep;
+        let after = after.as_ref().map(Place::parse).transpose()?;
+        let walk = Walk::overdue(self.clock().await?.minus(*overdue));
+        let part = self.walk(&self.list, &walk, after, limit).await?;
+        let ending = Ending { cause: EndCause::Expired, at: *at, by: &Actor::System, from: None };
+        self.end_part(part, &ending, Some(*overdue)).await
+    }
+
+    async fn end_part(
+        &self,
+        Part { found, next }: Part,
+        ending: &Ending<'_>,
+        overdue: Option<Duration>,
+    ) -> Result<EndedBatch, Failed> {
+        let chosen = found.iter().map(|found| read_ended(&Stored(found)));
+        let chosen = chosen.collect::<Result<_, _>>()?;
+        let ended = self.end_chosen(chosen, ending, overdue).await?;
+        Ok(EndedBatch { ended, next: next.map(Place::continuation) })
+    }
+
+    /// Ends sessions in steps of at most [`BATCH`]; with `overdue` only those whose deadline passed
+    /// longer ago.
+    pub(crate) async fn end_chosen(
         &self,
         chosen: Vec<Ended>,
         ending: &Ending<'_>,
+        overdue: Option<Duration>,
     ) -> Result<Vec<Ended>, Failed> {
         let mut ended = Vec::new();
         for step in steps(chosen, self.transactional) {
             let mut tries = Tries::new(self.options.timeout);
             let gone = loop {
                 let mut session = self.begin().await?;
-                let result = self.try_end(&step, ending, &mut session.as_mut()).await;
+                let result = self.try_end(&step, ending, overdue, &mut session.as_mut()).await;
                 if let Some(gone) = self.finish(session, result, &mut tries).await? {
                     break gone;
                 }
@@ -81,30 +85,32 @@ impl MongoStore {
         &self,
         chosen: &[Ended],
         ending: &Ending<'_>,
+        overdue: Option<Duration>,
         session: &mut Step<'_>,
     ) -> Result<Vec<Ended>, Failed> {
         let users = self.users_of(chosen, session).await?;
         let (mut ended, mut plans) = (Vec::new(), HashMap::new());
         for gone in chosen {
             let tag = UserTag::of(gone.id);
-            let Some(user) = users.get(&tag_key(tag)) else {
-                ended.extend(self.end_forgotten(gone, ending, session).await?);
-                continue;
-            };
-            let Some(found) = stored_session(user, gone.id)? else {
+            let user = users.get(&tag_key(tag));
+            let found = user.map(|user| stored_session(user, gone.id)).transpose()?.flatten();
+            let (Some(user), Some(found)) = (user, found) else {
                 // It began and ended before its entry was delivered; nothing else removes that.
                 self.unlist(gone.id, session).await?;
                 continue;
             };
-            let Some(condition) = ending.condition(gone.id, &Stored(found))? else {
+            if let Some(overdue) = overdue
+                && !is_overdue(user, found, overdue)?
+            {
                 self.relist(gone.id, found, session).await?;
                 continue;
-            };
+            }
             let version = version_of(user)?;
             let plan = plans.entry(tag).or_insert_with(|| Rewrite::new(tag, Some(version)));
-            plan.end(gone.id);
-            plan.condition.extend(condition);
-            plan.events.push(ending.event(gone));
+            let kind = EventKind::Ended(ending.cause);
+            let (by, owner) = (ending.by.clone(), gone.owner.clone());
+            let event = Event::of_session(kind, ending.at, by, owner, gone.id);
+            plan.end(gone.id, found, self.remembered(found, ending), event);
             ended.push(gone.clone());
         }
         let plans: Vec<_> = plans.into_values().collect();
@@ -114,7 +120,7 @@ impl MongoStore {
         Ok(ended)
     }
 
-    /// The documents of these sessions' users, by their tags.
+    /// The documents of these sessions' users, by their tags, with the server's clock.
     async fn users_of(
         &self,
         chosen: &[Ended],
@@ -122,8 +128,10 @@ impl MongoStore {
     ) -> Result<HashMap<i64, Document>, Failed> {
         let mut tags: Vec<_> = chosen.iter().map(|gone| tag_key(UserTag::of(gone.id))).collect();
         tags.dedup();
-        let ids = chosen.iter().map(|gone| gone.id);
-        let find = self.users.find(doc! { "_id": { "$in": tags } }).projection(only(ids));
+        let mut fields = only(chosen.iter().map(|gone| gone.id));
+        fields.insert("clock", "$$NOW");
+        let stages = [doc! { "$match": { "_id": { "$in": tags } } }, doc! { "$project": fields }];
+        let find = self.users.aggregate(stages);
         let users: Vec<Document> = match session.as_mut() {
             Some(step) => {
                 let mut cursor = find.session(&mut step.session).await?;
@@ -138,27 +146,10 @@ impl MongoStore {
         Ok(keyed.collect::<Result<_, InvalidField>>()?)
     }
 
-    /// The whole user has expired by itself: the list is cleared, and the step that clears it tells
-    /// of the end.
-    async fn end_forgotten(
-        &self,
-        gone: &Ended,
-        ending: &Ending<'_>,
-        session: &mut Step<'_>,
-    ) -> Result<Option<Ended>, Failed> {
-        if !self.unlist(gone.id, session).await? {
-            return Ok(None);
-        }
-        let mut plan = Rewrite::new(UserTag::of(gone.id), None);
-        plan.events.push(ending.event(gone));
-        self.append(&plan.entries()?, session).await?;
-        Ok(Some(gone.clone()))
-    }
-
-    /// Whether it was in the list.
-    async fn unlist(&self, id: SessionId, session: &mut Step<'_>) -> Result<bool, Failed> {
+    async fn unlist(&self, id: SessionId, session: &mut Step<'_>) -> Result<(), Failed> {
         let gone = self.list.delete_one(doc! { "_id": record::name(id) });
-        Ok(in_session!(session.as_mut(), gone)?.deleted_count == 1)
+        in_session!(session.as_mut(), gone)?;
+        Ok(())
     }
 
     /// Puts the list right about a session that is spared, so that no later walk chooses it.
@@ -169,21 +160,18 @@ impl MongoStore {
         session: &mut Step<'_>,
     ) -> Result<(), Failed> {
         let found = Stored(found);
-        let used = doc! { "last_accessed": found.integer("last_accessed")? };
-        let expiry = found.integer("absolute_expiry")?;
-        let right = doc! { "$max": used, "$set": { "absolute_expiry": expiry } };
+        let (used, deadline) = (found.integer("last_accessed")?, found.integer("deadline")?);
+        let right = doc! { "$max": { "last_accessed": used, "deadline": deadline } };
         let name = doc! { "_id": record::name(id) };
         in_session!(session.as_mut(), self.list.update_one(name, right))?;
         Ok(())
     }
 }
 
-/// The lines that a rule draws.
-pub(crate) fn old(rule: &SweepRule) -> [Walk; 2] {
-    [
-        Walk::up_to("last_accessed", "$lt", rule.inactive_before.as_micros()),
-        Walk::up_to("absolute_expiry", "$lte", rule.expired_by.as_micros()),
-    ]
+/// By the server's clock, as of the read that found the session in this step.
+fn is_overdue(user: &Document, session: &Document, overdue: Duration) -> Result<bool, Failed> {
+    let line = record::time(user, "clock")?.minus(overdue);
+    Ok(record::number(session, "deadline")? < line.as_micros())
 }
 
 /// Groups sessions by user, and cuts them into steps.
@@ -205,46 +193,6 @@ fn steps(chosen: Vec<Ended>, transactional: bool) -> Vec<Vec<Ended>> {
     steps.map(<[Ended]>::to_vec).collect()
 }
 
-struct Ending<'e> {
-    rule: Option<&'e SweepRule>,
-    cause: EndCause,
-    at: Timestamp,
-    by: &'e Actor,
-}
-
-impl Ending<'_> {
-    fn event(&self, gone: &Ended) -> Event {
-        let kind = EventKind::Ended(self.cause);
-        Event::of_session(kind, self.at, self.by.clone(), gone.owner.clone(), gone.id)
-    }
-
-    /// What has to hold of a session when it ends, because an access does not raise the version;
-    /// none where the rule does not cover it.
-    fn condition(
-        &self,
-        id: SessionId,
-        session: &Stored<'_>,
-    ) -> Result<Option<Document>, StoreError> {
-        let Some(rule) = self.rule else { return Ok(Some(Document::new())) };
-        let time = |name| -> Result<_, StoreError> {
-            Ok(session.integer(name)?.map(Timestamp::from_micros))
-        };
-        let used = time("last_accessed")?.ok_or(record::malformed("last_accessed"))?;
-        let expiry = time("absolute_expiry")?;
-        if !rule.covers(used, expiry) {
-            return Ok(None);
-        }
-        if expiry.is_some_and(|expiry| expiry <= rule.expired_by) {
-            return Ok(Some(Document::new()));
-        }
-        let line = doc! { "$lt": rule.inactive_before.as_micros() };
-        Ok(Some(doc! { field(id, ".last_accessed"): line }))
-    }
-}
-
-const SYSTEM: Actor = Actor::System;
-/// Before every place of a sweep.
-const FIRST: Place = Place { key: i64::MIN, id: SessionId::from_bytes([0; 16]) };
-/// Sessions that one step ends. Each is a field of its user's document, an entry of the list and one
-/// of the log.
+/// Sessions that one step ends. Each is a field of its user's document, an entry of the list, one of
+/// the log and a record of the history.
 const BATCH: usize = 100;

@@ -5,6 +5,7 @@
 //! after a failover or a restored backup.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc};
@@ -21,21 +22,21 @@ impl MongoStore {
     /// Appends entries that do not have their numbers yet.
     pub(crate) async fn append(
         &self,
-        entries: &[Document],
+        entries: &[&Document],
         session: &mut Step<'_>,
     ) -> Result<(), Failed> {
         if session.is_none() {
             return self.append_once(entries).await;
         }
-        in_session!(session.as_mut(), self.log.insert_many(entries))?;
+        in_session!(session.as_mut(), self.log.insert_many(entries.iter().copied()))?;
         Ok(())
     }
 
     /// Appends entries outside a transaction in their order, each unless it is there.
-    pub(crate) async fn append_once(&self, entries: &[Document]) -> Result<(), Failed> {
+    async fn append_once(&self, entries: &[&Document]) -> Result<(), Failed> {
         let mut rest = entries;
         while !rest.is_empty() {
-            match self.log.insert_many(rest).await {
+            match self.log.insert_many(rest.iter().copied()).await {
                 Ok(_) => break,
                 Err(error) => match duplicate_at(&error) {
                     Some(place) => rest = rest.get(place + 1..).unwrap_or_default(),
@@ -58,31 +59,36 @@ impl MongoStore {
             self.deliver_overdue().await?;
         }
         let pending = self.number_pending().await?;
-        let newest = self.newest().await?;
+        let (newest, clock) = self.newest_and_clock().await?;
+        let clock = match clock {
+            Some(clock) => clock,
+            None => self.clock().await?,
+        };
+        let end = |gap| LogPage { more: pending, ..LogPage::at_end(newest.cursor(), gap, clock) };
         let Some(seen) = cursor.and_then(LogPosition::parse) else {
-            return self.end_of_log(newest, pending, cursor.is_some()).await;
+            return self.checked(end(cursor.is_some())).await;
         };
         if seen == newest {
-            return Ok(LogPage { more: pending, ..LogPage::at_end(seen.cursor(), false) });
+            return Ok(end(false));
         }
         let upper = newest.number.min(seen.number.saturating_add(PageQuery::MAX_EXAMINED.into()));
         let found = self.log_entries(seen.number, upper, entries, limit).await?;
         let first = found.first().map(position).transpose()?;
         if !seen.continues_at(first) {
-            return self.end_of_log(newest, pending, true).await;
+            return self.checked(end(true)).await;
         }
         let rest = if first == Some(seen) { &found[1..] } else { &found[..] };
         let cut = rest.len() > limit as usize;
         let rest = &rest[..rest.len().min(limit as usize)];
         let Some(next) = rest.last().map(position).transpose()? else {
             // The entry at the upper end has gone in between: the log is being cut.
-            return self.end_of_log(newest, pending, true).await;
+            return self.checked(end(true)).await;
         };
         let more = cut || pending || next.number < newest.number;
         let read = rest.iter().map(|entry| read_event(&Stored(entry)));
         // Those at both ends are read for their positions.
         let wanted = |event: &Result<_, _>| event.as_ref().map_or(true, |e| entries.cover(e));
-        Ok(LogPage::new(read.filter(wanted), next.cursor(), more))
+        Ok(LogPage::new(read.filter(wanted), next.cursor(), more, clock))
     }
 
     /// The entries from one number to another that a reader wants, and those of both ends, which
@@ -107,45 +113,63 @@ impl MongoStore {
         Ok(found)
     }
 
-    async fn end_of_log(
-        &self,
-        newest: LogPosition,
-        more: bool,
-        gap: bool,
-    ) -> Result<LogPage, Failed> {
-        if gap {
+    /// A gap can mean that the collections are gone.
+    async fn checked(&self, page: LogPage) -> Result<LogPage, Failed> {
+        if page.gap {
             self.agree_again().await?;
         }
-        Ok(LogPage { more, ..LogPage::at_end(newest.cursor(), gap) })
+        Ok(page)
     }
 
     /// The numbered entry with the largest number.
     pub(crate) async fn newest(&self) -> Result<LogPosition, Failed> {
-        let newest = |from: i64| self.log.find_one(since(from)).sort(doc! { "number": -1 });
+        Ok(self.newest_and_clock().await?.0)
+    }
+
+    /// The numbered entry with the largest number and, where there is one, the server's clock as of
+    /// this read.
+    async fn newest_and_clock(&self) -> Result<(LogPosition, Option<Timestamp>), Failed> {
         let known = self.newest.load(Ordering::Relaxed);
-        let mut found = newest(known).await?;
+        let mut found = self.last_of(known).await?;
         if found.is_none() && known > 0 {
             // The log has come back from the past.
-            found = newest(0).await?;
+            found = self.last_of(0).await?;
         }
         let newest = found.as_ref().map(position).transpose()?.unwrap_or(LogPosition::START);
         self.newest.store(newest.number, Ordering::Relaxed);
-        Ok(newest)
+        let clock = found.as_ref().map(|found| record::time(found, "clock")).transpose()?;
+        Ok((newest, clock))
     }
 
-    /// Numbers pending entries first: only numbered entries form a prefix.
-    pub(crate) async fn trim(&self, before: Timestamp, limit: u32) -> Result<u32, Failed> {
+    async fn last_of(&self, from: i64) -> Result<Option<Document>, Failed> {
+        let stages = [
+            doc! { "$match": since(from) },
+            doc! { "$sort": { "number": -1 } },
+            doc! { "$limit": 1 },
+            doc! { "$project": { "number": 1, "clock": "$$NOW" } },
+        ];
+        Ok(self.log.aggregate(stages).await?.try_next().await?)
+    }
+
+    /// Numbers pending entries first: only numbered entries form a prefix. Ages go by the server's
+    /// clock at the moment that the entries are chosen.
+    pub(crate) async fn trim(&self, older_than: Duration, limit: u32) -> Result<u32, Failed> {
         self.number_pending().await?;
-        let find = self.log.find(since(0)).sort(doc! { "number": 1 }).limit(i64::from(limit) + 1);
-        let mut oldest: Vec<Document> =
-            find.projection(doc! { "number": 1, "at": 1 }).await?.try_collect().await?;
+        let stages = [
+            doc! { "$match": since(0) },
+            doc! { "$sort": { "number": 1 } },
+            doc! { "$limit": i64::from(limit) + 1 },
+            doc! { "$project": { "number": 1, "at": 1, "clock": "$$NOW" } },
+        ];
+        let mut oldest: Vec<Document> = self.log.aggregate(stages).await?.try_collect().await?;
         // The newest stays.
         oldest.pop();
         let mut last = None;
         for entry in &oldest {
+            let line = record::time(entry, "clock")?.minus(older_than).as_micros();
             // One that cannot be read is as old as its neighbours.
             let at = Stored(entry).integer("at").ok().flatten();
-            if at.is_some_and(|at| at >= before.as_micros()) {
+            if at.is_some_and(|at| at >= line) {
                 break;
             }
             last = Some(record::number(entry, "number")?);

@@ -29,7 +29,7 @@ pub struct MongoOptions {
     /// What every collection's name begins with: letters, digits and underscores, at most 32.
     /// Default `session_kit_`.
     pub prefix: String,
-    /// Of changes of sessions and policies: a majority's, because every read asks a majority and would
+    /// Of changes of sessions, policies and blocks: a majority's, because every read asks a majority and would
     /// not see what fewer servers have. Default with their journals: what is acknowledged survives
     /// deaths and failovers.
     pub write_concern: WriteConcern,
@@ -40,9 +40,6 @@ pub struct MongoOptions {
     pub push: bool,
     /// A call that takes longer counts as an outage. Default 5 s.
     pub timeout: Duration,
-    /// How long after its timeouts a record expires by itself, should the cleanup never come.
-    /// Default one day.
-    pub expiry_margin: Duration,
 }
 
 impl Default for MongoOptions {
@@ -57,7 +54,6 @@ impl Default for MongoOptions {
             transactions: Transactions::WhereThereAre,
             push: true,
             timeout: Duration::from_secs(5),
-            expiry_margin: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -102,13 +98,6 @@ impl MongoOptions {
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        self
-    }
-
-    /// Sets [`MongoOptions::expiry_margin`].
-    #[must_use]
-    pub const fn with_expiry_margin(mut self, expiry_margin: Duration) -> Self {
-        self.expiry_margin = expiry_margin;
         self
     }
 

@@ -1,57 +1,91 @@
-//! Changes without transactions: what has to follow a change waits in the user's document, put
-//! there by the same compare-and-swap, until it is in the log and the list.
+//! What follows a change of a user's document: entries of the log, the list and the history.
+//!
+//! In a transaction it follows in the same atomic step. Without transactions it waits in the user's
+//! document, the outbox, put there by the compare-and-swap that makes the change.
 //!
 //! The node that made the change delivers it before it is acknowledged. A read of the user that finds
 //! it undelivered delivers it first: a caller that tries a change again because its answer was lost,
 //! and finds it done, has waited for what the first try would have waited for. Should the node die, a
-//! reader of the log delivers the change a little later. Delivering twice does no harm: a log entry's
-//! mark is unique, and the list is only where sessions are looked for, not what says that they exist.
+//! reader of the log delivers the change a little later. Delivering twice does no harm: an entry of
+//! the log has a unique mark, a record of the history the session's id, and the list is only where
+//! sessions are looked for, not what says that they exist.
+
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::InvalidField;
 
-use crate::change::{empty, forgotten};
 use crate::error::{Failed, is_duplicate};
 use crate::read::version_of;
 use crate::record;
+use crate::rewrite::{ENTRY, HISTORY, LATER, LIST, parts, unlisted};
 use crate::store::MongoStore;
-
-/// When other nodes may assume that the author is dead and deliver the change.
-pub(crate) fn due(items: usize) -> DateTime {
-    let items = i64::try_from(items).unwrap_or(i64::MAX / PATIENCE_MILLIS);
-    DateTime::from_millis(
-        DateTime::now().timestamp_millis() + PATIENCE_MILLIS + items * EACH_MILLIS,
-    )
-}
-
-/// The users whose changes wait for longer than that.
-pub(crate) fn overdue() -> Document {
-    doc! { "due": { "$lte": DateTime::now() } }
-}
-
-const PATIENCE_MILLIS: i64 = 5000;
-const EACH_MILLIS: i64 = 20;
-/// How many changes a node that takes over is given time for.
-const TAKEN_OVER: usize = 3000;
-/// How many users' changes one read of the log delivers.
-const USERS: i64 = 100;
-/// Items that are delivered by one command.
-const CHUNK: usize = 100;
+use crate::transaction::{Step, in_session};
 
 impl MongoStore {
+    /// Carries out what follows a change, in order. The log comes first: where the list already shows
+    /// a change, so does the log.
+    pub(crate) async fn follow(
+        &self,
+        items: &[Document],
+        session: &mut Step<'_>,
+    ) -> Result<(), Failed> {
+        self.append(&parts(items, ENTRY), session).await?;
+        self.insert(&self.list, parts(items, LIST), session).await?;
+        let later: Vec<_> = parts(items, LATER).into_iter().map(later).collect();
+        self.update_each(&self.list, &later, session).await?;
+        self.insert(&self.history, parts(items, HISTORY), session).await?;
+        let unlisted = unlisted(items);
+        if !unlisted.is_empty() {
+            let unlist = self.list.delete_many(doc! { "_id": { "$in": unlisted } });
+            in_session!(session.as_mut(), unlist)?;
+        }
+        Ok(())
+    }
+
+    /// Inserts documents; outside a transaction each unless it is there.
+    async fn insert(
+        &self,
+        collection: &Collection<Document>,
+        documents: Vec<&Document>,
+        session: &mut Step<'_>,
+    ) -> Result<(), Failed> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let alone = session.is_none();
+        let insert = collection.insert_many(documents).ordered(!alone);
+        match in_session!(session.as_mut(), insert) {
+            // Those that are there have been delivered before.
+            Err(error) if !(alone && is_duplicate(&error)) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Delivers what dead nodes have left.
     pub(crate) async fn deliver_overdue(&self) -> Result<(), Failed> {
-        let due = self.users.find(overdue()).projection(doc! { "_id": 1 }).limit(USERS);
-        let due: Vec<Document> = due.await?.try_collect().await?;
-        for user in due {
+        let items = doc! { "$size": { "$ifNull": ["$outbox", []] } };
+        let stages = [
+            doc! { "$match": waiting() },
+            doc! { "$sort": { "waiting": 1 } },
+            doc! { "$limit": USERS },
+            doc! { "$project": { "waiting": 1, "items": items, "clock": "$$NOW" } },
+        ];
+        let found: Vec<Document> = self.users.aggregate(stages).await?.try_collect().await?;
+        for user in found {
+            let items = user.get_i32("items").map_err(|_| record::malformed("items"))?;
+            let patience = PATIENCE + EACH * items.unsigned_abs();
+            if record::time(&user, "waiting")?.plus(patience) > record::time(&user, "clock")? {
+                continue;
+            }
             // One reader takes it over, not all of them.
-            let mut overdue = overdue();
-            let user = record::number(&user, "_id")?;
-            overdue.insert("_id", user);
-            let take = doc! { "$set": { "due": self::due(TAKEN_OVER) } };
-            if self.users.update_one(overdue, take).await?.matched_count > 0 {
-                self.deliver(user).await?;
+            let id = record::number(&user, "_id")?;
+            let as_read = doc! { "_id": id, "waiting": user.get("waiting") };
+            let take = doc! { "$currentDate": { "waiting": true } };
+            if self.users.update_one(as_read, take).await?.matched_count > 0 {
+                self.deliver(id).await?;
             }
         }
         Ok(())
@@ -60,7 +94,7 @@ impl MongoStore {
     /// Delivers the user's outbox, if it has one, before the document is used.
     pub(crate) async fn settled(&self, user: Option<&Document>) -> Result<(), Failed> {
         match user {
-            Some(user) if user.contains_key("due") => {
+            Some(user) if user.contains_key("waiting") => {
                 self.deliver(record::number(user, "_id")?).await
             }
             _ => Ok(()),
@@ -69,61 +103,72 @@ impl MongoStore {
 
     /// Delivers what waits in the user's document of this tag.
     pub(crate) async fn deliver(&self, tag: i64) -> Result<(), Failed> {
-        if self.empty_outbox(doc! { "_id": tag }).await? {
-            self.users.update_many(empty([tag]), forgotten()).await?;
-        }
-        Ok(())
-    }
-
-    /// Returns whether a session has ended.
-    async fn empty_outbox(&self, user: Document) -> Result<bool, Failed> {
+        let user = doc! { "_id": tag };
         let find = self.users.find_one(user.clone()).projection(doc! { "outbox": 1, "version": 1 });
-        let Some(found) = find.await? else { return Ok(false) };
-        let Ok(outbox) = found.get_array("outbox") else { return Ok(false) };
-        let items: Vec<_> = outbox.iter().filter_map(Bson::as_document).collect();
+        let Some(found) = find.await? else { return Ok(()) };
+        let Ok(outbox) = found.get_array("outbox") else { return Ok(()) };
+        let items: Vec<_> = outbox.iter().filter_map(Bson::as_document).cloned().collect();
         for items in items.chunks(CHUNK) {
-            self.deliver_items(items).await?;
+            self.follow(items, &mut None).await?;
         }
-        let ended = items.iter().any(|item| item.contains_key("unlist"));
         // Mostly no other change has come in between.
         let mut as_read = user.clone();
         as_read.insert("version", version_of(&found)?.0);
-        let empty = doc! { "$unset": { "outbox": "", "due": "" } };
-        if self.users.update_one(as_read, empty.clone()).await?.matched_count > 0 {
-            return Ok(ended);
+        if self.users.update_one(as_read, emptied()).await?.matched_count > 0 {
+            return Ok(());
         }
-        let marks = items.iter().map(|item| record::number(entry(item)?, "_id"));
-        let delivered = marks.collect::<Result<Vec<_>, _>>()?;
+        let marks = parts(&items, ENTRY).into_iter().map(|entry| record::number(entry, "_id"));
+        let delivered = marks.collect::<Result<Vec<_>, InvalidField>>()?;
         let pull = doc! { "$pull": { "outbox": { "entry._id": { "$in": delivered } } } };
         self.users.update_one(user.clone(), pull).await?;
         let mut done = user;
         done.insert("outbox", Bson::Array(Vec::new()));
-        self.users.update_one(done, empty).await?;
-        Ok(ended)
-    }
-
-    /// The log comes first: where the list already shows a change, so does the log.
-    async fn deliver_items(&self, items: &[&Document]) -> Result<(), Failed> {
-        let entries = items.iter().map(|item| entry(item).cloned());
-        self.append_once(&entries.collect::<Result<Vec<_>, _>>()?).await?;
-        let listed: Vec<_> =
-            items.iter().filter_map(|item| item.get_document("list").ok().cloned()).collect();
-        if !listed.is_empty() {
-            match self.list.insert_many(&listed).ordered(false).await {
-                // Those that are there have been delivered before.
-                Err(error) if !is_duplicate(&error) => return Err(error.into()),
-                _ => {}
-            }
-        }
-        let unlisted: Vec<_> =
-            items.iter().filter_map(|item| item.get_str("unlist").ok()).collect();
-        if !unlisted.is_empty() {
-            self.list.delete_many(doc! { "_id": { "$in": unlisted } }).await?;
-        }
+        self.users.update_one(done, emptied()).await?;
         Ok(())
     }
 }
 
-fn entry(item: &Document) -> Result<&Document, InvalidField> {
-    item.get_document("entry").map_err(|_| record::malformed("outbox"))
+/// The users whose changes wait for their delivery.
+pub(crate) fn waiting() -> Document {
+    doc! { "waiting": { "$gt": DateTime::from_millis(0) } }
 }
+
+/// An update of the list for a deadline that is later now.
+fn later(later: &Document) -> Document {
+    let (id, deadline) = (later.get("_id"), later.get("deadline"));
+    doc! { "q": { "_id": id }, "u": { "$max": { "deadline": deadline } } }
+}
+
+/// Takes the outbox out of a document. A user without sessions is forgotten some time later.
+fn emptied() -> Vec<Document> {
+    let none = doc! { "$eq": ["$sessions", { "$literal": {} }] };
+    let until = doc! { "$cond": [none, forgotten_at(), "$$REMOVE"] };
+    vec![doc! { "$unset": ["outbox", "waiting"] }, doc! { "$set": { "until": until } }]
+}
+
+/// Those of the users' documents that have neither sessions nor anything to deliver.
+pub(crate) fn empty(tags: impl IntoIterator<Item = i64>) -> Document {
+    let tags: Vec<_> = tags.into_iter().collect();
+    doc! { "_id": { "$in": tags }, "sessions": {}, "waiting": { "$exists": false } }
+}
+
+/// A user without sessions is forgotten, but only once the log's entries surely have their numbers:
+/// until then its versions go on where they were.
+pub(crate) fn forgotten() -> Vec<Document> {
+    vec![doc! { "$set": { "until": forgotten_at() } }]
+}
+
+/// An hour from now by the server's clock.
+fn forgotten_at() -> Document {
+    const REMEMBERED_MILLIS: i64 = 3_600_000;
+    doc! { "$add": ["$$NOW", REMEMBERED_MILLIS] }
+}
+
+/// How long other nodes wait before they assume that the author is dead and deliver the change,
+const PATIENCE: Duration = Duration::from_secs(5);
+/// and for each of its items.
+const EACH: Duration = Duration::from_millis(20);
+/// How many users' changes one read of the log delivers.
+const USERS: i64 = 100;
+/// Items that are delivered by one command.
+const CHUNK: usize = 100;

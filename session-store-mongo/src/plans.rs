@@ -3,15 +3,15 @@
 
 use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
-use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
-use session_core::store::{PageQuery, Selection, TenantFilter, UserTag};
-use session_core::{ClientId, DeviceKind, SessionId, Timestamp, UserId, UserKey};
+use session_core::policy::PolicyScope;
+use session_core::store::{HistoryQuery, PageQuery, Selection, TenantFilter, UserTag};
+use session_core::{ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 
-use crate::end::old;
+use crate::history::oldest_first;
 use crate::log::{between, since};
 use crate::options::MongoOptions;
-use crate::outbox::overdue;
+use crate::outbox::waiting;
+use crate::places::at_places;
 use crate::read::by_tag;
 use crate::record::tag_key;
 use crate::store::MongoStore;
@@ -36,7 +36,7 @@ async fn plan(
 
 fn pages() -> Vec<PageQuery> {
     let now = Timestamp::from_micros(5_000);
-    let first = PageQuery::live(TenantFilter::Any, Timeouts::none(), now);
+    let first = PageQuery::live(TenantFilter::Any, now);
     let mut queries = vec![PageQuery { user: UserId::new("alice").ok(), ..first.clone() }];
     for tenant in [TenantFilter::Any, TenantFilter::Is(None)] {
         let query = PageQuery { tenant, ..first.clone() };
@@ -56,7 +56,21 @@ fn selections() -> Vec<Selection> {
         Selection::user(owner).on(DeviceKind::Web).except(id),
         Selection::within(TenantFilter::Is(None)),
         Selection::within(TenantFilter::Any),
+        Selection::within(TenantFilter::Any).signed_in_before(Timestamp::from_micros(9_000)),
     ]
+}
+
+fn histories() -> Vec<HistoryQuery> {
+    let owner = UserKey::new(UserId::new("alice").unwrap());
+    let mut queries = vec![HistoryQuery::user(owner)];
+    for tenant in [TenantFilter::Any, TenantFilter::Is(None)] {
+        let query = HistoryQuery::within(tenant);
+        let since = Some(Timestamp::from_micros(1_000));
+        queries.push(HistoryQuery { since, ..query.clone() });
+        queries.push(HistoryQuery { cause: Some(EndCause::Evicted), ..query.clone() });
+        queries.push(HistoryQuery { client_id: ClientId::new("shop").ok(), ..query });
+    }
+    queries
 }
 
 #[tokio::test]
@@ -69,22 +83,30 @@ async fn every_query_uses_an_index() {
     let now = Timestamp::from_micros(5_000);
     let id = SessionId::from_bytes([1; 16]);
     let place = Some(Place { key: 5_000, id });
-    let mut walks: Vec<_> = pages().iter().map(Walk::listed).collect();
-    walks.extend(selections().iter().map(Walk::selected));
+    let listed = pages().iter().map(Walk::listed).collect::<Vec<_>>();
+    let selected = selections().iter().map(Walk::selected).collect::<Vec<_>>();
+    let ended = histories().iter().map(Walk::ended).collect::<Vec<_>>();
     let mut queries = Vec::new();
-    for walk in &walks {
-        // The first part of a walk over all sessions has no bound but its order.
-        queries.push((&store.list, walk.bounds(place, None), Some(walk.order())));
-        queries.push((&store.list, walk.bounds(place, place), Some(walk.order())));
+    let walks = [(&store.list, listed), (&store.list, selected), (&store.history, ended)];
+    for (collection, walks) in &walks {
+        for walk in walks {
+            // The first part of a walk over all sessions has no bound but its order.
+            queries.push((*collection, walk.bounds(place, None), Some(walk.order())));
+            queries.push((*collection, walk.bounds(place, place), Some(walk.order())));
+        }
     }
-    for walk in old(&SweepRule { inactive_before: now, expired_by: now }) {
-        queries.push((&store.list, walk.bounds(None, None), Some(walk.order())));
-    }
+    let overdue = Walk::overdue(now);
+    queries.push((&store.list, overdue.bounds(None, None), Some(overdue.order())));
     let tag = UserTag::of(id);
     let some = doc! { "_id": { "$in": [tag_key(tag), tag_key(tag) + 1] } };
-    for filter in [by_tag(tag), some, overdue()] {
+    for filter in [by_tag(tag), some] {
         queries.push((&store.users, filter, None));
     }
+    queries.push((&store.users, waiting(), Some(doc! { "waiting": 1 })));
+    let owner = UserKey::new(UserId::new("alice").unwrap());
+    queries.push((&store.places, at_places(&PolicyScope::of(&owner)), None));
+    let old = doc! { "ended": { "$gt": i64::MIN } };
+    queries.push((&store.history, old, Some(oldest_first())));
     queries.push((&store.log, between(7, 9), Some(doc! { "number": 1 })));
     queries.push((&store.log, since(7), Some(doc! { "number": -1 })));
     queries.push((&store.log, doc! { "order": { "$gt": 0_i64 } }, Some(doc! { "order": 1 })));

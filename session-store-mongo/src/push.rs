@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
-use session_core::EventKind;
+use session_core::store::Entries;
 use tokio::sync::Notify;
 
 /// What a store shares with its listener.
@@ -52,8 +52,8 @@ pub(crate) async fn run(log: Collection<Document>, hints: Hints) {
 
 /// Whether an entry makes a cached session wrong; one that cannot be read may.
 fn invalidates(entry: Option<&Document>) -> bool {
-    let kind = entry.and_then(|entry| entry.get_str("kind").ok()?.parse().ok());
-    kind.is_none_or(EventKind::invalidates)
+    let kind = entry.and_then(|entry| entry.get_str("kind").ok());
+    kind.is_none_or(|kind| Entries::Invalidations.want(kind))
 }
 
 const PAUSE: Duration = Duration::from_millis(250);

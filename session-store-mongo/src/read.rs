@@ -1,10 +1,10 @@
-//! Reads of sessions and policies.
+//! Reads of users and sessions.
 
 use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
+use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, doc};
-use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::record::{read_owner, read_session, read_standing};
 use session_core::store::{
     Loaded, Page, PageCursor, PageQuery, TenantFilter, UserState, UserTag, Version, limit_within,
@@ -12,40 +12,32 @@ use session_core::store::{
 use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
 
 use crate::error::Failed;
+use crate::places::Places;
 use crate::record::{self, Stored, tag_key};
 use crate::store::MongoStore;
 use crate::walk::{Part, Walk};
 
 impl MongoStore {
+    /// The places are read after the sessions: a caller that finds a session which it could not be told
+    /// of sees every block that its commit may have overlooked.
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, Failed> {
-        let scopes = PolicyScope::of(owner);
-        let keys: Vec<_> = scopes.iter().map(policy_key).collect();
-        let policies = async {
-            let found = self.policies.find(doc! { "_id": { "$in": keys } }).await?;
-            Ok::<Vec<Document>, Failed>(found.try_collect().await?)
+        let mut session = self.session().await?;
+        let user = self.user_document(owner, &mut session).await?;
+        let Places { policies, blocks } = self.places_of(owner, &mut session).await?;
+        let (version, sessions) = match &user {
+            Some(user) => (version_of(user)?, of_owner(user, owner, read_standing)?),
+            None => (Version::NONE, Vec::new()),
         };
-        let (user, found) = tokio::try_join!(self.user_document(owner), policies)?;
-        let mut state = UserState {
-            version: Version::NONE,
-            sessions: Vec::new(),
-            policies: PolicyLayers::default(),
-        };
-        for document in &found {
-            let key = document.get_document("_id").map_err(|_| record::malformed("_id"))?;
-            let key = (text(key, "tenant")?, text(key, "user")?);
-            state.policies.set_by_key(key, Some(parse_policy(document)?));
-        }
-        if let Some(user) = user {
-            state.version = version_of(&user)?;
-            state.sessions = of_owner(&user, owner, read_standing)?;
-        }
-        Ok(state)
+        Ok(UserState { version, sessions, policies, blocks })
     }
 
-    async fn user_document(&self, owner: &UserKey) -> Result<Option<Document>, Failed> {
-        let mut session = self.session().await?;
+    async fn user_document(
+        &self,
+        owner: &UserKey,
+        session: &mut ClientSession,
+    ) -> Result<Option<Document>, Failed> {
         let find = self.users.find_one(by_tag(self.tags.tag(owner)));
-        let user = find.session(&mut session).await?;
+        let user = find.session(session).await?;
         self.settled(user.as_ref()).await?;
         Ok(user)
     }
@@ -92,9 +84,12 @@ impl MongoStore {
             return self.page_of_user(query, &owner, limit).await;
         }
         let after = query.after.map(Into::into);
-        let Part { found, next } = self.walk(&Walk::listed(query), after, limit as usize).await?;
-        let stored = self.stored_sessions(found.iter().map(|ended| ended.id)).await?;
-        let listed = found.iter().filter_map(|ended| stored.get(&ended.id));
+        let walk = Walk::listed(query);
+        let Part { found, next } = self.walk(&self.list, &walk, after, limit as usize).await?;
+        let found = found.iter().map(|entry| walk.place(entry).map(|place| place.id));
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        let stored = self.stored_sessions(found.iter().copied()).await?;
+        let listed = found.iter().filter_map(|id| stored.get(id));
         let listed = listed.map(|session| read_session(&Stored(session)));
         let mut sessions = listed.collect::<Result<Vec<_>, _>>()?;
         // The list can lag behind.
@@ -108,18 +103,15 @@ impl MongoStore {
         owner: &UserKey,
         limit: u32,
     ) -> Result<Page, Failed> {
-        let Some(user) = self.user_document(owner).await? else { return Ok(Page::default()) };
+        let mut session = self.session().await?;
+        let user = self.user_document(owner, &mut session).await?;
+        let Some(user) = user else { return Ok(Page::default()) };
         let mut sessions = of_owner(&user, owner, read_session)?;
         sessions.retain(|session| {
             query.covers(session) && query.after.is_none_or(|after| is_after(session, after))
         });
         sessions.sort_by_key(|session| (std::cmp::Reverse(session.signed_in), session.id));
         Ok(Page::cut(sessions, limit))
-    }
-
-    pub(crate) async fn read_policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, Failed> {
-        let found = self.policies.find_one(doc! { "_id": policy_key(scope) }).await?;
-        Ok(found.as_ref().map(parse_policy).transpose()?)
     }
 }
 
@@ -129,7 +121,7 @@ pub(crate) fn by_tag(tag: UserTag) -> Document {
 
 /// The version, whether changes wait for their delivery, and only these sessions.
 pub(crate) fn only(ids: impl IntoIterator<Item = SessionId>) -> Document {
-    let mut fields = doc! { "version": 1, "due": 1 };
+    let mut fields = doc! { "version": 1, "waiting": 1 };
     ids.into_iter().for_each(|id| {
         fields.insert(format!("sessions.{}", record::name(id)), 1);
     });
@@ -174,20 +166,5 @@ fn of_owner<'d, T>(
 }
 
 fn is_after(session: &Session, after: PageCursor) -> bool {
-    session.signed_in < after.signed_in
-        || (session.signed_in == after.signed_in && session.id > after.id)
-}
-
-/// The `_id` of a policy.
-pub(crate) fn policy_key(scope: &PolicyScope) -> Document {
-    let (tenant, user) = scope.key();
-    doc! { "tenant": tenant, "user": user }
-}
-
-fn parse_policy(document: &Document) -> Result<Policy, StoreError> {
-    Policy::from_stored(text(document, "policy")?)
-}
-
-fn text<'d>(document: &'d Document, field: &'static str) -> Result<&'d str, InvalidField> {
-    document.get_str(field).map_err(|_| record::malformed(field))
+    session.signed_in < after.at || (session.signed_in == after.at && session.id > after.id)
 }

@@ -6,7 +6,7 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document};
 use session_core::store::UserTag;
 use session_core::store::record::{Field, FieldValue, Fields, event_fields, session_fields};
-use session_core::{Event, InvalidField, Session, SessionId, StoreError};
+use session_core::{Event, InvalidField, Session, SessionId, StoreError, Timestamp};
 
 use crate::error::Failed;
 
@@ -87,11 +87,10 @@ pub(crate) fn random() -> Result<i64, Failed> {
 
 /// The session as the list has it: what pages and selections are filtered by, and what the cleanup
 /// goes by.
-pub(crate) fn listed(session: &Session, until: DateTime) -> Document {
+pub(crate) fn listed(session: &Session) -> Document {
     let fields = session_fields(session).into_iter();
     let mut document = document(fields.filter(|(name, _)| LISTED.contains(name)));
     document.insert("_id", name(session.id));
-    document.insert("until", until);
     document
 }
 
@@ -104,6 +103,12 @@ pub(crate) fn event(event: &Event, mark: i64) -> Document {
 
 pub(crate) fn number(document: &Document, field: &'static str) -> Result<i64, InvalidField> {
     document.get_i64(field).map_err(|_| malformed(field))
+}
+
+/// A time that the server told, such as `$$NOW`.
+pub(crate) fn time(document: &Document, field: &'static str) -> Result<Timestamp, InvalidField> {
+    let time: &DateTime = document.get_datetime(field).map_err(|_| malformed(field))?;
+    Ok(Timestamp::from_micros(time.timestamp_millis().saturating_mul(1000)))
 }
 
 pub(crate) fn bytes(bytes: &[u8]) -> Bson {
@@ -122,35 +127,23 @@ const LISTED: [&str; 8] = [
     "client_id",
     "signed_in",
     "last_accessed",
-    "absolute_expiry",
+    "deadline",
 ];
 
 #[cfg(test)]
 mod tests {
-    use session_core::rotation::TokenState;
     use session_core::store::Ended;
     use session_core::store::record::{read_ended, read_event, read_session};
-    use session_core::{Actor, DeviceKind, EventKind, Timestamp, Token, UserId, UserKey};
+    use session_core::{Actor, EventKind, FleetKey, Token, UserId, UserKey};
 
     use super::*;
 
     fn sample() -> Session {
-        let token = Token::new(SessionId::from_bytes([1; 16]), [2; 12], [3; 16]);
+        let key = FleetKey::from_bytes([7; 32]);
+        let token = Token::new(&key, SessionId::from_bytes([1; 16]), [2; 12], [3; 16]);
         let at = Timestamp::from_micros(1_780_000_000_000_000);
-        Session {
-            id: token.session_id(),
-            owner: UserKey::new(UserId::new("alice").unwrap()),
-            device_kind: DeviceKind::Web,
-            device_info: None,
-            client_id: None,
-            ip_addresses: vec![[192, 0, 2, 1].into()],
-            signed_in: at,
-            last_accessed: at,
-            authenticated_at: at,
-            absolute_expiry: Some(at),
-            data: None,
-            token: TokenState::new(&token).rotated(&token.rotated([4; 16]), at),
-        }
+        let owner = UserKey::new(UserId::new("alice").unwrap());
+        Session { ip_addresses: vec![[192, 0, 2, 1].into()], ..Session::new(owner, &token, at) }
     }
 
     /// Stored documents are hostile too: each damage is an error, never a panic.
@@ -186,7 +179,7 @@ mod tests {
     #[test]
     fn the_list_names_the_session_and_its_owner() {
         let whole = sample();
-        let ended = read_ended(&Stored(&listed(&whole, DateTime::MAX))).unwrap();
+        let ended = read_ended(&Stored(&listed(&whole))).unwrap();
         assert_eq!(ended, Ended { id: whole.id, owner: whole.owner });
     }
 }

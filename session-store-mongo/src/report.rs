@@ -1,21 +1,20 @@
 //! What an operator wants to know of the store.
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{DateTime, Document, doc};
+use mongodb::bson::{Document, doc};
 use mongodb::{Collection, IndexModel};
-use session_core::Timestamp;
 use session_core::store::StoreReport;
 
+use crate::agreement::VERSION;
 use crate::error::Failed;
 use crate::record;
-use crate::store::{MongoStore, VERSION};
+use crate::store::MongoStore;
 
 /// Reads only, and nothing that grows with the number of sessions.
 pub(crate) async fn of(store: &MongoStore) -> Result<StoreReport, Failed> {
     let admin = store.client.database("admin");
     let build = admin.run_command(doc! { "buildInfo": 1 }).await?;
     let hello = admin.run_command(doc! { "hello": 1 }).await?;
-    let clock = hello.get_datetime("localTime").map_err(|_| record::malformed("localTime"))?;
     let mut problems = Vec::new();
     for (collection, indexes) in store.indexes() {
         problems.extend(missing(collection, &indexes).await?);
@@ -32,7 +31,7 @@ pub(crate) async fn of(store: &MongoStore) -> Result<StoreReport, Failed> {
     Ok(StoreReport {
         server: format!("MongoDB {}", build.get_str("version").unwrap_or("of no version")),
         schema: Some(VERSION.into()),
-        clock: time(*clock),
+        clock: record::time(&hello, "localTime")?,
         log_from: store.log_from().await?,
         pending: store.count_pending().await?,
         details,
@@ -68,8 +67,4 @@ fn topology(hello: &Document) -> String {
         (_, Ok("isdbgrid")) => "sharded cluster".to_owned(),
         _ => "standalone".to_owned(),
     }
-}
-
-fn time(time: DateTime) -> Timestamp {
-    Timestamp::from_micros(time.timestamp_millis().saturating_mul(1000))
 }

@@ -1,13 +1,11 @@
 //! What a change does to one user's document, put together before anything is written.
 
-use std::collections::HashMap;
-
 use mongodb::bson::{Bson, DateTime, Document, doc};
+use session_core::store::record::{details, session_fields};
 use session_core::store::{UserTag, Version};
-use session_core::{Event, SessionId};
+use session_core::{Event, Session, SessionId};
 
 use crate::error::Failed;
-use crate::outbox;
 use crate::read::by_tag;
 use crate::record::{self, field, random, tag_key};
 
@@ -16,14 +14,12 @@ pub(crate) struct Rewrite {
     tag: UserTag,
     /// The version that must still hold; none where there is no document yet.
     expected: Option<Version>,
-    pub(crate) set: Document,
-    pub(crate) unset: Document,
-    pub(crate) listed: Vec<Document>,
-    pub(crate) unlisted: Vec<String>,
-    pub(crate) events: Vec<Event>,
-    pub(crate) until: Option<DateTime>,
+    set: Document,
+    unset: Document,
+    max: Document,
     /// Besides the version, what has to hold.
-    pub(crate) condition: Document,
+    condition: Document,
+    followed: Vec<(Event, Document)>,
 }
 
 impl Rewrite {
@@ -33,11 +29,9 @@ impl Rewrite {
             expected,
             set: Document::new(),
             unset: Document::new(),
-            listed: Vec::new(),
-            unlisted: Vec::new(),
-            events: Vec::new(),
-            until: None,
+            max: Document::new(),
             condition: Document::new(),
+            followed: Vec::new(),
         }
     }
 
@@ -50,14 +44,53 @@ impl Rewrite {
         self.expected.is_none()
     }
 
-    pub(crate) fn replace(&mut self, id: SessionId, fields: Document) {
-        let fields = fields.into_iter();
-        self.set.extend(fields.map(|(name, value)| (field(id, &format!(".{name}")), value)));
+    pub(crate) const fn changes_nothing(&self) -> bool {
+        self.followed.is_empty()
     }
 
-    pub(crate) fn end(&mut self, id: SessionId) {
+    /// Whether a session ends.
+    pub(crate) fn ends(&self) -> bool {
+        self.followed.iter().any(|(_, follow)| follow.contains_key(UNLIST))
+    }
+
+    /// Only the log tells of it.
+    pub(crate) fn tell(&mut self, event: Event) {
+        self.followed.push((event, Document::new()));
+    }
+
+    pub(crate) fn begin(&mut self, session: &Session, event: Event) {
+        self.condition.insert(field(session.id, ""), doc! { "$exists": false });
+        self.set.insert(field(session.id, ""), record::document(session_fields(session)));
+        self.unset.insert("until", "");
+        self.followed.push((event, doc! { LIST: record::listed(session) }));
+    }
+
+    /// Replaces the details and raises the deadline; the list follows where that is later than the
+    /// known one.
+    pub(crate) fn update(&mut self, session: &Session, known: Option<i64>, event: Event) {
+        let (id, deadline) = (session.id, session.deadline.as_micros());
+        self.set.insert(field(id, ".details"), details(session));
+        self.max.insert(field(id, ".deadline"), deadline);
+        let mut follow = Document::new();
+        if known.is_none_or(|known| known < deadline) {
+            follow.insert(LATER, doc! { "_id": record::name(id), "deadline": deadline });
+        }
+        self.followed.push((event, follow));
+    }
+
+    /// Ends a session as it was read: where a write-back came in between, the history would miss it.
+    pub(crate) fn end(
+        &mut self,
+        id: SessionId,
+        as_read: &Document,
+        history: Option<Document>,
+        event: Event,
+    ) {
+        self.condition.insert(field(id, ""), as_read.clone());
         self.unset.insert(field(id, ""), "");
-        self.unlisted.push(record::name(id));
+        let mut follow = doc! { UNLIST: record::name(id) };
+        follow.extend(history.map(|ended| (HISTORY.to_owned(), ended.into())));
+        self.followed.push((event, follow));
     }
 
     /// The document as it has to be for the change to apply.
@@ -72,58 +105,49 @@ impl Rewrite {
         filter
     }
 
-    /// The change of the user's document. With an outbox it also has what follows.
-    pub(crate) fn update(&self, entries: &[Document], with_outbox: bool) -> Document {
+    /// The change of the user's document. Where the items are to wait in it, it has them.
+    pub(crate) fn change(&self, items: &[Document], waiting: bool) -> Document {
         let mut set = self.set.clone();
-        if let Some(last) = entries.last().and_then(|entry| entry.get("order")) {
-            set.insert("version", last.clone());
+        let last = items.last().and_then(|item| item.get_document(ENTRY).ok()?.get("order"));
+        set.extend(last.map(|order| ("version".to_owned(), order.clone())));
+        let mut change = doc! { "$set": set };
+        for (operator, fields) in [("$unset", &self.unset), ("$max", &self.max)] {
+            if !fields.is_empty() {
+                change.insert(operator, fields.clone());
+            }
         }
-        if with_outbox {
-            set.insert("due", outbox::due(entries.len()));
+        if waiting {
+            change.insert("$currentDate", doc! { "waiting": true });
+            change.insert("$push", doc! { "outbox": { "$each": items } });
         }
-        let mut update = doc! { "$set": set };
-        if !self.unset.is_empty() {
-            update.insert("$unset", self.unset.clone());
-        }
-        if let Some(until) = self.until {
-            update.insert("$max", doc! { "until": until });
-        }
-        if with_outbox {
-            update.insert("$push", doc! { "outbox": { "$each": self.outbox(entries) } });
-        }
-        update
+        change
     }
 
-    /// The change's entries of the log, which do not have their numbers yet. The version counts them,
-    /// so the last one's place is the user's new version.
-    pub(crate) fn entries(&self) -> Result<Vec<Document>, Failed> {
+    /// What has to follow, in order: each an entry of the log that has no number yet, and what becomes
+    /// of the list and the history. The version counts the entries, so the place of the last one is
+    /// the user's new version.
+    pub(crate) fn items(&self) -> Result<Vec<Document>, Failed> {
         let before = match self.expected {
             Some(version) => version.0,
             None => first_version()?,
         };
-        let numbered = (before + 1..).zip(&self.events);
-        numbered.map(|(order, event)| pending(event, order, tag_key(self.tag))).collect()
-    }
-
-    /// What has to follow, in order, for the [`outbox`](crate::outbox).
-    fn outbox(&self, entries: &[Document]) -> Vec<Bson> {
-        let listed = self.listed.iter();
-        let listed: HashMap<_, _> =
-            listed.filter_map(|listed| Some((listed.get_str("_id").ok()?, listed))).collect();
-        let item = |(event, entry): (&Event, &Document)| {
-            let mut item = doc! { "entry": entry };
-            if let Some(name) = event.session.map(record::name) {
-                if let Some(listed) = listed.get(name.as_str()) {
-                    item.insert("list", (*listed).clone());
-                }
-                if self.unlisted.contains(&name) {
-                    item.insert("unlist", name);
-                }
-            }
-            Bson::from(item)
+        let item = |(order, (event, follow)): (i64, &(Event, Document))| {
+            let mut item = doc! { ENTRY: pending(event, order, tag_key(self.tag))? };
+            item.extend(follow.clone());
+            Ok(item)
         };
-        self.events.iter().zip(entries).map(item).collect()
+        (before + 1..).zip(&self.followed).map(item).collect()
     }
+}
+
+/// The documents that some of the items have under a name.
+pub(crate) fn parts<'i>(items: &'i [Document], name: &str) -> Vec<&'i Document> {
+    items.iter().filter_map(|item| item.get_document(name).ok()).collect()
+}
+
+/// The names of the sessions that leave the list.
+pub(crate) fn unlisted(items: &[Document]) -> Vec<&str> {
+    items.iter().filter_map(|item| item.get(UNLIST).and_then(Bson::as_str)).collect()
 }
 
 /// An entry of the log that does not have its number yet.
@@ -139,3 +163,14 @@ pub(crate) fn first_version() -> Result<i64, Failed> {
     let seconds = DateTime::now().timestamp_millis() / 1000;
     Ok((seconds << 31) | (random()? & i64::from(i32::MAX)))
 }
+
+/// In an item, an entry of the log,
+pub(crate) const ENTRY: &str = "entry";
+/// a new entry of the list,
+pub(crate) const LIST: &str = "list";
+/// the later deadline of one,
+pub(crate) const LATER: &str = "later";
+/// the name of one that goes,
+const UNLIST: &str = "unlist";
+/// and a record of the history.
+pub(crate) const HISTORY: &str = "history";

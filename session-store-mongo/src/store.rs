@@ -1,24 +1,24 @@
 //! The store and its collections.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use mongodb::bson::{DateTime, Document, doc};
-use mongodb::options::{
-    ClientOptions, CollectionOptions, IndexOptions, ReadConcern, SelectionCriteria,
-};
-use mongodb::{Client, Collection, Database, IndexModel};
-use session_core::checker::Timeouts;
+use mongodb::options::{ClientOptions, CollectionOptions, ReadConcern, SelectionCriteria};
+use mongodb::{Client, Collection, Database};
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Needs, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, TagKey, Touch, UserState, limit_within,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, TagKey, Touch, UserState, limit_within,
 };
-use session_core::{SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::task::JoinHandle;
 
+use crate::agreement::agree;
 use crate::causal::Seen;
 use crate::error::{Failed, is_duplicate, store_error};
 use crate::options::{MongoOptions, Transactions};
@@ -34,11 +34,17 @@ pub struct MongoStore {
     /// One document for each session: finds sessions for pages and for the cleanup.
     pub(crate) list: Collection<Document>,
     pub(crate) log: Collection<Document>,
-    pub(crate) policies: Collection<Document>,
+    /// One document for each session that has ended.
+    pub(crate) history: Collection<Document>,
+    /// Policies and blocks.
+    pub(crate) places: Collection<Document>,
     leases: Collection<Document>,
-    /// What all nodes agree on: the key of the tags, and the numbers of the log.
+    /// What all nodes agree on: the keys, and the numbers of the log.
     pub(crate) agreement: Collection<Document>,
     pub(crate) tags: TagKey,
+    /// The secret of the fleet, once it was asked for.
+    pub(crate) fleet: OnceLock<FleetKey>,
+    pub(crate) keeps_history: AtomicBool,
     pub(crate) options: MongoOptions,
     /// Whether a change of several documents can be one atomic step.
     pub(crate) transactional: bool,
@@ -47,7 +53,6 @@ pub struct MongoStore {
     /// The time of the newest read of the log, by the server's logical clock.
     pub(crate) seen: Seen,
     pub(crate) hints: Hints,
-    timeouts: RwLock<Timeouts>,
     listener: Option<JoinHandle<()>>,
 }
 
@@ -86,17 +91,6 @@ impl MongoStore {
         within("connect", options.timeout, Self::open(client, options.clone())).await
     }
 
-    /// Called where the log is gone: checks that what this node knows is still what all agree on. A
-    /// database that was dropped has forgotten it, and another node may have agreed on something else.
-    pub(crate) async fn agree_again(&self) -> Result<(), Failed> {
-        if agree(&self.agreement, &self.tags).await? == self.tags {
-            return self.make_indexes().await;
-        }
-        let text = "the collections were emptied, and another node has chosen another key: \
-                    open the store again";
-        Err(StoreError::internal(text).into())
-    }
-
     async fn open(client: Client, options: MongoOptions) -> Result<Self, Failed> {
         let default = client.default_database();
         let database = default.unwrap_or_else(|| client.database(&options.database));
@@ -117,69 +111,23 @@ impl MongoStore {
             users: collection("users"),
             list: collection("sessions"),
             log,
-            policies: collection("policies"),
+            history: collection("history"),
+            places: collection("places"),
             leases: collection("leases"),
             agreement,
             client,
             tags,
+            fleet: OnceLock::new(),
+            keeps_history: AtomicBool::new(true),
             options,
             transactional,
             newest: AtomicI64::new(0),
             seen: Seen::default(),
             hints,
-            timeouts: RwLock::new(Timeouts::none()),
             listener,
         };
         store.make_indexes().await?;
         Ok(store)
-    }
-
-    /// Making an index that is there does nothing.
-    async fn make_indexes(&self) -> Result<(), Failed> {
-        for (collection, indexes) in self.indexes() {
-            collection.create_indexes(indexes).await?;
-        }
-        Ok(())
-    }
-
-    /// The indexes of each collection, but that of the `_id`.
-    pub(crate) fn indexes(&self) -> [(&Collection<Document>, Vec<IndexModel>); 3] {
-        let index = |keys: Document, options: IndexOptions| {
-            IndexModel::builder().keys(keys).options(options).build()
-        };
-        let plain = |keys| index(keys, IndexOptions::default());
-        let expires = || {
-            let at_once = IndexOptions::builder().expire_after(Duration::ZERO).build();
-            index(doc! { "until": 1 }, at_once)
-        };
-        let sparse = |keys| index(keys, IndexOptions::builder().sparse(true).build());
-        let numbers = IndexOptions::builder().unique(true).sparse(true).build();
-        let list = vec![
-            plain(doc! { "signed_in": -1, "_id": 1 }),
-            plain(doc! { "tenant": 1, "signed_in": -1, "_id": 1 }),
-            plain(doc! { "user_id": 1, "signed_in": -1, "_id": 1 }),
-            plain(doc! { "client_id": 1, "signed_in": -1, "_id": 1 }),
-            plain(doc! { "last_accessed": 1, "_id": 1 }),
-            plain(doc! { "absolute_expiry": 1, "_id": 1 }),
-            expires(),
-        ];
-        let users = vec![expires(), sparse(doc! { "due": 1 })];
-        let log = vec![index(doc! { "number": 1 }, numbers), sparse(doc! { "order": 1 })];
-        [(&self.list, list), (&self.users, users), (&self.log, log)]
-    }
-
-    /// When a record may expire by itself.
-    pub(crate) fn until(
-        &self,
-        last_accessed: Timestamp,
-        expiry: Option<Timestamp>,
-        now: Timestamp,
-    ) -> DateTime {
-        let timeouts = *self.timeouts.read().unwrap_or_else(PoisonError::into_inner);
-        let until = timeouts.deadline(last_accessed, expiry);
-        // Never at once, even where the times of the session lie far back.
-        let until = until.map(|until| until.max(now).plus(self.options.expiry_margin));
-        until.map_or(NEVER, |until| DateTime::from_millis(until.as_micros() / 1000).min(NEVER))
     }
 
     /// Whether a change stream gives hints.
@@ -187,15 +135,20 @@ impl MongoStore {
         self.listener.is_some()
     }
 
+    /// The server's clock.
+    pub(crate) async fn clock(&self) -> Result<Timestamp, Failed> {
+        let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await?;
+        Ok(record::time(&hello, "localTime")?)
+    }
+
     async fn take_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, Failed> {
         // By the server's clock, as of just before: what it then says is over is over.
-        let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await?;
-        let now = hello.get_datetime("localTime").map_err(|_| record::malformed("localTime"))?;
-        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX / 4);
-        let until = DateTime::from_millis(now.timestamp_millis().saturating_add(ttl));
+        let now = self.clock().await?;
+        let date = |time: Timestamp| DateTime::from_millis(time.as_micros() / 1000);
+        let (now, until) = (date(now), date(now.plus(ttl)));
         let free = doc! { "_id": name, "$or": [
             { "holder": holder },
-            { "until": { "$lte": *now } },
+            { "until": { "$lte": now } },
         ] };
         let take = doc! { "$set": { "holder": holder, "until": until } };
         match self.leases.update_one(free, take).upsert(true).await {
@@ -234,25 +187,6 @@ fn collection(database: &Database, options: &MongoOptions, name: &str) -> Collec
     database.collection_with_options(&format!("{}{name}", options.prefix), settings)
 }
 
-/// The first node decides about the key.
-async fn agree(agreement: &Collection<Document>, proposed: &TagKey) -> Result<TagKey, Failed> {
-    let key = record::bytes(proposed.as_bytes());
-    let first = doc! { "_id": "agreement", "version": VERSION, "key": key };
-    match agreement.insert_one(first).await {
-        Err(error) if !is_duplicate(&error) => return Err(error.into()),
-        _ => {}
-    }
-    let agreed = agreement.find_one(doc! { "_id": "agreement" }).await?.unwrap_or_default();
-    let version = agreed.get_i32("version").map_err(|_| record::malformed("version"))?;
-    if version != VERSION {
-        let text = format!("the collections have version {version}, this build knows {VERSION}");
-        return Err(StoreError::internal(text).into());
-    }
-    let key = agreed.get_binary_generic("key").map_err(|_| record::malformed("key"))?;
-    let key = key.as_slice().try_into().map_err(|_| record::malformed("key"))?;
-    Ok(TagKey::from_bytes(key))
-}
-
 async fn within<T>(
     name: &'static str,
     timeout: Duration,
@@ -271,8 +205,12 @@ impl Store for MongoStore {
     }
 
     fn configure(&self, needs: &Needs) {
-        // The log is not capped: only `trim_log` cuts it.
-        *self.timeouts.write().unwrap_or_else(PoisonError::into_inner) = needs.timeouts;
+        // Neither records nor the log end by themselves: only the cleanup ends and cuts them.
+        self.keeps_history.store(!needs.history.is_zero(), Ordering::Relaxed);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.limit("fleet_key", self.agree_on_fleet_key(proposed)).await
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
@@ -286,6 +224,19 @@ impl Store for MongoStore {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.limit("load", self.load_session(id)).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.limit("ended", self.read_ended(id)).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.limit("history", self.read_history(query)).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
+        self.limit("forget", self.forget_ended(forget, limit)).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -305,7 +256,7 @@ impl Store for MongoStore {
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-        self.limit("sweep", self.end_old(sweep, limit as usize)).await
+        self.limit("sweep", self.end_overdue(sweep, limit as usize)).await
     }
 
     async fn log_since(
@@ -330,8 +281,8 @@ impl Store for MongoStore {
         self.hints.open.load(Ordering::Relaxed)
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.limit("trim_log", self.trim(before, limit.max(1))).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        self.limit("trim_log", self.trim(older_than, limit.max(1))).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -346,12 +297,15 @@ impl Store for MongoStore {
         self.limit("set_policy", self.write_policy(change)).await
     }
 
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.limit("block", self.read_block(scope)).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.limit("set_block", self.write_block(change)).await
+    }
+
     async fn report(&self) -> Result<StoreReport, StoreError> {
         self.limit("report", report::of(self)).await
     }
 }
-
-/// Of the collections' format.
-pub(crate) const VERSION: i32 = 2;
-/// The year 9999: later than any other, so that the latest of two wins.
-pub(crate) const NEVER: DateTime = DateTime::from_millis(253_370_764_800_000);

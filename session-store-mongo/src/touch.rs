@@ -4,12 +4,12 @@ use mongodb::bson::{Document, doc};
 use session_core::session::note_ip_address;
 use session_core::store::record::{Fields, address_list, parse_addresses};
 use session_core::store::{Touch, UserTag};
-use session_core::{SessionId, StoreError, Timestamp};
+use session_core::{SessionId, StoreError};
 
 use crate::error::Failed;
 use crate::read::by_tag;
 use crate::record::{self, Stored, field};
-use crate::store::{MongoStore, NEVER};
+use crate::store::MongoStore;
 use crate::transaction::Tries;
 
 impl MongoStore {
@@ -36,10 +36,10 @@ impl MongoStore {
                 |touch: &&Touch| stored.as_ref().is_none_or(|s| s.contains_key(&touch.id));
             let (there, gone): (Vec<_>, Vec<_>) = batch.iter().partition(is_there);
             let session = |id| stored.as_ref().and_then(|stored| stored.get(&id));
-            let updates = there.iter().map(|touch| self.of_user(touch, session(touch.id)));
+            let updates = there.iter().map(|touch| of_user(touch, session(touch.id)));
             let updates = updates.collect::<Result<Vec<_>, _>>()?;
             if self.update_each(&self.users, &updates, &mut None).await? == updates.len() {
-                let updates: Vec<_> = there.iter().map(|touch| self.of_list(touch)).collect();
+                let updates: Vec<_> = there.iter().map(|touch| of_list(touch)).collect();
                 self.update_each(&self.list, &updates, &mut None).await?;
                 return Ok(gone.iter().map(|touch| touch.id).collect());
             }
@@ -49,38 +49,39 @@ impl MongoStore {
             }
         }
     }
+}
 
-    /// With the session as it was read, its addresses are merged, unless they have changed by then.
-    fn of_user(&self, touch: &Touch, as_read: Option<&Document>) -> Result<Document, StoreError> {
-        let mut filter = by_tag(UserTag::of(touch.id));
-        filter.insert(field(touch.id, ""), doc! { "$exists": true });
-        let at = touch.last_accessed;
-        let mut later = doc! { field(touch.id, ".last_accessed"): at.as_micros() };
-        self.later_until(&mut later, at);
-        let mut update = doc! { "$max": later };
-        if let Some((known, merged)) =
-            as_read.map(|s| merge(touch, &Stored(s))).transpose()?.flatten()
-        {
-            let place = field(touch.id, ".ip_addresses");
-            filter.insert(&place, known);
-            update.insert("$set", doc! { place: merged });
-        }
-        Ok(doc! { "q": filter, "u": update })
+/// With the session as it was read, its addresses are merged, unless they have changed by then.
+fn of_user(touch: &Touch, as_read: Option<&Document>) -> Result<Document, StoreError> {
+    let mut filter = by_tag(UserTag::of(touch.id));
+    filter.insert(field(touch.id, ""), doc! { "$exists": true });
+    let path = |name: String| field(touch.id, &format!(".{name}"));
+    let later = raised(touch).into_iter().map(|(name, value)| (path(name), value));
+    let mut update = doc! { "$max": later.collect::<Document>() };
+    if let Some((known, merged)) = as_read.map(|s| merge(touch, &Stored(s))).transpose()?.flatten()
+    {
+        let place = field(touch.id, ".ip_addresses");
+        filter.insert(&place, known);
+        update.insert("$set", doc! { place: merged });
     }
+    Ok(doc! { "q": filter, "u": update })
+}
 
-    fn of_list(&self, touch: &Touch) -> Document {
-        let at = touch.last_accessed;
-        let mut later = doc! { "last_accessed": at.as_micros() };
-        self.later_until(&mut later, at);
-        doc! { "q": { "_id": record::name(touch.id) }, "u": { "$max": later } }
+/// What only rises, whichever write-back comes first.
+fn raised(touch: &Touch) -> Document {
+    let Touch { id: _, last_accessed, deadline, claimed, ip_addresses: _ } = touch;
+    let (last_accessed, deadline) = (last_accessed.as_micros(), deadline.as_micros());
+    doc! {
+        "last_accessed": last_accessed,
+        "deadline": deadline,
+        "claimed": i64::from(*claimed),
     }
+}
 
-    fn later_until(&self, later: &mut Document, at: Timestamp) {
-        let until = self.until(at, None, at);
-        if until != NEVER {
-            later.insert("until", until);
-        }
-    }
+fn of_list(touch: &Touch) -> Document {
+    let mut later = raised(touch);
+    later.remove("claimed");
+    doc! { "q": { "_id": record::name(touch.id) }, "u": { "$max": later } }
 }
 
 /// A session's addresses as they were read, and with those of the write-back; none where they are

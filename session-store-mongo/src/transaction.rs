@@ -54,7 +54,10 @@ impl MongoStore {
     ) -> Result<Option<T>, Failed> {
         let result = match (step, result) {
             (None, result) => result,
-            (Some(mut step), Ok(done)) => commit(&mut step.session).await.map(|()| done),
+            (Some(mut step), Ok(done)) => commit(&mut step.session).await.map(|()| {
+                self.has_seen(&step.session);
+                done
+            }),
             (Some(mut step), Err(failed)) => {
                 let _ = step.session.abort_transaction().await;
                 Err(failed)

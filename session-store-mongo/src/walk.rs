@@ -1,20 +1,23 @@
-//! Walks along an index of the list, a bounded part in each call.
+//! Walks along an index of the list or of the history, a bounded part in each call.
 //!
 //! The server sees the index's own fields first, cuts there, and applies the other filters to what
 //! is left. So a filter that matches nothing costs no more than one that matches everything, and
 //! the planner has no reason to take another index.
 
 use futures_util::TryStreamExt;
+use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
-use session_core::store::record::read_ended;
-use session_core::store::{Continuation, Ended, PageCursor, PageQuery, Selection, TenantFilter};
-use session_core::{InvalidField, SessionId, StoreError, TenantId, Timestamp};
+use session_core::store::{
+    Continuation, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter,
+};
+use session_core::{EndCause, InvalidField, SessionId, StoreError, TenantId, Timestamp};
 
 use crate::error::Failed;
-use crate::record::{self, Stored};
+use crate::record;
 use crate::store::MongoStore;
 
 /// What a walk looks at, and in which order; ties by id.
+#[derive(Clone)]
 pub(crate) struct Walk {
     /// Values of the fields that the index begins with.
     prefix: Document,
@@ -27,6 +30,8 @@ pub(crate) struct Walk {
     rest: Document,
     /// How many entries one call looks at.
     most: u32,
+    /// Whether whole documents are wanted, or only which sessions they are of.
+    pub(crate) whole: bool,
 }
 
 /// Where a session stands in a walk.
@@ -38,54 +43,50 @@ pub(crate) struct Place {
 
 /// A part of a walk.
 pub(crate) struct Part {
-    pub(crate) found: Vec<Ended>,
+    pub(crate) found: Vec<Document>,
     /// Where to go on; none at the end of the walk.
     pub(crate) next: Option<Place>,
 }
 
 impl MongoStore {
-    /// Goes on with a walk: up to `limit` entries of the list.
+    /// Goes on with a walk: up to `limit` documents.
     pub(crate) async fn walk(
         &self,
+        collection: &Collection<Document>,
         walk: &Walk,
         after: Option<Place>,
         limit: usize,
     ) -> Result<Part, Failed> {
-        let (found, next) = self.entries(walk, after, None, limit).await?;
-        if next.is_some() {
-            return Ok(Part { found, next });
-        }
-        if walk.rest.is_empty() {
-            return Ok(Part { found, next: None });
+        let part = self.part(collection, walk, walk.part(after, None, limit), limit).await?;
+        if part.next.is_some() || walk.rest.is_empty() {
+            return Ok(part);
         }
         // Fewer than wanted: either that is all, or the part ends before.
-        let Some(end) = self.end_of_part(walk, after).await? else {
-            return Ok(Part { found, next: None });
-        };
-        let (found, next) = self.entries(walk, after, Some(end), limit).await?;
+        let Some(end) = self.end_of_part(collection, walk, after).await? else { return Ok(part) };
+        let stages = walk.part(after, Some(end), limit);
+        let Part { found, next } = self.part(collection, walk, stages, limit).await?;
         Ok(Part { found, next: next.or(Some(end)) })
     }
 
-    /// Up to `limit` entries, and the place of the last where there are more.
-    async fn entries(
+    /// Up to `limit` documents, and the place of the last where there are more.
+    async fn part(
         &self,
+        collection: &Collection<Document>,
         walk: &Walk,
-        after: Option<Place>,
-        end: Option<Place>,
+        stages: Vec<Document>,
         limit: usize,
-    ) -> Result<(Vec<Ended>, Option<Place>), Failed> {
-        let stages = walk.part(after, end, limit);
-        let mut found: Vec<Document> = self.list.aggregate(stages).await?.try_collect().await?;
+    ) -> Result<Part, Failed> {
+        let mut found = self.gather(collection, stages).await?;
         let more = found.len() > limit;
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|last| walk.place(last)).transpose()?;
-        let ended = found.iter().map(|found| read_ended(&Stored(found)));
-        Ok((ended.collect::<Result<_, _>>()?, next))
+        Ok(Part { found, next })
     }
 
     /// The last place that one call looks at, where there are more.
     async fn end_of_part(
         &self,
+        collection: &Collection<Document>,
         walk: &Walk,
         after: Option<Place>,
     ) -> Result<Option<Place>, Failed> {
@@ -94,23 +95,51 @@ impl MongoStore {
         stages.push(doc! { "$skip": walk.most / 10 * 9 });
         stages.push(doc! { "$limit": 1 });
         stages.push(doc! { "$project": { walk.key: 1 } });
-        let mut end = self.list.aggregate(stages).await?;
-        Ok(end.try_next().await?.as_ref().map(|end| walk.place(end)).transpose()?)
+        let end = self.gather(collection, stages).await?;
+        Ok(end.first().map(|end| walk.place(end)).transpose()?)
+    }
+
+    /// Causal: what ends sessions after a block was set sees those that began before.
+    async fn gather(
+        &self,
+        collection: &Collection<Document>,
+        stages: Vec<Document>,
+    ) -> Result<Vec<Document>, Failed> {
+        let mut session = self.session().await?;
+        let mut found = collection.aggregate(stages).session(&mut session).await?;
+        Ok(found.stream(&mut session).try_collect().await?)
     }
 }
 
 impl Walk {
     /// Everything that a selection covers, newest sign-in first.
     pub(crate) fn selected(selection: &Selection) -> Self {
-        let (prefix, rest) = split(selection);
-        Self {
-            prefix,
-            key: "signed_in",
-            range: Document::new(),
-            ascending: false,
-            rest,
-            most: MOST,
+        let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
+            selection;
+        let names = |ids: &Vec<SessionId>| -> Bson {
+            let names: Vec<_> = ids.iter().map(|id| record::name(*id)).collect();
+            doc! { "$in": names }.into()
+        };
+        let mut conditions = vec![
+            ("_id", ids.as_ref().map(names)),
+            ("user_id", user.as_ref().map(|user| user.as_str().into())),
+            ("client_id", client_id.as_ref().map(|client| client.as_str().into())),
+            ("tenant", of_tenant(tenant)),
+        ];
+        let prefix = narrowest(&mut conditions);
+        conditions.push(("device_kind", device_kind.as_ref().map(|kind| kind.as_str().into())));
+        let mut walk = Self { whole: false, ..Self::new("signed_in", prefix, conditions) };
+        if let Some(before) = signed_in_before {
+            walk.range.insert("$lt", before.as_micros());
         }
+        if ids.is_some() && !walk.range.is_empty() {
+            // The index of the ids does not have it.
+            walk.rest.insert(walk.key, std::mem::take(&mut walk.range));
+        }
+        if let Some(except) = except {
+            walk.rest.insert("_id", doc! { "$ne": record::name(*except) });
+        }
+        walk
     }
 
     /// Everything that a page query covers.
@@ -120,29 +149,46 @@ impl Walk {
         narrowed.device_kind.clone_from(&query.device_kind);
         narrowed.client_id.clone_from(&query.client_id);
         let mut walk = Self::selected(&narrowed);
-        if let Some(from) = query.accessed_from() {
+        if let Some(from) = query.active_since {
             walk.rest.insert("last_accessed", doc! { "$gte": from.as_micros() });
         }
-        let expiry = [
-            doc! { "absolute_expiry": null },
-            doc! { "absolute_expiry": { "$gt": query.now.as_micros() } },
-        ];
-        walk.rest.insert("$or", expiry.to_vec());
+        walk.rest.insert("deadline", doc! { "$gt": query.now.as_micros() });
         walk
     }
 
-    /// Everything whose key is below (`$lt`) or at most (`$lte`) a number. Both match numbers only, so
-    /// an expiry that is null is never selected.
-    pub(crate) fn up_to(key: &'static str, bound: &str, number: i64) -> Self {
-        let range = doc! { bound: number };
-        Self {
-            prefix: Document::new(),
-            key,
-            range,
-            ascending: true,
-            rest: Document::new(),
-            most: MOST,
+    /// Everything that a query of the history covers.
+    pub(crate) fn ended(query: &HistoryQuery) -> Self {
+        let HistoryQuery { tenant, user, device_kind, client_id, cause, since, after: _, limit: _ } =
+            query;
+        let mut conditions = vec![
+            ("user_id", user.as_ref().map(|user| user.as_str().into())),
+            ("tenant", of_tenant(tenant)),
+        ];
+        let prefix = narrowest(&mut conditions);
+        conditions.extend([
+            ("client_id", client_id.as_ref().map(|client| client.as_str().into())),
+            ("device_kind", device_kind.as_ref().map(|kind| kind.as_str().into())),
+            ("cause", cause.map(of_cause)),
+        ]);
+        let mut walk = Self::new("ended", prefix, conditions);
+        if let Some(since) = since {
+            walk.range.extend(at_least(since.as_micros()));
         }
+        walk
+    }
+
+    /// Everything whose deadline was before a time, the oldest first.
+    pub(crate) fn overdue(line: Timestamp) -> Self {
+        let mut walk = Self::new("deadline", Document::new(), Vec::new());
+        walk.range.insert("$lt", line.as_micros());
+        Self { ascending: true, whole: false, ..walk }
+    }
+
+    /// A walk from the highest key on.
+    fn new(key: &'static str, prefix: Document, rest: Vec<(&str, Option<Bson>)>) -> Self {
+        let rest = rest.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let (range, rest) = (Document::new(), rest.collect());
+        Self { prefix, key, range, ascending: false, rest, most: MOST, whole: true }
     }
 
     /// A part of the walk. One more than the limit is asked for, to know whether there is more.
@@ -153,7 +199,9 @@ impl Walk {
             stages.push(doc! { "$match": &self.rest });
         }
         stages.push(doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX - 1) + 1 });
-        stages.push(doc! { "$project": { "id": 1, "tenant": 1, "user_id": 1, self.key: 1 } });
+        if !self.whole {
+            stages.push(doc! { "$project": { "id": 1, "tenant": 1, "user_id": 1, self.key: 1 } });
+        }
         stages
     }
 
@@ -173,8 +221,8 @@ impl Walk {
         stages
     }
 
-    /// The place of an entry of the list.
-    fn place(&self, entry: &Document) -> Result<Place, InvalidField> {
+    /// The place of a document that the walk has found.
+    pub(crate) fn place(&self, entry: &Document) -> Result<Place, InvalidField> {
         let name = entry.get_str("_id").map_err(|_| record::malformed("_id"))?;
         Ok(Place { key: record::number(entry, self.key)?, id: record::parse_name(name)? })
     }
@@ -185,9 +233,9 @@ impl Walk {
             return self.prefix.clone();
         }
         let mut range = self.range.clone();
-        let (beyond, before) = self.sides();
-        range.extend(after.map(|Place { key, .. }| (format!("{beyond}e"), key.into())));
-        range.extend(end.map(|Place { key, .. }| (format!("{before}e"), key.into())));
+        let (low, high) = if self.ascending { (after, end) } else { (end, after) };
+        range.extend(low.and_then(|low| at_least(low.key)));
+        range.extend(high.map(|high| ("$lte".to_owned(), high.key.into())));
         let mut bounds = self.prefix.clone();
         if !range.is_empty() {
             bounds.insert(self.key, range);
@@ -206,64 +254,60 @@ impl Walk {
 }
 
 impl Place {
-    pub(crate) fn continuation(self, phase: u8) -> Continuation {
-        let mut bytes = vec![phase];
-        bytes.extend(self.key.to_be_bytes());
-        bytes.extend(self.id.as_bytes());
-        Continuation(bytes)
+    pub(crate) fn continuation(self) -> Continuation {
+        Continuation([&self.key.to_be_bytes(), self.id.as_bytes().as_slice()].concat())
     }
 
-    /// The phase and the place that [`Place::continuation`] wrote.
-    pub(crate) fn parse(after: &Continuation) -> Result<(u8, Self), StoreError> {
+    /// The place that [`Place::continuation`] wrote.
+    pub(crate) fn parse(after: &Continuation) -> Result<Self, StoreError> {
         let parse = || {
-            let (phase, rest) = after.0.split_first()?;
-            let (key, id) = rest.split_first_chunk()?;
+            let (key, id) = after.0.split_first_chunk()?;
             let id = SessionId::from_bytes(id.try_into().ok()?);
-            Some((*phase, Self { key: i64::from_be_bytes(*key), id }))
+            Some(Self { key: i64::from_be_bytes(*key), id })
         };
         parse().ok_or_else(Continuation::malformed)
     }
 }
 
 impl From<PageCursor> for Place {
-    fn from(PageCursor { signed_in, id }: PageCursor) -> Self {
-        Self { key: signed_in.as_micros(), id }
+    fn from(PageCursor { at, id }: PageCursor) -> Self {
+        Self { key: at.as_micros(), id }
     }
 }
 
 impl From<Place> for PageCursor {
     fn from(Place { key, id }: Place) -> Self {
-        Self { signed_in: Timestamp::from_micros(key), id }
+        Self { at: Timestamp::from_micros(key), id }
     }
 }
 
-/// A selection as what the narrowest index begins with, and the rest.
-fn split(selection: &Selection) -> (Document, Document) {
-    let Selection { tenant, user, device_kind, client_id, ids, except } = selection;
-    let mut conditions: Vec<(&str, Bson)> = Vec::new();
-    if let Some(ids) = ids {
-        let names: Vec<_> = ids.iter().map(|id| record::name(*id)).collect();
-        conditions.push(("_id", doc! { "$in": names }.into()));
+/// Takes the first condition that is given: the index that begins with it is the narrowest.
+fn narrowest(conditions: &mut Vec<(&'static str, Option<Bson>)>) -> Document {
+    let first = conditions.iter().position(|(_, value)| value.is_some());
+    let first = first.map(|place| conditions.remove(place));
+    first.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// A lower bound; the lowest number needs none. SecantusDB leaves out the bound of a `$gte` where the index
+/// begins with another field.
+fn at_least(key: i64) -> Option<(String, Bson)> {
+    Some(("$gt".to_owned(), key.checked_sub(1)?.into()))
+}
+
+fn of_tenant(tenant: &TenantFilter) -> Option<Bson> {
+    match tenant {
+        TenantFilter::Any => None,
+        TenantFilter::Is(tenant) => Some(tenant.as_ref().map_or("", TenantId::as_str).into()),
     }
-    if let Some(user) = user {
-        conditions.push(("user_id", user.as_str().into()));
+}
+
+/// Causes of a newer version are all unknown.
+fn of_cause(cause: EndCause) -> Bson {
+    if cause == EndCause::Unknown {
+        let known: Vec<_> = EndCause::ALL.iter().map(|cause| cause.as_str()).collect();
+        return doc! { "$nin": known }.into();
     }
-    if let Some(client) = client_id {
-        conditions.push(("client_id", client.as_str().into()));
-    }
-    if let TenantFilter::Is(tenant) = tenant {
-        conditions.push(("tenant", tenant.as_ref().map_or("", TenantId::as_str).into()));
-    }
-    let mut conditions = conditions.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let prefix: Document = conditions.next().into_iter().collect();
-    let mut rest: Document = conditions.collect();
-    if let Some(kind) = device_kind {
-        rest.insert("device_kind", kind.as_str());
-    }
-    if let Some(except) = except {
-        rest.insert("_id", doc! { "$ne": record::name(*except) });
-    }
-    (prefix, rest)
+    cause.as_str().into()
 }
 
 const MOST: u32 = PageQuery::MAX_EXAMINED;
@@ -290,24 +334,31 @@ mod tests {
         doc! {
             "_id": record::name(id), "id": record::bytes(id.as_bytes()), "tenant": "",
             "user_id": "alice", "device_kind": kind.as_str(), "signed_in": i64::from(n / 4),
-            "client_id": Bson::Null, "absolute_expiry": Bson::Null,
+            "client_id": Bson::Null, "deadline": i64::MAX,
         }
     }
 
-    /// Few of many match: each call looks at some, and the walk sees every match once.
+    /// Few of many match: each call looks at some, and the walk sees every match once, whichever index
+    /// it goes by.
     #[tokio::test]
     async fn a_walk_that_matches_little_comes_in_parts() {
+        let selection = Selection::within(TenantFilter::Any).on(DeviceKind::Mobile);
+        sees_every_match_once(&selection).await;
+        let of_none = Selection { tenant: TenantFilter::Is(None), ..selection };
+        sees_every_match_once(&of_none).await;
+    }
+
+    async fn sees_every_match_once(selection: &Selection) {
         let store = store().await;
         let matches = [7, 8, 9, 33, 50, 99];
         let kind = |n| if matches.contains(&n) { DeviceKind::Mobile } else { DeviceKind::Web };
         let entries: Vec<_> = (0..100).map(|n| entry(n, &kind(n))).collect();
         store.list.insert_many(entries).await.unwrap();
-        let selection = Selection::within(TenantFilter::Any).on(DeviceKind::Mobile);
-        let walk = Walk { most: 20, ..Walk::selected(&selection) };
+        let walk = Walk { most: 20, ..Walk::selected(selection) };
         let (mut seen, mut after, mut calls) = (Vec::new(), None, 0);
         loop {
-            let part = store.walk(&walk, after, 2).await.unwrap();
-            seen.extend(part.found.iter().map(|ended| ended.id.as_bytes()[0]));
+            let part = store.walk(&store.list, &walk, after, 2).await.unwrap();
+            seen.extend(part.found.iter().map(|entry| walk.place(entry).unwrap().id.as_bytes()[0]));
             calls += 1;
             let Some(next) = part.next else { break };
             assert_ne!(after, Some(next));

@@ -1,17 +1,15 @@
 //! Changes, each one script in one slot.
 
-use session_core::policy::Policy;
-use session_core::store::record::address_list;
-use session_core::store::{Change, Commit, Outcome, PolicyChange, Touch, UserTag};
-use session_core::{SessionId, StoreError, Timestamp};
+use session_core::store::record::{address_list, details};
+use session_core::store::{Change, Commit, Outcome, Touch, UserTag};
+use session_core::{SessionId, StoreError, UserKey};
 
 use crate::doubts::Doubt;
 use crate::link::Call;
 use crate::log::mark;
-use crate::placement::Shard;
-use crate::read::policy_field;
+use crate::place::sort_key;
 use crate::store::RedisStore;
-use crate::{entry, record};
+use crate::{ended, entry, record};
 
 /// Sessions that one script ends or touches: it blocks its server for about a millisecond.
 pub(crate) const BATCH: usize = 100;
@@ -31,9 +29,11 @@ impl RedisStore {
         confirm(doubt);
         self.still_announced([shard]).await?;
         match answer {
-            1 => Ok(Outcome::Done),
-            _ => Ok(Outcome::Conflict),
+            1 => return Ok(Outcome::Done),
+            BLOCKED => self.renew_copy(&commit.owner).await?,
+            _ => {}
         }
+        Ok(Outcome::Conflict)
     }
 
     fn commit_call(&self, commit: &Commit) -> Result<Call<'_>, StoreError> {
@@ -41,18 +41,53 @@ impl RedisStore {
         let tag = placement.tag(owner);
         let shard = placement.shard(tag);
         let mut call = Call::new(&self.scripts.commit, placement, shard);
-        call.key(placement.user(tag)).key(placement.all(shard)).key(placement.used(shard));
-        call.key(placement.expiring(shard)).key(placement.log(shard));
-        if let Some(tenant) = &owner.tenant {
-            call.key(placement.tenant(shard, tenant.as_str()));
-            call.key(placement.name(shard, owner.user.as_str()));
+        call.key(placement.user(tag)).key(placement.all(shard)).key(placement.due(shard));
+        call.key(placement.log(shard)).key(placement.blocked(shard));
+        call.key(placement.history(shard)).key(placement.history_of(tag));
+        self.tenant_keys(&mut call, tag, owner);
+        for change in &commit.changes {
+            // Also for another user's session, which is in another shard.
+            call.key(placement.ended(shard, change.session()));
         }
-        call.arg(record::owner(owner)).number(commit.expected.0).arg(self.lasts_until(commit));
+        call.arg(record::owner(owner)).number(commit.expected.0).number(self.margin());
         self.logging(&mut call)?;
+        call.arg(sort_key(commit.at)).number(self.remembered());
         for change in &commit.changes {
             describe(&mut call, commit, change);
         }
         Ok(call)
+    }
+
+    /// The keys of a tenant and of a user name in any tenant. Keys must be declared; without a tenant the
+    /// scripts do not use these three.
+    pub(crate) fn tenant_keys(&self, call: &mut Call<'_>, tag: UserTag, owner: &UserKey) {
+        let (placement, shard) = (&self.placement, self.placement.shard(tag));
+        let user = placement.user(tag);
+        let keys = match &owner.tenant {
+            Some(tenant) => [
+                placement.tenant(shard, tenant.as_str()),
+                placement.name(shard, owner.user.as_str()),
+                placement.history_of_tenant(shard, tenant.as_str()),
+            ],
+            None => [user.clone(), user.clone(), user],
+        };
+        keys.into_iter().for_each(|key| {
+            call.key(key);
+        });
+    }
+
+    /// How long after a deadline a record lasts, in microseconds.
+    fn margin(&self) -> u128 {
+        self.options.expiry_margin.as_micros()
+    }
+
+    /// How long ended sessions are remembered, in milliseconds.
+    pub(crate) fn remembered(&self) -> u64 {
+        let history = self.needs().history;
+        if history.is_zero() {
+            return 0;
+        }
+        u64::try_from(history.as_millis()).unwrap_or(u64::MAX).clamp(1, MOST_REMEMBERED)
     }
 
     /// Begins a change that may have to wait for replicas.
@@ -82,26 +117,6 @@ impl RedisStore {
         })
     }
 
-    /// Until when, in milliseconds, the user's key has to last for the sessions that begin.
-    fn lasts_until(&self, commit: &Commit) -> String {
-        let mut latest = Some(0);
-        for change in &commit.changes {
-            if let Change::Insert(session) = change {
-                let until = self.expires(session.last_accessed, session.absolute_expiry);
-                latest = latest.zip(until).map(|(latest, until)| latest.max(until));
-            }
-        }
-        // Never at once, whatever the times of the sessions.
-        let now = commit.at.plus(self.options.expiry_margin).as_micros() / 1000;
-        optional(latest.map(|latest| latest.max(now)))
-    }
-
-    /// When a record may expire by itself, in milliseconds.
-    fn expires(&self, last_accessed: Timestamp, expiry: Option<Timestamp>) -> Option<i64> {
-        let until = self.needs().timeouts.deadline(last_accessed, expiry);
-        until.map(|until| until.plus(self.options.expiry_margin).as_micros() / 1000)
-    }
-
     pub(crate) async fn write_accesses(
         &self,
         batch: &[Touch],
@@ -111,30 +126,18 @@ impl RedisStore {
         for (shard, touches) in self.by_shard(&batch, |touch| touch.id) {
             for touches in touches.chunks(BATCH) {
                 let mut call = Call::new(&self.scripts.touch, &self.placement, shard);
-                call.key(self.placement.used(shard));
+                call.key(self.placement.due(shard)).number(self.margin());
                 for touch in touches {
                     call.key(self.placement.user(UserTag::of(touch.id)));
                     call.arg(touch.id.as_bytes().to_vec()).number(touch.last_accessed.as_micros());
+                    call.number(touch.deadline.as_micros()).number(u8::from(touch.claimed));
                     call.arg(address_list(&touch.ip_addresses));
-                    call.arg(optional(self.expires(touch.last_accessed, None)));
                 }
                 let missing: Vec<usize> = self.link.run(&call).await?;
                 gone.extend(missing.into_iter().filter_map(|n| Some(touches.get(n - 1)?.id)));
             }
         }
         Ok(gone)
-    }
-
-    pub(crate) async fn write_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        let policy = change.policy.as_ref().map(Policy::to_stored);
-        let mut call = Call::new(&self.scripts.policy, &self.placement, Shard::FIRST);
-        call.key(self.placement.policies()).key(self.placement.log(Shard::FIRST));
-        call.arg(policy_field(&change.scope)).arg(policy.unwrap_or_default());
-        self.logging(&mut call)?;
-        entry::parts(&change.event()).into_iter().for_each(|part| {
-            call.arg(part);
-        });
-        self.link.change(&call).await
     }
 }
 
@@ -144,17 +147,40 @@ pub(crate) fn confirm(doubt: Option<Doubt<'_>>) {
     }
 }
 
-pub(crate) fn optional(number: Option<i64>) -> String {
-    number.map(|number| number.to_string()).unwrap_or_default()
+/// What the script has to know of one change.
+fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
+    let entry = entry::parts(&commit.event(change.kind(), change.session()));
+    let mut step = |what: &str| {
+        call.arg(what).arg(change.session().as_bytes().to_vec()).list(&entry);
+    };
+    match change {
+        Change::Insert(session) => {
+            step("insert");
+            call.arg(record::fixed(session)).arg(record::accesses(session));
+            call.number(session.deadline.as_micros()).arg(details(session));
+        }
+        Change::End(_, cause) => {
+            step("end");
+            call.arg(ended::how(commit.at, *cause, &commit.by, commit.from.as_ref()));
+        }
+        Change::ClaimsChanged(_) => step("tell"),
+        Change::Update { session, .. } => {
+            step("update");
+            call.number(session.deadline.as_micros()).arg(details(session));
+        }
+    }
 }
+
+/// The script's answer where a block holds for the owner of a session that would begin.
+const BLOCKED: i64 = 2;
+
+/// In milliseconds; a server takes no much longer time to live.
+const MOST_REMEMBERED: u64 = 1 << 50;
 
 #[cfg(all(test, feature = "server-tests"))]
 mod tests {
-    use session_core::rotation::TokenState;
     use session_core::store::{Entries, Version};
-    use session_core::{Actor, DeviceKind, Session, Store, Token};
-
-    use session_core::UserKey;
+    use session_core::{Actor, FleetKey, Session, Store, Timestamp, Token};
 
     use super::*;
     use crate::RedisOptions;
@@ -162,21 +188,8 @@ mod tests {
     fn session(store: &RedisStore, owner: &UserKey) -> Session {
         let random = || getrandom::u64().unwrap().to_be_bytes();
         let id = store.session_id(owner, [random(), random()].concat().try_into().unwrap());
-        let token = Token::new(id, [1; 12], [2; 16]);
-        Session {
-            id,
-            owner: owner.clone(),
-            device_kind: DeviceKind::Web,
-            device_info: None,
-            client_id: None,
-            ip_addresses: Vec::new(),
-            signed_in: Timestamp::EPOCH,
-            last_accessed: Timestamp::EPOCH,
-            authenticated_at: Timestamp::EPOCH,
-            absolute_expiry: None,
-            data: None,
-            token: TokenState::new(&token),
-        }
+        let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [1; 12], [2; 16]);
+        Session::new(owner.clone(), &token, Timestamp::EPOCH)
     }
 
     /// A driver that sends a commit again after its answer got lost is told that it is done. A second
@@ -192,7 +205,7 @@ mod tests {
         let commit = |expected| {
             let changes = vec![Change::Insert(Box::new(session(&store, &owner)))];
             let (at, by) = (Timestamp::EPOCH, Actor::Application);
-            Commit { owner: owner.clone(), expected, changes, at, by }
+            Commit { owner: owner.clone(), expected, changes, at, by, from: None }
         };
         let first = commit(Version::NONE);
         let call = store.commit_call(&first).unwrap();
@@ -207,29 +220,5 @@ mod tests {
         // A later change by another node is not taken for it.
         assert_eq!(store.commit(&commit(state.version)).await.unwrap(), Outcome::Done);
         assert_eq!(store.link.change::<u32>(&call).await.unwrap(), 0);
-    }
-}
-/// What the script has to know of one change.
-fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
-    let entry = entry::parts(&commit.event(change.kind(), change.session()));
-    let mut step = |what: &str| {
-        call.arg(what).arg(change.session().as_bytes().to_vec()).list(&entry);
-    };
-    match change {
-        Change::Insert(session) => {
-            step("insert");
-            call.arg(record::fixed(session));
-            call.arg(record::accesses(session.last_accessed, &session.ip_addresses));
-            call.arg(record::token(&session.token, session.authenticated_at));
-            call.number(session.last_accessed.as_micros());
-            call.arg(optional(session.absolute_expiry.map(Timestamp::as_micros)));
-        }
-        Change::End(..) => step("end"),
-        Change::ClaimsChanged(_) => step("tell"),
-        Change::ReplaceToken { token, authenticated_at, .. } => {
-            step("rotate");
-            call.arg(record::token(token, authenticated_at.unwrap_or(Timestamp::EPOCH)));
-            call.arg(if authenticated_at.is_some() { "1" } else { "0" });
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The connection to a server or a cluster, made anew where the driver does not get over an outage.
+//! The connection to a server or a cluster, made again where the driver does not recover from an outage.
 //!
 //! The driver repairs connections that are closed. One that has gone silent it goes on asking, until
 //! the system gives it up many minutes later; and an outage of a whole cluster can leave it without
@@ -45,7 +45,7 @@ pub(crate) struct Connections(Arc<Inner>);
 struct Inner {
     target: Target,
     pushes: UnboundedSender<PushInfo>,
-    /// How long calls may fail before the connection is made anew.
+    /// How long calls may fail before the connection is made again.
     patience: Duration,
     state: Mutex<State>,
     /// When a new one was last tried. Held while one is tried.
@@ -102,10 +102,10 @@ impl Connections {
         match self.0.target.connect().await {
             Ok(connection) => {
                 *self.state() = State { connection, failing: None };
-                // Whoever listens has to subscribe again.
+                // The listener has to subscribe again.
                 let ended = PushInfo { kind: PushKind::Disconnection, data: Vec::new() };
                 let _ = self.0.pushes.send(ended);
-                tracing::debug!("the connection was made anew");
+                tracing::debug!("the connection was made again");
             }
             Err(error) => tracing::debug!(%error, "no connection can be made"),
         }
@@ -124,7 +124,7 @@ pub(crate) struct Attempt<'c> {
 }
 
 impl Attempt<'_> {
-    /// Whatever a server says, the way to it is there.
+    /// Any reply, even an error, proves that the connection works.
     pub(crate) fn end<T>(mut self, result: &RedisResult<T>) {
         self.is_answered = result.as_ref().map_or_else(is_said, |_| true);
     }
@@ -153,13 +153,13 @@ mod tests {
 
     use super::*;
 
-    /// A driver that finds no server, as one that an outage has left without any: its addresses
-    /// are those of nobody. The client that makes connections anew knows the real ones.
+    /// A driver that finds no server, as after an outage: no server listens at its address. The client
+    /// that makes the next connection knows the real ones.
     #[tokio::test]
-    async fn a_connection_that_only_fails_is_made_anew() {
+    async fn a_connection_that_only_fails_is_made_again() {
         let (pushes, mut pushed) = unbounded_channel();
-        let nobody = ClusterClient::builder(["redis://127.0.0.1:1"]).retries(0).build().unwrap();
-        let lost = nobody.get_pending_async_connection_with_config(Default::default());
+        let absent = ClusterClient::builder(["redis://127.0.0.1:1"]).retries(0).build().unwrap();
+        let lost = absent.get_pending_async_connection_with_config(Default::default());
         let urls = std::env::var("SESSION_KIT_REDIS_CLUSTER_URLS").unwrap();
         let target = Target::Cluster(ClusterClient::new(urls.split(',')).unwrap());
         let cluster = Connections::new(target, Connection::Cluster(lost), pushes, PATIENCE);
@@ -184,14 +184,14 @@ mod tests {
         assert!(!cluster.is_stuck());
     }
 
-    /// A call that nobody waits for any more is one without an answer.
+    /// A call whose caller has gone counts as one without an answer.
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_given_up_counts_as_failed() {
         let (pushes, _pushed) = unbounded_channel();
-        let nobody = ClusterClient::builder(["redis://127.0.0.1:1"]).build().unwrap();
-        let lost = nobody.get_pending_async_connection_with_config(Default::default());
+        let absent = ClusterClient::builder(["redis://127.0.0.1:1"]).build().unwrap();
+        let lost = absent.get_pending_async_connection_with_config(Default::default());
         let lost = Connection::Cluster(lost);
-        let cluster = Connections::new(Target::Cluster(nobody), lost, pushes, PATIENCE);
+        let cluster = Connections::new(Target::Cluster(absent), lost, pushes, PATIENCE);
         drop(cluster.begin());
         assert!(!cluster.is_stuck());
         tokio::time::advance(PATIENCE).await;

@@ -32,6 +32,14 @@ struct Reached {
 struct Read {
     streams: Vec<Option<Vec<Told>>>,
     begun: Instant,
+    clock: Timestamp,
+}
+
+/// What one statement reads: the first shard's log, the clock of its server, and all shards' marks.
+struct First {
+    told: Vec<Told>,
+    clock: Timestamp,
+    marks: Vec<u64>,
 }
 
 /// The id of an entry, and its names and values.
@@ -43,11 +51,13 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Where the shard's log ends; begins it where it is gone, with all there was.
-    async fn begin_log(&self, shard: Shard) -> Result<LogPosition, StoreError> {
+    /// Where the shard's log ends, and the clock of its server; begins it where it is gone, with all
+    /// there was.
+    async fn begin_log(&self, shard: Shard) -> Result<(LogPosition, Timestamp), StoreError> {
         let mut call = Call::new(&self.scripts.begin, &self.placement, shard);
         call.key(self.placement.log(shard)).number(mark()?).arg(BEGINNING);
-        parse_id(&self.link.run::<String>(&call).await?)
+        let (newest, clock): (String, i64) = self.link.run(&call).await?;
+        Ok((parse_id(&newest)?, Timestamp::from_micros(clock)))
     }
 
     /// How long the log keeps entries beyond its cap: a node that cannot read it for shorter than
@@ -67,7 +77,7 @@ impl RedisStore {
             return self.end_of_log(cursor.is_some()).await;
         };
         let limit = limit_within(limit, LogPage::MAX_LIMIT) as usize;
-        let Read { streams, begun } = self.read_streams(&places, limit).await?;
+        let Read { streams, begun, clock } = self.read_streams(&places, limit).await?;
         let mut next = places.clone();
         let (mut events, mut room, mut more) = (Vec::new(), limit, false);
         // Another shard begins each time, so that a busy one keeps none waiting.
@@ -91,14 +101,14 @@ impl RedisStore {
             more |= is_cut;
             room -= told.len().min(room);
         }
-        Ok(LogPage::new(events, cursor_of(&next), more))
+        Ok(LogPage::new(events, cursor_of(&next), more, clock))
     }
 
     /// Reads the first shard's log, and of the others those that may have changed.
     async fn read_streams(&self, places: &[Reached], limit: usize) -> Result<Read, StoreError> {
         // The entry it remembers, and one to know whether there is more.
         let count = limit + 2;
-        let (first, marks) = self.read_first(places[0].position, count).await?;
+        let First { told, clock, marks } = self.read_first(places[0].position, count).await?;
         let begun = Instant::now();
         let settled: Vec<_> = places.iter().map(|place| place.settled).collect();
         let due = self.active.due(&settled, &marks, begun);
@@ -112,26 +122,20 @@ impl RedisStore {
                 .await
                 .map(Some)
         });
-        let mut streams = vec![Some(first)];
+        let mut streams = vec![Some(told)];
         streams.extend(try_join_all(read).await?);
         self.active.read(due.lost);
-        Ok(Read { streams, begun })
+        Ok(Read { streams, begun, clock })
     }
 
-    /// One statement: the first shard's log and, where there are others, their marks.
-    async fn read_first(
-        &self,
-        from: LogPosition,
-        count: usize,
-    ) -> Result<(Vec<Told>, Vec<u64>), StoreError> {
-        let (log, shards) = (self.placement.log(Shard::FIRST), self.placement.shards());
-        if shards.len() == 1 {
-            return Ok((self.link.query(&range(&log, from, count)).await?, vec![NEVER]));
-        }
+    async fn read_first(&self, from: LogPosition, count: usize) -> Result<First, StoreError> {
         let mut call = Call::new(&self.scripts.follow, &self.placement, Shard::FIRST);
-        call.key(log).key(self.placement.active()).arg(id_of(from)).number(count);
-        let (told, marks): (_, HashMap<usize, u64>) = self.link.run(&call).await?;
-        Ok((told, shards.map(|shard| marks.get(&shard.0).copied().unwrap_or(NEVER)).collect()))
+        call.key(self.placement.log(Shard::FIRST)).key(self.placement.active());
+        call.arg(id_of(from)).number(count);
+        let (told, clock, marks): (_, i64, HashMap<usize, u64>) = self.link.run(&call).await?;
+        let mark = |shard: Shard| marks.get(&shard.0).copied().unwrap_or(NEVER);
+        let marks = self.placement.shards().map(mark).collect();
+        Ok(First { told, clock: Timestamp::from_micros(clock), marks })
     }
 
     async fn end_of_log(&self, gap: bool) -> Result<LogPage, StoreError> {
@@ -142,19 +146,20 @@ impl RedisStore {
         let marks: HashMap<usize, u64> =
             self.link.query(cmd("HGETALL").arg(self.placement.active())).await?;
         let ends = try_join_all(self.placement.shards().map(|shard| self.begin_log(shard))).await?;
-        let reached = ends.into_iter().enumerate().map(|(shard, position)| {
+        let clock = ends[0].1;
+        let reached = ends.into_iter().enumerate().map(|(shard, (position, _))| {
             let settled = if marks.contains_key(&shard) { UNSETTLED } else { NEVER };
             Reached { position, settled }
         });
-        Ok(LogPage::at_end(cursor_of(&reached.collect::<Vec<_>>()), gap))
+        Ok(LogPage::at_end(cursor_of(&reached.collect::<Vec<_>>()), gap, clock))
     }
 
-    pub(crate) async fn trim(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    pub(crate) async fn trim(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         let limit = limit.max(1);
         let mut trimmed = 0;
         for shard in self.placement.shards() {
             let mut call = Call::new(&self.scripts.trim, &self.placement, shard);
-            call.key(self.placement.log(shard)).number(before.as_micros());
+            call.key(self.placement.log(shard)).number(older_than.as_micros());
             call.number((limit - trimmed).min(MOST_TRIMMED)).arg(BEGINNING);
             trimmed += self.link.run::<u32>(&call).await?;
             if trimmed >= limit {
@@ -216,7 +221,7 @@ fn range(log: &str, from: LogPosition, count: usize) -> Cmd {
 /// A script that trims more would block its server.
 const MOST_TRIMMED: u32 = 1000;
 
-/// Entries stay for this many times `max_staleness`, whatever the cap.
+/// Entries stay for this many times `max_staleness`, beyond the cap.
 const KEPT: u32 = 4;
 
 /// A random number that distinguishes log entries with the same number, after a restore.

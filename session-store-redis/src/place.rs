@@ -1,19 +1,17 @@
-//! Where a session stands in the order of pages.
+//! Where a session stands in the order of pages: of those that sign in, and of those that ended.
 
 use session_core::store::PageCursor;
 use session_core::{InvalidField, Session, SessionId, Timestamp};
 
-/// Sorts a session: newest sign-in first, then by id. Begins the names of index members.
+/// Sorts a session: newest sign-in, or latest end, first, then by id. Begins the names of index members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place([u8; Place::BYTES]);
 
 impl Place {
     pub(crate) const BYTES: usize = 24;
 
-    pub(crate) fn new(signed_in: Timestamp, id: SessionId) -> Self {
-        // Later is smaller; the order of signed numbers becomes that of bytes.
-        let inverted = signed_in.as_micros().wrapping_neg().wrapping_add(i64::MAX);
-        Self::sorted(inverted.cast_unsigned().to_be_bytes(), id)
+    pub(crate) fn new(at: Timestamp, id: SessionId) -> Self {
+        Self::sorted(sort_key(at), id)
     }
 
     /// The place of these first eight bytes.
@@ -40,10 +38,19 @@ impl Place {
     }
 
     pub(crate) fn cursor(&self) -> PageCursor {
-        let mut inverted = [0; 8];
-        inverted.copy_from_slice(&self.0[..8]);
-        let micros = i64::from_be_bytes(inverted).wrapping_sub(i64::MAX).wrapping_neg();
-        PageCursor { signed_in: Timestamp::from_micros(micros), id: self.id() }
+        PageCursor { at: self.at(), id: self.id() }
+    }
+
+    pub(crate) fn at(&self) -> Timestamp {
+        let mut sort = [0; 8];
+        sort.copy_from_slice(&self.0[..8]);
+        let inverted = i64::from_be_bytes(sort);
+        Timestamp::from_micros(inverted.wrapping_sub(i64::MAX).wrapping_neg())
+    }
+
+    /// After all places of this time or later, before all earlier ones.
+    pub(crate) fn last_of(at: Timestamp) -> Self {
+        Self::new(at, SessionId::from_bytes([u8::MAX; 16]))
     }
 
     pub(crate) const fn as_bytes(&self) -> &[u8] {
@@ -51,9 +58,15 @@ impl Place {
     }
 }
 
+/// The first eight bytes of a place: later is smaller, and the order of signed numbers becomes that of
+/// bytes.
+pub(crate) fn sort_key(at: Timestamp) -> [u8; 8] {
+    at.as_micros().wrapping_neg().wrapping_add(i64::MAX).cast_unsigned().to_be_bytes()
+}
+
 impl From<PageCursor> for Place {
     fn from(cursor: PageCursor) -> Self {
-        Self::new(cursor.signed_in, cursor.id)
+        Self::new(cursor.at, cursor.id)
     }
 }
 

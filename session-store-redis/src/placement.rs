@@ -56,14 +56,9 @@ impl Placement {
         self.key(shard, "all")
     }
 
-    /// All sessions of the shard by last accessed.
-    pub(crate) fn used(&self, shard: Shard) -> String {
-        self.key(shard, "used")
-    }
-
-    /// The sessions of the shard that have an absolute expiry, by it.
-    pub(crate) fn expiring(&self, shard: Shard) -> String {
-        self.key(shard, "expiring")
+    /// All sessions of the shard by deadline.
+    pub(crate) fn due(&self, shard: Shard) -> String {
+        self.key(shard, "due")
     }
 
     /// The shard's part of the log; also the channel that tells of its growth.
@@ -81,6 +76,31 @@ impl Placement {
         self.key(shard, &format!("n:{user}"))
     }
 
+    /// One ended session of the shard.
+    pub(crate) fn ended(&self, shard: Shard, id: SessionId) -> String {
+        self.key(shard, &format!("h:{}", const_hex::encode(id.as_bytes())))
+    }
+
+    /// The ended sessions of the shard, the latest end first.
+    pub(crate) fn history(&self, shard: Shard) -> String {
+        self.key(shard, "history")
+    }
+
+    /// The ended sessions of one user, the latest end first.
+    pub(crate) fn history_of(&self, tag: UserTag) -> String {
+        self.key(self.shard(tag), &format!("hu:{}", const_hex::encode(tag.as_bytes())))
+    }
+
+    /// The ended sessions of the shard that were of one tenant, the latest end first.
+    pub(crate) fn history_of_tenant(&self, shard: Shard, tenant: &str) -> String {
+        self.key(shard, &format!("ht:{tenant}"))
+    }
+
+    /// The blocks, for the commits of the shard.
+    pub(crate) fn blocked(&self, shard: Shard) -> String {
+        self.key(shard, "blocked")
+    }
+
     /// Written to wait for replicas.
     pub(crate) fn waited(&self, shard: Shard) -> String {
         self.key(shard, "waited")
@@ -91,8 +111,9 @@ impl Placement {
         self.key(Shard::FIRST, "active")
     }
 
-    pub(crate) fn policies(&self) -> String {
-        self.key(Shard::FIRST, "policies")
+    /// The policies and the blocks, by their places.
+    pub(crate) fn scopes(&self) -> String {
+        self.key(Shard::FIRST, "scopes")
     }
 
     pub(crate) fn lease(&self, name: &str) -> String {
@@ -108,7 +129,7 @@ impl Placement {
         format!("{}{{{}}}:{rest}", self.prefix, self.shards[shard.0])
     }
 
-    /// What all nodes agree on. Its shard is the first whatever the number of shards.
+    /// What all nodes agree on. It is in the first shard for any number of shards.
     pub(crate) fn agreement(prefix: &str) -> String {
         format!("{prefix}{{{}}}:agreement", hash_tags(1)[0])
     }
@@ -165,7 +186,7 @@ mod tests {
             assert_eq!(tag, placement.tag(&owner));
             let shard = placement.shard(tag);
             let hash_tag = format!("sk:{{{}}}:", placement.shards[shard.0]);
-            let keys = [placement.user(tag), placement.log(shard), placement.all(shard)];
+            let keys = [placement.user(tag), placement.log(shard), placement.history_of(tag)];
             assert!(keys.iter().all(|key| key.starts_with(&hash_tag)));
         }
     }

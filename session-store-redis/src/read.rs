@@ -4,43 +4,26 @@ use std::collections::HashMap;
 
 use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, cmd};
-use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::record::{read_session, read_standing};
 use session_core::store::{Loaded, Page, PageQuery, UserState, UserTag, Version, limit_within};
-use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
+use session_core::{Session, SessionId, StoreError, UserKey};
 
 use crate::link::Wait;
 use crate::place::Place;
 use crate::placement::Shard;
 use crate::record::{self, Stored, Triple};
+use crate::scopes::Scopes;
 use crate::store::RedisStore;
-use crate::walk::{CHUNK, EXAMINED};
+use crate::walk::{CHUNK, EXAMINED, places};
 
 impl RedisStore {
     /// One round trip: two commands at once, of two slots.
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         let read = |stored: &Stored<'_>| read_standing(stored);
-        let (sessions, policies) =
-            tokio::try_join!(self.read_key_of(owner, read), self.read_policies(owner))?;
-        let (version, sessions) = sessions;
-        Ok(UserState { version: version.map_or(Version::NONE, Version), sessions, policies })
-    }
-
-    async fn read_policies(&self, owner: &UserKey) -> Result<PolicyLayers, StoreError> {
-        let scopes = PolicyScope::of(owner);
-        let mut read = cmd("HMGET");
-        read.arg(self.placement.policies());
-        scopes.iter().for_each(|scope| {
-            read.arg(policy_field(scope));
-        });
-        // What changes the sessions next finds their shard announced.
-        let shard = self.placement.shard(self.placement.tag(owner));
-        let found: Vec<Option<Vec<u8>>> = self.announcing([shard], read).await?;
-        let mut layers = PolicyLayers::default();
-        for (scope, text) in scopes.iter().zip(found) {
-            layers.set(scope, text.as_deref().map(parse_policy).transpose()?);
-        }
-        Ok(layers)
+        let ((version, sessions), Scopes { policies, blocks }) =
+            tokio::try_join!(self.read_key_of(owner, read), self.read_scopes(owner))?;
+        let version = version.map_or(Version::NONE, Version);
+        Ok(UserState { version, sessions, policies, blocks })
     }
 
     /// The version of a user's key, and those of its sessions that are the user's.
@@ -74,7 +57,7 @@ impl RedisStore {
 
     /// Reads a user's key. If this node has changed it and does not know the change to be on the
     /// replicas that the options ask for, they are waited for.
-    async fn read_settled<T: FromRedisValue>(
+    pub(crate) async fn read_settled<T: FromRedisValue>(
         &self,
         tag: UserTag,
         read: Cmd,
@@ -92,9 +75,9 @@ impl RedisStore {
         let mut read = cmd("HMGET");
         let tag = UserTag::of(id);
         read.arg(self.placement.user(tag)).arg("v").arg(&fields_of(id)[..]);
-        let (version, fixed, accesses, token): (Option<i64>, _, _, _) =
+        let (version, fixed, accesses, details): (Option<i64>, _, _, _) =
             self.read_settled(tag, read).await?;
-        let session = record::session(id, &(fixed, accesses, token))?;
+        let session = record::session(id, &(fixed, accesses, details))?;
         Ok(session
             .map(|session| Loaded { session, version: version.map_or(Version::NONE, Version) }))
     }
@@ -126,7 +109,7 @@ impl RedisStore {
         let mut sessions: Vec<Session> = Vec::new();
         let (mut count, mut examined) = (limit as usize + 1, 0);
         loop {
-            let places = walk.next(self, count).await?;
+            let places = places(&walk.next(self, count, count).await?)?;
             let mut found = self.read_sessions(&places).await?;
             found.retain(|session| query.covers(session));
             found.sort_by_key(Place::of);
@@ -140,16 +123,6 @@ impl RedisStore {
             }
             count = CHUNK;
         }
-    }
-
-    pub(crate) async fn read_policy(
-        &self,
-        scope: &PolicyScope,
-    ) -> Result<Option<Policy>, StoreError> {
-        let mut read = cmd("HGET");
-        read.arg(self.placement.policies()).arg(policy_field(scope));
-        let text: Option<Vec<u8>> = self.link.query(&read).await?;
-        text.as_deref().map(parse_policy).transpose()
     }
 
     pub(crate) fn by_shard<'i, T>(
@@ -168,15 +141,5 @@ impl RedisStore {
 /// The three fields of a session in its user's hash.
 fn fields_of(id: SessionId) -> [Vec<u8>; 3] {
     let id = id.as_bytes();
-    [id.to_vec(), [&id[..], b"a"].concat(), [&id[..], b"k"].concat()]
-}
-
-/// Where a policy stands among all policies.
-pub(crate) fn policy_field(scope: &PolicyScope) -> Vec<u8> {
-    record::pair(scope.key())
-}
-
-fn parse_policy(text: &[u8]) -> Result<Policy, StoreError> {
-    let text = std::str::from_utf8(text);
-    Policy::from_stored(text.map_err(|_| InvalidField::malformed("policy", "JSON"))?)
+    [id.to_vec(), [&id[..], b"a"].concat(), [&id[..], b"d"].concat()]
 }

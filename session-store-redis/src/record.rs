@@ -1,21 +1,19 @@
 //! Sessions as Redis holds them.
 //!
 //! A user's hash has three fields for each session: under its id what never changes, under the id
-//! and `a` its accesses, under the id and `k` its token. What the scripts have to find stands at
+//! and `a` its accesses, under the id and `d` its details. What the scripts have to find stands at
 //! fixed places; the rest is JSON. What a session consists of is said by
 //! [`session_core::store::record`].
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use serde_json::{Map, Value};
-use session_core::rotation::TokenState;
 use session_core::store::Selection;
 use session_core::store::record::{
     self, FieldValue, Fields, address_list, json_object, session_fields,
 };
-use session_core::{InvalidField, Session, SessionId, StoreError, Timestamp, UserKey};
+use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
 
 use crate::place::Place;
 
@@ -51,23 +49,13 @@ pub(crate) fn fixed(session: &Session) -> Vec<u8> {
 }
 
 /// What never changes and no script looks at.
-const REST: [&str; 5] = ["device_kind", "device_info", "client_id", "absolute_expiry", "data"];
+const REST: [&str; 2] = ["device_kind", "client_id"];
 
-/// Last accessed in decimal, a space, the addresses.
-pub(crate) fn accesses(last_accessed: Timestamp, addresses: &[IpAddr]) -> String {
-    format!("{} {}", last_accessed.as_micros(), address_list(addresses))
-}
-
-/// The time of authentication in eight bytes, then the digests.
-pub(crate) fn token(token: &TokenState, authenticated_at: Timestamp) -> Vec<u8> {
-    let mut bytes = authenticated_at.as_micros().to_be_bytes().to_vec();
-    bytes.extend_from_slice(token.current.as_bytes());
-    bytes.extend_from_slice(token.family.as_bytes());
-    if let Some(retired) = token.retired {
-        bytes.extend_from_slice(retired.digest.as_bytes());
-        bytes.extend(retired.at.as_micros().to_be_bytes());
-    }
-    bytes
+/// Last accessed, the deadline, whether it is claimed, and the addresses, with spaces between them.
+pub(crate) fn accesses(session: &Session) -> String {
+    let (last, deadline) = (session.last_accessed.as_micros(), session.deadline.as_micros());
+    let claimed = u8::from(session.claimed);
+    format!("{last} {deadline} {claimed} {}", address_list(&session.ip_addresses))
 }
 
 /// The three fields of a session.
@@ -100,7 +88,7 @@ pub(crate) fn user(
         match which {
             b"" => fields.0 = Some(value),
             b"a" => fields.1 = Some(value),
-            b"k" => fields.2 = Some(value),
+            b"d" => fields.2 = Some(value),
             _ => return Err(InvalidField::malformed("session", "a known field").into()),
         }
     }
@@ -112,26 +100,33 @@ pub(crate) struct Stored<'b> {
     id: SessionId,
     fixed: Fixed<'b>,
     rest: Map<String, Value>,
-    last_accessed: i64,
-    addresses: &'b str,
-    token: TokenBytes<'b>,
+    accesses: Accesses<'b>,
+    details: &'b str,
 }
 
 impl<'b> Stored<'b> {
     pub(crate) fn parse(id: SessionId, fields: &'b Triple) -> Result<Option<Self>, StoreError> {
-        let (fixed, accesses, token) = match fields {
-            (Some(fixed), Some(accesses), Some(token)) => (fixed, accesses, token),
-            (None, None, None) => return Ok(None),
-            _ => return Err(InvalidField::malformed("session", "three fields").into()),
-        };
+        match fields {
+            (Some(fixed), Some(accesses), Some(details)) => {
+                Self::of(id, fixed, accesses, details).map(Some)
+            }
+            (None, None, None) => Ok(None),
+            _ => Err(InvalidField::malformed("session", "three fields").into()),
+        }
+    }
+
+    pub(crate) fn of(
+        id: SessionId,
+        fixed: &'b [u8],
+        accesses: &'b [u8],
+        details: &'b [u8],
+    ) -> Result<Self, StoreError> {
         let fixed = Fixed::parse(fixed)?;
         let rest = fixed.rest()?;
-        let malformed = || InvalidField::malformed("last_accessed", "a time and addresses");
-        let accesses = std::str::from_utf8(accesses).map_err(|_| malformed())?;
-        let (time, addresses) = accesses.split_once(' ').ok_or_else(malformed)?;
-        let last_accessed = time.parse().map_err(|_| malformed())?;
-        let token = TokenBytes::parse(token)?;
-        Ok(Some(Self { id, fixed, rest, last_accessed, addresses, token }))
+        let accesses = Accesses::parse(accesses)?;
+        let malformed = |_| InvalidField::malformed("details", "a text");
+        let details = std::str::from_utf8(details).map_err(malformed)?;
+        Ok(Self { id, fixed, rest, accesses, details })
     }
 
     pub(crate) fn is_of(&self, owner: &UserKey) -> bool {
@@ -141,31 +136,49 @@ impl<'b> Stored<'b> {
 
 impl Fields for Stored<'_> {
     fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
-        Ok(match name {
-            "signed_in" => Some(self.fixed.signed_in),
-            "last_accessed" => Some(self.last_accessed),
-            "authenticated_at" => Some(self.token.authenticated_at),
-            "token_retired_at" => self.token.retired.map(|(_, at)| at),
-            _ => self.rest.integer(name)?,
-        })
+        Ok(Some(match name {
+            "signed_in" => self.fixed.signed_in,
+            "last_accessed" => self.accesses.last_accessed,
+            "deadline" => self.accesses.deadline,
+            "claimed" => self.accesses.claimed,
+            _ => return self.rest.integer(name),
+        }))
     }
 
     fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
         match name {
             "tenant" | "user_id" => self.fixed.owner.text(name),
-            "ip_addresses" => Ok(Some(self.addresses.into())),
+            "ip_addresses" => Ok(Some(self.accesses.addresses.into())),
+            "details" => Ok(Some(self.details.into())),
             _ => self.rest.text(name),
         }
     }
 
     fn bytes(&self, name: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
-        Ok(match name {
-            "id" => Some(self.id.as_bytes()[..].into()),
-            "token_current" => Some(self.token.current.into()),
-            "token_family" => Some(self.token.family.into()),
-            "token_retired" => self.token.retired.map(|(digest, _)| digest.into()),
-            _ => self.rest.bytes(name)?,
-        })
+        match name {
+            "id" => Ok(Some(self.id.as_bytes()[..].into())),
+            _ => self.rest.bytes(name),
+        }
+    }
+}
+
+/// What [`accesses`] wrote.
+struct Accesses<'b> {
+    last_accessed: i64,
+    deadline: i64,
+    claimed: i64,
+    addresses: &'b str,
+}
+
+impl<'b> Accesses<'b> {
+    fn parse(bytes: &'b [u8]) -> Result<Self, InvalidField> {
+        let parse = || {
+            let mut parts = std::str::from_utf8(bytes).ok()?.splitn(4, ' ');
+            let mut number = || parts.next()?.parse().ok();
+            let (last_accessed, deadline, claimed) = (number()?, number()?, number()?);
+            Some(Self { last_accessed, deadline, claimed, addresses: parts.next()? })
+        };
+        parse().ok_or(InvalidField::malformed("accesses", "three numbers and addresses"))
     }
 }
 
@@ -191,6 +204,10 @@ impl<'b> Fixed<'b> {
         Place::sorted(self.sort, id)
     }
 
+    pub(crate) fn owner(&self) -> Result<UserKey, StoreError> {
+        record::read_owner(&self.owner)
+    }
+
     fn rest(&self) -> Result<Map<String, Value>, StoreError> {
         serde_json::from_slice(self.rest).map_err(StoreError::corrupt)
     }
@@ -202,11 +219,13 @@ impl<'b> Fixed<'b> {
         id: SessionId,
         selection: &Selection,
     ) -> Result<Option<UserKey>, StoreError> {
-        let Selection { tenant, user, device_kind, client_id, ids, except } = selection;
-        let owner = record::read_owner(&self.owner)?;
+        let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
+            selection;
+        let owner = self.owner()?;
         let by_owner = tenant.covers(owner.tenant.as_ref())
             && user.as_ref().is_none_or(|user| *user == owner.user)
             && ids.as_ref().is_none_or(|ids| ids.contains(&id))
+            && signed_in_before.is_none_or(|before| self.signed_in < before.as_micros())
             && *except != Some(id);
         if !by_owner {
             return Ok(None);
@@ -269,38 +288,15 @@ fn counted(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
-/// What [`token`] wrote.
-struct TokenBytes<'b> {
-    authenticated_at: i64,
-    current: &'b [u8],
-    family: &'b [u8],
-    retired: Option<(&'b [u8], i64)>,
-}
-
-impl<'b> TokenBytes<'b> {
-    fn parse(bytes: &'b [u8]) -> Result<Self, InvalidField> {
-        let malformed = || InvalidField::malformed("token", "72 or 112 bytes");
-        let (parts, rest) = bytes.split_at_checked(72).ok_or_else(malformed)?;
-        let time = |bytes| array(bytes, "token").map(i64::from_be_bytes);
-        let retired = match rest.len() {
-            0 => None,
-            40 => Some((&rest[..32], time(&rest[32..])?)),
-            _ => return Err(malformed()),
-        };
-        let authenticated_at = time(&parts[..8])?;
-        Ok(Self { authenticated_at, current: &parts[8..40], family: &parts[40..], retired })
-    }
-}
-
 fn array<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], InvalidField> {
     bytes.try_into().map_err(|_| InvalidField::malformed(field, "of the right length"))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
     use session_core::store::TenantFilter;
-    use session_core::{DeviceKind, Token, UserId};
+    use session_core::{DeviceKind, FleetKey, Timestamp, Token, UserId};
 
     use super::*;
 
@@ -311,34 +307,31 @@ mod tests {
             fields in any::<(Option<Vec<u8>>, Option<Vec<u8>>, Option<Vec<u8>>)>(),
             hash in prop::collection::hash_map(any::<Vec<u8>>(), any::<Vec<u8>>(), 0..4),
         ) {
-            let _ = session(SessionId::from_bytes(id), &fields);
+            let id = SessionId::from_bytes(id);
+            let _ = session(id, &fields);
             let _ = user(hash);
         }
     }
 
-    fn alice() -> Session {
-        let token = Token::new(SessionId::from_random([1; 16]), [2; 12], [3; 16]);
+    pub(crate) fn alice() -> Session {
+        let key = FleetKey::from_bytes([7; 32]);
+        let token = Token::new(&key, SessionId::from_random([1; 16]), [2; 12], [3; 16]);
         let at = Timestamp::from_micros;
+        let owner = UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap());
         Session {
-            id: token.session_id(),
-            owner: UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap()),
             device_kind: DeviceKind::Mobile,
-            device_info: None,
             client_id: Some("shop".parse().unwrap()),
             ip_addresses: vec![[192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap()],
-            signed_in: at(-7),
-            last_accessed: at(1),
-            authenticated_at: at(i64::MIN),
-            absolute_expiry: Some(at(4)),
-            data: None,
-            token: TokenState::new(&token).rotated(&token.rotated([4; 16]), at(5)),
+            last_accessed: at(i64::MIN),
+            claimed: true,
+            ..Session::new(owner, &token, at(-7))
         }
     }
 
-    fn triple(session: &Session) -> Triple {
-        let accesses = accesses(session.last_accessed, &session.ip_addresses).into_bytes();
-        let token = token(&session.token, session.authenticated_at);
-        (Some(fixed(session)), Some(accesses), Some(token))
+    pub(crate) fn triple(session: &Session) -> Triple {
+        let accesses = accesses(session).into_bytes();
+        let details = record::details(session).into_bytes();
+        (Some(fixed(session)), Some(accesses), Some(details))
     }
 
     #[test]
@@ -347,8 +340,9 @@ mod tests {
         assert_eq!(session(alice.id, &triple(&alice)).unwrap(), Some(alice.clone()));
         alice.owner.tenant = None;
         alice.client_id = None;
-        alice.absolute_expiry = None;
-        alice.token.retired = None;
+        alice.claimed = false;
+        alice.ip_addresses.clear();
+        alice.deadline = Timestamp::EPOCH;
         assert_eq!(session(alice.id, &triple(&alice)).unwrap(), Some(alice.clone()));
     }
 
@@ -362,6 +356,9 @@ mod tests {
         let all = Selection::within(TenantFilter::Any);
         assert_eq!(damaged.selected(alice.id, &all).unwrap(), Some(alice.owner.clone()));
         assert_eq!(damaged.selected(alice.id, &all.clone().except(alice.id)).unwrap(), None);
+        let before = |micros| all.clone().signed_in_before(Timestamp::from_micros(micros));
+        assert_eq!(damaged.selected(alice.id, &before(-7)).unwrap(), None);
+        assert_eq!(damaged.selected(alice.id, &before(-6)).unwrap(), Some(alice.owner.clone()));
         assert!(damaged.selected(alice.id, &all.on(DeviceKind::Mobile)).is_err());
     }
 

@@ -18,28 +18,26 @@ macro_rules! scripts {
     };
 }
 
-macro_rules! plain {
-    ($file:literal) => {
-        include_str!(concat!("lua/", $file))
-    };
-}
-
-macro_rules! logging {
-    ($file:literal) => {
-        concat!(include_str!("lua/log.lua"), include_str!(concat!("lua/", $file)))
+/// The text of these files, one after the other.
+macro_rules! lua {
+    ($($file:literal),+) => {
+        concat!($(include_str!(concat!("lua/", $file))),+)
     };
 }
 
 scripts! {
-    agree: plain!("agree.lua"),
-    begin: logging!("begin.lua"),
-    commit: logging!("commit.lua"),
-    follow: plain!("follow.lua"),
-    end_sessions: logging!("end_sessions.lua"),
-    lease: plain!("lease.lua"),
-    policy: logging!("policy.lua"),
-    touch: plain!("touch.lua"),
-    trim: plain!("trim.lua"),
+    agree: lua!("agree.lua"),
+    begin: lua!("clock.lua", "log.lua", "begin.lua"),
+    block: lua!("block.lua"),
+    commit: lua!("clock.lua", "log.lua", "session.lua", "commit.lua"),
+    end_sessions: lua!("clock.lua", "log.lua", "session.lua", "end_sessions.lua"),
+    follow: lua!("clock.lua", "follow.lua"),
+    forget: lua!("clock.lua", "forget.lua"),
+    lease: lua!("lease.lua"),
+    overdue: lua!("clock.lua", "overdue.lua"),
+    set: lua!("clock.lua", "log.lua", "set.lua"),
+    touch: lua!("clock.lua", "session.lua", "touch.lua"),
+    trim: lua!("clock.lua", "trim.lua"),
 }
 
 #[derive(Debug)]

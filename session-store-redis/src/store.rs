@@ -1,17 +1,18 @@
 //! The store.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use session_core::checker::Timeouts;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Needs, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, TagKey, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, TagKey, Touch, UserState,
 };
-use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{FleetKey, InvalidField, SessionId, Store, StoreError, UserKey};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -36,6 +37,8 @@ pub struct RedisStore {
     pub(crate) doubts: Doubts,
     pub(crate) active: Arc<Active>,
     needs: RwLock<Needs>,
+    /// What this node knows of [`Agreement::fleet`].
+    fleet: Mutex<Option<FleetKey>>,
     grown: Arc<Notify>,
     /// Whether pushes come.
     subscribed: Arc<AtomicBool>,
@@ -98,7 +101,7 @@ impl RedisStore {
         let mut key = [0; TagKey::BYTES];
         getrandom::fill(&mut key).map_err(|error| StoreError::internal(error.to_string()))?;
         let proposed = Placement::new(&options.prefix, shards.into(), TagKey::from_bytes(key));
-        let placement = agree(&link, &scripts, &proposed).await?;
+        let placement = agree(&link, &scripts, &proposed, None).await?.placement;
         let grown = Arc::new(Notify::new());
         let channels = placement.shards().map(|shard| placement.log(shard)).collect();
         let active = Arc::new(Active::new(placement.shards().len()));
@@ -110,8 +113,7 @@ impl RedisStore {
         };
         let listener = tokio::spawn(push::run(link.clone(), channels, pushes, hints));
         let turn = AtomicUsize::default();
-        let needs = Needs { timeouts: Timeouts::none(), max_staleness: MAX_STALENESS };
-        let needs = RwLock::new(needs);
+        let needs = RwLock::new(Needs { history: HISTORY, max_staleness: MAX_STALENESS });
         let doubts = Doubts::default();
         let store = Self {
             link,
@@ -122,6 +124,7 @@ impl RedisStore {
             doubts,
             active,
             needs,
+            fleet: Mutex::default(),
             grown,
             subscribed,
             listener,
@@ -134,12 +137,27 @@ impl RedisStore {
     /// server that was emptied has forgotten it, and another node may have begun again.
     pub(crate) async fn agree_again(&self) -> Result<(), StoreError> {
         self.active.forget();
-        if agree(&self.link, &self.scripts, &self.placement).await? == self.placement {
+        let known = self.fleet().clone();
+        let agreed = agree(&self.link, &self.scripts, &self.placement, known.as_ref()).await?;
+        if agreed.placement == self.placement && (known.is_none() || agreed.fleet == known) {
             return Ok(());
         }
         Err(StoreError::internal(
             "the keys were deleted, and another node has begun again: open the store again",
         ))
+    }
+
+    async fn agree_on_fleet(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        let proposed = Some(self.fleet().clone().unwrap_or_else(|| proposed.clone()));
+        let agreed = agree(&self.link, &self.scripts, &self.placement, proposed.as_ref()).await?;
+        self.fleet().clone_from(&agreed.fleet);
+        agreed
+            .fleet
+            .ok_or_else(|| InvalidField::malformed("agreement", "a key of the fleet").into())
+    }
+
+    fn fleet(&self) -> MutexGuard<'_, Option<FleetKey>> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn needs(&self) -> Needs {
@@ -158,27 +176,39 @@ impl Drop for RedisStore {
     }
 }
 
-/// The first node to come decides about the key and the shards.
+/// What all nodes agree on.
+struct Agreement {
+    placement: Placement,
+    /// The secret that the nodes share; none until the first has proposed one.
+    fleet: Option<FleetKey>,
+}
+
+/// The first node to come decides about each part.
 async fn agree(
     link: &Link,
     scripts: &Scripts,
     proposed: &Placement,
-) -> Result<Placement, StoreError> {
+    fleet: Option<&FleetKey>,
+) -> Result<Agreement, StoreError> {
     let prefix = &proposed.prefix;
     let mut call = Call::new(&scripts.agree, proposed, Shard::FIRST);
     call.key(Placement::agreement(prefix)).arg(*proposed.key.as_bytes());
     call.number(proposed.shards().len()).number(VERSION);
-    let (key, shards, version): (Vec<u8>, usize, i64) = link.change(&call).await?;
+    call.arg(fleet.map(|fleet| fleet.as_bytes().to_vec()).unwrap_or_default());
+    let (key, shards, version, fleet): (Vec<u8>, usize, i64, Option<Vec<u8>>) =
+        link.change(&call).await?;
     if version != VERSION {
         let text = format!("the keys have version {version}, this build knows {VERSION}");
         return Err(StoreError::internal(text));
     }
-    let malformed = |_| InvalidField::malformed("agreement", "a key of 16 bytes");
+    let malformed = |_| InvalidField::malformed("agreement", "keys of 16 and of 32 bytes");
     let key = TagKey::from_bytes(key.try_into().map_err(malformed)?);
+    let fleet = fleet.map(|fleet| fleet.try_into().map(FleetKey::from_bytes)).transpose();
     if !(1..=1024).contains(&shards) {
         return Err(InvalidField::out_of_range("shards", 1, 1024).into());
     }
-    Ok(Placement::new(prefix, shards, key))
+    let placement = Placement::new(prefix, shards, key);
+    Ok(Agreement { placement, fleet: fleet.map_err(malformed)? })
 }
 
 #[async_trait]
@@ -191,6 +221,14 @@ impl Store for RedisStore {
         *self.needs.write().unwrap_or_else(PoisonError::into_inner) = needs.clone();
     }
 
+    fn history_by_default(&self) -> Duration {
+        HISTORY
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.agree_on_fleet(proposed).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         self.read_user(owner).await
     }
@@ -201,6 +239,18 @@ impl Store for RedisStore {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.read_session(id).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.read_ended(id).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.read_history(query).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.delete_history(forget, limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -216,7 +266,7 @@ impl Store for RedisStore {
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        self.end_old(sweep, limit).await
+        self.end_overdue(sweep, limit).await
     }
 
     async fn log_since(
@@ -236,8 +286,8 @@ impl Store for RedisStore {
         self.subscribed.load(Ordering::Relaxed)
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.trim(before, limit).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        self.trim(older_than, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -254,13 +304,24 @@ impl Store for RedisStore {
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.write_policy(change).await
     }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.read_block(scope).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.write_block(change).await
+    }
+
     async fn report(&self) -> Result<StoreReport, StoreError> {
         self.describe_all().await
     }
 }
 
 const CLUSTER_SHARDS: u16 = 32;
+/// Ended sessions cost memory.
+const HISTORY: Duration = Duration::from_secs(24 * 3600);
 /// Until a node says what it needs: an engine's default.
 const MAX_STALENESS: Duration = Duration::from_secs(30);
 /// Of the keys' format.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;

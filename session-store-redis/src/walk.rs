@@ -19,17 +19,36 @@ pub(crate) const CHUNK: usize = 256;
 /// ends within some tens of milliseconds.
 pub(crate) const EXAMINED: usize = 16 * CHUNK;
 
-/// A walk over several indexes at once, merged.
+/// A walk over several indexes at once, merged. It passes on members as they are.
 pub(crate) struct Walk {
     indexes: Vec<Index>,
+    order: Order,
+}
+
+/// In which order members come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The latest time first.
+    Newest,
+    /// The earliest time first.
+    Oldest,
 }
 
 struct Index {
     key: Option<String>,
     /// What has been read and not been passed on.
-    ahead: VecDeque<Place>,
-    after: Option<Place>,
+    ahead: VecDeque<Vec<u8>>,
+    range: Range,
     done: bool,
+}
+
+/// A part of an index, in the order of pages.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Range {
+    /// What comes after this place; none for the beginning.
+    pub(crate) after: Option<Place>,
+    /// What comes before this one; none for the end.
+    pub(crate) before: Option<Place>,
 }
 
 impl RedisStore {
@@ -40,12 +59,12 @@ impl RedisStore {
         user: Option<&UserId>,
         after: Option<Place>,
     ) -> Result<Walk, StoreError> {
-        let keys = self.indexes(tenant, user);
-        let mut indexes: Vec<_> = keys.into_iter().map(|key| Index::new(key, after)).collect();
+        let range = Range { after, before: None };
+        let mut walk = Walk::over(self.indexes(tenant, user), range, Order::Newest);
         if let Some(owner) = unindexed(tenant, user) {
-            indexes.push(self.places_of(&owner, after).await?);
+            walk.indexes.push(self.places_of(&owner, range).await?);
         }
-        Ok(Walk { indexes })
+        Ok(walk)
     }
 
     /// The indexes that hold the places of these sessions, one of each shard.
@@ -67,12 +86,14 @@ impl RedisStore {
         }
     }
 
-    async fn places_of(&self, owner: &UserKey, after: Option<Place>) -> Result<Index, StoreError> {
+    async fn places_of(&self, owner: &UserKey, range: Range) -> Result<Index, StoreError> {
         let (_, sessions) = self.sessions_of(owner).await?;
         let places = sessions.iter().map(Place::of);
-        let mut places: Vec<_> = places.filter(|place| after.is_none_or(|a| *place > a)).collect();
+        let is_next = |place: &Place| range.after.is_none_or(|after| *place > after);
+        let mut places: Vec<_> = places.filter(is_next).collect();
         places.sort();
-        Ok(Index { key: None, ahead: places.into(), after, done: true })
+        let ahead = places.iter().map(|place| place.as_bytes().to_vec()).collect();
+        Ok(Index { key: None, ahead, range, done: true })
     }
 }
 
@@ -86,15 +107,29 @@ pub(crate) fn unindexed(tenant: &TenantFilter, user: Option<&UserId>) -> Option<
     Some(UserKey { tenant, user: user?.clone() })
 }
 
-/// Reads the next members of an index of places.
-pub(crate) fn range(key: &str, after: Option<Place>, count: usize) -> Cmd {
-    let mut from = vec![b'-'];
-    if let Some(after) = &after {
-        from = [b"(", after.as_bytes()].concat();
+impl Range {
+    /// What is left behind the last member that was read.
+    fn beyond(self, last: Place, order: Order) -> Self {
+        match order {
+            Order::Newest => Self { after: Some(last), ..self },
+            Order::Oldest => Self { before: Some(last), ..self },
+        }
     }
-    let mut read = cmd("ZRANGE");
-    read.arg(key).arg(from).arg("+").arg("BYLEX").arg("LIMIT").arg(0).arg(count);
-    read
+
+    /// Reads the next members of an index of places. Members may have more after their place.
+    pub(crate) fn read(self, key: &str, order: Order, count: usize) -> Cmd {
+        let place = |place: Place, end: &[u8]| [b"(", place.as_bytes(), end].concat();
+        let from = self.after.map_or_else(|| b"-".to_vec(), |after| place(after, &[u8::MAX]));
+        let to = self.before.map_or_else(|| b"+".to_vec(), |before| place(before, &[]));
+        let mut read = cmd("ZRANGE");
+        read.arg(key);
+        match order {
+            Order::Newest => read.arg(from).arg(to).arg("BYLEX"),
+            Order::Oldest => read.arg(to).arg(from).arg("BYLEX").arg("REV"),
+        };
+        read.arg("LIMIT").arg(0).arg(count);
+        read
+    }
 }
 
 pub(crate) fn places(members: &[Vec<u8>]) -> Result<Vec<Place>, StoreError> {
@@ -102,37 +137,50 @@ pub(crate) fn places(members: &[Vec<u8>]) -> Result<Vec<Place>, StoreError> {
 }
 
 impl Walk {
-    /// The next places, at most this many: fewer at the end.
+    pub(crate) fn over(keys: Vec<String>, range: Range, order: Order) -> Self {
+        let index = |key| Index { key: Some(key), ahead: VecDeque::new(), range, done: false };
+        Self { indexes: keys.into_iter().map(index).collect(), order }
+    }
+
+    /// The next members, at most this many: fewer at the end. Reads a chunk of an index at a time.
     pub(crate) async fn next(
         &mut self,
         store: &RedisStore,
         count: usize,
-    ) -> Result<Vec<Place>, StoreError> {
-        let mut places = Vec::with_capacity(count);
-        while places.len() < count {
+        chunk: usize,
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut members = Vec::with_capacity(count);
+        while members.len() < count {
             // An index that has run dry may hold what comes next.
+            let order = self.order;
             let dry = self.indexes.iter_mut().filter(|index| index.ahead.is_empty());
-            try_join_all(dry.map(|index| index.read(store, count))).await?;
+            try_join_all(dry.map(|index| index.read(store, order, chunk))).await?;
             let next = self.indexes.iter_mut().filter(|index| !index.ahead.is_empty());
-            let Some(index) = next.min_by_key(|index| index.ahead[0]) else { break };
-            places.extend(index.ahead.pop_front());
+            let next = match order {
+                Order::Newest => next.min_by(|a, b| a.ahead[0].cmp(&b.ahead[0])),
+                Order::Oldest => next.max_by(|a, b| a.ahead[0].cmp(&b.ahead[0])),
+            };
+            let Some(index) = next else { break };
+            members.extend(index.ahead.pop_front());
         }
-        Ok(places)
+        Ok(members)
     }
 }
 
 impl Index {
-    const fn new(key: String, after: Option<Place>) -> Self {
-        Self { key: Some(key), ahead: VecDeque::new(), after, done: false }
-    }
-
-    async fn read(&mut self, store: &RedisStore, count: usize) -> Result<(), StoreError> {
+    async fn read(
+        &mut self,
+        store: &RedisStore,
+        order: Order,
+        count: usize,
+    ) -> Result<(), StoreError> {
         let (Some(key), false) = (&self.key, self.done) else { return Ok(()) };
-        let members: Vec<_> = store.link.query(&range(key, self.after, count)).await?;
-        let places = places(&members)?;
-        self.done = places.len() < count;
-        self.after = places.last().copied().or(self.after);
-        self.ahead.extend(places);
+        let members: Vec<Vec<u8>> = store.link.query(&self.range.read(key, order, count)).await?;
+        self.done = members.len() < count;
+        if let Some(last) = members.last() {
+            self.range = self.range.beyond(Place::parse(last)?, order);
+        }
+        self.ahead.extend(members);
         Ok(())
     }
 }

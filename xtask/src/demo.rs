@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Options in TOML, as in docs/session-kit.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// One of these options, such as `engine.renew_after=600`. May be given more than once.
+    #[arg(long, value_name = "OPTION=VALUE")]
+    set: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -52,7 +55,7 @@ pub(crate) fn run(options: Options) -> Result<(), Failure> {
 }
 
 fn command(options: Options) -> Command {
-    let Options { addr, adapter, db, store, trusted_proxy, allowed_origin, config } = options;
+    let Options { addr, adapter, db, store, trusted_proxy, allowed_origin, config, set } = options;
     let adapter = match adapter {
         Adapter::Axum => "axum",
         Adapter::Actix => "actix",
@@ -73,6 +76,9 @@ fn command(options: Options) -> Command {
     if let Some(config) = config {
         demo.arg("--config").arg(config);
     }
+    set.iter().for_each(|option| {
+        demo.args(["--set", option]);
+    });
     demo
 }
 
@@ -110,9 +116,11 @@ mod tests {
             "10.0.0.0/8",
             "--config",
             "a.toml",
+            "--set",
+            "http.max_accounts=2",
         ];
         let expected = "--addr 127.0.0.1:3000 --adapter poem --store sqlite:a.db --trusted-proxy unix \
-            --trusted-proxy 10.0.0.0/8 --config a.toml";
+            --trusted-proxy 10.0.0.0/8 --config a.toml --set http.max_accounts=2";
         assert_eq!(arguments(&line), expected);
     }
 }

@@ -5,7 +5,9 @@ use axum::body::{Body, to_bytes};
 use axum::routing::{get, post};
 use http::{HeaderValue, Request, Response};
 use serde_json::{Value, json};
-use session_axum::{Config, CurrentSession, Ended, Rejection, SessionAuth, SessionCookie, Sessions};
+use session_axum::{
+    Config, CurrentSession, Ended, Rejection, SessionAuth, SessionCookie, Sessions,
+};
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
 use session_store_memory::MemoryStore;
 use std::time::Duration;
@@ -69,7 +71,8 @@ fn cookie(response: &Response<Body>) -> String {
 #[tokio::test]
 async fn a_refused_sign_in_goes_on_with_a_ticket_and_the_other_device_is_told() {
     let limits = vec![Limit { max: 1, scope: Scope::User, on_exceed: OnExceed::Reject }];
-    let app = App::start(Config::default().with_policy(Policy { limits, ..Policy::default() })).await;
+    let app =
+        App::start(Config::default().with_policy(Policy { limits, ..Policy::default() })).await;
     let old = cookie(&app.sign_in().await);
     let refused = app.sign_in().await;
     assert_eq!(refused.status(), 409);

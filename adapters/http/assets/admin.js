@@ -3,6 +3,8 @@ import {
   foreign, markEnded, over, pages, say, sessions, time, working,
 } from "./common.js";
 import "./policy.js";
+import "./block.js";
+import "./history.js";
 
 const PAGE = 50;
 const ALL_TENANTS = facts.reach === "deployment";

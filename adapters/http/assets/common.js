@@ -106,6 +106,29 @@ export function factsOf(session) {
   ];
 }
 
+// How sessions end.
+const HOW = {
+  evicted: "Made room for another sign-in",
+  revoked: "Signed out by choice",
+  expired: "Expired",
+  signed_out: "Signed out",
+  replaced: "Replaced by another sign-in in the same browser",
+  token_reused: "Ended because an old copy of its token was used",
+  blocked: "Blocked",
+};
+
+// An entry of a list of ended sessions; `whose` says whose it was.
+export function endedCard(session, ...whose) {
+  const how = element("div", { className: "quiet" }, HOW[session.cause] ?? session.cause, " ", time(session.ended));
+  if (session.from) how.append(" from ", foreign(session.from));
+  if (session.by.startsWith("user:")) how.append(" by ", foreign(session.by.slice("user:".length)));
+  const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
+  const device = element("strong", {}, deviceOf(session));
+  const made = element("li", {}, element("div", { className: "text" }, ...whose, device, how, since));
+  made.dataset.cause = session.cause;
+  return made;
+}
+
 // The entries of a `dl`.
 export const entries = (pairs) => pairs.flatMap(([name, value]) => [
   element("dt", { textContent: name }), element("dd", {}, value),

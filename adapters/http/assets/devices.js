@@ -1,6 +1,6 @@
 import {
-  $, ENDED, News, actingOf, ask, button, call, confirmed, device, deviceOf, element, factsOf, follow, foreign,
-  markEnded, pages, say, sessions, time, working,
+  $, ENDED, News, actingOf, ask, button, call, confirmed, device, deviceOf, element, endedCard, factsOf, follow,
+  foreign, markEnded, pages, say, sessions, time, working,
 } from "./common.js";
 
 const PAGE = 50;
@@ -97,29 +97,12 @@ let older = null;
 
 async function recall() {
   const page = await pages("me/history", {}, PAGE, older);
-  const items = page.sessions.map(endedItem);
+  const items = page.sessions.map((session) => endedCard(session));
   $("history").append(...items);
   if (!$("history").children.length) $("history").append(element("li", { textContent: "None." }));
   older = page.next_cursor;
   $("older").hidden = !older;
 }
-
-function endedItem(session) {
-  const how = element("div", { className: "quiet" }, HOW[session.cause] ?? session.cause, " ", time(session.ended));
-  if (session.from) how.append(" from ", foreign(session.from));
-  const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
-  return element("li", {}, element("div", { className: "text" }, element("strong", {}, deviceOf(session)), how, since));
-}
-
-const HOW = {
-  evicted: "Made room for another sign-in",
-  revoked: "Signed out by choice",
-  expired: "Expired",
-  signed_out: "Signed out",
-  replaced: "Replaced by another sign-in in the same browser",
-  token_reused: "Ended because an old copy of its token was used",
-  blocked: "Blocked",
-};
 
 $("ended").addEventListener("toggle", () => {
   if (!$("ended").open) return;

@@ -33,6 +33,7 @@ mod identity;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod list;
+mod new_session;
 mod next;
 mod options;
 mod origin;
@@ -53,7 +54,7 @@ mod ticket;
 mod voucher;
 
 pub use async_trait::async_trait;
-pub use auth::{Auth, NewSession};
+pub use auth::Auth;
 pub use body::{Body, BodyStream, Content, MAX_BODY_BYTES};
 pub use client_ip::{ClientIpOptions, ForwardingHeader, TrustedProxy};
 pub use cookie::{CookieOptions, SameSite, SessionCookie};
@@ -63,6 +64,7 @@ pub use guard::{AdminAccess, AdminGuard, Caller};
 pub use head::{Head, OwnedHead, Peer, READ_HEADERS, TOKEN_HEADERS, mark_sensitive};
 pub use http;
 pub use identity::{Credential, Identified, Identity, PendingIdentity};
+pub use new_session::NewSession;
 pub use next::local_path;
 pub use options::{Config, HttpOptions};
 pub use origin::{Origin, SameOrigin};

@@ -11,11 +11,13 @@ pub(crate) const DEVICES: &str = include_str!("../assets/devices.html");
 pub(crate) const ADMIN: &str = include_str!("../assets/admin.html");
 const REFUSED: &str = include_str!("../assets/refused.html");
 
-const ASSETS: [(&str, &str, &str); 6] = [
+const ASSETS: [(&str, &str, &str); 8] = [
     ("app.css", "text/css; charset=utf-8", include_str!("../assets/app.css")),
     ("common.js", "text/javascript; charset=utf-8", include_str!("../assets/common.js")),
     ("devices.js", "text/javascript; charset=utf-8", include_str!("../assets/devices.js")),
     ("admin.js", "text/javascript; charset=utf-8", include_str!("../assets/admin.js")),
+    ("block.js", "text/javascript; charset=utf-8", include_str!("../assets/block.js")),
+    ("history.js", "text/javascript; charset=utf-8", include_str!("../assets/history.js")),
     ("policy.js", "text/javascript; charset=utf-8", include_str!("../assets/policy.js")),
     ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
 ];

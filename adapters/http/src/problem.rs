@@ -53,7 +53,7 @@ pub struct Problem {
     pub field: Option<Box<str>>,
     /// The limit that it broke.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
+    pub limit: Option<u32>,
     /// Where the user can prove again who they are, as a path of this origin that takes `next`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -61,7 +61,7 @@ pub struct Problem {
     /// What a refused sign-in is told besides.
     #[serde(flatten)]
     #[schema(ignore)]
-    refused: Option<Refused>,
+    refused: Option<Box<Refused>>,
 }
 
 impl Problem {
@@ -115,7 +115,7 @@ impl Problem {
     /// The sessions of a user whose sign-in a limit has refused, for a page on which one of them can be
     /// chosen. [`Problem::ticket`] goes with the choice.
     pub fn too_many_sessions(&self) -> Option<&TooManySessions> {
-        match &self.refused {
+        match self.refused.as_deref() {
             Some(Refused::TooManySessions(refused, _)) => Some(refused),
             _ => None,
         }
@@ -124,12 +124,12 @@ impl Problem {
     /// The ticket of a sign-in that a limit has refused, for `POST /sessions/ticket` or
     /// [`Auth::sign_in_with_ticket`](crate::Auth::sign_in_with_ticket). A secret like a token.
     pub fn ticket(&self) -> Option<String> {
-        self.refused.as_ref().and_then(Refused::ticket)
+        self.refused.as_deref().and_then(Refused::ticket)
     }
 
     /// Why and until when a sign-in is blocked.
     pub fn blocked(&self) -> Option<&Blocked> {
-        match &self.refused {
+        match self.refused.as_deref() {
             Some(Refused::Blocked(blocked)) => Some(blocked),
             _ => None,
         }
@@ -137,7 +137,7 @@ impl Problem {
 
     /// The same with the way in which the sign-in would have been answered.
     pub(crate) fn handed_over(mut self, by: HandedOver) -> Self {
-        if let Some(Refused::TooManySessions(_, handed_over)) = &mut self.refused {
+        if let Some(Refused::TooManySessions(_, handed_over)) = self.refused.as_deref_mut() {
             *handed_over = by;
         }
         self
@@ -184,7 +184,7 @@ impl Problem {
         Self::known(kind, title, StatusCode::BAD_REQUEST).with_detail(detail)
     }
 
-    /// The session is used by somebody who acts as its user, and may not administer.
+    /// The session has an impersonator, and so may not administer.
     pub const fn impersonated() -> Self {
         let title = "not while acting as another user";
         Self::known("urn:session-kit:impersonated", title, StatusCode::FORBIDDEN)
@@ -211,7 +211,7 @@ impl Problem {
     pub const fn too_large() -> Self {
         let (kind, title) = ("urn:session-kit:too-large", "body too large");
         let mut problem = Self::known(kind, title, StatusCode::PAYLOAD_TOO_LARGE);
-        problem.limit = Some(crate::body::MAX_BODY_BYTES as u64);
+        problem.limit = Some(crate::body::MAX_BODY_BYTES as u32);
         problem
     }
 
@@ -226,7 +226,7 @@ impl Problem {
     pub const fn too_many_streams(limit: u32) -> Self {
         let (kind, title) = ("urn:session-kit:too-many-streams", "too many open streams");
         let mut problem = Self::known(kind, title, StatusCode::TOO_MANY_REQUESTS);
-        problem.limit = Some(limit as u64);
+        problem.limit = Some(limit);
         problem
     }
 
@@ -253,9 +253,10 @@ impl Problem {
     fn too_many(refused: Box<TooManySessions>) -> Self {
         let (kind, title) = ("urn:session-kit:too-many-sessions", "too many sessions");
         let mut problem = Self::known(kind, title, StatusCode::CONFLICT);
-        problem.limit = Some(refused.limit.max.into());
+        problem.limit = Some(refused.limit.max);
         let detail = format!("the limit of {} sessions is reached", refused.limit.max);
-        problem.refused = Some(Refused::TooManySessions(refused.into(), HandedOver::default()));
+        let refused = Refused::TooManySessions(refused.into(), HandedOver::default());
+        problem.refused = Some(refused.into());
         problem.with_detail(detail)
     }
 
@@ -263,7 +264,7 @@ impl Problem {
         let (kind, title) = ("urn:session-kit:blocked", "sign-in is blocked");
         let mut problem = Self::known(kind, title, StatusCode::FORBIDDEN);
         problem.detail = Some(blocked.to_string().into());
-        problem.refused = Some(Refused::Blocked(Arc::from(blocked)));
+        problem.refused = Some(Refused::Blocked(Arc::from(blocked)).into());
         problem
     }
 
@@ -323,7 +324,7 @@ impl From<InvalidField> for Problem {
     fn from(error: InvalidField) -> Self {
         let mut problem = Self::malformed(error.to_string());
         problem.field = Some(error.field.into());
-        problem.limit = error.limit();
+        problem.limit = error.limit().and_then(|limit| limit.try_into().ok());
         problem
     }
 }

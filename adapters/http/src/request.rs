@@ -84,7 +84,7 @@ impl RequestSession {
     /// a request with a session, without a token, or with one that is not a token of that session.
     ///
     /// None, too, where the session's own user signed out: their browser has given up the cookie, and
-    /// whoever still shows it need not be told.
+    /// a client that still shows it holds a copy.
     pub fn ended(&self) -> Option<Arc<Ending>> {
         let Identity::Ended(ending) = &self.identity else { return None };
         if ending.cause == EndCause::SignedOut {

@@ -83,7 +83,11 @@ pub(crate) fn refused_flow(address: Option<IpAddr>) {
 
 pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpAddr>) {
     ADMINS.fetch_add(1, Ordering::Relaxed);
-    let reason = if session.is_some() { "the guard denies" } else { "nobody is signed in" };
+    let reason = match session.map(CurrentSession::impersonator) {
+        Some(Some(_)) => "the session has an impersonator",
+        Some(None) => "the guard denies",
+        None => "nobody is signed in",
+    };
     let session_id = session.map(|session| tracing::field::display(session.id()));
     let user = session.map(|session| tracing::field::display(session.user()));
     let tenant = session.and_then(CurrentSession::tenant).map(tracing::field::display);

@@ -4,7 +4,7 @@ use http::header::{COOKIE, HOST};
 use http::{HeaderName, HeaderValue};
 use session_core::DeviceKind;
 
-use crate::auth::NewSession;
+use crate::new_session::NewSession;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 use crate::sessions::HttpSessions;

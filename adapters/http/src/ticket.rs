@@ -38,8 +38,8 @@ impl HandedOver {
     /// Takes a ticket of a client apart. The engine's own tickets have no point.
     fn of(marked: &str) -> (Self, &str) {
         let known = [Self::Remembered, Self::Forgotten, Self::Body].into_iter();
-        let found = known.filter_map(|by| Some((by, marked.strip_prefix(by.prefix())?)));
-        found.last().unwrap_or((Self::Cookie, marked))
+        let mut found = known.filter_map(|by| Some((by, marked.strip_prefix(by.prefix())?)));
+        found.next().unwrap_or((Self::Cookie, marked))
     }
 
     const fn prefix(self) -> &'static str {
@@ -58,8 +58,8 @@ impl Auth {
     /// sign-in would have been answered that was refused, by the cookie or, after
     /// [`Auth::sign_in_app`], with the token in the body ([`SessionCookie::is_in_the_body`]).
     ///
-    /// The ticket works once and for five minutes, on every node. Whoever shows it has shown the
-    /// password.
+    /// The ticket works once and for five minutes, on every node. The client that shows it has shown
+    /// the password.
     ///
     /// # Errors
     /// 410 `urn:session-kit:invalid-ticket` for a ticket that was used, is too old or was not made by

@@ -6,7 +6,9 @@ use poem::http::Method;
 use poem::{Endpoint, EndpointExt, Request, Response, Route, get, handler};
 use serde_json::{Value, json};
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
-use session_poem::{Config, CurrentSession, Ended, Rejection, SessionAuth, SessionCookie, Sessions};
+use session_poem::{
+    Config, CurrentSession, Ended, Rejection, SessionAuth, SessionCookie, Sessions,
+};
 use session_store_memory::MemoryStore;
 
 #[handler]
@@ -20,7 +22,7 @@ fn login_page(Ended(ended): Ended) -> String {
 }
 
 #[handler]
-fn name(session: CurrentSession) -> String {
+async fn user(session: CurrentSession) -> String {
     session.user().to_string()
 }
 
@@ -28,7 +30,7 @@ async fn start(config: Config) -> impl Endpoint<Output = Response> {
     let sessions = Sessions::start(MemoryStore::new(), config).await.unwrap();
     Route::new()
         .at("/login", get(login_page).post(login))
-        .at("/name", get(name))
+        .at("/name", get(user))
         .with(sessions.routes())
         .with(sessions.middleware())
 }

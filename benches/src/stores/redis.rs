@@ -110,7 +110,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Bare for Writer<C> {
         let user = key(session.owner.user.as_str());
         let member = [&session.signed_in.as_micros().to_be_bytes()[..], id].concat();
         let used = session.last_accessed.as_micros();
-        let expiry = session.absolute_expiry.map_or(0, |expiry| expiry.as_micros());
+        let deadline = session.deadline.as_micros();
         pipe()
             .atomic()
             .cmd("HSET")
@@ -126,13 +126,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> Bare for Writer<C> {
             .ignore()
             .cmd("PEXPIREAT")
             .arg(&user)
-            .arg(expiry / 1000)
+            .arg(deadline / 1000)
             .ignore()
             .zadd(key("all"), &member, 0)
             .ignore()
-            .zadd(key("used"), &member, used)
-            .ignore()
-            .zadd(key("expiring"), &member, expiry)
+            .zadd(key("deadlines"), &member, deadline)
             .ignore()
             .exec_async(&mut connection.clone())
             .await?;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use session_kit::core::{InvalidField, Session, TenantId, UserId, UserKey};
-use session_kit::engine::{ClaimsProvider, async_trait};
-use session_kit::http::{AdminAccess, Caller};
+use session_kit::engine::{ClaimsProvider, CurrentSession, async_trait};
+use session_kit::http::{AdminAccess, Caller, Problem};
 
 use crate::place::Place;
 
@@ -93,7 +93,30 @@ pub(crate) fn name_of(owner: &UserKey) -> String {
 
 /// `root` and users with the role `admin` administer everything, the `boss` of a tenant that tenant.
 pub(crate) fn guard(caller: Caller<'_>) -> AdminAccess {
-    let Some(session) = caller.session else { return AdminAccess::Denied };
+    caller.session.map_or(AdminAccess::Denied, access)
+}
+
+/// Who acts as another user may not administer.
+pub(crate) fn may_administer(session: &CurrentSession) -> bool {
+    session.impersonator().is_none() && access(session) != AdminAccess::Denied
+}
+
+/// The user as whom an admin may act: one whom they administer.
+pub(crate) fn to_act_as(session: &CurrentSession, name: &str) -> Result<UserKey, Problem> {
+    let owner = provided(name).ok_or(Problem::not_found())?;
+    let is_within_reach = match access(session) {
+        AdminAccess::Deployment => true,
+        AdminAccess::Tenant(tenant) => tenant == owner.tenant,
+        _ => false,
+    };
+    match session.impersonator() {
+        None if is_within_reach => Ok(owner),
+        None => Err(Problem::forbidden()),
+        Some(_) => Err(Problem::impersonated()),
+    }
+}
+
+fn access(session: &CurrentSession) -> AdminAccess {
     let claims = session.claims_as::<Claims>().unwrap_or_default();
     if claims.roles.iter().any(|role| role == "admin") {
         return AdminAccess::Deployment;

@@ -3,25 +3,28 @@
 use std::net::TcpListener;
 
 use actix_web::error::{JsonPayloadError, UrlencodedError};
-use actix_web::http::{StatusCode, header::LOCATION};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use actix_web::web::{self, Data, Form, FormConfig, Html, Json, JsonConfig, Path, Query};
 use actix_web::{
-    App, Either, Error, HttpRequest, HttpResponse, HttpServer, Responder, Route, error, guard,
+    App, Either, Error, HttpRequest, HttpResponse, HttpServer, Responder, ResponseError, Route,
+    error, guard,
 };
 use session_kit::SessionId;
 use session_kit::actix::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
-    SessionAuth, Sessions,
+    Claims, CurrentSession, Ended, Fresh, MaybeSession, Rejection, Require, RotateReason,
+    SameOrigin, SessionAuth, Sessions,
 };
 use session_kit::http::RequireSession;
 
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI, after_flow,
-    after_login, confirm, new_session, provider_path, require_root,
+    ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
+    after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::pages;
+use crate::sign_in::CHOOSE;
 
 pub(crate) async fn serve(
     demo: Demo,
@@ -63,6 +66,8 @@ pub(crate) async fn serve(
 fn routes(app: &mut web::ServiceConfig) {
     app.service(web::resource("/").route(get().to(home)))
         .service(web::resource("/login").route(get().to(login_page)).post(login))
+        .service(web::resource("/choose.js").route(get().to(choose)))
+        .service(web::resource("/impersonate").post(impersonate))
         .service(web::resource("/login/elsewhere").route(get().to(login_elsewhere)))
         .service(web::resource("/provider").route(get().to(provider)))
         .service(web::resource("/callback").route(get().to(callback)).post(posted_callback))
@@ -93,30 +98,45 @@ async fn home(demo: Data<Demo>, MaybeSession(session): MaybeSession) -> Html {
     Html::new(demo.home(session.as_ref()))
 }
 
-async fn login_page(demo: Data<Demo>, query: Query<LoginQuery>) -> Html {
-    Html::new(demo.login_page("", query.next()))
+async fn login_page(demo: Data<Demo>, Ended(ended): Ended, query: Query<LoginQuery>) -> Html {
+    Html::new(demo.sign_in_page(ended.as_deref(), query.next()).await)
+}
+
+async fn choose() -> impl Responder {
+    CHOOSE.customize().insert_header((CONTENT_TYPE, "text/javascript; charset=utf-8"))
 }
 
 async fn login(
     demo: Data<Demo>,
     auth: SessionAuth,
+    request: HttpRequest,
     Form(login): Form<Login>,
 ) -> Result<impl Responder, Rejection> {
+    let page = |page, status| Either::Left(Html::new(page).customize().with_status(status));
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
-        return Ok(Either::Left(failed(
-            &demo,
-            StatusCode::UNAUTHORIZED,
-            pages::WRONG_PASSWORD,
-            &login,
-        )));
+        let wrong = demo.wrong_password_page(login.next());
+        return Ok(page(wrong, StatusCode::UNAUTHORIZED));
     };
     match auth.sign_in(new_session(user, &login)?).await {
         Ok((_, cookie)) => Ok(Either::Right(cookie.on(see_other(after_login(&login))))),
-        Err(Rejection(refused)) if refused.problem().status == 409 => {
-            Ok(Either::Left(failed(&demo, StatusCode::CONFLICT, pages::TOO_MANY, &login)))
+        Err(rejection) => {
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            match demo.refused_page(rejection.0.problem(), accept, login.next()) {
+                Some(refused) => Ok(page(refused, rejection.status_code())),
+                None => Err(rejection),
+            }
         }
-        Err(rejection) => Err(rejection),
     }
+}
+
+/// The admin's browser goes on as the other user. Signing out ends that.
+async fn impersonate(
+    session: CurrentSession,
+    auth: SessionAuth,
+    form: Form<ActAs>,
+) -> Result<impl Responder, Rejection> {
+    let (_, cookie) = auth.sign_in(form.check(&session)?).await?;
+    Ok(cookie.on(see_other("/")))
 }
 
 /// An app's sign-in: the token is in the answer.
@@ -153,10 +173,6 @@ async fn posted_callback(
     callback(auth, Query(form)).await
 }
 
-fn failed(demo: &Demo, status: StatusCode, text: &str, login: &Login) -> impl Responder + use<> {
-    Html::new(demo.login_page(text, login.next())).customize().with_status(status)
-}
-
 fn see_other(path: &str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((LOCATION, path)).finish()
 }
@@ -191,7 +207,7 @@ async fn reauthenticate(
     form: Form<Password>,
 ) -> Result<impl Responder, Rejection> {
     confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(whoami(session).await))
+    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

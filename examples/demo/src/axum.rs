@@ -4,14 +4,15 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use axum::extract::{Form, Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post, put};
 use axum::{Router, serve::ListenerExt};
 use session_kit::SessionId;
 use session_kit::axum::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
-    SessionAuth, SessionCookie, Sessions,
+    Claims, CurrentSession, Ended, Fresh, MaybeSession, Rejection, Require, RotateReason,
+    SameOrigin, SessionAuth, SessionCookie, Sessions,
 };
 use session_kit::http::RequireSession;
 use tokio::sync::oneshot;
@@ -19,10 +20,11 @@ use tokio::sync::oneshot;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI, after_flow,
-    after_login, confirm, new_session, provider_path, require_root,
+    ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
+    after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::pages;
+use crate::sign_in::CHOOSE;
 
 pub(crate) async fn serve(
     demo: Demo,
@@ -59,6 +61,8 @@ fn router(demo: Demo) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/login", get(login_page).post(login))
+        .route("/choose.js", get(choose))
+        .route("/impersonate", post(impersonate))
         .route("/login/elsewhere", get(login_elsewhere))
         .route("/provider", get(provider))
         .route("/callback", get(callback).post(posted_callback))
@@ -82,25 +86,48 @@ async fn home(State(demo): State<Demo>, MaybeSession(session): MaybeSession) -> 
     Html(demo.home(session.as_ref()))
 }
 
-async fn login_page(State(demo): State<Demo>, Query(query): Query<LoginQuery>) -> Html<String> {
-    Html(demo.login_page("", query.next()))
+async fn login_page(
+    State(demo): State<Demo>,
+    Ended(ended): Ended,
+    Query(query): Query<LoginQuery>,
+) -> Html<String> {
+    Html(demo.sign_in_page(ended.as_deref(), query.next()).await)
+}
+
+async fn choose() -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], CHOOSE)
 }
 
 async fn login(
     State(demo): State<Demo>,
     auth: SessionAuth,
+    headers: HeaderMap,
     Form(login): Form<Login>,
 ) -> Result<Response, Rejection> {
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
-        return Ok(failed(&demo, StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &login));
+        let page = demo.wrong_password_page(login.next());
+        return Ok((StatusCode::UNAUTHORIZED, Html(page)).into_response());
     };
     match auth.sign_in(new_session(user, &login)?).await {
         Ok((_, cookie)) => Ok((cookie, Redirect::to(after_login(&login))).into_response()),
-        Err(Rejection(refused)) if refused.problem().status() == StatusCode::CONFLICT => {
-            Ok(failed(&demo, StatusCode::CONFLICT, pages::TOO_MANY, &login))
+        Err(Rejection(refused)) => {
+            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            match demo.refused_page(refused.problem(), accept, login.next()) {
+                Some(page) => Ok((refused.status(), Html(page)).into_response()),
+                None => Err(Rejection(refused)),
+            }
         }
-        Err(rejection) => Err(rejection),
     }
+}
+
+/// The admin's browser goes on as the other user. Signing out ends that.
+async fn impersonate(
+    session: CurrentSession,
+    auth: SessionAuth,
+    Form(form): Form<ActAs>,
+) -> Result<(SessionCookie, Redirect), Rejection> {
+    let (_, cookie) = auth.sign_in(form.check(&session)?).await?;
+    Ok((cookie, Redirect::to("/")))
 }
 
 /// An app's sign-in: the token is in the answer.
@@ -140,10 +167,6 @@ async fn posted_callback(
     callback(auth, Query(form)).await
 }
 
-fn failed(demo: &Demo, status: StatusCode, text: &str, login: &Login) -> Response {
-    (status, Html(demo.login_page(text, login.next()))).into_response()
-}
-
 async fn logout(auth: SessionAuth) -> Result<impl IntoResponse, Rejection> {
     Ok((auth.sign_out().await?, Redirect::to("/login")))
 }
@@ -177,7 +200,7 @@ async fn reauthenticate(
     Form(form): Form<Password>,
 ) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
     confirm(&session, &form.password)?;
-    Ok((auth.rotate(RotateReason::Reauthenticated).await?, whoami(session).await))
+    Ok((auth.rotate(RotateReason::reauthenticated()).await?, whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

@@ -23,8 +23,9 @@ impl Diagnosis {
     /// # Errors
     /// When the store is away.
     pub async fn of(store: &dyn Store) -> Result<Self, StoreError> {
-        let Options { timeouts, max_staleness, .. } = Options::default();
-        store.configure(&Needs { timeouts, max_staleness });
+        let Options { history, max_staleness, .. } = Options::default();
+        let history = history.keep.unwrap_or_else(|| store.history_by_default());
+        store.configure(&Needs { history, max_staleness });
         let asked = now();
         let report = store.report().await?;
         let within = now().since(asked) / 2;

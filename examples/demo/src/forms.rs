@@ -6,7 +6,7 @@ use session_kit::engine::{CurrentSession, SignedIn};
 use session_kit::http::{Flow, NewSession, Problem, Rejection, local_path};
 
 use crate::Demo;
-use crate::accounts::{Claims, authenticate, name_of, provided, user};
+use crate::accounts::{Claims, authenticate, name_of, provided, to_act_as, user};
 
 /// The login form.
 #[derive(Deserialize)]
@@ -42,6 +42,20 @@ impl LoginQuery {
 #[derive(Deserialize)]
 pub(crate) struct Password {
     pub(crate) password: String,
+}
+
+/// The form of an admin who wants to act as another user.
+#[derive(Deserialize)]
+pub(crate) struct ActAs {
+    user: String,
+}
+
+impl ActAs {
+    /// The session to begin, which shows who acts.
+    pub(crate) fn check(&self, session: &CurrentSession) -> Result<NewSession, Problem> {
+        let owner = to_act_as(session, &self.user)?;
+        Ok(NewSession::of(owner).with_impersonator(session.user().clone()))
+    }
 }
 
 /// What an app sends to sign its user in.
@@ -121,6 +135,8 @@ pub(crate) struct WhoAmI {
     user: String,
     tenant: Option<String>,
     session_id: SessionId,
+    /// Who acts as the user, where it is not the user.
+    impersonator: Option<String>,
 }
 
 impl WhoAmI {
@@ -129,6 +145,7 @@ impl WhoAmI {
             user: session.user().to_string(),
             tenant: session.tenant().map(ToString::to_string),
             session_id: session.id(),
+            impersonator: session.impersonator().map(ToString::to_string),
         }
     }
 }

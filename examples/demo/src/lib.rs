@@ -10,6 +10,7 @@ mod pages;
 mod place;
 mod poem;
 mod settings;
+mod sign_in;
 mod stop;
 
 use std::net::TcpListener;
@@ -21,7 +22,7 @@ use session_kit::http::{Config, Hooks, HttpSessions};
 use crate::accounts::{Accounts, guard};
 pub use crate::doctor::Diagnosis;
 pub use crate::place::Place;
-pub use crate::settings::{BadConfig, read_config};
+pub use crate::settings::{BadConfig, read_config, set_option};
 pub use crate::stop::stop_signal;
 
 /// The error and what caused it, each once.

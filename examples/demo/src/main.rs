@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use session_demo::{Adapter, Demo, Place, in_words, read_config, stop_signal};
+use session_demo::{Adapter, Demo, Place, in_words, read_config, set_option, stop_signal};
 use session_kit::http::{Hooks, Origin, TrustedProxy};
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +37,9 @@ struct Arguments {
     /// Options in TOML, as in docs/session-kit.toml.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// One of these options, such as `engine.renew_after=600`. May be given more than once.
+    #[arg(long, value_name = "OPTION=VALUE")]
+    set: Vec<String>,
 }
 
 #[tokio::main]
@@ -54,8 +57,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { addr, adapter, db, store, trusted_proxy, allowed_origin, config } = arguments;
-    let mut config = read_config(config.as_deref())?;
+    let Arguments { addr, adapter, db, store, trusted_proxy, allowed_origin, config, set } =
+        arguments;
+    let config = read_config(config.as_deref())?;
+    let mut config = set.iter().try_fold(config, |config, option| set_option(config, option))?;
     config.http.client_ip.trusted_proxies.extend(trusted_proxy);
     config.http.allowed_origins.extend(allowed_origin);
     let place = match store {

@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use poem::http::StatusCode;
+use poem::http::header::ACCEPT;
 use poem::http::uri::Scheme;
+use poem::http::{HeaderMap, StatusCode};
 use poem::listener::{Acceptor, TcpAcceptor};
 use poem::middleware::SizeLimit;
 use poem::web::{Data, Form, Html, Json, LocalAddr, Path, Query, Redirect, RemoteAddr};
@@ -15,8 +16,8 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, Server, get, ha
 use session_kit::SessionId;
 use session_kit::http::RequireSession;
 use session_kit::poem::{
-    Claims, CurrentSession, Fresh, MaybeSession, Rejection, Require, RotateReason, SameOrigin,
-    SessionAuth, Sessions,
+    Claims, CurrentSession, Ended, Fresh, MaybeSession, Rejection, Require, RotateReason,
+    SameOrigin, SessionAuth, Sessions,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,10 +25,11 @@ use tokio::net::TcpStream;
 use crate::Demo;
 use crate::accounts;
 use crate::forms::{
-    Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI, after_flow,
-    after_login, confirm, new_session, provider_path, require_root,
+    ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
+    after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::pages;
+use crate::sign_in::CHOOSE;
 
 pub(crate) async fn serve(
     demo: Demo,
@@ -51,6 +53,8 @@ fn app(demo: Demo) -> impl Endpoint {
     Route::new()
         .at("/", get(home))
         .at("/login", get(login_page).post(login.with(limit())))
+        .at("/choose.js", get(choose))
+        .at("/impersonate", post(impersonate.with(limit())))
         .at("/login/elsewhere", get(login_elsewhere))
         .at("/provider", get(provider))
         .at("/callback", get(callback).post(posted_callback.with(limit())))
@@ -75,26 +79,51 @@ async fn home(Data(demo): Data<&Demo>, MaybeSession(session): MaybeSession) -> H
 }
 
 #[handler]
-async fn login_page(Data(demo): Data<&Demo>, Query(query): Query<LoginQuery>) -> Html<String> {
-    Html(demo.login_page("", query.next()))
+async fn login_page(
+    Data(demo): Data<&Demo>,
+    Ended(ended): Ended,
+    Query(query): Query<LoginQuery>,
+) -> Html<String> {
+    Html(demo.sign_in_page(ended.as_deref(), query.next()).await)
+}
+
+#[handler]
+fn choose() -> Response {
+    CHOOSE.with_content_type("text/javascript; charset=utf-8").into_response()
 }
 
 #[handler]
 async fn login(
     Data(demo): Data<&Demo>,
     auth: SessionAuth,
+    headers: &HeaderMap,
     Form(form): Form<Login>,
 ) -> Result<Response, Rejection> {
     let Some(user) = accounts::authenticate(&form.user, &form.password) else {
-        return Ok(failed(demo, StatusCode::UNAUTHORIZED, pages::WRONG_PASSWORD, &form));
+        let page = demo.wrong_password_page(form.next());
+        return Ok((StatusCode::UNAUTHORIZED, Html(page)).into_response());
     };
     match auth.sign_in(new_session(user, &form)?).await {
         Ok((_, cookie)) => Ok(cookie.on(Redirect::see_other(after_login(&form)))),
-        Err(Rejection(refused)) if refused.problem().status() == StatusCode::CONFLICT => {
-            Ok(failed(demo, StatusCode::CONFLICT, pages::TOO_MANY, &form))
+        Err(Rejection(refused)) => {
+            let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            match demo.refused_page(refused.problem(), accept, form.next()) {
+                Some(page) => Ok((refused.status(), Html(page)).into_response()),
+                None => Err(Rejection(refused)),
+            }
         }
-        Err(rejection) => Err(rejection),
     }
+}
+
+/// The admin's browser goes on as the other user. Signing out ends that.
+#[handler]
+async fn impersonate(
+    session: CurrentSession,
+    auth: SessionAuth,
+    Form(form): Form<ActAs>,
+) -> Result<Response, Rejection> {
+    let (_, cookie) = auth.sign_in(form.check(&session)?).await?;
+    Ok(cookie.on(Redirect::see_other("/")))
 }
 
 /// An app's sign-in: the token is in the answer.
@@ -140,10 +169,6 @@ async fn signed_in_elsewhere(auth: &SessionAuth, back: &Callback) -> Result<Resp
     Ok(cookie.on(Redirect::see_other(after_flow(&flow))))
 }
 
-fn failed(demo: &Demo, status: StatusCode, text: &str, form: &Login) -> Response {
-    (status, Html(demo.login_page(text, form.next()))).into_response()
-}
-
 #[handler]
 async fn logout(auth: SessionAuth) -> Result<Response, Rejection> {
     Ok(auth.sign_out().await?.on(Redirect::see_other("/login")))
@@ -180,7 +205,7 @@ async fn reauthenticate(
     Form(form): Form<Password>,
 ) -> Result<Response, Rejection> {
     confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::Reauthenticated).await?.on(Json(WhoAmI::of(&session))))
+    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(Json(WhoAmI::of(&session))))
 }
 
 #[handler]

@@ -1,15 +1,15 @@
-//! The configuration file.
+//! The configuration file, and options on the command line.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use session_kit::http::Config;
 
-/// A configuration file that cannot be used.
+/// An option that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration file {}: {reason}", .path.display())]
+#[error("{place}: {reason}")]
 pub struct BadConfig {
-    path: PathBuf,
+    place: String,
     reason: String,
 }
 
@@ -23,13 +23,33 @@ pub fn read_config(path: Option<&Path>) -> Result<Config, BadConfig> {
     demo.http.sign_in_path = Some("/login".to_owned());
     demo.http.reauthenticate_path = Some("/login".to_owned());
     let Some(path) = path else { return Ok(demo) };
-    let bad = |reason: String| BadConfig { path: path.to_owned(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+    let place = || format!("the configuration file {}", path.display());
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| BadConfig { place: place(), reason: error.to_string() })?;
+    over(demo, &text).map_err(|reason| BadConfig { place: place(), reason })
+}
+
+/// Sets one option, as in `engine.renew_after=600`: its path in the file, and a value in TOML. A value
+/// that is none is taken as text.
+///
+/// # Errors
+/// As [`read_config`].
+pub fn set_option(config: Config, setting: &str) -> Result<Config, BadConfig> {
+    let bad = |reason: String| BadConfig { place: format!("--set {setting}"), reason };
+    let (path, value) = setting.split_once('=').ok_or_else(|| bad("OPTION=VALUE".to_owned()))?;
+    let line = format!("{path} = {value}");
+    let is_toml = toml::from_str::<toml::Table>(&line).is_ok();
+    let line = if is_toml { line } else { format!("{path} = {}", Value::from(value)) };
+    over(config, &line).map_err(bad)
+}
+
+/// The options that a text in TOML names, over others.
+fn over(below: Config, text: &str) -> Result<Config, String> {
     // By itself first: its errors show the line.
-    toml::from_str::<Config>(&text).map_err(|error| bad(error.to_string()))?;
-    let file: Value = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
-    let merged = serde_json::to_value(demo).map(|demo| merge(demo, file));
-    merged.and_then(serde_json::from_value).map_err(|error| bad(error.to_string()))
+    toml::from_str::<Config>(text).map_err(|error| error.to_string())?;
+    let above: Value = toml::from_str(text).map_err(|error| error.to_string())?;
+    let merged = serde_json::to_value(below).map(|below| merge(below, above));
+    merged.and_then(serde_json::from_value).map_err(|error| error.to_string())
 }
 
 fn merge(below: Value, above: Value) -> Value {
@@ -75,6 +95,33 @@ mod tests {
         }
         let error = read_config(Some(Path::new("/nowhere.toml"))).unwrap_err().to_string();
         assert!(error.contains("/nowhere.toml: No such file"), "{error}");
+    }
+
+    #[test]
+    fn one_option_may_be_set_by_itself() {
+        let set = |settings: &[&str]| {
+            let begin = read_config(None).unwrap();
+            settings.iter().try_fold(begin, |config, setting| set_option(config, setting))
+        };
+        let config = set(&[
+            "engine.renew_after=600",
+            "engine.addresses=prefix",
+            "engine.history.keep=0",
+            r#"engine.default_policy.limits=[{max=1,scope="user",on_exceed="reject"}]"#,
+            "http.prefix=/auth",
+        ]);
+        let config = config.unwrap();
+        assert_eq!(config.engine.renew_after, Some(std::time::Duration::from_secs(600)));
+        assert_eq!(config.engine.addresses, session_kit::engine::Addresses::Prefix);
+        assert_eq!(config.engine.history.keep, Some(std::time::Duration::ZERO));
+        assert_eq!(config.engine.default_policy.limits.len(), 1);
+        assert_eq!(config.http.prefix, "/auth");
+        assert_eq!(config.http.sign_in_path.as_deref(), Some("/login"));
+        for (bad, word) in [("engine.renew=1", "renew"), ("engine.renew_after=x", "x"), ("a", "=")]
+        {
+            let error = set(&[bad]).unwrap_err().to_string();
+            assert!(error.starts_with("--set ") && error.contains(word), "{error}");
+        }
     }
 
     #[test]

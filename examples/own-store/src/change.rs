@@ -2,15 +2,17 @@
 
 use redb::{Error, ReadableTable, WriteTransaction};
 use serde_json::{Map, Value};
-use session_core::policy::PolicyScope;
 use session_core::session::note_ip_address;
-use session_core::store::record::{Fields, encode_session, read_ended};
-use session_core::store::{Change, Commit, Ended, Touch, Version};
+use session_core::store::record::{Fields, details, encode_session, read_ended};
+use session_core::store::{Change, Commit, Ended, EndedSession, Touch, Version};
 use session_core::{Event, Session, SessionId, StoreError, Timestamp, UserKey};
 
-use crate::file::{Bytes, Id, PLACES, SESSIONS, USERS, core_error};
+use crate::file::{Bytes, HISTORY, Id, PLACES, SESSIONS, USERS, core_error};
+use crate::history::remember;
 use crate::log::append;
-use crate::read::{Place, place, session};
+use crate::places::{Place, enter, place, whole};
+use crate::read::session;
+use crate::settings::is_blocked;
 
 /// A stored session of which only what every change needs has been read, so that one that is
 /// damaged elsewhere can be ended.
@@ -20,12 +22,6 @@ pub(crate) struct Record {
     pub(crate) fields: Map<String, Value>,
 }
 
-enum Effect {
-    Told,
-    PassedOver,
-    Conflict,
-}
-
 /// None is a conflict: the transaction is given up, with what earlier changes have done in it.
 pub(crate) fn commit(file: &WriteTransaction, commit: &Commit) -> Result<Option<()>, Error> {
     let owner = &commit.owner;
@@ -33,57 +29,66 @@ pub(crate) fn commit(file: &WriteTransaction, commit: &Commit) -> Result<Option<
         return Ok(None);
     }
     for change in &commit.changes {
-        match apply(file, owner, change)? {
-            Effect::Told => tell(file, &commit.event(change.kind(), change.session()), owner)?,
-            Effect::PassedOver => {}
-            Effect::Conflict => return Ok(None),
+        match apply(file, commit, change)? {
+            Some(true) => tell(file, &commit.event(change.kind(), change.session()), owner)?,
+            Some(false) => {}
+            None => return Ok(None),
         }
     }
     Ok(Some(()))
 }
 
-fn apply(file: &WriteTransaction, owner: &UserKey, change: &Change) -> Result<Effect, Error> {
-    let id = change.session();
-    let own = find(&file.open_table(SESSIONS)?, id)?.filter(|found| found.ended.owner == *owner);
-    match (change, own) {
+/// True is to be told, false was passed over, and none is a conflict.
+fn apply(file: &WriteTransaction, commit: &Commit, change: &Change) -> Result<Option<bool>, Error> {
+    let found = find(&file.open_table(SESSIONS)?, change.session())?;
+    match (change, found.filter(|found| found.ended.owner == commit.owner)) {
         (Change::Insert(session), _) => return insert(file, session),
-        (Change::End(..), Some(record)) => remove(file, &record)?,
-        (Change::ReplaceToken { token, authenticated_at, .. }, Some(_)) => {
-            update(file, id, |session| {
-                session.token = token.clone();
-                session.authenticated_at = authenticated_at.unwrap_or(session.authenticated_at);
-            })?;
+        (Change::End(_, cause), Some(record)) => {
+            let (ended, by, from) = (commit.at, commit.by.clone(), commit.from.clone());
+            let how = |session| EndedSession { session, ended, cause: *cause, by, from };
+            remove(file, &record, how)?;
         }
-        (Change::ReplaceToken { .. }, None) => return Ok(Effect::Conflict),
+        (Change::Update { session, .. }, Some(record)) => replace(file, record, session)?,
+        (Change::Update { .. }, None) => return Ok(None),
         (Change::ClaimsChanged(_), Some(_)) => {}
-        (Change::End(..) | Change::ClaimsChanged(_), None) => return Ok(Effect::PassedOver),
+        (Change::End(..) | Change::ClaimsChanged(_), None) => return Ok(Some(false)),
     }
-    Ok(Effect::Told)
+    Ok(Some(true))
 }
 
-fn insert(file: &WriteTransaction, session: &Session) -> Result<Effect, Error> {
-    let (order, id) = place(session.signed_in, session.id);
-    if file.open_table(SESSIONS)?.insert(id.as_bytes(), &*encode_session(session))?.is_some() {
-        return Ok(Effect::Conflict);
+fn insert(file: &WriteTransaction, session: &Session) -> Result<Option<bool>, Error> {
+    let id = session.id;
+    let before =
+        file.open_table(SESSIONS)?.insert(id.as_bytes(), &*encode_session(session))?.is_some();
+    let has_ended = file.open_table(HISTORY)?.get(id.as_bytes())?.is_some();
+    if before || has_ended || is_blocked(file, &session.owner)? {
+        return Ok(None);
     }
-    let mut places = file.open_table(PLACES)?;
-    for scope in PolicyScope::of(&session.owner) {
-        let (tenant, user) = scope.key();
-        places.insert((tenant, user, order, id.as_bytes()), ())?;
-    }
-    Ok(Effect::Told)
+    enter(file, PLACES, &session.owner, place(session.signed_in, id), true)?;
+    Ok(Some(true))
 }
 
-/// Removes a session. Its event has still to be told.
-pub(crate) fn remove(file: &WriteTransaction, record: &Record) -> Result<(), Error> {
-    let (order, id) = record.place;
-    file.open_table(SESSIONS)?.remove(id.as_bytes())?;
-    let mut places = file.open_table(PLACES)?;
-    for scope in PolicyScope::of(&record.ended.owner) {
-        let (tenant, user) = scope.key();
-        places.remove((tenant, user, order, id.as_bytes()))?;
-    }
+/// Takes the details of this session and the later deadline. What write-backs keep stays.
+fn replace(file: &WriteTransaction, record: Record, session: &Session) -> Result<(), Error> {
+    let Record { ended, mut fields, .. } = record;
+    let known = fields.integer("deadline").map_err(core_error)?.unwrap_or(i64::MIN);
+    let deadline = known.max(session.deadline.as_micros());
+    fields.insert("deadline".to_owned(), deadline.into());
+    fields.insert("details".to_owned(), details(session).into());
+    let text = Value::Object(fields).to_string();
+    file.open_table(SESSIONS)?.insert(ended.id.as_bytes(), text.as_bytes())?;
     Ok(())
+}
+
+/// Moves a session into the history. Its event has still to be told.
+pub(crate) fn remove(
+    file: &WriteTransaction,
+    record: &Record,
+    how: impl FnOnce(Session) -> EndedSession,
+) -> Result<(), Error> {
+    file.open_table(SESSIONS)?.remove(record.ended.id.as_bytes())?;
+    enter(file, PLACES, &record.ended.owner, record.place, false)?;
+    remember(file, record, how)
 }
 
 /// Appends a log entry, and makes its number the version of the user. A user without sessions is
@@ -91,9 +96,8 @@ pub(crate) fn remove(file: &WriteTransaction, record: &Record) -> Result<(), Err
 pub(crate) fn tell(file: &WriteTransaction, event: &Event, owner: &UserKey) -> Result<(), Error> {
     let number = append(file, event)?;
     let (tenant, user) = (owner.tenant_text(), owner.user.as_str());
-    let all = (tenant, user, i64::MIN, &[0; 16])..=(tenant, user, i64::MAX, &[u8::MAX; 16]);
     let mut users = file.open_table(USERS)?;
-    match file.open_table(PLACES)?.range(all)?.next().transpose()? {
+    match file.open_table(PLACES)?.range(whole((tenant, user)))?.next().transpose()? {
         Some(_) => users.insert((tenant, user), number)?,
         None => users.remove((tenant, user))?,
     };
@@ -102,30 +106,19 @@ pub(crate) fn tell(file: &WriteTransaction, event: &Event, owner: &UserKey) -> R
 
 /// Answers the ids that are gone.
 pub(crate) fn touch(file: &WriteTransaction, batch: &[Touch]) -> Result<Vec<SessionId>, Error> {
-    let mut gone = Vec::new();
+    let (mut sessions, mut gone) = (file.open_table(SESSIONS)?, Vec::new());
     for touch in batch {
-        let found = update(file, touch.id, |session| {
-            session.last_accessed = session.last_accessed.max(touch.last_accessed);
-            for ip in &touch.ip_addresses {
-                note_ip_address(&mut session.ip_addresses, *ip);
-            }
-        })?;
-        gone.extend((!found).then_some(touch.id));
+        let Some(mut session) = session(&sessions, touch.id)? else {
+            gone.push(touch.id);
+            continue;
+        };
+        session.last_accessed = session.last_accessed.max(touch.last_accessed);
+        session.deadline = session.deadline.max(touch.deadline);
+        session.claimed |= touch.claimed;
+        touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut session.ip_addresses, *ip));
+        sessions.insert(touch.id.as_bytes(), &*encode_session(&session))?;
     }
     Ok(gone)
-}
-
-/// Changes a session in what no other table holds. False where there is none.
-fn update(
-    file: &WriteTransaction,
-    id: SessionId,
-    change: impl FnOnce(&mut Session),
-) -> Result<bool, Error> {
-    let mut sessions = file.open_table(SESSIONS)?;
-    let Some(mut session) = session(&sessions, id)? else { return Ok(false) };
-    change(&mut session);
-    sessions.insert(id.as_bytes(), &*encode_session(&session))?;
-    Ok(true)
 }
 
 pub(crate) fn find(

@@ -1,24 +1,26 @@
-//! Ending many sessions: a selection of them, or those whose time is up.
+//! Ending many sessions: a selection of them, or those past their deadline.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use redb::{Error, ReadOnlyTable, ReadTransaction, WriteTransaction};
-use session_core::cleanup::SweepRule;
 use session_core::store::record::Fields;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, PageCursor, PageQuery, Selection, limit_within,
+    Continuation, EndMany, Ended, EndedBatch, EndedSession, PageCursor, PageQuery, Selection,
+    limit_within,
 };
 use session_core::{Event, EventKind, SessionId, StoreError, Timestamp};
 
 use crate::change::{Record, find, remove, tell};
-use crate::file::{Bytes, Id, SESSIONS, core_error};
-use crate::read::{Place, cursor, place, places, scope};
+use crate::file::{Bytes, Id, PLACES, SESSIONS, core_error};
+use crate::places::{Place, cursor, place, places, scope};
+use crate::settings::clock;
 
 /// Which sessions end, and what the log says of it.
 pub(crate) struct Ending {
     pub(crate) end: EndMany,
-    /// Of those selected, only what this rule covers.
-    pub(crate) rule: Option<SweepRule>,
+    /// Of those selected, only what is past its deadline by more than this.
+    pub(crate) overdue: Option<Duration>,
 }
 
 impl Ending {
@@ -54,7 +56,7 @@ impl Ending {
         let after = self.end.after.as_ref().map(parse).transpose().map_err(core_error)?;
         let Selection { tenant, user, ids, .. } = &self.end.selection;
         let Some(ids) = ids else {
-            return Ok(Box::new(places(file, &scope(tenant, user.as_ref()), after)?));
+            return Ok(Box::new(places(file, PLACES, &scope(tenant, user.as_ref()), after)?));
         };
         let mut named = BTreeSet::new();
         for id in ids {
@@ -64,12 +66,9 @@ impl Ending {
     }
 
     fn covers(&self, record: &Record) -> bool {
-        let time = |name| record.fields.integer(name).ok()?.map(Timestamp::from_micros);
-        let is_past = |rule: &SweepRule| {
-            let last = time("last_accessed");
-            last.is_some_and(|last| rule.covers(last, time("absolute_expiry")))
-        };
-        selects(&self.end.selection, record) && self.rule.as_ref().is_none_or(is_past)
+        let deadline = || record.fields.integer("deadline").ok()?.map(Timestamp::from_micros);
+        let is_past = |overdue| deadline().is_some_and(|at| at < clock().minus(overdue));
+        selects(&self.end.selection, record) && self.overdue.is_none_or(is_past)
     }
 }
 
@@ -79,12 +78,14 @@ pub(crate) fn end(
     ending: &Ending,
     ids: &[SessionId],
 ) -> Result<Option<Vec<Ended>>, Error> {
-    let EndMany { cause, at, by, .. } = &ending.end;
+    let EndMany { cause, at, by, from, .. } = &ending.end;
     let mut ended = Vec::new();
     for id in ids {
         let record = find(&file.open_table(SESSIONS)?, *id)?;
         let Some(record) = record.filter(|record| ending.covers(record)) else { continue };
-        remove(file, &record)?;
+        let (by_whom, from) = (by.clone(), from.clone());
+        let how = |session| EndedSession { session, ended: *at, cause: *cause, by: by_whom, from };
+        remove(file, &record, how)?;
         let owner = &record.ended.owner;
         let kind = EventKind::Ended(*cause);
         tell(file, &Event::of_session(kind, *at, by.clone(), owner.clone(), *id), owner)?;
@@ -95,7 +96,8 @@ pub(crate) fn end(
 
 /// The pattern names all fields: with a new one, this does not compile until it knows it.
 fn selects(selection: &Selection, record: &Record) -> bool {
-    let Selection { tenant, user, device_kind, client_id, ids, except } = selection;
+    let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
+        selection;
     let Ended { id, owner } = &record.ended;
     let has = |name, wanted| record.fields.text(name).is_ok_and(|text| text.as_deref() == wanted);
     tenant.covers(owner.tenant.as_ref())
@@ -103,6 +105,7 @@ fn selects(selection: &Selection, record: &Record) -> bool {
         && device_kind.as_ref().is_none_or(|kind| has("device_kind", Some(kind.as_str())))
         && client_id.as_ref().is_none_or(|client| has("client_id", Some(client.as_str())))
         && ids.as_ref().is_none_or(|ids| ids.contains(id))
+        && signed_in_before.is_none_or(|before| cursor(record.place).at < before)
         && *except != Some(*id)
 }
 
@@ -118,5 +121,5 @@ fn continuation(place: Place) -> Continuation {
 fn parse(after: &Continuation) -> Result<Place, StoreError> {
     let text = str::from_utf8(&after.0).unwrap_or_default();
     let cursor: PageCursor = text.parse().map_err(StoreError::refused)?;
-    Ok(place(cursor.signed_in, cursor.id))
+    Ok(place(cursor.at, cursor.id))
 }

@@ -1,6 +1,7 @@
 //! The database file: its tables, its transactions and its errors.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, Error, TableDefinition, WriteTransaction};
 use session_core::StoreError;
@@ -8,22 +9,30 @@ use tokio::sync::{Mutex, Notify};
 
 pub(crate) type Id = &'static [u8; 16];
 pub(crate) type Bytes = &'static [u8];
-type Text = &'static str;
+pub(crate) type Text = &'static str;
+pub(crate) type Places = TableDefinition<'static, (Text, Text, i64, Id), ()>;
+pub(crate) type Settings = TableDefinition<'static, (Text, Text), Text>;
 /// An entry of the log: its mark, the mark of the one before it, its time, the event.
 pub(crate) type Entry = (i64, i64, i64, Bytes);
 
 /// A session by its id.
 pub(crate) const SESSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("sessions");
-/// Sessions in the order of [`Place`](crate::read::Place), once in every scope of their user.
-pub(crate) const PLACES: TableDefinition<'_, (Text, Text, i64, Id), ()> =
-    TableDefinition::new("places");
+/// Sessions by the time of their sign-in, in the order of [`Place`](crate::places::Place), once in
+/// every scope of their user.
+pub(crate) const PLACES: Places = TableDefinition::new("places");
+/// An ended session by its id.
+pub(crate) const HISTORY: TableDefinition<'_, Id, Bytes> = TableDefinition::new("history");
+/// Ended sessions by the time of their end, as in [`PLACES`].
+pub(crate) const ENDS: Places = TableDefinition::new("ends");
 /// The version of each user that has sessions, by tenant and user.
 pub(crate) const USERS: TableDefinition<'_, (Text, Text), i64> = TableDefinition::new("users");
 /// The log by number.
 pub(crate) const LOG: TableDefinition<'_, i64, Entry> = TableDefinition::new("log");
-/// The policies that are set, by the key of their scope.
-pub(crate) const POLICIES: TableDefinition<'_, (Text, Text), Text> =
-    TableDefinition::new("policies");
+/// The policies and the blocks that are set, by the key of their scope.
+pub(crate) const POLICIES: Settings = TableDefinition::new("policies");
+pub(crate) const BLOCKS: Settings = TableDefinition::new("blocks");
+/// The secret of the fleet: one row.
+pub(crate) const SECRET: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("secret");
 /// The leases by name: holder, until when.
 pub(crate) const LEASES: TableDefinition<'_, Text, (Text, i64)> = TableDefinition::new("leases");
 
@@ -32,6 +41,8 @@ pub(crate) struct File {
     pub(crate) database: Database,
     /// Writers wait for it instead of blocking a thread each.
     pub(crate) turn: Arc<Mutex<()>>,
+    /// Where it is off, none of the history is left.
+    pub(crate) keeps_history: AtomicBool,
     /// Notified after every change.
     pub(crate) changed: Notify,
 }
@@ -39,10 +50,13 @@ pub(crate) struct File {
 impl File {
     /// Makes the tables where there are none. Those of other types than above are an error.
     pub(crate) fn new(database: Database) -> Result<Self, Error> {
-        let file = Self { database, turn: Arc::default(), changed: Notify::new() };
+        let keeps_history = AtomicBool::new(true);
+        let file = Self { database, turn: Arc::default(), keeps_history, changed: Notify::new() };
         file.write(|file| {
             let _ = (file.open_table(SESSIONS)?, file.open_table(PLACES)?, file.open_table(USERS)?);
-            let _ = (file.open_table(LOG)?, file.open_table(POLICIES)?, file.open_table(LEASES)?);
+            let _ = (file.open_table(HISTORY)?, file.open_table(ENDS)?, file.open_table(LOG)?);
+            let _ = (file.open_table(POLICIES)?, file.open_table(BLOCKS)?);
+            let _ = (file.open_table(SECRET)?, file.open_table(LEASES)?);
             Ok(Some(()))
         })?;
         Ok(file)
@@ -58,6 +72,10 @@ impl File {
         // Otherwise the first start after a crash reads the whole file.
         transaction.set_quick_repair(true);
         let Some(answer) = change(&transaction)? else { return Ok(None) };
+        if !self.keeps_history.load(Ordering::SeqCst) {
+            transaction.open_table(HISTORY)?.retain(|_, _| false)?;
+            transaction.open_table(ENDS)?.retain(|_, _| false)?;
+        }
         transaction.commit()?;
         self.changed.notify_waiters();
         Ok(Some(answer))

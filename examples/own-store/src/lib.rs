@@ -3,33 +3,35 @@
 //! `docs/writing-a-store.md` walks through it. It is a whole store that passes the conformance kit,
 //! and an example: it is not published.
 //!
-//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. The
-//! process may be killed at any moment: what was acknowledged is on the disk, and nothing is there in
-//! part.
+//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. Killed at
+//! any moment, it has everything on the disk that it has acknowledged, and nothing in part.
 
 mod change;
 mod end;
 mod file;
+mod history;
 mod log;
+mod places;
 mod read;
 mod settings;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redb::{Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
-    PolicyChange, Selection, StoreReport, Sweep, TenantFilter, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, Selection,
+    StoreReport, Sweep, TenantFilter, Touch, UserState,
 };
-use session_core::{
-    Actor, EndCause, SessionId, Store, StoreError, Timestamp, UserKey, async_trait,
-};
+use session_core::{Actor, EndCause, FleetKey, SessionId, Store, StoreError, UserKey, async_trait};
 
 use crate::end::Ending;
-use crate::file::{File, store_error};
+use crate::file::{BLOCKS, File, HISTORY, POLICIES, store_error};
 
 /// The store; clones are the same store.
 #[derive(Clone, Debug)]
@@ -91,6 +93,16 @@ async fn blocking<T: Send + 'static>(
 
 #[async_trait]
 impl Store for OwnStore {
+    fn configure(&self, needs: &Needs) {
+        self.file.keeps_history.store(!needs.history.is_zero(), Ordering::SeqCst);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        let key = proposed.clone();
+        let key = self.write(move |file| settings::fleet_key(file, &key).map(Some)).await?;
+        Ok(key.unwrap_or_else(|| proposed.clone()))
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         let owner = owner.clone();
         self.read(move |file| read::user(file, &owner)).await
@@ -107,6 +119,20 @@ impl Store for OwnStore {
         self.read(move |file| read::load(file, id)).await
     }
 
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.read(move |file| history::ended(&file.open_table(HISTORY)?, id)).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        let query = query.clone();
+        self.read(move |file| history::page(file, &query)).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        let forget = forget.clone();
+        Ok(self.write(move |file| history::forget(file, &forget, limit)).await?.unwrap_or_default())
+    }
+
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
         let query = query.clone();
         self.read(move |file| read::page(file, &query)).await
@@ -120,14 +146,15 @@ impl Store for OwnStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        self.end(Ending { end: end.clone(), rule: None }, limit).await
+        self.end(Ending { end: end.clone(), overdue: None }, limit).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        let Sweep { rule, after, at } = sweep.clone();
+        let Sweep { overdue, after, at } = sweep.clone();
+        let selection = Selection::within(TenantFilter::Any);
         let (cause, by) = (EndCause::Expired, Actor::System);
-        let end = EndMany { selection: Selection::within(TenantFilter::Any), after, cause, at, by };
-        self.end(Ending { end, rule: Some(rule) }, limit).await
+        let end = EndMany { selection, after, cause, at, by, from: None };
+        self.end(Ending { end, overdue: Some(overdue) }, limit).await
     }
 
     async fn log_since(
@@ -148,8 +175,8 @@ impl Store for OwnStore {
         true
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.write(move |file| log::trim(file, before, limit)).await?.unwrap_or_default())
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write(move |file| log::trim(file, older_than, limit)).await?.unwrap_or_default())
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -159,14 +186,27 @@ impl Store for OwnStore {
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        let scope = scope.clone();
-        self.read(move |file| settings::policy(file, &scope)).await
+        let (scope, read) = (scope.clone(), Policy::from_stored);
+        self.read(move |file| settings::setting(&file.open_table(POLICIES)?, &scope, read)).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        let change = change.clone();
-        self.write(move |file| Ok(Some(settings::set_policy(file, &change)?))).await?;
-        Ok(())
+        let (change, event) = (change.clone(), change.event());
+        let policy = change.policy.as_ref().map(Policy::to_stored);
+        let set = move |file: &_| settings::set(file, POLICIES, &change.scope, policy, &event);
+        self.write(set).await.map(drop)
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        let (scope, read) = (scope.clone(), Block::from_stored);
+        self.read(move |file| settings::setting(&file.open_table(BLOCKS)?, &scope, read)).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        let (change, event) = (change.clone(), change.event());
+        let block = change.block.as_ref().map(Block::to_stored);
+        let set = move |file: &_| settings::set(file, BLOCKS, &change.scope, block, &event);
+        self.write(set).await.map(drop)
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -1,12 +1,15 @@
 //! The log. One transaction writes at a time, so numbers that are drawn inside it are in the order
 //! of the commits, and have no holes.
 
+use std::time::Duration;
+
 use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
 use session_core::store::record::{decode_event, encode_event};
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, limit_within};
 use session_core::{Event, Timestamp};
 
 use crate::file::{Entry, LOG};
+use crate::settings::clock;
 
 /// Appends an entry and answers its number.
 pub(crate) fn append(file: &WriteTransaction, event: &Event) -> Result<i64, Error> {
@@ -27,7 +30,7 @@ pub(crate) fn since(
     limit: u32,
 ) -> Result<LogPage, Error> {
     let log = file.open_table(LOG)?;
-    let at_end = |gap| Ok(LogPage::at_end(end(&log)?.cursor(), gap));
+    let at_end = |gap| Ok(LogPage::at_end(end(&log)?.cursor(), gap, clock()));
     let Some(cursor) = cursor else { return at_end(false) };
     let seen = LogPosition::parse(cursor).filter(|seen| seen.number < i64::MAX);
     let Some(mut seen) = seen else { return at_end(true) };
@@ -47,19 +50,18 @@ pub(crate) fn since(
         return at_end(true);
     }
     events.retain(|event| event.as_ref().map_or(true, |event| wanted.cover(event)));
-    Ok(LogPage::new(events, seen.cursor(), more))
+    Ok(LogPage::new(events, seen.cursor(), more, clock()))
 }
 
 /// Deletes old entries from the oldest on; none where nothing is old. The last one stays, and with
 /// it the number that the next one counts from.
 pub(crate) fn trim(
     file: &WriteTransaction,
-    before: Timestamp,
+    older_than: Duration,
     limit: u32,
 ) -> Result<Option<u32>, Error> {
-    let mut log = file.open_table(LOG)?;
-    let last = end(&log)?.number;
-    let mut trimmed = 0;
+    let (mut log, before) = (file.open_table(LOG)?, clock().minus(older_than));
+    let (last, mut trimmed) = (end(&log)?.number, 0);
     while trimmed < limit.max(1)
         && begins_at(&log)?.is_some_and(|(number, at)| number < last && at < before)
     {

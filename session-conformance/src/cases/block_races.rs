@@ -15,12 +15,13 @@ use crate::sample::{
 };
 
 pub(crate) async fn no_sign_in_of_a_user_outlives_a_block(namespace: Arc<dyn Namespace>) {
+    let nodes = nodes(namespace.as_ref()).await;
     for round in 0..20 {
         let alice = user_in("north", &format!("alice {round}"));
         let selection = Selection::user(alice.clone());
         let scope = PolicyScope::User(alice.clone());
         let sign_ins = [0, 1, 2].map(|_| vec![alice.clone()]);
-        races(&namespace, &scope, selection, sign_ins, round % 5).await;
+        races(&nodes, &scope, selection, sign_ins, round % 5).await;
     }
 }
 
@@ -28,18 +29,25 @@ pub(crate) async fn no_sign_in_of_a_tenant_outlives_a_block(namespace: Arc<dyn N
     let tenant = user_in("north", "alice").tenant;
     let scope = PolicyScope::Tenant(tenant.clone().unwrap());
     let selection = Selection::within(TenantFilter::Is(tenant));
+    let nodes = nodes(namespace.as_ref()).await;
     for round in 0..8 {
         let sign_ins = many(round, |name| user_in("north", &name));
-        races(&namespace, &scope, selection.clone(), sign_ins, round).await;
+        races(&nodes, &scope, selection.clone(), sign_ins, round).await;
     }
 }
 
 pub(crate) async fn no_sign_in_outlives_a_block_of_the_deployment(namespace: Arc<dyn Namespace>) {
     let selection = Selection::within(TenantFilter::Any);
+    let nodes = nodes(namespace.as_ref()).await;
     for round in 0..8 {
         let sign_ins = many(round, |name| user_in(&name, &name));
-        races(&namespace, &PolicyScope::Deployment, selection.clone(), sign_ins, round).await;
+        races(&nodes, &PolicyScope::Deployment, selection.clone(), sign_ins, round).await;
     }
+}
+
+async fn nodes(namespace: &dyn Namespace) -> [Arc<dyn Store>; 4] {
+    let connect = || namespace.connect();
+    [connect().await, connect().await, connect().await, connect().await]
 }
 
 /// For each of three nodes, users who sign in there one after the other. Each is new: where the walk
@@ -51,17 +59,16 @@ fn many(round: usize, owner: impl Fn(String) -> UserKey) -> [Vec<UserKey>; 3] {
 /// Sign-ins on three nodes, and on a fourth a block and then a walk over its place. A sign-in is ended
 /// by the walk, or was refused.
 async fn races(
-    namespace: &Arc<dyn Namespace>,
+    [store, others @ ..]: &[Arc<dyn Store>; 4],
     scope: &PolicyScope,
     selection: Selection,
     sign_ins: [Vec<UserKey>; 3],
     delay: usize,
 ) {
-    let store = namespace.connect().await;
     let gate = Arc::new(Barrier::new(sign_ins.len() + 1));
     let mut signing_in = JoinSet::new();
-    for owners in sign_ins.clone() {
-        let (node, gate) = (namespace.connect().await, Arc::clone(&gate));
+    for (node, owners) in others.iter().zip(sign_ins.clone()) {
+        let (node, gate) = (Arc::clone(node), Arc::clone(&gate));
         signing_in.spawn(async move {
             gate.wait().await;
             sign_in(node.as_ref(), owners).await

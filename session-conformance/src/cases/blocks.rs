@@ -1,7 +1,7 @@
 //! Blocks: where they are set, what they refuse, and until when.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use session_core::block::Block;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
@@ -12,8 +12,8 @@ use session_core::{
 
 use crate::Namespace;
 use crate::sample::{
-    FAR_AHEAD, HOUR, LONG_AGO, PATIENCE, SECOND, add, add_many, begins, change_at, commit, end_at,
-    ids, log_end, now, read_log, session, sorted, updates, used, user, user_in, version,
+    FAR_AHEAD, HOUR, LONG_AGO, PATIENCE, SECOND, SLACK, add, add_many, begins, change_at, commit,
+    end_at, ids, log_end, now, read_log, session, sorted, updates, used, user, user_in, version,
 };
 
 pub(crate) async fn a_beginning_is_refused_and_nothing_else(namespace: Arc<dyn Namespace>) {
@@ -143,7 +143,7 @@ pub(crate) async fn a_block_ends_at_its_time(namespace: Arc<dyn Namespace>) {
         // The next block replaces the time of the last one, in both directions.
         set(store.as_ref(), &scope, None).await;
         assert_eq!(begins_now(other.as_ref(), &alice).await, Outcome::Conflict);
-        let short = now(store.as_ref()).await.plus(Duration::from_millis(30));
+        let short = now(store.as_ref()).await.plus(SLACK * 3);
         set(store.as_ref(), &scope, Some(short)).await;
         until_it_begins(other.as_ref(), &alice, short).await;
         lift(store.as_ref(), &scope).await;
@@ -158,10 +158,10 @@ async fn until_it_begins(store: &dyn Store, owner: &UserKey, until: Timestamp) {
         let outcome = begins_now(store, owner).await;
         if outcome == Outcome::Done {
             let after = now(store).await;
-            assert!(after >= until, "a block until {until} was over at {after}");
+            assert!(after.plus(SLACK) >= until, "a block until {until} was over at {after}");
             return;
         }
-        assert!(before < until, "a block until {until} held at {before}");
+        assert!(before < until.plus(SLACK), "a block until {until} held at {before}");
         assert!(begun.elapsed() < PATIENCE, "a block ends by itself");
         tokio::task::yield_now().await;
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{Change, Entries, Selection, Sweep, TenantFilter};
+use session_core::store::{Change, Entries, Selection, Sweep, TenantFilter, Touch};
 use session_core::{ClientId, DeviceKind, EndCause, Session, SessionId, Store, Timestamp};
 
 use crate::Namespace;
@@ -109,7 +109,8 @@ pub(crate) async fn a_sweep_takes_only_what_is_overdue(namespace: Arc<dyn Namesp
     let taken = [ending(begun.minus(HOUR).minus(SECOND)), ending(LONG_AGO)];
     insert_all(store.as_ref(), &kept).await;
     insert_all(store.as_ref(), &taken).await;
-    store.touch(&[used(kept[4].id, begun)]).await.unwrap();
+    let touch = Touch { deadline: begun.minus(SECOND), ..used(kept[4].id, begun) };
+    store.touch(&[touch]).await.unwrap();
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     // The clock of the node that asks is a day ahead.
     let sweep = Sweep { overdue: HOUR, after: None, at: begun.plus(HOUR * 24) };

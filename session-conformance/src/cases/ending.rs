@@ -24,7 +24,7 @@ pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: A
         let owner = [&alice, &bob, &other][n as usize % 3];
         let mut session = session(store.as_ref(), owner, begun.plus(SECOND * n));
         let n = n as usize;
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             session.device_kind = DeviceKind::Mobile;
         }
         session.client_id = (n % 4 < 2).then(shop);

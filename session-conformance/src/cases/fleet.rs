@@ -1,14 +1,14 @@
 //! What a fleet has once: its clock and its key.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use session_core::store::{Cursor, Entries};
 use session_core::{FleetKey, Store, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
-use crate::sample::{add, log_end, random, revoke, user};
+use crate::sample::{SLACK, add, log_end, random, revoke, user};
 
 pub(crate) async fn of_many_proposals_one_becomes_the_key(namespace: Arc<dyn Namespace>) {
     let mut proposing = JoinSet::new();
@@ -30,7 +30,7 @@ pub(crate) async fn of_many_proposals_one_becomes_the_key(namespace: Arc<dyn Nam
     }
 }
 
-/// Whatever a read asks for, it tells the time at which it was made.
+/// Every kind of read tells the time at which it was made.
 pub(crate) async fn every_read_of_the_log_tells_the_time(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let start = log_end(store.as_ref()).await;
@@ -96,6 +96,3 @@ impl Clock {
         self.last = clock;
     }
 }
-
-/// How far the clocks of a store's servers may be apart, and how coarse they may be.
-const SLACK: Duration = Duration::from_millis(100);

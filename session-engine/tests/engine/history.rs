@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session_core::block::Block;
+use session_core::checker::WriteBack;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{HistoryQuery, TenantFilter};
 use session_core::{
@@ -71,8 +72,13 @@ async fn an_id_alone_is_told_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_history_is_kept_for_as_long_as_the_options_say() {
     let day = Duration::from_secs(24 * 3600);
-    let history = History::default().with_keep(3 * day);
-    let fleet = Fleet::start(Options::default().with_history(history)).await;
+    // Simulated days are long; slow workers keep them short.
+    let options = Options::default()
+        .with_history(History::default().with_keep(3 * day))
+        .with_propagation_bound(Duration::from_secs(600))
+        .with_max_staleness(Duration::from_secs(1200))
+        .with_write_back(WriteBack::default().with_flush_interval(Duration::from_secs(60)));
+    let fleet = Fleet::start(options).await;
     let sessions = fleet.nodes[0].sessions();
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     revoke(&fleet.nodes[0], &signed_in).await;
@@ -273,4 +279,58 @@ async fn an_impersonated_session_says_who_acts() {
     fleet.nodes[1].sessions().sign_out(&session).await.unwrap();
     let query = HistoryQuery::within(TenantFilter::Any);
     assert_eq!(fleet.nodes[0].sessions().history(&query).await.unwrap().sessions[0].by, root);
+}
+
+/// A node of tomorrow has written fields into the record that this one does not know.
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_node_has_written_outlives_the_changes_of_an_older_one() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    let id = signed_in.session.id();
+    let mut newer = fleet.store.load(id).await.unwrap().unwrap().session;
+    newer.unknown.insert("risk".to_owned(), serde_json::json!({ "score": 7 }));
+    let kind = session_core::EventKind::Changed;
+    let change = session_core::store::Change::Update { session: Box::new(newer.clone()), kind };
+    let done = session_conformance::sample::commit(&fleet.store, &newer.owner, vec![change]).await;
+    assert_eq!(done, session_core::store::Outcome::Done);
+    let name = Some("Kitchen".parse().unwrap());
+    let owner = user("alice");
+    node.sessions().name_device(id, &owner, name, Actor::Application).await.unwrap().unwrap();
+    let token = signed_in.token.expose();
+    let reason = session_engine::RotateReason::Renewal;
+    let rotated = node.sessions().rotate(token.as_bytes(), reason).await.unwrap();
+    let session_engine::Rotation::Rotated { token, .. } = rotated else { panic!("{rotated:?}") };
+    let token = token.expose();
+    let verdict = node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap();
+    assert!(matches!(verdict, Verdict::Active(_)));
+    let stored = fleet.store.load(id).await.unwrap().unwrap().session;
+    assert!(stored.token.retired.is_some() && stored.device_name.is_some());
+    assert_eq!(stored.unknown, newer.unknown);
+    revoke(node, &signed_in).await;
+    let ended = fleet.store.ended(id).await.unwrap().unwrap();
+    assert_eq!(ended.session.unknown, newer.unknown);
+}
+
+/// The commit has happened, its answer is lost, and the user is blocked before the next try. The walk that
+/// ends sessions has passed.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_whose_answer_was_lost_does_not_outlive_a_block() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let mut events = there.sessions().events();
+    fleet.probes[0].lose_answers(true);
+    let gate = fleet.probes[0].hold("commit");
+    let (outcome, ()) = tokio::join!(here.sessions().sign_in(on("Firefox")), async {
+        gate.reached().await;
+        let block =
+            Block { reason: None, until: None, since: there.sessions().now(), by: Actor::System };
+        let (scope, at, by) = (PolicyScope::Deployment, block.since, Actor::System);
+        let change = session_core::store::BlockChange { scope, block: Some(block), at, by };
+        fleet.store.set_block(&change).await.unwrap();
+        gate.open();
+    });
+    assert!(matches!(outcome, Err(Error::Blocked(_))), "{outcome:?}");
+    told(&mut events, "revoked").await;
+    assert!(fleet.store.user(&user("alice")).await.unwrap().sessions.is_empty());
 }

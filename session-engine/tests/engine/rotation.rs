@@ -280,7 +280,9 @@ async fn take(fleet: &Fleet, node: usize, step: Step, held: &mut Vec<Token>) {
     let (here, mine) = (&fleet.nodes[node], held.last().unwrap().clone());
     match step {
         Step::Rotate => held.push(renewed(here, &mine).await),
-        Step::LoseTheClientsAnswer => drop(renewed(here, &mine).await),
+        Step::LoseTheClientsAnswer => {
+            renewed(here, &mine).await;
+        }
         Step::LoseTheStoresAnswer => {
             fleet.probes[node].lose_answers(true);
             let token = mine.expose();

@@ -1,7 +1,9 @@
 //! The MongoDB store on a real server: the conformance kit, and what is MongoDB's own.
 
+mod blocks;
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod history;
 mod log;
 mod namespace;
 
@@ -10,12 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mongodb::options::WriteConcern;
 use session_conformance::Namespace;
-use session_conformance::sample::{PATIENCE, insert, now, options_for_hints, session, user};
-use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
-use session_core::store::{Change, Commit, Entries, Needs, Outcome, Sweep, Version};
+use session_conformance::sample::{
+    PATIENCE, insert, now, options_for_hints, revoke, session, user,
+};
+use session_core::store::{Change, Commit, Entries, Outcome, Sweep, Version};
 use session_core::{
-    Actor, EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, Timestamp,
+    Actor, EndCause, FleetKey, Session, SessionId, Store, StoreErrorKind, Timestamp,
 };
 use session_engine::{Access, Engine, SignIn};
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
@@ -50,6 +52,7 @@ fn begins(session: &Session, expected: Version) -> Commit {
         changes: vec![Change::Insert(Box::new(session.clone()))],
         at: session.signed_in,
         by: Actor::Application,
+        from: None,
     }
 }
 
@@ -60,7 +63,7 @@ async fn a_commit_that_is_sent_again_is_a_conflict() {
     for transactions in [Transactions::WhereThereAre, Transactions::Never] {
         let store = Fresh::new(transactions).store().await;
         let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-        let mine = session(&store, &user("alice"), now());
+        let mine = session(&store, &user("alice"), now(&store).await);
         let commit = begins(&mine, Version::NONE);
         assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
         assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Conflict);
@@ -77,16 +80,17 @@ async fn a_list_that_lags_is_put_right() {
         let fresh = Fresh::new(transactions);
         let store = fresh.store().await;
         let (used, other) = (user("alice"), user("bob"));
-        let used = session(&store, &used, now());
-        let old = session(&store, &other, Timestamp::from_micros(1_000_000));
+        let used = session(&store, &used, now(&store).await);
+        let mut old = session(&store, &other, Timestamp::from_micros(1_000_000));
+        old.deadline = Timestamp::from_micros(2_000_000);
         for session in [&used, &old] {
             insert(&store, session).await;
         }
-        let stray = session(&store, &used.owner, now());
+        let stray = session(&store, &used.owner, now(&store).await);
         let list = list(&fresh).await;
         // As if an access had come before the session was in the list, and a session had ended.
         let name = mongodb::bson::doc! { "user_id": "alice" };
-        let set = mongodb::bson::doc! { "$set": { "last_accessed": 5_i64 } };
+        let set = mongodb::bson::doc! { "$set": { "last_accessed": 5_i64, "deadline": 5_i64 } };
         assert_eq!(list.update_one(name, set).await.unwrap().matched_count, 1);
         let mut entry =
             list.find_one(mongodb::bson::doc! { "user_id": "bob" }).await.unwrap().unwrap();
@@ -95,11 +99,7 @@ async fn a_list_that_lags_is_put_right() {
         entry.insert("user_id", "alice");
         list.insert_one(entry).await.unwrap();
         assert_eq!(store.audit().await.unwrap().len(), 2);
-        let rule = SweepRule {
-            inactive_before: Timestamp::from_micros(2_000_000),
-            expired_by: Timestamp::from_micros(2_000_000),
-        };
-        let sweep = Sweep { rule, after: None, at: now() };
+        let sweep = Sweep { overdue: Duration::ZERO, after: None, at: now(&store).await };
         let swept = store.sweep(&sweep, 10).await.unwrap();
         assert_eq!(swept.next, None);
         assert_eq!(swept.ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), [old.id]);
@@ -116,7 +116,7 @@ async fn what_a_call_left_is_put_right_by_a_reader() {
     let fresh = Fresh::new(Transactions::Never);
     let store = fresh.store().await;
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    insert(&store, &session(&store, &user("alice"), now())).await;
+    insert(&store, &session(&store, &user("alice"), now(&store).await)).await;
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
     let database = client.database(&fresh.options.database);
     let log = database.collection::<mongodb::bson::Document>("session_kit_log");
@@ -124,7 +124,7 @@ async fn what_a_call_left_is_put_right_by_a_reader() {
     let told = told.expect("the log has its entry");
     let left = mongodb::bson::doc! { "$set": {
         "outbox": [{ "entry": told }],
-        "due": mongodb::bson::DateTime::from_system_time(SystemTime::now() + LEFT),
+        "waiting": mongodb::bson::DateTime::from_system_time(SystemTime::now() - WAITED),
     } };
     let users = database.collection::<mongodb::bson::Document>("session_kit_users");
     users.update_one(mongodb::bson::doc! {}, left).await.unwrap();
@@ -133,8 +133,63 @@ async fn what_a_call_left_is_put_right_by_a_reader() {
     assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
 }
 
-/// When others take over.
-const LEFT: Duration = Duration::from_millis(300);
+/// So long that others take over soon.
+const WAITED: Duration = Duration::from_millis(4_700);
+
+/// The node that ended a session died before it had delivered anything.
+#[tokio::test]
+async fn an_end_that_a_dead_node_left_reaches_the_history() {
+    let _alone = ALONE.write().await;
+    let fresh = Fresh::new(Transactions::Never);
+    let store = fresh.store().await;
+    let mine = session(&store, &user("alice"), now(&store).await);
+    insert(&store, &mine).await;
+    assert_eq!(revoke(&store, mine.id).await, 1);
+    let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
+    let database = client.database(&fresh.options.database);
+    let of = |name: &str| database.collection::<mongodb::bson::Document>(name);
+    let history = of("session_kit_history");
+    let ended = history.find_one_and_delete(mongodb::bson::doc! {}).await.unwrap().unwrap();
+    let told = mongodb::bson::doc! { "kind": "revoked" };
+    let told = of("session_kit_log").find_one_and_delete(told).await.unwrap().unwrap();
+    assert_eq!(store.ended(mine.id).await.unwrap(), None);
+    let left = mongodb::bson::doc! { "$set": {
+        "outbox": [{ "entry": told, "unlist": ended.get("_id"), "history": &ended }],
+        "waiting": mongodb::bson::DateTime::from_system_time(SystemTime::now() - WAITED),
+    } };
+    of("session_kit_users").update_one(mongodb::bson::doc! {}, left).await.unwrap();
+    assert_eq!(fresh.complaints().await, [""; 0]);
+    let ended = store.ended(mine.id).await.unwrap().unwrap();
+    assert_eq!((ended.session, ended.cause), (mine, EndCause::Revoked));
+}
+
+/// The versions of a user who has signed out go on for a while; one with sessions never expires.
+#[tokio::test]
+async fn only_users_without_sessions_expire() {
+    let _alone = ALONE.write().await;
+    for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+        let fresh = Fresh::new(transactions);
+        let store = fresh.store().await;
+        let begun = now(&store).await;
+        let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
+        let database = client.database(&fresh.options.database);
+        let users = database.collection::<mongodb::bson::Document>("session_kit_users");
+        let until = async || {
+            let user = users.find_one(mongodb::bson::doc! {}).await.unwrap().unwrap();
+            user.get_datetime("until").ok().map(|until| until.timestamp_millis())
+        };
+        for _ in 0..2 {
+            let mine = session(&store, &user("alice"), begun);
+            insert(&store, &mine).await;
+            assert_eq!(until().await, None);
+            assert_eq!(revoke(&store, mine.id).await, 1);
+            let hour = begun.plus(Duration::from_secs(3600)).as_micros() / 1000;
+            let until = until().await.expect("a time");
+            assert!((hour..hour + 600_000).contains(&until), "an hour: {until}, {hour}");
+        }
+        assert_eq!(store.audit().await.unwrap(), [""; 0]);
+    }
+}
 
 fn bytes(bytes: &[u8]) -> mongodb::bson::Binary {
     let subtype = mongodb::bson::spec::BinarySubtype::Generic;
@@ -165,7 +220,7 @@ async fn a_change_stream_makes_a_revocation_immediate() {
         here.sessions().revoke_user(owner.clone(), Actor::Application).await.unwrap();
         let revoked = Instant::now();
         let told = tokio::time::timeout(PATIENCE, ended).await;
-        assert!(told.is_ok_and(|told| told.is_some()), "no hint is heard");
+        assert!(told.is_ok_and(|told| told.cause().is_some()), "no hint is heard");
         delays.push(revoked.elapsed());
         assert!(validate().await.unwrap().session().is_none());
     }
@@ -175,41 +230,6 @@ async fn a_change_stream_makes_a_revocation_immediate() {
     there.shutdown().await;
 }
 
-/// No cleanup came: the record expires by itself. The cleanup that comes at last clears the list
-/// and tells of the end, once.
-#[tokio::test]
-async fn what_expired_by_itself_is_told_of_by_the_cleanup() {
-    let _alone = ALONE.write().await;
-    for transactions in [Transactions::WhereThereAre, Transactions::Never] {
-        let fresh = Fresh::new(transactions);
-        let store = fresh.store().await;
-        let mut timeouts = Timeouts::none();
-        timeouts.idle = Some(Duration::from_secs(60));
-        store.configure(&Needs { timeouts, max_staleness: Duration::from_secs(30) });
-        let session = session(&store, &user("alice"), now());
-        insert(&store, &session).await;
-        let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-        // As the server's own worker does, which comes once a minute.
-        let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
-        let users = client
-            .database(&fresh.options.database)
-            .collection::<mongodb::bson::Document>("session_kit_users");
-        let due = session.last_accessed.plus(Duration::from_secs(60) + fresh.options.expiry_margin);
-        let due = mongodb::bson::DateTime::from_millis(due.as_micros() / 1000);
-        let gone = users.delete_many(mongodb::bson::doc! { "until": { "$lte": due } }).await;
-        assert_eq!(gone.unwrap().deleted_count, 1);
-        assert!(store.load(session.id).await.unwrap().is_none());
-        let rule = SweepRule { inactive_before: now(), expired_by: now() };
-        let sweep = Sweep { rule, after: None, at: now() };
-        assert_eq!(store.sweep(&sweep, 10).await.unwrap().ended.len(), 1);
-        assert_eq!(store.sweep(&sweep, 10).await.unwrap().ended, []);
-        let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events;
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].kind, EventKind::Ended(EndCause::Expired));
-        assert_eq!(store.audit().await.unwrap(), [""; 0]);
-    }
-}
-
 /// A database that is dropped under running nodes takes with it what the nodes agree on.
 #[tokio::test]
 async fn nodes_of_a_dropped_database_agree_again_or_stop() {
@@ -217,8 +237,9 @@ async fn nodes_of_a_dropped_database_agree_again_or_stop() {
     let fresh = Fresh::new(Transactions::WhereThereAre);
     let store = fresh.store().await;
     let owner = user("alice");
-    insert(&store, &session(&store, &owner, now())).await;
+    insert(&store, &session(&store, &owner, now(&store).await)).await;
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    let key = store.fleet_key(&FleetKey::from_bytes([7; 32])).await.unwrap();
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
     let database = client.database(&fresh.options.database);
     database.drop().await.unwrap();
@@ -226,7 +247,8 @@ async fn nodes_of_a_dropped_database_agree_again_or_stop() {
     let log = database.collection::<mongodb::bson::Document>("session_kit_log");
     assert!(log.list_index_names().await.unwrap().len() > 1, "its indexes are back");
     let newcomer = fresh.store().await;
-    insert(&store, &session(&store, &owner, now())).await;
+    assert!(newcomer.fleet_key(&FleetKey::from_bytes([8; 32])).await.unwrap() == key);
+    insert(&store, &session(&store, &owner, now(&store).await)).await;
     assert_eq!(newcomer.user(&owner).await.unwrap().sessions.len(), 1, "they agree");
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     database.drop().await.unwrap();
@@ -236,24 +258,22 @@ async fn nodes_of_a_dropped_database_agree_again_or_stop() {
 }
 
 #[tokio::test]
-async fn the_indexes_that_expire_are_there() {
+async fn the_index_that_expires_is_there() {
     let fresh = Fresh::new(Transactions::WhereThereAre);
     // Twice does no harm.
     fresh.store().await;
     fresh.store().await;
     let client = mongodb::Client::with_uri_str(namespace::url()).await.unwrap();
     let database = client.database(&fresh.options.database);
-    for name in ["session_kit_users", "session_kit_sessions"] {
-        let collection = database.collection::<mongodb::bson::Document>(name);
-        let names = collection.list_index_names().await.unwrap();
-        assert!(names.contains(&"until_1".to_owned()), "{names:?}");
-    }
+    let users = database.collection::<mongodb::bson::Document>("session_kit_users");
+    let names = users.list_index_names().await.unwrap();
+    assert!(names.contains(&"until_1".to_owned()), "{names:?}");
 }
 
 #[tokio::test]
 async fn bad_input_and_absent_servers_are_typed_errors() {
     let store = Fresh::new(Transactions::WhereThereAre).store().await;
-    let mut foreign = session(&store, &user("alice"), now());
+    let mut foreign = session(&store, &user("alice"), now(&store).await);
     foreign.id = SessionId::from_random([3; 16]);
     let outcome = store.commit(&begins(&foreign, Version::NONE)).await.unwrap();
     assert_eq!(outcome, Outcome::Conflict, "an id that the store did not make");

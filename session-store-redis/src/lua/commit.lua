@@ -1,27 +1,36 @@
--- Applies a change to one user's sessions if the version still holds.
--- KEYS: user, all, used, expiring, log [, tenant, name]
--- ARGV: owner, expected version, until (ms, '' for ever), log cap, log keep (us), mark, publish;
---       then for each change: what, id, number of the entry's fields and values, these, and
---       insert: fixed, accesses, token, last accessed, absolute expiry ('' for none)
---       rotate: token, whether it brings a time of authentication
-local user, all, used, expiring = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local owner, expected, lasts = ARGV[1], ARGV[2], ARGV[3]
+-- Applies a change to one user's sessions if the version still holds. Answers 1 where it is done, 0
+-- for a conflict, 2 where a session would begin and a block holds for its owner.
+-- KEYS: user, all, due, log, blocked, history, the user's history; tenant, name, the tenant's history
+--       (where there is no tenant, three times the user's); then for each change: the ended session
+-- ARGV: owner, expected version, margin (us), log cap, log keep (us), mark, publish, sort key of what
+--       ends, how long it is remembered (ms); then for each change: what, id, number of the entry's
+--       fields and values, these, and
+--       insert: fixed, accesses, deadline, details
+--       end: how
+--       update: deadline, details
+local owner, expected, margin = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local keys = {
+  user = KEYS[1], all = KEYS[2], due = KEYS[3], history = KEYS[6], by_user = KEYS[7],
+  tenant = KEYS[8], name = KEYS[9], by_tenant = KEYS[10]
+}
+local user = keys.user
 
-local changes, n = {}, 8
+local PARTS = {
+  insert = { 'fixed', 'accesses', 'deadline', 'details' },
+  ['end'] = { 'how' },
+  update = { 'deadline', 'details' },
+  tell = {}
+}
+local changes, n = {}, 10
+local function next_argument()
+  n = n + 1
+  return ARGV[n - 1]
+end
 while n <= #ARGV do
-  local change = { what = ARGV[n], id = ARGV[n + 1], fields = {} }
-  local count = tonumber(ARGV[n + 2])
-  n = n + 3
-  for k = 1, count do change.fields[k] = ARGV[n + k - 1] end
-  n = n + count
-  if change.what == 'insert' then
-    change.fixed, change.accesses, change.token = ARGV[n], ARGV[n + 1], ARGV[n + 2]
-    change.used, change.expiry = ARGV[n + 3], ARGV[n + 4]
-    n = n + 5
-  elseif change.what == 'rotate' then
-    change.token, change.authenticated = ARGV[n], ARGV[n + 1] == '1'
-    n = n + 2
-  end
+  local change = { ended = KEYS[11 + #changes], what = next_argument(), id = next_argument() }
+  change.fields = {}
+  for k = 1, tonumber(next_argument()) do change.fields[k] = next_argument() end
+  for _, part in ipairs(PARTS[change.what]) do change[part] = next_argument() end
   changes[#changes + 1] = change
 end
 
@@ -29,74 +38,67 @@ end
 local version = redis.call('HGET', user, 'v') or '0'
 if version ~= expected then
   -- The driver sends a call again whose answer got lost: the last change has the call's own mark.
-  local last = redis.call('XRANGE', KEYS[5], version, version)[1]
+  local last = redis.call('XRANGE', KEYS[4], version, version)[1]
   if last and last[1] == version .. '-' .. ARGV[6] then return 1 end
   return 0
 end
+local begins = false
 for _, change in ipairs(changes) do
   local fixed = redis.call('HGET', user, change.id)
   -- Another user's key is this one where their tags are the same.
   local is_own = fixed and string.sub(fixed, 9, 8 + #owner) == owner
   if change.what == 'insert' then
-    if fixed then return 0 end
-  elseif change.what == 'rotate' then
+    begins = true
+    if fixed or redis.call('EXISTS', change.ended) == 1 then return 0 end
+    fixed = change.fixed
+  elseif change.what == 'update' then
     if not is_own then return 0 end
-  else
-    change.skip = not is_own
-    if is_own then change.place = string.sub(fixed, 1, 8) .. change.id end
+  elseif not is_own then
+    change.skip = true
+  end
+  if fixed then change.place = string.sub(fixed, 1, 8) .. change.id end
+end
+local log = open_log(KEYS[4], ARGV[4], ARGV[5], ARGV[6])
+if begins then
+  local tenant = string.sub(owner, 1, 1 + string.byte(owner, 1)) .. '\0'
+  for _, block in ipairs(redis.call('HMGET', KEYS[5], '\0\0', tenant, owner)) do
+    local ends = block and string.match(block, ' (.*)$')
+    if ends and (ends == '' or tonumber(ends) > log.now) then return 2 end
   end
 end
 
 local function insert(change, is_fresh)
-  local id, place = change.id, string.sub(change.fixed, 1, 8) .. change.id
-  redis.call('HSET', user, id, change.fixed, id .. 'a', change.accesses, id .. 'k', change.token)
-  redis.call('ZADD', all, 0, place)
-  redis.call('ZADD', used, change.used, place .. owner)
-  if change.expiry ~= '' then redis.call('ZADD', expiring, change.expiry, place .. owner) end
-  if KEYS[6] then
-    redis.call('ZADD', KEYS[6], 0, place)
-    redis.call('ZADD', KEYS[7], 0, place)
+  local id, place = change.id, change.place
+  redis.call('HSET', user, id, change.fixed, id .. 'a', change.accesses, id .. 'd', change.details)
+  redis.call('ZADD', keys.all, 0, place)
+  redis.call('ZADD', keys.due, change.deadline, place .. owner)
+  if keys.tenant ~= user then
+    redis.call('ZADD', keys.tenant, 0, place)
+    redis.call('ZADD', keys.name, 0, place)
   end
-  if lasts == '' then
-    redis.call('PERSIST', user)
-  elseif is_fresh then
-    redis.call('PEXPIREAT', user, lasts)
-  else
-    redis.call('PEXPIREAT', user, lasts, 'GT')
-  end
+  keep(user, change.deadline, log.now, margin, is_fresh)
 end
 
-local function rotate(change)
-  local token = change.token
-  if not change.authenticated then
-    token = string.sub(redis.call('HGET', user, change.id .. 'k'), 1, 8) .. string.sub(token, 9)
-  end
-  redis.call('HSET', user, change.id .. 'k', token)
-end
-
-local function finish(change)
-  redis.call('HDEL', user, change.id, change.id .. 'a', change.id .. 'k')
-  redis.call('ZREM', all, change.place)
-  redis.call('ZREM', used, change.place .. owner)
-  redis.call('ZREM', expiring, change.place .. owner)
-  if KEYS[6] then
-    redis.call('ZREM', KEYS[6], change.place)
-    redis.call('ZREM', KEYS[7], change.place)
-  end
+local function update(change)
+  local accesses = read_accesses(user, change.id)
+  raise_deadline(keys, accesses, change.place .. owner, change.deadline, log.now, margin)
+  write_accesses(user, change.id, accesses)
+  redis.call('HSET', user, change.id .. 'd', change.details)
 end
 
 local is_fresh = redis.call('EXISTS', user) == 0
-local log = open_log(KEYS[5], ARGV[4], ARGV[5], ARGV[6])
 version = nil
 for _, change in ipairs(changes) do
   if not change.skip then
     if change.what == 'insert' then
       insert(change, is_fresh)
       is_fresh = false
-    elseif change.what == 'rotate' then
-      rotate(change)
+    elseif change.what == 'update' then
+      update(change)
     elseif change.what == 'end' then
-      finish(change)
+      keys.ended = change.ended
+      local ending = { sort = ARGV[8], how = change.how, lasts = tonumber(ARGV[9]) }
+      finish(keys, change.id, change.place, owner, ending)
     end
     version = tell(log, change.fields)
   end

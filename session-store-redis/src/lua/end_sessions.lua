@@ -1,45 +1,40 @@
--- Ends those of the given sessions that exist and, where lines are given, are past one of them.
--- Where lines are given, a session whose record has expired by itself is ended, too: it is
--- forgotten and told of, once. Answers which, counted from 1.
--- KEYS: all, used, expiring, log; then for each session: user, tenant, name (the user's key again
---       where there is no tenant)
--- ARGV: log cap, log keep (us), mark, publish, inactive before ('' for no lines), expired by;
---       then for each session: owner, place, number of the entry's fields and values, these
-local all, used, expiring = KEYS[1], KEYS[2], KEYS[3]
-local inactive_before, expired_by = tonumber(ARGV[5]), tonumber(ARGV[6])
-local log = open_log(KEYS[4], ARGV[1], ARGV[2], ARGV[3])
+-- Ends those of the given sessions that exist. In a sweep, those whose deadline passed longer ago than
+-- a time: also where a record has expired by itself, so that it is forgotten and told of, once.
+-- Answers which, counted from 1.
+-- KEYS: all, due, log, history; then for each session: user, the user's history, the ended session;
+--       tenant, name, the tenant's history (where there is no tenant, three times the user's)
+-- ARGV: log cap, log keep (us), mark, publish, sort key of what ends, how long it is remembered (ms),
+--       how it ends, overdue (us, '' for no sweep); then for each session: owner, place, number of
+--       the entry's fields and values, these
+local log = open_log(KEYS[3], ARGV[1], ARGV[2], ARGV[3])
+local ending = { sort = ARGV[5], lasts = tonumber(ARGV[6]), how = ARGV[7] }
+local overdue = tonumber(ARGV[8])
 
-local function is_past(member, is_there)
-  local last = redis.call('ZSCORE', used, member)
-  local expiry = redis.call('ZSCORE', expiring, member)
-  return (last and (not is_there or tonumber(last) < inactive_before))
-    or (expiry and tonumber(expiry) <= expired_by)
+local function ends(keys, id, member)
+  if not overdue then return redis.call('HEXISTS', keys.user, id) == 1 end
+  local deadline = redis.call('ZSCORE', keys.due, member)
+  return deadline and tonumber(deadline) < log.now - overdue
 end
 
-local ended, at = {}, 7
-for n = 1, (#KEYS - 4) / 3 do
-  local user, by_tenant, by_name = KEYS[3 * n + 2], KEYS[3 * n + 3], KEYS[3 * n + 4]
+local ended, at = {}, 9
+for n = 1, (#KEYS - 4) / 6 do
+  local k = 6 * n
+  local keys = {
+    all = KEYS[1], due = KEYS[2], history = KEYS[4], user = KEYS[k - 1], by_user = KEYS[k],
+    ended = KEYS[k + 1], tenant = KEYS[k + 2], name = KEYS[k + 3], by_tenant = KEYS[k + 4]
+  }
   local owner, place, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local fields = {}
-  for k = 1, count do fields[k] = ARGV[at + 2 + k] end
+  for f = 1, count do fields[f] = ARGV[at + 2 + f] end
   at = at + 3 + count
-  local id, member = string.sub(place, 9), place .. owner
-  local ends = redis.call('HEXISTS', user, id) == 1
-  if inactive_before then ends = is_past(member, ends) end
-  if ends then
-    redis.call('HDEL', user, id, id .. 'a', id .. 'k')
-    redis.call('ZREM', all, place)
-    redis.call('ZREM', used, member)
-    redis.call('ZREM', expiring, member)
-    if by_tenant ~= user then
-      redis.call('ZREM', by_tenant, place)
-      redis.call('ZREM', by_name, place)
-    end
+  local id = string.sub(place, 9)
+  if ends(keys, id, place .. owner) then
+    finish(keys, id, place, owner, ending)
     local version = tell(log, fields)
-    if redis.call('HLEN', user) > 1 then
-      redis.call('HSET', user, 'v', version)
+    if redis.call('HLEN', keys.user) > 1 then
+      redis.call('HSET', keys.user, 'v', version)
     else
-      redis.call('DEL', user)
+      redis.call('DEL', keys.user)
     end
     ended[#ended + 1] = n
   end

@@ -5,11 +5,10 @@ local MOST_CUT = 1000
 
 local function number_of(entry) return tonumber(string.match(entry[1], '^(%d+)')) end
 
--- cap: the entries that stay whatever their age; keep: for how many microseconds more stay.
+-- cap: the entries that stay at any age; keep: for how many microseconds more stay.
 local function open_log(key, cap, keep, mark)
-  local time = redis.call('TIME')
   local log = { key = key, cap = tonumber(cap), mark = mark, last = 0, told = false }
-  log.now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  log.now = clock()
   log.old = log.now - tonumber(keep)
   local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
   if newest then log.last = number_of(newest) end

@@ -1,38 +1,42 @@
 -- Writes accesses back. Never makes a record. Answers which sessions are gone, counted from 1.
--- KEYS: used; then for each session: user
--- ARGV: for each session: id, last accessed, addresses, until (ms, '' for ever)
-local used = KEYS[1]
+-- KEYS: due; then for each session: user
+-- ARGV: margin (us); then for each session: id, last accessed, deadline, claimed, addresses
 local MOST_ADDRESSES = 16
+local now, margin = clock(), tonumber(ARGV[1])
+
+-- The place of a session and its owner, by which it stands in `due`.
+local function member_of(user, id)
+  local fixed = redis.call('HGET', user, id)
+  local user_at = 10 + string.byte(fixed, 9)
+  return string.sub(fixed, 1, 8) .. id .. string.sub(fixed, 9, user_at + string.byte(fixed, user_at))
+end
+
+local function merged(known, newer)
+  local list = {}
+  for address in string.gmatch(known .. ',' .. newer, '[^,]+') do
+    for k = #list, 1, -1 do
+      if list[k] == address then table.remove(list, k) end
+    end
+    list[#list + 1] = address
+  end
+  return table.concat(list, ',', math.max(1, #list - MOST_ADDRESSES + 1))
+end
 
 local gone = {}
 for n = 1, #KEYS - 1 do
-  local user = KEYS[n + 1]
-  local id, at, addresses, lasts = ARGV[4 * n - 3], ARGV[4 * n - 2], ARGV[4 * n - 1], ARGV[4 * n]
-  local accesses = redis.call('HGET', user, id .. 'a')
+  local keys = { due = KEYS[1], user = KEYS[n + 1] }
+  local id, last, deadline, claimed, addresses = unpack(ARGV, 5 * n - 3, 5 * n + 1)
+  local accesses = read_accesses(keys.user, id)
   if not accesses then
     gone[#gone + 1] = n
   else
-    local last, known = string.match(accesses, '^(%S+) (.*)$')
-    if tonumber(at) > tonumber(last) then
-      last = at
-      local fixed = redis.call('HGET', user, id)
-      local user_at = 10 + string.byte(fixed, 9)
-      local owner = string.sub(fixed, 9, user_at + string.byte(fixed, user_at))
-      local member = string.sub(fixed, 1, 8) .. id .. owner
-      redis.call('ZADD', used, 'XX', last, member)
-      if lasts ~= '' then redis.call('PEXPIREAT', user, lasts, 'GT') end
+    if tonumber(last) > tonumber(accesses.last) then accesses.last = last end
+    if tonumber(deadline) > tonumber(accesses.deadline) then
+      raise_deadline(keys, accesses, member_of(keys.user, id), deadline, now, margin)
     end
-    if addresses ~= '' then
-      local list = {}
-      for address in string.gmatch(known .. ',' .. addresses, '[^,]+') do
-        for k = #list, 1, -1 do
-          if list[k] == address then table.remove(list, k) end
-        end
-        list[#list + 1] = address
-      end
-      known = table.concat(list, ',', math.max(1, #list - MOST_ADDRESSES + 1))
-    end
-    redis.call('HSET', user, id .. 'a', last .. ' ' .. known)
+    if claimed == '1' then accesses.claimed = claimed end
+    if addresses ~= '' then accesses.addresses = merged(accesses.addresses, addresses) end
+    write_accesses(keys.user, id, accesses)
   end
 end
 return gone

@@ -1,7 +1,7 @@
 -- Deletes up to a number of old log entries; the newest stays. Answers how many, the mark at the
 -- beginning not counted.
--- KEYS: log; ARGV: before, limit, kind of the mark
-local before, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- KEYS: log; ARGV: older than (us), limit, kind of the mark
+local before, limit = clock() - tonumber(ARGV[1]), tonumber(ARGV[2])
 local count, doomed, last = 0, {}, nil
 -- Two more: the mark, and the newest, which may be the last of these.
 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', limit + 2)) do

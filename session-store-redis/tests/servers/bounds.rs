@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use session_conformance::sample::{commit, end, now, session, user};
+use session_conformance::sample::{commit, end, end_all, now, session, user};
 use session_core::Store;
-use session_core::checker::Timeouts;
-use session_core::store::{Change, Commit, Outcome, PageQuery, Selection, TenantFilter};
+use session_core::store::{
+    Change, Commit, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter,
+};
 
 use crate::monitor::Monitor;
 use crate::namespace::{ALONE, Prefix, url};
@@ -18,15 +19,16 @@ async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
     let store = prefix.store().await;
     for n in 0..4_416 / Commit::MAX_CHANGES {
         let owner = user(&format!("user {n}"));
-        let begin = |_| Change::Insert(Box::new(session(&store, &owner, now())));
+        let at = now(&store).await;
+        let begin = |_| Change::Insert(Box::new(session(&store, &owner, at)));
         let all = (0..Commit::MAX_CHANGES).map(begin).collect();
         assert_eq!(commit(&store, &owner, all).await, Outcome::Done);
     }
     let mut monitor = Monitor::of([url()]).await;
     let mut asked = async || monitor.asked(&prefix).await;
     asked().await;
-    let none = "nobody".parse().unwrap();
-    let mut query = PageQuery::live(TenantFilter::Any, Timeouts::none(), now());
+    let none = "none".parse().unwrap();
+    let mut query = PageQuery::live(TenantFilter::Any, now(&store).await);
     query.client_id = Some(none);
     let begun = Instant::now();
     let page = store.page(&query).await.unwrap();
@@ -39,8 +41,9 @@ async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
     assert_eq!(store.page(&query).await.unwrap().next, None, "the rest is one page");
     asked().await;
 
-    let client = query.client_id.unwrap();
-    let mut ending = end(Selection::within(TenantFilter::Any).of_client(client));
+    let client = query.client_id.clone().unwrap();
+    let selection = Selection::within(TenantFilter::Any).of_client(client);
+    let mut ending = end(&store, selection).await;
     let begun = Instant::now();
     let batch = store.end_many(&ending, 500).await.unwrap();
     println!("a selection that finds nothing: {:?}", begun.elapsed());
@@ -49,4 +52,19 @@ async fn a_call_that_finds_nothing_looks_at_a_bounded_number_of_sessions() {
     assert!(end_asked["hget"] <= PageQuery::MAX_EXAMINED, "{end_asked:?}");
     ending.after = batch.next;
     assert_eq!(store.end_many(&ending, 500).await.unwrap().next, None, "the rest is one call");
+
+    let all = end(&store, Selection::within(TenantFilter::Any)).await;
+    assert_eq!(end_all(&store, all, 500).await.len(), 4_416);
+    asked().await;
+    let mut history = HistoryQuery::within(TenantFilter::Any);
+    history.client_id = query.client_id;
+    let begun = Instant::now();
+    let page = store.history(&history).await.unwrap();
+    println!("a page of the history that finds nothing: {:?}", begun.elapsed());
+    assert!(page.sessions.is_empty() && page.next.is_some());
+    let asked = asked().await;
+    assert!(asked["zrange"] <= 18, "{asked:?}");
+    assert!(asked["get"] <= PageQuery::MAX_EXAMINED, "{asked:?}");
+    history.after = page.next;
+    assert_eq!(store.history(&history).await.unwrap().next, None, "the rest is one page");
 }

@@ -75,7 +75,8 @@ async fn sessions_are_spread_over_all_masters() {
     let prefix = Prefix::new(true);
     let store = prefix.store().await;
     for n in 0..300 {
-        insert(&store, &session(&store, &user(&format!("user {n}")), now())).await;
+        let owner = user(&format!("user {n}"));
+        insert(&store, &session(&store, &owner, now(&store).await)).await;
     }
     let mut shares = Vec::new();
     for url in cluster_urls() {
@@ -92,11 +93,11 @@ async fn sessions_are_spread_over_all_masters() {
     println!("300 users on three masters: {shares:?}");
     assert_eq!(shares.iter().sum::<usize>(), 300);
     assert!(shares.len() == 3 && shares.iter().all(|share| *share > 50), "{shares:?}");
-    let everybody = end(Selection::within(TenantFilter::Any));
-    assert_eq!(end_all(&store, everybody, 500).await.len(), 300);
+    let all = end(&store, Selection::within(TenantFilter::Any)).await;
+    assert_eq!(end_all(&store, all, 500).await.len(), 300);
 }
 
-/// One statement for each read of the log, whatever the number of shards and of servers; and nothing
+/// One statement for each read of the log, for any number of shards and of servers; and nothing
 /// that was acknowledged is missed for it.
 #[tokio::test]
 async fn an_idle_node_reads_the_log_of_all_shards_by_one_statement() {
@@ -124,13 +125,14 @@ async fn an_idle_node_reads_the_log_of_all_shards_by_one_statement() {
     for _ in 0..2 {
         let mut sessions = Vec::new();
         for n in 0..40 {
-            let mine = session(&writer, &user(&format!("user {n}")), now());
+            let at = now(&writer).await;
+            let mine = session(&writer, &user(&format!("user {n}")), at);
             insert(&writer, &mine).await;
             assert_eq!(read().await, 1, "it was acknowledged");
             sessions.push(mine.id);
         }
         let ids = Selection::within(TenantFilter::Any).among(sessions);
-        assert_eq!(end_all(&writer, end(ids), 500).await.len(), 40);
+        assert_eq!(end_all(&writer, end(&writer, ids).await, 500).await.len(), 40);
         assert_eq!(read().await, 40, "they were acknowledged");
         // It goes back to one statement by itself.
         let begun = Instant::now();
@@ -342,7 +344,7 @@ async fn set_slot(master: &Master, slot: u16, state: &[&str]) {
     set.exec_async(&mut node(&master.url()).await).await.unwrap();
 }
 
-/// A master dies while its users sign in: its replica takes over, and whatever was acknowledged
+/// A master dies while its users sign in: its replica takes over, and what was acknowledged
 /// by the replicas as well is there.
 #[cfg(feature = "fault-tests")]
 #[tokio::test(flavor = "multi_thread")]

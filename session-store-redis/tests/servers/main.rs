@@ -1,9 +1,12 @@
 //! The Redis store on real servers: the conformance kit, and what is Redis's own.
 
+mod blocks;
 mod bounds;
 mod cluster;
+mod expiry;
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod history;
 mod monitor;
 mod namespace;
 mod random;

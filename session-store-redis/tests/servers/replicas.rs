@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use session_conformance::sample::{PATIENCE, insert, now, options, session, user};
 use session_core::policy::PolicyScope;
-use session_core::store::PolicyChange;
+use session_core::store::{BlockChange, PolicyChange};
 use session_core::{Actor, Store, StoreErrorKind, UserKey};
 use session_engine::{Engine, RotateReason, SessionManager, SignIn, SignedIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
@@ -91,7 +91,7 @@ async fn a_second_try_waits_for_the_replicas_that_the_first_had_to_wait_for() {
     let sessions = engine.sessions();
     let revoked = sign_in(sessions, user("alice")).await.session;
     let rotated = sign_in(sessions, user("bob")).await.token;
-    let beside = session(&spare, &user("carol"), now());
+    let beside = session(&spare, &user("carol"), now(&spare).await);
     insert(&spare, &beside).await;
     replica.die();
 
@@ -105,9 +105,12 @@ async fn a_second_try_waits_for_the_replicas_that_the_first_had_to_wait_for() {
         let token = rotated.expose();
         let answer = sessions.rotate(token.as_bytes(), RotateReason::Renewal).await;
         is_away(answer.unwrap_err());
-        let (at, by) = (now(), Actor::Application);
+        let (at, by) = (beside.signed_in, Actor::Application);
         let change = PolicyChange { scope: PolicyScope::Deployment, policy: None, at, by };
         let error = spare.set_policy(&change).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+        let change = BlockChange { scope: change.scope, block: None, at, by: change.by };
+        let error = spare.set_block(&change).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
     }
     assert!(spare.load(beside.id).await.unwrap().is_some(), "what is not in doubt can be read");

@@ -36,7 +36,7 @@ async fn a_server_behind_a_silent_connection_is_reached_again() {
     options.timeout = Duration::from_secs(3);
     let store = RedisStore::connect_with(&listen(silence).await, options).await.unwrap();
     let other = prefix.store().await;
-    let mine = session(&store, &user("alice"), now());
+    let mine = session(&store, &user("alice"), now(&other).await);
     insert(&other, &mine).await;
     fall_silent.send(()).unwrap();
     let begun = Instant::now();
@@ -48,7 +48,7 @@ async fn a_server_behind_a_silent_connection_is_reached_again() {
         assert!(begun.elapsed() < PATIENCE, "it is waited for for ever");
     };
     assert!(found.is_some());
-    // Whatever was asked to be told of is asked for again.
+    // It has subscribed again.
     let revoked = async {
         revoke(&other, mine.id).await;
         store.changed().await;

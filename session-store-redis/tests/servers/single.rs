@@ -1,23 +1,21 @@
 //! One server.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
 use session_core::store::{
-    Change, Commit, Cursor, Entries, Needs, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Change, Commit, Cursor, Entries, Forget, Needs, Outcome, Selection, TenantFilter, Touch,
 };
-use session_core::{Actor, EndCause, EventKind, SessionId, Store, StoreErrorKind};
-use session_engine::{Engine, SignIn};
+use session_core::{Actor, FleetKey, SessionId, Store, StoreErrorKind};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
 use crate::monitor::Monitor;
 use crate::namespace::{ALONE, Prefix, Single, url};
 use crate::random;
 use session_conformance::sample::{
-    PATIENCE, end, end_all, insert, now, options, revoke, session, sweep_all, user, user_in,
+    PATIENCE, end, end_all, insert, now, revoke, session, sweep_all, user, user_in,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,11 +30,7 @@ async fn admin() -> MultiplexedConnection {
     redis::Client::open(url()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-fn configure(store: &RedisStore, timeouts: Timeouts) {
-    store.configure(&Needs { timeouts, max_staleness: PATIENCE });
-}
-
-async fn ask<T: redis::FromRedisValue>(command: &mut redis::Cmd) -> T {
+pub(crate) async fn ask<T: redis::FromRedisValue>(command: &mut redis::Cmd) -> T {
     command.query_async(&mut admin().await).await.unwrap()
 }
 
@@ -46,36 +40,47 @@ async fn a_hundred_thousand_random_operations_leave_no_orphan() {
     random::operations(&Prefix::new(false), 100_000).await;
 }
 
-/// The checker can fail: whatever is planted or taken away is complained of.
+/// The checker can fail: it complains of what is planted or taken away.
 #[tokio::test]
 async fn orphans_and_gaps_are_found() {
     let _shared = ALONE.read().await;
     let prefix = Prefix::new(false);
     let store = prefix.store().await;
-    let mine = session(&store, &user_in("north", "alice"), now());
+    let at = now(&store).await;
+    let (mine, ended) = (
+        session(&store, &user_in("north", "alice"), at),
+        session(&store, &user_in("north", "bob"), at),
+    );
     insert(&store, &mine).await;
+    insert(&store, &ended).await;
+    assert_eq!(revoke(&store, ended.id).await, 1);
     assert_eq!(store.audit().await.unwrap(), [""; 0]);
     let keys: Vec<String> =
         ask(redis::cmd("KEYS").arg(format!("{}*", prefix.options.prefix))).await;
-    let indexes: Vec<_> = keys
-        .iter()
-        .filter(|key| {
-            [":all", ":used", ":t:north", ":n:alice"].iter().any(|end| key.ends_with(end))
-        })
-        .collect();
-    assert_eq!(indexes.len(), 4, "{keys:?}");
+    let indexes = [":all", ":due", ":t:north", ":n:alice"];
     for index in indexes {
+        let index = keys.iter().find(|key| key.ends_with(index)).unwrap();
         ask::<()>(redis::cmd("ZADD").arg(index).arg(0).arg(vec![9_u8; 30])).await;
         assert_eq!(store.audit().await.unwrap().len(), 1, "{index}");
         ask::<()>(redis::cmd("ZREM").arg(index).arg(vec![9_u8; 30])).await;
+    }
+    let histories = [":history", ":ht:north", ":hu:"];
+    for index in indexes.iter().chain(&histories) {
+        let index = keys.iter().find(|key| key.contains(index)).unwrap();
         let taken: Vec<(Vec<u8>, f64)> = ask(redis::cmd("ZPOPMIN").arg(index)).await;
         assert_eq!(store.audit().await.unwrap().len(), 1, "{index}");
         ask::<()>(redis::cmd("ZADD").arg(index).arg(taken[0].1).arg(&taken[0].0)).await;
         assert_eq!(store.audit().await.unwrap(), [""; 0]);
     }
+    let blocked = format!("{}{{0}}:blocked", prefix.options.prefix);
+    ask::<()>(redis::cmd("HSET").arg(&blocked).arg("\0\0").arg("1 ")).await;
+    assert_eq!(store.audit().await.unwrap().len(), 1);
+    ask::<()>(redis::cmd("DEL").arg(blocked)).await;
+    ask::<()>(redis::cmd("PERSIST").arg(keys.iter().find(|key| key.contains(":h:")))).await;
+    assert_eq!(store.audit().await.unwrap().len(), 1);
     let record = keys.iter().find(|key| key.contains(":u:")).unwrap();
     ask::<()>(redis::cmd("DEL").arg(record)).await;
-    assert_eq!(store.audit().await.unwrap().len(), 4);
+    assert_eq!(store.audit().await.unwrap().len(), 5);
 }
 
 /// Two round trips for a sign-in, counted as what the server was asked.
@@ -86,38 +91,53 @@ async fn operations_cost_few_round_trips() {
     let prefix = Prefix::new(false);
     let store = prefix.store().await;
     // The first call of a script costs one more.
-    let warm = session(&store, &user("bob"), now());
+    let at = now(&store).await;
+    let warm = session(&store, &user("bob"), at);
     insert(&store, &warm).await;
-    let touch = |id| Touch { id, last_accessed: now(), ip_addresses: Vec::new() };
+    let later = at.plus(Duration::from_secs(1));
+    let touch = |id| Touch {
+        id,
+        last_accessed: later,
+        deadline: later,
+        claimed: true,
+        ip_addresses: Vec::new(),
+    };
     store.touch(&[touch(warm.id)]).await.unwrap();
-    assert_eq!(revoke(&store, warm.id).await, 1);
+    let mut ending = end(&store, Selection::session(warm.id, TenantFilter::Any)).await;
+    assert_eq!(store.end_many(&ending, 10).await.unwrap().ended.len(), 1);
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    store.log_since(Some(&cursor), Entries::All, 1).await.unwrap();
     let mut monitor = Monitor::of([url()]).await;
     let mut asked = async || monitor.asked(&prefix).await;
     asked().await;
-    let mine = session(&store, &user("alice"), now());
-    insert(&store, &mine).await;
-    let sign_in = asked().await;
+    let mine = session(&store, &user("alice"), at);
+    let state = store.user(&mine.owner).await.unwrap();
+    let sign_in = Commit {
+        owner: mine.owner.clone(),
+        expected: state.version,
+        changes: vec![Change::Insert(Box::new(mine.clone()))],
+        at,
+        by: Actor::Application,
+        from: None,
+    };
+    assert_eq!(store.commit(&sign_in).await.unwrap(), Outcome::Done);
     // The two reads leave together; the script is the second round trip.
-    for command in ["hgetall", "hmget", "evalsha"] {
-        assert_eq!(sign_in.get(command), Some(&1), "{command}: {sign_in:?}");
-    }
-    assert_eq!(sign_in.get("eval"), None);
+    let only = |commands: &[&str]| -> HashMap<String, u32> {
+        commands.iter().map(|command| ((*command).to_owned(), 1)).collect()
+    };
+    assert_eq!(asked().await, only(&["hgetall", "hmget", "evalsha"]));
     store.load(mine.id).await.unwrap();
-    let load = asked().await;
-    assert_eq!((load.get("hmget"), load.get("evalsha")), (Some(&1), None), "{load:?}");
+    assert_eq!(asked().await, only(&["hmget"]));
     store.touch(&[touch(mine.id), touch(mine.id)]).await.unwrap();
-    assert_eq!(asked().await.get("evalsha"), Some(&1));
-    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    asked().await;
+    assert_eq!(asked().await, only(&["evalsha"]));
     store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
-    assert_eq!(asked().await.get("xrange"), Some(&1));
-    assert_eq!(revoke(&store, mine.id).await, 1);
-    let revoke = asked().await;
+    assert_eq!(asked().await, only(&["evalsha"]));
     // What is chosen is read first, and ended by one script.
-    assert_eq!(revoke.get("evalsha"), Some(&1), "{revoke:?}");
-    println!(
-        "asked for a sign-in: hgetall and hmget at once, evalsha; a load: hmget; touches: evalsha"
-    );
+    ending.selection = Selection::session(mine.id, TenantFilter::Any);
+    assert_eq!(store.end_many(&ending, 10).await.unwrap().ended.len(), 1);
+    assert_eq!(asked().await, only(&["hget", "evalsha"]));
+    assert!(store.ended(mine.id).await.unwrap().is_some());
+    assert_eq!(asked().await, only(&["get"]));
 }
 
 #[tokio::test]
@@ -126,78 +146,9 @@ async fn forgotten_scripts_are_sent_again() {
     let store = Prefix::new(false).store().await;
     for _ in 0..3 {
         ask::<()>(redis::cmd("SCRIPT").arg("FLUSH")).await;
-        insert(&store, &session(&store, &user("alice"), now())).await;
+        insert(&store, &session(&store, &user("alice"), now(&store).await)).await;
     }
     assert_eq!(store.user(&user("alice")).await.unwrap().sessions.len(), 3);
-}
-
-/// No cleanup came: the record expires by itself. The cleanup that comes at last forgets the rest
-/// and tells of the end, once.
-#[tokio::test]
-async fn a_record_expires_by_itself_and_is_told_of_by_the_cleanup() {
-    let _shared = ALONE.read().await;
-    let mut prefix = Prefix::new(false);
-    prefix.options.expiry_margin = Duration::from_millis(100);
-    let store = prefix.store().await;
-    let mut timeouts = Timeouts::none();
-    timeouts.idle = Some(Duration::from_millis(100));
-    configure(&store, timeouts);
-    let mut absolute = session(&store, &user_in("north", "alice"), now());
-    absolute.absolute_expiry = Some(now());
-    let idle = session(&store, &user("bob"), now());
-    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
-    for session in [&absolute, &idle] {
-        insert(&store, session).await;
-    }
-    let begun = Instant::now();
-    while store.load(absolute.id).await.unwrap().is_some()
-        || store.load(idle.id).await.unwrap().is_some()
-    {
-        assert!(begun.elapsed() < PATIENCE, "records expire by themselves");
-        tokio::task::yield_now().await;
-    }
-    let page = store.page(&PageQuery::live(TenantFilter::Any, Timeouts::none(), now())).await;
-    assert_eq!(page.unwrap().sessions, []);
-    assert_eq!(store.user(&idle.owner).await.unwrap().sessions, []);
-    // Nobody signs in on top of what is left.
-    let rule = SweepRule { inactive_before: now(), expired_by: now() };
-    assert_eq!(sweep_all(&store, rule, 10).await.len(), 2);
-    assert_eq!(sweep_all(&store, rule, 10).await, []);
-    let told = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
-    cursor = told.next;
-    let ends = told.events.iter().filter(|e| e.kind == EventKind::Ended(EndCause::Expired));
-    assert_eq!(ends.filter(|end| end.user.is_some()).count(), 2);
-    assert_eq!(store.log_since(Some(&cursor), Entries::All, 100).await.unwrap().events, []);
-    assert_eq!(store.audit().await.unwrap(), [""; 0]);
-}
-
-/// A use moves the expiry of the record on.
-#[tokio::test]
-async fn a_record_in_use_does_not_expire() {
-    let _shared = ALONE.read().await;
-    let prefix = Prefix::new(false);
-    let store = prefix.store().await;
-    let mut timeouts = Timeouts::none();
-    timeouts.idle = Some(Duration::from_secs(60));
-    configure(&store, timeouts);
-    let mine = session(&store, &user("alice"), now());
-    insert(&store, &mine).await;
-    let keys: Vec<String> =
-        ask(redis::cmd("KEYS").arg(format!("{}*:u:*", prefix.options.prefix))).await;
-    let expires = async || -> i64 { ask(redis::cmd("PEXPIRETIME").arg(&keys[0])).await };
-    let margin = prefix.options.expiry_margin;
-    let due = |from: session_core::Timestamp| {
-        from.plus(Duration::from_secs(60) + margin).as_micros() / 1000
-    };
-    assert_eq!(expires().await, due(mine.last_accessed));
-    let later = mine.last_accessed.plus(Duration::from_secs(10));
-    let touch = Touch { id: mine.id, last_accessed: later, ip_addresses: Vec::new() };
-    assert_eq!(store.touch(&[touch]).await.unwrap(), []);
-    assert_eq!(expires().await, due(later));
-    // A session without any timeout keeps the record for ever.
-    configure(&store, Timeouts::none());
-    insert(&store, &session(&store, &user("alice"), now())).await;
-    assert_eq!(expires().await, -1);
 }
 
 /// Entries beyond the cap stay while they are young, up to ten caps. A reader that fell out of the log
@@ -212,7 +163,7 @@ async fn a_capped_log_keeps_what_is_young_as_long_as_it_can() {
     let told = async |cursor: &Cursor| store.log_since(Some(cursor), Entries::All, 1000).await;
     let add = async |count| {
         for _ in 0..count {
-            insert(&store, &session(&store, &user("alice"), now())).await;
+            insert(&store, &session(&store, &user("alice"), now(&store).await)).await;
         }
     };
     add(80).await;
@@ -226,14 +177,14 @@ async fn a_capped_log_keeps_what_is_young_as_long_as_it_can() {
     let problems = store.report().await.unwrap().problems;
     assert!(problems.len() == 1 && problems[0].contains("log_cap"), "{problems:?}");
     // To a node that trusts its cache for less long, all of them are old.
-    store.configure(&Needs { timeouts: Timeouts::none(), max_staleness: Duration::ZERO });
+    store.configure(&Needs { history: Duration::ZERO, max_staleness: Duration::ZERO });
     add(1).await;
     assert!(told(&middle).await.unwrap().gap, "the old ones go down to the cap");
     let report = store.report().await.unwrap();
     assert_eq!(report.problems, [""; 0]);
     let length = report.details.iter().find(|(name, _)| name == "log entries").unwrap();
     assert!((10..20).contains(&length.1.parse().unwrap()), "{length:?}");
-    end_all(&store, end(Selection::user(user("alice"))), 500).await;
+    end_all(&store, end(&store, Selection::user(user("alice"))).await, 500).await;
 }
 
 /// A restored backup continues where it had been, with other entries of the same numbers.
@@ -243,31 +194,32 @@ async fn a_log_that_went_another_way_is_noticed() {
     let prefix = Prefix::new(false);
     let store = prefix.store().await;
     let owner = user("alice");
-    insert(&store, &session(&store, &owner, now())).await;
+    insert(&store, &session(&store, &owner, now(&store).await)).await;
     let log: Vec<String> =
         ask(redis::cmd("KEYS").arg(format!("{}*:log", prefix.options.prefix))).await;
     let backup: Vec<u8> = ask(redis::cmd("DUMP").arg(&log[0])).await;
-    insert(&store, &session(&store, &owner, now())).await;
+    insert(&store, &session(&store, &owner, now(&store).await)).await;
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     assert!(!store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
     let restore = ["RESTORE"];
     ask::<()>(redis::cmd(restore[0]).arg(&log[0]).arg(0).arg(&backup).arg("REPLACE")).await;
     assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "it is shorter");
-    insert(&store, &session(&store, &owner, now())).await;
+    insert(&store, &session(&store, &owner, now(&store).await)).await;
     assert!(
         store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap,
         "it went another way"
     );
 }
 
-/// Whoever deletes all keys under running nodes deletes what the nodes agree on, too.
+/// Deleting all keys under running nodes deletes what the nodes agree on, too.
 #[tokio::test]
 async fn nodes_of_an_emptied_server_agree_again_or_stop() {
     let _shared = ALONE.read().await;
     let prefix = Prefix::new(false);
     let store = prefix.store().await;
     let owner = user("alice");
-    insert(&store, &session(&store, &owner, now())).await;
+    let [ours, theirs] = [1, 2].map(|n| FleetKey::from_bytes([n; 32]));
+    assert_eq!(store.fleet_key(&ours).await.unwrap(), ours);
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let empty = async || {
         let all = format!("{}*", prefix.options.prefix);
@@ -277,13 +229,31 @@ async fn nodes_of_an_emptied_server_agree_again_or_stop() {
     empty().await;
     assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
     let newcomer = prefix.store().await;
-    let mine = session(&store, &owner, now());
+    let mine = session(&store, &owner, now(&store).await);
     insert(&store, &mine).await;
     assert_eq!(newcomer.user(&owner).await.unwrap().sessions.len(), 1, "they agree");
+    assert_eq!(newcomer.fleet_key(&theirs).await.unwrap(), ours);
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     empty().await;
     let _another = prefix.store().await;
     let error = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
+}
+
+/// A node that knows another key of the fleet would refuse the tokens of the others.
+#[tokio::test]
+async fn a_node_with_another_key_of_the_fleet_stops() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let (one, other) = (prefix.store().await, prefix.store().await);
+    let [ours, theirs] = [1, 2].map(|n| FleetKey::from_bytes([n; 32]));
+    assert_eq!(one.fleet_key(&ours).await.unwrap(), ours);
+    let cursor = one.log_since(None, Entries::All, 0).await.unwrap().next;
+    let key = |name| format!("{}{{0}}:{name}", prefix.options.prefix);
+    ask::<()>(redis::cmd("HDEL").arg(key("agreement")).arg("fleet")).await;
+    ask::<()>(redis::cmd("DEL").arg(key("log"))).await;
+    assert_eq!(other.fleet_key(&theirs).await.unwrap(), theirs);
+    let error = one.log_since(Some(&cursor), Entries::All, 10).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
 }
 
@@ -293,7 +263,7 @@ async fn a_change_without_its_replicas_is_not_acknowledged() {
     let _shared = ALONE.read().await;
     let mut prefix = Prefix::new(false);
     let store = prefix.store().await;
-    let mine = session(&store, &user("alice"), now());
+    let mine = session(&store, &user("alice"), now(&store).await);
     insert(&store, &mine).await;
     prefix.options.replicas = Some(Replicas { count: 1, within: Duration::from_millis(50) });
     // Even what all nodes agree on is such a change.
@@ -302,39 +272,20 @@ async fn a_change_without_its_replicas_is_not_acknowledged() {
     assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
 }
 
-/// What the engine's options say is when records expire.
-#[tokio::test]
-async fn an_engine_tells_its_timeouts() {
-    let _shared = ALONE.read().await;
-    let prefix = Prefix::new(false);
-    let mut options = options();
-    options.timeouts = Timeouts::none();
-    options.timeouts.idle = Some(Duration::from_secs(60));
-    let engine = Engine::start(prefix.store().await, options).await.unwrap();
-    let session = engine.sessions().sign_in(SignIn::new(user("alice"))).await.unwrap().session;
-    let keys: Vec<String> =
-        ask(redis::cmd("KEYS").arg(format!("{}*:u:*", prefix.options.prefix))).await;
-    let expires: i64 = ask(redis::cmd("PEXPIRETIME").arg(&keys[0])).await;
-    let due = session.last_accessed().plus(Duration::from_secs(60) + prefix.options.expiry_margin);
-    // Never sooner, and by no more than the sign-in took.
-    let late = expires - due.as_micros() / 1000;
-    assert!((0..PATIENCE.as_millis().try_into().unwrap()).contains(&late), "{late}");
-    engine.shutdown().await;
-}
-
 #[tokio::test]
 async fn an_id_that_the_store_did_not_make_is_a_conflict() {
     let _shared = ALONE.read().await;
     let store = Prefix::new(false).store().await;
-    let mut foreign = session(&store, &user("alice"), now());
+    let mut foreign = session(&store, &user("alice"), now(&store).await);
     foreign.id = SessionId::from_random([3; 16]);
     let change = Change::Insert(Box::new(foreign.clone()));
     let commit = Commit {
         owner: foreign.owner.clone(),
         expected: store.user(&foreign.owner).await.unwrap().version,
         changes: vec![change],
-        at: now(),
+        at: foreign.signed_in,
         by: Actor::Application,
+        from: None,
     };
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Conflict);
     assert_eq!(store.user(&foreign.owner).await.unwrap().sessions, []);
@@ -348,14 +299,35 @@ async fn users_and_databases_come_from_the_url() {
     let name = prefix.options.prefix.trim_end_matches(':');
     let allow = |rule: String| {
         let mut set = redis::cmd("ACL");
-        set.arg("SETUSER").arg(name).arg("on").arg(">secret").arg("&*").arg("+@all").arg(rule);
+        set.arg("SETUSER").arg(name).arg("on").arg(">secret").arg(rule);
+        // Those that the documentation names.
+        let channels = format!("&{}*", prefix.options.prefix);
+        let commands = "+@read +@write +@scripting +@pubsub +@connection +time +info";
+        set.arg(channels).arg(commands.split(' ').collect::<Vec<_>>());
         set
     };
     ask::<()>(&mut allow(format!("~{}*", prefix.options.prefix))).await;
     let host = url().replacen("redis://", &format!("redis://{name}:secret@"), 1);
     let store =
         RedisStore::connect_with(&format!("{host}/3"), prefix.options.clone()).await.unwrap();
-    insert(&store, &session(&store, &user("alice"), now())).await;
+    let mine = session(&store, &user("alice"), now(&store).await);
+    insert(&store, &mine).await;
+    let touch = Touch {
+        id: mine.id,
+        last_accessed: mine.last_accessed,
+        deadline: mine.deadline,
+        claimed: true,
+        ip_addresses: Vec::new(),
+    };
+    assert_eq!(store.touch(&[touch]).await.unwrap(), []);
+    assert_eq!(revoke(&store, mine.id).await, 1);
+    assert_eq!(sweep_all(&store, Duration::ZERO, 10).await, []);
+    assert_eq!(store.forget(&Forget::User(mine.owner), 10).await.unwrap(), 1);
+    store.trim_log(Duration::ZERO, 10).await.unwrap();
+    store.report().await.unwrap();
+    // They have subscribed.
+    store.changed().await;
+    assert!(store.pushes());
     let here: Vec<String> =
         ask(redis::cmd("KEYS").arg(format!("{}*", prefix.options.prefix))).await;
     assert_eq!(here, [""; 0], "it is in another database");

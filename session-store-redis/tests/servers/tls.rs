@@ -1,4 +1,4 @@
-//! TLS, with authorities and certificates of one's own. Whatever Redis the tests are given, it is
+//! TLS, with authorities and certificates of one's own. The Redis of the tests is
 //! reached through a listener that speaks TLS and asks for certificates.
 
 use std::sync::Arc;
@@ -60,7 +60,7 @@ async fn listen(authority: &Authority) -> String {
             let mut server = TcpStream::connect((host.as_str(), port)).await.unwrap();
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                // Whoever is refused learns it by the handshake.
+                // A refused client learns it by the handshake.
                 if let Ok(mut client) = acceptor.accept(client).await {
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 }
@@ -88,15 +88,15 @@ async fn the_authorities_and_the_certificate_are_those_of_the_options() {
     let shown = format!("{options:?}");
     assert!(shown.contains("tls") && !shown.contains(&format!("{:?}", known.key)), "{shown}");
     let store = RedisStore::connect_with(&url, options.clone()).await.unwrap();
-    let mine = session(&store, &user("alice"), now());
+    let mine = session(&store, &user("alice"), now(&store).await);
     insert(&store, &mine).await;
     assert_eq!(store.load(mine.id).await.unwrap().unwrap().session, mine);
 
     options.timeout = Duration::from_millis(300);
-    let (mut nobody, mut deceived) = (known.clone(), known.clone());
-    (nobody.certificate, nobody.key) = (None, None);
+    let (mut anonymous, mut deceived) = (known.clone(), known.clone());
+    (anonymous.certificate, anonymous.key) = (None, None);
     deceived.authorities = Some(theirs.pem().into_bytes());
-    for refused in [Some(nobody), Some(deceived), None] {
+    for refused in [Some(anonymous), Some(deceived), None] {
         options.tls = refused;
         let error = RedisStore::connect_with(&url, options.clone()).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");

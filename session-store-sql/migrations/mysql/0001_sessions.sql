@@ -14,24 +14,46 @@ CREATE TABLE IF NOT EXISTS {t}sessions (
     tenant VARBINARY(128) NOT NULL,
     user_id VARBINARY(255) NOT NULL,
     device_kind VARBINARY(64) NOT NULL,
-    device_info VARBINARY(256),
     client_id VARBINARY(128),
     -- Separated by commas, newest last.
     ip_addresses VARBINARY(1024) NOT NULL,
     signed_in BIGINT NOT NULL,
     last_accessed BIGINT NOT NULL,
-    authenticated_at BIGINT NOT NULL,
-    absolute_expiry BIGINT,
-    data VARBINARY(4096),
-    token_current BINARY(32) NOT NULL,
-    token_family BINARY(32) NOT NULL,
-    token_retired BINARY(32),
-    token_retired_at BIGINT,
-    KEY {i}by_user (user_id, tenant, signed_in DESC, id),
-    KEY {i}by_tenant (tenant, signed_in DESC, id),
-    KEY {i}by_time (signed_in DESC, id),
-    KEY {i}by_client (client_id, signed_in DESC, id),
-    KEY {i}by_expiry (absolute_expiry)
+    -- When it ends if it is not used again.
+    deadline BIGINT NOT NULL,
+    -- Whether its token has been presented: 0 or 1.
+    claimed TINYINT NOT NULL,
+    -- JSON, which no statement looks into.
+    details MEDIUMBLOB NOT NULL,
+    KEY {i}sessions_by_user (user_id, tenant, signed_in DESC, id),
+    KEY {i}sessions_by_tenant (tenant, signed_in DESC, id),
+    KEY {i}sessions_by_time (signed_in DESC, id),
+    KEY {i}sessions_by_client (client_id, signed_in DESC, id),
+    KEY {i}sessions_by_deadline (deadline, id)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
+
+-- Sessions that have ended: the record as it was, and how it ended. An id in here is never given again.
+CREATE TABLE IF NOT EXISTS {t}history (
+    id BINARY(16) NOT NULL PRIMARY KEY,
+    tenant VARBINARY(128) NOT NULL,
+    user_id VARBINARY(255) NOT NULL,
+    device_kind VARBINARY(64) NOT NULL,
+    client_id VARBINARY(128),
+    ip_addresses VARBINARY(1024) NOT NULL,
+    signed_in BIGINT NOT NULL,
+    last_accessed BIGINT NOT NULL,
+    deadline BIGINT NOT NULL,
+    claimed TINYINT NOT NULL,
+    details MEDIUMBLOB NOT NULL,
+    ended BIGINT NOT NULL,
+    cause VARBINARY(32) NOT NULL,
+    actor VARBINARY(260) NOT NULL,
+    -- The device from which it was ended.
+    ended_from VARBINARY(256),
+    KEY {i}history_by_user (user_id, tenant, ended DESC, id),
+    KEY {i}history_by_tenant (tenant, ended DESC, id),
+    -- Read forwards by pages, backwards to forget the oldest.
+    KEY {i}history_by_time (ended DESC, id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- Ids are drawn when an entry is inserted, not when its transaction commits.
@@ -66,15 +88,21 @@ CREATE TABLE IF NOT EXISTS {t}state (
     -- The newest id when the gates changed the last time.
     reached BIGINT NOT NULL,
     -- Every entry up to this one was trimmed.
-    trimmed BIGINT NOT NULL
+    trimmed BIGINT NOT NULL,
+    -- The secret that all nodes share, or null until the first one has started.
+    fleet_key BINARY(32)
 ) ENGINE = InnoDB;
-INSERT IGNORE INTO {t}state VALUES (1, 0, 0, 0, 0, 0);
+INSERT IGNORE INTO {t}state VALUES (1, 0, 0, 0, 0, 0, NULL);
 
+-- What is set at a place: a policy, a block, or both, as JSON.
 CREATE TABLE IF NOT EXISTS {t}policies (
     tenant VARBINARY(128) NOT NULL,
-    -- Empty for the policy of a tenant or of the deployment.
+    -- Empty for the place of a tenant or of the deployment.
     user_id VARBINARY(255) NOT NULL,
-    policy VARBINARY(4096) NOT NULL,
+    policy VARBINARY(4096),
+    block VARBINARY(4096),
+    -- When the block ends by itself. Null for one that does not, and where there is none.
+    blocked_until BIGINT,
     PRIMARY KEY (tenant, user_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 

@@ -9,7 +9,9 @@ CREATE TABLE {t}meta (
     trimmed_seq bigint NOT NULL DEFAULT 0,
     -- The version and the digest of the functions in force.
     functions_version bigint NOT NULL DEFAULT 0,
-    functions_digest text NOT NULL DEFAULT ''
+    functions_digest text NOT NULL DEFAULT '',
+    -- A secret: the key of the check in every token. The first node writes it.
+    fleet_key bytea
 );
 INSERT INTO {t}meta (incarnation) VALUES (gen_random_uuid()::text);
 
@@ -21,26 +23,26 @@ CREATE TABLE {t}users (
     PRIMARY KEY (tenant, user_id)
 ) WITH (fillfactor = 70);
 
--- Last accessed is written all day: room in the pages, and no index on it, keep those updates
--- within their page.
+-- Uses are written back all day: room in the pages, and no index on what they change, keep those
+-- updates within their page.
 CREATE TABLE {t}sessions (
     id bytea NOT NULL PRIMARY KEY,
     tenant text COLLATE "C" NOT NULL,
     user_id text COLLATE "C" NOT NULL,
     device_kind text COLLATE "C" NOT NULL,
-    device_info text,
     client_id text COLLATE "C",
     -- Separated by commas, newest last.
     ip_addresses text NOT NULL,
     signed_in bigint NOT NULL,
     last_accessed bigint NOT NULL,
-    authenticated_at bigint NOT NULL,
-    absolute_expiry bigint,
-    data text,
-    token_current bytea NOT NULL,
-    token_family bytea NOT NULL,
-    token_retired bytea,
-    token_retired_at bigint
+    deadline bigint NOT NULL,
+    -- 0 or 1.
+    claimed bigint NOT NULL,
+    -- JSON that only the clients of this database read.
+    details text NOT NULL,
+    -- The deadline, cut to ten minutes. The index for the cleanup is on this column, so most updates of
+    -- the deadline change no index.
+    due bigint NOT NULL GENERATED ALWAYS AS (deadline - deadline % 600000000) STORED
 ) WITH (fillfactor = 80);
 
 CREATE INDEX {i}sessions_by_user ON {t}sessions (user_id, tenant, signed_in DESC, id);
@@ -50,8 +52,32 @@ CREATE INDEX {i}sessions_by_client ON {t}sessions (client_id, signed_in DESC, id
     WHERE client_id IS NOT NULL;
 CREATE INDEX {i}sessions_by_tenant_client ON {t}sessions (tenant, client_id, signed_in DESC, id)
     WHERE client_id IS NOT NULL;
-CREATE INDEX {i}sessions_by_expiry ON {t}sessions (absolute_expiry, id)
-    WHERE absolute_expiry IS NOT NULL;
+CREATE INDEX {i}sessions_by_due ON {t}sessions (due, id);
+
+-- Sessions that have ended, as they were.
+CREATE TABLE {t}history (
+    id bytea PRIMARY KEY,
+    tenant text COLLATE "C" NOT NULL,
+    user_id text COLLATE "C" NOT NULL,
+    device_kind text COLLATE "C" NOT NULL,
+    client_id text COLLATE "C",
+    ip_addresses text NOT NULL,
+    signed_in bigint NOT NULL,
+    last_accessed bigint NOT NULL,
+    deadline bigint NOT NULL,
+    claimed bigint NOT NULL,
+    details text NOT NULL,
+    ended bigint NOT NULL,
+    cause text COLLATE "C" NOT NULL,
+    actor text NOT NULL,
+    -- The device from which it was ended.
+    ended_from text
+);
+
+CREATE INDEX {i}history_by_user ON {t}history (user_id, tenant, ended DESC, id);
+CREATE INDEX {i}history_by_tenant ON {t}history (tenant, ended DESC, id);
+-- Read backwards, also by age.
+CREATE INDEX {i}history_by_time ON {t}history (ended DESC, id);
 
 -- Numbers are not in the order of commits; the transaction's id tells a reader what it has not
 -- seen yet. A transaction has its id before it draws a number: readers rely on it.
@@ -70,11 +96,15 @@ CREATE TABLE {t}log (
 );
 CREATE INDEX {i}log_by_xid ON {t}log (xid);
 
+-- What is set for the deployment, for tenants and for users. A place where nothing is set has no row.
 CREATE TABLE {t}policies (
     tenant text COLLATE "C" NOT NULL,
-    -- Empty for the policy of a tenant or of the deployment.
+    -- Empty for a tenant and for the deployment.
     user_id text COLLATE "C" NOT NULL,
-    policy text NOT NULL,
+    policy text,
+    block text,
+    -- When the block ends by itself; null for never.
+    blocked_until bigint,
     PRIMARY KEY (tenant, user_id)
 );
 

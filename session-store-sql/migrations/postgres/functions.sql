@@ -12,19 +12,38 @@
 --
 -- Version: 1
 
+-- Now, in microseconds since the Unix epoch.
+CREATE OR REPLACE FUNCTION {t}clock() RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+$$;
+
+-- The key of the advisory lock of a place. The identifier of the table tells the places of this store
+-- from those of another one in the database.
+CREATE OR REPLACE FUNCTION {t}place_lock(p_tenant text, p_user text)
+RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT hashtextextended(p_user,
+        hashtextextended(p_tenant, '{t}policies'::regclass::oid::bigint))
+$$;
+
 -- Applies a change to one user's sessions if the version still holds; false if it does not. A
 -- change that conflicts fails with unique_violation, which undoes the others.
 --
--- Order of locks, here and below: users by tenant and id, then sessions by id.
+-- Order of locks, here and below: users by tenant and id, then sessions by id, then places.
 CREATE OR REPLACE FUNCTION {t}commit(
-    p_tenant text, p_user text, p_expected bigint, p_changes jsonb, p_at bigint, p_actor text
-) RETURNS boolean LANGUAGE plpgsql AS $$
+    p_tenant text, p_user text, p_expected bigint, p_changes jsonb, p_at bigint, p_actor text,
+    p_from text, p_keep boolean
+) RETURNS boolean LANGUAGE plpgsql
+-- A plan that was made while the table was small must not walk it later.
+SET enable_seqscan = off SET lock_timeout = '5s' AS $$
 DECLARE
-    v_change jsonb;
-    v_id bytea;
-    v_applied boolean := false;
-    v_inserted boolean := false;
-    v_ended boolean := false;
+    -- The sessions to change, by what is done to them, and in the end those that were. Null for none.
+    v_insert bytea[];
+    v_update bytea[];
+    v_end bytea[];
+    v_tell bytea[];
+    v_done bytea[];
+    v_count bigint;
+    v_conflict text;
 BEGIN
     IF p_expected = 0 THEN
         INSERT INTO {t}users (tenant, user_id, version)
@@ -36,68 +55,89 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    IF jsonb_array_length(p_changes) > 1 THEN
-        PERFORM FROM {t}sessions WHERE id IN (
-            SELECT decode(change ->> 'id', 'hex') FROM jsonb_array_elements(p_changes) AS change
-            WHERE change ->> 'do' IN ('end', 'rotate'))
-            ORDER BY id FOR UPDATE;
+    SELECT array_agg(id) FILTER (WHERE what = 'insert'),
+            array_agg(id) FILTER (WHERE what = 'update'),
+            array_agg(id) FILTER (WHERE what = 'end'),
+            array_agg(id) FILTER (WHERE what = 'tell')
+        INTO v_insert, v_update, v_end, v_tell
+        FROM (SELECT decode(change ->> 'id', 'hex') AS id, change ->> 'do' AS what
+            FROM jsonb_array_elements(p_changes) AS change) AS changes;
+    IF cardinality(v_update || v_end) > 1 THEN
+        PERFORM FROM {t}sessions WHERE id = ANY (v_update || v_end) ORDER BY id FOR UPDATE;
     END IF;
-    FOR v_change IN SELECT * FROM jsonb_array_elements(p_changes) LOOP
-        v_id := decode(v_change ->> 'id', 'hex');
-        CASE v_change ->> 'do'
-        WHEN 'insert' THEN
-            -- A table that is partitioned by user cannot have a constraint on the id alone.
-            IF EXISTS (SELECT FROM {t}sessions WHERE id = v_id) THEN
-                RAISE unique_violation USING MESSAGE = 'a session has this id already';
-            END IF;
-            INSERT INTO {t}sessions (
-                id, tenant, user_id, device_kind, device_info, client_id, ip_addresses,
-                signed_in, last_accessed, authenticated_at, absolute_expiry, data,
-                token_current, token_family, token_retired, token_retired_at)
-            VALUES (
-                v_id, p_tenant, p_user, v_change ->> 'device_kind', v_change ->> 'device_info',
-                v_change ->> 'client_id', v_change ->> 'ip_addresses',
-                (v_change ->> 'signed_in')::bigint, (v_change ->> 'last_accessed')::bigint,
-                (v_change ->> 'authenticated_at')::bigint,
-                (v_change ->> 'absolute_expiry')::bigint, v_change ->> 'data',
-                decode(v_change ->> 'token_current', 'hex'),
-                decode(v_change ->> 'token_family', 'hex'),
-                decode(v_change ->> 'token_retired', 'hex'),
-                (v_change ->> 'token_retired_at')::bigint);
-            v_inserted := true;
-        WHEN 'end' THEN
-            -- Not "=": the plan must go by the id, however many sessions the user has.
-            DELETE FROM {t}sessions WHERE id = v_id
-                AND tenant IS NOT DISTINCT FROM p_tenant
-                AND user_id IS NOT DISTINCT FROM p_user;
-            CONTINUE WHEN NOT FOUND;
-            v_ended := true;
-        WHEN 'rotate' THEN
-            UPDATE {t}sessions SET
-                token_current = decode(v_change ->> 'token_current', 'hex'),
-                token_family = decode(v_change ->> 'token_family', 'hex'),
-                token_retired = decode(v_change ->> 'token_retired', 'hex'),
-                token_retired_at = (v_change ->> 'token_retired_at')::bigint,
-                authenticated_at =
-                    COALESCE((v_change ->> 'authenticated_at')::bigint, authenticated_at)
-                WHERE id = v_id
-                AND tenant IS NOT DISTINCT FROM p_tenant
-                AND user_id IS NOT DISTINCT FROM p_user;
-            IF NOT FOUND THEN
-                RAISE unique_violation USING MESSAGE = 'the session to rotate is gone';
-            END IF;
-        WHEN 'tell' THEN
-            CONTINUE WHEN NOT EXISTS (SELECT FROM {t}sessions WHERE id = v_id
-                AND tenant IS NOT DISTINCT FROM p_tenant
-                AND user_id IS NOT DISTINCT FROM p_user);
-        END CASE;
+
+    -- Not "=", here and below: the plan must go by the id, however many sessions the user has.
+    IF v_tell IS NOT NULL THEN
+        SELECT array_agg(id) INTO v_tell FROM {t}sessions WHERE id = ANY (v_tell)
+            AND tenant IS NOT DISTINCT FROM p_tenant AND user_id IS NOT DISTINCT FROM p_user;
+    END IF;
+    IF v_end IS NOT NULL THEN
+        WITH gone AS (
+            DELETE FROM {t}sessions WHERE id = ANY (v_end)
+            AND tenant IS NOT DISTINCT FROM p_tenant AND user_id IS NOT DISTINCT FROM p_user
+            RETURNING *),
+        kept AS (
+            INSERT INTO {t}history (
+                id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in,
+                last_accessed, deadline, claimed, details, ended, cause, actor, ended_from)
+            SELECT gone.id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in,
+                last_accessed, deadline, claimed, details, p_at, kind, p_actor, p_from
+            FROM gone JOIN (SELECT decode(change ->> 'id', 'hex') AS id, change ->> 'kind' AS kind
+                FROM jsonb_array_elements(p_changes) AS change) AS changes ON changes.id = gone.id
+            WHERE p_keep ON CONFLICT DO NOTHING)
+        SELECT array_agg(id) INTO v_end FROM gone;
+    END IF;
+    IF v_update IS NOT NULL THEN
+        UPDATE {t}sessions AS s
+            SET details = changes.details, deadline = GREATEST(s.deadline, changes.deadline)
+            FROM jsonb_to_recordset(p_changes) AS changes (id text, details text, deadline bigint)
+            WHERE s.id = ANY (v_update) AND s.id = decode(changes.id, 'hex')
+            AND tenant IS NOT DISTINCT FROM p_tenant AND user_id IS NOT DISTINCT FROM p_user;
+        GET DIAGNOSTICS v_count = ROW_COUNT;
+        IF v_count < cardinality(v_update) THEN
+            RAISE unique_violation USING MESSAGE = 'a session to update is gone';
+        END IF;
+    END IF;
+    IF v_insert IS NOT NULL THEN
+        -- A block waits for the sign-ins that are under way. They do not wait for one another.
+        PERFORM pg_advisory_xact_lock_shared({t}place_lock('', '')),
+            pg_advisory_xact_lock_shared({t}place_lock(p_tenant, '')),
+            pg_advisory_xact_lock_shared({t}place_lock(p_tenant, p_user));
+        -- A statement of its own: it sees what was committed before the locks were granted. A table that
+        -- is partitioned by user cannot have a constraint on the id alone.
+        SELECT CASE
+            WHEN EXISTS (SELECT FROM {t}policies
+                WHERE (tenant, user_id) IN (('', ''), (p_tenant, ''), (p_tenant, p_user))
+                AND block IS NOT NULL AND (blocked_until IS NULL OR blocked_until > {t}clock()))
+            THEN 'sign-ins are blocked'
+            WHEN EXISTS (SELECT FROM {t}sessions WHERE id = ANY (v_insert))
+                OR EXISTS (SELECT FROM {t}history WHERE id = ANY (v_insert))
+            THEN 'a session has, or had, this id already' END
+            INTO v_conflict;
+        IF v_conflict IS NOT NULL THEN
+            RAISE unique_violation USING MESSAGE = v_conflict;
+        END IF;
+        INSERT INTO {t}sessions (
+            id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, last_accessed,
+            deadline, claimed, details)
+        SELECT decode(id, 'hex'), p_tenant, p_user, device_kind, client_id, ip_addresses, signed_in,
+            last_accessed, deadline, claimed, details
+        FROM jsonb_to_recordset(p_changes) AS changes (
+            "do" text, id text, device_kind text, client_id text, ip_addresses text,
+            signed_in bigint, last_accessed bigint, deadline bigint, claimed bigint, details text)
+        WHERE "do" = 'insert';
+    END IF;
+
+    v_done := v_insert || v_update || v_end || v_tell;
+    IF v_done IS NOT NULL THEN
         INSERT INTO {t}log (kind, at, actor, tenant, user_id, session_id)
-            VALUES (v_change ->> 'kind', p_at, p_actor, p_tenant, p_user, v_id);
-        v_applied := true;
-    END LOOP;
-    IF NOT v_applied AND p_expected <> 0 THEN
+            SELECT change ->> 'kind', p_at, p_actor, p_tenant, p_user, decode(change ->> 'id', 'hex')
+            FROM jsonb_array_elements(p_changes) WITH ORDINALITY AS changes (change, place)
+            WHERE decode(change ->> 'id', 'hex') = ANY (v_done) ORDER BY place;
+    ELSIF p_expected <> 0 THEN
         UPDATE {t}users SET version = p_expected WHERE tenant = p_tenant AND user_id = p_user;
-    ELSIF NOT v_inserted AND (v_ended OR p_expected = 0) THEN
+    END IF;
+    IF v_insert IS NULL AND (v_end IS NOT NULL OR p_expected = 0) THEN
         -- A user without sessions is forgotten.
         DELETE FROM {t}users WHERE tenant = p_tenant AND user_id = p_user
             AND NOT EXISTS (SELECT FROM {t}sessions WHERE tenant = p_tenant AND user_id = p_user);
@@ -105,18 +145,20 @@ BEGIN
     RETURN true;
 END $$;
 
--- Ends those of the given sessions that exist and, where lines are given, are past one of them.
+-- Ends those of the given sessions that exist and, where a time is given, whose deadline passed
+-- longer ago.
 CREATE OR REPLACE FUNCTION {t}end_sessions(
-    p_ids bytea[], p_inactive_before bigint, p_expired_by bigint,
-    p_kind text, p_at bigint, p_actor text
+    p_ids bytea[], p_overdue bigint, p_cause text, p_at bigint, p_actor text, p_from text,
+    p_keep boolean
 ) RETURNS TABLE (id bytea, tenant text, user_id text) LANGUAGE plpgsql
 -- A plan that was made while the table was small must not walk it later.
-SET enable_seqscan = off AS $$
+SET enable_seqscan = off SET lock_timeout = '5s' AS $$
 #variable_conflict use_column
 DECLARE
     v_ids bytea[];
     v_tenants text[];
     v_users text[];
+    v_line bigint;
 BEGIN
     SELECT array_agg(locked_id) INTO v_ids FROM (
         SELECT chosen.ids FROM {t}users AS u JOIN (
@@ -124,17 +166,23 @@ BEGIN
             WHERE s.id = ANY (p_ids) GROUP BY s.tenant, s.user_id) AS chosen
         ON u.tenant = chosen.tenant AND u.user_id = chosen.user_id
         ORDER BY u.tenant, u.user_id FOR UPDATE OF u) AS locked, unnest(locked.ids) AS locked_id;
+    v_line := {t}clock() - p_overdue;
 
     WITH found AS (
         SELECT s.id FROM {t}sessions AS s WHERE s.id = ANY (v_ids) ORDER BY s.id FOR UPDATE),
     gone AS (
         DELETE FROM {t}sessions AS s USING found WHERE s.id = found.id
-        AND (p_inactive_before IS NULL OR s.last_accessed < p_inactive_before
-            OR s.absolute_expiry <= p_expired_by)
-        RETURNING s.id, s.tenant, s.user_id),
+        AND (p_overdue IS NULL OR s.deadline < v_line) RETURNING s.*),
+    kept AS (
+        INSERT INTO {t}history (
+            id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in,
+            last_accessed, deadline, claimed, details, ended, cause, actor, ended_from)
+        SELECT id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in,
+            last_accessed, deadline, claimed, details, p_at, p_cause, p_actor, p_from
+        FROM gone WHERE p_keep ON CONFLICT DO NOTHING),
     logged AS (
         INSERT INTO {t}log (kind, at, actor, tenant, user_id, session_id)
-        SELECT p_kind, p_at, p_actor, tenant, user_id, id FROM gone
+        SELECT p_cause, p_at, p_actor, tenant, user_id, id FROM gone
         RETURNING seq, tenant, user_id),
     raised AS (
         UPDATE {t}users AS u SET version = newest.seq
@@ -156,32 +204,47 @@ END $$;
 
 CREATE OR REPLACE FUNCTION {t}set_policy(
     p_tenant text, p_user text, p_policy text, p_at bigint, p_actor text
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET lock_timeout = '5s' AS $$
 BEGIN
-    -- Where there is nothing to delete, the number would be drawn first.
-    PERFORM pg_current_xact_id();
-    IF p_policy IS NULL THEN
-        DELETE FROM {t}policies WHERE tenant = p_tenant AND user_id = p_user;
-    ELSE
-        INSERT INTO {t}policies (tenant, user_id, policy) VALUES (p_tenant, p_user, p_policy)
-            ON CONFLICT (tenant, user_id) DO UPDATE SET policy = excluded.policy;
-    END IF;
+    INSERT INTO {t}policies (tenant, user_id, policy) VALUES (p_tenant, p_user, p_policy)
+        ON CONFLICT (tenant, user_id) DO UPDATE SET policy = excluded.policy;
+    DELETE FROM {t}policies WHERE tenant = p_tenant AND user_id = p_user
+        AND policy IS NULL AND block IS NULL;
     INSERT INTO {t}log (kind, at, actor, tenant, user_id)
         VALUES ('policy_changed', p_at, p_actor, p_tenant, NULLIF(p_user, ''));
 END $$;
 
+-- Once the transaction has ended, every commit there either has ended, too, or sees the block.
+CREATE OR REPLACE FUNCTION {t}set_block(
+    p_tenant text, p_user text, p_block text, p_until bigint, p_kind text, p_at bigint, p_actor text
+) RETURNS void LANGUAGE plpgsql SET lock_timeout = '5s' AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock({t}place_lock(p_tenant, p_user));
+    INSERT INTO {t}policies (tenant, user_id, block, blocked_until)
+        VALUES (p_tenant, p_user, p_block, p_until)
+        ON CONFLICT (tenant, user_id)
+        DO UPDATE SET block = excluded.block, blocked_until = excluded.blocked_until;
+    DELETE FROM {t}policies WHERE tenant = p_tenant AND user_id = p_user
+        AND policy IS NULL AND block IS NULL;
+    INSERT INTO {t}log (kind, at, actor, tenant, user_id)
+        VALUES (p_kind, p_at, p_actor, p_tenant, NULLIF(p_user, ''));
+END $$;
+
 -- Deletes a prefix of the log, in the order in which readers see it. The newest entry stays, and
 -- so does an entry that a transaction which is still open may have to be told from.
-CREATE OR REPLACE FUNCTION {t}trim_log(p_before bigint, p_limit integer)
-RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $$
+CREATE OR REPLACE FUNCTION {t}trim_log(p_older_than bigint, p_limit integer)
+RETURNS integer LANGUAGE plpgsql
+-- Without walks, the one row of `meta` seems to cost so much that each call would be compiled.
+SET enable_seqscan = off SET jit = off SET lock_timeout = '5s' AS $$
 DECLARE
+    v_before bigint := {t}clock() - p_older_than;
     v_seqs bigint[];
     v_xid xid8;
 BEGIN
     PERFORM FROM {t}meta FOR UPDATE;
     SELECT array_agg(seq), max(xid) INTO v_seqs, v_xid FROM (
         SELECT seq, xid, bool_and(
-            at < p_before AND xid < pg_snapshot_xmin(pg_current_snapshot())
+            at < v_before AND xid < pg_snapshot_xmin(pg_current_snapshot())
             AND seq < (SELECT max(seq) FROM {t}log)) OVER (ORDER BY seq) AS goes
         FROM (SELECT seq, xid, at FROM {t}log ORDER BY seq LIMIT p_limit) AS oldest) AS prefix
         WHERE goes;

@@ -1,29 +1,28 @@
 //! Changes of sessions: calls of procedures that the migrations make.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use session_core::cleanup::SweepRule;
-use session_core::policy::Policy;
 use session_core::store::record;
-use session_core::store::{
-    Change, Commit, EndMany, Ended, EndedBatch, Outcome, PolicyChange, Touch,
-};
-use session_core::{Actor, EventKind, SessionId, StoreError, Timestamp};
+use session_core::store::{Change, Commit, EndMany, Ended, EndedBatch, Outcome, Touch};
+use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, Timestamp};
 
 use super::chunk;
-use super::db::{Db, retried, store_error};
+use super::db::{Db, micros, retried, store_error};
 use crate::walk::{self, Walk, Walked};
 use crate::{columns::Columns, rows, steps};
 
-/// What the log says of sessions that are ended, and under which condition they are.
+/// What the log and the history say of sessions that are ended, and under which condition they are.
 #[derive(Debug)]
 pub(super) struct Ending<'e> {
-    /// They must be past one of its lines.
-    pub(super) rule: Option<&'e SweepRule>,
-    pub(super) kind: EventKind,
+    /// Their deadline must have passed longer ago than this.
+    pub(super) overdue: Option<Duration>,
+    pub(super) cause: EndCause,
     pub(super) at: Timestamp,
     pub(super) by: &'e Actor,
+    pub(super) from: Option<&'e DeviceInfo>,
 }
 
 impl Db {
@@ -31,7 +30,8 @@ impl Db {
         commit.check()?;
         let changes = steps::text(&commit.changes);
         let by = commit.by.to_string();
-        let [inserts, rotations, ends, others] = counts(&commit.changes);
+        let from = commit.from.as_ref().map(DeviceInfo::as_str);
+        let [inserts, updates, ends, others] = counts(&commit.changes);
         let call = || {
             sqlx::query_scalar(self.sql(COMMIT))
                 .bind(commit.owner.tenant_text())
@@ -39,11 +39,13 @@ impl Db {
                 .bind(commit.expected.0)
                 .bind(&changes)
                 .bind(inserts)
-                .bind(rotations)
+                .bind(updates)
                 .bind(ends)
                 .bind(others)
                 .bind(commit.at.as_micros())
                 .bind(&by)
+                .bind(from)
+                .bind(self.keeps_history.load(Relaxed))
                 .fetch_one(&self.pool)
         };
         let done: i64 = retried(call).await?;
@@ -61,6 +63,8 @@ impl Db {
             json!({
                 "id": const_hex::encode(touch.id.as_bytes()),
                 "at": touch.last_accessed.as_micros(),
+                "deadline": touch.deadline.as_micros(),
+                "claimed": i64::from(touch.claimed),
                 "ips": record::address_list(&touch.ip_addresses),
             })
         });
@@ -80,8 +84,8 @@ impl Db {
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
         let Walked { found, next } = self.choose(Walk::choose(end, limit)?).await?;
-        let kind = EventKind::Ended(end.cause);
-        let ending = Ending { rule: None, kind, at: end.at, by: &end.by };
+        let EndMany { cause, at, by, from, .. } = end;
+        let ending = Ending { overdue: None, cause: *cause, at: *at, by, from: from.as_ref() };
         let ended = self.end_chosen(found, &ending).await?;
         Ok(EndedBatch { ended, next: next.map(walk::continuation) })
     }
@@ -106,37 +110,20 @@ impl Db {
             return Ok(Vec::new());
         }
         chosen.sort_unstable();
-        // A session can be past both lines of a sweep.
-        chosen.dedup();
         let ids = Value::Array(chosen.iter().map(|id| const_hex::encode(id).into()).collect());
         let (ids, by) = (ids.to_string(), ending.by.to_string());
         let call = || {
             sqlx::query(self.sql(END))
                 .bind(&ids)
-                .bind(ending.rule.map(|rule| rule.inactive_before.as_micros()))
-                .bind(ending.rule.map(|rule| rule.expired_by.as_micros()))
-                .bind(ending.kind.as_str())
+                .bind(ending.overdue.map(micros))
+                .bind(ending.cause.as_str())
                 .bind(ending.at.as_micros())
                 .bind(&by)
+                .bind(ending.from.map(DeviceInfo::as_str))
+                .bind(self.keeps_history.load(Relaxed))
                 .fetch_all(&self.pool)
         };
         retried(call).await?.iter().map(rows::ended).collect()
-    }
-
-    pub(super) async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        let (tenant, user) = change.scope.key();
-        let policy = change.policy.as_ref().map(Policy::to_stored);
-        let by = change.by.to_string();
-        let call = || {
-            sqlx::query(self.sql(SET_POLICY))
-                .bind(tenant)
-                .bind(user)
-                .bind(&policy)
-                .bind(change.at.as_micros())
-                .bind(&by)
-                .execute(&self.pool)
-        };
-        retried(call).await.map(drop)
     }
 }
 
@@ -146,7 +133,7 @@ fn counts(changes: &[Change]) -> [u32; 4] {
     for change in changes {
         let kind = match change {
             Change::Insert(_) => 0,
-            Change::ReplaceToken { .. } => 1,
+            Change::Update { .. } => 1,
             Change::End(..) => 2,
             Change::ClaimsChanged(_) => 3,
         };
@@ -155,7 +142,6 @@ fn counts(changes: &[Change]) -> [u32; 4] {
     counts
 }
 
-const COMMIT: &str = "CALL {t}commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const COMMIT: &str = "CALL {t}commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const TOUCH: &str = "CALL {t}touch_1(?)";
-const END: &str = "CALL {t}end_1(?, ?, ?, ?, ?, ?)";
-const SET_POLICY: &str = "CALL {t}set_policy_1(?, ?, ?, ?, ?)";
+const END: &str = "CALL {t}end_1(?, ?, ?, ?, ?, ?, ?)";

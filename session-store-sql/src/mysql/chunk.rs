@@ -1,67 +1,45 @@
-//! A chunk of a walk over the sessions, in the shape that MariaDB and MySQL plan well: the ids of a
-//! chunk out of one index alone, then the sessions by their ids.
+//! A chunk of a walk over the sessions or the history, in the shape that MariaDB and MySQL plan well: the ids of a
+//! chunk out of one index alone, then the records by their ids.
 //!
 //! A common table expression that is read three times would be made three times, with all columns. An
 //! index has to be forced: for a large LIMIT the planner sorts the whole table instead.
 
 use session_core::TenantId;
-use session_core::store::{PageCursor, Selection, TenantFilter};
+use session_core::store::{PageCursor, TenantFilter};
 use sqlx::QueryBuilder;
 use sqlx::mysql::MySql;
 
-use crate::filter;
+use crate::filter::{self, Filter, List};
 use crate::names::Names;
 use crate::walk::Walk;
 
 /// The rows that [`Walk::absorb`] takes.
 pub(super) fn statement<T>(names: &Names, walk: &Walk<T>, columns: &str) -> QueryBuilder<MySql> {
     let (filter, after, size, limit) = walk.chunk();
-    let table = names.fill("{t}sessions");
+    let (table, order) = (names.fill(table(filter.list)), filter.list.order());
     let mut query = QueryBuilder::new("SELECT * FROM (SELECT ");
     query.push(columns).push(", 0 AS examined FROM (");
-    ids(&mut query, names, &filter.selection, after);
+    ids(&mut query, names, filter, after);
     query.push(" LIMIT ").push_bind(size).push(") AS chunk STRAIGHT_JOIN ").push(&table);
     query.push(" ON id = chunk_id WHERE true");
-    filter::indexed(&mut query, &filter.selection);
+    filter::indexed(&mut query, filter);
     filter::rest(&mut query, filter);
-    query.push(" ORDER BY signed_in DESC, id LIMIT ").push_bind(limit);
-    // The last session of the chunk, if the chunk is full.
+    query.push(" ORDER BY ").push(order).push(" DESC, id LIMIT ").push_bind(limit);
+    // The last record of the chunk, if the chunk is full.
     query.push(") AS found UNION ALL SELECT * FROM (SELECT ").push(columns);
     query.push(", ").push_bind(i64::from(size)).push(" AS examined FROM (");
-    ids(&mut query, names, &filter.selection, after);
+    ids(&mut query, names, filter, after);
     query.push(" LIMIT 1 OFFSET ").push_bind(size - 1).push(") AS chunk STRAIGHT_JOIN ");
     query.push(&table).push(" ON id = chunk_id) AS last");
     query
 }
 
-/// The ids in the order of the walk, by the one index that narrows the selection best.
-fn ids(
-    query: &mut QueryBuilder<MySql>,
-    names: &Names,
-    selection: &Selection,
-    after: Option<PageCursor>,
-) {
-    let Selection { tenant, user, client_id, ids, device_kind: _, except: _ } = selection;
-    let tenant = match tenant {
-        TenantFilter::Any => None,
-        TenantFilter::Is(tenant) => Some(tenant.as_ref().map_or("", TenantId::as_str)),
-    };
-    let user = user.as_ref().map(|user| user.as_str());
-    let client = client_id.as_ref().map(|client| client.as_str());
-    let (index, equal) = match (user, client, tenant) {
-        _ if ids.is_some() => ("PRIMARY", vec![]),
-        (Some(user), _, Some(tenant)) => {
-            ("{i}by_user", vec![("user_id", user), ("tenant", tenant)])
-        }
-        // Sorted by the statement: the sessions of one user in all tenants.
-        (Some(user), _, None) => ("{i}by_user", vec![("user_id", user)]),
-        (None, Some(client), _) => ("{i}by_client", vec![("client_id", client)]),
-        (None, None, Some(tenant)) => ("{i}by_tenant", vec![("tenant", tenant)]),
-        (None, None, None) => ("{i}by_time", vec![]),
-    };
-    query.push("SELECT id AS chunk_id FROM ").push(names.fill("{t}sessions FORCE INDEX ("));
-    query.push(names.fill(index)).push(") WHERE true");
-    if let Some(ids) = ids {
+/// The ids in the order of the walk, by the one index that narrows the filter best.
+fn ids(query: &mut QueryBuilder<MySql>, names: &Names, filter: &Filter, after: Option<PageCursor>) {
+    let (index, equal) = index(filter);
+    query.push("SELECT id AS chunk_id FROM ").push(names.fill(table(filter.list)));
+    query.push(" FORCE INDEX (").push(names.fill(index)).push(") WHERE true");
+    if let Some(ids) = &filter.ids {
         filter::among(query, ids);
     }
     // As a range, because a planner that looks an equal part up forgets to begin at the position.
@@ -70,14 +48,42 @@ fn ids(
         query.push(" AND ").push(column).push(" >= ").push_bind(value.to_vec());
         query.push(" AND ").push(column).push(" <= ").push_bind(value.to_vec());
     }
-    if let Some(PageCursor { signed_in, id }) = after {
-        query.push(" AND signed_in <= ").push_bind(signed_in.as_micros());
-        query.push(" AND (signed_in < ").push_bind(signed_in.as_micros());
-        query.push(" OR id > ").push_bind(id.as_bytes().to_vec()).push(")");
-    }
+    filter::range(query, filter, after);
     query.push(" ORDER BY ");
     for (column, _) in &equal {
         query.push(column).push(", ");
     }
-    query.push("signed_in DESC, id");
+    query.push(filter.list.order()).push(" DESC, id");
+}
+
+/// The index, and the columns that it begins with.
+fn index(filter: &Filter) -> (&'static str, Vec<(&'static str, &str)>) {
+    let tenant = match &filter.tenant {
+        TenantFilter::Any => None,
+        TenantFilter::Is(tenant) => Some(("tenant", tenant.as_ref().map_or("", TenantId::as_str))),
+    };
+    let user = filter.user.as_ref().map(|user| ("user_id", user.as_str()));
+    let client = filter.client_id.as_ref().map(|client| ("client_id", client.as_str()));
+    match (filter.list, user, client, tenant) {
+        _ if filter.ids.is_some() => ("PRIMARY", vec![]),
+        // Sorted by the statement where no tenant is given: the sessions of one user in all tenants.
+        (List::Sessions, Some(user), _, _) => {
+            ("{i}sessions_by_user", [user].into_iter().chain(tenant).collect())
+        }
+        (List::Sessions, None, Some(client), _) => ("{i}sessions_by_client", vec![client]),
+        (List::Sessions, None, None, Some(tenant)) => ("{i}sessions_by_tenant", vec![tenant]),
+        (List::Sessions, None, None, None) => ("{i}sessions_by_time", vec![]),
+        (List::History, Some(user), _, _) => {
+            ("{i}history_by_user", [user].into_iter().chain(tenant).collect())
+        }
+        (List::History, None, _, Some(tenant)) => ("{i}history_by_tenant", vec![tenant]),
+        (List::History, None, _, None) => ("{i}history_by_time", vec![]),
+    }
+}
+
+const fn table(list: List) -> &'static str {
+    match list {
+        List::Sessions => "{t}sessions",
+        List::History => "{t}history",
+    }
 }

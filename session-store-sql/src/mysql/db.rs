@@ -1,5 +1,6 @@
 //! The pool with the names of tables and procedures, and what its errors mean.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use session_core::StoreError;
@@ -8,17 +9,28 @@ use sqlx::mysql::{MySqlDatabaseError, MySqlPool};
 
 use crate::names::Names;
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Db {
     pub(super) pool: MySqlPool,
     pub(super) names: Names,
+    /// Whether sessions that end go into the history.
+    pub(super) keeps_history: AtomicBool,
 }
 
 impl Db {
+    pub(super) const fn new(pool: MySqlPool, names: Names) -> Self {
+        Self { pool, names, keeps_history: AtomicBool::new(true) }
+    }
+
     /// A statement with the names written into it.
     pub(super) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
         self.names.sql(statement)
     }
+}
+
+/// Microseconds that can be added to a time, and taken from one.
+pub(super) fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX).min(i64::MAX / 4)
 }
 
 /// Runs a call again, a few times, if nothing happened: after a deadlock, or while a newer node

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use session_core::StoreError;
 
-use super::db::{Db, store_error};
+use super::db::{Db, micros, store_error};
 
 impl Db {
     pub(super) async fn lease(
@@ -13,7 +13,7 @@ impl Db {
         holder: &str,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 4);
+        let ttl = micros(ttl);
         // A lease that is there must be the holder's own, or over.
         let renew = sqlx::query(self.sql(RENEW)).bind(holder).bind(ttl).bind(name).bind(holder);
         if renew.execute(&self.pool).await.map_err(store_error)?.rows_affected() > 0 {

@@ -8,9 +8,13 @@
 //! before it draws its first id until it has ended. `settle` tries, without waiting, to lock the closed
 //! gate exclusively, which succeeds once every change that began behind it has ended; then it closes the
 //! other one. When both have been found empty after an id was seen, every change that drew an id up to
-//! that one has ended. Such ids are
-//! `settled`: if a reader cannot see them, they never come. Only readers call `settle`, when an id stays
-//! open over two reads.
+//! that one has ended. Such ids are `settled`: if a reader cannot see them, they never come. Readers
+//! call `settle` when an id stays open over two reads.
+//!
+//! **Which commits may have missed a block.** A commit reads the blocks after it has locked its gate.
+//! If that read did not have a block, the gate was locked before the block was committed. So `set_block`
+//! commits the block, and then calls `settle` until it has found each gate empty once: all such commits
+//! have ended, and what they began is found by `end_many`. No change waits for `set_block`.
 //!
 //! **An acknowledged change is in every read that begins afterwards**: it is visible, its id is either
 //! behind the place or among the open ones, and an id is dropped only if it was settled before the
@@ -32,9 +36,8 @@ use std::time::Duration;
 
 use session_core::store::{Cursor, Entries, LogPage, limit_within};
 use session_core::{StoreError, Timestamp};
-use sqlx::Row;
 
-use super::db::{Db, retried, store_error};
+use super::db::{Db, micros, retried};
 use super::place::{Found, Place, Read};
 use crate::columns::Columns;
 use crate::position;
@@ -80,26 +83,31 @@ impl Db {
             // What was trimmed is over, settled or not.
             let over = state.integer("seq")?.max(state.integer("tag")?);
             if let Some(place) = Place::at_end(over, &entries) {
-                return Ok(LogPage::at_end(place.cursor(), gap));
+                let clock = Timestamp::from_micros(state.integer("at")?);
+                return Ok(LogPage::at_end(place.cursor(), gap, clock));
             }
-            if !self.settle().await? {
+            if self.settle().await?.is_none() {
                 tokio::time::sleep(SETTLE_PAUSE).await;
             }
         }
         Err(StoreError::timed_out("settle", SETTLE_PAUSE * SETTLE_TRIES))
     }
 
-    /// Answers whether a gate was found empty.
-    async fn settle(&self) -> Result<bool, StoreError> {
-        let call = || sqlx::query(self.sql(SETTLE)).fetch_one(&self.pool);
-        let settled: i64 = retried(call).await?.try_get("settled").map_err(store_error)?;
-        Ok(settled == 1)
+    /// Answers which gate was found empty, 0 or 1, if one was.
+    pub(super) async fn settle(&self) -> Result<Option<usize>, StoreError> {
+        let call = || sqlx::query_scalar(self.sql(SETTLE)).fetch_one(&self.pool);
+        let empty: Option<i64> = retried(call).await?;
+        Ok(empty.map(|gate| usize::from(gate == 1)))
     }
 
-    pub(super) async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    pub(super) async fn trim_log(
+        &self,
+        older_than: Duration,
+        limit: u32,
+    ) -> Result<u32, StoreError> {
         let call = || {
             sqlx::query_scalar(self.sql(TRIM))
-                .bind(before.as_micros())
+                .bind(micros(older_than))
                 .bind(limit_within(limit, MAX_TRIMMED))
                 .fetch_one(&self.pool)
         };

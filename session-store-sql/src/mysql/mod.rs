@@ -3,25 +3,32 @@
 mod change;
 mod chunk;
 mod db;
+mod fleet_key;
+mod history;
 mod lease;
 mod log;
 mod migrate;
 mod place;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
+mod policy;
 mod read;
 mod report;
 mod sweep;
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState,
 };
-use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::token::FleetKey;
+use session_core::{InvalidField, SessionId, Store, StoreError, UserKey};
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 
 use self::db::{Db, store_error};
@@ -31,7 +38,8 @@ use crate::names::{self, Names};
 ///
 /// Every change is one call of a procedure that the migrations make: a transaction at READ COMMITTED
 /// that locks the user's row and nothing that other users' changes wait for. Deadlocks are tried again
-/// inside, a few times. There is no push: revocations take the propagation bound.
+/// inside, a few times. There is no push: revocations take the propagation bound. Ages and the ends of
+/// blocks go by the server's clock.
 ///
 /// Connections have to have `autocommit` on, as they do by default, and lead to one primary: a cluster
 /// that takes writes on several servers at once does not share locks between them.
@@ -120,7 +128,7 @@ impl MySqlStore {
     pub async fn with_pool(pool: MySqlPool, options: &MySqlOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         check_settings(&pool).await?;
-        let db = Db { pool, names: Names::new(None, &options.prefix) };
+        let db = Db::new(pool, Names::new(None, &options.prefix));
         migrate::run(&db).await?;
         Ok(Self { db })
     }
@@ -140,6 +148,14 @@ impl MySqlStore {
 
 #[async_trait]
 impl Store for MySqlStore {
+    fn configure(&self, needs: &Needs) {
+        self.db.keeps_history.store(!needs.history.is_zero(), Relaxed);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        self.db.fleet_key(proposed).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         self.db.user(owner).await
     }
@@ -150,6 +166,18 @@ impl Store for MySqlStore {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         self.db.load(id).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.db.ended(id).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        self.db.history(query).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.db.forget(forget, limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -177,8 +205,8 @@ impl Store for MySqlStore {
         self.db.log_since(cursor, entries, limit).await
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        self.db.trim_log(before, limit).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        self.db.trim_log(older_than, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -191,6 +219,14 @@ impl Store for MySqlStore {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.db.set_policy(change).await
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        self.db.block(scope).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        self.db.set_block(change).await
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -1,7 +1,7 @@
 //! A place in the log: the last entry that was read, and the ids before it that may still come.
 
-use session_core::StoreError;
 use session_core::store::{Cursor, Entries, LogPage, LogPosition};
+use session_core::{StoreError, Timestamp};
 
 use crate::columns::Columns;
 use crate::position;
@@ -21,6 +21,8 @@ pub(super) struct Found<R> {
     settled: i64,
     /// Every entry up to this one was trimmed.
     trimmed: i64,
+    /// The server's clock.
+    clock: Timestamp,
     /// Entries of ids that were open, ascending.
     late: Vec<R>,
     /// Entries from the last one on, ascending.
@@ -102,7 +104,7 @@ impl Place {
             return Ok(None);
         };
         let wanted = late.iter().chain(rest_taken).filter_map(|row| position::wanted(row, entries));
-        let page = LogPage::new(wanted, self.cursor(), more);
+        let page = LogPage::new(wanted, self.cursor(), more, found.clock);
         Ok(Some(Read { page, unsettled }))
     }
 
@@ -125,16 +127,19 @@ impl Place {
 impl<R: Columns> Found<R> {
     /// Takes the rows of a read apart by their column `part`.
     pub(super) fn of(rows: Vec<R>) -> Result<Self, StoreError> {
-        let (mut settled, mut trimmed) = (0, 0);
+        let (mut settled, mut trimmed, mut clock) = (0, 0, Timestamp::EPOCH);
         let (mut late, mut page) = (Vec::new(), Vec::new());
         for row in rows {
             match row.integer("part")? {
-                0 => (settled, trimmed) = (row.integer("seq")?, row.integer("tag")?),
+                0 => {
+                    (settled, trimmed) = (row.integer("seq")?, row.integer("tag")?);
+                    clock = Timestamp::from_micros(row.integer("at")?);
+                }
                 1 => late.push(row),
                 _ => page.push(row),
             }
         }
-        Ok(Self { settled, trimmed, late, page })
+        Ok(Self { settled, trimmed, clock, late, page })
     }
 }
 
@@ -168,12 +173,14 @@ mod tests {
 
     fn found(settled: i64, late: &[i64], page: &[i64]) -> Found<Entry> {
         let entries = |ids: &[i64]| ids.iter().map(|id| Entry(*id)).collect();
-        Found { settled, trimmed: 1, late: entries(late), page: entries(page) }
+        let clock = Timestamp::from_micros(77);
+        Found { settled, trimmed: 1, clock, late: entries(late), page: entries(page) }
     }
 
     /// How many entries come, the place behind them, whether there are more, and what is unsettled.
     fn read(place: Place, found: &Found<Entry>) -> Option<(usize, Place, bool, bool)> {
         let Read { page, unsettled } = place.read_on(found, Entries::All, 3).unwrap()?;
+        assert_eq!(page.clock, found.clock);
         Some((page.events.len(), Place::parse(&page.next).unwrap(), page.more, unsettled))
     }
 

@@ -1,13 +1,12 @@
 //! Asks the planner of a real server: no statement that a request or a worker can reach reads a
 //! whole table of sessions or of the log.
 
-use session_core::checker::Timeouts;
-use session_core::store::{EndMany, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::store::{EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
 use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::mysql::{MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlPool};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Execute, QueryBuilder, Row};
 
-use super::{MySqlOptions, MySqlStore, chunk, read, report, sweep};
+use super::{MySqlOptions, MySqlStore, chunk, history, policy, read, report, sweep};
 use crate::names::Names;
 use crate::walk::Walk;
 
@@ -33,12 +32,14 @@ async fn filled() -> (MySqlConnection, Names) {
     );
     let fill = format!(
         "INSERT INTO {{t}}sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
-            CONCAT('user ', n % 1000), 'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '', '', \
-            NULL, NULL FROM {numbers}; \
+            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}' FROM {numbers}; \
+        INSERT INTO {{t}}history SELECT UNHEX(LEFT(SHA2(-1 - n, 256), 32)), '', \
+            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
+            NULL FROM {numbers}; \
         INSERT INTO {{t}}users SELECT '', CONCAT('user ', n), n FROM {numbers} WHERE n < 1000; \
         INSERT INTO {{t}}log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
             FROM {numbers}; \
-        ANALYZE TABLE {{t}}sessions, {{t}}users, {{t}}log;"
+        ANALYZE TABLE {{t}}sessions, {{t}}history, {{t}}users, {{t}}log;"
     );
     sqlx::raw_sql(AssertSqlSafe(names.fill(&fill))).execute(&mut connection).await.unwrap();
     (connection, names)
@@ -60,8 +61,8 @@ async fn plan(
 
 fn pages() -> Vec<PageQuery> {
     let now = Timestamp::from_micros(5_000);
-    let first = PageQuery::live(TenantFilter::Any, Timeouts::none(), now);
-    let after = Some(PageCursor { signed_in: now, id: SessionId::from_bytes([1; 16]) });
+    let first = PageQuery::live(TenantFilter::Any, now);
+    let after = Some(PageCursor { at: now, id: SessionId::from_bytes([1; 16]) });
     let mut queries = Vec::new();
     for query in [first.clone(), PageQuery { after, ..first }] {
         for tenant in [TenantFilter::Any, TenantFilter::Is(None)] {
@@ -75,35 +76,53 @@ fn pages() -> Vec<PageQuery> {
     queries
 }
 
+fn owner() -> UserKey {
+    UserKey::new(UserId::new("user 7").unwrap())
+}
+
 fn selections() -> Vec<Selection> {
-    let owner = UserKey::new(UserId::new("user 7").unwrap());
     let id = SessionId::from_bytes([1; 16]);
+    let before = Timestamp::from_micros(5_000);
     vec![
         Selection::session(id, TenantFilter::Any),
-        Selection::user(owner.clone()),
-        Selection::user(owner).on(DeviceKind::Web).except(id),
+        Selection::user(owner()),
+        Selection::user(owner()).on(DeviceKind::Web).except(id),
+        Selection::within(TenantFilter::Any).signed_in_before(before),
+        Selection::within(TenantFilter::Is(None)).signed_in_before(before),
+        Selection::within(TenantFilter::Any).of_client("shop".parse().unwrap()),
     ]
+}
+
+fn histories() -> Vec<HistoryQuery> {
+    let at = Timestamp::from_micros(5_000);
+    let after = Some(PageCursor { at, id: SessionId::from_bytes([1; 16]) });
+    let any = HistoryQuery::within(TenantFilter::Any);
+    let of_user = HistoryQuery { user: Some(owner().user), ..any.clone() };
+    let within = HistoryQuery::within(TenantFilter::Is(None));
+    let mut queries = Vec::new();
+    for first in [HistoryQuery::user(owner()), of_user, within, any] {
+        let (cause, since) = (Some(EndCause::Evicted), Some(Timestamp::from_micros(9)));
+        let client_id = ClientId::new("shop").ok();
+        queries.push(HistoryQuery { after, ..first.clone() });
+        queries.push(HistoryQuery { after, cause, since, client_id, ..first.clone() });
+        queries.push(first);
+    }
+    queries
 }
 
 #[tokio::test]
 async fn every_statement_uses_an_index() {
     let (mut connection, names) = filled().await;
-    let id = [1_u8; 16].to_vec();
     let with = |values: &[&str]| {
         let mut arguments = MySqlArguments::default();
         values.iter().for_each(|value| arguments.add(*value).unwrap());
         arguments
     };
-    let mut by_id = MySqlArguments::default();
-    by_id.add(id).unwrap();
     let of_user = || with(&["", "user 7"]);
     let fixed = [
-        (read::POLICY, of_user()),
-        (sweep::EXPIRED, with(&["7", "10", "7", "x", "500"])),
-        (
-            sweep::UNUSED,
-            with(&["7", "90", "7", "x", "400", "90", "500", "7", "90", "7", "x", "399"]),
-        ),
+        (policy::POLICY, of_user()),
+        (policy::BLOCK, of_user()),
+        (sweep::OVERDUE, with(&["7", "90", "7", "x", "500"])),
         (report::STATE, with(&[])),
     ];
     let fixed = fixed.map(|(statement, arguments)| (names.fill(statement), arguments));
@@ -116,9 +135,12 @@ async fn every_statement_uses_an_index() {
         add(chunk::statement(&names, &Walk::page(&query), read::SESSION));
     }
     for selection in selections() {
-        let (cause, by) = (EndCause::Revoked, Actor::System);
-        let end = EndMany { selection, after: None, cause, at: Timestamp::EPOCH, by };
+        let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
+        let end = EndMany { selection, after: None, cause, at, by, from: None };
         add(chunk::statement(&names, &Walk::choose(&end, 500).unwrap(), "id, signed_in"));
+    }
+    for query in histories() {
+        add(chunk::statement(&names, &Walk::history(&query), history::ENDED_SESSION));
     }
     for (statement, arguments) in statements {
         let plan = plan(&mut connection, &statement, arguments).await;

@@ -18,6 +18,15 @@ impl Db {
             .map_err(store_error)?;
         let (newest, settled) = (row.integer("newest")?, row.integer("settled")?);
         let procedures = row.integer("procedures")?;
+        let mut details = vec![
+            ("procedures".to_owned(), procedures.to_string()),
+            ("newest id of the log".to_owned(), newest.to_string()),
+            ("settled up to".to_owned(), settled.to_string()),
+        ];
+        if let Some(ended) = row.optional_integer("history_from")? {
+            let ended = Timestamp::from_micros(ended);
+            details.push(("history from".to_owned(), ended.to_string()));
+        }
         let mut problems = self.missing_indexes().await?;
         if procedures < PROCEDURES {
             problems.push(format!(
@@ -31,11 +40,7 @@ impl Db {
             log_from: row.optional_integer("log_from")?.map(Timestamp::from_micros),
             // An entry has its place when it is committed.
             pending: 0,
-            details: vec![
-                ("procedures".to_owned(), procedures.to_string()),
-                ("newest id of the log".to_owned(), newest.to_string()),
-                ("settled up to".to_owned(), settled.to_string()),
-            ],
+            details,
             problems,
         })
     }
@@ -43,6 +48,7 @@ impl Db {
     async fn missing_indexes(&self) -> Result<Vec<String>, StoreError> {
         let there: Vec<String> = sqlx::query_scalar(INDEXES)
             .bind(self.names.fill("{t}sessions"))
+            .bind(self.names.fill("{t}history"))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
@@ -62,9 +68,18 @@ fn server(version: &str) -> String {
 pub(super) const STATE: &str = "SELECT CONVERT(VERSION() USING utf8mb4) AS version, \
     TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS clock, procedures, settled, \
     (SELECT COALESCE(MAX(id), 0) FROM {t}log) AS newest, \
-    (SELECT at FROM {t}log WHERE id > trimmed ORDER BY id LIMIT 1) AS log_from \
+    (SELECT at FROM {t}log WHERE id > trimmed ORDER BY id LIMIT 1) AS log_from, \
+    (SELECT MIN(ended) FROM {t}history) AS history_from \
     FROM {t}state WHERE only_row = 1";
 const INDEXES: &str = "SELECT DISTINCT CONVERT(index_name USING utf8mb4) \
-    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = ?";
-const NEEDED: [&str; 5] =
-    ["{i}by_user", "{i}by_tenant", "{i}by_time", "{i}by_client", "{i}by_expiry"];
+    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name IN (?, ?)";
+const NEEDED: [&str; 8] = [
+    "{i}sessions_by_user",
+    "{i}sessions_by_tenant",
+    "{i}sessions_by_time",
+    "{i}sessions_by_client",
+    "{i}sessions_by_deadline",
+    "{i}history_by_user",
+    "{i}history_by_tenant",
+    "{i}history_by_time",
+];

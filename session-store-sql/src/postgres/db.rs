@@ -1,10 +1,15 @@
 //! The pool with the names that every statement needs, and what its errors mean.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use session_core::{InvalidField, StoreError};
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions};
+use session_core::store::Needs;
+use session_core::{InvalidField, StoreError, Timestamp};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::Mutex;
 
 use crate::names::Names;
 
@@ -13,9 +18,31 @@ use crate::names::Names;
 pub(super) struct Db {
     pub(super) pool: PgPool,
     pub(super) names: Names,
+    /// The connection that the log is read on, besides the pool's: however many requests wait for those, a
+    /// node hears of revocations. None where the pool has one connection.
+    pub(super) line: Option<Arc<Mutex<Option<PgConnection>>>>,
+    keeps_history: Arc<AtomicBool>,
 }
 
 impl Db {
+    pub(super) fn new(pool: PgPool, names: Names) -> Self {
+        let line = (pool.options().get_max_connections() > 1).then(Arc::default);
+        Self { pool, names, line, keeps_history: Arc::new(AtomicBool::new(true)) }
+    }
+
+    pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.pool.acquire().await.map_err(store_error)
+    }
+
+    /// Whether sessions that end go into the history.
+    pub(super) fn keeps_history(&self) -> bool {
+        self.keeps_history.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn configure(&self, needs: &Needs) {
+        self.keeps_history.store(!needs.history.is_zero(), Ordering::Relaxed);
+    }
+
     /// A statement with the names written into it.
     pub(super) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
         self.names.sql(statement)
@@ -67,12 +94,19 @@ pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.is_unique_violation())
 }
 
-/// Connection lost, rolled back, out of resources, an operator's doing, a failing system.
+/// Connection lost, rolled back, out of resources, an operator's doing, a failing system; or a lock
+/// that was not granted in time.
 fn is_passing(state: Option<&str>) -> bool {
     let class = state.and_then(|state| state.get(..2));
-    matches!(class, Some("08" | "40" | "53" | "57" | "58"))
+    matches!(class, Some("08" | "40" | "53" | "57" | "58")) || state == Some(LOCK_NOT_AVAILABLE)
 }
 
+/// An age in the unit of the columns.
+pub(super) fn micros(age: Duration) -> i64 {
+    Timestamp::EPOCH.plus(age).as_micros()
+}
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 const IDLE: Duration = Duration::from_secs(1);
 const ISOLATION: &str = "SELECT current_setting('default_transaction_isolation')";
 const READ_COMMITTED: &str = "read committed";

@@ -1,29 +1,38 @@
 //! Ends many sessions: chooses in one statement without locks, then ends what was chosen in
-//! another. The second checks again what may have changed.
+//! another. The second checks again what may have changed, and moves the records into the history.
 
-use session_core::cleanup::SweepRule;
-use session_core::store::{Continuation, EndMany, Ended, EndedBatch, Sweep};
-use session_core::{Actor, EndCause, EventKind, StoreError, Timestamp};
+use std::time::Duration;
+
+use session_core::store::{EndMany, Ended, EndedBatch, Sweep};
+use session_core::{Actor, DeviceInfo, EndCause, StoreError, Timestamp};
 use sqlx::postgres::Postgres;
 
-use super::db::{Db, store_error};
-use super::sweep::Old;
+use super::db::{Db, micros, store_error};
+use super::sweep;
 use crate::rows;
 use crate::walk::{self, Walk, Walked};
 
+/// How chosen sessions end.
+#[derive(Debug)]
+struct How<'e> {
+    /// Only where the deadline passed longer ago.
+    overdue: Option<Duration>,
+    cause: EndCause,
+    at: Timestamp,
+    by: &'e Actor,
+    from: Option<&'e DeviceInfo>,
+}
+
 pub(super) async fn end_many(db: &Db, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
-    let Walked { found, next } = choose(db, end, limit).await?;
-    let kind = EventKind::Ended(end.cause);
-    let ended = end_chosen(db, found, None, kind, end.at, &end.by).await?;
-    Ok(EndedBatch { ended, next: next.map(walk::continuation) })
+    let EndMany { cause, at, by, from, .. } = end;
+    let how = How { overdue: None, cause: *cause, at: *at, by, from: from.as_ref() };
+    end_chosen(db, choose(db, end, limit).await?, &how).await
 }
 
 pub(super) async fn sweep(db: &Db, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-    let (found, next): (_, Option<Continuation>) = Old::choose(db, sweep, limit).await?;
-    let kind = EventKind::Ended(EndCause::Expired);
-    let rule = Some(&sweep.rule);
-    let ended = end_chosen(db, found, rule, kind, sweep.at, &Actor::System).await?;
-    Ok(EndedBatch { ended, next })
+    let (overdue, cause, at) = (Some(sweep.overdue), EndCause::Expired, sweep.at);
+    let how = How { overdue, cause, at, by: &Actor::System, from: None };
+    end_chosen(db, sweep::choose(db, sweep, limit).await?, &how).await
 }
 
 /// What a selection goes by never changes, except that a session ends.
@@ -43,26 +52,26 @@ async fn choose(db: &Db, end: &EndMany, limit: u32) -> Result<Walked<Vec<u8>>, S
 
 async fn end_chosen(
     db: &Db,
-    chosen: Vec<Vec<u8>>,
-    rule: Option<&SweepRule>,
-    kind: EventKind,
-    at: Timestamp,
-    by: &Actor,
-) -> Result<Vec<Ended>, StoreError> {
-    if chosen.is_empty() {
-        return Ok(Vec::new());
+    Walked { found, next }: Walked<Vec<u8>>,
+    how: &How<'_>,
+) -> Result<EndedBatch, StoreError> {
+    let next = next.map(walk::continuation);
+    if found.is_empty() {
+        return Ok(EndedBatch { ended: Vec::new(), next });
     }
-    let found = sqlx::query(db.sql(END))
-        .bind(chosen)
-        .bind(rule.map(|rule| rule.inactive_before.as_micros()))
-        .bind(rule.map(|rule| rule.expired_by.as_micros()))
-        .bind(kind.as_str())
-        .bind(at.as_micros())
-        .bind(by.to_string())
+    let rows = sqlx::query(db.sql(END))
+        .bind(found)
+        .bind(how.overdue.map(micros))
+        .bind(how.cause.as_str())
+        .bind(how.at.as_micros())
+        .bind(how.by.to_string())
+        .bind(how.from.map(DeviceInfo::as_str))
+        .bind(db.keeps_history())
         .fetch_all(&db.pool)
         .await
         .map_err(store_error)?;
-    found.iter().map(rows::ended).collect()
+    let ended: Result<Vec<Ended>, _> = rows.iter().map(rows::ended).collect();
+    Ok(EndedBatch { ended: ended?, next })
 }
 
-const END: &str = "SELECT * FROM {t}end_sessions($1, $2, $3, $4, $5, $6)";
+const END: &str = "SELECT * FROM {t}end_sessions($1, $2, $3, $4, $5, $6, $7)";

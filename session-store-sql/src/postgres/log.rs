@@ -8,14 +8,17 @@
 //!   A transaction has its id before it draws a number, so one that got its id after the snapshot
 //!   has higher numbers only. The ids in between are few, however far behind the reader is.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use session_core::store::{Cursor, Entries, LogPage, PageQuery, limit_within};
 use session_core::{StoreError, Timestamp};
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
-use super::db::{Db, store_error};
+use super::db::{Db, micros, store_error};
 use crate::columns::Columns;
+use crate::names::Names;
 use crate::rows;
 
 /// What a reader has seen.
@@ -42,6 +45,18 @@ struct Snapshot {
     next: i64,
 }
 
+/// A read of the log.
+#[derive(Debug)]
+struct Read<'r> {
+    names: &'r Names,
+    /// Where it begins; none for the end.
+    from: Option<Seen>,
+    /// Whether the reader has a cursor.
+    goes_on: bool,
+    entries: Entries,
+    limit: u32,
+}
+
 pub(super) async fn since(
     db: &Db,
     cursor: Option<&Cursor>,
@@ -49,17 +64,29 @@ pub(super) async fn since(
     limit: u32,
 ) -> Result<LogPage, StoreError> {
     let seen = cursor.and_then(|cursor| serde_json::from_slice::<Seen>(&cursor.0).ok());
-    match seen {
-        Some(seen) if seen.is_well_formed() => {
-            read(db, seen, entries, limit_within(limit, LogPage::MAX_LIMIT)).await
-        }
-        _ => at_the_end(db, cursor.is_some()).await,
+    let from = seen.filter(Seen::is_well_formed);
+    let (goes_on, limit) = (cursor.is_some(), limit_within(limit, LogPage::MAX_LIMIT));
+    let read = Read { names: &db.names, from, goes_on, entries, limit };
+    let Some(line) = &db.line else {
+        return read.page(&mut *db.connection().await?).await;
+    };
+    let mut line = line.lock().await;
+    // It may have been lost since the last read. A read that is given up drops it.
+    if let Some(mut kept) = line.take().filter(|_| !db.pool.is_closed())
+        && let Ok(page) = read.page(&mut kept).await
+    {
+        *line = Some(kept);
+        return Ok(page);
     }
+    let mut new = db.connection().await?.detach();
+    let page = read.page(&mut new).await?;
+    *line = Some(new);
+    Ok(page)
 }
 
-pub(super) async fn trim(db: &Db, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+pub(super) async fn trim(db: &Db, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
     let trimmed: i32 = sqlx::query_scalar(db.sql(TRIM))
-        .bind(before.as_micros())
+        .bind(micros(older_than))
         .bind(limit_within(limit, PageQuery::MAX_EXAMINED).cast_signed())
         .fetch_one(&db.pool)
         .await
@@ -67,45 +94,63 @@ pub(super) async fn trim(db: &Db, before: Timestamp, limit: u32) -> Result<u32, 
     Ok(u32::try_from(trimmed).unwrap_or(0))
 }
 
-async fn read(db: &Db, seen: Seen, entries: Entries, limit: u32) -> Result<LogPage, StoreError> {
-    let rows = sqlx::query(db.sql(SINCE))
-        .bind(&seen.all_of.text)
-        .bind(seen.some_of.as_ref().map(|snapshot| &snapshot.text))
-        .bind(seen.up_to)
-        .bind(i64::from(limit) + 1)
-        .bind(&seen.incarnation)
-        .bind(seen.newest.0)
-        .bind(seen.newest.1)
-        .bind(seen.all_of.next.to_string())
-        .bind(entries.unwanted_kinds().collect::<Vec<_>>())
-        .fetch_all(&db.pool)
-        .await
-        .map_err(store_error)?;
-    let head = rows.first().ok_or_else(|| StoreError::internal("the log has lost its head"))?;
-    if !get::<bool>(head, "continues")? {
-        return at_the_end(db, true).await;
+impl Read<'_> {
+    async fn page(&self, connection: &mut PgConnection) -> Result<LogPage, StoreError> {
+        let Some(seen) = &self.from else {
+            return self.at_the_end(connection, self.goes_on).await;
+        };
+        let rows = self.rows(connection, seen).await?;
+        let head = rows.first().ok_or_else(|| StoreError::internal("the log has lost its head"))?;
+        if !get::<bool>(head, "continues")? {
+            return self.at_the_end(connection, true).await;
+        }
+        let now = Snapshot::of(head)?;
+        let last = rows.last().filter(|row| matches!(row.optional_integer("seq"), Ok(Some(_))));
+        let more = last.map(|row| row.integer("examined")).transpose()? > Some(self.limit.into());
+        let next = seen.clone().and(last, more, &now)?;
+        let wanted = rows.iter().filter(|row| matches!(row.try_get("wanted"), Ok(Some(true))));
+        let cursor = next.seen.cursor()?;
+        // What was read belongs to the snapshot that the read was begun with: look once more.
+        let more = more || next.is_continued;
+        Ok(LogPage::new(wanted.map(rows::event), cursor, more, clock(head)?))
     }
-    let now = Snapshot::of(head)?;
-    let last = rows.last().filter(|row| matches!(row.optional_integer("seq"), Ok(Some(_))));
-    let more = last.map(|row| row.integer("examined")).transpose()? > Some(limit.into());
-    let next = seen.and(last, more, &now)?;
-    let wanted = rows.iter().filter(|row| matches!(row.try_get("wanted"), Ok(Some(true))));
-    let cursor = next.seen.cursor()?;
-    // What was read belongs to the snapshot that the read was begun with: look once more.
-    Ok(LogPage::new(wanted.map(rows::event), cursor, more || next.is_continued))
-}
 
-async fn at_the_end(db: &Db, gap: bool) -> Result<LogPage, StoreError> {
-    sqlx::query(db.sql(ADOPT)).execute(&db.pool).await.map_err(store_error)?;
-    let row = sqlx::query(db.sql(END)).fetch_one(&db.pool).await.map_err(store_error)?;
-    let seen = Seen {
-        incarnation: row.text("incarnation")?.to_owned(),
-        all_of: Snapshot::of(&row)?,
-        some_of: None,
-        up_to: 0,
-        newest: (row.integer("seq")?, row.integer("tag")?),
-    };
-    Ok(LogPage::at_end(seen.cursor()?, gap))
+    async fn rows(
+        &self,
+        connection: &mut PgConnection,
+        seen: &Seen,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let rows = sqlx::query(self.names.sql(SINCE))
+            .bind(&seen.all_of.text)
+            .bind(seen.some_of.as_ref().map(|snapshot| &snapshot.text))
+            .bind(seen.up_to)
+            .bind(i64::from(self.limit) + 1)
+            .bind(&seen.incarnation)
+            .bind(seen.newest.0)
+            .bind(seen.newest.1)
+            .bind(seen.all_of.next.to_string())
+            .bind(self.entries.unwanted_kinds().collect::<Vec<_>>());
+        rows.fetch_all(connection).await.map_err(store_error)
+    }
+
+    async fn at_the_end(
+        &self,
+        connection: &mut PgConnection,
+        gap: bool,
+    ) -> Result<LogPage, StoreError> {
+        let adopt = sqlx::query(self.names.sql(ADOPT));
+        adopt.execute(&mut *connection).await.map_err(store_error)?;
+        let end = sqlx::query(self.names.sql(END));
+        let row = end.fetch_one(connection).await.map_err(store_error)?;
+        let seen = Seen {
+            incarnation: row.text("incarnation")?.to_owned(),
+            all_of: Snapshot::of(&row)?,
+            some_of: None,
+            up_to: 0,
+            newest: (row.integer("seq")?, row.integer("tag")?),
+        };
+        Ok(LogPage::at_end(seen.cursor()?, gap, clock(&row)?))
+    }
 }
 
 struct Next {
@@ -159,6 +204,10 @@ impl Snapshot {
     }
 }
 
+fn clock(row: &PgRow) -> Result<Timestamp, StoreError> {
+    row.integer("clock").map(Timestamp::from_micros)
+}
+
 fn get<'r, T>(row: &'r PgRow, column: &'static str) -> Result<T, StoreError>
 where
     T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
@@ -172,7 +221,7 @@ where
 /// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from working the
 /// head out for each entry, and from looking for late entries along the numbers.
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
-        SELECT pg_current_snapshot()::text AS snapshot, \
+        SELECT pg_current_snapshot()::text AS snapshot, {t}clock() AS clock, \
             pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
                 + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next_xid, \
             meta.incarnation = $5 \
@@ -217,6 +266,7 @@ pub(super) const ADOPT: &str = "WITH foreign_ids AS ( \
     UPDATE {t}log SET xid = pg_current_xact_id() WHERE EXISTS (SELECT FROM foreign_ids) \
         AND xid >= pg_snapshot_xmax(pg_current_snapshot())";
 pub(super) const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
+    {t}clock() AS clock, \
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
         + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next_xid, \
     COALESCE(newest.seq, 0) AS seq, COALESCE(newest.tag, 0) AS tag \

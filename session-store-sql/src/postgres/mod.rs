@@ -3,8 +3,11 @@
 mod change;
 mod db;
 mod end;
+mod fleet;
+mod history;
 mod log;
 mod migrate;
+mod place;
 #[cfg(all(test, feature = "server-tests"))]
 mod plans;
 mod push;
@@ -16,12 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    Commit, Cursor, EndMany, EndedBatch, Entries, Loaded, LogPage, Outcome, Page, PageQuery,
-    PolicyChange, StoreReport, Sweep, Touch, UserState,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState,
 };
-use session_core::{InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{FleetKey, InvalidField, SessionId, Store, StoreError, UserKey};
 use sqlx::postgres::PgPool;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -60,6 +65,11 @@ use crate::names::{self, Names};
 /// A notification is only a hint that there is something to read. The store sends it after the
 /// change and outside of its transaction, because it takes a lock of the whole server. Where it is
 /// not heard, revocations take the propagation bound instead.
+///
+/// # Connections
+/// The log is read on a connection of its own, so that a node hears of revocations however busy the
+/// pool is. It is taken from the pool and replaced there, with all that the pool does for a new
+/// connection. Another one listens for notifications. A pool of one connection also reads the log.
 ///
 /// # Poolers
 /// A pooler in transaction mode has to keep prepared statements apart (PgBouncer 1.21 and later,
@@ -159,7 +169,7 @@ impl PostgresStore {
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
-        let db = Db { pool, names };
+        let db = Db::new(pool, names);
         db.check_settings().await?;
         migrate::run(&db.pool, &db.names).await?;
         let (grown, hearing) = (Arc::new(Notify::new()), Hearing::new());
@@ -191,6 +201,14 @@ impl Drop for PostgresStore {
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn configure(&self, needs: &Needs) {
+        self.db.configure(needs);
+    }
+
+    async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
+        fleet::key(&self.db, proposed).await
+    }
+
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
         read::user(&self.db, owner).await
     }
@@ -207,6 +225,18 @@ impl Store for PostgresStore {
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         read::load(&self.db, id).await
+    }
+
+    async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        history::ended(&self.db, id).await
+    }
+
+    async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
+        history::page(&self.db, query).await
+    }
+
+    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        history::forget(&self.db, forget, limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -242,21 +272,30 @@ impl Store for PostgresStore {
         self.hearing.is_listening()
     }
 
-    async fn trim_log(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        log::trim(&self.db, before, limit).await
+    async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
+        log::trim(&self.db, older_than, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        change::lease(&self.db, name, holder, ttl).await
+        fleet::lease(&self.db, name, holder, ttl).await
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        read::policy(&self.db, scope).await
+        place::policy(&self.db, scope).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         let _told = self.teller.change();
-        change::set_policy(&self.db, change).await
+        place::set_policy(&self.db, change).await
+    }
+
+    async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
+        place::block(&self.db, scope).await
+    }
+
+    async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
+        let _told = self.teller.change();
+        place::set_block(&self.db, change).await
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

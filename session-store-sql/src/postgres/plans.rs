@@ -1,14 +1,12 @@
 //! Asks the planner of a real server: no statement that a request or a worker can reach reads a
-//! whole table of sessions or of the log.
+//! whole table of sessions, of the history, of the log or of blocks.
 
-use session_conformance::sample;
-use session_core::checker::Timeouts;
-use session_core::store::{PageCursor, PageQuery, Selection, TenantFilter};
-use session_core::{ClientId, DeviceKind, SessionId, Timestamp, UserId};
+use session_core::store::{EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId};
 use sqlx::postgres::{PgConnection, PgPool, Postgres};
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder};
 
-use super::{PostgresOptions, PostgresStore, change, log, read, sweep};
+use super::{PostgresOptions, PostgresStore, change, history, log, place, read, sweep};
 use crate::names::Names;
 use crate::rows;
 use crate::walk::Walk;
@@ -26,14 +24,20 @@ async fn filled() -> (PgConnection, Names) {
     let names = Names::new(Some(&schema), &options.prefix);
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let fill = "INSERT INTO {t}sessions (id, tenant, user_id, device_kind, client_id, ip_addresses, \
-            signed_in, last_accessed, authenticated_at, absolute_expiry, token_current, token_family) \
+            signed_in, last_accessed, deadline, claimed, details) \
             SELECT decode(md5(n::text), 'hex'), 'tenant ' || n % 20, 'user ' || n % 5000, 'Web', \
-            'client ' || n % 30, '', n, n, n, n + 1000000, '\\x', '\\x' \
+            'client ' || n % 30, '', n, n, n * 600000000::bigint, 0, '{}' \
             FROM generate_series(1, 50000) AS n; \
+        INSERT INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, \
+            last_accessed, deadline, claimed, details, ended, cause, actor) \
+            SELECT id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, \
+            last_accessed, deadline, claimed, details, signed_in, 'evicted', 'system' FROM {t}sessions; \
         INSERT INTO {t}users (tenant, user_id, version) SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
         INSERT INTO {t}log (kind, at, actor, tenant) \
             SELECT 'created', n, 'system', '' FROM generate_series(1, 50000) AS n; \
-        ANALYZE {t}sessions; ANALYZE {t}users; ANALYZE {t}log;";
+        INSERT INTO {t}policies (tenant, user_id, block) \
+            SELECT '', 'user ' || n, '{}' FROM generate_series(0, 49999) AS n; \
+        ANALYZE {t}sessions; ANALYZE {t}history; ANALYZE {t}users; ANALYZE {t}log; ANALYZE {t}policies;";
     sqlx::raw_sql(names.sql(fill)).execute(&mut connection).await.unwrap();
     (connection, names)
 }
@@ -64,6 +68,7 @@ fn literal(statement: &str, n: usize) -> &'static str {
         () if after("tenant =") => "'tenant 7'",
         () if after("user_id =") => "'user 7'",
         () if after("client_id =") => "'client 8'",
+        () if after("cause =") => "'revoked'",
         () if after("id IN (NULL,") => "decode(md5('7'), 'hex')",
         () => "25000",
     }
@@ -71,28 +76,57 @@ fn literal(statement: &str, n: usize) -> &'static str {
 
 fn walks(names: &Names) -> Vec<String> {
     let now = Timestamp::from_micros(25_000);
-    let first = PageQuery::live(TenantFilter::Any, Timeouts::none(), now);
-    let after = Some(PageCursor { signed_in: now, id: SessionId::from_bytes([1; 16]) });
-    let table = names.fill("{t}sessions");
+    let after = PageCursor { at: now, id: SessionId::from_bytes([1; 16]) };
     let mut walks = Vec::new();
-    for query in [first.clone(), PageQuery { after, ..first }] {
+    for after in [None, Some(after)] {
         for tenant in [TenantFilter::Any, TenantFilter::Is(None)] {
-            let query = PageQuery { tenant, ..query.clone() };
-            for query in [
-                query.clone(),
-                PageQuery { user: UserId::new("user 7").ok(), ..query.clone() },
-                PageQuery { active_since: Some(now), ..query.clone() },
-                PageQuery { device_kind: Some(DeviceKind::Web), ..query.clone() },
-                PageQuery { client_id: ClientId::new("client 8").ok(), ..query },
-            ] {
-                walks.push(chunk(&Walk::page(&query).statement(rows::SESSION, &table)));
-            }
+            let page = PageQuery { after, ..PageQuery::live(tenant.clone(), now) };
+            walks.extend(pages(names, &page));
+            let history = HistoryQuery { after, ..HistoryQuery::within(tenant.clone()) };
+            walks.extend(histories(names, &history));
+            walks.push(choice(names, Selection::within(tenant).signed_in_before(now)));
         }
     }
     let one = Selection::session(SessionId::from_bytes([1; 16]), TenantFilter::Any);
-    let end = sample::end(one);
-    walks.push(chunk(&Walk::choose(&end, 500).unwrap().statement("id, signed_in", &table)));
+    walks.push(choice(names, one));
     walks
+}
+
+fn pages(names: &Names, query: &PageQuery) -> Vec<String> {
+    let query = || query.clone();
+    let active_since = Some(query().now);
+    let queries = [
+        query(),
+        PageQuery { user: UserId::new("user 7").ok(), ..query() },
+        PageQuery { active_since, ..query() },
+        PageQuery { device_kind: Some(DeviceKind::Web), ..query() },
+        PageQuery { client_id: ClientId::new("client 8").ok(), ..query() },
+    ];
+    let table = names.fill("{t}sessions");
+    let walk = |query| chunk(&Walk::page(&query).statement(rows::SESSION, &table));
+    queries.map(walk).to_vec()
+}
+
+fn histories(names: &Names, query: &HistoryQuery) -> Vec<String> {
+    let query = || query.clone();
+    let queries = [
+        query(),
+        HistoryQuery { user: UserId::new("user 7").ok(), ..query() },
+        HistoryQuery { since: Some(Timestamp::from_micros(20_000)), ..query() },
+        HistoryQuery { cause: Some(EndCause::Revoked), ..query() },
+        HistoryQuery { device_kind: Some(DeviceKind::Web), ..query() },
+        HistoryQuery { client_id: ClientId::new("client 8").ok(), ..query() },
+    ];
+    let table = names.fill("{t}history");
+    let walk = |query| chunk(&Walk::history(&query).statement(rows::ENDED_SESSION, &table));
+    queries.map(walk).to_vec()
+}
+
+fn choice(names: &Names, selection: Selection) -> String {
+    let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
+    let end = EndMany { selection, after: None, cause, at, by, from: None };
+    let walk = Walk::choose(&end, 500).unwrap();
+    chunk(&walk.statement("id, signed_in", &names.fill("{t}sessions")))
 }
 
 #[tokio::test]
@@ -117,13 +151,18 @@ async fn every_statement_uses_an_index() {
             "ARRAY['created']",
         ]
     };
+    let touched = format!("ARRAY[{id}]");
     let fixed = [
         (read::USER, vec!["''", "'user 7'"]),
         (read::LOAD, vec![id]),
-        (read::POLICY, vec!["''", "'user 7'"]),
-        (change::TOUCH, vec!["ARRAY[decode(md5('7'), 'hex')]", "ARRAY[1]", "ARRAY['']"]),
-        (sweep::EXPIRED, vec!["1000400", "0", "'\\x00'", "500"]),
-        (sweep::UNUSED, vec!["40000", "0", "'\\x00'", "500"]),
+        (place::POLICY, vec!["''", "'user 7'"]),
+        (place::BLOCK, vec!["''", "'user 7'"]),
+        (change::TOUCH, vec![&touched, "ARRAY[1]", "ARRAY[1]", "ARRAY[1]", "ARRAY['']"]),
+        (history::ENDED, vec![id]),
+        (history::FORGET_OLD, vec!["0", "500"]),
+        (history::FORGET_USER, vec!["'tenant 7'", "'user 7'", "500"]),
+        (sweep::OVERDUE, vec!["0", "0", "'\\x00'", "500"]),
+        (sweep::OVERDUE, vec!["0", "15000000000000", "'\\x00'", "500"]),
         (log::SINCE, since(["0", "50000"])),
         (log::SINCE, since(["50000", "50000"])),
         (log::END, vec![]),
@@ -137,7 +176,8 @@ async fn every_statement_uses_an_index() {
             sqlx::query_scalar(explain).fetch_all(&mut connection).await.unwrap();
         println!("{statement}\n{}\n", plan.join("\n"));
         let whole = |step: &String| {
-            step.contains("Seq Scan") && (step.contains("sessions") || step.contains("_log"))
+            let large = ["_sessions", "_history", "_log", "_policies"];
+            step.contains("Seq Scan") && large.into_iter().any(|table| step.contains(table))
         };
         assert!(!plan.iter().any(whole), "{statement}\n{}", plan.join("\n"));
         let most = plan.iter().flat_map(|step| rows_of(step)).max();

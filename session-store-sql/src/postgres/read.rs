@@ -1,13 +1,13 @@
 //! Reads. Each is one statement and so sees one moment, except a page that a filter leaves short.
 
 use session_core::admission::Standing;
-use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{Loaded, Page, PageQuery, UserState, Version};
-use session_core::{ClientId, DeviceKind, SessionId, StoreError, Timestamp, UserKey};
+use session_core::{ClientId, DeviceKind, InvalidField, SessionId, StoreError, Timestamp, UserKey};
 use sqlx::postgres::Postgres;
 
 use super::db::{Db, store_error};
 use crate::columns::Columns;
+use crate::places::Places;
 use crate::rows;
 use crate::walk::Walk;
 
@@ -18,15 +18,16 @@ pub(super) async fn user(db: &Db, owner: &UserKey) -> Result<UserState, StoreErr
         .fetch_one(&db.pool)
         .await
         .map_err(store_error)?;
-    let mut layers = PolicyLayers::default();
-    for (tenant, user, text) in list::<(String, String, String)>(row.text("policies")?)? {
-        layers.set_by_key((&tenant, &user), Some(Policy::from_stored(&text)?));
+    let mut places = Places::of(owner);
+    for (tenant, user, policy, block) in list::<PlaceColumns>(row.text("places")?)? {
+        places.add((&tenant, &user), policy.as_deref(), block.as_deref())?;
     }
     let sessions = list::<StandingColumns>(row.text("sessions")?)?;
     Ok(UserState {
         version: row.optional_integer("version")?.map_or(Version::NONE, Version),
         sessions: sessions.into_iter().map(standing).collect::<Result<_, _>>()?,
-        policies: layers,
+        policies: places.policies,
+        blocks: places.blocks,
     })
 }
 
@@ -55,30 +56,30 @@ pub(super) async fn page(db: &Db, query: &PageQuery) -> Result<Page, StoreError>
     }
 }
 
-pub(super) async fn policy(db: &Db, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-    let (tenant, user) = scope.key();
-    let text: Option<String> = sqlx::query_scalar(db.sql(POLICY))
-        .bind(tenant)
-        .bind(user)
-        .fetch_optional(&db.pool)
-        .await
-        .map_err(store_error)?;
-    text.as_deref().map(Policy::from_stored).transpose()
-}
+/// Tenant, user, policy, block.
+type PlaceColumns = (String, String, Option<String>, Option<String>);
 
-/// Id, kind of device, client, signed in, last accessed, absolute expiry.
-type StandingColumns = (String, String, Option<String>, i64, i64, Option<i64>);
+/// Id, kind of device, client, signed in, last accessed, deadline, claimed.
+type StandingColumns = (String, String, Option<String>, i64, i64, i64, u8);
 
 fn standing(columns: StandingColumns) -> Result<Standing, StoreError> {
-    let (id, device_kind, client_id, signed_in, last_accessed, absolute_expiry) = columns;
+    let (id, device_kind, client_id, signed_in, last_accessed, deadline, claimed) = columns;
     Ok(Standing {
         id: SessionId::from_bytes(const_hex::decode_to_array(id).map_err(StoreError::corrupt)?),
         device_kind: DeviceKind::from_stored(&device_kind)?,
         client_id: client_id.as_deref().map(ClientId::from_stored).transpose()?,
         signed_in: Timestamp::from_micros(signed_in),
         last_accessed: Timestamp::from_micros(last_accessed),
-        absolute_expiry: absolute_expiry.map(Timestamp::from_micros),
+        deadline: Timestamp::from_micros(deadline),
+        claimed: is_claimed(claimed)?,
     })
+}
+
+fn is_claimed(claimed: u8) -> Result<bool, StoreError> {
+    match claimed {
+        0 | 1 => Ok(claimed == 1),
+        _ => Err(InvalidField::out_of_range("claimed", 0, 1).into()),
+    }
 }
 
 fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError> {
@@ -90,12 +91,11 @@ fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError
 pub(super) const USER: &str = "SELECT \
     (SELECT version FROM {t}users WHERE tenant = $1 AND user_id = $2) AS version, \
     (SELECT COALESCE(json_agg(json_build_array(encode(id, 'hex'), device_kind, client_id, \
-        signed_in, last_accessed, absolute_expiry)), '[]')::text \
+        signed_in, last_accessed, deadline, claimed)), '[]')::text \
         FROM {t}sessions \
         WHERE (user_id, tenant) >= ($2, $1) AND (user_id, tenant) <= ($2, $1)) AS sessions, \
-    (SELECT COALESCE(json_agg(json_build_array(tenant, user_id, policy)), '[]')::text \
+    (SELECT COALESCE(json_agg(json_build_array(tenant, user_id, policy, block)), '[]')::text \
         FROM {t}policies \
-        WHERE (tenant, user_id) IN (('', ''), ($1, ''), ($1, $2))) AS policies";
+        WHERE (tenant, user_id) IN (('', ''), ($1, ''), ($1, $2))) AS places";
 pub(super) const LOAD: &str = "SELECT s.*, u.version FROM {t}sessions AS s \
     JOIN {t}users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = $1";
-pub(super) const POLICY: &str = "SELECT policy FROM {t}policies WHERE tenant = $1 AND user_id = $2";

@@ -17,6 +17,9 @@ pub(super) async fn report(db: &Db, hearing: &Hearing) -> Result<StoreReport, St
         ("push".to_owned(), hearing.text().to_owned()),
         ("functions".to_owned(), functions.to_string()),
     ];
+    if let Some(ended) = row.optional_integer("history_from")? {
+        details.push(("history from".to_owned(), Timestamp::from_micros(ended).to_string()));
+    }
     let open = row.optional_integer("oldest_open")?;
     if let Some(seconds) = open {
         details.push(("oldest writing transaction".to_owned(), format!("{seconds} s")));
@@ -67,24 +70,29 @@ async fn index_problems(db: &Db) -> Result<Vec<String>, StoreError> {
 
 /// A transaction that is open for longer, in seconds, is worth a word.
 const LONG: i64 = 3600;
-const INDEXES: [&str; 7] = [
+const INDEXES: [&str; 10] = [
     "{i}sessions_by_user",
     "{i}sessions_by_tenant",
     "{i}sessions_by_time",
     "{i}sessions_by_client",
     "{i}sessions_by_tenant_client",
-    "{i}sessions_by_expiry",
+    "{i}sessions_by_due",
+    "{i}history_by_user",
+    "{i}history_by_tenant",
+    "{i}history_by_time",
     "{i}log_by_xid",
 ];
 const REPORT: &str = "SELECT current_setting('server_version') AS server, \
     (SELECT max(version)::bigint FROM {t}migrations) AS schema, \
     (SELECT functions_version FROM {t}meta) AS functions, \
-    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock, \
+    {t}clock() AS clock, \
     (SELECT at FROM {t}log ORDER BY seq LIMIT 1) AS log_from, \
+    (SELECT min(ended) FROM {t}history) AS history_from, \
     (SELECT max(extract(epoch FROM clock_timestamp() - xact_start))::bigint \
         FROM pg_stat_activity WHERE backend_xid IS NOT NULL) AS oldest_open";
 const FIND_INDEXES: &str = "SELECT expected.name, bool_and(i.indisvalid) AS valid \
     FROM unnest($1::text[]) AS expected (name) LEFT JOIN ( \
         SELECT c.relname, i.indisvalid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid \
-        WHERE i.indrelid IN ('{t}sessions'::regclass, '{t}log'::regclass)) AS i \
+        WHERE i.indrelid IN ('{t}sessions'::regclass, '{t}history'::regclass, \
+            '{t}log'::regclass)) AS i \
     ON i.relname = expected.name GROUP BY expected.name ORDER BY expected.name";

@@ -38,7 +38,7 @@ async fn store_beside_another() -> (Database, Arc<MySqlStore>, MySqlConnection) 
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_of_others_are_waited_for() {
     let (database, store, mut other) = store_beside_another().await;
-    let session = session(&store, "alice");
+    let session = session(&store, "alice").await;
     insert(store.as_ref(), &session).await;
     let admin = pool(server(), 1).await;
     let mut held = other.begin().await.unwrap();
@@ -81,13 +81,14 @@ async fn a_lock_that_is_never_let_go_is_an_outage() {
     let lock = "SELECT gate FROM session_kit_gates FOR UPDATE";
     sqlx::query(lock).fetch_all(&mut *held).await.unwrap();
     let begun = Instant::now();
-    let blocked = session(&store, "bob");
+    let blocked = session(&store, "bob").await;
     let commit = Commit {
         owner: blocked.owner.clone(),
         expected: store.user(&blocked.owner).await.unwrap().version,
         changes: vec![Change::Insert(Box::new(blocked.clone()))],
         at: blocked.signed_in,
         by: Actor::Application,
+        from: None,
     };
     let error = store.commit(&commit).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");

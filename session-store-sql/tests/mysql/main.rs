@@ -1,5 +1,7 @@
 //! The MySQL store under the conformance kit, on a real server, and what is its own.
 
+mod blocks;
+mod clock;
 mod locks;
 mod log;
 #[path = "../operations/mod.rs"]
@@ -8,11 +10,12 @@ mod schema;
 
 use std::sync::Arc;
 
-use session_conformance::sample::{self, PATIENCE, insert, now, revoke, user};
+use session_conformance::sample::{self, PATIENCE, insert, now, user};
 use session_conformance::{Backend, Namespace};
-use session_core::checker::Timeouts;
-use session_core::store::{Entries, PageQuery, TenantFilter, Touch};
-use session_core::{Session, SessionId, Store, Timestamp};
+use session_core::store::{
+    Change, Commit, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
+};
+use session_core::{Actor, EndCause, Session, SessionId, Store, Timestamp};
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
@@ -76,12 +79,29 @@ async fn keeps_every_guarantee() {
     assert!(report.passed(), "{report}");
 }
 
-fn session(store: &MySqlStore, name: &str) -> Session {
-    sample::session(store, &user(name), now())
+async fn session(store: &MySqlStore, name: &str) -> Session {
+    sample::session(store, &user(name), now(store).await)
 }
 
 fn touch(id: SessionId, micros: i64) -> Touch {
-    Touch { id, last_accessed: Timestamp::from_micros(micros), ip_addresses: Vec::new() }
+    let at = Timestamp::from_micros(micros);
+    Touch { id, last_accessed: at, deadline: at, claimed: true, ip_addresses: Vec::new() }
+}
+
+/// Reads and commits once, as an engine does.
+async fn sign_in(store: &MySqlStore, session: &Session, ends: Option<SessionId>) -> Outcome {
+    let expected = store.user(&session.owner).await.unwrap().version;
+    let end = ends.map(|id| Change::End(id, EndCause::Evicted));
+    let begin = Change::Insert(Box::new(session.clone()));
+    let commit = Commit {
+        owner: session.owner.clone(),
+        expected,
+        changes: end.into_iter().chain([begin]).collect(),
+        at: session.signed_in,
+        by: Actor::System,
+        from: None,
+    };
+    store.commit(&commit).await.unwrap()
 }
 
 /// Statements per operation, counted by the server on the store's only connection.
@@ -99,36 +119,45 @@ async fn operations_cost_a_known_number_of_round_trips() {
         let now = now.parse::<u64>().unwrap() - asked;
         now - std::mem::replace(&mut before, now)
     };
-    let mine = session(&store, "alice");
+    let (first, mine) = (session(&store, "alice").await, session(&store, "alice").await);
+    let carol = session(&store, "carol").await;
     // What a connection asks for once is not a cost of an operation.
-    insert(&store, &session(&store, "bob")).await;
+    insert(&store, &session(&store, "bob").await).await;
     spent().await;
-    insert(&store, &mine).await;
-    let sign_in = spent().await;
+    assert_eq!(sign_in(&store, &first, None).await, Outcome::Done);
+    let begun = spent().await;
+    assert_eq!(sign_in(&store, &mine, Some(first.id)).await, Outcome::Done);
+    let evicted = spent().await;
     store.load(mine.id).await.unwrap();
     let load = spent().await;
     let at = mine.last_accessed.as_micros();
     store.touch(&(0..500).map(|n| touch(mine.id, at + n)).collect::<Vec<_>>()).await.unwrap();
     let touch = spent().await;
-    let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), mine.signed_in);
+    let query = PageQuery::live(TenantFilter::Any, mine.signed_in);
     assert_eq!(store.page(&query).await.unwrap().sessions.len(), 2);
     let page = spent().await;
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     spent().await;
     store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     let idle = spent().await;
-    insert(&store, &session(&store, "carol")).await;
+    insert(&store, &carol).await;
     spent().await;
     let read = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     assert_eq!(read.events.len(), 1);
     let log = spent().await;
-    assert_eq!(revoke(&store, mine.id).await, 1);
+    let end = sample::end(&store, Selection::session(mine.id, TenantFilter::Any)).await;
+    spent().await;
+    assert_eq!(store.end_many(&end, 10).await.unwrap().ended.len(), 1);
     let revoked = spent().await;
+    assert_eq!(store.ended(mine.id).await.unwrap().unwrap().session.id, mine.id);
+    let ended = spent().await;
     println!(
-        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, idle log {idle}, log {log}, \
-            revoke {revoked}"
+        "statements: sign-in {begun}, sign-in that evicts {evicted}, load {load}, \
+            touch of 500 {touch}, page {page}, idle log {idle}, log {log}, revoke {revoked}, \
+            ended {ended}"
     );
-    assert_eq!((sign_in, load, touch, page, idle, log, revoked), (2, 1, 1, 1, 1, 1, 2));
+    assert_eq!((begun, evicted, load, touch, page), (2, 2, 1, 1, 1));
+    assert_eq!((idle, log, revoked, ended), (1, 1, 2, 1));
 }
 
 /// What is compared is bytes, also where the server's collation folds case and trailing spaces.
@@ -138,7 +167,7 @@ async fn names_that_a_collation_would_fold_are_different_users() {
     let store = database.store().await;
     let names = ["alice", "ALICE", "alice ", "\u{e1}lice", "a\u{301}lice", "\u{1F511}"];
     for name in names {
-        insert(&store, &session(&store, name)).await;
+        insert(&store, &session(&store, name).await).await;
     }
     for name in names {
         assert_eq!(store.user(&user(name)).await.unwrap().sessions.len(), 1, "{name}");
@@ -149,7 +178,7 @@ async fn names_that_a_collation_would_fold_are_different_users() {
 async fn times_keep_their_microseconds() {
     let database = Database::create().await;
     let store = database.store().await;
-    let mut session = session(&store, "alice");
+    let mut session = session(&store, "alice").await;
     session.signed_in = Timestamp::from_micros(1_780_000_000_123_457);
     session.last_accessed = session.signed_in;
     insert(&store, &session).await;
@@ -172,13 +201,16 @@ async fn no_procedure_walks_a_table() {
         "CREATE TABLE numbers SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n \
             FROM {digits} AS a, {digits} AS b, {digits} AS c, {digits} AS e; \
         INSERT INTO session_kit_sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
-            CONCAT('user ', n % 1000), 'Web', NULL, NULL, '', n, n, n, n + 1000000, NULL, '', '', \
-            NULL, NULL FROM numbers; \
+            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}' FROM numbers; \
+        INSERT INTO session_kit_history SELECT UNHEX(LEFT(SHA2(-1 - n, 256), 32)), '', \
+            CONCAT('gone ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
+            NULL FROM numbers; \
         INSERT INTO session_kit_users SELECT '', CONCAT('user ', n), n FROM numbers WHERE n < 1000; \
         INSERT INTO session_kit_log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
             FROM numbers; \
         UPDATE session_kit_state SET settled = 10000; \
-        ANALYZE TABLE session_kit_sessions, session_kit_users, session_kit_log;"
+        ANALYZE TABLE session_kit_sessions, session_kit_history, session_kit_users, \
+            session_kit_log;"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
 
@@ -193,7 +225,7 @@ async fn no_procedure_walks_a_table() {
     };
     operations::all(&store, check).await;
 
-    let whole = "SELECT COUNT(device_info) FROM session_kit_sessions";
+    let whole = "SELECT COUNT(details) FROM session_kit_sessions";
     sqlx::query(whole).fetch_one(&one).await.unwrap();
     assert!(walked(&one).await > before + 9_000, "the server counts what is asked for");
 }

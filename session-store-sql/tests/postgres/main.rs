@@ -1,5 +1,6 @@
 //! The PostgreSQL store under the conformance kit, on a real server, and what is its own.
 
+mod blocks;
 mod log;
 #[path = "../operations/mod.rs"]
 mod operations;
@@ -7,11 +8,12 @@ mod statements;
 mod upkeep;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use session_conformance::sample::{self, PATIENCE, insert, now, options, options_for_hints, user};
+use session_conformance::sample::{self, PATIENCE, options, options_for_hints, user};
 use session_conformance::{Backend, Namespace};
-use session_core::{Actor, Session, Store, UserKey};
+use session_core::store::{Change, Commit, Outcome};
+use session_core::{Actor, Session, Store, Timestamp, UserKey};
 use session_engine::{Access, Engine, SignIn};
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -114,10 +116,26 @@ fn owner() -> UserKey {
     user("alice")
 }
 
-async fn sign_in(store: &PostgresStore) -> Session {
-    let session = sample::session(store, &owner(), now());
-    insert(store, &session).await;
+/// The time by this host's clock: the store's would be a statement that the tests count.
+fn now() -> Timestamp {
+    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap())
+}
+
+async fn commit(store: &dyn Store, owner: &UserKey, changes: Vec<Change>) -> Outcome {
+    let expected = store.user(owner).await.unwrap().version;
+    let (owner, at, by) = (owner.clone(), now(), Actor::Application);
+    store.commit(&Commit { owner, expected, changes, at, by, from: None }).await.unwrap()
+}
+
+async fn sign_in_as(store: &dyn Store, owner: &UserKey) -> Session {
+    let session = sample::session(store, owner, now());
+    let insert = Change::Insert(Box::new(session.clone()));
+    assert_eq!(commit(store, owner, vec![insert]).await, Outcome::Done);
     session
+}
+
+async fn sign_in(store: &PostgresStore) -> Session {
+    sign_in_as(store, &owner()).await
 }
 
 /// The nodes read the log by themselves far too rarely.

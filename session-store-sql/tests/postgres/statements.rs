@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_conformance::sample::{self, PATIENCE, now, revoke, user};
-use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
-use session_core::store::{Entries, PageQuery, Sweep, TenantFilter, Touch};
-use session_core::{Store, Timestamp};
+use session_conformance::sample::{self, PATIENCE, user};
+use session_core::store::{
+    Change, EndMany, Entries, Outcome, PageQuery, Selection, Sweep, TenantFilter, Touch,
+};
+use session_core::{Actor, EndCause, Session, SessionId, Store, Timestamp};
 use session_engine::Engine;
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 
-use crate::{Schema, new_name, operations, pool, sign_in, url};
+use crate::{Schema, commit, new_name, now, operations, owner, pool, sign_in, sign_in_as, url};
 
 /// A database of its own, because PostgreSQL 18 counts like statements of all schemas together.
 struct Counted {
@@ -77,41 +77,56 @@ async fn operations_cost_few_round_trips() {
     options.push = false;
     let store = counted.store(&options).await;
     let spent = counted.undisturbed(async || statements(&counted, &store).await).await;
-    let [sign_in, load, touch, page, log, revoked] = spent;
+    let [sign_in, evict, load, touch, page, log, revoked] = spent;
     println!(
-        "statements: sign-in {sign_in}, load {load}, touch of 500 {touch}, page {page}, log {log}, revoke {revoked}"
+        "statements: sign-in {sign_in}, one that evicts {evict}, load {load}, touch of 500 {touch}, \
+         page {page}, log {log}, revoke {revoked}"
     );
-    assert_eq!(spent, [2, 1, 1, 1, 1, 2]);
+    assert_eq!(spent, [2, 2, 1, 1, 1, 1, 2]);
 }
 
-/// Of a sign-in, a load, touches, a page, a read of the log and a revocation.
-async fn statements(counted: &Counted, store: &PostgresStore) -> [i64; 6] {
+/// Of a sign-in, one that evicts, a load, touches, a page, a read of the log and a revocation.
+async fn statements(counted: &Counted, store: &PostgresStore) -> [i64; 7] {
     let [mut before] = counted.calls(["%session_kit_%"]).await;
     let mut spent = async || {
         let [now] = counted.calls(["%session_kit_%"]).await;
         now - std::mem::replace(&mut before, now)
     };
-    let session = sign_in(store).await;
+    let evicted = sign_in(store).await;
     let sign_in = spent().await;
+    let session = sample::session(store, &owner(), now());
+    let insert = Change::Insert(Box::new(session.clone()));
+    let changes = vec![Change::End(evicted.id, EndCause::Evicted), insert];
+    assert_eq!(commit(store, &owner(), changes).await, Outcome::Done);
+    let evict = spent().await;
     store.load(session.id).await.unwrap();
     let load = spent().await;
-    let touch = |n: i64| Touch {
-        id: session.id,
-        last_accessed: Timestamp::from_micros(session.signed_in.as_micros() + n),
-        ip_addresses: Vec::new(),
-    };
-    store.touch(&(0..500).map(touch).collect::<Vec<_>>()).await.unwrap();
+    store.touch(&(0..500).map(|n| used(&session, n)).collect::<Vec<_>>()).await.unwrap();
     let touch = spent().await;
-    let query = PageQuery::live(TenantFilter::Any, Timeouts::none(), session.signed_in);
+    let query = PageQuery::live(TenantFilter::Any, session.signed_in);
     store.page(&query).await.unwrap();
     let page = spent().await;
     let cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
     spent().await;
     store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
     let log = spent().await;
-    assert_eq!(revoke(store, session.id).await, 1);
+    let (cause, at, by) = (EndCause::Revoked, now(), Actor::Application);
+    let selection = Selection::session(session.id, TenantFilter::Any);
+    let end = EndMany { selection, after: None, cause, at, by, from: None };
+    assert_eq!(store.end_many(&end, 10).await.unwrap().ended.len(), 1);
     let revoked = spent().await;
-    [sign_in, load, touch, page, log, revoked]
+    [sign_in, evict, load, touch, page, log, revoked]
+}
+
+/// A write-back of a use so many microseconds after the sign-in.
+fn used(session: &Session, later: u64) -> Touch {
+    Touch {
+        id: session.id,
+        last_accessed: session.signed_in.plus(Duration::from_micros(later)),
+        deadline: session.deadline,
+        claimed: true,
+        ip_addresses: Vec::new(),
+    }
 }
 
 /// A notification that is under way covers no change that comes after it began, but the next covers all of
@@ -123,8 +138,7 @@ async fn changes_share_notifications() {
     let sign_in = |n| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
-            let session = sample::session(&*store, &user(&format!("user {n}")), now());
-            sample::insert(&*store, &session).await;
+            sign_in_as(&*store, &user(&format!("user {n}"))).await;
         })
     };
     let sign_ins: Vec<_> = (0..CHANGES).map(sign_in).collect();
@@ -184,22 +198,27 @@ async fn idle(counted: &Counted, listening: i64) -> [i64; 3] {
     [0, 1, 2].map(|n| after[n] - before[n])
 }
 
-/// A store with one connection, and 50,000 sessions and log entries. So many of the oldest sessions
-/// are in use.
-async fn filled(used: u32) -> (PostgresStore, PgPool, String) {
+/// A store with one connection, and 50,000 sessions, log entries and blocked users. The deadline of so many sessions is
+/// after [`LINE`], that of ten just before it, that of the rest ten minutes and more after it.
+async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
     let Schema(schema) = Schema::create().await;
     let one = pool(1).await;
     let options = PostgresOptions::default().with_schema(schema.clone()).with_push(false);
     let store = PostgresStore::with_pool(one.clone(), &options).await.unwrap();
+    let line = LINE.as_micros();
     let fill = format!(
         "SET search_path = {schema}; \
         INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, ip_addresses, signed_in, \
-            last_accessed, authenticated_at, absolute_expiry, token_current, token_family) \
-            SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, \
-            CASE WHEN n <= {used} THEN 1000000 ELSE n END, n, n + 1000000, '\\x', '\\x' FROM generate_series(1, 50000) AS n; \
+            last_accessed, deadline, claimed, details) \
+            SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, n, \
+            {line} + CASE WHEN n <= {later} THEN 500000000 WHEN n <= {later} + 10 THEN -1000000 \
+                ELSE n * 600000000::bigint END, \
+            0, '{{}}' FROM generate_series(1, 50000) AS n; \
         INSERT INTO session_kit_users (tenant, user_id, version) \
             SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
-        ANALYZE session_kit_sessions; ANALYZE session_kit_users;"
+        INSERT INTO session_kit_policies (tenant, user_id, block) \
+            SELECT '', 'blocked ' || n, '{{}}' FROM generate_series(1, 50000) AS n; \
+        ANALYZE session_kit_sessions; ANALYZE session_kit_users; ANALYZE session_kit_policies;"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
     append_many(&one, &schema).await;
@@ -257,13 +276,11 @@ async fn a_read_of_the_log_reads_a_page_of_it() {
     foreign.rollback().await.unwrap();
 }
 
-/// Old sessions that are in use are examined once, at most so many in a call.
+/// Sessions whose deadline has just not passed are examined once, at most so many in a call.
 #[tokio::test]
 async fn a_sweep_goes_on_where_it_left_off() {
     let (store, one, schema) = filled(25_000).await;
-    let line = Timestamp::from_micros(25_011);
-    let rule = SweepRule { inactive_before: line, expired_by: Timestamp::EPOCH };
-    let mut sweep = Sweep { rule, after: None, at: line };
+    let mut sweep = Sweep { overdue: now().since(LINE), after: None, at: now() };
     let (mut ended, mut calls) = (0, 0);
     let mut before = walked(&one, &schema).await;
     loop {
@@ -282,6 +299,32 @@ async fn a_sweep_goes_on_where_it_left_off() {
     assert!(calls <= 6, "{calls} calls");
 }
 
+/// A write-back moves the deadline, and no index with it.
+#[tokio::test]
+async fn a_use_is_written_back_within_its_page() {
+    let (store, one, schema) = filled(0).await;
+    let every_hundredth = "SELECT id, deadline FROM session_kit_sessions WHERE signed_in % 100 = 0";
+    let found: Vec<(Vec<u8>, i64)> = sqlx::query_as(every_hundredth).fetch_all(&one).await.unwrap();
+    let minute_later = |(id, deadline): &(Vec<u8>, i64)| Touch {
+        id: SessionId::from_bytes(id[..].try_into().unwrap()),
+        last_accessed: now(),
+        deadline: Timestamp::from_micros(*deadline).plus(Duration::from_secs(60)),
+        claimed: true,
+        ip_addresses: Vec::new(),
+    };
+    let batch: Vec<_> = found.iter().map(minute_later).collect();
+    assert_eq!(batch.len(), Touch::MAX_BATCH);
+    store.touch(&batch).await.unwrap();
+    sqlx::query("SELECT pg_stat_force_next_flush()").execute(&one).await.unwrap();
+    let updates = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables \
+        WHERE schemaname = $1 AND relname = 'session_kit_sessions'";
+    let updates = sqlx::query_as(updates).bind(schema);
+    let (all, within): (i64, i64) = updates.fetch_one(&one).await.unwrap();
+    println!("{within} of {all} updates within their page");
+    assert_eq!(all, 500);
+    assert!(within >= 490, "{within} of {all}");
+}
+
 /// Rows that have been read from the tables and indexes of a schema. This connection tells its own
 /// before it asks.
 async fn walked(connection: &PgPool, schema: &str) -> i64 {
@@ -297,3 +340,6 @@ async fn walked(connection: &PgPool, schema: &str) -> i64 {
     .await
     .unwrap()
 }
+
+/// A time of the past, at which ten minutes begin that the index of deadlines takes as one.
+const LINE: Timestamp = Timestamp::from_micros(600_000_000 * 1_600_000);

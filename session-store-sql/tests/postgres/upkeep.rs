@@ -1,6 +1,10 @@
 //! What an operator meets: functions that are applied again, and the report.
 
+use std::time::Duration;
+
+use session_conformance::sample::revoke;
 use session_core::Store;
+use session_core::store::StoreReport;
 use session_store_sql::PostgresOptions;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
@@ -14,13 +18,13 @@ async fn run(pool: &PgPool, statement: String) {
 /// A function in the place of one of the store's.
 fn replaced(Schema(schema): &Schema) -> String {
     format!(
-        "CREATE OR REPLACE FUNCTION {schema}.session_kit_trim_log(p_before bigint, p_limit integer) \
+        "CREATE OR REPLACE FUNCTION {schema}.session_kit_trim_log(p_older_than bigint, p_limit integer) \
          RETURNS integer LANGUAGE sql AS 'SELECT 77';"
     )
 }
 
 async fn trims(store: &impl Store) -> u32 {
-    store.trim_log(session_core::Timestamp::EPOCH, 1).await.unwrap()
+    store.trim_log(Duration::ZERO, 1).await.unwrap()
 }
 
 /// An older node that starts beside newer ones must not take their functions from them.
@@ -51,16 +55,24 @@ async fn the_report_tells_of_the_schema_and_of_indexes() {
     let session = sign_in(&store).await;
     let report = store.report().await.unwrap();
     assert!(report.log_from.is_some() && report.clock >= session.signed_in, "{report:?}");
-    assert!(report.details.iter().any(|(name, _)| name == "push"), "{report:?}");
+    let names = |report: &StoreReport| {
+        report.details.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    assert!(names(&report).contains(&"push".to_owned()), "{report:?}");
+    assert!(!names(&report).contains(&"history from".to_owned()), "{report:?}");
+    assert_eq!(revoke(&store, session.id).await, 1);
+    let report = store.report().await.unwrap();
+    assert!(names(&report).contains(&"history from".to_owned()), "{report:?}");
     let break_indexes = format!(
-        "DROP INDEX {0}.session_kit_log_by_xid; UPDATE pg_index SET indisvalid = false \
+        "DROP INDEX {0}.session_kit_log_by_xid, {0}.session_kit_history_by_time; UPDATE pg_index SET indisvalid = false \
          WHERE indexrelid = '{0}.session_kit_sessions_by_time'::regclass; \
          UPDATE {0}.session_kit_meta SET functions_version = 0;",
         schema.0
     );
     run(&pool, break_indexes).await;
     let report = store.report().await.unwrap();
-    let [missing, invalid, functions] = &report.problems[..] else { panic!("{report:?}") };
+    let [history, missing, invalid, functions] = &report.problems[..] else { panic!("{report:?}") };
+    assert!(history.contains("session_kit_history_by_time is missing"), "{history}");
     assert!(missing.contains("session_kit_log_by_xid is missing"), "{missing}");
     assert!(invalid.contains("session_kit_sessions_by_time is invalid"), "{invalid}");
     assert!(functions.contains("version 0"), "{functions}");

@@ -70,7 +70,6 @@ pub(super) async fn all(request: Request<'_>) -> Answer {
 type Concerns = Box<dyn Fn(&Event) -> bool + Send + Sync>;
 
 struct Follower {
-    manager: SessionManager,
     events: Events,
     concerns: Concerns,
     ended: Pin<Box<dyn Future<Output = WaitEnd> + Send>>,
@@ -125,12 +124,11 @@ fn follow(
     let max = (options.max_streams_per_session, options.max_streams);
     let _slot = http.streams().open(session, max.0, max.1)?;
     let events = manager.events();
-    let ended = ended(manager.clone(), session);
+    let ended = ended(manager, session);
     let (now, state) = (Instant::now(), State::Opening);
     let ask_again = interval_at(now + GUARD_EVERY, GUARD_EVERY);
     let until = now + options.stream_lifetime;
-    let follower =
-        Follower { manager, events, concerns, ended, power, ask_again, until, state, _slot };
+    let follower = Follower { events, concerns, ended, power, ask_again, until, state, _slot };
     let stream = stream::unfold(follower, |mut follower| async {
         let line = follower.next().await?;
         Some((Ok(line), follower))

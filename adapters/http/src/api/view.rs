@@ -56,7 +56,7 @@ pub(crate) struct SessionView {
     data: Option<serde_json::Value>,
     /// Whether it is the session of this very request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = bool)]
+    #[schema(value_type = bool, required = true)]
     current: Option<bool>,
 }
 
@@ -121,7 +121,7 @@ pub(super) struct MeView {
     /// The session of this request.
     #[schema(value_type = String, format = "uuid")]
     pub(super) session_id: SessionId,
-    /// Who acts as this user, where it is somebody else.
+    /// Who acts as this user; null where the user does.
     pub(super) impersonator: Option<String>,
     /// How many live sessions the caller has.
     pub(super) total: u64,

@@ -270,3 +270,26 @@ async fn who_acts_as_an_admin_does_not_administer() {
     assert_eq!(root.get("/me/history").await.ok()["sessions"][0]["by"], "user:support");
     http.shutdown().await;
 }
+
+/// Where the options ask for it, what an admin ends needs a recent proof of who they are.
+#[tokio::test(start_paused = true)]
+async fn an_admin_whose_session_is_not_fresh_ends_and_blocks_nothing() {
+    let mut config = Config::default();
+    config.http = config.http.with_reauthenticate_path("/login");
+    let http = start(config).await;
+    let root = Client::signed_in(&http, "root").await;
+    tokio::time::sleep(Duration::from_secs(16 * 60)).await;
+    for (method, path) in [
+        ("PUT", "/admin/block"),
+        ("DELETE", "/admin/block"),
+        ("DELETE", "/admin/sessions?all=true"),
+        ("DELETE", "/admin/users/root/data"),
+    ] {
+        let problem = root.ask(method, path, "").await.problem(401, "reauthentication-required");
+        assert_eq!(problem["reauthenticate"], "/login", "{method} {path}");
+    }
+    for path in ["/admin/block", "/admin/history", "/admin/users/root/export"] {
+        root.get(path).await.ok();
+    }
+    http.shutdown().await;
+}

@@ -168,7 +168,7 @@ async fn a_flow_ends_only_a_session_whose_token_the_browser_had() {
         back.set("cookie", cookie);
         let auth = back.auth().await;
         let (_, proof) = auth.finish_flow(&flow.state).unwrap();
-        auth.sign_in_from_callback(proof, "carol").await.unwrap();
+        let _ = auth.sign_in_from_callback(proof, "carol").await.unwrap();
     };
     finish(&kept.replace(&plain(&bobs), &plain(&victims))).await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -180,7 +180,7 @@ async fn a_flow_ends_only_a_session_whose_token_the_browser_had() {
     back.set("cookie", answer.cookie().unwrap());
     let auth = back.auth().await;
     let (_, proof) = auth.finish_flow(&flow.state).unwrap();
-    auth.sign_in_from_callback(proof, "carol").await.unwrap();
+    let _ = auth.sign_in_from_callback(proof, "carol").await.unwrap();
     while bob.session_id().await.is_some() {
         tokio::task::yield_now().await;
     }

@@ -80,7 +80,7 @@ pub(crate) async fn sign_in(
         let session = newcomer(owner.clone(), id, random, at)?;
         let (owner, by) = (owner.clone(), Actor::User(owner.user.clone()));
         let changes = vec![Change::Insert(Box::new(session))];
-        let commit = Commit { owner, expected, changes, at, by };
+        let commit = Commit { owner, expected, changes, at, by, from: None };
         if store.commit(&commit).await? == Outcome::Done {
             return Ok(());
         }

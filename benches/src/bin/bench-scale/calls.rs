@@ -8,7 +8,6 @@ use session_benches::fill::Written;
 use session_benches::people::{KINDS, People, TENANTS};
 use session_benches::times::Times;
 use session_benches::{Failure, now};
-use session_core::checker::Timeouts;
 use session_core::store::{
     Cursor, Entries, LogPage, PageCursor, PageQuery, Selection, TenantFilter, Touch,
 };
@@ -88,7 +87,13 @@ impl Calls {
             let (user, n) = self.people.any(self.written.users, &mut random);
             let id = self.people.id(&*self.store, user, n)?;
             let [a, b, ..] = random.bytes();
-            Ok(Touch { id, last_accessed: now(), ip_addresses: vec![[10, 9, a, b].into()] })
+            Ok(Touch {
+                id,
+                last_accessed: now(),
+                deadline: now().plus(People::SPAN),
+                claimed: true,
+                ip_addresses: vec![[10, 9, a, b].into()],
+            })
         };
         (0..Touch::MAX_BATCH).map(touch).collect()
     }
@@ -161,15 +166,16 @@ impl Calls {
         .await
     }
 
+    /// All sessions, those past their deadline among them: they are there until the cleanup ends them.
     fn live(&self) -> PageQuery {
-        PageQuery::live(TenantFilter::Any, Timeouts::none(), self.people.now())
+        PageQuery::live(TenantFilter::Any, self.people.now().minus(People::SPAN))
     }
 
     /// The page that begins after this share of the time of all sign-ins.
     fn deep(&self, share: f64) -> PageQuery {
-        let signed_in = self.people.now().minus(People::SPAN.mul_f64(share));
+        let at = self.people.now().minus(People::SPAN.mul_f64(share));
         let id = SessionId::from_bytes([0; 16]);
-        PageQuery { after: Some(PageCursor { signed_in, id }), ..self.live() }
+        PageQuery { after: Some(PageCursor { at, id }), ..self.live() }
     }
 
     async fn log(&mut self, begin: Cursor) -> Result<(), Failure> {

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use session_benches::people::{KINDS, People, TENANTS};
 use session_benches::{Failure, now};
-use session_core::cleanup::SweepRule;
 use session_core::policy::PolicyScope;
 use session_core::store::{
     Continuation, EndMany, EndedBatch, PolicyChange, Selection, Sweep, TenantFilter,
 };
-use session_core::{Actor, DeviceKind, EndCause, Timestamp};
+use session_core::{Actor, DeviceKind, EndCause};
 
 use crate::beside::next;
 use crate::calls::{BOUND, Calls};
@@ -81,32 +80,28 @@ impl Calls {
 
     pub(crate) async fn cleanup(&mut self) -> Result<(), Failure> {
         let store = self.store();
-        let rule = SweepRule {
-            inactive_before: self.people.now().minus(UNUSED),
-            expired_by: self.people.now(),
-        };
         let mut after: Option<Continuation> = None;
         self.walk("sweep, 500 a call", BOUND, FEW_CALLS, async |_| {
-            let sweep = Sweep { rule, after: after.take(), at: now() };
+            let sweep = Sweep { overdue: Duration::ZERO, after: after.take(), at: now() };
             after = store.sweep(&sweep, EndedBatch::MAX_LIMIT).await?.next;
             Ok(after.is_some())
         })
         .await?;
-        let nothing = self.people.now().minus(2 * People::SPAN);
+        let nothing = 2 * People::SPAN;
         self.trim("trim where nothing is old, each call", nothing, |_| true).await?;
-        let old = self.people.now().minus(People::SPAN / 2);
+        let old = People::SPAN / 2;
         self.trim("trim, 500 a call", old, |trimmed| trimmed > 0).await
     }
 
     async fn trim(
         &mut self,
         name: &'static str,
-        before: Timestamp,
+        older_than: Duration,
         goes_on: impl Fn(u32) -> bool,
     ) -> Result<(), Failure> {
         let store = self.store();
         self.walk(name, BOUND, FEW_CALLS, async |_| {
-            Ok(goes_on(store.trim_log(before, EndedBatch::MAX_LIMIT).await?))
+            Ok(goes_on(store.trim_log(older_than, EndedBatch::MAX_LIMIT).await?))
         })
         .await
     }
@@ -114,9 +109,8 @@ impl Calls {
 
 fn end(selection: Selection) -> EndMany {
     let (cause, by) = (EndCause::Revoked, Actor::Application);
-    EndMany { selection, after: None, cause, at: now(), by }
+    EndMany { selection, after: None, cause, at: now(), by, from: None }
 }
 
 /// So many calls tell how long one takes, and leave most of the sessions for the next run.
 const FEW_CALLS: u64 = 40;
-const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);

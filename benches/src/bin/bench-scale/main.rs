@@ -16,7 +16,6 @@ use session_benches::people::People;
 use session_benches::stores::Kind;
 use session_benches::{Failure, now, table};
 use session_core::Store;
-use session_core::checker::Timeouts;
 use session_core::store::{Cursor, Entries, Needs};
 use session_engine::Options;
 
@@ -122,10 +121,9 @@ async fn measure(
     Ok(calls.measured())
 }
 
-/// Records that expire by themselves would change what is measured.
 fn configured(store: Arc<dyn Store>) -> Arc<dyn Store> {
     let max_staleness = Options::default().max_staleness;
-    store.configure(&Needs { timeouts: Timeouts::none(), max_staleness });
+    store.configure(&Needs { history: store.history_by_default(), max_staleness });
     store
 }
 

@@ -11,11 +11,9 @@ use session_benches::stores::Backend;
 use session_benches::table::Row;
 use session_benches::times::{Times, millis};
 use session_benches::{Failure, now};
-use session_core::checker::Timeouts;
-use session_core::cleanup::SweepRule;
 use session_core::policy::PolicyScope;
 use session_core::store::{Continuation, EndedBatch, Entries, LogPage, Needs, PolicyChange, Sweep};
-use session_core::{Actor, Store, Timestamp, UserKey};
+use session_core::{Actor, Store, UserKey};
 use session_engine::{Options, SessionManager};
 
 use crate::Plan;
@@ -25,7 +23,7 @@ pub(crate) async fn measure(backend: &dyn Backend, plan: &Plan) -> Result<Vec<Ro
     // Open before the first of the entries: a store must not look at all that came after it.
     let store = open(backend.open_to_fill().await?);
     let foreign = backend.foreign().await?;
-    let people = People::new(SEED, now());
+    let people = People::new(SEED, now().minus(UNUSED));
     fill(&store, people, Written::default(), plan.entries, |_| Ok(())).await?;
     let store = open(backend.open().await?);
     let mut rows = Vec::new();
@@ -36,14 +34,14 @@ pub(crate) async fn measure(backend: &dyn Backend, plan: &Plan) -> Result<Vec<Ro
     rows.push(log_reads(&*store, "log read").await?);
     let newcomers = Newcomers::default();
     let scene = Scene { backend, store, plan, newcomers };
-    rows.extend(scene.sweep(people.now()).await?);
-    rows.extend(scene.trim(people.now().minus(People::SPAN / 2)).await?);
+    rows.extend(scene.sweep().await?);
+    rows.extend(scene.trim(People::SPAN / 2).await?);
     Ok(rows)
 }
 
 fn open(store: Arc<dyn Store>) -> Arc<dyn Store> {
     let max_staleness = Options::default().max_staleness;
-    store.configure(&Needs { timeouts: Timeouts::none(), max_staleness });
+    store.configure(&Needs { history: store.history_by_default(), max_staleness });
     store
 }
 
@@ -72,12 +70,11 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// Ends all sessions that were last used before a time.
-    async fn sweep(&self, before: Timestamp) -> Result<Vec<Row>, Failure> {
-        let rule = SweepRule { inactive_before: before, expired_by: before };
+    /// Ends all sessions whose deadline has passed.
+    async fn sweep(&self) -> Result<Vec<Row>, Failure> {
         let mut after: Option<Continuation> = None;
         self.walk("sessions swept", async || {
-            let sweep = Sweep { rule, after: after.take(), at: before };
+            let sweep = Sweep { overdue: Duration::ZERO, after: after.take(), at: now() };
             let EndedBatch { ended, next } =
                 self.store.sweep(&sweep, EndedBatch::MAX_LIMIT).await?;
             after = next;
@@ -86,10 +83,10 @@ impl Scene<'_> {
         .await
     }
 
-    /// Deletes all log entries from before a time.
-    async fn trim(&self, before: Timestamp) -> Result<Vec<Row>, Failure> {
+    /// Deletes all log entries that are older than this.
+    async fn trim(&self, older_than: Duration) -> Result<Vec<Row>, Failure> {
         self.walk("log entries trimmed", async || {
-            let trimmed = self.store.trim_log(before, EndedBatch::MAX_LIMIT).await?;
+            let trimmed = self.store.trim_log(older_than, EndedBatch::MAX_LIMIT).await?;
             Ok((trimmed.into(), trimmed == 0))
         })
         .await
@@ -151,6 +148,8 @@ fn rows(what: &str, count: u64, elapsed: Duration, times: &Times, sign_ins: &Don
 
 const SEED: u64 = 1;
 const READS: usize = 200;
+/// So long ago that every session is past its deadline.
+const UNUSED: Duration = Duration::from_secs(60 * 24 * 3600);
 /// Few and unhurried sign-ins: what they wait for is the cleanup.
 const WORKERS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(5);

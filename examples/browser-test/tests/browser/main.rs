@@ -6,6 +6,7 @@ mod lists;
 mod messages;
 mod policy;
 mod sessions;
+mod sign_in;
 mod tabs;
 
 use std::time::Duration;

@@ -132,6 +132,39 @@ async fn a_user_signs_out_other_devices() {
     driver.stop(browsers).await;
 }
 
+/// A user gives the device a name, takes it away again, and sees why another session has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_names_a_device_and_sees_what_has_ended() {
+    let (demo, driver) = (Demo::start().await, Driver::start().await);
+    let browser = driver.browser(&demo, "light").await;
+    browser.sign_in("alice").await;
+    let other = demo.session(None, "alice", "Lynx").await;
+    browser.open(DEVICES).await;
+    browser.see("#devices li:nth-child(2)").await;
+    browser.click("li.current button").await;
+    browser.see("#rename[open]").await;
+    browser.type_into("#rename-name", "<b>Kitchen</b>").await;
+    browser.screenshot("rename").await;
+    browser.click("#rename button[value='yes']").await;
+    browser.see_text("li.current strong", "<b>Kitchen</b> (").await;
+    browser.see_text("#notice", "The device has a new name.").await;
+    browser.click("li.current button").await;
+    browser.see("#rename[open]").await;
+    assert_eq!(browser.value("#rename-name").await, "<b>Kitchen</b>");
+    browser.js("document.getElementById('rename-name').value = ''").await;
+    browser.click("#rename button[value='yes']").await;
+    browser.see_text("#notice", "The device has no name any more.").await;
+    assert!(!browser.text("li.current strong").await.contains("Kitchen"));
+
+    demo.revoke(&other).await;
+    browser.click("#ended summary").await;
+    browser.see("#history li strong").await;
+    browser.see_text("#history li", "Signed out by choice").await;
+    assert_eq!(browser.count("#history li").await, 1);
+    browser.screenshot("history").await;
+    driver.stop(vec![browser]).await;
+}
+
 /// Names that mean something in a path are names like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_any_name_is_revoked() {

@@ -36,6 +36,13 @@ pub(crate) async fn only_admins_administer(on: Ground) {
         ("PUT", "policy".to_owned()),
         ("DELETE", "policy".to_owned()),
         ("GET", "events".to_owned()),
+        ("DELETE", "sessions?all=true".to_owned()),
+        ("GET", "history".to_owned()),
+        ("GET", "block".to_owned()),
+        ("PUT", "block".to_owned()),
+        ("DELETE", "block".to_owned()),
+        ("GET", "users/alice/export".to_owned()),
+        ("DELETE", "users/alice/data".to_owned()),
     ] {
         alice.send(method, &format!("/sessions/admin/{path}"), "{}").await.problem(403);
         app.stranger().send(method, &format!("/sessions/admin/{path}"), "{}").await.problem(401);
@@ -57,7 +64,7 @@ pub(crate) async fn filters_and_pages(on: Ground) {
     assert_eq!(users(&root, "tenant=north").await, ["north/alice"]);
     assert_eq!(users(&root, "device=Mobile").await, ["alice"]);
     assert_eq!(users(&root, "client=shop").await, [""; 0]);
-    app.clock.advance(Duration::from_secs(3600));
+    app.advance(Duration::from_secs(3600)).await;
     let since = app.http.manager().now().minus(Duration::from_secs(60));
     assert_eq!(user_of(&phone).await, "alice");
     // The filter is the store's: the access has to be written back first.
@@ -148,14 +155,19 @@ pub(crate) async fn details_and_revocation(on: Ground) {
     let expected = [
         "absolute_expiry",
         "authenticated_at",
+        "claimed",
         "client_id",
         "current",
         "data",
         "device_info",
         "device_kind",
+        "device_name",
         "id",
+        "impersonator",
         "ip_addresses",
         "last_accessed",
+        "level",
+        "methods",
         "signed_in",
         "tenant",
         "user",
@@ -275,10 +287,8 @@ pub(crate) async fn users_of_any_name_are_revoked(on: Ground) {
         let path = format!("{path}&tenant=north");
         assert_eq!(root.delete(&path).await.json(), json!({ "revoked": 1 }), "{name}");
     }
-    for query in ["", "?user=", "?tenant=north", "?device=Web"] {
-        let problem = root.delete(&format!("/sessions/admin/sessions{query}")).await.problem(400);
-        assert_eq!(problem["field"], "user", "{query}");
-    }
+    let problem = root.delete("/sessions/admin/sessions?user=").await.problem(400);
+    assert_eq!(problem["field"], "user");
     let boss = app.browser("north/boss").await;
     boss.delete("/sessions/admin/sessions?user=root&tenant=south").await.problem(403);
     assert_eq!(user_of(&root).await, "root");

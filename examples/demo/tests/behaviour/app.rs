@@ -8,6 +8,7 @@ use session_conformance::Probe;
 use session_demo::{Adapter, Demo, Place, read_config};
 use session_kit::Timestamp;
 use session_kit::core::Store;
+use session_kit::engine::clock::Clock;
 use session_kit::http::{Config, CookieOptions, Hooks, HttpSessions};
 use session_kit::testing::ManualClock;
 use tempfile::TempDir;
@@ -65,8 +66,10 @@ impl App {
     ) -> Self {
         let folder = TempDir::new().unwrap();
         let place = Place::File(folder.path().join("demo.db"));
-        let probe = Probe::around(on.store.open(&place).await);
         let clock = ManualClock::starting_at(system_time());
+        let probe = Probe::around(on.store.open(&place, &clock).await);
+        let stores = clock.clone();
+        probe.set_clock(move || stores.now());
         let mut config = read_config(None).unwrap();
         config.http.cookie = CookieOptions::default();
         // A server that others test on may be busy.
@@ -98,6 +101,14 @@ impl App {
         let answer = browser.post("/login", &login_form(user)).await;
         assert_eq!(answer.status, 303, "{user}: {}", answer.text());
         browser
+    }
+
+    /// Moves the clock of the node and of its store forward, and waits until the node has heard of it.
+    pub(crate) async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        self.probe.hint();
+        let heard = async || self.http.manager().now() >= self.clock.now();
+        eventually("the node has heard the time", heard).await;
     }
 
     /// Asks the server to stop, and answers how long it took until it had.

@@ -84,7 +84,7 @@ pub(crate) async fn a_callback_is_good_once(on: Ground) {
         assert_eq!(session_of(&again), None);
     }
     let late = begin(&app, "").await;
-    app.clock.advance(Duration::from_secs(600));
+    app.advance(Duration::from_secs(601)).await;
     late.back("GET", &late.state).await.problem(403);
 }
 
@@ -163,7 +163,7 @@ pub(crate) async fn a_flow_remembers_its_session_and_a_browser_few_flows(on: Gro
     assert_eq!(user_of(&cookies(&alice, &[&session])).await, "nobody", "it has been replaced");
     let mut browser = Browser::new(&app);
     for _ in 0..6 {
-        app.clock.advance(Duration::from_secs(1));
+        app.advance(Duration::from_secs(1)).await;
         assert_eq!(browser.send("GET", "/login/elsewhere", "").await.status, 303);
     }
     assert_eq!(browser.cookies.len(), 4);

@@ -82,8 +82,8 @@ pub(crate) async fn no_answer_reveals_whether_a_session_exists(on: Ground) {
     let app = App::start(on).await;
     let alice = app.browser("alice").await;
     let id = alice.session_id().await.replace('-', "");
-    let real = format!("__Host-session={id}{}", "0".repeat(56));
-    let unreal = format!("__Host-session={}{}", "1".repeat(32), "0".repeat(56));
+    let real = format!("__Host-session={id}{}", "0".repeat(72));
+    let unreal = format!("__Host-session={}{}", "1".repeat(32), "0".repeat(72));
     let mut answers = Vec::new();
     for cookie in [real, unreal, "__Host-session=".to_owned()] {
         let guess = Client { cookie: Some(cookie), ..app.stranger() };

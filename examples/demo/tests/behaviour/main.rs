@@ -3,6 +3,7 @@
 mod admin;
 mod alike;
 mod app;
+mod blocks;
 mod body;
 mod callbacks;
 #[allow(dead_code, reason = "the tests of processes use the other part")]
@@ -10,6 +11,7 @@ mod callbacks;
 mod client;
 mod doors;
 mod end;
+mod ended;
 mod hostile;
 mod http2;
 mod me;
@@ -20,12 +22,14 @@ mod paths;
 mod private;
 mod raw;
 mod roles;
+mod rotations;
 mod sealed;
 #[cfg(feature = "server-tests")]
 mod servers;
 mod session;
 mod stores;
 mod streams;
+mod tickets;
 mod way_back;
 mod wire;
 
@@ -86,6 +90,36 @@ macro_rules! behaviours {
                 a_policy_is_changed_by_who_has_seen_it
                 users_of_any_name_are_revoked
                 the_event_stream_tells_of_everybody_within_the_walls
+            }
+            tickets {
+                a_refused_user_ends_a_session_and_is_signed_in
+                a_ticket_is_good_for_its_user_and_for_a_while
+                an_app_gets_its_token_for_a_ticket
+                a_browser_is_offered_the_choice
+            }
+            ended {
+                the_sign_in_page_says_why
+                a_stranger_is_told_nothing
+                ended_sessions_are_listed_within_the_walls
+                without_a_history_nothing_is_kept
+                a_user_names_a_device
+                a_user_is_exported_and_erased
+                addresses_are_kept_as_the_options_say
+            }
+            blocks {
+                a_blocked_user_is_out
+                tenants_and_the_deployment_are_blocked
+                a_block_ends_at_its_time
+                sign_ins_race_a_block
+                an_incident_ends_what_all_filters_select
+            }
+            rotations {
+                a_lost_rotation_is_repeated
+                many_rotations_of_one_token_are_one
+                a_replaced_token_gains_no_freshness
+                a_token_is_renewed_by_navigations_only
+                another_users_session_is_left_behind_ended
+                who_acts_as_another_is_shown_and_administers_nothing
             }
             roles {
                 roles_change_within_the_bound
@@ -195,6 +229,28 @@ macro_rules! stored_behaviours {
                 policies_are_set_shown_and_inherited
                 a_policy_is_changed_by_who_has_seen_it
                 the_event_stream_tells_of_everybody_within_the_walls
+            }
+            tickets {
+                a_refused_user_ends_a_session_and_is_signed_in
+            }
+            ended {
+                the_sign_in_page_says_why
+                ended_sessions_are_listed_within_the_walls
+                without_a_history_nothing_is_kept
+                a_user_names_a_device
+                a_user_is_exported_and_erased
+            }
+            blocks {
+                a_blocked_user_is_out
+                tenants_and_the_deployment_are_blocked
+                sign_ins_race_a_block
+                an_incident_ends_what_all_filters_select
+            }
+            rotations {
+                a_lost_rotation_is_repeated
+                many_rotations_of_one_token_are_one
+                another_users_session_is_left_behind_ended
+                who_acts_as_another_is_shown_and_administers_nothing
             }
             roles {
                 roles_change_within_the_bound

@@ -43,7 +43,7 @@ pub(crate) async fn the_own_session_comes_first_and_all_are_reached(on: Ground) 
     let own = browser.session_id().await;
     let alice = UserKey::new("alice".parse().unwrap());
     for _ in 0..5 {
-        app.clock.advance(std::time::Duration::from_secs(1));
+        app.advance(std::time::Duration::from_secs(1)).await;
         app.http.manager().sign_in(SignIn::new(alice.clone())).await.unwrap();
     }
     for limit in [1, 2, 3, 5, 6, 7] {
@@ -98,6 +98,11 @@ pub(crate) async fn state_changing_calls_need_a_proof_of_origin(on: Ground) {
         ("DELETE", "/sessions/admin/users/bob/sessions".to_owned()),
         ("PUT", "/sessions/admin/policy".to_owned()),
         ("DELETE", "/sessions/admin/policy".to_owned()),
+        ("PATCH", format!("/sessions/me/{id}")),
+        ("DELETE", "/sessions/admin/sessions?all=true".to_owned()),
+        ("PUT", "/sessions/admin/block".to_owned()),
+        ("DELETE", "/sessions/admin/block".to_owned()),
+        ("DELETE", "/sessions/admin/users/bob/data".to_owned()),
     ];
     let proofs = [
         ("x-nothing", "at all"),

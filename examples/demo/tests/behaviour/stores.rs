@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use session_demo::Place;
 use session_kit::core::Store;
+use session_kit::engine::clock::Clock;
 use session_kit::memory::MemoryStore;
+use session_kit::testing::ManualClock;
 
 #[cfg(feature = "server-tests")]
 use crate::servers;
@@ -27,10 +29,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// A store that only this test uses.
-    pub(crate) async fn open(self, place: &Place) -> Arc<dyn Store> {
+    /// A store that only this test uses. The one in memory goes by the clock.
+    pub(crate) async fn open(self, place: &Place, clock: &ManualClock) -> Arc<dyn Store> {
         match self {
-            Self::Memory => Arc::new(MemoryStore::new()),
+            Self::Memory => {
+                let clock = clock.clone();
+                Arc::new(MemoryStore::with_clock(move || clock.now()))
+            }
             Self::Sqlite => place.open().await.unwrap(),
             #[cfg(feature = "server-tests")]
             Self::Postgres => servers::postgres().await,

@@ -38,7 +38,7 @@ pub(crate) async fn a_browser_is_sent_to_sign_in_and_back(on: Ground) {
     assert_eq!((answer.status.as_u16(), answer.header("location")), (303, Some("/vault?item=1")));
     // Who has to prove it again is sent there, too.
     let alice = app.browser("alice").await;
-    app.clock.advance(Duration::from_secs(301));
+    app.advance(Duration::from_secs(301)).await;
     let answer = page(&alice, "GET", "/vault").await;
     assert_eq!(answer.header("location"), Some("/login?next=/vault"));
 }

@@ -3,20 +3,22 @@
 -- change raises PROCEDURES in migrate.rs, which applies all of them again.
 
 -- Changes are procedures: each is one call and one transaction, so no lock waits for a network.
--- Locks are taken in one order: users, sessions by id, a gate. READ COMMITTED, because REPEATABLE READ
--- locks gaps, and two new users could deadlock. Where rows are locked by a list, JSON_TABLE is in a
--- subquery: MySQL refuses FOR UPDATE directly beside it. The LIMIT in such a subquery keeps its order.
+-- Locks are taken in one order: users, sessions by id, places, a gate. READ COMMITTED, because
+-- REPEATABLE READ locks gaps, and two new users could deadlock. Where rows are locked by a list,
+-- JSON_TABLE is in a subquery: MySQL refuses FOR UPDATE directly beside it. The LIMIT in such a
+-- subquery keeps its order.
 
--- Applies a change to one user's sessions if the version still holds. An id that exists already is a
--- conflict. A version is never zero and never comes back.
+-- Applies a change to one user's sessions if the version still holds. An insert is a conflict where its
+-- id exists already, where the history knows the id, and where its owner is blocked. A version is never
+-- zero and never comes back.
 DROP PROCEDURE IF EXISTS {t}commit_1;
 CREATE PROCEDURE {t}commit_1(
     p_tenant VARBINARY(128), p_user VARBINARY(255), p_expected BIGINT,
-    p_changes LONGTEXT CHARACTER SET utf8mb4, p_inserts INT, p_rotations INT, p_ends INT,
-    p_others INT, p_at BIGINT, p_actor VARBINARY(260)
+    p_changes LONGTEXT CHARACTER SET utf8mb4, p_inserts INT, p_updates INT, p_ends INT,
+    p_others INT, p_at BIGINT, p_actor VARBINARY(260), p_from VARBINARY(256), p_history INT
 ) SQL SECURITY INVOKER
 body: BEGIN
-    DECLARE v_n, v_gate, v_there, v_rotated, v_told INT DEFAULT 0;
+    DECLARE v_n, v_gate, v_there, v_updated, v_told, v_known, v_blocked INT DEFAULT 0;
     DECLARE v_what, v_kind VARBINARY(32);
     DECLARE v_id BINARY(16);
     DECLARE EXIT HANDLER FOR 1062
@@ -39,8 +41,8 @@ body: BEGIN
         UPDATE {t}users SET version = UUID_SHORT() & 0xFFFFFFFFFFFFFF
             WHERE tenant = p_tenant AND user_id = p_user AND version = p_expected;
         SET v_there = ROW_COUNT();
-        IF p_rotations + p_ends > 0 THEN
-            SELECT COALESCE(SUM(step.what = 'rotate'), 0) INTO v_rotated
+        IF p_updates + p_ends > 0 THEN
+            SELECT COALESCE(SUM(step.what = 'update'), 0) INTO v_updated
                 FROM (SELECT what, id FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
                     what VARCHAR(8) PATH '$.do',
                     id VARCHAR(32) PATH '$.id')) AS given ORDER BY id LIMIT 100) AS step
@@ -48,58 +50,56 @@ body: BEGIN
                 WHERE s.tenant = p_tenant AND s.user_id = p_user FOR UPDATE;
         END IF;
     END IF;
-    IF p_expected <> 0 AND v_there = 0 OR v_rotated <> p_rotations THEN
+    IF p_expected <> 0 AND v_there = 0 OR v_updated <> p_updates THEN
         ROLLBACK;
         SELECT 0 AS done;
         LEAVE body;
     END IF;
 
     IF p_inserts > 0 THEN
-        INSERT INTO {t}sessions (id, tenant, user_id, device_kind, device_info, client_id,
-                ip_addresses, signed_in, last_accessed, authenticated_at, absolute_expiry, data,
-                token_current, token_family, token_retired, token_retired_at)
-            SELECT UNHEX(step.id), p_tenant, p_user, step.device_kind, step.device_info,
-                step.client_id, step.ip_addresses, step.signed_in, step.last_accessed,
-                step.authenticated_at, step.absolute_expiry, step.data, UNHEX(step.token_current),
-                UNHEX(step.token_family), UNHEX(step.token_retired), step.token_retired_at
+        INSERT INTO {t}sessions (id, tenant, user_id, device_kind, client_id, ip_addresses,
+                signed_in, last_accessed, deadline, claimed, details)
+            SELECT UNHEX(step.id), p_tenant, p_user, step.device_kind, step.client_id,
+                step.ip_addresses, step.signed_in, step.last_accessed, step.deadline, step.claimed,
+                step.details
             FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
                 what VARCHAR(8) PATH '$.do',
                 id VARCHAR(32) PATH '$.id',
                 device_kind VARCHAR(64) CHARACTER SET utf8mb4 PATH '$.device_kind',
-                device_info VARCHAR(256) CHARACTER SET utf8mb4 PATH '$.device_info',
                 client_id VARCHAR(128) CHARACTER SET utf8mb4 PATH '$.client_id',
                 ip_addresses VARCHAR(1024) PATH '$.ip_addresses',
                 signed_in BIGINT PATH '$.signed_in',
                 last_accessed BIGINT PATH '$.last_accessed',
-                authenticated_at BIGINT PATH '$.authenticated_at',
-                absolute_expiry BIGINT PATH '$.absolute_expiry',
-                data VARCHAR(4096) CHARACTER SET utf8mb4 PATH '$.data',
-                token_current VARCHAR(64) PATH '$.token_current',
-                token_family VARCHAR(64) PATH '$.token_family',
-                token_retired VARCHAR(64) PATH '$.token_retired',
-                token_retired_at BIGINT PATH '$.token_retired_at')) AS step
+                deadline BIGINT PATH '$.deadline',
+                claimed TINYINT PATH '$.claimed',
+                details LONGTEXT CHARACTER SET utf8mb4 PATH '$.details')) AS step
             WHERE step.what = 'insert';
-    END IF;
-    IF p_rotations > 0 THEN
-        UPDATE JSON_TABLE(p_changes, '$[*]' COLUMNS (
+        -- After the insert, which waits for a change that ends a session of the same id.
+        SELECT COUNT(*) INTO v_known
+            FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
                 what VARCHAR(8) PATH '$.do',
-                id VARCHAR(32) PATH '$.id',
-                authenticated_at BIGINT PATH '$.authenticated_at',
-                token_current VARCHAR(64) PATH '$.token_current',
-                token_retired VARCHAR(64) PATH '$.token_retired',
-                token_retired_at BIGINT PATH '$.token_retired_at')) AS step
-            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
-            SET s.token_current = UNHEX(step.token_current),
-                s.token_retired = UNHEX(step.token_retired),
-                s.token_retired_at = step.token_retired_at,
-                s.authenticated_at = COALESCE(step.authenticated_at, s.authenticated_at)
-            WHERE step.what = 'rotate';
+                id VARCHAR(32) PATH '$.id')) AS step
+            STRAIGHT_JOIN {t}history AS h ON h.id = UNHEX(step.id)
+            WHERE step.what = 'insert';
     END IF;
     SELECT gate INTO v_gate FROM {t}state WHERE only_row = 1;
     SELECT COUNT(*) INTO v_there FROM {t}gates WHERE gate = v_gate LOCK IN SHARE MODE;
+    -- Behind the gate, and without a lock: set_block commits the block first, and then waits until each
+    -- gate was empty once. So this statement's snapshot has the block, or set_block waits for this change.
+    IF p_inserts > 0 THEN
+        SELECT COUNT(*) INTO v_blocked FROM {t}policies
+            WHERE (tenant, user_id) IN (('', ''), (p_tenant, ''), (p_tenant, p_user))
+                AND block IS NOT NULL AND (blocked_until IS NULL OR blocked_until >
+                    TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)));
+    END IF;
+    IF v_known + v_blocked > 0 THEN
+        ROLLBACK;
+        SELECT 0 AS done;
+        LEAVE body;
+    END IF;
     -- Told is what happens to sessions that are there, in the order of the changes. One by one,
     -- because an INSERT of several rows at once draws more ids than it needs.
-    WHILE v_n < p_inserts + p_rotations + p_ends + p_others DO
+    WHILE v_n < p_inserts + p_updates + p_ends + p_others DO
         SET v_what = JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].do'))),
             v_kind = JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].kind'))),
             v_id = UNHEX(JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].id'))));
@@ -107,6 +107,13 @@ body: BEGIN
         IF v_what <> 'insert' THEN
             SELECT COUNT(*) INTO v_there FROM {t}sessions
                 WHERE id = v_id AND tenant = p_tenant AND user_id = p_user;
+        END IF;
+        IF v_what = 'update' THEN
+            UPDATE {t}sessions SET
+                details = JSON_UNQUOTE(JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].details'))),
+                deadline = GREATEST(deadline, CAST(
+                    JSON_EXTRACT(p_changes, CONCAT('$[', v_n, '].deadline')) AS SIGNED))
+                WHERE id = v_id;
         END IF;
         IF v_there = 1 THEN
             INSERT INTO {t}log (tag, kind, at, actor, tenant, user_id, session_id) VALUES (
@@ -122,6 +129,20 @@ body: BEGIN
     END IF;
 
     IF p_ends > 0 THEN
+        IF p_history = 1 THEN
+            INSERT INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses,
+                    signed_in, last_accessed, deadline, claimed, details, ended, cause, actor,
+                    ended_from)
+                SELECT s.id, s.tenant, s.user_id, s.device_kind, s.client_id, s.ip_addresses,
+                    s.signed_in, s.last_accessed, s.deadline, s.claimed, s.details, p_at, step.cause,
+                    p_actor, p_from
+                FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
+                    what VARCHAR(8) PATH '$.do',
+                    id VARCHAR(32) PATH '$.id',
+                    cause VARCHAR(32) PATH '$.kind')) AS step
+                STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
+                WHERE step.what = 'end' AND s.tenant = p_tenant AND s.user_id = p_user;
+        END IF;
         DELETE s FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
                 what VARCHAR(8) PATH '$.do',
                 id VARCHAR(32) PATH '$.id')) AS step

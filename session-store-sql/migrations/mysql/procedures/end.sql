@@ -1,12 +1,13 @@
--- Ends those of the given sessions that exist and, where lines are given, are past one of them.
+-- Ends those of the given sessions that exist and, where a time is given, whose deadline passed longer ago
+-- than that by this clock.
 DROP PROCEDURE IF EXISTS {t}end_1;
 CREATE PROCEDURE {t}end_1(
-    p_ids LONGTEXT CHARACTER SET utf8mb4, p_inactive_before BIGINT, p_expired_by BIGINT,
-    p_kind VARBINARY(32), p_at BIGINT, p_actor VARBINARY(260)
+    p_ids LONGTEXT CHARACTER SET utf8mb4, p_overdue BIGINT, p_cause VARBINARY(32), p_at BIGINT,
+    p_actor VARBINARY(260), p_from VARBINARY(256), p_history INT
 ) SQL SECURITY INVOKER
 BEGIN
     DECLARE v_over BOOLEAN DEFAULT FALSE;
-    DECLARE v_first, v_tag BIGINT;
+    DECLARE v_first, v_tag, v_line BIGINT;
     DECLARE v_gate, v_there INT;
     DECLARE v_tenant VARBINARY(128);
     DECLARE v_user VARBINARY(255);
@@ -36,30 +37,40 @@ BEGIN
             id VARCHAR(32) PATH '$')) AS each_id ORDER BY id LIMIT 1000) AS given
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id) FOR UPDATE;
 
+    -- What is locked is not touched any more, so every statement below finds the same sessions.
+    SET v_line = TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) - p_overdue;
     SELECT gate INTO v_gate FROM {t}state WHERE only_row = 1;
     SELECT COUNT(*) INTO v_there FROM {t}gates WHERE gate = v_gate LOCK IN SHARE MODE;
     -- The entries of this call: no other has both the tag and such an id.
     SET v_tag = FLOOR(RAND() * 9007199254740991);
     INSERT INTO {t}log (tag, kind, at, actor, tenant, user_id, session_id)
-        SELECT v_tag, p_kind, p_at, p_actor, s.tenant, s.user_id, s.id
+        SELECT v_tag, p_cause, p_at, p_actor, s.tenant, s.user_id, s.id
         FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
-        WHERE p_inactive_before IS NULL OR s.last_accessed < p_inactive_before
-            OR s.absolute_expiry <= p_expired_by;
+        WHERE v_line IS NULL OR s.deadline < v_line;
     IF ROW_COUNT() > 0 THEN
         SET v_first = LAST_INSERT_ID();
         UPDATE (SELECT s.tenant, s.user_id
                 FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
                 STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
-                WHERE p_inactive_before IS NULL OR s.last_accessed < p_inactive_before
-                    OR s.absolute_expiry <= p_expired_by
+                WHERE v_line IS NULL OR s.deadline < v_line
                 GROUP BY s.tenant, s.user_id) AS owner
             STRAIGHT_JOIN {t}users AS u ON u.tenant = owner.tenant AND u.user_id = owner.user_id
             SET u.version = UUID_SHORT() & 0xFFFFFFFFFFFFFF;
+        IF p_history = 1 THEN
+            INSERT INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses,
+                    signed_in, last_accessed, deadline, claimed, details, ended, cause, actor,
+                    ended_from)
+                SELECT s.id, s.tenant, s.user_id, s.device_kind, s.client_id, s.ip_addresses,
+                    s.signed_in, s.last_accessed, s.deadline, s.claimed, s.details, p_at, p_cause,
+                    p_actor, p_from
+                FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
+                STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
+                WHERE v_line IS NULL OR s.deadline < v_line;
+        END IF;
         DELETE s FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
             STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
-            WHERE p_inactive_before IS NULL OR s.last_accessed < p_inactive_before
-                OR s.absolute_expiry <= p_expired_by;
+            WHERE v_line IS NULL OR s.deadline < v_line;
         OPEN without_sessions;
         forgetting: LOOP
             FETCH without_sessions INTO v_tenant, v_user;

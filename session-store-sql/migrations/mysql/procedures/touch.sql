@@ -1,4 +1,5 @@
--- Writes accesses back: the later time, the addresses merged. Answers which sessions are gone.
+-- Writes accesses back: the later times, claimed or not, the addresses merged. Answers which sessions
+-- are gone.
 DROP PROCEDURE IF EXISTS {t}touch_1;
 CREATE PROCEDURE {t}touch_1(
     p_touches LONGTEXT CHARACTER SET utf8mb4
@@ -30,9 +31,13 @@ BEGIN
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(access.id) FOR UPDATE;
     UPDATE JSON_TABLE(p_touches, '$[*]' COLUMNS (
             id VARCHAR(32) PATH '$.id',
-            at BIGINT PATH '$.at')) AS access
+            at BIGINT PATH '$.at',
+            deadline BIGINT PATH '$.deadline',
+            claimed TINYINT PATH '$.claimed')) AS access
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(access.id)
-        SET s.last_accessed = GREATEST(s.last_accessed, access.at);
+        SET s.last_accessed = GREATEST(s.last_accessed, access.at),
+            s.deadline = GREATEST(s.deadline, access.deadline),
+            s.claimed = GREATEST(s.claimed, access.claimed);
     OPEN moved;
     moving: LOOP
         FETCH moved INTO v_id, v_new;

@@ -1,0 +1,115 @@
+//! The history: what is kept of sessions that have ended.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, doc};
+use session_core::store::record::{ended_fields, read_ended_session, read_session};
+use session_core::store::{
+    EndedSession, Forget, HistoryPage, HistoryQuery, PageQuery, limit_within,
+};
+use session_core::{Actor, DeviceInfo, EndCause, SessionId, Timestamp, UserKey};
+
+use crate::error::Failed;
+use crate::record::{self, Stored};
+use crate::store::MongoStore;
+use crate::walk::{Part, Walk};
+
+/// How sessions end.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'e> {
+    pub(crate) cause: EndCause,
+    pub(crate) at: Timestamp,
+    pub(crate) by: &'e Actor,
+    pub(crate) from: Option<&'e DeviceInfo>,
+}
+
+impl MongoStore {
+    /// The record of the history for a session as it is stored. One that cannot be read has none.
+    pub(crate) fn remembered(&self, stored: &Document, ending: &Ending<'_>) -> Option<Document> {
+        if !self.keeps_history.load(Ordering::Relaxed) {
+            return None;
+        }
+        let session = read_session(&Stored(stored)).ok()?;
+        let name = record::name(session.id);
+        let Ending { cause, at, by, from } = *ending;
+        let (by, from) = (by.clone(), from.cloned());
+        let ended = EndedSession { session, ended: at, cause, by, from };
+        let mut document = record::document(ended_fields(&ended));
+        document.insert("_id", name);
+        Some(document)
+    }
+
+    pub(crate) async fn read_ended(&self, id: SessionId) -> Result<Option<EndedSession>, Failed> {
+        let mut session = self.session().await?;
+        let find = self.history.find_one(doc! { "_id": record::name(id) });
+        let found = find.session(&mut session).await?;
+        Ok(found.as_ref().map(|found| read_ended_session(&Stored(found))).transpose()?)
+    }
+
+    /// Whether one of these sessions has ended.
+    pub(crate) async fn has_ended(&self, ids: &[SessionId]) -> Result<bool, Failed> {
+        let names: Vec<_> = ids.iter().map(|id| record::name(*id)).collect();
+        let mut session = self.session().await?;
+        let find = self.history.find_one(doc! { "_id": { "$in": names } });
+        Ok(find.projection(doc! { "_id": 1 }).session(&mut session).await?.is_some())
+    }
+
+    pub(crate) async fn read_history(&self, query: &HistoryQuery) -> Result<HistoryPage, Failed> {
+        let limit = limit_within(query.limit, PageQuery::MAX_LIMIT) as usize;
+        let after = query.after.map(Into::into);
+        let Part { found, next } =
+            self.walk(&self.history, &Walk::ended(query), after, limit).await?;
+        let sessions = found.iter().map(|found| read_ended_session(&Stored(found)));
+        Ok(HistoryPage {
+            sessions: sessions.collect::<Result<_, _>>()?,
+            next: next.map(Into::into),
+        })
+    }
+
+    pub(crate) async fn forget_ended(&self, forget: &Forget, limit: u32) -> Result<u32, Failed> {
+        let chosen = match forget {
+            Forget::OlderThan(age) => self.ended_before(*age, limit).await?,
+            Forget::User(owner) => self.ended_of(owner, limit).await?,
+        };
+        if chosen.is_empty() {
+            return Ok(0);
+        }
+        let names: Vec<_> = chosen.iter().filter_map(|ended| ended.get("_id")).collect();
+        let gone = self.history.delete_many(doc! { "_id": { "$in": names } }).await?;
+        Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX))
+    }
+
+    /// Ages go by the server's clock as of the statement that finds the records; nothing changes them.
+    async fn ended_before(&self, age: Duration, limit: u32) -> Result<Vec<Document>, Failed> {
+        let stages = [
+            doc! { "$sort": oldest_first() },
+            doc! { "$limit": i64::from(limit) },
+            doc! { "$project": { "ended": 1, "clock": "$$NOW" } },
+        ];
+        let mut oldest: Vec<Document> = self.history.aggregate(stages).await?.try_collect().await?;
+        let clock = oldest.first().map(|ended| record::time(ended, "clock")).transpose()?;
+        let line = clock.map(|clock| clock.minus(age).as_micros());
+        oldest.retain(|ended| ended.get_i64("ended").ok() < line);
+        Ok(oldest)
+    }
+
+    async fn ended_of(&self, owner: &UserKey, limit: u32) -> Result<Vec<Document>, Failed> {
+        let query = HistoryQuery::user(owner.clone());
+        let mut walk = Walk::ended(&query);
+        walk.whole = false;
+        let mut after = None;
+        loop {
+            let part = self.walk(&self.history, &walk, after, limit as usize).await?;
+            if !part.found.is_empty() || part.next.is_none() {
+                return Ok(part.found);
+            }
+            after = part.next;
+        }
+    }
+}
+
+pub(crate) fn oldest_first() -> Document {
+    doc! { "ended": 1, "_id": -1 }
+}

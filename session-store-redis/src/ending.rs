@@ -1,0 +1,163 @@
+//! What a selection and a sweep do to the sessions that they have chosen, and the sweep itself.
+
+use session_core::store::{Continuation, EndMany, Ended, EndedBatch, Sweep, UserTag, limit_within};
+use session_core::{
+    Actor, DeviceInfo, EndCause, Event, EventKind, SessionId, StoreError, Timestamp, UserKey,
+};
+
+use crate::change::{BATCH, confirm};
+use crate::link::Call;
+use crate::place::{Place, sort_key};
+use crate::placement::Shard;
+use crate::store::RedisStore;
+use crate::walk::{CHUNK, EXAMINED};
+use crate::{ended, entry, record};
+
+/// What the log and the history say of the sessions that end.
+pub(crate) struct Ending {
+    cause: EndCause,
+    at: Timestamp,
+    by: Actor,
+    from: Option<DeviceInfo>,
+    /// In a sweep, how long ago the deadline must have passed, in microseconds.
+    overdue: Option<u128>,
+}
+
+/// One session to end.
+pub(crate) struct Chosen {
+    pub(crate) place: Place,
+    pub(crate) owner: UserKey,
+}
+
+impl RedisStore {
+    /// Goes through one shard after the other. What is chosen either ends or is in use again: in both
+    /// cases it is not chosen a second time, so a continuation is the number of the shard.
+    pub(crate) async fn end_overdue(
+        &self,
+        sweep: &Sweep,
+        limit: u32,
+    ) -> Result<EndedBatch, StoreError> {
+        self.announce(self.placement.shards()).await?;
+        let batch = self.sweep_some(sweep, limit).await?;
+        self.still_announced(self.placement.shards()).await?;
+        Ok(batch)
+    }
+
+    async fn sweep_some(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
+        let ending = Ending::of_sweep(sweep);
+        let first = sweep.after.as_ref().map_or(Ok(Shard::FIRST), shard_of)?;
+        let (mut ended, mut examined) = (Vec::new(), 0);
+        for shard in self.placement.shards().skip(first.0) {
+            loop {
+                if ended.len() >= limit || examined >= EXAMINED {
+                    return Ok(EndedBatch { ended, next: Some(continuation(shard)) });
+                }
+                let count = CHUNK.min(limit - ended.len());
+                let chosen = self.overdue(shard, sweep, count).await?;
+                examined += chosen.len();
+                ended.extend(self.end_chosen(&chosen, &ending).await?);
+                if chosen.len() < count {
+                    break;
+                }
+            }
+        }
+        Ok(EndedBatch { ended, next: None })
+    }
+
+    /// The sessions of a shard that are overdue, by its server's clock.
+    async fn overdue(
+        &self,
+        shard: Shard,
+        sweep: &Sweep,
+        count: usize,
+    ) -> Result<Vec<Chosen>, StoreError> {
+        let mut call = Call::new(&self.scripts.overdue, &self.placement, shard);
+        call.key(self.placement.due(shard)).number(sweep.overdue.as_micros()).number(count);
+        // It may be all that a second try finds.
+        let members: Vec<Vec<u8>> = self.link.change(&call).await?;
+        let chosen = members.iter().map(|member| {
+            let place = Place::parse(member)?;
+            Ok(Chosen { place, owner: record::parse_owner(&member[Place::BYTES..])? })
+        });
+        chosen.collect()
+    }
+
+    pub(crate) async fn end_chosen(
+        &self,
+        chosen: &[Chosen],
+        ending: &Ending,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let mut ended = Vec::new();
+        for (shard, sessions) in self.by_shard(chosen, |chosen| chosen.place.id()) {
+            for sessions in sessions.chunks(BATCH) {
+                let call = self.ending_call(shard, sessions, ending)?;
+                let doubt = sessions.iter().map(|chosen| UserTag::of(chosen.place.id()));
+                let doubt = self.doubt(doubt)?;
+                let gone: Vec<usize> = self.link.change(&call).await?;
+                confirm(doubt);
+                ended.extend(gone.into_iter().filter_map(|n| {
+                    let Chosen { place, owner } = sessions.get(n - 1)?;
+                    Some(Ended { id: place.id(), owner: owner.clone() })
+                }));
+            }
+        }
+        Ok(ended)
+    }
+
+    fn ending_call(
+        &self,
+        shard: Shard,
+        sessions: &[&Chosen],
+        ending: &Ending,
+    ) -> Result<Call<'_>, StoreError> {
+        let placement = &self.placement;
+        let mut call = Call::new(&self.scripts.end_sessions, placement, shard);
+        call.key(placement.all(shard)).key(placement.due(shard));
+        call.key(placement.log(shard)).key(placement.history(shard));
+        self.logging(&mut call)?;
+        call.arg(sort_key(ending.at)).number(self.remembered()).arg(ending.how());
+        call.arg(ending.overdue.map(|overdue| overdue.to_string()).unwrap_or_default());
+        for Chosen { place, owner } in sessions {
+            let tag = UserTag::of(place.id());
+            call.key(placement.user(tag)).key(placement.history_of(tag));
+            call.key(placement.ended(shard, place.id()));
+            self.tenant_keys(&mut call, tag, owner);
+            call.arg(record::owner(owner)).arg(place.as_bytes());
+            call.list(&entry::parts(&ending.event(place.id(), owner)));
+        }
+        Ok(call)
+    }
+}
+
+impl Ending {
+    pub(crate) fn of(end: &EndMany) -> Self {
+        let EndMany { cause, at, by, from, .. } = end;
+        let (by, from) = (by.clone(), from.clone());
+        Self { cause: *cause, at: *at, by, from, overdue: None }
+    }
+
+    fn of_sweep(sweep: &Sweep) -> Self {
+        let overdue = Some(sweep.overdue.as_micros());
+        Self { cause: EndCause::Expired, at: sweep.at, by: Actor::System, from: None, overdue }
+    }
+
+    fn how(&self) -> String {
+        ended::how(self.at, self.cause, &self.by, self.from.as_ref())
+    }
+
+    fn event(&self, id: SessionId, owner: &UserKey) -> Event {
+        let kind = EventKind::Ended(self.cause);
+        Event::of_session(kind, self.at, self.by.clone(), owner.clone(), id)
+    }
+}
+
+fn continuation(shard: Shard) -> Continuation {
+    Continuation((shard.0 as u64).to_be_bytes().to_vec())
+}
+
+fn shard_of(continuation: &Continuation) -> Result<Shard, StoreError> {
+    let bytes = continuation.0.as_slice().try_into().map_err(|_| Continuation::malformed())?;
+    let shard = usize::try_from(u64::from_be_bytes(bytes));
+    shard.map(Shard).map_err(|_| Continuation::malformed())
+}

@@ -1,0 +1,72 @@
+-- What is done to the record of a session; stands before the scripts that do it.
+-- A user's hash has three fields for each session: its fixed part under the id, its accesses under
+-- the id and `a` (last accessed, deadline, claimed, addresses), its details under the id and `d`.
+
+-- Larger numbers are not exact. A deadline that is none is the largest of all.
+local NEVER = 2 ^ 53
+
+local function read_accesses(user, id)
+  local text = redis.call('HGET', user, id .. 'a')
+  if not text then return nil end
+  local last, deadline, claimed, addresses = string.match(text, '^(%S+) (%S+) (%S+) (.*)$')
+  return { last = last, deadline = deadline, claimed = claimed, addresses = addresses }
+end
+
+local function write_accesses(user, id, accesses)
+  local parts = { accesses.last, accesses.deadline, accesses.claimed, accesses.addresses }
+  redis.call('HSET', user, id .. 'a', table.concat(parts, ' '))
+end
+
+-- Lets the user's hash last until a margin (us) after a deadline, and at least so long from now.
+local function keep(user, deadline, now, margin, is_fresh)
+  local lasts = math.max(tonumber(deadline), now) + margin
+  local at = string.format('%.0f', math.floor(lasts / 1000))
+  if lasts >= NEVER then
+    redis.call('PERSIST', user)
+  elseif is_fresh then
+    redis.call('PEXPIREAT', user, at)
+  else
+    redis.call('PEXPIREAT', user, at, 'GT')
+  end
+end
+
+-- Moves the deadline to a later one. `keys`: user, due; `member`: of the session in `due`.
+local function raise_deadline(keys, accesses, member, deadline, now, margin)
+  if tonumber(deadline) <= tonumber(accesses.deadline) then return end
+  accesses.deadline = deadline
+  redis.call('ZADD', keys.due, 'XX', deadline, member)
+  keep(keys.user, deadline, now, margin, false)
+end
+
+local function remember_in(index, member, lasts)
+  redis.call('ZADD', index, 0, member)
+  if redis.call('PTTL', index) < lasts then redis.call('PEXPIRE', index, lasts) end
+end
+
+-- Copies a record into the history. One that has expired by itself is not there any more.
+local function remember(keys, id, owner, ending)
+  local parts = redis.call('HMGET', keys.user, id, id .. 'a', id .. 'd')
+  if not (parts[1] and parts[2] and parts[3]) then return end
+  parts[4] = ending.how
+  for n, part in ipairs(parts) do parts[n] = struct.pack('>I4', #part) .. part end
+  redis.call('SET', keys.ended, table.concat(parts), 'PX', ending.lasts)
+  local place = ending.sort .. id
+  remember_in(keys.history, place .. owner, ending.lasts)
+  remember_in(keys.by_user, place, ending.lasts)
+  if keys.by_tenant ~= keys.user then remember_in(keys.by_tenant, place, ending.lasts) end
+end
+
+-- Ends a session: its record leaves the user's hash and the indexes for the history.
+-- keys: user, all, due, history, by_user, ended; tenant, name, by_tenant, which are the user's where
+--       there is no tenant
+-- ending: sort (the first bytes of its place), how (JSON), lasts (ms, 0 for no history)
+local function finish(keys, id, place, owner, ending)
+  if ending.lasts > 0 then remember(keys, id, owner, ending) end
+  redis.call('HDEL', keys.user, id, id .. 'a', id .. 'd')
+  redis.call('ZREM', keys.all, place)
+  redis.call('ZREM', keys.due, place .. owner)
+  if keys.tenant ~= keys.user then
+    redis.call('ZREM', keys.tenant, place)
+    redis.call('ZREM', keys.name, place)
+  end
+end
