@@ -54,7 +54,7 @@ pub struct Newcomer<'a> {
     pub ends: Option<SessionId>,
 }
 
-/// What holds whatever the policy says.
+/// What holds under every policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// A session whose token was not presented within this time leaves first.

@@ -1,7 +1,7 @@
 //! The node's memory of sessions, and the rule that a fill never wins against an end.
 //!
 //! A fill takes a *slot* before it reads the store and installs what it read only while holding
-//! the slot's lock. Whoever learns that a session ended or changed marks the slot under the same
+//! the slot's lock. A call that learns that a session ended or changed marks the slot under the same
 //! lock and removes the entry. So whichever comes second sees the first: a mark before the
 //! install discards what was read; an install before the mark is removed by it.
 

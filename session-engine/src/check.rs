@@ -1,7 +1,7 @@
 //! The path that every request takes.
 //!
 //! A cached session is answered by a plain function: no await, no boxed future, no lock held
-//! across anything. Whatever the cache cannot or may not answer becomes a [`Lookup`], which asks
+//! across anything. What the cache cannot or may not answer becomes a [`Lookup`], which asks
 //! the store.
 
 use std::sync::Arc;

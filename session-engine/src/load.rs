@@ -40,7 +40,7 @@ pub(crate) struct Load {
 impl SessionManager {
     /// Reads a session from the store and installs it.
     ///
-    /// The read runs in a task of its own: a caller that goes away takes nobody along.
+    /// The read runs in a task of its own: a caller that goes away stops no other.
     pub(crate) async fn load(&self, id: SessionId) -> Result<Load, Error> {
         let (mut done, joined) = self.join_or_begin(id);
         let found = match done.wait_for(Option::is_some).await {

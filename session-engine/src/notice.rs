@@ -13,7 +13,7 @@ pub enum Notice {
     /// Something happened.
     Event(Event),
     /// Something may have been missed: the listener was too slow, or the log was cut or came
-    /// back from the past. Read again whatever was derived from earlier events.
+    /// back from the past. Read again what was derived from earlier events.
     Missed,
 }
 
@@ -49,7 +49,7 @@ impl Notices {
 
     pub(crate) fn tell(&self, notice: Notice) {
         if let Some(sender) = self.sender().as_ref() {
-            // Nobody listening is fine.
+            // There may be no listener.
             let _ = sender.send(notice);
         }
     }

@@ -33,7 +33,7 @@ pub struct Options {
     pub cleanup: Cleanup,
     /// The policy where none is set in the store. Default: any number of sessions.
     pub default_policy: Policy,
-    /// The most sessions of one user, whatever the policy says: the least recently used leaves. None
+    /// The most sessions of one user, under any policy: the least recently used leaves. None
     /// for any number. Default 1,000.
     pub max_sessions_per_user: Option<u32>,
     /// A session whose token was not presented within this time is the first to leave under any limit

@@ -32,7 +32,7 @@ impl Ticket {
     /// How long one works.
     pub const VALID_FOR: Duration = Duration::from_secs(300);
 
-    /// The text form, to be handed to the client that has shown the password, and to nobody else.
+    /// The text form, to be handed only to the client that has shown the password.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use session_core::{EndCause, SessionId};
 use tokio::sync::watch;
 
-/// The sessions somebody waits for.
+/// Sessions whose end a connection waits for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watchers(Arc<Mutex<HashMap<SessionId, watch::Sender<Seen>>>>);
 

@@ -26,7 +26,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     last_flush(&shared).await;
 }
 
-/// Writes back whatever there is; the node ends.
+/// Writes back everything: the node ends.
 pub(crate) async fn last_flush(shared: &Shared) {
     if let Err(error) = flush(shared, Leaving::All).await {
         tracing::error!(%error, "last accessed times were lost at shutdown");

@@ -59,12 +59,14 @@ async fn a_sign_in_that_is_dropped_with_its_answer_leaves_no_session() {
     assert_eq!(live(&fleet, "alice").await, []);
 }
 
+async fn broken(_: Session) -> Result<serde_json::Value, String> {
+    panic!("a planted panic")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sign_in_whose_claims_provider_panics_leaves_no_session() {
     let store = store();
-    let parts = Parts::default()
-        .with_clock(clock())
-        .with_claims(|_: Session| async { Err::<serde_json::Value, String>(panic!("broken")) });
+    let parts = Parts::default().with_clock(clock()).with_claims(broken);
     let node =
         Engine::start_with(Arc::new(store.clone()), Options::default(), parts).await.unwrap();
     let outcome = node.sessions().sign_in(SignIn::new(user("alice"))).await;
@@ -180,7 +182,7 @@ async fn one_session_that_cannot_be_taken_back_stops_no_other() {
         node.sessions().sign_in(request).await.unwrap();
         held.push(other);
     }
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(live(&fleet, "user 3").await, []);
     assert_eq!(node.sessions().health().take_backs, 3);
     assert!(node.sessions().health().workers["take-back"].error.is_some());

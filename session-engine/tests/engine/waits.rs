@@ -1,1 +1,244 @@
+//! Open connections that wait for the end of their session (G4, G12): how little they cost, and what
+//! they are told.
 
+use std::time::Duration;
+
+use futures_util::poll;
+use session_core::checker::Timeouts;
+use session_core::{EndCause, Store as _};
+use session_engine::{Engine, Options, SignedIn, WaitEnd, WhenStale};
+use tokio::task::JoinSet;
+
+use crate::probe::{Fleet, Probe, clock, engine_with, is_active, revoke, sign_in, store};
+
+fn loads(probe: &Probe) -> u64 {
+    probe.calls().get("load").copied().unwrap_or(0)
+}
+
+fn wait(waits: &mut JoinSet<WaitEnd>, node: &Engine, signed_in: &SignedIn) {
+    let (manager, id) = (node.sessions().clone(), signed_in.session.id());
+    waits.spawn(async move { manager.session_ended(id).await });
+}
+
+async fn all(waits: JoinSet<WaitEnd>, wanted: WaitEnd) {
+    for end in waits.join_all().await {
+        assert_eq!(end, wanted);
+    }
+}
+
+async fn begin(node: &Engine, many: usize) -> Vec<SignedIn> {
+    let mut begun = Vec::new();
+    for n in 0..many {
+        begun.push(sign_in(node, &format!("user {n}")).await);
+    }
+    begun
+}
+
+/// E14.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_waits_cost_no_read_each() {
+    let fleet = Fleet::start(Options::default()).await;
+    let ([here, there], probe) = (&fleet.nodes, &fleet.probes[1]);
+    let begun = begin(here, 100).await;
+    let mut waits = JoinSet::new();
+    for signed_in in begun.iter().cycle().take(10_000) {
+        wait(&mut waits, there, signed_in);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(loads(probe) <= 100, "{} reads of 100 sessions", loads(probe));
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(loads(probe) <= 100, "{} reads", loads(probe));
+    for signed_in in &begun {
+        revoke(here, signed_in).await;
+    }
+    all(waits, WaitEnd::Ended(EndCause::Revoked)).await;
+    assert!(loads(probe) <= 100, "the log has told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_cached_sessions_read_nothing() {
+    let fleet = Fleet::start(Options::default()).await;
+    let (node, probe) = (&fleet.nodes[0], &fleet.probes[0]);
+    let begun = begin(node, 100).await;
+    let mut waits = JoinSet::new();
+    for signed_in in begun.iter().cycle().take(10_000) {
+        wait(&mut waits, node, signed_in);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(loads(probe), 0);
+}
+
+/// Waits that began while the store was away, and when it is back.
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_followed_by_no_burst() {
+    let fleet = Fleet::start(Options::default()).await;
+    let ([here, there], probe) = (&fleet.nodes, &fleet.probes[1]);
+    let begun = begin(here, 1_000).await;
+    probe.fail("load", true);
+    let mut waits = JoinSet::new();
+    for signed_in in begun.iter().cycle().take(10_000) {
+        wait(&mut waits, there, signed_in);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let before = loads(probe);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let tries = loads(probe) - before;
+    assert!(tries <= 30_000, "{tries} in a minute, at most one each in 20 s");
+    probe.slow("load", Duration::from_millis(10));
+    probe.fail("load", false);
+    let before = loads(probe);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(probe.most_at_once("load") <= 4, "{}", probe.most_at_once("load"));
+    let reads = loads(probe) - before;
+    assert!(reads <= 1_100, "{reads} reads of 1,000 sessions");
+    for signed_in in &begun {
+        revoke(here, signed_in).await;
+    }
+    all(waits, WaitEnd::Ended(EndCause::Revoked)).await;
+}
+
+/// After a gap every session has to be read again: a few at a time.
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_followed_by_no_burst() {
+    let store = store();
+    let probe = Probe::over(store.clone());
+    let here = crate::probe::engine(store.clone(), Options::default()).await;
+    let there = engine_with(probe.clone(), Options::default(), clock()).await;
+    let begun = begin(&here, 1_000).await;
+    let mut waits = JoinSet::new();
+    for signed_in in begun.iter().cycle().take(5_000) {
+        wait(&mut waits, &there, signed_in);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = loads(&probe);
+    probe.slow("load", Duration::from_millis(1));
+    // The log is cut so far that the node's place in it is gone.
+    probe.fail("log_since", true);
+    for signed_in in &begun[..10] {
+        revoke(&here, signed_in).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    while store.trim_log(Duration::from_secs(1), 1_000).await.unwrap() > 0 {}
+    let mut events = there.sessions().events();
+    probe.fail("log_since", false);
+    crate::probe::told(&mut events, "missed").await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_ended(&mut waits, 50);
+    let reads = loads(&probe) - before;
+    assert!(reads <= 1_010, "{reads} reads of 1,000 sessions");
+    assert!(probe.most_at_once("load") <= 4, "{}", probe.most_at_once("load"));
+}
+
+/// Those of the ten sessions that were revoked.
+fn assert_ended(waits: &mut JoinSet<WaitEnd>, wanted: usize) {
+    let mut ended = 0;
+    while let Some(end) = waits.try_join_next() {
+        assert!(matches!(end, Ok(WaitEnd::Gone | WaitEnd::Ended(_))), "{end:?}");
+        ended += 1;
+    }
+    assert_eq!(ended, wanted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_cut_off_says_so() {
+    for (stale, seconds) in
+        [(WhenStale::FailClosed, 31), (WhenStale::ServeStale(Duration::from_secs(300)), 301)]
+    {
+        let fleet = Fleet::start(Options::default().with_when_stale(stale)).await;
+        let (node, probe) = (&fleet.nodes[0], &fleet.probes[0]);
+        let signed_in = sign_in(node, "alice").await;
+        let waiting = node.sessions().session_ended(signed_in.session.id());
+        let mut waiting = Box::pin(waiting);
+        probe.fail("log_since", true);
+        tokio::select! {
+            end = &mut waiting => panic!("{end:?}"),
+            () = tokio::time::sleep(Duration::from_secs(seconds - 2)) => {}
+        }
+        let end = tokio::time::timeout(Duration::from_secs(4), waiting).await;
+        assert_eq!(end.unwrap(), WaitEnd::Unknown);
+        let late = node.sessions().session_ended(signed_in.session.id()).await;
+        assert_eq!(late, WaitEnd::Unknown, "a wait that begins then, too");
+        probe.fail("log_since", false);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let waiting = node.sessions().session_ended(signed_in.session.id());
+        let again = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        assert!(again.is_err(), "it can tell again");
+    }
+}
+
+/// Also where no read of the log ever ends, and where each one panics.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_hangs_or_panics_cuts_a_node_off() {
+    for hangs in [true, false] {
+        let fleet = Fleet::start(Options::default()).await;
+        let (node, probe) = (&fleet.nodes[0], fleet.probes[0].clone());
+        let signed_in = sign_in(node, "alice").await;
+        if hangs {
+            probe.slow("log_since", Duration::from_secs(3600));
+        } else {
+            tokio::spawn(async move {
+                loop {
+                    probe.panic_once("log_since");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+            probe_is_quiet();
+        }
+        let waiting = node.sessions().session_ended(signed_in.session.id());
+        let end = tokio::time::timeout(Duration::from_secs(40), waiting).await;
+        assert_eq!(end.unwrap(), WaitEnd::Unknown);
+    }
+}
+
+/// Planted panics fill the output of the test otherwise.
+fn probe_is_quiet() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !info.to_string().contains("a planted panic") {
+            tell(info);
+        }
+    }));
+}
+
+/// E14: this node knows of no use, the other one does.
+#[tokio::test(start_paused = true)]
+async fn a_session_in_use_on_another_node_is_not_taken_for_expired() {
+    let idle = Duration::from_secs(600);
+    let options = Options::default().with_timeouts(Timeouts::none().with_idle(idle));
+    let fleet = Fleet::start(options).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    let mut waits = JoinSet::new();
+    wait(&mut waits, there, &signed_in);
+    for _ in 0..30 {
+        tokio::time::sleep(idle / 5).await;
+        assert!(is_active(here, &signed_in).await);
+    }
+    assert!(waits.try_join_next().is_none());
+    assert!(loads(&fleet.probes[1]) <= 20, "about one read in an idle timeout");
+    tokio::time::sleep(2 * idle).await;
+    all(waits, WaitEnd::Ended(EndCause::Expired)).await;
+}
+
+/// Connections that are not read from hold no place of those that are.
+#[tokio::test(start_paused = true)]
+async fn waits_that_are_not_polled_keep_no_other_waiting() {
+    let fleet = Fleet::start(Options::default()).await;
+    let ([here, there], probe) = (&fleet.nodes, &fleet.probes[1]);
+    let begun = begin(here, 9).await;
+    probe.slow("load", Duration::from_millis(10));
+    let mut stuck = Vec::new();
+    for signed_in in &begun[..8] {
+        let mut waiting = Box::pin(there.sessions().session_ended(signed_in.session.id()));
+        assert!(poll!(&mut waiting).is_pending());
+        stuck.push(waiting);
+    }
+    let mut waits = JoinSet::new();
+    wait(&mut waits, there, &begun[8]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = loads(probe);
+    assert_eq!(before, 9);
+    revoke(here, &begun[8]).await;
+    all(waits, WaitEnd::Ended(EndCause::Revoked)).await;
+}
