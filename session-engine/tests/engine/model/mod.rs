@@ -199,15 +199,15 @@ impl ReferenceStateMachine for Model {
         let one = (node.clone(), session.clone());
         let place = (node.clone(), prop::option::of(users.clone()));
         prop_oneof![
-            6 => (node.clone(), users.clone(), device.clone(), lost.clone())
+            6 => (node.clone(), users.clone(), device.clone(), lost)
                 .prop_map(|(node, user, device, lost)| Command::SignIn { node, user, device, lost }),
-            6 => (node.clone(), choice, lost.clone()).prop_map(|(node, (ticket, end), lost)| {
+            6 => (node.clone(), choice, lost).prop_map(|(node, (ticket, end), lost)| {
                 Command::UseTicket { node, ticket, end, lost }
             }),
             6 => one.clone().prop_map(|(node, session)| Command::Use { node, session }),
-            2 => (one.clone(), lost.clone())
+            2 => (one.clone(), lost)
                 .prop_map(|((node, session), lost)| Command::Rotate { node, session, lost }),
-            2 => (one.clone(), lost.clone())
+            2 => (one.clone(), lost)
                 .prop_map(|((node, session), lost)| Command::Update { node, session, lost }),
             1 => one.clone().prop_map(|(node, session)| Command::SignOut { node, session }),
             1 => one.prop_map(|(node, session)| Command::RevokeOthers { node, session }),
