@@ -92,7 +92,8 @@ impl Admission {
 ///
 /// Sessions past their deadline end in the same step and take up no place. A session that was not
 /// claimed in time ([`Bounds::claim_within`]) is the first to leave, also where a limit rejects
-/// newcomers, and never the cause of a refusal. The narrowest limit decides first, and whom it ends
+/// newcomers, and never the cause of a refusal. A newcomer that takes the place of a live session is not
+/// refused by a limit that counts both, also where a lowered limit is exceeded already. The narrowest limit decides first, and whom it ends
 /// counts for the wider ones. No session leaves that need not: where limits of crossing scopes chose
 /// more than they had to, the newest choices are taken back. The order of `sessions` does not matter;
 /// equal times are told apart by id, the smaller leaving first.
@@ -120,7 +121,12 @@ pub fn decide(
     limits.extend(bounds.max_sessions.map(ceiling));
     let abandoned =
         |session: &Standing| !session.claimed && session.signed_in.plus(bounds.claim_within) <= now;
-    let evicted = match evict(&limits, newcomer, staying, abandoned) {
+    // The newcomer takes the place of these: the number does not rise.
+    let vacated = |s: &Standing| {
+        s.deadline > now && (newcomer.replaces == Some(s.id) || newcomer.ends == Some(s.id))
+    };
+    let vacated: Vec<_> = gone.iter().copied().filter(|session| vacated(session)).collect();
+    let evicted = match evict(&limits, newcomer, staying, &vacated, abandoned) {
         Ok(evicted) => evicted,
         Err(limit) => return Admission::Reject { limit },
     };
@@ -136,6 +142,7 @@ fn evict<'s>(
     limits: &[Limit],
     newcomer: &Newcomer<'_>,
     mut staying: Vec<&'s Standing>,
+    vacated: &[&Standing],
     abandoned: impl Fn(&Standing) -> bool,
 ) -> Result<Vec<&'s Standing>, Limit> {
     let mut evicted = Vec::new();
@@ -151,7 +158,8 @@ fn evict<'s>(
         staying
             .sort_by_key(|session| (!abandoned(session), leaves_first(limit.on_exceed, session)));
         let (leave, stay) = split_first(staying, surplus, may_leave);
-        if leave.len() < surplus {
+        let raises = !vacated.iter().any(|session| in_scope(limit, newcomer, session));
+        if leave.len() < surplus && raises {
             return Err(*limit);
         }
         evicted.extend(leave);

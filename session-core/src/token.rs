@@ -10,7 +10,7 @@ use crate::field::SessionId;
 /// What a client presents: a session id with a keyed check, a family secret and a rotating secret.
 ///
 /// The id finds the record in one step. The *check* (64 bits) is made of the id with the fleet's key
-/// ([`FleetKey`]): a token that nobody issued is refused without a read of the store. The *family*
+/// ([`FleetKey`]): a token with a forged check is refused without a read of the store. The *family*
 /// secret (96 random bits) stays the same for the life of a session, so a token from before a rotation
 /// can be told from a guess. The *rotating* secret (128 bits) is replaced by every rotation. The text
 /// form is 104 hexadecimal digits. `Debug` shows only the id.
@@ -76,9 +76,9 @@ impl Token {
         TokenDigest::of(&self.0[..Self::FAMILY_END])
     }
 
-    /// The next token of the same family. It follows from this token and the salt, so that whoever
-    /// holds this token gets the same next one for as long as the record keeps the salt. Neither the
-    /// record alone nor this token alone gives it away.
+    /// The next token of the same family. It is derived from this token and the salt: while the record
+    /// keeps the salt, every rotation of this token yields the same next one. Neither the record alone nor
+    /// this token alone gives it away.
     #[must_use]
     pub fn successor(&self, salt: &[u8; 16]) -> Self {
         let mut hash = Sha256::new();
@@ -99,7 +99,7 @@ impl Token {
 
 /// A secret that all nodes of a fleet share, kept by the store.
 ///
-/// It makes the check in every token. It signs nobody in: the secrets of a token are random.
+/// It makes the check in every token. It does not sign anybody in: the secrets of a token are random.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FleetKey([u8; FleetKey::BYTES]);
 

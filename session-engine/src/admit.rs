@@ -218,7 +218,7 @@ impl SessionManager {
         let now = self.now();
         let ended = match self.decide(newcoming, state, now) {
             Admission::Admit { end } => end,
-            Admission::Reject { limit } => return Err(self.too_many(request, limit).await?),
+            Admission::Reject { limit } => return Err(self.too_many(newcoming, limit).await?),
         };
         let entropy = shared.entropy.as_ref();
         let new_id = || shared.store.session_id(&request.owner, clock::random(entropy));
@@ -234,12 +234,13 @@ impl SessionManager {
     }
 
     /// The refusal, with the sessions that the user may choose from and a ticket for the choice.
-    async fn too_many(&self, request: &SignIn, limit: Limit) -> Result<Error, Error> {
+    async fn too_many(&self, newcoming: &Newcoming, limit: Limit) -> Result<Error, Error> {
+        let Newcoming { request, ticket } = newcoming;
         let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
         query.user = Some(request.owner.user.clone());
         query.limit = PageQuery::MAX_LIMIT;
         let sessions = self.list(&query).await?.sessions;
-        let ticket = self.seal_ticket(request)?;
+        let ticket = self.ticket(request, ticket.as_ref()).await?;
         Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
     }
 
@@ -295,6 +296,9 @@ pub(crate) struct Newcoming {
 }
 
 pub(crate) struct TicketUse {
+    /// The ticket's secret, and until when it works.
+    pub(crate) secret: [u8; 32],
+    pub(crate) expires: Timestamp,
     /// The session that the ticket begins.
     pub(crate) id: SessionId,
     /// The session that the user has chosen to end.

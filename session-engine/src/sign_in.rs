@@ -8,7 +8,7 @@ use session_core::{
     Timestamp, Token, UserId, UserKey,
 };
 
-use crate::admit::{Newcoming, TicketUse};
+use crate::admit::Newcoming;
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
@@ -217,8 +217,8 @@ impl SessionManager {
     /// ticket of [`Error::TooManySessions`] and the session that its user has chosen.
     ///
     /// A ticket works once, for five minutes, on every node, and stands for the checked password. A
-    /// session that has ended already needs no ending; where the limit refuses the sign-in even so, the
-    /// error holds a new ticket.
+    /// session that has ended already needs no ending. If the limit still refuses the sign-in, the error
+    /// holds the same ticket again, with the time that it has left.
     ///
     /// # Errors
     /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet.
@@ -228,7 +228,7 @@ impl SessionManager {
         ticket: &str,
         end: SessionId,
     ) -> Result<SignedIn, Error> {
-        let (request, id) = self.open_ticket(ticket)?;
-        self.begin(Newcoming { request, ticket: Some(TicketUse { id, end }) }).await
+        let (request, ticket) = self.open_ticket(ticket, end).await?;
+        self.begin(Newcoming { request, ticket: Some(ticket) }).await
     }
 }

@@ -1,8 +1,10 @@
 //! Tickets: a sign-in that a limit has refused, sealed for the client that may choose what to end.
 //!
 //! A ticket is the whole request, encrypted and authenticated with a key of the fleet, so that every
-//! node can open it and none has to keep it. It names the session that it will begin: a session id
-//! never comes back, so a ticket works once.
+//! node can open it and none has to keep it. The key is in the store, and a copy of the store must sign
+//! in no user: so a ticket also has a secret, whose digest the store holds as a lease for as long as the
+//! ticket is good. It names the session that it will begin: a session id never comes back, so a ticket
+//! works once.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,9 +16,12 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use session_core::checker::Timeouts;
 use session_core::{
-    Authentication, ClientId, DeviceInfo, DeviceKind, ExtraData, SessionId, TenantId, Timestamp,
-    UserId, UserKey,
+    Authentication, ClientId, DeviceInfo, DeviceKind, ExtraData, SessionId, StoreError, TenantId,
+    Timestamp, UserId, UserKey,
 };
+use sha2::{Digest, Sha256};
+
+use crate::admit::TicketUse;
 
 use crate::clock;
 use crate::error::Error;
@@ -47,6 +52,8 @@ impl fmt::Debug for Ticket {
 /// What is in a ticket.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
+    /// The store has noted its digest: a copy of the store, which has the key, makes no tickets.
+    secret: [u8; 32],
     expires: Timestamp,
     id: SessionId,
     tenant: Option<TenantId>,
@@ -64,14 +71,40 @@ struct Sealed {
 }
 
 impl SessionManager {
-    pub(crate) fn seal_ticket(&self, request: &SignIn) -> Result<Ticket, Error> {
+    /// A ticket for a sign-in that was refused. Where a ticket was used for it, the same one again: it
+    /// works once, and no longer than it did.
+    pub(crate) async fn ticket(
+        &self,
+        request: &SignIn,
+        used: Option<&TicketUse>,
+    ) -> Result<Ticket, Error> {
         let shared = self.shared();
         let entropy = shared.entropy.as_ref();
+        if let Some(TicketUse { secret, expires, id, .. }) = used {
+            return self.seal_ticket(request, *secret, *expires, *id);
+        }
+        let secret = clock::random(entropy);
+        let issue = shared.store.lease(&name(&secret), ISSUED, Ticket::VALID_FOR);
+        if !shared.store_call("lease", issue).await? {
+            return Err(StoreError::internal("a ticket of this secret was issued before").into());
+        }
+        let id = shared.store.session_id(&request.owner, clock::random(entropy));
+        self.seal_ticket(request, secret, self.now().plus(Ticket::VALID_FOR), id)
+    }
+
+    fn seal_ticket(
+        &self,
+        request: &SignIn,
+        secret: [u8; 32],
+        expires: Timestamp,
+        id: SessionId,
+    ) -> Result<Ticket, Error> {
         let now = self.now();
         let SignIn { owner, device_kind, device_info, client_id, ip, data, .. } = request.clone();
         let sealed = Sealed {
-            expires: now.plus(Ticket::VALID_FOR),
-            id: shared.store.session_id(&owner, clock::random(entropy)),
+            secret,
+            expires,
+            id,
             tenant: owner.tenant,
             user: owner.user,
             device_kind,
@@ -84,7 +117,7 @@ impl SessionManager {
             impersonator: request.impersonator.clone(),
             replaces: request.replaces,
         };
-        let nonce: [u8; 24] = clock::random(entropy);
+        let nonce: [u8; 24] = clock::random(self.shared().entropy.as_ref());
         let text = serde_json::to_vec(&sealed).unwrap_or_default();
         let cipher = self.ticket_cipher();
         // Only a text beyond the cipher's 256 GiB is refused.
@@ -93,12 +126,18 @@ impl SessionManager {
         Ok(Ticket(URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// The request in a ticket, and the session that it begins.
-    pub(crate) fn open_ticket(&self, ticket: &str) -> Result<(SignIn, SessionId), Error> {
+    /// The request in a ticket, and what is to be done with it.
+    pub(crate) async fn open_ticket(
+        &self,
+        ticket: &str,
+        end: SessionId,
+    ) -> Result<(SignIn, TicketUse), Error> {
         let sealed = self.unseal(ticket).ok_or(Error::InvalidTicket)?;
-        if sealed.expires <= self.now() {
+        if sealed.expires <= self.now() || !self.was_issued(&sealed.secret).await? {
             return Err(Error::InvalidTicket);
         }
+        let Sealed { secret, expires, id, .. } = sealed;
+        let ticket = TicketUse { secret, expires, id, end };
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
         let data = sealed.data.as_deref().map(ExtraData::from_json).transpose()?;
         let Authentication { at, level, methods } = sealed.authentication;
@@ -112,7 +151,15 @@ impl SessionManager {
             .with_timeouts(sealed.timeouts)
             .with_impersonator(sealed.impersonator)
             .with_replaces(sealed.replaces);
-        Ok((request, sealed.id))
+        Ok((request, ticket))
+    }
+
+    /// Whether this fleet has issued a ticket of this secret, a short time ago: then its lease is held,
+    /// and nobody else can take it.
+    async fn was_issued(&self, secret: &[u8; 32]) -> Result<bool, Error> {
+        let shared = self.shared();
+        let take = shared.store.lease(&name(secret), "not issued", Duration::from_millis(1));
+        Ok(!shared.store_call("lease", take).await?)
     }
 
     fn unseal(&self, ticket: &str) -> Option<Sealed> {
@@ -130,5 +177,11 @@ impl SessionManager {
     }
 }
 
+/// The lease that a ticket holds while it is good. It shows the digest of the ticket's secret only.
+fn name(secret: &[u8; 32]) -> String {
+    format!("ticket:{}", const_hex::encode(Sha256::digest(secret)))
+}
+
+const ISSUED: &str = "issued";
 /// Longer than a ticket with 4 KiB of data, all of it escaped.
 const MAX_LENGTH: usize = 64 * 1024;

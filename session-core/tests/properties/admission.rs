@@ -173,14 +173,20 @@ proptest! {
     #[test]
     fn signing_in_again_replaces_ones_own_session(
         sessions in standings().prop_filter("needs one", |s| !s.is_empty()), new in standing(),
+        lowered in 0..24_usize,
     ) {
-        let limit = Limit { max: u32::try_from(sessions.len()).unwrap(), scope: Scope::User, on_exceed: OnExceed::Reject };
-        let replaces = Some(sessions[0].id);
-        let decision = decide(&Policy::limit(limit), &Newcomer { replaces, ..newcomer(&new) }, &sessions, &BOUNDS, Timestamp::EPOCH);
+        // The limit may have been lowered since.
+        let max = u32::try_from(sessions.len().saturating_sub(lowered).max(1)).unwrap();
+        let policy = Policy::limit(Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject });
+        let own = Some(sessions[0].id);
+        let decide = |newcomer: &Newcomer<'_>| decide(&policy, newcomer, &sessions, &BOUNDS, Timestamp::EPOCH);
+        let decision = decide(&Newcomer { replaces: own, ..newcomer(&new) });
         prop_assert_eq!(decision, Admission::Admit { end: vec![(sessions[0].id, EndCause::Replaced)] });
-        let ends = replaces;
-        let decision = decide(&Policy::limit(limit), &Newcomer { ends, ..newcomer(&new) }, &sessions, &BOUNDS, Timestamp::EPOCH);
+        let decision = decide(&Newcomer { ends: own, ..newcomer(&new) });
         prop_assert_eq!(decision, Admission::Admit { end: vec![(sessions[0].id, EndCause::Revoked)] });
+        let foreign = Some(SessionId::from_bytes([0xff; 16]));
+        let decision = decide(&Newcomer { ends: foreign, ..newcomer(&new) });
+        prop_assert!(matches!(decision, Admission::Reject { .. }), "it takes no session's place");
     }
 
     /// Whatever the limits: a session that was claimed leaves only if every unclaimed one of the scope
