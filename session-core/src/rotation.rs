@@ -4,7 +4,9 @@
 //! the current token, and every client that shows the current token gets the same successor. It is
 //! confirmed when the successor is presented for the first time, on any node: the successor becomes
 //! the current token, and the one before it is *retired*. An answer that is lost on its way costs
-//! nothing, because the current token stays valid until its successor has been used.
+//! nothing, because the current token stays valid until its successor has been used. A re-authentication
+//! belongs to the successor, also where a renewal has named it before: whoever has a copy of the current
+//! token and renews it first shares the owner's next token, until the two of them use different ones.
 
 use std::time::Duration;
 

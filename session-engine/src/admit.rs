@@ -43,6 +43,7 @@ impl SessionManager {
         is_given_up: impl Fn() -> bool,
     ) -> Result<(SignedIn, Unheld), Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
+        self.know_the_time().await;
         let new_device = self.is_new_device(request).await;
         // Turns only save conflicts: a store that hangs for one user holds up no other for long.
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock();
@@ -55,7 +56,7 @@ impl SessionManager {
         let session = self.install(slot, session).await;
         if new_device == Some(true) {
             let (user, session_id) = (session.user(), session.id());
-            let address = request.ip.map(tracing::field::display);
+            let address = self.options().addresses.keep(request.ip).map(tracing::field::display);
             tracing::info!(
                 target: "session_kit::security", event = "new_device", %user, %session_id, address,
                 kind = %session.device_kind()

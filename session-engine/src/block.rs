@@ -3,7 +3,7 @@
 use session_core::block::Block;
 use session_core::policy::PolicyScope;
 use session_core::store::{BlockChange, Selection, TenantFilter};
-use session_core::{Actor, BlockReason, EndCause, Timestamp};
+use session_core::{Actor, BlockReason, EndCause, InvalidField, Timestamp};
 
 use crate::error::Error;
 use crate::manager::SessionManager;
@@ -42,6 +42,7 @@ impl SessionManager {
     /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended.
     ///
     /// # Errors
+    /// [`Error::Invalid`] for an `until` that is over.
     /// [`Error::Unavailable`] when the store is away; the block may have been set and some sessions may
     /// have ended, and the call can be repeated.
     pub async fn block(
@@ -58,6 +59,9 @@ impl SessionManager {
             PolicyScope::User(owner) => Selection::user(owner.clone()),
         };
         let NewBlock { reason, until } = block;
+        if until.is_some_and(|until| until <= self.now()) {
+            return Err(InvalidField::malformed("until", "a time to come").into());
+        }
         let block = Block { reason, until, since: self.now(), by: by.clone() };
         self.set_block(scope, Some(block), by.clone()).await?;
         self.end_all(selection, EndCause::Blocked, by, None).await

@@ -314,7 +314,7 @@ impl SessionManager {
 fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let id = claim.session_id();
     if !shared.is_fresh() {
-        return None;
+        return is_foreign(shared, claim).then_some(Verdict::Refused(Refusal::Malformed));
     }
     let now = shared.now();
     let Some(entry) = shared.cache.get(&id) else {
@@ -335,10 +335,15 @@ fn is_of_family(entry: &Entry, claim: &Claim) -> bool {
     claim.tokens().iter().any(|token| entry.session.token.same_family(token))
 }
 
+/// Whether no node of this fleet has made any of the tokens.
+fn is_foreign(shared: &Shared, claim: &Claim) -> bool {
+    let tokens = claim.tokens();
+    !tokens.is_empty() && !tokens.iter().any(|token| token.is_of_fleet(&shared.fleet_key))
+}
+
 /// What is known of a session that is not in the cache.
 fn absent(shared: &Shared, claim: &Claim, now: Timestamp) -> Option<Refusal> {
-    let (tokens, of_fleet) = (claim.tokens(), |token: &Token| token.is_of_fleet(&shared.fleet_key));
-    if !tokens.is_empty() && !tokens.iter().any(of_fleet) {
+    if is_foreign(shared, claim) {
         return Some(Refusal::Malformed);
     }
     let unknown = || shared.cache.is_unknown(&claim.session_id(), now).then_some(Refusal::Unknown);

@@ -156,6 +156,8 @@ impl Engine {
         }
         // What another worker had taken and has put back.
         write_back::last_flush(self.manager.shared()).await;
+        // What a sign-in of the last moment has left.
+        take_back::last(&self.manager).await;
     }
 
     fn stop(&self) {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::error::Error;
+use crate::manager::SessionManager;
 use crate::notice::Notice;
 use crate::shared::Shared;
 
@@ -47,6 +48,16 @@ async fn hear_now(shared: &Shared) -> Result<(), Error> {
     match &position.failed {
         Some((at, error)) if at.elapsed() < PAUSE_AFTER_FAILURE => Err(error.clone()),
         _ => catch_up(shared, &mut position).await,
+    }
+}
+
+impl SessionManager {
+    /// Before something is stamped. A node whose machine slept learns the time from the log; where that
+    /// cannot be read, the change is going to fail or goes by the time that the node knows.
+    pub(crate) async fn know_the_time(&self) {
+        if !self.shared().is_fresh() {
+            let _ = hear(self.shared()).await;
+        }
     }
 }
 
@@ -105,6 +116,10 @@ async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> 
         let read = shared.store.log_since(Some(&position.cursor), entries, position.limit);
         let page = shared.store_call_within("log_since", position.patience, read).await?;
         shared.time.learn(begun, page.clock);
+        // A listener came during the read and wants what this page leaves out.
+        if entries == Entries::Invalidations && shared.notices.are_heard() {
+            continue;
+        }
         if page.gap {
             tracing::warn!(
                 "the log does not continue where this node left it; the cache is dropped"
@@ -128,6 +143,10 @@ fn apply(shared: &Shared, event: Event) {
             EventKind::Ended(cause) => {
                 shared.cache.end(id, cause);
                 shared.watchers.ended(id, cause);
+            }
+            EventKind::Unknown => {
+                shared.cache.invalidate(id);
+                shared.watchers.doubt_session(id);
             }
             kind if kind.invalidates() => shared.cache.invalidate(id),
             _ => {}

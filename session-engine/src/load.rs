@@ -61,6 +61,9 @@ impl SessionManager {
             if let Some(Remembered::Record(record)) = shared.cache.ended(&id) {
                 return Ok(Some(record));
             }
+            if shared.cache.is_unknown(&id, shared.now()) {
+                return Ok(None);
+            }
             let Some(ended) = shared.store_call("ended", shared.store.ended(id)).await? else {
                 shared.cache.note_unknown(id, shared.now());
                 return Ok(None);
@@ -117,7 +120,6 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
     loop {
         let Some(Loaded { session, .. }) = shared.store_call("load", shared.store.load(id)).await?
         else {
-            shared.cache.note_unknown(id, shared.now());
             return Ok(None);
         };
         let claims = shared.claims(&session).await?;

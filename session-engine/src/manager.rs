@@ -236,8 +236,8 @@ impl SessionManager {
         tokio::select! {
             biased;
             () = stopping.stopped() => WaitEnd::Stopping,
-            cause = self.wait_for_end(id) => cause.map_or(WaitEnd::Gone, WaitEnd::Ended),
             _ = cut_off.wait_for(|cut_off| *cut_off) => WaitEnd::Unknown,
+            cause = self.wait_for_end(id) => cause.map_or(WaitEnd::Gone, WaitEnd::Ended),
         }
     }
 

@@ -105,6 +105,7 @@ impl SessionManager {
         else {
             return Ok(Rotation::Refused(Refusal::Malformed));
         };
+        self.know_the_time().await;
         let authentication = match &reason {
             RotateReason::Renewal => None,
             RotateReason::Reauthenticated(proof) => Some(proof.authentication(self.now())?),
@@ -149,7 +150,12 @@ impl SessionManager {
     ) -> Result<Option<Token>, Error> {
         let Some(after) = self.options().renew_after else { return Ok(None) };
         let shown = Token::parse(token).filter(|token| current.has_current_token(token));
-        if shown.is_none() || !current.entry.session.token.renewal_is_due(after, self.now()) {
+        // Another user has signed in in the browser, and this session is about to end.
+        let is_owed = self.shared().owed.holds(current.id());
+        if is_owed
+            || shown.is_none()
+            || !current.entry.session.token.renewal_is_due(after, self.now())
+        {
             return Ok(None);
         }
         match self.rotate(token, RotateReason::Renewal).await? {

@@ -42,6 +42,11 @@ impl Owed {
         self.debts().len()
     }
 
+    /// Whether this session has to end.
+    pub(crate) fn holds(&self, id: SessionId) -> bool {
+        self.debts().iter().any(|debt| debt.id == id)
+    }
+
     /// The next one. It stays until it is removed: a worker that panics goes on with it.
     fn first(&self) -> Option<Debt> {
         self.debts().front().cloned()
@@ -98,8 +103,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.owed.grown.notified(), if !failed => {}
         }
     }
-    if let Err(error) = end_all(&manager).await {
-        tracing::warn!(%error, left = shared.owed.len(), "sessions without a holder are left");
+    last(&manager).await;
+}
+
+/// Tries once more; the node ends.
+pub(crate) async fn last(manager: &SessionManager) {
+    if let Err(error) = end_all(manager).await {
+        let left = manager.shared().owed.len();
+        tracing::warn!(%error, left, "sessions without a holder are left");
     }
 }
 

@@ -84,7 +84,8 @@ impl SessionManager {
             return self.seal_ticket(request, *secret, *expires, *id);
         }
         let secret = clock::random(entropy);
-        let issue = shared.store.lease(&name(&secret), ISSUED, Ticket::VALID_FOR);
+        let name = name(&secret);
+        let issue = shared.store.lease(&name, ISSUED, Ticket::VALID_FOR);
         if !shared.store_call("lease", issue).await? {
             return Err(StoreError::internal("a ticket of this secret was issued before").into());
         }
@@ -158,7 +159,8 @@ impl SessionManager {
     /// and nobody else can take it.
     async fn was_issued(&self, secret: &[u8; 32]) -> Result<bool, Error> {
         let shared = self.shared();
-        let take = shared.store.lease(&name(secret), "not issued", Duration::from_millis(1));
+        let name = name(secret);
+        let take = shared.store.lease(&name, NOT_ISSUED, Duration::from_millis(1));
         Ok(!shared.store_call("lease", take).await?)
     }
 
@@ -183,5 +185,6 @@ fn name(secret: &[u8; 32]) -> String {
 }
 
 const ISSUED: &str = "issued";
+const NOT_ISSUED: &str = "not issued";
 /// Longer than a ticket with 4 KiB of data, all of it escaped.
 const MAX_LENGTH: usize = 64 * 1024;

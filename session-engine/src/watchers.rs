@@ -42,20 +42,27 @@ impl Watchers {
 
     /// Makes every watcher ask the store.
     pub(crate) fn doubt(&self) {
-        for signal in self.watched().values() {
-            signal.send_if_modified(|seen| match seen {
-                Seen::Ended(_) => false,
-                Seen::Nothing | Seen::Doubt => {
-                    *seen = Seen::Doubt;
-                    true
-                }
-            });
-        }
+        self.watched().values().for_each(doubt);
+    }
+
+    /// Makes the watchers of a session ask the store.
+    pub(crate) fn doubt_session(&self, id: SessionId) {
+        self.watched().get(&id).into_iter().for_each(doubt);
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Sender<Seen>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn doubt(signal: &watch::Sender<Seen>) {
+    signal.send_if_modified(|seen| match seen {
+        Seen::Ended(_) => false,
+        Seen::Nothing | Seen::Doubt => {
+            *seen = Seen::Doubt;
+            true
+        }
+    });
 }
 
 impl Watch {

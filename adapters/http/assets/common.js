@@ -295,7 +295,9 @@ window.addEventListener("pageshow", (event) => { if (event.persisted) location.r
 // Live updates.
 
 export const ENDED = ["evicted", "revoked", "expired", "signed_out", "replaced", "token_reused", "blocked"];
-const KINDS = ["created", "rotated", "policy_changed", "missed", ...ENDED];
+const KINDS = [
+  "created", "rotated", "changed", "policy_changed", "block_set", "block_lifted", "missed", ...ENDED,
+];
 
 // Hears what the events of a stream say until the session is over, from the stream of this tab or
 // of another one: a browser has one for all of its tabs, as it has few connections to a server.

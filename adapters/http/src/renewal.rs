@@ -29,11 +29,15 @@ impl RequestSession {
     /// cookie, and the user goes to a page: `Sec-Fetch-Mode: navigate`, `Sec-Fetch-Dest: document`, a safe
     /// method, no prefetch.
     ///
-    /// Only then does a browser handle the responses one after the other, so that the cookie does not meet
-    /// that of a newer sign-in.
+    /// A response that is on its way while another tab signs in may still arrive after it. Where a browser
+    /// may hold several accounts ([`max_accounts`](crate::CookieOptions::max_accounts)), the cookie's place
+    /// would then be another account's, so nothing is renewed.
     pub fn renewal(&self, head: Head<'_>) -> Option<Renewal> {
         let (manager, options) = (self.http().manager(), self.http().options());
         manager.options().renew_after?;
+        if options.cookie.max_accounts > 1 {
+            return None;
+        }
         let Identity::Session(session, Credential::Cookie) = self.identity() else { return None };
         if !is_navigation(head) || activity::is_passive(head, &options.prefix) {
             return None;

@@ -101,19 +101,21 @@ pub(crate) fn may_administer(session: &CurrentSession) -> bool {
     session.impersonator().is_none() && access(session) != AdminAccess::Denied
 }
 
-/// The user as whom an admin may act: one whom they administer.
+/// Returns the user to act as; an admin may act as users they administer. Others do not learn who exists.
 pub(crate) fn to_act_as(session: &CurrentSession, name: &str) -> Result<UserKey, Problem> {
-    let owner = provided(name).ok_or(Problem::not_found())?;
+    if session.impersonator().is_some() {
+        return Err(Problem::impersonated());
+    }
+    let owner = user(name)?;
     let is_within_reach = match access(session) {
         AdminAccess::Deployment => true,
         AdminAccess::Tenant(tenant) => tenant == owner.tenant,
         _ => false,
     };
-    match session.impersonator() {
-        None if is_within_reach => Ok(owner),
-        None => Err(Problem::forbidden()),
-        Some(_) => Err(Problem::impersonated()),
+    if !is_within_reach {
+        return Err(Problem::forbidden());
     }
+    provided(name).ok_or(Problem::not_found())
 }
 
 fn access(session: &CurrentSession) -> AdminAccess {

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use actix_web::error::{JsonPayloadError, UrlencodedError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use actix_web::web::{self, Data, Form, FormConfig, Html, Json, JsonConfig, Path, Query};
 use actix_web::{
     App, Either, Error, HttpRequest, HttpResponse, HttpServer, Responder, ResponseError, Route,
@@ -112,7 +112,11 @@ async fn login(
     request: HttpRequest,
     Form(login): Form<Login>,
 ) -> Result<impl Responder, Rejection> {
-    let page = |page, status| Either::Left(Html::new(page).customize().with_status(status));
+    // It may have a ticket.
+    let page = |page, status| {
+        let page = Html::new(page).customize().with_status(status);
+        Either::Left(page.insert_header((CACHE_CONTROL, "no-store")))
+    };
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         let wrong = demo.wrong_password_page(login.next());
         return Ok(page(wrong, StatusCode::UNAUTHORIZED));

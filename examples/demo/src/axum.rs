@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use axum::extract::{Form, Path, Query, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post, put};
@@ -113,7 +113,11 @@ async fn login(
         Err(Rejection(refused)) => {
             let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
             match demo.refused_page(refused.problem(), accept, login.next()) {
-                Some(page) => Ok((refused.status(), Html(page)).into_response()),
+                Some(page) => {
+                    // It has a ticket.
+                    let headers = [(CACHE_CONTROL, "no-store")];
+                    Ok((refused.status(), headers, Html(page)).into_response())
+                }
                 None => Err(Rejection(refused)),
             }
         }

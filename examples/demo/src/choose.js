@@ -14,8 +14,11 @@ form.addEventListener("submit", async (event) => {
     return;
   }
   const problem = await answer?.json().catch(() => null);
-  notice.textContent = problem?.title ?? "The server did not answer. Try again.";
+  notice.textContent =
+    problem?.detail ?? problem?.title ?? "The server did not answer. Try again.";
   notice.hidden = false;
+  // The limit is still reached: the ticket goes on.
+  if (problem?.ticket) form.dataset.ticket = problem.ticket;
   // A ticket works once, and for five minutes.
-  form.hidden = answer !== null && answer.status < 500;
+  form.hidden = [403, 410].includes(answer?.status);
 });

@@ -163,8 +163,8 @@ pub(crate) fn after_login(login: &Login) -> &str {
 
 /// Only `root` gives and takes roles.
 pub(crate) fn require_root(session: &CurrentSession) -> Result<(), Problem> {
-    match (session.user().as_str(), session.tenant()) {
-        ("root", None) => Ok(()),
+    match (session.user().as_str(), session.tenant(), session.impersonator()) {
+        ("root", None, None) => Ok(()),
         _ => Err(Problem::forbidden()),
     }
 }

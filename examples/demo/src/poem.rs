@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use poem::http::header::ACCEPT;
+use poem::http::header::{ACCEPT, CACHE_CONTROL};
 use poem::http::uri::Scheme;
 use poem::http::{HeaderMap, StatusCode};
 use poem::listener::{Acceptor, TcpAcceptor};
@@ -108,7 +108,11 @@ async fn login(
         Err(Rejection(refused)) => {
             let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
             match demo.refused_page(refused.problem(), accept, form.next()) {
-                Some(page) => Ok((refused.status(), Html(page)).into_response()),
+                Some(page) => {
+                    // It has a ticket.
+                    let page = Html(page).with_header(CACHE_CONTROL, "no-store");
+                    Ok(page.with_status(refused.status()).into_response())
+                }
                 None => Err(Rejection(refused)),
             }
         }

@@ -143,6 +143,12 @@ fn reason(ending: &Ending, now: Timestamp) -> String {
     let from = ending.from.as_ref().map(|device| format!(", {device}")).unwrap_or_default();
     let is_own = ending.by == Actor::User(ending.owner.user.clone());
     match (ending.cause, &ending.by) {
+        (EndCause::Evicted, Actor::User(_)) if !is_own => {
+            format!("An admin signed in as you, {when}.")
+        }
+        (EndCause::Replaced, Actor::User(_)) if !is_own => {
+            format!("Another user signed in in this browser, {when}.")
+        }
         (EndCause::Evicted, _) => format!("You signed in on another device, {when}{from}."),
         (EndCause::Replaced, _) => format!("You signed in again in this browser, {when}."),
         (EndCause::Revoked, Actor::User(_)) if is_own => {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
 use session_core::store::{HistoryQuery, TenantFilter};
-use session_core::{Actor, DeviceInfo, EndCause, Session, Store};
+use session_core::{Actor, DeviceInfo, EndCause, FleetKey, Session, Store};
+use session_engine::clock::Clock;
 use session_engine::{Error, Options, SignIn, Ticket, TooManySessions};
+use session_store_memory::MemoryStore;
 
 use crate::probe::{Fleet, is_active, refusal, sign_in, told, user};
 
@@ -101,6 +103,56 @@ async fn a_ticket_does_not_lift_the_limit() {
     };
     let new = manager.sign_in_with_ticket(again.ticket.expose(), old.session.id()).await.unwrap();
     assert_eq!(live(&fleet).await[0].id, new.session.id());
+    // It was the same ticket.
+    let first = manager.sign_in_with_ticket(ticket.expose(), new.session.id()).await;
+    assert!(matches!(first, Err(Error::InvalidTicket)), "{first:?}");
+}
+
+/// A ticket that is refused is given back with the time that it had.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_is_not_prolonged_by_its_use() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let old = claimed(&fleet, "alice").await;
+    let other = session_core::SessionId::from_bytes([7; 16]);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let mut ticket = refused(&fleet, 0).await.ticket;
+    let manager = fleet.nodes[0].sessions();
+    for _ in 0..4 {
+        tokio::time::sleep(Ticket::VALID_FOR / 5).await;
+        let outcome = manager.sign_in_with_ticket(ticket.expose(), other).await;
+        let Err(Error::TooManySessions(again)) = outcome else { panic!("{outcome:?}") };
+        ticket = again.ticket;
+    }
+    tokio::time::sleep(Ticket::VALID_FOR / 5).await;
+    let late = manager.sign_in_with_ticket(ticket.expose(), old.session.id()).await;
+    assert!(matches!(late, Err(Error::InvalidTicket)), "{late:?}");
+}
+
+/// The key of the fleet is in the store: whoever has a copy of it can encrypt what looks like a ticket.
+#[tokio::test(start_paused = true)]
+async fn a_stolen_copy_of_the_store_makes_no_tickets() {
+    let fleet = Fleet::start(at_most(1)).await;
+    claimed(&fleet, "alice").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    // Another fleet with the same key, as the thief would run on the copy.
+    let key = fleet.store.fleet_key(&FleetKey::from_bytes([0; 32])).await.unwrap();
+    let copied = MemoryStore::with_clock({
+        let clock = crate::probe::clock();
+        move || clock.now()
+    });
+    assert_eq!(copied.fleet_key(&key).await.unwrap(), key);
+    let thief = crate::probe::engine(copied, at_most(1)).await;
+    let begun = thief.sessions().sign_in(request()).await.unwrap();
+    assert!(is_active(&thief, &begun).await);
+    let Err(Error::TooManySessions(made)) = thief.sessions().sign_in(request()).await else {
+        panic!("the limit is reached");
+    };
+    let sessions = fleet.nodes[0].sessions();
+    let outcome = sessions.sign_in_with_ticket(made.ticket.expose(), begun.session.id()).await;
+    assert!(matches!(outcome, Err(Error::InvalidTicket)), "{outcome:?}");
+    // The thief's node takes its own.
+    let own = thief.sessions().sign_in_with_ticket(made.ticket.expose(), begun.session.id()).await;
+    assert!(own.is_ok(), "{own:?}");
 }
 
 #[tokio::test(start_paused = true)]

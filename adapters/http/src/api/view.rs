@@ -55,18 +55,16 @@ pub(crate) struct SessionView {
     #[schema(value_type = Option<Object>)]
     data: Option<serde_json::Value>,
     /// Whether it is the session of this very request.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = bool, required = true)]
-    current: Option<bool>,
+    current: bool,
 }
 
 impl SessionView {
     pub(super) fn of(session: Session, current: Option<SessionId>) -> Self {
-        let current = Some(current == Some(session.id));
+        let current = current == Some(session.id);
         Self { current, ..Self::listed(session) }
     }
 
-    /// For whom none of them is the current one.
+    /// A view for a client without a session.
     pub(crate) fn listed(session: Session) -> Self {
         let Authentication { at, level, methods } = session.authentication;
         Self {
@@ -87,7 +85,7 @@ impl SessionView {
             claimed: session.claimed,
             absolute_expiry: session.absolute_expiry.map(|expiry| expiry.to_string()),
             data: session.data.map(|data| data.to_value()),
-            current: None,
+            current: false,
         }
     }
 }

@@ -154,8 +154,12 @@ impl Model {
             self.signed_in += 1;
             return;
         };
+        let number = self.signed_in;
         if self.sign_in(refused.user, refused.device, Some(end)) {
             self.tickets.remove(&ticket);
+        } else {
+            // The same ticket is given back.
+            self.tickets.remove(&number);
         }
     }
 
