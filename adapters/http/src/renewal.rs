@@ -30,12 +30,12 @@ impl RequestSession {
     /// method, no prefetch.
     ///
     /// A response that is on its way while another tab signs in may still arrive after it. Where a browser
-    /// may hold several accounts ([`max_accounts`](crate::CookieOptions::max_accounts)), the cookie's place
+    /// may hold several accounts ([`max_accounts`](crate::HttpOptions::max_accounts)), the cookie's place
     /// would then be another account's, so nothing is renewed.
     pub fn renewal(&self, head: Head<'_>) -> Option<Renewal> {
         let (manager, options) = (self.http().manager(), self.http().options());
         manager.options().renew_after?;
-        if options.cookie.max_accounts > 1 {
+        if options.max_accounts > 1 {
             return None;
         }
         let Identity::Session(session, Credential::Cookie) = self.identity() else { return None };
