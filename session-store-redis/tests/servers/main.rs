@@ -6,11 +6,13 @@ mod cluster;
 mod expiry;
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod full;
 mod history;
 mod monitor;
 mod namespace;
 mod random;
 mod replicas;
+mod server;
 mod silence;
 mod single;
 mod tls;
