@@ -3,6 +3,7 @@
 mod blocks;
 mod bounds;
 mod cluster;
+mod damage;
 mod expiry;
 #[cfg(feature = "fault-tests")]
 mod faults;
