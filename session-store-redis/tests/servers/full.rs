@@ -59,7 +59,7 @@ async fn a_full_server_ends_sessions() {
         (&revoked, EndCause::Revoked),
         (&overdue, EndCause::Expired),
     ];
-    let kinds: Vec<_> = told.iter().map(|event| event.kind.clone()).collect();
+    let kinds: Vec<_> = told.iter().map(|event| event.kind).collect();
     assert_eq!(kinds, causes.map(|(_, cause)| EventKind::Ended(cause)));
     for (session, cause) in causes {
         assert_eq!(store.load(session.id).await.unwrap(), None);
