@@ -40,6 +40,11 @@
 //!
 //! Give it `maxmemory-policy noeviction`: a server that evicts keys signs users out, and takes keys
 //! out of the middle of what belongs together. [`Store::report`] names another policy as a problem.
+//! With `noeviction`, a server that has reached `maxmemory` refuses sign-ins, accesses, new policies
+//! and blocks, and leases as `Unavailable`. Sessions can still be revoked there, because the scripts
+//! that end them delete before they write. That does not hold on a cluster where the first shard's
+//! server is full, nor with [`RedisOptions::replicas`]: an announcement and a wait write first. The
+//! engine's cleanup needs a lease, so it pauses until memory is free.
 //!
 //! # What it needs
 //! All keys begin with [`RedisOptions::prefix`]. An ACL user needs `~PREFIX*`, `&PREFIX*`, and

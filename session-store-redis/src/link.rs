@@ -338,6 +338,7 @@ fn answer<T>(
 pub(crate) fn store_error(error: RedisError) -> StoreError {
     let kind = match error.kind() {
         ErrorKind::UnexpectedReturnType => StoreErrorKind::Corrupt,
+        _ if error.code() == Some(DAMAGED) => StoreErrorKind::Corrupt,
         ErrorKind::AuthenticationFailed
         | ErrorKind::InvalidClientConfig
         | ErrorKind::RESP3NotSupported
@@ -357,6 +358,9 @@ pub(crate) fn store_error(error: RedisError) -> StoreError {
     };
     StoreError::new(kind, error)
 }
+
+/// The code of a script's error where a stored value cannot be read.
+const DAMAGED: &str = "DAMAGED";
 
 const CONNECTION_TRIES: usize = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(20);

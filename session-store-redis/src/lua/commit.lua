@@ -1,5 +1,6 @@
 -- Applies a change to one user's sessions if the version still holds. Answers 1 where it is done, 0
--- for a conflict, 2 where a session would begin and a block holds for its owner.
+-- for a conflict, 2 where a session would begin and a block holds for its owner. An error with the code
+-- DAMAGED where accesses cannot be read.
 -- KEYS: user, all, due, log, blocked, history, the user's history; tenant, name, the tenant's history
 --       (where there is no tenant, three times the user's); then for each change: the ended session
 -- ARGV: owner, expected version, margin (us), log cap, log keep (us), mark, publish, sort key of what
@@ -53,6 +54,9 @@ for _, change in ipairs(changes) do
     fixed = change.fixed
   elseif change.what == 'update' then
     if not is_own then return 0 end
+    change.accesses = read_accesses(user, change.id)
+    local is_damaged = not (change.accesses and tonumber(change.accesses.deadline))
+    if is_damaged then return redis.error_reply('DAMAGED accesses') end
   elseif not is_own then
     change.skip = true
   end
@@ -80,9 +84,8 @@ local function insert(change, is_fresh)
 end
 
 local function update(change)
-  local accesses = read_accesses(user, change.id)
-  raise_deadline(keys, accesses, change.place .. owner, change.deadline, log.now, margin)
-  write_accesses(user, change.id, accesses)
+  raise_deadline(keys, change.accesses, change.place .. owner, change.deadline, log.now, margin)
+  write_accesses(user, change.id, change.accesses)
   redis.call('HSET', user, change.id .. 'd', change.details)
 end
 

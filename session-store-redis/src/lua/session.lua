@@ -43,9 +43,8 @@ local function remember_in(index, member, lasts)
   if redis.call('PTTL', index) < lasts then redis.call('PEXPIRE', index, lasts) end
 end
 
--- Copies a record into the history. One that has expired by itself is not there any more.
-local function remember(keys, id, owner, ending)
-  local parts = redis.call('HMGET', keys.user, id, id .. 'a', id .. 'd')
+-- Writes the parts of a record into the history. One that has expired by itself has none.
+local function remember(keys, id, owner, parts, ending)
   if not (parts[1] and parts[2] and parts[3]) then return end
   parts[4] = ending.how
   for n, part in ipairs(parts) do parts[n] = struct.pack('>I4', #part) .. part end
@@ -61,7 +60,8 @@ end
 --       there is no tenant
 -- ending: sort (the first bytes of its place), how (JSON), lasts (ms, 0 for no history)
 local function finish(keys, id, place, owner, ending)
-  if ending.lasts > 0 then remember(keys, id, owner, ending) end
+  local parts = ending.lasts > 0 and redis.call('HMGET', keys.user, id, id .. 'a', id .. 'd')
+  -- A server without free memory refuses a script whose first write may need some.
   redis.call('HDEL', keys.user, id, id .. 'a', id .. 'd')
   redis.call('ZREM', keys.all, place)
   redis.call('ZREM', keys.due, place .. owner)
@@ -69,4 +69,5 @@ local function finish(keys, id, place, owner, ending)
     redis.call('ZREM', keys.tenant, place)
     redis.call('ZREM', keys.name, place)
   end
+  if parts then remember(keys, id, owner, parts, ending) end
 end

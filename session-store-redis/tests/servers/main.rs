@@ -3,14 +3,17 @@
 mod blocks;
 mod bounds;
 mod cluster;
+mod damage;
 mod expiry;
 #[cfg(feature = "fault-tests")]
 mod faults;
+mod full;
 mod history;
 mod monitor;
 mod namespace;
 mod random;
 mod replicas;
+mod server;
 mod silence;
 mod single;
 mod tls;

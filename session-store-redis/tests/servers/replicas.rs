@@ -1,8 +1,5 @@
 //! Changes that wait for replicas, on a server and a replica of the test's own: the replica dies.
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use session_conformance::sample::{PATIENCE, insert, now, options, session, user};
@@ -12,67 +9,13 @@ use session_core::{Actor, Store, StoreErrorKind, UserKey};
 use session_engine::{Engine, RotateReason, SessionManager, SignIn, SignedIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
-use crate::namespace::{ALONE, Prefix, url};
+use crate::namespace::{ALONE, Prefix};
+use crate::server::{Server, program};
 
-/// A server that dies with the test.
-struct Server {
-    port: u16,
-    process: Child,
-}
-
-impl Server {
-    fn start(program: &str, replica_of: Option<u16>) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let mut command = Command::new(program);
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
-        command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
-        // A replica that takes its first copy from memory leaves no file behind.
-        command.args(["--repl-diskless-load", "swapdb"]);
-        if let Some(master) = replica_of {
-            command.args(["--replicaof", "127.0.0.1", &master.to_string()]);
-        }
-        let process = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
-        Self { port, process }
-    }
-
-    fn die(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The program that the tests' own server runs, or the one on the path where that is elsewhere.
-async fn program() -> String {
-    let client = redis::Client::open(url()).unwrap();
-    let mut server = client.get_multiplexed_async_connection().await.unwrap();
-    let info: String = redis::cmd("INFO").arg("server").query_async(&mut server).await.unwrap();
-    let program = info.lines().find_map(|line| line.strip_prefix("executable:")).unwrap_or("");
-    let program = if Path::new(program).exists() { program } else { "redis-server" };
-    program.to_owned()
-}
-
-/// Connects once the server is there and its replica follows it: what all nodes agree on is a change.
+/// Its calls wait for one replica; so does the connecting, because what all nodes agree on is a change.
 async fn store(master: &Server) -> RedisStore {
     let replicas = Replicas { count: 1, within: Duration::from_millis(200) };
-    let options = RedisOptions::default().with_replicas(replicas);
-    let url = format!("redis://127.0.0.1:{}", master.port);
-    let begun = Instant::now();
-    loop {
-        match RedisStore::connect_with(&url, options.clone()).await {
-            Ok(store) => return store,
-            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
-        }
-        tokio::task::yield_now().await;
-    }
+    master.store(&RedisOptions::default().with_replicas(replicas)).await
 }
 
 async fn sign_in(sessions: &SessionManager, owner: UserKey) -> SignedIn {

@@ -1,0 +1,73 @@
+//! Servers of a test's own.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use session_conformance::sample::PATIENCE;
+use session_store_redis::{RedisOptions, RedisStore};
+
+use crate::namespace::url;
+
+/// A server that dies with the test.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    process: Child,
+}
+
+impl Server {
+    pub(crate) fn start(program: &str, replica_of: Option<u16>) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut command = Command::new(program);
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
+        // A replica that takes its first copy from memory leaves no file behind.
+        command.args(["--repl-diskless-load", "swapdb"]);
+        if let Some(master) = replica_of {
+            command.args(["--replicaof", "127.0.0.1", &master.to_string()]);
+        }
+        let process = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        Self { port, process }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Connects once the server is there, and its replicas where the options wait for some.
+    pub(crate) async fn store(&self, options: &RedisOptions) -> RedisStore {
+        let begun = Instant::now();
+        loop {
+            match RedisStore::connect_with(&self.url(), options.clone()).await {
+                Ok(store) => return store,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(crate) fn die(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program that the tests' own server runs, or the one on the path where that is elsewhere.
+pub(crate) async fn program() -> String {
+    let client = redis::Client::open(url()).unwrap();
+    let mut server = client.get_multiplexed_async_connection().await.unwrap();
+    let info: String = redis::cmd("INFO").arg("server").query_async(&mut server).await.unwrap();
+    let program = info.lines().find_map(|line| line.strip_prefix("executable:")).unwrap_or("");
+    let program = if Path::new(program).exists() { program } else { "redis-server" };
+    program.to_owned()
+}
