@@ -1,6 +1,8 @@
 //! What is SQLite's own: its file, its schema, its damage.
 #![cfg(feature = "sqlite")]
 
+mod restored;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -219,6 +221,17 @@ async fn the_history_can_be_switched_off() {
     assert_eq!(store.ended(not_kept).await.unwrap(), None);
     assert_eq!(ask(&path, "SELECT COUNT(*) FROM session_kit_history").await, "1");
     assert_eq!(insert(&store, 2).await, not_kept, "its id is free again");
+}
+
+#[tokio::test]
+async fn a_session_that_the_history_knows_ends_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    restored::ends_what_the_history_knows(&store, async || {
+        execute(&path, restored::KNOW_ALL).await
+    })
+    .await;
 }
 
 /// Another application's long read delays no revocation, and neither do writers of other tables.

@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS {t}history (
     -- The device from which it was ended.
     ended_from VARBINARY(256),
     KEY {i}history_by_user (user_id, tenant, ended DESC, id),
+    KEY {i}history_by_name (user_id, ended DESC, id),
     KEY {i}history_by_tenant (tenant, ended DESC, id),
     -- Read forwards by pages, backwards to forget the oldest.
     KEY {i}history_by_time (ended DESC, id)

@@ -75,6 +75,7 @@ CREATE TABLE {t}history (
 );
 
 CREATE INDEX {i}history_by_user ON {t}history (user_id, tenant, ended DESC, id);
+CREATE INDEX {i}history_by_name ON {t}history (user_id, ended DESC, id);
 CREATE INDEX {i}history_by_tenant ON {t}history (tenant, ended DESC, id);
 -- Read backwards, also by age.
 CREATE INDEX {i}history_by_time ON {t}history (ended DESC, id);

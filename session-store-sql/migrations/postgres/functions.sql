@@ -84,7 +84,15 @@ BEGIN
                 last_accessed, deadline, claimed, details, p_at, kind, p_actor, p_from
             FROM gone JOIN (SELECT decode(change ->> 'id', 'hex') AS id, change ->> 'kind' AS kind
                 FROM jsonb_array_elements(p_changes) AS change) AS changes ON changes.id = gone.id
-            WHERE p_keep ON CONFLICT DO NOTHING)
+            WHERE p_keep
+            -- An older record of its id, as a restored dump may have one, keeps no session from ending.
+            ON CONFLICT (id) DO UPDATE SET
+                tenant = excluded.tenant, user_id = excluded.user_id,
+                device_kind = excluded.device_kind, client_id = excluded.client_id,
+                ip_addresses = excluded.ip_addresses, signed_in = excluded.signed_in,
+                last_accessed = excluded.last_accessed, deadline = excluded.deadline,
+                claimed = excluded.claimed, details = excluded.details, ended = excluded.ended,
+                cause = excluded.cause, actor = excluded.actor, ended_from = excluded.ended_from)
         SELECT array_agg(id) INTO v_end FROM gone;
     END IF;
     IF v_update IS NOT NULL THEN
@@ -179,7 +187,15 @@ BEGIN
             last_accessed, deadline, claimed, details, ended, cause, actor, ended_from)
         SELECT id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in,
             last_accessed, deadline, claimed, details, p_at, p_cause, p_actor, p_from
-        FROM gone WHERE p_keep ON CONFLICT DO NOTHING),
+        FROM gone WHERE p_keep
+        -- As in the commit, an older record of the id is replaced.
+        ON CONFLICT (id) DO UPDATE SET
+            tenant = excluded.tenant, user_id = excluded.user_id,
+            device_kind = excluded.device_kind, client_id = excluded.client_id,
+            ip_addresses = excluded.ip_addresses, signed_in = excluded.signed_in,
+            last_accessed = excluded.last_accessed, deadline = excluded.deadline,
+            claimed = excluded.claimed, details = excluded.details, ended = excluded.ended,
+            cause = excluded.cause, actor = excluded.actor, ended_from = excluded.ended_from),
     logged AS (
         INSERT INTO {t}log (kind, at, actor, tenant, user_id, session_id)
         SELECT p_cause, p_at, p_actor, tenant, user_id, id FROM gone

@@ -65,6 +65,8 @@ CREATE TABLE session_kit_history (
 -- Pages list the latest end first. By time also reads backwards, for what is too old to be kept.
 CREATE INDEX session_kit_history_by_user
     ON session_kit_history (user_id, tenant, ended DESC, id);
+CREATE INDEX session_kit_history_by_name
+    ON session_kit_history (user_id, ended DESC, id);
 CREATE INDEX session_kit_history_by_tenant
     ON session_kit_history (tenant, ended DESC, id);
 CREATE INDEX session_kit_history_by_time

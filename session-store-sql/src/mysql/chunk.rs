@@ -73,9 +73,8 @@ fn index(filter: &Filter) -> (&'static str, Vec<(&'static str, &str)>) {
         (List::Sessions, None, Some(client), _) => ("{i}sessions_by_client", vec![client]),
         (List::Sessions, None, None, Some(tenant)) => ("{i}sessions_by_tenant", vec![tenant]),
         (List::Sessions, None, None, None) => ("{i}sessions_by_time", vec![]),
-        (List::History, Some(user), _, _) => {
-            ("{i}history_by_user", [user].into_iter().chain(tenant).collect())
-        }
+        (List::History, Some(user), _, Some(tenant)) => ("{i}history_by_user", vec![user, tenant]),
+        (List::History, Some(user), _, None) => ("{i}history_by_name", vec![user]),
         (List::History, None, _, Some(tenant)) => ("{i}history_by_tenant", vec![tenant]),
         (List::History, None, _, None) => ("{i}history_by_time", vec![]),
     }

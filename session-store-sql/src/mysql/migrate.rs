@@ -114,7 +114,7 @@ mod tests {
         let digest = digest(&PROCEDURE_FILES.join("\n"));
         assert_eq!(
             (PROCEDURES, digest),
-            (1, 0x20ac_0ae7_3f59_48a8),
+            (1, 0xe18a_9cae_a364_1858),
             "raise PROCEDURES if these were released, and write the digest down"
         );
     }

@@ -1,6 +1,8 @@
 //! Asks the planner of a real server: no statement that a request or a worker can reach reads a
 //! whole table of sessions or of the log.
 
+use std::collections::HashSet;
+
 use session_core::store::{EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
 use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::mysql::{MySql, MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlPool};
@@ -45,18 +47,19 @@ async fn filled() -> (MySqlConnection, Names) {
     (connection, names)
 }
 
-/// Table and access of each step: `ALL` reads all rows, `index` all of an index.
+/// Table, access, key and remarks of each step: `ALL` reads all rows, `index` all of an index.
 async fn plan(
     connection: &mut MySqlConnection,
     statement: &str,
     arguments: MySqlArguments,
-) -> Vec<(String, String)> {
+) -> Vec<[String; 4]> {
     let explain = AssertSqlSafe(format!("EXPLAIN FORMAT=TRADITIONAL {statement}"));
     let steps = sqlx::query_with(explain, arguments).fetch_all(connection).await.unwrap();
     let text = |row: &sqlx::mysql::MySqlRow, column| {
         row.try_get::<Option<String>, _>(column).unwrap().unwrap_or_default()
     };
-    steps.iter().map(|row| (text(row, "table"), text(row, "type"))).collect()
+    let columns = ["table", "type", "key", "Extra"];
+    steps.iter().map(|row| columns.map(|column| text(row, column))).collect()
 }
 
 fn pages() -> Vec<PageQuery> {
@@ -142,13 +145,20 @@ async fn every_statement_uses_an_index() {
     for query in histories() {
         add(chunk::statement(&names, &Walk::history(&query), history::ENDED_SESSION));
     }
+    let mut keys = HashSet::new();
     for (statement, arguments) in statements {
         let plan = plan(&mut connection, &statement, arguments).await;
         // An index may be walked in its order as far as a chunk goes. A table of the statement's
         // own, in angle brackets, holds what its parts found.
-        let whole = |(table, access): &(String, String)| access == "ALL" && !table.starts_with('<');
+        let whole = |[table, access, ..]: &[String; 4]| access == "ALL" && !table.starts_with('<');
         assert!(!plan.iter().any(whole), "{statement}\n{plan:?}");
+        let sorts = |[_, _, key, extra]: &[String; 4]| {
+            key.contains("history_by_") && extra.contains("filesort")
+        };
+        assert!(!plan.iter().any(sorts), "{statement}\n{plan:?}");
+        keys.extend(plan.into_iter().map(|[_, _, key, _]| key));
     }
+    assert!(keys.contains("session_kit_history_by_name"), "{keys:?}");
     let all = plan(&mut connection, &names.fill("SELECT * FROM {t}sessions"), with(&[])).await;
-    assert_eq!(all[0].1, "ALL", "the planner is asked the right question");
+    assert_eq!(all[0][1], "ALL", "the planner is asked the right question");
 }

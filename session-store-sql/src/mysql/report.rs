@@ -73,13 +73,14 @@ pub(super) const STATE: &str = "SELECT CONVERT(VERSION() USING utf8mb4) AS versi
     FROM {t}state WHERE only_row = 1";
 const INDEXES: &str = "SELECT DISTINCT CONVERT(index_name USING utf8mb4) \
     FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name IN (?, ?)";
-const NEEDED: [&str; 8] = [
+const NEEDED: [&str; 9] = [
     "{i}sessions_by_user",
     "{i}sessions_by_tenant",
     "{i}sessions_by_time",
     "{i}sessions_by_client",
     "{i}sessions_by_deadline",
     "{i}history_by_user",
+    "{i}history_by_name",
     "{i}history_by_tenant",
     "{i}history_by_time",
 ];

@@ -70,7 +70,7 @@ async fn index_problems(db: &Db) -> Result<Vec<String>, StoreError> {
 
 /// A transaction that is open for longer, in seconds, is worth a word.
 const LONG: i64 = 3600;
-const INDEXES: [&str; 10] = [
+const INDEXES: [&str; 11] = [
     "{i}sessions_by_user",
     "{i}sessions_by_tenant",
     "{i}sessions_by_time",
@@ -78,6 +78,7 @@ const INDEXES: [&str; 10] = [
     "{i}sessions_by_tenant_client",
     "{i}sessions_by_due",
     "{i}history_by_user",
+    "{i}history_by_name",
     "{i}history_by_tenant",
     "{i}history_by_time",
     "{i}log_by_xid",

@@ -78,6 +78,11 @@ fn alice() -> UserKey {
     UserKey::new(UserId::new("alice").unwrap())
 }
 
+/// The ended sessions of one user name in all tenants.
+fn of_name() -> HistoryQuery {
+    HistoryQuery { user: Some(alice().user), ..HistoryQuery::within(TenantFilter::Any) }
+}
+
 fn end(selection: Selection) -> EndMany {
     let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
     EndMany { selection, after: None, cause, at, by, from: None }
@@ -89,6 +94,7 @@ fn histories() -> Vec<HistoryQuery> {
     let mut queries = Vec::new();
     for first in [
         HistoryQuery::user(alice()),
+        of_name(),
         HistoryQuery::within(TenantFilter::Any),
         HistoryQuery::within(north),
     ] {
@@ -223,6 +229,7 @@ async fn a_chunk_begins_at_its_position() {
             history(&HistoryQuery { after, ..HistoryQuery::user(alice()) }),
             "history_by_user (user_id=? AND tenant=? AND ended<?)",
         ),
+        (history(&HistoryQuery { after, ..of_name() }), "history_by_name (user_id=? AND ended<?)"),
     ];
     for (statement, index) in cases {
         let plan = plan(&mut connection, &statement).await;

@@ -6,6 +6,8 @@ mod locks;
 mod log;
 #[path = "../operations/mod.rs"]
 mod operations;
+#[path = "../restored/mod.rs"]
+mod restored;
 mod schema;
 
 use std::sync::Arc;
@@ -187,6 +189,16 @@ async fn times_keep_their_microseconds() {
     let loaded = store.load(session.id).await.unwrap().unwrap().session;
     assert_eq!(loaded.signed_in, session.signed_in);
     assert_eq!(loaded.last_accessed.as_micros(), to);
+}
+
+#[tokio::test]
+async fn a_session_that_the_history_knows_ends_all_the_same() {
+    let database = Database::create().await;
+    let mut other = database.connection().await;
+    let know_all = async || {
+        sqlx::query(restored::KNOW_ALL).execute(&mut other).await.unwrap();
+    };
+    restored::ends_what_the_history_knows(&database.store().await, know_all).await;
 }
 
 /// What the procedures do cannot be explained from outside; the server counts the rows they read.

@@ -4,6 +4,8 @@ mod blocks;
 mod log;
 #[path = "../operations/mod.rs"]
 mod operations;
+#[path = "../restored/mod.rs"]
+mod restored;
 mod statements;
 mod upkeep;
 
@@ -194,6 +196,17 @@ async fn migrations_are_printed_run_twice_and_a_newer_schema_is_refused() {
     options.schema = Some(schema.0.clone());
     let error = PostgresStore::with_pool(pool(1).await, &options).await.unwrap_err();
     assert!(error.to_string().contains("version 1000"), "{error}");
+}
+
+#[tokio::test]
+async fn a_session_that_the_history_knows_ends_all_the_same() {
+    let schema = Schema::create().await;
+    let know_all = async || {
+        let prefix = format!("{}.session_kit_", schema.0);
+        let statement = sqlx::AssertSqlSafe(restored::KNOW_ALL.replace("session_kit_", &prefix));
+        sqlx::query(statement).execute(&pool(1).await).await.unwrap();
+    };
+    restored::ends_what_the_history_knows(&schema.store().await, know_all).await;
 }
 
 /// Where transactions are stricter by default, a change fails because another is made beside it.

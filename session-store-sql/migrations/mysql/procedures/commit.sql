@@ -130,7 +130,8 @@ body: BEGIN
 
     IF p_ends > 0 THEN
         IF p_history = 1 THEN
-            INSERT INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses,
+            -- An older record of its id, as a restored dump may have one, keeps no session from ending.
+            REPLACE INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses,
                     signed_in, last_accessed, deadline, claimed, details, ended, cause, actor,
                     ended_from)
                 SELECT s.id, s.tenant, s.user_id, s.device_kind, s.client_id, s.ip_addresses,

@@ -58,7 +58,8 @@ BEGIN
             STRAIGHT_JOIN {t}users AS u ON u.tenant = owner.tenant AND u.user_id = owner.user_id
             SET u.version = UUID_SHORT() & 0xFFFFFFFFFFFFFF;
         IF p_history = 1 THEN
-            INSERT INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses,
+            -- As in the commit, an older record of the id is replaced.
+            REPLACE INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses,
                     signed_in, last_accessed, deadline, claimed, details, ended, cause, actor,
                     ended_from)
                 SELECT s.id, s.tenant, s.user_id, s.device_kind, s.client_id, s.ip_addresses,
