@@ -77,9 +77,9 @@ impl FleetTime {
         Timestamp::from_micros(self.base.load(Ordering::Acquire).saturating_add(at))
     }
 
-    /// How long the log has been silent: the longer of what the two clocks say. None where it has never
-    /// been heard, or where the wall clock has jumped: then the machine may have slept, and the monotonic
-    /// clock with it, so that only the log can tell the time.
+    /// How long the log has been silent: the longer of what the two clocks say, because a monotonic
+    /// clock may stop while its machine sleeps. None where it has never been heard, or where the wall
+    /// clock has gone back.
     pub(crate) fn silence(&self) -> Option<Duration> {
         let at = self.heard.at.load(Ordering::Acquire);
         if at == i64::MIN {
@@ -87,10 +87,8 @@ impl FleetTime {
         }
         let monotonic = micros(self.elapsed().saturating_sub(at));
         let heard = Timestamp::from_micros(self.heard.wall.load(Ordering::Acquire));
-        let now = self.wall.now();
-        let wall = now.since(heard);
-        let jumped = now.plus(CLOCK_GRAIN) < heard || wall > monotonic.saturating_add(CLOCK_GRAIN);
-        (!jumped).then(|| wall.max(monotonic))
+        let wall = self.wall.now();
+        (wall.plus(CLOCK_GRAIN) >= heard).then(|| wall.since(heard).max(monotonic))
     }
 
     /// How far the wall clock is ahead of the fleet's time, in microseconds; below zero for behind.
@@ -147,7 +145,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(time.silence(), Some(Duration::from_secs(3)), "the wall clock stands still");
         wall.advance(Duration::from_secs(50));
-        assert_eq!(time.silence(), None, "the machine slept");
+        assert_eq!(time.silence(), Some(Duration::from_secs(50)), "the machine slept");
         wall.set(at(98));
         assert_eq!(time.silence(), None);
     }

@@ -112,21 +112,21 @@ async fn login(
     request: HttpRequest,
     Form(login): Form<Login>,
 ) -> Result<impl Responder, Rejection> {
-    // It may have a ticket.
-    let page = |page, status| {
-        let page = Html::new(page).customize().with_status(status);
-        Either::Left(page.insert_header((CACHE_CONTROL, "no-store")))
-    };
+    let page = |page, status| Html::new(page).customize().with_status(status);
     let Some(user) = accounts::authenticate(&login.user, &login.password) else {
         let wrong = demo.wrong_password_page(login.next());
-        return Ok(page(wrong, StatusCode::UNAUTHORIZED));
+        return Ok(Either::Left(page(wrong, StatusCode::UNAUTHORIZED)));
     };
     match auth.sign_in(new_session(user, &login)?).await {
         Ok((_, cookie)) => Ok(Either::Right(cookie.on(see_other(after_login(&login))))),
         Err(rejection) => {
             let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
             match demo.refused_page(rejection.0.problem(), accept, login.next()) {
-                Some(refused) => Ok(page(refused, rejection.status_code())),
+                Some(refused) => {
+                    // It has a ticket.
+                    let page = page(refused, rejection.status_code());
+                    Ok(Either::Left(page.insert_header((CACHE_CONTROL, "no-store"))))
+                }
                 None => Err(rejection),
             }
         }

@@ -64,7 +64,9 @@ pub(crate) async fn a_bearer_needs_no_origin(on: Ground) {
     let ask = bear(&client, &token, "POST", others).header("sec-fetch-site", "cross-site");
     assert_eq!(ask.send().await.status, 200);
     // What is no token of ours says nothing.
-    for bad in ["", "x", &"0".repeat(104), &token.to_uppercase().replace('0', "1")] {
+    let last = if token.ends_with('0') { "1" } else { "0" };
+    let other = format!("{}{last}", &token[..token.len() - 1]);
+    for bad in ["", "x", &"0".repeat(104), &other] {
         bear(&client, bad, "GET", "/whoami").send().await.problem(401);
     }
     // The bearer token counts before the cookie.
