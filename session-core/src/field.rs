@@ -248,7 +248,7 @@ bounded_text!(
     AuthMethod, "methods", 64
 );
 bounded_text!(
-    /// Why somebody is blocked, for admins and for the sign-in page.
+    /// Why a user, tenant or deployment is blocked: for admins and for the sign-in page.
     BlockReason, "reason", 256
 );
 

@@ -127,7 +127,7 @@ impl SessionManager {
             // Also where an earlier try has gone through: then its session is owed.
             check_block(&state, self.now())?;
             if let Some(done) = self.stored_attempt(newcoming, &state, &mut in_doubt).await? {
-                self.note_ended(&done.commit(request, &state));
+                self.note_commit(&done.commit(request, &state));
                 return Ok(done.after(left));
             }
             self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
@@ -139,7 +139,7 @@ impl SessionManager {
             }
             match shared.store_call("commit", shared.store.commit(&commit)).await {
                 Ok(Outcome::Done) => {
-                    self.note_ended(&commit);
+                    self.note_commit(&commit);
                     if complete {
                         return Ok(attempt.after(left));
                     }
@@ -201,7 +201,7 @@ impl SessionManager {
     }
 
     /// Forgets and logs what a commit that went through has ended, and logs what it began.
-    fn note_ended(&self, commit: &Commit) {
+    fn note_commit(&self, commit: &Commit) {
         for change in &commit.changes {
             if let Change::End(id, cause) = change {
                 self.shared().cache.end(*id, *cause);

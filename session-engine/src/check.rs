@@ -235,36 +235,32 @@ impl Lookup {
             load => load?,
         };
         // What a shared load read may be older than this request.
-        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(..)) {
+        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_)) {
             load = manager.load(id).await?;
         }
-        loop {
-            return match judge_loaded(shared, &load, &claim) {
-                Finding::Good(entry, Shown::Successor) => {
-                    match manager.confirm(id, claim.tokens()).await {
-                        Ok(()) => {
-                            load = manager.load(id).await?;
-                            continue;
-                        }
-                        // The token is good; its next use is tried again.
-                        Err(error) if error.is_unavailable() => {
-                            let shown = Shown::Successor;
-                            Ok(active(shared, entry, shown, &access, shared.now()))
-                        }
-                        Err(error) => Err(error),
-                    }
-                }
-                Finding::Good(entry, shown) => {
-                    Ok(active(shared, entry, shown, &access, shared.now()))
-                }
-                Finding::Bad(refusal) => Ok(Verdict::Refused(refusal)),
-                Finding::Gone => Ok(Verdict::Refused(manager.why_gone(&claim).await?)),
-                Finding::Over(cause) => {
-                    let selection = Selection::session(id, TenantFilter::Any);
-                    manager.end_all(selection, cause, Actor::System, None).await?;
-                    Ok(Verdict::Refused(manager.why_gone(&claim).await?))
-                }
-            };
+        let mut finding = judge_loaded(shared, &load, &claim);
+        // Where it cannot be confirmed, the token is good; its next use is tried again.
+        while let Finding::Good(Shown::Successor) = finding {
+            match manager.confirm(id, claim.tokens()).await {
+                Err(error) if error.is_unavailable() => break,
+                confirmed => confirmed?,
+            }
+            load = manager.load(id).await?;
+            finding = judge_loaded(shared, &load, &claim);
+        }
+        match (finding, load.entry) {
+            (Finding::Good(shown), Some(entry)) => {
+                Ok(active(shared, entry, shown, &access, shared.now()))
+            }
+            (Finding::Bad(refusal), _) => Ok(Verdict::Refused(refusal)),
+            (Finding::Over(cause), _) => {
+                let selection = Selection::session(id, TenantFilter::Any);
+                manager.end_all(selection, cause, Actor::System, None).await?;
+                Ok(Verdict::Refused(manager.why_gone(&claim).await?))
+            }
+            (Finding::Gone | Finding::Good(_), _) => {
+                Ok(Verdict::Refused(manager.why_gone(&claim).await?))
+            }
         }
     }
 }
@@ -313,16 +309,15 @@ impl SessionManager {
 /// The cache's own answer; none where the store has to be asked.
 fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let id = claim.session_id();
-    if !shared.is_fresh() {
+    let Some(now) = shared.fresh_now() else {
         return is_foreign(shared, claim).then_some(Verdict::Refused(Refusal::Malformed));
-    }
-    let now = shared.now();
+    };
     let Some(entry) = shared.cache.get(&id) else {
         return absent(shared, claim, now).map(Verdict::Refused);
     };
     match judge(shared, &entry, claim, now) {
-        Finding::Good((), Shown::Successor) => None,
-        Finding::Good((), shown) => Some(active(shared, entry, shown, access, now)),
+        Finding::Good(Shown::Successor) => None,
+        Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         // A guess is refused at once; a token of the family may be newer than this copy.
         Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
             Some(Verdict::Refused(Refusal::WrongSecret))
@@ -368,8 +363,8 @@ fn tell(record: &Record, claim: &Claim) -> Refusal {
 }
 
 /// What a record says about a token.
-enum Finding<T> {
-    Good(T, Shown),
+enum Finding {
+    Good(Shown),
     Bad(Refusal),
     /// The session is not there.
     Gone,
@@ -377,7 +372,7 @@ enum Finding<T> {
     Over(EndCause),
 }
 
-fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Finding<()> {
+fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Finding {
     let shown = match claim.recognise(entry, shared, now) {
         Recognition::Current => Shown::Current,
         Recognition::Successor => Shown::Successor,
@@ -389,17 +384,12 @@ fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Findi
     if entry.expired(now) {
         return Finding::Over(EndCause::Expired);
     }
-    Finding::Good((), shown)
+    Finding::Good(shown)
 }
 
-fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim) -> Finding<Arc<Entry>> {
-    let Some(entry) = &load.entry else { return Finding::Gone };
-    match judge(shared, entry, claim, shared.now()) {
-        Finding::Good((), shown) => Finding::Good(Arc::clone(entry), shown),
-        Finding::Bad(refusal) => Finding::Bad(refusal),
-        Finding::Gone => Finding::Gone,
-        Finding::Over(cause) => Finding::Over(cause),
-    }
+fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim) -> Finding {
+    let judge = |entry: &Arc<Entry>| judge(shared, entry, claim, shared.now());
+    load.entry.as_ref().map_or(Finding::Gone, judge)
 }
 
 fn active(
@@ -419,7 +409,7 @@ fn stale(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale())?;
     let now = shared.now();
     match judge(shared, &entry, claim, now) {
-        Finding::Good((), shown) => Some(active(shared, entry, shown, access, now)),
+        Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         _ => None,
     }
 }

@@ -211,7 +211,7 @@ impl Shared {
 
     /// Tells what waits for ends of sessions whether this node can still tell.
     fn note_trust(&self) {
-        let cut_off = !self.is_fresh() && !self.may_serve_stale();
+        let cut_off = self.is_cut_off();
         self.cut_off.send_if_modified(|known| std::mem::replace(known, cut_off) != cut_off);
     }
 }

@@ -445,6 +445,8 @@ mod tests {
             assert_eq!(level.timeouts.absolute, Some(Duration::from_secs(overall)));
             assert_eq!(level.timeouts.idle, Some(Duration::from_secs(inactivity)));
             assert_eq!(level.when_stale, WhenStale::FailClosed);
+            let renewed = level.timeouts != Timeouts::aal1();
+            assert_eq!(level.renew_after, renewed.then_some(Duration::from_secs(600)));
             assert_eq!(level.validate(), Ok(()));
         }
         assert_eq!(Options::default(), Options::aal1());

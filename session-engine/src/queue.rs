@@ -1,8 +1,8 @@
 //! What waits for its write-back: planned, due, bounded.
 //!
 //! An entry with unstored accesses is held by the queue at most once for its planned time, and
-//! once more when it is due. So the queue grows with sessions, never with requests, and keeps
-//! alive what the cache lets go. Times are those of the monotonic clock: no jump of another clock
+//! once more when it is due; a session that is read again has an entry more for a while. The capacity
+//! bounds both. The queue keeps alive what the cache lets go. Times are those of the monotonic clock: no jump of another clock
 //! delays a write-back.
 
 use std::cmp::Reverse;
@@ -101,7 +101,15 @@ impl Queue {
     fn plan(&self, at: Timestamp, entry: Arc<Entry>, now: Timestamp) {
         let at = entry.when(at, now).unwrap_or_else(Instant::now);
         let key = Reverse((at, entry.session.id));
-        self.waiting().planned.push(Planned { key, entry });
+        let mut waiting = self.waiting();
+        if waiting.planned.len() < self.capacity {
+            waiting.planned.push(Planned { key, entry });
+            return;
+        }
+        drop(waiting);
+        // No room for a later time: now.
+        entry.use_().planned = false;
+        self.due(&entry);
     }
 
     /// The next batch of what leaves. Looks at no more than two batches at a time, because requests

@@ -1,6 +1,6 @@
 //! Changes of a session's record after its sign-in: data, and the device's name.
 
-use session_core::store::{Change, Commit, Loaded, Outcome};
+use session_core::store::{Change, Commit, Loaded, Outcome, Version};
 use session_core::{Actor, DeviceName, EventKind, ExtraData, Session, SessionId, UserKey};
 
 use crate::error::Error;
@@ -16,7 +16,7 @@ impl SessionManager {
     ///
     /// # Errors
     /// Those of `change`; [`Error::Unavailable`] when the store is away: the change may or may not have
-    /// happened.
+    /// happened, and a second try could change twice what the first one did.
     pub async fn update_data(
         &self,
         id: SessionId,
@@ -71,29 +71,35 @@ impl SessionManager {
             if session == before {
                 return Ok(Some(session));
             }
-            let changed = Box::new(session.clone());
-            let commit = Commit {
-                owner: session.owner.clone(),
-                expected: version,
-                changes: vec![Change::Update { session: changed, kind: EventKind::Changed }],
-                at: self.now(),
-                by: by.clone(),
-                from: None,
-            };
-            match shared.store_call("commit", shared.store.commit(&commit)).await {
-                Ok(Outcome::Done) => {
-                    shared.cache.invalidate(id);
-                    notice::log_commit(&commit);
-                    shared.poke.notify_one();
-                    return Ok(Some(session));
-                }
-                Ok(Outcome::Conflict) => self.back_off(&mut conflicts).await,
-                // A second try could change twice what the first one did.
-                Err(error) => {
-                    shared.cache.invalidate(id);
-                    return Err(error);
-                }
+            let kind = EventKind::Changed;
+            match self.store_update(session.clone(), version, kind, by.clone()).await? {
+                Outcome::Done => return Ok(Some(session)),
+                Outcome::Conflict => self.back_off(&mut conflicts).await,
             }
         }
+    }
+
+    /// Commits one record. The cache drops its copy also where the answer is lost: the change may have
+    /// happened.
+    pub(crate) async fn store_update(
+        &self,
+        session: Session,
+        expected: Version,
+        kind: EventKind,
+        by: Actor,
+    ) -> Result<Outcome, Error> {
+        let shared = self.shared();
+        let (id, owner) = (session.id, session.owner.clone());
+        let changes = vec![Change::Update { session: Box::new(session), kind }];
+        let commit = Commit { owner, expected, changes, at: self.now(), by, from: None };
+        let outcome = shared.store_call("commit", shared.store.commit(&commit)).await;
+        if !matches!(outcome, Ok(Outcome::Conflict)) {
+            shared.cache.invalidate(id);
+        }
+        if matches!(outcome, Ok(Outcome::Done)) {
+            notice::log_commit(&commit);
+            shared.poke.notify_one();
+        }
+        outcome
     }
 }

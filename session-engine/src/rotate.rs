@@ -1,14 +1,14 @@
 //! Replaces tokens, in two steps: see [`session_core::rotation`].
 
 use session_core::rotation::{self, Recognition};
-use session_core::store::{Change, Commit, Loaded, Outcome, Selection, TenantFilter};
+use session_core::store::{Loaded, Outcome, Selection, TenantFilter};
 use session_core::{Actor, Authentication, EndCause, EventKind, Session, SessionId, Token};
 
 use crate::check::Refusal;
+use crate::clock;
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
-use crate::{clock, notice};
 
 /// Why a token is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,25 +202,11 @@ impl SessionManager {
         loaded: &Loaded,
         tries: &mut crate::patience::Tries,
     ) -> Result<bool, Error> {
-        let shared = self.shared();
-        let (id, owner) = (session.id, session.owner.clone());
-        let by = session.impersonator.clone().unwrap_or_else(|| owner.user.clone());
-        let kind = EventKind::Rotated;
-        let commit = Commit {
-            owner,
-            expected: loaded.version,
-            changes: vec![Change::Update { session: Box::new(session), kind }],
-            at: self.now(),
-            by: Actor::User(by),
-            from: None,
-        };
-        match shared.store_call("commit", shared.store.commit(&commit)).await {
-            Ok(Outcome::Done) => {
-                notice::log_commit(&commit);
-                shared.cache.invalidate(id);
-                shared.poke.notify_one();
-                Ok(true)
-            }
+        let by = session.impersonator.as_ref().unwrap_or(&session.owner.user).clone();
+        let update =
+            self.store_update(session, loaded.version, EventKind::Rotated, Actor::User(by));
+        match update.await {
+            Ok(Outcome::Done) => Ok(true),
             Ok(Outcome::Conflict) => {
                 self.back_off(&mut tries.conflicts).await;
                 Ok(false)

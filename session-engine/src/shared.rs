@@ -151,18 +151,32 @@ impl Shared {
         }
     }
 
+    /// The fleet's time, if the cache may answer.
+    pub(crate) fn fresh_now(&self) -> Option<Timestamp> {
+        self.time.trusted(self.options.max_staleness)
+    }
+
     /// Whether the cache may answer.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.time.silence().is_some_and(|silence| silence <= self.options.max_staleness)
+        self.fresh_now().is_some()
     }
 
     /// Whether the cache may answer although the log is silent and the store is away.
     pub(crate) fn may_serve_stale(&self) -> bool {
+        self.stale_limit().is_some_and(|limit| self.time.trusted(limit).is_some())
+    }
+
+    /// Whether the log has been silent for longer than the cache may answer in any case. A wall clock that
+    /// jumps is no reason: the next read of the log is near.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let limit = self.stale_limit().unwrap_or_default().max(self.options.max_staleness);
+        self.time.silence().is_none_or(|silence| silence > limit)
+    }
+
+    fn stale_limit(&self) -> Option<Duration> {
         match self.options.when_stale {
-            WhenStale::FailClosed => false,
-            WhenStale::ServeStale(limit) => {
-                self.time.silence().is_some_and(|silence| silence <= limit)
-            }
+            WhenStale::FailClosed => None,
+            WhenStale::ServeStale(limit) => Some(limit),
         }
     }
 

@@ -45,8 +45,7 @@ impl FleetTime {
 
     /// The time of the fleet.
     pub(crate) fn now(&self) -> Timestamp {
-        let base = self.base.load(Ordering::Acquire);
-        Timestamp::from_micros(base.saturating_add(self.elapsed()))
+        self.at(self.elapsed())
     }
 
     pub(crate) fn moment(&self) -> Moment {
@@ -73,22 +72,34 @@ impl FleetTime {
 
     /// Until when the log has been heard, by the fleet's time.
     pub(crate) fn heard_at(&self) -> Timestamp {
-        let at = self.heard.at.load(Ordering::Acquire);
-        Timestamp::from_micros(self.base.load(Ordering::Acquire).saturating_add(at))
+        self.at(self.heard.at.load(Ordering::Acquire))
     }
 
-    /// How long the log has been silent: the longer of what the two clocks say, because a monotonic
-    /// clock may stop while its machine sleeps. None where it has never been heard, or where the wall
-    /// clock has gone back.
-    pub(crate) fn silence(&self) -> Option<Duration> {
-        let at = self.heard.at.load(Ordering::Acquire);
-        if at == i64::MIN {
-            return None;
-        }
-        let monotonic = micros(self.elapsed().saturating_sub(at));
+    /// The time of the fleet, if the log has been silent for no longer than `limit` by both clocks. None
+    /// where it has never been heard, or where the wall clock has jumped: then the machine may have slept,
+    /// and the monotonic clock with it, so that only the log can tell the time.
+    pub(crate) fn trusted(&self, limit: Duration) -> Option<Timestamp> {
+        let elapsed = self.elapsed();
+        let monotonic = self.silence_at(elapsed)?;
         let heard = Timestamp::from_micros(self.heard.wall.load(Ordering::Acquire));
-        let wall = self.wall.now();
-        (wall.plus(CLOCK_GRAIN) >= heard).then(|| wall.since(heard).max(monotonic))
+        let now = self.wall.now();
+        let wall = now.since(heard);
+        let jumped = now.plus(CLOCK_GRAIN) < heard || wall > monotonic.saturating_add(CLOCK_GRAIN);
+        (!jumped && wall.max(monotonic) <= limit).then(|| self.at(elapsed))
+    }
+
+    /// How long the log has been silent by the monotonic clock; none where it has never been heard.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.silence_at(self.elapsed())
+    }
+
+    fn silence_at(&self, elapsed: i64) -> Option<Duration> {
+        let heard = self.heard.at.load(Ordering::Acquire);
+        (heard != i64::MIN).then(|| micros(elapsed.saturating_sub(heard)))
+    }
+
+    fn at(&self, elapsed: i64) -> Timestamp {
+        Timestamp::from_micros(self.base.load(Ordering::Acquire).saturating_add(elapsed))
     }
 
     /// How far the wall clock is ahead of the fleet's time, in microseconds; below zero for behind.
@@ -139,14 +150,18 @@ mod tests {
     async fn either_clock_ends_the_trust() {
         let wall = ManualClock::starting_at(at(100));
         let time = FleetTime::new(Arc::new(wall.clone()));
-        assert_eq!(time.silence(), None);
+        let trusts = |seconds| time.trusted(Duration::from_secs(seconds)).is_some();
+        assert!(!trusts(1000), "never heard");
         time.heard(time.moment());
-        assert_eq!(time.silence(), Some(Duration::ZERO));
+        assert!(trusts(0));
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(time.silence(), Some(Duration::from_secs(3)), "the wall clock stands still");
-        wall.advance(Duration::from_secs(50));
-        assert_eq!(time.silence(), Some(Duration::from_secs(50)), "the machine slept");
+        assert!(trusts(3) && !trusts(2), "the wall clock stands still");
+        wall.advance(Duration::from_secs(3));
+        assert_eq!(time.trusted(Duration::from_secs(3)), Some(time.now()));
+        wall.advance(Duration::from_secs(2));
+        assert!(!trusts(1000), "the machine slept");
+        assert_eq!(time.silence(), Some(Duration::from_secs(3)));
         wall.set(at(98));
-        assert_eq!(time.silence(), None);
+        assert!(!trusts(1000));
     }
 }

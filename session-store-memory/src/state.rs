@@ -173,8 +173,8 @@ impl State {
 
     pub(crate) fn lease(&mut self, name: &str, holder: &str, ttl: Duration) -> bool {
         let now = Instant::now();
-        let free =
-            self.leases.get(name).is_none_or(|(current, until)| current == holder || *until <= now);
+        self.leases.retain(|_, (_, until)| *until > now);
+        let free = self.leases.get(name).is_none_or(|(current, _)| current == holder);
         if free {
             self.leases.insert(name.to_owned(), (holder.to_owned(), now + ttl));
         }

@@ -152,7 +152,12 @@ impl MongoStore {
         ] };
         let take = doc! { "$set": { "holder": holder, "until": until } };
         match self.leases.update_one(free, take).upsert(true).await {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                // There is one for each worker, and for each ticket that is good.
+                let over = doc! { "_id": { "$ne": name }, "until": { "$lte": now } };
+                self.leases.delete_many(over).await?;
+                Ok(true)
+            }
             // There is one, and it is not free.
             Err(error) if is_duplicate(&error) => Ok(false),
             Err(error) => Err(error.into()),

@@ -267,6 +267,24 @@ async fn a_lease_outlives_its_dead_holder_no_longer_than_its_time() {
     }
 }
 
+/// Each ticket has one.
+#[tokio::test]
+async fn leases_that_ran_out_are_deleted() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    for n in 0..20 {
+        let name = format!("ticket:{n}");
+        assert!(store.lease(&name, "issued", Duration::from_millis(1)).await.unwrap());
+    }
+    let begun = std::time::Instant::now();
+    while ask(&path, "SELECT count(*) FROM session_kit_leases").await != "1" {
+        assert!(store.lease("cleanup", "node", Duration::from_secs(60)).await.unwrap());
+        assert!(begun.elapsed() < Duration::from_secs(60), "leases are kept for ever");
+    }
+    assert!(!store.lease("cleanup", "other", Duration::from_secs(60)).await.unwrap());
+}
+
 #[tokio::test]
 async fn the_report_tells_of_the_history_and_of_missing_indexes() {
     let folder = TempDir::new().unwrap();

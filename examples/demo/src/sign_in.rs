@@ -156,9 +156,9 @@ fn reason(ending: &Ending, now: Timestamp) -> String {
         }
         (EndCause::Revoked, Actor::User(_)) => format!("An admin signed you out, {when}."),
         (EndCause::Expired, _) => format!("Your session has expired, {when}."),
-        (EndCause::TokenReused, _) => format!(
-            "A copy of this browser's sign-in was used, {when}: somebody may have stolen it."
-        ),
+        (EndCause::TokenReused, _) => {
+            format!("A copy of this browser's sign-in was used, {when}: it may have been stolen.")
+        }
         (EndCause::Blocked, _) => format!("You were signed out, {when}."),
         _ => format!("Your session has ended, {when}."),
     }

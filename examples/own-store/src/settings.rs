@@ -68,8 +68,8 @@ pub(crate) fn lease(
     ttl: Duration,
 ) -> Result<Option<()>, Error> {
     let mut leases = file.open_table(LEASES)?;
-    let taken = |(current, until): (&str, i64)| current != holder && until > clock().as_micros();
-    if leases.get(name)?.is_some_and(|lease| taken(lease.value())) {
+    leases.retain(|_, (_, until)| until > clock().as_micros())?;
+    if leases.get(name)?.is_some_and(|lease| lease.value().0 != holder) {
         return Ok(None);
     }
     leases.insert(name, (holder, clock().plus(ttl).as_micros()))?;

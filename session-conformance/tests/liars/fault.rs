@@ -78,7 +78,7 @@ faults! {
     UpdateResurrects: "races::a_rotation_races_a_revocation",
     /// An update looks at the version first, and writes later.
     UpdateLooksFirst: "races::of_two_rotations_one_wins",
-    /// An update goes through whatever the version.
+    /// An update goes through with any version.
     UpdatesAreLost: "update::no_update_is_lost",
     /// What a commit ends is not remembered.
     HistoryMissesCommits: "history::every_way_of_ending_is_remembered",

@@ -134,7 +134,7 @@ impl Event {
 pub enum Outcome {
     /// All of it is durable.
     Done,
-    /// None of it happened: somebody else changed the user's sessions. Read and decide again.
+    /// None of it happened: another commit changed the user's sessions. Read and decide again.
     Conflict,
 }
 

@@ -48,8 +48,8 @@ use crate::token::FleetKey;
 ///   [`StoreErrorKind::Internal`]: anything else.
 /// - **A second call.** It finds what the first one did. Before it says so, it waits for everything
 ///   that the first would have waited for, such as a replica or the delivery of a log entry.
-/// - **Reads.** [`Store::user`], [`Store::load`], [`Store::policy`] and [`Store::log_since`] see every
-///   change that was acknowledged before the read began, on any node. [`Store::page`] and the
+/// - **Reads.** [`Store::user`], [`Store::load`], [`Store::ended`], [`Store::policy`], [`Store::block`] and
+///   [`Store::log_since`] see every change that was acknowledged before the read began, on any node. [`Store::page`] and the
 ///   walks of [`Store::end_many`] and [`Store::sweep`] may go by a list that lags behind for a
 ///   moment, but never return or end what has ended.
 /// - **Cost.** No call walks a table. It examines at most [`PageQuery::MAX_EXAMINED`] records and
@@ -59,7 +59,7 @@ use crate::token::FleetKey;
 /// - **Time.** What a caller writes, and what it asks for by a point in time, goes by the fleet's clock,
 ///   which callers learn from [`LogPage::clock`]. What a store deletes by age goes by its own clock. A
 ///   store without a clock takes this host's.
-/// - **History.** Whatever ends a session moves its record into the history, in the same atomic step,
+/// - **History.** An end moves the session's record into the history, in the same atomic step,
 ///   unless [`Needs::history`] is zero.
 /// - **Text is bytes.** Users and tenants that differ in case, in a trailing space or in one byte are
 ///   others; `north` and `northwest` have nothing in common.
@@ -206,7 +206,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes or renews a lease by the store's clock. A store without a clock measures `ttl` on the
     /// waiting node's monotonic clock, from when it first saw the current renewal. True when `holder`
     /// holds it until `ttl` from now, false when another holder does. Any node may take a lease that
-    /// ran out.
+    /// ran out. There may be many leases, one for each ticket: a store deletes those that ran out, at the
+    /// latest when others are taken.
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
 
     /// The policy set at one place, or none where it inherits.

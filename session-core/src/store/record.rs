@@ -278,12 +278,6 @@ impl From<Timestamp> for FieldValue<'_> {
     }
 }
 
-impl From<Option<Timestamp>> for FieldValue<'_> {
-    fn from(time: Option<Timestamp>) -> Self {
-        time.map_or(Self::Null, Self::from)
-    }
-}
-
 impl From<FieldValue<'_>> for Value {
     fn from(value: FieldValue<'_>) -> Self {
         match value {

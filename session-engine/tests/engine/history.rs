@@ -187,6 +187,17 @@ async fn a_block_ends_sessions_and_refuses_sign_ins_until_it_is_lifted_or_over()
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_block_that_is_over_already_is_refused_and_ends_nothing() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    let block = NewBlock::default().with_until(node.sessions().now());
+    let outcome = node.sessions().block(PolicyScope::Deployment, block, Actor::System).await;
+    assert!(matches!(outcome, Err(Error::Invalid(invalid)) if invalid.field == "until"));
+    assert!(is_active(node, &signed_in).await);
+}
+
 /// Sign-ins that are under way when the block is set.
 #[tokio::test(start_paused = true)]
 async fn no_sign_in_beside_a_block_survives_it() {

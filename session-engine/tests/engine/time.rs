@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use session_core::Timestamp;
 use session_core::checker::{Timeouts, WriteBack};
+use session_core::{EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
-use session_engine::{Engine, Options, Parts, SignIn};
+use session_engine::{Engine, Options, Parts, SignIn, WaitEnd};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{Probe, clock, is_active, revoke, sign_in, user};
@@ -127,10 +127,16 @@ async fn jumps_of_an_hour_back_and_forth_end_nothing() {
     clocks.live_together().await;
 }
 
-/// The process is stopped for longer than `max_staleness`, and its monotonic clock with it: the wall
-/// clock alone knows. A session that was revoked meanwhile is not accepted once more.
+/// The machine sleeps, and its monotonic clock with it: the wall clock alone knows. Here it sleeps for
+/// longer than `max_staleness`, and for less. A session that was revoked in that time is not accepted.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_suspended_reads_the_log_before_it_answers() {
+    for seconds in [60, 10] {
+        wakes_after(seconds).await;
+    }
+}
+
+async fn wakes_after(seconds: i64) {
     let clocks = Clocks::start(Options::default(), 0, false).await;
     let [right, wrong] = &clocks.nodes;
     let signed_in = sign_in(right, "alice").await;
@@ -138,13 +144,32 @@ async fn a_node_that_was_suspended_reads_the_log_before_it_answers() {
     assert!(is_active(wrong, &signed_in).await && is_active(wrong, &other).await);
     revoke(right, &signed_in).await;
     // No time passes for tokio, so the follower has not read the log.
-    clocks.wrong_by.store(60_000_000, Ordering::SeqCst);
+    clocks.wrong_by.store(seconds * 1_000_000, Ordering::SeqCst);
     let before = clocks.probe.calls();
     assert!(!is_active(wrong, &signed_in).await);
     assert!(is_active(wrong, &other).await);
     let after = clocks.probe.calls();
     assert_eq!(after["log_since"], before["log_since"] + 1, "read once for both");
     assert_eq!(after["load"], before["load"], "the cache answers again");
+}
+
+/// A node whose wall clock jumps is not cut off: its next read of the log is near.
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_wall_clock_ends_no_open_connection() {
+    let clocks = Clocks::start(Options::default(), 0, false).await;
+    let wrong = &clocks.nodes[1];
+    let signed_in = sign_in(wrong, "alice").await;
+    let (manager, id) = (wrong.sessions().clone(), signed_in.session.id());
+    let wait = tokio::spawn(async move { manager.session_ended(id).await });
+    let gate = clocks.probe.hold("log_since");
+    gate.reached().await;
+    // The read began before the jump.
+    clocks.wrong_by.store(3_600_000_000, Ordering::SeqCst);
+    gate.open();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!wait.is_finished());
+    revoke(wrong, &signed_in).await;
+    assert_eq!(wait.await.unwrap(), WaitEnd::Ended(EndCause::Revoked));
 }
 
 #[tokio::test(start_paused = true)]

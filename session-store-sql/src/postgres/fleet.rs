@@ -32,7 +32,11 @@ pub(super) async fn key(db: &Db, proposed: &FleetKey) -> Result<FleetKey, StoreE
     key.try_into().map(FleetKey::from_bytes).map_err(malformed)
 }
 
-const LEASE: &str = "INSERT INTO {t}leases AS held (name, holder, until) \
+/// Drops leases that ran out. The table is small: a row for each worker, and for each ticket that is good.
+const LEASE: &str = "WITH gone AS (DELETE FROM {t}leases WHERE name IN ( \
+        SELECT name FROM {t}leases WHERE until <= clock_timestamp() AND name <> $1 \
+        FOR UPDATE SKIP LOCKED)) \
+    INSERT INTO {t}leases AS held (name, holder, until) \
     VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3)) \
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
     WHERE held.holder = excluded.holder OR held.until <= clock_timestamp()";

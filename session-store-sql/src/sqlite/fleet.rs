@@ -21,7 +21,11 @@ pub(super) async fn lease(
         .execute(writer)
         .await
         .map_err(store_error)?;
-    Ok(taken.rows_affected() > 0)
+    if taken.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(DROP_LEASES).bind(name).execute(writer).await.map_err(store_error)?;
+    Ok(true)
 }
 
 /// Takes the write lock only where there is no key yet.
@@ -45,6 +49,9 @@ const LEASE: &str = "INSERT INTO session_kit_leases (name, holder, until) \
     ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until \
     WHERE holder = excluded.holder \
     OR until <= CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
+/// The table is small: a row for each worker, and for each ticket that is good.
+const DROP_LEASES: &str = "DELETE FROM session_kit_leases \
+    WHERE until <= CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER) AND name <> ?";
 pub(super) const KEY: &str = "SELECT key FROM session_kit_fleet WHERE only_row = 1";
 /// The first key stays.
 const SET_KEY: &str = "INSERT INTO session_kit_fleet (only_row, key) VALUES (1, ?) \

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::StatusCode;
 use serde::Serialize;
+use session_core::Timestamp;
 use session_core::block::Block;
-use session_core::{InvalidField, Timestamp};
 use session_engine::NewBlock;
 use utoipa::ToSchema;
 
@@ -111,11 +111,8 @@ pub(super) async fn set<E>(
     let scope = admin.scope(request)?;
     let fields = Fields::parse_optional(&request.body(body).await?, &["reason", "until"])?;
     let manager = request.http.manager();
-    let until = fields.time("until")?;
-    if until.is_some_and(|until| until <= manager.now()) {
-        return Err(InvalidField::malformed("until", "a time to come").into());
-    }
-    let block = NewBlock::default().with_reason(fields.get("reason")?).with_until(until);
+    let block =
+        NewBlock::default().with_reason(fields.get("reason")?).with_until(fields.time("until")?);
     let revoked = manager.block(scope, block, admin.by).await?;
     json(StatusCode::OK, &Revoked { revoked })
 }

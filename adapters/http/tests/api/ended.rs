@@ -1,4 +1,4 @@
-//! Ended is remembered: why, for whoever holds the token; and the lists.
+//! How sessions ended: told to the holder of the token, and listed.
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ async fn the_holder_of_an_ended_token_is_told_why_and_no_other_client() {
     // A token of the right family is one of the session's; a guess is not.
     let mut stranger = old.clone();
     stranger.set("cookie", &format!("{}{}", &token[..token.len() - 56], "0".repeat(56)));
-    for nobody in [&stranger, &garbage, &Client::browser(&http)] {
-        assert_eq!(ending(nobody).await, (None, false));
+    for other in [&stranger, &garbage, &Client::browser(&http)] {
+        assert_eq!(ending(other).await, (None, false));
     }
     http.shutdown().await;
 }

@@ -121,7 +121,7 @@ async fn a_ticket_obeys_the_rules_of_sign_ins_and_names_what_does_not_fit() {
     http.shutdown().await;
 }
 
-/// Whoever was signed in in the browser leaves it, as with any sign-in.
+/// The browser's former session ends, as with any sign-in.
 #[tokio::test(start_paused = true)]
 async fn a_ticket_takes_the_place_of_the_browsers_session() {
     let http = start(at_most(1)).await;
@@ -173,7 +173,7 @@ async fn a_flow_ends_only_a_session_whose_token_the_browser_had() {
     finish(&kept.replace(&plain(&bobs), &plain(&victims))).await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert!(victim.session_id().await.is_some() && bob.session_id().await.is_some());
-    // What it wrote itself ends the session that it held, whoever signs in.
+    // A genuine flow ends the session that the browser held.
     let (flow, cookie) = bob.auth().await.begin_flow("").unwrap();
     let answer = bob.answer(Ok(cookie)).await;
     let mut back = Client::browser(&http);

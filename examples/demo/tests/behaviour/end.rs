@@ -19,7 +19,7 @@ pub(crate) async fn shutdown_ends_streams_and_writes_back(on: Ground) {
     let stored = async || store.load(id.parse().unwrap()).await.unwrap().unwrap().session;
     eventually("the first use is written", async || stored().await.claimed).await;
     app.advance(Duration::from_secs(5)).await;
-    let now = app.http.manager().now();
+    let now = app.clock.now();
     assert_eq!(alice.whoami().await, 200);
     assert!(stored().await.last_accessed < now, "nothing is due yet");
     let took = app.stop().await;

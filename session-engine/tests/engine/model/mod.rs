@@ -126,7 +126,10 @@ impl Model {
         }
         let mut staying = self.clone();
         staying.live.retain(|n, live| Some(*n) != end || live.user != user);
-        let Some(leave) = staying.leave(user, device) else {
+        // The newcomer takes the place of the session that ends, also where the limit is exceeded.
+        let is_own = |n| self.live.get(&n).is_some_and(|live| live.user == user);
+        let vacated = end.is_some_and(is_own).then(Vec::new);
+        let Some(leave) = staying.leave(user, device).or(vacated) else {
             self.tickets.insert(number, Refused { user, device, at: self.step });
             return false;
         };
