@@ -16,7 +16,7 @@ use crate::manager::SessionManager;
 use crate::options::network;
 use crate::sign_in::{SignIn, SignedIn};
 use crate::take_back::{Debt, Unheld};
-use crate::{clock, notice};
+use crate::{clock, notice, take_back};
 
 impl SessionManager {
     /// Begins a session in a task of its own. A session whose caller goes away before it has the answer
@@ -51,8 +51,8 @@ impl SessionManager {
         let attempt = self.commit_until_done(newcoming, is_given_up).await?;
         drop(turn);
         let Attempt { token, slot, session, ended, unheld } = attempt;
-        self.end_elsewhere(request, &ended);
         shared.poke.notify_one();
+        self.end_elsewhere(request, &ended).await;
         let session = self.install(slot, session).await;
         if new_device == Some(true) {
             let (user, session_id) = (session.user(), session.id());
@@ -65,12 +65,14 @@ impl SessionManager {
         Ok((SignedIn { session, token, ended, new_device }, unheld))
     }
 
-    /// The session that the browser held until now, where it was another user's.
-    fn end_elsewhere(&self, request: &SignIn, ended: &[(SessionId, EndCause)]) {
+    /// Ends the session that the browser held until now, where it was another user's. One that cannot
+    /// be ended now is owed: the sign-in has gone through.
+    async fn end_elsewhere(&self, request: &SignIn, ended: &[(SessionId, EndCause)]) {
         let replaced = request.replaces.filter(|id| ended.iter().all(|(ended, _)| ended != id));
-        if let Some(id) = replaced {
-            let (cause, by) = (EndCause::Replaced, request.actor());
-            self.shared().owed.add(Debt { id, cause, by, family: None });
+        let Some(id) = replaced else { return };
+        let debt = Debt { id, cause: EndCause::Replaced, by: request.actor(), family: None };
+        if take_back::end(self, &debt).await.is_err() {
+            self.shared().owed.add(debt);
         }
     }
 

@@ -120,7 +120,7 @@ async fn end_all(manager: &SessionManager) -> Result<(), Error> {
     let mut result = Ok(());
     for _ in 0..owed.len() {
         let Some(debt) = owed.first() else { break };
-        let ended = end(manager, debt).await;
+        let ended = end(manager, &debt).await;
         let tried = owed.remove_first();
         if let Err(error) = ended {
             tried.into_iter().for_each(|debt| owed.add(debt));
@@ -134,8 +134,9 @@ async fn end_all(manager: &SessionManager) -> Result<(), Error> {
     result
 }
 
-async fn end(manager: &SessionManager, debt: Debt) -> Result<(), Error> {
-    let Debt { id, cause, by, family } = debt;
+/// Ends the session now, where it is there and of the family.
+pub(crate) async fn end(manager: &SessionManager, debt: &Debt) -> Result<(), Error> {
+    let Debt { id, cause, ref by, family } = *debt;
     if let Some(family) = family {
         let shared = manager.shared();
         let stored = shared.store_call("load", shared.store.load(id)).await?;
@@ -144,7 +145,7 @@ async fn end(manager: &SessionManager, debt: Debt) -> Result<(), Error> {
         }
     }
     let selection = Selection::session(id, TenantFilter::Any);
-    manager.end_all(selection, cause, by, None).await.map(|_| ())
+    manager.end_all(selection, cause, by.clone(), None).await.map(|_| ())
 }
 
 /// Between two tries while the store is away.

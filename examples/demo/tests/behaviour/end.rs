@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session_kit::core::Store;
+use session_kit::engine::clock::Clock;
 
 use crate::app::{App, Ground, eventually};
 
