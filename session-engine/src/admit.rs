@@ -71,8 +71,9 @@ impl SessionManager {
         let replaced = request.replaces.filter(|id| ended.iter().all(|(ended, _)| ended != id));
         let Some(id) = replaced else { return };
         let debt = Debt { id, cause: EndCause::Replaced, by: request.actor(), family: None };
-        if take_back::end(self, &debt).await.is_err() {
-            self.shared().owed.add(debt);
+        let unheld = Unheld::new(self.shared(), debt.clone());
+        if take_back::end(self, &debt).await.is_ok() {
+            unheld.release();
         }
     }
 

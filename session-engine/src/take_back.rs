@@ -61,7 +61,8 @@ impl Owed {
     }
 }
 
-/// A session that has begun, or may have, and that no client holds yet: dropped, it has to end.
+/// A session that no client holds, or may hold: one that has begun and was not handed over yet, or one
+/// that was replaced. Dropped, it is owed.
 pub(crate) struct Unheld {
     shared: Arc<Shared>,
     debt: Option<Debt>,
@@ -72,7 +73,7 @@ impl Unheld {
         Self { shared: Arc::clone(shared), debt: Some(debt) }
     }
 
-    /// A client holds the session, or it has not begun.
+    /// A client holds the session, or it has ended, or has not begun.
     pub(crate) fn release(mut self) {
         self.debt = None;
     }

@@ -193,10 +193,12 @@ async fn a_take_back_that_panics_is_made_again() {
     let fleet = Fleet::start(Options::default()).await;
     let node = &fleet.nodes[0];
     let bob = sign_in(node, "bob").await;
-    fleet.probes[0].panic_once("end_many");
+    fleet.probes[0].fail("end_many", true);
     let request = SignIn::new(user("alice")).with_replaces(bob.session.id());
     node.sessions().sign_in(request).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    fleet.probes[0].fail("end_many", false);
+    fleet.probes[0].panic_once("end_many");
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(live(&fleet, "bob").await, []);
     assert_eq!(node.sessions().health().workers["take-back"].restarts, 1);
 }
