@@ -136,6 +136,11 @@ impl CurrentSession {
         self.entry.session.absolute_expiry
     }
 
+    /// Timeouts of its own, in place of those of the options.
+    pub fn timeouts(&self) -> Option<Timeouts> {
+        self.entry.session.timeouts
+    }
+
     /// Whether this is the session's token, or was until it was replaced, as far as this node knows.
     pub fn has_token(&self, token: &Token) -> bool {
         self.entry.session.token.same_family(token)

@@ -33,8 +33,9 @@ pub struct Options {
     pub cleanup: Cleanup,
     /// The policy where none is set in the store. Default: any number of sessions.
     pub default_policy: Policy,
-    /// The most sessions of one user, under any policy: the least recently used leaves. None
-    /// for any number. Default 1,000.
+    /// The most sessions of one user, under any policy: the least recently used leaves. None for any
+    /// number, in a configuration file zero. Default 1,000.
+    #[serde(with = "number_or_off")]
     pub max_sessions_per_user: Option<u32>,
     /// A session whose token was not presented within this time is the first to leave under any limit
     /// and never the cause of a refusal, in seconds. Default 120.
@@ -45,9 +46,9 @@ pub struct Options {
     /// How much of an address is kept, in sessions and in the history.
     pub addresses: Addresses,
     /// From which age on a token is renewed with a top-level navigation, in seconds, so that a copy of
-    /// it is found without the application's doing; none switches it off. Default off, 600 in the
-    /// presets for AAL2 and AAL3.
-    #[serde(with = "time::optional_seconds")]
+    /// it is found without the application's doing; none switches it off, in a configuration file zero.
+    /// Default off, 600 in the presets for AAL2 and AAL3.
+    #[serde(with = "time::seconds_or_off")]
     pub renew_after: Option<Duration>,
     /// How long a replaced token is still accepted after the first use of the new one, for requests in
     /// flight, in seconds. Default 10.
@@ -148,6 +149,24 @@ pub enum WhenStale {
     FailClosed,
     /// Go on trusting the cache until the log has been silent for this many seconds.
     ServeStale(#[serde(with = "time::seconds")] Duration),
+}
+
+/// A number that zero switches off: not every format has a word for nothing.
+mod number_or_off {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<u32>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(value.unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u32>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.filter(|number| *number > 0))
+    }
 }
 
 impl Default for Options {

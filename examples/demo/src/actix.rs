@@ -135,7 +135,8 @@ async fn login(
 
 /// The admin's browser goes on as the other user. Signing out ends that.
 async fn impersonate(
-    session: CurrentSession,
+    Fresh(session): Fresh<300>,
+    _: SameOrigin,
     auth: SessionAuth,
     form: Form<ActAs>,
 ) -> Result<impl Responder, Rejection> {
@@ -210,8 +211,8 @@ async fn reauthenticate(
     auth: SessionAuth,
     form: Form<Password>,
 ) -> Result<impl Responder, Rejection> {
-    confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(whoami(session).await))
+    let reason = confirm(&session, &form.password)?;
+    Ok(auth.rotate(reason).await?.on(whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

@@ -126,7 +126,8 @@ async fn login(
 
 /// The admin's browser goes on as the other user. Signing out ends that.
 async fn impersonate(
-    session: CurrentSession,
+    Fresh(session): Fresh<300>,
+    _: SameOrigin,
     auth: SessionAuth,
     Form(form): Form<ActAs>,
 ) -> Result<(SessionCookie, Redirect), Rejection> {
@@ -203,8 +204,8 @@ async fn reauthenticate(
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
-    confirm(&session, &form.password)?;
-    Ok((auth.rotate(RotateReason::reauthenticated()).await?, whoami(session).await))
+    let reason = confirm(&session, &form.password)?;
+    Ok((auth.rotate(reason).await?, whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

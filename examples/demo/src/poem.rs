@@ -122,7 +122,8 @@ async fn login(
 /// The admin's browser goes on as the other user. Signing out ends that.
 #[handler]
 async fn impersonate(
-    session: CurrentSession,
+    Fresh(session): Fresh<300>,
+    _: SameOrigin,
     auth: SessionAuth,
     Form(form): Form<ActAs>,
 ) -> Result<Response, Rejection> {
@@ -208,8 +209,8 @@ async fn reauthenticate(
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<Response, Rejection> {
-    confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(Json(WhoAmI::of(&session))))
+    let reason = confirm(&session, &form.password)?;
+    Ok(auth.rotate(reason).await?.on(Json(WhoAmI::of(&session))))
 }
 
 #[handler]

@@ -2,8 +2,10 @@
 //! nothing of session-kit.
 
 mod client;
+mod description;
 mod program;
 pub mod readme;
 
 pub use client::{Answer, Client, Stream};
+pub use description::{Described, Description};
 pub use program::{Program, example};
