@@ -136,8 +136,9 @@ mod tests {
         assert_eq!(config.engine.renew_after, None);
         assert_eq!(config.engine.timeouts, Timeouts::none());
         assert!(config.engine.validate().is_ok());
-        let written = toml::to_string(&config).unwrap();
-        assert_eq!(toml::from_str::<Config>(&written).unwrap(), config, "{written}");
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!(written["engine"]["timeouts"]["idle"], 0.0, "{written}");
+        assert_eq!(serde_json::from_value::<Config>(written).unwrap(), config);
     }
 
     #[test]
