@@ -172,7 +172,9 @@ pub(crate) async fn a_user_is_not_told_who_an_admin_is(on: Ground) {
     let (by_admin, by_owner) = (app.browser("alice").await, app.browser("alice").await);
     let id = by_admin.session_id().await;
     root.delete(&format!("/sessions/admin/sessions/{id}")).await;
+    app.advance(Duration::from_secs(1)).await;
     here.delete(&format!("/sessions/me/{}", by_owner.session_id().await)).await;
+    app.advance(Duration::from_secs(1)).await;
     let mut shared = app.browser("alice").await;
     shared.login("bob").await;
     let events = told.until(r#""by":"another_user""#).await.to_owned();
