@@ -5,7 +5,6 @@ mod checks;
 mod jobs;
 mod tally;
 
-use std::process::Command;
 use std::time::Instant;
 
 use clap::Args;
@@ -84,19 +83,18 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
     step("browser", || browser_tests(&binaries, servers, tally))
 }
 
-/// One after another: browsers want the machine for themselves. On each adapter with a SQLite file,
-/// and once on a server.
+/// One after another: browsers want the machine for themselves. On each adapter, with a SQLite file or
+/// a server.
 fn browser_tests(binaries: &[Binary], servers: &Servers, tally: &mut Tally) -> Result<(), Failure> {
     for binary in binaries.iter().filter(|binary| binary.package == BROWSER_TEST) {
-        for adapter in ["axum", "actix", "poem"] {
+        for (adapter, server) in [("axum", None), ("actix", Some(Server::Postgres)), ("poem", None)]
+        {
             let mut run = binary.command();
             run.env("SESSION_KIT_BROWSER_ADAPTER", adapter);
+            if let Some(url) = server.and_then(|server| servers.url(server)) {
+                run.env("SESSION_KIT_BROWSER_POSTGRES_URL", url);
+            }
             hear(run, |line| tally.count(line))?;
-        }
-        if let Some(url) = servers.url(Server::Postgres) {
-            let mut on_postgres: Command = binary.command();
-            on_postgres.env("SESSION_KIT_BROWSER_POSTGRES_URL", url);
-            hear(on_postgres, |line| tally.count(line))?;
         }
     }
     Ok(())
