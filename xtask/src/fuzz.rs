@@ -25,14 +25,7 @@ pub(crate) struct Options {
     target: Option<String>,
 }
 
-/// What the whole of `cargo xtask test` runs: with one more at a time than there are cores, all targets
-/// together take a minute on two.
-impl Default for Options {
-    fn default() -> Self {
-        Self { seconds: SECONDS, target: None }
-    }
-}
-
+/// With one target more at a time than there are cores, all together take a minute on two.
 const SECONDS: u32 = 10;
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::BROWSER_TEST;
 use super::build::Binary;
 use super::tally::Tally;
-use crate::run::{Failure, target};
+use crate::run::{Failure, root, target};
 use crate::server::Server;
 use crate::services::Servers;
 
@@ -46,6 +46,16 @@ pub(crate) struct Job {
     name: String,
     command: Command,
     uses: &'static [Server],
+}
+
+impl Job {
+    /// A task of this program, such as `fuzz`.
+    pub(crate) fn task(name: &str) -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
+        let mut command = Command::new(program);
+        command.arg(name).current_dir(root());
+        Ok(Self { name: name.to_owned(), command, uses: &[] })
+    }
 }
 
 /// One or more for each program, but for those that need a browser.

@@ -12,8 +12,9 @@ use clap::Args;
 use crate::run::{Failure, cargo, hear};
 use crate::server::Server;
 use crate::services::{self, Servers};
-use crate::{browser, fuzz, house, licences, nginx, packaging, schemathesis};
+use crate::{browser, house, licences, nginx, packaging, schemathesis};
 use build::Binary;
+use jobs::Job;
 use tally::Tally;
 
 /// What is left out.
@@ -68,7 +69,10 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         features += ",session-demo/nginx-tests";
     }
     let binaries = built(&build::ALL, &features)?;
-    step("tests", || jobs::run(jobs::of(&binaries, servers), tally))?;
+    let mut jobs = jobs::of(&binaries, servers);
+    // While the last tests wait for their servers.
+    jobs.push(Job::task("fuzz")?);
+    step("tests", || jobs::run(jobs, tally))?;
     step("examples in the documentation", || {
         let mut tests = cargo(["test", "--locked", "--quiet", "--doc"]);
         tests.args(build::ALL).args(["--features", &features]);
@@ -76,7 +80,6 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         hear(tests, |line| tally.count(line))
     })?;
     step("schemathesis", schemathesis::check)?;
-    step("fuzz", || fuzz::run(&fuzz::Options::default()))?;
     if choice.no_browser {
         return Ok(());
     }
