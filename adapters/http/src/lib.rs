@@ -33,6 +33,7 @@ mod identity;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod list;
+mod live;
 mod new_session;
 mod next;
 mod options;
@@ -60,10 +61,13 @@ pub use client_ip::{ClientIpOptions, ForwardingHeader, TrustedProxy};
 pub use cookie::{CookieOptions, SameSite, SessionCookie};
 pub use device::device;
 pub use flow::{CallbackProof, Flow};
+#[doc(hidden)]
+pub use futures_util::Stream;
 pub use guard::{AdminAccess, AdminGuard, Caller};
 pub use head::{Head, OwnedHead, Peer, READ_HEADERS, TOKEN_HEADERS, mark_sensitive};
 pub use http;
 pub use identity::{Credential, Identified, Identity, PendingIdentity};
+pub use live::{Close, Live};
 pub use new_session::NewSession;
 pub use next::local_path;
 pub use options::{Config, HttpOptions};
