@@ -12,8 +12,9 @@
 //! # What counts as activity
 //! Every request that carries a valid token counts as an access and puts the idle timeout off,
 //! `HEAD` and range requests included. These are checked but do not count: `OPTIONS` requests; `GET` and
-//! `HEAD` requests that are prefetches (`Sec-Purpose` or `Purpose: prefetch`); our event streams, however
-//! often they are opened; and the lists of the API with the parameter `refresh`, for a page of yours that
+//! `HEAD` requests that are prefetches (`Sec-Purpose` or `Purpose: prefetch`); requests that open an event
+//! stream (`Accept: text/event-stream`, and ours in any case) or a WebSocket, however often, and what
+//! comes over it (see [`Live::touch`]); and the lists of the API with the parameter `refresh`, for a page of yours that
 //! reads them again because of an event (ours wait for the user). A new address is recorded in any case.
 
 mod accounts;

@@ -175,8 +175,7 @@ impl Live {
             tokio::select! {
                 biased;
                 close = &mut ended => Some((last(close)?, (items, ended, None))),
-                Some(item) = items.next() => Some((item, (items, ended, Some(last)))),
-                else => None,
+                item = items.next() => Some((item?, (items, ended, Some(last)))),
             }
         })
     }

@@ -4,6 +4,8 @@
 mod client;
 mod program;
 pub mod readme;
+mod socket;
 
 pub use client::{Answer, Client, Stream};
 pub use program::{Program, example};
+pub use socket::Socket;

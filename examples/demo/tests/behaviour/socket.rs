@@ -16,7 +16,7 @@ impl Socket {
     /// Opens one as a page of the same origin does.
     pub(crate) async fn open(browser: &Client, path: &str) -> Self {
         let origin = format!("http://{}", browser.address);
-        match Self::try_open(browser, path, &[("origin", &origin)]).await {
+        match Self::try_open(browser, path, &[("origin", origin.as_str())]).await {
             Ok(socket) => socket,
             Err(answer) => panic!("{}: {}", answer.status, answer.text()),
         }
