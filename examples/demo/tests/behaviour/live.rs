@@ -111,7 +111,8 @@ pub(crate) async fn a_socket_needs_a_session_and_a_proof_of_origin(on: Ground) {
     let ask = ask.ask("POST", "/token").json(r#"{"user":"bob","password":"bob"}"#);
     let token = ask.send().await.json()["token"].as_str().unwrap().to_owned();
     let bearer = format!("Bearer {token}");
-    let app_socket = Socket::try_open(&app.stranger(), SOCKET, &[("authorization", bearer.as_str())]).await;
+    let app_socket =
+        Socket::try_open(&app.stranger(), SOCKET, &[("authorization", bearer.as_str())]).await;
     assert!(app_socket.is_ok());
 }
 
