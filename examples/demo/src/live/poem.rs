@@ -15,7 +15,7 @@ pub(crate) fn add_to(route: Route) -> Route {
     route
         .at("/live", get(page))
         .at("/live.js", get(script))
-        .at("/live/socket", get(socket))
+        .at("/live/socket", get(open_socket))
         .at("/live/feed", get(feed))
 }
 
@@ -30,7 +30,7 @@ fn script() -> Response {
 }
 
 #[handler]
-async fn socket(Data(demo): Data<&Demo>, live: Live, upgrade: WebSocket) -> impl IntoResponse {
+async fn open_socket(Data(demo): Data<&Demo>, live: Live, upgrade: WebSocket) -> impl IntoResponse {
     let demo = demo.clone();
     upgrade.on_upgrade(|socket| {
         live.serve(socket, async move |socket, live| tell_the_time(&demo, socket, live).await)
