@@ -100,7 +100,7 @@ async fn login(auth: SessionAuth, Form(login): Form<Login>) -> Result<Response, 
     if !["alice", "bob"].contains(&login.user.as_str()) || login.password != login.user {
         return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN)).into_response());
     }
-    let (_, cookie) = auth.sign_in(login.user).await?;
+    let (_, cookie) = auth.sign_in(login.user.as_str()).await?;
     Ok((cookie, Redirect::to("/")).into_response())
 }
 
