@@ -51,6 +51,7 @@
 //! | `memory`, `sql`, `redis`, `mongodb` | `memory`, `sqlite`, `postgres`, `mysql`, `redis`, `mongodb` | stores |
 //! | `http` | `http` | every HTTP rule, for an embedder of any kind |
 //! | `tower`, `axum`, `actix`, `poem` | the same | the rules in a framework's idiom, each with a `prelude` |
+//! | `ws` | `axum`, `actix`, `poem` | WebSockets that end with their session: `Live::serve` |
 //! | `testing` | `testing` | a clock to move; each framework's module has an `as_user` |
 
 pub use session_core as core;
@@ -119,7 +120,7 @@ macro_rules! adapter {
             pub mod prelude {
                 pub use super::{
                     AdminAccess, Caller, Claims, Config, CookieOptions, CurrentSession, Ended,
-                    Fresh, Hooks, HttpOptions, MaybeSession, NewSession, Problem, Rejection,
+                    Fresh, Hooks, HttpOptions, Live, MaybeSession, NewSession, Problem, Rejection,
                     Require, RequireSession, RotateReason, SameOrigin, SessionAuth, SessionCookie,
                     Sessions, local_path,
                 };

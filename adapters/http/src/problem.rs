@@ -223,7 +223,7 @@ impl Problem {
         problem.with_detail(format!("it has to arrive within {} s", limit.as_secs_f64()))
     }
 
-    /// As many event streams are open as may be.
+    /// As many streams are open as may be.
     pub const fn too_many_streams(limit: u32) -> Self {
         let (kind, title) = ("urn:session-kit:too-many-streams", "too many open streams");
         let mut problem = Self::known(kind, title, StatusCode::TOO_MANY_REQUESTS);

@@ -23,6 +23,7 @@ use crate::forms::{
     ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
+use crate::live;
 use crate::pages;
 use crate::sign_in::CHOOSE;
 
@@ -39,6 +40,7 @@ pub(crate) async fn serve(
             .app_data(FormConfig::default().limit(MAX_FORM_BYTES).error_handler(bad_form))
             .app_data(JsonConfig::default().error_handler(bad_json))
             .configure(routes)
+            .configure(live::actix::routes)
             .service(sessions.routes())
             .wrap(sessions.middleware())
     };
@@ -90,7 +92,7 @@ fn routes(app: &mut web::ServiceConfig) {
 }
 
 /// A route for GET and HEAD, which actix-web tells apart.
-fn get() -> Route {
+pub(crate) fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 

@@ -23,6 +23,7 @@ use crate::forms::{
     ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
+use crate::live;
 use crate::pages;
 use crate::sign_in::CHOOSE;
 
@@ -77,6 +78,7 @@ fn router(demo: Demo) -> Router {
         .merge(kept)
         .route("/roles", get(roles_of))
         .merge(roles)
+        .merge(live::axum::routes())
         .merge(sessions.routes())
         .layer(sessions.layer())
         .with_state(demo)

@@ -6,6 +6,7 @@ mod actix;
 mod axum;
 mod doctor;
 mod forms;
+mod live;
 mod pages;
 mod place;
 mod poem;

@@ -28,6 +28,7 @@ use crate::forms::{
     ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
+use crate::live;
 use crate::pages;
 use crate::sign_in::CHOOSE;
 
@@ -50,7 +51,7 @@ fn app(demo: Demo) -> impl Endpoint {
     let from_here = Require(RequireSession::signed_in().from_same_origin());
     // A body whose length is not announced is refused.
     let limit = || SizeLimit::new(MAX_FORM_BYTES);
-    Route::new()
+    live::poem::add_to(Route::new())
         .at("/", get(home))
         .at("/login", get(login_page).post(login.with(limit())))
         .at("/choose.js", get(choose))

@@ -15,6 +15,7 @@ mod ended;
 mod hostile;
 mod http2;
 mod lifetimes;
+mod live;
 mod me;
 #[cfg(feature = "nginx-tests")]
 mod nginx;
@@ -28,6 +29,7 @@ mod sealed;
 #[cfg(feature = "server-tests")]
 mod servers;
 mod session;
+mod socket;
 mod stores;
 mod streams;
 mod tickets;
@@ -162,6 +164,15 @@ macro_rules! behaviours {
                 open_streams_have_a_ceiling
                 a_stream_tells_why_its_session_ended
             }
+            live {
+                a_socket_ends_with_its_session
+                a_body_ends_with_its_session
+                a_node_that_cannot_tell_closes_its_sockets
+                a_node_that_stops_closes_its_sockets
+                a_socket_needs_a_session_and_a_proof_of_origin
+                open_sockets_have_a_ceiling
+                an_open_socket_keeps_no_session_alive
+            }
             outage {
                 an_outage_is_no_refusal
             }
@@ -278,6 +289,10 @@ macro_rules! stored_behaviours {
             streams {
                 an_event_stream_ends_with_its_session
                 a_stream_tells_why_its_session_ended
+            }
+            live {
+                a_socket_ends_with_its_session
+                a_node_that_cannot_tell_closes_its_sockets
             }
             end {
                 shutdown_ends_streams_and_writes_back
