@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use session_core::SessionId;
-use tokio::sync::watch;
 
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, watch};
 
 /// The reads that are under way, and who waits for them.
 #[derive(Clone, Debug)]

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use session_core::{EndCause, SessionId};
-use tokio::sync::watch;
 
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, watch};
 
 /// Sessions whose end a connection waits for.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,7 @@ mod queue_models;
 mod run;
 mod shared_models;
 mod sync;
+mod watch;
 mod world;
 
 use run::is_planted;

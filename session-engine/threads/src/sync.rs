@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) use shuttle::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use crate::watch;
+
 /// The monotonic clock, which stands still until a model moves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(Duration);
