@@ -28,7 +28,7 @@
 //! # Workers
 //! | worker | does | when |
 //! | --- | --- | --- |
-//! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], and on every hint |
+//! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], four times where the store does not push; and on every hint |
 //! | write-back | takes last accessed and addresses to the store in batches | every `write_back.flush_interval`, if there is something |
 //! | cleanup | ends inactive sessions, cuts the log and the history; one node of the fleet at a time | every `cleanup.period` |
 //! | take-back | ends sessions that this node has begun and no client holds, until the store has answered | when there is one |
@@ -49,16 +49,19 @@ mod follower;
 mod history;
 mod load;
 mod manager;
+mod memory;
 mod notice;
 mod options;
 mod patience;
 mod queue;
+mod reads;
 mod record;
 mod revoke;
 mod rotate;
 mod shared;
 mod sign_in;
 mod sweeper;
+mod sync;
 mod take_back;
 mod ticket;
 mod time;

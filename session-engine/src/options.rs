@@ -25,11 +25,14 @@ use session_core::{InvalidField, Store, time};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
-    /// How long a session may live.
+    /// How long a session may live. A change holds for requests at once. Lists, limits and the cleanup go by
+    /// the deadline that is stored with each session, which follows with its next write-back.
     pub timeouts: Timeouts,
     /// When last accessed goes to the store.
     pub write_back: WriteBack,
-    /// How the background worker cleans up.
+    /// How the background worker cleans up. A changed
+    /// [`inactive_for`](session_core::cleanup::Cleanup::inactive_for) holds for a session from its next
+    /// write-back, as changed timeouts do.
     pub cleanup: Cleanup,
     /// The policy where none is set in the store. Default: any number of sessions.
     pub default_policy: Policy,
@@ -55,7 +58,7 @@ pub struct Options {
     #[serde(with = "time::seconds")]
     pub rotation_grace: Duration,
     /// Every node refuses an ended session within this time while it can reach the store, in
-    /// seconds. The log is read twice in it. Default 1.
+    /// seconds. The log is read twice in it, four times where the store does not push. Default 1.
     #[serde(with = "time::seconds")]
     pub propagation_bound: Duration,
     /// A node that has not heard from the log for this long no longer trusts its cache, in

@@ -17,10 +17,11 @@ use crate::claims::ClaimsProvider;
 use crate::clock::Entropy;
 use crate::error::Error;
 use crate::follower::Position;
-use crate::load::Loads;
+use crate::load::Found;
 use crate::notice::Notices;
 use crate::options::{Options, WhenStale};
 use crate::queue::Queue;
+use crate::reads::Reads;
 use crate::take_back::Owed;
 use crate::time::FleetTime;
 use crate::watchers::Watchers;
@@ -36,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) claims: Option<Arc<dyn ClaimsProvider>>,
     pub(crate) cache: Cache,
-    pub(crate) loads: Loads,
+    pub(crate) reads: Reads<Found>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) notices: Notices,
     pub(crate) watchers: Watchers,
@@ -238,6 +239,7 @@ pub struct Health {
     /// Sessions whose last accesses wait for their write-back.
     pub write_backs: usize,
     /// Sessions that this node still has to end: begun for a caller who has gone, or replaced elsewhere.
+    /// While there are 10,000, sign-ins answer [`Error::Unavailable`].
     pub take_backs: usize,
     /// The workers by name, and as `store` what the store said is wrong with it when the node
     /// started or last cleaned up.
