@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 async fn start(config: Config) -> (HttpSessions, Probe) {
     let start = session_core::Timestamp::from_micros(1_780_000_000_000_000);
     let clock = TokioClock::starting_at(start);
-    let hooks = Hooks::default().with_clock(clock.clone());
+    let hooks = Hooks::default().with_clock(clock);
     let probe = Probe::over(MemoryStore::with_clock(move || clock.now()));
     let store = std::sync::Arc::new(probe.clone());
     (HttpSessions::start_with(store, config, hooks).await.unwrap(), probe)
