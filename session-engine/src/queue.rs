@@ -2,8 +2,8 @@
 //!
 //! An entry with unstored accesses is held by the queue at most once for its planned time, and
 //! once more when it is due; a session that is read again has an entry more for a while. The capacity
-//! bounds both. The queue keeps alive what the cache lets go. Times are those of the monotonic clock: no jump of another clock
-//! delays a write-back.
+//! bounds both. The queue keeps alive what the cache lets go. Times are those of the monotonic clock: no
+//! jump of another clock delays a write-back.
 //!
 //! Requests and the flush share one lock. What is done under it does not depend on how many entries
 //! wait: one entry is added, or one list that is ready is taken away. The flush looks at the entries of a

@@ -5,8 +5,9 @@ use http::Method;
 use crate::head::Head;
 
 /// Whether a request is none of the user's doing: a preflight, a prefetch, an event stream or a
-/// WebSocket, which pages open again by themselves, or what a page reads because of an event. It authenticates and moves no idle timeout. Which requests these
-/// are is decided by method and path; a header alone makes nothing else passive.
+/// WebSocket, which pages open again by themselves, or what a page reads because of an event. It
+/// authenticates and moves no idle timeout. Headers make only a `GET` or `HEAD` passive, and a new address
+/// is recorded in any case.
 pub(crate) fn is_passive(head: Head<'_>, prefix: &str) -> bool {
     match *head.method {
         Method::OPTIONS | Method::CONNECT => true,

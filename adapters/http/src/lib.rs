@@ -14,8 +14,9 @@
 //! `HEAD` and range requests included. These are checked but do not count: `OPTIONS` requests; `GET` and
 //! `HEAD` requests that are prefetches (`Sec-Purpose` or `Purpose: prefetch`); requests that open an event
 //! stream (`Accept: text/event-stream`, and ours in any case) or a WebSocket, however often, and what
-//! comes over it (see [`Live::touch`]); and the lists of the API with the parameter `refresh`, for a page of yours that
-//! reads them again because of an event (ours wait for the user). A new address is recorded in any case.
+//! comes over it (see [`Live::touch`]); and the lists of the API with the parameter `refresh`, for a page
+//! of yours that reads them again because of an event (ours wait for the user). A new address is recorded
+//! in any case.
 
 mod accounts;
 mod activity;

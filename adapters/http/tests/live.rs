@@ -123,7 +123,7 @@ async fn a_client_that_does_not_read_is_not_waited_for() {
     assert!(begun.elapsed() <= Duration::from_secs(2), "{:?}", begun.elapsed());
     let forgotten = open(&http, &session, &Method::GET, &handshake).unwrap();
     let stopped = timeout(Duration::from_secs(2), http.shutdown()).await;
-    assert!(stopped.is_ok(), "whatever an application holds");
+    assert!(stopped.is_ok(), "a connection that the application keeps stops no node");
     assert_eq!(forgotten.ended().await.code, Close::GOING_AWAY);
 }
 

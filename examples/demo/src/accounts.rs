@@ -118,7 +118,7 @@ pub(crate) fn to_act_as(session: &CurrentSession, name: &str) -> Result<UserKey,
     provided(name).ok_or(Problem::not_found())
 }
 
-/// Whether a user is an admin by name, whatever roles they have.
+/// Whether a user is an admin by name. Roles do not count.
 pub(crate) fn is_admin(owner: &UserKey) -> bool {
     access_by_name(owner) != AdminAccess::Denied
 }

@@ -1,4 +1,4 @@
-//! Every access is written back once, whatever happens beside it.
+//! Every access is written back once, beside reloads, evictions and flushes that are given up.
 
 use std::net::IpAddr;
 use std::time::Duration;

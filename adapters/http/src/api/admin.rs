@@ -101,7 +101,7 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
 /// Ends every session that all of the filters select, in an incident say.
 ///
 /// At least one filter has to be given, or `all`. An empty `tenant`, for the users outside all tenants, is
-/// not enough: in a deployment without tenants it leaves out nobody. With `user` and without `tenant` it is
+/// not enough: in a deployment without tenants it selects every session. With `user` and without `tenant` it is
 /// the user of the caller's own tenant, or the one outside all tenants.
 #[utoipa::path(
     delete, path = "/admin/sessions", tag = "admin", operation_id = "revoke_sessions",

@@ -49,7 +49,7 @@ fn line(text: &str) -> io::Result<Bytes> {
     Ok(format!("{text}\n").into())
 }
 
-/// Answers a message. Only `here`, which the page sends when somebody uses it, counts as use.
+/// Answers a message. Only `here`, which the page sends for a click or a key, counts as use.
 pub(crate) async fn answer(message: &str, live: &Live) -> &'static str {
     match message {
         "here" => match live.touch().await {
