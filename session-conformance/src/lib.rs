@@ -1,10 +1,10 @@
 //! Checks that a store keeps the guarantees that a store can break.
 //!
 //! Give it a [`Backend`] that opens fresh namespaces; it runs every case of [`CASES`], races
-//! included, prints a line with its time for each and answers a [`Report`]. [`run_case`] runs one of
-//! them, as does [`run`] where the environment variable `SESSION_KIT_CASE` names it. A failure says
-//! what was expected, where in the kit, and which calls of the store led to it. [`Probe`] disturbs a
-//! store on demand, for tests of what stands above it.
+//! included, prints a line with its time for each and answers a [`Report`]. [`run_case`] runs one
+//! of them, as does [`run`] where the environment variable `SESSION_KIT_CASE` names it. A failure
+//! says what was expected, where in the kit, and which calls of the store led to it. [`Probe`]
+//! disturbs a store on demand, for tests of what stands above it.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -44,7 +44,7 @@ pub mod sample;
 use std::sync::Arc;
 
 pub use async_trait::async_trait;
-pub use session_core::{self, Store};
+pub use session_core::{self, SessionId, Store};
 pub use session_engine::Options;
 
 pub use cases::{CASES, Case};
@@ -61,8 +61,8 @@ pub trait Backend: Send + Sync + 'static {
 /// One namespace, opened by as many nodes as a case needs.
 #[async_trait]
 pub trait Namespace: Send + Sync + 'static {
-    /// Another node's connection to the same content. Called again after all others were dropped, it
-    /// opens the same content.
+    /// Another node's connection to the same content. Called again after all others were dropped,
+    /// it opens the same content.
     async fn connect(&self) -> Arc<dyn Store>;
 
     /// What the cases' engines start from. Default [`sample::options`]. Raise `store_timeout` here
@@ -77,15 +77,29 @@ pub trait Namespace: Send + Sync + 'static {
         2_000
     }
 
-    /// A copy of the content as it is now, where the backend can take one, such as that of a file or
-    /// a dump. Default none: then nothing is checked that needs one.
+    /// Whether records of the history end by themselves, so that [`Store::forget`] may answer zero
+    /// for an age. Default false.
+    fn history_ends_by_itself(&self) -> bool {
+        false
+    }
+
+    /// A copy of the content as it is now, where the backend can take one, such as that of a file
+    /// or a dump. Default none: then nothing is checked that needs one.
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
         None
     }
 
+    /// Makes a part of this session's record unreadable, such as its addresses, wherever the record
+    /// is: among the sessions or in the history. The id, the owner, the sign-in, the deadline and
+    /// the end stay. Called when no connection to the namespace is open. Answers whether it did:
+    /// default false, then nothing is checked that needs one.
+    async fn damage(&self, _id: SessionId) -> bool {
+        false
+    }
+
     /// Resolves when the lists that pages and walks go by have caught up. Default at once. A store
-    /// whose lists lag behind for a moment waits here; the kit asks before each page and each walk of
-    /// a case, because cases ask for what has just begun.
+    /// whose lists lag behind for a moment waits here; the kit asks before each page and each walk
+    /// of a case, because cases ask for what has just begun.
     async fn settle(&self) {}
 
     /// What is wrong with the content, each in a sentence: asked after every case. For what the

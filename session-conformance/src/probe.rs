@@ -119,7 +119,8 @@ impl Probe {
         let _ = if lose { lost.insert(method) } else { lost.remove(method) };
     }
 
-    /// Tells the time of this clock in place of the store's. What the store deletes by age goes by its own.
+    /// Tells the time of this clock in place of the store's. What the store deletes by age goes by
+    /// its own.
     pub fn set_clock(&self, clock: impl Fn() -> Timestamp + Send + 'static) {
         *lock(&self.0.clock) = Some(Box::new(clock));
     }

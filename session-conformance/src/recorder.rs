@@ -80,6 +80,14 @@ impl Namespace for Recorded {
         self.namespace.restore_point().await
     }
 
+    fn history_ends_by_itself(&self) -> bool {
+        self.namespace.history_ends_by_itself()
+    }
+
+    async fn damage(&self, id: SessionId) -> bool {
+        self.namespace.damage(id).await
+    }
+
     async fn settle(&self) {
         self.namespace.settle().await;
     }
@@ -147,8 +155,8 @@ impl Drop for Running<'_> {
     }
 }
 
-/// One node's connection, which notes its calls. Where a case does not say what it needs of the store,
-/// it needs what an engine does by default.
+/// One node's connection, which notes its calls. Where a case does not say what it needs of the
+/// store, it needs what an engine does by default.
 struct Recorder {
     store: Arc<dyn Store>,
     namespace: Arc<dyn Namespace>,

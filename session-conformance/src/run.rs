@@ -37,8 +37,8 @@ pub struct Failure {
     pub name: String,
     /// How long it took.
     pub time: Duration,
-    /// What was expected and what was found, where in the kit, and the calls of the store that led to
-    /// it.
+    /// What was expected and what was found, where in the kit, and the calls of the store that led
+    /// to it.
     pub reason: String,
 }
 

@@ -1,11 +1,12 @@
-//! Values and steps that the cases use, for a store's own tests, too. They panic where a step fails.
+//! Values and steps that the cases use, for a store's own tests, too. They panic where a step
+//! fails.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_core::checker::Timeouts;
-use session_core::rotation;
+use session_core::rotation::{self, TokenState};
 use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, Entries, Loaded, Outcome, Selection, Sweep,
     TenantFilter, Touch, Version,
@@ -17,8 +18,8 @@ use session_core::{
 };
 use session_engine::{Engine, Options};
 
-/// How long a test waits for something that has to come. Only a defect takes as long, also where the
-/// machine is busy.
+/// How long a test waits for something that has to come. Only a defect takes as long, also where
+/// the machine is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The default options of an engine, with time-outs that a busy machine does not exceed.
@@ -132,6 +133,7 @@ pub(crate) fn detailed(mut session: Session) -> Session {
         at: at.plus(SECOND),
         level: Some(AssuranceLevel::Aal3),
         methods: (0..Authentication::MAX_METHODS).map(method).collect(),
+        ..Authentication::default()
     };
     session.device_info = Some(DeviceInfo::new(&wide(DeviceInfo::MAX_BYTES)).unwrap());
     session.device_name = Some(DeviceName::new(&wide(DeviceName::MAX_BYTES)).unwrap());
@@ -141,10 +143,15 @@ pub(crate) fn detailed(mut session: Session) -> Session {
     session.impersonator = Some(UserId::new(&wide(UserId::MAX_BYTES)).unwrap());
     let text = serde_json::Value::String("\u{1F511}".repeat(1023) + "\\");
     session.data = Some(ExtraData::new(&text).unwrap());
-    session.unknown.insert("risk".to_owned(), serde_json::json!({ "score": [7, null, "\0"] }));
+    let risk = || ("risk".to_owned(), serde_json::json!({ "score": [7, null, "\0"] }));
+    session.unknown.extend([risk()]);
     session = rotated(&session, at);
     let next = token(session.id);
-    rotation::begin(&session, &next, random(), Some(proof), at).0.unwrap()
+    session = rotation::begin(&session, &next, random(), Some(proof), at).0.unwrap();
+    let TokenState { successor, retired, .. } = &mut session.token;
+    successor.iter_mut().for_each(|successor| successor.unknown.extend([risk()]));
+    retired.iter_mut().for_each(|retired| retired.unknown.extend([risk()]));
+    session
 }
 
 /// A write-back of a use at this time, which is also the deadline.
@@ -261,7 +268,8 @@ pub async fn end_all(store: &dyn Store, mut end: EndMany, limit: u32) -> Vec<End
     panic!("the walk of end_many has no end");
 }
 
-/// Ends everything whose deadline passed longer ago than this, so many at a time, as an engine does.
+/// Ends everything whose deadline passed longer ago than this, so many at a time, as an engine
+/// does.
 pub async fn sweep_all(store: &dyn Store, overdue: Duration, limit: u32) -> Vec<Ended> {
     let sweep = Sweep { overdue, after: None, at: now(store).await };
     whole_sweep(store, sweep, limit).await

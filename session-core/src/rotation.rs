@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use crate::checker::Timeouts;
-use crate::session::{Authentication, Session};
+use crate::session::{Authentication, Session, Unknown};
 use crate::time::Timestamp;
 use crate::token::{Token, TokenDigest};
 
@@ -41,6 +41,8 @@ pub struct Successor {
     pub issued: Timestamp,
     /// The re-authentication that it was issued for, if it was.
     pub authentication: Option<Authentication>,
+    /// What a newer version has written beside it.
+    pub unknown: Unknown,
 }
 
 /// The token before the current one.
@@ -53,6 +55,8 @@ pub struct RetiredToken {
     /// How the user had proved who they are when it was the current one: it gains nothing from a
     /// re-authentication that was made with another token.
     pub authentication: Authentication,
+    /// What a newer version has written beside it.
+    pub unknown: Unknown,
 }
 
 /// What a presented token is worth.
@@ -130,7 +134,8 @@ pub fn begin(
         return (None, next);
     }
     let issued = known.map_or(now, |successor| successor.issued);
-    let successor = Successor { digest: next.digest(), salt, issued, authentication };
+    let unknown = known.map_or_else(Unknown::new, |successor| successor.unknown.clone());
+    let successor = Successor { digest: next.digest(), salt, issued, authentication, unknown };
     let mut session = session.clone();
     session.token.successor = Some(successor);
     (Some(session), next)
@@ -147,6 +152,7 @@ pub fn confirm(session: &Session, default: &Timeouts, now: Timestamp) -> Session
         digest: session.token.current,
         at: now,
         authentication: session.authentication.clone(),
+        unknown: Unknown::new(),
     });
     session.token.current = successor.digest;
     session.token.issued = successor.issued;

@@ -83,8 +83,11 @@ pub struct Session {
     /// Digests of its tokens.
     pub token: TokenState,
     /// What a newer version has written into the details. It is kept as it is.
-    pub unknown: serde_json::Map<String, serde_json::Value>,
+    pub unknown: Unknown,
 }
+
+/// Fields of a newer version, kept as they are where this one writes a record again.
+pub type Unknown = serde_json::Map<String, serde_json::Value>;
 
 impl Session {
     /// A session that begins now with this token, in a browser, without timeouts.
@@ -107,7 +110,7 @@ impl Session {
             impersonator: None,
             data: None,
             token: TokenState::new(token, now),
-            unknown: serde_json::Map::new(),
+            unknown: Unknown::new(),
         }
     }
 }
@@ -121,6 +124,9 @@ pub struct Authentication {
     pub level: Option<AssuranceLevel>,
     /// By which means, at most [`Authentication::MAX_METHODS`]: words of RFC 8176.
     pub methods: Vec<AuthMethod>,
+    /// What a newer version has written beside it, such as a level that this one does not know.
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 impl Authentication {
@@ -128,8 +134,8 @@ impl Authentication {
     pub const MAX_METHODS: usize = 16;
 
     /// At this time, with nothing said of level and methods.
-    pub const fn at(at: Timestamp) -> Self {
-        Self { at, level: None, methods: Vec::new() }
+    pub fn at(at: Timestamp) -> Self {
+        Self { at, ..Self::default() }
     }
 
     /// Checks the number of methods.

@@ -69,8 +69,9 @@ impl Proof {
         now: session_core::Timestamp,
     ) -> Result<Authentication, Error> {
         let at = self.at.map_or(now, |at| at.min(now));
-        let authentication =
-            Authentication { at, level: self.level, methods: self.methods.clone() };
+        let mut authentication = Authentication::at(at);
+        authentication.level = self.level;
+        authentication.methods.clone_from(&self.methods);
         authentication.validate()?;
         Ok(authentication)
     }

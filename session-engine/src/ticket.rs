@@ -144,7 +144,7 @@ impl SessionManager {
         let ticket = TicketUse { secret, expires, id, end, user };
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
         let data = sealed.data.as_deref().map(ExtraData::from_json).transpose()?;
-        let Authentication { at, level, methods } = sealed.authentication;
+        let Authentication { at, level, methods, unknown: _ } = sealed.authentication;
         let request = SignIn::new(owner)
             .with_device_kind(sealed.device_kind)
             .with_device_info(sealed.device_info)

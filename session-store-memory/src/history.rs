@@ -53,16 +53,20 @@ impl History {
     }
 
     pub(crate) fn forget(&mut self, forget: &Forget, now: Timestamp, limit: u32) -> u32 {
-        let covers = |ended: &EndedSession| match forget {
-            Forget::OlderThan(age) => ended.ended < now.minus(*age),
-            Forget::User(owner) => ended.session.owner == *owner,
-        };
+        let most = limit as usize;
         let oldest_first = self.latest_first.iter().rev();
-        let leaving: Vec<_> = oldest_first
-            .filter(|(_, id)| self.sessions.get(id).is_some_and(covers))
-            .take(limit as usize)
-            .copied()
-            .collect();
+        let leaving: Vec<_> = match forget {
+            Forget::OlderThan(age) => {
+                let line = now.minus(*age);
+                let old = oldest_first.take_while(|(Reverse(ended), _)| *ended < line);
+                old.take(most).copied().collect()
+            }
+            Forget::User(owner) => {
+                let is_of = |ended: &EndedSession| ended.session.owner == *owner;
+                let of = oldest_first.filter(|(_, id)| self.sessions.get(id).is_some_and(is_of));
+                of.take(most).copied().collect()
+            }
+        };
         for place in &leaving {
             self.latest_first.remove(place);
             self.sessions.remove(&place.1);

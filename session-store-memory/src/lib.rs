@@ -15,16 +15,14 @@ use async_trait::async_trait;
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
-    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
-    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
-    Sweep, Touch, UserState, limit_within,
+    BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Ending, Entries, Forget,
+    HistoryPage, HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange,
+    StoreReport, Sweep, Touch, UserState, limit_within,
 };
-use session_core::{
-    Actor, EndCause, FleetKey, Session, SessionId, Store, StoreError, Timestamp, UserKey,
-};
+use session_core::{FleetKey, Session, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 
-use crate::state::{State, Why};
+use crate::state::State;
 
 /// The store; clones share their content.
 #[derive(Clone)]
@@ -126,13 +124,11 @@ impl Store for MemoryStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        let EndMany { cause, at, by, from, .. } = end;
-        let why = Why { cause: *cause, at: *at, by: by.clone(), from: from.clone() };
         self.write(|state| {
             state.end_where(
                 end.selection.ids.as_deref(),
                 |session| end.selection.covers(session),
-                &why,
+                &Ending::from(end),
                 end.after.as_ref(),
                 limit,
             )
@@ -140,11 +136,10 @@ impl Store for MemoryStore {
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        let Sweep { overdue, after, at } = sweep;
-        let why = Why { cause: EndCause::Expired, at: *at, by: Actor::System, from: None };
-        let line = self.now().minus(*overdue);
+        let (ending, after) = (Ending::from(sweep), sweep.after.as_ref());
+        let line = self.now().minus(sweep.overdue);
         let covers = |session: &Session| session.deadline < line;
-        self.write(|state| state.end_where(None, covers, &why, after.as_ref(), limit))
+        self.write(|state| state.end_where(None, covers, &ending, after, limit))
     }
 
     async fn log_since(

@@ -10,12 +10,11 @@ use session_core::block::{self, Block};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::session::note_ip_address;
 use session_core::store::{
-    BlockChange, Change, Commit, Continuation, Ended, EndedBatch, EndedSession, Loaded, Outcome,
-    Page, PageCursor, PageQuery, PolicyChange, Touch, UserState, Version, limit_within,
+    BlockChange, Change, Commit, Continuation, Ended, EndedBatch, Ending, Loaded, Outcome, Page,
+    PageCursor, PageQuery, PolicyChange, Touch, UserState, Version, limit_within,
 };
 use session_core::{
-    Actor, DeviceInfo, EndCause, Event, EventKind, FleetKey, Session, SessionId, StoreError,
-    Timestamp, UserKey,
+    Event, EventKind, FleetKey, Session, SessionId, StoreError, Timestamp, UserKey,
 };
 use tokio::time::Instant;
 
@@ -33,14 +32,6 @@ pub(crate) struct State {
     blocks: HashMap<PolicyScope, Block>,
     fleet_key: Option<FleetKey>,
     leases: HashMap<String, (String, Instant)>,
-}
-
-/// What the log says of sessions that end.
-pub(crate) struct Why {
-    pub(crate) cause: EndCause,
-    pub(crate) at: Timestamp,
-    pub(crate) by: Actor,
-    pub(crate) from: Option<DeviceInfo>,
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +116,7 @@ impl State {
         &mut self,
         among: Option<&[SessionId]>,
         covers: impl Fn(&Session) -> bool,
-        why: &Why,
+        ending: &Ending,
         after: Option<&Continuation>,
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
@@ -147,10 +138,9 @@ impl State {
             }
         }
         drop(walk);
-        for Ended { id, owner } in &batch.ended {
-            self.end(*id, why);
-            let (kind, by) = (EventKind::Ended(why.cause), why.by.clone());
-            self.record(Event::of_session(kind, why.at, by, owner.clone(), *id), owner);
+        for ended in &batch.ended {
+            self.end(ended.id, ending);
+            self.record(ending.event(ended), &ended.owner);
         }
         Ok(batch)
     }
@@ -235,9 +225,8 @@ impl State {
         match change {
             Change::Insert(session) => self.insert(session),
             Change::End(_, cause) => {
-                let Commit { at, by, from, .. } = commit;
-                let why = Why { cause: *cause, at: *at, by: by.clone(), from: from.clone() };
-                if !self.owns(&commit.owner, id) || !self.end(id, &why) {
+                let ending = Ending::of_commit(commit, *cause);
+                if !self.owns(&commit.owner, id) || !self.end(id, &ending) {
                     return None;
                 }
             }
@@ -268,15 +257,13 @@ impl State {
         self.sessions.insert(session.id, session.clone());
     }
 
-    fn end(&mut self, id: SessionId, why: &Why) -> bool {
+    fn end(&mut self, id: SessionId, ending: &Ending) -> bool {
         let Some(session) = self.sessions.remove(&id) else { return false };
         self.newest_first.remove(&(Reverse(session.signed_in), id));
         if let Some(user) = self.users.get_mut(&session.owner) {
             user.sessions.remove(&id);
         }
-        let Why { cause, at, by, from } = why;
-        let (by, from) = (by.clone(), from.clone());
-        self.history.add(EndedSession { session, ended: *at, cause: *cause, by, from });
+        self.history.add(ending.remember(session));
         true
     }
 

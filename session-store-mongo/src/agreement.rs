@@ -38,7 +38,8 @@ impl MongoStore {
     }
 
     /// Called where the log is gone: checks that what this node knows is still what all agree on. A
-    /// database that was dropped has forgotten it, and another node may have agreed on something else.
+    /// database that was dropped has forgotten it, and another node may have agreed on something
+    /// else.
     pub(crate) async fn agree_again(&self) -> Result<(), Failed> {
         let mut agreed = agree(&self.agreement, &self.tags).await? == self.tags;
         if let Some(known) = self.fleet.get() {

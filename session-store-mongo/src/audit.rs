@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::store::UserTag;
-use session_core::store::record::{read_ended_session, read_session};
+use session_core::store::record::read_session;
 use session_core::{Session, StoreError};
 
 use crate::error::Failed;
@@ -14,8 +14,9 @@ use crate::record::{self, Stored, tag_key};
 use crate::store::MongoStore;
 
 impl MongoStore {
-    /// Compares all users' documents with the list and the history and answers what does not fit, each in a
-    /// sentence. Reads everything: for tests and for an operator in doubt, while nothing changes.
+    /// Compares all users' documents with the list and the history and answers what does not fit,
+    /// each in a sentence. Reads everything: for tests and for an operator in doubt, while nothing
+    /// changes.
     ///
     /// # Errors
     /// As any read of the store.
@@ -59,9 +60,9 @@ impl MongoStore {
         complaints.extend(missing.map(|name| format!("{name} is not listed")));
         let ended: Vec<Document> = self.history.find(doc! {}).await?.try_collect().await?;
         for ended in &ended {
-            let id = read_ended_session(&Stored(ended))?.session.id;
-            if sessions.contains_key(&record::name(id)) {
-                complaints.push(format!("{id} has ended and exists"));
+            let name = ended.get_str("_id").map_err(|_| record::malformed("_id"))?;
+            if sessions.contains_key(name) {
+                complaints.push(format!("{name} has ended and exists"));
             }
         }
         Ok(complaints)

@@ -1,9 +1,9 @@
 //! Sessions of the driver whose reads are causal.
 //!
-//! On a sharded cluster the log can show a change before the shard of its user does. A node that has
-//! read an entry must then not read the record as it was before: it would be cached for good. So every
-//! read of the log and every commit of a transaction notes its operation time, and what is read or begun
-//! afterwards is asked for as of that time (`afterClusterTime`).
+//! On a sharded cluster the log can show a change before the shard of its user does. A node that
+//! has read an entry must then not read the record as it was before: it would be cached for good.
+//! So every read of the log and every commit of a transaction notes its operation time, and what is
+//! read or begun afterwards is asked for as of that time (`afterClusterTime`).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -18,8 +18,8 @@ use crate::store::MongoStore;
 pub(crate) struct Seen(Mutex<Option<(ClusterTime, Timestamp)>>);
 
 impl MongoStore {
-    /// A session that sees at least what this node has seen. A standalone server tells no times, and
-    /// is asked for none.
+    /// A session that sees at least what this node has seen. A standalone server tells no times,
+    /// and is asked for none.
     pub(crate) async fn session(&self) -> Result<ClientSession, Failed> {
         let mut session = self.client.start_session().causal_consistency(true).await?;
         let seen = self.seen.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

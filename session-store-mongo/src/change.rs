@@ -1,18 +1,17 @@
 //! Changes of one user's sessions.
 //!
-//! A user's document says what holds; the log, the list and the history follow. In a transaction they
-//! follow in the same atomic step. Without one, the step is a compare-and-swap on the user's document
-//! that leaves in it what has to follow (see [`outbox`](crate::outbox)).
+//! A user's document says what holds; the log, the list and the history follow. In a transaction
+//! they follow in the same atomic step. Without one, the step is a compare-and-swap on the user's
+//! document that leaves in it what has to follow (see [`outbox`](crate::outbox)).
 
 use std::collections::HashMap;
 
 use mongodb::bson::{Document, doc};
 use session_core::store::record::{Fields, read_ended};
-use session_core::store::{Change, Commit, Ended, Outcome, UserTag, Version};
+use session_core::store::{Change, Commit, Ended, Ending, Outcome, UserTag, Version};
 use session_core::{EndCause, SessionId, StoreError};
 
 use crate::error::{Failed, is_duplicate};
-use crate::history::Ending;
 use crate::outbox::{empty, forgotten};
 use crate::read::{by_tag, only, sessions_in, version_of};
 use crate::record::{Stored, tag_key};
@@ -52,10 +51,11 @@ impl MongoStore {
         if outcome == Outcome::Conflict {
             return Ok(outcome);
         }
-        // A block that is set beside it is not seen by a transaction, and there is no shared lock. This
-        // second look, after the insert has reached a majority, is enough: either it sees the block and
-        // takes the insert back, or the block came after the insert, and the call that ends the sessions
-        // under the block finds this one. What else the commit ended, that call would have ended.
+        // A block that is set beside it is not seen by a transaction, and there is no shared lock.
+        // This second look, after the insert has reached a majority, is enough: either it sees the
+        // block and takes the insert back, or the block came after the insert, and the call that
+        // ends the sessions under the block finds this one. What else the commit ended, that call
+        // would have ended.
         if self.is_blocked(&commit.owner).await.map_err(Failed::after_the_change)? {
             self.take_back(commit, begun).await.map_err(Failed::after_the_change)?;
             return Ok(Outcome::Conflict);
@@ -65,7 +65,7 @@ impl MongoStore {
 
     async fn take_back(&self, commit: &Commit, begun: Vec<SessionId>) -> Result<(), Failed> {
         let begun = begun.into_iter().map(|id| Ended { id, owner: commit.owner.clone() });
-        let ending = Ending { cause: EndCause::Blocked, at: commit.at, by: &commit.by, from: None };
+        let ending = Ending { from: None, ..Ending::of_commit(commit, EndCause::Blocked) };
         self.end_chosen(begun.collect(), &ending, None).await?;
         Ok(())
     }
@@ -88,8 +88,8 @@ impl MongoStore {
         session: &mut Step<'_>,
     ) -> Result<Outcome, Failed> {
         let tag = self.tags.tag(&commit.owner);
-        // Sessions that begin are checked by the update's own filter. Where that was in conflict, in
-        // a transaction, the next try finds out with what.
+        // Sessions that begin are checked by the update's own filter. Where that was in conflict,
+        // in a transaction, the next try finds out with what.
         let begins = first
             && commit.expected.0 < NEVER_REACHED
             && commit.changes.iter().all(|change| matches!(change, Change::Insert(_)));
@@ -109,8 +109,8 @@ impl MongoStore {
         if plan.changes_nothing() || self.apply(&[plan], session).await? {
             return Ok(Outcome::Done);
         }
-        // Outside a transaction it may have been an earlier try that came first, or a write-back of a
-        // session that ends.
+        // Outside a transaction it may have been an earlier try that came first, or a write-back of
+        // a session that ends.
         if session.is_none() && self.known(tag, commit, session).await?.0 == commit.expected {
             return Err(Failed::Conflict);
         }
@@ -151,16 +151,16 @@ impl MongoStore {
         let event = commit.event(change.kind(), id);
         match (change, own) {
             (Change::Insert(session), _) => {
-                // An id leads to its user's document, by the tag that `Store::session_id` puts into it.
+                // An id leads to its user's document, by the tag that `Store::session_id` puts into
+                // it.
                 if known.contains_key(&id) || UserTag::of(id) != plan.tag() {
                     return Ok(false);
                 }
                 plan.begin(session, event);
             }
             (Change::End(_, cause), Some((_, stored))) => {
-                let (cause, from) = (*cause, commit.from.as_ref());
-                let ending = Ending { cause, at: commit.at, by: &commit.by, from };
-                plan.end(id, stored, self.remembered(stored, &ending), event);
+                let ending = Ending::of_commit(commit, *cause);
+                plan.end(id, stored, self.remembered(id, stored, &ending), event);
             }
             (Change::Update { session, .. }, Some((_, stored))) => {
                 plan.update(session, Stored(stored).integer("deadline")?, event);
@@ -172,9 +172,9 @@ impl MongoStore {
         Ok(true)
     }
 
-    /// Changes users' documents, the list, the log and the history, if every document's version still
-    /// holds. In a transaction these are a few commands, however many documents. Outside one there is
-    /// one document, and its outbox has what follows.
+    /// Changes users' documents, the list, the log and the history, if every document's version
+    /// still holds. In a transaction these are a few commands, however many documents. Outside one
+    /// there is one document, and its outbox has what follows.
     pub(crate) async fn apply(
         &self,
         plans: &[Rewrite],

@@ -1,5 +1,5 @@
-//! Sessions that end by a selection or in the cleanup: chosen by the list, ended by what their users'
-//! documents say.
+//! Sessions that end by a selection or in the cleanup: chosen by the list, ended by what their
+//! users' documents say.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,11 +7,10 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::store::record::{Fields, read_ended};
-use session_core::store::{EndMany, Ended, EndedBatch, Sweep, UserTag};
-use session_core::{Actor, EndCause, Event, EventKind, InvalidField, SessionId};
+use session_core::store::{EndMany, Ended, EndedBatch, Ending, Sweep, UserTag};
+use session_core::{InvalidField, SessionId};
 
 use crate::error::Failed;
-use crate::history::Ending;
 use crate::read::{only, stored_session, version_of};
 use crate::record::{self, Stored, tag_key};
 use crate::rewrite::Rewrite;
@@ -25,11 +24,9 @@ impl MongoStore {
         end: &EndMany,
         limit: usize,
     ) -> Result<EndedBatch, Failed> {
-        let EndMany { selection, after, cause, at, by, from } = end;
-        let after = after.as_ref().map(Place::parse).transpose()?;
-        let part = self.walk(&self.list, &Walk::selected(selection), after, limit).await?;
-        let ending = Ending { cause: *cause, at: *at, by, from: from.as_ref() };
-        self.end_part(part, &ending, None).await
+        let after = end.after.as_ref().map(Place::parse).transpose()?;
+        let part = self.walk(&self.list, &Walk::selected(&end.selection), after, limit).await?;
+        self.end_part(part, &end.into(), None).await
     }
 
     /// Chooses by the list; the step that ends them looks at the deadline again.
@@ -38,18 +35,16 @@ impl MongoStore {
         sweep: &Sweep,
         limit: usize,
     ) -> Result<EndedBatch, Failed> {
-        let Sweep { overdue, after, at } = sweep;
-        let after = after.as_ref().map(Place::parse).transpose()?;
-        let walk = Walk::overdue(self.clock().await?.minus(*overdue));
+        let after = sweep.after.as_ref().map(Place::parse).transpose()?;
+        let walk = Walk::overdue(self.clock().await?.minus(sweep.overdue));
         let part = self.walk(&self.list, &walk, after, limit).await?;
-        let ending = Ending { cause: EndCause::Expired, at: *at, by: &Actor::System, from: None };
-        self.end_part(part, &ending, Some(*overdue)).await
+        self.end_part(part, &sweep.into(), Some(sweep.overdue)).await
     }
 
     async fn end_part(
         &self,
         Part { found, next }: Part,
-        ending: &Ending<'_>,
+        ending: &Ending,
         overdue: Option<Duration>,
     ) -> Result<EndedBatch, Failed> {
         let chosen = found.iter().map(|found| read_ended(&Stored(found)));
@@ -63,7 +58,7 @@ impl MongoStore {
     pub(crate) async fn end_chosen(
         &self,
         chosen: Vec<Ended>,
-        ending: &Ending<'_>,
+        ending: &Ending,
         overdue: Option<Duration>,
     ) -> Result<Vec<Ended>, Failed> {
         let mut ended = Vec::new();
@@ -84,7 +79,7 @@ impl MongoStore {
     async fn try_end(
         &self,
         chosen: &[Ended],
-        ending: &Ending<'_>,
+        ending: &Ending,
         overdue: Option<Duration>,
         session: &mut Step<'_>,
     ) -> Result<Vec<Ended>, Failed> {
@@ -107,10 +102,8 @@ impl MongoStore {
             }
             let version = version_of(user)?;
             let plan = plans.entry(tag).or_insert_with(|| Rewrite::new(tag, Some(version)));
-            let kind = EventKind::Ended(ending.cause);
-            let (by, owner) = (ending.by.clone(), gone.owner.clone());
-            let event = Event::of_session(kind, ending.at, by, owner, gone.id);
-            plan.end(gone.id, found, self.remembered(found, ending), event);
+            let remembered = self.remembered(gone.id, found, ending);
+            plan.end(gone.id, found, remembered, ending.event(gone));
             ended.push(gone.clone());
         }
         let plans: Vec<_> = plans.into_values().collect();
@@ -168,10 +161,11 @@ impl MongoStore {
     }
 }
 
-/// By the server's clock, as of the read that found the session in this step.
+/// By the server's clock, as of the read that found the session in this step. Where the deadline
+/// cannot be read, that of the list holds.
 fn is_overdue(user: &Document, session: &Document, overdue: Duration) -> Result<bool, Failed> {
-    let line = record::time(user, "clock")?.minus(overdue);
-    Ok(record::number(session, "deadline")? < line.as_micros())
+    let line = record::time(user, "clock")?.minus(overdue).as_micros();
+    Ok(record::number(session, "deadline").map_or(true, |deadline| deadline < line))
 }
 
 /// Groups sessions by user, and cuts them into steps.
@@ -193,6 +187,6 @@ fn steps(chosen: Vec<Ended>, transactional: bool) -> Vec<Vec<Ended>> {
     steps.map(<[Ended]>::to_vec).collect()
 }
 
-/// Sessions that one step ends. Each is a field of its user's document, an entry of the list, one of
-/// the log and a record of the history.
+/// Sessions that one step ends. Each is a field of its user's document, an entry of the list, one
+/// of the log and a record of the history.
 const BATCH: usize = 100;

@@ -5,40 +5,29 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
-use session_core::store::record::{ended_fields, read_ended_session, read_session};
+use session_core::store::record::{ending_fields, read_ended_session};
 use session_core::store::{
-    EndedSession, Forget, HistoryPage, HistoryQuery, PageQuery, limit_within,
+    EndedSession, Ending, Forget, HistoryPage, HistoryQuery, PageQuery, limit_within,
 };
-use session_core::{Actor, DeviceInfo, EndCause, SessionId, Timestamp, UserKey};
+use session_core::{SessionId, UserKey};
 
 use crate::error::Failed;
 use crate::record::{self, Stored};
 use crate::store::MongoStore;
 use crate::walk::{Part, Walk};
 
-/// How sessions end.
-#[derive(Clone, Copy)]
-pub(crate) struct Ending<'e> {
-    pub(crate) cause: EndCause,
-    pub(crate) at: Timestamp,
-    pub(crate) by: &'e Actor,
-    pub(crate) from: Option<&'e DeviceInfo>,
-}
-
 impl MongoStore {
-    /// The record of the history for a session as it is stored. One that cannot be read has none.
-    pub(crate) fn remembered(&self, stored: &Document, ending: &Ending<'_>) -> Option<Document> {
-        if !self.keeps_history.load(Ordering::Relaxed) {
-            return None;
-        }
-        let session = read_session(&Stored(stored)).ok()?;
-        let name = record::name(session.id);
-        let Ending { cause, at, by, from } = *ending;
-        let (by, from) = (by.clone(), from.cloned());
-        let ended = EndedSession { session, ended: at, cause, by, from };
-        let mut document = record::document(ended_fields(&ended));
-        document.insert("_id", name);
-        Some(document)
+    /// The record of the history for a session as it is stored.
+    pub(crate) fn remembered(
+        &self,
+        id: SessionId,
+        stored: &Document,
+        ending: &Ending,
+    ) -> Option<Document> {
+        let mut document = stored.clone();
+        document.extend(record::document(ending_fields(ending)));
+        document.insert("_id", record::name(id));
+        self.keeps_history.load(Ordering::Relaxed).then_some(document)
     }
 
     pub(crate) async fn read_ended(&self, id: SessionId) -> Result<Option<EndedSession>, Failed> {
@@ -61,11 +50,8 @@ impl MongoStore {
         let after = query.after.map(Into::into);
         let Part { found, next } =
             self.walk(&self.history, &Walk::ended(query), after, limit).await?;
-        let sessions = found.iter().map(|found| read_ended_session(&Stored(found)));
-        Ok(HistoryPage {
-            sessions: sessions.collect::<Result<_, _>>()?,
-            next: next.map(Into::into),
-        })
+        let sessions = found.iter().filter_map(|found| read_ended_session(&Stored(found)).ok());
+        Ok(HistoryPage { sessions: sessions.collect(), next: next.map(Into::into) })
     }
 
     pub(crate) async fn forget_ended(&self, forget: &Forget, limit: u32) -> Result<u32, Failed> {
@@ -81,7 +67,8 @@ impl MongoStore {
         Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX))
     }
 
-    /// Ages go by the server's clock as of the statement that finds the records; nothing changes them.
+    /// Ages go by the server's clock as of the statement that finds the records; nothing changes
+    /// them.
     async fn ended_before(&self, age: Duration, limit: u32) -> Result<Vec<Document>, Failed> {
         let stages = [
             doc! { "$sort": oldest_first() },

@@ -1,26 +1,27 @@
 //! How entries of the log get their numbers: outside the change, when the log is read.
 //!
-//! A change appends its entries with an `order`, the version of its user that they belong to, and no
-//! number. A reader that finds such entries decides their numbers for all readers: it writes them as
-//! a list of marks into one document, the head, by a compare-and-swap on the last number given. What
-//! the head says is then done to the entries, in the order of their numbers; any reader can do that,
-//! and doing it twice changes nothing. The next batch is decided only when this one is done. So:
+//! A change appends its entries with an `order`, the version of its user that they belong to, and
+//! no number. A reader that finds such entries decides their numbers for all readers: it writes
+//! them as a list of marks into one document, the head, by a compare-and-swap on the last number
+//! given. What the head says is then done to the entries, in the order of their numbers; any reader
+//! can do that, and doing it twice changes nothing. The next batch is decided only when this one is
+//! done. So:
 //!
 //! - a number is given once, to one entry, and the numbers have no holes, whenever a reader dies;
 //! - an entry is never seen before one with a lower number;
 //! - a read that begins after a change has been acknowledged finds its entry pending or numbered;
 //! - readers write log entries and the head only, so no sign-in meets them.
 //!
-//! Giving each entry the newest number plus one, with the unique index as the only fence, would leave
-//! holes: a writer whose first entry was numbered by another in between matches nothing there, which
-//! is no error, and its second entry gets a number after one that no entry has.
+//! Giving each entry the newest number plus one, with the unique index as the only fence, would
+//! leave holes: a writer whose first entry was numbered by another in between matches nothing
+//! there, which is no error, and its second entry gets a number after one that no entry has.
 //!
 //! # The order of one user's entries
-//! An order is larger than those of the user's earlier entries. A single scan may still pass the place
-//! of a first change before it is committed and meet a second one, committed later. So pending entries
-//! are read twice, and from the second read only those are numbered whose user had an entry of the
-//! same or a larger order in the first. Everything before it had been committed when the first read
-//! saw it, so the second read has it.
+//! An order is larger than those of the user's earlier entries. A single scan may still pass the
+//! place of a first change before it is committed and meet a second one, committed later. So
+//! pending entries are read twice, and from the second read only those are numbered whose user had
+//! an entry of the same or a larger order in the first. Everything before it had been committed
+//! when the first read saw it, so the second read has it.
 
 use std::collections::HashMap;
 
@@ -50,8 +51,8 @@ struct Head {
 }
 
 impl MongoStore {
-    /// Numbers every entry that was there when the call began, or many of them: returns whether some
-    /// may be left.
+    /// Numbers every entry that was there when the call began, or many of them: returns whether
+    /// some may be left.
     pub(crate) async fn number_pending(&self) -> Result<bool, Failed> {
         let mut tries = Tries::new(self.options.timeout);
         let mut done = 0;

@@ -29,9 +29,9 @@ pub struct MongoOptions {
     /// What every collection's name begins with: letters, digits and underscores, at most 32.
     /// Default `session_kit_`.
     pub prefix: String,
-    /// Of changes of sessions, policies and blocks: a majority's, because every read asks a majority and would
-    /// not see what fewer servers have. Default with their journals: what is acknowledged survives
-    /// deaths and failovers.
+    /// Of changes of sessions, policies and blocks: a majority's, because every read asks a
+    /// majority and would not see what fewer servers have. Default with their journals: what is
+    /// acknowledged survives deaths and failovers.
     pub write_concern: WriteConcern,
     /// Default where there are any.
     pub transactions: Transactions,

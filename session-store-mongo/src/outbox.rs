@@ -3,12 +3,12 @@
 //! In a transaction it follows in the same atomic step. Without transactions it waits in the user's
 //! document, the outbox, put there by the compare-and-swap that makes the change.
 //!
-//! The node that made the change delivers it before it is acknowledged. A read of the user that finds
-//! it undelivered delivers it first: a caller that tries a change again because its answer was lost,
-//! and finds it done, has waited for what the first try would have waited for. Should the node die, a
-//! reader of the log delivers the change a little later. Delivering twice does no harm: an entry of
-//! the log has a unique mark, a record of the history the session's id, and the list is only where
-//! sessions are looked for, not what says that they exist.
+//! The node that made the change delivers it before it is acknowledged. A read of the user that
+//! finds it undelivered delivers it first: a caller that tries a change again because its answer
+//! was lost, and finds it done, has waited for what the first try would have waited for. Should the
+//! node die, a reader of the log delivers the change a little later. Delivering twice does no harm:
+//! an entry of the log has a unique mark, a record of the history the session's id, and the list is
+//! only where sessions are looked for, not what says that they exist.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ use crate::store::MongoStore;
 use crate::transaction::{Step, in_session};
 
 impl MongoStore {
-    /// Carries out what follows a change, in order. The log comes first: where the list already shows
-    /// a change, so does the log.
+    /// Carries out what follows a change, in order. The log comes first: where the list already
+    /// shows a change, so does the log.
     pub(crate) async fn follow(
         &self,
         items: &[Document],

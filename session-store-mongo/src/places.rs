@@ -105,8 +105,8 @@ impl MongoStore {
         Ok(())
     }
 
-    /// Without transactions these are steps: what is set holds from the first one on, the last one only
-    /// tells of it.
+    /// Without transactions these are steps: what is set holds from the first one on, the last one
+    /// only tells of it.
     async fn try_place(
         &self,
         scope: &PolicyScope,

@@ -20,8 +20,8 @@ pub(crate) struct Hints {
     pub(crate) open: Arc<AtomicBool>,
 }
 
-/// Goes on from where it was. Where the server refuses that, it begins at the present: only hints get
-/// lost, and the log is read anyway.
+/// Goes on from where it was. Where the server refuses that, it begins at the present: only hints
+/// get lost, and the log is read anyway.
 pub(crate) async fn run(log: Collection<Document>, hints: Hints) {
     let Hints { grown, invalidations_only, open } = hints;
     let mut resume = None;

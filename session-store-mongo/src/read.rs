@@ -18,8 +18,8 @@ use crate::store::MongoStore;
 use crate::walk::{Part, Walk};
 
 impl MongoStore {
-    /// The places are read after the sessions: a caller that finds a session which it could not be told
-    /// of sees every block that its commit may have overlooked.
+    /// The places are read after the sessions: a caller that finds a session which it could not be
+    /// told of sees every block that its commit may have overlooked.
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, Failed> {
         let mut session = self.session().await?;
         let user = self.user_document(owner, &mut session).await?;
@@ -90,10 +90,9 @@ impl MongoStore {
         let found = found.collect::<Result<Vec<_>, _>>()?;
         let stored = self.stored_sessions(found.iter().copied()).await?;
         let listed = found.iter().filter_map(|id| stored.get(id));
-        let listed = listed.map(|session| read_session(&Stored(session)));
-        let mut sessions = listed.collect::<Result<Vec<_>, _>>()?;
+        let listed = listed.filter_map(|session| read_session(&Stored(session)).ok());
         // The list can lag behind.
-        sessions.retain(|session| query.covers(session));
+        let sessions = listed.filter(|session| query.covers(session)).collect();
         Ok(Page { sessions, next: next.map(Into::into) })
     }
 
@@ -106,10 +105,13 @@ impl MongoStore {
         let mut session = self.session().await?;
         let user = self.user_document(owner, &mut session).await?;
         let Some(user) = user else { return Ok(Page::default()) };
-        let mut sessions = of_owner(&user, owner, read_session)?;
-        sessions.retain(|session| {
-            query.covers(session) && query.after.is_none_or(|after| is_after(session, after))
-        });
+        let stored = sessions_in(&user)?.into_iter();
+        let read = stored.filter_map(|stored| read_session(&Stored(stored)).ok());
+        let covered = |session: &Session| {
+            let is_next = query.after.is_none_or(|after| is_after(session, after));
+            session.owner == *owner && query.covers(session) && is_next
+        };
+        let mut sessions: Vec<_> = read.filter(covered).collect();
         sessions.sort_by_key(|session| (std::cmp::Reverse(session.signed_in), session.id));
         Ok(Page::cut(sessions, limit))
     }

@@ -78,7 +78,8 @@ impl Rewrite {
         self.followed.push((event, follow));
     }
 
-    /// Ends a session as it was read: where a write-back came in between, the history would miss it.
+    /// Ends a session as it was read: where a write-back came in between, the history would miss
+    /// it.
     pub(crate) fn end(
         &mut self,
         id: SessionId,
@@ -123,9 +124,9 @@ impl Rewrite {
         change
     }
 
-    /// What has to follow, in order: each an entry of the log that has no number yet, and what becomes
-    /// of the list and the history. The version counts the entries, so the place of the last one is
-    /// the user's new version.
+    /// What has to follow, in order: each an entry of the log that has no number yet, and what
+    /// becomes of the list and the history. The version counts the entries, so the place of the
+    /// last one is the user's new version.
     pub(crate) fn items(&self) -> Result<Vec<Document>, Failed> {
         let before = match self.expected {
             Some(version) => version.0,
@@ -157,8 +158,8 @@ pub(crate) fn pending(event: &Event, order: i64, tag: i64) -> Result<Document, F
     Ok(entry)
 }
 
-/// The version before a user's first: seconds, then 31 random bits. So a user that was forgotten gets
-/// no version again, and the entries of both lives stand in their order.
+/// The version before a user's first: seconds, then 31 random bits. So a user that was forgotten
+/// gets no version again, and the entries of both lives stand in their order.
 pub(crate) fn first_version() -> Result<i64, Failed> {
     let seconds = DateTime::now().timestamp_millis() / 1000;
     Ok((seconds << 31) | (random()? & i64::from(i32::MAX)))

@@ -22,8 +22,8 @@ impl MongoStore {
         Ok(gone)
     }
 
-    /// One command for the users' documents, one for the list. They are read where there are addresses
-    /// to merge, and where the answer says that some sessions were not found as expected.
+    /// One command for the users' documents, one for the list. They are read where there are
+    /// addresses to merge, and where the answer says that some sessions were not found as expected.
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, Failed> {
         let mut tries = Tries::new(self.options.timeout);
         let mut read = batch.iter().any(|touch| !touch.ip_addresses.is_empty());
@@ -37,7 +37,7 @@ impl MongoStore {
             let (there, gone): (Vec<_>, Vec<_>) = batch.iter().partition(is_there);
             let session = |id| stored.as_ref().and_then(|stored| stored.get(&id));
             let updates = there.iter().map(|touch| of_user(touch, session(touch.id)));
-            let updates = updates.collect::<Result<Vec<_>, _>>()?;
+            let updates: Vec<_> = updates.collect();
             if self.update_each(&self.users, &updates, &mut None).await? == updates.len() {
                 let updates: Vec<_> = there.iter().map(|touch| of_list(touch)).collect();
                 self.update_each(&self.list, &updates, &mut None).await?;
@@ -51,20 +51,20 @@ impl MongoStore {
     }
 }
 
-/// With the session as it was read, its addresses are merged, unless they have changed by then.
-fn of_user(touch: &Touch, as_read: Option<&Document>) -> Result<Document, StoreError> {
+/// With the session as it was read, its addresses are merged, unless they cannot be read, or have
+/// changed by then.
+fn of_user(touch: &Touch, as_read: Option<&Document>) -> Document {
     let mut filter = by_tag(UserTag::of(touch.id));
     filter.insert(field(touch.id, ""), doc! { "$exists": true });
     let path = |name: String| field(touch.id, &format!(".{name}"));
     let later = raised(touch).into_iter().map(|(name, value)| (path(name), value));
     let mut update = doc! { "$max": later.collect::<Document>() };
-    if let Some((known, merged)) = as_read.map(|s| merge(touch, &Stored(s))).transpose()?.flatten()
-    {
+    if let Some((known, merged)) = as_read.and_then(|s| merge(touch, &Stored(s)).ok()?) {
         let place = field(touch.id, ".ip_addresses");
         filter.insert(&place, known);
         update.insert("$set", doc! { place: merged });
     }
-    Ok(doc! { "q": filter, "u": update })
+    doc! { "q": filter, "u": update }
 }
 
 /// What only rises, whichever write-back comes first.

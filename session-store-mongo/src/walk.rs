@@ -288,8 +288,8 @@ fn narrowest(conditions: &mut Vec<(&'static str, Option<Bson>)>) -> Document {
     first.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// A lower bound; the lowest number needs none. SecantusDB leaves out the bound of a `$gte` where the index
-/// begins with another field.
+/// A lower bound; the lowest number needs none. SecantusDB leaves out the bound of a `$gte` where
+/// the index begins with another field.
 fn at_least(key: i64) -> Option<(String, Bson)> {
     Some(("$gt".to_owned(), key.checked_sub(1)?.into()))
 }
@@ -338,8 +338,8 @@ mod tests {
         }
     }
 
-    /// Few of many match: each call looks at some, and the walk sees every match once, whichever index
-    /// it goes by.
+    /// Few of many match: each call looks at some, and the walk sees every match once, whichever
+    /// index it goes by.
     #[tokio::test]
     async fn a_walk_that_matches_little_comes_in_parts() {
         let selection = Selection::within(TenantFilter::Any).on(DeviceKind::Mobile);

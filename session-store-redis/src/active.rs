@@ -1,18 +1,20 @@
 //! Announcements of shards that change. They let an idle node of a cluster skip the other shards.
 //!
-//! A node announces a shard before it acknowledges changes in it: it writes a new random mark for the
-//! shard into one hash, `active`, which is in the slot of the first shard. An announcement is good for
-//! [`ANNOUNCED`], so a busy node makes one in half of that, regardless of the number of its changes.
+//! A node announces a shard before it acknowledges changes in it: it writes a new random mark for
+//! the shard into one hash, `active`, which is in the slot of the first shard. An announcement is
+//! good for [`ANNOUNCED`], so a busy node makes one in half of that, regardless of the number of
+//! its changes.
 //!
 //! A reader reads the marks with the first shard's log, in one statement. A shard whose mark is
-//! *settled* need not be read: the reader has read it to its end, at a moment when no change could be
-//! acknowledged under that mark any more. That is so [`SETTLED`] after this node has first seen the
-//! mark. It measures that time itself, so no two clocks are compared. Every cursor says which marks
-//! are settled.
+//! *settled* need not be read: the reader has read it to its end, at a moment when no change could
+//! be acknowledged under that mark any more. That is so [`SETTLED`] after this node has first seen
+//! the mark. It measures that time itself, so no two clocks are compared. Every cursor says which
+//! marks are settled.
 //!
-//! What could go wrong otherwise: an announcement that a failover loses, or a change that is applied
-//! later than its announcement is good for and whose author dies before acknowledging it. So a node
-//! that has lost a connection reads all shards, and one shard in turn is read in every [`TURN`].
+//! What could go wrong otherwise: an announcement that a failover loses, or a change that is
+//! applied later than its announcement is good for and whose author dies before acknowledging it.
+//! So a node that has lost a connection reads all shards, and one shard in turn is read in every
+//! [`TURN`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -87,8 +89,8 @@ impl Active {
         Self(Mutex::new(State { announced, seen, lost: 0, made_good: 0, turn: (0, now), pushed }))
     }
 
-    /// Those of the shards that have to be announced before changes in them are acknowledged. The first
-    /// shard is always read.
+    /// Those of the shards that have to be announced before changes in them are acknowledged. The
+    /// first shard is always read.
     pub(crate) fn unannounced(
         &self,
         shards: impl IntoIterator<Item = usize>,
@@ -106,8 +108,9 @@ impl Active {
         due
     }
 
-    /// Notes an announcement that was sent at this moment, or later, and has arrived. If a connection was
-    /// lost since `lost` was read, the announcement may be lost with it, and is not noted.
+    /// Notes an announcement that was sent at this moment, or later, and has arrived. If a
+    /// connection was lost since `lost` was read, the announcement may be lost with it, and is not
+    /// noted.
     pub(crate) fn announced(&self, shards: &[usize], at: Moment, lost: u64) {
         let mut state = self.state();
         if state.lost != lost {
@@ -137,8 +140,8 @@ impl Active {
         state.lost += 1;
     }
 
-    /// Returns the shards to read, given the marks in the cursor and those in the hash. The first shard
-    /// is always read.
+    /// Returns the shards to read, given the marks in the cursor and those in the hash. The first
+    /// shard is always read.
     pub(crate) fn due(&self, settled: &[u64], marks: &[u64], now: Instant) -> Due {
         let mut state = self.state();
         for (seen, mark) in state.seen.iter_mut().zip(marks) {
@@ -167,8 +170,8 @@ impl Active {
         state.made_good = state.made_good.max(lost);
     }
 
-    /// The mark that a shard is settled at, once a read of it that began at this moment, or later, has
-    /// come to its end.
+    /// The mark that a shard is settled at, once a read of it that began at this moment, or later,
+    /// has come to its end.
     pub(crate) fn settled(&self, shard: usize, begun: Instant) -> u64 {
         let (mark, since) = self.state().seen[shard];
         let is_over = mark == NEVER || begun.saturating_duration_since(since) >= SETTLED;

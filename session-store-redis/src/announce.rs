@@ -9,6 +9,7 @@ use crate::active::{ANNOUNCED, Moment};
 use crate::link::Wait;
 use crate::log::mark;
 use crate::placement::Shard;
+use crate::scripts::ANNOUNCE;
 use crate::store::RedisStore;
 
 struct Announcement {
@@ -83,8 +84,8 @@ impl RedisStore {
         }
         // Neither of the two marks that mean something else.
         let mark = mark()? | 1;
-        let mut command = cmd("HSET");
-        command.arg(self.placement.active());
+        let mut command = cmd("EVAL");
+        command.arg(ANNOUNCE).arg(1).arg(self.placement.active());
         shards.iter().for_each(|shard| {
             command.arg(*shard).arg(mark);
         });

@@ -1,13 +1,14 @@
 //! Changes, each one script in one slot.
 
 use session_core::store::record::{address_list, details};
-use session_core::store::{Change, Commit, Outcome, Touch, UserTag};
+use session_core::store::{Change, Commit, Ending, Outcome, Touch, UserTag};
 use session_core::{SessionId, StoreError, UserKey};
 
 use crate::doubts::Doubt;
 use crate::link::Call;
 use crate::log::mark;
 use crate::place::sort_key;
+use crate::scripts::Scripts;
 use crate::store::RedisStore;
 use crate::{ended, entry, record};
 
@@ -40,7 +41,9 @@ impl RedisStore {
         let (placement, owner) = (&self.placement, &commit.owner);
         let tag = placement.tag(owner);
         let shard = placement.shard(tag);
-        let mut call = Call::new(&self.scripts.commit, placement, shard);
+        let begins = commit.changes.iter().any(|change| matches!(change, Change::Insert(_)));
+        let Scripts { commit: change, commit_insert: insert, .. } = &self.scripts;
+        let mut call = Call::new(if begins { insert } else { change }, placement, shard);
         call.key(placement.user(tag)).key(placement.all(shard)).key(placement.due(shard));
         call.key(placement.log(shard)).key(placement.blocked(shard));
         call.key(placement.history(shard)).key(placement.history_of(tag));
@@ -58,8 +61,8 @@ impl RedisStore {
         Ok(call)
     }
 
-    /// The keys of a tenant and of a user name in any tenant. Keys must be declared; without a tenant the
-    /// scripts do not use these three.
+    /// The keys of a tenant and of a user name in any tenant. Keys must be declared; without a
+    /// tenant the scripts do not use these three.
     pub(crate) fn tenant_keys(&self, call: &mut Call<'_>, tag: UserTag, owner: &UserKey) {
         let (placement, shard) = (&self.placement, self.placement.shard(tag));
         let user = placement.user(tag);
@@ -161,7 +164,7 @@ fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
         }
         Change::End(_, cause) => {
             step("end");
-            call.arg(ended::how(commit.at, *cause, &commit.by, commit.from.as_ref()));
+            call.arg(ended::how(&Ending::of_commit(commit, *cause)));
         }
         Change::ClaimsChanged(_) => step("tell"),
         Change::Update { session, .. } => {
@@ -192,8 +195,8 @@ mod tests {
         Session::new(owner.clone(), &token, Timestamp::EPOCH)
     }
 
-    /// A driver that sends a commit again after its answer got lost is told that it is done. A second
-    /// commit is a conflict.
+    /// A driver that sends a commit again after its answer got lost is told that it is done. A
+    /// second commit is a conflict.
     #[tokio::test]
     async fn a_commit_that_is_sent_again_is_done_once() {
         let url = std::env::var("SESSION_KIT_REDIS_URL").unwrap();

@@ -1,8 +1,9 @@
-//! The connection to a server or a cluster, made again where the driver does not recover from an outage.
+//! The connection to a server or a cluster, made again where the driver does not recover from an
+//! outage.
 //!
-//! The driver repairs connections that are closed. One that has gone silent it goes on asking, until
-//! the system gives it up many minutes later; and an outage of a whole cluster can leave it without
-//! any, looking for ever for one to ask where the slots are.
+//! The driver repairs connections that are closed. One that has gone silent it goes on asking,
+//! until the system gives it up many minutes later; and an outage of a whole cluster can leave it
+//! without any, looking for ever for one to ask where the slots are.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -153,8 +154,8 @@ mod tests {
 
     use super::*;
 
-    /// A driver that finds no server, as after an outage: no server listens at its address. The client
-    /// that makes the next connection knows the real ones.
+    /// A driver that finds no server, as after an outage: no server listens at its address. The
+    /// client that makes the next connection knows the real ones.
     #[tokio::test]
     async fn a_connection_that_only_fails_is_made_again() {
         let (pushes, mut pushed) = unbounded_channel();

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use session_core::StoreError;
 use session_core::store::UserTag;
 
-/// Users with a change by this node that its replicas have not confirmed. A read of such a user waits
-/// for the replicas too, because the caller may be retrying.
+/// Users with a change by this node that its replicas have not confirmed. A read of such a user
+/// waits for the replicas too, because the caller may be retrying.
 #[derive(Debug, Default)]
 pub(crate) struct Doubts(Mutex<State>);
 
@@ -19,7 +19,8 @@ struct State {
     users: HashMap<UserTag, u64>,
 }
 
-/// A change, or a wait for earlier changes. If dropped without [`confirm`], its users stay unconfirmed.
+/// A change, or a wait for earlier changes. If dropped without [`confirm`], its users stay
+/// unconfirmed.
 #[derive(Debug)]
 pub(crate) struct Doubt<'d> {
     doubts: &'d Doubts,

@@ -5,20 +5,16 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value, json};
-use session_core::store::EndedSession;
-use session_core::store::record::{Fields, read_ended_session};
-use session_core::{
-    Actor, DeviceInfo, EndCause, InvalidField, SessionId, StoreError, Timestamp, UserKey,
-};
+use serde_json::{Map, Value};
+use session_core::store::record::{Fields, ending_fields, json_object, read_ended_session};
+use session_core::store::{EndedSession, Ending};
+use session_core::{InvalidField, SessionId, StoreError, UserKey};
 
 use crate::record::{Fixed, Stored};
 
 /// How sessions ended.
-pub(crate) fn how(at: Timestamp, cause: EndCause, by: &Actor, from: Option<&DeviceInfo>) -> String {
-    let from = from.map(DeviceInfo::as_str);
-    let (at, by) = (at.as_micros(), by.to_string());
-    json!({ "ended": at, "cause": cause.as_str(), "actor": by, "ended_from": from }).to_string()
+pub(crate) fn how(ending: &Ending) -> String {
+    Value::Object(json_object(ending_fields(ending))).to_string()
 }
 
 /// An ended session that a script has put together.
@@ -87,6 +83,7 @@ impl Fields for StoredEnd<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use session_core::{Actor, DeviceInfo, EndCause, Timestamp};
 
     use super::*;
     use crate::record::tests::{alice, triple};
@@ -115,15 +112,10 @@ mod tests {
         let session = alice();
         let (Some(fixed), Some(accesses), Some(details)) = triple(&session) else { panic!() };
         for from in [None, DeviceInfo::truncated("Safari on iOS")] {
-            let by = Actor::User("root".parse().unwrap());
-            let end = EndedSession {
-                session: session.clone(),
-                ended: Timestamp::from_micros(i64::MAX),
-                cause: EndCause::Evicted,
-                by,
-                from,
-            };
-            let how = how(end.ended, end.cause, &end.by, end.from.as_ref()).into_bytes();
+            let (at, by) = (Timestamp::from_micros(i64::MAX), Actor::User("root".parse().unwrap()));
+            let ending = Ending { cause: EndCause::Evicted, at, by, from };
+            let end = ending.remember(session.clone());
+            let how = how(&ending).into_bytes();
             let parts = [fixed.clone(), accesses.clone(), details.clone(), how];
             let bytes = joined(&parts);
             assert_eq!(read(session.id, &bytes).unwrap(), end);

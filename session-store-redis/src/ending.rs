@@ -1,9 +1,9 @@
 //! What a selection and a sweep do to the sessions that they have chosen, and the sweep itself.
 
-use session_core::store::{Continuation, EndMany, Ended, EndedBatch, Sweep, UserTag, limit_within};
-use session_core::{
-    Actor, DeviceInfo, EndCause, Event, EventKind, SessionId, StoreError, Timestamp, UserKey,
-};
+use std::time::Duration;
+
+use session_core::store::{Continuation, Ended, EndedBatch, Ending, Sweep, UserTag, limit_within};
+use session_core::{StoreError, UserKey};
 
 use crate::change::{BATCH, confirm};
 use crate::link::Call;
@@ -13,16 +13,6 @@ use crate::store::RedisStore;
 use crate::walk::{CHUNK, EXAMINED};
 use crate::{ended, entry, record};
 
-/// What the log and the history say of the sessions that end.
-pub(crate) struct Ending {
-    cause: EndCause,
-    at: Timestamp,
-    by: Actor,
-    from: Option<DeviceInfo>,
-    /// In a sweep, how long ago the deadline must have passed, in microseconds.
-    overdue: Option<u128>,
-}
-
 /// One session to end.
 pub(crate) struct Chosen {
     pub(crate) place: Place,
@@ -30,8 +20,8 @@ pub(crate) struct Chosen {
 }
 
 impl RedisStore {
-    /// Goes through one shard after the other. What is chosen either ends or is in use again: in both
-    /// cases it is not chosen a second time, so a continuation is the number of the shard.
+    /// Goes through one shard after the other. What is chosen either ends or is in use again: in
+    /// both cases it is not chosen a second time, so a continuation is the number of the shard.
     pub(crate) async fn end_overdue(
         &self,
         sweep: &Sweep,
@@ -45,7 +35,7 @@ impl RedisStore {
 
     async fn sweep_some(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
-        let ending = Ending::of_sweep(sweep);
+        let (overdue, ending) = (Some(sweep.overdue), Ending::from(sweep));
         let first = sweep.after.as_ref().map_or(Ok(Shard::FIRST), shard_of)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
         for shard in self.placement.shards().skip(first.0) {
@@ -56,7 +46,7 @@ impl RedisStore {
                 let count = CHUNK.min(limit - ended.len());
                 let chosen = self.overdue(shard, sweep, count).await?;
                 examined += chosen.len();
-                ended.extend(self.end_chosen(&chosen, &ending).await?);
+                ended.extend(self.end_chosen(&chosen, overdue, &ending).await?);
                 if chosen.len() < count {
                     break;
                 }
@@ -83,15 +73,17 @@ impl RedisStore {
         chosen.collect()
     }
 
+    /// With `overdue` only those whose deadline passed longer ago.
     pub(crate) async fn end_chosen(
         &self,
         chosen: &[Chosen],
+        overdue: Option<Duration>,
         ending: &Ending,
     ) -> Result<Vec<Ended>, StoreError> {
         let mut ended = Vec::new();
         for (shard, sessions) in self.by_shard(chosen, |chosen| chosen.place.id()) {
             for sessions in sessions.chunks(BATCH) {
-                let call = self.ending_call(shard, sessions, ending)?;
+                let call = self.ending_call(shard, sessions, overdue, ending)?;
                 let doubt = sessions.iter().map(|chosen| UserTag::of(chosen.place.id()));
                 let doubt = self.doubt(doubt)?;
                 let gone: Vec<usize> = self.link.change(&call).await?;
@@ -109,6 +101,7 @@ impl RedisStore {
         &self,
         shard: Shard,
         sessions: &[&Chosen],
+        overdue: Option<Duration>,
         ending: &Ending,
     ) -> Result<Call<'_>, StoreError> {
         let placement = &self.placement;
@@ -116,39 +109,18 @@ impl RedisStore {
         call.key(placement.all(shard)).key(placement.due(shard));
         call.key(placement.log(shard)).key(placement.history(shard));
         self.logging(&mut call)?;
-        call.arg(sort_key(ending.at)).number(self.remembered()).arg(ending.how());
-        call.arg(ending.overdue.map(|overdue| overdue.to_string()).unwrap_or_default());
+        call.arg(sort_key(ending.at)).number(self.remembered()).arg(ended::how(ending));
+        call.arg(overdue.map(|age| age.as_micros().to_string()).unwrap_or_default());
         for Chosen { place, owner } in sessions {
             let tag = UserTag::of(place.id());
             call.key(placement.user(tag)).key(placement.history_of(tag));
             call.key(placement.ended(shard, place.id()));
             self.tenant_keys(&mut call, tag, owner);
             call.arg(record::owner(owner)).arg(place.as_bytes());
-            call.list(&entry::parts(&ending.event(place.id(), owner)));
+            let ended = Ended { id: place.id(), owner: owner.clone() };
+            call.list(&entry::parts(&ending.event(&ended)));
         }
         Ok(call)
-    }
-}
-
-impl Ending {
-    pub(crate) fn of(end: &EndMany) -> Self {
-        let EndMany { cause, at, by, from, .. } = end;
-        let (by, from) = (by.clone(), from.clone());
-        Self { cause: *cause, at: *at, by, from, overdue: None }
-    }
-
-    fn of_sweep(sweep: &Sweep) -> Self {
-        let overdue = Some(sweep.overdue.as_micros());
-        Self { cause: EndCause::Expired, at: sweep.at, by: Actor::System, from: None, overdue }
-    }
-
-    fn how(&self) -> String {
-        ended::how(self.at, self.cause, &self.by, self.from.as_ref())
-    }
-
-    fn event(&self, id: SessionId, owner: &UserKey) -> Event {
-        let kind = EventKind::Ended(self.cause);
-        Event::of_session(kind, self.at, self.by.clone(), owner.clone(), id)
     }
 }
 

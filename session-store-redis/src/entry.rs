@@ -1,4 +1,5 @@
-//! Log entries as Redis holds them: the fields of [`session_core::store::record`] as names and values.
+//! Log entries as Redis holds them: the fields of [`session_core::store::record`] as names and
+//! values.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,9 @@
 //! What is kept of ended sessions.
 //!
-//! Each is a key of its own, which expires by itself, and has a place in the shard's history, in its
-//! user's and, where there is a tenant, in the tenant's. Where the key has expired, the places are
-//! left over: readers pass over them, and [`Forget::OlderThan`] deletes them.
+//! Each is a key of its own, which expires by itself, and has a place in the shard's history, in
+//! its user's and, where there is a tenant, in the tenant's. Where the key has expired, the places
+//! are left over: readers pass over them, as over a record that cannot be read, and
+//! [`Forget::OlderThan`] deletes them.
 
 use futures_util::future::try_join_all;
 use redis::cmd;
@@ -52,8 +53,8 @@ impl RedisStore {
             let places = places(&walk.next(self, count, count).await?)?;
             let found = self.read_all_ended(&places).await?;
             for (place, bytes) in places.iter().zip(found) {
-                let Some(bytes) = bytes else { continue };
-                sessions.extend(Some(ended::read(place.id(), &bytes)?).filter(|s| query.covers(s)));
+                let read = bytes.map(|bytes| ended::read(place.id(), &bytes));
+                sessions.extend(read.and_then(Result::ok).filter(|s| query.covers(s)));
             }
             examined += places.len();
             if sessions.len() > limit as usize || places.len() < count {

@@ -16,7 +16,7 @@ use tokio::time::error::Elapsed;
 use crate::connections::{Connection, Connections, Target};
 use crate::options::{RedisOptions, Replicas};
 use crate::placement::{Placement, Shard};
-use crate::scripts::Source;
+use crate::scripts::{Source, WRITE};
 
 /// Connections are shared by all callers and opened again when they are lost.
 #[derive(Clone)]
@@ -222,7 +222,7 @@ impl Link {
         replicas: Replicas,
     ) -> RedisResult<(Vec<Value>, u32)> {
         // Always writes, so that the wait also covers a change that was already applied.
-        together.cmd("SET").arg(&wait.key).arg("").arg("PX").arg(1000);
+        together.cmd("EVAL").arg(WRITE).arg(1).arg(&wait.key);
         together.cmd("WAIT").arg(replicas.count).arg(replicas.within.as_millis() as u64);
         let count = together.cmd_iter().count();
         let answers = match self.connection().await {

@@ -51,8 +51,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// Where the shard's log ends, and the clock of its server; begins it where it is gone, with all
-    /// there was.
+    /// Where the shard's log ends, and the clock of its server; begins it where it is gone, with
+    /// all there was.
     async fn begin_log(&self, shard: Shard) -> Result<(LogPosition, Timestamp), StoreError> {
         let mut call = Call::new(&self.scripts.begin, &self.placement, shard);
         call.key(self.placement.log(shard)).number(mark()?).arg(BEGINNING);

@@ -21,19 +21,19 @@ pub struct RedisOptions {
     /// What every key begins with: letters, digits, `:`, `.`, `_` and `-`, at most 32. Default
     /// `session-kit:`.
     pub prefix: String,
-    /// Into how many slots of a cluster the sessions are spread, 1 to 1,024. Fixed by
-    /// the first node that opens the prefix. Default 1 on a single server, 32 on a cluster; more than that
+    /// Into how many slots of a cluster the sessions are spread, 1 to 1,024. Fixed by the first
+    /// node that opens the prefix. Default 1 on a single server, 32 on a cluster; more than that
     /// spreads further and reads the log with more commands.
     pub shards: Option<u16>,
     /// A call that takes longer counts as an outage. Default 2 s.
     pub timeout: Duration,
-    /// About how many log entries a shard keeps regardless of their age. Beyond that, entries leave once
-    /// they are older than four times the engine's `max_staleness`, and ten times as many is the most
-    /// that a shard keeps at all. A node that had not read what has left drops its cache. Default
-    /// 100,000.
+    /// About how many log entries a shard keeps regardless of their age. Beyond that, entries leave
+    /// once they are older than four times the engine's `max_staleness`, and ten times as many is
+    /// the most that a shard keeps at all. A node that had not read what has left drops its cache.
+    /// Default 100,000.
     pub log_cap: u32,
-    /// How long after its deadline a session's record expires by itself, in case the cleanup never comes.
-    /// Default one day.
+    /// How long after its deadline a session's record expires by itself, in case the cleanup never
+    /// comes. Default one day.
     pub expiry_margin: Duration,
     /// How many replicas have to have a change of sessions or policies before it is acknowledged.
     /// Default none: a failover may lose the last changes. While a change waits, so does what the

@@ -3,7 +3,8 @@
 use session_core::store::PageCursor;
 use session_core::{InvalidField, Session, SessionId, Timestamp};
 
-/// Sorts a session: newest sign-in, or latest end, first, then by id. Begins the names of index members.
+/// Sorts a session: newest sign-in, or latest end, first, then by id. Begins the names of index
+/// members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place([u8; Place::BYTES]);
 
@@ -58,8 +59,8 @@ impl Place {
     }
 }
 
-/// The first eight bytes of a place: later is smaller, and the order of signed numbers becomes that of
-/// bytes.
+/// The first eight bytes of a place: later is smaller, and the order of signed numbers becomes that
+/// of bytes.
 pub(crate) fn sort_key(at: Timestamp) -> [u8; 8] {
     at.as_micros().wrapping_neg().wrapping_add(i64::MAX).cast_unsigned().to_be_bytes()
 }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, cmd};
-use session_core::store::record::{read_session, read_standing};
+use session_core::store::record::read_standing;
 use session_core::store::{Loaded, Page, PageQuery, UserState, UserTag, Version, limit_within};
 use session_core::{Session, SessionId, StoreError, UserKey};
 
 use crate::link::Wait;
 use crate::place::Place;
 use crate::placement::Shard;
-use crate::record::{self, Stored, Triple};
+use crate::record::{self, Fixed, Stored, Triple};
 use crate::scopes::Scopes;
 use crate::store::RedisStore;
 use crate::walk::{CHUNK, EXAMINED, places};
@@ -19,40 +19,39 @@ use crate::walk::{CHUNK, EXAMINED, places};
 impl RedisStore {
     /// One round trip: two commands at once, of two slots.
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        let read = |stored: &Stored<'_>| read_standing(stored);
-        let ((version, sessions), Scopes { policies, blocks }) =
-            tokio::try_join!(self.read_key_of(owner, read), self.read_scopes(owner))?;
-        let version = version.map_or(Version::NONE, Version);
-        Ok(UserState { version, sessions, policies, blocks })
-    }
-
-    /// The version of a user's key, and those of its sessions that are the user's.
-    pub(crate) async fn sessions_of(
-        &self,
-        owner: &UserKey,
-    ) -> Result<(Option<i64>, Vec<Session>), StoreError> {
-        self.read_key_of(owner, |stored| read_session(stored)).await
-    }
-
-    async fn read_key_of<T>(
-        &self,
-        owner: &UserKey,
-        read: impl Fn(&Stored<'_>) -> Result<T, StoreError>,
-    ) -> Result<(Option<i64>, Vec<T>), StoreError> {
-        let tag = self.placement.tag(owner);
-        let mut all = cmd("HGETALL");
-        all.arg(self.placement.user(tag));
-        let fields: HashMap<Vec<u8>, Vec<u8>> = self.read_settled(tag, all).await?;
-        let (version, found) = record::user(fields)?;
+        let ((version, found), Scopes { policies, blocks }) =
+            tokio::try_join!(self.read_key_of(owner), self.read_scopes(owner))?;
         let mut sessions = Vec::with_capacity(found.len());
         for (id, fields) in &found {
             if let Some(stored) = Stored::parse(*id, fields)?
                 && stored.is_of(owner)
             {
-                sessions.push(read(&stored)?);
+                sessions.push(read_standing(&stored)?);
             }
         }
-        Ok((version, sessions))
+        let version = version.map_or(Version::NONE, Version);
+        Ok(UserState { version, sessions, policies, blocks })
+    }
+
+    /// The places of a user's sessions, as far as they can be read.
+    pub(crate) async fn own_places(&self, owner: &UserKey) -> Result<Vec<Place>, StoreError> {
+        let (_, found) = self.read_key_of(owner).await?;
+        let place = |(id, fields): (&SessionId, &Triple)| {
+            let fixed = Fixed::parse(fields.0.as_deref()?).ok()?;
+            fixed.is_of(owner).then(|| fixed.place(*id))
+        };
+        Ok(found.iter().filter_map(place).collect())
+    }
+
+    /// The version of a user's key, and the sessions of all users that share it.
+    async fn read_key_of(
+        &self,
+        owner: &UserKey,
+    ) -> Result<(Option<i64>, HashMap<SessionId, Triple>), StoreError> {
+        let tag = self.placement.tag(owner);
+        let mut all = cmd("HGETALL");
+        all.arg(self.placement.user(tag));
+        record::user(self.read_settled(tag, all).await?)
     }
 
     /// Reads a user's key. If this node has changed it and does not know the change to be on the
@@ -82,7 +81,7 @@ impl RedisStore {
             .map(|session| Loaded { session, version: version.map_or(Version::NONE, Version) }))
     }
 
-    /// Those of the sessions that exist.
+    /// Those of the sessions that exist and can be read.
     async fn read_sessions(&self, places: &[Place]) -> Result<Vec<Session>, StoreError> {
         let shards = self.by_shard(places, Place::id);
         let chunks = shards.values().flat_map(|places| places.chunks(CHUNK));
@@ -94,10 +93,11 @@ impl RedisStore {
             }
             let found: Vec<Triple> = self.link.pipe(&pipeline).await?;
             let sessions = places.iter().zip(&found);
-            let sessions = sessions.map(|(place, fields)| record::session(place.id(), fields));
-            sessions.collect::<Result<Vec<_>, StoreError>>()
+            let read =
+                |(place, fields): (&&Place, _)| record::session(place.id(), fields).ok().flatten();
+            Ok::<_, StoreError>(sessions.filter_map(read).collect::<Vec<_>>())
         });
-        Ok(try_join_all(read).await?.into_iter().flatten().flatten().collect())
+        Ok(try_join_all(read).await?.into_iter().flatten().collect())
     }
 
     /// The first chunk is as long as the page; where a filter leaves out some of it, whole chunks

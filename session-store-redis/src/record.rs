@@ -130,7 +130,7 @@ impl<'b> Stored<'b> {
     }
 
     pub(crate) fn is_of(&self, owner: &UserKey) -> bool {
-        self.fixed.owner.is(owner)
+        self.fixed.is_of(owner)
     }
 }
 
@@ -206,6 +206,10 @@ impl<'b> Fixed<'b> {
 
     pub(crate) fn owner(&self) -> Result<UserKey, StoreError> {
         record::read_owner(&self.owner)
+    }
+
+    pub(crate) fn is_of(&self, owner: &UserKey) -> bool {
+        self.owner.is(owner)
     }
 
     fn rest(&self) -> Result<Map<String, Value>, StoreError> {

@@ -1,10 +1,10 @@
 //! Policies and blocks, by their places.
 //!
 //! They are one hash in the first shard, which a sign-in reads with one command. Commits in other
-//! shards cannot read it, so each shard has a copy of the blocks that concern its users. A change of a
-//! block is made in the first shard, which numbers it, and is then copied; a copy takes no change that
-//! is older than its own. Where the node dies before it has copied the change, the first commit that an
-//! outdated copy refuses renews that copy.
+//! shards cannot read it, so each shard has a copy of the blocks that concern its users. A change
+//! of a block is made in the first shard, which numbers it, and is then copied; a copy takes no
+//! change that is older than its own. Where the node dies before it has copied the change, the
+//! first commit that an outdated copy refuses renews that copy.
 
 use std::collections::HashMap;
 
@@ -120,8 +120,8 @@ impl RedisStore {
         self.copy_blocks(&PolicyScope::of(owner), &[shard]).await
     }
 
-    /// Copies the blocks of some places into some shards. A copy may arrive after a later one, so this
-    /// goes on until nothing has changed while it copied.
+    /// Copies the blocks of some places into some shards. A copy may arrive after a later one, so
+    /// this goes on until nothing has changed while it copied.
     async fn copy_blocks(&self, scopes: &[PolicyScope], to: &[Shard]) -> Result<(), StoreError> {
         let mut blocks = self.read_blocks(scopes).await?;
         loop {
@@ -167,8 +167,8 @@ impl RedisStore {
         Ok(())
     }
 
-    /// What the first shard says of blocks, by the fields of the copies: for those that hold until a
-    /// time, this.
+    /// What the first shard says of blocks, by the fields of the copies: for those that hold until
+    /// a time, this.
     pub(crate) async fn blocks(&self) -> Result<HashMap<Vec<u8>, Option<Timestamp>>, StoreError> {
         let found: HashMap<Vec<u8>, Vec<u8>> =
             self.link.query(cmd("HGETALL").arg(self.placement.scopes())).await?;

@@ -19,9 +19,17 @@ macro_rules! scripts {
 }
 
 /// The text of these files, one after the other.
-macro_rules! lua {
+macro_rules! text {
     ($($file:literal),+) => {
         concat!($(include_str!(concat!("lua/", $file))),+)
+    };
+}
+
+/// A script that also runs where the server has reached `maxmemory`: it ends sessions, or writes
+/// little.
+macro_rules! lua {
+    ($($file:literal),+) => {
+        concat!("#!lua flags=allow-oom\n", text!($($file),+))
     };
 }
 
@@ -30,6 +38,8 @@ scripts! {
     begin: lua!("clock.lua", "log.lua", "begin.lua"),
     block: lua!("block.lua"),
     commit: lua!("clock.lua", "log.lua", "session.lua", "commit.lua"),
+    // Where no memory is free, sessions begin only in place of others.
+    commit_insert: text!("clock.lua", "log.lua", "session.lua", "commit.lua"),
     end_sessions: lua!("clock.lua", "log.lua", "session.lua", "end_sessions.lua"),
     follow: lua!("clock.lua", "follow.lua"),
     forget: lua!("clock.lua", "forget.lua"),
@@ -39,6 +49,10 @@ scripts! {
     touch: lua!("clock.lua", "session.lua", "touch.lua"),
     trim: lua!("clock.lua", "trim.lua"),
 }
+
+/// These two are sent as texts, because they go in one pipeline with other commands.
+pub(crate) const ANNOUNCE: &str = lua!("announce.lua");
+pub(crate) const WRITE: &str = lua!("write.lua");
 
 #[derive(Debug)]
 pub(crate) struct Source {

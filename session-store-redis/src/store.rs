@@ -59,8 +59,8 @@ impl RedisStore {
     ///
     /// # Errors
     /// [`StoreErrorKind::Unavailable`](session_core::StoreErrorKind::Unavailable) when the server
-    /// cannot be reached, [`StoreErrorKind::Internal`](session_core::StoreErrorKind::Internal) for a
-    /// malformed URL, an option out of bounds, or keys of another version.
+    /// cannot be reached, [`StoreErrorKind::Internal`](session_core::StoreErrorKind::Internal) for
+    /// a malformed URL, an option out of bounds, or keys of another version.
     pub async fn connect_with(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         let (pushed, pushes) = unbounded_channel();
@@ -133,8 +133,8 @@ impl RedisStore {
         Ok(store)
     }
 
-    /// Called where the log is gone: makes sure that what this node knows is still what all agree on. A
-    /// server that was emptied has forgotten it, and another node may have begun again.
+    /// Called where the log is gone: makes sure that what this node knows is still what all agree
+    /// on. A server that was emptied has forgotten it, and another node may have begun again.
     pub(crate) async fn agree_again(&self) -> Result<(), StoreError> {
         self.active.forget();
         let known = self.fleet().clone();

@@ -15,8 +15,8 @@ use crate::store::RedisStore;
 pub(crate) const CHUNK: usize = 256;
 
 /// The most places that one call examines: fewer than
-/// [`MAX_EXAMINED`](session_core::store::PageQuery::MAX_EXAMINED), so that a call that finds nothing
-/// ends within some tens of milliseconds.
+/// [`MAX_EXAMINED`](session_core::store::PageQuery::MAX_EXAMINED), so that a call that finds
+/// nothing ends within some tens of milliseconds.
 pub(crate) const EXAMINED: usize = 16 * CHUNK;
 
 /// A walk over several indexes at once, merged. It passes on members as they are.
@@ -87,18 +87,16 @@ impl RedisStore {
     }
 
     async fn places_of(&self, owner: &UserKey, range: Range) -> Result<Index, StoreError> {
-        let (_, sessions) = self.sessions_of(owner).await?;
-        let places = sessions.iter().map(Place::of);
-        let is_next = |place: &Place| range.after.is_none_or(|after| *place > after);
-        let mut places: Vec<_> = places.filter(is_next).collect();
+        let mut places = self.own_places(owner).await?;
+        places.retain(|place| range.after.is_none_or(|after| *place > after));
         places.sort();
         let ahead = places.iter().map(|place| place.as_bytes().to_vec()).collect();
         Ok(Index { key: None, ahead, range, done: true })
     }
 }
 
-/// The user whose sessions are in no index that [`RedisStore::indexes`] names: a user's own key serves
-/// as one.
+/// The user whose sessions are in no index that [`RedisStore::indexes`] names: a user's own key
+/// serves as one.
 pub(crate) fn unindexed(tenant: &TenantFilter, user: Option<&UserId>) -> Option<UserKey> {
     let tenant = match tenant {
         TenantFilter::Is(tenant) => tenant.clone(),

@@ -22,8 +22,8 @@ impl List {
         }
     }
 
-    /// Whether sessions of one client are found by an index. The history has none: it is written with
-    /// every end.
+    /// Whether sessions of one client are found by an index. The history has none: it is written
+    /// with every end.
     const fn is_indexed_by_client(self) -> bool {
         matches!(self, Self::Sessions)
     }
@@ -118,9 +118,10 @@ impl From<&HistoryQuery> for Filter {
 }
 
 /// Examines up to `examined` records after a position, and reads up to `limit` of those that the
-/// filter covers, with a 0 in `examined`. One more row is the last that was examined; its `examined`
-/// is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.) The chunk itself
-/// holds only what the filter goes by: the other columns of ten thousand records are not copied.
+/// filter covers, with a 0 in `examined`. One more row is the last that was examined; its
+/// `examined` is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.)
+/// The chunk itself holds only what the filter goes by: the other columns of ten thousand records
+/// are not copied.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn chunk<DB>(
     columns: &str,
@@ -179,8 +180,8 @@ where
     }
 }
 
-/// The part of the list that is looked at, as one bound on each side: with two, a planner may take the
-/// worse.
+/// The part of the list that is looked at, as one bound on each side: with two, a planner may take
+/// the worse.
 pub(crate) fn range<DB>(query: &mut QueryBuilder<DB>, filter: &Filter, after: Option<PageCursor>)
 where
     DB: Database,

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 use session_core::store::Change;
 use session_core::store::record::{self, FieldValue, json_object, session_fields};
 
-/// An array of objects, in order. Each has what to `do`, the `id` in hexadecimal digits and the `kind`
-/// of its log entry, which for an end is also the cause:
+/// An array of objects, in order. Each has what to `do`, the `id` in hexadecimal digits and the
+/// `kind` of its log entry, which for an end is also the cause:
 /// - `insert`, with every field of the session;
 /// - `update`, with its `details` and its `deadline`;
 /// - `end` and `tell`, with nothing else.

@@ -9,7 +9,7 @@ use session_core::store::{
     Continuation, EndMany, EndedBatch, EndedSession, HistoryPage, HistoryQuery, Page, PageCursor,
     PageQuery, limit_within,
 };
-use session_core::{InvalidField, Session, SessionId, StoreError, Timestamp};
+use session_core::{InvalidField, Session, SessionId, StoreError, StoreErrorKind, Timestamp};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
@@ -27,7 +27,8 @@ pub(crate) struct Walk<T> {
     examined: u32,
     /// Where the next chunk begins.
     position: Option<PageCursor>,
-    found: Vec<(PageCursor, T)>,
+    /// None for a record that cannot be read: it takes a place, and is not handed on.
+    found: Vec<(PageCursor, Option<T>)>,
 }
 
 /// Where a walk ended: what it found, and where to go on.
@@ -91,7 +92,7 @@ impl<T> Walk<T> {
     }
 
     /// Takes the rows of a chunk. Answers what was found once there is enough, or nothing more to
-    /// examine in this call.
+    /// examine in this call. Rows that cannot be read are passed over.
     pub(crate) fn absorb<R: Columns>(
         &mut self,
         rows: &[R],
@@ -101,7 +102,7 @@ impl<T> Walk<T> {
         let mut last = None;
         for row in rows {
             match row.integer("examined")? {
-                0 => self.found.push((position_of(row, order)?, read(row)?)),
+                0 => self.found.push((position_of(row, order)?, readable(read(row))?)),
                 examined => last = Some((position_of(row, order)?, examined)),
             }
         }
@@ -136,7 +137,7 @@ impl<T> Walk<T> {
 
     fn over(&mut self, next: Option<PageCursor>) -> Walked<T> {
         let found = std::mem::take(&mut self.found);
-        Walked { found: found.into_iter().map(|(_, item)| item).collect(), next }
+        Walked { found: found.into_iter().filter_map(|(_, item)| item).collect(), next }
     }
 }
 
@@ -149,6 +150,13 @@ impl From<Walked<Session>> for Page {
 impl From<Walked<EndedSession>> for HistoryPage {
     fn from(walked: Walked<EndedSession>) -> Self {
         Self { sessions: walked.found, next: walked.next }
+    }
+}
+
+fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(None),
+        read => read.map(Some),
     }
 }
 
@@ -336,6 +344,31 @@ mod tests {
         let mut many = end(None);
         many.selection.ids = Some(ids);
         assert_eq!(walk(&many, 1).unwrap_err().kind(), session_core::StoreErrorKind::Refused);
+    }
+
+    /// Each takes a place of the page, so that the walk goes on behind it.
+    #[test]
+    fn what_cannot_be_read_is_left_out() {
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let mut walk = Walk::choose(&end(after), 2).unwrap();
+            let rows = answer(&walk, 9, 1);
+            let read = |row: &Chosen| match row.n {
+                3 | 4 | 9 => Err(StoreError::corrupt("damaged")),
+                _ => id(row),
+            };
+            let Walked { found, next } = walk.absorb(&rows, read).unwrap().unwrap();
+            assert!(found.len() <= 2, "{found:?}");
+            seen.extend(found);
+            after = next;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, [1, 2, 5, 6, 7, 8].map(|n| id_of(n).to_vec()));
+        let mut walk = Walk::choose(&end(None), 2).unwrap();
+        let away = |_: &Chosen| Err(StoreError::unavailable("away"));
+        assert!(walk.absorb(&answer(&walk, 9, 1), away).is_err());
     }
 
     /// All ids of a selection fit into the first chunk of a call whose limit is their number.

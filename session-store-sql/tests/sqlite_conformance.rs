@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use session_conformance::sample::PATIENCE;
-use session_conformance::{Backend, Namespace, RestorePoint, Store, async_trait};
+use session_conformance::{Backend, Namespace, RestorePoint, SessionId, Store, async_trait};
 use session_store_sql::{SqliteOptions, SqliteStore};
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 
 struct Sqlite;
 
-/// A file, and the stores that have been opened on it: a copy may only come back when all are closed.
+/// A file, and the stores that have been opened on it: a copy may only come back when all are
+/// closed.
 struct File {
     folder: TempDir,
     opened: Arc<Mutex<Vec<Arc<SqliteStore>>>>,
@@ -36,9 +37,20 @@ impl Namespace for File {
         store
     }
 
+    async fn damage(&self, id: SessionId) -> bool {
+        let mut connection = self.connection().await;
+        for table in ["session_kit_sessions", "session_kit_history"] {
+            let damage = format!("UPDATE {table} SET ip_addresses = 'nowhere' WHERE id = ?");
+            let damage = sqlx::query(AssertSqlSafe(damage)).bind(id.as_bytes().to_vec());
+            damage.execute(&mut connection).await.unwrap();
+        }
+        connection.close().await.unwrap();
+        true
+    }
+
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
         let (file, copy) = (self.path("sessions.db"), self.path("copy.db"));
-        let mut connection = SqliteConnectOptions::new().filename(&file).connect().await.unwrap();
+        let mut connection = self.connection().await;
         let into = format!("VACUUM INTO '{}'", copy.display());
         sqlx::raw_sql(AssertSqlSafe(into)).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
@@ -47,6 +59,11 @@ impl Namespace for File {
 }
 
 impl File {
+    async fn connection(&self) -> SqliteConnection {
+        let file = SqliteConnectOptions::new().filename(self.path("sessions.db"));
+        file.busy_timeout(PATIENCE).connect().await.unwrap()
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -4,7 +4,7 @@ use redb::{Error, ReadableTable, WriteTransaction};
 use serde_json::{Map, Value};
 use session_core::session::note_ip_address;
 use session_core::store::record::{Fields, details, encode_session, read_ended};
-use session_core::store::{Change, Commit, Ended, EndedSession, Touch, Version};
+use session_core::store::{Change, Commit, Ended, Ending, Touch, Version};
 use session_core::{Event, Session, SessionId, StoreError, Timestamp, UserKey};
 
 use crate::file::{Bytes, HISTORY, Id, PLACES, SESSIONS, USERS, core_error};
@@ -44,9 +44,7 @@ fn apply(file: &WriteTransaction, commit: &Commit, change: &Change) -> Result<Op
     match (change, found.filter(|found| found.ended.owner == commit.owner)) {
         (Change::Insert(session), _) => return insert(file, session),
         (Change::End(_, cause), Some(record)) => {
-            let (ended, by, from) = (commit.at, commit.by.clone(), commit.from.clone());
-            let how = |session| EndedSession { session, ended, cause: *cause, by, from };
-            remove(file, &record, how)?;
+            remove(file, &record, &Ending::of_commit(commit, *cause))?;
         }
         (Change::Update { session, .. }, Some(record)) => replace(file, record, session)?,
         (Change::Update { .. }, None) => return Ok(None),
@@ -84,11 +82,11 @@ fn replace(file: &WriteTransaction, record: Record, session: &Session) -> Result
 pub(crate) fn remove(
     file: &WriteTransaction,
     record: &Record,
-    how: impl FnOnce(Session) -> EndedSession,
+    ending: &Ending,
 ) -> Result<(), Error> {
     file.open_table(SESSIONS)?.remove(record.ended.id.as_bytes())?;
     enter(file, PLACES, &record.ended.owner, record.place, false)?;
-    remember(file, record, how)
+    remember(file, record, ending)
 }
 
 /// Appends a log entry, and makes its number the version of the user. A user without sessions is
@@ -104,13 +102,18 @@ pub(crate) fn tell(file: &WriteTransaction, event: &Event, owner: &UserKey) -> R
     Ok(())
 }
 
-/// Answers the ids that are gone.
+/// Answers the ids that are gone. Records that cannot be read are passed over.
 pub(crate) fn touch(file: &WriteTransaction, batch: &[Touch]) -> Result<Vec<SessionId>, Error> {
     let (mut sessions, mut gone) = (file.open_table(SESSIONS)?, Vec::new());
     for touch in batch {
-        let Some(mut session) = session(&sessions, touch.id)? else {
-            gone.push(touch.id);
-            continue;
+        let mut session = match session(&sessions, touch.id) {
+            Ok(Some(session)) => session,
+            Ok(None) => {
+                gone.push(touch.id);
+                continue;
+            }
+            Err(Error::Backend(_)) => continue,
+            Err(error) => return Err(error),
         };
         session.last_accessed = session.last_accessed.max(touch.last_accessed);
         session.deadline = session.deadline.max(touch.deadline);

@@ -6,24 +6,24 @@ use std::time::Duration;
 use redb::{Error, ReadOnlyTable, ReadTransaction, WriteTransaction};
 use session_core::store::record::Fields;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, EndedSession, PageCursor, PageQuery, Selection,
+    Continuation, EndMany, Ended, EndedBatch, Ending, PageCursor, PageQuery, Selection,
     limit_within,
 };
-use session_core::{Event, EventKind, SessionId, StoreError, Timestamp};
+use session_core::{SessionId, StoreError, Timestamp};
 
 use crate::change::{Record, find, remove, tell};
-use crate::file::{Bytes, Id, PLACES, SESSIONS, core_error};
+use crate::file::{Bytes, Id, PLACES, SESSIONS, core_error, readable};
 use crate::places::{Place, cursor, place, places, scope};
 use crate::settings::clock;
 
-/// Which sessions end, and what the log says of it.
-pub(crate) struct Ending {
+/// Which sessions end, and how.
+pub(crate) struct EndWhere {
     pub(crate) end: EndMany,
     /// Of those selected, only what is past its deadline by more than this.
     pub(crate) overdue: Option<Duration>,
 }
 
-impl Ending {
+impl EndWhere {
     /// Chooses up to `limit` sessions in a snapshot, so that no writer waits for the walk, and says
     /// where the next call goes on.
     pub(crate) fn choose(
@@ -75,20 +75,15 @@ impl Ending {
 /// Ends what was chosen and is still covered: it may have been used or ended since.
 pub(crate) fn end(
     file: &WriteTransaction,
-    ending: &Ending,
+    what: &EndWhere,
     ids: &[SessionId],
 ) -> Result<Option<Vec<Ended>>, Error> {
-    let EndMany { cause, at, by, from, .. } = &ending.end;
-    let mut ended = Vec::new();
+    let (mut ended, ending) = (Vec::new(), Ending::from(&what.end));
     for id in ids {
         let record = find(&file.open_table(SESSIONS)?, *id)?;
-        let Some(record) = record.filter(|record| ending.covers(record)) else { continue };
-        let (by_whom, from) = (by.clone(), from.clone());
-        let how = |session| EndedSession { session, ended: *at, cause: *cause, by: by_whom, from };
-        remove(file, &record, how)?;
-        let owner = &record.ended.owner;
-        let kind = EventKind::Ended(*cause);
-        tell(file, &Event::of_session(kind, *at, by.clone(), owner.clone(), *id), owner)?;
+        let Some(record) = record.filter(|record| what.covers(record)) else { continue };
+        remove(file, &record, &ending)?;
+        tell(file, &ending.event(&record.ended), &record.ended.owner)?;
         ended.push(record.ended);
     }
     Ok((!ended.is_empty()).then_some(ended))
@@ -107,11 +102,6 @@ fn selects(selection: &Selection, record: &Record) -> bool {
         && ids.as_ref().is_none_or(|ids| ids.contains(id))
         && signed_in_before.is_none_or(|before| cursor(record.place).at < before)
         && *except != Some(*id)
-}
-
-/// A record that cannot be judged is passed over. No node can load it, so it lets no one in.
-fn readable(found: Result<Option<Record>, Error>) -> Result<Option<Record>, Error> {
-    found.or_else(|error| if matches!(error, Error::Backend(_)) { Ok(None) } else { Err(error) })
 }
 
 fn continuation(place: Place) -> Continuation {

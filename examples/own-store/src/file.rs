@@ -20,8 +20,9 @@ pub(crate) const SESSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new
 /// Sessions by the time of their sign-in, in the order of [`Place`](crate::places::Place), once in
 /// every scope of their user.
 pub(crate) const PLACES: Places = TableDefinition::new("places");
-/// An ended session by its id.
-pub(crate) const HISTORY: TableDefinition<'_, Id, Bytes> = TableDefinition::new("history");
+/// An ended session by its id: tenant and user, which can be read where the record cannot, and it.
+pub(crate) const HISTORY: TableDefinition<'_, Id, (Text, Text, Bytes)> =
+    TableDefinition::new("history");
 /// Ended sessions by the time of their end, as in [`PLACES`].
 pub(crate) const ENDS: Places = TableDefinition::new("ends");
 /// The version of each user that has sessions, by tenant and user.
@@ -80,6 +81,11 @@ impl File {
         self.changed.notify_waiters();
         Ok(Some(answer))
     }
+}
+
+/// Passes over a record that cannot be read.
+pub(crate) fn readable<T>(found: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    found.or_else(|error| if matches!(error, Error::Backend(_)) { Ok(None) } else { Err(error) })
 }
 
 /// An error of the core, as one of redb: inside this store, one type will do.

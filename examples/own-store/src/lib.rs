@@ -3,8 +3,9 @@
 //! `docs/writing-a-store.md` walks through it. It is a whole store that passes the conformance kit,
 //! and an example: it is not published.
 //!
-//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`]. Killed at
-//! any moment, it has everything on the disk that it has acknowledged, and nothing in part.
+//! One process has the file open, and as many engines in it as one likes share an [`OwnStore`].
+//! Killed at any moment, it has everything on the disk that it has acknowledged, and nothing in
+//! part.
 
 mod change;
 mod end;
@@ -30,7 +31,7 @@ use session_core::store::{
 };
 use session_core::{Actor, EndCause, FleetKey, SessionId, Store, StoreError, UserKey, async_trait};
 
-use crate::end::Ending;
+use crate::end::EndWhere;
 use crate::file::{BLOCKS, File, HISTORY, POLICIES, store_error};
 
 /// The store; clones are the same store.
@@ -59,8 +60,8 @@ impl OwnStore {
         blocking(move || read(&file.database.begin_read()?)).await
     }
 
-    /// Waits for the turn, then changes the file in a thread that may block. A caller that goes away
-    /// while it waits has changed nothing; later, its change goes on to its end.
+    /// Waits for the turn, then changes the file in a thread that may block. A caller that goes
+    /// away while it waits has changed nothing; later, its change goes on to its end.
     async fn write<T: Send + 'static>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<Option<T>, Error> + Send + 'static,
@@ -74,7 +75,7 @@ impl OwnStore {
         .await
     }
 
-    async fn end(&self, ending: Ending, limit: u32) -> Result<EndedBatch, StoreError> {
+    async fn end(&self, ending: EndWhere, limit: u32) -> Result<EndedBatch, StoreError> {
         let ending = Arc::new(ending);
         let choosing = Arc::clone(&ending);
         let (ids, next) = self.read(move |file| choosing.choose(file, limit)).await?;
@@ -146,7 +147,7 @@ impl Store for OwnStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        self.end(Ending { end: end.clone(), overdue: None }, limit).await
+        self.end(EndWhere { end: end.clone(), overdue: None }, limit).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
@@ -154,7 +155,7 @@ impl Store for OwnStore {
         let selection = Selection::within(TenantFilter::Any);
         let (cause, by) = (EndCause::Expired, Actor::System);
         let end = EndMany { selection, after, cause, at, by, from: None };
-        self.end(Ending { end, overdue: Some(overdue) }, limit).await
+        self.end(EndWhere { end, overdue: Some(overdue) }, limit).await
     }
 
     async fn log_since(

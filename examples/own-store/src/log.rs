@@ -21,8 +21,8 @@ pub(crate) fn append(file: &WriteTransaction, event: &Event) -> Result<i64, Erro
     Ok(last.number + 1)
 }
 
-/// Reads on from an entry that was seen. Each entry knows the mark of the one before it, so one that
-/// follows on another log, in a copy of the file that was restored, is noticed.
+/// Reads on from an entry that was seen. Each entry knows the mark of the one before it, so one
+/// that follows on another log, in a copy of the file that was restored, is noticed.
 pub(crate) fn since(
     file: &ReadTransaction,
     cursor: Option<&Cursor>,

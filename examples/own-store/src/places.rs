@@ -9,8 +9,8 @@ use session_core::{SessionId, Timestamp, UserId, UserKey};
 
 use crate::file::Places;
 
-/// A place in the order of pages: the newest time first, ties by id. Of two integers, the complement
-/// of the larger one is the smaller.
+/// A place in the order of pages: the newest time first, ties by id. Of two integers, the
+/// complement of the larger one is the smaller.
 pub(crate) type Place = (i64, SessionId);
 type Key<'s> = (&'s str, &'s str, i64, &'s [u8; 16]);
 
@@ -58,7 +58,8 @@ pub(crate) const fn row((_, _, order, id): Key<'_>) -> Place {
     (order, SessionId::from_bytes(*id))
 }
 
-/// A page of what is covered in a scope, and where to go on: there is more, or enough was looked at.
+/// A page of what is covered in a scope, and where to go on: there is more, or enough was looked
+/// at.
 pub(crate) fn list<T>(
     file: &ReadTransaction,
     table: Places,

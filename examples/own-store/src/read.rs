@@ -9,7 +9,7 @@ use session_core::store::{Loaded, Page, PageQuery, UserState};
 use session_core::{Session, SessionId, UserKey};
 
 use crate::change::version;
-use crate::file::{BLOCKS, Bytes, Id, PLACES, POLICIES, SESSIONS, USERS, core_error};
+use crate::file::{BLOCKS, Bytes, Id, PLACES, POLICIES, SESSIONS, USERS, core_error, readable};
 use crate::places::{Place, list, places, scope};
 use crate::settings::setting;
 
@@ -40,7 +40,8 @@ pub(crate) fn load(file: &ReadTransaction, id: SessionId) -> Result<Option<Loade
 
 pub(crate) fn page(file: &ReadTransaction, query: &PageQuery) -> Result<Page, Error> {
     let sessions = file.open_table(SESSIONS)?;
-    let covered = |id| Ok(session(&sessions, id)?.filter(|session| query.covers(session)));
+    let covered =
+        |id| Ok(readable(session(&sessions, id))?.filter(|session| query.covers(session)));
     let scope = scope(&query.tenant, query.user.as_ref());
     let (sessions, next) = list(file, PLACES, &scope, (query.after, query.limit), covered)?;
     Ok(Page { sessions, next })

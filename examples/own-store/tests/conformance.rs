@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use own_store::OwnStore;
+use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
+use serde_json::Value;
 use session_conformance::{Backend, Namespace, RestorePoint, Store, async_trait};
-use session_core::StoreErrorKind;
+use session_core::{SessionId, StoreErrorKind};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
@@ -47,6 +49,36 @@ impl Namespace for File {
         }
     }
 
+    async fn damage(&self, id: SessionId) -> bool {
+        let database = loop {
+            match Database::open(self.path("sessions")) {
+                Ok(database) => break database,
+                // As above.
+                Err(DatabaseError::DatabaseAlreadyOpen) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let change = database.begin_write().unwrap();
+        {
+            let mut sessions = change.open_table(SESSIONS).unwrap();
+            let found = sessions.get(id.as_bytes()).unwrap().map(|found| damaged(found.value()));
+            if let Some(damaged) = found {
+                sessions.insert(id.as_bytes(), &*damaged).unwrap();
+            }
+            let mut history = change.open_table(HISTORY).unwrap();
+            let found = history.get(id.as_bytes()).unwrap().map(|found| {
+                let (tenant, user, bytes) = found.value();
+                (tenant.to_owned(), user.to_owned(), damaged(bytes))
+            });
+            if let Some((tenant, user, damaged)) = found {
+                let row = (tenant.as_str(), user.as_str(), &*damaged);
+                history.insert(id.as_bytes(), row).unwrap();
+            }
+        }
+        change.commit().unwrap();
+        true
+    }
+
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
         let copy = Copy { copy: self.path("copy"), file: self.path("sessions") };
         std::fs::copy(&copy.file, &copy.copy).unwrap();
@@ -59,6 +91,17 @@ impl File {
         self.folder.path().join(name)
     }
 }
+
+/// The record with an address that is none.
+fn damaged(record: &[u8]) -> Vec<u8> {
+    let mut fields: Value = serde_json::from_slice(record).unwrap();
+    fields["ip_addresses"] = "nowhere".into();
+    fields.to_string().into_bytes()
+}
+
+const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
+const HISTORY: TableDefinition<'_, &[u8; 16], (&str, &str, &[u8])> =
+    TableDefinition::new("history");
 
 struct Copy {
     copy: PathBuf,

@@ -50,14 +50,14 @@ async fn nodes(namespace: &dyn Namespace) -> [Arc<dyn Store>; 4] {
     [connect().await, connect().await, connect().await, connect().await]
 }
 
-/// For each of three nodes, users who sign in there one after the other. Each is new: where the walk
-/// ends a session of a user, a sign-in that is under way conflicts with that.
+/// For each of three nodes, users who sign in there one after the other. Each is new: where the
+/// walk ends a session of a user, a sign-in that is under way conflicts with that.
 fn many(round: usize, owner: impl Fn(String) -> UserKey) -> [Vec<UserKey>; 3] {
     [0, 1, 2].map(|node| (0..6).map(|n| owner(format!("{round} {node} {n}"))).collect())
 }
 
-/// Sign-ins on three nodes, and on a fourth a block and then a walk over its place. A sign-in is ended
-/// by the walk, or was refused.
+/// Sign-ins on three nodes, and on a fourth a block and then a walk over its place. A sign-in is
+/// ended by the walk, or was refused.
 async fn races(
     [store, others @ ..]: &[Arc<dyn Store>; 4],
     scope: &PolicyScope,

@@ -49,7 +49,10 @@ pub(crate) async fn a_beginning_is_refused_and_nothing_else(namespace: Arc<dyn N
             Outcome::Done,
             "all else goes on"
         );
-        assert_eq!(other.touch(&[used(there[3].id, there[3].signed_in)]).await.unwrap(), []);
+        let later = there[3].signed_in.plus(SECOND);
+        assert_eq!(other.touch(&[used(there[3].id, later)]).await.unwrap(), []);
+        let read = store.load(there[3].id).await.unwrap().unwrap().session;
+        assert_eq!(read.last_accessed, later, "what is blocked can be used");
         lift(store.as_ref(), &scope).await;
         assert_eq!(other.block(&scope).await.unwrap(), None);
         assert_eq!(other.user(&alice).await.unwrap().blocks, []);
@@ -98,6 +101,16 @@ pub(crate) async fn a_block_of_one_place_reaches_no_other(namespace: Arc<dyn Nam
         let of = PolicyScope::of(owner);
         assert_eq!(places.len(), of.len(), "every block that concerns {owner:?}: {places:?}");
         assert!(of.iter().all(|place| places.contains(&place)), "{places:?} of {owner:?}");
+    }
+    // The narrow ones are lifted first.
+    for (n, scope) in places.iter().enumerate() {
+        lift(other.as_ref(), scope).await;
+        for owner in &owners {
+            let blocked = PolicyScope::of(owner).iter().any(|of| places[n + 1..].contains(of));
+            let begun = begins_now(store.as_ref(), owner).await;
+            let expected = if blocked { Outcome::Conflict } else { Outcome::Done };
+            assert_eq!(begun, expected, "{owner:?} when {scope:?} was lifted");
+        }
     }
 }
 

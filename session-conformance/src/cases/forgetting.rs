@@ -37,7 +37,7 @@ pub(crate) async fn what_is_old_goes_the_oldest_first(namespace: Arc<dyn Namespa
     for id in &stay {
         assert!(kept(*id).await, "what ended within this age stays");
     }
-    if gone == 0 {
+    if gone == 0 && namespace.history_ends_by_itself() {
         skip("the store's history ends by itself");
     }
     assert_eq!(gone, 2, "a limit is reached where more could go");
@@ -119,7 +119,7 @@ async fn end_many(store: &dyn Store, owner: &UserKey, count: usize) -> Vec<Sessi
 }
 
 /// Forgets until nothing is left to go, and answers how many went.
-async fn forget_all(store: &dyn Store, forget: &Forget, limit: u32) -> usize {
+pub(super) async fn forget_all(store: &dyn Store, forget: &Forget, limit: u32) -> usize {
     let mut all = 0;
     for _ in 0..1000 {
         let gone = store.forget(forget, limit).await.unwrap();

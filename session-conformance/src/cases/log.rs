@@ -104,8 +104,8 @@ pub(crate) async fn a_cut_log_is_noticed(namespace: Arc<dyn Namespace>) {
 }
 
 /// The position of a reader at the end, behind which the log was trimmed: it has missed nothing.
-/// Where that depends on which transactions of others had not ended when it read (PostgreSQL), it is
-/// tried again.
+/// Where that depends on which transactions of others had not ended when it read (PostgreSQL), it
+/// is tried again.
 async fn trimmed_to_the_end(store: &dyn Store) -> Cursor {
     let begun = Instant::now();
     loop {

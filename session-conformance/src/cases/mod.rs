@@ -6,6 +6,7 @@ mod block_races;
 mod blocks;
 mod change;
 mod commit;
+mod damage;
 mod ending;
 mod events;
 mod fleet;
@@ -210,6 +211,11 @@ cases![
         a_page_goes_on_behind_what_is_forgotten,
         limits_are_kept,
         names_are_told_apart,
+    }
+    damage::{
+        a_damaged_session_hides_no_other,
+        a_damaged_session_ends_as_others_do,
+        a_damaged_end_hides_no_other,
     }
     forgetting::{
         what_is_old_goes_the_oldest_first,

@@ -92,8 +92,8 @@ pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>)
     assert_eq!(store.trim_log(Duration::ZERO, 0).await.unwrap(), 0, "the newest entry stays");
 }
 
-/// Where that depends on which transactions of others had not ended when it read (PostgreSQL), it is
-/// tried again.
+/// Where that depends on which transactions of others had not ended when it read (PostgreSQL), it
+/// is tried again.
 pub(crate) async fn a_reader_in_what_is_left_misses_nothing(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let begun = Instant::now();

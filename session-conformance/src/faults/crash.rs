@@ -16,12 +16,13 @@ use crate::sample::{
 
 /// Kills a process (`kill -9`) while four tasks in it begin, rotate and end sessions in an embedded
 /// store: a file or a folder that the process opens by itself. Everything that was acknowledged is
-/// there when the store is opened again, in the records and in the log; what has ended is in the history;
-/// the change that was under way has happened or has not; and the store goes on. Three times.
+/// there when the store is opened again, in the records and in the log; what has ended is in the
+/// history; the change that was under way has happened or has not; and the store goes on. Three
+/// times.
 ///
-/// Call it from a test of its own, with the test's name and a folder that is empty. The test's program
-/// is started again, with this test only, as the process that is killed: what stands before the call
-/// runs there, too.
+/// Call it from a test of its own, with the test's name and a folder that is empty. The test's
+/// program is started again, with this test only, as the process that is killed: what stands before
+/// the call runs there, too.
 ///
 /// `examples/own-store/tests/crash.rs` is such a test.
 ///

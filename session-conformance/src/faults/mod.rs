@@ -76,8 +76,8 @@ impl Server for Program {
 }
 
 /// Kills the server in the middle of a thousand sign-ins and as many revocations on two nodes:
-/// every failure is `Unavailable` and in time, every acknowledged change is there, and the nodes go on
-/// by themselves.
+/// every failure is `Unavailable` and in time, every acknowledged change is there, and the nodes go
+/// on by themselves.
 ///
 /// # Panics
 /// When any of it does not hold.
@@ -259,8 +259,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How late a busy machine may be. Less than the default `max_staleness`.
 const DELAY: Duration = Duration::from_secs(20);
 
-/// Starts a TCP proxy in front of `server` and returns its port. On `silence`, open connections stop
-/// forwarding without closing. Later ones work.
+/// Starts a TCP proxy in front of `server` and returns its port. On `silence`, open connections
+/// stop forwarding without closing. Later ones work.
 pub async fn falls_silent(server: String, silence: watch::Receiver<()>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

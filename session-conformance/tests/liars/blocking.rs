@@ -17,6 +17,8 @@ impl Liar {
             self.fault,
             Fault::BlocksAreIgnored
                 | Fault::BlocksStopEverything
+                | Fault::BlocksStopTouches
+                | Fault::LiftingOneLiftsAll
                 | Fault::BlocksStopEnds
                 | Fault::LiftedBlocksStay
                 | Fault::BlocksCrossTenants
@@ -78,6 +80,7 @@ impl Liar {
         let known = notes.blocks.get(&change.scope).cloned();
         match (self.fault, change.block) {
             (Fault::LiftedBlocksStay, None) => {}
+            (Fault::LiftingOneLiftsAll, None) => notes.blocks.clear(),
             (_, None) => _ = notes.blocks.remove(&change.scope),
             (Fault::BlocksKeepTheirTime, Some(mut block)) => {
                 block.until = known.map_or(block.until, |known| known.until);

@@ -132,6 +132,8 @@ faults! {
     HistoryIsTooLong: "history_pages::limits_are_kept",
     /// The history of `north` is also that of `northwest`.
     HistoryTakesPrefixes: "history_pages::names_are_told_apart",
+    /// Nothing is forgotten by its age.
+    ForgetIgnoresAges: "forgetting::what_is_old_goes_the_oldest_first",
     /// A record is forgotten when it is half as old as it has to be.
     ForgetIsEarly: "forgetting::what_is_old_goes_the_oldest_first",
     /// The newest of the old records go first.
@@ -148,6 +150,10 @@ faults! {
     BlocksAreIgnored: "blocks::a_beginning_is_refused_and_nothing_else",
     /// Where it is blocked no session is changed.
     BlocksStopEverything: "blocks::a_beginning_is_refused_and_nothing_else",
+    /// Nothing that is blocked is written back.
+    BlocksStopTouches: "blocks::a_beginning_is_refused_and_nothing_else",
+    /// Lifting one block lifts all of them.
+    LiftingOneLiftsAll: "blocks::a_block_of_one_place_reaches_no_other",
     /// A block that is lifted stays.
     LiftedBlocksStay: "blocks::a_beginning_is_refused_and_nothing_else",
     /// `user` does not read blocks.
@@ -417,6 +423,32 @@ faults! {
     PoliciesEndSessions: "policies::a_policy_raises_no_version_and_ends_nothing",
     /// Hints are promised and never come.
     PushIsSilent: "shared::a_push_comes_of_another_nodes_change",
+    /// A record that cannot be read is handed on.
+    DamageIsLoaded: "damage::a_damaged_session_hides_no_other",
+    /// A record that cannot be read is none.
+    DamageIsNone: "damage::a_damaged_session_hides_no_other",
+    /// A page with a record that cannot be read fails.
+    DamageStopsPages: "damage::a_damaged_session_hides_no_other",
+    /// A page with a record that cannot be read is the last one.
+    DamageEndsPages: "damage::a_damaged_session_hides_no_other",
+    /// A batch of touches with a record that cannot be read fails.
+    DamageStopsTouches: "damage::a_damaged_session_hides_no_other",
+    /// A session that cannot be read is gone, says a touch.
+    DamageIsGone: "damage::a_damaged_session_hides_no_other",
+    /// A selection with a record that cannot be read ends nothing.
+    DamageStopsEndMany: "damage::a_damaged_session_ends_as_others_do",
+    /// A cleanup with a record that cannot be read ends nothing.
+    DamageStopsSweeps: "damage::a_damaged_session_ends_as_others_do",
+    /// A record that cannot be read ends, and the caller is not told.
+    DamageEndsUntold: "damage::a_damaged_session_ends_as_others_do",
+    /// A record that cannot be read ends without a trace.
+    DamageIsNotRemembered: "damage::a_damaged_session_ends_as_others_do",
+    /// A page of the history with a record that cannot be read fails.
+    DamageStopsHistory: "damage::a_damaged_end_hides_no_other",
+    /// A page of the history with a record that cannot be read is the last one.
+    DamageEndsHistory: "damage::a_damaged_end_hides_no_other",
+    /// A record that cannot be read stops the cleanup of the history.
+    DamageStopsForgetting: "damage::a_damaged_end_hides_no_other",
     /// Every node gets the lease.
     LeaseForEverybody: "leases::a_lease_has_one_holder",
     /// A lease never runs out.

@@ -42,6 +42,8 @@ pub(crate) struct Notes {
     /// Sessions that are gone and not remembered yet.
     pub(crate) in_between: HashSet<SessionId>,
     pub(crate) forgotten: HashSet<SessionId>,
+    /// Sessions whose records cannot be read.
+    pub(crate) damaged: HashSet<SessionId>,
     pub(crate) blocks: HashMap<PolicyScope, Block>,
     pub(crate) key: Option<FleetKey>,
     pub(crate) clock: Option<Timestamp>,
@@ -237,40 +239,47 @@ impl Store for Liar {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
-        self.lie_in_load(id).await
+        self.readable(self.lie_in_load(id).await?)
     }
 
     async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
-        self.lie_in_ended(id).await
+        self.readable_end(self.lie_in_ended(id).await?)
     }
 
     async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
-        self.lie_in_history(query.clone()).await
+        self.readable_history(self.lie_in_history(query.clone()).await?)
     }
 
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        self.stumbles(Fault::DamageStopsForgetting)?;
         self.lie_in_forget(forget.clone(), limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        self.lie_in_page(query.clone()).await
+        self.readable_page(self.lie_in_page(query.clone()).await?)
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        self.lie_in_touch(batch).await
+        self.stumbles(Fault::DamageStopsTouches)?;
+        let touched: Vec<_> = batch.iter().map(|touch| touch.id).collect();
+        let mut gone = self.lie_in_touch(batch).await?;
+        gone.extend(self.gone_by_damage(&touched));
+        Ok(gone)
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.stumbles(Fault::DamageStopsEndMany)?;
         let before = self.versions().await;
         let ids = end.selection.ids.clone().unwrap_or_default();
         self.before_ends(&ids, Way::Selection, end.cause).await;
         let batch = self.lie_in_end_many(end.clone(), limit).await?;
         self.note_versions(before, Fault::EndManyKeepsVersions).await;
         self.note_ended(&batch, Way::Selection).await;
-        Ok(batch)
+        Ok(self.told_of(batch))
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        self.stumbles(Fault::DamageStopsSweeps)?;
         let before = self.versions().await;
         let batch = self.lie_in_sweep(sweep.clone(), limit).await?;
         self.note_versions(before, Fault::SweepKeepsVersions).await;

@@ -3,6 +3,7 @@
 
 mod blocking;
 mod changing;
+mod damaging;
 mod ending;
 mod fault;
 mod liar;
@@ -19,8 +20,8 @@ use std::time::Duration;
 use session_conformance::{
     Backend, CASES, Namespace, RestorePoint, Store, async_trait, run, run_case_within,
 };
-use session_core::Session;
 use session_core::store::Change;
+use session_core::{Session, SessionId};
 use session_store_memory::MemoryStore;
 use tokio::task::JoinSet;
 
@@ -42,6 +43,10 @@ impl Backend for Liars {
 impl Namespace for Fresh {
     async fn connect(&self) -> Arc<dyn Store> {
         Arc::new(Liar::new(self.0, Arc::clone(&self.1)).await)
+    }
+
+    async fn damage(&self, id: SessionId) -> bool {
+        Liar::new(Fault::None, Arc::clone(&self.1)).await.notes().damaged.insert(id)
     }
 
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {

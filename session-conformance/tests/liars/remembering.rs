@@ -204,6 +204,7 @@ impl Liar {
         mut limit: u32,
     ) -> Result<u32, StoreError> {
         match (self.fault, &mut forget) {
+            (Fault::ForgetIgnoresAges, Forget::OlderThan(_)) => return Ok(0),
             (Fault::ForgetIsEarly, Forget::OlderThan(age)) => *age /= 2,
             (Fault::ForgetTakesTheNewest, Forget::OlderThan(age)) => {
                 let line = host_clock().minus(*age);

@@ -46,8 +46,8 @@ pub enum Change {
     End(SessionId, EndCause),
     /// A session's record is replaced: its details
     /// ([`record::details`](crate::store::record::details)), and its deadline where the new one is
-    /// later. Nothing else of the session is written; what write-backs keep goes on beside it. One that
-    /// is gone, or another user's, is a conflict.
+    /// later. Nothing else of the session is written; what write-backs keep goes on beside it. One
+    /// that is gone, or another user's, is a conflict.
     Update {
         /// The record as it is to be.
         session: Box<Session>,
@@ -88,7 +88,8 @@ impl Commit {
     ///
     /// # Errors
     /// [`StoreErrorKind::Refused`](crate::StoreErrorKind::Refused) for more than
-    /// [`Commit::MAX_CHANGES`] changes, for two changes of one session, and for a session of another owner.
+    /// [`Commit::MAX_CHANGES`] changes, for two changes of one session, and for a session of
+    /// another owner.
     pub fn check(&self) -> Result<(), StoreError> {
         let count = InvalidField::check_count("changes", self.changes.len(), Self::MAX_CHANGES);
         count.map_err(StoreError::refused)?;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::event::{Actor, EndCause};
+use crate::event::{Actor, EndCause, Event, EventKind};
 use crate::field::{ClientId, DeviceInfo, DeviceKind, UserId};
 use crate::session::{Session, UserKey};
-use crate::store::{PageCursor, TenantFilter};
+use crate::store::{Commit, EndMany, Ended, PageCursor, Sweep, TenantFilter};
 use crate::time::Timestamp;
 
 /// A session that has ended, as the history keeps it.
@@ -21,6 +21,52 @@ pub struct EndedSession {
     pub by: Actor,
     /// The device from which that was done, where it is known.
     pub from: Option<DeviceInfo>,
+}
+
+/// How sessions end: what the log and the history say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub cause: EndCause,
+    /// When.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: Actor,
+    /// The device from which it is done, where it is known.
+    pub from: Option<DeviceInfo>,
+}
+
+impl Ending {
+    /// How a commit ends a session, for this reason.
+    pub fn of_commit(commit: &Commit, cause: EndCause) -> Self {
+        let Commit { at, by, from, .. } = commit;
+        Self { cause, at: *at, by: by.clone(), from: from.clone() }
+    }
+
+    /// The record of the history for this session.
+    pub fn remember(&self, session: Session) -> EndedSession {
+        let Self { cause, at, by, from } = self.clone();
+        EndedSession { session, ended: at, cause, by, from }
+    }
+
+    /// The log entry that tells of it.
+    pub fn event(&self, ended: &Ended) -> Event {
+        let (kind, owner) = (EventKind::Ended(self.cause), ended.owner.clone());
+        Event::of_session(kind, self.at, self.by.clone(), owner, ended.id)
+    }
+}
+
+impl From<&EndMany> for Ending {
+    fn from(end: &EndMany) -> Self {
+        let EndMany { cause, at, by, from, .. } = end;
+        Self { cause: *cause, at: *at, by: by.clone(), from: from.clone() }
+    }
+}
+
+impl From<&Sweep> for Ending {
+    fn from(sweep: &Sweep) -> Self {
+        Self { cause: EndCause::Expired, at: sweep.at, by: Actor::System, from: None }
+    }
 }
 
 /// What to list of the history.
@@ -83,8 +129,8 @@ impl HistoryQuery {
 pub struct HistoryPage {
     /// The latest end first, ties by id.
     pub sessions: Vec<EndedSession>,
-    /// Where to go on; none at the end. A page that is shorter than its limit, even an empty one, is
-    /// the last one only if this is none.
+    /// Where to go on; none at the end. A page that is shorter than its limit, even an empty one,
+    /// is the last one only if this is none.
     pub next: Option<PageCursor>,
 }
 

@@ -28,8 +28,8 @@ impl Entries {
         }
     }
 
-    /// The kinds that the reader does not want, as stores keep them. A kind of a newer version is never
-    /// among them: it may invalidate.
+    /// The kinds that the reader does not want, as stores keep them. A kind of a newer version is
+    /// never among them: it may invalidate.
     pub fn unwanted_kinds(self) -> impl Iterator<Item = &'static str> {
         let unwanted = move |kind: &EventKind| self == Self::Invalidations && !kind.invalidates();
         EventKind::ALL.into_iter().filter(unwanted).map(EventKind::as_str)
@@ -61,8 +61,8 @@ impl LogPage {
     /// The most entries of one page.
     pub const MAX_LIMIT: u32 = 1_000;
 
-    /// A page of these entries. One that cannot be read, or that only a newer version knows and that
-    /// names no session, must not stop the reader: it counts as missed.
+    /// A page of these entries. One that cannot be read, or that only a newer version knows and
+    /// that names no session, must not stop the reader: it counts as missed.
     pub fn new(
         entries: impl IntoIterator<Item = Result<Event, StoreError>>,
         next: Cursor,
@@ -116,8 +116,8 @@ impl LogPosition {
         Some(Self { number: i64::from_be_bytes(*number), mark: i64::from_be_bytes(mark) })
     }
 
-    /// Whether the log continues from this position. `first` is the first entry read from this number
-    /// on, or none if there is none. At [`START`](Self::START) it must be entry 1.
+    /// Whether the log continues from this position. `first` is the first entry read from this
+    /// number on, or none if there is none. At [`START`](Self::START) it must be entry 1.
     pub fn continues_at(self, first: Option<Self>) -> bool {
         match first {
             Some(first) => first == self || (self == Self::START && first.number == 1),

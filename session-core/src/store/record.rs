@@ -22,7 +22,8 @@
 //!
 //! The details hold everything that no store looks for: times of authentication and expiry, names,
 //! data, digests of tokens. What a newer version has added to them is kept when an older one writes
-//! them again ([`Session::unknown`]).
+//! them again ([`Unknown`](crate::session::Unknown)); a level that it does not know proves nothing
+//! to it.
 
 mod details;
 
@@ -35,8 +36,8 @@ use self::details::Details;
 use crate::admission::Standing;
 use crate::event::{Actor, EndCause, Event, EventKind};
 use crate::field::{ClientId, DeviceInfo, DeviceKind, InvalidField, SessionId, TenantId, UserId};
-use crate::session::{Session, UserKey};
-use crate::store::{Ended, EndedSession, StoreError};
+use crate::session::{MAX_IP_ADDRESSES, Session, UserKey};
+use crate::store::{Ended, EndedSession, Ending, StoreError};
 use crate::time::Timestamp;
 
 /// A stored record whose fields can be read by name. A field that is null is `None`.
@@ -88,14 +89,31 @@ pub fn session_fields(session: &Session) -> Vec<Field<'_>> {
 
 /// All fields of an ended session: those of the session, and how it ended.
 pub fn ended_fields(ended: &EndedSession) -> Vec<Field<'_>> {
-    let mut fields = session_fields(&ended.session);
-    fields.extend([
-        ("ended", ended.ended.into()),
-        ("cause", FieldValue::text(ended.cause.as_str())),
-        ("actor", FieldValue::Text(ended.by.to_string().into())),
-        ("ended_from", ended.from.as_ref().map(|from| from.as_str()).into()),
-    ]);
+    let EndedSession { session, ended, cause, by, from } = ended;
+    let mut fields = session_fields(session);
+    fields.extend(how_it_ended(*cause, *ended, by, from.as_ref()));
     fields
+}
+
+/// The fields of an ended session beside those of the session. A store that ends a session adds
+/// them to what it has stored, so that a record that cannot be read gets into the history, too.
+pub fn ending_fields(ending: &Ending) -> [Field<'_>; 4] {
+    let Ending { cause, at, by, from } = ending;
+    how_it_ended(*cause, *at, by, from.as_ref())
+}
+
+fn how_it_ended<'a>(
+    cause: EndCause,
+    at: Timestamp,
+    by: &Actor,
+    from: Option<&'a DeviceInfo>,
+) -> [Field<'a>; 4] {
+    [
+        ("ended", at.into()),
+        ("cause", FieldValue::text(cause.as_str())),
+        ("actor", FieldValue::Text(by.to_string().into())),
+        ("ended_from", from.map(|from| from.as_str()).into()),
+    ]
 }
 
 /// Everything of a session that no store looks for, as JSON. [`Change::Update`] replaces it.
@@ -247,9 +265,10 @@ pub fn address_list(addresses: &[IpAddr]) -> String {
 /// The addresses that [`address_list`] wrote.
 ///
 /// # Errors
-/// [`InvalidField`] for a part that is no address.
+/// [`InvalidField`] for a part that is no address, and for more than [`MAX_IP_ADDRESSES`].
 pub fn parse_addresses(list: &str) -> Result<Vec<IpAddr>, InvalidField> {
     let parts = list.split(',').filter(|part| !part.is_empty());
+    InvalidField::check_count("ip_addresses", parts.clone().count(), MAX_IP_ADDRESSES)?;
     let malformed = |_| InvalidField::malformed("ip_addresses", "a list of addresses");
     parts.map(|part| part.parse().map_err(malformed)).collect()
 }
@@ -362,7 +381,7 @@ mod tests {
     use crate::checker::Timeouts;
     use crate::field::ExtraData;
     use crate::rotation;
-    use crate::session::{AssuranceLevel, Authentication};
+    use crate::session::{AssuranceLevel, Authentication, Unknown};
     use crate::token::{FleetKey, Token};
 
     fn session() -> Session {
@@ -383,6 +402,7 @@ mod tests {
                 at: at(i64::MIN),
                 level: Some(AssuranceLevel::Aal2),
                 methods: vec!["pwd".parse().unwrap(), "otp".parse().unwrap()],
+                unknown: Unknown::new(),
             },
             absolute_expiry: Some(at(4)),
             timeouts: Some(Timeouts::aal3()),
@@ -459,17 +479,53 @@ mod tests {
     #[test]
     fn what_a_newer_version_has_written_is_kept() {
         let mut newer = json_object(session_fields(&session()));
-        let text = newer["details"].as_str().unwrap();
-        let mut all: Map<String, Value> = serde_json::from_str(text).unwrap();
-        all.insert("level".into(), "aal9".into());
-        all.insert("risk".into(), serde_json::json!({ "score": [7, null] }));
-        newer.insert("details".into(), Value::Object(all).to_string().into());
+        let mut all: Value = serde_json::from_str(newer["details"].as_str().unwrap()).unwrap();
+        let risk = serde_json::json!({ "score": [7, null] });
+        let places = ["", "/timeouts", "/successor", "/successor/proof", "/retired"];
+        for place in places {
+            all.pointer_mut(place).unwrap()["risk"] = risk.clone();
+        }
+        for proof in ["", "/successor/proof", "/retired"] {
+            all.pointer_mut(proof).unwrap()["level"] = "aal9".into();
+        }
+        newer.insert("details".into(), all.to_string().into());
         let mut read = read_session(&newer).unwrap();
         assert_eq!(read.authentication.level, None, "an unknown level proves nothing");
-        read.data = None;
-        let written: Value = serde_json::from_str(&details(&read)).unwrap();
-        assert_eq!(written["risk"]["score"][0], 7);
-        assert_eq!(written["data"], Value::Null);
+        assert_eq!(serde_json::from_str::<Value>(&details(&read)).unwrap(), all);
+        assert_eq!(decode_session(&encode_session(&read)).unwrap(), read);
+        // It stays with the token, and with the proof, that it was written for.
+        read = rotation::confirm(&read, &Timeouts::default(), Timestamp::from_micros(9));
+        let mut written: Value = serde_json::from_str(&details(&read)).unwrap();
+        assert_eq!(written["level"], "aal9");
+        assert_eq!(written["risk"], risk);
+        assert_eq!(written["retired"]["level"], "aal9");
+        assert_eq!(written["retired"]["risk"], Value::Null);
+        // One that this version knows takes its place.
+        read.authentication.level = Some(AssuranceLevel::Aal2);
+        written = serde_json::from_str(&details(&read)).unwrap();
+        assert_eq!(written["level"], "aal2");
+    }
+
+    #[test]
+    fn limits_are_checked_when_a_record_is_read() {
+        let mut session = session();
+        let address = |n| [10, 0, 0, n].into();
+        session.ip_addresses = (0..16).map(address).collect();
+        let method = |n| format!("method-{n}").parse().unwrap();
+        session.authentication.methods = (0..16).map(method).collect();
+        assert_eq!(decode_session(&encode_session(&session)).unwrap(), session);
+        let beyond = |change: fn(&mut Session)| {
+            let mut session = session.clone();
+            change(&mut session);
+            decode_session(&encode_session(&session)).unwrap_err().to_string()
+        };
+        let error = beyond(|session| session.ip_addresses.push([10, 0, 1, 1].into()));
+        assert!(error.ends_with("ip_addresses has 17 entries, the limit is 16"), "{error}");
+        let error = beyond(|session| session.authentication.methods.push("pwd".parse().unwrap()));
+        assert!(error.ends_with("methods has 17 entries, the limit is 16"), "{error}");
+        let retired = session.token.retired.as_mut().unwrap();
+        retired.authentication.methods = (0..17).map(method).collect();
+        assert!(decode_session(&encode_session(&session)).is_err());
     }
 
     #[test]

@@ -11,8 +11,8 @@ pub struct StoreReport {
     pub schema: Option<i64>,
     /// The store's clock, or this host's where the store has none.
     pub clock: Timestamp,
-    /// When the oldest entry of the log was written; none for an empty log. A node that has not read
-    /// the log since then drops its cache.
+    /// When the oldest entry of the log was written; none for an empty log. A node that has not
+    /// read the log since then drops its cache.
     pub log_from: Option<Timestamp>,
     /// Log entries that have no number yet.
     pub pending: u64,

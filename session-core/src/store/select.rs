@@ -6,9 +6,9 @@ use crate::time::Timestamp;
 
 /// Which sessions to end: all that match every given part.
 ///
-/// The fields are exhaustive on purpose. A store takes the selection apart with a pattern that names
-/// them all, so that it does not compile until it knows a new one: a filter that a store overlooks
-/// would end more than was asked.
+/// The fields are exhaustive on purpose. A store takes the selection apart with a pattern that
+/// names them all, so that it does not compile until it knows a new one: a filter that a store
+/// overlooks would end more than was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// Of these tenants.

@@ -76,7 +76,8 @@ async fn a_block_refuses_at_its_place_for_its_time() {
     }
 }
 
-/// Sign-ins on two nodes beside a block: once it is set, what then ends the sessions finds them all.
+/// Sign-ins on two nodes beside a block: once it is set, what then ends the sessions finds them
+/// all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_beside_sign_ins_leaves_no_session() {
     let _alone = ALONE.read().await;

@@ -173,7 +173,8 @@ async fn an_idle_read_writes_nothing() {
     assert_eq!(follow(Arc::new(store), cursor, 1).await.len(), 1);
 }
 
-/// An entry of a newer version may be an invalidation. It counts as missed where it names no session.
+/// An entry of a newer version may be an invalidation. It counts as missed where it names no
+/// session.
 #[tokio::test]
 async fn an_entry_of_an_unknown_kind_is_read() {
     let _alone = ALONE.read().await;

@@ -110,8 +110,8 @@ async fn a_list_that_lags_is_put_right() {
     }
 }
 
-/// A writer died between appending to the log and removing its outbox. A reader of the log removes it,
-/// and appends nothing twice.
+/// A writer died between appending to the log and removing its outbox. A reader of the log removes
+/// it, and appends nothing twice.
 #[tokio::test]
 async fn what_a_call_left_is_put_right_by_a_reader() {
     let _alone = ALONE.write().await;

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mongodb::Client;
+use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use session_conformance::sample::{self, PATIENCE};
 use session_conformance::{Backend, Namespace};
-use session_core::Store;
 use session_core::store::Entries;
+use session_core::{SessionId, Store};
 use session_engine::Options;
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
 use tokio::sync::RwLock;
@@ -85,10 +86,25 @@ impl Namespace for Fresh {
         options
     }
 
-    /// As many as a user may have by default. They are one document, which the test server reads and
-    /// writes as a whole with every change: it needs many minutes for ten thousand.
+    /// As many as a user may have by default. They are one document, which the test server reads
+    /// and writes as a whole with every change: it needs many minutes for ten thousand.
     fn many_sessions(&self) -> usize {
         1_000
+    }
+
+    async fn damage(&self, id: SessionId) -> bool {
+        let client = mongodb::Client::with_uri_str(url()).await.unwrap();
+        let database = client.database(&self.options.database);
+        let collection =
+            |name| database.collection::<Document>(&format!("{}{name}", self.options.prefix));
+        let name: String = id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let session = format!("sessions.{name}");
+        let live = doc! { &session: { "$exists": true } };
+        let damage = doc! { "$set": { format!("{session}.ip_addresses"): "nowhere" } };
+        collection("users").update_one(live, damage).await.unwrap();
+        let damage = doc! { "$set": { "ip_addresses": "nowhere" } };
+        collection("history").update_one(doc! { "_id": name }, damage).await.unwrap();
+        true
     }
 
     /// The outbox of an abandoned call is delivered by the next reader of the log once it is due.

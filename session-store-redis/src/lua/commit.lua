@@ -55,8 +55,7 @@ for _, change in ipairs(changes) do
   elseif change.what == 'update' then
     if not is_own then return 0 end
     change.accesses = read_accesses(user, change.id)
-    local is_damaged = not (change.accesses and tonumber(change.accesses.deadline))
-    if is_damaged then return redis.error_reply('DAMAGED accesses') end
+    if not change.accesses then return redis.error_reply('DAMAGED accesses') end
   elseif not is_own then
     change.skip = true
   end

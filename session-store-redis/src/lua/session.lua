@@ -5,10 +5,11 @@
 -- Larger numbers are not exact. A deadline that is none is the largest of all.
 local NEVER = 2 ^ 53
 
+-- None where they are not there or cannot be read.
 local function read_accesses(user, id)
-  local text = redis.call('HGET', user, id .. 'a')
-  if not text then return nil end
+  local text = redis.call('HGET', user, id .. 'a') or ''
   local last, deadline, claimed, addresses = string.match(text, '^(%S+) (%S+) (%S+) (.*)$')
+  if not (tonumber(last) and tonumber(deadline)) then return nil end
   return { last = last, deadline = deadline, claimed = claimed, addresses = addresses }
 end
 

@@ -1,14 +1,18 @@
--- Writes accesses back. Never makes a record. Answers which sessions are gone, counted from 1.
+-- Writes accesses back. Never makes a record. Answers which sessions are gone, counted from 1. Records
+-- that cannot be read are passed over.
 -- KEYS: due; then for each session: user
 -- ARGV: margin (us); then for each session: id, last accessed, deadline, claimed, addresses
 local MOST_ADDRESSES = 16
 local now, margin = clock(), tonumber(ARGV[1])
 
--- The place of a session and its owner, by which it stands in `due`.
+-- The place of a session and its owner, by which it stands in `due`; none where they cannot be read.
 local function member_of(user, id)
   local fixed = redis.call('HGET', user, id)
-  local user_at = 10 + string.byte(fixed, 9)
-  return string.sub(fixed, 1, 8) .. id .. string.sub(fixed, 9, user_at + string.byte(fixed, user_at))
+  local tenant = fixed and string.byte(fixed, 9)
+  local user_at = tenant and 10 + tenant
+  local last = user_at and string.byte(fixed, user_at)
+  if not last then return nil end
+  return string.sub(fixed, 1, 8) .. id .. string.sub(fixed, 9, user_at + last)
 end
 
 local function merged(known, newer)
@@ -26,14 +30,12 @@ local gone = {}
 for n = 1, #KEYS - 1 do
   local keys = { due = KEYS[1], user = KEYS[n + 1] }
   local id, last, deadline, claimed, addresses = unpack(ARGV, 5 * n - 3, 5 * n + 1)
-  local accesses = read_accesses(keys.user, id)
-  if not accesses then
+  local accesses, member = read_accesses(keys.user, id), member_of(keys.user, id)
+  if redis.call('HEXISTS', keys.user, id) == 0 then
     gone[#gone + 1] = n
-  else
+  elseif accesses and member then
     if tonumber(last) > tonumber(accesses.last) then accesses.last = last end
-    if tonumber(deadline) > tonumber(accesses.deadline) then
-      raise_deadline(keys, accesses, member_of(keys.user, id), deadline, now, margin)
-    end
+    raise_deadline(keys, accesses, member, deadline, now, margin)
     if claimed == '1' then accesses.claimed = claimed end
     if addresses ~= '' then accesses.addresses = merged(accesses.addresses, addresses) end
     write_accesses(keys.user, id, accesses)

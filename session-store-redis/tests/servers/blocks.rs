@@ -150,8 +150,8 @@ async fn all_copies_have_the_last_of_several_changes() {
     }
 }
 
-/// A block of the deployment and an end of all sessions after it leave none, also of those sign-ins that
-/// were under way.
+/// A block of the deployment and an end of all sessions after it leave none, also of those sign-ins
+/// that were under way.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_after_a_block_leaves_no_session() {
     let _shared = ALONE.read().await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use session_conformance::sample::{insert, now, session, user};
-use session_core::store::{Change, Commit, Entries, Outcome};
-use session_core::{Actor, EndCause, EventKind, Store, StoreErrorKind};
+use session_core::store::{Change, Commit, Entries, Outcome, Touch};
+use session_core::{Actor, EndCause, EventKind, Session, Store, StoreErrorKind};
 
 use crate::namespace::{ALONE, Prefix};
 use crate::single::ask;
@@ -52,4 +52,47 @@ async fn a_commit_that_finds_a_damaged_field_changes_nothing() {
     assert_eq!(store.audit().await.unwrap(), [""; 0]);
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done, "its version holds still");
     assert_eq!(store.audit().await.unwrap(), [""; 0]);
+}
+
+/// One script writes many accesses: it passes over what it cannot read, and writes the others.
+#[tokio::test]
+async fn a_touch_passes_over_damaged_fields() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let (owner, at) = (user("alice"), now(&store).await);
+    let sessions = [(); 3].map(|()| session(&store, &owner, at));
+    for session in &sessions {
+        insert(&store, session).await;
+    }
+    let users = format!("{}*:u:*", prefix.options.prefix);
+    let users: Vec<String> = ask(redis::cmd("KEYS").arg(users)).await;
+    let id = sessions[1].id.as_bytes();
+    let damages = [
+        (id.to_vec(), "12345678"),
+        (id.to_vec(), "12345678\u{1}"),
+        ([id, &b"a"[..]].concat(), "soon 1 0 "),
+        ([id, &b"a"[..]].concat(), "1 soon 0 "),
+    ];
+    for (n, (field, damaged)) in (1..).zip(damages) {
+        let intact: Vec<u8> = ask(redis::cmd("HGET").arg(&users[0]).arg(&field)).await;
+        ask::<()>(redis::cmd("HSET").arg(&users[0]).arg(&field).arg(damaged)).await;
+        let later = at.plus(Duration::from_secs(n));
+        let touch = |session: &Session| Touch {
+            id: session.id,
+            last_accessed: later,
+            deadline: later,
+            claimed: true,
+            ip_addresses: vec![[192, 0, 2, 77].into()],
+        };
+        let batch: Vec<_> = sessions.iter().map(touch).collect();
+        assert_eq!(store.touch(&batch).await.unwrap(), [], "{damaged:?} is not gone");
+        for session in [&sessions[0], &sessions[2]] {
+            let read = store.load(session.id).await.unwrap().unwrap().session;
+            assert_eq!(read.last_accessed, later, "{damaged:?}");
+        }
+        let left: String = ask(redis::cmd("HGET").arg(&users[0]).arg(&field)).await;
+        assert_eq!(left, damaged, "what is damaged stays as it is");
+        ask::<()>(redis::cmd("HSET").arg(&users[0]).arg(&field).arg(intact)).await;
+    }
 }

@@ -5,9 +5,13 @@ use std::time::Duration;
 use session_conformance::sample::{
     PATIENCE, commit, end, end_all, insert, now, session, sweep_all, user, user_in,
 };
-use session_core::store::{Change, Commit, Entries, Outcome, Selection};
-use session_core::{Actor, EndCause, EventKind, Store, StoreErrorKind};
-use session_store_redis::RedisOptions;
+use session_core::block::Block;
+use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
+use session_core::store::{
+    BlockChange, Change, Commit, Entries, Outcome, PolicyChange, Selection, Touch,
+};
+use session_core::{Actor, EndCause, EventKind, Session, Store, StoreErrorKind};
+use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
 use crate::server::{Server, program};
 
@@ -19,8 +23,8 @@ async fn set_memory(server: &Server, bytes: u32) {
     set.query_async::<()>(&mut admin).await.unwrap();
 }
 
-/// Nothing begins, and everything can be ended: by a commit, by a selection, and by the cleanup. What
-/// ends is in the history and in the log.
+/// Nothing begins, and everything can be ended: by a commit, by a selection, and by the cleanup.
+/// What ends is in the history and in the log.
 #[tokio::test]
 async fn a_full_server_ends_sessions() {
     let server = Server::start(&program().await, None);
@@ -69,5 +73,79 @@ async fn a_full_server_ends_sessions() {
 
     set_memory(&server, 0).await;
     assert_eq!(store.commit(&refused).await.unwrap(), Outcome::Done);
+    assert_eq!(store.audit().await.unwrap(), [""; 0]);
+}
+
+/// What keeps sessions in use, what keeps users out, and a new node.
+async fn all_else_goes_on(store: &RedisStore, open: impl AsyncFn() -> RedisStore, used: &Session) {
+    let later = used.last_accessed.plus(Duration::from_secs(1));
+    let (id, deadline) = (used.id, later.plus(Duration::from_secs(60)));
+    let ip_addresses = vec![[192, 0, 2, 77].into()];
+    let touch = Touch { id, last_accessed: later, deadline, claimed: true, ip_addresses };
+    assert_eq!(store.touch(&[touch]).await.unwrap(), []);
+    let read = store.load(id).await.unwrap().unwrap().session;
+    assert_eq!((read.last_accessed, read.claimed, read.ip_addresses.len()), (later, true, 2));
+
+    let session = Box::new(Session { data: None, ..read });
+    let rotated = vec![Change::Update { session, kind: EventKind::Rotated }];
+    assert_eq!(commit(store, &used.owner, rotated).await, Outcome::Done);
+    let claims = vec![Change::ClaimsChanged(id)];
+    assert_eq!(commit(store, &used.owner, claims).await, Outcome::Done);
+    assert!(store.lease("cleanup", "one", Duration::from_secs(60)).await.unwrap());
+
+    let (at, by) = (now(store).await, Actor::Application);
+    for scope in PolicyScope::of(&used.owner) {
+        let block = Some(Block { reason: None, until: None, since: at, by: by.clone() });
+        let set = BlockChange { scope: scope.clone(), block: block.clone(), at, by: by.clone() };
+        store.set_block(&set).await.unwrap();
+        assert_eq!(store.block(&scope).await.unwrap(), block);
+        let lift = BlockChange { block: None, ..set };
+        store.set_block(&lift).await.unwrap();
+        let policy = Some(Policy::from(PreventConcurrentLogin::LogoutFromAllDevices));
+        let change = PolicyChange { scope, policy, at, by: by.clone() };
+        store.set_policy(&change).await.unwrap();
+    }
+    let fresh = open().await;
+    assert_eq!(fresh.load(id).await.unwrap().unwrap().session.last_accessed, later);
+    let all = end(&fresh, Selection::user(used.owner.clone())).await;
+    assert_eq!(end_all(&fresh, all, 10).await.len(), 1);
+    assert_eq!(store.load(id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn on_a_full_server_all_but_sign_ins_goes_on() {
+    let program = program().await;
+    let master = Server::start(&program, None);
+    let _replica = Server::start(&program, Some(master.port));
+    let mut options = RedisOptions::default();
+    options.timeout = PATIENCE;
+    for replicas in [None, Some(Replicas { count: 1, within: PATIENCE })] {
+        options.replicas = replicas;
+        let store = master.store(&options).await;
+        let used = session(&store, &user_in("north", "alice"), now(&store).await);
+        insert(&store, &used).await;
+        set_memory(&master, 1).await;
+        all_else_goes_on(&store, || master.store(&options), &used).await;
+        set_memory(&master, 0).await;
+        assert_eq!(store.audit().await.unwrap(), [""; 0]);
+    }
+}
+
+/// The first shard, in which others are announced, is on the full server, too.
+#[tokio::test]
+async fn on_a_full_cluster_all_but_sign_ins_goes_on() {
+    let server = Server::cluster(&program().await).await;
+    let mut options = RedisOptions::default();
+    options.timeout = PATIENCE;
+    let url = server.url();
+    let open =
+        async || RedisStore::connect_cluster_with(&[url.as_str()], options.clone()).await.unwrap();
+    let (store, full) = (open().await, open().await);
+    let used = session(&store, &user_in("north", "alice"), now(&store).await);
+    insert(&store, &used).await;
+    set_memory(&server, 1).await;
+    // A node that has announced nothing yet.
+    all_else_goes_on(&full, open, &used).await;
+    set_memory(&server, 0).await;
     assert_eq!(store.audit().await.unwrap(), [""; 0]);
 }

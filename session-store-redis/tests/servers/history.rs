@@ -46,7 +46,8 @@ async fn walk(store: &RedisStore, mut query: HistoryQuery) -> Vec<SessionId> {
     }
 }
 
-/// Everything that a query covers, in order, for any number of shards and any page size; and the whole record.
+/// Everything that a query covers, in order, for any number of shards and any page size; and the
+/// whole record.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_walk_sees_every_ended_session_once_the_latest_end_first() {
     let _shared = ALONE.read().await;
@@ -108,7 +109,8 @@ async fn a_walk_sees_every_ended_session_once_the_latest_end_first() {
     }
 }
 
-/// A record of the history expires by itself, and its places are passed over until they are forgotten.
+/// A record of the history expires by itself, and its places are passed over until they are
+/// forgotten.
 #[tokio::test]
 async fn what_has_expired_is_passed_over_and_its_places_can_be_forgotten() {
     let _shared = ALONE.read().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use session_conformance::sample::PATIENCE;
 use session_conformance::{Backend, Namespace};
-use session_core::Store;
+use session_core::{SessionId, Store};
 use session_store_redis::{RedisOptions, RedisStore};
 use tokio::sync::RwLock;
 
@@ -45,8 +45,8 @@ impl Prefix {
         Self { options, is_cluster }
     }
 
-    /// With the time-out that Redis is used with, for servers that die: it says when a connection is
-    /// given up, too.
+    /// With the time-out that Redis is used with, for servers that die: it says when a connection
+    /// is given up, too.
     pub(crate) fn with_its_timeout(mut self) -> Self {
         self.options.timeout = RedisOptions::default().timeout;
         self
@@ -83,7 +83,30 @@ impl Namespace for Prefix {
         Arc::new(self.store().await)
     }
 
+    async fn damage(&self, id: SessionId) -> bool {
+        if self.is_cluster {
+            return false;
+        }
+        let client = redis::Client::open(url()).unwrap();
+        let mut server = client.get_multiplexed_async_connection().await.unwrap();
+        let mut damage = redis::cmd("EVAL");
+        damage.arg(DAMAGE).arg(0).arg(format!("{}*", self.options.prefix)).arg(id.as_bytes());
+        damage.arg(id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        damage.query_async::<()>(&mut server).await.unwrap();
+        true
+    }
+
     async fn complaints(&self) -> Vec<String> {
         self.store().await.audit().await.unwrap()
     }
 }
+
+/// Writes into the accesses of a session, and at the end of a record of the history.
+const DAMAGE: &str = "
+    for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+      if string.find(key, ':u:', 1, true) and redis.call('HEXISTS', key, ARGV[2]) == 1 then
+        redis.call('HSET', key, ARGV[2] .. 'a', '1 soon 0 ')
+      elseif string.find(key, ':h:', 1, true) and string.sub(key, -32) == ARGV[3] then
+        redis.call('SET', key, string.sub(redis.call('GET', key), 1, -2), 'KEEPTTL')
+      end
+    end";

@@ -12,7 +12,8 @@ use session_store_redis::{RedisOptions, RedisStore, Replicas};
 use crate::namespace::{ALONE, Prefix};
 use crate::server::{Server, program};
 
-/// Its calls wait for one replica; so does the connecting, because what all nodes agree on is a change.
+/// Its calls wait for one replica; so does the connecting, because what all nodes agree on is a
+/// change.
 async fn store(master: &Server) -> RedisStore {
     let replicas = Replicas { count: 1, within: Duration::from_millis(200) };
     master.store(&RedisOptions::default().with_replicas(replicas)).await

@@ -18,6 +18,38 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(program: &str, replica_of: Option<u16>) -> Self {
+        let replica_of = replica_of.map(|master| master.to_string());
+        let replica_of = replica_of.iter().flat_map(|port| ["--replicaof", "127.0.0.1", port]);
+        Self::with(program, &replica_of.collect::<Vec<_>>())
+    }
+
+    /// A cluster of one server.
+    pub(crate) async fn cluster(program: &str) -> Self {
+        let folder = std::env::temp_dir();
+        let file = format!("kit-nodes-{:x}.conf", getrandom::u64().unwrap());
+        let folder = folder.to_str().unwrap();
+        let arguments =
+            ["--cluster-enabled", "yes", "--cluster-config-file", &file, "--dir", folder];
+        let server = Self::with(program, &arguments);
+        let client = redis::Client::open(server.url()).unwrap();
+        let begun = Instant::now();
+        loop {
+            assert!(begun.elapsed() < PATIENCE, "the cluster does not come up");
+            tokio::task::yield_now().await;
+            let Ok(mut admin) = client.get_multiplexed_async_connection().await else { continue };
+            let mut slots = redis::cmd("CLUSTER");
+            slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
+            let _ = slots.query_async::<()>(&mut admin).await;
+            let mut info = redis::cmd("CLUSTER");
+            let info: String = info.arg("INFO").query_async(&mut admin).await.unwrap();
+            if info.contains("cluster_state:ok") {
+                let _ = std::fs::remove_file(Path::new(folder).join(file));
+                return server;
+            }
+        }
+    }
+
+    fn with(program: &str, arguments: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -26,9 +58,7 @@ impl Server {
         command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
         // A replica that takes its first copy from memory leaves no file behind.
         command.args(["--repl-diskless-load", "swapdb"]);
-        if let Some(master) = replica_of {
-            command.args(["--replicaof", "127.0.0.1", &master.to_string()]);
-        }
+        command.args(arguments);
         let process = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
         Self { port, process }
     }

@@ -151,8 +151,8 @@ async fn forgotten_scripts_are_sent_again() {
     assert_eq!(store.user(&user("alice")).await.unwrap().sessions.len(), 3);
 }
 
-/// Entries beyond the cap stay while they are young, up to ten caps. A reader that fell out of the log
-/// knows, and the report says that it reaches back too little.
+/// Entries beyond the cap stay while they are young, up to ten caps. A reader that fell out of the
+/// log knows, and the report says that it reaches back too little.
 #[tokio::test]
 async fn a_capped_log_keeps_what_is_young_as_long_as_it_can() {
     let _shared = ALONE.read().await;

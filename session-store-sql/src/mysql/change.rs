@@ -6,24 +6,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use session_core::store::record;
-use session_core::store::{Change, Commit, EndMany, Ended, EndedBatch, Outcome, Touch};
-use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, Timestamp};
+use session_core::store::{Change, Commit, EndMany, Ended, EndedBatch, Ending, Outcome, Touch};
+use session_core::{DeviceInfo, SessionId, StoreError};
 
 use super::chunk;
 use super::db::{Db, micros, retried, store_error};
 use crate::walk::{self, Walk, Walked};
 use crate::{columns::Columns, rows, steps};
-
-/// What the log and the history say of sessions that are ended, and under which condition they are.
-#[derive(Debug)]
-pub(super) struct Ending<'e> {
-    /// Their deadline must have passed longer ago than this.
-    pub(super) overdue: Option<Duration>,
-    pub(super) cause: EndCause,
-    pub(super) at: Timestamp,
-    pub(super) by: &'e Actor,
-    pub(super) from: Option<&'e DeviceInfo>,
-}
 
 impl Db {
     pub(super) async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
@@ -84,9 +73,7 @@ impl Db {
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
         let Walked { found, next } = self.choose(Walk::choose(end, limit)?).await?;
-        let EndMany { cause, at, by, from, .. } = end;
-        let ending = Ending { overdue: None, cause: *cause, at: *at, by, from: from.as_ref() };
-        let ended = self.end_chosen(found, &ending).await?;
+        let ended = self.end_chosen(found, None, &end.into()).await?;
         Ok(EndedBatch { ended, next: next.map(walk::continuation) })
     }
 
@@ -100,11 +87,13 @@ impl Db {
         }
     }
 
-    /// Ends those of the sessions that are there.
+    /// Ends those of the sessions that are there; with `overdue` only those whose deadline passed
+    /// longer ago.
     pub(super) async fn end_chosen(
         &self,
         mut chosen: Vec<Vec<u8>>,
-        ending: &Ending<'_>,
+        overdue: Option<Duration>,
+        ending: &Ending,
     ) -> Result<Vec<Ended>, StoreError> {
         if chosen.is_empty() {
             return Ok(Vec::new());
@@ -115,11 +104,11 @@ impl Db {
         let call = || {
             sqlx::query(self.sql(END))
                 .bind(&ids)
-                .bind(ending.overdue.map(micros))
+                .bind(overdue.map(micros))
                 .bind(ending.cause.as_str())
                 .bind(ending.at.as_micros())
                 .bind(&by)
-                .bind(ending.from.map(DeviceInfo::as_str))
+                .bind(ending.from.as_ref().map(DeviceInfo::as_str))
                 .bind(self.keeps_history.load(Relaxed))
                 .fetch_all(&self.pool)
         };

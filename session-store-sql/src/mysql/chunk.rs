@@ -1,8 +1,8 @@
-//! A chunk of a walk over the sessions or the history, in the shape that MariaDB and MySQL plan well: the ids of a
-//! chunk out of one index alone, then the records by their ids.
+//! A chunk of a walk over the sessions or the history, in the shape that MariaDB and MySQL plan
+//! well: the ids of a chunk out of one index alone, then the records by their ids.
 //!
-//! A common table expression that is read three times would be made three times, with all columns. An
-//! index has to be forced: for a large LIMIT the planner sorts the whole table instead.
+//! A common table expression that is read three times would be made three times, with all columns.
+//! An index has to be forced: for a large LIMIT the planner sorts the whole table instead.
 
 use session_core::TenantId;
 use session_core::store::{PageCursor, TenantFilter};
@@ -66,7 +66,8 @@ fn index(filter: &Filter) -> (&'static str, Vec<(&'static str, &str)>) {
     let client = filter.client_id.as_ref().map(|client| ("client_id", client.as_str()));
     match (filter.list, user, client, tenant) {
         _ if filter.ids.is_some() => ("PRIMARY", vec![]),
-        // Sorted by the statement where no tenant is given: the sessions of one user in all tenants.
+        // Sorted by the statement where no tenant is given: the sessions of one user in all
+        // tenants.
         (List::Sessions, Some(user), _, _) => {
             ("{i}sessions_by_user", [user].into_iter().chain(tenant).collect())
         }

@@ -1,33 +1,34 @@
 //! Reads the log by ids, which are drawn inside transactions and not in the order of their commits.
 //!
-//! A reader's [`Place`] is the last entry that it read, and the ids before it that it has not seen: of
-//! transactions that were open, or that were rolled back. Each read looks for those again. Nothing is
-//! written at a read, and no lock is taken.
+//! A reader's [`Place`] is the last entry that it read, and the ids before it that it has not seen:
+//! of transactions that were open, or that were rolled back. Each read looks for those again.
+//! Nothing is written at a read, and no lock is taken.
 //!
-//! **Which ids are over.** A *gate* is one of two rows. A change locks the open one in share mode, from
-//! before it draws its first id until it has ended. `settle` tries, without waiting, to lock the closed
-//! gate exclusively, which succeeds once every change that began behind it has ended; then it closes the
-//! other one. When both have been found empty after an id was seen, every change that drew an id up to
-//! that one has ended. Such ids are `settled`: if a reader cannot see them, they never come. Readers
-//! call `settle` when an id stays open over two reads.
+//! **Which ids are over.** A *gate* is one of two rows. A change locks the open one in share mode,
+//! from before it draws its first id until it has ended. `settle` tries, without waiting, to lock
+//! the closed gate exclusively, which succeeds once every change that began behind it has ended;
+//! then it closes the other one. When both have been found empty after an id was seen, every change
+//! that drew an id up to that one has ended. Such ids are `settled`: if a reader cannot see them,
+//! they never come. Readers call `settle` when an id stays open over two reads.
 //!
-//! **Which commits may have missed a block.** A commit reads the blocks after it has locked its gate.
-//! If that read did not have a block, the gate was locked before the block was committed. So `set_block`
-//! commits the block, and then calls `settle` until it has found each gate empty once: all such commits
-//! have ended, and what they began is found by `end_many`. No change waits for `set_block`.
+//! **Which commits may have missed a block.** A commit reads the blocks after it has locked its
+//! gate. If that read did not have a block, the gate was locked before the block was committed. So
+//! `set_block` commits the block, and then calls `settle` until it has found each gate empty once:
+//! all such commits have ended, and what they began is found by `end_many`. No change waits for
+//! `set_block`.
 //!
-//! **An acknowledged change is in every read that begins afterwards**: it is visible, its id is either
-//! behind the place or among the open ones, and an id is dropped only if it was settled before the
-//! entries were read.
+//! **An acknowledged change is in every read that begins afterwards**: it is visible, its id is
+//! either behind the place or among the open ones, and an id is dropped only if it was settled
+//! before the entries were read.
 //!
 //! **A user's entries come in the order of their commits.** A change locks the user's row before it
-//! draws an id, so a user's ids rise from commit to commit. A page reaches up to the newest entry of an
-//! earlier snapshot: each entry up to there was drawn before that one committed, so everything that
-//! committed before an entry of the page was drawn is visible to the page.
+//! draws an id, so a user's ids rise from commit to commit. A page reaches up to the newest entry
+//! of an earlier snapshot: each entry up to there was drawn before that one committed, so
+//! everything that committed before an entry of the page was drawn is visible to the page.
 //!
-//! The earlier snapshot also covers MariaDB, which makes a snapshot while others commit: it may have
-//! what depends on a change and not the change, but the next snapshot has both. So what is settled is
-//! read before the entries, too.
+//! The earlier snapshot also covers MariaDB, which makes a snapshot while others commit: it may
+//! have what depends on a change and not the change, but the next snapshot has both. So what is
+//! settled is read before the entries, too.
 //!
 //! Ids are not given again after a restart (MySQL 8, MariaDB 10.2.4). After a restore, the
 //! entry at a reader's position is missing or has another tag, which is a gap.
@@ -70,7 +71,8 @@ impl Db {
         Ok(page)
     }
 
-    /// Where the log ends now. After a long time without a need to settle ids, they are settled first.
+    /// Where the log ends now. After a long time without a need to settle ids, they are settled
+    /// first.
     async fn at_the_end(&self, gap: bool) -> Result<LogPage, StoreError> {
         for _ in 0..SETTLE_TRIES {
             let most = Place::MAX_OPEN as u64 + 1;

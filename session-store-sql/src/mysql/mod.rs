@@ -36,15 +36,16 @@ use crate::names::{self, Names};
 
 /// A store in a MySQL or MariaDB database.
 ///
-/// Every change is one call of a procedure that the migrations make: a transaction at READ COMMITTED
-/// that locks the user's row and nothing that other users' changes wait for. Deadlocks are tried again
-/// inside, a few times. There is no push: revocations take the propagation bound. Ages and the ends of
-/// blocks go by the server's clock.
+/// Every change is one call of a procedure that the migrations make: a transaction at READ
+/// COMMITTED that locks the user's row and nothing that other users' changes wait for. Deadlocks
+/// are tried again inside, a few times. There is no push: revocations take the propagation bound.
+/// Ages and the ends of blocks go by the server's clock.
 ///
-/// Connections have to have `autocommit` on, as they do by default, and lead to one primary: a cluster
-/// that takes writes on several servers at once does not share locks between them.
+/// Connections have to have `autocommit` on, as they do by default, and lead to one primary: a
+/// cluster that takes writes on several servers at once does not share locks between them.
 ///
-/// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and `EXECUTE`.
+/// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and
+/// `EXECUTE`.
 ///
 /// ```
 /// # use sqlx::{Connection, Executor, MySqlConnection};
@@ -122,9 +123,10 @@ impl MySqlStore {
     /// nodes at once.
     ///
     /// # Errors
-    /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be reached,
-    /// [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer version, for
-    /// names out of bounds, and where `autocommit` is off or transactions read what is not committed.
+    /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be
+    /// reached, [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer
+    /// version, for names out of bounds, and where `autocommit` is off or transactions read what is
+    /// not committed.
     pub async fn with_pool(pool: MySqlPool, options: &MySqlOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         check_settings(&pool).await?;
@@ -133,9 +135,9 @@ impl MySqlStore {
         Ok(Self { db })
     }
 
-    /// The migrations as text for the server's client program (with its `DELIMITER` lines), in order,
-    /// for those who run their own. Each notes its version, so that a store finds the schema up to
-    /// date.
+    /// The migrations as text for the server's client program (with its `DELIMITER` lines), in
+    /// order, for those who run their own. Each notes its version, so that a store finds the schema
+    /// up to date.
     ///
     /// # Errors
     /// [`InvalidField`] for names out of bounds.

@@ -148,7 +148,8 @@ fn holds(entries: &[LogPosition], id: i64) -> bool {
     entries.binary_search_by_key(&id, |entry| entry.number).is_ok()
 }
 
-/// The ids after `from` that are not among these, which are ascending; none where they are too many.
+/// The ids after `from` that are not among these, which are ascending; none where they are too
+/// many.
 fn missing(from: i64, ids: impl Iterator<Item = i64>) -> Option<Vec<i64>> {
     let (mut missing, mut next) = (Vec::new(), from + 1);
     for id in ids {

@@ -1,10 +1,9 @@
-//! Chooses sessions for the cleanup: the earliest deadline first. A deadline only moves later, so what
-//! is in use again is ahead of the walk and is met once more at most.
+//! Chooses sessions for the cleanup: the earliest deadline first. A deadline only moves later, so
+//! what is in use again is ahead of the walk and is met once more at most.
 
 use session_core::store::{EndedBatch, PageCursor, Sweep, limit_within};
-use session_core::{Actor, EndCause, SessionId, StoreError, Timestamp};
+use session_core::{SessionId, StoreError, Timestamp};
 
-use super::change::Ending;
 use super::db::{Db, micros, store_error};
 use crate::walk;
 
@@ -25,9 +24,7 @@ impl Db {
         let last = rows.last().filter(|_| rows.len() == limit as usize);
         let last = last.map(|row| walk::position_of(row, "deadline")).transpose()?;
         let chosen = rows.iter().map(walk::id).collect::<Result<_, _>>()?;
-        let (cause, by) = (EndCause::Expired, &Actor::System);
-        let ending = Ending { overdue: Some(sweep.overdue), cause, at: sweep.at, by, from: None };
-        let ended = self.end_chosen(chosen, &ending).await?;
+        let ended = self.end_chosen(chosen, Some(sweep.overdue), &sweep.into()).await?;
         Ok(EndedBatch { ended, next: last.map(walk::continuation) })
     }
 }

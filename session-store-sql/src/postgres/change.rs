@@ -1,5 +1,5 @@
-//! Changes of sessions. A function of the database makes a commit in one round trip, and locks the row
-//! of the user before the user's sessions.
+//! Changes of sessions. A function of the database makes a commit in one round trip, and locks the
+//! row of the user before the user's sessions.
 
 use std::collections::HashSet;
 

@@ -18,8 +18,8 @@ use crate::names::Names;
 pub(super) struct Db {
     pub(super) pool: PgPool,
     pub(super) names: Names,
-    /// The connection that the log is read on, besides the pool's: however many requests wait for those, a
-    /// node hears of revocations. None where the pool has one connection.
+    /// The connection that the log is read on, besides the pool's: however many requests wait for
+    /// those, a node hears of revocations. None where the pool has one connection.
     pub(super) line: Option<Arc<Mutex<Option<PgConnection>>>>,
     keeps_history: Arc<AtomicBool>,
 }

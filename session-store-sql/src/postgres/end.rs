@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use session_core::store::{EndMany, Ended, EndedBatch, Sweep};
-use session_core::{Actor, DeviceInfo, EndCause, StoreError, Timestamp};
+use session_core::store::{EndMany, Ended, EndedBatch, Ending, Sweep};
+use session_core::{DeviceInfo, StoreError};
 use sqlx::postgres::Postgres;
 
 use super::db::{Db, micros, store_error};
@@ -12,27 +12,13 @@ use super::sweep;
 use crate::rows;
 use crate::walk::{self, Walk, Walked};
 
-/// How chosen sessions end.
-#[derive(Debug)]
-struct How<'e> {
-    /// Only where the deadline passed longer ago.
-    overdue: Option<Duration>,
-    cause: EndCause,
-    at: Timestamp,
-    by: &'e Actor,
-    from: Option<&'e DeviceInfo>,
-}
-
 pub(super) async fn end_many(db: &Db, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
-    let EndMany { cause, at, by, from, .. } = end;
-    let how = How { overdue: None, cause: *cause, at: *at, by, from: from.as_ref() };
-    end_chosen(db, choose(db, end, limit).await?, &how).await
+    end_chosen(db, choose(db, end, limit).await?, None, &end.into()).await
 }
 
 pub(super) async fn sweep(db: &Db, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-    let (overdue, cause, at) = (Some(sweep.overdue), EndCause::Expired, sweep.at);
-    let how = How { overdue, cause, at, by: &Actor::System, from: None };
-    end_chosen(db, sweep::choose(db, sweep, limit).await?, &how).await
+    let chosen = sweep::choose(db, sweep, limit).await?;
+    end_chosen(db, chosen, Some(sweep.overdue), &sweep.into()).await
 }
 
 /// What a selection goes by never changes, except that a session ends.
@@ -50,10 +36,12 @@ async fn choose(db: &Db, end: &EndMany, limit: u32) -> Result<Walked<Vec<u8>>, S
     }
 }
 
+/// With `overdue` only those whose deadline passed longer ago.
 async fn end_chosen(
     db: &Db,
     Walked { found, next }: Walked<Vec<u8>>,
-    how: &How<'_>,
+    overdue: Option<Duration>,
+    ending: &Ending,
 ) -> Result<EndedBatch, StoreError> {
     let next = next.map(walk::continuation);
     if found.is_empty() {
@@ -61,11 +49,11 @@ async fn end_chosen(
     }
     let rows = sqlx::query(db.sql(END))
         .bind(found)
-        .bind(how.overdue.map(micros))
-        .bind(how.cause.as_str())
-        .bind(how.at.as_micros())
-        .bind(how.by.to_string())
-        .bind(how.from.map(DeviceInfo::as_str))
+        .bind(overdue.map(micros))
+        .bind(ending.cause.as_str())
+        .bind(ending.at.as_micros())
+        .bind(ending.by.to_string())
+        .bind(ending.from.as_ref().map(DeviceInfo::as_str))
         .bind(db.keeps_history())
         .fetch_all(&db.pool)
         .await

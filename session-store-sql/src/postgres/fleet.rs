@@ -32,7 +32,8 @@ pub(super) async fn key(db: &Db, proposed: &FleetKey) -> Result<FleetKey, StoreE
     key.try_into().map(FleetKey::from_bytes).map_err(malformed)
 }
 
-/// Drops leases that ran out. The table is small: a row for each worker, and for each ticket that is good.
+/// Drops leases that ran out. The table is small: a row for each worker, and for each ticket that
+/// is good.
 const LEASE: &str = "WITH gone AS (DELETE FROM {t}leases WHERE name IN ( \
         SELECT name FROM {t}leases WHERE until <= clock_timestamp() AND name <> $1 \
         FOR UPDATE SKIP LOCKED)) \

@@ -51,8 +51,8 @@ async fn forget_user(db: &Db, owner: &UserKey, limit: i64) -> Result<u64, sqlx::
 }
 
 pub(super) const ENDED: &str = "SELECT * FROM {t}history WHERE id = $1";
-/// This and [`FORGET_USER`] lock in one order, so that no two calls wait for each other in a circle. What
-/// another one has deleted is passed over.
+/// This and [`FORGET_USER`] lock in one order, so that no two calls wait for each other in a
+/// circle. What another one has deleted is passed over.
 pub(super) const FORGET_OLD: &str = "DELETE FROM {t}history WHERE id = ANY (ARRAY( \
     SELECT id FROM {t}history \
     WHERE ended < (extract(epoch FROM statement_timestamp()) * 1000000)::bigint - $1 \

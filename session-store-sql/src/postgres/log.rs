@@ -218,8 +218,8 @@ where
 /// One statement, so one snapshot. The head says whether the log continues where the reader left
 /// it. The rest are the entries that the reader wants, and the last one that the page examined.
 ///
-/// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from working the
-/// head out for each entry, and from looking for late entries along the numbers.
+/// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from working
+/// the head out for each entry, and from looking for late entries along the numbers.
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         SELECT pg_current_snapshot()::text AS snapshot, {t}clock() AS clock, \
             pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
@@ -256,8 +256,8 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
             ORDER BY seq LIMIT $4) AS unseen) AS examined \
         WHERE place < $4 AND (wanted OR place = LEAST(examined, $4 - 1)) \
         ORDER BY seq) AS entry ON true";
-/// A dump has the transaction ids of the server it is from; where it was restored on one that has not
-/// come so far, its log would never end. It gets this server's, and is another log from now on.
+/// A dump has the transaction ids of the server it is from; where it was restored on one that has
+/// not come so far, its log would never end. It gets this server's, and is another log from now on.
 pub(super) const ADOPT: &str = "WITH foreign_ids AS ( \
         SELECT FROM {t}meta WHERE trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) \
         OR EXISTS (SELECT FROM {t}log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))), \

@@ -57,10 +57,10 @@ use crate::names::{self, Names};
 ///
 /// # The log
 /// Sequence numbers are not the order of commits, so a reader that remembers a number skips an
-/// entry that commits late. Each entry carries the id of its transaction, and a reader remembers the
-/// *snapshot* it has read: next time it reads everything that is visible now and was not visible
-/// then, however long ago the transaction began. A foreign transaction that stays open delays no
-/// reader; while it is open, entries that are newer than it are not trimmed.
+/// entry that commits late. Each entry carries the id of its transaction, and a reader remembers
+/// the *snapshot* it has read: next time it reads everything that is visible now and was not
+/// visible then, however long ago the transaction began. A foreign transaction that stays open
+/// delays no reader; while it is open, entries that are newer than it are not trimmed.
 ///
 /// A notification is only a hint that there is something to read. The store sends it after the
 /// change and outside of its transaction, because it takes a lock of the whole server. Where it is
@@ -74,8 +74,8 @@ use crate::names::{self, Names};
 /// # Poolers
 /// A pooler in transaction mode has to keep prepared statements apart (PgBouncer 1.21 and later,
 /// `max_prepared_statements`), and nothing can be listened for through it: the client that has the
-/// server's connection by then would get the notification. A pooler that lends out a connection which it had before is
-/// noticed and not listened through; [`PostgresOptions::push`] makes sure.
+/// server's connection by then would get the notification. A pooler that lends out a connection
+/// which it had before is noticed and not listened through; [`PostgresOptions::push`] makes sure.
 #[derive(Debug)]
 pub struct PostgresStore {
     db: Db,
@@ -163,9 +163,10 @@ impl PostgresStore {
     /// nodes at once.
     ///
     /// # Errors
-    /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be reached;
-    /// [`Internal`](session_core::StoreErrorKind::Internal) for names out of bounds, for a schema of
-    /// a newer version, and where `default_transaction_isolation` is not `read committed`.
+    /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be
+    /// reached; [`Internal`](session_core::StoreErrorKind::Internal) for names out of bounds, for a
+    /// schema of a newer version, and where `default_transaction_isolation` is not
+    /// `read committed`.
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);

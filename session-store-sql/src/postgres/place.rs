@@ -1,4 +1,5 @@
-//! What is set at a place, that is for the deployment, a tenant or a user: its policy and its block.
+//! What is set at a place, that is for the deployment, a tenant or a user: its policy and its
+//! block.
 
 use session_core::StoreError;
 use session_core::block::Block;

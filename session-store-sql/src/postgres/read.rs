@@ -86,8 +86,8 @@ fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError
     serde_json::from_str(json).map_err(StoreError::corrupt)
 }
 
-/// The rows are compared as a range, which one index serves: with "=", and without statistics yet, the
-/// planner may walk all sessions of the tenant.
+/// The rows are compared as a range, which one index serves: with "=", and without statistics yet,
+/// the planner may walk all sessions of the tenant.
 pub(super) const USER: &str = "SELECT \
     (SELECT version FROM {t}users WHERE tenant = $1 AND user_id = $2) AS version, \
     (SELECT COALESCE(json_agg(json_build_array(encode(id, 'hex'), device_kind, client_id, \

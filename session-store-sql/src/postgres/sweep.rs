@@ -1,7 +1,7 @@
 //! Chooses the sessions that a cleanup ends, along the index of their deadlines.
 //!
-//! That index goes by the deadline cut to ten minutes. A session in the last ten minutes of the walk
-//! may be passed over; a call goes on where the last one ended.
+//! That index goes by the deadline cut to ten minutes. A session in the last ten minutes of the
+//! walk may be passed over; a call goes on where the last one ended.
 
 use session_core::store::{EndedBatch, PageCursor, PageQuery, Sweep, limit_within};
 use session_core::{SessionId, StoreError, Timestamp};

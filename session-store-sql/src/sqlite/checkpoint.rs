@@ -1,8 +1,8 @@
 //! Checkpoints beside the writes.
 //!
 //! SQLite copies its write-ahead log into the database within the commit that has made the log long
-//! enough, and all writes wait: most of the time that a large write-back takes. Here a connection of
-//! its own does it. Writes go on beside it, so a checkpoint may leave the newest pages behind; a
+//! enough, and all writes wait: most of the time that a large write-back takes. Here a connection
+//! of its own does it. Writes go on beside it, so a checkpoint may leave the newest pages behind; a
 //! commit that finds the log much too long takes the rest.
 
 use std::sync::Arc;

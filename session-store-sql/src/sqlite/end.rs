@@ -3,22 +3,14 @@
 
 use std::time::Duration;
 
-use session_core::store::{EndMany, Ended, EndedBatch, PageCursor, Sweep, limit_within};
-use session_core::{Actor, DeviceInfo, EndCause, EventKind, SessionId, StoreError, Timestamp};
+use session_core::store::{EndMany, Ended, EndedBatch, Ending, PageCursor, Sweep, limit_within};
+use session_core::{DeviceInfo, EventKind, SessionId, StoreError, Timestamp};
 use sqlx::sqlite::SqlitePool;
 
 use super::history::remember;
 use super::tx::{Tx, begin};
 use super::{Pools, now, read, store_error};
 use crate::{rows, walk};
-
-/// What the log and the history say of sessions that end.
-struct Why<'a> {
-    cause: EndCause,
-    at: Timestamp,
-    by: &'a Actor,
-    from: Option<&'a DeviceInfo>,
-}
 
 pub(super) async fn end_many(
     pools: &Pools,
@@ -27,9 +19,8 @@ pub(super) async fn end_many(
     keeps_history: bool,
 ) -> Result<EndedBatch, StoreError> {
     let chosen = read::choose(&pools.readers, end, limit).await?;
-    let EndMany { cause, at, by, from, .. } = end;
-    let why = Why { cause: *cause, at: *at, by, from: from.as_ref() };
-    let ended = end_chosen(&pools.writer, &chosen.found, None, &why, keeps_history).await?;
+    let (found, ending) = (&chosen.found, Ending::from(end));
+    let ended = end_chosen(&pools.writer, found, None, &ending, keeps_history).await?;
     Ok(EndedBatch { ended, next: chosen.next.map(walk::continuation) })
 }
 
@@ -45,9 +36,8 @@ pub(super) async fn sweep(
     let chosen = choose_overdue(&pools.readers, sweep.overdue, after, limit).await?;
     let next = chosen.last().filter(|_| chosen.len() == limit as usize).copied();
     let ids: Vec<_> = chosen.iter().map(|place| place.id.as_bytes().to_vec()).collect();
-    let why = Why { cause: EndCause::Expired, at: sweep.at, by: &Actor::System, from: None };
-    let overdue = Some(sweep.overdue);
-    let ended = end_chosen(&pools.writer, &ids, overdue, &why, keeps_history).await?;
+    let (overdue, ending) = (Some(sweep.overdue), Ending::from(sweep));
+    let ended = end_chosen(&pools.writer, &ids, overdue, &ending, keeps_history).await?;
     Ok(EndedBatch { ended, next: next.map(walk::continuation) })
 }
 
@@ -73,7 +63,7 @@ async fn end_chosen(
     writer: &SqlitePool,
     chosen: &[Vec<u8>],
     overdue: Option<Duration>,
-    why: &Why<'_>,
+    ending: &Ending,
     keeps_history: bool,
 ) -> Result<Vec<Ended>, StoreError> {
     if chosen.is_empty() {
@@ -84,27 +74,32 @@ async fn end_chosen(
     let mut tx = begin(writer).await?;
     let line = overdue.map(|overdue| now().minus(overdue).as_micros());
     if keeps_history {
-        keep(&mut tx, &ids, line, why).await?;
+        keep(&mut tx, &ids, line, ending).await?;
     }
     let rows =
         sqlx::query(END).bind(ids).bind(line).fetch_all(&mut *tx).await.map_err(store_error)?;
     let ended = rows.iter().map(rows::ended).collect::<Result<Vec<_>, _>>()?;
     if !ended.is_empty() {
-        tell(&mut tx, &ended, why).await?;
+        tell(&mut tx, &ended, ending).await?;
         tx.commit().await.map_err(store_error)?;
     }
     Ok(ended)
 }
 
 /// Copies those that will end into the history.
-async fn keep(tx: &mut Tx, ids: &str, line: Option<i64>, why: &Why<'_>) -> Result<(), StoreError> {
+async fn keep(
+    tx: &mut Tx,
+    ids: &str,
+    line: Option<i64>,
+    ending: &Ending,
+) -> Result<(), StoreError> {
     sqlx::query(REMEMBER)
         .bind(ids)
         .bind(line)
-        .bind(why.cause.as_str())
-        .bind(why.at.as_micros())
-        .bind(why.by.to_string())
-        .bind(why.from.map(DeviceInfo::as_str))
+        .bind(ending.cause.as_str())
+        .bind(ending.at.as_micros())
+        .bind(ending.by.to_string())
+        .bind(ending.from.as_ref().map(DeviceInfo::as_str))
         .execute(&mut **tx)
         .await
         .map_err(store_error)?;
@@ -112,7 +107,7 @@ async fn keep(tx: &mut Tx, ids: &str, line: Option<i64>, why: &Why<'_>) -> Resul
 }
 
 /// Logs sessions that have been deleted, and raises the versions of their users.
-async fn tell(tx: &mut Tx, ended: &[Ended], why: &Why<'_>) -> Result<(), StoreError> {
+async fn tell(tx: &mut Tx, ended: &[Ended], ending: &Ending) -> Result<(), StoreError> {
     let entry = |Ended { id, owner }: &Ended| {
         serde_json::json!([
             const_hex::encode(id.as_bytes()),
@@ -123,9 +118,9 @@ async fn tell(tx: &mut Tx, ended: &[Ended], why: &Why<'_>) -> Result<(), StoreEr
     let entries: Vec<_> = ended.iter().map(entry).collect();
     let told = sqlx::query(TELL)
         .bind(serde_json::Value::Array(entries).to_string())
-        .bind(EventKind::Ended(why.cause).as_str())
-        .bind(why.at.as_micros())
-        .bind(why.by.to_string())
+        .bind(EventKind::Ended(ending.cause).as_str())
+        .bind(ending.at.as_micros())
+        .bind(ending.by.to_string())
         .execute(&mut **tx)
         .await
         .map_err(store_error)?;

@@ -2,8 +2,8 @@
 //! was logged and watched by every store on the database.
 //!
 //! SQLite's own files would not do. Its write-ahead log is written before a change can be read, by
-//! every write-back and every renewed lease, page by page; and no other process is told when a change
-//! becomes visible.
+//! every write-back and every renewed lease, page by page; and no other process is told when a
+//! change becomes visible.
 
 use std::ffi::OsString;
 use std::fs::File;

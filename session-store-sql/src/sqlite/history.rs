@@ -12,8 +12,8 @@ use super::{Pools, now, read, store_error};
 use crate::rows;
 use crate::walk::Walk;
 
-/// A statement that copies sessions `s` into the history: ?4 when they end, ?5 by whom, ?6 from which
-/// device. A session always can end, so an older record of its id is replaced.
+/// A statement that copies sessions `s` into the history: ?4 when they end, ?5 by whom, ?6 from
+/// which device. A session always can end, so an older record of its id is replaced.
 macro_rules! remember {
     ($cause:literal, $of:literal) => {
         concat!(

@@ -27,8 +27,8 @@ pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Looks at the first entries only, and takes the write lock only where some of them go. Another node
-/// may trim at the same time; each entry goes once.
+/// Looks at the first entries only, and takes the write lock only where some of them go. Another
+/// node may trim at the same time; each entry goes once.
 pub(super) async fn trim(
     pools: &Pools,
     older_than: Duration,

@@ -43,11 +43,11 @@ pub use self::options::{Durability, SqliteOptions};
 /// SQLite's own lock, every write transaction taking it at its start. Reads run beside them.
 /// An acknowledged change has been synced to the disk (see [`Durability`]).
 ///
-/// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`, there
-/// is a file `sessions.db-hint`: a store writes a byte to it after every change, and the stores of
-/// other processes watch it to hear of the change at once. Where it cannot be written or watched, they
-/// see the change when they next read the log. It may be deleted while no process has the database
-/// open.
+/// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`,
+/// there is a file `sessions.db-hint`: a store writes a byte to it after every change, and the
+/// stores of other processes watch it to hear of the change at once. Where it cannot be written or
+/// watched, they see the change when they next read the log. It may be deleted while no process has
+/// the database open.
 ///
 /// ```
 /// # #[tokio::main]

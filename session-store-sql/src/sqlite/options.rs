@@ -79,8 +79,8 @@ impl SqliteOptions {
     }
 }
 
-/// The writer keeps the pages of a large change together until it commits; the default cache of 2 MB
-/// writes them to the log early, some of them several times.
+/// The writer keeps the pages of a large change together until it commits; the default cache of 2
+/// MB writes them to the log early, some of them several times.
 pub(super) fn writing(connect: SqliteConnectOptions) -> SqliteConnectOptions {
     let checkpoint = connect.pragma("wal_autocheckpoint", checkpoint::AT_MOST);
     checkpoint.pragma("cache_size", WRITER_CACHE)

@@ -11,8 +11,8 @@ use session_core::store::{
 };
 use session_core::{Actor, EventKind, Store};
 
-/// Calls `check` after each. The store has a user 7, and five sessions whose deadline passed more than
-/// a year ago.
+/// Calls `check` after each. The store has a user 7, and five sessions whose deadline passed more
+/// than a year ago.
 pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let owner = user("user 7");

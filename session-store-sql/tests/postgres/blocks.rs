@@ -145,7 +145,8 @@ async fn a_sign_in_that_waits_for_a_block_sees_it() {
     }
 }
 
-/// Neither those of one tenant nor, where one is blocked, those of another; nor those of another store.
+/// Neither those of one tenant nor, where one is blocked, those of another; nor those of another
+/// store.
 #[tokio::test]
 async fn sign_ins_do_not_wait_for_one_another() {
     let (schema, other, pool) = (Schema::create().await, Schema::create().await, pool(3).await);

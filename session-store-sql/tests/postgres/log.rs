@@ -146,8 +146,8 @@ async fn trimmed_entries_of_a_number_given_again_are_a_gap() {
     assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap);
 }
 
-/// The transaction that began first drew the higher number. What a trim leaves has to be what a node
-/// that starts afterwards takes for the end of the log.
+/// The transaction that began first drew the higher number. What a trim leaves has to be what a
+/// node that starts afterwards takes for the end of the log.
 #[tokio::test]
 async fn a_log_trimmed_between_overlapping_transactions_has_no_gap() {
     let schema = Schema::create().await;
@@ -247,8 +247,8 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
     assert_eq!(told, [Some(session.id)]);
 }
 
-/// Revocations are heard while every connection of the pool is in use, and after the server has closed
-/// the one on which they are.
+/// Revocations are heard while every connection of the pool is in use, and after the server has
+/// closed the one on which they are.
 #[tokio::test]
 async fn the_log_is_read_besides_the_pool() {
     let (schema, busy) = (Schema::create().await, pool(2).await);

@@ -15,7 +15,7 @@ use std::time::{Instant, SystemTime};
 use session_conformance::sample::{self, PATIENCE, options, options_for_hints, user};
 use session_conformance::{Backend, Namespace};
 use session_core::store::{Change, Commit, Outcome};
-use session_core::{Actor, Session, Store, Timestamp, UserKey};
+use session_core::{Actor, Session, SessionId, Store, Timestamp, UserKey};
 use session_engine::{Access, Engine, SignIn};
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -96,6 +96,17 @@ impl Backend for Postgres {
 impl Namespace for Schema {
     async fn connect(&self) -> Arc<dyn Store> {
         Arc::new(self.store().await)
+    }
+
+    async fn damage(&self, id: SessionId) -> bool {
+        let pool = pool(1).await;
+        for table in ["sessions", "history"] {
+            let table = format!("{}.session_kit_{table}", self.0);
+            let damage = format!("UPDATE {table} SET ip_addresses = 'nowhere' WHERE id = $1");
+            let damage = sqlx::query(sqlx::AssertSqlSafe(damage)).bind(id.as_bytes().to_vec());
+            damage.execute(&pool).await.unwrap();
+        }
+        true
     }
 }
 

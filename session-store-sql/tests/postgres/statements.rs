@@ -52,8 +52,8 @@ impl Counted {
         counts.try_into().unwrap()
     }
 
-    /// Repeats the measurement if the server discarded statements during it: it keeps a limited number
-    /// for all databases.
+    /// Repeats the measurement if the server discarded statements during it: it keeps a limited
+    /// number for all databases.
     async fn undisturbed<T>(&self, mut measure: impl AsyncFnMut() -> T) -> T {
         let forgotten = async || -> i64 {
             let times = sqlx::query_scalar("SELECT dealloc FROM pg_stat_statements_info");
@@ -129,8 +129,8 @@ fn used(session: &Session, later: u64) -> Touch {
     }
 }
 
-/// A notification that is under way covers no change that comes after it began, but the next covers all of
-/// them.
+/// A notification that is under way covers no change that comes after it began, but the next covers
+/// all of them.
 #[tokio::test]
 async fn changes_share_notifications() {
     let counted = Counted::create().await;
@@ -198,8 +198,9 @@ async fn idle(counted: &Counted, listening: i64) -> [i64; 3] {
     [0, 1, 2].map(|n| after[n] - before[n])
 }
 
-/// A store with one connection, and 50,000 sessions, log entries and blocked users. The deadline of so many sessions is
-/// after [`LINE`], that of ten just before it, that of the rest ten minutes and more after it.
+/// A store with one connection, and 50,000 sessions, log entries and blocked users. The deadline of
+/// so many sessions is after [`LINE`], that of ten just before it, that of the rest ten minutes and
+/// more after it.
 async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
     let Schema(schema) = Schema::create().await;
     let one = pool(1).await;

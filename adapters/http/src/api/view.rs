@@ -66,7 +66,7 @@ impl SessionView {
 
     /// A view for a client without a session.
     pub(crate) fn listed(session: Session) -> Self {
-        let Authentication { at, level, methods } = session.authentication;
+        let Authentication { at, level, methods, unknown: _ } = session.authentication;
         Self {
             id: session.id,
             tenant: session.owner.tenant.map(|tenant| tenant.to_string()),

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::admission::Standing;
 use crate::checker::Timeouts;
 use crate::field::{AuthMethod, DeviceInfo, DeviceName, ExtraData, InvalidField, UserId};
 use crate::rotation::{RetiredToken, Successor, TokenState};
-use crate::session::{Authentication, Session, UserKey};
+use crate::session::{AssuranceLevel, Authentication, Session, Unknown, UserKey};
 use crate::store::StoreError;
 use crate::time::Timestamp;
 use crate::token::TokenDigest;
@@ -41,17 +41,26 @@ pub(super) struct Details {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retired: Option<Last>,
     #[serde(flatten)]
-    unknown: Map<String, Value>,
+    unknown: Unknown,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Proof {
     authenticated_at: i64,
-    /// A level of a newer version proves nothing to an older one.
+    /// One of a newer version is unknown to an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     level: Option<Value>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     methods: Vec<String>,
+}
+
+/// A proof in an object of its own, with what is beside it.
+#[derive(Serialize, Deserialize)]
+struct OwnProof {
+    #[serde(flatten)]
+    proof: Proof,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 /// In microseconds; none switches one off.
@@ -59,6 +68,8 @@ struct Proof {
 struct OwnTimeouts {
     idle: Option<u64>,
     absolute: Option<u64>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,7 +78,9 @@ struct Next {
     salt: Hex<16>,
     issued: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    proof: Option<Proof>,
+    proof: Option<OwnProof>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +89,8 @@ struct Last {
     at: i64,
     #[serde(flatten)]
     proof: Proof,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 type Digest = Hex<32>;
@@ -87,12 +102,15 @@ impl Details {
     pub(super) fn of(session: &Session) -> Self {
         let text = |text: &str| text.to_owned();
         let token = &session.token;
+        let mut unknown = session.unknown.clone();
+        let own_timeouts = take_object(&mut unknown, "timeouts");
+        let authentication = Proof::of(&session.authentication, &mut unknown);
         Self {
             device_info: session.device_info.as_ref().map(|info| text(info.as_str())),
             device_name: session.device_name.as_ref().map(|name| text(name.as_str())),
-            authentication: Proof::of(&session.authentication),
+            authentication,
             absolute_expiry: session.absolute_expiry.map(Timestamp::as_micros),
-            timeouts: session.timeouts.map(OwnTimeouts::of),
+            timeouts: session.timeouts.map(|own| OwnTimeouts::of(own, own_timeouts)),
             impersonator: session.impersonator.as_ref().map(|user| text(user.as_str())),
             data: session.data.as_ref().map(|data| text(data.as_json())),
             token: Hex(*token.current.as_bytes()),
@@ -100,7 +118,7 @@ impl Details {
             issued: token.issued.as_micros(),
             successor: token.successor.as_ref().map(Next::of),
             retired: token.retired.as_ref().map(Last::of),
-            unknown: session.unknown.clone(),
+            unknown,
         }
     }
 
@@ -115,7 +133,7 @@ impl Details {
 
     /// The session that these are the details of.
     pub(super) fn complete(
-        self,
+        mut self,
         standing: Standing,
         owner: UserKey,
         ip_addresses: Vec<IpAddr>,
@@ -136,7 +154,7 @@ impl Details {
             deadline,
             authentication: self.authentication.read()?,
             absolute_expiry: self.absolute_expiry.map(Timestamp::from_micros),
-            timeouts: self.timeouts.map(OwnTimeouts::read),
+            timeouts: self.timeouts.map(|own| own.read(&mut self.unknown)),
             impersonator: read(self.impersonator.as_deref(), UserId::from_stored)?,
             data: read(self.data.as_deref(), ExtraData::from_json)?,
             token: TokenState {
@@ -152,31 +170,61 @@ impl Details {
 }
 
 impl Proof {
-    fn of(authentication: &Authentication) -> Self {
+    /// What a newer version has written beside it goes to `beside`.
+    fn of(authentication: &Authentication, beside: &mut Unknown) -> Self {
+        let Authentication { at, level, methods, unknown } = authentication;
+        let mut unknown = unknown.clone();
+        let newer = unknown.remove("level");
+        beside.append(&mut unknown);
         Self {
-            authenticated_at: authentication.at.as_micros(),
-            level: authentication.level.map(|level| level.as_str().into()),
-            methods: authentication.methods.iter().map(|m| m.as_str().to_owned()).collect(),
+            authenticated_at: at.as_micros(),
+            level: level.map(|level| level.as_str().into()).or(newer),
+            methods: methods.iter().map(|method| method.as_str().to_owned()).collect(),
         }
     }
 
     fn read(self) -> Result<Authentication, InvalidField> {
+        let mut read = Authentication::at(Timestamp::from_micros(self.authenticated_at));
         let methods = self.methods.iter().map(|method| AuthMethod::from_stored(method));
-        Ok(Authentication {
-            at: Timestamp::from_micros(self.authenticated_at),
-            level: self.level.and_then(|level| serde_json::from_value(level).ok()),
-            methods: methods.collect::<Result<_, _>>()?,
-        })
+        read.methods = methods.collect::<Result<_, _>>()?;
+        if let Some(level) = self.level {
+            match AssuranceLevel::deserialize(&level) {
+                Ok(known) => read.level = Some(known),
+                Err(_) => _ = read.unknown.insert("level".to_owned(), level),
+            }
+        }
+        read.validate()?;
+        Ok(read)
+    }
+}
+
+impl OwnProof {
+    fn of(authentication: &Authentication) -> Self {
+        let mut unknown = Unknown::new();
+        let proof = Proof::of(authentication, &mut unknown);
+        Self { proof, unknown }
+    }
+
+    fn read(self) -> Result<Authentication, InvalidField> {
+        let mut unknown = self.unknown;
+        let mut read = self.proof.read()?;
+        read.unknown.append(&mut unknown);
+        Ok(read)
     }
 }
 
 impl OwnTimeouts {
-    fn of(timeouts: Timeouts) -> Self {
+    fn of(timeouts: Timeouts, unknown: Unknown) -> Self {
         let micros = |timeout: Duration| u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-        Self { idle: timeouts.idle.map(micros), absolute: timeouts.absolute.map(micros) }
+        let (idle, absolute) = (timeouts.idle.map(micros), timeouts.absolute.map(micros));
+        Self { idle, absolute, unknown }
     }
 
-    fn read(self) -> Timeouts {
+    /// What a newer version has written beside them stays in the session's own `unknown`.
+    fn read(self, unknown: &mut Unknown) -> Timeouts {
+        if !self.unknown.is_empty() {
+            unknown.insert("timeouts".to_owned(), Value::Object(self.unknown));
+        }
         Timeouts::none()
             .with_idle(self.idle.map(Duration::from_micros))
             .with_absolute(self.absolute.map(Duration::from_micros))
@@ -189,7 +237,8 @@ impl Next {
             token: Hex(*successor.digest.as_bytes()),
             salt: Hex(successor.salt),
             issued: successor.issued.as_micros(),
-            proof: successor.authentication.as_ref().map(Proof::of),
+            proof: successor.authentication.as_ref().map(OwnProof::of),
+            unknown: successor.unknown.clone(),
         }
     }
 
@@ -198,17 +247,20 @@ impl Next {
             digest: TokenDigest::from_bytes(self.token.0),
             salt: self.salt.0,
             issued: Timestamp::from_micros(self.issued),
-            authentication: self.proof.map(Proof::read).transpose()?,
+            authentication: self.proof.map(OwnProof::read).transpose()?,
+            unknown: self.unknown,
         })
     }
 }
 
 impl Last {
     fn of(retired: &RetiredToken) -> Self {
+        let mut unknown = retired.unknown.clone();
         Self {
             token: Hex(*retired.digest.as_bytes()),
             at: retired.at.as_micros(),
-            proof: Proof::of(&retired.authentication),
+            proof: Proof::of(&retired.authentication, &mut unknown),
+            unknown,
         }
     }
 
@@ -217,6 +269,7 @@ impl Last {
             digest: TokenDigest::from_bytes(self.token.0),
             at: Timestamp::from_micros(self.at),
             authentication: self.proof.read()?,
+            unknown: self.unknown,
         })
     }
 }
@@ -245,4 +298,11 @@ fn read<T>(
     parse: impl Fn(&str) -> Result<T, InvalidField>,
 ) -> Result<Option<T>, InvalidField> {
     text.map(parse).transpose()
+}
+
+fn take_object(unknown: &mut Unknown, name: &str) -> Unknown {
+    match unknown.remove(name) {
+        Some(Value::Object(object)) => object,
+        _ => Unknown::new(),
+    }
 }

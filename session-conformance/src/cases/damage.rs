@@ -1,0 +1,146 @@
+//! Records that cannot be read, where the backend can damage one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::store::{Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter};
+use session_core::{EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, UserKey};
+
+use super::forgetting::forget_all;
+use super::{history_pages, walks};
+use crate::Namespace;
+use crate::run::skip;
+use crate::sample::{
+    HOUR, SECOND, add_many, begins, commit, end, end_all, end_at, ended_ids, ids, insert_all,
+    log_end, now, read_log, session, sorted, sweep_all, used, user, user_in,
+};
+
+pub(crate) async fn a_damaged_session_hides_no_other(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let (alice, bob) = (user_in("north", "alice"), user_in("north", "bob"));
+    let hers = add_many(store.as_ref(), &alice, 5).await;
+    let his = add_many(store.as_ref(), &bob, 1).await;
+    drop(store);
+    let damaged = damage(namespace.as_ref(), &hers[2]).await;
+    let store = namespace.connect().await;
+    let error = store.load(damaged).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "`load` of what cannot be read: {error}");
+    match store.user(&alice).await {
+        Ok(state) => assert_eq!(state.sessions.len(), hers.len(), "`user` overlooks none"),
+        Err(error) => assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}"),
+    }
+    assert_eq!(ids(store.as_ref(), &bob).await, sorted(&his), "others' sessions can be read");
+
+    let readable = sorted(hers.iter().filter(|session| session.id != damaged));
+    for tenant in [TenantFilter::Any, TenantFilter::Is(alice.tenant.clone())] {
+        for limit in [1, 200] {
+            let mut query = PageQuery::live(tenant.clone(), hers[0].signed_in);
+            query.limit = limit;
+            let listed = walks::walk(store.as_ref(), &query).await;
+            let listed = sorted(listed.iter().filter(|session| session.owner == alice));
+            assert_eq!(listed, readable, "a page leaves out what cannot be read, and goes on");
+            query.user = Some(alice.user.clone());
+            let listed = walks::walk(store.as_ref(), &query).await;
+            assert_eq!(sorted(&listed), readable, "so does a page of its user");
+        }
+    }
+    let later = hers[0].signed_in.plus(SECOND);
+    let batch: Vec<_> = hers.iter().map(|session| used(session.id, later)).collect();
+    let gone = store.touch(&batch).await.unwrap();
+    assert_eq!(gone, [], "`touch` passes over what cannot be read, which is not gone");
+    for id in readable {
+        let read = store.load(id).await.unwrap().unwrap().session;
+        assert_eq!(read.last_accessed, later, "`touch` writes the others");
+    }
+}
+
+pub(crate) async fn a_damaged_session_ends_as_others_do(namespace: Arc<dyn Namespace>) {
+    let alice = user_in("north", "alice");
+    for sweeps in [false, true] {
+        let store = namespace.connect().await;
+        let begun = now(store.as_ref()).await;
+        let mut sessions = [(); 3].map(|()| session(store.as_ref(), &alice, begun));
+        if sweeps {
+            sessions.iter_mut().for_each(|session| session.deadline = begun.minus(HOUR));
+        }
+        insert_all(store.as_ref(), &sessions).await;
+        drop(store);
+        let damaged = damage(namespace.as_ref(), &sessions[1]).await;
+        let store = namespace.connect().await;
+        let mut cursor = log_end(store.as_ref()).await;
+        let ended = if sweeps {
+            sweep_all(store.as_ref(), Duration::ZERO, 2).await
+        } else {
+            let all = end(store.as_ref(), Selection::user(alice.clone())).await;
+            end_all(store.as_ref(), all, 2).await
+        };
+        assert_eq!(ended_ids(&ended), sorted(&sessions), "what cannot be read ends, too");
+        assert_eq!(ids(store.as_ref(), &alice).await, [], "its user can be read again");
+        let told = read_log(store.as_ref(), &mut cursor, 10).await;
+        let ends = |kind| matches!(kind, EventKind::Ended(_));
+        assert_eq!(told.iter().filter(|event| ends(event.kind)).count(), 3, "each end is told");
+        let error = store.ended(damaged).await.unwrap_err();
+        assert_eq!(
+            error.kind(),
+            StoreErrorKind::Corrupt,
+            "it is in the history as it was: {error}"
+        );
+    }
+}
+
+pub(crate) async fn a_damaged_end_hides_no_other(namespace: Arc<dyn Namespace>) {
+    let owners = [user_in("north", "alice"), user("bob")];
+    for owner in &owners {
+        let store = namespace.connect().await;
+        let sessions = add_many(store.as_ref(), owner, 5).await;
+        let long_ago = now(store.as_ref()).await.minus(HOUR * 2);
+        for session in &sessions {
+            end_at(store.as_ref(), session, EndCause::Revoked, long_ago).await;
+        }
+        drop(store);
+        let damaged = damage(namespace.as_ref(), &sessions[2]).await;
+        let store = namespace.connect().await;
+        let error = store.ended(damaged).await.unwrap_err();
+        assert_eq!(
+            error.kind(),
+            StoreErrorKind::Corrupt,
+            "`ended` of what cannot be read: {error}"
+        );
+        let readable = sorted(sessions.iter().filter(|session| session.id != damaged));
+        for mut query in
+            [HistoryQuery::user(owner.clone()), HistoryQuery::within(TenantFilter::Any)]
+        {
+            for limit in [1, 200] {
+                query.limit = limit;
+                let listed = history_pages::walk(store.as_ref(), &query).await;
+                let listed = sorted(listed.iter().map(|ended| &ended.session));
+                assert_eq!(listed, readable, "a page leaves out what cannot be read, and goes on");
+            }
+        }
+        goes(store.as_ref(), owner, &sessions).await;
+    }
+}
+
+/// The first user's by age, or where that is left to the store by name, as the other's.
+async fn goes(store: &dyn Store, owner: &UserKey, sessions: &[Session]) {
+    let new = Session { id: sessions[2].id, ..session(store, owner, sessions[2].signed_in) };
+    let again = commit(store, owner, vec![begins(&new)]).await;
+    assert_eq!(again, Outcome::Conflict, "its id does not come back");
+    let mut gone = 0;
+    if owner.tenant.is_some() {
+        gone += forget_all(store, &Forget::OlderThan(HOUR), 2).await;
+    }
+    gone += forget_all(store, &Forget::User(owner.clone()), 2).await;
+    assert_eq!(gone, sessions.len(), "what cannot be read is forgotten and counted, too");
+    for session in sessions {
+        assert_eq!(store.ended(session.id).await.unwrap(), None, "it is forgotten");
+    }
+}
+
+/// Damages the record of a session.
+async fn damage(namespace: &dyn Namespace, session: &Session) -> SessionId {
+    if !namespace.damage(session.id).await {
+        skip("the backend damages no record");
+    }
+    session.id
+}

@@ -1,0 +1,83 @@
+//! Records that cannot be read, and lies about them. A memory store has none, so a note stands for
+//! one.
+
+use session_core::store::{EndedBatch, EndedSession, HistoryPage, Loaded, Page};
+use session_core::{SessionId, StoreError};
+
+use crate::fault::Fault;
+use crate::liar::Liar;
+
+impl Liar {
+    fn is_damaged(&self, id: SessionId) -> bool {
+        self.notes().damaged.contains(&id)
+    }
+
+    /// Fails with this fault while there is damage.
+    pub(crate) fn stumbles(&self, fault: Fault) -> Result<(), StoreError> {
+        match self.fault == fault && !self.notes().damaged.is_empty() {
+            true => Err(StoreError::corrupt("damaged")),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn readable(&self, loaded: Option<Loaded>) -> Result<Option<Loaded>, StoreError> {
+        match loaded {
+            Some(loaded) if self.is_damaged(loaded.session.id) => match self.fault {
+                Fault::DamageIsLoaded => Ok(Some(loaded)),
+                Fault::DamageIsNone => Ok(None),
+                _ => Err(StoreError::corrupt("damaged")),
+            },
+            loaded => Ok(loaded),
+        }
+    }
+
+    pub(crate) fn readable_end(
+        &self,
+        ended: Option<EndedSession>,
+    ) -> Result<Option<EndedSession>, StoreError> {
+        match ended {
+            Some(ended) if self.is_damaged(ended.session.id) => match self.fault {
+                Fault::DamageIsNotRemembered => Ok(None),
+                _ => Err(StoreError::corrupt("damaged")),
+            },
+            ended => Ok(ended),
+        }
+    }
+
+    pub(crate) fn readable_page(&self, mut page: Page) -> Result<Page, StoreError> {
+        let all = page.sessions.len();
+        page.sessions.retain(|session| !self.is_damaged(session.id));
+        match (self.fault, page.sessions.len() < all) {
+            (Fault::DamageStopsPages, true) => Err(StoreError::corrupt("damaged")),
+            (Fault::DamageEndsPages, true) => Ok(Page { next: None, ..page }),
+            _ => Ok(page),
+        }
+    }
+
+    pub(crate) fn readable_history(
+        &self,
+        mut page: HistoryPage,
+    ) -> Result<HistoryPage, StoreError> {
+        let all = page.sessions.len();
+        page.sessions.retain(|ended| !self.is_damaged(ended.session.id));
+        match (self.fault, page.sessions.len() < all) {
+            (Fault::DamageStopsHistory, true) => Err(StoreError::corrupt("damaged")),
+            (Fault::DamageEndsHistory, true) => Ok(HistoryPage { next: None, ..page }),
+            _ => Ok(page),
+        }
+    }
+
+    /// What of a batch this liar tells that it has ended.
+    pub(crate) fn told_of(&self, mut batch: EndedBatch) -> EndedBatch {
+        if self.fault == Fault::DamageEndsUntold {
+            batch.ended.retain(|ended| !self.is_damaged(ended.id));
+        }
+        batch
+    }
+
+    /// What a touch says is gone.
+    pub(crate) fn gone_by_damage(&self, touched: &[SessionId]) -> Vec<SessionId> {
+        let damaged = touched.iter().copied().filter(|id| self.is_damaged(*id));
+        damaged.filter(|_| self.fault == Fault::DamageIsGone).collect()
+    }
+}
