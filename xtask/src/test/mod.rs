@@ -13,7 +13,7 @@ use clap::Args;
 use crate::run::{Failure, cargo, hear};
 use crate::server::Server;
 use crate::services::{self, Servers};
-use crate::{browser, fuzz, house, licences, nginx, packaging, schemathesis};
+use crate::{browser, fleet, fuzz, house, licences, nginx, packaging, schemathesis};
 use build::Binary;
 use tally::Tally;
 
@@ -76,6 +76,7 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         servers.tell(&mut tests);
         hear(tests, |line| tally.count(line))
     })?;
+    step("fleet", || fleet::check(servers))?;
     step("schemathesis", schemathesis::check)?;
     step("fuzz", || fuzz::run(&fuzz::Options::default()))?;
     if choice.no_browser {

@@ -1,0 +1,113 @@
+//! The time until every node refuses a revoked session.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use hyper::StatusCode;
+use session_benches::Failure;
+use session_benches::table::Row;
+use session_benches::times::Times;
+use tokio::task::JoinSet;
+
+use crate::client::Client;
+use crate::fleet::{Fleet, USERS};
+use crate::traffic::{Traffic, Volume};
+
+/// How long it took.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    /// On each of the other nodes.
+    each: Times,
+    /// On the last of them.
+    every: Times,
+}
+
+/// Revokes this many sessions on the first node, one after the other, while all nodes are used.
+pub(crate) async fn measure(
+    fleet: &Arc<Fleet>,
+    count: usize,
+    volume: Volume,
+) -> Result<Refusals, Failure> {
+    let traffic = Traffic::start(fleet, volume);
+    let mut workers = JoinSet::new();
+    for number in 0..AT_ONCE {
+        let share = count / AT_ONCE + usize::from(number < count % AT_ONCE);
+        workers.spawn(measure_share(Arc::clone(fleet), share));
+    }
+    let mut all = Refusals::default();
+    while let Some(share) = workers.join_next().await {
+        let Refusals { each, every } = share??;
+        all.each.extend(each);
+        all.every.extend(every);
+    }
+    traffic.stop().await;
+    Ok(all)
+}
+
+async fn measure_share(fleet: Arc<Fleet>, count: usize) -> Result<Refusals, Failure> {
+    let mut clients = fleet.clients();
+    let mut refusals = Refusals::default();
+    for n in 0..count {
+        let times = one(&fleet, &mut clients, n).await?;
+        refusals.every.extend(times.iter().max().copied());
+        refusals.each.extend(times);
+    }
+    Ok(refusals)
+}
+
+/// Signs in, is welcome on every node, is revoked on the first, and waits for each other node.
+async fn one(fleet: &Fleet, clients: &mut [Client], n: usize) -> Result<Vec<Duration>, Failure> {
+    let at = n % clients.len();
+    let session = fleet.sign_in(at, &mut clients[at], USERS[n % USERS.len()]).await;
+    let session = session.ok_or("a user cannot sign in")?;
+    for (node, client) in clients.iter_mut().enumerate() {
+        if fleet.visit(node, client, &session).await != Some(StatusCode::OK) {
+            return Err(format!("node {node} does not know a session that is new").into());
+        }
+    }
+    if !fleet.revoke(0, &mut clients[0], &session).await {
+        return Err("a session cannot be revoked".into());
+    }
+    let revoked = Instant::now();
+    fleet.people.ended(&session);
+    let session = &*session;
+    let others = clients.iter_mut().enumerate().skip(1).map(|(node, client)| async move {
+        while fleet.visit(node, client, session).await != Some(StatusCode::UNAUTHORIZED) {
+            if revoked.elapsed() > MOST {
+                return Err(format!("node {node} does not refuse a revoked session").into());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(revoked.elapsed())
+    });
+    join_all(others).await.into_iter().collect()
+}
+
+impl Refusals {
+    /// The figures, under a name such as `redis, pushed`. `targets` are those of a store that pushes, or of
+    /// one that does not.
+    pub(crate) fn rows(&self, name: &str, is_pushed: bool, bound: Duration) -> Vec<Row> {
+        let (median, p99) = if is_pushed { PUSHED } else { UNPUSHED };
+        let bound = bound.as_secs_f64() * 1000.0;
+        let Self { each, every } = self;
+        vec![
+            Row::at_most(format!("{name}: another node, median"), each.median(), "ms", median),
+            Row::at_most(format!("{name}: another node, p99"), each.p99(), "ms", p99),
+            Row::plain(format!("{name}: every node, median"), every.median(), "ms"),
+            Row::plain(format!("{name}: every node, p99"), every.p99(), "ms"),
+            Row::at_most(format!("{name}: every node, longest"), every.longest(), "ms", bound),
+        ]
+    }
+}
+
+/// Sessions that are revoked at a time.
+const AT_ONCE: usize = 2;
+/// Between two requests to one node.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long the worst is waited for.
+const MOST: Duration = Duration::from_secs(30);
+/// Median and p99 in milliseconds, where the store pushes.
+const PUSHED: (f64, f64) = (5.0, 50.0);
+/// The same where it does not.
+const UNPUSHED: (f64, f64) = (150.0, 300.0);
