@@ -171,15 +171,17 @@ pub(crate) async fn happen(
     std::fs::create_dir_all(charts)?;
     let file = charts.join(format!("{}-{}.svg", fleet.store.name(), fault.name()));
     chart::draw(&file, &name, &timeline)?;
-    Ok(rows(&name, recovered, books.broken() - broken, &timeline))
+    let concerned = fault.concerns(fleet.nodes.len()).map_or(vec![], |(nodes, _)| nodes);
+    let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
+    let elsewhere = others.map(|node| timeline.total_of(node, Seen::Unavailable)).sum();
+    Ok(rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline))
 }
 
 /// How long it took until everything went as before on every node.
 async fn recovered(fleet: &Fleet, since: Instant) -> Option<Duration> {
-    let mut clients = fleet.clients();
     while since.elapsed() < PATIENCE {
         let begun = since.elapsed();
-        if fleet.works(&mut clients).await {
+        if fleet.works().await {
             return Some(begun);
         }
         tokio::time::sleep(PAUSE).await;
@@ -191,7 +193,7 @@ async fn recovered(fleet: &Fleet, since: Instant) -> Option<Duration> {
 fn rows(
     name: &str,
     recovered: Option<Duration>,
-    broken: usize,
+    (broken, elsewhere): (usize, u64),
     timeline: &Timeline,
 ) -> Vec<Row> {
     let count = |seen| Some(timeline.total(seen) as f64);
@@ -199,6 +201,7 @@ fn rows(
     vec![
         Row::at_most(format!("{name}: broken guarantees"), Some(broken as f64), "", 0.0),
         Row::at_most(format!("{name}: recovered after"), recovered, "s", PATIENCE.as_secs_f64()),
+        Row::at_most(format!("{name}: unavailable elsewhere"), Some(elsewhere as f64), "", 0.0),
         Row::plain(format!("{name}: pages"), count(Seen::Page), ""),
         Row::plain(format!("{name}: unavailable"), count(Seen::Unavailable), ""),
         Row::plain(format!("{name}: not answered"), count(Seen::Nothing), ""),

@@ -1,12 +1,13 @@
 //! Several demo processes on one store, and the people who use them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::join_all;
 use hyper::StatusCode;
 use session_benches::Failure;
+use tokio::time::timeout;
 
 use crate::books::{BUSY, Books, Limits};
 use crate::client::Client;
@@ -109,7 +110,7 @@ impl Fleet {
         let answer = client.sign_in(user).await?;
         match (answer.status, &answer.cookie) {
             (StatusCode::SEE_OTHER, Some(cookie)) => Session::of(cookie).map(Arc::new),
-            (StatusCode::SERVICE_UNAVAILABLE, None) => None,
+            (StatusCode::SERVICE_UNAVAILABLE, None) if answer.has_retry_after => None,
             (status, _) => {
                 self.books.complain(format!("node {node} answers {status} to a sign-in"));
                 None
@@ -162,11 +163,12 @@ impl Fleet {
     }
 
     /// Whether a sign-in, a visit of every node and a revocation go as they should, now.
-    pub(crate) async fn works(&self, clients: &mut [Client]) -> bool {
-        let Some(session) = self.sign_in(0, &mut clients[0], USERS[0]).await else { return false };
-        let visits = clients.iter_mut().enumerate();
-        let visits = visits.map(|(node, client)| self.visit(node, client, &session));
-        if !join_all(visits).await.iter().all(|seen| *seen == Some(StatusCode::OK)) {
+    pub(crate) async fn works(&self) -> bool {
+        // One that has waited too long is not used again.
+        let mut clients = self.clients();
+        let begun = timeout(BUSY, self.sign_in(0, &mut clients[0], USERS[0])).await;
+        let Ok(Some(session)) = begun else { return false };
+        if !self.all_answer(&mut clients, &session, StatusCode::OK).await {
             return false;
         }
         let last = clients.len() - 1;
@@ -175,10 +177,15 @@ impl Fleet {
         }
         self.people.ended(&session);
         tokio::time::sleep(self.limits.bound).await;
+        self.all_answer(&mut clients, &session, StatusCode::UNAUTHORIZED).await
+    }
+
+    /// Whether every node answers this, soon.
+    async fn all_answer(&self, clients: &mut [Client], session: &Session, with: StatusCode) -> bool {
         let visits = clients.iter_mut().enumerate();
-        let visits = visits.map(|(node, client)| self.visit(node, client, &session));
-        let within = tokio::time::timeout(BUSY, join_all(visits)).await.unwrap_or_default();
-        !within.is_empty() && within.iter().all(|seen| *seen == Some(StatusCode::UNAUTHORIZED))
+        let visits = visits.map(|(node, client)| self.visit(node, client, session));
+        let answers = timeout(BUSY, join_all(visits)).await;
+        answers.is_ok_and(|answers| answers.iter().all(|seen| *seen == Some(with)))
     }
 
     /// Looks at every signed-in user on every node: each has to be welcome.
@@ -207,7 +214,7 @@ impl Plan {
     }
 
     /// Only the wall clock is another one.
-    fn clock_of(&self, clock: &std::path::Path) -> Vec<(String, String)> {
+    fn clock_of(&self, clock: &Path) -> Vec<(String, String)> {
         let library = self.faketime.as_deref().unwrap_or(clock);
         [
             ("LD_PRELOAD", library.display().to_string()),

@@ -132,16 +132,17 @@ impl Run<'_> {
         let is_pushed = push && self.store.pushes();
         let how = if is_pushed { "push" } else { "no push" };
         self.say(&format!("{} revocations, {how}", self.arguments.revokes));
-        let fleet = self.fleet(&[format!("engine.push={push}")], LIMITS, None).await?;
+        let fleet = self.fleet(&[format!("engine.push={push}")], LIMITS).await?;
         let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume()).await?;
         let name = format!("{}, {how}", self.store.name());
-        rows.extend(refusals.rows(&name, is_pushed, LIMITS.bound));
+        rows.extend(refusals.rows(&name, Some(is_pushed), LIMITS.bound));
         Ok(fleet.books.broken())
     }
 
     async fn faults(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let faketime = self.arguments.faketime.clone();
-        let fleet = self.fleet(&impatient(), IMPATIENT, faketime).await?;
+        let plan = Plan { is_proxied: true, faketime, ..self.plan(&impatient(), IMPATIENT) };
+        let fleet = Arc::new(Fleet::start(plan).await?);
         let is_killable = self.arguments.killable.contains(&self.store);
         for fault in Fault::possible(&fleet, is_killable) {
             self.say(fault.name());
@@ -152,17 +153,17 @@ impl Run<'_> {
 
     async fn soak(&self, length: Duration, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         self.say(&format!("full load for {} s", length.as_secs()));
-        let fleet = self.fleet(&[], LIMITS, None).await?;
+        let fleet = self.fleet(&[], LIMITS).await?;
         rows.extend(soak::run(&fleet, length, self.arguments.connections.into()).await?);
         Ok(fleet.books.broken())
     }
 
     async fn quick(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let begun = Instant::now();
-        let fleet = self.fleet(&impatient(), IMPATIENT, None).await?;
+        let fleet = self.fleet(&impatient(), IMPATIENT).await?;
         let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume()).await?;
         let name = format!("{}, quick", self.store.name());
-        rows.extend(refusals.rows(&name, self.store.pushes(), LIMITS.bound));
+        rows.extend(refusals.rows(&name, None, LIMITS.bound));
         for fault in Fault::QUICK {
             self.say(fault.name());
             rows.extend(faults::happen(fault, &fleet, self.volume(), &self.charts()).await?);
@@ -171,25 +172,23 @@ impl Run<'_> {
         Ok(fleet.books.broken())
     }
 
-    async fn fleet(
-        &self,
-        settings: &[String],
-        limits: Limits,
-        faketime: Option<PathBuf>,
-    ) -> Result<Arc<Fleet>, Failure> {
+    async fn fleet(&self, settings: &[String], limits: Limits) -> Result<Arc<Fleet>, Failure> {
+        Ok(Arc::new(Fleet::start(self.plan(settings, limits)).await?))
+    }
+
+    fn plan(&self, settings: &[String], limits: Limits) -> Plan {
         // A long run must not ask the admin for the password again.
         let settings = [&["http.fresh_within=86400".to_owned()], settings].concat();
-        let plan = Plan {
+        Plan {
             program: self.arguments.program.clone(),
             store: self.store,
             nodes: self.arguments.nodes.into(),
             folder: self.charts().join(self.store.name()),
             settings,
             limits,
-            is_proxied: self.arguments.faults,
-            faketime,
-        };
-        Ok(Arc::new(Fleet::start(plan).await?))
+            is_proxied: false,
+            faketime: None,
+        }
     }
 
     fn volume(&self) -> Volume {

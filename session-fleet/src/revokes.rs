@@ -85,10 +85,10 @@ async fn one(fleet: &Fleet, clients: &mut [Client], n: usize) -> Result<Vec<Dura
 }
 
 impl Refusals {
-    /// The figures, under a name such as `redis, pushed`. `targets` are those of a store that pushes, or of
-    /// one that does not.
-    pub(crate) fn rows(&self, name: &str, is_pushed: bool, bound: Duration) -> Vec<Row> {
-        let (median, p99) = if is_pushed { PUSHED } else { UNPUSHED };
+    /// The figures, under a name such as `redis, push`, and the targets with a push or without; none
+    /// where neither matters.
+    pub(crate) fn rows(&self, name: &str, push: Option<bool>, bound: Duration) -> Vec<Row> {
+        let (median, p99) = push.map(|push| if push { PUSHED } else { UNPUSHED }).unzip();
         let bound = bound.as_secs_f64() * 1000.0;
         let Self { each, every } = self;
         vec![

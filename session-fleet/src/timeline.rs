@@ -94,7 +94,12 @@ impl Timeline {
 
     /// How often something was seen, on all nodes.
     pub(crate) fn total(&self, seen: Seen) -> u64 {
-        self.nodes.iter().flatten().map(|slice| u64::from(slice[seen as usize])).sum()
+        (0..self.nodes()).map(|node| self.total_of(node, seen)).sum()
+    }
+
+    /// The same on one node.
+    pub(crate) fn total_of(&self, node: usize, seen: Seen) -> u64 {
+        self.nodes[node].iter().map(|slice| u64::from(slice[seen as usize])).sum()
     }
 }
 

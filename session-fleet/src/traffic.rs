@@ -126,14 +126,15 @@ impl Worker {
     /// Tries one node after another, until one has done it.
     async fn go(&mut self, clients: &mut [Client]) {
         let Some(session) = self.fleet.people.take(KEEP) else { return };
-        while {
+        while self.goes_on() {
             let node = self.node();
-            !self.fleet.revoke(node, &mut clients[node], &session).await
-        } {
+            if self.fleet.revoke(node, &mut clients[node], &session).await {
+                self.fleet.people.ended(&session);
+                self.counts.revocations.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             tokio::time::sleep(AWAY).await;
         }
-        self.fleet.people.ended(&session);
-        self.counts.revocations.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Any node whose process is there.
