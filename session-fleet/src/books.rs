@@ -31,7 +31,6 @@ pub(crate) enum Trouble {
 struct Spell {
     nodes: Vec<usize>,
     trouble: Trouble,
-    from: Instant,
     until: Option<Instant>,
 }
 
@@ -56,8 +55,7 @@ impl Books {
 
     /// From now on these nodes are in trouble.
     pub(crate) fn trouble(&self, nodes: &[usize], trouble: Trouble) {
-        let spell = Spell { nodes: nodes.to_vec(), trouble, from: Instant::now(), until: None };
-        held(&self.spells).push(spell);
+        held(&self.spells).push(Spell { nodes: nodes.to_vec(), trouble, until: None });
     }
 
     /// From now on no node is.
@@ -142,10 +140,9 @@ impl Limits {
             (StatusCode::SERVICE_UNAVAILABLE, _) if !answer.has_retry_after => {
                 Some("answers 503 without Retry-After".to_owned())
             }
-            (
-                StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE,
-                _,
-            ) => None,
+            (StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE, _) => {
+                None
+            }
             (status, _) => Some(format!("answers {status}")),
         }
     }

@@ -19,7 +19,8 @@ pub(crate) fn draw(file: &Path, title: &str, timeline: &Timeline) -> Result<(), 
     root.present().map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
-type Painted<B> = Result<(), plotters::drawing::DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+type Painted<B> =
+    Result<(), plotters::drawing::DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 fn paint<B: DrawingBackend>(
     root: &DrawingArea<B, Shift>,

@@ -181,7 +181,12 @@ impl Fleet {
     }
 
     /// Whether every node answers this, soon.
-    async fn all_answer(&self, clients: &mut [Client], session: &Session, with: StatusCode) -> bool {
+    async fn all_answer(
+        &self,
+        clients: &mut [Client],
+        session: &Session,
+        with: StatusCode,
+    ) -> bool {
         let visits = clients.iter_mut().enumerate();
         let visits = visits.map(|(node, client)| self.visit(node, client, session));
         let answers = timeout(BUSY, join_all(visits)).await;

@@ -88,7 +88,8 @@ async fn spawn(start: &Start, address: &str) -> Result<(Child, SocketAddr), Fail
     let mut lines = BufReader::new(out).lines();
     let line = timeout(PATIENCE, lines.next_line()).await;
     let line = line.ok().and_then(|line| line.ok().flatten()).unwrap_or_default();
-    let listens = line.split("http://").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok());
+    let listens =
+        line.split("http://").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok());
     let listens = listens.ok_or_else(|| {
         let log = std::fs::read_to_string(&start.log).unwrap_or_default();
         format!("the node does not say where it listens: {line}\n{log}")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use session_benches::Failure;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -65,27 +65,36 @@ async fn accept(listener: TcpListener, server: String, mut modes: watch::Receive
 }
 
 /// Passes bytes on in both directions, until one side closes or the mode resets connections.
-async fn join(node: TcpStream, server: String, mut modes: watch::Receiver<Mode>) {
-    // Both ends of the loopback interface exist; where this fails, the close is an orderly one.
-    let _ = node.set_zero_linger();
+async fn join(mut node: TcpStream, server: String, mut modes: watch::Receiver<Mode>) {
     let connected = tokio::select! {
-        connected = TcpStream::connect(server) => connected,
-        _ = modes.wait_for(|mode| *mode == Mode::Reset) => return,
+        biased;
+        _ = modes.wait_for(|mode| *mode == Mode::Reset) => None,
+        connected = TcpStream::connect(server) => connected.ok(),
     };
-    let Ok(store) = connected else { return };
-    let _ = (node.set_nodelay(true), store.set_nodelay(true), store.set_zero_linger());
-    let ((from_node, to_node), (from_store, to_store)) = (node.into_split(), store.into_split());
-    tokio::select! {
-        () = pump(from_node, to_store, Direction::ToStore, modes.clone()) => {}
-        () = pump(from_store, to_node, Direction::ToNode, modes.clone()) => {}
+    let Some(mut store) = connected else { return reset(&node) };
+    let _ = (node.set_nodelay(true), store.set_nodelay(true));
+    // Halves that own their stream would close it in order, which is no reset.
+    let ((from_node, to_node), (from_store, to_store)) = (node.split(), store.split());
+    let is_reset = tokio::select! {
+        () = pump(from_node, to_store, Direction::ToStore, modes.clone()) => false,
+        () = pump(from_store, to_node, Direction::ToNode, modes.clone()) => false,
         // Also where the proxy was dropped.
-        _ = modes.wait_for(|mode| *mode == Mode::Reset) => {}
+        _ = modes.wait_for(|mode| *mode == Mode::Reset) => true,
+    };
+    if is_reset {
+        reset(&node);
+        reset(&store);
     }
 }
 
+/// Has the stream reset when it is dropped; one on which that fails is closed already.
+fn reset(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     direction: Direction,
     mut modes: watch::Receiver<Mode>,
 ) {

@@ -20,8 +20,7 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Page, Self::Refused, Self::Unavailable, Self::Nothing];
+    pub(crate) const ALL: [Self; 4] = [Self::Page, Self::Refused, Self::Unavailable, Self::Nothing];
 
     pub(crate) fn of(answer: Option<&Answer>) -> Self {
         match answer.map(|answer| answer.status) {
