@@ -132,8 +132,9 @@ impl Run<'_> {
         let is_pushed = push && self.store.pushes();
         let how = if is_pushed { "push" } else { "no push" };
         self.say(&format!("{} revocations, {how}", self.arguments.revokes));
-        let fleet = self.fleet(&[format!("engine.push={push}")], LIMITS).await?;
-        let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume()).await?;
+        let settings = [format!("engine.push={push}"), revokes::SETTING.to_owned()];
+        let fleet = self.fleet(&settings, LIMITS).await?;
+        let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume(0)).await?;
         let name = format!("{}, {how}", self.store.name());
         rows.extend(refusals.rows(&name, Some(is_pushed), LIMITS.bound));
         Ok(fleet.books.broken())
@@ -146,7 +147,7 @@ impl Run<'_> {
         let is_killable = self.arguments.killable.contains(&self.store);
         for fault in Fault::possible(&fleet, is_killable) {
             self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.volume(), &self.charts()).await?);
+            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
         }
         Ok(fleet.books.broken())
     }
@@ -160,13 +161,14 @@ impl Run<'_> {
 
     async fn quick(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let begun = Instant::now();
-        let fleet = self.fleet(&impatient(), IMPATIENT).await?;
-        let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume()).await?;
+        let settings = [&impatient()[..], &[revokes::SETTING.to_owned()]].concat();
+        let fleet = self.fleet(&settings, IMPATIENT).await?;
+        let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume(0)).await?;
         let name = format!("{}, quick", self.store.name());
         rows.extend(refusals.rows(&name, None, LIMITS.bound));
         for fault in Fault::QUICK {
             self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.volume(), &self.charts()).await?);
+            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
         }
         self.say(&format!("done in {:.0?}", begun.elapsed()));
         Ok(fleet.books.broken())
@@ -191,9 +193,9 @@ impl Run<'_> {
         }
     }
 
-    fn volume(&self) -> Volume {
+    fn volume(&self, changes_elsewhere: u64) -> Volume {
         let connections = self.arguments.connections.into();
-        Volume { connections, pause: THINK, revoke_every: REVOKE_EVERY }
+        Volume { connections, pause: THINK, revoke_every: REVOKE_EVERY, changes_elsewhere }
     }
 
     fn charts(&self) -> PathBuf {

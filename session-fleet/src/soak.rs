@@ -21,7 +21,12 @@ pub(crate) async fn run(
     length: Duration,
     connections: usize,
 ) -> Result<Vec<Row>, Failure> {
-    let volume = Volume { connections, pause: Duration::ZERO, revoke_every: REVOKE_EVERY };
+    let volume = Volume {
+        connections,
+        pause: Duration::ZERO,
+        revoke_every: REVOKE_EVERY,
+        changes_elsewhere: 100,
+    };
     fleet.books.take_timeline();
     let broken = fleet.books.broken();
     let begun = Instant::now();

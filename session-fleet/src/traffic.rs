@@ -19,6 +19,9 @@ pub(crate) struct Volume {
     pub(crate) pause: Duration,
     /// Between two revocations on the whole fleet.
     pub(crate) revoke_every: Duration,
+    /// How many sign-ins and revocations of a hundred go to any node; the others go to the first. A node
+    /// that changes something looks at the log at once, so it does not show how long it takes otherwise.
+    pub(crate) changes_elsewhere: u64,
 }
 
 /// What was done.
@@ -43,6 +46,7 @@ struct Worker {
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
     random: Random,
+    changes_elsewhere: u64,
 }
 
 impl Traffic {
@@ -54,6 +58,7 @@ impl Traffic {
             stop: Arc::clone(&stop),
             counts: Arc::clone(&counts),
             random: Random::of(SEED, &[number as u64]),
+            changes_elsewhere: volume.changes_elsewhere,
         };
         let count = fleet.nodes.len() * volume.connections;
         for number in 0..count {
@@ -101,7 +106,7 @@ impl Worker {
         }
     }
 
-    /// Signs one in and throws another one out, on a node each that has its process.
+    /// Signs one in and throws another one out.
     async fn come_and_go(mut self, pause: Duration) {
         let mut clients = self.fleet.clients();
         let mut ticks = tokio::time::interval(pause);
@@ -137,10 +142,11 @@ impl Worker {
         }
     }
 
-    /// Any node whose process is there.
+    /// A node whose process is there.
     fn node(&mut self) -> usize {
         let nodes = self.fleet.nodes.len();
-        let first = self.random.below(nodes as u64) as usize;
+        let is_elsewhere = self.random.below(100) < self.changes_elsewhere;
+        let first = if is_elsewhere { self.random.below(nodes as u64) as usize } else { 0 };
         let is_there = |node: &usize| !self.fleet.books.is_gone(*node);
         (0..nodes).map(|n| (first + n) % nodes).find(is_there).unwrap_or(first)
     }
