@@ -174,35 +174,35 @@ mod tests {
         Answer { status, cookie: None, has_retry_after, body: bytes::Bytes::new() }
     }
 
-    fn is_wrong(fate: Fate, trouble: Option<Trouble>, after: f64, answer: Option<Answer>) -> bool {
+    fn is_wrong(fate: Fate, trouble: Option<Trouble>, after: f64, answer: Option<&Answer>) -> bool {
         let sent = Instant::now();
         let ended = sent - Duration::from_secs_f64(after);
         let fate = if matches!(fate, Fate::Ended(_)) { Fate::Ended(ended) } else { fate };
-        LIMITS.complaint(fate, trouble, sent, answer.as_ref()).is_some()
+        LIMITS.complaint(fate, trouble, sent, answer).is_some()
     }
 
     #[test]
     fn a_revoked_session_is_accepted_within_the_bound_only() {
         let ended = Fate::Ended(Instant::now());
-        assert!(!is_wrong(ended, None, 1.9, Some(answer(200))));
-        assert!(is_wrong(ended, None, 2.1, Some(answer(200))));
+        assert!(!is_wrong(ended, None, 1.9, Some(&answer(200))));
+        assert!(is_wrong(ended, None, 2.1, Some(&answer(200))));
         for trouble in [Trouble::Process, Trouble::Store] {
-            assert!(!is_wrong(ended, Some(trouble), 3.9, Some(answer(200))));
-            assert!(is_wrong(ended, Some(trouble), 4.1, Some(answer(200))));
+            assert!(!is_wrong(ended, Some(trouble), 3.9, Some(&answer(200))));
+            assert!(is_wrong(ended, Some(trouble), 4.1, Some(&answer(200))));
         }
-        assert!(!is_wrong(Fate::Ending, None, 9.0, Some(answer(200))));
-        assert!(!is_wrong(ended, None, 9.0, Some(answer(401))));
+        assert!(!is_wrong(Fate::Ending, None, 9.0, Some(&answer(200))));
+        assert!(!is_wrong(ended, None, 9.0, Some(&answer(401))));
     }
 
     #[test]
     fn an_outage_is_no_sign_out() {
-        assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(answer(401))));
-        assert!(!is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(answer(503))));
+        assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(&answer(401))));
+        assert!(!is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(&answer(503))));
         let silent = Answer { has_retry_after: false, ..answer(503) };
-        assert!(is_wrong(Fate::Live, None, 0.0, Some(silent)));
+        assert!(is_wrong(Fate::Live, None, 0.0, Some(&silent)));
         let clearing = Answer { cookie: Some("session=".to_owned()), ..answer(503) };
-        assert!(is_wrong(Fate::Live, None, 0.0, Some(clearing)));
-        assert!(is_wrong(Fate::Live, None, 0.0, Some(answer(500))));
+        assert!(is_wrong(Fate::Live, None, 0.0, Some(&clearing)));
+        assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(500))));
     }
 
     #[test]

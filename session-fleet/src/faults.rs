@@ -165,8 +165,8 @@ pub(crate) async fn happen(
     books.calm();
     tokio::time::sleep(CALM).await;
     traffic.stop().await;
-    fleet.census().await;
     let timeline = books.take_timeline();
+    fleet.census().await;
     let name = format!("{}: {}", fleet.store.name(), fault.name());
     std::fs::create_dir_all(charts)?;
     let file = charts.join(format!("{}-{}.svg", fleet.store.name(), fault.name()));

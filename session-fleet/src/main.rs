@@ -50,8 +50,8 @@ struct Arguments {
     /// How many sessions are revoked; 0 for no measurement.
     #[arg(long, default_value_t = 1000)]
     revokes: usize,
-    /// Connections to each node.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// Connections to each node: one of four shows cookies of sessions that have ended.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(4..=1000))]
     connections: u16,
     /// Lets faults happen, one after the other, and draws what users saw.
     #[arg(long)]

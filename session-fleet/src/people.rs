@@ -71,9 +71,11 @@ impl People {
         held(&self.live).len()
     }
 
-    pub(crate) fn any_live(&self, random: &mut Random) -> Option<Arc<Session>> {
+    /// One of the oldest `among`.
+    pub(crate) fn any_live(&self, among: usize, random: &mut Random) -> Option<Arc<Session>> {
         let live = held(&self.live);
-        (!live.is_empty()).then(|| Arc::clone(&live[random.below(live.len() as u64) as usize]))
+        let count = live.len().min(among) as u64;
+        (count > 0).then(|| Arc::clone(&live[random.below(count) as usize]))
     }
 
     /// One of those that ended lately.

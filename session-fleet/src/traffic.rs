@@ -49,6 +49,17 @@ struct Worker {
     changes_elsewhere: u64,
 }
 
+/// Whose cookies a connection carries. One that has to wait for the store holds up only its own kind.
+#[derive(Clone, Copy)]
+enum Visitor {
+    /// Those of the sessions that no one revokes, which each node has in its cache.
+    Stays,
+    /// Those of any live session.
+    IsLive,
+    /// Those of sessions that ended lately.
+    HasEnded,
+}
+
 impl Traffic {
     pub(crate) fn start(fleet: &Arc<Fleet>, volume: Volume) -> Self {
         let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
@@ -60,9 +71,11 @@ impl Traffic {
             random: Random::of(SEED, &[number as u64]),
             changes_elsewhere: volume.changes_elsewhere,
         };
-        let count = fleet.nodes.len() * volume.connections;
+        let nodes = fleet.nodes.len();
+        let count = nodes * volume.connections;
         for number in 0..count {
-            workers.spawn(worker(number).visit(number % fleet.nodes.len(), volume.pause));
+            let visitor = VISITORS[number / nodes % VISITORS.len()];
+            workers.spawn(worker(number).visit(number % nodes, visitor, volume.pause));
         }
         for number in 0..TURNOVER {
             let pause = volume.revoke_every * TURNOVER as u32;
@@ -84,14 +97,15 @@ impl Worker {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Visits one node as one user or another; some of them have been thrown out.
-    async fn visit(mut self, node: usize, pause: Duration) {
+    /// Visits one node as one user or another.
+    async fn visit(mut self, node: usize, visitor: Visitor, pause: Duration) {
         let mut client = Client::new(self.fleet.nodes[node].address);
         while self.goes_on() {
             let people = &self.fleet.people;
-            let session = match self.random.below(8) {
-                0 => people.any_ended(&mut self.random),
-                _ => people.any_live(&mut self.random),
+            let session = match visitor {
+                Visitor::Stays => people.any_live(KEEP, &mut self.random),
+                Visitor::IsLive => people.any_live(usize::MAX, &mut self.random),
+                Visitor::HasEnded => people.any_ended(&mut self.random),
             };
             if let Some(session) = session {
                 let seen = self.fleet.visit(node, &mut client, &session).await;
@@ -152,6 +166,8 @@ impl Worker {
     }
 }
 
+/// Of the connections to a node, in turn.
+const VISITORS: [Visitor; 4] = [Visitor::Stays, Visitor::HasEnded, Visitor::IsLive, Visitor::Stays];
 /// Tasks that sign in and revoke.
 const TURNOVER: usize = 8;
 /// Sessions that are there to be revoked, so that every node has them in its cache by then.

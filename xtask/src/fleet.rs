@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_program_is_told_what_was_given_and_what_it_may_kill() {
-        let servers = Servers { private: vec![Server::Redis], ..Servers::none() };
+        let mut servers = Servers::none();
+        servers.private.push(Server::Redis);
         let fleet = command("debug", &[Store::Redis, Store::Mongo], &servers);
         let arguments: Vec<_> = fleet.get_args().skip(4).collect();
         assert_eq!(arguments, ["--store", "redis", "--killable", "redis", "--store", "mongo"]);
