@@ -31,6 +31,7 @@ use session_benches::table::{Row, markdown, write_json};
 use crate::books::Limits;
 use crate::faults::Fault;
 use crate::fleet::{Fleet, Plan};
+use crate::revokes::Pace;
 use crate::store::Store;
 use crate::traffic::Volume;
 
@@ -130,11 +131,13 @@ impl Run<'_> {
     /// The time until every node refuses.
     async fn measure(&self, push: bool, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let is_pushed = push && self.store.pushes();
-        let how = if is_pushed { "push" } else { "no push" };
+        let (how, pace) =
+            if is_pushed { ("push", Pace::PUSHED) } else { ("no push", Pace::UNPUSHED) };
         self.say(&format!("{} revocations, {how}", self.arguments.revokes));
         let settings = [format!("engine.push={push}"), revokes::SETTING.to_owned()];
         let fleet = self.fleet(&settings, LIMITS).await?;
-        let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume(0)).await?;
+        let refusals =
+            revokes::measure(&fleet, self.arguments.revokes, pace, self.volume(0)).await?;
         let name = format!("{}, {how}", self.store.name());
         rows.extend(refusals.rows(&name, Some(is_pushed), LIMITS.bound));
         Ok(fleet.books.broken())
@@ -163,7 +166,8 @@ impl Run<'_> {
         let begun = Instant::now();
         let settings = [&impatient()[..], &[revokes::SETTING.to_owned()]].concat();
         let fleet = self.fleet(&settings, IMPATIENT).await?;
-        let refusals = revokes::measure(&fleet, self.arguments.revokes, self.volume(0)).await?;
+        let refusals =
+            revokes::measure(&fleet, self.arguments.revokes, Pace::PUSHED, self.volume(0)).await?;
         let name = format!("{}, quick", self.store.name());
         rows.extend(refusals.rows(&name, None, LIMITS.bound));
         for fault in Fault::QUICK {

@@ -24,17 +24,34 @@ pub(crate) struct Refusals {
     every: Times,
 }
 
-/// Revokes this many sessions on the first node, one after the other, while all nodes are used.
+/// How it is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Sessions that are revoked at a time.
+    at_once: usize,
+    /// Between two requests to one node.
+    pause: Duration,
+}
+
+impl Pace {
+    /// For some milliseconds.
+    pub(crate) const PUSHED: Self = Self { at_once: 2, pause: Duration::from_millis(1) };
+    /// For some hundred milliseconds.
+    pub(crate) const UNPUSHED: Self = Self { at_once: 4, pause: Duration::from_millis(3) };
+}
+
+/// Revokes this many sessions on the first node while all nodes are used.
 pub(crate) async fn measure(
     fleet: &Arc<Fleet>,
     count: usize,
+    pace: Pace,
     volume: Volume,
 ) -> Result<Refusals, Failure> {
     let traffic = Traffic::start(fleet, volume);
     let mut workers = JoinSet::new();
-    for number in 0..AT_ONCE {
-        let share = count / AT_ONCE + usize::from(number < count % AT_ONCE);
-        workers.spawn(measure_share(Arc::clone(fleet), share));
+    for number in 0..pace.at_once {
+        let share = count / pace.at_once + usize::from(number < count % pace.at_once);
+        workers.spawn(measure_share(Arc::clone(fleet), share, pace.pause));
     }
     let mut all = Refusals::default();
     while let Some(share) = workers.join_next().await {
@@ -46,7 +63,11 @@ pub(crate) async fn measure(
     Ok(all)
 }
 
-async fn measure_share(fleet: Arc<Fleet>, count: usize) -> Result<Refusals, Failure> {
+async fn measure_share(
+    fleet: Arc<Fleet>,
+    count: usize,
+    pause: Duration,
+) -> Result<Refusals, Failure> {
     let mut clients = fleet.clients();
     let mut refusals = Refusals::default();
     let mut left = count;
@@ -58,7 +79,7 @@ async fn measure_share(fleet: Arc<Fleet>, count: usize) -> Result<Refusals, Fail
         tokio::time::sleep(SETTLED).await;
         left -= group.len();
         for session in group {
-            let times = revoke(&fleet, &mut clients, &session).await?;
+            let times = revoke(&fleet, &mut clients, &session, pause).await?;
             refusals.every.extend(times.iter().max().copied());
             refusals.each.extend(times);
         }
@@ -83,6 +104,7 @@ async fn revoke(
     fleet: &Fleet,
     clients: &mut [Client],
     session: &Arc<Session>,
+    pause: Duration,
 ) -> Result<Vec<Duration>, Failure> {
     if !fleet.revoke(0, &mut clients[0], session).await {
         return Err("a session cannot be revoked".into());
@@ -94,7 +116,7 @@ async fn revoke(
             if revoked.elapsed() > MOST {
                 return Err(format!("node {node} does not refuse a revoked session").into());
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
         Ok(revoked.elapsed())
     });
@@ -125,10 +147,6 @@ pub(crate) const SETTING: &str = "engine.write_back.every_hits=1000000";
 const GROUP: usize = 25;
 /// By then it is stored of a new session that its token has been presented.
 const SETTLED: Duration = Duration::from_millis(700);
-/// Sessions that are revoked at a time.
-const AT_ONCE: usize = 2;
-/// Between two requests to one node.
-const PAUSE: Duration = Duration::from_millis(1);
 /// How long the worst is waited for.
 const MOST: Duration = Duration::from_secs(30);
 /// Median and p99 in milliseconds, where the store pushes.
