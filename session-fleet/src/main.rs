@@ -199,7 +199,8 @@ impl Run<'_> {
 
     fn volume(&self, changes_elsewhere: u64) -> Volume {
         let connections = self.arguments.connections.into();
-        Volume { connections, pause: THINK, revoke_every: REVOKE_EVERY, changes_elsewhere }
+        let revoke_every = self.store.revoke_every();
+        Volume { connections, pause: THINK, revoke_every, changes_elsewhere }
     }
 
     fn charts(&self) -> PathBuf {
@@ -222,4 +223,3 @@ const LIMITS: Limits = Limits { bound: Duration::from_secs(1), staleness: Durati
 const IMPATIENT: Limits = Limits { staleness: Duration::from_secs(3), ..LIMITS };
 /// Between two requests on a connection.
 const THINK: Duration = Duration::from_millis(10);
-const REVOKE_EVERY: Duration = Duration::from_millis(50);

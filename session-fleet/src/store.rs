@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use session_benches::Failure;
@@ -50,6 +51,15 @@ impl Store {
     /// Whether other nodes learn of a change before they look.
     pub(crate) const fn pushes(self) -> bool {
         !matches!(self, Self::Mysql)
+    }
+
+    /// Between two revocations that it can do beside other work. The server that the tests use for
+    /// MongoDB's protocol makes some ten changes a second while several nodes follow its log.
+    pub(crate) const fn revoke_every(self) -> Duration {
+        match self {
+            Self::Mongo => Duration::from_millis(500),
+            _ => Duration::from_millis(50),
+        }
     }
 
     /// Whether one address leads to all of it. The servers of a cluster tell their clients further ones.
