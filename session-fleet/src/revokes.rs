@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use hyper::StatusCode;
 use session_benches::Failure;
+use session_benches::random::Random;
 use session_benches::table::Row;
 use session_benches::times::Times;
 use tokio::task::JoinSet;
@@ -31,13 +32,18 @@ pub(crate) struct Pace {
     at_once: usize,
     /// Between two requests to one node.
     pause: Duration,
+    /// A random time before each revocation is below this. Without it each would begin when a node has just
+    /// looked at the log, and wait longest.
+    spread: Duration,
 }
 
 impl Pace {
     /// For some milliseconds.
-    pub(crate) const PUSHED: Self = Self { at_once: 2, pause: Duration::from_millis(1) };
+    pub(crate) const PUSHED: Self =
+        Self { at_once: 2, pause: Duration::from_millis(1), spread: Duration::from_millis(10) };
     /// For some hundred milliseconds.
-    pub(crate) const UNPUSHED: Self = Self { at_once: 4, pause: Duration::from_millis(3) };
+    pub(crate) const UNPUSHED: Self =
+        Self { at_once: 4, pause: Duration::from_millis(3), spread: Duration::from_millis(250) };
 }
 
 /// Revokes this many sessions on the first node while all nodes are used.
@@ -51,7 +57,7 @@ pub(crate) async fn measure(
     let mut workers = JoinSet::new();
     for number in 0..pace.at_once {
         let share = count / pace.at_once + usize::from(number < count % pace.at_once);
-        workers.spawn(measure_share(Arc::clone(fleet), share, pace.pause));
+        workers.spawn(measure_share(Arc::clone(fleet), number, share, pace));
     }
     let mut all = Refusals::default();
     while let Some(share) = workers.join_next().await {
@@ -65,9 +71,11 @@ pub(crate) async fn measure(
 
 async fn measure_share(
     fleet: Arc<Fleet>,
+    number: usize,
     count: usize,
-    pause: Duration,
+    pace: Pace,
 ) -> Result<Refusals, Failure> {
+    let mut random = Random::new(number as u64);
     let mut clients = fleet.clients();
     let mut refusals = Refusals::default();
     let mut left = count;
@@ -79,7 +87,8 @@ async fn measure_share(
         tokio::time::sleep(SETTLED).await;
         left -= group.len();
         for session in group {
-            let times = revoke(&fleet, &mut clients, &session, pause).await?;
+            tokio::time::sleep(pace.spread.mul_f64(random.unit())).await;
+            let times = revoke(&fleet, &mut clients, &session, pace.pause).await?;
             refusals.every.extend(times.iter().max().copied());
             refusals.each.extend(times);
         }
