@@ -107,12 +107,14 @@ impl Worker {
                 Visitor::IsLive => people.any_live(usize::MAX, &mut self.random),
                 Visitor::HasEnded => people.any_ended(&mut self.random),
             };
-            if let Some(session) = session {
-                let seen = self.fleet.visit(node, &mut client, &session).await;
-                self.counts.requests.fetch_add(1, Ordering::Relaxed);
-                if seen.is_none() {
-                    tokio::time::sleep(AWAY).await;
-                }
+            let Some(session) = session else {
+                tokio::time::sleep(AWAY).await;
+                continue;
+            };
+            let seen = self.fleet.visit(node, &mut client, &session).await;
+            self.counts.requests.fetch_add(1, Ordering::Relaxed);
+            if seen.is_none() {
+                tokio::time::sleep(AWAY).await;
             }
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
@@ -172,6 +174,6 @@ const VISITORS: [Visitor; 4] = [Visitor::Stays, Visitor::HasEnded, Visitor::IsLi
 const TURNOVER: usize = 8;
 /// Sessions that are there to be revoked, so that every node has them in its cache by then.
 const SPARE: usize = 40;
-/// After a request that was not answered.
+/// After a request that was not answered, or where no session has ended yet.
 const AWAY: Duration = Duration::from_millis(100);
 const SEED: u64 = 18;
