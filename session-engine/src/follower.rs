@@ -61,7 +61,7 @@ impl SessionManager {
     }
 }
 
-/// Reads the log twice in every propagation bound, or four times where the store does not push, and
+/// Reads the log twice in every propagation bound, or four times where no push is followed, and
 /// whenever there is a hint, but never without a pause.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
@@ -71,7 +71,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         shared.note_trust();
         // A hint that comes while the log is being read must not be lost: wait for the next one
         // before reading.
-        let mut hint = pin!(shared.store.changed());
+        let mut hint = pin!(shared.hint());
         let hinted = poll!(&mut hint).is_ready();
         let result = catch_up(&shared, &mut *shared.position.lock().await).await;
         said.report(&shared, &result);
@@ -79,7 +79,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         // One that was there already has been followed; the next may have come during the read.
         let next = async {
             pause.await;
-            if hinted { shared.store.changed().await } else { hint.await }
+            if hinted { shared.hint().await } else { hint.await }
         };
         tokio::select! {
             biased;
@@ -157,7 +157,7 @@ fn apply(shared: &Shared, event: Event) {
 
 /// Somewhat shorter by chance, so that the nodes of a fleet do not read in step.
 fn interval(shared: &Shared) -> Duration {
-    let reads = if shared.store.pushes() { 2 } else { 4 };
+    let reads = if shared.options.push && shared.store.pushes() { 2 } else { 4 };
     let [random] = clock::random(shared.entropy.as_ref());
     shared.options.propagation_bound / reads * (u32::from(u8::MAX) * 9 + u32::from(random))
         / (u32::from(u8::MAX) * 10)
@@ -199,6 +199,15 @@ impl Said {
 }
 
 impl Shared {
+    /// Returns when the store hints that the log has grown; never where hints are switched off.
+    async fn hint(&self) {
+        if self.options.push {
+            self.store.changed().await;
+        } else {
+            std::future::pending().await
+        }
+    }
+
     /// How long a read of the log may take at first.
     pub(crate) fn log_patience(&self) -> Duration {
         self.options.propagation_bound.max(LEAST_PATIENCE).min(self.options.store_timeout)

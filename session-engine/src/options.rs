@@ -61,6 +61,10 @@ pub struct Options {
     /// seconds. The log is read twice in it, four times where the store does not push. Default 1.
     #[serde(with = "time::seconds")]
     pub propagation_bound: Duration,
+    /// Whether the store's pushes are followed, which only ever speed a revocation up. False where they
+    /// do not arrive and the store cannot tell, such as behind a proxy that lends connections out: the log
+    /// is then read four times in every `propagation_bound`. Default true.
+    pub push: bool,
     /// A node that has not heard from the log for this long no longer trusts its cache, in
     /// seconds. Default 30.
     #[serde(with = "time::seconds")]
@@ -186,6 +190,7 @@ impl Default for Options {
             renew_after: None,
             rotation_grace: Duration::from_secs(10),
             propagation_bound: Duration::from_secs(1),
+            push: true,
             max_staleness: Duration::from_secs(30),
             when_stale: WhenStale::FailClosed,
             store_timeout: Duration::from_secs(5),
@@ -291,6 +296,13 @@ impl Options {
     #[must_use]
     pub const fn with_propagation_bound(mut self, propagation_bound: Duration) -> Self {
         self.propagation_bound = propagation_bound;
+        self
+    }
+
+    /// Sets [`Options::push`].
+    #[must_use]
+    pub const fn with_push(mut self, push: bool) -> Self {
+        self.push = push;
         self
     }
 

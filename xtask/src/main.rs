@@ -7,6 +7,7 @@ mod conformance;
 mod container;
 mod demo;
 mod doctor;
+mod fleet;
 mod fuzz;
 mod house;
 mod instance;
@@ -75,6 +76,9 @@ enum Command {
     },
     /// Runs a node of another commit beside one of this, on one store and under load.
     Upgrade(upgrade::Options),
+    /// Runs several nodes on one store: how long a revocation takes, what faults do to it, and whether it
+    /// holds out. Prints a table and writes `target/fleet.json`.
+    Fleet(fleet::Options),
     /// Writes the API's description into `adapters/http/openapi.json`.
     Openapi,
     /// Checks licences and sources of all dependencies against `deny.toml`.
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         Command::Mutants(options) => mutants::run(&options),
         Command::Services { action } => services::run(&action),
         Command::Upgrade(options) => upgrade::run(&options),
+        Command::Fleet(options) => fleet::run(&options),
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
         Command::House => house::check(),

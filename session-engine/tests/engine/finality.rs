@@ -131,6 +131,26 @@ async fn a_push_makes_it_immediate() {
     assert!(!is_active(there, &signed_in).await);
 }
 
+/// Pushes that are switched off speed nothing up; the bound holds all the same.
+#[tokio::test(start_paused = true)]
+async fn a_push_that_is_switched_off_is_not_followed() {
+    let fleet = Fleet::start(Options::default().with_push(false)).await;
+    let [here, there] = &fleet.nodes;
+    fleet.probes[1].push();
+    let mut events = there.sessions().events();
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let signed_in = sign_in(here, "alice").await;
+        assert!(is_active(there, &signed_in).await);
+        let begun = Instant::now();
+        revoke(here, &signed_in).await;
+        told(&mut events, "revoked").await;
+        longest = longest.max(begun.elapsed());
+    }
+    assert!(longest > Duration::from_millis(100), "{longest:?}");
+    assert!(longest <= Duration::from_millis(250), "{longest:?}");
+}
+
 /// Two hints at once are one reading of the log; the one that comes after it is heard as well.
 #[tokio::test(start_paused = true)]
 async fn a_hint_after_two_at_once_is_heard() {

@@ -235,15 +235,16 @@ async fn ten_thousand_requests_cost_at_most_forty_statements() {
     assert!(spent <= 40, "{spent}: {:?}", probe.calls());
 }
 
-/// Twice in a bound where the store pushes, four times where it does not.
+/// Twice in a bound where the store pushes, four times where it does not, or where pushes are not
+/// followed.
 #[tokio::test(start_paused = true)]
 async fn an_idle_node_asks_little_and_writes_nothing() {
-    for (pushes, most) in [(true, 130), (false, 260)] {
+    for (pushes, followed, most) in [(true, true, 130), (false, true, 260), (true, false, 260)] {
         let probe = Probe::over(store());
         if pushes {
             probe.push();
         }
-        let node = engine(probe.clone(), Options::default()).await;
+        let node = engine(probe.clone(), Options::default().with_push(followed)).await;
         for n in 0..50 {
             sign_in(&node, &format!("user {n}")).await;
         }

@@ -12,7 +12,7 @@ use clap::Args;
 use crate::run::{Failure, cargo, hear};
 use crate::server::Server;
 use crate::services::{self, Servers};
-use crate::{browser, house, licences, nginx, packaging, schemathesis};
+use crate::{browser, fleet, house, licences, nginx, packaging, schemathesis};
 use build::Binary;
 use jobs::Job;
 use tally::Tally;
@@ -79,6 +79,7 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         servers.tell(&mut tests);
         hear(tests, |line| tally.count(line))
     })?;
+    step("fleet", || fleet::check(servers))?;
     step("schemathesis", schemathesis::check)?;
     if choice.no_browser {
         return Ok(());

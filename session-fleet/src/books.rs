@@ -1,0 +1,229 @@
+//! What the fleet may answer, by what it has acknowledged: every answer is judged.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+
+use crate::client::Answer;
+use crate::people::{Fate, held};
+use crate::timeline::{Seen, Timeline};
+
+/// How long a revoked session may go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// On a node that reaches the store: `propagation_bound`.
+    pub(crate) bound: Duration,
+    /// On one that does not: `max_staleness`.
+    pub(crate) staleness: Duration,
+}
+
+/// What ails a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Its process is gone or stands still: it may not answer at all.
+    Process,
+    /// It reaches the store late or not at all: it answers all the same.
+    Store,
+}
+
+#[derive(Debug)]
+struct Spell {
+    nodes: Vec<usize>,
+    trouble: Trouble,
+    until: Option<Instant>,
+}
+
+/// The judge of all answers.
+#[derive(Debug)]
+pub(crate) struct Books {
+    limits: Limits,
+    spells: Mutex<Vec<Spell>>,
+    complaints: Mutex<Vec<String>>,
+    timeline: Mutex<Timeline>,
+}
+
+impl Books {
+    pub(crate) fn new(limits: Limits, nodes: usize) -> Self {
+        Self {
+            limits,
+            spells: Mutex::default(),
+            complaints: Mutex::default(),
+            timeline: Mutex::new(Timeline::start(nodes)),
+        }
+    }
+
+    /// From now on these nodes are in trouble.
+    pub(crate) fn trouble(&self, nodes: &[usize], trouble: Trouble) {
+        held(&self.spells).push(Spell { nodes: nodes.to_vec(), trouble, until: None });
+    }
+
+    /// From now on no node is.
+    pub(crate) fn calm(&self) {
+        let now = Instant::now();
+        held(&self.spells).iter_mut().for_each(|spell| {
+            spell.until.get_or_insert(now);
+        });
+    }
+
+    /// Whether the process of a node is away.
+    pub(crate) fn is_gone(&self, node: usize) -> bool {
+        self.trouble_of(node, Instant::now()) == Some(Trouble::Process)
+    }
+
+    /// Judges what a node has answered to a request with a session's cookie, or that it has not.
+    pub(crate) fn judge(&self, node: usize, fate: Fate, sent: Instant, answer: Option<&Answer>) {
+        held(&self.timeline).note(node, Seen::of(answer));
+        let trouble = self.trouble_of(node, sent);
+        if let Some(complaint) = self.limits.complaint(fate, trouble, sent, answer) {
+            self.complain(format!("node {node} {complaint}"));
+        }
+    }
+
+    pub(crate) fn complain(&self, complaint: impl Into<String>) {
+        let (complaint, since) = (complaint.into(), held(&self.timeline).now());
+        let mut complaints = held(&self.complaints);
+        if complaints.len() < MOST_SHOWN {
+            eprintln!("BROKEN after {since:.1?}: {complaint}");
+        }
+        complaints.push(complaint);
+    }
+
+    /// How often a guarantee broke.
+    pub(crate) fn broken(&self) -> usize {
+        held(&self.complaints).len()
+    }
+
+    /// Takes what was seen up to now, and begins again.
+    pub(crate) fn take_timeline(&self) -> Timeline {
+        let mut timeline = held(&self.timeline);
+        let fresh = Timeline::start(timeline.nodes());
+        std::mem::replace(&mut *timeline, fresh)
+    }
+
+    /// Marks this moment of the timeline.
+    pub(crate) fn mark(&self, what: &'static str) {
+        held(&self.timeline).mark(what);
+    }
+
+    /// What ailed the node at any time since the request was sent.
+    fn trouble_of(&self, node: usize, sent: Instant) -> Option<Trouble> {
+        let spells = held(&self.spells);
+        let concerns = |spell: &&Spell| {
+            spell.nodes.contains(&node) && spell.until.is_none_or(|until| until >= sent)
+        };
+        spells.iter().filter(concerns).map(|spell| spell.trouble).next_back()
+    }
+}
+
+impl Limits {
+    /// What is wrong with an answer, if anything is.
+    fn complaint(
+        self,
+        fate: Fate,
+        trouble: Option<Trouble>,
+        sent: Instant,
+        answer: Option<&Answer>,
+    ) -> Option<String> {
+        let Some(answer) = answer else {
+            let is_expected = trouble == Some(Trouble::Process);
+            return (!is_expected).then(|| "does not answer".to_owned());
+        };
+        if answer.cookie.is_some() {
+            return Some(format!("writes a cookie with {}", answer.status));
+        }
+        match (answer.status, fate) {
+            (StatusCode::OK, Fate::Ended(at)) => self.too_long(at, trouble, sent),
+            (StatusCode::UNAUTHORIZED, Fate::Live) => {
+                Some("refuses a session that nothing has ended".to_owned())
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, _) if !answer.has_retry_after => {
+                Some("answers 503 without Retry-After".to_owned())
+            }
+            (StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE, _) => {
+                None
+            }
+            (status, _) => Some(format!("answers {status}")),
+        }
+    }
+
+    fn too_long(self, ended: Instant, trouble: Option<Trouble>, sent: Instant) -> Option<String> {
+        let limit = if trouble.is_some() { self.staleness } else { self.bound };
+        let after = sent.saturating_duration_since(ended);
+        let is_late = after > limit + BUSY;
+        is_late.then(|| format!("accepts a session {after:.2?} after its revocation"))
+    }
+}
+
+/// How long a machine on which a whole fleet, its store and its users share a few cores may keep a
+/// process waiting.
+pub(crate) const BUSY: Duration = Duration::from_secs(1);
+/// Complaints that are printed; all are counted.
+const MOST_SHOWN: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { bound: Duration::from_secs(1), staleness: Duration::from_secs(3) };
+
+    fn answer(status: u16) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        let has_retry_after = status == StatusCode::SERVICE_UNAVAILABLE;
+        Answer { status, cookie: None, has_retry_after, body: bytes::Bytes::new() }
+    }
+
+    fn is_wrong(fate: Fate, trouble: Option<Trouble>, after: f64, answer: Option<&Answer>) -> bool {
+        let sent = Instant::now();
+        let ended = sent - Duration::from_secs_f64(after);
+        let fate = if matches!(fate, Fate::Ended(_)) { Fate::Ended(ended) } else { fate };
+        LIMITS.complaint(fate, trouble, sent, answer).is_some()
+    }
+
+    #[test]
+    fn a_revoked_session_is_accepted_within_the_bound_only() {
+        let ended = Fate::Ended(Instant::now());
+        assert!(!is_wrong(ended, None, 1.9, Some(&answer(200))));
+        assert!(is_wrong(ended, None, 2.1, Some(&answer(200))));
+        for trouble in [Trouble::Process, Trouble::Store] {
+            assert!(!is_wrong(ended, Some(trouble), 3.9, Some(&answer(200))));
+            assert!(is_wrong(ended, Some(trouble), 4.1, Some(&answer(200))));
+        }
+        assert!(!is_wrong(Fate::Ending, None, 9.0, Some(&answer(200))));
+        assert!(!is_wrong(ended, None, 9.0, Some(&answer(401))));
+    }
+
+    #[test]
+    fn an_outage_is_no_sign_out() {
+        assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(&answer(401))));
+        assert!(!is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(&answer(503))));
+        let silent = Answer { has_retry_after: false, ..answer(503) };
+        assert!(is_wrong(Fate::Live, None, 0.0, Some(&silent)));
+        let clearing = Answer { cookie: Some("session=".to_owned()), ..answer(503) };
+        assert!(is_wrong(Fate::Live, None, 0.0, Some(&clearing)));
+        assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(500))));
+    }
+
+    #[test]
+    fn only_a_node_that_does_not_run_may_be_silent() {
+        assert!(!is_wrong(Fate::Live, Some(Trouble::Process), 0.0, None));
+        assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, None));
+        assert!(is_wrong(Fate::Live, None, 0.0, None));
+    }
+
+    #[test]
+    fn trouble_is_over_for_what_is_sent_after_it() {
+        let books = Books::new(LIMITS, 2);
+        let before = Instant::now();
+        books.trouble(&[1], Trouble::Process);
+        assert_eq!(books.trouble_of(1, before), Some(Trouble::Process));
+        assert_eq!(books.trouble_of(0, before), None);
+        books.calm();
+        assert_eq!(books.trouble_of(1, before), Some(Trouble::Process));
+        let after = Instant::now() + Duration::from_millis(1);
+        assert_eq!(books.trouble_of(1, after), None);
+        books.judge(0, Fate::Live, after, None);
+        assert_eq!(books.broken(), 1);
+    }
+}

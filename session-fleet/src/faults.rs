@@ -1,0 +1,235 @@
+//! Faults on a fleet that is used: what they are, and what has to hold during and after each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use session_benches::Failure;
+use session_benches::table::Row;
+use tokio::process::Command;
+
+use crate::books::Trouble;
+use crate::chart;
+use crate::fleet::Fleet;
+use crate::proxy::Mode;
+use crate::timeline::{Seen, Timeline};
+use crate::traffic::{Traffic, Volume};
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// `kill -9` of a node, which is started again later.
+    NodeKilled,
+    /// A node stands still (SIGSTOP) for longer than `max_staleness`.
+    NodeStopped,
+    /// `kill -9` of the store, which is started again later.
+    StoreKilled,
+    /// The store stands still (SIGSTOP).
+    StoreStopped,
+    /// The clock of a node jumps two hours ahead, and back at the end.
+    ClockAhead,
+    /// It jumps two hours back, and ahead at the end.
+    ClockBehind,
+    /// What goes between a node and the store takes 100 ms longer, each way.
+    Delayed,
+    /// Nothing goes between a node and the store, and no connection is closed.
+    Stalled,
+    /// The store hears a node, but the node hears no answer.
+    AnswersCut,
+    /// Connections of a node to the store are reset.
+    Reset,
+}
+
+impl Fault {
+    const ALL: [Self; 10] = [
+        Self::NodeKilled,
+        Self::NodeStopped,
+        Self::StoreKilled,
+        Self::StoreStopped,
+        Self::ClockAhead,
+        Self::ClockBehind,
+        Self::Delayed,
+        Self::Stalled,
+        Self::AnswersCut,
+        Self::Reset,
+    ];
+    /// Those that need nothing but the nodes.
+    pub(crate) const QUICK: [Self; 2] = [Self::NodeKilled, Self::NodeStopped];
+
+    /// Those that can happen to a fleet, and why the others cannot.
+    pub(crate) fn possible(fleet: &Fleet, is_killable: bool) -> Vec<Self> {
+        let missing = |fault: &Self| match fault {
+            Self::NodeKilled | Self::NodeStopped => None,
+            Self::StoreKilled | Self::StoreStopped if fleet.store.server().is_none() => {
+                Some("the store is a file")
+            }
+            Self::StoreKilled | Self::StoreStopped => {
+                (!is_killable).then_some("the store's server is not a private instance")
+            }
+            Self::ClockAhead | Self::ClockBehind => {
+                fleet.clock.is_none().then_some("libfaketime is not installed")
+            }
+            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
+                fleet.proxy.is_none().then_some("the store is not reached by one address")
+            }
+        };
+        let is_possible = |fault: &Self| match missing(fault) {
+            Some(why) => {
+                println!("{}: {} is left out: {why}", fleet.store.name(), fault.name());
+                false
+            }
+            None => true,
+        };
+        Self::ALL.into_iter().filter(is_possible).collect()
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NodeKilled => "node-killed",
+            Self::NodeStopped => "node-stopped",
+            Self::StoreKilled => "store-killed",
+            Self::StoreStopped => "store-stopped",
+            Self::ClockAhead => "clock-ahead",
+            Self::ClockBehind => "clock-behind",
+            Self::Delayed => "delayed",
+            Self::Stalled => "stalled",
+            Self::AnswersCut => "answers-cut",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// The nodes that it concerns and how; none where everything has to go on as before.
+    fn concerns(self, nodes: usize) -> Option<(Vec<usize>, Trouble)> {
+        match self {
+            Self::NodeKilled | Self::NodeStopped => Some((vec![1], Trouble::Process)),
+            Self::StoreKilled | Self::StoreStopped => Some(((0..nodes).collect(), Trouble::Store)),
+            Self::ClockAhead | Self::ClockBehind => None,
+            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
+                Some((vec![nodes - 1], Trouble::Store))
+            }
+        }
+    }
+
+    async fn begin(self, fleet: &Fleet) -> Result<(), Failure> {
+        match self {
+            Self::NodeKilled => fleet.nodes[1].kill().await,
+            Self::NodeStopped => fleet.nodes[1].signal("STOP").await,
+            Self::StoreKilled => services(fleet, "kill").await,
+            Self::StoreStopped => services(fleet, "pause").await,
+            Self::ClockAhead => set_clock(fleet, "+2h"),
+            Self::ClockBehind => set_clock(fleet, "-2h"),
+            Self::Delayed => set_proxy(fleet, Mode::Delay(DELAY)),
+            Self::Stalled => set_proxy(fleet, Mode::Stall),
+            Self::AnswersCut => set_proxy(fleet, Mode::CutAnswers),
+            Self::Reset => set_proxy(fleet, Mode::Reset),
+        }
+    }
+
+    async fn end(self, fleet: &Fleet) -> Result<(), Failure> {
+        match self {
+            Self::NodeKilled => fleet.nodes[1].restart().await,
+            Self::NodeStopped => fleet.nodes[1].signal("CONT").await,
+            Self::StoreKilled => services(fleet, "restart").await,
+            Self::StoreStopped => services(fleet, "resume").await,
+            Self::ClockAhead | Self::ClockBehind => set_clock(fleet, "+0"),
+            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
+                set_proxy(fleet, Mode::Pass)
+            }
+        }
+    }
+}
+
+/// Lets one fault happen to a fleet in use, and draws what users saw into `charts`.
+pub(crate) async fn happen(
+    fault: Fault,
+    fleet: &Arc<Fleet>,
+    volume: Volume,
+    charts: &Path,
+) -> Result<Vec<Row>, Failure> {
+    let (books, broken) = (&fleet.books, fleet.books.broken());
+    let traffic = Traffic::start(fleet, volume);
+    books.take_timeline();
+    tokio::time::sleep(CALM).await;
+    if let Some((nodes, trouble)) = fault.concerns(fleet.nodes.len()) {
+        books.trouble(&nodes, trouble);
+    }
+    books.mark("begins");
+    fault.begin(fleet).await?;
+    // Longer than a node may go on without news.
+    tokio::time::sleep(fleet.limits.staleness + CALM).await;
+    books.mark("ends");
+    let ended = Instant::now();
+    fault.end(fleet).await?;
+    let recovered = recovered(fleet, ended).await;
+    books.mark("recovered");
+    books.calm();
+    tokio::time::sleep(CALM).await;
+    traffic.stop().await;
+    let timeline = books.take_timeline();
+    fleet.census().await;
+    let name = format!("{}: {}", fleet.store.name(), fault.name());
+    std::fs::create_dir_all(charts)?;
+    let file = charts.join(format!("{}-{}.svg", fleet.store.name(), fault.name()));
+    chart::draw(&file, &name, &timeline)?;
+    let concerned = fault.concerns(fleet.nodes.len()).map_or(vec![], |(nodes, _)| nodes);
+    let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
+    let elsewhere = others.map(|node| timeline.total_of(node, Seen::Unavailable)).sum();
+    Ok(rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline))
+}
+
+/// How long it took until everything went as before on every node.
+async fn recovered(fleet: &Fleet, since: Instant) -> Option<Duration> {
+    while since.elapsed() < PATIENCE {
+        let begun = since.elapsed();
+        if fleet.works().await {
+            return Some(begun);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    fleet.books.complain("the fleet does not recover by itself");
+    None
+}
+
+fn rows(
+    name: &str,
+    recovered: Option<Duration>,
+    (broken, elsewhere): (usize, u64),
+    timeline: &Timeline,
+) -> Vec<Row> {
+    let count = |seen| Some(timeline.total(seen) as f64);
+    let recovered = recovered.map(|time| time.as_secs_f64());
+    vec![
+        Row::at_most(format!("{name}: broken guarantees"), Some(broken as f64), "", 0.0),
+        Row::at_most(format!("{name}: recovered after"), recovered, "s", PATIENCE.as_secs_f64()),
+        Row::at_most(format!("{name}: unavailable elsewhere"), Some(elsewhere as f64), "", 0.0),
+        Row::plain(format!("{name}: pages"), count(Seen::Page), ""),
+        Row::plain(format!("{name}: unavailable"), count(Seen::Unavailable), ""),
+        Row::plain(format!("{name}: not answered"), count(Seen::Nothing), ""),
+    ]
+}
+
+fn set_proxy(fleet: &Fleet, mode: Mode) -> Result<(), Failure> {
+    fleet.proxy.as_ref().ok_or("there is no proxy")?.set(mode);
+    Ok(())
+}
+
+fn set_clock(fleet: &Fleet, offset: &str) -> Result<(), Failure> {
+    let clock = fleet.clock.as_ref().ok_or("no node has a clock that can be set")?;
+    Ok(std::fs::write(clock, format!("{offset}\n"))?)
+}
+
+/// Does something to the store's server, by `cargo xtask services`.
+async fn services(fleet: &Fleet, action: &str) -> Result<(), Failure> {
+    let (server, _) = fleet.store.server().ok_or("the store has no server")?;
+    let program = std::env::var("SESSION_KIT_XTASK");
+    let program = program.map_err(|_| "SESSION_KIT_XTASK is no program that kills servers")?;
+    let status = Command::new(program).args(["services", action, server]).status().await?;
+    if status.success() { Ok(()) } else { Err(format!("{action} {server}: {status}").into()) }
+}
+
+/// Before a fault and after it, and beyond `max_staleness` during it.
+const CALM: Duration = Duration::from_secs(2);
+/// Within which a fleet has to go on by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
+const DELAY: Duration = Duration::from_millis(100);

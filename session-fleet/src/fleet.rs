@@ -1,0 +1,240 @@
+//! Several demo processes on one store, and the people who use them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+use hyper::StatusCode;
+use session_benches::Failure;
+use tokio::time::timeout;
+
+use crate::books::{BUSY, Books, Limits};
+use crate::client::Client;
+use crate::node::{Node, Start};
+use crate::people::{Fate, People, Session};
+use crate::proxy::Proxy;
+use crate::store::{Server, Store};
+
+/// What a fleet is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) program: PathBuf,
+    pub(crate) store: Store,
+    pub(crate) nodes: usize,
+    /// For the logs of the nodes, and the file of a store that is one.
+    pub(crate) folder: PathBuf,
+    /// The demo's `--set`.
+    pub(crate) settings: Vec<String>,
+    pub(crate) limits: Limits,
+    /// Whether the last node reaches its store through a proxy, where the store is one server.
+    pub(crate) is_proxied: bool,
+    /// The library of `libfaketime`: with it the last node but one has a clock that can be set.
+    pub(crate) faketime: Option<PathBuf>,
+}
+
+/// A fleet at work.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) store: Store,
+    pub(crate) nodes: Vec<Node>,
+    /// In front of the store, for the last node.
+    pub(crate) proxy: Option<Proxy>,
+    /// The file with the time of the last node but one.
+    pub(crate) clock: Option<PathBuf>,
+    pub(crate) books: Books,
+    pub(crate) people: People,
+    pub(crate) limits: Limits,
+    admin: String,
+}
+
+impl Fleet {
+    /// Starts the nodes one after the other and signs the users in who stay.
+    pub(crate) async fn start(plan: Plan) -> Result<Self, Failure> {
+        // What an earlier run left there is no part of this fleet.
+        let _ = std::fs::remove_dir_all(&plan.folder);
+        std::fs::create_dir_all(&plan.folder)?;
+        let url = plan.store.url(&plan.folder)?;
+        let proxy = if plan.is_proxied && plan.store.is_one_server() {
+            Some(Proxy::start(Server::of(&url)?.address.to_owned()).await?)
+        } else {
+            None
+        };
+        let clock = plan.faketime.as_ref().map(|_| plan.folder.join("clock"));
+        if let Some(clock) = &clock {
+            std::fs::write(clock, "+0\n")?;
+        }
+        let mut nodes = Vec::new();
+        for number in 0..plan.nodes {
+            let mut start = plan.start_of(number, &url);
+            if let Some(proxy) = proxy.as_ref().filter(|_| number + 1 == plan.nodes) {
+                start.arguments[1] = Server::of(&url)?.at(proxy.address);
+            }
+            if let Some(clock) = clock.as_ref().filter(|_| number + 2 == plan.nodes) {
+                start.environment = plan.clock_of(clock);
+            }
+            nodes.push(Node::start(start).await?);
+        }
+        let admin = Client::new(nodes[0].address).sign_in("root").await;
+        let admin = admin.and_then(|answer| answer.cookie).ok_or("the admin cannot sign in")?;
+        let books = Books::new(plan.limits, plan.nodes);
+        let people = People::default();
+        let (store, limits) = (plan.store, plan.limits);
+        let fleet = Self { store, nodes, proxy, clock, books, people, limits, admin };
+        fleet.sign_everyone_in().await?;
+        Ok(fleet)
+    }
+
+    async fn sign_everyone_in(&self) -> Result<(), Failure> {
+        for n in 0..KEEP {
+            let node = n % self.nodes.len();
+            let mut client = Client::new(self.nodes[node].address);
+            let begun = self.sign_in(node, &mut client, USERS[n % USERS.len()]).await;
+            self.people.begun(&begun.ok_or("a user cannot sign in")?);
+        }
+        Ok(())
+    }
+
+    /// A client of each node.
+    pub(crate) fn clients(&self) -> Vec<Client> {
+        self.nodes.iter().map(|node| Client::new(node.address)).collect()
+    }
+
+    /// Signs in; none where the node or the store is away.
+    pub(crate) async fn sign_in(
+        &self,
+        node: usize,
+        client: &mut Client,
+        user: &str,
+    ) -> Option<Arc<Session>> {
+        let answer = client.sign_in(user).await?;
+        match (answer.status, &answer.cookie) {
+            (StatusCode::SEE_OTHER, Some(cookie)) => Session::of(cookie).map(Arc::new),
+            (StatusCode::SERVICE_UNAVAILABLE, None) if answer.has_retry_after => None,
+            (status, _) => {
+                self.books.complain(format!("node {node} answers {status} to a sign-in"));
+                None
+            }
+        }
+    }
+
+    /// Asks for a page, and has the answer judged.
+    pub(crate) async fn visit(
+        &self,
+        node: usize,
+        client: &mut Client,
+        session: &Session,
+    ) -> Option<StatusCode> {
+        let sent = Instant::now();
+        let answer = client.get("/whoami", &session.cookie).await;
+        self.books.judge(node, session.fate(), sent, answer.as_ref());
+        answer.map(|answer| answer.status)
+    }
+
+    /// Revokes a session as the admin; false where the answer does not say that it is done.
+    pub(crate) async fn revoke(&self, node: usize, client: &mut Client, session: &Session) -> bool {
+        let before = session.becomes(Fate::Ending);
+        let path = format!("/sessions/admin/sessions/{}", session.id);
+        let answer = client.delete(&path, &self.admin).await;
+        let is_done = match answer.as_ref().map(|answer| answer.status) {
+            Some(StatusCode::NO_CONTENT) => true,
+            // The first attempt was made, and its answer was lost.
+            Some(StatusCode::NOT_FOUND) if before == Fate::Ending => true,
+            Some(StatusCode::SERVICE_UNAVAILABLE) | None => false,
+            Some(status) => {
+                self.books.complain(format!("node {node} answers {status} to a revocation"));
+                false
+            }
+        };
+        if is_done {
+            session.becomes(Fate::Ended(Instant::now()));
+        }
+        is_done
+    }
+
+    /// Reads a page of the admin's API.
+    pub(crate) async fn read(&self, path: &str) -> Result<serde_json::Value, Failure> {
+        let answer = Client::new(self.nodes[0].address).get(path, &self.admin).await;
+        let answer = answer.ok_or("the first node does not answer")?;
+        if answer.status != StatusCode::OK {
+            return Err(format!("{path}: {}", answer.status).into());
+        }
+        Ok(serde_json::from_slice(&answer.body)?)
+    }
+
+    /// Whether a sign-in, a visit of every node and a revocation go as they should, now.
+    pub(crate) async fn works(&self) -> bool {
+        // One that has waited too long is not used again.
+        let mut clients = self.clients();
+        let begun = timeout(BUSY, self.sign_in(0, &mut clients[0], USERS[0])).await;
+        let Ok(Some(session)) = begun else { return false };
+        if !self.all_answer(&mut clients, &session, StatusCode::OK).await {
+            return false;
+        }
+        let last = clients.len() - 1;
+        if !self.revoke(last, &mut clients[last], &session).await {
+            return false;
+        }
+        self.people.ended(&session);
+        tokio::time::sleep(self.limits.bound).await;
+        self.all_answer(&mut clients, &session, StatusCode::UNAUTHORIZED).await
+    }
+
+    /// Whether every node answers this, soon.
+    async fn all_answer(
+        &self,
+        clients: &mut [Client],
+        session: &Session,
+        with: StatusCode,
+    ) -> bool {
+        let visits = clients.iter_mut().enumerate();
+        let visits = visits.map(|(node, client)| self.visit(node, client, session));
+        let answers = timeout(BUSY, join_all(visits)).await;
+        answers.is_ok_and(|answers| answers.iter().all(|seen| *seen == Some(with)))
+    }
+
+    /// Looks at every signed-in user on every node: each has to be welcome.
+    pub(crate) async fn census(&self) {
+        let mut clients = self.clients();
+        for session in self.people.all_live() {
+            for (node, client) in clients.iter_mut().enumerate() {
+                let seen = self.visit(node, client, &session).await;
+                // What else there may be, the books know.
+                if seen == Some(StatusCode::SERVICE_UNAVAILABLE) && session.fate() == Fate::Live {
+                    self.books.complain(format!("node {node} is still away for a user"));
+                }
+            }
+        }
+    }
+}
+
+impl Plan {
+    fn start_of(&self, number: usize, url: &str) -> Start {
+        let mut arguments = vec!["--store".to_owned(), url.to_owned()];
+        for setting in &self.settings {
+            arguments.extend(["--set".to_owned(), setting.clone()]);
+        }
+        let log = self.folder.join(format!("node-{number}.log"));
+        Start { program: self.program.clone(), arguments, environment: Vec::new(), log }
+    }
+
+    /// Only the wall clock is another one.
+    fn clock_of(&self, clock: &Path) -> Vec<(String, String)> {
+        let library = self.faketime.as_deref().unwrap_or(clock);
+        [
+            ("LD_PRELOAD", library.display().to_string()),
+            ("FAKETIME_TIMESTAMP_FILE", clock.display().to_string()),
+            ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+/// The users of the demo whose number of sessions matters to none.
+pub(crate) const USERS: [&str; 6] =
+    ["alice", "bob", "north/alice", "north/boss", "south/alice", "south/bob"];
+/// The sessions that no one revokes.
+pub(crate) const KEEP: usize = 60;

@@ -1,0 +1,225 @@
+//! Runs a fleet of demo processes on one real store: how long a revocation takes, what faults do to it,
+//! and whether it holds out. `cargo xtask fleet` builds and starts it.
+//!
+//! Every answer of every node is judged by what the fleet has acknowledged before ([`books`]): no
+//! revoked session is accepted beyond the bound, no signed-in user is refused, and a store that is away
+//! is a 503 with `Retry-After` that writes no cookie.
+
+mod books;
+mod chart;
+mod client;
+mod faults;
+mod fleet;
+mod node;
+mod people;
+mod proxy;
+mod revokes;
+mod soak;
+mod store;
+mod timeline;
+mod traffic;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use session_benches::Failure;
+use session_benches::table::{Row, markdown, write_json};
+
+use crate::books::Limits;
+use crate::faults::Fault;
+use crate::fleet::{Fleet, Plan};
+use crate::revokes::Pace;
+use crate::store::Store;
+use crate::traffic::Volume;
+
+/// Runs several nodes on one store and measures how long a revocation takes, with pushes and without.
+#[derive(Parser)]
+struct Arguments {
+    /// The demo.
+    #[arg(long)]
+    program: PathBuf,
+    /// Which store; may be given more than once. Servers are named by the variables of
+    /// `cargo xtask services env`.
+    #[arg(long, required = true)]
+    store: Vec<Store>,
+    /// How many nodes.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(2..=50))]
+    nodes: u16,
+    /// How many sessions are revoked; 0 for no measurement.
+    #[arg(long, default_value_t = 1000)]
+    revokes: usize,
+    /// Connections to each node: one of four shows cookies of sessions that have ended.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(4..=1000))]
+    connections: u16,
+    /// Lets faults happen, one after the other, and draws what users saw.
+    #[arg(long)]
+    faults: bool,
+    /// Full load for this many seconds, and a revocation every 10 ms.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
+    soak: Option<u64>,
+    /// Two faults on one fleet, within a minute: whether the guarantees hold, and no target of time.
+    #[arg(long)]
+    quick: bool,
+    /// A store whose server `$SESSION_KIT_XTASK services` may kill; may be given more than once.
+    #[arg(long)]
+    killable: Vec<Store>,
+    /// The library of libfaketime, for nodes with a wrong clock.
+    #[arg(long)]
+    faketime: Option<PathBuf>,
+    /// Where `fleet.json` and the folder `fleet` go.
+    #[arg(long, default_value = "target")]
+    out: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Arguments::parse()).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(broken) => {
+            eprintln!("error: guarantees broke {broken} times");
+            ExitCode::FAILURE
+        }
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns how often a guarantee broke.
+async fn run(arguments: &Arguments) -> Result<usize, Failure> {
+    let (mut rows, mut broken) = (Vec::new(), 0);
+    for store in &arguments.store {
+        let run = Run { arguments, store: *store };
+        broken += run.all(&mut rows).await.map_err(|error| format!("{}: {error}", store.name()))?;
+        write_json(&arguments.out.join("fleet.json"), &rows)?;
+    }
+    println!("{}", markdown(&rows));
+    Ok(broken)
+}
+
+/// One store.
+struct Run<'a> {
+    arguments: &'a Arguments,
+    store: Store,
+}
+
+impl Run<'_> {
+    async fn all(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+        if self.arguments.quick {
+            return self.quick(rows).await;
+        }
+        let mut broken = 0;
+        if self.arguments.revokes > 0 {
+            broken += self.measure(true, rows).await?;
+            if self.store.pushes() {
+                broken += self.measure(false, rows).await?;
+            }
+        }
+        if self.arguments.faults {
+            broken += self.faults(rows).await?;
+        }
+        if let Some(seconds) = self.arguments.soak {
+            broken += self.soak(Duration::from_secs(seconds), rows).await?;
+        }
+        Ok(broken)
+    }
+
+    /// The time until every node refuses.
+    async fn measure(&self, push: bool, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+        let is_pushed = push && self.store.pushes();
+        let (how, pace) =
+            if is_pushed { ("push", Pace::PUSHED) } else { ("no push", Pace::UNPUSHED) };
+        self.say(&format!("{} revocations, {how}", self.arguments.revokes));
+        let settings = [format!("engine.push={push}"), revokes::SETTING.to_owned()];
+        let fleet = self.fleet(&settings, LIMITS).await?;
+        let refusals =
+            revokes::measure(&fleet, self.arguments.revokes, pace, self.volume(0)).await?;
+        let name = format!("{}, {how}", self.store.name());
+        rows.extend(refusals.rows(&name, Some(is_pushed), LIMITS.bound));
+        Ok(fleet.books.broken())
+    }
+
+    async fn faults(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+        let faketime = self.arguments.faketime.clone();
+        let plan = Plan { is_proxied: true, faketime, ..self.plan(&impatient(), IMPATIENT) };
+        let fleet = Arc::new(Fleet::start(plan).await?);
+        let is_killable = self.arguments.killable.contains(&self.store);
+        for fault in Fault::possible(&fleet, is_killable) {
+            self.say(fault.name());
+            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
+        }
+        Ok(fleet.books.broken())
+    }
+
+    async fn soak(&self, length: Duration, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+        self.say(&format!("full load for {} s", length.as_secs()));
+        let fleet = self.fleet(&[], LIMITS).await?;
+        rows.extend(soak::run(&fleet, length, self.arguments.connections.into()).await?);
+        Ok(fleet.books.broken())
+    }
+
+    async fn quick(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+        let begun = Instant::now();
+        let settings = [&impatient()[..], &[revokes::SETTING.to_owned()]].concat();
+        let fleet = self.fleet(&settings, IMPATIENT).await?;
+        let refusals =
+            revokes::measure(&fleet, self.arguments.revokes, Pace::PUSHED, self.volume(0)).await?;
+        let name = format!("{}, quick", self.store.name());
+        rows.extend(refusals.rows(&name, None, LIMITS.bound));
+        for fault in Fault::QUICK {
+            self.say(fault.name());
+            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
+        }
+        self.say(&format!("done in {:.0?}", begun.elapsed()));
+        Ok(fleet.books.broken())
+    }
+
+    async fn fleet(&self, settings: &[String], limits: Limits) -> Result<Arc<Fleet>, Failure> {
+        Ok(Arc::new(Fleet::start(self.plan(settings, limits)).await?))
+    }
+
+    fn plan(&self, settings: &[String], limits: Limits) -> Plan {
+        // A long run must not ask the admin for the password again.
+        let settings = [&["http.fresh_within=86400".to_owned()], settings].concat();
+        Plan {
+            program: self.arguments.program.clone(),
+            store: self.store,
+            nodes: self.arguments.nodes.into(),
+            folder: self.charts().join(self.store.name()),
+            settings,
+            limits,
+            is_proxied: false,
+            faketime: None,
+        }
+    }
+
+    fn volume(&self, changes_elsewhere: u64) -> Volume {
+        let connections = self.arguments.connections.into();
+        let revoke_every = self.store.revoke_every();
+        Volume { connections, pause: THINK, revoke_every, changes_elsewhere }
+    }
+
+    fn charts(&self) -> PathBuf {
+        self.arguments.out.join("fleet")
+    }
+
+    fn say(&self, what: &str) {
+        eprintln!("{}: {what}", self.store.name());
+    }
+}
+
+/// What the demo is told, so that a fault need not last long to matter.
+fn impatient() -> [String; 2] {
+    let staleness = IMPATIENT.staleness.as_secs();
+    [format!("engine.max_staleness={staleness}"), "engine.store_timeout=2".to_owned()]
+}
+
+/// The demo's own.
+const LIMITS: Limits = Limits { bound: Duration::from_secs(1), staleness: Duration::from_secs(30) };
+const IMPATIENT: Limits = Limits { staleness: Duration::from_secs(3), ..LIMITS };
+/// Between two requests on a connection.
+const THINK: Duration = Duration::from_millis(10);

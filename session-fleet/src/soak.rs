@@ -1,0 +1,141 @@
+//! Full load for a while: memory stays flat, and in the end the store holds what was acknowledged.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use session_benches::Failure;
+use session_benches::table::Row;
+use session_benches::times::median;
+
+use crate::fleet::Fleet;
+use crate::people::Session;
+use crate::timeline::Seen;
+use crate::traffic::{Traffic, Volume};
+
+/// Runs for this long.
+pub(crate) async fn run(
+    fleet: &Arc<Fleet>,
+    length: Duration,
+    connections: usize,
+) -> Result<Vec<Row>, Failure> {
+    let volume = Volume {
+        connections,
+        pause: Duration::ZERO,
+        revoke_every: REVOKE_EVERY,
+        changes_elsewhere: 100,
+    };
+    fleet.books.take_timeline();
+    let broken = fleet.books.broken();
+    let begun = Instant::now();
+    let traffic = Traffic::start(fleet, volume);
+    let memory = watch_memory(fleet, length).await?;
+    let counts = traffic.stop().await;
+    let seconds = begun.elapsed().as_secs_f64();
+    let lost = Lost::count(fleet).await?;
+    let timeline = fleet.books.take_timeline();
+    let broken = fleet.books.broken() - broken;
+    let name = |what: &str| format!("{}: soak: {what}", fleet.store.name());
+    let rate = |count: u64| Some(count as f64 / seconds);
+    let requests = counts.requests.load(Ordering::Relaxed);
+    let revocations = counts.revocations.load(Ordering::Relaxed);
+    let unavailable = timeline.total(Seen::Unavailable) as f64;
+    Ok(vec![
+        Row::plain(name("requests"), rate(requests), "per second"),
+        Row::plain(name("revocations"), rate(revocations), "per second"),
+        Row::at_most(name("growth of memory"), growth(&memory), "%", MOST_GROWTH),
+        Row::plain(name("memory of a node"), largest(&memory), "MiB"),
+        Row::at_most(name("unavailable"), Some(unavailable), "", 0.0),
+        Row::at_most(name("broken guarantees"), Some(broken as f64), "", 0.0),
+        Row::at_most(name("live sessions lost"), Some(lost.live as f64), "", 0.0),
+        Row::at_most(name("revoked sessions there"), Some(lost.revoked as f64), "", 0.0),
+        Row::at_most(name("revocations without history"), Some(lost.history as f64), "", 0.0),
+    ])
+}
+
+/// The memory of each node in KiB, once a second.
+async fn watch_memory(fleet: &Fleet, length: Duration) -> Result<Vec<Vec<u64>>, Failure> {
+    let mut memory = vec![Vec::new(); fleet.nodes.len()];
+    let (begun, mut ticks) = (Instant::now(), tokio::time::interval(Duration::from_secs(1)));
+    while begun.elapsed() < length {
+        ticks.tick().await;
+        for (node, seen) in fleet.nodes.iter().zip(&mut memory) {
+            seen.push(node.memory().await?);
+        }
+    }
+    Ok(memory)
+}
+
+/// By how much the memory of the worst node grew from the second fifth of the time to the last, in
+/// percent: in the first one caches fill.
+fn growth(memory: &[Vec<u64>]) -> Option<f64> {
+    let of = |seen: &Vec<u64>| {
+        let fifth = (seen.len() / 5).max(1);
+        let middle = |part: &[u64]| median(part.iter().map(|kib| *kib as f64).collect());
+        let early = middle(seen.get(fifth..2 * fifth)?)?;
+        let late = middle(&seen[seen.len() - fifth..])?;
+        Some((late / early - 1.0) * 100.0)
+    };
+    memory.iter().filter_map(of).max_by(f64::total_cmp)
+}
+
+fn largest(memory: &[Vec<u64>]) -> Option<f64> {
+    memory.iter().flatten().max().map(|kib| *kib as f64 / 1024.0)
+}
+
+/// In what the store differs from what was acknowledged.
+struct Lost {
+    live: usize,
+    revoked: usize,
+    history: usize,
+}
+
+impl Lost {
+    async fn count(fleet: &Fleet) -> Result<Self, Failure> {
+        let there = ids(fleet, "/sessions/admin/sessions?limit=200").await?;
+        let ended = ids(fleet, "/sessions/admin/history?limit=200").await?;
+        let is_in = |ids: &HashSet<String>, session: &Session| ids.contains(&session.id);
+        let (live, revoked) = (fleet.people.all_live(), fleet.people.all_ended());
+        Ok(Self {
+            live: live.iter().filter(|session| !is_in(&there, session)).count(),
+            revoked: revoked.iter().filter(|session| is_in(&there, session)).count(),
+            history: revoked.iter().filter(|session| !is_in(&ended, session)).count(),
+        })
+    }
+}
+
+/// The ids on all pages of a list.
+async fn ids(fleet: &Fleet, path: &str) -> Result<HashSet<String>, Failure> {
+    let mut ids = HashSet::new();
+    let mut cursor = String::new();
+    loop {
+        let page = fleet.read(&format!("{path}{cursor}")).await?;
+        let sessions = page["sessions"].as_array().into_iter().flatten();
+        ids.extend(sessions.filter_map(|session| session["id"].as_str()).map(str::to_owned));
+        match &page["next_cursor"] {
+            Value::String(next) => cursor = format!("&cursor={next}"),
+            _ => return Ok(ids),
+        }
+    }
+}
+
+const REVOKE_EVERY: Duration = Duration::from_millis(10);
+/// In percent. Each node remembers the ids of ended sessions, up to a bound that a soak does not reach.
+const MOST_GROWTH: f64 = 15.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_that_of_the_worst_node_once_its_cache_is_full() {
+        let flat = [vec![1, 1], vec![100; 8]].concat();
+        assert_eq!(growth(std::slice::from_ref(&flat)), Some(0.0));
+        let leaking: Vec<u64> = (0..10).map(|second| 100 + 10 * second).collect();
+        let growth = growth(&[flat, leaking]).unwrap();
+        assert!((growth - 50.0).abs() < 10.0, "{growth}");
+        assert_eq!(largest(&[vec![1024, 2048]]), Some(2.0));
+    }
+}

@@ -1,0 +1,179 @@
+//! Users at work on all nodes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use session_benches::random::Random;
+use tokio::task::JoinSet;
+
+use crate::client::Client;
+use crate::fleet::{Fleet, KEEP, USERS};
+
+/// How much of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Volume {
+    /// Connections to each node.
+    pub(crate) connections: usize,
+    /// Between two requests on a connection.
+    pub(crate) pause: Duration,
+    /// Between two revocations on the whole fleet.
+    pub(crate) revoke_every: Duration,
+    /// How many sign-ins and revocations of a hundred go to any node; the others go to the first. A node
+    /// that changes something looks at the log at once, so it does not show how long it takes otherwise.
+    pub(crate) changes_elsewhere: u64,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) requests: AtomicU64,
+    pub(crate) sign_ins: AtomicU64,
+    pub(crate) revocations: AtomicU64,
+}
+
+/// Tasks that use a fleet until they are stopped.
+pub(crate) struct Traffic {
+    stop: Arc<AtomicBool>,
+    workers: JoinSet<()>,
+    pub(crate) counts: Arc<Counts>,
+}
+
+/// What every task has.
+#[derive(Clone)]
+struct Worker {
+    fleet: Arc<Fleet>,
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    random: Random,
+    changes_elsewhere: u64,
+}
+
+/// Whose cookies a connection carries. One that has to wait for the store holds up only its own kind.
+#[derive(Clone, Copy)]
+enum Visitor {
+    /// Those of the sessions that no one revokes, which each node has in its cache.
+    Stays,
+    /// Those of any live session.
+    IsLive,
+    /// Those of sessions that ended lately.
+    HasEnded,
+}
+
+impl Traffic {
+    pub(crate) fn start(fleet: &Arc<Fleet>, volume: Volume) -> Self {
+        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
+        let mut workers = JoinSet::new();
+        let worker = |number: usize| Worker {
+            fleet: Arc::clone(fleet),
+            stop: Arc::clone(&stop),
+            counts: Arc::clone(&counts),
+            random: Random::of(SEED, &[number as u64]),
+            changes_elsewhere: volume.changes_elsewhere,
+        };
+        let nodes = fleet.nodes.len();
+        let count = nodes * volume.connections;
+        for number in 0..count {
+            let visitor = VISITORS[number / nodes % VISITORS.len()];
+            workers.spawn(worker(number).visit(number % nodes, visitor, volume.pause));
+        }
+        for number in 0..TURNOVER {
+            let pause = volume.revoke_every * TURNOVER as u32;
+            workers.spawn(worker(count + number).come_and_go(pause));
+        }
+        Self { stop, workers, counts }
+    }
+
+    /// Lets every task finish what it is at.
+    pub(crate) async fn stop(mut self) -> Arc<Counts> {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.workers.join_next().await.is_some() {}
+        self.counts
+    }
+}
+
+impl Worker {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Visits one node as one user or another.
+    async fn visit(mut self, node: usize, visitor: Visitor, pause: Duration) {
+        let mut client = Client::new(self.fleet.nodes[node].address);
+        while self.goes_on() {
+            let people = &self.fleet.people;
+            let session = match visitor {
+                Visitor::Stays => people.any_live(KEEP, &mut self.random),
+                Visitor::IsLive => people.any_live(usize::MAX, &mut self.random),
+                Visitor::HasEnded => people.any_ended(&mut self.random),
+            };
+            let Some(session) = session else {
+                tokio::time::sleep(AWAY).await;
+                continue;
+            };
+            let seen = self.fleet.visit(node, &mut client, &session).await;
+            self.counts.requests.fetch_add(1, Ordering::Relaxed);
+            if seen.is_none() {
+                tokio::time::sleep(AWAY).await;
+            }
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// Signs one in and throws another one out.
+    async fn come_and_go(mut self, pause: Duration) {
+        let mut clients = self.fleet.clients();
+        let mut ticks = tokio::time::interval(pause);
+        while self.goes_on() {
+            ticks.tick().await;
+            self.come(&mut clients).await;
+            if self.fleet.people.count() > KEEP + SPARE {
+                self.go(&mut clients).await;
+            }
+        }
+    }
+
+    async fn come(&mut self, clients: &mut [Client]) {
+        let node = self.node();
+        let user = USERS[self.random.below(USERS.len() as u64) as usize];
+        if let Some(session) = self.fleet.sign_in(node, &mut clients[node], user).await {
+            self.fleet.people.begun(&session);
+            self.counts.sign_ins.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tries one node after another, until one has done it.
+    async fn go(&mut self, clients: &mut [Client]) {
+        let Some(session) = self.fleet.people.take(KEEP) else { return };
+        while self.goes_on() {
+            let node = self.node();
+            if self.fleet.revoke(node, &mut clients[node], &session).await {
+                self.fleet.people.ended(&session);
+                self.counts.revocations.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            tokio::time::sleep(AWAY).await;
+        }
+    }
+
+    /// A node whose process is there.
+    fn node(&mut self) -> usize {
+        let nodes = self.fleet.nodes.len();
+        let is_elsewhere = self.random.below(100) < self.changes_elsewhere;
+        let first = if is_elsewhere { self.random.below(nodes as u64) as usize } else { 0 };
+        let is_there = |node: &usize| !self.fleet.books.is_gone(*node);
+        (0..nodes).map(|n| (first + n) % nodes).find(is_there).unwrap_or(first)
+    }
+}
+
+/// Of the connections to a node, in turn.
+const VISITORS: [Visitor; 4] = [Visitor::Stays, Visitor::HasEnded, Visitor::IsLive, Visitor::Stays];
+/// Tasks that sign in and revoke.
+const TURNOVER: usize = 8;
+/// Sessions that are there to be revoked, so that every node has them in its cache by then.
+const SPARE: usize = 40;
+/// After a request that was not answered, or where no session has ended yet.
+const AWAY: Duration = Duration::from_millis(100);
+const SEED: u64 = 18;

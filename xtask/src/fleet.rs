@@ -1,0 +1,157 @@
+//! A fleet of demo processes on one real store: revocations, faults, and a soak.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+
+use crate::conformance::Store;
+use crate::packages;
+use crate::run::{Failure, cargo, show, show_aside, target};
+use crate::server::Server;
+use crate::services::{self, Servers};
+
+/// What `session-fleet` takes; it checks the values itself.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Which store; may be given more than once. Default all but the one in memory.
+    #[arg(long)]
+    store: Vec<Store>,
+    /// How many nodes. Default 5.
+    #[arg(long)]
+    nodes: Option<String>,
+    /// How many sessions are revoked; 0 for no measurement. Default 1,000.
+    #[arg(long)]
+    revokes: Option<String>,
+    /// Connections of users to each node. Default 4.
+    #[arg(long)]
+    connections: Option<String>,
+    /// Lets faults happen, one after the other, and draws what users saw into `target/fleet`. Servers
+    /// are killed where they are private instances.
+    #[arg(long)]
+    faults: bool,
+    /// Full load for this many seconds (300 where none are given), and a revocation every 10 ms.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
+    soak: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let stores = stores(&options.store)?;
+    build()?;
+    let servers: Vec<_> = stores.iter().filter_map(|store| store.server()).collect();
+    let faketime = if options.faults { faketime() } else { None };
+    services::with(&servers, |servers| {
+        let mut fleet = command("release", &stores, servers);
+        fleet.args(given(options));
+        if let Some(faketime) = &faketime {
+            fleet.arg("--faketime").arg(faketime);
+        }
+        show(fleet)
+    })
+}
+
+/// The short form, with the programs that the tests have built: on PostgreSQL where it is there, else on
+/// a SQLite file.
+pub(crate) fn check(servers: &Servers) -> Result<(), Failure> {
+    let is_there = servers.url(Server::Postgres).is_some();
+    let store = if is_there { Store::Postgres } else { Store::Sqlite };
+    let mut fleet = command("debug", &[store], servers);
+    fleet.args(["--quick", "--nodes", "3", "--revokes", "100"]);
+    show(fleet)
+}
+
+fn stores(named: &[Store]) -> Result<Vec<Store>, Failure> {
+    if named.contains(&Store::Memory) {
+        let why = "the memory store lives in one process: a fleet needs one that processes share";
+        return Err(Failure::new(why));
+    }
+    let all = Store::value_variants().iter().copied();
+    let all = all.filter(|store| *store != Store::Memory).collect();
+    Ok(if named.is_empty() { all } else { named.to_vec() })
+}
+
+fn build() -> Result<(), Failure> {
+    let mut build = cargo(["build", "--locked", "--release"]);
+    build.args(["--package", "session-demo", "--bin", "session-demo"]);
+    build.args(["--package", "session-fleet", "--bin", "session-fleet"]);
+    show_aside(build)
+}
+
+fn command(profile: &str, stores: &[Store], servers: &Servers) -> Command {
+    let folder = target().join(profile);
+    let mut fleet = Command::new(folder.join("session-fleet"));
+    fleet.arg("--program").arg(folder.join("session-demo")).arg("--out").arg(target());
+    servers.tell(&mut fleet);
+    for store in stores {
+        let name = store.to_possible_value();
+        let name = name.as_ref().map_or("", |value| value.get_name());
+        fleet.args(["--store", name]);
+        if store.server().is_some_and(|server| servers.private.contains(&server)) {
+            fleet.args(["--killable", name]);
+        }
+    }
+    fleet
+}
+
+/// Those options that were given.
+fn given(options: &Options) -> Vec<String> {
+    let Options { store: _, nodes, revokes, connections, faults, soak } = options;
+    let valued = [
+        ("--nodes", nodes),
+        ("--revokes", revokes),
+        ("--connections", connections),
+        ("--soak", soak),
+    ];
+    let valued = valued.into_iter().filter_map(|(name, value)| {
+        let value = value.as_ref()?;
+        Some([name.to_owned(), value.clone()])
+    });
+    valued.flatten().chain(faults.then(|| "--faults".to_owned())).collect()
+}
+
+/// The library that gives a process another clock. Where it cannot be had, the faults of clocks are left out.
+fn faketime() -> Option<PathBuf> {
+    let there = || {
+        let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        let library = |folder: PathBuf| folder.join("faketime/libfaketime.so.1");
+        folders.map(|folder| library(folder.path())).find(|path| path.is_file())
+    };
+    there().or_else(|| match packages::install(&["libfaketime"]) {
+        Ok(()) => there(),
+        Err(failure) => {
+            eprintln!("libfaketime cannot be installed: {failure}");
+            None
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fleet_needs_a_store_that_processes_share() {
+        let refused = stores(&[Store::Sqlite, Store::Memory]).unwrap_err();
+        assert!(refused.to_string().contains("memory"), "{refused}");
+        assert_eq!(stores(&[]).unwrap().len(), 6);
+        assert_eq!(stores(&[Store::Redis]).unwrap(), [Store::Redis]);
+    }
+
+    #[test]
+    fn the_program_is_told_what_was_given_and_what_it_may_kill() {
+        let mut servers = Servers::none();
+        servers.private.push(Server::Redis);
+        let fleet = command("debug", &[Store::Redis, Store::Mongo], &servers);
+        let arguments: Vec<_> = fleet.get_args().skip(4).collect();
+        assert_eq!(arguments, ["--store", "redis", "--killable", "redis", "--store", "mongo"]);
+        let options = Options {
+            store: vec![],
+            nodes: Some("3".to_owned()),
+            revokes: None,
+            connections: None,
+            faults: true,
+            soak: Some("300".to_owned()),
+        };
+        assert_eq!(given(&options), ["--nodes", "3", "--soak", "300", "--faults"]);
+    }
+}
