@@ -91,7 +91,7 @@ enum Command {
     /// Runs the fuzz targets.
     Fuzz(fuzz::Options),
     /// Asks the demo what the API's description allows and forbids.
-    Schemathesis,
+    Schemathesis(schemathesis::Options),
 }
 
 fn main() -> ExitCode {
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
         Command::House => house::check(),
         Command::Asvs => asvs::check(),
         Command::Fuzz(options) => fuzz::run(&options),
-        Command::Schemathesis => schemathesis::run(),
+        Command::Schemathesis(options) => schemathesis::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

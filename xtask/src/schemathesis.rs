@@ -7,17 +7,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use clap::Args;
+
 use crate::python::Tool;
 use crate::run::{Failure, cargo, root, show, target};
 
-/// Builds the demo first.
-pub(crate) fn run() -> Result<(), Failure> {
-    show(cargo(["build", "--locked", "--package", "session-demo"]))?;
-    check()
+/// Which demo is asked.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Asks the demo that was built last.
+    #[arg(long)]
+    built: bool,
 }
 
-/// With the demo that is there.
-pub(crate) fn check() -> Result<(), Failure> {
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    if !options.built {
+        show(cargo(["build", "--locked", "--package", "session-demo"]))?;
+    }
     if !TOOL.is_there() {
         TOOL.install()?;
     }

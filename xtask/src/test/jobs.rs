@@ -50,10 +50,10 @@ pub(crate) struct Job {
 
 impl Job {
     /// A task of this program, such as `fuzz`.
-    pub(crate) fn task(name: &str) -> Result<Self, Failure> {
+    pub(crate) fn task(name: &str, options: &[&str]) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
         let mut command = Command::new(program);
-        command.arg(name).current_dir(root());
+        command.arg(name).args(options).current_dir(root());
         Ok(Self { name: name.to_owned(), command, uses: &[] })
     }
 }

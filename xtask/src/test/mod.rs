@@ -12,7 +12,7 @@ use clap::Args;
 use crate::run::{Failure, cargo, hear};
 use crate::server::Server;
 use crate::services::{self, Servers};
-use crate::{browser, fleet, house, licences, nginx, packaging, schemathesis};
+use crate::{browser, fleet, house, licences, nginx, packaging};
 use build::Binary;
 use jobs::Job;
 use tally::Tally;
@@ -71,7 +71,8 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
     let binaries = built(&build::ALL, &features)?;
     let mut jobs = jobs::of(&binaries, servers);
     // While the last tests wait for their servers.
-    jobs.push(Job::task("fuzz")?);
+    jobs.push(Job::task("schemathesis", &["--built"])?);
+    jobs.push(Job::task("fuzz", &[])?);
     step("tests", || jobs::run(jobs, tally))?;
     step("examples in the documentation", || {
         let mut tests = cargo(["test", "--locked", "--quiet", "--doc"]);
@@ -80,7 +81,6 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         hear(tests, |line| tally.count(line))
     })?;
     step("fleet", || fleet::check(servers))?;
-    step("schemathesis", schemathesis::check)?;
     if choice.no_browser {
         return Ok(());
     }
