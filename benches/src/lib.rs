@@ -14,6 +14,7 @@ pub mod fill;
 pub mod load;
 pub mod people;
 pub mod random;
+pub mod scale;
 pub mod stores;
 pub mod table;
 pub mod times;
