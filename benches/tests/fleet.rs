@@ -213,6 +213,7 @@ async fn column(nodes: usize) -> Vec<f64> {
     assert_eq!(spent(&idle, "log_since"), idle.values().sum::<f64>(), "{idle:?}");
     assert_near(spent(&busy, "log_since"), per_minute(follower.statements), 0.03, "follower");
     assert_near(spent(&busy, "touch"), per_minute(back.sessions), 0.05, "write-back");
+    assert_near(spent(&busy, "load"), per_minute(model.loads().again), 0.25, "loads");
     let heard = modelled(nodes, work).follower().statements;
     assert_near(spent(&pushed, "log_since"), per_minute(heard), 0.05, "follower with push");
     vec![

@@ -94,14 +94,12 @@ impl Fleet {
     /// What one node writes back.
     pub fn write_back(&self) -> WriteBack {
         let rule = &self.options.write_back;
-        // Between two requests of one session on one node.
-        let gap = self.active * self.homes / self.requests;
         let delay = self.options.timeouts.idle.map_or(rule.max_delay, |idle| {
             // As the core does, so that no other node takes the session for idle.
             rule.max_delay.min(idle / 4)
         });
         // The accesses that one write-back covers.
-        let covered = (delay.as_secs_f64() / gap).floor() + 1.0;
+        let covered = (delay.as_secs_f64() / self.gap()).floor() + 1.0;
         let sessions = self.requests / self.nodes / covered.min(f64::from(rule.every_hits));
         let flushes = 1.0 / rule.flush_interval.as_secs_f64();
         let full = (sessions / flushes / Touch::MAX_BATCH as f64).floor();
@@ -112,15 +110,23 @@ impl Fleet {
 
     /// What one node reads because its cache does not have it, or no longer.
     pub fn loads(&self) -> Loads {
+        let requests = self.requests / self.nodes;
         let seen = self.active * self.homes / self.nodes;
         let held = (self.options.cache_capacity as f64 / seen).min(1.0);
-        let misses = self.requests / self.nodes * (1.0 - held);
-        // A session that was invalidated is read by its next request, on each node that has it.
-        let again = (self.invalidations() - self.sign_ins()) * self.homes / self.nodes * held;
-        // A renewal reads the record before each of its two commits.
-        let renewed = 2.0 * self.renewals() / self.nodes;
-        let most = self.requests / self.nodes;
-        Loads { misses, again: again.min(most), renewed }
+        // A session that has changed is read by its next request on each node that has it.
+        let changes = (self.invalidations() - self.sign_ins()) / self.active;
+        let changed = 1.0 - (-changes * self.gap()).exp();
+        Loads {
+            misses: requests * (1.0 - held),
+            again: requests * held * changed,
+            // A renewal reads the record before each of its two commits.
+            renewed: 2.0 * self.renewals() / self.nodes,
+        }
+    }
+
+    /// Between two requests of one session on one node, in seconds.
+    fn gap(&self) -> f64 {
+        self.active * self.homes / self.requests
     }
 
     /// How the cleanup keeps up.
