@@ -54,7 +54,7 @@ pub const POSTGRES: Cost = Cost {
 pub const REDIS: Cost = Cost {
     name: "Redis",
     read: 15e-6,
-    page: 9.4e-3,
+    page: 7.7e-3,
     entry: 95.0,
     entry_sent: 215.0,
     session: 1_030.0,

@@ -264,10 +264,7 @@ impl Fleet {
 }
 
 /// A table in Markdown: the first column to the left, the others as they come.
-fn table<const N: usize>(
-    heads: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
+fn table<const N: usize>(heads: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let rule = vec!["---".to_owned(); N];
     let heads = heads.map(str::to_owned);
