@@ -29,7 +29,7 @@ fn workload() -> String {
     table(
         ["", "per second", "from"],
         [
-            ["requests".into(), number(fleet.requests), "the issue".into()],
+            ["requests".into(), number(fleet.requests), "given".into()],
             ["sign-ins, and as many ends".into(), number(fleet.sign_ins()), life(&fleet)],
             ["renewals".into(), number(fleet.renewals()), "`renew_after` 600 s".into()],
             ["changes".into(), number(fleet.entries()), "a renewal is two".into()],
