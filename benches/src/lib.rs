@@ -6,14 +6,15 @@
 //! | `cargo xtask bench stores` | sign-ins, reads of the log, cleanup and revocation on each store |
 //! | `cargo xtask bench scale` | every call of a store at 10,000 and at many more sessions |
 //!
-//! This library is what the programs share: [generated users](people), [`load`] of many tasks,
-//! [`times`] with their percentiles, [tables](table), and the [`stores`] with connections
-//! and namespaces.
+//! [`scale`] computes what a fleet costs. The rest of this library is what the programs share:
+//! [generated users](people), [`load`] of many tasks, [`times`] with their percentiles,
+//! [tables](table), and the [`stores`] with connections and namespaces.
 
 pub mod fill;
 pub mod load;
 pub mod people;
 pub mod random;
+pub mod scale;
 pub mod stores;
 pub mod table;
 pub mod times;
