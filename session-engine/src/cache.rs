@@ -17,6 +17,7 @@ use session_core::{EndCause, SessionId, Timestamp};
 
 use crate::ending::{Record, Remembered};
 use crate::entry::Entry;
+use crate::meter;
 use crate::options::Options;
 use crate::queue::Queue;
 
@@ -94,6 +95,11 @@ impl Cache {
     /// What this node has seen of a session's use, also where its record has to be read again.
     pub(crate) fn seen(&self, id: &SessionId) -> Option<Arc<Entry>> {
         self.entries.get(id)
+    }
+
+    /// How many sessions there are, also those that have to be read again.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Why a session that is not in the cache certainly ended, if this node remembers.
@@ -233,6 +239,7 @@ impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
     type RequestState = ();
 
     fn on_evict(&self, _state: &mut (), _id: SessionId, entry: Arc<Entry>) {
+        meter::left_the_cache();
         if entry.use_().activity.is_unstored() {
             self.0.due_or_dropped(&entry);
         }

@@ -12,6 +12,7 @@ use crate::ending::{Record, Remembered};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::meter;
 use crate::shared::Shared;
 
 /// What a read found, for all who wait for it.
@@ -87,6 +88,7 @@ impl SessionManager {
         self.shared().spawn(async move {
             let end = EndLoad { manager: &manager, id };
             let found = fill(manager.shared(), id).await;
+            meter::loaded(found.as_ref().map(Option::is_some));
             drop(end);
             sender.send_replace(Some(found));
         });

@@ -16,6 +16,7 @@ use session_core::{SessionId, Timestamp};
 use tokio::time::Instant;
 
 use crate::entry::Entry;
+use crate::meter;
 
 /// Entries that wait for their write-back.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ impl Queue {
     pub(crate) fn due_or_dropped(&self, entry: &Arc<Entry>) {
         if !self.due(entry) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            meter::dropped();
         }
     }
 

@@ -33,6 +33,8 @@ mod identity;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod list;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod new_session;
 mod next;
 mod options;

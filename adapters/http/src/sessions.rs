@@ -3,12 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use session_core::{Store, Token};
 use session_engine::clock::Clock;
-use session_engine::{Access, ClaimsProvider, Engine, Error, Parts, SessionManager};
+use session_engine::{
+    Access, ClaimsProvider, Engine, Error, Over, Parts, SessionManager, Trouble,
+};
 
 use crate::activity;
 use crate::flow::UsedFlows;
@@ -36,6 +39,7 @@ struct Inner {
     options: HttpOptions,
     guard: Arc<dyn AdminGuard>,
     voucher: Option<Arc<dyn Voucher>>,
+    voucher_fails: Trouble,
     flows: UsedFlows,
     streams: Arc<Streams>,
     /// The API's description; it is the same for every request.
@@ -124,6 +128,7 @@ impl HttpSessions {
             options: config.http,
             guard: hooks.guard,
             voucher: hooks.voucher,
+            voucher_fails: Trouble::new(QUIET),
             flows: UsedFlows::default(),
             streams: Arc::default(),
             description: OnceLock::new(),
@@ -147,6 +152,18 @@ impl HttpSessions {
 
     pub(crate) fn voucher(&self) -> Option<&dyn Voucher> {
         self.inner.voucher.as_deref()
+    }
+
+    /// Says once that the voucher fails, and once that it works again.
+    pub(crate) fn note_voucher(&self, error: Option<&impl fmt::Display>) {
+        let trouble = &self.inner.voucher_fails;
+        if let Some(error) = error {
+            if trouble.begins() {
+                tracing::warn!(%error, "the voucher fails");
+            }
+        } else if let Some(Over { lasted, calls }) = trouble.ends() {
+            tracing::info!(calls, ?lasted, "the voucher works again");
+        }
     }
 
     /// Whether the application identifies requests by its own means, too: then every request is
@@ -264,3 +281,6 @@ impl fmt::Debug for HttpSessions {
         f.debug_struct("HttpSessions").field("options", self.options()).finish_non_exhaustive()
     }
 }
+
+/// The voucher works again when it has not failed for so long.
+const QUIET: Duration = Duration::from_secs(5);

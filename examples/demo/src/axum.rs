@@ -23,6 +23,7 @@ use crate::forms::{
     ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
+use crate::metrics;
 use crate::pages;
 use crate::sign_in::CHOOSE;
 
@@ -62,6 +63,7 @@ fn router(demo: Demo) -> Router {
         .route("/", get(home))
         .route("/login", get(login_page).post(login))
         .route("/choose.js", get(choose))
+        .route("/metrics", get(node_metrics))
         .route("/impersonate", post(impersonate))
         .route("/login/elsewhere", get(login_elsewhere))
         .route("/provider", get(provider))
@@ -96,6 +98,11 @@ async fn login_page(
 
 async fn choose() -> ([(HeaderName, &'static str); 1], &'static str) {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], CHOOSE)
+}
+
+/// For Prometheus. An application serves it where only Prometheus can reach it.
+async fn node_metrics() -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, metrics::TEXT)], metrics::render())
 }
 
 async fn login(

@@ -6,6 +6,7 @@ mod actix;
 mod axum;
 mod doctor;
 mod forms;
+mod metrics;
 mod pages;
 mod place;
 mod poem;
@@ -67,6 +68,7 @@ impl Demo {
         config: Config,
         hooks: Hooks,
     ) -> Result<Self, session_kit::engine::Error> {
+        metrics::collect();
         let accounts = Accounts::beside(place);
         let hooks = hooks.with_guard(guard).with_claims(accounts.clone());
         let http = HttpSessions::start_with(store, config, hooks).await?;

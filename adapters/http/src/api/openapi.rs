@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 use utoipa::openapi::ServerBuilder;
 
-use super::{admin, block, events, history, me, privacy, ticket};
+use super::{admin, block, events, health, history, me, privacy, ticket};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,11 +17,12 @@ use super::{admin, block, events, history, me, privacy, ticket};
         history::mine, ticket::sign_in,
         admin::list, admin::get, admin::revoke, admin::revoke_selected, history::all,
         block::show, block::set, block::lift, privacy::export, privacy::erase,
-        admin::policy, admin::set_policy, admin::unset_policy, events::all,
+        admin::policy, admin::set_policy, admin::unset_policy, events::all, health::show,
     ),
     tags(
         (name = "me", description = "The caller's own sessions"),
         (name = "admin", description = "Behind the application's guard"),
+        (name = "node", description = "For probes: anybody may ask"),
     ),
 )]
 struct Api;
