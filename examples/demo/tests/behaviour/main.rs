@@ -17,6 +17,7 @@ mod http2;
 mod me;
 #[cfg(feature = "nginx-tests")]
 mod nginx;
+mod operations;
 mod outage;
 mod paths;
 mod private;
@@ -152,6 +153,10 @@ macro_rules! behaviours {
                 events_arrive_as_they_happen
                 open_streams_have_a_ceiling
                 a_stream_tells_why_its_session_ended
+            }
+            operations {
+                a_probe_learns_whether_the_node_is_ready
+                prometheus_reads_the_metrics
             }
             outage {
                 an_outage_is_no_refusal
