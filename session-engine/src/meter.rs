@@ -181,9 +181,11 @@ mod facade {
         labels.into_iter().map(|(name, value)| Pair::from_static_parts(name, value)).collect()
     }
 
-    /// Hands over what was counted and shows what is as it is, every second.
+    /// Hands over what was counted and shows what is as it is, every second, or in every propagation
+    /// bound where that is longer.
     pub(crate) async fn run(shared: Arc<Shared>) {
         let mut stopping = shared.stopping();
+        let period = shared.options.propagation_bound.max(PERIOD);
         let manager = SessionManager::new(shared);
         begin_at_zero();
         loop {
@@ -192,7 +194,7 @@ mod facade {
             tokio::select! {
                 biased;
                 () = stopping.stopped() => break,
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(period) => {}
             }
         }
         hand_over(manager.shared());

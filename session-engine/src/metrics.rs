@@ -2,7 +2,8 @@
 //!
 //! An application installs a recorder of its choice, before or after [`Engine::start`](crate::Engine::start);
 //! [`METRICS`] says what it will get: names, units, and every value that a label may have. Gauges show how
-//! the node was within the last second, and are those of one node: run one engine in a process.
+//! the node was within the last second or, where that is longer, the last propagation bound. They are those of
+//! one node: run one engine in a process.
 //!
 //! ```
 //! use session_engine::metrics::{self, Kind, METRICS};

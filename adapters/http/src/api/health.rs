@@ -122,6 +122,7 @@ impl From<Health> for HealthView {
     get, path = "/health", tag = "node", operation_id = "health",
     responses(
         (status = 200, body = HealthView, description = "The node is ready"),
+        (status = 400, body = Problem, description = "There are no parameters", content_type = "application/problem+json"),
         (status = 503, body = HealthView, description = "It is not: it stops, or has not heard the store's log for too long"),
     ),
 )]
