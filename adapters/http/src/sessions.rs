@@ -40,6 +40,7 @@ struct Inner {
     guard: Arc<dyn AdminGuard>,
     voucher: Option<Arc<dyn Voucher>>,
     voucher_fails: Trouble,
+    claims_differ: Trouble,
     flows: UsedFlows,
     streams: Arc<Streams>,
     /// The API's description; it is the same for every request.
@@ -129,6 +130,7 @@ impl HttpSessions {
             guard: hooks.guard,
             voucher: hooks.voucher,
             voucher_fails: Trouble::new(QUIET),
+            claims_differ: Trouble::new(QUIET),
             flows: UsedFlows::default(),
             streams: Arc::default(),
             description: OnceLock::new(),
@@ -163,6 +165,18 @@ impl HttpSessions {
             }
         } else if let Some(Over { lasted, calls }) = trouble.ends() {
             tracing::info!(calls, ?lasted, "the voucher works again");
+        }
+    }
+
+    /// Says once that claims are not what the application takes them for, and once that they are again.
+    pub(crate) fn note_claims(&self, error: Option<&serde_json::Error>) {
+        let trouble = &self.inner.claims_differ;
+        if let Some(error) = error {
+            if trouble.begins() {
+                tracing::error!(%error, "the claims are of another form");
+            }
+        } else if let Some(Over { lasted, calls }) = trouble.ends() {
+            tracing::info!(calls, ?lasted, "the claims are of the right form again");
         }
     }
 
@@ -282,5 +296,5 @@ impl fmt::Debug for HttpSessions {
     }
 }
 
-/// The voucher works again when it has not failed for so long.
+/// What failed works again when it has not failed for so long.
 const QUIET: Duration = Duration::from_secs(5);

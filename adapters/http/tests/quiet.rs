@@ -107,3 +107,21 @@ async fn a_voucher_that_fails_is_said_once() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("the voucher works again"), "{said}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn claims_of_another_form_are_said_once() {
+    let (log, _listening) = Log::begin();
+    let (http, _probe) = start(Hooks::default()).await;
+    let headers = cookie(&http).await;
+    log.take();
+    let (method, uri) = (Method::GET, Uri::from_static("/"));
+    for _ in 0..1_000 {
+        let head = Head::new(&method, &uri, &headers);
+        let identity = http.identify(head, None).resolve().await;
+        let request = RequestSession::new(http.clone(), identity, None);
+        assert_eq!(request.claims::<u64>(head).unwrap_err().status(), 500, "they are null");
+    }
+    let said = log.take();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("the claims are of another form"), "{said}");
+}
