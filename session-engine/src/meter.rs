@@ -213,7 +213,9 @@ mod facade {
                 };
                 series = series.iter().flat_map(with).collect();
             }
-            series.into_iter().for_each(|labels| ::metrics::counter!(metric.name, labels).increment(0));
+            series
+                .into_iter()
+                .for_each(|labels| ::metrics::counter!(metric.name, labels).increment(0));
         }
     }
 

@@ -1,8 +1,8 @@
 //! What the manager and the workers share.
 
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -120,7 +120,9 @@ impl Shared {
             }
         } else if self.defect.begins() {
             tracing::error!(
-                method, error = error as &dyn std::error::Error, "the store answers with a defect"
+                method,
+                error = error as &dyn std::error::Error,
+                "the store answers with a defect"
             );
         }
     }

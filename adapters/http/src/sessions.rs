@@ -9,9 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use session_core::{Store, Token};
 use session_engine::clock::Clock;
-use session_engine::{
-    Access, ClaimsProvider, Engine, Error, Over, Parts, SessionManager, Trouble,
-};
+use session_engine::{Access, ClaimsProvider, Engine, Error, Over, Parts, SessionManager, Trouble};
 
 use crate::activity;
 use crate::flow::UsedFlows;

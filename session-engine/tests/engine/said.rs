@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use session_core::Session;
 use session_core::checker::WriteBack;
 use session_core::cleanup::Cleanup;
-use session_core::Session;
 use session_engine::{Access, Engine, Options, Parts, SignIn};
 use tracing::subscriber::DefaultGuard;
 

@@ -277,7 +277,8 @@ impl Got {
         assert!(expired > 200, "{expired}");
         let deleted = self.counter("session_kit_cleanup_deleted_total", &[("what", "sessions")]);
         assert_eq!(deleted, expired);
-        for outcome in METRICS.iter().find(|metric| metric.name.contains("sign_ins")).unwrap().labels[0].1
+        for outcome in
+            METRICS.iter().find(|metric| metric.name.contains("sign_ins")).unwrap().labels[0].1
         {
             let count = self.counter("session_kit_sign_ins_total", &[("outcome", outcome)]);
             assert!(count > 0 || *outcome == "broken", "{outcome}");

@@ -35,7 +35,10 @@ async fn a_stranger_learns_whether_the_node_is_ready_and_no_secret() {
     assert_eq!(health["store_answers"], true);
     assert_eq!(health["store"]["problems"], 1);
     assert_eq!(health["cleanup"]["lease"], "unknown");
-    assert_eq!(health["workers"].as_array().unwrap().iter().filter(|w| w["failing"] == true).count(), 1);
+    assert_eq!(
+        health["workers"].as_array().unwrap().iter().filter(|w| w["failing"] == true).count(),
+        1
+    );
     let text = health.to_string();
     assert!(!text.contains("index") && !text.contains("internal"), "{text}");
     assert!(!text.contains("cached"), "how many users there are is not told: {text}");

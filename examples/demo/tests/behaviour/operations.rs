@@ -31,10 +31,8 @@ pub(crate) async fn a_probe_learns_whether_the_node_is_ready(on: Ground) {
         assert!(PAGE.contains(&format!("| `{field}` |")), "docs/operations.md explains no {field}");
     }
     app.probe.away(true);
-    eventually("the log is silent", async || {
-        probe.get("/sessions/health").await.status == 503
-    })
-    .await;
+    eventually("the log is silent", async || probe.get("/sessions/health").await.status == 503)
+        .await;
     let health = probe.get("/sessions/health").await;
     assert_eq!(health.header("retry-after"), Some("1"));
     app.probe.away(false);
@@ -83,7 +81,10 @@ pub(crate) async fn prometheus_reads_the_metrics(on: Ground) {
     for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
         assert!(seen.contains(metric.name), "{}", metric.name);
     }
-    let help = format!("# HELP session_kit_ready {}", METRICS.iter().find(|metric| metric.name == "session_kit_ready").unwrap().help);
+    let help = format!(
+        "# HELP session_kit_ready {}",
+        METRICS.iter().find(|metric| metric.name == "session_kit_ready").unwrap().help
+    );
     assert!(text.contains(&help), "{text}");
 }
 
@@ -147,7 +148,9 @@ fn every_alert_is_of_a_known_metric_and_explained() {
         used(rule["expr"].as_str().unwrap());
         assert!(["warning", "critical"].contains(&rule["labels"]["severity"].as_str().unwrap()));
         let summary = rule["annotations"]["summary"].as_str().unwrap();
-        assert!(!summary.is_empty() && summary.matches("{{").count() == summary.matches("}}").count());
+        assert!(
+            !summary.is_empty() && summary.matches("{{").count() == summary.matches("}}").count()
+        );
         let runbook = format!("docs/operations.md#{}", name.to_lowercase());
         assert_eq!(rule["annotations"]["runbook"].as_str(), Some(runbook.as_str()));
         assert!(PAGE.contains(&format!("\n### {name}\n")), "docs/operations.md explains no {name}");
