@@ -84,7 +84,7 @@ impl Container {
             Server::Postgres => &POSTGRES,
             Server::Mysql => &MARIADB,
             Server::Redis => &REDIS,
-            Server::Mongodb => &MONGODB,
+            Server::Mongodb | Server::MongodbBeside => &MONGODB,
             Server::RedisCluster => return None,
         };
         let engine = has("docker") && quietly(docker(&["info"]));

@@ -25,15 +25,8 @@ pub(crate) struct Options {
     target: Option<String>,
 }
 
-/// What the whole of `cargo xtask test` runs. With one more at a time than there are cores, all
-/// targets together take at most three minutes on two.
-impl Default for Options {
-    fn default() -> Self {
-        Self { seconds: SECONDS, target: None }
-    }
-}
-
-const SECONDS: u32 = 30;
+/// With one target more at a time than there are cores, all together take a minute on two.
+const SECONDS: u32 = 10;
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut targets = targets()?;

@@ -44,7 +44,9 @@ impl Instance {
                 Server::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
                 Server::Mysql => format!("mysql://root@127.0.0.1:{port}/mysql"),
                 Server::Redis | Server::RedisCluster => format!("redis://127.0.0.1:{port}"),
-                Server::Mongodb => format!("mongodb://127.0.0.1:{port}/?directConnection=true"),
+                Server::Mongodb | Server::MongodbBeside => {
+                    format!("mongodb://127.0.0.1:{port}/?directConnection=true")
+                }
             })
         };
         let urls = (0..self.server.processes()).map(url).collect::<Result<Vec<_>, Failure>>()?;
@@ -82,7 +84,7 @@ impl Instance {
                 Server::Postgres => self.start_postgres(),
                 Server::Mysql => self.start_mysql(),
                 Server::Redis | Server::RedisCluster => self.start_redis(n),
-                Server::Mongodb => self.start_mongo(),
+                Server::Mongodb | Server::MongodbBeside => self.start_mongo(),
             }
             .map_err(|failure| {
                 let log = std::fs::read_to_string(self.part(n).join("log")).unwrap_or_default();
@@ -170,7 +172,7 @@ impl Instance {
                 }
                 install
             }
-            Server::Redis | Server::RedisCluster | Server::Mongodb => return Ok(()),
+            _ => return Ok(()),
         };
         output(&mut initialize).map(drop)
     }

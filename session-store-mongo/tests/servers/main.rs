@@ -27,7 +27,8 @@ use crate::namespace::{ALONE, Fresh, Mongo};
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {
     let _alone = ALONE.write().await;
-    let mongo = Arc::new(Mongo(Transactions::WhereThereAre));
+    let mongo =
+        Arc::new(Mongo { url: namespace::url(), transactions: Transactions::WhereThereAre });
     let report = session_conformance::run_within(mongo, SLOW).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
@@ -36,7 +37,8 @@ async fn keeps_every_guarantee() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee_without_transactions() {
     let _alone = ALONE.write().await;
-    let mongo = Arc::new(Mongo(Transactions::Never));
+    let url = std::env::var("SESSION_KIT_MONGODB_BESIDE_URL").unwrap_or_else(|_| namespace::url());
+    let mongo = Arc::new(Mongo { url, transactions: Transactions::Never });
     let report = session_conformance::run_within(mongo, SLOW).await;
     println!("{report}");
     assert!(report.passed(), "{report}");

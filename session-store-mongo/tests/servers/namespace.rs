@@ -19,10 +19,14 @@ const SLOW: Duration = Duration::from_secs(390);
 pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());
 
 /// A server.
-pub(crate) struct Mongo(pub(crate) Transactions);
+pub(crate) struct Mongo {
+    pub(crate) url: String,
+    pub(crate) transactions: Transactions,
+}
 
 /// What only this test uses.
 pub(crate) struct Fresh {
+    url: String,
     pub(crate) options: MongoOptions,
 }
 
@@ -33,24 +37,28 @@ pub(crate) fn url() -> String {
 
 impl Fresh {
     pub(crate) fn new(transactions: Transactions) -> Self {
+        Self::at(url(), transactions)
+    }
+
+    fn at(url: String, transactions: Transactions) -> Self {
         let mut options = MongoOptions::default();
         options.database = format!("kit_{:x}", getrandom::u64().unwrap());
         options.transactions = transactions;
         options.timeout = SLOW;
         // The test server pays dearly for every change stream.
         options.push = false;
-        Self { options }
+        Self { url, options }
     }
 
     pub(crate) async fn store(&self) -> MongoStore {
-        MongoStore::connect_with(&url(), self.options.clone()).await.unwrap()
+        MongoStore::connect_with(&self.url, self.options.clone()).await.unwrap()
     }
 }
 
 #[async_trait]
 impl Backend for Mongo {
     async fn fresh(&self) -> Box<dyn Namespace> {
-        Box::new(Fresh::new(self.0))
+        Box::new(Fresh::at(self.url.clone(), self.transactions))
     }
 }
 

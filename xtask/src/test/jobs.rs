@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::BROWSER_TEST;
 use super::build::Binary;
 use super::tally::Tally;
-use crate::run::{Failure, target};
+use crate::run::{Failure, root, target};
 use crate::server::Server;
 use crate::services::Servers;
 
@@ -37,11 +37,25 @@ const MODULES: [(&str, Server); 5] = [
     ("redis_cluster::", Server::RedisCluster),
 ];
 
+/// The test that has a server for itself, and its program.
+const BESIDE: (&str, &str) = ("session-store-mongo", "servers");
+const BESIDE_TEST: &str = "keeps_every_guarantee_without_transactions";
+
 /// A program to run.
 pub(crate) struct Job {
     name: String,
     command: Command,
     uses: &'static [Server],
+}
+
+impl Job {
+    /// A task of this program, such as `fuzz`.
+    pub(crate) fn task(name: &str) -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
+        let mut command = Command::new(program);
+        command.arg(name).current_dir(root());
+        Ok(Self { name: name.to_owned(), command, uses: &[] })
+    }
 }
 
 /// One or more for each program, but for those that need a browser.
@@ -50,6 +64,7 @@ pub(crate) fn of(binaries: &[Binary], servers: &Servers) -> Vec<Job> {
     let mut jobs: Vec<_> = binaries
         .flat_map(|binary| match (binary.package.as_str(), binary.target.as_str()) {
             SPLIT => split(binary, servers),
+            BESIDE => with_one_beside(binary, servers).into(),
             _ => vec![whole(binary, servers)],
         })
         .collect();
@@ -82,6 +97,17 @@ fn split(binary: &Binary, servers: &Servers) -> Vec<(usize, Job)> {
         (place, job)
     });
     of_servers.chain([(0, rest)]).collect()
+}
+
+/// A program as a job without the test that has a server for itself, and one of that test.
+fn with_one_beside(binary: &Binary, servers: &Servers) -> [(usize, Job); 2] {
+    let (place, mut rest) = whole(binary, servers);
+    let (_, mut beside) = whole(binary, servers);
+    rest.command.args(["--skip", BESIDE_TEST]);
+    beside.command.args(["--exact", BESIDE_TEST]);
+    beside.name = format!("{} beside", beside.name);
+    beside.uses = &[Server::MongodbBeside];
+    [(place, rest), (place, beside)]
 }
 
 /// Runs all of them, also where one fails, whose output is then shown.

@@ -5,7 +5,6 @@ mod checks;
 mod jobs;
 mod tally;
 
-use std::process::Command;
 use std::time::Instant;
 
 use clap::Args;
@@ -13,8 +12,9 @@ use clap::Args;
 use crate::run::{Failure, cargo, hear};
 use crate::server::Server;
 use crate::services::{self, Servers};
-use crate::{browser, fuzz, house, licences, nginx, packaging, schemathesis};
+use crate::{browser, house, licences, nginx, packaging, schemathesis};
 use build::Binary;
+use jobs::Job;
 use tally::Tally;
 
 /// What is left out.
@@ -69,7 +69,10 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         features += ",session-demo/nginx-tests";
     }
     let binaries = built(&build::ALL, &features)?;
-    step("tests", || jobs::run(jobs::of(&binaries, servers), tally))?;
+    let mut jobs = jobs::of(&binaries, servers);
+    // While the last tests wait for their servers.
+    jobs.push(Job::task("fuzz")?);
+    step("tests", || jobs::run(jobs, tally))?;
     step("examples in the documentation", || {
         let mut tests = cargo(["test", "--locked", "--quiet", "--doc"]);
         tests.args(build::ALL).args(["--features", &features]);
@@ -77,26 +80,24 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
         hear(tests, |line| tally.count(line))
     })?;
     step("schemathesis", schemathesis::check)?;
-    step("fuzz", || fuzz::run(&fuzz::Options::default()))?;
     if choice.no_browser {
         return Ok(());
     }
     step("browser", || browser_tests(&binaries, servers, tally))
 }
 
-/// One after another: browsers want the machine for themselves. On each adapter with a SQLite file,
-/// and once on a server.
+/// One after another: browsers want the machine for themselves. On each adapter, with a SQLite file or
+/// a server.
 fn browser_tests(binaries: &[Binary], servers: &Servers, tally: &mut Tally) -> Result<(), Failure> {
     for binary in binaries.iter().filter(|binary| binary.package == BROWSER_TEST) {
-        for adapter in ["axum", "actix", "poem"] {
+        for (adapter, server) in [("axum", None), ("actix", Some(Server::Postgres)), ("poem", None)]
+        {
             let mut run = binary.command();
             run.env("SESSION_KIT_BROWSER_ADAPTER", adapter);
+            if let Some(url) = server.and_then(|server| servers.url(server)) {
+                run.env("SESSION_KIT_BROWSER_POSTGRES_URL", url);
+            }
             hear(run, |line| tally.count(line))?;
-        }
-        if let Some(url) = servers.url(Server::Postgres) {
-            let mut on_postgres: Command = binary.command();
-            on_postgres.env("SESSION_KIT_BROWSER_POSTGRES_URL", url);
-            hear(on_postgres, |line| tally.count(line))?;
         }
     }
     Ok(())
