@@ -52,6 +52,7 @@
 //! | `http` | `http` | every HTTP rule, for an embedder of any kind |
 //! | `tower`, `axum`, `actix`, `poem` | the same | the rules in a framework's idiom, each with a `prelude` |
 //! | `metrics` | `metrics` | names, units and labels of the metrics that every node gives the `metrics` facade |
+//! | `ws` | `axum`, `actix`, `poem` | WebSockets that end with their session: `Live::serve` |
 //! | `testing` | `testing` | a clock to move; each framework's module has an `as_user` |
 
 pub use session_core as core;
@@ -124,7 +125,7 @@ macro_rules! adapter {
             pub mod prelude {
                 pub use super::{
                     AdminAccess, Caller, Claims, Config, CookieOptions, CurrentSession, Ended,
-                    Fresh, Hooks, HttpOptions, MaybeSession, NewSession, Problem, Rejection,
+                    Fresh, Hooks, HttpOptions, Live, MaybeSession, NewSession, Problem, Rejection,
                     Require, RequireSession, RotateReason, SameOrigin, SessionAuth, SessionCookie,
                     Sessions, local_path,
                 };

@@ -2,7 +2,7 @@
 //!
 //! | program | measures |
 //! | --- | --- |
-//! | `cargo bench -p session-benches` | the path that every request takes |
+//! | `cargo bench -p session-benches` | the path that every request takes, and what a flush beside it costs |
 //! | `cargo xtask bench stores` | sign-ins, reads of the log, cleanup and revocation on each store |
 //! | `cargo xtask bench scale` | every call of a store at 10,000 and at many more sessions |
 //!

@@ -1,4 +1,4 @@
-//! The ways in besides a form: an identity provider, a command line, signed tokens.
+//! The ways in besides a form: an identity provider, a command line, signed tokens, WebSockets.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -103,5 +103,34 @@ fn jwt_service() {
     open.ends_within(Duration::from_secs(5));
     assert_eq!(by(&of_alice).get("/orders").status, 401, "a token does not outlive its session");
     assert_eq!(by(&of_bob).get("/orders").status, 200);
+    program.leaves_when_interrupted();
+}
+
+#[test]
+fn live() {
+    let mut program = Program::start(example("live"));
+    let (mut alice, mut bob) = (program.client(), program.client());
+    assert_eq!(alice.socket("/chat").unwrap_err(), 401);
+    for (client, user) in [(&mut alice, "alice"), (&mut bob, "bob")] {
+        let form = format!("user={user}&password={user}");
+        assert_eq!(client.post("/login", &form).status, 303);
+    }
+    assert_eq!(alice.on_a_page_of("https://evil.example").socket("/chat").unwrap_err(), 403);
+    let (mut of_alice, mut of_bob) = (alice.socket("/chat").unwrap(), bob.socket("/chat").unwrap());
+    let mut events = alice.stream("/listen");
+    // A message of one's own comes back once one listens.
+    of_bob.say("hello");
+    assert_eq!(of_bob.hear(), "bob: hello");
+    of_alice.say("hi");
+    while of_alice.hear() != "alice: hi" {}
+    assert_eq!(of_bob.hear(), "alice: hi");
+    events.read_until("data: alice: hi\n");
+    assert_eq!(alice.post("/logout", "").status, 200);
+    assert_eq!(of_alice.closed(), (4001, "signed_out".to_owned()));
+    events.read_until("event: ended\ndata: signed_out\n");
+    events.ends_within(Duration::from_secs(5));
+    assert_eq!(alice.socket("/chat").unwrap_err(), 401);
+    program.interrupt();
+    assert_eq!(of_bob.closed(), (1001, "going away".to_owned()));
     program.leaves_when_interrupted();
 }

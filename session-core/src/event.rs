@@ -9,6 +9,8 @@ use crate::field::{InvalidField, SessionId, TenantId, UserId};
 use crate::time::Timestamp;
 
 /// One entry of the log that every node follows, and of the stream that an application hears.
+///
+/// It names no device: the history has that, [`EndedSession::from`](crate::store::EndedSession::from).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Event {
     /// What happened.

@@ -129,6 +129,27 @@ pub mod optional_seconds {
     }
 }
 
+/// Like [`seconds`], for a duration that zero switches off: not every format has a word for nothing.
+pub mod seconds_or_off {
+    use super::{Deserializer, Duration, Serializer, optional_seconds, seconds};
+
+    /// Writes seconds, or zero.
+    pub fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        seconds::serialize(&value.unwrap_or_default(), serializer)
+    }
+
+    /// Reads a number of seconds; none for zero, and for nothing.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let value = optional_seconds::deserialize(deserializer)?;
+        Ok(value.filter(|value| !value.is_zero()))
+    }
+}
+
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

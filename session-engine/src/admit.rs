@@ -139,6 +139,7 @@ impl SessionManager {
                 return Ok(done.after(left));
             }
             self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
+            shared.owed.check_room()?;
             let attempt = self.attempt(newcoming, &state).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
@@ -199,13 +200,13 @@ impl SessionManager {
         state: &UserState,
         had_conflict: bool,
     ) -> Result<(), Error> {
-        let Some(TicketUse { id, .. }) = newcoming.ticket else { return Ok(()) };
-        let shared = self.shared();
+        let Some(ticket) = &newcoming.ticket else { return Ok(()) };
+        let (shared, id) = (self.shared(), ticket.id);
         let used = state.sessions.iter().any(|standing| standing.id == id)
             || shared.cache.end_cause(&id).is_some()
             || (had_conflict
                 && shared.store_call("ended", shared.store.ended(id)).await?.is_some());
-        if used { Err(Error::InvalidTicket) } else { Ok(()) }
+        if used || !self.note_use(ticket).await? { Err(Error::InvalidTicket) } else { Ok(()) }
     }
 
     /// Forgets and logs what a commit that went through has ended, and logs what it began.
@@ -312,6 +313,8 @@ pub(crate) struct TicketUse {
     pub(crate) id: SessionId,
     /// The session that the user has chosen to end.
     pub(crate) end: SessionId,
+    /// A name for this use.
+    pub(crate) user: String,
 }
 
 /// One try to begin a session.

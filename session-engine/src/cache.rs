@@ -6,39 +6,26 @@
 //! install discards what was read; an install before the mark is removed by it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use moka::policy::EvictionPolicy;
-use quick_cache::UnitWeighter;
 use session_core::store::Selection;
 use session_core::{EndCause, SessionId, Timestamp};
 
 use crate::ending::{Record, Remembered};
 use crate::entry::Entry;
-use crate::meter;
+use crate::memory::Memory;
 use crate::options::Options;
 use crate::queue::Queue;
+use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 
 pub(crate) struct Cache {
-    entries: Entries,
+    memory: Memory,
     /// Entries of an earlier generation answer no request.
     generation: AtomicU64,
     queue: Arc<Queue>,
     slots: Mutex<HashMap<SessionId, Slot>>,
-    ended: moka::sync::Cache<SessionId, Remembered>,
-    unknown: moka::sync::Cache<SessionId, Timestamp>,
     unknown_for: Duration,
 }
-
-type Entries = quick_cache::sync::Cache<
-    SessionId,
-    Arc<Entry>,
-    UnitWeighter,
-    foldhash::fast::RandomState,
-    FlushOnEviction,
->;
 
 /// The mark on a fill that is under way. Fills of one id do not overlap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,65 +51,49 @@ pub(crate) enum Filled {
 impl Cache {
     pub(crate) fn new(options: &Options, queue: Arc<Queue>) -> Self {
         Self {
-            entries: Entries::with(
-                options.cache_capacity.min(1 << 16),
-                options.cache_capacity as u64,
-                UnitWeighter,
-                foldhash::fast::RandomState::default(),
-                FlushOnEviction(Arc::clone(&queue)),
-            ),
+            memory: Memory::new(options, Arc::clone(&queue)),
             generation: AtomicU64::new(0),
             queue,
             slots: Mutex::default(),
-            // The least recently used leaves: a session that has just ended was never asked for before.
-            ended: moka::sync::Cache::builder()
-                .max_capacity(options.negative_capacity)
-                .eviction_policy(EvictionPolicy::lru())
-                .build(),
-            unknown: moka::sync::Cache::builder()
-                .max_capacity(options.negative_capacity)
-                .eviction_policy(EvictionPolicy::lru())
-                .time_to_live(options.unknown_for.max(TICK))
-                .build(),
             unknown_for: options.unknown_for,
         }
     }
 
     pub(crate) fn get(&self, id: &SessionId) -> Option<Arc<Entry>> {
-        self.entries.get(id).filter(|entry| entry.is_of(self.generation.load(Ordering::Acquire)))
+        self.memory.entry(id).filter(|entry| entry.is_of(self.generation.load(Ordering::Acquire)))
     }
 
     /// What this node has seen of a session's use, also where its record has to be read again.
     pub(crate) fn seen(&self, id: &SessionId) -> Option<Arc<Entry>> {
-        self.entries.get(id)
+        self.memory.entry(id)
     }
 
     /// How many sessions there are, also those that have to be read again.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.memory.len()
     }
 
     /// Why a session that is not in the cache certainly ended, if this node remembers.
     pub(crate) fn end_cause(&self, id: &SessionId) -> Option<EndCause> {
-        self.ended.get(id).map(|ended| ended.cause())
+        self.memory.ended(id).map(|ended| ended.cause())
     }
 
     /// What is remembered of a session that has ended.
     pub(crate) fn ended(&self, id: &SessionId) -> Option<Remembered> {
-        self.ended.get(id)
+        self.memory.ended(id)
     }
 
     /// The history has told how a session ended.
     pub(crate) fn remember(&self, id: SessionId, record: Arc<Record>) {
-        self.ended.insert(id, Remembered::Record(record));
+        self.memory.note_ended(id, Remembered::Record(record));
     }
 
     pub(crate) fn is_unknown(&self, id: &SessionId, now: Timestamp) -> bool {
-        self.unknown.get(id).is_some_and(|at| now.since(at) < self.unknown_for)
+        self.memory.unknown_since(id).is_some_and(|at| now.since(at) < self.unknown_for)
     }
 
     pub(crate) fn note_unknown(&self, id: SessionId, now: Timestamp) {
-        self.unknown.insert(id, now);
+        self.memory.note_unknown(id, now);
     }
 
     /// Begins a fill; none if one of the same id is under way.
@@ -143,17 +114,17 @@ impl Cache {
             Some(Slot::Ended) => return Filled::Ended,
             Some(Slot::Clear) | None => {}
         }
-        if self.ended.contains_key(&id) {
+        if self.memory.ended(&id).is_some() {
             return Filled::Ended;
         }
-        if let Some(old) = self.entries.get(&id) {
+        if let Some(old) = self.memory.entry(&id) {
             entry.take_over(&old);
         }
         entry.install(self.generation.load(Ordering::Acquire));
         let entry = Arc::new(entry);
         self.queue.apply(entry.taken_over(), &entry, now);
-        self.entries.insert(id, Arc::clone(&entry));
-        self.unknown.invalidate(&id);
+        self.memory.insert(Arc::clone(&entry));
+        self.memory.forget_unknown(&id);
         Filled::Installed(entry)
     }
 
@@ -163,10 +134,10 @@ impl Cache {
         if let Some(slot) = slots.get_mut(&id) {
             *slot = Slot::Ended;
         }
-        if !matches!(self.ended.get(&id), Some(Remembered::Record(_))) {
-            self.ended.insert(id, Remembered::Cause(cause));
+        if !matches!(self.memory.ended(&id), Some(Remembered::Record(_))) {
+            self.memory.note_ended(id, Remembered::Cause(cause));
         }
-        if let Some((_, entry)) = self.entries.remove(&id) {
+        if let Some(entry) = self.memory.remove(&id) {
             entry.mark_ended();
         }
     }
@@ -177,7 +148,7 @@ impl Cache {
         if let Some(slot) = slots.get_mut(&id).filter(|slot| **slot == Slot::Clear) {
             *slot = Slot::Changed;
         }
-        if let Some(entry) = self.entries.get(&id) {
+        if let Some(entry) = self.memory.entry(&id) {
             entry.mark_stale();
         }
     }
@@ -191,8 +162,8 @@ impl Cache {
         let mut slots = self.slots();
         let unmarked = slots.values_mut().filter(|slot| **slot == Slot::Clear);
         unmarked.for_each(|slot| *slot = Slot::Changed);
-        let selected = self.entries.iter().filter(|(_, entry)| selection.covers(&entry.session));
-        selected.for_each(|(_, entry)| entry.mark_stale());
+        let selected = self.memory.entries().filter(|entry| selection.covers(&entry.session));
+        selected.for_each(|entry| entry.mark_stale());
     }
 
     /// Anything may have changed: every session is read again. What this node has seen of their use stays.
@@ -203,8 +174,7 @@ impl Cache {
         let mut slots = self.slots();
         slots.values_mut().for_each(|slot| *slot = Slot::Changed);
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.ended.invalidate_all();
-        self.unknown.invalidate_all();
+        self.memory.forget_negatives();
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
@@ -230,20 +200,3 @@ impl Drop for Fill<'_> {
         self.cache.slots().remove(&self.id);
     }
 }
-
-/// An entry that leaves for lack of room is written back with the next flush.
-#[derive(Clone)]
-struct FlushOnEviction(Arc<Queue>);
-
-impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
-    type RequestState = ();
-
-    fn on_evict(&self, _state: &mut (), _id: SessionId, entry: Arc<Entry>) {
-        meter::left_the_cache();
-        if entry.use_().activity.is_unstored() {
-            self.0.due_or_dropped(&entry);
-        }
-    }
-}
-
-const TICK: Duration = Duration::from_millis(1);

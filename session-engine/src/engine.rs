@@ -18,12 +18,12 @@ use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::Error;
 use crate::follower::Position;
 use crate::health::HealthBoard;
-use crate::load::Loads;
 use crate::manager::SessionManager;
 use crate::meter::Checks;
 use crate::notice::Notices;
 use crate::options::Options;
 use crate::queue::Queue;
+use crate::reads::Reads;
 use crate::shared::Shared;
 use crate::take_back::Owed;
 use crate::time::FleetTime;
@@ -189,7 +189,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
         entropy: parts.entropy,
         claims: parts.claims,
         cache: Cache::new(&options, Arc::clone(&queue)),
-        loads: Loads::default(),
+        reads: Reads::default(),
         queue,
         notices: Notices::new(),
         watchers: Watchers::default(),

@@ -2,8 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -14,9 +13,9 @@ use session_core::{
     Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
     SessionId, TenantId, Timestamp, Token, UserId, UserKey,
 };
-use tokio::time::Instant;
 
 use crate::options::Options;
+use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// A session that a request was found to belong to.
 #[derive(Clone)]
@@ -134,6 +133,11 @@ impl CurrentSession {
     /// The time from which it is refused even if it is in use.
     pub fn absolute_expiry(&self) -> Option<Timestamp> {
         self.entry.session.absolute_expiry
+    }
+
+    /// Timeouts of its own, in place of those of the options.
+    pub fn timeouts(&self) -> Option<Timeouts> {
+        self.entry.session.timeouts
     }
 
     /// Whether this is the session's token, or was until it was replaced, as far as this node knows.
@@ -300,17 +304,22 @@ impl Entry {
         }
     }
 
-    /// When the planned write-back is due, where there is one.
-    pub(crate) fn planned(&self) -> Option<Timestamp> {
-        self.use_().activity.planned(&self.options.write_back, &self.timeouts())
+    /// The planned time has come. Where the entry has been written back since it was planned, it may be
+    /// planned for a time that is later: that time. Otherwise the queue holds it for none.
+    pub(crate) fn planned_after(&self, is_later: impl Fn(Timestamp) -> bool) -> Option<Timestamp> {
+        let mut use_ = self.use_();
+        let planned = use_.activity.planned(&self.options.write_back, &self.timeouts());
+        let later = planned.filter(|at| is_later(*at));
+        use_.planned = later.is_some();
+        later
     }
 
-    /// The instant of a planned write-back; none for now. A time that is further away than the rule
-    /// allows is one of before the fleet's time went back.
-    pub(crate) fn when(&self, at: Timestamp, now: Timestamp) -> Option<Instant> {
+    /// The instant of a planned write-back. A time that is further away than the rule allows is one of
+    /// before the fleet's time went back: now.
+    pub(crate) fn when(&self, at: Timestamp, now: Timestamp) -> Instant {
         let ahead = at.since(now);
-        let possible = !ahead.is_zero() && ahead <= self.options.write_back.max_delay;
-        possible.then(|| Instant::now() + ahead)
+        let possible = ahead <= self.options.write_back.max_delay;
+        Instant::now() + if possible { ahead } else { Duration::ZERO }
     }
 
     /// What the write-back queue must know of an entry that has taken over what an older copy has seen.

@@ -45,6 +45,7 @@ pub struct Health {
     /// node started.
     pub dropped_write_backs: u64,
     /// Sessions that this node still has to end: begun for a caller who has gone, or replaced elsewhere.
+    /// While there are 10,000, sign-ins answer [`Error::Unavailable`](crate::Error::Unavailable).
     pub take_backs: usize,
     /// What this node has done of the fleet's cleanup.
     pub cleanup: CleanupHealth,

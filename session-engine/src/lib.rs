@@ -28,7 +28,7 @@
 //! # Workers
 //! | worker | does | when |
 //! | --- | --- | --- |
-//! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], and on every hint |
+//! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], four times where the store does not push; and on every hint |
 //! | write-back | takes last accessed and addresses to the store in batches | every `write_back.flush_interval`, if there is something |
 //! | cleanup | ends inactive sessions, cuts the log and the history; one node of the fleet at a time | every `cleanup.period` |
 //! | report | asks the store for its report, for [`SessionManager::health`] | every ten minutes |
@@ -51,6 +51,7 @@ mod health;
 mod history;
 mod load;
 mod manager;
+mod memory;
 mod meter;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -58,12 +59,14 @@ mod notice;
 mod options;
 mod patience;
 mod queue;
+mod reads;
 mod record;
 mod revoke;
 mod rotate;
 mod shared;
 mod sign_in;
 mod sweeper;
+mod sync;
 mod take_back;
 mod ticket;
 mod time;

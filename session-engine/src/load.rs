@@ -1,11 +1,9 @@
 //! Reads a session into the cache; readers of one id share one read.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use session_core::store::Loaded;
 use session_core::{SessionId, StoreError};
-use tokio::sync::watch;
 
 use crate::cache::Filled;
 use crate::ending::{Record, Remembered};
@@ -13,21 +11,11 @@ use crate::entry::Entry;
 use crate::error::Error;
 use crate::manager::SessionManager;
 use crate::meter;
+use crate::reads::Wait;
 use crate::shared::Shared;
 
 /// What a read found, for all who wait for it.
-type Found = Result<Option<Arc<Entry>>, Error>;
-type Running = HashMap<SessionId, watch::Receiver<Option<Found>>>;
-
-/// The reads that are under way.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Loads(Arc<Mutex<Running>>);
-
-impl Loads {
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub(crate) type Found = Result<Option<Arc<Entry>>, Error>;
 
 /// What a read found.
 #[derive(Clone, Debug)]
@@ -43,13 +31,9 @@ impl SessionManager {
     ///
     /// The read runs in a task of its own: a caller that goes away stops no other.
     pub(crate) async fn load(&self, id: SessionId) -> Result<Load, Error> {
-        let (mut done, joined) = self.join_or_begin(id);
-        let found = match done.wait_for(Option::is_some).await {
-            Ok(found) => found.clone(),
-            Err(_) => None,
-        };
+        let (wait, joined) = self.join_or_begin(id);
         let gone = || Err(StoreError::unavailable("the read was given up").into());
-        let entry = found.unwrap_or_else(gone)?;
+        let entry = wait.found().await.unwrap_or_else(gone)?;
         Ok(Load { entry, joined })
     }
 
@@ -76,23 +60,18 @@ impl SessionManager {
         self.shared().detached(read).await
     }
 
-    fn join_or_begin(&self, id: SessionId) -> (watch::Receiver<Option<Found>>, bool) {
-        let mut running = self.shared().loads.running();
-        if let Some(done) = running.get(&id) {
-            return (done.clone(), true);
+    fn join_or_begin(&self, id: SessionId) -> (Wait<Found>, bool) {
+        let (wait, read) = self.shared().reads.join(id);
+        let joined = read.is_none();
+        if let Some(read) = read {
+            let shared = Arc::clone(self.shared());
+            self.shared().spawn(async move {
+                let found = fill(&shared, id).await;
+                meter::loaded(found.as_ref().map(Option::is_some));
+                read.end(found);
+            });
         }
-        let (sender, done) = watch::channel(None);
-        running.insert(id, done.clone());
-        drop(running);
-        let manager = self.clone();
-        self.shared().spawn(async move {
-            let end = EndLoad { manager: &manager, id };
-            let found = fill(manager.shared(), id).await;
-            meter::loaded(found.as_ref().map(Option::is_some));
-            drop(end);
-            sender.send_replace(Some(found));
-        });
-        (done, false)
+        (wait, joined)
     }
 }
 
@@ -100,18 +79,6 @@ impl Shared {
     /// A cached session; none that looks expired here, because it may be in use on another node.
     pub(crate) fn unexpired(&self, id: SessionId) -> Option<Arc<Entry>> {
         self.cache.get(&id).filter(|entry| !entry.expired(self.now()))
-    }
-}
-
-/// Leaves no trace of a read, however it ends.
-struct EndLoad<'m> {
-    manager: &'m SessionManager,
-    id: SessionId,
-}
-
-impl Drop for EndLoad<'_> {
-    fn drop(&mut self) {
-        self.manager.shared().loads.running().remove(&self.id);
     }
 }
 

@@ -73,11 +73,6 @@ pub(crate) fn written_back(sessions: usize) {
     observe("session_kit_write_back_batch_sessions", [], sessions as f64);
 }
 
-/// Last accesses of a session were given up.
-pub(crate) fn dropped() {
-    count("session_kit_write_backs_dropped_total", [], 1);
-}
-
 /// The cleanup has deleted something.
 pub(crate) fn cleaned(what: &'static str, number: u64) {
     count("session_kit_cleanup_deleted_total", [("what", what)], number);
@@ -224,6 +219,8 @@ mod facade {
             let new = shared.checks.0.iter().map(|cells| cells.0[place].swap(0, Ordering::Relaxed));
             count("session_kit_checks_total", [("source", "cache"), ("verdict", word)], new.sum());
         }
+        ::metrics::counter!("session_kit_write_backs_dropped_total")
+            .absolute(shared.queue.dropped());
     }
 
     fn show(manager: &SessionManager) {

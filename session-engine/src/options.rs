@@ -25,16 +25,20 @@ use session_core::{InvalidField, Store, time};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
-    /// How long a session may live.
+    /// How long a session may live. A change holds for requests at once. Lists, limits and the cleanup go by
+    /// the deadline that is stored with each session, which follows with its next write-back.
     pub timeouts: Timeouts,
     /// When last accessed goes to the store.
     pub write_back: WriteBack,
-    /// How the background worker cleans up.
+    /// How the background worker cleans up. A changed
+    /// [`inactive_for`](session_core::cleanup::Cleanup::inactive_for) holds for a session from its next
+    /// write-back, as changed timeouts do.
     pub cleanup: Cleanup,
     /// The policy where none is set in the store. Default: any number of sessions.
     pub default_policy: Policy,
-    /// The most sessions of one user, under any policy: the least recently used leaves. None
-    /// for any number. Default 1,000.
+    /// The most sessions of one user, under any policy: the least recently used leaves. None for any
+    /// number, in a configuration file zero. Default 1,000.
+    #[serde(with = "number_or_off")]
     pub max_sessions_per_user: Option<u32>,
     /// A session whose token was not presented within this time is the first to leave under any limit
     /// and never the cause of a refusal, in seconds. Default 120.
@@ -45,16 +49,16 @@ pub struct Options {
     /// How much of an address is kept, in sessions and in the history.
     pub addresses: Addresses,
     /// From which age on a token is renewed with a top-level navigation, in seconds, so that a copy of
-    /// it is found without the application's doing; none switches it off. Default off, 600 in the
-    /// presets for AAL2 and AAL3.
-    #[serde(with = "time::optional_seconds")]
+    /// it is found without the application's doing; none switches it off, in a configuration file zero.
+    /// Default off, 600 in the presets for AAL2 and AAL3.
+    #[serde(with = "time::seconds_or_off")]
     pub renew_after: Option<Duration>,
     /// How long a replaced token is still accepted after the first use of the new one, for requests in
     /// flight, in seconds. Default 10.
     #[serde(with = "time::seconds")]
     pub rotation_grace: Duration,
     /// Every node refuses an ended session within this time while it can reach the store, in
-    /// seconds. The log is read twice in it. Default 1.
+    /// seconds. The log is read twice in it, four times where the store does not push. Default 1.
     #[serde(with = "time::seconds")]
     pub propagation_bound: Duration,
     /// A node that has not heard from the log for this long no longer trusts its cache, in
@@ -148,6 +152,24 @@ pub enum WhenStale {
     FailClosed,
     /// Go on trusting the cache until the log has been silent for this many seconds.
     ServeStale(#[serde(with = "time::seconds")] Duration),
+}
+
+/// A number that zero switches off: not every format has a word for nothing.
+mod number_or_off {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<u32>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(value.unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u32>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.filter(|number| *number > 0))
+    }
 }
 
 impl Default for Options {

@@ -2,21 +2,22 @@
 //!
 //! An entry with unstored accesses is held by the queue at most once for its planned time, and
 //! once more when it is due; a session that is read again has an entry more for a while. The capacity
-//! bounds both. The queue keeps alive what the cache lets go. Times are those of the monotonic clock: no jump of another clock
-//! delays a write-back.
+//! bounds both. The queue keeps alive what the cache lets go. Times are those of the monotonic clock: no
+//! jump of another clock delays a write-back.
+//!
+//! Requests and the flush share one lock. What is done under it does not depend on how many entries
+//! wait: one entry is added, or one list that is ready is taken away. The flush looks at the entries of a
+//! list when it has let go of the lock.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use session_core::Timestamp;
 use session_core::checker::{AccessEffect, Unstored};
 use session_core::store::Touch;
-use session_core::{SessionId, Timestamp};
-use tokio::time::Instant;
 
 use crate::entry::Entry;
-use crate::meter;
+use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// Entries that wait for their write-back.
 #[derive(Debug)]
@@ -24,19 +25,22 @@ pub(crate) struct Queue {
     state: Mutex<Waiting>,
     capacity: usize,
     dropped: AtomicU64,
+    /// When ticks begin.
+    start: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    due: VecDeque<Arc<Entry>>,
-    planned: BinaryHeap<Planned>,
+    due: Lists,
+    planned: Lists,
 }
 
-/// Ordered by time, then by id, so that the order of a flush can be told beforehand.
-#[derive(Debug)]
-struct Planned {
-    key: Reverse<(Instant, SessionId)>,
-    entry: Arc<Entry>,
+/// Entries by tick, in lists of a batch at most.
+#[derive(Debug, Default)]
+struct Lists {
+    /// By tick, and by number within it.
+    lists: BTreeMap<(u64, u64), Vec<Arc<Entry>>>,
+    len: usize,
 }
 
 /// Which entries leave.
@@ -50,14 +54,15 @@ pub(crate) enum Leaving {
 
 impl Queue {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { state: Mutex::default(), capacity, dropped: AtomicU64::new(0) }
+        let start = Instant::now();
+        Self { state: Mutex::default(), capacity, dropped: AtomicU64::new(0), start }
     }
 
     /// Does what an access at `now` asks for.
     pub(crate) fn apply(&self, effect: AccessEffect, entry: &Arc<Entry>, now: Timestamp) {
         match effect {
             AccessEffect::None => {}
-            AccessEffect::Plan(at) => self.plan(at, Arc::clone(entry), now),
+            AccessEffect::Plan(at) => self.plan(self.tick_of(entry, at, now), entry),
             AccessEffect::Due => {
                 self.due(entry);
             }
@@ -66,26 +71,25 @@ impl Queue {
 
     /// Leaves with the next flush. Where there is no room, the entry's next access asks again.
     pub(crate) fn due(&self, entry: &Arc<Entry>) -> bool {
-        if std::mem::replace(&mut entry.use_().due, true) {
-            return true;
+        let mut use_ = entry.use_();
+        if !use_.due {
+            use_.due = self.waiting().due.add(0, entry, self.capacity);
         }
-        let mut waiting = self.waiting();
-        let has_room = waiting.due.len() < self.capacity;
-        if has_room {
-            waiting.due.push_back(Arc::clone(entry));
-        }
-        drop(waiting);
-        if !has_room {
-            entry.use_().due = false;
-        }
-        has_room
+        use_.due
     }
 
-    /// As [`Queue::due`], for an entry that leaves the cache: without room, its accesses are lost.
-    pub(crate) fn due_or_dropped(&self, entry: &Arc<Entry>) {
+    /// An entry has left the cache for lack of room: what is unstored leaves with the next flush.
+    pub(crate) fn evicted(&self, entry: &Arc<Entry>) {
+        let is_unstored = entry.use_().activity.is_unstored();
+        if is_unstored {
+            self.due_or_dropped(entry);
+        }
+    }
+
+    /// As [`Queue::due`], for an entry that may be cached no longer: without room, its accesses are lost.
+    fn due_or_dropped(&self, entry: &Arc<Entry>) {
         if !self.due(entry) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            meter::dropped();
         }
     }
 
@@ -97,56 +101,68 @@ impl Queue {
     /// How many entries wait.
     pub(crate) fn len(&self) -> usize {
         let waiting = self.waiting();
-        waiting.due.len() + waiting.planned.len()
+        waiting.due.len + waiting.planned.len
     }
 
-    fn plan(&self, at: Timestamp, entry: Arc<Entry>, now: Timestamp) {
-        let at = entry.when(at, now).unwrap_or_else(Instant::now);
-        let key = Reverse((at, entry.session.id));
-        let mut waiting = self.waiting();
-        if waiting.planned.len() < self.capacity {
-            waiting.planned.push(Planned { key, entry });
-            return;
-        }
-        drop(waiting);
+    fn plan(&self, tick: u64, entry: &Arc<Entry>) {
+        let mut use_ = entry.use_();
+        use_.planned = self.waiting().planned.add(tick, entry, self.capacity);
+        let has_room = use_.planned;
+        drop(use_);
         // No room for a later time: now.
-        entry.use_().planned = false;
-        self.due(&entry);
+        if !has_room {
+            self.due(entry);
+        }
     }
 
-    /// The next batch of what leaves. Looks at no more than two batches at a time, because requests
-    /// wait for the same lock.
-    pub(crate) fn take(&self, leaving: Leaving, now: Timestamp) -> Vec<(Arc<Entry>, Unstored)> {
-        let mut waiting = self.waiting();
-        let count = waiting.due.len().min(Touch::MAX_BATCH);
-        let mut batch: Vec<_> = waiting.due.drain(..count).collect();
-        let instant = Instant::now();
+    /// The next batch of what leaves. It may be empty although more is left: no more than two batches
+    /// are looked at in one call.
+    pub(crate) fn take(&self, leaving: Leaving, now: Timestamp) -> Taken<'_> {
+        let until = self.until(leaving);
+        let mut taken = Taken { queue: self, batch: Vec::new() };
         let mut looked_at = 0;
-        while batch.len() < Touch::MAX_BATCH && looked_at < Touch::MAX_BATCH {
-            looked_at += 1;
-            let due = |next: &Planned| leaving == Leaving::All || next.key.0.0 <= instant;
-            if !waiting.planned.peek().is_some_and(due) {
-                break;
+        while looked_at < Touch::MAX_BATCH {
+            let room = Touch::MAX_BATCH - taken.batch.len();
+            let due = self.waiting().due.take_first(until, room);
+            if let Some(due) = due {
+                looked_at += due.len();
+                due.into_iter().for_each(|entry| taken.add(entry));
+                continue;
             }
-            let Some(Planned { entry, .. }) = waiting.planned.pop() else { break };
-            match planned_later(&entry, leaving, now) {
-                Some(at) => {
-                    let key = Reverse((at, entry.session.id));
-                    waiting.planned.push(Planned { key, entry });
+            let planned = self.waiting().planned.take_first(until, room);
+            let Some(planned) = planned else { break };
+            looked_at += planned.len();
+            for entry in planned {
+                match entry.planned_after(|at| self.tick_of(&entry, at, now) > until) {
+                    Some(later) => self.plan(self.tick_of(&entry, later, now), &entry),
+                    None => taken.add(entry),
                 }
-                None => batch.push(entry),
             }
         }
-        drop(waiting);
-        batch.into_iter().filter_map(|entry| entry.take().map(|u| (entry, u))).collect()
+        taken
     }
 
     /// Whether [`Queue::take`] would look at something.
     pub(crate) fn has(&self, leaving: Leaving) -> bool {
+        let until = self.until(leaving);
         let waiting = self.waiting();
-        let instant = Instant::now();
-        let due = |next: &Planned| leaving == Leaving::All || next.key.0.0 <= instant;
-        !waiting.due.is_empty() || waiting.planned.peek().is_some_and(due)
+        waiting.due.is_ready(until) || waiting.planned.is_ready(until)
+    }
+
+    fn until(&self, leaving: Leaving) -> u64 {
+        match leaving {
+            Leaving::Due => self.tick(Instant::now()),
+            Leaving::All => u64::MAX,
+        }
+    }
+
+    fn tick_of(&self, entry: &Entry, at: Timestamp, now: Timestamp) -> u64 {
+        self.tick(entry.when(at, now))
+    }
+
+    fn tick(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.start);
+        u64::try_from(since.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -154,30 +170,81 @@ impl Queue {
     }
 }
 
-/// The new time of an entry that has been written back since it was planned.
-fn planned_later(entry: &Entry, leaving: Leaving, now: Timestamp) -> Option<Instant> {
-    let later = entry.planned().filter(|_| leaving == Leaving::Due);
-    let later = later.and_then(|at| entry.when(at, now));
-    entry.use_().planned = later.is_some();
-    later
-}
+impl Lists {
+    /// Adds an entry, unless there are `capacity` already.
+    fn add(&mut self, tick: u64, entry: &Arc<Entry>, capacity: usize) -> bool {
+        if self.len >= capacity {
+            return false;
+        }
+        self.len += 1;
+        let last = self.lists.range_mut((tick, 0)..=(tick, u64::MAX)).next_back();
+        let number = match last {
+            Some((_, list)) if list.len() < Touch::MAX_BATCH => {
+                list.push(Arc::clone(entry));
+                return true;
+            }
+            Some(((_, number), _)) => number + 1,
+            None => 0,
+        };
+        self.lists.insert((tick, number), vec![Arc::clone(entry)]);
+        true
+    }
 
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.key == other.key
+    /// The earliest list, if its tick is over and it has no more than `most` entries.
+    fn take_first(&mut self, until: u64, most: usize) -> Option<Vec<Arc<Entry>>> {
+        let first = self.lists.first_entry()?;
+        if first.key().0 > until || first.get().len() > most {
+            return None;
+        }
+        let list = first.remove();
+        self.len -= list.len();
+        Some(list)
+    }
+
+    fn is_ready(&self, until: u64) -> bool {
+        self.lists.first_key_value().is_some_and(|((tick, _), _)| *tick <= until)
     }
 }
 
-impl Eq for Planned {}
+/// What is on its way to the store. Dropped before it has arrived there, it is due again: also when the
+/// flush fails, is given up or panics.
+pub(crate) struct Taken<'q> {
+    queue: &'q Queue,
+    batch: Vec<(Arc<Entry>, Unstored)>,
+}
 
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+impl Taken<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// What the store is told.
+    pub(crate) fn touches(&self) -> Vec<Touch> {
+        self.batch.iter().map(|(entry, unstored)| entry.touch(unstored)).collect()
+    }
+
+    /// The store has it.
+    pub(crate) fn confirm(mut self) {
+        for (entry, unstored) in self.batch.drain(..) {
+            entry.use_().activity.confirm(&unstored);
+        }
+    }
+
+    fn add(&mut self, entry: Arc<Entry>) {
+        if let Some(unstored) = entry.take() {
+            self.batch.push((entry, unstored));
+        }
     }
 }
 
-impl Ord for Planned {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key.cmp(&other.key)
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for (entry, unstored) in self.batch.drain(..) {
+            entry.use_().activity.give_back(unstored);
+            self.queue.due_or_dropped(&entry);
+        }
     }
 }
+
+/// Planned times are rounded down to it.
+const TICK: Duration = Duration::from_millis(50);

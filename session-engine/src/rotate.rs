@@ -152,12 +152,9 @@ impl SessionManager {
     ) -> Result<Option<Token>, Error> {
         let Some(after) = self.options().renew_after else { return Ok(None) };
         let shown = Token::parse(token).filter(|token| current.has_current_token(token));
-        // Another user has signed in in the browser, and this session is about to end.
-        let is_owed = self.shared().owed.holds(current.id());
-        if is_owed
-            || shown.is_none()
-            || !current.entry.session.token.renewal_is_due(after, self.now())
-        {
+        let is_due = current.entry.session.token.renewal_is_due(after, self.now());
+        // One that is owed is about to end: another user has signed in in the browser.
+        if shown.is_none() || !is_due || self.shared().owed.holds(current.id()) {
             return Ok(None);
         }
         match self.rotate(token, RotateReason::Renewal).await? {

@@ -17,11 +17,12 @@ use crate::clock::Entropy;
 use crate::error::Error;
 use crate::follower::Position;
 use crate::health::HealthBoard;
-use crate::load::Loads;
+use crate::load::Found;
 use crate::meter::{self, Checks};
 use crate::notice::Notices;
 use crate::options::{Options, WhenStale};
 use crate::queue::Queue;
+use crate::reads::Reads;
 use crate::take_back::Owed;
 use crate::time::FleetTime;
 use crate::trouble::{Over, Trouble};
@@ -38,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) claims: Option<Arc<dyn ClaimsProvider>>,
     pub(crate) cache: Cache,
-    pub(crate) loads: Loads,
+    pub(crate) reads: Reads<Found>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) notices: Notices,
     pub(crate) watchers: Watchers,

@@ -209,7 +209,8 @@ impl SessionManager {
     /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
     /// ticket for [`SessionManager::sign_in_with_ticket`]. [`Error::Blocked`] when the user, the tenant
     /// or the deployment is blocked. [`Error::Invalid`] for too many methods or timeouts of zero.
-    /// [`Error::Unavailable`] when the store is away.
+    /// [`Error::Unavailable`] when the store is away, and while
+    /// [`Health::take_backs`](crate::Health::take_backs) is at its limit.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         self.begin(Newcoming { request, ticket: None }).await
     }
@@ -219,7 +220,8 @@ impl SessionManager {
     ///
     /// A ticket works once, for five minutes, on every node, and stands for the checked password. A
     /// session that has ended already needs no ending. If the limit still refuses the sign-in, the error
-    /// holds the same ticket again, with the time that it has left.
+    /// holds a ticket again, with the time that is left. Where the history is kept for less than a ticket's
+    /// time, a use that fails with [`Error::Unavailable`] may have used the ticket up.
     ///
     /// # Errors
     /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet.

@@ -1,12 +1,14 @@
 //! Ends sessions that this node has begun and no client holds, and those that a sign-in has replaced in
 //! its browser: tried again until the store has answered.
+//!
+//! None is dropped for lack of room. While there are [`MOST_OWED`], no sign-in begins that could add one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use session_core::store::{Selection, TenantFilter};
-use session_core::{Actor, EndCause, SessionId, TokenDigest};
+use session_core::{Actor, EndCause, SessionId, StoreError, TokenDigest};
 use tokio::sync::Notify;
 
 use crate::error::Error;
@@ -35,6 +37,15 @@ impl Owed {
     pub(crate) fn add(&self, debt: Debt) {
         self.debts().push_back(debt);
         self.grown.notify_one();
+    }
+
+    /// Refuses a sign-in while too many sessions have to end. Only those that are under way by then can
+    /// still add some.
+    pub(crate) fn check_room(&self) -> Result<(), Error> {
+        if self.len() < MOST_OWED {
+            return Ok(());
+        }
+        Err(StoreError::unavailable("too many sessions have to be taken back first").into())
     }
 
     /// How many still have to end.
@@ -149,5 +160,7 @@ pub(crate) async fn end(manager: &SessionManager, debt: &Debt) -> Result<(), Err
     manager.end_all(selection, cause, by.clone(), None).await.map(|_| ())
 }
 
+/// The most sessions that may have to end while sign-ins go on.
+const MOST_OWED: usize = 10_000;
 /// Between two tries while the store is away.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -4,7 +4,8 @@
 //! node can open it and none has to keep it. The key is in the store, and a copy of the store must sign
 //! in no user: so a ticket also has a secret, whose digest the store holds as a lease for as long as the
 //! ticket is good. It names the session that it will begin: a session id never comes back, so a ticket
-//! works once.
+//! works once. Where the store forgets sessions that have ended sooner than a ticket runs out, its first use
+//! takes a second lease, and no other use gets it.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,12 +23,11 @@ use session_core::{
 use sha2::{Digest, Sha256};
 
 use crate::admit::TicketUse;
-
-use crate::clock;
 use crate::error::Error;
 use crate::manager::SessionManager;
 use crate::rotate::Proof;
 use crate::sign_in::SignIn;
+use crate::{clock, sweeper};
 
 /// A sign-in that was refused, for [`SessionManager::sign_in_with_ticket`]. A secret like a token.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ struct Sealed {
 
 impl SessionManager {
     /// A ticket for a sign-in that was refused. Where a ticket was used for it, the same one again: it
-    /// works once, and no longer than it did.
+    /// works once, and no longer than it did. One whose use has been noted is replaced.
     pub(crate) async fn ticket(
         &self,
         request: &SignIn,
@@ -80,7 +80,7 @@ impl SessionManager {
     ) -> Result<Ticket, Error> {
         let shared = self.shared();
         let entropy = shared.entropy.as_ref();
-        if let Some(TicketUse { secret, expires, id, .. }) = used {
+        if let Some(TicketUse { secret, expires, id, .. }) = used.filter(|_| !self.notes_uses()) {
             return self.seal_ticket(request, *secret, *expires, *id);
         }
         let secret = clock::random(entropy);
@@ -90,7 +90,9 @@ impl SessionManager {
             return Err(StoreError::internal("a ticket of this secret was issued before").into());
         }
         let id = shared.store.session_id(&request.owner, clock::random(entropy));
-        self.seal_ticket(request, secret, self.now().plus(Ticket::VALID_FOR), id)
+        let expires = used.map(|used| used.expires);
+        let expires = expires.unwrap_or_else(|| self.now().plus(Ticket::VALID_FOR));
+        self.seal_ticket(request, secret, expires, id)
     }
 
     fn seal_ticket(
@@ -138,7 +140,8 @@ impl SessionManager {
             return Err(Error::InvalidTicket);
         }
         let Sealed { secret, expires, id, .. } = sealed;
-        let ticket = TicketUse { secret, expires, id, end };
+        let user = sweeper::holder(self.shared());
+        let ticket = TicketUse { secret, expires, id, end, user };
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
         let data = sealed.data.as_deref().map(ExtraData::from_json).transpose()?;
         let Authentication { at, level, methods } = sealed.authentication;
@@ -162,6 +165,22 @@ impl SessionManager {
         let name = name(secret);
         let take = shared.store.lease(&name, NOT_ISSUED, Duration::from_millis(1));
         Ok(!shared.store_call("lease", take).await?)
+    }
+
+    /// Notes that a ticket is being used, where no store remembers its session for long enough. False
+    /// where another use has been noted.
+    pub(crate) async fn note_use(&self, ticket: &TicketUse) -> Result<bool, Error> {
+        if !self.notes_uses() {
+            return Ok(true);
+        }
+        let shared = self.shared();
+        let name = format!("{}:used", name(&ticket.secret));
+        let take = shared.store.lease(&name, &ticket.user, Ticket::VALID_FOR);
+        shared.store_call("lease", take).await
+    }
+
+    fn notes_uses(&self) -> bool {
+        self.options().history_keep(self.shared().store.as_ref()) < Ticket::VALID_FOR
     }
 
     fn unseal(&self, ticket: &str) -> Option<Sealed> {

@@ -1,10 +1,10 @@
 //! Connections that outlive a request and end with their session.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_core::{EndCause, SessionId};
-use tokio::sync::watch;
+
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, watch};
 
 /// Sessions whose end a connection waits for.
 #[derive(Clone, Debug, Default)]
@@ -21,17 +21,23 @@ pub(crate) enum Seen {
     Ended(EndCause),
 }
 
-/// One wait; a session is forgotten with its last watcher.
+/// One wait.
 pub(crate) struct Watch {
+    seen: watch::Receiver<Seen>,
+    /// Dropped after `seen`: of watchers who leave at once, the last finds that it is the last.
+    _place: Place,
+}
+
+/// A session is forgotten with its last watcher.
+struct Place {
     id: SessionId,
     watchers: Watchers,
-    seen: watch::Receiver<Seen>,
 }
 
 impl Watchers {
     pub(crate) fn watch(&self, id: SessionId) -> Watch {
         let seen = self.watched().entry(id).or_default().subscribe();
-        Watch { id, watchers: self.clone(), seen }
+        Watch { seen, _place: Place { id, watchers: self.clone() } }
     }
 
     pub(crate) fn ended(&self, id: SessionId, cause: EndCause) {
@@ -81,10 +87,10 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut watched = self.watchers.watched();
-        if watched.get(&self.id).is_some_and(|signal| signal.receiver_count() <= 1) {
+        if watched.get(&self.id).is_some_and(|signal| signal.receiver_count() == 0) {
             watched.remove(&self.id);
         }
     }

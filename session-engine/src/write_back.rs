@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use session_core::checker::Unstored;
 use session_core::store::Touch;
 
-use crate::entry::Entry;
 use crate::error::Error;
 use crate::meter;
 use crate::queue::Leaving;
@@ -37,47 +35,24 @@ pub(crate) async fn last_flush(shared: &Shared) {
 /// Writes back in batches; what could not be written is due again. What becomes due while this runs
 /// may leave with the next flush.
 pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error> {
-    let batches = shared.queue.len().div_ceil(Touch::MAX_BATCH) + 1;
+    // Two batches are together longer than the longest.
+    let batches = 2 * shared.queue.len().div_ceil(Touch::MAX_BATCH) + 1;
     for _ in 0..batches {
         if !shared.queue.has(leaving) {
             break;
         }
-        let mut taken = Taken { shared, batch: shared.queue.take(leaving, shared.now()) };
-        if taken.batch.is_empty() {
+        let taken = shared.queue.take(leaving, shared.now());
+        if taken.is_empty() {
+            tokio::task::yield_now().await;
             continue;
         }
-        let touches: Vec<_> =
-            taken.batch.iter().map(|(entry, unstored)| entry.touch(unstored)).collect();
+        let touches = taken.touches();
         let gone = shared.store_call("touch", shared.store.touch(&touches)).await?;
         meter::written_back(touches.len());
         taken.confirm();
         gone.into_iter().for_each(|id| shared.cache.invalidate(id));
     }
     Ok(())
-}
-
-/// What is on its way to the store. Dropped before it has arrived there, it is due again: also when the
-/// flush fails, is given up or panics.
-struct Taken<'s> {
-    shared: &'s Shared,
-    batch: Vec<(Arc<Entry>, Unstored)>,
-}
-
-impl Taken<'_> {
-    fn confirm(&mut self) {
-        for (entry, unstored) in self.batch.drain(..) {
-            entry.use_().activity.confirm(&unstored);
-        }
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        for (entry, unstored) in self.batch.drain(..) {
-            entry.use_().activity.give_back(unstored);
-            self.shared.queue.due_or_dropped(&entry);
-        }
-    }
 }
 
 /// What the log has said, so that it is said once.

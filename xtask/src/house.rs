@@ -42,7 +42,7 @@ const WALLS: [(&str, &[&str]); 11] = [
 ];
 /// The adapters of frameworks, and the most lines of code that one may have: they translate.
 const ADAPTERS: [&str; 3] = ["axum", "actix", "poem"];
-const MOST_LINES: usize = 320;
+const MOST_LINES: usize = 340;
 
 pub(crate) fn check() -> Result<(), Failure> {
     for (name, forbidden) in WALLS {

@@ -65,12 +65,7 @@ enum Command {
     },
     /// Prints what a store says of itself: server, schema, clock, log, and what is wrong. Fails when
     /// something is wrong or the store is away.
-    Doctor {
-        /// `sqlite:FILE`, or the URL of a server: `postgres:`, `mysql:`, `redis:`, `redis-cluster:` or
-        /// `mongodb:`.
-        #[arg(long)]
-        store: String,
-    },
+    Doctor(doctor::Options),
     /// Plants defects into a store, and shows which the conformance kit does not notice.
     Mutants(mutants::Options),
     /// Starts and stops the servers that tests need.
@@ -103,7 +98,7 @@ fn main() -> ExitCode {
             conformance::run(store, case.as_deref(), runs)
         }
         Command::Bench { program } => bench::run(program),
-        Command::Doctor { store } => doctor::run(&store),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Mutants(options) => mutants::run(&options),
         Command::Services { action } => services::run(&action),
         Command::Upgrade(options) => upgrade::run(&options),

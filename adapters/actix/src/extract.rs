@@ -36,6 +36,7 @@ extract!([] Ended, |session, _| Ok(session.ended()));
 extract!([const SECONDS: u64] Fresh<SECONDS>, |session, head| session.fresh(head, Self::WITHIN));
 extract!([T: DeserializeOwned] Claims<T>, RequestSession::claims);
 extract!([] SameOrigin, RequestSession::same_origin);
+extract!([] Live, RequestSession::live);
 extract!([] SessionAuth, |session, head| Ok(session.auth(head)));
 
 /// Finds something in what the middleware left.

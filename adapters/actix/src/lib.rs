@@ -104,13 +104,15 @@
 mod convert;
 mod extract;
 mod guard;
+#[cfg(feature = "ws")]
+mod live;
 mod middleware;
 mod sessions;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use extract::{
-    Claims, CurrentSession, Ended, Fresh, MaybeSession, Rejection, SameOrigin, SessionAuth,
+    Claims, CurrentSession, Ended, Fresh, Live, MaybeSession, Rejection, SameOrigin, SessionAuth,
     SessionCookie, Sessions,
 };
 pub use guard::{Guarded, Require};
@@ -119,7 +121,7 @@ pub use middleware::{SessionMiddleware, SessionService};
 pub use session_engine::{Ending, Proof, RotateReason, SignedIn};
 #[doc(inline)]
 pub use session_http::{
-    AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Config, CookieOptions, Flow,
-    Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
+    AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Close, Config, CookieOptions,
+    Flow, Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
     local_path,
 };

@@ -57,6 +57,14 @@ impl<S: Sync> FromRequestParts<S> for SameOrigin {
     }
 }
 
+impl<S: Sync> FromRequestParts<S> for Live {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Rejection> {
+        Ok(Self(RequestSession::of(&parts.extensions)?.live(head(parts))?))
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for SessionAuth {
     type Rejection = Rejection;
 

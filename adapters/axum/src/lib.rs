@@ -49,12 +49,14 @@
 
 mod extract;
 mod guard;
+#[cfg(feature = "ws")]
+mod live;
 mod sessions;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use extract::{
-    Claims, CurrentSession, Ended, Fresh, MaybeSession, Rejection, SameOrigin, SessionAuth,
+    Claims, CurrentSession, Ended, Fresh, Live, MaybeSession, Rejection, SameOrigin, SessionAuth,
     SessionCookie, Sessions,
 };
 pub use guard::{Guarded, Require};
@@ -62,8 +64,8 @@ pub use guard::{Guarded, Require};
 pub use session_engine::{Ending, Proof, RotateReason, SignedIn};
 #[doc(inline)]
 pub use session_http::{
-    AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Config, CookieOptions, Flow,
-    Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
+    AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Close, Config, CookieOptions,
+    Flow, Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
     local_path,
 };
 #[doc(inline)]

@@ -73,6 +73,21 @@ export function button(text, label, action) {
 // Text that others chose: its direction does not reach what stands beside it.
 export const foreign = (text) => element("bdi", { textContent: text });
 
+// The place of a policy or a block in words.
+export function placeOf({ tenant, user }) {
+  const within = tenant ? ["tenant ", foreign(tenant)] : [];
+  if (user) return ["user ", foreign(user), ...(tenant ? [" in ", ...within] : [])];
+  return tenant ? within : ["the deployment"];
+}
+
+// The same as parameters. Only an admin of the deployment names the tenant.
+export function queryOf({ tenant, user }) {
+  const query = new URLSearchParams();
+  if (tenant && facts.reach === "deployment") query.set("tenant", tenant);
+  if (user) query.set("user", user);
+  return query;
+}
+
 export function time(text) {
   return element("time", { dateTime: text, title: text, textContent: new Date(text).toLocaleString() });
 }
@@ -117,11 +132,15 @@ const HOW = {
   blocked: "Blocked",
 };
 
+// Who ended a session, where its user is not told who it was.
+const OTHERS = { administrator: "an administrator", another_user: "another user" };
+
 // An entry of a list of ended sessions; `whose` says whose it was.
 export function endedCard(session, ...whose) {
   const how = element("div", { className: "quiet" }, HOW[session.cause] ?? session.cause, " ", time(session.ended));
   if (session.from) how.append(" from ", foreign(session.from));
   if (session.by.startsWith("user:")) how.append(" by ", foreign(session.by.slice("user:".length)));
+  else if (session.by in OTHERS) how.append(" by ", OTHERS[session.by]);
   const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
   const device = element("strong", {}, deviceOf(session));
   const made = element("li", {}, element("div", { className: "text" }, ...whose, device, how, since));

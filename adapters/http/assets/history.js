@@ -7,10 +7,13 @@ const form = $("history-search");
 let cursor = null;
 
 function query() {
-  const { tenant, user, cause } = form.elements;
+  const { tenant, user, device, client, within, cause } = form.elements;
   const asked = new URLSearchParams();
   if (tenant.value && facts.reach === "deployment") asked.set("tenant", tenant.value);
   if (user.value) asked.set("user", user.value);
+  if (device.value) asked.set("device", device.value);
+  if (client.value) asked.set("client", client.value);
+  if (within.value) asked.set("since", new Date(Date.now() - within.value * 1000).toISOString());
   if (cause.value) asked.set("cause", cause.value);
   return asked;
 }

@@ -1,29 +1,18 @@
 // The policy of the deployment, a tenant or a user. First one says whose, then it is shown, then it
 // can be changed: what is saved is always that of the one whom the form names.
 
-import { $, call, element, facts, foreign, say, send, working } from "./common.js";
+import { $, call, facts, foreign, placeOf, queryOf, say, send, working } from "./common.js";
 
 // Whose policy the form shows, and its tag.
 let scope = {};
 let tag = null;
 
-const path = ({ tenant, user }) => {
-  const query = new URLSearchParams();
-  if (tenant && facts.reach === "deployment") query.set("tenant", tenant);
-  if (user) query.set("user", user);
-  return `admin/policy?${query}`;
-};
+const path = (place) => `admin/policy?${queryOf(place)}`;
 
 const asked = () => ({
   tenant: facts.tenant || $("scope").elements.tenant.value,
   user: $("scope").elements.user.value,
 });
-
-function nameOf({ tenant, user }) {
-  const within = tenant ? ["tenant ", foreign(tenant)] : [];
-  if (user) return ["user ", foreign(user), ...(tenant ? [" in ", ...within] : [])];
-  return tenant ? within : ["the deployment"];
-}
 
 async function show(wanted) {
   // The users outside all tenants have no policy in common.
@@ -37,8 +26,8 @@ async function show(wanted) {
 async function fill(response) {
   tag = response.headers.get("etag");
   const policy = await response.json();
-  $("policy-of").replaceChildren("Policy of ", ...nameOf(scope));
-  $("policy-save").replaceChildren("Save for ", ...nameOf(scope));
+  $("policy-of").replaceChildren("Policy of ", ...placeOf(scope));
+  $("policy-save").replaceChildren("Save for ", ...placeOf(scope));
   $("limits-form").elements.prevent.value = policy.prevent_concurrent_login;
   $("limits").replaceChildren(...policy.limits.map(limitRow));
   $("policy-state").replaceChildren(...origin(policy));

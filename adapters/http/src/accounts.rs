@@ -51,7 +51,7 @@ impl Auth {
             let Some(stored) = named(headers, name.as_bytes()).of_session(&account) else {
                 continue;
             };
-            let cookie = options.set_named(&options.name, &stored);
+            let cookie = options.set_named(&options.name, &stored, account.timeouts());
             let parked = self.session().and_then(|current| self.park(&name, current));
             return Ok(cookie.and(parked.unwrap_or_else(|| options.remove_named(&name))));
         }
@@ -79,7 +79,7 @@ impl Auth {
     pub(crate) fn park(&self, name: &str, current: &CurrentSession) -> Option<SessionCookie> {
         let options = &self.http().options().cookie;
         let stored = options.presented(self.head().headers).of_session(current)?;
-        Some(options.set_named(name, &stored))
+        Some(options.set_named(name, &stored, current.timeouts()))
     }
 
     /// Ends every account beside the one in use, and takes its cookie back.

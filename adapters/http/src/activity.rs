@@ -4,13 +4,17 @@ use http::Method;
 
 use crate::head::Head;
 
-/// Whether a request is none of the user's doing: a preflight, a prefetch, an event stream, or what a
-/// page reads because of an event. It authenticates and moves no idle timeout. Which requests these
-/// are is decided by method and path; a header alone makes nothing else passive.
+/// Whether a request is none of the user's doing: a preflight, a prefetch, an event stream or a
+/// WebSocket, which pages open again by themselves, or what a page reads because of an event. It
+/// authenticates and moves no idle timeout. Headers make only a `GET` or `HEAD` passive, and a new address
+/// is recorded in any case.
 pub(crate) fn is_passive(head: Head<'_>, prefix: &str) -> bool {
     match *head.method {
-        Method::OPTIONS => true,
-        Method::GET | Method::HEAD => is_prefetch(head) || is_refresh(head, prefix),
+        Method::OPTIONS | Method::CONNECT => true,
+        Method::GET | Method::HEAD => {
+            let opens_stream = head.is_handshake() || head.opens_events();
+            opens_stream || is_prefetch(head) || is_refresh(head, prefix)
+        }
         _ => false,
     }
 }
@@ -74,5 +78,24 @@ mod tests {
         assert!(!passive(&Method::POST, "/", Some("purpose")), "a header makes nothing passive");
         assert!(!passive(&Method::DELETE, "/sessions/me/events", None));
         assert!(passive(&Method::OPTIONS, "/", None));
+    }
+
+    #[test]
+    fn opening_a_stream_or_a_websocket_is_passive() {
+        let passive = |method: &Method, name, value| {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )]);
+            is_passive(Head::new(method, &Uri::from_static("/live"), &headers), "/sessions")
+        };
+        for (name, value) in [("accept", "text/event-stream"), ("upgrade", "WebSocket")] {
+            assert!(passive(&Method::GET, name, value), "{name}: {value}");
+            assert!(!passive(&Method::POST, name, value), "{name}: {value}");
+        }
+        for (name, value) in [("accept", "*/*, text/event-stream"), ("upgrade", "h2c")] {
+            assert!(!passive(&Method::GET, name, value), "{name}: {value}");
+        }
+        assert!(passive(&Method::CONNECT, "sec-websocket-version", "13"));
     }
 }

@@ -2,7 +2,7 @@
 //! to implement its framework's traits for them.
 
 /// Defines, in an adapter's crate, `Sessions`, the extractors `CurrentSession`, `MaybeSession`,
-/// `Ended`, `Fresh`, `Claims`, `SameOrigin` and `SessionAuth`, and what they answer: `SessionCookie` and `Rejection`. Left to
+/// `Ended`, `Fresh`, `Claims`, `SameOrigin`, `Live` and `SessionAuth`, and what they answer: `SessionCookie` and `Rejection`. Left to
 /// the adapter are the traits of its framework.
 ///
 /// The crate has to depend on `session-http` and `session-engine` under their own names.
@@ -85,6 +85,29 @@ macro_rules! adapter_types {
         /// See [`RequestSession::same_origin`](::session_http::RequestSession::same_origin).
         #[derive(Clone, Copy, Debug)]
         pub struct SameOrigin(pub ());
+
+        /// A connection that outlives its request and ends with its session: a WebSocket, server-sent
+        /// events, a streaming body. 401 without a session, 403 for a WebSocket that a page of another
+        /// origin opens, 429 when as many are open as may be, 503 while nothing can be said about the
+        /// token. See [`Live`](::session_http::Live).
+        #[derive(Debug)]
+        pub struct Live(pub ::session_http::Live);
+
+        $crate::adapter_types!(@deref [] Live => ::session_http::Live);
+
+        impl Live {
+            /// The items of a stream until the session ends; see
+            /// [`Live::while_signed_in`](::session_http::Live::while_signed_in).
+            pub fn while_signed_in<S: $crate::Stream>(
+                self,
+                items: S,
+                last: impl ::core::ops::FnOnce(
+                    ::session_http::Close,
+                ) -> ::core::option::Option<S::Item>,
+            ) -> impl $crate::Stream<Item = S::Item> {
+                self.0.while_signed_in(items, last)
+            }
+        }
 
         /// Signs in, signs out and rotates for the sender of the request; see
         /// [`Auth`](::session_http::Auth).

@@ -156,7 +156,7 @@ impl Auth {
         for session in leaving.filter(|session| Some(session.id()) != replaced) {
             self.leave(session).await;
         }
-        let cookie = options.set(&signed_in.token, remember);
+        let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
     }
 
@@ -169,7 +169,8 @@ impl Auth {
         remember: bool,
     ) -> SessionCookie {
         let owner = signed_in.session.owner();
-        let cookie = self.http().options().cookie.set(&signed_in.token, remember);
+        let options = &self.http().options().cookie;
+        let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
         let current = self.by_cookie();
         let other = current.filter(|current| current.owner() != owner);
         // The session has begun: what cannot be found out about other accounts leaves them as they are.
@@ -269,7 +270,8 @@ impl Auth {
         let cookie = &self.http().options().cookie;
         let stored = match self.request.identity() {
             Identity::Session(session, Credential::Cookie) => {
-                cookie.presented(self.head().headers).of_session(session)
+                let stored = cookie.presented(self.head().headers).of_session(session);
+                stored.map(|stored| (stored, session.timeouts()))
             }
             Identity::Session(..) => {
                 let detail = "only a cookie is replaced here; a bearer token by rotate_token";
@@ -278,9 +280,11 @@ impl Auth {
             Identity::Unavailable => return Err(Problem::unavailable().into()),
             Identity::Anonymous | Identity::Ended(_) => None,
         };
-        let Some(Stored { token, remember }) = stored else { return Ok(SessionCookie::keep()) };
+        let Some((Stored { token, remember }, timeouts)) = stored else {
+            return Ok(SessionCookie::keep());
+        };
         match self.http().manager().rotate(token.as_bytes(), reason).await? {
-            Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember)),
+            Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember, timeouts)),
             Rotation::AlreadyRotated if proves => Err(Problem::rotated_meanwhile().into()),
             _ => Ok(SessionCookie::keep()),
         }

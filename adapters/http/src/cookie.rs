@@ -6,6 +6,7 @@ use cookie::Cookie;
 use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+use session_core::checker::Timeouts;
 use session_core::{InvalidField, Token};
 
 use crate::flow::Flow;
@@ -26,7 +27,8 @@ pub struct CookieOptions {
     /// timeouts hold in any case.
     pub remember: bool,
     /// How long a browser keeps the cookie of a sign-in that is remembered, in seconds. Default 30
-    /// days.
+    /// days. A session with [timeouts of its own](crate::NewSession::timeouts) is kept for as long as
+    /// these let it live, at most for the 400 days that browsers allow.
     #[serde(with = "session_core::time::seconds")]
     pub max_age: Duration,
     /// The domain whose hosts all get the cookie. Default none: this host alone. Every host of the
@@ -131,7 +133,7 @@ impl CookieOptions {
         if self.name.is_empty() || !self.name.chars().all(token) {
             return refuse("cookie.name", "a cookie's name");
         }
-        if !(1..=400 * 24 * 3600).contains(&self.max_age.as_secs()) {
+        if !(1..=LONGEST.as_secs()).contains(&self.max_age.as_secs()) {
             return refuse("cookie.max_age", "from one second to the 400 days that browsers allow");
         }
         let of_host = self.name.starts_with("__Host-");
@@ -167,8 +169,14 @@ impl CookieOptions {
         named(headers, self.name.as_bytes())
     }
 
-    pub(crate) fn set(&self, token: &Token, remember: bool) -> SessionCookie {
-        self.set_named(&self.name, &Stored { token: token.expose(), remember })
+    /// The cookie of a session that has these timeouts of its own.
+    pub(crate) fn set(
+        &self,
+        token: &Token,
+        remember: bool,
+        timeouts: Option<Timeouts>,
+    ) -> SessionCookie {
+        self.set_named(&self.name, &Stored { token: token.expose(), remember }, timeouts)
     }
 
     pub(crate) fn remove(&self) -> SessionCookie {
@@ -180,18 +188,29 @@ impl CookieOptions {
         format!("{}-{number}", self.name)
     }
 
-    pub(crate) fn set_named(&self, name: &str, stored: &Stored) -> SessionCookie {
+    pub(crate) fn set_named(
+        &self,
+        name: &str,
+        stored: &Stored,
+        timeouts: Option<Timeouts>,
+    ) -> SessionCookie {
         if stored.remember {
-            self.keep(name, stored.value())
+            self.keep(name, stored.value(), self.max_age_of(timeouts))
         } else {
             SessionCookie::new(&self.cookie(name, stored.value()))
         }
     }
 
-    /// A cookie that the browser keeps for the `max_age`.
-    fn keep(&self, name: &str, value: String) -> SessionCookie {
+    fn max_age_of(&self, timeouts: Option<Timeouts>) -> Duration {
+        let Some(own) = timeouts else { return self.max_age };
+        // Zero would take the cookie back.
+        own.absolute.unwrap_or(LONGEST).clamp(Duration::from_secs(1), LONGEST)
+    }
+
+    /// A cookie that the browser keeps when it is closed.
+    fn keep(&self, name: &str, value: String, max_age: Duration) -> SessionCookie {
         let mut cookie = self.cookie(name, value);
-        cookie.set_max_age(cookie::time::Duration::try_from(self.max_age).ok());
+        cookie.set_max_age(cookie::time::Duration::try_from(max_age).ok());
         SessionCookie::new(&cookie)
     }
 
@@ -220,7 +239,7 @@ impl CookieOptions {
 
     /// The cookie of a flow through another site.
     pub(crate) fn flow(&self, state: &str, value: String) -> SessionCookie {
-        self.of_flows().keep(&self.flow_name(state), value)
+        self.of_flows().keep(&self.flow_name(state), value, Flow::LIFETIME)
     }
 
     pub(crate) fn remove_flow(&self, state: &str) -> SessionCookie {
@@ -232,7 +251,7 @@ impl CookieOptions {
     fn of_flows(&self) -> Self {
         let same_site = if self.secure { SameSite::None } else { SameSite::Lax };
         let options = Self { domain: None, partitioned: false, ..self.clone() };
-        options.with_same_site(same_site).with_max_age(Flow::LIFETIME)
+        options.with_same_site(same_site)
     }
 
     /// The values of all flow cookies of a request, in their order.
@@ -252,6 +271,9 @@ impl CookieOptions {
         format!("{prefix}{name}-flow-{}", state.get(..8).unwrap_or_default())
     }
 }
+
+/// The longest that browsers keep a cookie.
+const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
 
 /// Headers that a response needs to hand a token to a client, or to take it back.
 #[derive(Clone, Default)]
@@ -343,7 +365,7 @@ mod tests {
     #[test]
     fn the_default_cookie_is_bound_to_its_host() {
         let token = token();
-        let set = CookieOptions::default().set(&token, false);
+        let set = CookieOptions::default().set(&token, false, None);
         assert!(!format!("{set:?}").contains(&token.expose()));
         let mut headers = HeaderMap::new();
         headers.insert(SET_COOKIE, HeaderValue::from_static("other=1"));
@@ -363,13 +385,32 @@ mod tests {
     #[test]
     fn a_remembered_cookie_says_so_itself() {
         let options = CookieOptions::development();
-        let set = written(&options.set(&token(), true));
+        let set = written(&options.set(&token(), true, None));
         assert!(set.ends_with("; Max-Age=2592000"), "{set}");
         let pair = set.split(';').next().unwrap().parse().unwrap();
         let headers = HeaderMap::from_iter([(COOKIE, pair)]);
         let presented = options.presented(&headers);
         assert_eq!(presented.tokens().next().unwrap(), token().expose().as_bytes());
         assert_eq!(presented.by_session(), [[token().expose().as_bytes()]]);
+    }
+
+    #[test]
+    fn a_remembered_cookie_lasts_as_long_as_its_session_may() {
+        let options = CookieOptions::default();
+        let day = Duration::from_secs(24 * 3600);
+        for (absolute, seconds) in [
+            (Some(90 * day), 90 * 24 * 3600),
+            (Some(Duration::from_secs(600)), 600),
+            (Some(Duration::from_millis(1)), 1),
+            (Some(1000 * day), 400 * 24 * 3600),
+            (None, 400 * 24 * 3600),
+        ] {
+            let own = Timeouts::none().with_absolute(absolute);
+            let set = written(&options.set(&token(), true, Some(own)));
+            assert!(set.ends_with(&format!("; Max-Age={seconds}")), "{absolute:?}: {set}");
+            let forgotten = written(&options.set(&token(), false, Some(own)));
+            assert!(!forgotten.contains("Max-Age"), "{forgotten}");
+        }
     }
 
     #[test]
@@ -380,7 +421,7 @@ mod tests {
             .with_same_site(SameSite::None)
             .with_partitioned(true);
         options.validate().unwrap();
-        let set = written(&options.set(&token(), false));
+        let set = written(&options.set(&token(), false, None));
         for part in ["SameSite=None", "Domain=example.com", "Partitioned", "Secure"] {
             assert!(set.contains(part), "{part} is not in {set}");
         }

@@ -5,15 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, IF_MATCH, IF_NONE_MATCH,
-    ORIGIN, USER_AGENT,
+    ORIGIN, UPGRADE, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 /// The headers that the rules read. A framework with header types of its own copies these, and all of
 /// them where the application's own code reads the head: for a request below the prefix, which an
 /// [`AdminGuard`](crate::AdminGuard) judges, and where
 /// [`HttpSessions::has_voucher`](crate::HttpSessions::has_voucher).
-pub static READ_HEADERS: [HeaderName; 20] = [
+pub static READ_HEADERS: [HeaderName; 21] = [
     COOKIE,
     AUTHORIZATION,
     ACCEPT,
@@ -24,6 +24,7 @@ pub static READ_HEADERS: [HeaderName; 20] = [
     CONTENT_LENGTH,
     IF_MATCH,
     IF_NONE_MATCH,
+    UPGRADE,
     HeaderName::from_static("x-forwarded-for"),
     HeaderName::from_static("sec-fetch-site"),
     HeaderName::from_static("sec-fetch-mode"),
@@ -122,6 +123,20 @@ impl<'r> Head<'r> {
         matches!(*self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
     }
 
+    /// Whether the request opens a WebSocket: by `Upgrade`, or by `CONNECT` over HTTP/2 (RFC 8441).
+    pub(crate) fn is_handshake(self) -> bool {
+        let websocket = b"websocket";
+        let names = |value: &HeaderValue| {
+            value.as_bytes().windows(websocket.len()).any(|w| w.eq_ignore_ascii_case(websocket))
+        };
+        *self.method == Method::CONNECT || self.headers.get_all(UPGRADE).iter().any(names)
+    }
+
+    /// Whether the request opens an event stream, as a browser's `EventSource` does.
+    pub(crate) fn opens_events(self) -> bool {
+        self.headers.get(ACCEPT).is_some_and(|accept| accept == "text/event-stream")
+    }
+
     /// Whether the client asks for HTML, as a browser does for a page.
     pub(crate) fn wants_html(self) -> bool {
         let texts =
@@ -176,7 +191,6 @@ impl fmt::Debug for OwnedHead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn wants_html(accept: &'static str) -> bool {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);

@@ -12,9 +12,11 @@
 //! # What counts as activity
 //! Every request that carries a valid token counts as an access and puts the idle timeout off,
 //! `HEAD` and range requests included. These are checked but do not count: `OPTIONS` requests; `GET` and
-//! `HEAD` requests that are prefetches (`Sec-Purpose` or `Purpose: prefetch`); our event streams, however
-//! often they are opened; and the lists of the API with the parameter `refresh`, for a page of yours that
-//! reads them again because of an event (ours wait for the user). A new address is recorded in any case.
+//! `HEAD` requests that are prefetches (`Sec-Purpose` or `Purpose: prefetch`); requests that open an event
+//! stream (`Accept: text/event-stream`, and ours in any case) or a WebSocket, however often, and what
+//! comes over it (see [`Live::touch`]); and the lists of the API with the parameter `refresh`, for a page
+//! of yours that reads them again because of an event (ours wait for the user). A new address is recorded
+//! in any case.
 
 mod accounts;
 mod activity;
@@ -33,6 +35,7 @@ mod identity;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 mod list;
+mod live;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod new_session;
@@ -62,10 +65,13 @@ pub use client_ip::{ClientIpOptions, ForwardingHeader, TrustedProxy};
 pub use cookie::{CookieOptions, SameSite, SessionCookie};
 pub use device::device;
 pub use flow::{CallbackProof, Flow};
+#[doc(hidden)]
+pub use futures_util::Stream;
 pub use guard::{AdminAccess, AdminGuard, Caller};
 pub use head::{Head, OwnedHead, Peer, READ_HEADERS, TOKEN_HEADERS, mark_sensitive};
 pub use http;
 pub use identity::{Credential, Identified, Identity, PendingIdentity};
+pub use live::{Close, Live};
 pub use new_session::NewSession;
 pub use next::local_path;
 pub use options::{Config, HttpOptions};

@@ -115,9 +115,10 @@ pub struct HttpOptions {
     /// The body of a request to the API has to arrive within this time, in seconds. Default 10.
     #[serde(with = "time::seconds")]
     pub body_timeout: Duration,
-    /// The most event streams that one session may have open on this node. Default 8.
+    /// The most streams that one session may have open on this node: event streams, and connections of
+    /// the application's opened with [`Live`](crate::Live), such as WebSockets. Default 8.
     pub max_streams_per_session: u32,
-    /// The most event streams open on this node. Default 10,000.
+    /// The most of them open on this node. Default 10,000.
     pub max_streams: u32,
     /// An event stream ends after this time, in seconds, and the client opens another. Default 1 hour.
     #[serde(with = "time::seconds")]
@@ -215,14 +216,14 @@ impl HttpOptions {
         self
     }
 
-    /// The most event streams that one session may have open on this node.
+    /// The most streams and WebSockets that one session may have open on this node.
     #[must_use]
     pub const fn with_max_streams_per_session(mut self, max: u32) -> Self {
         self.max_streams_per_session = max;
         self
     }
 
-    /// The most event streams open on this node.
+    /// The most streams and WebSockets open on this node.
     #[must_use]
     pub const fn with_max_streams(mut self, max: u32) -> Self {
         self.max_streams = max;

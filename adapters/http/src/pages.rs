@@ -44,7 +44,7 @@ pub(crate) fn refusal(problem: &Problem) -> Response<Body> {
     let html = html.replace("{{to}}", to).replace("{{link}}", link);
     let mut response = Response::new(Body::full(html));
     *response.status_mut() = problem.status();
-    response.headers_mut().extend(problem.retry_after());
+    response.headers_mut().extend(problem.way_out());
     of_type(response, HTML)
 }
 

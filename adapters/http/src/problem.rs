@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use session_core::InvalidField;
@@ -30,6 +30,7 @@ use crate::ticket::HandedOver;
 /// assert_eq!(problem.to_string(), "sold out: the last one was sold a minute ago");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema, thiserror::Error)]
+#[schema(description = "What went wrong with a request (RFC 9457).")]
 #[error("{title}{}", self.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
 #[non_exhaustive]
 pub struct Problem {
@@ -222,7 +223,7 @@ impl Problem {
         problem.with_detail(format!("it has to arrive within {} s", limit.as_secs_f64()))
     }
 
-    /// As many event streams are open as may be.
+    /// As many streams are open as may be.
     pub const fn too_many_streams(limit: u32) -> Self {
         let (kind, title) = ("urn:session-kit:too-many-streams", "too many open streams");
         let mut problem = Self::known(kind, title, StatusCode::TOO_MANY_REQUESTS);
@@ -297,15 +298,22 @@ impl Problem {
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.extend(self.retry_after());
+        headers.extend(self.way_out());
         sealed(response)
     }
 
-    /// The header that asks a client to come again soon, where that may help.
-    pub(crate) fn retry_after(&self) -> Option<(HeaderName, HeaderValue)> {
-        let later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
-        let may_help = later.contains(&self.status());
-        may_help.then(|| (RETRY_AFTER, HeaderValue::from_static("1")))
+    /// The header that says what may help: to come again soon, or a token (RFC 6750), or a new proof of
+    /// who the user is (RFC 9470). Browsers ask nobody for a token, so they show no dialog.
+    pub(crate) fn way_out(&self) -> Option<(HeaderName, HeaderValue)> {
+        let (name, value) = match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => (RETRY_AFTER, "1"),
+            StatusCode::UNAUTHORIZED if self.kind == Self::reauthentication_required().kind => {
+                (WWW_AUTHENTICATE, r#"Bearer error="insufficient_user_authentication""#)
+            }
+            StatusCode::UNAUTHORIZED => (WWW_AUTHENTICATE, r#"Bearer realm="sessions""#),
+            _ => return None,
+        };
+        Some((name, HeaderValue::from_static(value)))
     }
 
     /// The status as a type.

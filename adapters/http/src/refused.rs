@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use session_core::BlockReason;
 use session_engine::{Blocked, TooManySessions};
+use utoipa::ToSchema;
 
 use crate::api::SessionView;
+use crate::problem::Problem;
 use crate::ticket::HandedOver;
 
 /// Why the engine has refused a sign-in.
@@ -50,7 +51,7 @@ impl Serialize for Refused {
             }
             .serialize(serializer),
             Self::Blocked(blocked) => BlockedView {
-                reason: blocked.reason.as_ref(),
+                reason: blocked.reason.as_ref().map(ToString::to_string),
                 until: blocked.until.map(|until| until.to_string()),
             }
             .serialize(serializer),
@@ -58,14 +59,42 @@ impl Serialize for Refused {
     }
 }
 
-#[derive(Serialize)]
-struct TooManyView {
+/// What a user is told whose sign-in a limit has refused.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct TooManyView {
+    /// For `POST /ticket`, with the session to end: good once and for five minutes. A secret like a
+    /// token.
     ticket: String,
+    /// The user's sessions, to choose from.
     sessions: Vec<SessionView>,
 }
 
-#[derive(Serialize)]
-struct BlockedView<'b> {
-    reason: Option<&'b BlockReason>,
+/// What a user is told whose sign-in is blocked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BlockedView {
+    /// Why, in words for the user.
+    reason: Option<String>,
+    /// From when on sign-in is possible again; null until the block is lifted.
+    #[schema(format = "date-time")]
     until: Option<String>,
+}
+
+/// The problem `urn:session-kit:too-many-sessions`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the problem in the API's description")]
+pub(crate) struct TooManySessionsProblem {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    refused: TooManyView,
+}
+
+/// The problem `urn:session-kit:blocked`. One of another type has neither `reason` nor `until`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the problem in the API's description")]
+pub(crate) struct BlockedProblem {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    refused: BlockedView,
 }

@@ -49,12 +49,13 @@ impl RequestSession {
 }
 
 impl Renewal {
-    /// Whether the response has a cookie of ours already, by the values of its `Set-Cookie`: that one is
-    /// newer.
+    /// Whether the response has the session's cookie already, by the values of its `Set-Cookie`: that one
+    /// is newer. A cookie whose name only begins like ours is another one: that of a flow, or of the
+    /// application.
     pub fn is_overtaken<'h>(&self, set_cookies: impl IntoIterator<Item = &'h [u8]>) -> bool {
         let is_ours = |cookie: &[u8]| {
             let rest = cookie.strip_prefix(self.options.name.as_bytes());
-            rest.is_some_and(|rest| rest.starts_with(b"=") || rest.starts_with(b"-"))
+            rest.is_some_and(|rest| rest.trim_ascii_start().starts_with(b"="))
         };
         set_cookies.into_iter().any(is_ours)
     }
@@ -78,7 +79,7 @@ impl Renewal {
     }
 
     fn cookie(&self, token: &Token) -> SessionCookie {
-        self.options.set(token, self.stored.remember)
+        self.options.set(token, self.stored.remember, self.session.timeouts())
     }
 
     fn later(&self, error: &dyn std::fmt::Display) -> SessionCookie {

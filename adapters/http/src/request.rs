@@ -151,7 +151,15 @@ impl RequestSession {
     /// # Errors
     /// 403 `urn:session-kit:cross-origin`, 503 while nothing can be said about the token.
     pub fn same_origin(&self, head: Head<'_>) -> Result<(), Rejection> {
-        if head.is_safe() || !self.is_ambient(head) {
+        if head.is_safe() {
+            return Ok(());
+        }
+        self.proven_origin(head)
+    }
+
+    /// The same for every method.
+    pub(crate) fn proven_origin(&self, head: Head<'_>) -> Result<(), Rejection> {
+        if !self.is_ambient(head) {
             return Ok(());
         }
         self.identity.known()?;

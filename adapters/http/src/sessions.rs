@@ -16,6 +16,7 @@ use crate::flow::UsedFlows;
 use crate::guard::{AdminGuard, deny_all};
 use crate::head::{Head, OwnedHead, Peer, TOKEN_HEADERS, mark_sensitive};
 use crate::identity::{Asked, Credential, Identified, Identity, PendingIdentity};
+use crate::live::FAREWELL;
 use crate::options::{Config, HttpOptions};
 use crate::origin::{SameOrigin, same_origin};
 use crate::presented::bearer;
@@ -217,9 +218,12 @@ impl HttpSessions {
         self.manager().stop_streams();
     }
 
-    /// Stops the node's workers and waits until what is unstored is written back. To be called when
-    /// the server has stopped; a second call returns at once.
+    /// Closes what WebSockets are open, stops the node's workers and waits until what is unstored is
+    /// written back. To be called when the server has stopped; a second call returns at once.
     pub async fn shutdown(&self) {
+        self.manager().stop_streams();
+        // Servers do not wait for connections that have been upgraded.
+        let _ = tokio::time::timeout(FAREWELL, self.streams().sockets_closed()).await;
         let engine = self.inner.engine.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(engine) = engine {
             engine.shutdown().await;

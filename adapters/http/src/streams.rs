@@ -1,15 +1,20 @@
-//! How many event streams are open on this node.
+//! How many streams are open on this node: event streams, and connections of the application's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use session_core::SessionId;
+use tokio::sync::watch;
 
 use crate::problem::Problem;
 
 /// The streams that are open, in all and per session.
 #[derive(Debug, Default)]
-pub(crate) struct Streams(Mutex<Open>);
+pub(crate) struct Streams {
+    open: Mutex<Open>,
+    /// Those that a server does not know of any more, and does not wait for.
+    sockets: watch::Sender<u32>,
+}
 
 #[derive(Debug, Default)]
 struct Open {
@@ -22,6 +27,7 @@ struct Open {
 pub(crate) struct Slot {
     streams: Arc<Streams>,
     session: Option<SessionId>,
+    is_socket: bool,
 }
 
 impl Streams {
@@ -44,16 +50,33 @@ impl Streams {
             *count += 1;
         }
         open.total += 1;
-        Ok(Slot { streams: Arc::clone(self), session })
+        Ok(Slot { streams: Arc::clone(self), session, is_socket: false })
+    }
+
+    /// Waits until no WebSocket is open.
+    pub(crate) async fn sockets_closed(&self) {
+        // The sender is there.
+        let _ = self.sockets.subscribe().wait_for(|open| *open == 0).await;
     }
 
     fn locked(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// A stopping node waits until it is dropped.
+    pub(crate) fn count_as_socket(&mut self) {
+        self.is_socket = true;
+        self.streams.sockets.send_modify(|open| *open += 1);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.is_socket {
+            self.streams.sockets.send_modify(|open| *open -= 1);
+        }
         let mut open = self.streams.locked();
         open.total -= 1;
         let Some(id) = self.session else { return };

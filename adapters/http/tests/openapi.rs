@@ -18,6 +18,8 @@ fn the_committed_description_is_current() {
         "/admin/policy",
         "/admin/block",
         "/admin/history",
+        "/admin/users/export",
+        "/admin/users/data",
         "/admin/users/{user}/export",
         "/admin/users/{user}/data",
         "/admin/events",

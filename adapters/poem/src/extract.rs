@@ -42,6 +42,12 @@ impl<'a> FromRequest<'a> for SameOrigin {
     }
 }
 
+impl<'a> FromRequest<'a> for Live {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        Ok(Self(of(request)?.live(head(request)).map_err(Rejection)?))
+    }
+}
+
 impl<'a> FromRequest<'a> for SessionAuth {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         Ok(Self(of(request)?.auth(head(request))))

@@ -77,6 +77,8 @@
 
 mod extract;
 mod guard;
+#[cfg(feature = "ws")]
+mod live;
 mod middleware;
 mod response;
 mod sessions;
@@ -84,7 +86,7 @@ mod sessions;
 pub mod testing;
 
 pub use extract::{
-    Claims, CurrentSession, Ended, Fresh, MaybeSession, Rejection, SameOrigin, SessionAuth,
+    Claims, CurrentSession, Ended, Fresh, Live, MaybeSession, Rejection, SameOrigin, SessionAuth,
     SessionCookie, Sessions,
 };
 pub use guard::{Guarded, Require};
@@ -93,8 +95,8 @@ pub use middleware::{SessionEndpoint, SessionMiddleware};
 pub use session_engine::{Ending, Proof, RotateReason, SignedIn};
 #[doc(inline)]
 pub use session_http::{
-    AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Config, CookieOptions, Flow,
-    Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
+    AdminAccess, AdminGuard, CallbackProof, Caller, ClientIpOptions, Close, Config, CookieOptions,
+    Flow, Hooks, HttpOptions, NewSession, Origin, Problem, RequireSession, SameSite, TrustedProxy,
     local_path,
 };
 pub use sessions::SessionRoutes;

@@ -118,12 +118,21 @@ pub(crate) fn to_act_as(session: &CurrentSession, name: &str) -> Result<UserKey,
     provided(name).ok_or(Problem::not_found())
 }
 
+/// Whether a user is an admin by name. Roles do not count.
+pub(crate) fn is_admin(owner: &UserKey) -> bool {
+    access_by_name(owner) != AdminAccess::Denied
+}
+
 fn access(session: &CurrentSession) -> AdminAccess {
     let claims = session.claims_as::<Claims>().unwrap_or_default();
     if claims.roles.iter().any(|role| role == "admin") {
         return AdminAccess::Deployment;
     }
-    match (session.user().as_str(), session.tenant()) {
+    access_by_name(session.owner())
+}
+
+fn access_by_name(owner: &UserKey) -> AdminAccess {
+    match (owner.user.as_str(), &owner.tenant) {
         ("root", None) => AdminAccess::Deployment,
         ("boss", Some(tenant)) => AdminAccess::Tenant(Some(tenant.clone())),
         _ => AdminAccess::Denied,

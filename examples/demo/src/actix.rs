@@ -23,6 +23,7 @@ use crate::forms::{
     ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
+use crate::live;
 use crate::metrics;
 use crate::pages;
 use crate::sign_in::CHOOSE;
@@ -40,6 +41,7 @@ pub(crate) async fn serve(
             .app_data(FormConfig::default().limit(MAX_FORM_BYTES).error_handler(bad_form))
             .app_data(JsonConfig::default().error_handler(bad_json))
             .configure(routes)
+            .configure(live::actix::routes)
             .service(sessions.routes())
             .wrap(sessions.middleware())
     };
@@ -92,7 +94,7 @@ fn routes(app: &mut web::ServiceConfig) {
 }
 
 /// A route for GET and HEAD, which actix-web tells apart.
-fn get() -> Route {
+pub(crate) fn get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
@@ -142,7 +144,8 @@ async fn login(
 
 /// The admin's browser goes on as the other user. Signing out ends that.
 async fn impersonate(
-    session: CurrentSession,
+    Fresh(session): Fresh<300>,
+    _: SameOrigin,
     auth: SessionAuth,
     form: Form<ActAs>,
 ) -> Result<impl Responder, Rejection> {
@@ -217,8 +220,8 @@ async fn reauthenticate(
     auth: SessionAuth,
     form: Form<Password>,
 ) -> Result<impl Responder, Rejection> {
-    confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(whoami(session).await))
+    let reason = confirm(&session, &form.password)?;
+    Ok(auth.rotate(reason).await?.on(whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

@@ -23,6 +23,7 @@ use crate::forms::{
     ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
+use crate::live;
 use crate::metrics;
 use crate::pages;
 use crate::sign_in::CHOOSE;
@@ -79,6 +80,7 @@ fn router(demo: Demo) -> Router {
         .merge(kept)
         .route("/roles", get(roles_of))
         .merge(roles)
+        .merge(live::axum::routes())
         .merge(sessions.routes())
         .layer(sessions.layer())
         .with_state(demo)
@@ -133,7 +135,8 @@ async fn login(
 
 /// The admin's browser goes on as the other user. Signing out ends that.
 async fn impersonate(
-    session: CurrentSession,
+    Fresh(session): Fresh<300>,
+    _: SameOrigin,
     auth: SessionAuth,
     Form(form): Form<ActAs>,
 ) -> Result<(SessionCookie, Redirect), Rejection> {
@@ -210,8 +213,8 @@ async fn reauthenticate(
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
-    confirm(&session, &form.password)?;
-    Ok((auth.rotate(RotateReason::reauthenticated()).await?, whoami(session).await))
+    let reason = confirm(&session, &form.password)?;
+    Ok((auth.rotate(reason).await?, whoami(session).await))
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

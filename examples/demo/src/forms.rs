@@ -1,12 +1,17 @@
 //! What the demo takes and answers, on every framework.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-use session_kit::core::{Actor, DeviceKind, InvalidField, SessionId, UserKey};
-use session_kit::engine::{CurrentSession, SignedIn};
+use session_kit::core::checker::Timeouts;
+use session_kit::core::{
+    Actor, AssuranceLevel, AuthMethod, DeviceKind, InvalidField, SessionId, Timestamp, UserKey,
+};
+use session_kit::engine::{CurrentSession, Proof, RotateReason, SignedIn};
 use session_kit::http::{Flow, NewSession, Problem, Rejection, local_path};
 
 use crate::Demo;
-use crate::accounts::{Claims, authenticate, name_of, provided, to_act_as, user};
+use crate::accounts::{Claims, authenticate, is_admin, name_of, provided, to_act_as, user};
 
 /// The login form.
 #[derive(Deserialize)]
@@ -88,18 +93,29 @@ impl NewToken {
 }
 
 /// What the stand-in for an identity provider sends back. A real one would send a code, which the
-/// application exchanges for a signed statement of who the user is.
+/// application exchanges for a signed statement of who the user is, and when and how they proved it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Callback {
     pub(crate) state: String,
     pub(crate) user: String,
+    /// Seconds since 1970, as OpenID Connect has it.
+    auth_time: Option<u32>,
+    /// The assurance level.
+    acr: Option<AssuranceLevel>,
+    /// A word of RFC 8176.
+    amr: Option<String>,
 }
 
 impl Callback {
     /// The session to begin.
     pub(crate) fn check(&self) -> Result<NewSession, Problem> {
-        provided(&self.user).map(NewSession::of).ok_or(Problem::forbidden())
+        let user = provided(&self.user).ok_or(Problem::forbidden())?;
+        let at = self.auth_time.map(|at| Timestamp::EPOCH.plus(Duration::from_secs(at.into())));
+        let method = self.amr.as_deref().map(AuthMethod::new).transpose()?;
+        let proof = Proof::default().at(at).with_level(self.acr);
+        let proof = proof.with_methods(method.into_iter().collect::<Vec<_>>());
+        Ok(NewSession::of(user).with_proof(proof))
     }
 }
 
@@ -137,15 +153,25 @@ pub(crate) struct WhoAmI {
     session_id: SessionId,
     /// Who acts as the user, where it is not the user.
     impersonator: Option<String>,
+    /// When the user last proved who they are.
+    authenticated_at: Timestamp,
+    /// How sure that was.
+    level: Option<AssuranceLevel>,
+    /// By which means.
+    methods: Vec<AuthMethod>,
 }
 
 impl WhoAmI {
     pub(crate) fn of(session: &CurrentSession) -> Self {
+        let proof = session.authentication();
         Self {
             user: session.user().to_string(),
             tenant: session.tenant().map(ToString::to_string),
             session_id: session.id(),
             impersonator: session.impersonator().map(ToString::to_string),
+            authenticated_at: proof.at,
+            level: proof.level,
+            methods: proof.methods.clone(),
         }
     }
 }
@@ -153,8 +179,26 @@ impl WhoAmI {
 pub(crate) fn new_session(user: UserKey, login: &Login) -> Result<NewSession, InvalidField> {
     let device = login.device.as_deref().filter(|device| !device.is_empty());
     let remember = login.remember.as_deref().map(|remember| remember == "on");
-    let new = NewSession::of(user).with_remember(remember);
+    let timeouts = timeouts(&user, remember == Some(true));
+    let new = NewSession::of(user).with_remember(remember).with_timeouts(timeouts);
+    let new = new.with_proof(password_proof()?);
     Ok(new.with_device_kind(device.map(DeviceKind::new).transpose()?))
+}
+
+/// Admins are signed out after a working day, remembered devices after a season; others as the options say.
+fn timeouts(user: &UserKey, remember: bool) -> Option<Timeouts> {
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let of =
+        |idle, absolute| Timeouts::none().with_idle(hours(idle)).with_absolute(hours(absolute));
+    if is_admin(user) {
+        return Some(of(8, 24));
+    }
+    remember.then(|| of(30 * 24, 90 * 24))
+}
+
+fn password_proof() -> Result<Proof, InvalidField> {
+    let methods = vec![AuthMethod::new("pwd")?];
+    Ok(Proof::default().with_level(AssuranceLevel::Aal1).with_methods(methods))
 }
 
 pub(crate) fn after_login(login: &Login) -> &str {
@@ -169,10 +213,10 @@ pub(crate) fn require_root(session: &CurrentSession) -> Result<(), Problem> {
     }
 }
 
-/// Whether this is the password of the session's user.
-pub(crate) fn confirm(session: &CurrentSession, password: &str) -> Result<(), Problem> {
+/// Checks the password of the session's user again.
+pub(crate) fn confirm(session: &CurrentSession, password: &str) -> Result<RotateReason, Problem> {
     match authenticate(&name_of(session.owner()), password) {
-        Some(_) => Ok(()),
+        Some(_) => Ok(RotateReason::Reauthenticated(password_proof()?)),
         None => Err(Problem::reauthentication_required().with_detail("wrong password")),
     }
 }

@@ -6,6 +6,7 @@ mod actix;
 mod axum;
 mod doctor;
 mod forms;
+mod live;
 mod metrics;
 mod pages;
 mod place;
@@ -13,6 +14,7 @@ mod poem;
 mod settings;
 mod sign_in;
 mod stop;
+mod unblock;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub use crate::doctor::Diagnosis;
 pub use crate::place::Place;
 pub use crate::settings::{BadConfig, read_config, set_option};
 pub use crate::stop::stop_signal;
+pub use crate::unblock::{lift_block, lifted_in_words, place_of};
 
 /// The error and what caused it, each once.
 pub fn in_words(error: &(dyn std::error::Error + 'static)) -> String {

@@ -31,7 +31,7 @@ impl Demo {
                 };
                 format!(
                     r#"{acting}<p>Signed in as <strong id="user">{user}</strong>.</p>
-<ul><li><a href="{prefix}/">My devices</a></li><li><a href="/vault">The vault</a></li>{admin}</ul>
+<ul><li><a href="{prefix}/">My devices</a></li><li><a href="/vault">The vault</a></li><li><a href="/live">Live</a></li>{admin}</ul>
 {act}<form method="post" action="/logout"><button>Sign out</button></form>"#
                 )
             }

@@ -28,6 +28,7 @@ use crate::forms::{
     ActAs, Callback, Credentials, Login, LoginQuery, NewRoles, NewToken, Password, WhoAmI,
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
+use crate::live;
 use crate::metrics;
 use crate::pages;
 use crate::sign_in::CHOOSE;
@@ -51,7 +52,7 @@ fn app(demo: Demo) -> impl Endpoint {
     let from_here = Require(RequireSession::signed_in().from_same_origin());
     // A body whose length is not announced is refused.
     let limit = || SizeLimit::new(MAX_FORM_BYTES);
-    Route::new()
+    live::poem::add_to(Route::new())
         .at("/", get(home))
         .at("/login", get(login_page).post(login.with(limit())))
         .at("/choose.js", get(choose))
@@ -130,7 +131,8 @@ async fn login(
 /// The admin's browser goes on as the other user. Signing out ends that.
 #[handler]
 async fn impersonate(
-    session: CurrentSession,
+    Fresh(session): Fresh<300>,
+    _: SameOrigin,
     auth: SessionAuth,
     Form(form): Form<ActAs>,
 ) -> Result<Response, Rejection> {
@@ -216,8 +218,8 @@ async fn reauthenticate(
     auth: SessionAuth,
     Form(form): Form<Password>,
 ) -> Result<Response, Rejection> {
-    confirm(&session, &form.password)?;
-    Ok(auth.rotate(RotateReason::reauthenticated()).await?.on(Json(WhoAmI::of(&session))))
+    let reason = confirm(&session, &form.password)?;
+    Ok(auth.rotate(reason).await?.on(Json(WhoAmI::of(&session))))
 }
 
 #[handler]

@@ -67,6 +67,8 @@ fn merge(below: Value, above: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use session_kit::core::checker::Timeouts;
+
     use super::*;
 
     fn read(text: &str) -> Result<Config, BadConfig> {
@@ -122,6 +124,21 @@ mod tests {
             let error = set(&[bad]).unwrap_err().to_string();
             assert!(error.starts_with("--set ") && error.contains(word), "{error}");
         }
+    }
+
+    /// TOML has no word for nothing.
+    #[test]
+    fn zero_switches_off_what_is_on_by_default() {
+        let off = "[engine]\nmax_sessions_per_user = 0\nrenew_after = 0\n\
+                   [engine.timeouts]\nidle = 0\nabsolute = 0\n";
+        let config = read(off).unwrap();
+        assert_eq!(config.engine.max_sessions_per_user, None);
+        assert_eq!(config.engine.renew_after, None);
+        assert_eq!(config.engine.timeouts, Timeouts::none());
+        assert!(config.engine.validate().is_ok());
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!(written["engine"]["timeouts"]["idle"], 0.0, "{written}");
+        assert_eq!(serde_json::from_value::<Config>(written).unwrap(), config);
     }
 
     #[test]

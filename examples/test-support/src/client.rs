@@ -105,6 +105,25 @@ impl Client {
         stream
     }
 
+    pub(crate) const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(crate) fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    pub(crate) fn cookie_header(&self) -> String {
+        let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join("; ")
+    }
+
+    pub(crate) fn tcp(&self) -> TcpStream {
+        let connection = TcpStream::connect(self.addr).unwrap();
+        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        connection
+    }
+
     fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let mut connection = self.connect(method, path, headers, body);
         let mut bytes = Vec::new();
@@ -113,12 +132,10 @@ impl Client {
     }
 
     fn connect(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
-        let cookies: Vec<_> =
-            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let cookies = (!cookies.is_empty()).then(|| format!("Cookie: {}\r\n", cookies.join("; ")));
+        let cookies = self.cookie_header();
+        let cookies = (!cookies.is_empty()).then(|| format!("Cookie: {cookies}\r\n"));
         let bearer = self.bearer.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n"));
-        let mut connection = TcpStream::connect(self.addr).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut connection = self.tcp();
         let origin = self
             .origin
             .as_ref()

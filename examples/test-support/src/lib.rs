@@ -2,8 +2,12 @@
 //! nothing of session-kit.
 
 mod client;
+mod description;
 mod program;
 pub mod readme;
+mod socket;
 
 pub use client::{Answer, Client, Stream};
+pub use description::{Described, Description};
 pub use program::{Program, example};
+pub use socket::Socket;

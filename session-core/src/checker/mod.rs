@@ -27,12 +27,13 @@ use crate::time::{self, Timestamp};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// Refused after this long unused, in seconds; none switches it off. Default 14 days.
-    #[serde(with = "time::optional_seconds")]
+    /// Refused after this long unused, in seconds; none switches it off, in a configuration file zero.
+    /// Default 14 days.
+    #[serde(with = "time::seconds_or_off")]
     pub idle: Option<Duration>,
-    /// Refused after this long in all, in seconds, fixed at sign-in; none switches it off.
-    /// Default 30 days.
-    #[serde(with = "time::optional_seconds")]
+    /// Refused after this long in all, in seconds, fixed at sign-in; none switches it off, in a
+    /// configuration file zero. Default 30 days.
+    #[serde(with = "time::seconds_or_off")]
     pub absolute: Option<Duration>,
 }
 

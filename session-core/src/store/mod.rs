@@ -49,9 +49,9 @@ use crate::token::FleetKey;
 /// - **A second call.** It finds what the first one did. Before it says so, it waits for everything
 ///   that the first would have waited for, such as a replica or the delivery of a log entry.
 /// - **Reads.** [`Store::user`], [`Store::load`], [`Store::ended`], [`Store::policy`], [`Store::block`] and
-///   [`Store::log_since`] see every change that was acknowledged before the read began, on any node. [`Store::page`] and the
-///   walks of [`Store::end_many`] and [`Store::sweep`] may go by a list that lags behind for a
-///   moment, but never return or end what has ended.
+///   [`Store::log_since`] see every change that was acknowledged before the read began, on any node.
+///   [`Store::page`] and the walks of [`Store::end_many`] and [`Store::sweep`] may go by a list that
+///   lags behind for a moment, but never return or end what has ended.
 /// - **Cost.** No call walks a table. It examines at most [`PageQuery::MAX_EXAMINED`] records and
 ///   says where to go on.
 /// - **Limits.** A `limit` of 0 counts as 1, and one beyond the largest counts as the largest

@@ -23,6 +23,12 @@ fn at_most(max: u32) -> Options {
     Options::default().with_default_policy(Policy::limit(limit))
 }
 
+fn at_most_without_history(max: u32) -> Options {
+    let mut options = at_most(max);
+    options.history.keep = Some(Duration::ZERO);
+    options
+}
+
 async fn claimed(node: &Engine, name: &str) -> SignedIn {
     let signed_in = sign_in(node, name).await;
     assert!(is_active(node, &signed_in).await);
@@ -152,18 +158,37 @@ async fn a_ticket_whose_answers_are_all_lost_leaves_no_session() {
 /// The history is off, so the store would take the same id again.
 #[tokio::test(start_paused = true)]
 async fn a_ticket_works_once_also_where_no_history_is_kept() {
-    let mut options = at_most(1);
-    options.history.keep = Some(Duration::ZERO);
-    let fleet = Fleet::start(options).await;
+    let fleet = Fleet::start(at_most_without_history(1)).await;
     let (ticket, old) = refused(&fleet).await;
     let [here, there] = &fleet.nodes;
     let end = old.session.id();
     let new = here.sessions().sign_in_with_ticket(&ticket, end).await.unwrap();
     here.sessions().sign_out(&new.session).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    for node in [here, there] {
+    // It has heard of neither.
+    let late = engine(fleet.store.clone(), at_most_without_history(1)).await;
+    for node in [here, there, &late] {
         let again = node.sessions().sign_in_with_ticket(&ticket, end).await;
         assert!(matches!(again, Err(Error::InvalidTicket)), "{again:?}");
+    }
+}
+
+/// The ticket that comes back with a refusal works, once.
+#[tokio::test(start_paused = true)]
+async fn a_refused_ticket_is_replaced_where_no_history_is_kept() {
+    let fleet = Fleet::start(at_most_without_history(1)).await;
+    let (ticket, old) = refused(&fleet).await;
+    let manager = fleet.nodes[1].sessions();
+    let other = SessionId::from_bytes([7; 16]);
+    let Err(Error::TooManySessions(again)) = manager.sign_in_with_ticket(&ticket, other).await
+    else {
+        panic!("nothing has ended");
+    };
+    let end = old.session.id();
+    assert!(manager.sign_in_with_ticket(again.ticket.expose(), end).await.is_ok());
+    for ticket in [ticket.as_str(), again.ticket.expose()] {
+        let outcome = manager.sign_in_with_ticket(ticket, end).await;
+        assert!(matches!(outcome, Err(Error::InvalidTicket)), "{outcome:?}");
     }
 }
 

@@ -232,6 +232,37 @@ async fn a_sign_in_whose_caller_has_gone_commits_nothing() {
     assert_eq!(fleet.probes[0].calls().get("commit"), None);
 }
 
+/// The store takes no commit and ends no session: what may have begun is remembered, up to a number.
+#[tokio::test(start_paused = true)]
+async fn what_has_to_be_taken_back_is_bounded_and_not_lost() {
+    let fleet = Fleet::start(Options::default()).await;
+    let (node, probe) = (&fleet.nodes[0], &fleet.probes[0]);
+    probe.fail("commit", true);
+    probe.fail("end_many", true);
+    let mut most = 0;
+    for _ in 0..50 {
+        let mut running = tokio::task::JoinSet::new();
+        for n in 0..100 {
+            let (manager, owner) = (node.sessions().clone(), user(&format!("user {n}")));
+            running.spawn(async move { manager.sign_in(SignIn::new(owner)).await });
+        }
+        let outcomes = running.join_all().await;
+        let failed =
+            |outcome: &Result<_, Error>| outcome.as_ref().is_err_and(Error::is_unavailable);
+        assert!(outcomes.iter().all(failed), "the answer is 503");
+        most = node.sessions().health().take_backs;
+    }
+    assert!((10_000..10_300).contains(&most), "{most}");
+    let commits = probe.calls()["commit"];
+    assert!(node.sessions().sign_in(request()).await.is_err());
+    assert_eq!(probe.calls()["commit"], commits, "it was refused before it could add one");
+    probe.fail("commit", false);
+    probe.fail("end_many", false);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(node.sessions().health().take_backs, 0);
+    assert!(node.sessions().sign_in(request()).await.is_ok());
+}
+
 /// Signing in as another user is one outcome: the session that the browser held ends as soon as the
 /// store answers, and the sign-in does not depend on it.
 #[tokio::test(start_paused = true)]

@@ -97,6 +97,53 @@ async fn an_outage_is_followed_by_no_burst() {
     all(waits, WaitEnd::Ended(EndCause::Revoked)).await;
 }
 
+/// Waits that were there before: whether the outage is shorter than the trust in the cache, or so long
+/// that all of them end, and others begin.
+#[tokio::test(start_paused = true)]
+async fn an_outage_costs_open_waits_nothing() {
+    let fleet = Fleet::start(Options::default()).await;
+    let (node, probe) = (&fleet.nodes[0], &fleet.probes[0]);
+    let begun = begin(node, 10_000).await;
+    let reads = || ["load", "user", "page", "ended"].map(|call| probe.calls().get(call).copied());
+    let before = reads();
+    let open = || {
+        let mut waits = JoinSet::new();
+        begun.iter().for_each(|signed_in| wait(&mut waits, node, signed_in));
+        waits
+    };
+    for (outage, is_long) in [(20, false), (120, true)] {
+        let mut waits = open();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        probe.away(true);
+        tokio::time::sleep(Duration::from_secs(outage)).await;
+        if is_long {
+            all(waits, WaitEnd::Unknown).await;
+            waits = open();
+        }
+        probe.away(false);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        if is_long {
+            all(waits, WaitEnd::Unknown).await;
+            waits = open();
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        assert!(waits.try_join_next().is_none(), "all go on");
+        assert_eq!(reads(), before, "an outage of {outage} s");
+    }
+}
+
+/// What a wait that is under way holds, besides what it shares with the others of its session.
+#[tokio::test]
+async fn a_wait_takes_little_memory() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    let mut waiting = Box::pin(node.sessions().session_ended(signed_in.session.id()));
+    assert!(poll!(&mut waiting).is_pending());
+    let bytes = std::mem::size_of_val(&*waiting);
+    assert!(bytes <= 2_048, "{bytes} bytes");
+}
+
 /// After a gap every session has to be read again: a few at a time.
 #[tokio::test(start_paused = true)]
 async fn a_gap_is_followed_by_no_burst() {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use mongodb::Client;
+use mongodb::options::ClientOptions;
 use session_conformance::sample::{self, PATIENCE};
 use session_conformance::{Backend, Namespace};
 use session_core::Store;
@@ -18,7 +20,7 @@ const SLOW: Duration = Duration::from_secs(390);
 /// Who kills servers is alone with them.
 pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());
 
-/// A server.
+/// A server, for the kit.
 pub(crate) struct Mongo {
     pub(crate) url: String,
     pub(crate) transactions: Transactions,
@@ -27,6 +29,8 @@ pub(crate) struct Mongo {
 /// What only this test uses.
 pub(crate) struct Fresh {
     url: String,
+    /// Whether the driver sends a write again whose answer is lost; none for its default.
+    retry_writes: Option<bool>,
     pub(crate) options: MongoOptions,
 }
 
@@ -37,28 +41,35 @@ pub(crate) fn url() -> String {
 
 impl Fresh {
     pub(crate) fn new(transactions: Transactions) -> Self {
-        Self::at(url(), transactions)
+        Self::at(url(), None, transactions)
     }
 
-    fn at(url: String, transactions: Transactions) -> Self {
+    fn at(url: String, retry_writes: Option<bool>, transactions: Transactions) -> Self {
         let mut options = MongoOptions::default();
         options.database = format!("kit_{:x}", getrandom::u64().unwrap());
         options.transactions = transactions;
         options.timeout = SLOW;
         // The test server pays dearly for every change stream.
         options.push = false;
-        Self { url, options }
+        Self { url, retry_writes, options }
     }
 
     pub(crate) async fn store(&self) -> MongoStore {
-        MongoStore::connect_with(&self.url, self.options.clone()).await.unwrap()
+        let mut client = ClientOptions::parse(&self.url).await.unwrap();
+        client.server_selection_timeout = Some(SLOW);
+        client.connect_timeout = Some(SLOW);
+        client.retry_writes = self.retry_writes;
+        let client = Client::with_options(client).unwrap();
+        MongoStore::with_client(client, self.options.clone()).await.unwrap()
     }
 }
 
 #[async_trait]
 impl Backend for Mongo {
     async fn fresh(&self) -> Box<dyn Namespace> {
-        Box::new(Fresh::at(self.url.clone(), self.transactions))
+        // No case loses an answer on the wire, and with each write that might be sent again the test
+        // server walks through the last ten thousand.
+        Box::new(Fresh::at(self.url.clone(), Some(false), self.transactions))
     }
 }
 

@@ -12,9 +12,10 @@ use crate::services::Servers;
 /// Everything that has tests.
 pub(crate) const ALL: [&str; 3] = ["--workspace", "--exclude", "session-benches"];
 /// The rules, the engine, the stores that need no server, and an adapter.
-pub(crate) const FAST: [&str; 7] = [
+pub(crate) const FAST: [&str; 8] = [
     "--package=session-core",
     "--package=session-engine",
+    "--package=session-engine-threads",
     "--package=session-store-memory",
     "--package=session-store-sql",
     "--package=session-http",

@@ -129,9 +129,9 @@ pub(crate) fn run(jobs: Vec<Job>, tally: &mut Tally) -> Result<(), Failure> {
     }
 }
 
-/// One more than the machine has cores, because those that use a server wait for it.
+/// Two more than the machine has cores, because those that use a server wait for it.
 fn width() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from) + 1
+    std::thread::available_parallelism().map_or(1, usize::from) + 2
 }
 
 /// Programs that wait for their turn.

@@ -83,7 +83,7 @@ pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
     responses(
         (status = 204, description = "Ended"),
         (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "No such session within reach", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -100,23 +100,24 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
 
 /// Ends every session that all of the filters select, in an incident say.
 ///
-/// At least one filter has to be given, or `all`. With `user` and without `tenant` it is the user of the
-/// caller's own tenant, or the one outside all tenants.
+/// At least one filter has to be given, or `all`. An empty `tenant`, for the users outside all tenants, is
+/// not enough: in a deployment without tenants it selects every session. With `user` and without `tenant` it is
+/// the user of the caller's own tenant, or the one outside all tenants.
 #[utoipa::path(
     delete, path = "/admin/sessions", tag = "admin", operation_id = "revoke_sessions",
     params(
-        ("tenant" = Option<String>, Query, description = "Only of this tenant; empty: only of users outside all tenants"),
+        ("tenant" = Option<String>, Query, description = "Only of this tenant; empty, with another filter or `all`: only of users outside all tenants"),
         ("user" = Option<String>, Query, description = "Only of this user"),
         ("device" = Option<String>, Query, description = "Only on this kind of device"),
         ("client" = Option<String>, Query, description = "Only of this client"),
         ("signed_in_before" = Option<String>, Query, description = "Only those that began before this time", format = "date-time"),
-        ("all" = Option<bool>, Query, description = "`true` where no filter is meant: all that the admin may reach"),
+        ("all" = Option<bool>, Query, description = "`true` where no other filter is meant: all that the admin may reach, within `tenant` if it is given"),
         ("except" = Option<String>, Query, description = "But not this session", format = "uuid"),
     ),
     responses(
         (status = 200, body = Revoked, description = "Ended"),
         (status = 400, body = Problem, description = "A parameter does not fit, or there is none", content_type = "application/problem+json"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
@@ -124,10 +125,8 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
 pub(super) async fn revoke_selected(request: Request<'_>) -> Answer {
     let admin = request.changing_admin().await?;
     let parameters = request.query(&[&FILTERS[..], &["all", "except"]].concat())?;
-    if !parameters.flag("all")? && !parameters.has_any(&FILTERS) {
-        let filters = FILTERS.join(", ");
-        let detail = format!("give at least one of {filters}; or all=true to end every session");
-        return Err(Problem::malformed(detail).into());
+    if !parameters.flag("all")? && !parameters.narrows(&FILTERS) {
+        return Err(no_filter(&parameters).into());
     }
     let mut selection = match parameters.get("user")? {
         Some(user) => Selection::user(UserKey { tenant: admin.tenant(&parameters)?, user }),
@@ -136,6 +135,17 @@ pub(super) async fn revoke_selected(request: Request<'_>) -> Answer {
     selection.client_id = parameters.get("client")?;
     selection.signed_in_before = parameters.time("signed_in_before")?;
     admin.revoke(request, selection, &parameters).await
+}
+
+fn no_filter(parameters: &Query) -> Problem {
+    let filters = FILTERS.join(", ");
+    let detail = format!("give at least one of {filters}; or all=true to end every session");
+    match parameters.has("tenant") {
+        true => {
+            query::field("tenant", format!("it is empty: {detail} of users outside all tenants"))
+        }
+        false => Problem::malformed(detail),
+    }
 }
 
 /// The sessions of the user in the path. Browsers and proxies take some names, such as `..`, for a part
@@ -154,7 +164,7 @@ const FILTERS: [&str; 5] = ["tenant", "user", "device", "client", "signed_in_bef
 #[utoipa::path(
     get, path = "/admin/policy", tag = "admin", operation_id = "get_policy",
     params(
-        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it"),
+        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it; empty: of a user outside all tenants"),
         ("user" = Option<String>, Query, description = "Of this user"),
     ),
     responses(
@@ -178,7 +188,7 @@ pub(super) async fn policy(request: Request<'_>) -> Answer {
 #[utoipa::path(
     put, path = "/admin/policy", tag = "admin", operation_id = "set_policy",
     params(
-        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it"),
+        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it; empty: of a user outside all tenants"),
         ("user" = Option<String>, Query, description = "Of this user"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` of the policy that is to be changed"),
     ),
@@ -186,7 +196,7 @@ pub(super) async fn policy(request: Request<'_>) -> Answer {
     responses(
         (status = 200, body = PolicyView, description = "The policy that holds from now on", headers(("ETag" = String, description = "Changes with the policy; for `If-Match`"))),
         (status = 400, body = Problem, description = "The body or a parameter does not fit", content_type = "application/problem+json"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
         (status = 412, body = Problem, description = "The policy is no longer that of `If-Match`", content_type = "application/problem+json"),
@@ -212,14 +222,14 @@ pub(super) async fn set_policy<E>(
 #[utoipa::path(
     delete, path = "/admin/policy", tag = "admin", operation_id = "unset_policy",
     params(
-        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it"),
+        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it; empty: of a user outside all tenants"),
         ("user" = Option<String>, Query, description = "Of this user"),
         ("If-Match" = Option<String>, Header, description = "The `ETag` of the policy that is to be changed"),
     ),
     responses(
         (status = 204, description = "Inherited from now on"),
         (status = 400, body = Problem, description = "A parameter does not fit", content_type = "application/problem+json"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 412, body = Problem, description = "The policy is no longer that of `If-Match`", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -260,7 +270,7 @@ impl Admin {
             (None, Some(tenant)) => Ok(PolicyScope::Tenant(tenant)),
             (None, None) if self.access != AdminAccess::Deployment => Err(Problem::forbidden()),
             // An empty tenant is not an absent one.
-            (None, None) if parameters.has_any(&["tenant"]) => Err(query::field(
+            (None, None) if parameters.has("tenant") => Err(query::field(
                 "tenant",
                 "it is empty: the users outside all tenants are no place",
             )),

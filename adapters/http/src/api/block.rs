@@ -4,12 +4,13 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::StatusCode;
 use serde::Serialize;
-use session_core::Timestamp;
 use session_core::block::Block;
+use session_core::{Timestamp, UserId};
 use session_engine::NewBlock;
 use utoipa::ToSchema;
 
 use super::fields::Fields;
+use super::history::{ADMINISTRATOR, is_other};
 use super::view::Revoked;
 use super::{Answer, Request, json, no_content};
 use crate::problem::Problem;
@@ -27,7 +28,8 @@ pub(super) struct BlockView {
     /// Since when; null where nothing is set.
     #[schema(format = "date-time")]
     since: Option<String>,
-    /// Who set it: `application`, or `user:` and the user; null where nothing is set.
+    /// Who set it: `application`, or `user:` and the user; `administrator` in what is handed to the
+    /// blocked user; null where nothing is set.
     by: Option<String>,
 }
 
@@ -44,6 +46,14 @@ impl BlockView {
             since: Some(since.to_string()),
             by: Some(by.to_string()),
         }
+    }
+
+    /// What the blocked user is told.
+    pub(super) fn of_own(block: Block, user: &UserId, now: Timestamp) -> Self {
+        let by_other = is_other(&block.by, user);
+        let view = Self::of(Some(block), now);
+        let by = if by_other { Some(ADMINISTRATOR.to_owned()) } else { view.by };
+        Self { by, ..view }
     }
 }
 
@@ -62,7 +72,7 @@ pub(super) struct NewBlockView {
 #[utoipa::path(
     get, path = "/admin/block", tag = "admin", operation_id = "get_block",
     params(
-        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it"),
+        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it; empty: of a user outside all tenants"),
         ("user" = Option<String>, Query, description = "Of this user"),
     ),
     responses(
@@ -89,14 +99,14 @@ pub(super) async fn show(request: Request<'_>) -> Answer {
 #[utoipa::path(
     put, path = "/admin/block", tag = "admin", operation_id = "set_block",
     params(
-        ("tenant" = Option<String>, Query, description = "This tenant, or a user in it"),
+        ("tenant" = Option<String>, Query, description = "This tenant, or a user in it; empty: a user outside all tenants"),
         ("user" = Option<String>, Query, description = "This user"),
     ),
     request_body = Option<NewBlockView>,
     responses(
         (status = 200, body = Revoked, description = "Blocked; how many sessions ended"),
         (status = 400, body = Problem, description = "The body or a parameter does not fit", content_type = "application/problem+json"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
         (status = 413, body = Problem, description = "The body is too large", content_type = "application/problem+json"),
@@ -118,17 +128,18 @@ pub(super) async fn set<E>(
 }
 
 /// Lifts the block of the deployment, a tenant or a user. Sign-in is possible again, if no wider block
-/// holds; sessions that have ended stay ended.
+/// holds; sessions that have ended stay ended. An admin of a tenant may lift any block of a user in it, also
+/// one that an admin of the deployment has set.
 #[utoipa::path(
     delete, path = "/admin/block", tag = "admin", operation_id = "lift_block",
     params(
-        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it"),
+        ("tenant" = Option<String>, Query, description = "Of this tenant, or of a user in it; empty: of a user outside all tenants"),
         ("user" = Option<String>, Query, description = "Of this user"),
     ),
     responses(
         (status = 204, description = "Nothing is set there any more"),
         (status = 400, body = Problem, description = "A parameter does not fit", content_type = "application/problem+json"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),

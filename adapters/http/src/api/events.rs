@@ -8,11 +8,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
+use serde_json::Value;
 use session_core::store::TenantFilter;
-use session_core::{EndCause, Event, EventKind, SessionId};
+use session_core::{EndCause, Event, EventKind, SessionId, UserId};
 use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict, WaitEnd};
 use tokio::time::{Instant, Interval, interval_at};
 
+use super::history::{is_other, other};
 use super::{Answer, Request};
 use crate::body::Body;
 use crate::guard::{AdminAccess, Caller};
@@ -21,6 +23,8 @@ use crate::sessions::HttpSessions;
 use crate::streams::Slot;
 
 /// Follows what happens to the caller's sessions.
+///
+/// An event says by whom, as the history does, and from no device: the history has it.
 #[utoipa::path(
     get, path = "/me/events", tag = "me", operation_id = "follow_my_sessions",
     responses(
@@ -34,15 +38,19 @@ use crate::streams::Slot;
 pub(super) async fn mine(request: Request<'_>) -> Answer {
     let session = request.session()?;
     let owner = session.owner().clone();
-    let concerns = move |event: &Event| {
-        event.session.is_some()
+    let tell = move |event: &Event| {
+        let is_own = event.session.is_some()
             && event.user.as_ref() == Some(&owner.user)
-            && event.tenant == owner.tenant
+            && event.tenant == owner.tenant;
+        is_own.then(|| told(event, &owner.user))
     };
-    follow(request.http, Some(session), Box::new(concerns), None)
+    follow(request.http, Some(session), Box::new(tell), None)
 }
 
 /// Follows what happens within the admin's walls.
+///
+/// An event says by whom, and from no device: the history has it. An erasure shows as the ends of the
+/// user's sessions.
 #[utoipa::path(
     get, path = "/admin/events", tag = "admin", operation_id = "follow_sessions",
     responses(
@@ -57,21 +65,39 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
 pub(super) async fn all(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
     let walls: TenantFilter = admin.walls()?;
-    let concerns = move |event: &Event| walls.covers(event.tenant.as_ref());
+    let tell = move |event: &Event| walls.covers(event.tenant.as_ref()).then(|| json_of(event));
     let power = Power {
         http: request.http.clone(),
         headers: request.head.headers.clone(),
         session: admin.session.as_ref().map(CurrentSession::id),
         access: admin.access,
     };
-    follow(request.http, admin.session.as_ref(), Box::new(concerns), Some(power))
+    follow(request.http, admin.session.as_ref(), Box::new(tell), Some(power))
 }
 
-type Concerns = Box<dyn Fn(&Event) -> bool + Send + Sync>;
+/// What a user is told of what happens to their sessions: not who others are.
+fn told(event: &Event, user: &UserId) -> Value {
+    let mut told = json_of(event);
+    if is_other(&event.by, user) {
+        let cause = match event.kind {
+            EventKind::Ended(cause) => cause,
+            _ => EndCause::Unknown,
+        };
+        told["by"] = other(cause).into();
+    }
+    told
+}
+
+fn json_of(event: &Event) -> Value {
+    serde_json::to_value(event).unwrap_or_default()
+}
+
+/// What a stream tells of an event; none where it is not this stream's.
+type Tell = Box<dyn Fn(&Event) -> Option<Value> + Send + Sync>;
 
 struct Follower {
     events: Events,
-    concerns: Concerns,
+    tell: Tell,
     ended: Pin<Box<dyn Future<Output = WaitEnd> + Send>>,
     /// What the guard has allowed, for an admin's stream.
     power: Option<Power>,
@@ -116,7 +142,7 @@ enum State {
 fn follow(
     http: &HttpSessions,
     session: Option<&CurrentSession>,
-    concerns: Concerns,
+    tell: Tell,
     power: Option<Power>,
 ) -> Answer {
     let (manager, options) = (http.manager().clone(), http.options());
@@ -128,7 +154,7 @@ fn follow(
     let (now, state) = (Instant::now(), State::Opening);
     let ask_again = interval_at(now + GUARD_EVERY, GUARD_EVERY);
     let until = now + options.stream_lifetime;
-    let follower = Follower { events, concerns, ended, power, ask_again, until, state, _slot };
+    let follower = Follower { events, tell, ended, power, ask_again, until, state, _slot };
     let stream = stream::unfold(follower, |mut follower| async {
         let line = follower.next().await?;
         Some((Ok(line), follower))
@@ -182,12 +208,13 @@ impl Follower {
                 // Keeps proxies from closing a silent connection, also while other users are busy.
                 () = &mut heartbeat => return Some(Bytes::from_static(b":\n\n")),
                 notice = self.events.next() => match notice? {
-                    Notice::Event(told) if (self.concerns)(&told) => {
-                        if told.kind == EventKind::ClaimsChanged && !still_allowed(self.power.as_ref()).await {
+                    Notice::Event(happened) => {
+                        let Some(told) = (self.tell)(&happened) else { continue };
+                        let kind = happened.kind;
+                        if kind == EventKind::ClaimsChanged && !still_allowed(self.power.as_ref()).await {
                             return None;
                         }
-                        let data = serde_json::to_value(&told).unwrap_or_default();
-                        return Some(event(told.kind.as_str(), &data));
+                        return Some(event(kind.as_str(), &told));
                     }
                     Notice::Missed => return Some(event("missed", &"{}")),
                     _ => {}

@@ -133,6 +133,6 @@ pub(super) fn show(request: Request<'_>) -> Answer {
         return json(StatusCode::OK, &view);
     }
     let mut response = json(StatusCode::SERVICE_UNAVAILABLE, &view)?;
-    response.headers_mut().extend(Problem::unavailable().retry_after());
+    response.headers_mut().extend(Problem::unavailable().way_out());
     Ok(response)
 }

@@ -1,8 +1,11 @@
 //! Sessions that have ended.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::Serialize;
 use session_core::store::{EndedSession, HistoryPage, HistoryQuery, PageQuery};
+use session_core::{Actor, EndCause, UserId};
 use utoipa::ToSchema;
 
 use super::query::Query;
@@ -10,6 +13,7 @@ use super::view::SessionView;
 use super::{Answer, Request, json};
 use crate::activity::REFRESH;
 use crate::problem::Problem;
+use crate::rejection::Rejection;
 
 /// A session that has ended.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,13 +26,17 @@ pub(super) struct EndedView {
     ended: String,
     /// Why: `evicted`, `revoked`, `expired`, `signed_out`, `replaced`, `token_reused` or `blocked`.
     cause: String,
-    /// By whom: `system`, `application`, or `user:` and the user.
+    /// By whom: `system`, `application`, or `user:` and the user. The session's user is not told who
+    /// others are: for them it is `administrator` or, where another user signed in in the same browser,
+    /// `another_user`.
     by: String,
-    /// The device from which that was done, where it is known.
+    /// The device from which that was done, where it is known. The session's user is told of devices of
+    /// their own only.
     from: Option<String>,
 }
 
 impl EndedView {
+    /// All of it, for an admin.
     pub(super) fn of(ended: EndedSession) -> Self {
         let EndedSession { session, ended, cause, by, from } = ended;
         Self {
@@ -39,7 +47,34 @@ impl EndedView {
             from: from.map(|device| device.to_string()),
         }
     }
+
+    /// What the session's own user is told.
+    pub(super) fn of_own(mut ended: EndedSession) -> Self {
+        let owner = &ended.session.owner.user;
+        let other = is_other(&ended.by, owner).then(|| other(ended.cause));
+        if other.is_some() {
+            ended.from = None;
+        }
+        let view = Self::of(ended);
+        Self { by: other.map_or(view.by, str::to_owned), ..view }
+    }
 }
+
+/// Whether an actor is a user, and not this one.
+pub(super) fn is_other(by: &Actor, user: &UserId) -> bool {
+    matches!(by, Actor::User(other) if other != user)
+}
+
+/// What the user of a session is told of another one who ended it: not who it was.
+pub(super) const fn other(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::Replaced => "another_user",
+        _ => ADMINISTRATOR,
+    }
+}
+
+/// What a user is told of an admin.
+pub(super) const ADMINISTRATOR: &str = "administrator";
 
 /// A page of ended sessions, latest end first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,9 +86,9 @@ pub(super) struct HistoryView {
 }
 
 impl HistoryView {
-    fn of(page: HistoryPage) -> Self {
+    fn of(page: HistoryPage, view: fn(EndedSession) -> EndedView) -> Self {
         Self {
-            sessions: page.sessions.into_iter().map(EndedView::of).collect(),
+            sessions: page.sessions.into_iter().map(view).collect(),
             next_cursor: page.next.map(|cursor| cursor.to_string()),
         }
     }
@@ -80,7 +115,8 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
     let session = request.session()?;
     let parameters = request.query(&["cause", "since", "cursor", "limit", REFRESH])?;
     let query = HistoryQuery::user(session.owner().clone());
-    page(request, query, &parameters).await
+    let page = page(request, query, &parameters).await?;
+    json(StatusCode::OK, &HistoryView::of(page, EndedView::of_own))
 }
 
 /// Lists ended sessions, latest end first, for as long as the deployment keeps them.
@@ -91,6 +127,7 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
         ("user" = Option<String>, Query, description = "Only this user"),
         ("device" = Option<String>, Query, description = "Only this kind of device"),
         ("client" = Option<String>, Query, description = "Only this client"),
+        ("active_since" = Option<String>, Query, description = "Only those last accessed at or after this time", format = "date-time"),
         ("cause" = Option<String>, Query, description = "Only those that ended for this reason"),
         ("since" = Option<String>, Query, description = "Only those that ended at or after this time", format = "date-time"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
@@ -107,21 +144,43 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
 )]
 pub(super) async fn all(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
-    let known =
-        ["tenant", "user", "device", "client", "cause", "since", "cursor", "limit", REFRESH];
+    let known = [
+        "tenant",
+        "user",
+        "device",
+        "client",
+        "active_since",
+        "cause",
+        "since",
+        "cursor",
+        "limit",
+        REFRESH,
+    ];
     let parameters = request.query(&known)?;
     let mut query = HistoryQuery::within(admin.filter(&parameters)?);
     query.user = parameters.get("user")?;
     query.device_kind = parameters.get("device")?;
     query.client_id = parameters.get("client")?;
-    page(request, query, &parameters).await
+    let active_since = parameters.time("active_since")?;
+    query.since = active_since.map(|from| from.minus(ASIDE));
+    let mut page = page(request, query, &parameters).await?;
+    page.sessions
+        .retain(|ended| active_since.is_none_or(|from| ended.session.last_accessed >= from));
+    json(StatusCode::OK, &HistoryView::of(page, EndedView::of))
 }
 
-async fn page(request: Request<'_>, mut query: HistoryQuery, parameters: &Query) -> Answer {
+/// Reads a page. `since` of the query is a lower bound besides that of the parameters.
+async fn page(
+    request: Request<'_>,
+    mut query: HistoryQuery,
+    parameters: &Query,
+) -> Result<HistoryPage, Rejection> {
     query.cause = parameters.get("cause")?;
-    query.since = parameters.time("since")?;
+    query.since = query.since.max(parameters.time("since")?);
     query.after = parameters.get("cursor")?;
     query.limit = parameters.number("limit", PageQuery::MAX_LIMIT)?.unwrap_or(query.limit);
-    let page = request.http.manager().history(&query).await?;
-    json(StatusCode::OK, &HistoryView::of(page))
+    Ok(request.http.manager().history(&query).await?)
 }
+
+/// A session ends after its last access. Two nodes may stamp the two, so far apart at most.
+const ASIDE: Duration = Duration::from_secs(60);

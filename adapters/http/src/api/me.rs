@@ -103,7 +103,7 @@ fn before(first: &Session) -> PageCursor {
     responses(
         (status = 204, description = "Ended"),
         (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "Not one of the caller's sessions", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -157,7 +157,7 @@ pub(super) async fn rename<E>(
     post, path = "/me/revoke-others", tag = "me", operation_id = "revoke_my_other_sessions",
     responses(
         (status = 200, body = Revoked, description = "Ended"),
-        (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
+        (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),

@@ -103,11 +103,13 @@ impl RequestSession {
             (&Method::DELETE, ["admin", "users", user, "sessions"]) => {
                 admin::revoke_user_of_path(request, user).await
             }
+            (&Method::GET, ["admin", "users", "export"]) => privacy::export(request).await,
+            (&Method::DELETE, ["admin", "users", "data"]) => privacy::erase(request).await,
             (&Method::GET, ["admin", "users", user, "export"]) => {
-                privacy::export(request, user).await
+                privacy::export_of_path(request, user).await
             }
             (&Method::DELETE, ["admin", "users", user, "data"]) => {
-                privacy::erase(request, user).await
+                privacy::erase_of_path(request, user).await
             }
             (&Method::GET, ["admin", "history"]) => history::all(request).await,
             (&Method::GET, ["admin", "block"]) => block::show(request).await,
@@ -307,11 +309,14 @@ fn other_method(method: &Method, segments: &[&str]) -> Answer {
         ["" | "admin" | "openapi.json" | "health" | "me"]
         | ["assets", _]
         | ["me" | "admin", "events" | "history"]
+        | ["admin", "users", "export"]
         | ["admin", "users", _, "export"] => "GET, HEAD, OPTIONS",
         ["ticket"] => "POST, OPTIONS",
         ["me", action] if me::ACTIONS.contains(action) => "POST, OPTIONS",
         ["me", _] => "PATCH, DELETE, OPTIONS",
-        ["admin", "users", _, "sessions" | "data"] => "DELETE, OPTIONS",
+        ["admin", "users", "data"] | ["admin", "users", _, "sessions" | "data"] => {
+            "DELETE, OPTIONS"
+        }
         ["admin", "sessions"] | ["admin", "sessions", _] => "GET, HEAD, DELETE, OPTIONS",
         ["admin", "policy" | "block"] => "GET, HEAD, PUT, DELETE, OPTIONS",
         _ => return Err(Problem::not_found().into()),

@@ -16,7 +16,8 @@ use super::{admin, block, events, health, history, me, privacy, ticket};
         me::list, me::revoke, me::rename, me::revoke_others, me::sign_out, events::mine,
         history::mine, ticket::sign_in,
         admin::list, admin::get, admin::revoke, admin::revoke_selected, history::all,
-        block::show, block::set, block::lift, privacy::export, privacy::erase,
+        block::show, block::set, block::lift,
+        privacy::export, privacy::export_of_path, privacy::erase, privacy::erase_of_path,
         admin::policy, admin::set_policy, admin::unset_policy, events::all, health::show,
     ),
     tags(

@@ -45,9 +45,22 @@ impl Query {
         }
     }
 
-    /// Whether any of these parameters is given.
-    pub(super) fn has_any(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.0.contains_key(*name))
+    /// A parameter that has to be given.
+    pub(super) fn required<T>(&self, name: &str) -> Result<T, Problem>
+    where
+        T: FromStr<Err = InvalidField>,
+    {
+        self.get(name)?.ok_or_else(|| field(name, "has to be given"))
+    }
+
+    /// Whether a parameter is given, if only empty.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether any of these parameters has a value.
+    pub(super) fn narrows(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.0.get(*name).is_some_and(|value| !value.is_empty()))
     }
 
     /// A parameter that can only be `true`.
@@ -85,7 +98,7 @@ impl Query {
     }
 }
 
-/// An empty tenant stands for the users outside all tenants.
+/// An empty tenant stands for the users outside all tenants, wherever a tenant is asked for.
 const MAY_BE_EMPTY: [&str; 2] = ["tenant", REFRESH];
 
 /// A value of the path.

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::fields::Fields;
 use super::{Answer, Request, json};
 use crate::problem::Problem;
+use crate::refused::{BlockedProblem, TooManySessionsProblem};
 
 /// A ticket, and the session that its user has chosen.
 #[derive(ToSchema)]
@@ -47,9 +48,9 @@ pub(super) struct SignedInView {
     responses(
         (status = 200, body = SignedInView, description = "Signed in"),
         (status = 400, body = Problem, description = "The body does not fit", content_type = "application/problem+json"),
-        (status = 403, body = Problem, description = "From a page of another origin; or blocked, with `reason` and `until`", content_type = "application/problem+json"),
+        (status = 403, body = BlockedProblem, description = "From a page of another origin; or blocked, with `reason` and `until`", content_type = "application/problem+json"),
         (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
-        (status = 409, body = Problem, description = "The limit refuses it even so; with a new `ticket` and the `sessions` to choose from", content_type = "application/problem+json"),
+        (status = 409, body = TooManySessionsProblem, description = "The limit refuses it even so; with a new `ticket` and the `sessions` to choose from", content_type = "application/problem+json"),
         (status = 410, body = Problem, description = "The ticket was used, is too old or was not made here", content_type = "application/problem+json"),
         (status = 413, body = Problem, description = "The body is too large", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),

@@ -1,10 +1,10 @@
 //! A node with a guard, and clients of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, SET_COOKIE, USER_AGENT};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Response, Uri};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -16,6 +16,7 @@ use session_http::{
     SessionCookie,
 };
 use session_store_memory::MemoryStore;
+use session_test_support::{Described, Description};
 
 /// `root` administers the deployment, `boss` their tenant, `porter` the users outside all tenants.
 pub(crate) async fn start(config: Config) -> HttpSessions {
@@ -54,14 +55,34 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
+    body: Bytes,
 }
+
+static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| {
+    let current = session_http::api::openapi("/sessions").to_json().unwrap();
+    Description::parse(&current)
+});
 
 impl Answer {
     async fn of(response: Response<Body>) -> Self {
         let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let json = serde_json::from_slice(&bytes).unwrap_or_default();
-        Self { status: parts.status.as_u16(), headers: parts.headers, json }
+        let body = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or_default();
+        Self { status: parts.status.as_u16(), headers: parts.headers, json, body }
+    }
+
+    /// Compares it with the API's description.
+    fn described(self, method: &Method, uri: &Uri) -> Self {
+        let content_type = self.headers.get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap());
+        let described = Described {
+            method: method.as_str(),
+            path: uri.path(),
+            status: self.status,
+            content_type: content_type.unwrap_or_default(),
+            body: &self.body,
+        };
+        DESCRIPTION.check(described).unwrap();
+        self
     }
 
     /// A problem of this status and kind.
@@ -162,7 +183,8 @@ impl Client {
         let head = Head::new(&method, &uri, &self.headers);
         let body = stream::iter([Ok::<_, std::io::Error>(Bytes::copy_from_slice(body.as_bytes()))]);
         let below = self.http.below_prefix(uri.path()).unwrap();
-        Answer::of(self.request(head).await.serve(head, below, body).await).await
+        let answer = Answer::of(self.request(head).await.serve(head, below, body).await).await;
+        answer.described(&method, &uri)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

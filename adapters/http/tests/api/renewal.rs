@@ -84,7 +84,7 @@ async fn nothing_else_renews() {
     tokio::time::sleep(AFTER).await;
     assert!(program.session_id().await.is_some());
     assert_eq!(renewed(&program, &Method::GET).await, None, "a bearer");
-    for other in ["theme=dark", "__Host-sessions=1"] {
+    for other in ["theme=dark", "__Host-sessions=1", "__Host-session-theme=1"] {
         let headers = HeaderMap::from_iter([(http::header::SET_COOKIE, other.parse().unwrap())]);
         let count =
             response(&page, &Method::GET, headers).await.get_all("set-cookie").iter().count();

@@ -71,3 +71,20 @@ async fn a_page_signs_out() {
     }
     driver.stop(vec![browser]).await;
 }
+
+/// A tab that only listens is led to sign in and back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_tab_is_thrown_out() {
+    let (demo, driver) = (Demo::start().await, Driver::start().await);
+    let browser = driver.browser(&demo, "light").await;
+    browser.sign_in("alice").await;
+    browser.open("/live").await;
+    browser.see_text("#time", "Z").await;
+    demo.end("alice").await;
+    browser.see("input[name='password']").await;
+    assert_eq!(browser.address().await, "/login?next=%2Flive");
+    browser.fill_sign_in("alice").await;
+    browser.see_text("#time", "Z").await;
+    assert_eq!(browser.address().await, "/live");
+    driver.stop(vec![browser]).await;
+}

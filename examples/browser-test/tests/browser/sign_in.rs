@@ -102,9 +102,15 @@ async fn an_admin_blocks_a_user() {
     admin.open(ADMIN).await;
     admin.see("tr[data-user='alice']").await;
     admin.type_into("#block input[name='user']", "alice").await;
+    admin.click("#block-show").await;
+    admin.see_text("#block-of", "Block of user alice").await;
+    admin.see_text("#block-state", "Not blocked").await;
     admin.type_into("#block input[name='reason']", "fraud").await;
+    // What is typed above changes nothing until it is shown.
+    admin.type_into("#block input[name='user']", "x").await;
     admin.click("#block-set").await;
     admin.see("#confirm[open]").await;
+    admin.see_text("#confirm-facts", "Tenant\nnone\nUser\nalice").await;
     admin.click("#confirm-yes").await;
     admin.see_text("#block-state", "Blocked, set by user:root").await;
     user.see("body[data-ended='blocked']").await;
@@ -114,7 +120,11 @@ async fn an_admin_blocks_a_user() {
     admin.click("#history-search button").await;
     admin.see("#history li[data-cause='blocked']").await;
     admin.screenshot("block").await;
+    admin.see_text("#block-lift", "Lift the block of user alice").await;
     admin.click("#block-lift").await;
+    admin.see("#confirm[open]").await;
+    admin.see_text("#confirm-facts", "Tenant\nnone\nUser\nalice").await;
+    admin.click("#confirm-yes").await;
     admin.see_text("#block-state", "Not blocked").await;
     user.sign_in("alice").await;
     driver.stop(vec![admin, user]).await;

@@ -39,6 +39,8 @@ pub(crate) struct App {
     pub(crate) probe: Probe,
     pub(crate) clock: ManualClock,
     pub(crate) http: HttpSessions,
+    adapter: Adapter,
+    store: Arc<dyn Store>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<std::io::Result<()>>,
     _folder: TempDir,
@@ -65,9 +67,27 @@ impl App {
         hooks: impl FnOnce(Hooks) -> Hooks,
     ) -> Self {
         let folder = TempDir::new().unwrap();
-        let place = Place::File(folder.path().join("demo.db"));
         let clock = ManualClock::starting_at(system_time());
-        let probe = Probe::around(on.store.open(&place, &clock).await);
+        let store = on.store.open(&place(&folder), &clock).await;
+        Self::over(store, on.adapter, clock, folder, change, hooks).await
+    }
+
+    /// Another node on the same store, with a way to it of its own.
+    pub(crate) async fn beside(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
+        let folder = TempDir::new().unwrap();
+        Self::over(store, self.adapter, clock, folder, change, |hooks| hooks).await
+    }
+
+    async fn over(
+        store: Arc<dyn Store>,
+        adapter: Adapter,
+        clock: ManualClock,
+        folder: TempDir,
+        change: impl FnOnce(&mut Config),
+        hooks: impl FnOnce(Hooks) -> Hooks,
+    ) -> Self {
+        let probe = Probe::around(Arc::clone(&store));
         let stores = clock.clone();
         probe.set_clock(move || stores.now());
         let mut config = read_config(None).unwrap();
@@ -76,8 +96,8 @@ impl App {
         config.engine.store_timeout = PATIENCE;
         change(&mut config);
         let hooks = hooks(Hooks::default().with_clock(clock.clone()));
-        let store: Arc<dyn Store> = Arc::new(probe.clone());
-        let demo = Demo::start(store, &place, config, hooks).await.unwrap();
+        let probed: Arc<dyn Store> = Arc::new(probe.clone());
+        let demo = Demo::start(probed, &place(&folder), config, hooks).await.unwrap();
         let http = demo.http().clone();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -86,8 +106,9 @@ impl App {
             // A dropped application stops as well.
             let _ = stopped.await;
         };
-        let serving = tokio::spawn(demo.serve(on.adapter, listener, stopped));
-        Self { address, probe, clock, http, stop: Some(stop), serving, _folder: folder }
+        let serving = tokio::spawn(demo.serve(adapter, listener, stopped));
+        let stop = Some(stop);
+        Self { address, probe, clock, http, adapter, store, stop, serving, _folder: folder }
     }
 
     /// A browser that nobody has signed in with.
@@ -148,6 +169,11 @@ pub(crate) fn eventually<'c>(
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Where the roles of users are kept, and the sessions if the store is a file.
+fn place(folder: &TempDir) -> Place {
+    Place::File(folder.path().join("demo.db"))
 }
 
 fn system_time() -> Timestamp {

@@ -142,7 +142,9 @@ pub(crate) async fn an_incident_ends_what_all_filters_select(on: Ground) {
         assert_eq!(answer.status, 200, "{query}: {}", answer.text());
         answer.json()["revoked"].as_u64().unwrap()
     };
-    for nothing in ["", "except=00000000-0000-0000-0000-000000000000", "all=false", "users=alice"] {
+    for nothing in
+        ["", "tenant=", "except=00000000-0000-0000-0000-000000000000", "all=false", "users=alice"]
+    {
         root.delete(&format!("/sessions/admin/sessions?{nothing}")).await.problem(400);
     }
     let mut phone = app.stranger();

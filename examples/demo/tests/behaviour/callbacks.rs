@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+use session_kit::Timestamp;
+use session_kit::engine::clock::Clock;
+
 use crate::app::{App, Ground, user_of};
 use crate::client::{Answer, Client, login_form};
 use crate::doors::{cookies, of};
@@ -31,7 +35,12 @@ async fn begin(app: &App, query: &str) -> Begun {
 impl Begun {
     /// Back from the other site.
     async fn back(&self, method: &str, state: &str) -> Answer {
-        let parameters = format!("state={state}&user=alice");
+        self.back_with(method, state, "").await
+    }
+
+    /// The same, with what the other site says besides.
+    async fn back_with(&self, method: &str, state: &str, more: &str) -> Answer {
+        let parameters = format!("state={state}&user=alice{more}");
         let ask = match method {
             "GET" => self.browser.ask("GET", &format!("/callback?{parameters}")),
             _ => self.browser.ask("POST", "/callback").form(parameters),
@@ -72,6 +81,54 @@ pub(crate) async fn a_callback_brings_its_own_proof(on: Ground) {
 
 fn cookies_of(app: &App, cookie: &str) -> Client {
     cookies(&app.stranger(), &[cookie.split(';').next().unwrap()])
+}
+
+/// `auth_time`, `acr` and `amr`: a sign-in that was long ago is not fresh, and one in the future is now.
+pub(crate) async fn a_provider_says_when_and_how_its_user_proved_who_they_are(on: Ground) {
+    let app = App::start(on).await;
+    // What a node takes for the fleet's time may go back a little.
+    let now = || app.clock.now();
+    let aside = Duration::from_secs(60);
+    let hour = Duration::from_secs(3600);
+    for (ago, said, status) in [
+        (Some(hour), "&acr=aal2&amr=otp", 401),
+        (Some(aside), "&acr=aal3&amr=hwk", 200),
+        (None, "", 200),
+    ] {
+        let auth_time = ago.map(|ago| now().minus(ago).as_micros() / 1_000_000);
+        let more = auth_time.map(|at| format!("&auth_time={at}")).unwrap_or_default() + said;
+        let Begun { browser, state } = &begin(&app, "").await;
+        let before = now();
+        let answer = Begun { browser: browser.clone(), state: state.clone() }
+            .back_with("GET", state, &more)
+            .await;
+        let cookie = session_of(&answer).unwrap().split(';').next().unwrap().to_owned();
+        let browser = Client { cookie: Some(cookie), ..browser.clone() };
+        let me = browser.get("/whoami").await.json();
+        let at = Timestamp::parse_rfc3339(me["authenticated_at"].as_str().unwrap()).unwrap();
+        match auth_time {
+            Some(seconds) => assert_eq!(at.as_micros() / 1_000_000, seconds, "{more}"),
+            None => assert!(at >= before.minus(aside), "{me}"),
+        }
+        let (level, methods) = match said {
+            "" => (Value::Null, json!([])),
+            _ => (said[5..9].into(), json!([&said[14..]])),
+        };
+        assert_eq!((&me["level"], &me["methods"]), (&level, &methods));
+        let listed = browser.get("/sessions/me").await.json()["sessions"][0].clone();
+        for name in ["authenticated_at", "level", "methods"] {
+            assert_eq!(listed[name], me[name], "{name}");
+        }
+        assert_eq!(browser.get("/vault").await.status, status, "{more}");
+    }
+    let begun = begin(&app, "").await;
+    let future = now().plus(hour).as_micros() / 1_000_000;
+    let answer = begun.back_with("GET", &begun.state, &format!("&auth_time={future}")).await;
+    let cookie = session_of(&answer).unwrap().split(';').next().unwrap().to_owned();
+    let browser = Client { cookie: Some(cookie), ..begun.browser };
+    let me = browser.get("/whoami").await.json();
+    let at = Timestamp::parse_rfc3339(me["authenticated_at"].as_str().unwrap()).unwrap();
+    assert!(at <= now().plus(aside), "{me}");
 }
 
 pub(crate) async fn a_callback_is_good_once(on: Ground) {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use session_kit::engine::Addresses;
+use session_kit::UserKey;
+use session_kit::engine::{Addresses, SignIn};
 
 use crate::app::{App, Ground, user_of};
 use crate::client::{Client, login_form};
@@ -103,7 +104,7 @@ pub(crate) async fn ended_sessions_are_listed_within_the_walls(on: Ground) {
     let alice = app.browser("alice").await;
     let mine = ended(&alice, "/sessions/me/history").await;
     assert_eq!(mine.len(), 2, "hers, and not those of her namesakes");
-    assert_eq!((&mine[0]["cause"], &mine[0]["by"]), (&json!("revoked"), &json!("user:root")));
+    assert_eq!(mine[0]["cause"], "revoked");
     assert_eq!((&mine[1]["id"], &mine[1]["cause"]), (&json!(users[0]), &json!("signed_out")));
     assert_eq!(mine[1]["device_info"], "Firefox 140 on Linux");
     assert_eq!(mine[1]["from"], "Firefox 140 on Linux");
@@ -120,7 +121,9 @@ pub(crate) async fn ended_sessions_are_listed_within_the_walls(on: Ground) {
         ("tenant=north", 1),
         ("cause=signed_out", 4),
         ("device=Mobile", 0),
+        ("device=Web", 5),
         ("client=shop", 0),
+        ("active_since=2020-01-01T00:00:00Z", 5),
     ] {
         let found = ended(&root, &format!("/sessions/admin/history?{query}")).await;
         assert_eq!(found.len(), count, "{query}");
@@ -128,11 +131,80 @@ pub(crate) async fn ended_sessions_are_listed_within_the_walls(on: Ground) {
     let since = all[1]["ended"].as_str().unwrap().replace('+', "%2B");
     let found = ended(&root, &format!("/sessions/admin/history?since={since}")).await;
     assert_eq!(found[..2], all[..2]);
+    // Each was used a minute after the one before it.
+    let since = all[2]["last_accessed"].as_str().unwrap().replace('+', "%2B");
+    let found = ended(&root, &format!("/sessions/admin/history?active_since={since}")).await;
+    assert_eq!(found, all[..3]);
+    for (query, field) in [
+        ("tenent=north", "tenent"),
+        ("signed_in_before=2020-01-01T00:00:00Z", "signed_in_before"),
+        ("user=", "user"),
+        ("user=a&user=b", "user"),
+        ("device=", "device"),
+        ("client=", "client"),
+        ("active_since=", "active_since"),
+        ("active_since=yesterday", "active_since"),
+        ("since=", "since"),
+        ("since=yesterday", "since"),
+        ("cause=", "cause"),
+        ("cause=whim", "cause"),
+        ("limit=201", "limit"),
+        ("cursor=zz", "cursor"),
+    ] {
+        let problem = root.get(&format!("/sessions/admin/history?{query}")).await.problem(400);
+        assert_eq!(problem["field"], field, "{query}");
+    }
     let within = ended(&boss, "/sessions/admin/history").await;
     assert_eq!(within.len(), 1);
     assert_eq!(within[0]["tenant"], "north");
     boss.get("/sessions/admin/history?tenant=south").await.problem(403);
     assert_eq!(walk(&root).await, all);
+}
+
+/// A user learns what an admin did, and not who that was nor from where; the same in what is handed out.
+pub(crate) async fn a_user_is_not_told_who_an_admin_is(on: Ground) {
+    let app = App::start(on).await;
+    let (root, here) = (firefox(&app, "root").await, firefox(&app, "alice").await);
+    let mut told = here.ask("GET", "/sessions/me/events").open().await;
+    told.until(": open").await;
+    let mut all = root.ask("GET", "/sessions/admin/events").open().await;
+    all.until(": open").await;
+    let (by_admin, by_owner) = (app.browser("alice").await, app.browser("alice").await);
+    let id = by_admin.session_id().await;
+    root.delete(&format!("/sessions/admin/sessions/{id}")).await;
+    app.advance(Duration::from_secs(1)).await;
+    here.delete(&format!("/sessions/me/{}", by_owner.session_id().await)).await;
+    app.advance(Duration::from_secs(1)).await;
+    let mut shared = app.browser("alice").await;
+    shared.login("bob").await;
+    let events = told.until(r#""by":"another_user""#).await.to_owned();
+    assert!(events.contains(r#""by":"administrator""#), "{events}");
+    assert!(!events.contains("root") && !events.contains("user:bob"), "{events}");
+    all.until(r#""by":"user:root""#).await;
+
+    root.send(
+        "PUT",
+        "/sessions/admin/policy?user=alice",
+        r#"{"prevent_concurrent_login":"Disabled"}"#,
+    )
+    .await;
+    let mine = ended(&here, "/sessions/me/history").await;
+    let seen: Vec<_> = mine.iter().map(|one| (&one["cause"], &one["by"], &one["from"])).collect();
+    let device = json!("Firefox 140 on Linux");
+    let expected = [
+        (json!("replaced"), json!("another_user"), Value::Null),
+        (json!("revoked"), json!("user:alice"), device.clone()),
+        (json!("revoked"), json!("administrator"), Value::Null),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(cause, by, from)| (cause, by, from)).collect();
+    assert_eq!(seen, expected);
+    let theirs = ended(&root, "/sessions/admin/history?user=alice").await;
+    assert_eq!((&theirs[2]["by"], &theirs[2]["from"]), (&json!("user:root"), &device));
+
+    root.send("PUT", "/sessions/admin/block?user=alice", r#"{"reason":"fraud"}"#).await;
+    let kept = root.get("/sessions/admin/users/export?user=alice").await;
+    assert!(!kept.text().contains("root"), "{}", kept.text());
+    assert_eq!(kept.json()["block"]["by"], "administrator");
 }
 
 /// All pages of one session each.
@@ -222,6 +294,48 @@ pub(crate) async fn a_user_is_exported_and_erased(on: Ground) {
     assert_eq!(user_of(&namesake).await, "alice");
     let again = app.browser("alice").await;
     assert_eq!(ended(&again, "/sessions/me/history").await, [Value::Null; 0]);
+}
+
+/// A name that means something in a path is one like any other, in a parameter and, where the client
+/// leaves it as it is, in the path.
+pub(crate) async fn users_of_any_name_are_exported_and_erased(on: Ground) {
+    let app = App::start(on).await;
+    let root = app.browser("root").await;
+    let manager = app.http.manager();
+    for name in [".", "..", "a/b", "%2e", "?", "export", "data"] {
+        let user = UserKey::new(name.parse().unwrap());
+        let namesake = UserKey::in_tenant("north".parse().unwrap(), name.parse().unwrap());
+        manager.sign_in(SignIn::new(namesake.clone())).await.unwrap();
+        let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for (export, data) in [
+            (format!("export?user={encoded}"), format!("data?user={encoded}")),
+            (format!("{encoded}/export"), format!("{encoded}/data")),
+        ] {
+            manager.sign_in(SignIn::new(user.clone())).await.unwrap();
+            let kept = root.get(&format!("/sessions/admin/users/{export}")).await.json();
+            assert_eq!((&kept["user"], &kept["tenant"]), (&json!(name), &Value::Null), "{export}");
+            assert_eq!(kept["sessions"].as_array().unwrap().len(), 1, "{export}");
+            let erased = root.delete(&format!("/sessions/admin/users/{data}")).await;
+            assert_eq!(erased.json(), json!({ "sessions": 1, "history": 1 }), "{data}");
+        }
+        assert_eq!(manager.count(&namesake).await.unwrap(), 1, "{name} of another tenant");
+        let data = format!("/sessions/admin/users/data?user={encoded}&tenant=north");
+        assert_eq!(root.delete(&data).await.json()["sessions"], 1, "{name}");
+    }
+    let boss = app.browser("north/boss").await;
+    let mate = app.browser("north/alice").await;
+    let kept = boss.get("/sessions/admin/users/export?user=alice").await.json();
+    assert_eq!(kept["sessions"][0]["id"], mate.session_id().await, "within their walls");
+    for (method, path) in [("GET", "export"), ("DELETE", "data")] {
+        for nobody in ["", "?user=", "?tenant=north", "?usr=alice"] {
+            let path = format!("/sessions/admin/users/{path}{nobody}");
+            root.send(method, &path, "").await.problem(400);
+        }
+        let path = format!("/sessions/admin/users/{path}?user=bob");
+        boss.send(method, &format!("{path}&tenant=south"), "").await.problem(403);
+        mate.send(method, &path, "").await.problem(403);
+        root.send("PUT", &path, "").await.problem(405);
+    }
 }
 
 pub(crate) async fn addresses_are_kept_as_the_options_say(on: Ground) {

@@ -14,6 +14,8 @@ mod end;
 mod ended;
 mod hostile;
 mod http2;
+mod lifetimes;
+mod live;
 mod me;
 #[cfg(feature = "nginx-tests")]
 mod nginx;
@@ -28,6 +30,7 @@ mod sealed;
 #[cfg(feature = "server-tests")]
 mod servers;
 mod session;
+mod socket;
 mod stores;
 mod streams;
 mod tickets;
@@ -73,6 +76,7 @@ macro_rules! behaviours {
                 a_quoted_address_is_text
                 a_name_that_looks_like_another_is_refused
                 prefetches_and_preflights_do_not_keep_a_session_alive
+                the_same_device_is_never_refused
                 a_limit_that_rejects_answers_409
             }
             me {
@@ -102,9 +106,11 @@ macro_rules! behaviours {
                 the_sign_in_page_says_why
                 a_stranger_is_told_nothing
                 ended_sessions_are_listed_within_the_walls
+                a_user_is_not_told_who_an_admin_is
                 without_a_history_nothing_is_kept
                 a_user_names_a_device
                 a_user_is_exported_and_erased
+                users_of_any_name_are_exported_and_erased
                 addresses_are_kept_as_the_options_say
             }
             blocks {
@@ -121,6 +127,10 @@ macro_rules! behaviours {
                 a_token_is_renewed_by_navigations_only
                 another_users_session_is_left_behind_ended
                 who_acts_as_another_is_shown_and_administers_nothing
+            }
+            lifetimes {
+                a_step_up_restarts_both_timeouts
+                sessions_have_timeouts_of_their_own
             }
             roles {
                 roles_change_within_the_bound
@@ -145,6 +155,7 @@ macro_rules! behaviours {
             callbacks {
                 a_callback_brings_its_own_proof
                 a_callback_is_good_once
+                a_provider_says_when_and_how_its_user_proved_who_they_are
                 a_flow_remembers_its_session_and_a_browser_few_flows
                 several_accounts_are_signed_in_side_by_side
             }
@@ -153,6 +164,15 @@ macro_rules! behaviours {
                 events_arrive_as_they_happen
                 open_streams_have_a_ceiling
                 a_stream_tells_why_its_session_ended
+            }
+            live {
+                a_socket_ends_with_its_session
+                a_body_ends_with_its_session
+                a_node_that_cannot_tell_closes_its_sockets
+                a_node_that_stops_closes_its_sockets
+                a_socket_needs_a_session_and_a_proof_of_origin
+                open_sockets_have_a_ceiling
+                an_open_socket_keeps_no_session_alive
             }
             operations {
                 a_probe_learns_whether_the_node_is_ready
@@ -221,6 +241,7 @@ macro_rules! stored_behaviours {
                 rotation_replaces_the_cookie
                 signing_in_again_leaves_no_session_behind
                 the_request_says_what_the_session_records
+                the_same_device_is_never_refused
                 a_limit_that_rejects_answers_409
             }
             me {
@@ -241,6 +262,7 @@ macro_rules! stored_behaviours {
             ended {
                 the_sign_in_page_says_why
                 ended_sessions_are_listed_within_the_walls
+                a_user_is_not_told_who_an_admin_is
                 without_a_history_nothing_is_kept
                 a_user_names_a_device
                 a_user_is_exported_and_erased
@@ -257,6 +279,10 @@ macro_rules! stored_behaviours {
                 another_users_session_is_left_behind_ended
                 who_acts_as_another_is_shown_and_administers_nothing
             }
+            lifetimes {
+                a_step_up_restarts_both_timeouts
+                sessions_have_timeouts_of_their_own
+            }
             roles {
                 roles_change_within_the_bound
             }
@@ -268,6 +294,10 @@ macro_rules! stored_behaviours {
             streams {
                 an_event_stream_ends_with_its_session
                 a_stream_tells_why_its_session_ended
+            }
+            live {
+                a_socket_ends_with_its_session
+                a_node_that_cannot_tell_closes_its_sockets
             }
             end {
                 shutdown_ends_streams_and_writes_back

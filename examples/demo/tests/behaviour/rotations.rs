@@ -138,7 +138,7 @@ pub(crate) async fn another_users_session_is_left_behind_ended(on: Ground) {
 pub(crate) async fn who_acts_as_another_is_shown_and_administers_nothing(on: Ground) {
     let app = App::start(on).await;
     let (mut root, admin) = (app.browser("root").await, app.browser("root").await);
-    let (alice, boss) = (app.browser("alice").await, app.browser("north/boss").await);
+    let (alice, mut boss) = (app.browser("alice").await, app.browser("north/boss").await);
     let act = async |client: &Client, user: &str| {
         client.send("POST", "/impersonate", &format!("user={user}")).await
     };
@@ -146,6 +146,21 @@ pub(crate) async fn who_acts_as_another_is_shown_and_administers_nothing(on: Gro
     act(&boss, "alice").await.problem(403);
     act(&boss, "south/alice").await.problem(403);
     act(&app.stranger(), "alice").await.problem(401);
+    for origin in [None, Some("cross-site")] {
+        let ask = admin.ask("POST", "/impersonate").without("sec-fetch-site");
+        let ask = origin.into_iter().fold(ask, |ask, site| ask.header("sec-fetch-site", site));
+        ask.form("user=alice").send().await.problem(403);
+    }
+    let stale = app.browser("root").await;
+    app.advance(Duration::from_secs(301)).await;
+    let problem = act(&stale, "alice").await.problem(401);
+    assert_eq!(problem["type"], "urn:session-kit:reauthentication-required");
+    for browser in [&mut root, &mut boss] {
+        let name = user_of(browser).await;
+        let password = if name == "root" { "root" } else { "north%2Fboss" };
+        let form = format!("password={password}");
+        assert_eq!(browser.post("/reauthenticate", &form).await.status, 200, "{name}");
+    }
     act(&root, "nobody").await.problem(404);
     assert_eq!(alice.get("/whoami").await.json()["impersonator"], json!(null));
 
@@ -167,7 +182,7 @@ pub(crate) async fn who_acts_as_another_is_shown_and_administers_nothing(on: Gro
     assert_eq!((acting.len(), &acting[0]["id"]), (1, &json!(id)));
     root.post("/logout", "").await;
     let ended = alice.get("/sessions/me/history").await.json();
-    assert_eq!(ended["sessions"][0]["by"], "user:root");
+    assert_eq!(ended["sessions"][0]["impersonator"], "root");
     let mate = act(&boss, "north/alice").await;
     assert_eq!(mate.status, 303);
 }

@@ -249,6 +249,43 @@ pub(crate) async fn prefetches_and_preflights_do_not_keep_a_session_alive(on: Gr
     assert!(used().await > before);
 }
 
+/// A sign-in from a device that already holds a session raises no number, so a limit that rejects lets it
+/// in: by its cookie, also beside a planted one, by the token before a rotation, and by a bearer token.
+pub(crate) async fn the_same_device_is_never_refused(on: Ground) {
+    let app = App::start(on).await;
+    let root = app.browser("root").await;
+    let policy = r#"{"limits":[{"max":1,"scope":"user","on_exceed":"reject"}]}"#;
+    let policy = policy.replacen('{', r#"{"prevent_concurrent_login":"Disabled","#, 1);
+    assert_eq!(root.send("PUT", "/sessions/admin/policy", &policy).await.status, 200);
+    let mut browser = app.browser("alice").await;
+    for _ in 0..3 {
+        let before = browser.session_id().await;
+        assert_eq!(browser.login("alice").await, 303);
+        assert_ne!(browser.session_id().await, before);
+    }
+    let planted = format!("__Host-session=x; {}", browser.cookie.as_ref().unwrap());
+    browser.cookie = Some(planted);
+    assert_eq!(browser.login("alice").await, 303);
+    let held = browser.clone();
+    browser.post("/rotate", "").await;
+    assert_eq!(browser.whoami().await, 200);
+    browser.cookie = held.cookie;
+    assert_eq!(browser.login("alice").await, 303, "with the token of before the rotation");
+    let mine = browser.get("/sessions/me").await.json();
+    assert_eq!(mine["total"], 1);
+
+    let body = r#"{"user":"bob","password":"bob"}"#;
+    let answer = app.stranger().ask("POST", "/token").json(body).send().await;
+    let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+    let ask = app.stranger();
+    let answer = ask.ask("POST", "/token").header("authorization", bearer).json(body).send().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // Another device is refused.
+    for user in ["alice", "bob"] {
+        app.stranger().send("POST", "/login", &login_form(user)).await.problem(409);
+    }
+}
+
 pub(crate) async fn a_limit_that_rejects_answers_409(on: Ground) {
     let app = App::with(on, one_session).await;
     let browser = app.browser("alice").await;

@@ -1,6 +1,7 @@
 //! An HTTP client for tests: it keeps its cookie and, unless told otherwise, proves its origin.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, HOST, SET_COOKIE};
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use session_test_support::{Described, Description};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::AbortHandle;
 
@@ -182,10 +184,16 @@ impl Ask<'_> {
     }
 
     pub(crate) async fn try_send(self) -> Result<Answer, Error> {
+        let asked = self.request.method_ref().zip(self.request.uri_ref());
+        let asked = asked.map(|(method, uri)| (method.clone(), uri.path().to_owned()));
         let (response, _connection) = self.respond().await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        let answer = Answer { status: head.status, headers: head.headers, body };
+        if let Some((method, path)) = asked {
+            answer.check(method.as_str(), &path);
+        }
+        Ok(answer)
     }
 
     /// Sends it and leaves the body of the answer to come.
@@ -212,7 +220,25 @@ impl Ask<'_> {
     }
 }
 
+/// What the API's description says.
+static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| {
+    let current = session_kit::http::api::openapi("/sessions").to_json().unwrap();
+    Description::parse(&current)
+});
+
 impl Answer {
+    /// Compares it with the API's description.
+    fn check(&self, method: &str, path: &str) {
+        let described = Described {
+            method,
+            path,
+            status: self.status.as_u16(),
+            content_type: self.header(CONTENT_TYPE.as_str()).unwrap_or_default(),
+            body: &self.body,
+        };
+        DESCRIPTION.check(described).unwrap();
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
@@ -237,6 +263,8 @@ impl Answer {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         assert_eq!(self.headers[CONTENT_TYPE], "application/problem+json");
         assert_eq!(self.cookie(), None, "a refusal writes no cookie");
+        let challenge = self.header("www-authenticate").is_some_and(|it| it.starts_with("Bearer "));
+        assert_eq!(challenge, status == 401, "{:?}", self.headers);
         let problem = self.json();
         assert_eq!(problem["status"], status);
         problem
