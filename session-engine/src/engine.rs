@@ -17,7 +17,7 @@ use crate::claims::ClaimsProvider;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::Error;
 use crate::follower::Position;
-use crate::health::HealthBoard;
+use crate::health::{Health, HealthBoard};
 use crate::manager::SessionManager;
 use crate::meter::Checks;
 use crate::notice::Notices;
@@ -149,6 +149,11 @@ impl Engine {
     /// The node's face towards requests and admin tools.
     pub const fn sessions(&self) -> &SessionManager {
         &self.manager
+    }
+
+    /// How the node is: see [`SessionManager::health`].
+    pub fn health(&self) -> Health {
+        self.manager.health()
     }
 
     /// Stops the streams and the workers, and waits until what is unstored is written back.

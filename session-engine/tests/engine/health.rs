@@ -20,7 +20,7 @@ async fn health_says_how_the_node_is_without_a_call_of_the_store() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let calls = probe.total();
-    let health = node.sessions().health();
+    let health = node.health();
     assert_eq!(probe.total(), calls);
     assert!(health.ready && health.fresh && health.store_answers && !health.stopping);
     assert!(!health.push_connected, "a probe passes nothing on");

@@ -10,7 +10,7 @@ use session_core::cleanup::Cleanup;
 use session_engine::{Access, Engine, Options, Parts, SignIn};
 use tracing::subscriber::DefaultGuard;
 
-use crate::probe::{Fleet, Probe, clock, engine, is_active, sign_in, store, user};
+use crate::probe::{Fleet, Probe, clock, engine, is_active, revoke, sign_in, store, told, user};
 
 /// The lines of this thread, warnings and what is told once.
 #[derive(Clone, Default)]
@@ -27,9 +27,17 @@ impl Log {
 
     /// What has been said since the last time, without the events of sessions.
     fn take(&self) -> Vec<String> {
+        self.lines(|line| !line.contains("session_kit::event"))
+    }
+
+    /// The events of sessions since the last time.
+    fn events(&self) -> Vec<String> {
+        self.lines(|line| line.contains("session_kit::event"))
+    }
+
+    fn lines(&self, which: impl Fn(&&str) -> bool) -> Vec<String> {
         let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
-        let lines = text.lines().filter(|line| !line.contains("session_kit::event"));
-        lines.map(str::to_owned).collect()
+        text.lines().filter(which).map(str::to_owned).collect()
     }
 }
 
@@ -228,6 +236,24 @@ async fn a_lost_push_is_said_once_and_its_return_once() {
     assert!(said[0].contains("pushes are heard again"), "{said:?}");
 }
 
+/// A sign-in, and an end, are said where they were made. The other node, which reads them in the log, tells
+/// its listeners and keeps silent.
+#[tokio::test(start_paused = true)]
+async fn what_happens_to_a_session_is_said_by_the_node_that_did_it() {
+    let (log, _listening) = Log::begin();
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let mut heard = there.sessions().events();
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    revoke(here, &signed_in).await;
+    told(&mut heard, "revoked").await;
+    assert!(!is_active(there, &signed_in).await);
+    let events = log.events();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    assert!(events[0].contains("created") && events[1].contains("revoked"), "{events:#?}");
+}
+
 /// The node that cleans up says it, and the others keep it in their health.
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_the_store_is_said_by_one_node() {
@@ -245,7 +271,7 @@ async fn what_is_wrong_with_the_store_is_said_by_one_node() {
     assert!(said[0].contains("the store needs attention"), "{said:?}");
 }
 
-/// A clock that is wrong is said once, and a worker that panics all the time, too.
+/// A worker that panics again and again is said once.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_again_and_again_is_said_once() {
     let (log, _listening) = Log::begin();

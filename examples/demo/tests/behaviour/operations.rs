@@ -187,6 +187,9 @@ fn the_dashboard_shows_every_metric() {
     let variables = dashboard["templating"]["list"].as_array().unwrap();
     let names: Vec<_> = variables.iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["datasource", "job", "instance"]);
+    for variable in &variables[1..] {
+        used(variable["query"]["query"].as_str().unwrap());
+    }
     let missing: Vec<_> = known().into_keys().filter(|name| !shown.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "on no panel");
 }
