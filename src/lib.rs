@@ -51,6 +51,7 @@
 //! | `memory`, `sql`, `redis`, `mongodb` | `memory`, `sqlite`, `postgres`, `mysql`, `redis`, `mongodb` | stores |
 //! | `http` | `http` | every HTTP rule, for an embedder of any kind |
 //! | `tower`, `axum`, `actix`, `poem` | the same | the rules in a framework's idiom, each with a `prelude` |
+//! | `metrics` | `metrics` | names, units and labels of the metrics that every node gives the `metrics` facade |
 //! | `ws` | `axum`, `actix`, `poem` | WebSockets that end with their session: `Live::serve` |
 //! | `testing` | `testing` | a clock to move; each framework's module has an `as_user` |
 
@@ -82,6 +83,10 @@ pub use session_store_redis as redis;
 /// Sessions in MongoDB (feature `mongodb`).
 #[cfg(feature = "mongodb")]
 pub use session_store_mongo as mongodb;
+
+/// The metrics of a node (feature `metrics`); with the feature `http`, `http::metrics` has more.
+#[cfg(feature = "metrics")]
+pub use session_engine::metrics;
 
 /// Every HTTP rule, without a framework (feature `http`).
 #[cfg(feature = "http")]

@@ -136,6 +136,11 @@ impl Probe {
         self.0.pushes.store(true, Ordering::SeqCst);
     }
 
+    /// Passes no more hints on, as when the connection that brings them is lost.
+    pub fn unpush(&self) {
+        self.0.pushes.store(false, Ordering::SeqCst);
+    }
+
     /// Adds a problem to what the store reports.
     pub fn complain(&self, problem: &str) {
         lock(&self.0.problems).push(problem.to_owned());

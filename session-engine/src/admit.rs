@@ -16,17 +16,22 @@ use crate::manager::SessionManager;
 use crate::options::network;
 use crate::sign_in::{SignIn, SignedIn};
 use crate::take_back::{Debt, Unheld};
-use crate::{clock, notice, take_back};
+use crate::{clock, meter, notice, take_back};
 
 impl SessionManager {
     /// Begins a session in a task of its own. A session whose caller goes away before it has the answer
     /// ends again.
     pub(crate) async fn begin(&self, newcoming: Newcoming) -> Result<SignedIn, Error> {
-        newcoming.request.validate()?;
+        if let Err(invalid) = newcoming.request.validate() {
+            let error = invalid.into();
+            meter::signed_in(Some(&error));
+            return Err(error);
+        }
         let (sender, receiver) = oneshot::channel();
         let manager = self.clone();
         self.shared().spawn(async move {
             let result = manager.admit(&newcoming, || sender.is_closed()).await;
+            meter::signed_in(result.as_ref().err());
             // An answer that is not taken ends its session when it is dropped.
             let _ = sender.send(result);
         });
@@ -95,7 +100,7 @@ impl SessionManager {
         match self.list(&query).await {
             Ok(page) => Some(!page.sessions.iter().any(known)),
             Err(error) => {
-                tracing::warn!(%error, "whether a device is new cannot be found out");
+                tracing::debug!(%error, "whether a device is new cannot be found out");
                 None
             }
         }
@@ -279,7 +284,7 @@ impl SessionManager {
         let (claims, complete) = match self.shared().claims(&session).await {
             Ok(claims) => (claims, true),
             Err(error) => {
-                tracing::warn!(%error, %session_id, "the claims provider failed at sign-in");
+                tracing::debug!(%error, %session_id, "the claims provider failed at sign-in");
                 (serde_json::Value::Null, false)
             }
         };

@@ -68,6 +68,11 @@ impl Cache {
         self.memory.entry(id)
     }
 
+    /// How many sessions there are, also those that have to be read again.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Why a session that is not in the cache certainly ended, if this node remembers.
     pub(crate) fn end_cause(&self, id: &SessionId) -> Option<EndCause> {
         self.memory.ended(id).map(|ended| ended.cause())

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::follower;
 use crate::load::Load;
 use crate::manager::SessionManager;
+use crate::meter;
 use crate::shared::Shared;
 
 /// What a token is worth.
@@ -157,7 +158,7 @@ impl SessionManager {
     pub fn check(&self, token: &[u8], access: Access) -> Check {
         match Token::parse(token) {
             Some(token) => self.check_token(token, access),
-            None => Check::Answered(Verdict::Refused(Refusal::Malformed)),
+            None => self.malformed(),
         }
     }
 
@@ -171,7 +172,7 @@ impl SessionManager {
     pub fn check_all(&self, tokens: &[&[u8]], access: Access) -> Check {
         let mut tokens: Vec<_> = tokens.iter().filter_map(|token| Token::parse(token)).collect();
         let Some(id) = tokens.first().map(Token::session_id) else {
-            return Check::Answered(Verdict::Refused(Refusal::Malformed));
+            return self.malformed();
         };
         tokens.retain(|token| token.session_id() == id);
         self.judge(Claim::Tokens(tokens), access)
@@ -186,9 +187,18 @@ impl SessionManager {
 
     fn judge(&self, claim: Claim, access: Access) -> Check {
         match judge_cached(self.shared(), &claim, &access) {
-            Some(verdict) => Check::Answered(verdict),
+            Some(verdict) => {
+                self.shared().checks.answered(&verdict);
+                Check::Answered(verdict)
+            }
             None => Check::NotCached(Lookup { manager: self.clone(), claim, access }),
         }
+    }
+
+    fn malformed(&self) -> Check {
+        let verdict = Verdict::Refused(Refusal::Malformed);
+        self.shared().checks.answered(&verdict);
+        Check::Answered(verdict)
     }
 
     /// Judges a token from the cache or, where that does not suffice, from the store.
@@ -219,6 +229,12 @@ impl Lookup {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away and the cache may not answer in its place.
     pub async fn resolve(self) -> Result<Verdict, Error> {
+        let verdict = self.ask().await;
+        meter::resolved(&verdict);
+        verdict
+    }
+
+    async fn ask(self) -> Result<Verdict, Error> {
         let Self { manager, claim, access } = self;
         let shared = manager.shared();
         if let Some(verdict) = manager.hear_and_judge(&claim, &access).await {

@@ -10,22 +10,26 @@ use session_core::{FleetKey, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
 use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 use crate::error::Error;
 use crate::follower::Position;
+use crate::health::{Health, HealthBoard};
 use crate::manager::SessionManager;
+use crate::meter::Checks;
 use crate::notice::Notices;
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::reads::Reads;
-use crate::shared::{HealthBoard, Shared};
+use crate::shared::Shared;
 use crate::take_back::Owed;
 use crate::time::FleetTime;
+use crate::trouble::Trouble;
 use crate::watchers::Watchers;
-use crate::{clock, follower, sweeper, take_back, write_back};
+use crate::{clock, follower, health, meter, sweeper, take_back, write_back};
 
 /// A running node: owns the workers, hands out [`SessionManager`]s.
 ///
@@ -128,13 +132,16 @@ impl Engine {
             shared.store_call("log_since", shared.store.log_since(None, Entries::All, 1)).await?;
         shared.time.learn(begun, log.clock);
         shared.time.heard(begun);
-        sweeper::ask_store(&shared).await;
+        health::ask_store_and_tell(&shared).await;
         *shared.position.lock().await = Position::new(log.next, shared.log_patience());
         let workers = vec![
             supervise("follower", &shared, follower::run),
             supervise("write-back", &shared, write_back::run),
             supervise("cleanup", &shared, sweeper::run),
             supervise("take-back", &shared, take_back::run),
+            supervise("report", &shared, health::run),
+            #[cfg(feature = "metrics")]
+            supervise("metrics", &shared, meter::run),
         ];
         Ok(Self { manager: SessionManager::new(shared), workers })
     }
@@ -142,6 +149,11 @@ impl Engine {
     /// The node's face towards requests and admin tools.
     pub const fn sessions(&self) -> &SessionManager {
         &self.manager
+    }
+
+    /// How the node is: see [`SessionManager::health`].
+    pub fn health(&self) -> Health {
+        self.manager.health()
     }
 
     /// Stops the streams and the workers, and waits until what is unstored is written back.
@@ -187,6 +199,10 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
         notices: Notices::new(),
         watchers: Watchers::default(),
         health: HealthBoard::default(),
+        checks: Checks::default(),
+        outage: Trouble::new(QUIET),
+        defect: Trouble::new(DEFECT_QUIET),
+        claims_fail: Trouble::new(QUIET),
         // The first read of the log sets it.
         position: Mutex::new(Position::new(Cursor(Vec::new()), options.store_timeout)),
         unheard: AtomicBool::new(false),
@@ -214,14 +230,23 @@ where
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         shared.health.note(name, None);
+        let mut last: Option<Instant> = None;
         while let Err(error) = tokio::spawn(worker(Arc::clone(&shared))).await {
-            tracing::error!(worker = name, %error, "a worker panicked and is started again");
+            // One that panics again and again is told once.
+            if last.replace(Instant::now()).is_none_or(|last| last.elapsed() > DEFECT_QUIET) {
+                tracing::error!(worker = name, %error, "a worker panicked and is started again");
+            }
             shared.health.restarted(name);
+            meter::restarted(name);
             tokio::time::sleep(RESTART_PAUSE).await;
         }
     })
 }
 
+/// An outage is over when no call has failed for so long.
+const QUIET: Duration = Duration::from_secs(5);
+/// As [`QUIET`], for a defect: a single record that cannot be read is asked for now and then.
+const DEFECT_QUIET: Duration = Duration::from_secs(300);
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Reads of sessions for open connections, at a time.
 const WAITS_UNDER_WAY: usize = 4;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::meter;
 use crate::notice::Notice;
 use crate::shared::Shared;
 
@@ -120,6 +121,7 @@ async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> 
         if entries == Entries::Invalidations && shared.notices.are_heard() {
             continue;
         }
+        meter::log_read(page.events.len(), page.gap);
         if page.gap {
             tracing::warn!(
                 "the log does not continue where this node left it; the cache is dropped"
@@ -163,25 +165,54 @@ fn interval(shared: &Shared) -> Duration {
         / (u32::from(u8::MAX) * 10)
 }
 
-/// What has been said in the log, so that it is said once.
+/// What the log has said, so that it is said once. That the store does not answer is told where it is
+/// called.
 #[derive(Default)]
 struct Said {
-    failing: bool,
     skewed: bool,
+    push: Push,
+}
+
+/// Whether the store pushes.
+#[derive(Default)]
+enum Push {
+    /// It never has.
+    #[default]
+    None,
+    On,
+    /// Not since then, but for a moment only.
+    Off(Instant),
+    Lost,
 }
 
 impl Said {
     fn report(&mut self, shared: &Shared, result: &Result<(), Error>) {
-        match result {
-            Ok(()) if self.failing => tracing::info!("the log is heard again"),
-            Err(error) if !self.failing => tracing::warn!(%error, "the log is not heard"),
-            _ => {}
-        }
-        self.failing = result.is_err();
         shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
+        self.report_push(shared.store.pushes());
         if result.is_ok() {
             self.report_skew(shared.time.skew_micros());
         }
+    }
+
+    /// A connection that is made again within a moment is not worth a word.
+    fn report_push(&mut self, pushes: bool) {
+        self.push = match (&self.push, pushes) {
+            (Push::Lost, true) => {
+                tracing::info!("the store's pushes are heard again");
+                Push::On
+            }
+            (Push::On, false) => Push::Off(Instant::now()),
+            (Push::Off(since), false) if since.elapsed() >= PUSH_PATIENCE => {
+                tracing::warn!(
+                    "the store's pushes are not heard: other nodes' changes take the propagation bound"
+                );
+                Push::Lost
+            }
+            (Push::Off(since), false) => Push::Off(*since),
+            (Push::Lost, false) => Push::Lost,
+            (Push::None, false) => Push::None,
+            (_, true) => Push::On,
+        };
     }
 
     fn report_skew(&mut self, micros: i64) {
@@ -221,7 +252,18 @@ impl Shared {
     /// Tells what waits for ends of sessions whether this node can still tell.
     fn note_trust(&self) {
         let cut_off = self.is_cut_off();
-        self.cut_off.send_if_modified(|known| std::mem::replace(known, cut_off) != cut_off);
+        let has_changed = |known: &mut bool| std::mem::replace(known, cut_off) != cut_off;
+        if !self.cut_off.send_if_modified(has_changed) {
+            return;
+        }
+        if cut_off {
+            tracing::warn!(
+                "the log has been silent for too long: the cache is not trusted, and what the store \
+                 cannot confirm is unavailable"
+            );
+        } else {
+            tracing::info!("the cache is trusted again");
+        }
     }
 }
 
@@ -231,5 +273,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(5);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 const LEAST_PATIENCE: Duration = Duration::from_millis(500);
 const LEAST_LIMIT: u32 = 50;
+/// How long pushes may be lost before the log says so.
+const PUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// In microseconds.
 const MOST_SKEW: u64 = 1_000_000;

@@ -31,6 +31,7 @@
 //! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], four times where the store does not push; and on every hint |
 //! | write-back | takes last accessed and addresses to the store in batches | every `write_back.flush_interval`, if there is something |
 //! | cleanup | ends inactive sessions, cuts the log and the history; one node of the fleet at a time | every `cleanup.period` |
+//! | report | asks the store for its report, for [`SessionManager::health`] | every ten minutes |
 //! | take-back | ends sessions that this node has begun and no client holds, until the store has answered | when there is one |
 //!
 //! A worker that panics is started again; [`SessionManager::health`] tells.
@@ -46,10 +47,14 @@ mod engine;
 mod entry;
 mod error;
 mod follower;
+mod health;
 mod history;
 mod load;
 mod manager;
 mod memory;
+mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod notice;
 mod options;
 mod patience;
@@ -65,6 +70,7 @@ mod sync;
 mod take_back;
 mod ticket;
 mod time;
+mod trouble;
 mod watchers;
 mod write_back;
 
@@ -76,11 +82,13 @@ pub use ending::Ending;
 pub use engine::{Engine, Parts};
 pub use entry::{Access, CurrentSession};
 pub use error::{Blocked, Error, TooManySessions};
+pub use health::{CleanupHealth, CleanupLease, Health, StoreHealth, WorkerHealth};
 pub use history::{Erased, UserExport};
 pub use manager::{EffectivePolicy, SessionManager, WaitEnd};
 pub use notice::{Events, Notice};
 pub use options::{Addresses, History, Options, WhenStale};
 pub use rotate::{Proof, RotateReason, Rotation};
-pub use shared::{Health, WorkerHealth};
 pub use sign_in::{SignIn, SignedIn};
 pub use ticket::Ticket;
+#[doc(hidden)]
+pub use trouble::{Over, Trouble};

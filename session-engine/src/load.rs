@@ -10,6 +10,7 @@ use crate::ending::{Record, Remembered};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::meter;
 use crate::reads::Wait;
 use crate::shared::Shared;
 
@@ -66,6 +67,7 @@ impl SessionManager {
             let shared = Arc::clone(self.shared());
             self.shared().spawn(async move {
                 let found = fill(&shared, id).await;
+                meter::loaded(found.as_ref().map(Option::is_some));
                 read.end(found);
             });
         }

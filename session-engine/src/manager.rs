@@ -13,7 +13,7 @@ use session_core::{Actor, EndCause, Session, SessionId, Timestamp, UserKey};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::notice::{self, Events};
-use crate::shared::{Health, Shared};
+use crate::shared::Shared;
 use crate::watchers::{Seen, Watch};
 
 /// Checks, begins, lists and ends sessions on one node. Cheap to clone.
@@ -258,19 +258,6 @@ impl SessionManager {
     /// Whether the streams have stopped, or the whole engine.
     pub fn is_stopping(&self) -> bool {
         *self.shared.stop_waits.borrow()
-    }
-
-    /// How the node is.
-    pub fn health(&self) -> Health {
-        Health {
-            heard_at: self.shared.time.heard_at(),
-            clock_skew: self.shared.time.skew_micros() as f64 / 1e6,
-            fresh: self.shared.is_fresh(),
-            dropped_write_backs: self.shared.queue.dropped(),
-            write_backs: self.shared.queue.len(),
-            take_backs: self.shared.owed.len(),
-            workers: self.shared.health.workers(),
-        }
     }
 
     /// The cause, where it is known.

@@ -10,6 +10,7 @@ use session_core::{SessionId, Timestamp};
 
 use crate::ending::Remembered;
 use crate::entry::Entry;
+use crate::meter;
 use crate::options::Options;
 use crate::queue::Queue;
 
@@ -58,6 +59,10 @@ impl Memory {
         self.entries.iter().map(|(_, entry)| entry)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(crate) fn ended(&self, id: &SessionId) -> Option<Remembered> {
         self.ended.get(id)
     }
@@ -100,6 +105,7 @@ impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
     type RequestState = ();
 
     fn on_evict(&self, _state: &mut (), _id: SessionId, entry: Arc<Entry>) {
+        meter::left_the_cache();
         self.0.evicted(&entry);
     }
 }

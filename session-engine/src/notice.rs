@@ -6,6 +6,8 @@ use session_core::store::{Commit, Ended};
 use session_core::{Actor, EndCause, Event, EventKind, Timestamp};
 use tokio::sync::broadcast;
 
+use crate::meter;
+
 /// What a listener hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -56,7 +58,12 @@ impl Notices {
 
     /// Whether there is a listener.
     pub(crate) fn are_heard(&self) -> bool {
-        self.sender().as_ref().is_some_and(|sender| sender.receiver_count() > 0)
+        self.listeners() > 0
+    }
+
+    /// How many listeners there are.
+    pub(crate) fn listeners(&self) -> usize {
+        self.sender().as_ref().map_or(0, broadcast::Sender::receiver_count)
     }
 
     /// Ends every stream after what is queued.
@@ -71,6 +78,7 @@ impl Notices {
 
 /// Logs a change where it was made, so that a fleet says it once.
 pub(crate) fn log(event: &Event) {
+    meter::changed(event.kind);
     tracing::info!(
         target: "session_kit::event",
         kind = event.kind.as_str(),

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::meter;
 
 /// Why a token is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +134,7 @@ impl SessionManager {
                 }
             };
             if stored {
+                meter::rotated("begun");
                 return Ok(Rotation::Rotated { id, token: next });
             }
         }
@@ -180,6 +182,7 @@ impl SessionManager {
             }
             let session = self.confirmed(&loaded.session);
             if self.store_rotation(session, &loaded, &mut tries).await? {
+                meter::rotated("confirmed");
                 return Ok(());
             }
         }

@@ -1,14 +1,13 @@
 //! What the manager and the workers share.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::Value;
-use session_core::{FleetKey, Session, Store, StoreError, Timestamp};
+use session_core::{FleetKey, Session, Store, StoreError, StoreErrorKind, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
 
@@ -17,13 +16,16 @@ use crate::claims::ClaimsProvider;
 use crate::clock::Entropy;
 use crate::error::Error;
 use crate::follower::Position;
+use crate::health::HealthBoard;
 use crate::load::Found;
+use crate::meter::{self, Checks};
 use crate::notice::Notices;
 use crate::options::{Options, WhenStale};
 use crate::queue::Queue;
 use crate::reads::Reads;
 use crate::take_back::Owed;
 use crate::time::FleetTime;
+use crate::trouble::{Over, Trouble};
 use crate::watchers::Watchers;
 
 pub(crate) struct Shared {
@@ -42,6 +44,14 @@ pub(crate) struct Shared {
     pub(crate) notices: Notices,
     pub(crate) watchers: Watchers,
     pub(crate) health: HealthBoard,
+    /// What checks have answered, for the metrics.
+    pub(crate) checks: Checks,
+    /// Whether calls of the store get no answer.
+    pub(crate) outage: Trouble,
+    /// Whether the store answers with defects.
+    pub(crate) defect: Trouble,
+    /// Whether the claims provider fails.
+    pub(crate) claims_fail: Trouble,
     /// Where this node is in the log.
     pub(crate) position: tokio::sync::Mutex<Position>,
     /// Whether the last read of the log failed.
@@ -86,9 +96,35 @@ impl Shared {
         limit: Duration,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Error> {
-        match self.on_runtime(|| tokio::time::timeout(limit, call)).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(StoreError::timed_out(name, limit).into()),
+        let measured = meter::StoreCall::begin(name);
+        let answer = self.on_runtime(|| tokio::time::timeout(limit, call)).await;
+        let result = answer.unwrap_or_else(|_| Err(StoreError::timed_out(name, limit)));
+        measured.end(&result);
+        self.note_answer(name, result.as_ref().err());
+        Ok(result?)
+    }
+
+    /// Says once that the store does not answer, or answers with defects, and once that this is over.
+    fn note_answer(&self, method: &'static str, error: Option<&StoreError>) {
+        let Some(error) = error else {
+            if let Some(Over { lasted, calls }) = self.outage.ends() {
+                tracing::info!(calls, ?lasted, "the store answers again");
+            }
+            if let Some(Over { lasted, calls }) = self.defect.ends() {
+                tracing::info!(calls, ?lasted, "the store answers without defects again");
+            }
+            return;
+        };
+        if error.kind() == StoreErrorKind::Unavailable {
+            if self.outage.begins() {
+                tracing::warn!(method, %error, "the store does not answer");
+            }
+        } else if self.defect.begins() {
+            tracing::error!(
+                method,
+                error = error as &dyn std::error::Error,
+                "the store answers with a defect"
+            );
         }
     }
 
@@ -143,13 +179,17 @@ impl Shared {
     pub(crate) async fn claims(&self, session: &Session) -> Result<Value, Error> {
         let Some(provider) = &self.claims else { return Ok(Value::Null) };
         let limit = self.options.claims_timeout;
-        match tokio::time::timeout(limit, provider.claims(session)).await {
-            Ok(claims) => claims.map_err(|error| Error::Claims(error.to_string().into())),
-            Err(_) => {
-                let late = format!("no answer within {} s", limit.as_secs_f64());
-                Err(Error::Claims(late.into()))
+        let late = || format!("no answer within {} s", limit.as_secs_f64()).into();
+        let claims = tokio::time::timeout(limit, provider.claims(session)).await;
+        let claims = claims.unwrap_or_else(|_| Err(late()));
+        if let Err(error) = &claims {
+            if self.claims_fail.begins() {
+                tracing::warn!(%error, "the claims provider fails");
             }
+        } else if let Some(Over { lasted, calls }) = self.claims_fail.ends() {
+            tracing::info!(calls, ?lasted, "the claims provider works again");
         }
+        claims.map_err(|error| Error::Claims(error.to_string().into()))
     }
 
     /// The fleet's time, if the cache may answer.
@@ -220,63 +260,5 @@ impl Stopping {
     pub(crate) async fn stopped(&mut self) {
         // A sender that is gone means the same.
         let _ = self.0.wait_for(|stopped| *stopped).await;
-    }
-}
-
-/// How the engine and its workers are.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Health {
-    /// Until when the log has been heard, by the fleet's time.
-    pub heard_at: Timestamp,
-    /// How far this node's wall clock is ahead of the store's, in seconds; below zero for behind. No
-    /// decision goes by the wall clock.
-    pub clock_skew: f64,
-    /// Whether the cache may answer right now.
-    pub fresh: bool,
-    /// Sessions whose last accesses were given up because the store was away for too long.
-    pub dropped_write_backs: u64,
-    /// Sessions whose last accesses wait for their write-back.
-    pub write_backs: usize,
-    /// Sessions that this node still has to end: begun for a caller who has gone, or replaced elsewhere.
-    /// While there are 10,000, sign-ins answer [`Error::Unavailable`].
-    pub take_backs: usize,
-    /// The workers by name, and as `store` what the store said is wrong with it when the node
-    /// started or last cleaned up.
-    pub workers: BTreeMap<&'static str, WorkerHealth>,
-}
-
-/// How one worker is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WorkerHealth {
-    /// How often it was restarted after a panic.
-    pub restarts: u64,
-    /// Why its last round failed, if it did.
-    pub error: Option<String>,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct HealthBoard(Mutex<BTreeMap<&'static str, WorkerHealth>>);
-
-impl HealthBoard {
-    pub(crate) fn note(&self, worker: &'static str, error: Option<String>) {
-        self.board().entry(worker).or_default().error = error;
-    }
-
-    pub(crate) fn error(&self, worker: &'static str) -> Option<String> {
-        self.board().get(worker).and_then(|health| health.error.clone())
-    }
-
-    pub(crate) fn restarted(&self, worker: &'static str) {
-        self.board().entry(worker).or_default().restarts += 1;
-    }
-
-    pub(crate) fn workers(&self) -> BTreeMap<&'static str, WorkerHealth> {
-        self.board().clone()
-    }
-
-    fn board(&self) -> MutexGuard<'_, BTreeMap<&'static str, WorkerHealth>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,6 +12,7 @@ use crate::admit::Newcoming;
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
+use crate::meter;
 use crate::options::Options;
 use crate::rotate::Proof;
 
@@ -230,7 +231,8 @@ impl SessionManager {
         ticket: &str,
         end: SessionId,
     ) -> Result<SignedIn, Error> {
-        let (request, ticket) = self.open_ticket(ticket, end).await?;
+        let opened = self.open_ticket(ticket, end).await;
+        let (request, ticket) = opened.inspect_err(|error| meter::signed_in(Some(error)))?;
         self.begin(Newcoming { request, ticket: Some(ticket) }).await
     }
 }

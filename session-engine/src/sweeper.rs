@@ -9,7 +9,7 @@ use session_core::{Actor, EndCause};
 use crate::error::Error;
 use crate::queue::Leaving;
 use crate::shared::Shared;
-use crate::{clock, notice};
+use crate::{clock, health, meter, notice};
 
 /// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -37,22 +37,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// The log is cut before sessions end: after a quiet time its newest entry, at which the other nodes
 /// stand, would no longer be the newest, and could go before they have read on.
 pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
-    let cleanup = &shared.options.cleanup;
     if !has_lease(shared, holder).await? {
         return Ok(0);
     }
-    let older_than = cleanup.log_retention;
-    while shared.store_call("trim_log", shared.store.trim_log(older_than, cleanup.batch)).await? > 0
-    {
-        if !pause_and_renew(shared, holder).await? {
-            return Ok(0);
-        }
-    }
-    let forget = Forget::OlderThan(shared.options.history_keep(shared.store.as_ref()));
-    while shared.store_call("forget", shared.store.forget(&forget, cleanup.batch)).await? > 0 {
-        if !pause_and_renew(shared, holder).await? {
-            return Ok(0);
-        }
+    if !trim_log(shared, holder).await? || !trim_history(shared, holder).await? {
+        return Ok(0);
     }
     // What this node has not written back yet counts as activity.
     crate::write_back::flush(shared, Leaving::All).await?;
@@ -62,11 +51,44 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
         count += batch.ended.len() as u64;
         after = batch.next;
         if after.is_none() {
-            ask_store(shared).await;
+            shared.health.cleaned_up(shared.now(), count);
+            health::ask_store_and_tell(shared).await;
             return Ok(count);
         }
         if !pause_and_renew(shared, holder).await? {
             return Ok(count);
+        }
+    }
+}
+
+/// Deletes what is old in the log. Returns false where another node has taken the lease.
+async fn trim_log(shared: &Shared, holder: &str) -> Result<bool, Error> {
+    let cleanup = &shared.options.cleanup;
+    loop {
+        let trim = shared.store.trim_log(cleanup.log_retention, cleanup.batch);
+        let gone = shared.store_call("trim_log", trim).await?;
+        meter::cleaned("log_entries", gone.into());
+        if gone == 0 {
+            return Ok(true);
+        }
+        if !pause_and_renew(shared, holder).await? {
+            return Ok(false);
+        }
+    }
+}
+
+/// As [`trim_log`], in the history.
+async fn trim_history(shared: &Shared, holder: &str) -> Result<bool, Error> {
+    let forget = Forget::OlderThan(shared.options.history_keep(shared.store.as_ref()));
+    loop {
+        let forgets = shared.store.forget(&forget, shared.options.cleanup.batch);
+        let gone = shared.store_call("forget", forgets).await?;
+        meter::cleaned("history", gone.into());
+        if gone == 0 {
+            return Ok(true);
+        }
+        if !pause_and_renew(shared, holder).await? {
+            return Ok(false);
         }
     }
 }
@@ -78,6 +100,7 @@ async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedB
     let call = shared.store.sweep(&sweep, options.cleanup.batch);
     let batch = shared.store_call("sweep", call).await?;
     batch.ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
+    meter::cleaned("sessions", batch.ended.len() as u64);
     notice::log_ended(&batch.ended, EndCause::Expired, at, &Actor::System);
     shared.poke.notify_one();
     Ok(batch)
@@ -89,21 +112,10 @@ async fn pause_and_renew(shared: &Shared, holder: &str) -> Result<bool, Error> {
 }
 
 async fn has_lease(shared: &Shared, holder: &str) -> Result<bool, Error> {
-    shared.store_call("lease", shared.store.lease(LEASE, holder, LEASE_TTL)).await
-}
-
-/// Asks the store what is wrong with it, for the node's health and, where that is new, the log.
-pub(crate) async fn ask_store(shared: &Shared) {
-    let problems = match shared.store_call("report", shared.store.report()).await {
-        Ok(report) => report.problems,
-        Err(error) => vec![error.to_string()],
-    };
-    let problems = (!problems.is_empty()).then(|| problems.join("; "));
-    let known = shared.health.error("store");
-    if let Some(problems) = problems.as_ref().filter(|problems| Some(*problems) != known.as_ref()) {
-        tracing::warn!(%problems, "the store needs attention");
-    }
-    shared.health.note("store", problems);
+    let lease = shared.store.lease(LEASE, holder, LEASE_TTL);
+    let is_own = shared.store_call("lease", lease).await?;
+    shared.health.leased(is_own, LEASE_TTL);
+    Ok(is_own)
 }
 
 /// A name for this node that no other node has.
@@ -112,10 +124,8 @@ pub(crate) fn holder(shared: &Shared) -> String {
 }
 
 fn report(shared: &Shared, result: Result<u64, Error>) {
-    match &result {
-        Ok(0) => {}
-        Ok(ended) => tracing::info!(ended, "cleanup ended inactive sessions"),
-        Err(error) => tracing::warn!(%error, "cleanup failed and is repeated"),
+    if let Ok(ended @ 1..) = result {
+        tracing::info!(ended, "cleanup ended inactive sessions");
     }
     shared.health.note("cleanup", result.err().map(|error| error.to_string()));
 }

@@ -56,6 +56,12 @@ impl Watchers {
         self.watched().get(&id).into_iter().for_each(doubt);
     }
 
+    /// How many waits are open.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn len(&self) -> usize {
+        self.watched().values().map(watch::Sender::receiver_count).sum()
+    }
+
     fn watched(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Sender<Seen>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use session_core::store::Touch;
 
 use crate::error::Error;
+use crate::meter;
 use crate::queue::Leaving;
 use crate::shared::Shared;
 
 /// Flushes what is due every `flush_interval`, and the rest at the end.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
-    let mut failing = false;
+    let mut said = Said::default();
     loop {
         tokio::select! {
             biased;
@@ -19,7 +20,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(shared.options.write_back.flush_interval) => {}
         }
         let result = flush(&shared, Leaving::Due).await;
-        report(&shared, &mut failing, result);
+        said.report(&shared, result);
     }
     last_flush(&shared).await;
 }
@@ -47,19 +48,32 @@ pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error
         }
         let touches = taken.touches();
         let gone = shared.store_call("touch", shared.store.touch(&touches)).await?;
+        meter::written_back(touches.len());
         taken.confirm();
         gone.into_iter().for_each(|id| shared.cache.invalidate(id));
     }
     Ok(())
 }
 
-/// Says once that an outage began, and once that it ended.
-fn report(shared: &Shared, failing: &mut bool, result: Result<(), Error>) {
-    match result {
-        Ok(()) if *failing => tracing::info!("write-back works again"),
-        Err(ref error) if !*failing => tracing::warn!(%error, "write-back fails and is repeated"),
-        _ => {}
+/// What the log has said, so that it is said once.
+#[derive(Default)]
+struct Said {
+    dropped: u64,
+    dropping: bool,
+}
+
+impl Said {
+    /// The store's outages are told where it is called.
+    fn report(&mut self, shared: &Shared, result: Result<(), Error>) {
+        let dropped = shared.queue.dropped();
+        let is_new = dropped > self.dropped;
+        if is_new && !self.dropping {
+            tracing::warn!(dropped, "last accessed times are given up: there is no more room");
+        } else if self.dropping && !is_new && result.is_ok() {
+            tracing::info!(dropped, "last accessed times are written back again");
+        }
+        self.dropping = is_new || (self.dropping && result.is_err());
+        self.dropped = dropped;
+        shared.health.note("write-back", result.err().map(|error| error.to_string()));
     }
-    *failing = result.is_err();
-    shared.health.note("write-back", result.err().map(|error| error.to_string()));
 }

@@ -13,6 +13,8 @@ const MODULES: [&str; 7] = ["cache", "ending", "entry", "options", "queue", "rea
 fn main() -> io::Result<()> {
     let target = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
     println!("cargo::rerun-if-changed=src/faults.rs");
+    // The models are compiled without the engine's metrics.
+    println!("cargo::rustc-check-cfg=cfg(feature, values(\"metrics\"))");
     for module in MODULES {
         let source = Path::new("../src").join(module).with_extension("rs");
         println!("cargo::rerun-if-changed={}", source.display());

@@ -123,13 +123,13 @@ pub(crate) struct Asked {
 impl Asked {
     /// One token; none where it has not the form of one.
     pub(crate) fn one(self, manager: &SessionManager, token: Option<Token>) -> Identified {
-        let Some(token) = token else {
-            let refused = Verdict::Refused(Refusal::Malformed);
-            return Identified::Now(self.identity(None, refused));
+        let id = token.as_ref().map(Token::session_id);
+        let check = match token {
+            Some(token) => manager.check_token(token, self.access),
+            None => manager.check(b"", self.access),
         };
-        let id = token.session_id();
-        match manager.check_token(token, self.access) {
-            Check::Answered(verdict) => Identified::Now(self.identity(Some(id), verdict)),
+        match check {
+            Check::Answered(verdict) => Identified::Now(self.identity(id, verdict)),
             check @ Check::NotCached(_) => {
                 Identified::Pending(PendingIdentity(Pending::One(self, check).into()))
             }
@@ -208,6 +208,7 @@ impl PendingIdentity {
                     Some(voucher) => voucher.vouch(head.head()).await,
                     None => Ok(Vouch::Nothing),
                 };
+                http.note_voucher(vouched.as_ref().err());
                 match vouched {
                     Ok(Vouch::For(vouched)) => {
                         let credential = Credential::Vouched { ambient: vouched.ambient };
@@ -223,10 +224,7 @@ impl PendingIdentity {
                         let identified = http.identify_by_cookies(head.head().headers, || access);
                         Box::pin(identified.resolve()).await
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "the voucher failed");
-                        Identity::Unavailable
-                    }
+                    Err(_) => Identity::Unavailable,
                 }
             }
         }
@@ -242,6 +240,7 @@ fn session_id(check: &Check) -> Option<SessionId> {
 }
 
 fn unavailable(error: &Error) -> Identity {
-    tracing::warn!(%error, "a session could not be checked");
+    // Why is told once, by the engine.
+    tracing::debug!(%error, "a session could not be checked");
     Identity::Unavailable
 }

@@ -15,6 +15,7 @@ use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::Value;
 use session_core::{InvalidField, SessionId};
+use session_engine::Trouble;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -204,6 +205,7 @@ pub struct JwtVoucher(Arc<Inner>);
 struct Inner {
     options: JwtOptions,
     fetch: Box<dyn Fn() -> Fetching + Send + Sync>,
+    fetch_fails: Trouble,
     state: Mutex<State>,
 }
 
@@ -273,7 +275,8 @@ impl JwtVoucher {
             let fetching = fetch();
             Box::pin(async move { fetching.await.map_err(Into::into) })
         };
-        Ok(Self(Arc::new(Inner { options, fetch: Box::new(fetch), state: Mutex::default() })))
+        let (fetch, fetch_fails) = (Box::new(fetch), Trouble::new(Duration::ZERO));
+        Ok(Self(Arc::new(Inner { options, fetch, fetch_fails, state: Mutex::default() })))
     }
 
     /// The session that a token names.
@@ -370,11 +373,17 @@ impl Inner {
             let fetched = fetched.unwrap_or_else(|_| Err("the issuer does not answer".into()));
             match fetched.and_then(|text| Ok(Keys::parse(&text)?)) {
                 Ok(keys) => {
+                    if let Some(over) = inner.fetch_fails.ends() {
+                        let calls = over.calls;
+                        tracing::info!(calls, "the keys of the JWT issuer can be fetched again");
+                    }
                     let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
                     state.keys = Some(Arc::new(keys));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the keys of the JWT issuer cannot be fetched");
+                    if inner.fetch_fails.begins() {
+                        tracing::warn!(%error, "the keys of the JWT issuer cannot be fetched");
+                    }
                 }
             }
         });

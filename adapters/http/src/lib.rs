@@ -36,6 +36,8 @@ mod identity;
 pub mod jwt;
 mod list;
 mod live;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod new_session;
 mod next;
 mod options;

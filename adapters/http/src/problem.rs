@@ -344,12 +344,13 @@ impl From<Error> for Problem {
             Error::TooManySessions(refused) => Self::too_many(refused),
             Error::Blocked(blocked) => Self::block(blocked),
             Error::InvalidTicket => Self::invalid_ticket(),
+            // Why is told once, by the engine.
             error if error.is_unavailable() => {
-                tracing::warn!(%error, "answered 503");
+                tracing::debug!(%error, "answered 503");
                 Self::unavailable()
             }
             error => {
-                tracing::error!(error = &error as &dyn std::error::Error, "answered 500");
+                tracing::debug!(error = &error as &dyn std::error::Error, "answered 500");
                 Self::internal()
             }
         }

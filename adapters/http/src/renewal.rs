@@ -84,7 +84,7 @@ impl Renewal {
 
     fn later(&self, error: &dyn std::fmt::Display) -> SessionCookie {
         let session_id = self.session.id();
-        tracing::warn!(%error, %session_id, "a token could not be renewed; later again");
+        tracing::debug!(%error, %session_id, "a token could not be renewed; later again");
         SessionCookie::keep()
     }
 }

@@ -133,10 +133,9 @@ impl RequestSession {
     /// # Errors
     /// As [`RequestSession::session`], and 500 when they are of another form.
     pub fn claims<T: DeserializeOwned>(&self, head: Head<'_>) -> Result<T, Rejection> {
-        self.session(head)?.claims_as().map_err(|error| {
-            tracing::error!(%error, "the claims are of another form");
-            Problem::unexpected_claims().into()
-        })
+        let claims = self.session(head)?.claims_as();
+        self.http.note_claims(claims.as_ref().err());
+        claims.map_err(|_| Problem::unexpected_claims().into())
     }
 
     /// Signs in, signs out and rotates for the sender of the request.

@@ -40,7 +40,7 @@ const MAX_PATH_BYTES: usize = 128;
 /// Sessions end, and browsers keep their tokens: that alone is no attack. A token that fits a session
 /// but for its secret is a guess, and a replaced token that is used after its grace was stolen.
 pub(crate) fn refused_token(id: Option<SessionId>, refusal: &Refusal, address: Option<IpAddr>) {
-    TOKENS.fetch_add(1, Ordering::Relaxed);
+    count(&TOKENS, "token");
     let address = address.map(tracing::field::display);
     let session_id = id.map(tracing::field::display);
     let reason = reason(refusal);
@@ -62,13 +62,13 @@ pub(crate) fn refused_cookies(address: Option<IpAddr>) {
 
 /// What a request carries that names no single session.
 pub(crate) fn refused_document(reason: &'static str, address: Option<IpAddr>) {
-    TOKENS.fetch_add(1, Ordering::Relaxed);
+    count(&TOKENS, "token");
     let address = address.map(tracing::field::display);
     tracing::warn!(target: TARGET, event = "token_refused", reason, address);
 }
 
 pub(crate) fn refused_origin(path: &str, address: Option<IpAddr>, proof: &'static str) {
-    ORIGINS.fetch_add(1, Ordering::Relaxed);
+    count(&ORIGINS, "origin");
     let address = address.map(tracing::field::display);
     let path = &path[..path.floor_char_boundary(MAX_PATH_BYTES)];
     tracing::warn!(target: TARGET, event = "origin_refused", reason = proof, address, path);
@@ -76,13 +76,13 @@ pub(crate) fn refused_origin(path: &str, address: Option<IpAddr>, proof: &'stati
 
 /// A sign-in that came back from another site without having been begun in this browser.
 pub(crate) fn refused_flow(address: Option<IpAddr>) {
-    ORIGINS.fetch_add(1, Ordering::Relaxed);
+    count(&ORIGINS, "origin");
     let address = address.map(tracing::field::display);
     tracing::warn!(target: TARGET, event = "flow_refused", reason = "a foreign flow", address);
 }
 
 pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpAddr>) {
-    ADMINS.fetch_add(1, Ordering::Relaxed);
+    count(&ADMINS, "admin");
     let reason = match session.map(CurrentSession::impersonator) {
         Some(Some(_)) => "the session has an impersonator",
         Some(None) => "the guard denies",
@@ -97,6 +97,14 @@ pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpA
         target: TARGET, event = "admin_denied", reason, address, session_id, user, tenant,
         impersonator
     );
+}
+
+fn count(refusals: &AtomicU64, kind: &'static str) {
+    refusals.fetch_add(1, Ordering::Relaxed);
+    #[cfg(feature = "metrics")]
+    ::metrics::counter!("session_kit_http_refusals_total", "kind" => kind).increment(1);
+    #[cfg(not(feature = "metrics"))]
+    let _ = kind;
 }
 
 fn is_theft(refusal: &Refusal) -> bool {

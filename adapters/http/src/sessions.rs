@@ -3,12 +3,13 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use session_core::{Store, Token};
 use session_engine::clock::Clock;
-use session_engine::{Access, ClaimsProvider, Engine, Error, Parts, SessionManager};
+use session_engine::{Access, ClaimsProvider, Engine, Error, Over, Parts, SessionManager, Trouble};
 
 use crate::activity;
 use crate::flow::UsedFlows;
@@ -37,6 +38,8 @@ struct Inner {
     options: HttpOptions,
     guard: Arc<dyn AdminGuard>,
     voucher: Option<Arc<dyn Voucher>>,
+    voucher_fails: Trouble,
+    claims_differ: Trouble,
     flows: UsedFlows,
     streams: Arc<Streams>,
     /// The API's description; it is the same for every request.
@@ -125,6 +128,8 @@ impl HttpSessions {
             options: config.http,
             guard: hooks.guard,
             voucher: hooks.voucher,
+            voucher_fails: Trouble::new(QUIET),
+            claims_differ: Trouble::new(QUIET),
             flows: UsedFlows::default(),
             streams: Arc::default(),
             description: OnceLock::new(),
@@ -148,6 +153,30 @@ impl HttpSessions {
 
     pub(crate) fn voucher(&self) -> Option<&dyn Voucher> {
         self.inner.voucher.as_deref()
+    }
+
+    /// Says once that the voucher fails, and once that it works again.
+    pub(crate) fn note_voucher(&self, error: Option<&impl fmt::Display>) {
+        let trouble = &self.inner.voucher_fails;
+        if let Some(error) = error {
+            if trouble.begins() {
+                tracing::warn!(%error, "the voucher fails");
+            }
+        } else if let Some(Over { lasted, calls }) = trouble.ends() {
+            tracing::info!(calls, ?lasted, "the voucher works again");
+        }
+    }
+
+    /// Says once that claims are not what the application takes them for, and once that they are again.
+    pub(crate) fn note_claims(&self, error: Option<&serde_json::Error>) {
+        let trouble = &self.inner.claims_differ;
+        if let Some(error) = error {
+            if trouble.begins() {
+                tracing::error!(%error, "the claims are of another form");
+            }
+        } else if let Some(Over { lasted, calls }) = trouble.ends() {
+            tracing::info!(calls, ?lasted, "the claims are of the right form again");
+        }
     }
 
     /// Whether the application identifies requests by its own means, too: then every request is
@@ -268,3 +297,6 @@ impl fmt::Debug for HttpSessions {
         f.debug_struct("HttpSessions").field("options", self.options()).finish_non_exhaustive()
     }
 }
+
+/// What failed works again when it has not failed for so long.
+const QUIET: Duration = Duration::from_secs(5);

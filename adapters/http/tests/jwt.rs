@@ -1,6 +1,8 @@
 //! JSON Web Tokens that name a session.
 #![cfg(feature = "jwt")]
 
+mod log;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -18,6 +20,8 @@ use session_engine::SignIn;
 use session_http::jwt::{JwtOptions, JwtVoucher};
 use session_http::{Config, Credential, Head, Hooks, HttpSessions, Identity};
 use session_store_memory::MemoryStore;
+
+use crate::log::Log;
 
 const ISSUER: &str = "https://login.example.com";
 
@@ -275,6 +279,31 @@ async fn keys_are_rotated_withdrawn_and_outlive_an_outage_of_the_issuer() {
     assert!(identify(&http, &new.sign(&claims(id))).await.session().is_some());
     tokio::time::advance(Duration::from_secs(3600)).await;
     assert!(matches!(identify(&http, &new.sign(&claims(id))).await, Identity::Unavailable));
+    http.shutdown().await;
+}
+
+/// The keys, and what needs them: two lines each, however many requests an outage meets.
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_is_away_is_said_once_and_its_return_once() {
+    let (log, _listening) = Log::begin();
+    let (issuer, key) = (Issuer::default(), Key::ed25519("one"));
+    issuer.publish(&[&key]);
+    let http = start(&issuer).await;
+    let id = sign_in(&http).await;
+    log.take();
+    for (away, lines) in [
+        (true, ["the keys of the JWT issuer cannot be fetched", "the voucher fails"]),
+        (false, ["the keys of the JWT issuer can be fetched again", "the voucher works again"]),
+    ] {
+        issuer.away.store(away, Ordering::Relaxed);
+        for _ in 0..10 {
+            identify(&http, &key.sign(&claims(id))).await;
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        let said = log.take();
+        assert_eq!(said.lines().count(), 2, "{said}");
+        assert!(lines.iter().all(|line| said.contains(line)), "{said}");
+    }
     http.shutdown().await;
 }
 

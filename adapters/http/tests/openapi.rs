@@ -23,6 +23,7 @@ fn the_committed_description_is_current() {
         "/admin/users/{user}/export",
         "/admin/users/{user}/data",
         "/admin/events",
+        "/health",
     ] {
         assert!(committed.contains(&format!("\"{path}\"")), "{path}");
     }

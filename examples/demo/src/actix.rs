@@ -24,6 +24,7 @@ use crate::forms::{
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::live;
+use crate::metrics;
 use crate::pages;
 use crate::sign_in::CHOOSE;
 
@@ -69,6 +70,7 @@ fn routes(app: &mut web::ServiceConfig) {
     app.service(web::resource("/").route(get().to(home)))
         .service(web::resource("/login").route(get().to(login_page)).post(login))
         .service(web::resource("/choose.js").route(get().to(choose)))
+        .service(web::resource("/metrics").route(get().to(node_metrics)))
         .service(web::resource("/impersonate").post(impersonate))
         .service(web::resource("/login/elsewhere").route(get().to(login_elsewhere)))
         .service(web::resource("/provider").route(get().to(provider)))
@@ -106,6 +108,11 @@ async fn login_page(demo: Data<Demo>, Ended(ended): Ended, query: Query<LoginQue
 
 async fn choose() -> impl Responder {
     CHOOSE.customize().insert_header((CONTENT_TYPE, "text/javascript; charset=utf-8"))
+}
+
+/// For Prometheus. An application serves it where only Prometheus can reach it.
+async fn node_metrics() -> impl Responder {
+    metrics::render().customize().insert_header((CONTENT_TYPE, metrics::TEXT))
 }
 
 async fn login(

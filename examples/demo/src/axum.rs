@@ -24,6 +24,7 @@ use crate::forms::{
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::live;
+use crate::metrics;
 use crate::pages;
 use crate::sign_in::CHOOSE;
 
@@ -63,6 +64,7 @@ fn router(demo: Demo) -> Router {
         .route("/", get(home))
         .route("/login", get(login_page).post(login))
         .route("/choose.js", get(choose))
+        .route("/metrics", get(node_metrics))
         .route("/impersonate", post(impersonate))
         .route("/login/elsewhere", get(login_elsewhere))
         .route("/provider", get(provider))
@@ -98,6 +100,11 @@ async fn login_page(
 
 async fn choose() -> ([(HeaderName, &'static str); 1], &'static str) {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], CHOOSE)
+}
+
+/// For Prometheus. An application serves it where only Prometheus can reach it.
+async fn node_metrics() -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, metrics::TEXT)], metrics::render())
 }
 
 async fn login(

@@ -7,6 +7,7 @@ mod axum;
 mod doctor;
 mod forms;
 mod live;
+mod metrics;
 mod pages;
 mod place;
 mod poem;
@@ -70,6 +71,7 @@ impl Demo {
         config: Config,
         hooks: Hooks,
     ) -> Result<Self, session_kit::engine::Error> {
+        metrics::collect();
         let accounts = Accounts::beside(place);
         let hooks = hooks.with_guard(guard).with_claims(accounts.clone());
         let http = HttpSessions::start_with(store, config, hooks).await?;

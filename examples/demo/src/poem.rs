@@ -29,6 +29,7 @@ use crate::forms::{
     after_flow, after_login, confirm, new_session, provider_path, require_root,
 };
 use crate::live;
+use crate::metrics;
 use crate::pages;
 use crate::sign_in::CHOOSE;
 
@@ -55,6 +56,7 @@ fn app(demo: Demo) -> impl Endpoint {
         .at("/", get(home))
         .at("/login", get(login_page).post(login.with(limit())))
         .at("/choose.js", get(choose))
+        .at("/metrics", get(node_metrics))
         .at("/impersonate", post(impersonate.with(limit())))
         .at("/login/elsewhere", get(login_elsewhere))
         .at("/provider", get(provider))
@@ -91,6 +93,12 @@ async fn login_page(
 #[handler]
 fn choose() -> Response {
     CHOOSE.with_content_type("text/javascript; charset=utf-8").into_response()
+}
+
+/// For Prometheus. An application serves it where only Prometheus can reach it.
+#[handler]
+fn node_metrics() -> Response {
+    metrics::render().with_content_type(metrics::TEXT).into_response()
 }
 
 #[handler]

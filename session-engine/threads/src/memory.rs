@@ -54,6 +54,10 @@ impl Memory {
             .into_iter()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.entries.all().len()
+    }
+
     pub(crate) fn ended(&self, id: &SessionId) -> Option<Remembered> {
         self.ended.get(id)
     }

@@ -4,9 +4,10 @@ use crate::run::{Failure, cargo, show};
 
 /// Crates that have to build alone, with these features: none leans on what another one happens to
 /// bring.
-const ALONE: [(&str, &str); 14] = [
+const ALONE: [(&str, &str); 16] = [
     ("session-core", ""),
     ("session-engine", ""),
+    ("session-engine", "metrics"),
     ("session-store-memory", ""),
     ("session-store-sql", "sqlite"),
     ("session-store-sql", "postgres"),
@@ -15,13 +16,14 @@ const ALONE: [(&str, &str); 14] = [
     ("session-store-mongo", ""),
     ("session-http", ""),
     ("session-http", "jwt"),
+    ("session-http", "metrics"),
     ("session-tower", ""),
     ("session-axum", ""),
     ("session-actix", ""),
     ("session-poem", ""),
 ];
 /// The facade's features, alone and together.
-const FACADE: [&str; 14] = [
+const FACADE: [&str; 15] = [
     "",
     "memory",
     "sqlite",
@@ -34,6 +36,7 @@ const FACADE: [&str; 14] = [
     "axum",
     "actix",
     "poem",
+    "metrics",
     "memory,sqlite,axum",
     "axum,actix,poem,testing",
 ];

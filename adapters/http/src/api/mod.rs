@@ -4,6 +4,7 @@ mod admin;
 mod block;
 mod events;
 mod fields;
+mod health;
 mod history;
 mod me;
 mod openapi;
@@ -87,6 +88,7 @@ impl RequestSession {
             (&Method::GET, ["admin"]) => request.admin_page().await,
             (&Method::GET, ["assets", name]) => asset(name, head.headers),
             (&Method::GET, ["openapi.json"]) => description(self.http()),
+            (&Method::GET, ["health"]) => health::show(request),
             (&Method::GET, ["me"]) => me::list(request).await,
             (&Method::GET, ["me", "events"]) => events::mine(request).await,
             (&Method::GET, ["me", "history"]) => history::mine(request).await,
@@ -304,7 +306,7 @@ pub fn without_body(method: &Method, mut response: Response<Body>) -> Response<B
 /// 404.
 fn other_method(method: &Method, segments: &[&str]) -> Answer {
     let allowed = match segments {
-        ["" | "admin" | "openapi.json" | "me"]
+        ["" | "admin" | "openapi.json" | "health" | "me"]
         | ["assets", _]
         | ["me" | "admin", "events" | "history"]
         | ["admin", "users", "export"]

@@ -3,7 +3,7 @@
 use utoipa::OpenApi;
 use utoipa::openapi::ServerBuilder;
 
-use super::{admin, block, events, history, me, privacy, ticket};
+use super::{admin, block, events, health, history, me, privacy, ticket};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,11 +18,12 @@ use super::{admin, block, events, history, me, privacy, ticket};
         admin::list, admin::get, admin::revoke, admin::revoke_selected, history::all,
         block::show, block::set, block::lift,
         privacy::export, privacy::export_of_path, privacy::erase, privacy::erase_of_path,
-        admin::policy, admin::set_policy, admin::unset_policy, events::all,
+        admin::policy, admin::set_policy, admin::unset_policy, events::all, health::show,
     ),
     tags(
         (name = "me", description = "The caller's own sessions"),
         (name = "admin", description = "Behind the application's guard"),
+        (name = "node", description = "For probes: anybody may ask"),
     ),
 )]
 struct Api;

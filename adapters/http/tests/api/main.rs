@@ -2,6 +2,7 @@
 
 mod admin;
 mod ended;
+mod health;
 mod me;
 mod node;
 mod renewal;

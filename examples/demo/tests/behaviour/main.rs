@@ -19,6 +19,7 @@ mod live;
 mod me;
 #[cfg(feature = "nginx-tests")]
 mod nginx;
+mod operations;
 mod outage;
 mod paths;
 mod private;
@@ -172,6 +173,10 @@ macro_rules! behaviours {
                 a_socket_needs_a_session_and_a_proof_of_origin
                 open_sockets_have_a_ceiling
                 an_open_socket_keeps_no_session_alive
+            }
+            operations {
+                a_probe_learns_whether_the_node_is_ready
+                prometheus_reads_the_metrics
             }
             outage {
                 an_outage_is_no_refusal

@@ -1,0 +1,19 @@
+//! The metrics of the HTTP rules, beside those of the engine (feature `metrics`).
+
+use ::metrics::Unit;
+pub use session_engine::metrics::{Kind, Metric};
+
+/// Tells the installed recorder what each metric says, those of the engine included.
+pub fn describe() {
+    session_engine::metrics::describe();
+    METRICS.iter().for_each(Metric::describe);
+}
+
+/// Every metric of the HTTP rules; [`session_engine::metrics::METRICS`] has those of the node.
+pub const METRICS: &[Metric] = &[Metric::new(
+    Kind::Counter,
+    "session_kit_http_refusals_total",
+    Some(Unit::Count),
+    "Requests refused by a rule: `token` for tokens that were worth nothing, `origin` for requests that did not prove where they came from, `admin` for callers whom the guard did not let in.",
+)
+.with_labels(&[("kind", &["token", "origin", "admin"])])];

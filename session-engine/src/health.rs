@@ -1,0 +1,247 @@
+//! How a node is: for operators, for readiness probes, and for metrics.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use session_core::Timestamp;
+use session_core::store::StoreReport;
+use tokio::time::Instant;
+
+use crate::manager::SessionManager;
+use crate::shared::Shared;
+
+/// How a node and its workers are. Making it costs no call of the store.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Whether requests should come to this node: it is not stopping, and has heard the log within
+    /// [`Options::max_staleness`](crate::Options::max_staleness) or, where it may serve stale, within
+    /// that limit.
+    pub ready: bool,
+    /// Whether the node's streams, or all of it, have been told to stop.
+    pub stopping: bool,
+    /// Whether the cache may answer right now.
+    pub fresh: bool,
+    /// Whether the store answers: false from its first call without an answer until none has been
+    /// without one for 5 s.
+    pub store_answers: bool,
+    /// Until when the log has been heard, by the fleet's time.
+    pub heard_at: Timestamp,
+    /// How long ago that was, by the monotonic clock. In a healthy node at most
+    /// [`Options::propagation_bound`](crate::Options::propagation_bound).
+    pub log_lag: Duration,
+    /// How far this node's wall clock is ahead of the store's, in seconds; below zero for behind. No
+    /// decision goes by the wall clock.
+    pub clock_skew: f64,
+    /// Whether the store tells of other nodes' changes at once. If false, they are seen within the
+    /// propagation bound.
+    pub push_connected: bool,
+    /// Sessions in the cache, those included that have to be read again.
+    pub cached_sessions: usize,
+    /// Sessions whose last accesses wait for their write-back.
+    pub write_backs: usize,
+    /// Sessions whose last accesses were given up because the store was away for too long, since the
+    /// node started.
+    pub dropped_write_backs: u64,
+    /// Sessions that this node still has to end: begun for a caller who has gone, or replaced elsewhere.
+    /// While there are 10,000, sign-ins answer [`Error::Unavailable`](crate::Error::Unavailable).
+    pub take_backs: usize,
+    /// What this node has done of the fleet's cleanup.
+    pub cleanup: CleanupHealth,
+    /// What the store said of itself when it was last asked: when the node started, after a cleanup, and
+    /// every ten minutes. None where it could not say it.
+    pub store: Option<StoreHealth>,
+    /// The workers by name, and as `store` what the store said is wrong with it.
+    pub workers: BTreeMap<&'static str, WorkerHealth>,
+}
+
+/// What this node has done of the fleet's cleanup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CleanupHealth {
+    /// Whether this node cleans up at all.
+    pub enabled: bool,
+    /// When this node last finished a cleanup, by the fleet's time. None where it never has: another node
+    /// of the fleet may have.
+    pub last_run: Option<Timestamp>,
+    /// How many sessions that one ended.
+    pub ended: u64,
+    /// Who cleans up.
+    pub lease: CleanupLease,
+}
+
+/// Who holds the lease of the cleanup, as far as this node knows: it asks when its own turn comes, and a
+/// lease lasts 30 s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CleanupLease {
+    /// No node, or this one has not asked lately.
+    #[default]
+    Unknown,
+    /// This node.
+    ThisNode,
+    /// Another one.
+    AnotherNode,
+}
+
+impl CleanupLease {
+    /// The word in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::ThisNode => "this_node",
+            Self::AnotherNode => "another_node",
+        }
+    }
+}
+
+/// What the store has said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreHealth {
+    /// When, by the fleet's time.
+    pub at: Timestamp,
+    /// What. It may name hosts and files.
+    pub report: Arc<StoreReport>,
+}
+
+/// How one worker is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerHealth {
+    /// How often it was restarted after a panic.
+    pub restarts: u64,
+    /// Why its last round failed, if it did.
+    pub error: Option<String>,
+}
+
+impl SessionManager {
+    /// How the node is.
+    pub fn health(&self) -> Health {
+        let shared = self.shared();
+        let stopping = self.is_stopping();
+        let board = shared.health.board();
+        Health {
+            ready: !stopping && !shared.is_cut_off(),
+            stopping,
+            fresh: shared.is_fresh(),
+            store_answers: !shared.outage.is_on(),
+            heard_at: shared.time.heard_at(),
+            log_lag: shared.time.silence().unwrap_or_default(),
+            clock_skew: shared.time.skew_micros() as f64 / 1e6,
+            push_connected: shared.store.pushes(),
+            cached_sessions: shared.cache.len(),
+            write_backs: shared.queue.len(),
+            dropped_write_backs: shared.queue.dropped(),
+            take_backs: shared.owed.len(),
+            cleanup: board.cleanup(shared.options.cleanup.enabled),
+            store: board.store.clone(),
+            workers: board.workers.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct HealthBoard(Mutex<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    workers: BTreeMap<&'static str, WorkerHealth>,
+    store: Option<StoreHealth>,
+    /// What this node's log has said of the store's problems.
+    told: String,
+    last_run: Option<(Timestamp, u64)>,
+    /// Whether this node holds the lease, and until when that is known.
+    lease: Option<(bool, Instant)>,
+}
+
+impl HealthBoard {
+    pub(crate) fn note(&self, worker: &'static str, error: Option<String>) {
+        self.board().workers.entry(worker).or_default().error = error;
+    }
+
+    pub(crate) fn restarted(&self, worker: &'static str) {
+        self.board().workers.entry(worker).or_default().restarts += 1;
+    }
+
+    pub(crate) fn reported(&self, store: Option<StoreHealth>) {
+        self.board().store = store;
+    }
+
+    /// Notes what the log says of the store's problems, and returns what it said before.
+    fn tell(&self, problems: String) -> String {
+        std::mem::replace(&mut self.board().told, problems)
+    }
+
+    pub(crate) fn cleaned_up(&self, at: Timestamp, ended: u64) {
+        self.board().last_run = Some((at, ended));
+    }
+
+    /// Notes who holds the cleanup's lease, for as long as it lasts.
+    pub(crate) fn leased(&self, is_own: bool, for_: Duration) {
+        self.board().lease = Some((is_own, Instant::now() + for_));
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    fn cleanup(&self, enabled: bool) -> CleanupHealth {
+        let lease = match self.lease.filter(|(_, until)| *until > Instant::now()) {
+            Some((true, _)) => CleanupLease::ThisNode,
+            Some((false, _)) => CleanupLease::AnotherNode,
+            None => CleanupLease::Unknown,
+        };
+        let (last_run, ended) = self.last_run.unzip();
+        CleanupHealth { enabled, last_run, ended: ended.unwrap_or_default(), lease }
+    }
+}
+
+/// Asks the store for its report now and then, so that health and metrics have it without a call.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut stopping = shared.stopping();
+    loop {
+        tokio::select! {
+            biased;
+            () = stopping.stopped() => return,
+            () = tokio::time::sleep(REPORT_PERIOD) => {}
+        }
+        ask_store(&shared).await;
+    }
+}
+
+/// Asks the store for its report. Returns what is wrong with it, or none where it could not say.
+async fn ask_store(shared: &Shared) -> Option<String> {
+    match shared.store_call("report", shared.store.report()).await {
+        Ok(report) => {
+            let problems = report.problems.join("; ");
+            let store = StoreHealth { at: shared.now(), report: Arc::new(report) };
+            shared.health.reported(Some(store));
+            let error = (!problems.is_empty()).then(|| problems.clone());
+            shared.health.note("store", error);
+            Some(problems)
+        }
+        Err(error) => {
+            shared.health.reported(None);
+            shared.health.note("store", Some(error.to_string()));
+            None
+        }
+    }
+}
+
+/// As [`ask_store`]; what is new goes to the log. For the one node of the fleet that cleans up, and for a
+/// node that starts.
+pub(crate) async fn ask_store_and_tell(shared: &Shared) {
+    let Some(problems) = ask_store(shared).await else { return };
+    let told = shared.health.tell(problems.clone());
+    if !problems.is_empty() && problems != told {
+        tracing::warn!(%problems, "the store needs attention");
+    } else if problems.is_empty() && !told.is_empty() {
+        tracing::info!("the store needs no more attention");
+    }
+}
+
+const REPORT_PERIOD: Duration = Duration::from_secs(600);

@@ -1,0 +1,288 @@
+//! What the log says: a change of state once, however many requests meet it.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use session_core::Session;
+use session_core::checker::WriteBack;
+use session_core::cleanup::Cleanup;
+use session_engine::{Access, Engine, Options, Parts, SignIn};
+use tracing::subscriber::DefaultGuard;
+
+use crate::probe::{Fleet, Probe, clock, engine, is_active, revoke, sign_in, store, told, user};
+
+/// The lines of this thread, warnings and what is told once.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn begin() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time();
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// What has been said since the last time, without the events of sessions.
+    fn take(&self) -> Vec<String> {
+        self.lines(|line| !line.contains("session_kit::event"))
+    }
+
+    /// The events of sessions since the last time.
+    fn events(&self) -> Vec<String> {
+        self.lines(|line| line.contains("session_kit::event"))
+    }
+
+    fn lines(&self, which: impl Fn(&&str) -> bool) -> Vec<String> {
+        let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
+        text.lines().filter(which).map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Requests of a session that is cached and of one that is not, and sign-ins, which fail.
+async fn many_requests(node: &Engine, cached: &str, foreign: &str) {
+    for n in 0..500 {
+        let _ = node.sessions().validate(cached.as_bytes(), Access::default()).await;
+        let _ = node.sessions().validate(foreign.as_bytes(), Access::default()).await;
+        if n % 100 == 0 {
+            let _ = node.sessions().sign_in(SignIn::new(user("bob"))).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_said_once_and_its_end_once() {
+    let (log, _listening) = Log::begin();
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let cached = sign_in(here, "alice").await.token.expose();
+    let foreign = sign_in(there, "alice").await.token.expose();
+    log.take();
+    fleet.probes[0].away(true);
+    for _ in 0..5 {
+        many_requests(here, &cached, &foreign).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("WARN") && said[0].contains("the store does not answer"), "{said:?}");
+    fleet.probes[0].away(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    many_requests(here, &cached, &foreign).await;
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("INFO") && said[0].contains("the store answers again"), "{said:?}");
+}
+
+/// Where some calls fail and others do not, that is one trouble.
+#[tokio::test(start_paused = true)]
+async fn half_an_outage_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    let token = sign_in(&node, "alice").await.token.expose();
+    log.take();
+    probe.fail("user", true);
+    for _ in 0..20 {
+        many_requests(&node, &token, &token).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("user"), "it names the method: {said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_cut_off_says_so_once() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    let token = sign_in(&node, "alice").await.token.expose();
+    log.take();
+    probe.away(true);
+    for _ in 0..15 {
+        many_requests(&node, &token, &token).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    probe.away(false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let said = log.take();
+    let of = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(of("the store does not answer"), 1, "{said:#?}");
+    assert_eq!(of("the log has been silent for too long"), 1, "{said:#?}");
+    assert_eq!(of("the cache is trusted again"), 1, "{said:#?}");
+    assert_eq!(of("the store answers again"), 1, "{said:#?}");
+    assert_eq!(said.len(), 4, "{said:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_write_backs_are_said_once() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    let mut options = Options::default()
+        .with_cache_capacity(2)
+        .with_write_back(WriteBack::default().with_every_hits(1));
+    options.cleanup = Cleanup::default().with_enabled(false);
+    let node = engine(probe.clone(), options).await;
+    let mut begun = Vec::new();
+    for n in 0..40 {
+        begun.push(sign_in(&node, &format!("user{n}")).await);
+    }
+    log.take();
+    probe.fail("touch", true);
+    for _ in 0..10 {
+        for signed_in in &begun {
+            assert!(is_active(&node, signed_in).await);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(node.sessions().health().dropped_write_backs > 1);
+    let said = log.take();
+    let of = |said: &[String], text: &str| said.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(of(&said, "given up"), 1, "{said:#?}");
+    assert_eq!(of(&said, "the store does not answer"), 1, "{said:#?}");
+    assert_eq!(said.len(), 2, "{said:#?}");
+    probe.fail("touch", false);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let said = log.take();
+    assert_eq!(of(&said, "written back again"), 1, "{said:#?}");
+    assert_eq!(said.len(), 2, "{said:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claims_provider_that_fails_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let broken = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let fails = Arc::clone(&broken);
+    let parts = Parts::default().with_clock(clock()).with_claims(move |_: Session| {
+        let fails = fails.load(std::sync::atomic::Ordering::SeqCst);
+        async move { if fails { Err("no directory") } else { Ok(serde_json::Value::Null) } }
+    });
+    let node = Engine::start_with(Arc::new(store()), Options::default(), parts).await.unwrap();
+    let token = sign_in(&node, "alice").await.token.expose();
+    let validate = async || {
+        for _ in 0..1_000 {
+            let _ = node.sessions().validate(token.as_bytes(), Access::default()).await;
+        }
+    };
+    validate().await;
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("the claims provider fails"), "{said:?}");
+    broken.store(false, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    validate().await;
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("works again"), "{said:?}");
+}
+
+/// A record that cannot be read is one defect, whoever asks for it and how often.
+#[tokio::test(start_paused = true)]
+async fn a_defect_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    fleet.probes[1].corrupt(signed_in.session.id());
+    log.take();
+    let token = signed_in.token.expose();
+    for _ in 0..1_000 {
+        assert!(there.sessions().validate(token.as_bytes(), Access::default()).await.is_err());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("ERROR") && said[0].contains("a planted defect"), "{said:?}");
+}
+
+/// A push that is gone for a moment is not worth a word, one that stays away is said once.
+#[tokio::test(start_paused = true)]
+async fn a_lost_push_is_said_once_and_its_return_once() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    probe.push();
+    let _node = engine(probe.clone(), Options::default()).await;
+    let wait = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
+    wait(5).await;
+    for _ in 0..5 {
+        probe.unpush();
+        wait(1).await;
+        probe.push();
+        wait(1).await;
+    }
+    assert!(log.take().is_empty());
+    probe.unpush();
+    wait(60).await;
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("pushes are not heard"), "{said:?}");
+    probe.push();
+    wait(60).await;
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("pushes are heard again"), "{said:?}");
+}
+
+/// A sign-in, and an end, are said where they were made. The other node, which reads them in the log, tells
+/// its listeners and keeps silent.
+#[tokio::test(start_paused = true)]
+async fn what_happens_to_a_session_is_said_by_the_node_that_did_it() {
+    let (log, _listening) = Log::begin();
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let mut heard = there.sessions().events();
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    revoke(here, &signed_in).await;
+    told(&mut heard, "revoked").await;
+    assert!(!is_active(there, &signed_in).await);
+    let events = log.events();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    assert!(events[0].contains("created") && events[1].contains("revoked"), "{events:#?}");
+}
+
+/// The node that cleans up says it, and the others keep it in their health.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_the_store_is_said_by_one_node() {
+    let (log, _listening) = Log::begin();
+    let fleet = Fleet::start(Options::default()).await;
+    log.take();
+    fleet.probes.iter().for_each(|probe| probe.complain("an index is missing"));
+    tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
+    for node in &fleet.nodes {
+        let error = node.sessions().health().workers["store"].error.clone();
+        assert_eq!(error.as_deref(), Some("an index is missing"));
+    }
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("the store needs attention"), "{said:?}");
+}
+
+/// A worker that panics again and again is said once.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_panics_again_and_again_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    for n in 1..=20 {
+        probe.panic_once("log_since");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(node.sessions().health().workers["follower"].restarts, n);
+    }
+    let said = log.take();
+    let panics = said.iter().filter(|line| line.contains("a worker panicked")).count();
+    assert_eq!(panics, 1, "{said:#?}");
+}
