@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter};
+use session_core::store::{
+    Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter, Touch,
+};
 use session_core::{EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, UserKey};
 
 use super::forgetting::forget_all;
@@ -45,12 +47,17 @@ pub(crate) async fn a_damaged_session_hides_no_other(namespace: Arc<dyn Namespac
         }
     }
     let later = hers[0].signed_in.plus(SECOND);
-    let batch: Vec<_> = hers.iter().map(|session| used(session.id, later)).collect();
+    let place = "2001:db8::7".parse().unwrap();
+    let batch: Vec<_> = hers
+        .iter()
+        .map(|session| Touch { ip_addresses: vec![place], ..used(session.id, later) })
+        .collect();
     let gone = store.touch(&batch).await.unwrap();
     assert_eq!(gone, [], "`touch` passes over what cannot be read, which is not gone");
     for id in readable {
         let read = store.load(id).await.unwrap().unwrap().session;
         assert_eq!(read.last_accessed, later, "`touch` writes the others");
+        assert_eq!(read.ip_addresses.last(), Some(&place), "and where they were used");
     }
 }
 

@@ -47,7 +47,8 @@ async fn merge_addresses(
     for row in &rows {
         let Some(touch) = with.get(row.bytes("id")?) else { continue };
         let old = row.text("ip_addresses")?;
-        let mut addresses = record::parse_addresses(old)?;
+        // A record that cannot be read keeps its addresses, and holds up no other.
+        let Ok(mut addresses) = record::parse_addresses(old) else { continue };
         touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut addresses, *ip));
         let new = record::address_list(&addresses);
         if new != old {
