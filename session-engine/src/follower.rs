@@ -159,7 +159,7 @@ fn apply(shared: &Shared, event: Event) {
 
 /// Somewhat shorter by chance, so that the nodes of a fleet do not read in step.
 fn interval(shared: &Shared) -> Duration {
-    let reads = if shared.options.push && shared.store.pushes() { 2 } else { 4 };
+    let reads = if shared.pushes() { 2 } else { 4 };
     let [random] = clock::random(shared.entropy.as_ref());
     shared.options.propagation_bound / reads * (u32::from(u8::MAX) * 9 + u32::from(random))
         / (u32::from(u8::MAX) * 10)
@@ -188,7 +188,7 @@ enum Push {
 impl Said {
     fn report(&mut self, shared: &Shared, result: &Result<(), Error>) {
         shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
-        self.report_push(shared.store.pushes());
+        self.report_push(shared.pushes());
         if result.is_ok() {
             self.report_skew(shared.time.skew_micros());
         }
@@ -230,6 +230,11 @@ impl Said {
 }
 
 impl Shared {
+    /// Whether pushes arrive and are followed.
+    pub(crate) fn pushes(&self) -> bool {
+        self.options.push && self.store.pushes()
+    }
+
     /// Returns when the store hints that the log has grown; never where hints are switched off.
     async fn hint(&self) {
         if self.options.push {

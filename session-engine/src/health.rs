@@ -130,7 +130,7 @@ impl SessionManager {
             heard_at: shared.time.heard_at(),
             log_lag: shared.time.silence().unwrap_or_default(),
             clock_skew: shared.time.skew_micros() as f64 / 1e6,
-            push_connected: shared.store.pushes(),
+            push_connected: shared.pushes(),
             cached_sessions: shared.cache.len(),
             write_backs: shared.queue.len(),
             dropped_write_backs: shared.queue.dropped(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use session_core::store::{Continuation, EndedBatch, Forget, Sweep};
 use session_core::{Actor, EndCause};
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::queue::Leaving;
@@ -61,36 +62,43 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     }
 }
 
-/// Deletes what is old in the log. Returns false where another node has taken the lease.
+/// Deletes what is old in the log, for a quarter of the period at most: where more is written than a run
+/// can delete, sessions have their turn all the same. Returns false where another node has taken the
+/// lease.
 async fn trim_log(shared: &Shared, holder: &str) -> Result<bool, Error> {
     let cleanup = &shared.options.cleanup;
-    loop {
+    let begun = Instant::now();
+    while begun.elapsed() < cleanup.period / 4 {
         let trim = shared.store.trim_log(cleanup.log_retention, cleanup.batch);
         let gone = shared.store_call("trim_log", trim).await?;
         meter::cleaned("log_entries", gone.into());
         if gone == 0 {
-            return Ok(true);
+            break;
         }
         if !pause_and_renew(shared, holder).await? {
             return Ok(false);
         }
     }
+    Ok(true)
 }
 
 /// As [`trim_log`], in the history.
 async fn trim_history(shared: &Shared, holder: &str) -> Result<bool, Error> {
+    let cleanup = &shared.options.cleanup;
     let forget = Forget::OlderThan(shared.options.history_keep(shared.store.as_ref()));
-    loop {
-        let forgets = shared.store.forget(&forget, shared.options.cleanup.batch);
+    let begun = Instant::now();
+    while begun.elapsed() < cleanup.period / 4 {
+        let forgets = shared.store.forget(&forget, cleanup.batch);
         let gone = shared.store_call("forget", forgets).await?;
         meter::cleaned("history", gone.into());
         if gone == 0 {
-            return Ok(true);
+            break;
         }
         if !pause_and_renew(shared, holder).await? {
             return Ok(false);
         }
     }
+    Ok(true)
 }
 
 async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedBatch, Error> {

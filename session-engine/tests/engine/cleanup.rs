@@ -63,6 +63,30 @@ async fn the_log_is_cut_before_sessions_end() {
     gate.open();
 }
 
+/// A run that deleted until nothing is old would never come to the sessions.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_grows_faster_than_it_is_cut_keeps_no_session_alive() {
+    let mut options = without_timeouts();
+    let second = Duration::from_secs(1);
+    options.cleanup.period = second * 120;
+    options.cleanup.log_retention = second * 60;
+    options.cleanup.pause = second;
+    options.cleanup.batch = 1;
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), options).await;
+    let first = probe.hold("sweep");
+    first.reached().await;
+    for n in 0..100 {
+        sign_in(&node, &format!("user-{n}")).await;
+    }
+    first.open();
+    let second_run = probe.hold("sweep");
+    second_run.reached().await;
+    let trims = probe.calls()["trim_log"];
+    assert!((30..=32).contains(&trims), "a second for each in a quarter of the period: {trims}");
+    second_run.open();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_is_refused_and_ended_for_good() {
     let fleet = Fleet::start(idle_after(Duration::from_secs(600))).await;

@@ -137,6 +137,7 @@ async fn a_push_that_is_switched_off_is_not_followed() {
     let fleet = Fleet::start(Options::default().with_push(false)).await;
     let [here, there] = &fleet.nodes;
     fleet.probes[1].push();
+    assert!(!there.health().push_connected, "what is not followed is not connected");
     let mut events = there.sessions().events();
     let mut longest = Duration::ZERO;
     for _ in 0..20 {
