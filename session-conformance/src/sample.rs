@@ -119,8 +119,8 @@ pub(crate) fn updates(session: &Session) -> Change {
 
 /// A session whose token was rotated at this time, and whose next token has been presented.
 pub(crate) fn rotated(session: &Session, at: Timestamp) -> Session {
-    let (begun, _) = rotation::begin(session, &token(session.id), random(), None, at);
-    rotation::confirm(begun.as_ref().unwrap_or(session), &Timeouts::default(), at)
+    let (begun, next) = rotation::begin(session, &token(session.id), random(), None, at);
+    rotation::confirm(begun.as_ref().unwrap_or(session), &next, &Timeouts::default(), at)
 }
 
 /// The same session with details of every kind, as long as they may be, and with those of a newer
@@ -147,9 +147,11 @@ pub(crate) fn detailed(mut session: Session) -> Session {
     session.unknown.extend([risk()]);
     session = rotated(&session, at);
     let next = token(session.id);
+    session = rotation::begin(&session, &next, random(), None, at).0.unwrap();
     session = rotation::begin(&session, &next, random(), Some(proof), at).0.unwrap();
-    let TokenState { successor, retired, .. } = &mut session.token;
+    let TokenState { successor, step_up, retired, .. } = &mut session.token;
     successor.iter_mut().for_each(|successor| successor.unknown.extend([risk()]));
+    step_up.iter_mut().for_each(|step_up| step_up.next.unknown.extend([risk()]));
     retired.iter_mut().for_each(|retired| retired.unknown.extend([risk()]));
     session
 }

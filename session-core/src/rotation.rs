@@ -4,9 +4,11 @@
 //! the current token, and every client that shows the current token gets the same successor. It is
 //! confirmed when the successor is presented for the first time, on any node: the successor becomes
 //! the current token, and the one before it is *retired*. An answer that is lost on its way costs
-//! nothing, because the current token stays valid until its successor has been used. A re-authentication
-//! belongs to the successor, also where a renewal has named it before: whoever has a copy of the current
-//! token and renews it first shares the owner's next token, until the two of them use different ones.
+//! nothing, because the current token stays valid until its successor has been used.
+//!
+//! A re-authentication names a successor of its own, [`TokenState::step_up`]. A copy of the current token
+//! can be renewed, and never yields the token that the owner got for a proof. Once that one has been
+//! used, what the copy was renewed to is refused, and proves theft after the grace.
 
 use std::time::Duration;
 
@@ -24,8 +26,11 @@ pub struct TokenState {
     pub family: TokenDigest,
     /// When the current token was issued.
     pub issued: Timestamp,
-    /// The token after it, once a rotation has begun.
+    /// The token after it, once a renewal has begun.
     pub successor: Option<Successor>,
+    /// The token of a re-authentication, made with the current token or with the one before it, that
+    /// has not been presented yet.
+    pub step_up: Option<StepUp>,
     /// The token before it, once there has been a rotation.
     pub retired: Option<RetiredToken>,
 }
@@ -39,10 +44,17 @@ pub struct Successor {
     pub salt: [u8; 16],
     /// When it was issued.
     pub issued: Timestamp,
-    /// The re-authentication that it was issued for, if it was.
-    pub authentication: Option<Authentication>,
     /// What a newer version has written beside it.
     pub unknown: Unknown,
+}
+
+/// The token that a client gets for a re-authentication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepUp {
+    /// The token.
+    pub next: Successor,
+    /// The re-authentication.
+    pub authentication: Authentication,
 }
 
 /// The token before the current one.
@@ -66,6 +78,8 @@ pub enum Recognition {
     Current,
     /// The token after it, for the first time: [`confirm`] has to be stored.
     Successor,
+    /// The token of a re-authentication, for the first time: [`confirm`] has to be stored.
+    StepUp,
     /// The token before it, within its grace: accepted for requests that were in flight.
     InGrace,
     /// An even older token, while the last rotation is still in its grace: refused, but it may
@@ -81,7 +95,7 @@ impl TokenState {
     /// The state of a session that begins with `token` at `now`.
     pub fn new(token: &Token, now: Timestamp) -> Self {
         let (current, family) = (token.digest(), token.family_digest());
-        Self { current, family, issued: now, successor: None, retired: None }
+        Self { current, family, issued: now, successor: None, step_up: None, retired: None }
     }
 
     /// Judges a presented token.
@@ -92,6 +106,9 @@ impl TokenState {
         }
         if self.successor.as_ref().is_some_and(|successor| digest == successor.digest) {
             return Recognition::Successor;
+        }
+        if self.step_up.as_ref().is_some_and(|step_up| digest == step_up.next.digest) {
+            return Recognition::StepUp;
         }
         let retired = self.retired.as_ref().filter(|_| self.same_family(token));
         let Some(retired) = retired else { return Recognition::Unknown };
@@ -119,7 +136,7 @@ impl TokenState {
 ///
 /// Returns the record to be stored, or none where it is as it has to be, and the next token. The
 /// caller has made sure that `current` is the current token. `salt` is random and only taken where
-/// there is no successor yet.
+/// there is no such successor yet.
 pub fn begin(
     session: &Session,
     current: &Token,
@@ -127,27 +144,48 @@ pub fn begin(
     authentication: Option<Authentication>,
     now: Timestamp,
 ) -> (Option<Session>, Token) {
-    let known = session.token.successor.as_ref();
-    let salt = known.map_or(salt, |successor| successor.salt);
-    let next = current.successor(&salt);
+    let TokenState { successor, step_up, .. } = &session.token;
+    let known = match &authentication {
+        None => successor.as_ref(),
+        Some(_) => step_up.as_ref().map(|step_up| &step_up.next),
+    };
+    // That of a re-authentication may follow from the token before the current one.
+    let known = known.filter(|known| current.successor(&known.salt).digest() == known.digest);
+    let next = current.successor(&known.map_or(salt, |known| known.salt));
     if known.is_some() && authentication.is_none() {
         return (None, next);
     }
-    let issued = known.map_or(now, |successor| successor.issued);
-    let unknown = known.map_or_else(Unknown::new, |successor| successor.unknown.clone());
-    let successor = Successor { digest: next.digest(), salt, issued, authentication, unknown };
+    let successor = known.cloned().unwrap_or_else(|| Successor {
+        digest: next.digest(),
+        salt,
+        issued: now,
+        unknown: Unknown::new(),
+    });
     let mut session = session.clone();
-    session.token.successor = Some(successor);
+    match authentication {
+        None => session.token.successor = Some(successor),
+        Some(authentication) => {
+            session.token.step_up = Some(StepUp { next: successor, authentication });
+        }
+    }
     (Some(session), next)
 }
 
-/// Makes the successor the current token: it has been presented for the first time.
+/// Makes `shown`, a successor, the current token: it has been presented for the first time.
 ///
 /// A re-authentication that it was issued for counts from now on, and both timeouts start again
-/// (NIST SP 800-63B-4, section 5.2). Without a successor, the record stays as it is.
-pub fn confirm(session: &Session, default: &Timeouts, now: Timestamp) -> Session {
+/// (NIST SP 800-63B-4, section 5.2). One that waits stays beside a renewal: its answer may be on its way
+/// to the client. With another token, the record stays as it is.
+pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timestamp) -> Session {
+    let digest = shown.digest();
     let mut session = session.clone();
-    let Some(successor) = session.token.successor.take() else { return session };
+    let renewed = session.token.successor.take_if(|next| next.digest == digest);
+    let stepped = session.token.step_up.take_if(|step_up| step_up.next.digest == digest);
+    let (successor, authentication) = match (renewed, stepped) {
+        (_, Some(StepUp { next, authentication })) => (next, Some(authentication)),
+        (Some(next), None) => (next, None),
+        (None, None) => return session,
+    };
     session.token.retired = Some(RetiredToken {
         digest: session.token.current,
         at: now,
@@ -156,7 +194,8 @@ pub fn confirm(session: &Session, default: &Timeouts, now: Timestamp) -> Session
     });
     session.token.current = successor.digest;
     session.token.issued = successor.issued;
-    if let Some(authentication) = successor.authentication {
+    session.token.successor = None;
+    if let Some(authentication) = authentication {
         let timeouts = session.timeouts.as_ref().unwrap_or(default);
         session.absolute_expiry = timeouts.absolute_expiry(now);
         session.authentication = authentication;
@@ -196,37 +235,83 @@ mod tests {
         assert_eq!((again, same.digest()), (None, next.digest()));
         assert_eq!(recognise(&session, &first, 500), Recognition::Current);
         assert_eq!(recognise(&session, &next, 500), Recognition::Successor);
-        let session = confirm(&session, &Timeouts::default(), at(500));
+        let session = confirm(&session, &next, &Timeouts::default(), at(500));
         assert_eq!(recognise(&session, &next, 500), Recognition::Current);
         assert_eq!(recognise(&session, &first, 509), Recognition::InGrace);
         assert_eq!(recognise(&session, &first, 510), Recognition::Reused);
         assert_eq!(session.token.issued, at(5));
-        assert_eq!(confirm(&session, &Timeouts::default(), at(600)), session);
+        assert_eq!(confirm(&session, &next, &Timeouts::default(), at(600)), session);
     }
 
     #[test]
     fn a_re_authentication_counts_once_its_token_is_used_and_for_no_older_one() {
         let (session, first) = begun();
-        let renewed = begin(&session, &first, [2; 16], None, at(5)).0.unwrap();
-        let proof = Authentication {
-            level: Some(crate::AssuranceLevel::Aal2),
-            ..Authentication::at(at(9))
-        };
-        let (stepped, next) = begin(&renewed, &first, [3; 16], Some(proof.clone()), at(9));
+        let (stepped, next) = begin(&session, &first, [3; 16], Some(proof()), at(9));
         let stepped = stepped.unwrap();
         assert_eq!(stepped.authentication, Authentication::at(at(0)));
-        assert_eq!(next.digest(), renewed.token.successor.unwrap().digest);
-        let session = confirm(&stepped, &Timeouts::aal2(), at(20));
-        assert_eq!(session.authentication, proof);
+        let session = confirm(&stepped, &next, &Timeouts::aal2(), at(20));
+        assert_eq!(session.authentication, proof());
         assert_eq!(session.absolute_expiry, Timeouts::aal2().absolute_expiry(at(20)));
         assert_eq!(session.token.retired.unwrap().authentication, Authentication::at(at(0)));
+    }
+
+    fn proof() -> Authentication {
+        let level = Some(crate::AssuranceLevel::Aal2);
+        Authentication { level, ..Authentication::at(at(9)) }
+    }
+
+    #[test]
+    fn a_copy_that_is_renewed_before_or_after_never_becomes_the_owners_step_up() {
+        let (session, first) = begun();
+        for renews_first in [true, false] {
+            let renew = |session: &Session| {
+                let (changed, copied) = begin(session, &first, [2; 16], None, at(5));
+                (changed.unwrap(), copied)
+            };
+            let step_up = |session: &Session| {
+                let (changed, owned) = begin(session, &first, [3; 16], Some(proof()), at(9));
+                (changed.unwrap(), owned)
+            };
+            let (session, copied, owned) = if renews_first {
+                let (session, copied) = renew(&session);
+                let (session, owned) = step_up(&session);
+                (session, copied, owned)
+            } else {
+                let (session, owned) = step_up(&session);
+                let (session, copied) = renew(&session);
+                (session, copied, owned)
+            };
+            assert_ne!(copied.digest(), owned.digest());
+            let again = begin(&session, &first, [4; 16], Some(proof()), at(10));
+            assert_eq!(again.1.digest(), owned.digest(), "a second proof, the same token");
+            let used = confirm(&session, &owned, &Timeouts::default(), at(20));
+            assert_eq!(recognise(&used, &owned, 20), Recognition::Current);
+            assert_eq!(recognise(&used, &copied, 29), Recognition::Superseded);
+            assert_eq!(recognise(&used, &copied, 30), Recognition::Reused);
+        }
+    }
+
+    /// In another tab, a renewal's answer has come before that of the re-authentication.
+    #[test]
+    fn a_renewal_that_is_used_first_leaves_the_step_up_good() {
+        let (session, first) = begun();
+        let (session, renewed) = begin(&session, &first, [2; 16], None, at(5));
+        let (session, stepped) = begin(&session.unwrap(), &first, [3; 16], Some(proof()), at(9));
+        let session = confirm(&session.unwrap(), &renewed, &Timeouts::default(), at(10));
+        assert_eq!(session.authentication, Authentication::at(at(0)), "a renewal proves nothing");
+        assert_eq!(recognise(&session, &stepped, 99), Recognition::StepUp);
+        let repeated = begin(&session, &renewed, [4; 16], Some(proof()), at(11));
+        assert_ne!(repeated.1.digest(), stepped.digest(), "made with another token");
+        let session = confirm(&session, &stepped, &Timeouts::default(), at(12));
+        assert_eq!(session.authentication, proof());
+        assert_eq!(recognise(&session, &renewed, 13), Recognition::InGrace);
     }
 
     #[test]
     fn a_guess_with_the_right_id_is_unknown_and_proves_no_theft() {
         let (session, first) = begun();
-        let session = begin(&session, &first, [2; 16], None, at(0)).0.unwrap();
-        let session = confirm(&session, &Timeouts::default(), at(0));
+        let (session, next) = begin(&session, &first, [2; 16], None, at(0));
+        let session = confirm(&session.unwrap(), &next, &Timeouts::default(), at(0));
         let key = FleetKey::from_bytes([7; 32]);
         let guess = Token::new(&key, session.id, [9; 12], [1; 16]);
         assert_eq!(recognise(&session, &guess, 10), Recognition::Unknown);
@@ -237,9 +322,9 @@ mod tests {
     fn two_quick_rotations_are_not_theft() {
         let (session, first) = begun();
         let (stored, second) = begin(&session, &first, [2; 16], None, at(0));
-        let session = confirm(&stored.unwrap(), &Timeouts::default(), at(1));
+        let session = confirm(&stored.unwrap(), &second, &Timeouts::default(), at(1));
         let (stored, third) = begin(&session, &second, [3; 16], None, at(4));
-        let session = confirm(&stored.unwrap(), &Timeouts::default(), at(5));
+        let session = confirm(&stored.unwrap(), &third, &Timeouts::default(), at(5));
         assert_eq!(recognise(&session, &first, 6), Recognition::Superseded);
         assert_eq!(recognise(&session, &second, 6), Recognition::InGrace);
         assert_eq!(recognise(&session, &third, 6), Recognition::Current);
@@ -252,9 +337,10 @@ mod tests {
         let after = Duration::from_secs(600);
         assert!(!session.token.renewal_is_due(after, at(599)));
         assert!(session.token.renewal_is_due(after, at(600)));
-        let session = begin(&session, &first, [2; 16], None, at(600)).0.unwrap();
+        let (session, next) = begin(&session, &first, [2; 16], None, at(600));
+        let session = session.unwrap();
         assert!(session.token.renewal_is_due(after, at(601)));
-        let session = confirm(&session, &Timeouts::default(), at(602));
+        let session = confirm(&session, &next, &Timeouts::default(), at(602));
         assert!(!session.token.renewal_is_due(after, at(1199)));
     }
 }

@@ -144,12 +144,13 @@ impl Claim {
 /// The best first.
 const fn worth(recognition: Recognition) -> u8 {
     match recognition {
-        Recognition::Successor => 0,
-        Recognition::Current => 1,
-        Recognition::InGrace => 2,
-        Recognition::Superseded => 3,
-        Recognition::Reused => 4,
-        Recognition::Unknown => 5,
+        Recognition::StepUp => 0,
+        Recognition::Successor => 1,
+        Recognition::Current => 2,
+        Recognition::InGrace => 3,
+        Recognition::Superseded => 4,
+        Recognition::Reused => 5,
+        Recognition::Unknown => 6,
     }
 }
 
@@ -256,7 +257,7 @@ impl Lookup {
         }
         let mut finding = judge_loaded(shared, &load, &claim);
         // Where it cannot be confirmed, the token is good; its next use is tried again.
-        while let Finding::Good(Shown::Successor) = finding {
+        while let Finding::Good(Shown::Successor | Shown::StepUp) = finding {
             match manager.confirm(id, claim.tokens()).await {
                 Err(error) if error.is_unavailable() => break,
                 confirmed => confirmed?,
@@ -332,7 +333,7 @@ fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdi
         return absent(shared, claim, now).map(Verdict::Refused);
     };
     match judge(shared, &entry, claim, now) {
-        Finding::Good(Shown::Successor) => None,
+        Finding::Good(Shown::Successor | Shown::StepUp) => None,
         Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         // A guess is refused at once; a token of the family may be newer than this copy.
         Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
@@ -392,6 +393,7 @@ fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Findi
     let shown = match claim.recognise(entry, shared, now) {
         Recognition::Current => Shown::Current,
         Recognition::Successor => Shown::Successor,
+        Recognition::StepUp => Shown::StepUp,
         Recognition::InGrace => Shown::Retired,
         Recognition::Reused => return Finding::Over(EndCause::TokenReused),
         Recognition::Superseded => return Finding::Bad(Refusal::Superseded),

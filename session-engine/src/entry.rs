@@ -31,6 +31,8 @@ pub(crate) enum Shown {
     Current,
     /// The one after it, which could not be confirmed yet.
     Successor,
+    /// That of a re-authentication, which could not be confirmed yet.
+    StepUp,
     /// The one before it, in its grace.
     Retired,
 }
@@ -95,10 +97,8 @@ impl CurrentSession {
     pub fn authentication(&self) -> &Authentication {
         let session = &self.entry.session;
         let shown = match self.token {
-            Shown::Current => None,
-            Shown::Successor => {
-                session.token.successor.as_ref().and_then(|t| t.authentication.as_ref())
-            }
+            Shown::Current | Shown::Successor => None,
+            Shown::StepUp => session.token.step_up.as_ref().map(|step_up| &step_up.authentication),
             Shown::Retired => session.token.retired.as_ref().map(|token| &token.authentication),
         };
         shown.unwrap_or(&session.authentication)
@@ -150,6 +150,7 @@ impl CurrentSession {
         let (state, digest) = (&self.entry.session.token, token.digest());
         state.current == digest
             || state.successor.as_ref().is_some_and(|next| next.digest == digest)
+            || state.step_up.as_ref().is_some_and(|step_up| step_up.next.digest == digest)
     }
 
     /// The application's own data.

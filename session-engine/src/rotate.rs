@@ -142,7 +142,8 @@ impl SessionManager {
 
     /// Renews the token that a request has shown if it is older than
     /// [`Options::renew_after`](crate::Options::renew_after): the next token then has to go to the
-    /// client, in a response that cannot meet a newer sign-in's on its way.
+    /// client, in a response that cannot meet a newer sign-in's on its way. None while the answer to a
+    /// re-authentication may be on its way.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
@@ -153,7 +154,10 @@ impl SessionManager {
     ) -> Result<Option<Token>, Error> {
         let Some(after) = self.options().renew_after else { return Ok(None) };
         let shown = Token::parse(token).filter(|token| current.has_current_token(token));
-        let is_due = current.entry.session.token.renewal_is_due(after, self.now());
+        let (state, now) = (&current.entry.session.token, self.now());
+        let grace = self.options().rotation_grace;
+        let steps_up = state.step_up.as_ref().is_some_and(|it| now < it.next.issued.plus(grace));
+        let is_due = state.renewal_is_due(after, now) && !steps_up;
         // One that is owed is about to end: another user has signed in in the browser.
         if shown.is_none() || !is_due || self.shared().owed.holds(current.id()) {
             return Ok(None);
@@ -173,14 +177,15 @@ impl SessionManager {
                 return Ok(());
             };
             let grace = self.options().rotation_grace;
-            let is_next = |token: &Token| {
-                let found = loaded.session.token.recognise(token, grace, self.now());
-                found == Recognition::Successor
+            let is_next = |next| {
+                let found = |token: &&Token| {
+                    loaded.session.token.recognise(token, grace, self.now()) == next
+                };
+                tokens.iter().find(found)
             };
-            if !tokens.iter().any(is_next) {
-                return Ok(());
-            }
-            let session = self.confirmed(&loaded.session);
+            let next = is_next(Recognition::StepUp).or_else(|| is_next(Recognition::Successor));
+            let Some(next) = next else { return Ok(()) };
+            let session = self.confirmed(&loaded.session, next);
             if self.store_rotation(session, &loaded, &mut tries).await? {
                 meter::rotated("confirmed");
                 return Ok(());
@@ -188,9 +193,9 @@ impl SessionManager {
         }
     }
 
-    fn confirmed(&self, session: &Session) -> Session {
+    fn confirmed(&self, session: &Session, shown: &Token) -> Session {
         let (options, now) = (self.options(), self.now());
-        let mut session = rotation::confirm(session, &options.timeouts, now);
+        let mut session = rotation::confirm(session, shown, &options.timeouts, now);
         session.deadline = session.deadline_at(&options.timeouts, &options.cleanup, now, true);
         session
     }
@@ -226,14 +231,18 @@ impl SessionManager {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());
         let over = match session.token.recognise(token, options.rotation_grace, now) {
-            Recognition::Current | Recognition::Successor => {
+            Recognition::Current | Recognition::Successor | Recognition::StepUp => {
                 let used = self.shared().cache.seen(&session.id);
                 let used = used.map(|entry| entry.use_().activity.last_accessed());
                 let last_accessed = used.unwrap_or_default().max(session.last_accessed);
                 let timeouts = session.timeouts_or(&options.timeouts);
                 if !timeouts.expired(last_accessed, session.absolute_expiry, now) {
                     let next = session.token.current != token.digest();
-                    return Ok(Ok(if next { self.confirmed(session) } else { session.clone() }));
+                    return Ok(Ok(if next {
+                        self.confirmed(session, token)
+                    } else {
+                        session.clone()
+                    }));
                 }
                 EndCause::Expired
             }

@@ -384,9 +384,15 @@ mod tests {
     use crate::session::{AssuranceLevel, Authentication, Unknown};
     use crate::token::{FleetKey, Token};
 
-    fn session() -> Session {
+    const STEP_UP: [u8; 16] = [5; 16];
+
+    fn token() -> Token {
         let key = FleetKey::from_bytes([7; 32]);
-        let token = Token::new(&key, SessionId::from_random([1; 16]), [2; 12], [3; 16]);
+        Token::new(&key, SessionId::from_random([1; 16]), [2; 12], [3; 16])
+    }
+
+    fn session() -> Session {
+        let token = token();
         let at = Timestamp::from_micros;
         let owner = UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap());
         let mut session = Session {
@@ -412,9 +418,10 @@ mod tests {
             ..Session::new(owner, &token, at(1))
         };
         let (begun, next) = rotation::begin(&session, &token, [4; 16], None, at(5));
-        session = rotation::confirm(&begun.unwrap(), &Timeouts::default(), at(6));
+        session = rotation::confirm(&begun.unwrap(), &next, &Timeouts::default(), at(6));
+        session = rotation::begin(&session, &next, [6; 16], None, at(7)).0.unwrap();
         let proof = Some(Authentication::at(at(8)));
-        rotation::begin(&session, &next, [5; 16], proof, at(7)).0.unwrap()
+        rotation::begin(&session, &next, STEP_UP, proof, at(8)).0.unwrap()
     }
 
     fn event() -> Event {
@@ -439,6 +446,7 @@ mod tests {
         session.data = None;
         session.token.retired = None;
         session.token.successor = None;
+        session.token.step_up = None;
         assert_eq!(decode_session(&encode_session(&session)).unwrap(), session);
         assert_eq!(decode_event(&encode_event(&event())).unwrap(), event());
         let policy = Event { user: None, session: None, tenant: None, ..event() };
@@ -481,11 +489,11 @@ mod tests {
         let mut newer = json_object(session_fields(&session()));
         let mut all: Value = serde_json::from_str(newer["details"].as_str().unwrap()).unwrap();
         let risk = serde_json::json!({ "score": [7, null] });
-        let places = ["", "/timeouts", "/successor", "/successor/proof", "/retired"];
+        let places = ["", "/timeouts", "/successor", "/step_up", "/step_up/proof", "/retired"];
         for place in places {
             all.pointer_mut(place).unwrap()["risk"] = risk.clone();
         }
-        for proof in ["", "/successor/proof", "/retired"] {
+        for proof in ["", "/step_up/proof", "/retired"] {
             all.pointer_mut(proof).unwrap()["level"] = "aal9".into();
         }
         newer.insert("details".into(), all.to_string().into());
@@ -494,7 +502,8 @@ mod tests {
         assert_eq!(serde_json::from_str::<Value>(&details(&read)).unwrap(), all);
         assert_eq!(decode_session(&encode_session(&read)).unwrap(), read);
         // It stays with the token, and with the proof, that it was written for.
-        read = rotation::confirm(&read, &Timeouts::default(), Timestamp::from_micros(9));
+        let stepped = token().successor(&[4; 16]).successor(&STEP_UP);
+        read = rotation::confirm(&read, &stepped, &Timeouts::default(), Timestamp::from_micros(9));
         let mut written: Value = serde_json::from_str(&details(&read)).unwrap();
         assert_eq!(written["level"], "aal9");
         assert_eq!(written["risk"], risk);

@@ -53,7 +53,7 @@ proptest! {
             prop_assert_eq!(session.token.recognise(owner, grace, at(now + wait)), Recognition::Current);
             if let Answer::Used = answer {
                 prop_assert_eq!(session.token.recognise(&next, grace, at(now)), Recognition::Successor);
-                session = rotation::confirm(&session, &Timeouts::default(), at(now));
+                session = rotation::confirm(&session, &next, &Timeouts::default(), at(now));
                 held.push(next);
             }
         }

@@ -44,6 +44,49 @@ async fn end_cause(node: &Engine, token: &Token) -> Option<EndCause> {
     }
 }
 
+/// A thief renews the copy of a token and waits for the owner's step-up, before it or after it.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_is_renewed_gains_nothing_by_the_owners_step_up() {
+    for renews_first in [true, false] {
+        let fleet = Fleet::start(Options::default()).await;
+        let [here, there] = &fleet.nodes;
+        let old = sign_in(here, "alice").await;
+        assert!(active(there, &old.token).await);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let early = if renews_first { Some(renewed(there, &old.token).await) } else { None };
+        let Rotation::Rotated { token: owned, .. } = rotate(here, &old.token).await else {
+            panic!("the current token rotates");
+        };
+        let copied = match early {
+            Some(copied) => copied,
+            None => renewed(there, &old.token).await,
+        };
+        assert_eq!(current(here, &owned).await.authenticated_at(), here.sessions().now());
+        assert!(!active(there, &copied).await, "it is not the owner's token");
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert!(active(here, &owned).await);
+        assert_eq!(end_cause(there, &copied).await, Some(EndCause::TokenReused), "it is found");
+    }
+}
+
+/// As in another tab. A renewal never has what the proof has.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_used_before_the_step_up_signs_nobody_out() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let old = sign_in(here, "alice").await;
+    let begun = old.session.authenticated_at();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let next = renewed(there, &old.token).await;
+    let Rotation::Rotated { token: stepped, .. } = rotate(here, &old.token).await else {
+        panic!("the current token rotates");
+    };
+    assert_eq!(current(there, &next).await.authenticated_at(), begun);
+    let proven = current(there, &stepped).await;
+    assert_eq!(proven.authenticated_at().since(begun).as_secs(), 60);
+    assert_eq!(current(here, &next).await.authenticated_at(), begun, "in its grace");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_old_token_works_until_the_new_one_is_used_and_proves_theft_after_the_grace() {
     let fleet = Fleet::start(Options::default()).await;
@@ -192,6 +235,11 @@ async fn a_token_is_renewed_when_it_is_old_enough() {
     assert_eq!(again.digest(), next.digest());
     assert!(renew(&next).await.is_none());
     assert!(renew(&signed_in.token).await.is_none(), "in its grace");
+    tokio::time::sleep(after).await;
+    assert!(matches!(rotate(node, &next).await, Rotation::Rotated { .. }));
+    assert!(renew(&next).await.is_none(), "it could overtake the answer to the step-up");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(renew(&next).await.is_some(), "that answer was lost");
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::admission::Standing;
 use crate::checker::Timeouts;
 use crate::field::{AuthMethod, DeviceInfo, DeviceName, ExtraData, InvalidField, UserId};
-use crate::rotation::{RetiredToken, Successor, TokenState};
+use crate::rotation::{RetiredToken, StepUp, Successor, TokenState};
 use crate::session::{AssuranceLevel, Authentication, Session, Unknown, UserKey};
 use crate::store::StoreError;
 use crate::time::Timestamp;
@@ -38,6 +38,8 @@ pub(super) struct Details {
     issued: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     successor: Option<Next>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    step_up: Option<NextWithProof>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retired: Option<Last>,
     #[serde(flatten)]
@@ -77,10 +79,15 @@ struct Next {
     token: Digest,
     salt: Hex<16>,
     issued: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    proof: Option<OwnProof>,
     #[serde(flatten)]
     unknown: Unknown,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NextWithProof {
+    proof: OwnProof,
+    #[serde(flatten)]
+    next: Next,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -117,6 +124,7 @@ impl Details {
             family: Hex(*token.family.as_bytes()),
             issued: token.issued.as_micros(),
             successor: token.successor.as_ref().map(Next::of),
+            step_up: token.step_up.as_ref().map(NextWithProof::of),
             retired: token.retired.as_ref().map(Last::of),
             unknown,
         }
@@ -161,7 +169,8 @@ impl Details {
                 current: TokenDigest::from_bytes(self.token.0),
                 family: TokenDigest::from_bytes(self.family.0),
                 issued: Timestamp::from_micros(self.issued),
-                successor: self.successor.map(Next::read).transpose()?,
+                successor: self.successor.map(Next::read),
+                step_up: self.step_up.map(NextWithProof::read).transpose()?,
                 retired: self.retired.map(Last::read).transpose()?,
             },
             unknown: self.unknown,
@@ -237,19 +246,28 @@ impl Next {
             token: Hex(*successor.digest.as_bytes()),
             salt: Hex(successor.salt),
             issued: successor.issued.as_micros(),
-            proof: successor.authentication.as_ref().map(OwnProof::of),
             unknown: successor.unknown.clone(),
         }
     }
 
-    fn read(self) -> Result<Successor, InvalidField> {
-        Ok(Successor {
+    fn read(self) -> Successor {
+        Successor {
             digest: TokenDigest::from_bytes(self.token.0),
             salt: self.salt.0,
             issued: Timestamp::from_micros(self.issued),
-            authentication: self.proof.map(OwnProof::read).transpose()?,
             unknown: self.unknown,
-        })
+        }
+    }
+}
+
+impl NextWithProof {
+    fn of(step_up: &StepUp) -> Self {
+        let StepUp { next, authentication } = step_up;
+        Self { proof: OwnProof::of(authentication), next: Next::of(next) }
+    }
+
+    fn read(self) -> Result<StepUp, InvalidField> {
+        Ok(StepUp { next: self.next.read(), authentication: self.proof.read()? })
     }
 }
 
