@@ -89,10 +89,18 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// Whether a unique constraint, or a function of ours in its name, refused a statement.
+/// Whether a unique constraint, or a function of ours in its name, refused a statement. A number of the
+/// log that is taken is none: its sequence is behind, as after a restore without it, and a second try
+/// meets the next one that is taken.
 pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+    let is_of_log = |name: &str| name.ends_with(LOG_NUMBERS);
+    error.as_database_error().is_some_and(|error| {
+        error.is_unique_violation() && !error.constraint().is_some_and(is_of_log)
+    })
 }
+
+/// The end of the name that PostgreSQL gives to the log's primary key.
+const LOG_NUMBERS: &str = "log_pkey";
 
 /// Connection lost, rolled back, out of resources, an operator's doing, a failing system; or a lock
 /// that was not granted in time.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use session_conformance::sample::{read_log, trim_log};
-use session_core::store::{Cursor, Entries};
-use session_core::{SessionId, Store};
+use session_conformance::sample::{self, read_log, trim_log};
+use session_core::store::{Change, Commit, Cursor, Entries};
+use session_core::{Actor, SessionId, Store, StoreErrorKind};
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgConnection, PgPool};
 
@@ -164,6 +164,29 @@ async fn a_log_trimmed_between_overlapping_transactions_has_no_gap() {
     }
     let session = sign_in(&store).await;
     assert_eq!(read(&store, &mut cursor).await, [Some(session.id)]);
+}
+
+/// As after a restore without the sequence. A conflict would be tried again for ever.
+#[tokio::test]
+async fn a_number_that_is_taken_is_an_error_and_no_conflict() {
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(1).await);
+    let session = sign_in(&store).await;
+    let back = format!("SELECT setval('{}.session_kit_log_numbers', 1, false)", schema.0);
+    sqlx::query(sqlx::AssertSqlSafe(back)).execute(&pool).await.unwrap();
+    let new = sample::session(&store, &session.owner, session.signed_in);
+    let version = store.user(&session.owner).await.unwrap().version;
+    let changes = vec![Change::Insert(Box::new(new))];
+    let commit = Commit {
+        owner: session.owner.clone(),
+        expected: version,
+        changes,
+        at: session.signed_in,
+        by: Actor::Application,
+        from: None,
+    };
+    let error = store.commit(&commit).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
 }
 
 /// An entry that commits late has a lower number than some that are gone already.
