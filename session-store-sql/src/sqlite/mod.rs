@@ -19,7 +19,7 @@ mod tx;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use session_core::block::Block;
@@ -30,7 +30,7 @@ use session_core::store::{
     Sweep, Touch, UserState,
 };
 use session_core::{FleetKey, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use self::checkpoint::Checkpoints;
 use self::hint::Hints;
@@ -99,9 +99,7 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let path = options::path_of(url.as_ref())?;
         let connect = options.connect(&path);
-        // The first connection switches the file to WAL mode; only then do readers join.
-        let writer = options::pool(1).connect_with(options::writing(connect.clone())).await;
-        let writer = writer.map_err(StoreError::unavailable)?;
+        let writer = open_writer(&connect, options.busy_timeout).await?;
         migrate::run(&writer).await?;
         let readers = options::pool(options.readers.max(1)).connect_lazy_with(connect.clone());
         let hints = {
@@ -261,6 +259,30 @@ impl Store for SqliteStore {
     }
 }
 
+/// Opens the connection that writes.
+///
+/// The first one switches the file to WAL mode; only then do readers join. Of two processes that switch
+/// it at the same moment, SQLite refuses one at once, whatever the busy timeout.
+async fn open_writer(
+    connect: &SqliteConnectOptions,
+    busy_timeout: Duration,
+) -> Result<SqlitePool, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match options::pool(1).connect_with(options::writing(connect.clone())).await {
+            Err(error) if is_busy(&error) && begun.elapsed() < busy_timeout => {
+                tokio::time::sleep(PAUSE_WHILE_BUSY).await;
+            }
+            opened => return opened.map_err(StoreError::unavailable),
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    primary(code.as_deref()) == Some(5)
+}
+
 /// A file has no clock but its host's.
 fn now() -> Timestamp {
     Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
@@ -281,9 +303,14 @@ fn store_error(error: sqlx::Error) -> StoreError {
 
 /// Busy, locked, out of memory or disk, I/O error, cannot open: primary codes of SQLite.
 fn is_passing(code: Option<&str>) -> bool {
-    let primary = code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-    matches!(primary, Some(5 | 6 | 7 | 10 | 13 | 14))
+    matches!(primary(code), Some(5 | 6 | 7 | 10 | 13 | 14))
 }
+
+fn primary(code: Option<&str>) -> Option<u32> {
+    code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff)
+}
+
+const PAUSE_WHILE_BUSY: Duration = Duration::from_millis(10);
 
 /// Entries that are trimmed rewrite far fewer pages than as many sessions do.
 const ENTRIES_OF_A_SESSION: usize = 32;
