@@ -404,7 +404,8 @@ impl Browser {
         std::fs::write(folder.join(format!("{name}.png")), picture).unwrap();
     }
 
-    /// A live update may replace an element between finding it and using it: find it again.
+    /// A live update may replace an element between finding it and using it, and one that loads switches
+    /// fields off for a moment: find it again.
     async fn act(
         &self,
         selector: &str,
@@ -420,7 +421,7 @@ impl Browser {
             };
             match result {
                 Ok(()) => return,
-                Err(CmdError::Standard(error)) if replaced(&error.error) => {
+                Err(CmdError::Standard(error)) if passes(&error.error) => {
                     assert!(begun.elapsed() < PATIENCE, "{selector}: {error}");
                 }
                 Err(error) => panic!("{selector}: {error}"),
@@ -429,12 +430,13 @@ impl Browser {
     }
 }
 
-fn replaced(status: &ErrorStatus) -> bool {
+fn passes(status: &ErrorStatus) -> bool {
     matches!(
         status,
         ErrorStatus::StaleElementReference
             | ErrorStatus::NoSuchElement
             | ErrorStatus::ElementNotInteractable
             | ErrorStatus::ElementClickIntercepted
+            | ErrorStatus::InvalidElementState
     )
 }
