@@ -41,8 +41,10 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     if !has_lease(shared, holder).await? {
         return Ok(0);
     }
-    if !trim_log(shared, holder).await? || !trim_history(shared, holder).await? {
-        return Ok(0);
+    for old in [Old::Log, Old::History] {
+        if !delete(shared, holder, old).await? {
+            return Ok(0);
+        }
     }
     // What this node has not written back yet counts as activity.
     crate::write_back::flush(shared, Leaving::All).await?;
@@ -62,36 +64,40 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     }
 }
 
-/// Deletes what is old in the log, for a quarter of the period at most: where more is written than a run
-/// can delete, sessions have their turn all the same. Returns false where another node has taken the
-/// lease.
-async fn trim_log(shared: &Shared, holder: &str) -> Result<bool, Error> {
-    let cleanup = &shared.options.cleanup;
-    let begun = Instant::now();
-    while begun.elapsed() < cleanup.period / 4 {
-        let trim = shared.store.trim_log(cleanup.log_retention, cleanup.batch);
-        let gone = shared.store_call("trim_log", trim).await?;
-        meter::cleaned("log_entries", gone.into());
-        if gone == 0 {
-            break;
-        }
-        if !pause_and_renew(shared, holder).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// What is deleted by its age.
+#[derive(Clone, Copy)]
+enum Old {
+    Log,
+    History,
 }
 
-/// As [`trim_log`], in the history.
-async fn trim_history(shared: &Shared, holder: &str) -> Result<bool, Error> {
-    let cleanup = &shared.options.cleanup;
-    let forget = Forget::OlderThan(shared.options.history_keep(shared.store.as_ref()));
+impl Old {
+    /// Deletes a batch. Returns how many went.
+    async fn delete(self, shared: &Shared) -> Result<u32, Error> {
+        let (store, cleanup) = (&shared.store, &shared.options.cleanup);
+        let (kind, gone) = match self {
+            Self::Log => {
+                let trim = store.trim_log(cleanup.log_retention, cleanup.batch);
+                ("log_entries", shared.store_call("trim_log", trim).await?)
+            }
+            Self::History => {
+                let old = Forget::OlderThan(shared.options.history_keep(store.as_ref()));
+                let forget = store.forget(&old, cleanup.batch);
+                ("history", shared.store_call("forget", forget).await?)
+            }
+        };
+        meter::cleaned(kind, gone.into());
+        Ok(gone)
+    }
+}
+
+/// Deletes in batches until nothing is old, for a quarter of the period at most: where more is written
+/// than a run can delete, sessions have their turn all the same. Returns false where another node has
+/// taken the lease.
+async fn delete(shared: &Shared, holder: &str, old: Old) -> Result<bool, Error> {
     let begun = Instant::now();
-    while begun.elapsed() < cleanup.period / 4 {
-        let forgets = shared.store.forget(&forget, cleanup.batch);
-        let gone = shared.store_call("forget", forgets).await?;
-        meter::cleaned("history", gone.into());
-        if gone == 0 {
+    while begun.elapsed() < shared.options.cleanup.period / 4 {
+        if old.delete(shared).await? == 0 {
             break;
         }
         if !pause_and_renew(shared, holder).await? {

@@ -13,7 +13,7 @@
 //! # SQLite
 //! The file is in WAL mode with `synchronous = FULL` by default ([`Durability`]). A process writes
 //! over one connection, and every write transaction begins with `IMMEDIATE`: a read transaction
-//! that turns into a write fails at once, whatever the busy timeout. Sessions to end are chosen by
+//! that turns into a write fails at once and does not wait. Sessions to end are chosen by
 //! a reader; the write lock is held only to end them, which is one statement each for the history,
 //! the sessions, the log and the versions of the users, however many sessions end. `trim_log` and
 //! `forget` by age take it only where a row goes. Checkpoints run on a connection of their own; a
@@ -38,7 +38,7 @@
 //! to 5 s for a lock. Functions live in a file apart from the scripts that make tables and are
 //! applied again when they change; an older node leaves newer ones alone.
 //!
-//! Whatever ends sessions moves their records into the history with one statement, however many
+//! Each call that ends sessions moves their records into the history with one statement, however many
 //! end.
 //!
 //! A commit that inserts holds advisory locks of the deployment, the tenant and the user in shared

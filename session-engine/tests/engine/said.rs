@@ -189,7 +189,7 @@ async fn a_claims_provider_that_fails_is_said_once() {
     assert!(said[0].contains("works again"), "{said:?}");
 }
 
-/// A record that cannot be read is one defect, whoever asks for it and how often.
+/// A record that cannot be read is one defect, however many requests ask for it.
 #[tokio::test(start_paused = true)]
 async fn a_defect_is_said_once() {
     let (log, _listening) = Log::begin();

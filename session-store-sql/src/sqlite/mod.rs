@@ -262,7 +262,7 @@ impl Store for SqliteStore {
 /// Opens the connection that writes.
 ///
 /// The first one switches the file to WAL mode; only then do readers join. Of two processes that switch
-/// it at the same moment, SQLite refuses one at once, whatever the busy timeout.
+/// it at the same moment, SQLite refuses one at once and does not wait for the busy timeout.
 async fn open_writer(
     connect: &SqliteConnectOptions,
     busy_timeout: Duration,
