@@ -20,7 +20,7 @@ use crate::sample::{
 pub(crate) async fn a_damaged_session_hides_no_other(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let (alice, bob) = (user_in("north", "alice"), user_in("north", "bob"));
-    let hers = add_many(store.as_ref(), &alice, 5).await;
+    let hers = in_order(add_many(store.as_ref(), &alice, 5).await);
     let his = add_many(store.as_ref(), &bob, 1).await;
     drop(store);
     let damaged = damage(namespace.as_ref(), &hers[2]).await;
@@ -99,7 +99,7 @@ pub(crate) async fn a_damaged_end_hides_no_other(namespace: Arc<dyn Namespace>) 
     let owners = [user_in("north", "alice"), user("bob")];
     for owner in &owners {
         let store = namespace.connect().await;
-        let sessions = add_many(store.as_ref(), owner, 5).await;
+        let sessions = in_order(add_many(store.as_ref(), owner, 5).await);
         let long_ago = now(store.as_ref()).await.minus(HOUR * 2);
         for session in &sessions {
             end_at(store.as_ref(), session, EndCause::Revoked, long_ago).await;
@@ -142,6 +142,12 @@ async fn goes(store: &dyn Store, owner: &UserKey, sessions: &[Session]) {
     for session in sessions {
         assert_eq!(store.ended(session.id).await.unwrap(), None, "it is forgotten");
     }
+}
+
+/// As lists show them, in one direction or the other: the third of five has others before and after it.
+fn in_order(mut sessions: Vec<Session>) -> Vec<Session> {
+    sessions.sort_by_key(|session| (session.signed_in, session.id));
+    sessions
 }
 
 /// Damages the record of a session.
