@@ -33,7 +33,7 @@ pub struct MemoryStore {
 struct Shared {
     state: Mutex<State>,
     written: Notify,
-    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Default for MemoryStore {
@@ -57,7 +57,16 @@ impl MemoryStore {
     /// An empty store by a clock of its own, for tests and simulations. Leases go by tokio's clock.
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let (state, written) = (Mutex::default(), Notify::new());
-        Self { shared: Arc::new(Shared { state, written, clock: Box::new(clock) }) }
+        Self { shared: Arc::new(Shared { state, written, clock: Arc::new(clock) }) }
+    }
+
+    /// Another store with the same content, as a backup that is restored has it: a node that has read on in
+    /// this one finds that the log of the copy does not continue where it was.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let (state, written) = (Mutex::new(self.state().copy()), Notify::new());
+        let clock = Arc::clone(&self.shared.clock);
+        Self { shared: Arc::new(Shared { state, written, clock }) }
     }
 
     fn now(&self) -> Timestamp {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::history::History;
 use crate::log::Log;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) log: Log,
     pub(crate) history: History,
@@ -34,7 +34,7 @@ pub(crate) struct State {
     leases: HashMap<String, (String, Instant)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct User {
     /// The number of the user's newest log entry.
     version: i64,
@@ -42,6 +42,10 @@ struct User {
 }
 
 impl State {
+    pub(crate) fn copy(&self) -> Self {
+        Self { log: self.log.copy(), ..self.clone() }
+    }
+
     pub(crate) fn user(&self, owner: &UserKey) -> UserState {
         let sessions = self.users.get(owner).map(|user| &user.sessions).into_iter().flatten();
         UserState {
