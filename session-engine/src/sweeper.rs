@@ -22,13 +22,15 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut wait = shared.options.cleanup.period / 60;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            biased;
             () = stopping.stopped() => return,
+            () = tokio::time::sleep(wait) => {}
         }
         wait = shared.options.cleanup.period;
         tokio::select! {
-            result = sweep(&shared, &holder) => report(&shared, result),
+            biased;
             () = stopping.stopped() => return,
+            result = sweep(&shared, &holder) => report(&shared, result),
         }
     }
 }

@@ -54,7 +54,7 @@ impl MemoryStore {
         Self::with_clock(host_clock)
     }
 
-    /// An empty store by a clock of its own, for tests and simulations. Leases go by tokio's clock.
+    /// An empty store by a clock of its own, for tests and simulations. Leases go by it, too.
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let (state, written) = (Mutex::default(), Notify::new());
         Self { shared: Arc::new(Shared { state, written, clock: Box::new(clock) }) }
@@ -167,7 +167,8 @@ impl Store for MemoryStore {
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        Ok(self.state().lease(name, holder, ttl))
+        let now = self.now();
+        Ok(self.state().lease(name, holder, ttl, now))
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {

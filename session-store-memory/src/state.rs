@@ -16,7 +16,6 @@ use session_core::store::{
 use session_core::{
     Event, EventKind, FleetKey, Session, SessionId, StoreError, Timestamp, UserKey,
 };
-use tokio::time::Instant;
 
 use crate::history::History;
 use crate::log::Log;
@@ -31,7 +30,7 @@ pub(crate) struct State {
     policies: HashMap<PolicyScope, Policy>,
     blocks: HashMap<PolicyScope, Block>,
     fleet_key: Option<FleetKey>,
-    leases: HashMap<String, (String, Instant)>,
+    leases: HashMap<String, (String, Timestamp)>,
 }
 
 #[derive(Debug, Default)]
@@ -161,12 +160,17 @@ impl State {
         }
     }
 
-    pub(crate) fn lease(&mut self, name: &str, holder: &str, ttl: Duration) -> bool {
-        let now = Instant::now();
+    pub(crate) fn lease(
+        &mut self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> bool {
         self.leases.retain(|_, (_, until)| *until > now);
         let free = self.leases.get(name).is_none_or(|(current, _)| current == holder);
         if free {
-            self.leases.insert(name.to_owned(), (holder.to_owned(), now + ttl));
+            self.leases.insert(name.to_owned(), (holder.to_owned(), now.plus(ttl)));
         }
         free
     }
