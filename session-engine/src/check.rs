@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use session_core::planted::{self, Defect};
 use session_core::rotation::Recognition;
 use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, EndCause, SessionId, Timestamp, Token};
@@ -247,12 +248,18 @@ impl Lookup {
         }
         let mut load = match manager.load(id).await {
             Err(error) if error.is_unavailable() => {
-                return stale(shared, &claim, &access).ok_or(error);
+                let unknown = Verdict::Refused(Refusal::Unknown);
+                let refused = planted::is(Defect::OutageIsRefusal).then_some(unknown);
+                return stale(shared, &claim, &access).or(refused).ok_or(error);
             }
             load => load?,
         };
+        let trusts_joined = planted::is(Defect::JoinedReadTrusted);
         // What a shared load read may be older than this request.
-        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_)) {
+        if load.joined
+            && !trusts_joined
+            && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_))
+        {
             load = manager.load(id).await?;
         }
         let mut finding = judge_loaded(shared, &load, &claim);
