@@ -346,6 +346,9 @@ fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdi
         Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
             Some(Verdict::Refused(Refusal::WrongSecret))
         }
+        Finding::Over(EndCause::Expired) if planted::is(Defect::IdleUnverified) => {
+            Some(Verdict::Refused(Refusal::Unknown))
+        }
         Finding::Bad(_) | Finding::Over(_) | Finding::Gone => None,
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use session_core::planted::{self, Defect};
 use session_core::store::{Continuation, EndedBatch, Forget, Sweep};
-use session_core::{Actor, EndCause};
+use session_core::{Actor, EndCause, Timestamp};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -110,7 +111,11 @@ async fn delete(shared: &Shared, holder: &str, old: Old) -> Result<bool, Error> 
 }
 
 async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedBatch, Error> {
-    let (options, at) = (&shared.options, shared.now());
+    let (options, mut at) = (&shared.options, shared.now());
+    if planted::is(Defect::SweepByNode) {
+        let wall = at.as_micros().saturating_add(shared.time.skew_micros());
+        at = Timestamp::from_micros(wall);
+    }
     let overdue = options.cleanup.overdue(&options.write_back);
     let sweep = Sweep { overdue, after, at };
     let call = shared.store.sweep(&sweep, options.cleanup.batch);

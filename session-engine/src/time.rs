@@ -103,6 +103,9 @@ impl FleetTime {
     }
 
     fn at(&self, elapsed: i64) -> Timestamp {
+        if planted::is(Defect::WallClock) {
+            return self.wall.now();
+        }
         Timestamp::from_micros(self.base.load(Ordering::Acquire).saturating_add(elapsed))
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use session_core::block::Block;
+use session_core::planted::{self, Defect};
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Ending, Entries, Forget,
@@ -137,7 +138,9 @@ impl Store for MemoryStore {
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let (ending, after) = (Ending::from(sweep), sweep.after.as_ref());
-        let line = self.now().minus(sweep.overdue);
+        let now = if planted::is(Defect::SweepByNode) { sweep.at } else { self.now() };
+        let eager = planted::is(Defect::SweepEager);
+        let line = now.minus(if eager { Duration::ZERO } else { sweep.overdue });
         let covers = |session: &Session| session.deadline < line;
         self.write(|state| state.end_where(None, covers, &ending, after, limit))
     }
