@@ -7,6 +7,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 use moka::policy::EvictionPolicy;
 use quick_cache::UnitWeighter;
+use session_core::planted::{self, Defect};
 use session_core::{SessionId, Timestamp};
 
 use crate::ending::Remembered;
@@ -105,6 +106,9 @@ impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
 
     fn on_evict(&self, _state: &mut (), _id: SessionId, entry: Arc<Entry>) {
         meter::left_the_cache();
+        if planted::is(Defect::EvictionLost) {
+            drop(entry.take());
+        }
         self.0.evicted(&entry);
     }
 }

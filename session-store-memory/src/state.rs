@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use session_core::admission::Standing;
 use session_core::block::{self, Block};
+use session_core::planted::{self, Defect};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::session::note_ip_address;
 use session_core::store::{
@@ -100,10 +101,17 @@ impl State {
     }
 
     pub(crate) fn touch(&mut self, touch: &Touch) -> bool {
+        if planted::is(Defect::TouchResurrects) && !self.sessions.contains_key(&touch.id) {
+            let ended = self.history.get(touch.id).map(|ended| ended.session.clone());
+            ended.iter().for_each(|session| self.insert(session));
+        }
         let Some(session) = self.sessions.get_mut(&touch.id) else { return false };
+        if planted::is(Defect::TouchBackwards) {
+            (session.last_accessed, session.deadline) = (touch.last_accessed, touch.deadline);
+        }
         session.last_accessed = session.last_accessed.max(touch.last_accessed);
         session.deadline = session.deadline.max(touch.deadline);
-        session.claimed |= touch.claimed;
+        session.claimed |= touch.claimed && !planted::is(Defect::ClaimUnstored);
         for ip in &touch.ip_addresses {
             note_ip_address(&mut session.ip_addresses, *ip);
         }
