@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use self::activity::{AccessEffect, Activity, Unstored};
 use crate::cleanup::{Cleanup, UNCLAIMED_FOR};
 use crate::field::InvalidField;
+use crate::planted::{self, Defect};
 use crate::session::Session;
 use crate::time::{self, Timestamp};
 
@@ -98,6 +99,7 @@ impl Timeouts {
         absolute: Option<Timestamp>,
     ) -> Option<Timestamp> {
         let idle = self.idle.map(|timeout| last_accessed.plus(timeout));
+        let absolute = absolute.filter(|_| !planted::is(Defect::NeverExpires));
         idle.into_iter().chain(absolute).min()
     }
 
@@ -206,7 +208,8 @@ impl WriteBack {
 
     /// How long a session's first unstored access may wait.
     fn delay(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.idle.map_or(self.max_delay, |idle| self.max_delay.min(idle / 4))
+        let idle = timeouts.idle.filter(|_| !planted::is(Defect::NoQuarterIdleRule));
+        idle.map_or(self.max_delay, |idle| self.max_delay.min(idle / 4))
     }
 
     /// How far the store's last accessed may lie behind a node's.
