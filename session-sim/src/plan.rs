@@ -313,7 +313,7 @@ fn act(rng: &mut Rng, way: Way) -> Act {
         88 => Act::RevokeUser(way),
         89 => Act::RevokeKind(way),
         90..=92 => Act::Claims(way),
-        93 => Act::Block(way, place(rng), rng.bool().then(|| rng.u64(2_000..30_000))),
+        93 => Act::Block(way, place(rng), (rng.u32(..6) > 0).then(|| rng.u64(2_000..15_000))),
         94..=95 => Act::Unblock(way, place(rng)),
         96..=97 => {
             let policy = (rng.u32(..3) > 0).then(|| policy(rng));

@@ -528,19 +528,24 @@ impl<'p> World<'p> {
     }
 
     fn audit(&mut self, at: Ms) {
-        let query = PageQuery { limit: PageQuery::MAX_LIMIT, ..PageQuery::live(TenantFilter::Any, Timestamp::from_micros(0)) };
-        let mut stored: Vec<Session> = Vec::new();
-        let mut query = query;
-        loop {
-            let Ok(Reply::Page(page)) = perform(&self.store, &Call::Page(query.clone())) else { break };
-            stored.extend(page.sessions);
-            query.after = page.next;
-            if page.next.is_none() {
-                break;
-            }
-        }
+        let stored = all_sessions(&self.store);
         self.oracle.audit(at, &stored, self.plan.end() - Plan::IDLE);
     }
+}
+
+/// What the store has.
+fn all_sessions(store: &MemoryStore) -> Vec<Session> {
+    let mut query = PageQuery::live(TenantFilter::Any, Timestamp::EPOCH);
+    query.limit = PageQuery::MAX_LIMIT;
+    let mut sessions = Vec::new();
+    while let Ok(Reply::Page(page)) = perform(store, &Call::Page(query.clone())) {
+        sessions.extend(page.sessions);
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    sessions
 }
 
 /// The memory store answers at once.

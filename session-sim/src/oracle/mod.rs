@@ -180,10 +180,6 @@ impl Oracle {
         self.nodes[node].disturbed.iter().all(|(begun, over)| *over < from || *begun > until)
     }
 
-    fn all_calm(&self, from: Ms, until: Ms) -> bool {
-        (0..self.nodes.len()).all(|node| self.is_calm(node, from, until))
-    }
-
     /// How far a node may be wrong about the store's time: it learns it from answers, which take less
     /// than the time limit.
     fn time_error(&self) -> Ms {
@@ -303,8 +299,13 @@ impl Oracle {
     }
 
     /// The store came back as it was at a moment: what happened since then did not happen.
-    pub(crate) fn restored(&mut self, copied: Ms, at: Ms) {
+    pub(crate) fn restored(&mut self, copied: Ms, at: Ms, stored: Vec<Session>) {
         self.restored = Some(at);
+        for session in stored {
+            if let Some(known) = self.sessions.get_mut(&session.id) {
+                known.session = session;
+            }
+        }
         for known in self.sessions.values_mut() {
             known.excused = true;
             if known.born > copied {

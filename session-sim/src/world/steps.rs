@@ -282,18 +282,18 @@ impl World<'_> {
                 }
             }
             (Act::Watch(_), Outcome::Waited(end)) => self.oracle.waited(at, number, end),
-            (Act::Revoke(_), Outcome::Ended(_)) => {
+            (Act::Revoke(_), Outcome::Ended) => {
                 let covers = |user: &_, id| *user == owner && Some(id) == about;
                 self.oracle.ended_here(at, &begun, covers);
             }
-            (Act::RevokeUser(_), Outcome::Ended(_)) => {
+            (Act::RevokeUser(_), Outcome::Ended) => {
                 self.oracle.ended_here(at, &begun, |user, _| *user == owner);
             }
-            (Act::RevokeOthers(_), Outcome::Ended(_)) => {
+            (Act::RevokeOthers(_), Outcome::Ended) => {
                 self.oracle.ended_here(at, &begun, |user, id| *user == owner && Some(id) != held);
             }
             (Act::Claims(_), Outcome::Done) => self.oracle.claims_told(at, &owner, claims),
-            (Act::Block(_, place, lasts), Outcome::Ended(_)) => {
+            (Act::Block(_, place, lasts), Outcome::Ended) => {
                 let holds = lasts.is_none_or(|lasts| begun.at + lasts > at);
                 if holds {
                     let scope: PolicyScope = Place::scope(*place, &owner);
@@ -419,7 +419,8 @@ impl World<'_> {
                 if let Some((copied, store)) = self.copy.take() {
                     self.oracle.reached.note("a store comes back older");
                     self.store = store;
-                    self.oracle.restored(copied, now);
+                    let stored = all_sessions(&self.store);
+                    self.oracle.restored(copied, now, stored);
                     for node in 0..self.nodes.len() {
                         self.oracle.disturb(node, now, now);
                     }
