@@ -58,7 +58,10 @@ impl State {
     }
 
     pub(crate) fn commit(&mut self, commit: &Commit, now: Timestamp) -> Outcome {
-        let blocked = || block::refusal(&self.blocks_of(&commit.owner), now).is_some();
+        let blocked = || {
+            block::refusal(&self.blocks_of(&commit.owner), now).is_some()
+                && !planted::is(Defect::BlockRace)
+        };
         let applies = |change: &Change| match change {
             Change::Update { session, .. } => self.owns(&commit.owner, session.id),
             Change::Insert(session) => {
