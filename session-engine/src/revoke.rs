@@ -99,6 +99,10 @@ impl SessionManager {
                 }
                 shared.watchers.ended(session.id, cause);
             });
+            if planted::is(Defect::ToldTwice) {
+                let event = |session| Notice::Event(Ending::from(&end).event(session));
+                ended.iter().for_each(|session| shared.notices.tell(event(session)));
+            }
             notice::log_ended(&ended, cause, end.at, &end.by);
             shared.poke.notify_one();
             count += ended.len() as u64;

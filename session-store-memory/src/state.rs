@@ -71,7 +71,10 @@ impl State {
             }
             Change::End(..) | Change::ClaimsChanged(_) => true,
         };
-        if self.version(&commit.owner) != commit.expected || !commit.changes.iter().all(applies) {
+        let overwrites = planted::is(Defect::DataOverwritten)
+            && matches!(&commit.changes[..], [Change::Update { kind: EventKind::Changed, .. }]);
+        let is_expected = self.version(&commit.owner) == commit.expected || overwrites;
+        if !is_expected || !commit.changes.iter().all(applies) {
             return Outcome::Conflict;
         }
         for change in &commit.changes {
@@ -278,7 +281,9 @@ impl State {
         if let Some(user) = self.users.get_mut(&session.owner) {
             user.sessions.remove(&id);
         }
-        self.history.add(ending.remember(session));
+        if !planted::is(Defect::HistoryLost) {
+            self.history.add(ending.remember(session));
+        }
         true
     }
 
