@@ -128,7 +128,7 @@ impl SessionManager {
         let mut tries = self.tries();
         let (mut in_doubt, mut left) = (Vec::new(), Vec::new());
         let is_given_up = || is_given_up() && !planted::is(Defect::CallerGoneCommits);
-        let mut first = None;
+        let mut outdated = None;
         loop {
             if is_given_up() {
                 return Err(StoreError::unavailable("the caller has gone").into());
@@ -148,12 +148,7 @@ impl SessionManager {
             }
             self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
             shared.owed.check_room()?;
-            let decisive = if planted::is(Defect::StaleDecision) {
-                first.get_or_insert_with(|| state.clone())
-            } else {
-                &state
-            };
-            let attempt = self.attempt(newcoming, decisive).await?;
+            let attempt = self.attempt(newcoming, outdated.as_ref().unwrap_or(&state)).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
                 attempt.unheld.release();
@@ -172,6 +167,9 @@ impl SessionManager {
                     attempt.unheld.release();
                     if planted::is(Defect::ConflictGivesUp) {
                         return Err(StoreError::unavailable("another change came first").into());
+                    }
+                    if planted::is(Defect::StaleDecision) {
+                        outdated.get_or_insert(state);
                     }
                     self.back_off(&mut tries.conflicts).await;
                 }
