@@ -2,7 +2,6 @@
 //! users' documents say.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
