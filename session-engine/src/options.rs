@@ -369,6 +369,17 @@ impl Options {
         self
     }
 
+    /// How long a use that another node has accepted may be on its way, where it was accepted near
+    /// the idle timeout.
+    pub(crate) fn in_flight(&self) -> Duration {
+        self.write_back.in_flight(self.store_timeout)
+    }
+
+    /// How long any use that another node has accepted may be on its way.
+    pub(crate) fn max_lag(&self) -> Duration {
+        self.write_back.max_lag(self.store_timeout)
+    }
+
     /// How long this store keeps ended sessions.
     pub(crate) fn history_keep(&self, store: &dyn Store) -> Duration {
         self.history.keep.unwrap_or_else(|| store.history_by_default())

@@ -109,8 +109,8 @@ async fn delete(shared: &Shared, holder: &str, old: Old) -> Result<bool, Error> 
 
 async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedBatch, Error> {
     let (options, at) = (&shared.options, shared.now());
-    let overdue = options.cleanup.overdue(&options.write_back);
-    let sweep = Sweep { overdue, after, at };
+    // What some node has not written back yet counts as activity.
+    let sweep = Sweep { overdue: options.max_lag(), after, at };
     let call = shared.store.sweep(&sweep, options.cleanup.batch);
     let batch = shared.store_call("sweep", call).await?;
     batch.ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));

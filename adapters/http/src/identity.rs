@@ -147,7 +147,7 @@ impl Asked {
             Verdict::Refused(refusal) => {
                 security::refused_token(id, &refusal, self.access.ip);
                 match refusal {
-                    Refusal::Ended(ending) => Identity::Ended(ending),
+                    Refusal::Ended(ending) | Refusal::Idle(ending) => Identity::Ended(ending),
                     _ => Identity::Anonymous,
                 }
             }
