@@ -228,6 +228,8 @@ impl SessionManager {
 
     /// Waits until a session ends, on any node. For connections that outlive a request.
     ///
+    /// An idle session, which [`Refusal::Idle`](crate::Refusal::Idle) refuses, has not ended yet.
+    ///
     /// A node that has not heard the log for longer than it may trust its cache
     /// ([`Options::max_staleness`](crate::Options::max_staleness)) cannot tell any more, and says so. Any
     /// number of open waits costs no polling: the node's one read of the log serves all.
