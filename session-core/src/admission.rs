@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::event::EndCause;
 use crate::field::{ClientId, DeviceKind, SessionId};
+use crate::planted::{self, Defect};
 use crate::policy::{Limit, OnExceed, Policy, Scope};
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -110,7 +111,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Admission {
     let leaving_anyway = |session: &Standing| {
-        if newcomer.replaces == Some(session.id) {
+        if newcomer.replaces == Some(session.id) && !planted::is(Defect::SameDeviceAdds) {
             Some(EndCause::Replaced)
         } else if newcomer.ends == Some(session.id) {
             Some(EndCause::Revoked)
@@ -125,8 +126,11 @@ pub fn decide(
         |max| Limit { max, scope: Scope::User, on_exceed: OnExceed::EvictLeastRecentlyUsed };
     limits.extend(bounds.max_sessions.map(ceiling));
     let expired = |session: &Standing| session.deadline <= now;
-    let abandoned =
-        |session: &Standing| !session.claimed && session.signed_in.plus(bounds.claim_within) <= now;
+    let abandoned = |session: &Standing| {
+        !session.claimed
+            && session.signed_in.plus(bounds.claim_within) <= now
+            && !planted::is(Defect::UnclaimedBlocks)
+    };
     let yields = |session: &Standing| expired(session) || abandoned(session);
     // The newcomer takes the place of these: the number does not rise.
     let vacated = |s: &Standing| {
@@ -179,7 +183,8 @@ fn evict<'s>(
 /// How many of the staying sessions must leave so that the newcomer fits.
 fn surplus(limit: &Limit, newcomer: &Newcomer<'_>, staying: &[&Standing]) -> usize {
     let counted = staying.iter().filter(|session| in_scope(limit, newcomer, session)).count();
-    (counted + 1).saturating_sub(limit.max as usize)
+    let places = limit.max as usize + usize::from(planted::is(Defect::OffByOne));
+    (counted + 1).saturating_sub(places)
 }
 
 /// Lets those stay after all who fit under every limit, newest choice first.
@@ -216,10 +221,14 @@ fn in_scope(limit: &Limit, newcomer: &Newcomer<'_>, session: &Standing) -> bool 
 }
 
 fn leaves_first(rule: OnExceed, session: &Standing) -> (Timestamp, SessionId) {
-    match rule {
-        OnExceed::EvictLeastRecentlyUsed => (session.last_accessed, session.id),
-        OnExceed::EvictOldest | OnExceed::Reject => (session.signed_in, session.id),
+    let at = match rule {
+        OnExceed::EvictLeastRecentlyUsed => session.last_accessed,
+        OnExceed::EvictOldest | OnExceed::Reject => session.signed_in,
+    };
+    if planted::is(Defect::NewestEvicted) {
+        return (Timestamp::from_micros(at.as_micros().saturating_neg()), session.id);
     }
+    (at, session.id)
 }
 
 /// Takes the first `count` that match; the second list is everybody else.

@@ -47,6 +47,8 @@ pub mod checker;
 pub mod cleanup;
 pub mod event;
 pub mod field;
+#[doc(hidden)]
+pub mod planted;
 pub mod policy;
 pub mod rotation;
 pub mod session;

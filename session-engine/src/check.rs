@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use session_core::planted::{self, Defect};
 use session_core::rotation::Recognition;
 use session_core::{EndCause, SessionId, Timestamp, Token};
 
@@ -249,12 +250,18 @@ impl Lookup {
         }
         let mut load = match manager.load(id).await {
             Err(error) if error.is_unavailable() => {
-                return stale(shared, &claim, &access).ok_or(error);
+                let unknown = Verdict::Refused(Refusal::Unknown);
+                let refused = planted::is(Defect::OutageIsRefusal).then_some(unknown);
+                return stale(shared, &claim, &access).or(refused).ok_or(error);
             }
             load => load?,
         };
+        let trusts_joined = planted::is(Defect::JoinedReadTrusted);
         // What a shared load read may be older than this request.
-        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_)) {
+        if load.joined
+            && !trusts_joined
+            && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_))
+        {
             load = manager.load(id).await?;
         }
         let mut finding = judge_loaded(shared, &load, &claim);
@@ -263,6 +270,9 @@ impl Lookup {
             match finding {
                 // Where it cannot be confirmed, the token is good; its next use is tried again.
                 Finding::Good(Shown::Successor | Shown::StepUp) => {
+                    if planted::is(Defect::ConfirmSkipped) {
+                        break;
+                    }
                     match manager.confirm(id, claim.tokens()).await {
                         Err(error) if error.is_unavailable() => break,
                         confirmed => confirmed?,
@@ -344,6 +354,11 @@ fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdi
         // A guess is refused at once; a token of the family may be newer than this copy.
         Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
             Some(Verdict::Refused(Refusal::WrongSecret))
+        }
+        Finding::Bad(Refusal::Idle(_)) | Finding::Over(_)
+            if planted::is(Defect::IdleUnverified) && entry.expired(now) =>
+        {
+            Some(Verdict::Refused(Refusal::Unknown))
         }
         Finding::Bad(_) | Finding::Over(_) | Finding::Gone => None,
     }

@@ -1,8 +1,10 @@
 //! Sessions that have to end, and those that have ended: why, and who may be told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::checker::Lifetime;
+use session_core::planted::{self, Defect};
 use session_core::rotation::{Recognition, TokenState};
 use session_core::store::{EndedSession, Selection, TenantFilter};
 use session_core::{Actor, DeviceInfo, EndCause, Session, SessionId, Timestamp, Token, UserKey};
@@ -56,7 +58,9 @@ impl Past {
     ) -> Option<Self> {
         let (timeouts, expiry) = (session.timeouts_or(&options.timeouts), session.absolute_expiry);
         let expired = |unused_since| Self::Over(Over { cause: EndCause::Expired, unused_since });
-        match timeouts.lifetime(last_accessed, expiry, options.in_flight(), now) {
+        let at_once = planted::is(Defect::IdleEndsAtOnce);
+        let in_flight = if at_once { Duration::ZERO } else { options.in_flight() };
+        match timeouts.lifetime(last_accessed, expiry, in_flight, now) {
             Lifetime::Running => None,
             Lifetime::Idle => {
                 let at = timeouts.expiry(last_accessed, expiry).unwrap_or(now);
@@ -78,7 +82,8 @@ impl Over {
 
     /// What to end.
     pub(crate) fn selection(&self, id: SessionId) -> Selection {
-        let last_accessed_before = self.unused_since;
+        let checked = !planted::is(Defect::UseUnchecked);
+        let last_accessed_before = self.unused_since.filter(|_| checked);
         Selection { last_accessed_before, ..Selection::session(id, TenantFilter::Any) }
     }
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::admission::Standing;
 use session_core::checker::{AccessEffect, Activity, Timeouts, Unstored};
+use session_core::planted::{self, Defect};
 use session_core::store::Touch;
 use session_core::{
     Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
@@ -99,6 +100,7 @@ impl CurrentSession {
         let session = &self.entry.session;
         let shown = match self.token {
             Shown::Current | Shown::Successor => None,
+            Shown::Retired if planted::is(Defect::StepUpLeaks) => None,
             Shown::StepUp => session.token.step_up.as_ref().map(|step_up| &step_up.authentication),
             Shown::Retired => session.token.retired.as_ref().map(|token| &token.authentication),
         };

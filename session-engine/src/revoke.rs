@@ -1,13 +1,14 @@
 //! Ends sessions, everywhere.
 
-use session_core::store::{EndMany, EndedBatch, Selection, TenantFilter};
+use session_core::planted::{self, Defect};
+use session_core::store::{EndMany, EndedBatch, Ending, Selection, TenantFilter};
 use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 
 use crate::ending::Over;
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
-use crate::notice;
+use crate::notice::{self, Notice};
 
 impl SessionManager {
     /// Ends one session of this user. False if there is none.
@@ -110,9 +111,15 @@ impl SessionManager {
                 }
             };
             ended.iter().for_each(|session| {
-                shared.cache.end(session.id, cause);
+                if !planted::is(Defect::OwnCacheKept) {
+                    shared.cache.end(session.id, cause);
+                }
                 shared.watchers.ended(session.id, cause);
             });
+            if planted::is(Defect::ToldTwice) {
+                let event = |session| Notice::Event(Ending::from(&end).event(session));
+                ended.iter().for_each(|session| shared.notices.tell(event(session)));
+            }
             notice::log_ended(&ended, cause, end.at, &end.by);
             shared.poke.notify_one();
             count += ended.len() as u64;

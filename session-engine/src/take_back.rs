@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use session_core::planted::{self, Defect};
 use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, EndCause, SessionId, StoreError, TokenDigest};
 use tokio::sync::Notify;
@@ -135,7 +136,8 @@ async fn end_all(manager: &SessionManager) -> Result<(), Error> {
         let ended = end(manager, &debt).await;
         let tried = owed.remove_first();
         if let Err(error) = ended {
-            tried.into_iter().for_each(|debt| owed.add(debt));
+            let again = tried.filter(|_| !planted::is(Defect::TakeBackOnce));
+            again.into_iter().for_each(|debt| owed.add(debt));
             let away = error.is_unavailable();
             result = Err(error);
             if away {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use self::activity::{AccessEffect, Activity, Unstored};
 use crate::cleanup::{Cleanup, MAX_CLOCK_SKEW, UNCLAIMED_FOR};
 use crate::field::InvalidField;
+use crate::planted::{self, Defect};
 use crate::session::Session;
 use crate::time::{self, Timestamp};
 
@@ -98,6 +99,7 @@ impl Timeouts {
         absolute: Option<Timestamp>,
     ) -> Option<Timestamp> {
         let idle = self.idle.map(|timeout| last_accessed.plus(timeout));
+        let absolute = absolute.filter(|_| !planted::is(Defect::NeverExpires));
         idle.into_iter().chain(absolute).min()
     }
 
@@ -121,6 +123,7 @@ impl Timeouts {
         in_flight: Duration,
         now: Timestamp,
     ) -> Lifetime {
+        let absolute = absolute.filter(|_| !planted::is(Defect::NeverExpires));
         if absolute.is_some_and(|expiry| expiry <= now) {
             return Lifetime::Over;
         }
@@ -257,7 +260,8 @@ impl WriteBack {
 
     /// How long a session's first unstored access may wait.
     fn delay(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.idle.map_or(self.max_delay, |idle| self.max_delay.min(idle / 4))
+        let idle = timeouts.idle.filter(|_| !planted::is(Defect::NoQuarterIdleRule));
+        idle.map_or(self.max_delay, |idle| self.max_delay.min(idle / 4))
     }
 
     /// How long after its acceptance a use that is due at once may arrive in the store, by the clock
