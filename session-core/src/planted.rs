@@ -80,6 +80,10 @@ defects! {
         "A node takes its own wall clock for the fleet's time.";
     IdleUnverified, "idle-unverified",
         "A cached session that looks expired is refused without asking the store.";
+    IdleEndsAtOnce, "idle-ends-at-once",
+        "An idle session ends at its timeout, although a use may be on its way from another node.";
+    UseUnchecked, "use-unchecked",
+        "An idle session ends although it was used since it was read.";
     SweepByNode, "sweep-by-node",
         "The cleanup goes by the wall clock of the node that runs it.";
     SweepEager, "sweep-eager",

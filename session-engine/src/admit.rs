@@ -283,6 +283,7 @@ impl SessionManager {
         };
         let bounds = Bounds {
             claim_within: options.claim_within,
+            max_lag: options.max_lag(),
             max_sessions: options.max_sessions_per_user,
         };
         // What this node has not written back yet counts too.

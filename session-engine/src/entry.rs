@@ -15,6 +15,7 @@ use session_core::{
     SessionId, TenantId, Timestamp, Token, UserId, UserKey,
 };
 
+use crate::ending::Past;
 use crate::options::Options;
 use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -275,10 +276,20 @@ impl Entry {
         self.timeouts().expired(last_accessed, self.session.absolute_expiry, now)
     }
 
-    /// From when on the session is refused if it is not used again; none for never.
-    pub(crate) fn expiry(&self) -> Option<Timestamp> {
+    /// What is due for the session by its timeouts, as far as this node knows.
+    pub(crate) fn past(&self, now: Timestamp) -> Option<Past> {
+        if !self.expired(now) {
+            return None;
+        }
         let last_accessed = self.use_().activity.last_accessed();
-        self.timeouts().expiry(last_accessed, self.session.absolute_expiry)
+        Past::of(&self.session, last_accessed, &self.options, now)
+    }
+
+    /// From when on the session ends if it is not used again; none for never.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        let last_accessed = self.use_().activity.last_accessed();
+        let (expiry, in_flight) = (self.session.absolute_expiry, self.options.in_flight());
+        self.timeouts().end(last_accessed, expiry, in_flight)
     }
 
     /// Counts an access, if it is one, and answers what the write-back queue must know.

@@ -2,8 +2,9 @@
 
 use session_core::planted::{self, Defect};
 use session_core::store::{EndMany, EndedBatch, Ending, Selection, TenantFilter};
-use session_core::{Actor, DeviceInfo, EndCause, SessionId, UserKey};
+use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 
+use crate::ending::Over;
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
@@ -72,6 +73,22 @@ impl SessionManager {
         self.end_all(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
+    /// Ends a session that is over, where the store agrees. False where it is not there, or was used
+    /// since: then it has to be read again, a few times at most.
+    pub(crate) async fn end_over(
+        &self,
+        id: SessionId,
+        over: Over,
+        tries: &mut u32,
+    ) -> Result<bool, Error> {
+        *tries += 1;
+        if *tries > MOST_TRIES {
+            return Err(StoreError::unavailable("the store ends nothing of what it reads").into());
+        }
+        let ended = self.end_all(over.selection(id), over.cause(), Actor::System, None).await?;
+        Ok(ended > 0)
+    }
+
     pub(crate) async fn end_all(
         &self,
         selection: Selection,
@@ -113,3 +130,6 @@ impl SessionManager {
         }
     }
 }
+
+/// How often a session is read again that the store does not end.
+const MOST_TRIES: u32 = 5;

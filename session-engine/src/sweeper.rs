@@ -116,8 +116,8 @@ async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedB
         let wall = at.as_micros().saturating_add(shared.time.skew_micros());
         at = Timestamp::from_micros(wall);
     }
-    let overdue = options.cleanup.overdue(&options.write_back);
-    let sweep = Sweep { overdue, after, at };
+    // What some node has not written back yet counts as activity.
+    let sweep = Sweep { overdue: options.max_lag(), after, at };
     let call = shared.store.sweep(&sweep, options.cleanup.batch);
     let batch = shared.store_call("sweep", call).await?;
     batch.ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));

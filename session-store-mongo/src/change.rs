@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use mongodb::bson::{Document, doc};
 use session_core::store::record::{Fields, read_ended};
-use session_core::store::{Change, Commit, Ended, Ending, Outcome, UserTag, Version};
+use session_core::store::{Change, Commit, Ended, Ending, Outcome, Recheck, UserTag, Version};
 use session_core::{EndCause, SessionId, StoreError};
 
 use crate::error::{Failed, is_duplicate};
@@ -66,7 +66,7 @@ impl MongoStore {
     async fn take_back(&self, commit: &Commit, begun: Vec<SessionId>) -> Result<(), Failed> {
         let begun = begun.into_iter().map(|id| Ended { id, owner: commit.owner.clone() });
         let ending = Ending { from: None, ..Ending::of_commit(commit, EndCause::Blocked) };
-        self.end_chosen(begun.collect(), &ending, None).await?;
+        self.end_chosen(begun.collect(), &ending, Recheck::default()).await?;
         Ok(())
     }
 

@@ -114,8 +114,16 @@ impl MongoStore {
 impl Walk {
     /// Everything that a selection covers, newest sign-in first.
     pub(crate) fn selected(selection: &Selection) -> Self {
-        let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
-            selection;
+        let Selection {
+            tenant,
+            user,
+            device_kind,
+            client_id,
+            ids,
+            signed_in_before,
+            last_accessed_before,
+            except,
+        } = selection;
         let names = |ids: &Vec<SessionId>| -> Bson {
             let names: Vec<_> = ids.iter().map(|id| record::name(*id)).collect();
             doc! { "$in": names }.into()
@@ -135,6 +143,9 @@ impl Walk {
         if ids.is_some() && !walk.range.is_empty() {
             // The index of the ids does not have it.
             walk.rest.insert(walk.key, std::mem::take(&mut walk.range));
+        }
+        if let Some(before) = last_accessed_before {
+            walk.rest.insert("last_accessed", doc! { "$lt": before.as_micros() });
         }
         if let Some(except) = except {
             walk.rest.insert("_id", doc! { "$ne": record::name(*except) });

@@ -6,7 +6,8 @@
 use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, cmd};
 use session_core::store::{
-    Continuation, EndMany, EndedBatch, Ending, Selection, TenantFilter, UserTag, limit_within,
+    Continuation, EndMany, EndedBatch, Ending, Recheck, Selection, TenantFilter, UserTag,
+    limit_within,
 };
 use session_core::{SessionId, StoreError, Timestamp, UserKey};
 
@@ -64,7 +65,7 @@ impl RedisStore {
 
     async fn end_some(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         let selection = &end.selection;
-        let ending = Ending::from(end);
+        let (recheck, ending) = (Recheck::from(end), Ending::from(end));
         let sources = self.sources(selection).await?;
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
         let mut spot = end.after.as_ref().map_or(Ok(Spot::START), Spot::parse)?;
@@ -81,7 +82,7 @@ impl RedisStore {
             let cut = chosen.get(left).map(|(n, _)| *n);
             chosen.truncate(left);
             let chosen: Vec<_> = chosen.into_iter().map(|(_, chosen)| chosen).collect();
-            ended.extend(self.end_chosen(&chosen, None, &ending).await?);
+            ended.extend(self.end_chosen(&chosen, recheck, &ending).await?);
             spot = match cut {
                 Some(n) => spot.at(places[..n].last()),
                 None if is_last => spot.beyond(),

@@ -1,8 +1,8 @@
 //! What a selection and a sweep do to the sessions that they have chosen, and the sweep itself.
 
-use std::time::Duration;
-
-use session_core::store::{Continuation, Ended, EndedBatch, Ending, Sweep, UserTag, limit_within};
+use session_core::store::{
+    Continuation, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag, limit_within,
+};
 use session_core::{StoreError, UserKey};
 
 use crate::change::{BATCH, confirm};
@@ -35,7 +35,7 @@ impl RedisStore {
 
     async fn sweep_some(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
-        let (overdue, ending) = (Some(sweep.overdue), Ending::from(sweep));
+        let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
         let first = sweep.after.as_ref().map_or(Ok(Shard::FIRST), shard_of)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
         for shard in self.placement.shards().skip(first.0) {
@@ -46,7 +46,7 @@ impl RedisStore {
                 let count = CHUNK.min(limit - ended.len());
                 let chosen = self.overdue(shard, sweep, count).await?;
                 examined += chosen.len();
-                ended.extend(self.end_chosen(&chosen, overdue, &ending).await?);
+                ended.extend(self.end_chosen(&chosen, recheck, &ending).await?);
                 if chosen.len() < count {
                     break;
                 }
@@ -73,17 +73,17 @@ impl RedisStore {
         chosen.collect()
     }
 
-    /// With `overdue` only those whose deadline passed longer ago.
+    /// Ends those that are there and for which the recheck holds.
     pub(crate) async fn end_chosen(
         &self,
         chosen: &[Chosen],
-        overdue: Option<Duration>,
+        recheck: Recheck,
         ending: &Ending,
     ) -> Result<Vec<Ended>, StoreError> {
         let mut ended = Vec::new();
         for (shard, sessions) in self.by_shard(chosen, |chosen| chosen.place.id()) {
             for sessions in sessions.chunks(BATCH) {
-                let call = self.ending_call(shard, sessions, overdue, ending)?;
+                let call = self.ending_call(shard, sessions, recheck, ending)?;
                 let doubt = sessions.iter().map(|chosen| UserTag::of(chosen.place.id()));
                 let doubt = self.doubt(doubt)?;
                 let gone: Vec<usize> = self.link.change(&call).await?;
@@ -101,7 +101,7 @@ impl RedisStore {
         &self,
         shard: Shard,
         sessions: &[&Chosen],
-        overdue: Option<Duration>,
+        recheck: Recheck,
         ending: &Ending,
     ) -> Result<Call<'_>, StoreError> {
         let placement = &self.placement;
@@ -110,7 +110,9 @@ impl RedisStore {
         call.key(placement.log(shard)).key(placement.history(shard));
         self.logging(&mut call)?;
         call.arg(sort_key(ending.at)).number(self.remembered()).arg(ended::how(ending));
+        let Recheck { accessed_before, overdue } = recheck;
         call.arg(overdue.map(|age| age.as_micros().to_string()).unwrap_or_default());
+        call.arg(accessed_before.map(|at| at.as_micros().to_string()).unwrap_or_default());
         for Chosen { place, owner } in sessions {
             let tag = UserTag::of(place.id());
             call.key(placement.user(tag)).key(placement.history_of(tag));

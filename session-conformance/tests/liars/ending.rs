@@ -28,6 +28,21 @@ impl Liar {
                 let before = &mut end.selection.signed_in_before;
                 *before = before.map(|line| line.plus(Duration::from_micros(1)));
             }
+            Fault::EndOverlooksUse => end.selection.last_accessed_before = None,
+            Fault::EndTakesTheLastUse => {
+                let before = &mut end.selection.last_accessed_before;
+                *before = before.map(|line| line.plus(Duration::from_micros(1)));
+            }
+            Fault::EndLooksFirst if end.selection.last_accessed_before.is_some() => {
+                let chosen = self.selected(&end.selection).await;
+                return Ok(self.end_all_of(chosen, limit, end.cause).await);
+            }
+            Fault::EndGoesByOldUse if end.selection.last_accessed_before.is_some() => {
+                let mut chosen = self.alive().await;
+                let old = self.notes().begun.clone();
+                chosen.retain(|session| end.selection.covers(&old[&session.id]));
+                return Ok(self.end_all_of(chosen, limit, end.cause).await);
+            }
             Fault::EndSparesNobody => end.selection.except = None,
             Fault::EndSparesOnce if !first => end.selection.except = None,
             Fault::EndIgnoresLimit => limit = u32::MAX,

@@ -296,6 +296,14 @@ faults! {
     EndOverlooksSignIn: "ending::a_limit_smaller_than_the_candidates_reaches_all",
     /// A selection takes what signed in at this very time.
     EndTakesTheLine: "ending::signed_in_before_is_met_to_the_microsecond",
+    /// A selection overlooks the last use.
+    EndOverlooksUse: "ending::what_was_used_since_stays",
+    /// A selection goes by the last use as it was at sign-in.
+    EndGoesByOldUse: "ending::what_was_used_since_stays",
+    /// A selection takes what was used at this very time.
+    EndTakesTheLastUse: "ending::last_accessed_before_is_met_to_the_microsecond",
+    /// `end_many` looks at a session's use first, and ends it later.
+    EndLooksFirst: "races::an_end_of_what_is_unused_races_touches",
     /// Of two walks each tells what the other one ended.
     EndTellsOthers: "races::two_walks_end_each_session_once",
     /// A sweep goes by what it once knew of a session's use.

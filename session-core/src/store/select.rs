@@ -24,6 +24,9 @@ pub struct Selection {
     pub ids: Option<Vec<SessionId>>,
     /// Only those that signed in before this.
     pub signed_in_before: Option<Timestamp>,
+    /// Only those last accessed before this, as the store knows at the moment they are deleted: a
+    /// session that was used since it was chosen is spared.
+    pub last_accessed_before: Option<Timestamp>,
     /// But not this one.
     pub except: Option<SessionId>,
 }
@@ -51,6 +54,7 @@ impl Selection {
             client_id: None,
             ids: None,
             signed_in_before: None,
+            last_accessed_before: None,
             except: None,
         }
     }
@@ -83,6 +87,13 @@ impl Selection {
         self
     }
 
+    /// Only those last accessed before this.
+    #[must_use]
+    pub const fn last_accessed_before(mut self, before: Timestamp) -> Self {
+        self.last_accessed_before = Some(before);
+        self
+    }
+
     /// All but this one.
     #[must_use]
     pub const fn except(mut self, id: SessionId) -> Self {
@@ -109,6 +120,7 @@ impl Selection {
             && self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
             && self.signed_in_before.is_none_or(|before| session.signed_in < before)
+            && self.last_accessed_before.is_none_or(|before| session.last_accessed < before)
             && self.except != Some(session.id)
     }
 }
