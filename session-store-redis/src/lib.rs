@@ -156,7 +156,8 @@
 //! A change and the `WAIT` for its replicas go to one server together. Were they apart, a replica
 //! that lacks the change could take over in between and be waited for. A write of its own stands
 //! between them, because `WAIT` waits for what its connection has written last: so a call that
-//! finds the change made waits for it, too.
+//! finds the change made waits for it, too. All this goes over a connection of its own, because
+//! what is sent after a `WAIT` is answered after it.
 //!
 //! [`Store::report`]: session_core::Store::report
 //! [`Store::end_many`]: session_core::Store::end_many
