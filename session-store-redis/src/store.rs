@@ -29,6 +29,9 @@ use crate::scripts::Scripts;
 #[derive(Debug)]
 pub struct RedisStore {
     pub(crate) link: Link,
+    /// Where the log is read, besides all other calls: however slow those are, a node hears of
+    /// revocations.
+    pub(crate) log: Link,
     pub(crate) placement: Placement,
     pub(crate) scripts: Scripts,
     pub(crate) options: RedisOptions,
@@ -92,6 +95,7 @@ impl RedisStore {
         options.validate().map_err(StoreError::internal)?;
         let (pushed, pushes) = unbounded_channel();
         let link = Link::open(address, &options, &pushed).await?;
+        let log = Link::open(address, &options.clone().with_replicas(None), &pushed).await?;
         let scripts = Scripts::new();
         let shards = options.shards.unwrap_or(default_shards);
         let mut key = [0; TagKey::BYTES];
@@ -107,12 +111,13 @@ impl RedisStore {
             active: Arc::clone(&active),
             subscribed: Arc::clone(&subscribed),
         };
-        let listener = tokio::spawn(push::run(link.clone(), channels, pushes, hints));
+        let listener = tokio::spawn(push::run(log.clone(), channels, pushes, hints));
         let turn = AtomicUsize::default();
         let needs = RwLock::new(Needs { history: HISTORY, max_staleness: MAX_STALENESS });
         let doubts = Doubts::default();
         let store = Self {
             link,
+            log,
             placement,
             scripts,
             options,

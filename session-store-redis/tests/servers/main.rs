@@ -1,5 +1,6 @@
 //! The Redis store on real servers: the conformance kit, and what is Redis's own.
 
+mod besides;
 mod blocks;
 mod bounds;
 mod cluster;
