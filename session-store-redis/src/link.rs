@@ -244,6 +244,11 @@ impl Link {
         T::from_redis_value(Value::Array(answers)).map_err(|error| store_error(error.into()))
     }
 
+    /// How long a change may take.
+    pub(crate) fn limit(&self) -> Duration {
+        self.waiting.as_ref().map_or(self.timeout, |waiting| waiting.limit)
+    }
+
     pub(crate) const fn waits(&self) -> bool {
         self.waiting.is_some()
     }

@@ -1,4 +1,4 @@
-//! A TCP proxy whose connections fall silent one at a time.
+//! A TCP proxy that disturbs one connection at a time.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// A TCP proxy in front of a server, for tests of what goes over which connection.
+/// A TCP proxy in front of a server, for tests of what goes over which connection, and of answers
+/// that get lost.
 ///
 /// ```no_run
 /// # async fn example() {
@@ -18,24 +19,32 @@ use tokio::sync::watch;
 /// let proxy = Proxy::listen().await;
 /// proxy.forward("127.0.0.1:6379");
 /// let url = format!("redis://127.0.0.1:{}", proxy.port());
-/// // Connect by this URL, and load the session `6eb6…`. Then the connection that was asked for it
-/// // answers no more, while the others do.
+/// // A store that is connected by this URL loads the session `6eb6…`. Then the connection over
+/// // which it asked answers no more, while others do.
 /// proxy.silence(b"6eb6");
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct Proxy {
     port: u16,
-    server: watch::Sender<Option<String>>,
-    connections: Arc<Mutex<Vec<Arc<Carried>>>>,
+    state: Arc<State>,
 }
 
-/// What a connection has carried.
 #[derive(Debug, Default)]
-struct Carried {
+struct State {
+    server: watch::Sender<Option<String>>,
+    connections: Mutex<Vec<Arc<Connection>>>,
+    /// The bytes whose answer gets lost.
+    unanswered: Mutex<Option<Vec<u8>>>,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
     /// All that the client has sent.
     sent: Mutex<Vec<u8>>,
     is_silent: AtomicBool,
+    /// Whether it is closed instead of passing an answer on.
+    is_doomed: AtomicBool,
 }
 
 impl Proxy {
@@ -46,9 +55,9 @@ impl Proxy {
     pub async fn listen() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let proxy = Self { port, server: watch::Sender::new(None), connections: Arc::default() };
-        tokio::spawn(proxy.clone().run(listener));
-        proxy
+        let state = Arc::<State>::default();
+        tokio::spawn(run(listener, Arc::clone(&state)));
+        Self { port, state }
     }
 
     /// The port that it listens on, on this host.
@@ -58,62 +67,95 @@ impl Proxy {
 
     /// Forwards to this server, a host and a port, from now on.
     pub fn forward(&self, server: impl Into<String>) {
-        self.server.send_replace(Some(server.into()));
+        self.state.server.send_replace(Some(server.into()));
     }
 
     /// Stops forwarding on the connections over which the client has sent these bytes, without
     /// closing them. Returns how many those are.
     pub fn silence(&self, bytes: &[u8]) -> usize {
-        let has_sent = |connection: &&Arc<Carried>| {
-            locked(&connection.sent).windows(bytes.len()).any(|sent| sent == bytes)
-        };
-        let connections = locked(&self.connections);
-        let silenced = connections.iter().filter(has_sent);
-        silenced.map(|connection| connection.is_silent.store(true, Ordering::SeqCst)).count()
+        let connections = locked(&self.state.connections);
+        let silenced = connections.iter().filter(|one| contains(&locked(&one.sent), bytes));
+        silenced.map(|one| one.is_silent.store(true, Ordering::SeqCst)).count()
     }
 
-    async fn run(self, listener: TcpListener) {
-        while let Ok((client, _)) = listener.accept().await {
-            let carried = Arc::new(Carried::default());
-            locked(&self.connections).push(Arc::clone(&carried));
-            let server = self.server.subscribe();
-            tokio::spawn(carry(client, server, carried));
-        }
+    /// Once a client sends these bytes, closes its connection in place of the server's answer.
+    /// Happens once.
+    pub fn lose_the_answer_to(&self, bytes: &[u8]) {
+        *locked(&self.state.unanswered) = Some(bytes.to_vec());
+    }
+
+    /// Whether a client has sent the bytes whose answer gets lost.
+    pub fn has_lost_an_answer(&self) -> bool {
+        locked(&self.state.unanswered).is_none()
+    }
+}
+
+async fn run(listener: TcpListener, state: Arc<State>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let connection = Arc::<Connection>::default();
+        locked(&state.connections).push(Arc::clone(&connection));
+        tokio::spawn(carry(client, Arc::clone(&state), connection));
     }
 }
 
 async fn carry(
     client: TcpStream,
-    mut server: watch::Receiver<Option<String>>,
-    carried: Arc<Carried>,
+    state: Arc<State>,
+    connection: Arc<Connection>,
 ) -> io::Result<()> {
+    let mut server = state.server.subscribe();
     let server = server.wait_for(Option::is_some).await.map_err(io::Error::other)?.clone();
     let (up, down) = TcpStream::connect(server.unwrap_or_default()).await?.into_split();
     let (from, to) = client.into_split();
-    let (sent, is_silent) = (&carried.sent, &carried.is_silent);
-    let note = |bytes: &[u8]| locked(sent).extend_from_slice(bytes);
-    tokio::try_join!(copy(from, down, is_silent, note), copy(up, to, is_silent, |_| {}))?;
+    let sends = |bytes: &[u8]| {
+        connection.sends(bytes, &state);
+        Ok(())
+    };
+    let answers = |_: &[u8]| match connection.is_doomed.load(Ordering::SeqCst) {
+        true => Err(io::ErrorKind::ConnectionAborted.into()),
+        false => Ok(()),
+    };
+    tokio::try_join!(copy(from, down, &connection, sends), copy(up, to, &connection, answers))?;
     Ok(())
 }
 
+/// Ends with an error where the check fails.
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    is_silent: &AtomicBool,
-    note: impl Fn(&[u8]),
+    connection: &Connection,
+    check: impl Fn(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut bytes).await?;
-        if is_silent.load(Ordering::SeqCst) {
+        if connection.is_silent.load(Ordering::SeqCst) {
             return std::future::pending().await;
         }
         if count == 0 {
             return to.shutdown().await;
         }
-        note(&bytes[..count]);
+        check(&bytes[..count])?;
         to.write_all(&bytes[..count]).await?;
     }
+}
+
+impl Connection {
+    fn sends(&self, bytes: &[u8], state: &State) {
+        let mut sent = locked(&self.sent);
+        let before = sent.len();
+        sent.extend_from_slice(bytes);
+        let mut unanswered = locked(&state.unanswered);
+        let is_new =
+            |bytes: &mut Vec<u8>| contains(&sent[before.saturating_sub(bytes.len())..], bytes);
+        if unanswered.take_if(is_new).is_some() {
+            self.is_doomed.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+fn contains(all: &[u8], bytes: &[u8]) -> bool {
+    all.windows(bytes.len()).any(|some| some == bytes)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -14,6 +14,7 @@ mod monitor;
 mod namespace;
 mod random;
 mod replicas;
+mod resent;
 mod server;
 mod silence;
 mod single;
