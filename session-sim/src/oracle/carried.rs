@@ -369,7 +369,8 @@ fn covers(selection: &Selection, session: &Session) -> bool {
     let user = selection.user.as_ref().is_none_or(|user| *user == session.owner.user);
     let kind = selection.device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind);
     let ids = selection.ids.as_ref().is_none_or(|ids| ids.contains(&session.id));
-    tenant && user && kind && ids && selection.except != Some(session.id)
+    let unused = selection.last_accessed_before.is_none_or(|before| session.last_accessed < before);
+    tenant && user && kind && ids && unused && selection.except != Some(session.id)
 }
 
 /// How long the cleanup's lease lasts.
