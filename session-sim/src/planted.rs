@@ -23,12 +23,17 @@ pub(crate) fn plant(name: &str) -> Result<(), String> {
 }
 
 /// Plants one after the other. Each has to be found within so many runs.
-pub(crate) fn find_all(seeds: u64, nodes: usize) -> ExitCode {
+pub(crate) fn find_all(seeds: u64, nodes: usize, threads: usize) -> ExitCode {
     let (begun, mut missed) = (Instant::now(), 0);
     for defect in Defect::ALL {
-        match find(*defect, seeds, nodes) {
+        match find(*defect, seeds, nodes, threads) {
             Some((seed, violation)) => {
-                println!("{:<24} seed {seed:>5}: {}: {}", defect.name(), violation.kind, violation.text);
+                println!(
+                    "{:<24} seed {seed:>5}: {}: {}",
+                    defect.name(),
+                    violation.kind,
+                    violation.text
+                );
             }
             None => {
                 missed += 1;
@@ -42,10 +47,9 @@ pub(crate) fn find_all(seeds: u64, nodes: usize) -> ExitCode {
 }
 
 /// The first seed whose run shows it.
-fn find(defect: Defect, seeds: u64, nodes: usize) -> Option<(u64, Violation)> {
+fn find(defect: Defect, seeds: u64, nodes: usize, threads: usize) -> Option<(u64, Violation)> {
     let (next, found) = (AtomicU64::new(0), AtomicBool::new(false));
     let first = Mutex::new(None::<(u64, Violation)>);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {

@@ -73,6 +73,7 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
     // While the last tests wait for their servers.
     jobs.push(Job::task("schemathesis", &["--built"])?);
     jobs.push(Job::task("fuzz", &[])?);
+    jobs.push(Job::task("sim", &["--check", "--threads", "1"])?);
     step("tests", || jobs::run(jobs, tally))?;
     step("examples in the documentation", || {
         let mut tests = cargo(["test", "--locked", "--quiet", "--doc"]);
