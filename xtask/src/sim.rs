@@ -59,7 +59,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 fn check(options: &Options) -> Result<(), Failure> {
     for rest in [&["--seeds", "100", "--twice"][..], &["--seeds", "10000"], &["--planted"]] {
         let mut sim = program();
-        show(sim.args(given(options)).args(rest))?;
+        sim.args(given(options)).args(rest);
+        show(sim)?;
     }
     Ok(())
 }
