@@ -48,7 +48,8 @@ impl Oracle {
     fn check_written_back(&mut self, at: Ms, session: &Session) {
         let Some(known) = self.sessions.get(&session.id) else { return };
         let Some(used) = known.used.filter(|used| self.is_calm(used.node, used.at, at)) else { return };
-        let lag = ms(self.options.write_back.max_lag()) + self.time_error();
+        let rule = &self.options.write_back;
+        let lag = ms(rule.max_delay + rule.flush_interval) + self.time_error();
         // What a node takes for the time of a use may be wrong by this.
         let told = stamp(used.at).minus(self.options.store_timeout);
         let excused = known.excused;
