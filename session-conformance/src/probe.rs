@@ -36,6 +36,7 @@ struct Inner {
     calls: Mutex<BTreeMap<&'static str, u64>>,
     gate: Mutex<Option<(&'static str, Gate)>>,
     gate_before: Mutex<Option<(&'static str, Gate)>>,
+    delayed: Mutex<Option<Gate>>,
     wanted: Mutex<Option<Entries>>,
     problems: Mutex<Vec<String>>,
     clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
@@ -48,7 +49,7 @@ struct Crowd {
     most: u64,
 }
 
-/// Holds one call back between its effect and its answer.
+/// Holds one call back: between its effect and its answer, or before its effect.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<Passage>);
 
@@ -59,14 +60,19 @@ struct Passage {
 }
 
 impl Gate {
-    /// Waits until the call has had its effect.
+    /// Waits until the call is held back.
     pub async fn reached(&self) {
         self.0.reached.notified().await;
     }
 
-    /// Lets its answer through.
+    /// Lets the call go on.
     pub fn open(&self) {
         self.0.opened.notify_one();
+    }
+
+    async fn passed(&self) {
+        self.0.reached.notify_one();
+        self.0.opened.notified().await;
     }
 }
 
@@ -92,6 +98,7 @@ impl Probe {
             calls: Mutex::default(),
             gate: Mutex::default(),
             gate_before: Mutex::default(),
+            delayed: Mutex::default(),
             wanted: Mutex::default(),
             problems: Mutex::default(),
             clock: Mutex::default(),
@@ -185,6 +192,14 @@ impl Probe {
         gate
     }
 
+    /// Holds the next commit on its way to the store: it arrives there when the gate is opened, also
+    /// where its caller has given it up by then.
+    pub fn delay_commit(&self) -> Gate {
+        let gate = Gate::default();
+        *lock(&self.0.delayed) = Some(gate.clone());
+        gate
+    }
+
     /// How often each method was called.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.0.calls).clone()
@@ -263,9 +278,8 @@ impl Drop for UnderWay<'_> {
 
 async fn pass(gate: &Mutex<Option<(&'static str, Gate)>>, method: &'static str) {
     let held = lock(gate).take_if(|(held, _)| *held == method);
-    if let Some((_, Gate(passage))) = held {
-        passage.reached.notify_one();
-        passage.opened.notified().await;
+    if let Some((_, gate)) = held {
+        gate.passed().await;
     }
 }
 
@@ -298,7 +312,16 @@ impl Store for Probe {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        self.call("commit", self.store().commit(commit)).await
+        let Some(gate) = lock(&self.0.delayed).take() else {
+            return self.call("commit", self.store().commit(commit)).await;
+        };
+        let (store, commit) = (self.store(), commit.clone());
+        let on_its_way = tokio::spawn(async move {
+            gate.passed().await;
+            store.commit(&commit).await
+        });
+        let lost = |_| Err(StoreError::unavailable("the commit was lost on its way"));
+        self.call("commit", async { on_its_way.await.unwrap_or_else(lost) }).await
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {

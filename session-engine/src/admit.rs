@@ -7,7 +7,7 @@ use session_core::block::{self, Block};
 use session_core::planted::{self, Defect};
 use session_core::policy::Limit;
 use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
-use session_core::{Actor, EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
+use session_core::{EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
 use tokio::sync::oneshot;
 
 use crate::cache::{Fill, Filled};
@@ -81,7 +81,7 @@ impl SessionManager {
     async fn end_elsewhere(&self, request: &SignIn, ended: &[(SessionId, EndCause)]) {
         let replaced = request.replaces.filter(|id| ended.iter().all(|(ended, _)| ended != id));
         let Some(id) = replaced else { return };
-        let debt = Debt { id, cause: EndCause::Replaced, by: request.actor(), family: None };
+        let debt = Debt::of_session(id, EndCause::Replaced, request.actor());
         let unheld = Unheld::new(self.shared(), debt.clone());
         if take_back::end(self, &debt).await.is_ok() {
             unheld.release();
@@ -128,7 +128,7 @@ impl SessionManager {
         let mut tries = self.tries();
         let (mut in_doubt, mut left) = (Vec::new(), Vec::new());
         let is_given_up = || is_given_up() && !planted::is(Defect::CallerGoneCommits);
-        let mut first = None;
+        let mut outdated = None;
         loop {
             if is_given_up() {
                 return Err(StoreError::unavailable("the caller has gone").into());
@@ -148,12 +148,7 @@ impl SessionManager {
             }
             self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
             shared.owed.check_room()?;
-            let decisive = if planted::is(Defect::StaleDecision) {
-                first.get_or_insert_with(|| state.clone())
-            } else {
-                &state
-            };
-            let attempt = self.attempt(newcoming, decisive).await?;
+            let attempt = self.attempt(newcoming, outdated.as_ref().unwrap_or(&state)).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
                 attempt.unheld.release();
@@ -172,6 +167,9 @@ impl SessionManager {
                     attempt.unheld.release();
                     if planted::is(Defect::ConflictGivesUp) {
                         return Err(StoreError::unavailable("another change came first").into());
+                    }
+                    if planted::is(Defect::StaleDecision) {
+                        outdated.get_or_insert(state);
                     }
                     self.back_off(&mut tries.conflicts).await;
                 }
@@ -258,8 +256,7 @@ impl SessionManager {
         let slot = shared.cache.begin_fill(id);
         let session = request.session(&token, self.options(), now)?;
         let family = newcoming.ticket.as_ref().map(|_| session.token.family);
-        let debt = Debt { id, cause: EndCause::Revoked, by: Actor::System, family };
-        let unheld = Unheld::new(shared, debt);
+        let unheld = Unheld::new(shared, Debt::of_commit(id, family));
         Ok(Attempt { token, slot, session, ended, unheld })
     }
 

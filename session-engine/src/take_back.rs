@@ -2,8 +2,12 @@
 //! its browser: tried again until the store has answered.
 //!
 //! None is dropped for lack of room. While there are [`MOST_OWED`], no sign-in begins that could add one.
+//!
+//! A commit whose answer was lost may still be on its way when its session is looked for and not found. So
+//! the session is looked for again, a few times, for longer than a commit can be on its way
+//! ([`FIRST_LOOK`]).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +15,7 @@ use session_core::planted::{self, Defect};
 use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, EndCause, SessionId, StoreError, TokenDigest};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::manager::SessionManager;
@@ -25,6 +30,20 @@ pub(crate) struct Debt {
     /// Ends only a session whose tokens are of this family. All uses of a ticket begin a session of the
     /// same id, and only one of them has begun it.
     pub(crate) family: Option<TokenDigest>,
+    /// How often it is looked for again where it is not found.
+    pub(crate) looks: u32,
+}
+
+impl Debt {
+    /// A session that is known to have begun.
+    pub(crate) const fn of_session(id: SessionId, cause: EndCause, by: Actor) -> Self {
+        Self { id, cause, by, family: None, looks: 0 }
+    }
+
+    /// A session that a commit may have begun, or may still begin.
+    pub(crate) const fn of_commit(id: SessionId, family: Option<TokenDigest>) -> Self {
+        Self { id, cause: EndCause::Revoked, by: Actor::System, family, looks: LOOKS }
+    }
 }
 
 /// Sessions that have to end.
@@ -32,6 +51,8 @@ pub(crate) struct Debt {
 pub(crate) struct Owed {
     debts: Mutex<VecDeque<Debt>>,
     grown: Notify,
+    /// Those that were not found, by when they are looked for again.
+    missed: Mutex<BTreeMap<(Instant, SessionId), Debt>>,
 }
 
 impl Owed {
@@ -68,9 +89,40 @@ impl Owed {
         self.debts().pop_front()
     }
 
-    fn debts(&self) -> MutexGuard<'_, VecDeque<Debt>> {
-        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Looks for a session again later, where it has not been found often enough. Where many are looked
+    /// for, the next one is given up: it stays unclaimed, if it begins at all.
+    fn look_again(&self, mut debt: Debt) {
+        if debt.looks == 0 {
+            return;
+        }
+        let pause = FIRST_LOOK * (1 << (LOOKS - debt.looks));
+        debt.looks -= 1;
+        let mut missed = lock(&self.missed);
+        if missed.len() == MOST_OWED {
+            missed.pop_first();
+        }
+        missed.insert((Instant::now() + pause, debt.id), debt);
     }
+
+    /// Waits until sessions have to be looked for again, and owes them then.
+    async fn look_due(&self) {
+        let next = lock(&self.missed).first_key_value().map(|((due, _), _)| *due);
+        let Some(due) = next else { return std::future::pending().await };
+        tokio::time::sleep_until(due).await;
+        let now = Instant::now();
+        let mut missed = lock(&self.missed);
+        while let Some(first) = missed.first_entry().filter(|first| first.key().0 <= now) {
+            self.add(first.remove());
+        }
+    }
+
+    fn debts(&self) -> MutexGuard<'_, VecDeque<Debt>> {
+        lock(&self.debts)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A session that no client holds, or may hold: one that has begun and was not handed over yet, or one
@@ -114,6 +166,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = stopping.stopped() => break,
             () = pause, if failed => {}
             () = shared.owed.grown.notified(), if !failed => {}
+            () = shared.owed.look_due() => {}
         }
     }
     last(&manager).await;
@@ -134,35 +187,48 @@ async fn end_all(manager: &SessionManager) -> Result<(), Error> {
     for _ in 0..owed.len() {
         let Some(debt) = owed.first() else { break };
         let ended = end(manager, &debt).await;
-        let tried = owed.remove_first();
-        if let Err(error) = ended {
-            let again = tried.filter(|_| !planted::is(Defect::TakeBackOnce));
-            again.into_iter().for_each(|debt| owed.add(debt));
-            let away = error.is_unavailable();
-            result = Err(error);
-            if away {
-                break;
+        owed.remove_first();
+        match ended {
+            Ok(true) => {}
+            Ok(false) => owed.look_again(debt),
+            Err(error) if planted::is(Defect::TakeBackOnce) => result = Err(error),
+            Err(error) => {
+                owed.add(debt);
+                let away = error.is_unavailable();
+                result = Err(error);
+                if away {
+                    break;
+                }
             }
         }
     }
     result
 }
 
-/// Ends the session now, where it is there and of the family.
-pub(crate) async fn end(manager: &SessionManager, debt: &Debt) -> Result<(), Error> {
-    let Debt { id, cause, ref by, family } = *debt;
+/// Ends the session now, where it is there and of the family. False where it was not found.
+pub(crate) async fn end(manager: &SessionManager, debt: &Debt) -> Result<bool, Error> {
+    let Debt { id, cause, ref by, family, .. } = *debt;
     if let Some(family) = family {
         let shared = manager.shared();
         let stored = shared.store_call("load", shared.store.load(id)).await?;
-        if stored.is_none_or(|stored| stored.session.token.family != family) {
-            return Ok(());
+        let Some(stored) = stored else { return Ok(false) };
+        if stored.session.token.family != family {
+            // The id is taken: a commit that is on its way is a conflict.
+            return Ok(true);
         }
     }
     let selection = Selection::session(id, TenantFilter::Any);
-    manager.end_all(selection, cause, by.clone(), None).await.map(|_| ())
+    Ok(manager.end_all(selection, cause, by.clone(), None).await? > 0)
 }
 
 /// The most sessions that may have to end while sign-ins go on.
 const MOST_OWED: usize = 10_000;
 /// Between two tries while the store is away.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often a session that is not found is looked for again.
+const LOOKS: u32 = 5;
+/// Until it is looked for again for the first time; every time after that takes twice as long. All take
+/// 310 s. A commit whose caller has given up is carried out sooner or not at all: it waits for a lock for at
+/// most 50 s, which is the default of MySQL and MariaDB and the longest of the stores, and TCP sends again
+/// after at most 120 s what a network has lost that works again.
+const FIRST_LOOK: Duration = Duration::from_secs(10);

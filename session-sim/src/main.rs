@@ -87,8 +87,11 @@ fn replay(options: &Options, seed: u64) -> ExitCode {
 
 #[cfg(feature = "planted")]
 fn plant(options: &Options) {
-    if let Some(name) = &options.plant {
-        planted::plant(name);
+    if let Some(name) = &options.plant
+        && let Err(error) = planted::plant(name)
+    {
+        eprintln!("{error}");
+        std::process::exit(2);
     }
 }
 

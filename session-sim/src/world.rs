@@ -3,7 +3,7 @@
 //! Everything that crosses between a node and the rest of the world is an event with a time, and events
 //! happen in the order of their times. A node runs on its own until the next event, and stops when
 //! something leaves it. What a node asks for arrives later than it was sent, so no node is ever ahead of
-//! an answer; a hint may reach a node up to [`CHUNK`] late.
+//! an answer; a hint may reach a node up to [`CHUNK`] late, and [`IDLE_CHUNK`] where nobody asks.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -54,6 +54,8 @@ struct World<'p> {
     clock: Arc<AtomicI64>,
     copy: Option<(Ms, MemoryStore)>,
     away_until: Ms,
+    /// Until when something is under way that a hint may concern.
+    busy_until: Ms,
     clients: Vec<Device>,
     claims: Claims,
     operations: Vec<Operation>,
@@ -164,6 +166,7 @@ impl<'p> World<'p> {
             clock,
             copy: None,
             away_until: 0,
+            busy_until: 0,
             clients: plan.clients.iter().map(|_| Device::default()).collect(),
             claims: Claims::default(),
             operations: Vec::new(),
@@ -224,7 +227,8 @@ impl<'p> World<'p> {
             if floor >= until {
                 return false;
             }
-            let mut horizon = until.min(floor + CHUNK);
+            let busy = floor < self.busy_until;
+            let mut horizon = until.min(floor + if busy { CHUNK } else { IDLE_CHUNK });
             for (index, time) in times.into_iter().enumerate() {
                 let Some(mut time) = time else { continue };
                 while time < horizon {
@@ -295,6 +299,9 @@ impl<'p> World<'p> {
                 _ => (self.rng.u64(1..200), Fate::Arrives),
             },
         };
+        if !matches!(request.call, Call::LogSince(..)) && !request.call.is_housekeeping() {
+            self.busy_until = self.busy_until.max(sent + BUSY);
+        }
         let silent = weather == Weather::Silent && fate == Fate::Fails;
         let life = self.oracle.life(index);
         let name = request.call.name();
@@ -339,7 +346,7 @@ impl<'p> World<'p> {
         if away {
             self.oracle.reached.note("a call is refused while the store is away");
         }
-        let answer = if away || fate == Fate::Fails { failed() } else { self.carry_out(node, sent, &call) };
+        let answer = if away || fate == Fate::Fails { failed() } else { self.carry_out(node, life, sent, &call) };
         let answer = if fate == Fate::AnswerLost { failed() } else { answer };
         if fate == Fate::Unanswered {
             return;
@@ -359,7 +366,7 @@ impl<'p> World<'p> {
         }
     }
 
-    fn carry_out(&mut self, node: usize, sent: Ms, call: &Call) -> Answer {
+    fn carry_out(&mut self, node: usize, life: u32, sent: Ms, call: &Call) -> Answer {
         let at = self.now;
         let answer = perform(&self.store, call);
         let text = answered(&answer);
@@ -368,7 +375,7 @@ impl<'p> World<'p> {
         if let Call::Commit(commit) = call {
             self.check_caller(sent, commit);
         }
-        self.oracle.carried_out(at, From { node, sent, idle }, call, &answer);
+        self.oracle.carried_out(at, From { node, life, sent, idle }, call, &answer);
         if call.writes_log() && answer.is_ok() && self.plan.options.push {
             self.push();
         }
@@ -588,5 +595,9 @@ fn answered(answer: &Answer) -> String {
 
 /// How far nodes run before the others catch up.
 const CHUNK: Ms = 20;
+/// The same, while nobody has asked for anything for a while.
+const IDLE_CHUNK: Ms = 250;
+/// For how long an operation is taken to be of consequence.
+const BUSY: Ms = 1_500;
 
 mod steps;

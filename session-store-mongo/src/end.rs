@@ -9,15 +9,15 @@ use session_core::store::record::{Fields, read_ended};
 use session_core::store::{EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag};
 use session_core::{InvalidField, SessionId, Timestamp};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::read::{only, stored_session, version_of};
 use crate::record::{self, Stored, tag_key};
 use crate::rewrite::Rewrite;
-use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
 use crate::walk::{Part, Place, Walk};
 
-impl MongoStore {
+impl Collections {
     pub(crate) async fn end_selected(
         &self,
         end: &EndMany,

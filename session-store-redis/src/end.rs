@@ -145,7 +145,8 @@ impl RedisStore {
         }
     }
 
-    /// Those of the places whose sessions are selected, each with its number among the places.
+    /// Those of the places whose sessions are selected, each with its number among the places. Passes
+    /// over a session where what the selection goes by cannot be read.
     async fn choose(
         &self,
         selection: &Selection,
@@ -163,10 +164,10 @@ impl RedisStore {
             let found: Vec<Option<Vec<u8>>> = self.link.confirmed(pipeline, &wait).await?;
             let mut chosen = Vec::new();
             for ((n, place), fixed) in places.iter().zip(&found) {
-                let Some(fixed) = fixed else { continue };
-                let fixed = Fixed::parse(fixed)?;
-                if let Some(owner) = fixed.selected(place.id(), selection)? {
-                    chosen.push((*n, Chosen { place: fixed.place(place.id()), owner }));
+                let (Some(fixed), id) = (fixed, place.id()) else { continue };
+                match selected(id, fixed, selection) {
+                    Ok(found) => chosen.extend(found.map(|found| (*n, found))),
+                    Err(error) => tracing::warn!(%id, %error, "a session cannot be read to end it"),
                 }
             }
             Ok::<_, StoreError>(chosen)
@@ -175,6 +176,16 @@ impl RedisStore {
         chosen.sort_by_key(|(n, _)| *n);
         Ok(chosen)
     }
+}
+
+fn selected(
+    id: SessionId,
+    fixed: &[u8],
+    selection: &Selection,
+) -> Result<Option<Chosen>, StoreError> {
+    let fixed = Fixed::parse(fixed)?;
+    let owner = fixed.selected(id, selection)?;
+    Ok(owner.map(|owner| Chosen { place: fixed.place(id), owner }))
 }
 
 impl Source {

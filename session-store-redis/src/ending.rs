@@ -5,7 +5,7 @@ use session_core::store::{
 };
 use session_core::{StoreError, UserKey};
 
-use crate::change::{BATCH, confirm};
+use crate::change::{BATCH, confirm, millis};
 use crate::link::Call;
 use crate::place::{Place, sort_key};
 use crate::placement::Shard;
@@ -108,11 +108,13 @@ impl RedisStore {
         let mut call = Call::new(&self.scripts.end_sessions, placement, shard);
         call.key(placement.all(shard)).key(placement.due(shard));
         call.key(placement.log(shard)).key(placement.history(shard));
-        self.logging(&mut call)?;
+        let mark = self.logging(&mut call)?;
+        call.key(placement.answer(shard, mark));
         call.arg(sort_key(ending.at)).number(self.remembered()).arg(ended::how(ending));
         let Recheck { accessed_before, overdue } = recheck;
         call.arg(overdue.map(|age| age.as_micros().to_string()).unwrap_or_default());
         call.arg(accessed_before.map(|at| at.as_micros().to_string()).unwrap_or_default());
+        call.number(millis(self.link.limit().saturating_add(KEPT)));
         for Chosen { place, owner } in sessions {
             let tag = UserTag::of(place.id());
             call.key(placement.user(tag)).key(placement.history_of(tag));
@@ -125,6 +127,9 @@ impl RedisStore {
         Ok(call)
     }
 }
+
+/// How much longer an answer is kept than its call may take.
+const KEPT: Duration = Duration::from_secs(10);
 
 fn continuation(shard: Shard) -> Continuation {
     Continuation((shard.0 as u64).to_be_bytes().to_vec())

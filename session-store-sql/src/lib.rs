@@ -95,6 +95,8 @@
 
 mod columns;
 mod filter;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod line;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(any(feature = "mysql", feature = "postgres"))]

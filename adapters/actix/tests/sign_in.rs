@@ -9,13 +9,18 @@ use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, web};
 use serde_json::{Value, json};
 use session_actix::{
-    Config, CurrentSession, Ended, Rejection, SessionAuth, SessionCookie, Sessions,
+    Config, CurrentSession, Ended, Rejection, RotateReason, SessionAuth, SessionCookie, Sessions,
 };
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
 use session_store_memory::MemoryStore;
+use tokio::sync::Notify;
 
 async fn login(auth: SessionAuth) -> Result<SessionCookie, Rejection> {
     Ok(auth.sign_in("alice").await?.1)
+}
+
+async fn step_up(auth: SessionAuth) -> Result<SessionCookie, Rejection> {
+    auth.rotate(RotateReason::reauthenticated()).await
 }
 
 async fn login_page(Ended(ended): Ended) -> String {
@@ -26,6 +31,16 @@ async fn name(session: CurrentSession) -> String {
     session.user().to_string()
 }
 
+/// A page that is made slowly, while another tab does something else.
+async fn slow(session: CurrentSession) -> String {
+    ENTERED.notify_one();
+    OPEN.notified().await;
+    session.user().to_string()
+}
+
+static ENTERED: Notify = Notify::const_new();
+static OPEN: Notify = Notify::const_new();
+
 /// The application, whose type has no name.
 macro_rules! start {
     ($config:expr) => {{
@@ -33,6 +48,9 @@ macro_rules! start {
         let app = App::new()
             .service(web::resource("/login").post(login).get(login_page))
             .route("/name", web::get().to(name))
+            .route("/callback", web::get().to(login))
+            .route("/step-up", web::get().to(step_up))
+            .route("/slow", web::get().to(slow))
             .service(sessions.routes())
             .wrap(sessions.middleware());
         init_service(app).await
@@ -114,6 +132,40 @@ async fn a_navigation_renews_the_cookie_after_the_handler() {
         assert_eq!(header(&page, "cache-control"), ["no-store"], "{path}");
     }
     assert_eq!(ask("/name", "cors").await.status(), 200);
+}
+
+/// The cookie of a sign-in or a step-up is newer than a renewal: where both are of one response, and where
+/// the user has signed in in another tab since the request.
+#[actix_web::test]
+async fn no_renewal_overtakes_a_sign_in() {
+    let mut config = Config::default();
+    config.engine = config.engine.with_renew_after(Duration::from_micros(1));
+    let app = start!(config);
+    let ask = async |method: &str, path: &str, cookie: &str, mode: &str| {
+        let request = request(method, path, cookie, "").insert_header(("sec-fetch-mode", mode));
+        let request = request.insert_header(("sec-fetch-dest", "document"));
+        call_service(&app, request.to_request()).await
+    };
+    let first = cookie(&ask("POST", "/login", "", "cors").await);
+    let page = ask("GET", "/callback", &first, "navigate").await;
+    assert_eq!(header(&page, "set-cookie").len(), 1);
+    let second = cookie(&page);
+    assert_eq!(ask("GET", "/name", &first, "cors").await.status(), 401, "replaced");
+    let page = ask("GET", "/step-up", &second, "navigate").await;
+    assert_eq!(header(&page, "set-cookie").len(), 1);
+    let second = cookie(&page);
+    assert_eq!(ask("GET", "/name", &second, "cors").await.status(), 200);
+    let (page, third) = tokio::join!(ask("GET", "/slow", &second, "navigate"), async {
+        ENTERED.notified().await;
+        let signed_in = ask("POST", "/login", &second, "cors").await;
+        OPEN.notify_one();
+        cookie(&signed_in)
+    });
+    assert_eq!(page.status(), 200);
+    assert_eq!(header(&page, "set-cookie"), [""; 0]);
+    assert_eq!(ask("GET", "/name", &third, "cors").await.status(), 200);
+    let page = ask("GET", "/name", &third, "navigate").await;
+    assert_eq!(header(&page, "set-cookie").len(), 1, "it is due");
 }
 
 /// Methods and bodies of the API pass through the scope.

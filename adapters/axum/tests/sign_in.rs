@@ -6,15 +6,20 @@ use axum::routing::{get, post};
 use http::{HeaderValue, Request, Response};
 use serde_json::{Value, json};
 use session_axum::{
-    Config, CurrentSession, Ended, Rejection, SessionAuth, SessionCookie, Sessions,
+    Config, CurrentSession, Ended, Rejection, RotateReason, SessionAuth, SessionCookie, Sessions,
 };
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
 use session_store_memory::MemoryStore;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tower::ServiceExt;
 
 async fn login(auth: SessionAuth) -> Result<SessionCookie, Rejection> {
     Ok(auth.sign_in("alice").await?.1)
+}
+
+async fn step_up(auth: SessionAuth) -> Result<SessionCookie, Rejection> {
+    auth.rotate(RotateReason::reauthenticated()).await
 }
 
 async fn login_page(Ended(ended): Ended) -> String {
@@ -25,6 +30,16 @@ async fn name(session: CurrentSession) -> String {
     session.user().to_string()
 }
 
+/// A page that is made slowly, while another tab does something else.
+async fn slow(session: CurrentSession) -> String {
+    ENTERED.notify_one();
+    OPEN.notified().await;
+    session.user().to_string()
+}
+
+static ENTERED: Notify = Notify::const_new();
+static OPEN: Notify = Notify::const_new();
+
 struct App(Router);
 
 impl App {
@@ -33,6 +48,9 @@ impl App {
         let app = Router::new()
             .route("/login", post(login).get(login_page))
             .route("/name", get(name))
+            .route("/callback", get(login))
+            .route("/step-up", get(step_up))
+            .route("/slow", get(slow))
             .merge(sessions.routes())
             .layer(sessions.layer());
         Self(app)
@@ -42,6 +60,14 @@ impl App {
         let request = Request::builder().method(method).uri(path).header("cookie", cookie);
         let request = request.header("sec-fetch-site", "same-origin").body(Body::from(body));
         self.0.clone().oneshot(request.unwrap()).await.unwrap()
+    }
+
+    /// As a browser that goes to a page.
+    async fn navigate(&self, path: &str, cookie: &str) -> Response<Body> {
+        let request =
+            Request::get(path).header("cookie", cookie).header("sec-fetch-mode", "navigate");
+        let request = request.header("sec-fetch-dest", "document").header("sec-fetch-site", "none");
+        self.0.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     async fn sign_in(&self) -> Response<Body> {
@@ -125,6 +151,34 @@ async fn a_navigation_renews_the_cookie_after_the_handler() {
         assert_eq!(control, ["no-store"], "{path}");
     }
     assert_eq!(app.read("/name", &cookie).await.0, 200);
+}
+
+/// The cookie of a sign-in or a step-up is newer than a renewal: where both are of one response, and where
+/// the user has signed in in another tab since the request.
+#[tokio::test]
+async fn no_renewal_overtakes_a_sign_in() {
+    let mut config = Config::default();
+    config.engine = config.engine.with_renew_after(Duration::from_micros(1));
+    let app = App::start(config).await;
+    let first = cookie(&app.sign_in().await);
+    let page = app.navigate("/callback", &first).await;
+    assert_eq!(page.headers().get_all("set-cookie").iter().count(), 1);
+    let second = cookie(&page);
+    assert_eq!(app.read("/name", &first).await.0, 401, "replaced");
+    let page = app.navigate("/step-up", &second).await;
+    assert_eq!(page.headers().get_all("set-cookie").iter().count(), 1);
+    let second = cookie(&page);
+    assert_eq!(app.read("/name", &second).await.0, 200);
+    let (page, third) = tokio::join!(app.navigate("/slow", &second), async {
+        ENTERED.notified().await;
+        let signed_in = app.ask("POST", "/login", &second, String::new()).await;
+        OPEN.notify_one();
+        cookie(&signed_in)
+    });
+    assert_eq!(page.status(), 200);
+    assert!(!page.headers().contains_key("set-cookie"), "{:?}", page.headers());
+    assert_eq!(app.read("/name", &third).await.0, 200);
+    assert!(app.navigate("/name", &third).await.headers().contains_key("set-cookie"), "it is due");
 }
 
 /// Methods and bodies of the API pass through the router.

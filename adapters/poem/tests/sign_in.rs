@@ -7,13 +7,19 @@ use poem::{Endpoint, EndpointExt, Request, Response, Route, get, handler};
 use serde_json::{Value, json};
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
 use session_poem::{
-    Config, CurrentSession, Ended, Rejection, SessionAuth, SessionCookie, Sessions,
+    Config, CurrentSession, Ended, Rejection, RotateReason, SessionAuth, SessionCookie, Sessions,
 };
 use session_store_memory::MemoryStore;
+use tokio::sync::Notify;
 
 #[handler]
 async fn login(auth: SessionAuth) -> Result<SessionCookie, Rejection> {
     Ok(auth.sign_in("alice").await?.1)
+}
+
+#[handler]
+async fn step_up(auth: SessionAuth) -> Result<SessionCookie, Rejection> {
+    auth.rotate(RotateReason::reauthenticated()).await
 }
 
 #[handler]
@@ -26,11 +32,25 @@ async fn user(session: CurrentSession) -> String {
     session.user().to_string()
 }
 
+/// A page that is made slowly, while another tab does something else.
+#[handler]
+async fn slow(session: CurrentSession) -> String {
+    ENTERED.notify_one();
+    OPEN.notified().await;
+    session.user().to_string()
+}
+
+static ENTERED: Notify = Notify::const_new();
+static OPEN: Notify = Notify::const_new();
+
 async fn start(config: Config) -> impl Endpoint<Output = Response> {
     let sessions = Sessions::start(MemoryStore::new(), config).await.unwrap();
     Route::new()
         .at("/login", get(login_page).post(login))
         .at("/name", get(user))
+        .at("/callback", get(login))
+        .at("/step-up", get(step_up))
+        .at("/slow", get(slow))
         .with(sessions.routes())
         .with(sessions.middleware())
 }
@@ -118,6 +138,40 @@ async fn a_navigation_renews_the_cookie_after_the_handler() {
         assert_eq!(header(&page, "cache-control"), ["no-store"], "{path}");
     }
     assert_eq!(ask("/name", "cors").await.status(), 200);
+}
+
+/// The cookie of a sign-in or a step-up is newer than a renewal: where both are of one response, and where
+/// the user has signed in in another tab since the request.
+#[tokio::test]
+async fn no_renewal_overtakes_a_sign_in() {
+    let mut config = Config::default();
+    config.engine = config.engine.with_renew_after(Duration::from_micros(1));
+    let app = start(config).await;
+    let navigate = async |path: &str, cookie: &str| {
+        let request = Request::builder().uri_str(path).header("cookie", cookie);
+        let request = request.header("sec-fetch-mode", "navigate");
+        let request = request.header("sec-fetch-dest", "document").header("sec-fetch-site", "none");
+        app.get_response(request.finish()).await
+    };
+    let first = cookie(&ask(&app, "POST", "/login", "", "").await);
+    let page = navigate("/callback", &first).await;
+    assert_eq!(header(&page, "set-cookie").len(), 1);
+    let second = cookie(&page);
+    assert_eq!(read(&app, "/name", &first).await.0, 401, "replaced");
+    let page = navigate("/step-up", &second).await;
+    assert_eq!(header(&page, "set-cookie").len(), 1);
+    let second = cookie(&page);
+    assert_eq!(read(&app, "/name", &second).await.0, 200);
+    let (page, third) = tokio::join!(navigate("/slow", &second), async {
+        ENTERED.notified().await;
+        let signed_in = ask(&app, "POST", "/login", &second, "").await;
+        OPEN.notify_one();
+        cookie(&signed_in)
+    });
+    assert_eq!(page.status(), 200);
+    assert_eq!(header(&page, "set-cookie"), [""; 0]);
+    assert_eq!(read(&app, "/name", &third).await.0, 200);
+    assert_eq!(header(&navigate("/name", &third).await, "set-cookie").len(), 1, "it is due");
 }
 
 /// Methods and bodies of the API pass through the route.

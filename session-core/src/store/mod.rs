@@ -42,7 +42,7 @@ use crate::token::FleetKey;
 ///
 /// What holds for every method:
 /// - **Errors.** [`StoreErrorKind::Unavailable`]: the store cannot be reached or did not answer; a
-///   change may or may not have happened, and the call may be made again.
+///   change may or may not have happened, or happens a little later, and the call may be made again.
 ///   [`StoreErrorKind::Corrupt`]: a stored value cannot be read; nothing was changed.
 ///   [`StoreErrorKind::Refused`]: the call breaks a limit that is stated here; nothing was changed.
 ///   [`StoreErrorKind::Internal`]: anything else.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use session_core::checker::Timeouts;
-use session_core::{EndCause, Store};
-use session_engine::{Options, Refusal};
+use session_core::{Actor, EndCause, Store};
+use session_engine::{Notice, Options, Refusal};
 
 use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, store, told};
 
@@ -39,6 +39,24 @@ async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
     assert_eq!(probe.load(unused.session.id()).await.unwrap(), None);
     assert_eq!(refusal(&node, &unused).await.end_cause(), Some(EndCause::Expired));
     assert!(is_active(&node, &used).await);
+}
+
+/// With the next run of the cleanup, which has no timeout to go by: the token was never presented.
+#[tokio::test(start_paused = true)]
+async fn an_unclaimed_session_ends_a_day_after_its_sign_in() {
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), without_timeouts()).await;
+    let [unclaimed, claimed] = [sign_in(&node, "alice").await, sign_in(&node, "bob").await];
+    let begun = tokio::time::Instant::now();
+    assert!(is_active(&node, &claimed).await);
+    let mut events = node.sessions().events();
+    let Notice::Event(event) = told(&mut events, "expired").await else { unreachable!() };
+    assert_eq!((event.session, event.by), (Some(unclaimed.session.id()), Actor::System));
+    let period = Options::default().cleanup.period;
+    let after = begun.elapsed();
+    assert!((DAY..DAY + period + Duration::from_secs(60)).contains(&after), "{after:?}");
+    assert_eq!(probe.load(unclaimed.session.id()).await.unwrap(), None);
+    assert!(is_active(&node, &claimed).await);
 }
 
 #[tokio::test(start_paused = true)]

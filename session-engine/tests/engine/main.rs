@@ -18,6 +18,7 @@ mod rotation;
 mod runtime;
 mod said;
 mod sign_in;
+mod take_back;
 mod tickets;
 mod time;
 mod waits;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use session_core::checker::{Timeouts, WriteBack};
 use session_core::{EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
-use session_engine::{Engine, Options, Parts, SignIn, WaitEnd};
+use session_engine::{Engine, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{Probe, clock, is_active, revoke, sign_in, user};
@@ -151,6 +151,49 @@ async fn wakes_after(seconds: i64) {
     let after = clocks.probe.calls();
     assert_eq!(after["log_since"], before["log_since"] + 1, "read once for both");
     assert_eq!(after["load"], before["load"], "the cache answers again");
+}
+
+/// A node that wakes up and changes something first stamps and judges it by the time that it is by then.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() {
+    let hour = Duration::from_secs(3600);
+    let sleep = async || {
+        let clocks = Clocks::start(strict(), 0, false).await;
+        let before = sign_in(&clocks.nodes[1], "alice").await;
+        assert!(is_active(&clocks.nodes[1], &before).await);
+        let right = clocks.right;
+        clocks.probe.set_clock(move || right.now().plus(hour));
+        clocks.wrong_by.store(hour.as_micros() as i64, Ordering::SeqCst);
+        (clocks, before)
+    };
+    let (clocks, _) = sleep().await;
+    let begun = sign_in(&clocks.nodes[1], "bob").await;
+    let now = clocks.right.now().plus(hour);
+    assert!(now.since(begun.session.signed_in()) < Duration::from_secs(1));
+
+    let (clocks, before) = sleep().await;
+    let token = before.token.expose();
+    let sessions = clocks.nodes[1].sessions();
+    let rotated = sessions.rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
+    let Rotation::Refused(refusal) = rotated else { panic!("idle for an hour: {rotated:?}") };
+    assert_eq!(refusal.end_cause(), Some(EndCause::Expired));
+}
+
+/// Its clock may be wrong for ever: what others end, it refuses within the bound all the same.
+#[tokio::test(start_paused = true)]
+async fn a_node_with_a_wrong_clock_refuses_within_the_bound() {
+    for (wrong_by, stands_still) in [(31 * DAY, false), (-400 * DAY, false), (0, true)] {
+        let clocks = Clocks::start(Options::default(), wrong_by, stands_still).await;
+        let [right, wrong] = &clocks.nodes;
+        let signed_in = sign_in(right, "alice").await;
+        assert!(is_active(wrong, &signed_in).await);
+        revoke(right, &signed_in).await;
+        assert!(is_active(wrong, &signed_in).await, "it has not heard of it yet");
+        tokio::time::sleep(Options::default().propagation_bound).await;
+        let reads = clocks.probe.calls()["log_since"];
+        assert!(!is_active(wrong, &signed_in).await, "{wrong_by} {stands_still}");
+        assert_eq!(clocks.probe.calls()["log_since"], reads, "its follower had read it");
+    }
 }
 
 /// A node whose wall clock jumps is not cut off: its next read of the log is near.

@@ -2,7 +2,7 @@
 
 use session_core::policy::{Limit, OnExceed, Scope};
 use session_core::store::{Change, Commit, EndMany, EndedBatch, Outcome, Selection, Touch};
-use session_core::{EndCause, EventKind, Session, SessionId};
+use session_core::{EndCause, EventKind, Session, SessionId, Timestamp};
 
 use super::{End, Known, Oracle};
 use crate::call::{Answer, Call, Reply};
@@ -13,6 +13,7 @@ use crate::plan::Ms;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct From {
     pub(crate) node: usize,
+    pub(crate) life: u32,
     pub(crate) sent: Ms,
     /// In the last part of the run, in which nodes are idle.
     pub(crate) idle: bool,
@@ -61,7 +62,8 @@ impl Oracle {
 
     /// The cleanup works only for a node that was given the lease, which it renews before each batch.
     fn check_lease(&mut self, at: Ms, from: From, call: &Call) {
-        if !matches!(call, Call::Sweep(..) | Call::TrimLog(..)) {
+        let asks = matches!(call, Call::Sweep(..) | Call::TrimLog(..));
+        if !asks || self.life(from.node) != from.life {
             return;
         }
         let leased = self.nodes[from.node].leased;
@@ -118,6 +120,7 @@ impl Oracle {
             perhaps_used: at,
             last_before: at,
             stolen: false,
+            delayed: false,
             ended_on: Vec::new(),
             counted: 0,
             perhaps_counted: 0,
@@ -149,7 +152,9 @@ impl Oracle {
             self.reached.note(if moved_on { "a token is confirmed" } else { "a token is replaced" });
         }
         for (digest, authenticated) in issued.into_iter().flatten() {
-            self.authenticated.entry(*digest.as_bytes()).or_insert(authenticated);
+            // A re-authentication that is repeated yields the same token.
+            let known = self.authenticated.entry(*digest.as_bytes()).or_insert(authenticated);
+            *known = authenticated.max(*known);
         }
     }
 
@@ -163,7 +168,7 @@ impl Oracle {
             return;
         }
         known.ended = Some(End { at, cause });
-        let stolen = known.stolen;
+        let stolen = known.stolen || known.excused || known.delayed;
         if cause == EndCause::TokenReused {
             self.reached.note("a stolen token ends its session");
             if !stolen {
@@ -280,17 +285,17 @@ impl Oracle {
         let read = self.reads.get(&(from.node, owner.clone(), commit.expected.0)).copied();
         let Some(read) = read else { return };
         let policies = self.policies_within(owner, read, at);
-        let now = stamp(at).plus(self.options.store_timeout);
-        let counts = |limit: &Limit, other: &Session| {
-            other.deadline > now && in_scope(limit, session, other)
-        };
+        // Those that surely count, and before the sign-in those that may have.
+        let error = self.options.store_timeout;
+        let (surely, perhaps) = (stamp(at).plus(error), stamp(at).minus(error));
         let after: Vec<Session> = self.live_of(owner).map(|known| known.session.clone()).collect();
-        let number = |limit: &Limit, sessions: &[Session]| {
-            sessions.iter().filter(|other| counts(limit, other)).count()
+        let number = |limit: &Limit, sessions: &[Session], line: Timestamp| {
+            let counts = |other: &&Session| other.deadline > line && in_scope(limit, session, other);
+            sessions.iter().filter(counts).count()
         };
         let keeps = |limit: &Limit| {
-            let has = number(limit, &after);
-            let raised = has > number(limit, before);
+            let has = number(limit, &after, surely);
+            let raised = has > number(limit, before, perhaps);
             has <= limit.max as usize || (limit.on_exceed == OnExceed::Reject && !raised)
         };
         let is_kept = policies.iter().any(|policy| policy.effective_limits().iter().all(keeps));
@@ -364,7 +369,8 @@ fn covers(selection: &Selection, session: &Session) -> bool {
     let user = selection.user.as_ref().is_none_or(|user| *user == session.owner.user);
     let kind = selection.device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind);
     let ids = selection.ids.as_ref().is_none_or(|ids| ids.contains(&session.id));
-    tenant && user && kind && ids && selection.except != Some(session.id)
+    let unused = selection.last_accessed_before.is_none_or(|before| session.last_accessed < before);
+    tenant && user && kind && ids && unused && selection.except != Some(session.id)
 }
 
 /// How long the cleanup's lease lasts.

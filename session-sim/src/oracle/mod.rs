@@ -77,6 +77,8 @@ struct Known {
     /// The one before.
     last_before: Ms,
     stolen: bool,
+    /// A request waits, or has waited, at a node that was not running: its token may be old by then.
+    delayed: bool,
     /// Nodes that have ended it and said so.
     ended_on: Vec<(usize, Ms)>,
     /// How often the application has changed its number: surely, and at most.

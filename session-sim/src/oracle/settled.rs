@@ -63,6 +63,13 @@ impl Oracle {
         }
     }
 
+    /// A request with this token waits at a node that does not run.
+    pub(crate) fn delays(&mut self, token: &str) {
+        if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id)) {
+            known.delayed = true;
+        }
+    }
+
     pub(crate) fn seen(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, seen: &Seen) {
         match seen {
             Seen::Active(active) => self.accepted(at, begun, shown, active),
@@ -90,7 +97,7 @@ impl Oracle {
             self.broken("another", at, || format!("a token of another session is taken for {id}"));
         }
         self.check_end_is_known(at, begun, id);
-        self.check_trust(at, begun, id);
+        self.check_trust(at.min(begun.at + ms(active.took)), begun, id);
         self.check_timeouts(at, begun, id);
         self.check_token(at, begun, shown, active);
         self.check_claims(at, begun, active);
@@ -293,7 +300,7 @@ impl Oracle {
         }
         let (born, ended) = (known.born, known.ended);
         if let Some(end) = ended
-            && (end.cause == EndCause::Expired || end.at <= born)
+            && (end.cause == EndCause::Expired || (end.cause == EndCause::Evicted && end.at == born))
         {
             self.broken("newest", at, || format!("{id} begins and has ended: {end:?}"));
         }

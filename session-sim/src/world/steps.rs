@@ -95,12 +95,16 @@ impl World<'_> {
         if needs_session && held.is_none() {
             return;
         }
+        self.busy_until = self.now + BUSY;
         let number = self.operations.len();
         let begun = self.oracle.begun(way.node, self.now);
         let shown = token.clone().filter(|_| needs_token || matches!(act, Act::SignIn(..) | Act::Ticket(..)));
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
         if let Some(token) = &shown {
             self.oracle.shows(token, self.now);
+        }
+        if self.nodes[way.node].state != State::Runs {
+            shown.iter().for_each(|token| self.oracle.delays(token));
         }
         let owner = profile.user.clone();
         let manager = http.manager().clone();
@@ -396,6 +400,11 @@ impl World<'_> {
                 let until = (now + lasts).min(self.plan.active);
                 self.oracle.disturb(node, now, until);
                 self.at(until.max(now + 1), Happening::Thaw(node));
+                let waiting = |by: &&Operation| by.begun.node == node && !by.over;
+                let waiting = self.operations.iter().filter(waiting);
+                for token in waiting.filter_map(|by| by.token.as_ref()) {
+                    self.oracle.delays(token);
+                }
             }
             Fault::Skew(node, seconds) => {
                 self.oracle.reached.note("a wall clock is wrong");

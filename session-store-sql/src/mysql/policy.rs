@@ -73,9 +73,10 @@ impl Db {
 
     /// Waits until every change has ended that passed a gate before: each gate was empty once.
     async fn outlast_changes(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(store_error)?;
         let mut outlasted = [false; 2];
         for _ in 0..TRIES {
-            match self.settle().await? {
+            match self.settle(&mut connection).await? {
                 Some(gate) => outlasted[gate] = true,
                 None => tokio::time::sleep(PAUSE).await,
             }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use session_conformance::sample::{PATIENCE, commit, insert, read_log, revoke, user};
 use session_core::store::{Change, Cursor, Entries};
 use session_core::{Actor, EndCause, Event, EventKind, SessionId, Store};
-use session_store_sql::MySqlStore;
+use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Executor};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::{Database, session};
+use crate::locks::cut;
+use crate::{Database, pool, server, session};
 
 async fn end_of_log(store: &MySqlStore) -> Cursor {
     store.log_since(None, Entries::All, 0).await.unwrap().next
@@ -185,6 +186,30 @@ async fn the_end_of_a_log_that_was_never_settled_is_found() {
     assert_eq!(cursor.0.len(), SETTLED);
     assert_eq!(read_log(&store, &mut cursor, 10).await, []);
     insert(&store, &session(&store, "alice").await).await;
+    assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
+}
+
+/// Revocations are heard while every connection of the pool is in use, also while an id stays open,
+/// and after the server has closed the connection on which they are heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_read_besides_the_pool() {
+    let database = Database::create().await;
+    let busy = pool(server().database(&database.0), 2).await;
+    let store = MySqlStore::with_pool(busy.clone(), &MySqlOptions::default()).await.unwrap();
+    let other = database.store().await;
+    let mut cursor = end_of_log(&store).await;
+    let held = (busy.acquire().await.unwrap(), busy.acquire().await.unwrap());
+    assert!(busy.try_acquire().is_none());
+    let mut unrelated = database.connection().await;
+    let open = begin_change(&mut unrelated, "mallory").await;
+    for _ in 0..3 {
+        insert(&other, &session(&other, "alice").await).await;
+        assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
+    }
+    open.rollback().await.unwrap();
+    drop(held);
+    cut(&pool(server(), 1).await, &database).await;
+    insert(&other, &session(&other, "alice").await).await;
     assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
 }
 
