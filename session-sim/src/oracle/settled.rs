@@ -319,7 +319,7 @@ impl Oracle {
         if let Some(old) = replaces.filter(|old| *old != id) {
             self.reached.note("a sign-in replaces the session of its client");
             let calm = self.is_calm(begun.node, begun.at, at);
-            if self.is_live(old) && calm {
+            if self.is_live(old) && self.is_in_time(old, at) && calm {
                 self.broken("replaced", at, || {
                     format!("{id} begins, and {old} of its client stays")
                 });
