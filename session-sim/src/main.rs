@@ -212,7 +212,7 @@ fn run_all(options: &Options) -> ExitCode {
 fn progress(done: u64, all: u64, begun: Instant) {
     use std::io::IsTerminal;
     let step = if std::io::stderr().is_terminal() { 100 } else { 2_000 };
-    if done % step == 0 {
+    if done.is_multiple_of(step) {
         let seconds = begun.elapsed().as_secs_f64();
         eprint!("\r{done} of {all} runs, {seconds:.0} s");
     }

@@ -174,7 +174,7 @@ impl<'p> World<'p> {
             now: 0,
             events: BTreeMap::new(),
             number: 0,
-            rng: fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0f_0a_f1ee7),
+            rng: fastrand::Rng::with_seed(plan.seed ^ 0x05ee_d0f0_af1e_e700),
             nodes: (0..plan.nodes).map(|_| node()).collect(),
             store,
             clock,

@@ -140,7 +140,7 @@ impl Oracle {
     /// A node that has not heard the log for too long answers nothing from its cache.
     fn check_trust(&mut self, at: Ms, begun: &Begun, id: SessionId) {
         let ended = self.sessions.get(&id).and_then(|known| known.ended);
-        if !ended.is_some_and(|end| end.at < begun.at) {
+        if ended.is_none_or(|end| end.at >= begun.at) {
             return;
         }
         let heard = self.nodes[begun.node].heard_sent;
