@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     if options.twice {
-        return twice();
+        return twice(&options);
     }
     #[cfg(feature = "planted")]
     if options.planted {
@@ -87,11 +87,14 @@ impl Options {
 }
 
 /// Runs this program twice and compares what it prints: all that it has observed is in the digest.
-fn twice() -> ExitCode {
-    let given = || std::env::args().skip(1).filter(|argument| argument != "--twice");
+fn twice(options: &Options) -> ExitCode {
+    let Options { seeds, from, nodes, .. } = options;
     let run = |threads: &str| {
-        let program = std::env::current_exe()?;
-        std::process::Command::new(program).args(given()).args(["--threads", threads]).output()
+        let given = [("--seeds", seeds.to_string()), ("--from", from.to_string())];
+        let given = given.into_iter().chain([("--nodes", nodes.to_string())]);
+        let mut program = std::process::Command::new(std::env::current_exe()?);
+        program.args(given.flat_map(|(name, value)| [name.to_owned(), value]));
+        program.args(["--threads", threads]).output()
     };
     match (run("1"), run("2")) {
         (Ok(first), Ok(second)) if first.status.success() && second.status.success() => {
