@@ -62,6 +62,13 @@ fn find(defect: Defect, seeds: u64, nodes: usize, threads: usize) -> Option<(u64
                     }
                     let run = world::run(&Plan::draw(seed, nodes), false);
                     let Some(violation) = run.violation else { continue };
+                    // It has to be the defect that is found.
+                    planted::plant(None);
+                    let is_clean = world::run(&Plan::draw(seed, nodes), false).violation.is_none();
+                    planted::plant(Some(defect));
+                    if !is_clean {
+                        continue;
+                    }
                     found.store(true, Ordering::Relaxed);
                     if let Ok(mut first) = first.lock()
                         && first.as_ref().is_none_or(|(known, _)| seed < *known)
