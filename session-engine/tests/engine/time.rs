@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use session_core::checker::{Timeouts, WriteBack};
-use session_core::{EndCause, Timestamp};
+use session_core::policy::PolicyScope;
+use session_core::{Actor, EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
-use session_engine::{Engine, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd};
+use session_engine::{
+    Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd,
+};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{Probe, clock, is_active, revoke, sign_in, user};
@@ -177,6 +180,29 @@ async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() 
     let rotated = sessions.rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
     let Rotation::Refused(refusal) = rotated else { panic!("idle for an hour: {rotated:?}") };
     assert_eq!(refusal.end_cause(), Some(EndCause::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_is_over_by_the_time_of_the_fleet() {
+    for wrong_by in [31 * DAY, -400 * DAY] {
+        let clocks = Clocks::start(Options::default(), wrong_by, false).await;
+        let [right, wrong] = &clocks.nodes;
+        let scope = PolicyScope::User(user("alice"));
+        let minute = Duration::from_secs(60);
+        for node in [right, wrong] {
+            let until = clocks.right.now().plus(minute);
+            let block = NewBlock::default().with_until(until);
+            node.sessions().block(scope.clone(), block, Actor::Application).await.unwrap();
+            tokio::time::sleep(minute - Duration::from_secs(1)).await;
+            for other in [right, wrong] {
+                let outcome = other.sessions().sign_in(SignIn::new(user("alice"))).await;
+                assert!(matches!(outcome, Err(Error::Blocked(_))), "{wrong_by}: {outcome:?}");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(is_active(right, &sign_in(right, "alice").await).await);
+            assert!(is_active(right, &sign_in(wrong, "alice").await).await);
+        }
+    }
 }
 
 /// Its clock may be wrong for ever: what others end, it refuses within the bound all the same.
