@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::event::EndCause;
 use crate::field::{ClientId, DeviceKind, SessionId};
+use crate::planted::{self, Defect};
 use crate::policy::{Limit, OnExceed, Policy, Scope};
 use crate::session::Session;
 use crate::time::Timestamp;
@@ -59,6 +60,10 @@ pub struct Newcomer<'a> {
 pub struct Bounds {
     /// A session whose token was not presented within this time leaves first.
     pub claim_within: Duration,
+    /// How long a use may be on its way to the store
+    /// ([`WriteBack::max_lag`](crate::checker::WriteBack::max_lag)): a session ends as expired no
+    /// earlier than this after its deadline.
+    pub max_lag: Duration,
     /// The most sessions of one user; the least recently used leaves. None for any number.
     pub max_sessions: Option<u32>,
 }
@@ -90,9 +95,10 @@ impl Admission {
 
 /// Decides a sign-in from the user's sessions.
 ///
-/// Sessions past their deadline end in the same step and take up no place. A session that was not
-/// claimed in time ([`Bounds::claim_within`]) is the first to leave, also where a limit rejects
-/// newcomers, and never the cause of a refusal. A newcomer that takes the place of a live session is not
+/// Sessions past their deadline take up no place. They end in the same step once no use of them can be
+/// on its way ([`Bounds::max_lag`]). Until then they are the first to leave where a limit is reached,
+/// also where it rejects newcomers, and never the cause of a refusal. The same holds for a session that
+/// was not claimed in time ([`Bounds::claim_within`]). A newcomer that takes the place of a live session is not
 /// refused by a limit that counts both, also where a lowered limit is exceeded already. The narrowest limit decides first, and whom it ends
 /// counts for the wider ones. No session leaves that need not: where limits of crossing scopes chose
 /// more than they had to, the newest choices are taken back. The order of `sessions` does not matter;
@@ -105,12 +111,12 @@ pub fn decide(
     now: Timestamp,
 ) -> Admission {
     let leaving_anyway = |session: &Standing| {
-        if newcomer.replaces == Some(session.id) {
+        if newcomer.replaces == Some(session.id) && !planted::is(Defect::SameDeviceAdds) {
             Some(EndCause::Replaced)
         } else if newcomer.ends == Some(session.id) {
             Some(EndCause::Revoked)
         } else {
-            (session.deadline <= now).then_some(EndCause::Expired)
+            (session.deadline.plus(bounds.max_lag) <= now).then_some(EndCause::Expired)
         }
     };
     let (gone, staying): (Vec<_>, Vec<_>) =
@@ -119,31 +125,38 @@ pub fn decide(
     let ceiling =
         |max| Limit { max, scope: Scope::User, on_exceed: OnExceed::EvictLeastRecentlyUsed };
     limits.extend(bounds.max_sessions.map(ceiling));
-    let abandoned =
-        |session: &Standing| !session.claimed && session.signed_in.plus(bounds.claim_within) <= now;
+    let expired = |session: &Standing| session.deadline <= now;
+    let abandoned = |session: &Standing| {
+        !session.claimed
+            && session.signed_in.plus(bounds.claim_within) <= now
+            && !planted::is(Defect::UnclaimedBlocks)
+    };
+    let yields = |session: &Standing| expired(session) || abandoned(session);
     // The newcomer takes the place of these: the number does not rise.
     let vacated = |s: &Standing| {
-        s.deadline > now && (newcomer.replaces == Some(s.id) || newcomer.ends == Some(s.id))
+        !expired(s) && (newcomer.replaces == Some(s.id) || newcomer.ends == Some(s.id))
     };
     let vacated: Vec<_> = gone.iter().copied().filter(|session| vacated(session)).collect();
-    let evicted = match evict(&limits, newcomer, staying, &vacated, abandoned) {
+    let evicted = match evict(&limits, newcomer, staying, &vacated, yields) {
         Ok(evicted) => evicted,
         Err(limit) => return Admission::Reject { limit },
     };
     let anyway = gone.into_iter().filter_map(|s| leaving_anyway(s).map(|cause| (s.id, cause)));
-    let evicted = evicted.into_iter().map(|s| (s.id, EndCause::Evicted));
+    let cause = |s: &Standing| if expired(s) { EndCause::Expired } else { EndCause::Evicted };
+    let evicted = evicted.into_iter().map(|s| (s.id, cause(s)));
     let mut end: Vec<_> = anyway.chain(evicted).collect();
     end.sort_by_key(|(id, _)| *id);
     Admission::Admit { end }
 }
 
-/// Applies the limits in order; the error is the limit that refuses the newcomer.
+/// Applies the limits in order; the error is the limit that refuses the newcomer. A session that yields
+/// leaves before any other.
 fn evict<'s>(
     limits: &[Limit],
     newcomer: &Newcomer<'_>,
     mut staying: Vec<&'s Standing>,
     vacated: &[&Standing],
-    abandoned: impl Fn(&Standing) -> bool,
+    yields: impl Fn(&Standing) -> bool,
 ) -> Result<Vec<&'s Standing>, Limit> {
     let mut evicted = Vec::new();
     for limit in limits {
@@ -153,10 +166,9 @@ fn evict<'s>(
         }
         let may_leave = |session: &Standing| {
             in_scope(limit, newcomer, session)
-                && (limit.on_exceed != OnExceed::Reject || abandoned(session))
+                && (limit.on_exceed != OnExceed::Reject || yields(session))
         };
-        staying
-            .sort_by_key(|session| (!abandoned(session), leaves_first(limit.on_exceed, session)));
+        staying.sort_by_key(|session| (!yields(session), leaves_first(limit.on_exceed, session)));
         let (leave, stay) = split_first(staying, surplus, may_leave);
         let raises = !vacated.iter().any(|session| in_scope(limit, newcomer, session));
         if leave.len() < surplus && raises {
@@ -171,7 +183,8 @@ fn evict<'s>(
 /// How many of the staying sessions must leave so that the newcomer fits.
 fn surplus(limit: &Limit, newcomer: &Newcomer<'_>, staying: &[&Standing]) -> usize {
     let counted = staying.iter().filter(|session| in_scope(limit, newcomer, session)).count();
-    (counted + 1).saturating_sub(limit.max as usize)
+    let places = limit.max as usize + usize::from(planted::is(Defect::OffByOne));
+    (counted + 1).saturating_sub(places)
 }
 
 /// Lets those stay after all who fit under every limit, newest choice first.
@@ -208,10 +221,14 @@ fn in_scope(limit: &Limit, newcomer: &Newcomer<'_>, session: &Standing) -> bool 
 }
 
 fn leaves_first(rule: OnExceed, session: &Standing) -> (Timestamp, SessionId) {
-    match rule {
-        OnExceed::EvictLeastRecentlyUsed => (session.last_accessed, session.id),
-        OnExceed::EvictOldest | OnExceed::Reject => (session.signed_in, session.id),
+    let at = match rule {
+        OnExceed::EvictLeastRecentlyUsed => session.last_accessed,
+        OnExceed::EvictOldest | OnExceed::Reject => session.signed_in,
+    };
+    if planted::is(Defect::NewestEvicted) {
+        return (Timestamp::from_micros(at.as_micros().saturating_neg()), session.id);
     }
+    (at, session.id)
 }
 
 /// Takes the first `count` that match; the second list is everybody else.

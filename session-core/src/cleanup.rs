@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checker::WriteBack;
 use crate::field::InvalidField;
 use crate::store::EndedBatch;
 use crate::time;
@@ -110,14 +109,6 @@ impl Cleanup {
             return Err(InvalidField::malformed("cleanup.period", "longer than zero"));
         }
         Ok(())
-    }
-
-    /// How long a session's deadline must have passed before a run ends it.
-    ///
-    /// Accesses that some node has not written back yet count as activity, so a run leaves out
-    /// whatever is within the longest write-back lag and [`MAX_CLOCK_SKEW`] of its deadline.
-    pub fn overdue(&self, write_back: &WriteBack) -> Duration {
-        write_back.max_lag() + MAX_CLOCK_SKEW
     }
 }
 

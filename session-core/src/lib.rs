@@ -34,7 +34,8 @@
 //! };
 //! let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
 //! let browser = Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None, ends: None };
-//! let bounds = Bounds { claim_within: Duration::from_secs(120), max_sessions: None };
+//! let (claim_within, max_lag) = (Duration::from_secs(120), Duration::from_secs(45));
+//! let bounds = Bounds { claim_within, max_lag, max_sessions: None };
 //!
 //! let decision = admission::decide(&policy, &browser, &[phone.clone()], &bounds, now);
 //! assert_eq!(decision.ended_ids(), [phone.id]);
@@ -46,6 +47,8 @@ pub mod checker;
 pub mod cleanup;
 pub mod event;
 pub mod field;
+#[doc(hidden)]
+pub mod planted;
 pub mod policy;
 pub mod rotation;
 pub mod session;

@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use crate::checker::Timeouts;
+use crate::planted::{self, Defect};
 use crate::session::{Authentication, Session, Unknown};
 use crate::time::Timestamp;
 use crate::token::{Token, TokenDigest};
@@ -112,9 +113,11 @@ impl TokenState {
         }
         let retired = self.retired.as_ref().filter(|_| self.same_family(token));
         let Some(retired) = retired else { return Recognition::Unknown };
-        match (now < retired.at.plus(grace), digest == retired.digest) {
+        let in_grace = now < retired.at.plus(grace) || planted::is(Defect::RetiredForever);
+        match (in_grace, digest == retired.digest) {
             (true, true) => Recognition::InGrace,
             (true, false) => Recognition::Superseded,
+            (false, _) if planted::is(Defect::TheftUnseen) => Recognition::Superseded,
             (false, _) => Recognition::Reused,
         }
     }
@@ -151,6 +154,7 @@ pub fn begin(
     };
     // That of a re-authentication may follow from the token before the current one.
     let known = known.filter(|known| current.successor(&known.salt).digest() == known.digest);
+    let known = known.filter(|_| !planted::is(Defect::RandomSuccessor));
     let next = current.successor(&known.map_or(salt, |known| known.salt));
     if known.is_some() && authentication.is_none() {
         return (None, next);
@@ -186,9 +190,10 @@ pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timest
         (Some(next), None) => (next, None),
         (None, None) => return session,
     };
+    let used = if planted::is(Defect::GraceFromBegin) { successor.issued } else { now };
     session.token.retired = Some(RetiredToken {
         digest: session.token.current,
-        at: now,
+        at: used,
         authentication: session.authentication.clone(),
         unknown: Unknown::new(),
     });

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use session_core::admission::{self, Admission, Bounds, Newcomer};
 use session_core::block::{self, Block};
+use session_core::planted::{self, Defect};
 use session_core::policy::Limit;
 use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
 use session_core::{EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
@@ -34,7 +35,12 @@ impl SessionManager {
             let result = manager.admit(&newcoming, || sender.is_closed()).await;
             meter::signed_in(result.as_ref().err());
             // An answer that is not taken ends its session when it is dropped.
-            let _ = sender.send(result);
+            let untaken = sender.send(result);
+            if planted::is(Defect::GoneCallerKept)
+                && let Err(Ok((_, unheld))) = untaken
+            {
+                unheld.release();
+            }
         });
         // The task is gone: the node stops, or the sign-in panicked.
         let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
@@ -122,6 +128,8 @@ impl SessionManager {
         let (shared, request) = (self.shared(), &newcoming.request);
         let mut tries = self.tries();
         let (mut in_doubt, mut left) = (Vec::new(), Vec::new());
+        let is_given_up = || is_given_up() && !planted::is(Defect::CallerGoneCommits);
+        let mut outdated = None;
         loop {
             if is_given_up() {
                 return Err(StoreError::unavailable("the caller has gone").into());
@@ -141,7 +149,7 @@ impl SessionManager {
             }
             self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
             shared.owed.check_room()?;
-            let attempt = self.attempt(newcoming, &state).await?;
+            let attempt = self.attempt(newcoming, outdated.as_ref().unwrap_or(&state)).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
                 attempt.unheld.release();
@@ -158,6 +166,12 @@ impl SessionManager {
                 }
                 Ok(Outcome::Conflict) => {
                     attempt.unheld.release();
+                    if planted::is(Defect::ConflictGivesUp) {
+                        return Err(StoreError::unavailable("another change came first").into());
+                    }
+                    if planted::is(Defect::StaleDecision) {
+                        outdated.get_or_insert(state);
+                    }
                     self.back_off(&mut tries.conflicts).await;
                 }
                 Err(error) => {
@@ -180,6 +194,9 @@ impl SessionManager {
         state: &UserState,
         in_doubt: &mut Vec<Attempt<'s>>,
     ) -> Result<Option<Attempt<'s>>, Error> {
+        if planted::is(Defect::OwnAttemptUnseen) {
+            return Ok(None);
+        }
         let known = |attempt: &Attempt<'_>| {
             state.sessions.iter().any(|standing| standing.id == attempt.session.id)
         };
@@ -237,7 +254,8 @@ impl SessionManager {
         };
         let entropy = shared.entropy.as_ref();
         let new_id = || shared.store.session_id(&request.owner, clock::random(entropy));
-        let id = newcoming.ticket.as_ref().map_or_else(new_id, |used| used.issued.id);
+        let ticket = newcoming.ticket.as_ref().filter(|_| !planted::is(Defect::TicketTwice));
+        let id = ticket.map_or_else(new_id, |used| used.issued.id);
         let secrets = (clock::random(entropy), clock::random(entropy));
         let token = Token::new(&shared.fleet_key, id, secrets.0, secrets.1);
         let slot = shared.cache.begin_fill(id);
@@ -276,6 +294,7 @@ impl SessionManager {
         };
         let bounds = Bounds {
             claim_within: options.claim_within,
+            max_lag: options.max_lag(),
             max_sessions: options.max_sessions_per_user,
         };
         // What this node has not written back yet counts too.

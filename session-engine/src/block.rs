@@ -1,6 +1,7 @@
 //! Blocks users, tenants and the deployment (G21).
 
 use session_core::block::Block;
+use session_core::planted::{self, Defect};
 use session_core::policy::PolicyScope;
 use session_core::store::{BlockChange, Selection, TenantFilter};
 use session_core::{Actor, BlockReason, EndCause, InvalidField, Timestamp};
@@ -64,6 +65,9 @@ impl SessionManager {
         }
         let block = Block { reason, until, since: self.now(), by: by.clone() };
         self.set_block(scope, Some(block), by.clone()).await?;
+        if planted::is(Defect::BlockKeepsSessions) {
+            return Ok(0);
+        }
         self.end_all(selection, EndCause::Blocked, by, None).await
     }
 

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use session_core::planted::{self, Defect};
 use session_core::store::Selection;
 use session_core::{EndCause, SessionId, Timestamp};
 
@@ -110,11 +111,12 @@ impl Cache {
         let id = entry.session.id;
         let mut slots = self.slots();
         match slots.get_mut(&id).map(std::mem::take) {
+            _ if planted::is(Defect::FillAfterRevoke) => {}
             Some(Slot::Changed) => return Filled::Again,
             Some(Slot::Ended) => return Filled::Ended,
             Some(Slot::Clear) | None => {}
         }
-        if self.memory.ended(&id).is_some() {
+        if self.memory.ended(&id).is_some() && !planted::is(Defect::FillAfterRevoke) {
             return Filled::Ended;
         }
         if let Some(old) = self.memory.entry(&id) {
@@ -131,6 +133,9 @@ impl Cache {
     /// A session ended: no path of this node makes it valid again.
     pub(crate) fn end(&self, id: SessionId, cause: EndCause) {
         let mut slots = self.slots();
+        if planted::is(Defect::EndedForgotten) && self.memory.entry(&id).is_none() {
+            return;
+        }
         if let Some(slot) = slots.get_mut(&id) {
             *slot = Slot::Ended;
         }

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use session_core::planted::{self, Defect};
 use session_core::rotation::Recognition;
-use session_core::store::{Selection, TenantFilter};
-use session_core::{Actor, EndCause, SessionId, Timestamp, Token};
+use session_core::{EndCause, SessionId, Timestamp, Token};
 
-use crate::ending::{Ending, Record, Remembered};
+use crate::ending::{Ending, Over, Past, Record, Remembered};
 use crate::entry::{Access, CurrentSession, Entry, Shown};
 use crate::error::Error;
 use crate::follower;
@@ -52,6 +52,9 @@ pub enum Refusal {
     WrongSecret,
     /// The session ended.
     Ended(Arc<Ending>),
+    /// The session is past its idle timeout, as far as this node knows, and ends so within seconds. It
+    /// goes on if a use of it arrives that another node has accepted before.
+    Idle(Arc<Ending>),
     /// Replaced by a rotation, too old to be used, too young to prove theft.
     Superseded,
 }
@@ -247,20 +250,38 @@ impl Lookup {
         }
         let mut load = match manager.load(id).await {
             Err(error) if error.is_unavailable() => {
-                return stale(shared, &claim, &access).ok_or(error);
+                let unknown = Verdict::Refused(Refusal::Unknown);
+                let refused = planted::is(Defect::OutageIsRefusal).then_some(unknown);
+                return stale(shared, &claim, &access).or(refused).ok_or(error);
             }
             load => load?,
         };
+        let trusts_joined = planted::is(Defect::JoinedReadTrusted);
         // What a shared load read may be older than this request.
-        if load.joined && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_)) {
+        if load.joined
+            && !trusts_joined
+            && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_))
+        {
             load = manager.load(id).await?;
         }
         let mut finding = judge_loaded(shared, &load, &claim);
-        // Where it cannot be confirmed, the token is good; its next use is tried again.
-        while let Finding::Good(Shown::Successor | Shown::StepUp) = finding {
-            match manager.confirm(id, claim.tokens()).await {
-                Err(error) if error.is_unavailable() => break,
-                confirmed => confirmed?,
+        let mut ends = 0;
+        loop {
+            match finding {
+                // Where it cannot be confirmed, the token is good; its next use is tried again.
+                Finding::Good(Shown::Successor | Shown::StepUp) => {
+                    if planted::is(Defect::ConfirmSkipped) {
+                        break;
+                    }
+                    match manager.confirm(id, claim.tokens()).await {
+                        Err(error) if error.is_unavailable() => break,
+                        confirmed => confirmed?,
+                    }
+                }
+                Finding::Over(over) if manager.end_over(id, over, &mut ends).await? => break,
+                // It was used since it was read, or is gone.
+                Finding::Over(_) => {}
+                _ => break,
             }
             load = manager.load(id).await?;
             finding = judge_loaded(shared, &load, &claim);
@@ -270,12 +291,7 @@ impl Lookup {
                 Ok(active(shared, entry, shown, &access, shared.now()))
             }
             (Finding::Bad(refusal), _) => Ok(Verdict::Refused(refusal)),
-            (Finding::Over(cause), _) => {
-                let selection = Selection::session(id, TenantFilter::Any);
-                manager.end_all(selection, cause, Actor::System, None).await?;
-                Ok(Verdict::Refused(manager.why_gone(&claim).await?))
-            }
-            (Finding::Gone | Finding::Good(_), _) => {
+            (Finding::Over(_) | Finding::Gone | Finding::Good(_), _) => {
                 Ok(Verdict::Refused(manager.why_gone(&claim).await?))
             }
         }
@@ -339,6 +355,11 @@ fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdi
         Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
             Some(Verdict::Refused(Refusal::WrongSecret))
         }
+        Finding::Bad(Refusal::Idle(_)) | Finding::Over(_)
+            if planted::is(Defect::IdleUnverified) && entry.expired(now) =>
+        {
+            Some(Verdict::Refused(Refusal::Unknown))
+        }
         Finding::Bad(_) | Finding::Over(_) | Finding::Gone => None,
     }
 }
@@ -385,8 +406,8 @@ enum Finding {
     Bad(Refusal),
     /// The session is not there.
     Gone,
-    /// The session has to end for this cause.
-    Over(EndCause),
+    /// The session has to end.
+    Over(Over),
 }
 
 fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Finding {
@@ -395,14 +416,15 @@ fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Findi
         Recognition::Successor => Shown::Successor,
         Recognition::StepUp => Shown::StepUp,
         Recognition::InGrace => Shown::Retired,
-        Recognition::Reused => return Finding::Over(EndCause::TokenReused),
+        Recognition::Reused => return Finding::Over(Over::THEFT),
         Recognition::Superseded => return Finding::Bad(Refusal::Superseded),
         Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
     };
-    if entry.expired(now) {
-        return Finding::Over(EndCause::Expired);
+    match entry.past(now) {
+        None => Finding::Good(shown),
+        Some(Past::Idle(ending)) => Finding::Bad(Refusal::Idle(ending)),
+        Some(Past::Over(over)) => Finding::Over(over),
     }
-    Finding::Good(shown)
 }
 
 fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim) -> Finding {

@@ -1,10 +1,15 @@
-//! Sessions that have ended: why, and who may be told.
+//! Sessions that have to end, and those that have ended: why, and who may be told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use session_core::checker::Lifetime;
+use session_core::planted::{self, Defect};
 use session_core::rotation::{Recognition, TokenState};
-use session_core::store::EndedSession;
-use session_core::{Actor, DeviceInfo, EndCause, SessionId, Timestamp, Token, UserKey};
+use session_core::store::{EndedSession, Selection, TenantFilter};
+use session_core::{Actor, DeviceInfo, EndCause, Session, SessionId, Timestamp, Token, UserKey};
+
+use crate::options::Options;
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +28,72 @@ pub struct Ending {
     /// The device from which that was done, where it is known: the one that signed in instead, for an
     /// evicted session.
     pub from: Option<DeviceInfo>,
+}
+
+/// What is due for a session that is past a timeout.
+#[derive(Debug)]
+pub(crate) enum Past {
+    /// It is refused, and would end so. A use of it may still be on its way to the store.
+    Idle(Arc<Ending>),
+    /// It ends.
+    Over(Over),
+}
+
+/// Why a session has to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Over {
+    cause: EndCause,
+    /// It stays where the store knows of an access at or after this.
+    unused_since: Option<Timestamp>,
+}
+
+impl Past {
+    /// What is due for a session that was last accessed then, as far as this node knows; none where it
+    /// is past no timeout.
+    pub(crate) fn of(
+        session: &Session,
+        last_accessed: Timestamp,
+        options: &Options,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let (timeouts, expiry) = (session.timeouts_or(&options.timeouts), session.absolute_expiry);
+        let expired = |unused_since| Self::Over(Over { cause: EndCause::Expired, unused_since });
+        let at_once = planted::is(Defect::IdleEndsAtOnce);
+        let in_flight = if at_once { Duration::ZERO } else { options.in_flight() };
+        match timeouts.lifetime(last_accessed, expiry, in_flight, now) {
+            Lifetime::Running => None,
+            Lifetime::Idle => {
+                let at = timeouts.expiry(last_accessed, expiry).unwrap_or(now);
+                Some(Self::Idle(Arc::new(Ending::of_idle(session, at))))
+            }
+            Lifetime::Unused { since } => Some(expired(Some(since))),
+            Lifetime::Over => Some(expired(None)),
+        }
+    }
+}
+
+impl Over {
+    /// A replaced token was used after its grace.
+    pub(crate) const THEFT: Self = Self { cause: EndCause::TokenReused, unused_since: None };
+
+    pub(crate) const fn cause(&self) -> EndCause {
+        self.cause
+    }
+
+    /// What to end.
+    pub(crate) fn selection(&self, id: SessionId) -> Selection {
+        let checked = !planted::is(Defect::UseUnchecked);
+        let last_accessed_before = self.unused_since.filter(|_| checked);
+        Selection { last_accessed_before, ..Selection::session(id, TenantFilter::Any) }
+    }
+}
+
+impl Ending {
+    /// How a session ends that is idle since then.
+    fn of_idle(session: &Session, at: Timestamp) -> Self {
+        let (id, owner) = (session.id, session.owner.clone());
+        Self { id, owner, cause: EndCause::Expired, at, by: Actor::System, from: None }
+    }
 }
 
 /// What a node remembers of a session that has ended.

@@ -8,12 +8,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::admission::Standing;
 use session_core::checker::{AccessEffect, Activity, Timeouts, Unstored};
+use session_core::planted::{self, Defect};
 use session_core::store::Touch;
 use session_core::{
     Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
     SessionId, TenantId, Timestamp, Token, UserId, UserKey,
 };
 
+use crate::ending::Past;
 use crate::options::Options;
 use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -98,6 +100,7 @@ impl CurrentSession {
         let session = &self.entry.session;
         let shown = match self.token {
             Shown::Current | Shown::Successor => None,
+            Shown::Retired if planted::is(Defect::StepUpLeaks) => None,
             Shown::StepUp => session.token.step_up.as_ref().map(|step_up| &step_up.authentication),
             Shown::Retired => session.token.retired.as_ref().map(|token| &token.authentication),
         };
@@ -273,10 +276,20 @@ impl Entry {
         self.timeouts().expired(last_accessed, self.session.absolute_expiry, now)
     }
 
-    /// From when on the session is refused if it is not used again; none for never.
-    pub(crate) fn expiry(&self) -> Option<Timestamp> {
+    /// What is due for the session by its timeouts, as far as this node knows.
+    pub(crate) fn past(&self, now: Timestamp) -> Option<Past> {
+        if !self.expired(now) {
+            return None;
+        }
         let last_accessed = self.use_().activity.last_accessed();
-        self.timeouts().expiry(last_accessed, self.session.absolute_expiry)
+        Past::of(&self.session, last_accessed, &self.options, now)
+    }
+
+    /// From when on the session ends if it is not used again; none for never.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
+        let last_accessed = self.use_().activity.last_accessed();
+        let (expiry, in_flight) = (self.session.absolute_expiry, self.options.in_flight());
+        self.timeouts().end(last_accessed, expiry, in_flight)
     }
 
     /// Counts an access, if it is one, and answers what the write-back queue must know.

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::poll;
+use session_core::planted::{self, Defect};
 use session_core::store::{Cursor, Entries, LogPage};
 use session_core::{Event, EventKind};
 use tokio::time::Instant;
@@ -82,12 +83,16 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             pause.await;
             if hinted { shared.hint().await } else { hint.await }
         };
+        let heeds_hints = result.is_ok() || planted::is(Defect::HintIsTruth);
+        let polls = result.is_err() || !planted::is(Defect::PushOnly);
         tokio::select! {
             biased;
             () = stopping.stopped() => return,
-            () = next, if result.is_ok() => {}
+            () = next, if heeds_hints => if planted::is(Defect::HintIsTruth) {
+                shared.time.heard(shared.time.moment());
+            },
             () = shared.poke.notified(), if result.is_ok() => tokio::time::sleep(LEAST_PAUSE).await,
-            () = tokio::time::sleep(interval(&shared)) => {}
+            () = tokio::time::sleep(interval(&shared)), if polls => {}
         }
     }
 }
@@ -115,24 +120,29 @@ async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> 
         let entries =
             if shared.notices.are_heard() { Entries::All } else { Entries::Invalidations };
         let read = shared.store.log_since(Some(&position.cursor), entries, position.limit);
-        let page = shared.store_call_within("log_since", position.patience, read).await?;
+        let mut page = shared.store_call_within("log_since", position.patience, read).await?;
         shared.time.learn(begun, page.clock);
         // A listener came during the read and wants what this page leaves out.
         if entries == Entries::Invalidations && shared.notices.are_heard() {
             continue;
         }
         meter::log_read(page.events.len(), page.gap);
-        if page.gap {
+        if page.gap && !planted::is(Defect::GapIgnored) {
             tracing::warn!(
                 "the log does not continue where this node left it; the cache is dropped"
             );
             shared.cache.clear();
             shared.watchers.doubt();
-            shared.notices.tell(Notice::Missed);
+            if !planted::is(Defect::MissedUntold) {
+                shared.notices.tell(Notice::Missed);
+            }
+        }
+        if planted::is(Defect::CursorBeforeApply) {
+            page.events.pop();
         }
         page.events.into_iter().for_each(|event| apply(shared, event));
         position.cursor = page.next;
-        if !page.more {
+        if !page.more || planted::is(Defect::HalfRead) {
             shared.time.heard(begun);
             return Ok(());
         }
@@ -144,8 +154,13 @@ fn apply(shared: &Shared, event: Event) {
         match event.kind {
             EventKind::Ended(cause) => {
                 shared.cache.end(id, cause);
-                shared.watchers.ended(id, cause);
+                if !planted::is(Defect::StreamLeftOpen) {
+                    shared.watchers.ended(id, cause);
+                }
             }
+            EventKind::Unknown if planted::is(Defect::UnknownEventIgnored) => {}
+            EventKind::ClaimsChanged if planted::is(Defect::ClaimsIgnored) => {}
+            EventKind::Rotated if planted::is(Defect::RotationUnheard) => {}
             EventKind::Unknown => {
                 shared.cache.invalidate(id);
                 shared.watchers.doubt_session(id);

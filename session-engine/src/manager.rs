@@ -10,6 +10,7 @@ use session_core::store::{
 };
 use session_core::{Actor, EndCause, Session, SessionId, Timestamp, UserKey};
 
+use crate::ending::{Over, Past};
 use crate::entry::Entry;
 use crate::error::Error;
 use crate::notice::{self, Events};
@@ -227,6 +228,8 @@ impl SessionManager {
 
     /// Waits until a session ends, on any node. For connections that outlive a request.
     ///
+    /// An idle session, which [`Refusal::Idle`](crate::Refusal::Idle) refuses, has not ended yet.
+    ///
     /// A node that has not heard the log for longer than it may trust its cache
     /// ([`Options::max_staleness`](crate::Options::max_staleness)) cannot tell any more, and says so. Any
     /// number of open waits costs no polling: the node's one read of the log serves all.
@@ -265,9 +268,14 @@ impl SessionManager {
         let mut watch = self.shared.watchers.watch(id);
         let mut pause = self.shared.options.propagation_bound;
         loop {
-            let wait = match self.expiry_of(id).await {
-                Ok(None) => return self.gone(id, &mut watch).await,
-                Ok(Some(wait)) => wait,
+            let wait = match self.wait_of(id).await {
+                Ok(Wait::Gone) => return self.why_gone_soon(id, &mut watch).await,
+                Ok(Wait::Over(over)) => match self.end_over(id, over, &mut 0).await {
+                    Ok(true) => return Some(over.cause()),
+                    // It was used since, or is gone, or the store is away.
+                    Ok(false) | Err(_) => Some(pause),
+                },
+                Ok(Wait::For(wait)) => wait,
                 Err(_) => {
                     pause = (pause * 2).min(MOST_PAUSE);
                     Some(pause)
@@ -281,20 +289,22 @@ impl SessionManager {
         }
     }
 
-    /// How long the session can go on without being used, as far as this node knows; none in it for
-    /// ever, none where there is no such session. A cached session costs no read, and few reads are
-    /// under way at a time.
-    async fn expiry_of(&self, id: SessionId) -> Result<Option<Option<Duration>>, Error> {
+    /// How long the session goes on, as far as this node knows. A cached session costs no read, and few
+    /// reads are under way at a time.
+    async fn wait_of(&self, id: SessionId) -> Result<Wait, Error> {
         let shared = &self.shared;
         let entry = match shared.unexpired(id).filter(|_| shared.is_fresh()) {
             Some(entry) => Some(entry),
             None if shared.cache.end_cause(&id).is_some() => None,
             None => self.load_for_wait(id).await?,
         };
+        let Some(entry) = entry else { return Ok(Wait::Gone) };
         let now = self.now();
-        let Some(entry) = entry.filter(|entry| !entry.expired(now)) else { return Ok(None) };
-        let wait = |expiry: Timestamp| expiry.since(now) + Duration::from_millis(1);
-        Ok(Some(entry.expiry().map(wait)))
+        if let Some(Past::Over(over)) = entry.past(now) {
+            return Ok(Wait::Over(over));
+        }
+        let wait = |end: Timestamp| end.since(now) + Duration::from_millis(1);
+        Ok(Wait::For(entry.end().map(wait)))
     }
 
     async fn load_for_wait(&self, id: SessionId) -> Result<Option<Arc<Entry>>, Error> {
@@ -310,15 +320,10 @@ impl SessionManager {
         self.shared.detached(load).await
     }
 
-    /// Why a session is gone: it is past its timeout and ends here, or the log will tell.
-    async fn gone(&self, id: SessionId, watch: &mut Watch) -> Option<EndCause> {
+    /// Why a session is gone, where the log tells within the propagation bound.
+    async fn why_gone_soon(&self, id: SessionId, watch: &mut Watch) -> Option<EndCause> {
         if let Some(cause) = self.shared.cache.end_cause(&id) {
             return Some(cause);
-        }
-        let selection = session_core::store::Selection::session(id, TenantFilter::Any);
-        let ended = self.end_all(selection, EndCause::Expired, Actor::System, None).await;
-        if ended.is_ok_and(|count| count > 0) {
-            return Some(EndCause::Expired);
         }
         let bound = self.shared.options.propagation_bound;
         let next = self.shared.on_runtime(|| tokio::time::timeout(bound, watch.next()));
@@ -346,6 +351,16 @@ impl fmt::Debug for SessionManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionManager").field("health", &self.health()).finish_non_exhaustive()
     }
+}
+
+/// How long a session goes on if it is not used.
+enum Wait {
+    /// For so long; none for ever.
+    For(Option<Duration>),
+    /// No longer.
+    Over(Over),
+    /// There is none.
+    Gone,
 }
 
 /// How a wait for the end of a session ended.

@@ -134,8 +134,8 @@ thread_local! {
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 const CELLS: usize = 16;
 /// What a check may answer.
-const VERDICTS: [&str; 6] =
-    ["active", "malformed", "unknown", "wrong_secret", "ended", "superseded"];
+const VERDICTS: [&str; 7] =
+    ["active", "malformed", "unknown", "wrong_secret", "ended", "superseded", "idle"];
 
 /// The place of a verdict among the words.
 const fn place(verdict: &Verdict) -> usize {
@@ -146,6 +146,7 @@ const fn place(verdict: &Verdict) -> usize {
         Verdict::Refused(Refusal::WrongSecret) => 3,
         Verdict::Refused(Refusal::Ended(_)) => 4,
         Verdict::Refused(Refusal::Superseded) => 5,
+        Verdict::Refused(Refusal::Idle(_)) => 6,
     }
 }
 

@@ -104,7 +104,10 @@ pub const METRICS: &[Metric] = &[
         ("source", &["cache", "store"]),
         (
             "verdict",
-            &["active", "malformed", "unknown", "wrong_secret", "ended", "superseded", "unavailable"],
+            &[
+                "active", "malformed", "unknown", "wrong_secret", "ended", "superseded", "idle",
+                "unavailable",
+            ],
         ),
     ]),
     Metric::new(

@@ -25,7 +25,9 @@ use session_core::{InvalidField, Store, time};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Options {
-    /// How long a session may live. A change holds for requests at once. Lists, limits and the cleanup go by
+    /// How long a session may live. A request is refused from the timeout on; an idle session ends once
+    /// no use of it can be on its way from another node ([`WriteBack::in_flight`]: 15.25 s, by the
+    /// default options). A change holds for requests at once. Lists, limits and the cleanup go by
     /// the deadline that is stored with each session, which follows with its next write-back.
     pub timeouts: Timeouts,
     /// When last accessed goes to the store.
@@ -367,6 +369,17 @@ impl Options {
     pub const fn with_tell_new_devices(mut self, tell: bool) -> Self {
         self.tell_new_devices = tell;
         self
+    }
+
+    /// How long a use that another node has accepted may be on its way, where it was accepted near
+    /// the idle timeout.
+    pub(crate) fn in_flight(&self) -> Duration {
+        self.write_back.in_flight(self.store_timeout)
+    }
+
+    /// How long any use that another node has accepted may be on its way.
+    pub(crate) fn max_lag(&self) -> Duration {
+        self.write_back.max_lag(self.store_timeout)
     }
 
     /// How long this store keeps ended sessions.

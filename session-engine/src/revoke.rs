@@ -1,12 +1,14 @@
 //! Ends sessions, everywhere.
 
-use session_core::store::{EndMany, EndedBatch, Selection, TenantFilter};
-use session_core::{Actor, DeviceInfo, EndCause, SessionId, UserKey};
+use session_core::planted::{self, Defect};
+use session_core::store::{EndMany, EndedBatch, Ending, Selection, TenantFilter};
+use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 
+use crate::ending::Over;
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
-use crate::notice;
+use crate::notice::{self, Notice};
 
 impl SessionManager {
     /// Ends one session of this user. False if there is none.
@@ -73,6 +75,22 @@ impl SessionManager {
         self.end_all(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
+    /// Ends a session that is over, where the store agrees. False where it is not there, or was used
+    /// since: then it has to be read again, a few times at most.
+    pub(crate) async fn end_over(
+        &self,
+        id: SessionId,
+        over: Over,
+        tries: &mut u32,
+    ) -> Result<bool, Error> {
+        *tries += 1;
+        if *tries > MOST_TRIES {
+            return Err(StoreError::unavailable("the store ends nothing of what it reads").into());
+        }
+        let ended = self.end_all(over.selection(id), over.cause(), Actor::System, None).await?;
+        Ok(ended > 0)
+    }
+
     pub(crate) async fn end_all(
         &self,
         selection: Selection,
@@ -95,9 +113,15 @@ impl SessionManager {
                 }
             };
             ended.iter().for_each(|session| {
-                shared.cache.end(session.id, cause);
+                if !planted::is(Defect::OwnCacheKept) {
+                    shared.cache.end(session.id, cause);
+                }
                 shared.watchers.ended(session.id, cause);
             });
+            if planted::is(Defect::ToldTwice) {
+                let event = |session| Notice::Event(Ending::from(&end).event(session));
+                ended.iter().for_each(|session| shared.notices.tell(event(session)));
+            }
             notice::log_ended(&ended, cause, end.at, &end.by);
             shared.poke.notify_one();
             count += ended.len() as u64;
@@ -108,3 +132,6 @@ impl SessionManager {
         }
     }
 }
+
+/// How often a session is read again that the store does not end.
+const MOST_TRIES: u32 = 5;

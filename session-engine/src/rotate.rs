@@ -1,11 +1,12 @@
 //! Replaces tokens, in two steps: see [`session_core::rotation`].
 
 use session_core::rotation::{self, Recognition};
-use session_core::store::{Loaded, Outcome, Selection, TenantFilter};
-use session_core::{Actor, Authentication, EndCause, EventKind, Session, SessionId, Token};
+use session_core::store::{Loaded, Outcome};
+use session_core::{Actor, Authentication, EventKind, Session, SessionId, Token};
 
 use crate::check::Refusal;
 use crate::clock;
+use crate::ending::{Over, Past};
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
@@ -114,14 +115,19 @@ impl SessionManager {
         };
         let id = token.session_id();
         let salt = clock::random(shared.entropy.as_ref());
-        let mut tries = self.tries();
+        let (mut tries, mut ends) = (self.tries(), 0);
         loop {
             let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
                 return self.refuse_gone(&token).await;
             };
-            let record = match self.exchangeable(&loaded, &token).await? {
-                Ok(record) => record,
-                Err(answer) => return Ok(answer),
+            let record = match self.exchange(&loaded, &token) {
+                Exchange::Of(record) => *record,
+                Exchange::Answered(answer) => return Ok(answer),
+                Exchange::Over(over) if self.end_over(id, over, &mut ends).await? => {
+                    return self.refuse_gone(&token).await;
+                }
+                // It was used since it was read, or is gone.
+                Exchange::Over(_) => continue,
             };
             let (changed, next) =
                 rotation::begin(&record, &token, salt, authentication.clone(), self.now());
@@ -221,42 +227,45 @@ impl SessionManager {
         }
     }
 
-    /// The record in which the token is the current one, or the answer for a token that may not be
-    /// exchanged.
-    async fn exchangeable(
-        &self,
-        loaded: &Loaded,
-        token: &Token,
-    ) -> Result<Result<Session, Rotation>, Error> {
+    /// What becomes of the token.
+    fn exchange(&self, loaded: &Loaded, token: &Token) -> Exchange {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());
-        let over = match session.token.recognise(token, options.rotation_grace, now) {
-            Recognition::Current | Recognition::Successor | Recognition::StepUp => {
-                let used = self.shared().cache.seen(&session.id);
-                let used = used.map(|entry| entry.use_().activity.last_accessed());
-                let last_accessed = used.unwrap_or_default().max(session.last_accessed);
-                let timeouts = session.timeouts_or(&options.timeouts);
-                if !timeouts.expired(last_accessed, session.absolute_expiry, now) {
-                    let next = session.token.current != token.digest();
-                    return Ok(Ok(if next {
-                        self.confirmed(session, token)
-                    } else {
-                        session.clone()
-                    }));
-                }
-                EndCause::Expired
-            }
-            Recognition::InGrace => return Ok(Err(Rotation::AlreadyRotated)),
-            Recognition::Superseded => return Ok(Err(Rotation::Refused(Refusal::Superseded))),
-            Recognition::Unknown => return Ok(Err(Rotation::Refused(Refusal::WrongSecret))),
-            Recognition::Reused => EndCause::TokenReused,
-        };
-        let selection = Selection::session(session.id, TenantFilter::Any);
-        self.end_all(selection, over, Actor::System, None).await?;
-        self.refuse_gone(token).await.map(Err)
+        match session.token.recognise(token, options.rotation_grace, now) {
+            Recognition::Current | Recognition::Successor | Recognition::StepUp => {}
+            Recognition::InGrace => return Exchange::Answered(Rotation::AlreadyRotated),
+            Recognition::Superseded => return Exchange::refused(Refusal::Superseded),
+            Recognition::Unknown => return Exchange::refused(Refusal::WrongSecret),
+            Recognition::Reused => return Exchange::Over(Over::THEFT),
+        }
+        let used = self.shared().cache.seen(&session.id);
+        let used = used.map(|entry| entry.use_().activity.last_accessed());
+        let last_accessed = used.unwrap_or_default().max(session.last_accessed);
+        match Past::of(session, last_accessed, options, now) {
+            Some(Past::Idle(ending)) => Exchange::refused(Refusal::Idle(ending)),
+            Some(Past::Over(over)) => Exchange::Over(over),
+            None if session.token.current == token.digest() => Exchange::Of(session.clone().into()),
+            None => Exchange::Of(self.confirmed(session, token).into()),
+        }
     }
 
     async fn refuse_gone(&self, token: &Token) -> Result<Rotation, Error> {
         Ok(Rotation::Refused(self.why_ended(token).await?))
+    }
+}
+
+/// What becomes of a presented token.
+enum Exchange {
+    /// It is exchanged. This is the record in which it is the current one.
+    Of(Box<Session>),
+    /// It may not be exchanged.
+    Answered(Rotation),
+    /// Its session has to end.
+    Over(Over),
+}
+
+impl Exchange {
+    const fn refused(refusal: Refusal) -> Self {
+        Self::Answered(Rotation::Refused(refusal))
     }
 }

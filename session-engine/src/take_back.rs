@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use session_core::planted::{self, Defect};
 use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, EndCause, SessionId, StoreError, TokenDigest};
 use tokio::sync::Notify;
@@ -190,6 +191,7 @@ async fn end_all(manager: &SessionManager) -> Result<(), Error> {
         match ended {
             Ok(true) => {}
             Ok(false) => owed.look_again(debt),
+            Err(error) if planted::is(Defect::TakeBackOnce) => result = Err(error),
             Err(error) => {
                 owed.add(debt);
                 let away = error.is_unavailable();

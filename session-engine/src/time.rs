@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use session_core::Timestamp;
+use session_core::planted::{self, Defect};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -81,6 +82,9 @@ impl FleetTime {
     pub(crate) fn trusted(&self, limit: Duration) -> Option<Timestamp> {
         let elapsed = self.elapsed();
         let monotonic = self.silence_at(elapsed)?;
+        if planted::is(Defect::MonotonicOnly) {
+            return (monotonic <= limit).then(|| self.at(elapsed));
+        }
         let heard = Timestamp::from_micros(self.heard.wall.load(Ordering::Acquire));
         let now = self.wall.now();
         let wall = now.since(heard);
@@ -99,6 +103,9 @@ impl FleetTime {
     }
 
     fn at(&self, elapsed: i64) -> Timestamp {
+        if planted::is(Defect::WallClock) {
+            return self.wall.now();
+        }
         Timestamp::from_micros(self.base.load(Ordering::Acquire).saturating_add(elapsed))
     }
 

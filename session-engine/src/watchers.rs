@@ -1,14 +1,17 @@
 //! Connections that outlive a request and end with their session.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use session_core::{EndCause, SessionId};
 
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, watch};
 
-/// Sessions whose end a connection waits for.
+/// Sessions whose end a connection waits for. In the order of their ids, so that a doubt about all of them
+/// wakes the tasks of a simulation in the same order in every run.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Watchers(Arc<Mutex<HashMap<SessionId, watch::Sender<Seen>>>>);
+pub(crate) struct Watchers(Arc<Mutex<Watched>>);
+
+type Watched = BTreeMap<SessionId, watch::Sender<Seen>>;
 
 /// What a watcher is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +65,7 @@ impl Watchers {
         self.watched().values().map(watch::Sender::receiver_count).sum()
     }
 
-    fn watched(&self) -> MutexGuard<'_, HashMap<SessionId, watch::Sender<Seen>>> {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use session_core::store::{
 };
 use session_core::{SessionId, Timestamp};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     sessions: BTreeMap<SessionId, EndedSession>,
     latest_first: BTreeSet<(Reverse<Timestamp>, SessionId)>,

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use session_core::block::Block;
+use session_core::planted::{self, Defect};
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Ending, Entries, Forget,
@@ -33,7 +34,7 @@ pub struct MemoryStore {
 struct Shared {
     state: Mutex<State>,
     written: Notify,
-    clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 impl Default for MemoryStore {
@@ -54,10 +55,19 @@ impl MemoryStore {
         Self::with_clock(host_clock)
     }
 
-    /// An empty store by a clock of its own, for tests and simulations. Leases go by tokio's clock.
+    /// An empty store by a clock of its own, for tests and simulations. Leases go by it, too.
     pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let (state, written) = (Mutex::default(), Notify::new());
-        Self { shared: Arc::new(Shared { state, written, clock: Box::new(clock) }) }
+        Self { shared: Arc::new(Shared { state, written, clock: Arc::new(clock) }) }
+    }
+
+    /// Another store with the same content, as a backup that is restored has it: a node that has read on in
+    /// this one finds that the log of the copy does not continue where it was.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let (state, written) = (Mutex::new(self.state().copy()), Notify::new());
+        let clock = Arc::clone(&self.shared.clock);
+        Self { shared: Arc::new(Shared { state, written, clock }) }
     }
 
     fn now(&self) -> Timestamp {
@@ -137,7 +147,9 @@ impl Store for MemoryStore {
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let (ending, after) = (Ending::from(sweep), sweep.after.as_ref());
-        let line = self.now().minus(sweep.overdue);
+        let now = if planted::is(Defect::SweepByNode) { sweep.at } else { self.now() };
+        let eager = planted::is(Defect::SweepEager);
+        let line = now.minus(if eager { Duration::ZERO } else { sweep.overdue });
         let covers = |session: &Session| session.deadline < line;
         self.write(|state| state.end_where(None, covers, &ending, after, limit))
     }
@@ -167,7 +179,8 @@ impl Store for MemoryStore {
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        Ok(self.state().lease(name, holder, ttl))
+        let now = self.now();
+        Ok(self.state().lease(name, holder, ttl, now))
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {

@@ -2,20 +2,30 @@
 
 use std::collections::VecDeque;
 
+use session_core::planted::{self, Defect};
 use session_core::store::{Cursor, Entries, LogPage, LogPosition};
 use session_core::{Event, Timestamp};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
-    entries: VecDeque<(i64, Event)>,
+    entries: VecDeque<(LogPosition, Event)>,
     last: i64,
+    /// What entries are marked with. A copy goes on with another mark, so that an entry of the one log is
+    /// never taken for one of the other.
+    mark: i64,
 }
 
 impl Log {
+    /// A copy that goes on with a mark of its own.
+    pub(crate) fn copy(&self) -> Self {
+        Self { mark: self.mark + 1, ..self.clone() }
+    }
+
     /// Appends an entry and answers its number.
     pub(crate) fn append(&mut self, event: Event) -> i64 {
         self.last += 1;
-        self.entries.push_back((self.last, event));
+        let position = LogPosition { number: self.last, mark: self.mark };
+        self.entries.push_back((position, event));
         self.last
     }
 
@@ -31,10 +41,10 @@ impl Log {
         limit: u32,
         clock: Timestamp,
     ) -> LogPage {
-        let end = position(self.last);
+        let end = self.end().cursor();
         let Some(cursor) = cursor else { return LogPage::at_end(end, false, clock) };
         match LogPosition::parse(cursor).filter(|seen| self.reaches_back_to(*seen)) {
-            Some(seen) => self.read(seen.number, entries, limit as usize, clock),
+            Some(seen) => self.read(seen, entries, limit as usize, clock),
             None => LogPage::at_end(end, true, clock),
         }
     }
@@ -51,23 +61,34 @@ impl Log {
         trimmed
     }
 
-    fn reaches_back_to(&self, seen: LogPosition) -> bool {
-        // The newest entry is never trimmed, so an empty log never had one.
-        let first = self.entries.front().map_or(1, |(number, _)| *number);
-        seen.mark == 0 && seen.number + 1 >= first && seen.number <= self.last
+    /// The newest entry, which is never trimmed.
+    fn end(&self) -> LogPosition {
+        self.entries.back().map_or(LogPosition::START, |(position, _)| *position)
     }
 
-    fn read(&self, seen: i64, entries: Entries, limit: usize, clock: Timestamp) -> LogPage {
-        let from = self.entries.partition_point(|(number, _)| *number <= seen);
+    /// Whether the entry that was read last is still there, or the one after it is the first.
+    fn reaches_back_to(&self, seen: LogPosition) -> bool {
+        let first = self.entries.front().map_or(1, |(position, _)| position.number);
+        if planted::is(Defect::TrimUnseen) && seen.number < first {
+            return true;
+        }
+        if seen.number + 1 == first {
+            return seen.number == 0 || seen.mark <= self.mark;
+        }
+        let place = self.place_after(seen.number).checked_sub(1);
+        place.is_some_and(|place| self.entries[place].0 == seen)
+    }
+
+    fn place_after(&self, number: i64) -> usize {
+        self.entries.partition_point(|(position, _)| position.number <= number)
+    }
+
+    fn read(&self, seen: LogPosition, entries: Entries, limit: usize, clock: Timestamp) -> LogPage {
+        let from = self.place_after(seen.number);
         let read = self.entries.range(from..).take(limit);
-        let next = position(read.clone().next_back().map_or(seen, |(number, _)| *number));
+        let next = read.clone().next_back().map_or(seen, |(position, _)| *position).cursor();
         let more = self.entries.len() > from + read.len();
         let wanted = read.filter(|(_, event)| entries.cover(event));
         LogPage::new(wanted.map(|(_, event)| Ok(event.clone())), next, more, clock)
     }
-}
-
-/// No other log is ever taken for this one, so the mark is always the same.
-fn position(number: i64) -> Cursor {
-    LogPosition { number, mark: 0 }.cursor()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use session_core::admission::Standing;
 use session_core::block::{self, Block};
+use session_core::planted::{self, Defect};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::session::note_ip_address;
 use session_core::store::{
@@ -16,12 +17,11 @@ use session_core::store::{
 use session_core::{
     Event, EventKind, FleetKey, Session, SessionId, StoreError, Timestamp, UserKey,
 };
-use tokio::time::Instant;
 
 use crate::history::History;
 use crate::log::Log;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     pub(crate) log: Log,
     pub(crate) history: History,
@@ -31,10 +31,10 @@ pub(crate) struct State {
     policies: HashMap<PolicyScope, Policy>,
     blocks: HashMap<PolicyScope, Block>,
     fleet_key: Option<FleetKey>,
-    leases: HashMap<String, (String, Instant)>,
+    leases: HashMap<String, (String, Timestamp)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct User {
     /// The number of the user's newest log entry.
     version: i64,
@@ -42,6 +42,10 @@ struct User {
 }
 
 impl State {
+    pub(crate) fn copy(&self) -> Self {
+        Self { log: self.log.copy(), ..self.clone() }
+    }
+
     pub(crate) fn user(&self, owner: &UserKey) -> UserState {
         let sessions = self.users.get(owner).map(|user| &user.sessions).into_iter().flatten();
         UserState {
@@ -58,7 +62,10 @@ impl State {
     }
 
     pub(crate) fn commit(&mut self, commit: &Commit, now: Timestamp) -> Outcome {
-        let blocked = || block::refusal(&self.blocks_of(&commit.owner), now).is_some();
+        let blocked = || {
+            block::refusal(&self.blocks_of(&commit.owner), now).is_some()
+                && !planted::is(Defect::BlockRace)
+        };
         let applies = |change: &Change| match change {
             Change::Update { session, .. } => self.owns(&commit.owner, session.id),
             Change::Insert(session) => {
@@ -68,7 +75,10 @@ impl State {
             }
             Change::End(..) | Change::ClaimsChanged(_) => true,
         };
-        if self.version(&commit.owner) != commit.expected || !commit.changes.iter().all(applies) {
+        let overwrites = planted::is(Defect::DataOverwritten)
+            && matches!(&commit.changes[..], [Change::Update { kind: EventKind::Changed, .. }]);
+        let is_expected = self.version(&commit.owner) == commit.expected || overwrites;
+        if !is_expected || !commit.changes.iter().all(applies) {
             return Outcome::Conflict;
         }
         for change in &commit.changes {
@@ -101,10 +111,17 @@ impl State {
     }
 
     pub(crate) fn touch(&mut self, touch: &Touch) -> bool {
+        if planted::is(Defect::TouchResurrects) && !self.sessions.contains_key(&touch.id) {
+            let ended = self.history.get(touch.id).map(|ended| ended.session.clone());
+            ended.iter().for_each(|session| self.insert(session));
+        }
         let Some(session) = self.sessions.get_mut(&touch.id) else { return false };
+        if planted::is(Defect::TouchBackwards) {
+            (session.last_accessed, session.deadline) = (touch.last_accessed, touch.deadline);
+        }
         session.last_accessed = session.last_accessed.max(touch.last_accessed);
         session.deadline = session.deadline.max(touch.deadline);
-        session.claimed |= touch.claimed;
+        session.claimed |= touch.claimed && !planted::is(Defect::ClaimUnstored);
         for ip in &touch.ip_addresses {
             note_ip_address(&mut session.ip_addresses, *ip);
         }
@@ -161,12 +178,17 @@ impl State {
         }
     }
 
-    pub(crate) fn lease(&mut self, name: &str, holder: &str, ttl: Duration) -> bool {
-        let now = Instant::now();
+    pub(crate) fn lease(
+        &mut self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+        now: Timestamp,
+    ) -> bool {
         self.leases.retain(|_, (_, until)| *until > now);
         let free = self.leases.get(name).is_none_or(|(current, _)| current == holder);
         if free {
-            self.leases.insert(name.to_owned(), (holder.to_owned(), now + ttl));
+            self.leases.insert(name.to_owned(), (holder.to_owned(), now.plus(ttl)));
         }
         free
     }
@@ -263,7 +285,9 @@ impl State {
         if let Some(user) = self.users.get_mut(&session.owner) {
             user.sessions.remove(&id);
         }
-        self.history.add(ending.remember(session));
+        if !planted::is(Defect::HistoryLost) {
+            self.history.add(ending.remember(session));
+        }
         true
     }
 

@@ -8,9 +8,9 @@ use mongodb::{Collection, IndexModel};
 use session_core::store::TagKey;
 use session_core::{FleetKey, StoreError};
 
+use crate::collections::Collections;
 use crate::error::{Failed, is_duplicate};
 use crate::record;
-use crate::store::MongoStore;
 
 /// The first node decides about the key of the tags, and about the format.
 pub(crate) async fn agree(
@@ -28,7 +28,7 @@ pub(crate) async fn agree(
     Ok(TagKey::from_bytes(key_in(&agreed)?))
 }
 
-impl MongoStore {
+impl Collections {
     /// The first node decides about the secret of the fleet, too.
     pub(crate) async fn agree_on_fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, Failed> {
         let key = record::bytes(proposed.as_bytes());

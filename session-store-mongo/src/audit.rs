@@ -8,6 +8,7 @@ use session_core::store::UserTag;
 use session_core::store::record::read_session;
 use session_core::{Session, StoreError};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::read::sessions_in;
 use crate::record::{self, Stored, tag_key};
@@ -21,9 +22,11 @@ impl MongoStore {
     /// # Errors
     /// As any read of the store.
     pub async fn audit(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.look().await?)
+        Ok(self.calls.look().await?)
     }
+}
 
+impl Collections {
     async fn look(&self) -> Result<Vec<String>, Failed> {
         let mut complaints = Vec::new();
         let mut sessions: HashMap<String, Session> = HashMap::new();

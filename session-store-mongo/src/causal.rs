@@ -10,14 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use mongodb::bson::Timestamp;
 use mongodb::{ClientSession, ClusterTime};
 
+use crate::collections::Collections;
 use crate::error::Failed;
-use crate::store::MongoStore;
 
 /// What this node has seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen(Mutex<Option<(ClusterTime, Timestamp)>>);
 
-impl MongoStore {
+impl Collections {
     /// A session that sees at least what this node has seen. A standalone server tells no times,
     /// and is asked for none.
     pub(crate) async fn session(&self) -> Result<ClientSession, Failed> {

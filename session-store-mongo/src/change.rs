@@ -8,21 +8,21 @@ use std::collections::HashMap;
 
 use mongodb::bson::{Document, doc};
 use session_core::store::record::{Fields, read_ended};
-use session_core::store::{Change, Commit, Ended, Ending, Outcome, UserTag, Version};
+use session_core::store::{Change, Commit, Ended, Ending, Outcome, Recheck, UserTag, Version};
 use session_core::{EndCause, SessionId, StoreError};
 
+use crate::collections::Collections;
 use crate::error::{Failed, is_duplicate};
 use crate::outbox::{empty, forgotten};
 use crate::read::{by_tag, only, sessions_in, version_of};
 use crate::record::{Stored, tag_key};
 use crate::rewrite::Rewrite;
-use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
 
 /// Those of a commit's sessions that exist, as they are stored.
 type Known = HashMap<SessionId, (Ended, Document)>;
 
-impl MongoStore {
+impl Collections {
     pub(crate) async fn write_commit(&self, commit: &Commit) -> Result<Outcome, Failed> {
         let begun: Vec<_> = commit
             .changes
@@ -66,7 +66,7 @@ impl MongoStore {
     async fn take_back(&self, commit: &Commit, begun: Vec<SessionId>) -> Result<(), Failed> {
         let begun = begun.into_iter().map(|id| Ended { id, owner: commit.owner.clone() });
         let ending = Ending { from: None, ..Ending::of_commit(commit, EndCause::Blocked) };
-        self.end_chosen(begun.collect(), &ending, None).await?;
+        self.end_chosen(begun.collect(), &ending, Recheck::default()).await?;
         Ok(())
     }
 
@@ -229,6 +229,7 @@ mod tests {
     use session_core::{Actor, EventKind, FleetKey, Session, Store, Token, UserKey};
 
     use super::*;
+    use crate::MongoStore;
     use crate::options::{MongoOptions, Transactions};
 
     /// The block came after the first look.
@@ -255,7 +256,7 @@ mod tests {
             let changes = vec![Change::Insert(Box::new(session.clone()))];
             let expected = Version::NONE;
             let commit = Commit { owner, expected, changes, at, by, from: None };
-            let outcome = store.begin_sessions(&commit, vec![id]).await.unwrap();
+            let outcome = store.calls.begin_sessions(&commit, vec![id]).await.unwrap();
             assert_eq!(outcome, Outcome::Conflict);
             assert_eq!(store.load(id).await.unwrap(), None);
             let ended = store.ended(id).await.unwrap().unwrap();

@@ -2,23 +2,22 @@
 //! users' documents say.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::store::record::{Fields, read_ended};
-use session_core::store::{EndMany, Ended, EndedBatch, Ending, Sweep, UserTag};
-use session_core::{InvalidField, SessionId};
+use session_core::store::{EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag};
+use session_core::{InvalidField, SessionId, Timestamp};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::read::{only, stored_session, version_of};
 use crate::record::{self, Stored, tag_key};
 use crate::rewrite::Rewrite;
-use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
 use crate::walk::{Part, Place, Walk};
 
-impl MongoStore {
+impl Collections {
     pub(crate) async fn end_selected(
         &self,
         end: &EndMany,
@@ -26,10 +25,10 @@ impl MongoStore {
     ) -> Result<EndedBatch, Failed> {
         let after = end.after.as_ref().map(Place::parse).transpose()?;
         let part = self.walk(&self.list, &Walk::selected(&end.selection), after, limit).await?;
-        self.end_part(part, &end.into(), None).await
+        self.end_part(part, &end.into(), end.into()).await
     }
 
-    /// Chooses by the list; the step that ends them looks at the deadline again.
+    /// Chooses by the list, which may lag behind; the step that ends them looks at the deadline again.
     pub(crate) async fn end_overdue(
         &self,
         sweep: &Sweep,
@@ -38,35 +37,34 @@ impl MongoStore {
         let after = sweep.after.as_ref().map(Place::parse).transpose()?;
         let walk = Walk::overdue(self.clock().await?.minus(sweep.overdue));
         let part = self.walk(&self.list, &walk, after, limit).await?;
-        self.end_part(part, &sweep.into(), Some(sweep.overdue)).await
+        self.end_part(part, &sweep.into(), sweep.into()).await
     }
 
     async fn end_part(
         &self,
         Part { found, next }: Part,
         ending: &Ending,
-        overdue: Option<Duration>,
+        recheck: Recheck,
     ) -> Result<EndedBatch, Failed> {
         let chosen = found.iter().map(|found| read_ended(&Stored(found)));
         let chosen = chosen.collect::<Result<_, _>>()?;
-        let ended = self.end_chosen(chosen, ending, overdue).await?;
+        let ended = self.end_chosen(chosen, ending, recheck).await?;
         Ok(EndedBatch { ended, next: next.map(Place::continuation) })
     }
 
-    /// Ends sessions in steps of at most [`BATCH`]; with `overdue` only those whose deadline passed
-    /// longer ago.
+    /// Ends sessions in steps of at most [`BATCH`], those for which the recheck holds.
     pub(crate) async fn end_chosen(
         &self,
         chosen: Vec<Ended>,
         ending: &Ending,
-        overdue: Option<Duration>,
+        recheck: Recheck,
     ) -> Result<Vec<Ended>, Failed> {
         let mut ended = Vec::new();
         for step in steps(chosen, self.transactional) {
             let mut tries = Tries::new(self.options.timeout);
             let gone = loop {
                 let mut session = self.begin().await?;
-                let result = self.try_end(&step, ending, overdue, &mut session.as_mut()).await;
+                let result = self.try_end(&step, ending, recheck, &mut session.as_mut()).await;
                 if let Some(gone) = self.finish(session, result, &mut tries).await? {
                     break gone;
                 }
@@ -80,7 +78,7 @@ impl MongoStore {
         &self,
         chosen: &[Ended],
         ending: &Ending,
-        overdue: Option<Duration>,
+        recheck: Recheck,
         session: &mut Step<'_>,
     ) -> Result<Vec<Ended>, Failed> {
         let users = self.users_of(chosen, session).await?;
@@ -94,9 +92,7 @@ impl MongoStore {
                 self.unlist(gone.id, session).await?;
                 continue;
             };
-            if let Some(overdue) = overdue
-                && !is_overdue(user, found, overdue)?
-            {
+            if !holds(recheck, user, found)? {
                 self.relist(gone.id, found, session).await?;
                 continue;
             }
@@ -161,11 +157,18 @@ impl MongoStore {
     }
 }
 
-/// By the server's clock, as of the read that found the session in this step. Where the deadline
-/// cannot be read, that of the list holds.
-fn is_overdue(user: &Document, session: &Document, overdue: Duration) -> Result<bool, Failed> {
-    let line = record::time(user, "clock")?.minus(overdue).as_micros();
-    Ok(record::number(session, "deadline").map_or(true, |deadline| deadline < line))
+/// By the server's clock, as of the read that found the session in this step. Where a field cannot
+/// be read, that of the list holds.
+fn holds(recheck: Recheck, user: &Document, session: &Document) -> Result<bool, Failed> {
+    let Recheck { accessed_before, overdue } = recheck;
+    let is_before = |field, line: Timestamp| {
+        record::number(session, field).map_or(true, |value| value < line.as_micros())
+    };
+    if accessed_before.is_some_and(|line| !is_before("last_accessed", line)) {
+        return Ok(false);
+    }
+    let Some(overdue) = overdue else { return Ok(true) };
+    Ok(is_before("deadline", record::time(user, "clock")?.minus(overdue)))
 }
 
 /// Groups sessions by user, and cuts them into steps.

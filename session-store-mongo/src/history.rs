@@ -11,12 +11,12 @@ use session_core::store::{
 };
 use session_core::{SessionId, UserKey};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::record::{self, Stored};
-use crate::store::MongoStore;
 use crate::walk::{Part, Walk};
 
-impl MongoStore {
+impl Collections {
     /// The record of the history for a session as it is stored.
     pub(crate) fn remembered(
         &self,

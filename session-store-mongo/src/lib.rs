@@ -13,7 +13,7 @@
 //! ```
 //!
 //! [`MongoStore::connect_with`] takes options, [`MongoStore::with_client`] the application's
-//! client.
+//! client, [`MongoStore::with_clients`] one more for the log.
 //!
 //! # Where it has been tested
 //! On SecantusDB 0.7, a server that speaks MongoDB's wire protocol as a replica set of one, with
@@ -111,6 +111,9 @@
 //! version that the first read saw: all earlier ones had been committed by then, so the second read
 //! has them.
 //!
+//! The log is read, and listened to, over a client of its own, so that a node hears of revocations
+//! however busy the driver's pool is.
+//!
 //! A change stream on the log's inserts hints at changes. Where the node reads only invalidations,
 //! a sign-in gives no hint, and its entry is numbered with the next read.
 //!
@@ -127,6 +130,7 @@ mod agreement;
 mod audit;
 mod causal;
 mod change;
+mod collections;
 mod end;
 mod error;
 mod history;

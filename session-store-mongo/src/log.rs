@@ -13,12 +13,12 @@ use session_core::store::record::{Fields, read_event};
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery};
 use session_core::{InvalidField, Timestamp};
 
+use crate::collections::Collections;
 use crate::error::{Failed, duplicate_at};
 use crate::record::{self, Stored};
-use crate::store::MongoStore;
 use crate::transaction::{Step, in_session};
 
-impl MongoStore {
+impl Collections {
     /// Appends entries that do not have their numbers yet.
     pub(crate) async fn append(
         &self,

@@ -29,9 +29,9 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, doc};
 use session_core::InvalidField;
 
+use crate::collections::Collections;
 use crate::error::{Failed, is_duplicate};
 use crate::record;
-use crate::store::MongoStore;
 use crate::transaction::Tries;
 
 /// An entry without a number.
@@ -50,7 +50,7 @@ struct Head {
     batch: Vec<i64>,
 }
 
-impl MongoStore {
+impl Collections {
     /// Numbers every entry that was there when the call began, or many of them: returns whether
     /// some may be left.
     pub(crate) async fn number_pending(&self) -> Result<bool, Failed> {

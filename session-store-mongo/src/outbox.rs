@@ -17,14 +17,14 @@ use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::InvalidField;
 
+use crate::collections::Collections;
 use crate::error::{Failed, is_duplicate};
 use crate::read::version_of;
 use crate::record;
 use crate::rewrite::{ENTRY, HISTORY, LATER, LIST, parts, unlisted};
-use crate::store::MongoStore;
 use crate::transaction::{Step, in_session};
 
-impl MongoStore {
+impl Collections {
     /// Carries out what follows a change, in order. The log comes first: where the list already
     /// shows a change, so does the log.
     pub(crate) async fn follow(

@@ -9,10 +9,10 @@ use session_core::store::record::Fields;
 use session_core::store::{BlockChange, PolicyChange};
 use session_core::{Event, StoreError, Timestamp, UserKey};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::record::{self, Stored};
 use crate::rewrite::{first_version, pending};
-use crate::store::MongoStore;
 use crate::transaction::{Step, Tries, in_session};
 
 /// What is set at the places that concern a user.
@@ -22,7 +22,7 @@ pub(crate) struct Places {
     pub(crate) blocks: Vec<(PolicyScope, Block)>,
 }
 
-impl MongoStore {
+impl Collections {
     pub(crate) async fn places_of(
         &self,
         owner: &UserKey,

@@ -7,6 +7,8 @@ use session_core::policy::PolicyScope;
 use session_core::store::{HistoryQuery, PageQuery, Selection, TenantFilter, UserTag};
 use session_core::{ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 
+use crate::MongoStore;
+use crate::collections::Collections;
 use crate::history::oldest_first;
 use crate::log::{between, since};
 use crate::options::MongoOptions;
@@ -14,12 +16,11 @@ use crate::outbox::waiting;
 use crate::places::at_places;
 use crate::read::by_tag;
 use crate::record::tag_key;
-use crate::store::MongoStore;
 use crate::walk::{Place, Walk};
 
 async fn plan(
     collection: &Collection<Document>,
-    store: &MongoStore,
+    store: &Collections,
     filter: &Document,
     sort: Option<Document>,
 ) -> String {
@@ -79,7 +80,7 @@ async fn every_query_uses_an_index() {
         .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
     let database = format!("plans_{}", std::process::id());
     let options = MongoOptions { database, ..MongoOptions::default() };
-    let store = MongoStore::connect_with(&url, options).await.unwrap();
+    let store = MongoStore::connect_with(&url, options).await.unwrap().calls.clone();
     let now = Timestamp::from_micros(5_000);
     let id = SessionId::from_bytes([1; 16]);
     let place = Some(Place { key: 5_000, id });

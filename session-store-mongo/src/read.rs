@@ -11,13 +11,13 @@ use session_core::store::{
 };
 use session_core::{InvalidField, Session, SessionId, StoreError, UserKey};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::places::Places;
 use crate::record::{self, Stored, tag_key};
-use crate::store::MongoStore;
 use crate::walk::{Part, Walk};
 
-impl MongoStore {
+impl Collections {
     /// The places are read after the sessions: a caller that finds a session which it could not be
     /// told of sees every block that its commit may have overlooked.
     pub(crate) async fn read_user(&self, owner: &UserKey) -> Result<UserState, Failed> {

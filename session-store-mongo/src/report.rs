@@ -6,12 +6,12 @@ use mongodb::{Collection, IndexModel};
 use session_core::store::StoreReport;
 
 use crate::agreement::VERSION;
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::record;
-use crate::store::MongoStore;
 
 /// Reads only, and nothing that grows with the number of sessions.
-pub(crate) async fn of(store: &MongoStore) -> Result<StoreReport, Failed> {
+pub(crate) async fn of(store: &Collections, is_pushed: bool) -> Result<StoreReport, Failed> {
     let admin = store.client.database("admin");
     let build = admin.run_command(doc! { "buildInfo": 1 }).await?;
     let hello = admin.run_command(doc! { "hello": 1 }).await?;
@@ -25,7 +25,7 @@ pub(crate) async fn of(store: &MongoStore) -> Result<StoreReport, Failed> {
         ("database".to_owned(), store.users.namespace().db),
         ("topology".to_owned(), topology(&hello)),
         ("transactions".to_owned(), said(store.transactional)),
-        ("push".to_owned(), said(store.is_pushed())),
+        ("push".to_owned(), said(is_pushed)),
         ("last number of the log".to_owned(), newest.to_string()),
     ];
     Ok(StoreReport {

@@ -6,13 +6,13 @@ use session_core::store::record::{Fields, address_list, parse_addresses};
 use session_core::store::{Touch, UserTag};
 use session_core::{SessionId, StoreError};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::read::by_tag;
 use crate::record::{self, Stored, field};
-use crate::store::MongoStore;
 use crate::transaction::Tries;
 
-impl MongoStore {
+impl Collections {
     /// Never makes a record. Answers which sessions are gone.
     pub(crate) async fn write_accesses(&self, batch: &[Touch]) -> Result<Vec<SessionId>, Failed> {
         let mut gone = Vec::new();

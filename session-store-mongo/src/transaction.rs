@@ -8,9 +8,9 @@ use mongodb::{ClientSession, Collection};
 use session_core::StoreError;
 use tokio::time::{Duration, Instant};
 
+use crate::collections::Collections;
 use crate::error::{Failed, is_passing, is_retried};
 use crate::record;
-use crate::store::MongoStore;
 
 /// Runs an action in a transaction where there is one.
 macro_rules! in_session {
@@ -30,7 +30,7 @@ pub(crate) struct Transaction {
     pub(crate) session: ClientSession,
 }
 
-impl MongoStore {
+impl Collections {
     /// Begins a transaction, where there are any.
     pub(crate) async fn begin(&self) -> Result<Option<Transaction>, Failed> {
         if !self.transactional {

@@ -12,9 +12,9 @@ use session_core::store::{
 };
 use session_core::{EndCause, InvalidField, SessionId, StoreError, TenantId, Timestamp};
 
+use crate::collections::Collections;
 use crate::error::Failed;
 use crate::record;
-use crate::store::MongoStore;
 
 /// What a walk looks at, and in which order; ties by id.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub(crate) struct Part {
     pub(crate) next: Option<Place>,
 }
 
-impl MongoStore {
+impl Collections {
     /// Goes on with a walk: up to `limit` documents.
     pub(crate) async fn walk(
         &self,
@@ -114,8 +114,16 @@ impl MongoStore {
 impl Walk {
     /// Everything that a selection covers, newest sign-in first.
     pub(crate) fn selected(selection: &Selection) -> Self {
-        let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
-            selection;
+        let Selection {
+            tenant,
+            user,
+            device_kind,
+            client_id,
+            ids,
+            signed_in_before,
+            last_accessed_before,
+            except,
+        } = selection;
         let names = |ids: &Vec<SessionId>| -> Bson {
             let names: Vec<_> = ids.iter().map(|id| record::name(*id)).collect();
             doc! { "$in": names }.into()
@@ -135,6 +143,9 @@ impl Walk {
         if ids.is_some() && !walk.range.is_empty() {
             // The index of the ids does not have it.
             walk.rest.insert(walk.key, std::mem::take(&mut walk.range));
+        }
+        if let Some(before) = last_accessed_before {
+            walk.rest.insert("last_accessed", doc! { "$lt": before.as_micros() });
         }
         if let Some(except) = except {
             walk.rest.insert("_id", doc! { "$ne": record::name(*except) });
@@ -318,14 +329,15 @@ mod tests {
     use session_core::DeviceKind;
 
     use super::*;
+    use crate::MongoStore;
     use crate::options::MongoOptions;
 
-    async fn store() -> MongoStore {
+    async fn store() -> Collections {
         let url = std::env::var("SESSION_KIT_MONGODB_URL")
             .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
         let database = format!("walk_{:x}", getrandom::u64().unwrap());
         let options = MongoOptions::default().with_database(database).with_push(false);
-        MongoStore::connect_with(&url, options).await.unwrap()
+        MongoStore::connect_with(&url, options).await.unwrap().calls.clone()
     }
 
     /// An entry of the list; several have the same time.

@@ -185,6 +185,7 @@ impl Kind {
         } else if key == placement.history(shard) || begins("hu:") || begins("ht:") {
             Self::History
         } else if begins("lease:")
+            || begins("answer:")
             || key == placement.log(shard)
             || key == placement.waited(shard)
             || key == placement.blocked(shard)

@@ -1,5 +1,7 @@
 //! Changes, each one script in one slot.
 
+use std::time::Duration;
+
 use session_core::store::record::{address_list, details};
 use session_core::store::{Change, Commit, Ending, Outcome, Touch, UserTag};
 use session_core::{SessionId, StoreError, UserKey};
@@ -90,7 +92,7 @@ impl RedisStore {
         if history.is_zero() {
             return 0;
         }
-        u64::try_from(history.as_millis()).unwrap_or(u64::MAX).clamp(1, MOST_REMEMBERED)
+        millis(history)
     }
 
     /// Begins a change that may have to wait for replicas.
@@ -101,11 +103,12 @@ impl RedisStore {
         self.link.waits().then(|| self.doubts.change(users)).transpose()
     }
 
-    /// What every script has to know that appends to the log.
-    pub(crate) fn logging(&self, call: &mut Call<'_>) -> Result<(), StoreError> {
+    /// What every script has to know that appends to the log. Returns the mark of the call.
+    pub(crate) fn logging(&self, call: &mut Call<'_>) -> Result<u64, StoreError> {
+        let mark = mark()?;
         call.number(self.options.log_cap).number(self.log_keep().as_micros());
-        call.number(mark()?).arg(self.publish());
-        Ok(())
+        call.number(mark).arg(self.publish());
+        Ok(mark)
     }
 
     /// Whether every session that begins has an id that leads to its user's key, by the tag that
@@ -144,6 +147,11 @@ impl RedisStore {
     }
 }
 
+/// How long a key lasts.
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, MOST_MILLIS)
+}
+
 pub(crate) fn confirm(doubt: Option<Doubt<'_>>) {
     if let Some(doubt) = doubt {
         doubt.confirm();
@@ -178,7 +186,7 @@ fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
 const BLOCKED: i64 = 2;
 
 /// In milliseconds; a server takes no much longer time to live.
-const MOST_REMEMBERED: u64 = 1 << 50;
+const MOST_MILLIS: u64 = 1 << 50;
 
 #[cfg(all(test, feature = "server-tests"))]
 mod tests {

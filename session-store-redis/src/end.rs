@@ -6,7 +6,8 @@
 use futures_util::future::try_join_all;
 use redis::{Cmd, FromRedisValue, cmd};
 use session_core::store::{
-    Continuation, EndMany, EndedBatch, Ending, Selection, TenantFilter, UserTag, limit_within,
+    Continuation, EndMany, EndedBatch, Ending, Recheck, Selection, TenantFilter, UserTag,
+    limit_within,
 };
 use session_core::{SessionId, StoreError, Timestamp, UserKey};
 
@@ -64,7 +65,7 @@ impl RedisStore {
 
     async fn end_some(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         let selection = &end.selection;
-        let ending = Ending::from(end);
+        let (recheck, ending) = (Recheck::from(end), Ending::from(end));
         let sources = self.sources(selection).await?;
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
         let mut spot = end.after.as_ref().map_or(Ok(Spot::START), Spot::parse)?;
@@ -81,7 +82,7 @@ impl RedisStore {
             let cut = chosen.get(left).map(|(n, _)| *n);
             chosen.truncate(left);
             let chosen: Vec<_> = chosen.into_iter().map(|(_, chosen)| chosen).collect();
-            ended.extend(self.end_chosen(&chosen, None, &ending).await?);
+            ended.extend(self.end_chosen(&chosen, recheck, &ending).await?);
             spot = match cut {
                 Some(n) => spot.at(places[..n].last()),
                 None if is_last => spot.beyond(),
@@ -144,7 +145,8 @@ impl RedisStore {
         }
     }
 
-    /// Those of the places whose sessions are selected, each with its number among the places.
+    /// Those of the places whose sessions are selected, each with its number among the places. Passes
+    /// over a session where what the selection goes by cannot be read.
     async fn choose(
         &self,
         selection: &Selection,
@@ -162,10 +164,10 @@ impl RedisStore {
             let found: Vec<Option<Vec<u8>>> = self.link.confirmed(pipeline, &wait).await?;
             let mut chosen = Vec::new();
             for ((n, place), fixed) in places.iter().zip(&found) {
-                let Some(fixed) = fixed else { continue };
-                let fixed = Fixed::parse(fixed)?;
-                if let Some(owner) = fixed.selected(place.id(), selection)? {
-                    chosen.push((*n, Chosen { place: fixed.place(place.id()), owner }));
+                let (Some(fixed), id) = (fixed, place.id()) else { continue };
+                match selected(id, fixed, selection) {
+                    Ok(found) => chosen.extend(found.map(|found| (*n, found))),
+                    Err(error) => tracing::warn!(%id, %error, "a session cannot be read to end it"),
                 }
             }
             Ok::<_, StoreError>(chosen)
@@ -174,6 +176,16 @@ impl RedisStore {
         chosen.sort_by_key(|(n, _)| *n);
         Ok(chosen)
     }
+}
+
+fn selected(
+    id: SessionId,
+    fixed: &[u8],
+    selection: &Selection,
+) -> Result<Option<Chosen>, StoreError> {
+    let fixed = Fixed::parse(fixed)?;
+    let owner = fixed.selected(id, selection)?;
+    Ok(owner.map(|owner| Chosen { place: fixed.place(id), owner }))
 }
 
 impl Source {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use session_core::store::{Continuation, Ended, EndedBatch, Ending, Sweep, UserTag, limit_within};
+use session_core::store::{
+    Continuation, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag, limit_within,
+};
 use session_core::{StoreError, UserKey};
 
-use crate::change::{BATCH, confirm};
+use crate::change::{BATCH, confirm, millis};
 use crate::link::Call;
 use crate::place::{Place, sort_key};
 use crate::placement::Shard;
@@ -35,7 +37,7 @@ impl RedisStore {
 
     async fn sweep_some(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
-        let (overdue, ending) = (Some(sweep.overdue), Ending::from(sweep));
+        let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
         let first = sweep.after.as_ref().map_or(Ok(Shard::FIRST), shard_of)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
         for shard in self.placement.shards().skip(first.0) {
@@ -46,7 +48,7 @@ impl RedisStore {
                 let count = CHUNK.min(limit - ended.len());
                 let chosen = self.overdue(shard, sweep, count).await?;
                 examined += chosen.len();
-                ended.extend(self.end_chosen(&chosen, overdue, &ending).await?);
+                ended.extend(self.end_chosen(&chosen, recheck, &ending).await?);
                 if chosen.len() < count {
                     break;
                 }
@@ -73,17 +75,17 @@ impl RedisStore {
         chosen.collect()
     }
 
-    /// With `overdue` only those whose deadline passed longer ago.
+    /// Ends those that are there and for which the recheck holds.
     pub(crate) async fn end_chosen(
         &self,
         chosen: &[Chosen],
-        overdue: Option<Duration>,
+        recheck: Recheck,
         ending: &Ending,
     ) -> Result<Vec<Ended>, StoreError> {
         let mut ended = Vec::new();
         for (shard, sessions) in self.by_shard(chosen, |chosen| chosen.place.id()) {
             for sessions in sessions.chunks(BATCH) {
-                let call = self.ending_call(shard, sessions, overdue, ending)?;
+                let call = self.ending_call(shard, sessions, recheck, ending)?;
                 let doubt = sessions.iter().map(|chosen| UserTag::of(chosen.place.id()));
                 let doubt = self.doubt(doubt)?;
                 let gone: Vec<usize> = self.link.change(&call).await?;
@@ -101,16 +103,20 @@ impl RedisStore {
         &self,
         shard: Shard,
         sessions: &[&Chosen],
-        overdue: Option<Duration>,
+        recheck: Recheck,
         ending: &Ending,
     ) -> Result<Call<'_>, StoreError> {
         let placement = &self.placement;
         let mut call = Call::new(&self.scripts.end_sessions, placement, shard);
         call.key(placement.all(shard)).key(placement.due(shard));
         call.key(placement.log(shard)).key(placement.history(shard));
-        self.logging(&mut call)?;
+        let mark = self.logging(&mut call)?;
+        call.key(placement.answer(shard, mark));
         call.arg(sort_key(ending.at)).number(self.remembered()).arg(ended::how(ending));
+        let Recheck { accessed_before, overdue } = recheck;
         call.arg(overdue.map(|age| age.as_micros().to_string()).unwrap_or_default());
+        call.arg(accessed_before.map(|at| at.as_micros().to_string()).unwrap_or_default());
+        call.number(millis(self.link.limit().saturating_add(KEPT)));
         for Chosen { place, owner } in sessions {
             let tag = UserTag::of(place.id());
             call.key(placement.user(tag)).key(placement.history_of(tag));
@@ -123,6 +129,9 @@ impl RedisStore {
         Ok(call)
     }
 }
+
+/// How much longer an answer is kept than its call may take.
+const KEPT: Duration = Duration::from_secs(10);
 
 fn continuation(shard: Shard) -> Continuation {
     Continuation((shard.0 as u64).to_be_bytes().to_vec())

@@ -73,6 +73,7 @@
 //! | `history`, `ht:TENANT`, `hu:TAG` | sorted set | ended sessions by their end: all, of a tenant, of a user |
 //! | `blocked` | hash | the blocks of the shard's users, for its commits |
 //! | `log` | stream | the shard's part of the log |
+//! | `answer:MARK` | string | which sessions a call has ended, for some seconds longer than it may take |
 //! | `waited` | string | written in order to wait for replicas |
 //! | `scopes`, `lease:NAME`, `active`, `agreement` | | of the first shard only |
 //!
@@ -136,7 +137,8 @@
 //!
 //! Scripts publish that a log has grown: `PUBLISH` on one server, `SPUBLISH` on the shard's channel
 //! of a cluster. That is a hint only. A read of the log sees every change that was acknowledged
-//! before.
+//! before. A node reads the log, and listens, on a connection of its own to each server, so that it
+//! hears of revocations however busy its other connection is.
 //!
 //! On a cluster a read is one statement while nothing changes, for any number of shards and of
 //! servers: 120 a minute for an engine with its default bound, and up to eight more. For that, a
@@ -149,14 +151,16 @@
 //! as well.
 //!
 //! # Second tries
-//! The driver may send a script again whose answer it lost. A commit is recognised by its mark in
-//! the log, as long as nothing else has changed the user's sessions since; otherwise it is a
-//! conflict.
+//! The driver of a cluster may send a script again whose answer it lost. A commit is recognised by
+//! its mark in the log, as long as nothing else has changed the user's sessions since; otherwise it
+//! is a conflict. A script that ends sessions keeps its answer under its mark for as long as it may
+//! be sent again.
 //!
 //! A change and the `WAIT` for its replicas go to one server together. Were they apart, a replica
 //! that lacks the change could take over in between and be waited for. A write of its own stands
 //! between them, because `WAIT` waits for what its connection has written last: so a call that
-//! finds the change made waits for it, too.
+//! finds the change made waits for it, too. All this goes over a connection of its own, because
+//! what is sent after a `WAIT` is answered after it.
 //!
 //! [`Store::report`]: session_core::Store::report
 //! [`Store::end_many`]: session_core::Store::end_many

@@ -23,7 +23,24 @@ use crate::scripts::{Source, WRITE};
 pub(crate) struct Link {
     connections: Connections,
     timeout: Duration,
-    replicas: Option<Replicas>,
+    waiting: Option<Waiting>,
+}
+
+/// Connections of their own for calls that wait for replicas: what follows a `WAIT` on its
+/// connection waits, too.
+#[derive(Clone)]
+struct Waiting {
+    connections: Connections,
+    replicas: Replicas,
+    limit: Duration,
+}
+
+/// Where the servers are.
+#[derive(Clone, Copy)]
+pub(crate) enum Address<'a> {
+    Single(&'a str),
+    /// Some servers of a cluster.
+    Cluster(&'a [&'a str]),
 }
 
 impl std::fmt::Debug for Link {
@@ -87,62 +104,85 @@ impl<'s> Call<'s> {
     }
 }
 
-impl Link {
-    pub(crate) async fn single(
-        url: &str,
+impl Address<'_> {
+    /// Opens a connection whose calls may take this long.
+    async fn connect(
+        self,
         options: &RedisOptions,
-        pushes: UnboundedSender<PushInfo>,
-    ) -> Result<Self, StoreError> {
-        let info = url.into_connection_info().map_err(store_error)?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let info = info.set_redis_settings(settings);
-        let client = match &options.tls {
-            Some(tls) => Client::build_with_tls(info, tls.certificates()),
-            None => Client::open(info),
+        limit: Duration,
+        pushes: &UnboundedSender<PushInfo>,
+    ) -> Result<Connections, StoreError> {
+        let target = match self {
+            Self::Single(url) => single(url, options, limit, pushes.clone()),
+            Self::Cluster(urls) => cluster(urls, options, limit, pushes.clone()),
         };
-        let client = client.map_err(store_error)?;
-        let timeout = options.timeout;
-        let config = ConnectionManagerConfig::new()
-            .set_push_sender(pushes.clone())
-            .set_automatic_resubscription()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout))
-            .set_number_of_retries(CONNECTION_TRIES)
-            .set_min_delay(FIRST_PAUSE)
-            .set_max_delay(LONGEST_PAUSE);
-        Self::open(Target::Single(client, Box::new(config)), options, pushes).await
-    }
-
-    pub(crate) async fn cluster(
-        urls: &[&str],
-        options: &RedisOptions,
-        pushes: UnboundedSender<PushInfo>,
-    ) -> Result<Self, StoreError> {
-        let timeout = options.timeout;
-        let mut client = ClusterClient::builder(urls.iter().copied())
-            .use_protocol(ProtocolVersion::RESP3)
-            .push_sender(pushes.clone())
-            .connection_timeout(timeout)
-            .response_timeout(timeout)
-            .min_retry_wait(FIRST_PAUSE.as_millis() as u64)
-            .max_retry_wait(LONGEST_PAUSE.as_millis() as u64);
-        if let Some(tls) = &options.tls {
-            client = client.certs(tls.certificates());
-        }
-        let client = client.build().map_err(store_error)?;
-        Self::open(Target::Cluster(client), options, pushes).await
-    }
-
-    async fn open(
-        target: Target,
-        options: &RedisOptions,
-        pushes: UnboundedSender<PushInfo>,
-    ) -> Result<Self, StoreError> {
-        let RedisOptions { timeout, replicas, .. } = *options;
+        let (target, timeout) = (target.map_err(store_error)?, options.timeout);
         let connection = tokio::time::timeout(timeout, target.connect()).await;
         let connection = answer(connection, "connect", timeout)?;
-        let connections = Connections::new(target, connection, pushes, timeout);
-        Ok(Self { connections, timeout, replicas })
+        Ok(Connections::new(target, connection, pushes.clone(), timeout))
+    }
+}
+
+fn single(
+    url: &str,
+    options: &RedisOptions,
+    limit: Duration,
+    pushes: UnboundedSender<PushInfo>,
+) -> RedisResult<Target> {
+    let info = url.into_connection_info()?;
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let info = info.set_redis_settings(settings);
+    let client = match &options.tls {
+        Some(tls) => Client::build_with_tls(info, tls.certificates()),
+        None => Client::open(info),
+    };
+    let config = ConnectionManagerConfig::new()
+        .set_push_sender(pushes)
+        .set_automatic_resubscription()
+        .set_connection_timeout(Some(options.timeout))
+        .set_response_timeout(Some(limit))
+        .set_number_of_retries(CONNECTION_TRIES)
+        .set_min_delay(FIRST_PAUSE)
+        .set_max_delay(LONGEST_PAUSE);
+    Ok(Target::Single(client?, Box::new(config)))
+}
+
+fn cluster(
+    urls: &[&str],
+    options: &RedisOptions,
+    limit: Duration,
+    pushes: UnboundedSender<PushInfo>,
+) -> RedisResult<Target> {
+    let mut client = ClusterClient::builder(urls.iter().copied())
+        .use_protocol(ProtocolVersion::RESP3)
+        .push_sender(pushes)
+        .connection_timeout(options.timeout)
+        .response_timeout(limit)
+        .min_retry_wait(FIRST_PAUSE.as_millis() as u64)
+        .max_retry_wait(LONGEST_PAUSE.as_millis() as u64);
+    if let Some(tls) = &options.tls {
+        client = client.certs(tls.certificates());
+    }
+    client.build().map(Target::Cluster)
+}
+
+impl Link {
+    pub(crate) async fn open(
+        address: Address<'_>,
+        options: &RedisOptions,
+        pushes: &UnboundedSender<PushInfo>,
+    ) -> Result<Self, StoreError> {
+        let timeout = options.timeout;
+        let connections = address.connect(options, timeout, pushes).await?;
+        let waiting = match options.replicas {
+            Some(replicas) => {
+                let limit = timeout.saturating_add(replicas.within);
+                let connections = address.connect(options, limit, pushes).await?;
+                Some(Waiting { connections, replicas, limit })
+            }
+            None => None,
+        };
+        Ok(Self { connections, timeout, waiting })
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
@@ -150,7 +190,7 @@ impl Link {
     }
 
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        self.within("a read", self.timeout, self.ask(command)).await
+        self.within("a read", self.ask(command)).await
     }
 
     /// Commands whose keys are all in one slot, in one round trip.
@@ -164,22 +204,22 @@ impl Link {
                 Connection::Cluster(mut cluster) => pipeline.query_async(&mut cluster).await,
             }
         };
-        self.within("a read", self.timeout, ask).await
+        self.within("a read", ask).await
     }
 
     /// Runs a script that reads, or whose change may be lost in a failover.
     pub(crate) async fn run<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
-        self.within(call.script.name, self.timeout, self.evaluate(call)).await
+        self.within(call.script.name, self.evaluate(call)).await
     }
 
     /// Runs a script whose change has to be on as many replicas as the options say. So has what an
     /// earlier call has changed, if this one finds it done.
     pub(crate) async fn change<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StoreError> {
-        let Some(replicas) = self.replicas else { return self.run(call).await };
+        let Some(waiting) = &self.waiting else { return self.run(call).await };
         let script = async |name, script| {
             let mut commands = redis::pipe();
             commands.add_command(call.command(name, script));
-            self.on_replicas(commands, &call.wait, replicas).await
+            waiting.ask(commands, &call.wait).await
         };
         let change = async {
             match script("EVALSHA", &call.script.hash).await {
@@ -187,9 +227,7 @@ impl Link {
                 answer => answer,
             }
         };
-        let limit = self.timeout + replicas.within;
-        let (mut answers, reached) = self.within(call.script.name, limit, change).await?;
-        replicas.check(reached)?;
+        let mut answers = waiting.within(call.script.name, change).await?;
         let answer = answers.pop().unwrap_or(Value::Nil);
         T::from_redis_value(answer).map_err(|error| store_error(error.into()))
     }
@@ -201,45 +239,18 @@ impl Link {
         commands: Pipeline,
         wait: &Wait,
     ) -> Result<T, StoreError> {
-        let Some(replicas) = self.replicas else { return self.pipe(&commands).await };
-        let limit = self.timeout + replicas.within;
-        let answered = self.on_replicas(commands, wait, replicas);
-        let (answers, reached) = self.within("a read on replicas", limit, answered).await?;
-        replicas.check(reached)?;
+        let Some(waiting) = &self.waiting else { return self.pipe(&commands).await };
+        let answers = waiting.within("a read on replicas", waiting.ask(commands, wait)).await?;
         T::from_redis_value(Value::Array(answers)).map_err(|error| store_error(error.into()))
     }
 
-    pub(crate) const fn waits(&self) -> bool {
-        self.replicas.is_some()
+    /// How long a change may take.
+    pub(crate) fn limit(&self) -> Duration {
+        self.waiting.as_ref().map_or(self.timeout, |waiting| waiting.limit)
     }
 
-    /// The commands and the wait for their replicas go to one server together: were they apart, a
-    /// replica that lacks the change could take over in between, and be waited for.
-    async fn on_replicas(
-        &self,
-        mut together: Pipeline,
-        wait: &Wait,
-        replicas: Replicas,
-    ) -> RedisResult<(Vec<Value>, u32)> {
-        // Always writes, so that the wait also covers a change that was already applied.
-        together.cmd("EVAL").arg(WRITE).arg(1).arg(&wait.key);
-        together.cmd("WAIT").arg(replicas.count).arg(replicas.within.as_millis() as u64);
-        let count = together.cmd_iter().count();
-        let answers = match self.connection().await {
-            Connection::Single(mut single) => {
-                single.req_packed_commands(&together, 0, count).await?
-            }
-            Connection::Cluster(mut cluster) => {
-                let master = Route::new(wait.slot, SlotAddr::Master);
-                let master = SingleNodeRoutingInfo::SpecificNode(master);
-                cluster.route_pipeline(together, 0, count, master).await?
-            }
-        };
-        let answers = answers.into_iter().map(Value::extract_error);
-        let mut answers = answers.collect::<RedisResult<Vec<_>>>()?;
-        let reached = u32::from_redis_value(answers.pop().unwrap_or(Value::Nil))?;
-        answers.pop();
-        Ok((answers, reached))
+    pub(crate) const fn waits(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// Asks the server that has this slot.
@@ -259,7 +270,7 @@ impl Link {
                 }
             }
         };
-        self.within("a read", self.timeout, ask).await
+        self.within("a read", ask).await
     }
 
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), StoreError> {
@@ -269,7 +280,7 @@ impl Link {
                 Connection::Cluster(mut cluster) => cluster.ssubscribe(channel).await,
             }
         };
-        self.within("subscribe", self.timeout, subscribe).await
+        self.within("subscribe", subscribe).await
     }
 
     /// By its hash; in full where the server does not know it, or not any more.
@@ -296,16 +307,63 @@ impl Link {
     async fn within<T>(
         &self,
         call: &'static str,
-        limit: Duration,
         answered: impl Future<Output = RedisResult<T>>,
     ) -> Result<T, StoreError> {
-        let attempt = self.connections.begin();
-        let result = tokio::time::timeout(limit, answered).await;
-        if let Ok(result) = &result {
-            attempt.end(result);
-        }
-        answer(result, call, limit)
+        within(&self.connections, call, self.timeout, answered).await
     }
+}
+
+impl Waiting {
+    /// The commands and the wait for their replicas go to one server together: were they apart, a
+    /// replica that lacks the change could take over in between, and be waited for. Returns the
+    /// commands' answers, and how many replicas have what was written.
+    async fn ask(&self, mut together: Pipeline, wait: &Wait) -> RedisResult<(Vec<Value>, u32)> {
+        let Replicas { count, within } = self.replicas;
+        // Always writes, so that the wait also covers a change that was already applied.
+        together.cmd("EVAL").arg(WRITE).arg(1).arg(&wait.key);
+        together.cmd("WAIT").arg(count).arg(within.as_millis() as u64);
+        let count = together.cmd_iter().count();
+        let answers = match self.connections.connection().await {
+            Connection::Single(mut single) => {
+                single.req_packed_commands(&together, 0, count).await?
+            }
+            Connection::Cluster(mut cluster) => {
+                let master = Route::new(wait.slot, SlotAddr::Master);
+                let master = SingleNodeRoutingInfo::SpecificNode(master);
+                cluster.route_pipeline(together, 0, count, master).await?
+            }
+        };
+        let answers = answers.into_iter().map(Value::extract_error);
+        let mut answers = answers.collect::<RedisResult<Vec<_>>>()?;
+        let reached = u32::from_redis_value(answers.pop().unwrap_or(Value::Nil))?;
+        answers.pop();
+        Ok((answers, reached))
+    }
+
+    /// The answers, if as many replicas as the options say have what was written.
+    async fn within(
+        &self,
+        call: &'static str,
+        answered: impl Future<Output = RedisResult<(Vec<Value>, u32)>>,
+    ) -> Result<Vec<Value>, StoreError> {
+        let (answers, reached) = within(&self.connections, call, self.limit, answered).await?;
+        self.replicas.check(reached)?;
+        Ok(answers)
+    }
+}
+
+async fn within<T>(
+    connections: &Connections,
+    call: &'static str,
+    limit: Duration,
+    answered: impl Future<Output = RedisResult<T>>,
+) -> Result<T, StoreError> {
+    let attempt = connections.begin();
+    let result = tokio::time::timeout(limit, answered).await;
+    if let Ok(result) = &result {
+        attempt.end(result);
+    }
+    answer(result, call, limit)
 }
 
 impl Replicas {

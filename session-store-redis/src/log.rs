@@ -56,7 +56,7 @@ impl RedisStore {
     async fn begin_log(&self, shard: Shard) -> Result<(LogPosition, Timestamp), StoreError> {
         let mut call = Call::new(&self.scripts.begin, &self.placement, shard);
         call.key(self.placement.log(shard)).number(mark()?).arg(BEGINNING);
-        let (newest, clock): (String, i64) = self.link.run(&call).await?;
+        let (newest, clock): (String, i64) = self.log.run(&call).await?;
         Ok((parse_id(&newest)?, Timestamp::from_micros(clock)))
     }
 
@@ -117,7 +117,7 @@ impl RedisStore {
             if !is_due {
                 return Ok(None);
             }
-            self.link
+            self.log
                 .query::<Vec<Told>>(&range(&self.placement.log(shard), place.position, count))
                 .await
                 .map(Some)
@@ -132,7 +132,7 @@ impl RedisStore {
         let mut call = Call::new(&self.scripts.follow, &self.placement, Shard::FIRST);
         call.key(self.placement.log(Shard::FIRST)).key(self.placement.active());
         call.arg(id_of(from)).number(count);
-        let (told, clock, marks): (_, i64, HashMap<usize, u64>) = self.link.run(&call).await?;
+        let (told, clock, marks): (_, i64, HashMap<usize, u64>) = self.log.run(&call).await?;
         let mark = |shard: Shard| marks.get(&shard.0).copied().unwrap_or(NEVER);
         let marks = self.placement.shards().map(mark).collect();
         Ok(First { told, clock: Timestamp::from_micros(clock), marks })
@@ -144,7 +144,7 @@ impl RedisStore {
         }
         // Before the ends: what is acknowledged after that has another mark.
         let marks: HashMap<usize, u64> =
-            self.link.query(cmd("HGETALL").arg(self.placement.active())).await?;
+            self.log.query(cmd("HGETALL").arg(self.placement.active())).await?;
         let ends = try_join_all(self.placement.shards().map(|shard| self.begin_log(shard))).await?;
         let clock = ends[0].1;
         let reached = ends.into_iter().enumerate().map(|(shard, (position, _))| {

@@ -36,8 +36,8 @@ pub struct RedisOptions {
     /// comes. Default one day.
     pub expiry_margin: Duration,
     /// How many replicas have to have a change of sessions or policies before it is acknowledged.
-    /// Default none: a failover may lose the last changes. While a change waits, so does what the
-    /// node asks of that server after it.
+    /// Default none: a failover may lose the last changes. Changes go over a connection of their own
+    /// then, on which each waits for those before it.
     pub replicas: Option<Replicas>,
     /// Certificates for `rediss://` URLs. Default: the system's authorities.
     pub tls: Option<RedisTls>,

@@ -101,6 +101,11 @@ impl Placement {
         self.key(shard, "blocked")
     }
 
+    /// What a call has ended.
+    pub(crate) fn answer(&self, shard: Shard, mark: u64) -> String {
+        self.key(shard, &format!("answer:{mark:x}"))
+    }
+
     /// Written to wait for replicas.
     pub(crate) fn waited(&self, shard: Shard) -> String {
         self.key(shard, "waited")

@@ -216,15 +216,24 @@ impl<'b> Fixed<'b> {
         serde_json::from_slice(self.rest).map_err(StoreError::corrupt)
     }
 
-    /// The owner, if the session is selected. Reads no more than the selection goes by, so that a
-    /// record that is damaged elsewhere can be ended.
+    /// The owner, if the session is selected by what never changes: the script that ends it looks at
+    /// its last access. Reads no more than the selection goes by, so that a record that is damaged
+    /// elsewhere can be ended.
     pub(crate) fn selected(
         &self,
         id: SessionId,
         selection: &Selection,
     ) -> Result<Option<UserKey>, StoreError> {
-        let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
-            selection;
+        let Selection {
+            tenant,
+            user,
+            device_kind,
+            client_id,
+            ids,
+            signed_in_before,
+            last_accessed_before: _,
+            except,
+        } = selection;
         let owner = self.owner()?;
         let by_owner = tenant.covers(owner.tenant.as_ref())
             && user.as_ref().is_none_or(|user| *user == owner.user)

@@ -14,12 +14,12 @@ use session_core::store::{
 };
 use session_core::{FleetKey, InvalidField, SessionId, Store, StoreError, UserKey};
 use tokio::sync::Notify;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
 
 use crate::active::Active;
 use crate::doubts::Doubts;
-use crate::link::{Call, Link};
+use crate::link::{Address, Call, Link};
 use crate::options::RedisOptions;
 use crate::placement::{Placement, Shard};
 use crate::push::{self, Hints};
@@ -29,6 +29,9 @@ use crate::scripts::Scripts;
 #[derive(Debug)]
 pub struct RedisStore {
     pub(crate) link: Link,
+    /// Where the log is read, besides all other calls: however slow those are, a node hears of
+    /// revocations.
+    pub(crate) log: Link,
     pub(crate) placement: Placement,
     pub(crate) scripts: Scripts,
     pub(crate) options: RedisOptions,
@@ -62,10 +65,7 @@ impl RedisStore {
     /// cannot be reached, [`StoreErrorKind::Internal`](session_core::StoreErrorKind::Internal) for
     /// a malformed URL, an option out of bounds, or keys of another version.
     pub async fn connect_with(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
-        options.validate().map_err(StoreError::internal)?;
-        let (pushed, pushes) = unbounded_channel();
-        let link = Link::single(url, &options, pushed).await?;
-        Self::open(link, options, 1, pushes).await
+        Self::open(Address::Single(url), options, 1).await
     }
 
     /// Connects to a cluster by the URLs of some of its servers, with the default options.
@@ -84,18 +84,18 @@ impl RedisStore {
         urls: &[&str],
         options: RedisOptions,
     ) -> Result<Self, StoreError> {
-        options.validate().map_err(StoreError::internal)?;
-        let (pushed, pushes) = unbounded_channel();
-        let link = Link::cluster(urls, &options, pushed).await?;
-        Self::open(link, options, CLUSTER_SHARDS, pushes).await
+        Self::open(Address::Cluster(urls), options, CLUSTER_SHARDS).await
     }
 
     async fn open(
-        link: Link,
+        address: Address<'_>,
         options: RedisOptions,
         default_shards: u16,
-        pushes: UnboundedReceiver<redis::PushInfo>,
     ) -> Result<Self, StoreError> {
+        options.validate().map_err(StoreError::internal)?;
+        let (pushed, pushes) = unbounded_channel();
+        let link = Link::open(address, &options, &pushed).await?;
+        let log = Link::open(address, &options.clone().with_replicas(None), &pushed).await?;
         let scripts = Scripts::new();
         let shards = options.shards.unwrap_or(default_shards);
         let mut key = [0; TagKey::BYTES];
@@ -111,12 +111,13 @@ impl RedisStore {
             active: Arc::clone(&active),
             subscribed: Arc::clone(&subscribed),
         };
-        let listener = tokio::spawn(push::run(link.clone(), channels, pushes, hints));
+        let listener = tokio::spawn(push::run(log.clone(), channels, pushes, hints));
         let turn = AtomicUsize::default();
         let needs = RwLock::new(Needs { history: HISTORY, max_staleness: MAX_STALENESS });
         let doubts = Doubts::default();
         let store = Self {
             link,
+            log,
             placement,
             scripts,
             options,

@@ -58,6 +58,8 @@ pub(crate) struct Filter {
     pub(crate) live_at: Option<Timestamp>,
     /// Last accessed at or after this.
     pub(crate) accessed_from: Option<Timestamp>,
+    /// Last accessed before this.
+    pub(crate) accessed_before: Option<Timestamp>,
     pub(crate) cause: Option<EndCause>,
 }
 
@@ -75,6 +77,7 @@ impl Filter {
             except: None,
             live_at: None,
             accessed_from: None,
+            accessed_before: None,
             cause: None,
         }
     }
@@ -82,11 +85,18 @@ impl Filter {
 
 impl From<&Selection> for Filter {
     fn from(selection: &Selection) -> Self {
-        let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
-            selection.clone();
-        let before = signed_in_before;
+        let Selection {
+            tenant,
+            user,
+            device_kind,
+            client_id,
+            ids,
+            signed_in_before: before,
+            last_accessed_before: accessed_before,
+            except,
+        } = selection.clone();
         let all = Self::everything(List::Sessions);
-        Self { tenant, user, device_kind, client_id, ids, before, except, ..all }
+        Self { tenant, user, device_kind, client_id, ids, before, accessed_before, except, ..all }
     }
 }
 
@@ -224,7 +234,7 @@ where
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
-    let Filter { list, client_id, device_kind, except, live_at, accessed_from, cause, .. } = filter;
+    let Filter { list, client_id, device_kind, except, live_at, cause, .. } = filter;
     if let Some(client) = client_id.as_ref().filter(|_| !list.is_indexed_by_client()) {
         query.push(" AND client_id = ").push_bind(client.to_string());
     }
@@ -237,8 +247,11 @@ where
     if let Some(at) = live_at {
         query.push(" AND deadline > ").push_bind(at.as_micros());
     }
-    if let Some(from) = accessed_from {
+    if let Some(from) = filter.accessed_from {
         query.push(" AND last_accessed >= ").push_bind(from.as_micros());
+    }
+    if let Some(before) = filter.accessed_before {
+        query.push(" AND last_accessed < ").push_bind(before.as_micros());
     }
     if let Some(cause) = cause {
         query.push(" AND cause = ").push_bind(cause.as_str().to_owned());

@@ -19,7 +19,8 @@ use crate::voucher::Vouch;
 pub enum Identity {
     /// Without a session.
     Anonymous,
-    /// Without a session, too: the one whose token the request carries has ended, and this is how.
+    /// Without a session, too: the one whose token the request carries has ended, and this is how; or it
+    /// is idle, and ends so within seconds unless a use arrives that another node has accepted.
     Ended(Arc<Ending>),
     /// To a session.
     Session(CurrentSession, Credential),
@@ -147,7 +148,7 @@ impl Asked {
             Verdict::Refused(refusal) => {
                 security::refused_token(id, &refusal, self.access.ip);
                 match refusal {
-                    Refusal::Ended(ending) => Identity::Ended(ending),
+                    Refusal::Ended(ending) | Refusal::Idle(ending) => Identity::Ended(ending),
                     _ => Identity::Anonymous,
                 }
             }

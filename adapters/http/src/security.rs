@@ -48,7 +48,7 @@ pub(crate) fn refused_token(id: Option<SessionId>, refusal: &Refusal, address: O
         _ if is_theft(refusal) || *refusal == Refusal::WrongSecret => {
             tracing::warn!(target: TARGET, event = "token_refused", reason, address, session_id);
         }
-        Refusal::Malformed | Refusal::Ended(_) => {
+        Refusal::Malformed | Refusal::Ended(_) | Refusal::Idle(_) => {
             tracing::debug!(target: TARGET, event = "token_refused", reason, address, session_id);
         }
         _ => tracing::info!(target: TARGET, event = "token_refused", reason, address, session_id),
@@ -118,6 +118,7 @@ fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Unknown => "no such session",
         Refusal::WrongSecret => "not the token of this session",
         Refusal::Ended(_) => "the session has ended",
+        Refusal::Idle(_) => "the session is idle",
         Refusal::Superseded => "replaced by a rotation",
         _ => "refused",
     }

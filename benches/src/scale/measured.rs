@@ -62,7 +62,7 @@ pub const REDIS: Cost = Cost {
     trim: 1.0e-3,
     lease: 0.1e-3,
     sweep: SWEEP,
-    connections: 1.0,
+    connections: 2.0,
 };
 
 /// Changes that one PostgreSQL server commits per second, on two shared cores (`cargo xtask bench

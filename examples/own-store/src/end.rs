@@ -91,9 +91,18 @@ pub(crate) fn end(
 
 /// The pattern names all fields: with a new one, this does not compile until it knows it.
 fn selects(selection: &Selection, record: &Record) -> bool {
-    let Selection { tenant, user, device_kind, client_id, ids, signed_in_before, except } =
-        selection;
+    let Selection {
+        tenant,
+        user,
+        device_kind,
+        client_id,
+        ids,
+        signed_in_before,
+        last_accessed_before,
+        except,
+    } = selection;
     let Ended { id, owner } = &record.ended;
+    let last_accessed = || record.fields.integer("last_accessed").ok().flatten();
     let has = |name, wanted| record.fields.text(name).is_ok_and(|text| text.as_deref() == wanted);
     tenant.covers(owner.tenant.as_ref())
         && user.as_ref().is_none_or(|user| *user == owner.user)
@@ -101,6 +110,8 @@ fn selects(selection: &Selection, record: &Record) -> bool {
         && client_id.as_ref().is_none_or(|client| has("client_id", Some(client.as_str())))
         && ids.as_ref().is_none_or(|ids| ids.contains(id))
         && signed_in_before.is_none_or(|before| cursor(record.place).at < before)
+        && last_accessed_before
+            .is_none_or(|before| last_accessed().is_some_and(|at| at < before.as_micros()))
         && *except != Some(*id)
 }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::{EndMany, Ended, EndedBatch, Selection, TenantFilter};
-use session_core::{ClientId, DeviceKind, SessionId, StoreErrorKind};
+use session_core::{ClientId, DeviceKind, Session, SessionId, StoreErrorKind};
 
 use crate::Namespace;
 use crate::sample::{
-    SECOND, add, add_many, end, end_all, ended_ids, ids, insert, insert_all, log_end, now, random,
-    read_log, session, sorted, user, user_in,
+    HOUR, SECOND, add, add_many, end, end_all, ended_ids, ids, insert, insert_all, log_end, now,
+    random, read_log, session, sorted, used, user, user_in,
 };
 
 pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: Arc<dyn Namespace>) {
@@ -37,6 +37,8 @@ pub(crate) async fn a_limit_smaller_than_the_candidates_reaches_all(namespace: A
         Selection { user: Some(alice.user.clone()), ..any() }.of_client(shop()),
         north().on(DeviceKind::Mobile).except(sessions[4].id),
         any().of_client(shop()),
+        // These sessions were last accessed when they began.
+        any().on(DeviceKind::Mobile).last_accessed_before(begun.plus(SECOND * 12)),
         Selection::user(bob.clone()).signed_in_before(begun.plus(SECOND * 16)),
         any().signed_in_before(begun.plus(SECOND * 8)),
         Selection::user(bob.clone()),
@@ -81,6 +83,69 @@ pub(crate) async fn signed_in_before_is_met_to_the_microsecond(namespace: Arc<dy
         assert_eq!(ended_ids(&ended), sorted(ends), "what signed in before: {selection:?}");
     }
     assert_eq!(ids(store.as_ref(), &owner).await, [sessions[2].id]);
+}
+
+pub(crate) async fn last_accessed_before_is_met_to_the_microsecond(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let owner = user("alice");
+    let line = now(store.as_ref()).await;
+    let micro = Duration::from_micros(1);
+    let times = [line.minus(micro), line, line.plus(micro)];
+    // None of them began at the time that it was last accessed.
+    let begun = line.minus(SECOND);
+    let accessed = |at| Session { last_accessed: at, ..session(store.as_ref(), &owner, begun) };
+    let sessions = times.map(accessed);
+    insert_all(store.as_ref(), &sessions).await;
+    for (selection, ends) in [
+        (Selection::user(owner.clone()).last_accessed_before(line.minus(micro)), &sessions[..0]),
+        (Selection::user(owner.clone()).last_accessed_before(line), &sessions[..1]),
+        (Selection::session(sessions[1].id, TenantFilter::Any).last_accessed_before(line), &[]),
+        (Selection::within(TenantFilter::Any).last_accessed_before(times[2]), &sessions[1..2]),
+    ] {
+        let ended = end_all(store.as_ref(), end(store.as_ref(), selection.clone()).await, 10).await;
+        assert_eq!(ended_ids(&ended), sorted(ends), "last accessed before: {selection:?}");
+    }
+    assert_eq!(ids(store.as_ref(), &owner).await, [sessions[2].id]);
+}
+
+/// A node has read that all of them are unused for long. Some are used on another one before it ends
+/// them.
+pub(crate) async fn what_was_used_since_stays(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owners = [user("alice"), user("bob"), user_in("north", "alice")];
+    for round in 0..3 {
+        let now = now(store.as_ref()).await;
+        let line = now.minus(HOUR);
+        let mut sessions = Vec::new();
+        for n in 0..12 {
+            sessions.push(session(store.as_ref(), &owners[n % 3], line.minus(SECOND)));
+        }
+        insert_all(store.as_ref(), &sessions).await;
+        let used_since: Vec<_> = sessions.iter().skip(1).step_by(4).collect();
+        let unused: Vec<_> = sessions.iter().filter(|s| !used_since.contains(s)).collect();
+        let touches: Vec<_> = used_since.iter().map(|session| used(session.id, line)).collect();
+        assert_eq!(other.touch(&touches).await.unwrap(), []);
+        let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+        let any = Selection::within(TenantFilter::Any).last_accessed_before(line);
+        let (selection, limit) = match round {
+            0 => (any, 2),
+            1 => (any.among(ids), 2),
+            _ => (any.among(ids), 12),
+        };
+        let mut cursor = log_end(store.as_ref()).await;
+        let ended = end_all(store.as_ref(), end(store.as_ref(), selection).await, limit).await;
+        assert_eq!(ended_ids(&ended), sorted(unused.iter().copied()), "what was used since stays");
+        let told = read_log(other.as_ref(), &mut cursor, 10).await;
+        assert_eq!(told.len(), unused.len(), "what stays is not told");
+        for session in &used_since {
+            let loaded = store.load(session.id).await.unwrap().expect("it is in use").session;
+            assert_eq!(loaded.last_accessed, line, "what stays is as it was");
+            assert_eq!(store.ended(session.id).await.unwrap(), None, "nothing is remembered of it");
+        }
+        let rest = Selection::within(TenantFilter::Any);
+        let ended = end_all(store.as_ref(), end(store.as_ref(), rest).await, 5).await;
+        assert_eq!(ended_ids(&ended), sorted(used_since), "it ends like any other");
+    }
 }
 
 pub(crate) async fn a_second_walk_finds_only_what_is_left(namespace: Arc<dyn Namespace>) {

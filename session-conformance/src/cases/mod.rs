@@ -124,6 +124,8 @@ cases![
     ending::{
         a_limit_smaller_than_the_candidates_reaches_all,
         signed_in_before_is_met_to_the_microsecond,
+        last_accessed_before_is_met_to_the_microsecond,
+        what_was_used_since_stays,
         a_second_walk_finds_only_what_is_left,
         an_id_that_is_selected_twice_ends_once,
         a_selection_by_ids_is_one_call,
@@ -263,6 +265,7 @@ cases![
         a_touch_races_a_revocation,
         of_two_rotations_one_wins,
         a_sweep_races_touches,
+        an_end_of_what_is_unused_races_touches,
         a_sweep_races_rotations,
         end_many_races_sign_ins,
         two_walks_end_each_session_once,

@@ -118,6 +118,42 @@ pub(crate) async fn a_sweep_races_touches(namespace: Arc<dyn Namespace>) {
     }
 }
 
+pub(crate) async fn an_end_of_what_is_unused_races_touches(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    for round in 0..20 {
+        let begun = now(store.as_ref()).await;
+        let owner = user(&format!("user {}", round % 4));
+        let mut sessions = Vec::new();
+        for _ in 0..4 {
+            sessions.push(session(store.as_ref(), &owner, begun));
+        }
+        insert_all(store.as_ref(), &sessions).await;
+        let touches: Vec<_> = sessions.iter().map(|s| used(s.id, begun.plus(HOUR))).collect();
+        let touching = async { other.touch(&touches).await.unwrap() };
+        let unused = Selection::user(owner.clone()).last_accessed_before(begun.plus(SECOND));
+        let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+        let unused = if round % 4 < 2 { unused } else { unused.among(ids) };
+        let walk = end(store.as_ref(), unused).await;
+        let ending = end_all(store.as_ref(), walk, 3);
+        // Either may come first.
+        let (gone, ended) = if round % 2 == 0 {
+            tokio::join!(touching, ending)
+        } else {
+            let (ended, gone) = tokio::join!(ending, touching);
+            (gone, ended)
+        };
+        let ended = ended_ids(&ended);
+        for session in &sessions {
+            let has_ended = ended.contains(&session.id);
+            let alive = other.load(session.id).await.unwrap().is_some();
+            assert_ne!(has_ended, alive, "a session has ended or is there");
+            let found = !gone.contains(&session.id);
+            assert_eq!(found, alive, "a session that was touched in time does not end");
+        }
+        end_all(store.as_ref(), end(store.as_ref(), Selection::user(owner)).await, 10).await;
+    }
+}
+
 pub(crate) async fn a_sweep_races_rotations(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let mut cursor = log_end(store.as_ref()).await;

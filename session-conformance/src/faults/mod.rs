@@ -5,6 +5,7 @@
 //! stores that a process opens by itself, and needs no server.
 
 mod crash;
+mod proxy;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 pub use self::crash::a_kill_loses_nothing;
+pub use self::proxy::Proxy;
 use crate::Namespace;
 use crate::sample::{PATIENCE, engine, load, user};
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Timeouts, WriteBack};
+use crate::planted::{self, Defect};
 use crate::session::{Session, note_ip_address};
 use crate::time::Timestamp;
 
@@ -134,6 +135,7 @@ impl Activity {
         }
         self.unstored_hits = self.unstored_hits.saturating_add(1);
         let urgent = timeouts.idle.is_some_and(|idle| now.since(self.stored) >= idle / 2);
+        let urgent = urgent && !planted::is(Defect::NoHalfIdleRule);
         let first = self.unstored_hits == 1;
         if self.unstored_hits >= rule.every_hits || (urgent && first) {
             AccessEffect::Due

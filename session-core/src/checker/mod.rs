@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::activity::{AccessEffect, Activity, Unstored};
-use crate::cleanup::{Cleanup, UNCLAIMED_FOR};
+use crate::cleanup::{Cleanup, MAX_CLOCK_SKEW, UNCLAIMED_FOR};
 use crate::field::InvalidField;
+use crate::planted::{self, Defect};
 use crate::session::Session;
 use crate::time::{self, Timestamp};
 
@@ -98,6 +99,7 @@ impl Timeouts {
         absolute: Option<Timestamp>,
     ) -> Option<Timestamp> {
         let idle = self.idle.map(|timeout| last_accessed.plus(timeout));
+        let absolute = absolute.filter(|_| !planted::is(Defect::NeverExpires));
         idle.into_iter().chain(absolute).min()
     }
 
@@ -110,6 +112,58 @@ impl Timeouts {
     ) -> bool {
         self.expiry(last_accessed, absolute).is_some_and(|expiry| expiry <= now)
     }
+
+    /// What holds for a session that was last accessed then, as far as a node knows: a use that
+    /// another node has accepted may be on its way to the store for `in_flight`
+    /// ([`WriteBack::in_flight`]).
+    pub fn lifetime(
+        &self,
+        last_accessed: Timestamp,
+        absolute: Option<Timestamp>,
+        in_flight: Duration,
+        now: Timestamp,
+    ) -> Lifetime {
+        let absolute = absolute.filter(|_| !planted::is(Defect::NeverExpires));
+        if absolute.is_some_and(|expiry| expiry <= now) {
+            return Lifetime::Over;
+        }
+        if !self.expired(last_accessed, None, now) {
+            return Lifetime::Running;
+        }
+        let idle = self.idle.unwrap_or_default();
+        let since = now.minus(idle.saturating_add(in_flight));
+        if last_accessed < since { Lifetime::Unused { since } } else { Lifetime::Idle }
+    }
+
+    /// From when on [`Timeouts::lifetime`] ends the session if it is not used again; none for never.
+    pub fn end(
+        &self,
+        last_accessed: Timestamp,
+        absolute: Option<Timestamp>,
+        in_flight: Duration,
+    ) -> Option<Timestamp> {
+        let unused = self.idle.map(|idle| last_accessed.plus(idle.saturating_add(in_flight)));
+        unused.into_iter().chain(absolute).min()
+    }
+}
+
+/// What a node does with a session by its timeouts. A request is accepted while it is running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It may be used.
+    Running,
+    /// Its idle timeout is over by what the node knows. The node refuses it and does not end it: a
+    /// use that another node has accepted may still be on its way to the store, and then it is
+    /// running again.
+    Idle,
+    /// No use of it is on its way any more. It ends if the store, too, has no access at or after
+    /// this time.
+    Unused {
+        /// For [`Selection::last_accessed_before`](crate::store::Selection::last_accessed_before).
+        since: Timestamp,
+    },
+    /// Its absolute timeout is over. It ends whatever its use.
+    Over,
 }
 
 impl Session {
@@ -206,12 +260,23 @@ impl WriteBack {
 
     /// How long a session's first unstored access may wait.
     fn delay(&self, timeouts: &Timeouts) -> Duration {
-        timeouts.idle.map_or(self.max_delay, |idle| self.max_delay.min(idle / 4))
+        let idle = timeouts.idle.filter(|_| !planted::is(Defect::NoQuarterIdleRule));
+        idle.map_or(self.max_delay, |idle| self.max_delay.min(idle / 4))
     }
 
-    /// How far the store's last accessed may lie behind a node's.
-    pub fn max_lag(&self) -> Duration {
-        self.max_delay + self.flush_interval
+    /// How long after its acceptance a use that is due at once may arrive in the store, by the clock
+    /// of any node: the flush that is under way and the next one end within the time limit of a
+    /// call each.
+    ///
+    /// Every use near the idle timeout is due at once, or leaves together with one that was due
+    /// earlier ([`Activity::access`]). So this long after its idle timeout a session is unused.
+    pub fn in_flight(&self, store_timeout: Duration) -> Duration {
+        self.flush_interval + 2 * store_timeout + MAX_CLOCK_SKEW
+    }
+
+    /// How long after its acceptance any use may arrive in the store, by the clock of any node.
+    pub fn max_lag(&self, store_timeout: Duration) -> Duration {
+        self.max_delay + self.in_flight(store_timeout)
     }
 }
 
@@ -232,5 +297,22 @@ mod tests {
         assert!(timeouts.expired(at(0), None, at(10)));
         assert!(timeouts.expired(at(8), Some(at(9)), at(9)));
         assert!(!Timeouts::none().expired(at(0), None, at(u32::MAX.into())));
+    }
+
+    #[test]
+    fn a_session_is_refused_at_its_idle_timeout_and_ends_when_no_use_is_on_its_way() {
+        let timeouts = Timeouts { idle: Some(Duration::from_secs(10)), absolute: None };
+        let in_flight = Duration::from_secs(5);
+        let at_second = |now| timeouts.lifetime(at(100), Some(at(200)), in_flight, at(now));
+        assert_eq!(at_second(109), Lifetime::Running);
+        assert_eq!(at_second(110), Lifetime::Idle);
+        assert_eq!(at_second(115), Lifetime::Idle);
+        assert_eq!(at_second(116), Lifetime::Unused { since: at(101) });
+        assert_eq!(at_second(200), Lifetime::Over);
+        assert_eq!(timeouts.end(at(100), Some(at(200)), in_flight), Some(at(115)));
+        assert_eq!(timeouts.end(at(190), Some(at(200)), in_flight), Some(at(200)));
+        let never = Timeouts::none();
+        assert_eq!(never.lifetime(at(0), None, in_flight, Timestamp::MAX), Lifetime::Running);
+        assert_eq!(never.end(at(0), None, in_flight), None);
     }
 }

@@ -234,6 +234,28 @@ pub struct Sweep {
     pub at: Timestamp,
 }
 
+/// What must hold for a session that was chosen when the statement that deletes it runs: a
+/// write-back may have come in between. A selection and a sweep go by nothing else that changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recheck {
+    /// It was last accessed before this: [`Selection::last_accessed_before`].
+    pub accessed_before: Option<Timestamp>,
+    /// Its deadline passed longer ago than this: [`Sweep::overdue`].
+    pub overdue: Option<Duration>,
+}
+
+impl From<&EndMany> for Recheck {
+    fn from(end: &EndMany) -> Self {
+        Self { accessed_before: end.selection.last_accessed_before, overdue: None }
+    }
+}
+
+impl From<&Sweep> for Recheck {
+    fn from(sweep: &Sweep) -> Self {
+        Self { accessed_before: None, overdue: Some(sweep.overdue) }
+    }
+}
+
 /// What one call ended, and where the next goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndedBatch {

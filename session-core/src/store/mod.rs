@@ -22,7 +22,7 @@ use async_trait::async_trait;
 
 pub use self::change::{
     BlockChange, Change, Commit, Continuation, EndMany, Ended, EndedBatch, Outcome, PolicyChange,
-    Sweep, Touch,
+    Recheck, Sweep, Touch,
 };
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::history::{EndedSession, Ending, Forget, HistoryPage, HistoryQuery};
@@ -162,8 +162,9 @@ pub trait Store: Send + Sync + 'static {
     /// Returns those that this call ended, and where to go on: a walk is over when
     /// [`EndedBatch::next`] is none, however many a call ended. A session that is selected during
     /// the whole walk has ended when the walk is over; one that begins during the walk may be left
-    /// out. A second walk from the beginning finds only what is left. A selection by ids is one
-    /// call where `limit` is not smaller than their number.
+    /// out. [`Selection::last_accessed_before`] is checked in the statement that deletes: a session
+    /// whose write-back comes first stays. A second walk from the beginning finds only what is left.
+    /// A selection by ids is one call where `limit` is not smaller than their number.
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError>;
 
     /// Ends up to `limit` sessions (at most [`EndedBatch::MAX_LIMIT`]) whose deadline passed longer

@@ -21,7 +21,8 @@ fn newcomer(standing: &Standing) -> Newcomer<'_> {
 }
 
 /// So that nothing but the policy decides.
-const BOUNDS: Bounds = Bounds { claim_within: Duration::from_secs(120), max_sessions: None };
+const BOUNDS: Bounds =
+    Bounds { claim_within: Duration::from_secs(120), max_lag: Duration::ZERO, max_sessions: None };
 
 fn in_scope(limit: &Limit, new: &Standing, old: &Standing) -> bool {
     match limit.scope {
@@ -167,6 +168,30 @@ proptest! {
                 prop_assert_eq!(gone.len(), sessions.len() - live.len());
             }
             (with, without) => prop_assert_eq!(with, without),
+        }
+    }
+
+    /// Of those past their deadline, some may be in use on a node that has not written back yet. One
+    /// leaves only for its place, before any session that is not past its deadline, and refuses nobody.
+    #[test]
+    fn a_session_whose_use_may_be_on_its_way_leaves_for_its_place_only(
+        limit in limit(vec![OnExceed::EvictOldest, OnExceed::EvictLeastRecentlyUsed, OnExceed::Reject]),
+        mut sessions in standings(), new in standing(), line in 0..40_u64,
+    ) {
+        sessions.iter_mut().for_each(|session| session.deadline = session.last_accessed);
+        let bounds = Bounds { max_lag: Duration::from_secs(50), ..BOUNDS };
+        let decide = |policy| decide(&policy, &newcomer(&new), &sessions, &bounds, at(line));
+        prop_assert_eq!(decide(Policy::default()), Admission::Admit { end: Vec::new() });
+        let counted: Vec<_> = sessions.iter().filter(|old| in_scope(&limit, &new, old)).collect();
+        let past = counted.iter().filter(|session| session.deadline <= at(line)).count();
+        match decide(Policy::limit(limit)) {
+            Admission::Reject { .. } => prop_assert!(counted.len() - past >= limit.max as usize),
+            Admission::Admit { end } => {
+                let surplus = (counted.len() + 1).saturating_sub(limit.max as usize);
+                prop_assert_eq!(end.len(), surplus, "as many as there must be");
+                let expired = end.iter().filter(|(_, cause)| *cause == EndCause::Expired);
+                prop_assert_eq!(expired.count(), surplus.min(past), "they first");
+            }
         }
     }
 

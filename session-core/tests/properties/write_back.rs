@@ -3,7 +3,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use session_core::Timestamp;
-use session_core::checker::{AccessEffect, Activity, Timeouts, WriteBack};
+use session_core::checker::{AccessEffect, Activity, Lifetime, Timeouts, Unstored, WriteBack};
+use session_core::cleanup::MAX_CLOCK_SKEW;
 
 use crate::strategy::at;
 
@@ -49,6 +50,57 @@ impl Node {
     }
 }
 
+/// A flusher whose calls take their time. It flushes other sessions, too.
+struct SlowNode {
+    rule: WriteBack,
+    timeouts: Timeouts,
+    activity: Activity,
+    due: Option<Timestamp>,
+    next_flush: Timestamp,
+    /// What the call under way takes, and when the store has it.
+    leaving: Option<(Unstored, Timestamp)>,
+    stored: Timestamp,
+}
+
+impl SlowNode {
+    fn new(rule: WriteBack, timeouts: Timeouts) -> Self {
+        let activity = Activity::stored(at(0), Vec::new());
+        let (due, leaving) = (None, None);
+        Self { rule, timeouts, activity, due, next_flush: at(1), leaving, stored: at(0) }
+    }
+
+    /// Whether the store lacks a use that was accepted.
+    fn is_behind(&self) -> bool {
+        self.stored < self.activity.last_accessed()
+    }
+
+    fn access(&mut self, now: Timestamp) {
+        match self.activity.access(&self.rule, &self.timeouts, None, now) {
+            AccessEffect::None => {}
+            AccessEffect::Plan(planned) => self.due = Some(planned),
+            AccessEffect::Due => self.due = Some(now),
+        }
+    }
+
+    /// A flush that begins now takes so long.
+    fn pass_time(&mut self, now: Timestamp, call: Duration) {
+        if let Some((taken, _)) = self.leaving.take_if(|(_, arrives)| *arrives <= now) {
+            self.activity.confirm(&taken);
+            self.stored = taken.last_accessed;
+        }
+        if self.next_flush > now {
+            return;
+        }
+        self.next_flush = now.plus(call + self.rule.flush_interval);
+        if self.due.take_if(|due| *due <= now).is_some() {
+            let taken = self.activity.take().expect("it is due only with something unstored");
+            self.leaving = Some((taken, now.plus(call)));
+        }
+    }
+}
+
+const STORE_TIMEOUT: u64 = 5;
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -87,6 +139,35 @@ proptest! {
                 prop_assert!(!timeouts.expired(node.stored, None, at(second)));
             }
             node.access(at(second));
+        }
+    }
+
+    /// Nor may it end the session while a use that was accepted is on its way, however slow each call
+    /// of the store is within its time limit.
+    #[test]
+    fn no_session_ends_as_idle_while_a_use_is_on_its_way(
+        gaps in vec(1..200_u64, 1..60), idle in 1..200_u64,
+        calls in vec(0..=STORE_TIMEOUT, 1..60), every_hits in 1..20_u32,
+    ) {
+        let timeouts = Timeouts::none().with_idle(Duration::from_secs(idle));
+        let rule = WriteBack::default()
+            .with_every_hits(every_hits)
+            .with_flush_interval(Duration::from_secs(1));
+        let in_flight = rule.in_flight(Duration::from_secs(STORE_TIMEOUT)) - MAX_CLOCK_SKEW;
+        let mut node = SlowNode::new(rule, timeouts);
+        let mut calls = calls.into_iter().cycle().map(Duration::from_secs);
+        let mut second = 0;
+        for gap in gaps {
+            for _ in 0..gap.min(idle) {
+                let lifetime = timeouts.lifetime(node.stored, None, in_flight, at(second));
+                let is_unused = matches!(lifetime, Lifetime::Unused { .. });
+                prop_assert!(!(is_unused && node.is_behind()), "at {second} s");
+                second += 1;
+                node.pass_time(at(second), calls.next().unwrap());
+            }
+            if !timeouts.expired(node.activity.last_accessed(), None, at(second)) {
+                node.access(at(second));
+            }
         }
     }
 

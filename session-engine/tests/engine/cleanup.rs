@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use session_core::checker::Timeouts;
 use session_core::{Actor, EndCause, Store};
-use session_engine::{Notice, Options};
+use session_engine::{Notice, Options, Refusal};
 
 use crate::probe::{Fleet, Probe, engine, is_active, refusal, sign_in, store, told};
 
@@ -114,10 +114,18 @@ async fn an_idle_session_is_refused_and_ended_for_good() {
     assert!(is_active(here, &signed_in).await);
     tokio::time::sleep(Duration::from_secs(599)).await;
     assert!(is_active(there, &signed_in).await, "used here, known there");
-    tokio::time::sleep(Duration::from_secs(601)).await;
+    let used = there.sessions().now();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    for node in [here, there] {
+        let Refusal::Idle(ending) = refusal(node, &signed_in).await else { panic!("it is idle") };
+        let at = used.plus(Duration::from_secs(600));
+        assert_eq!((ending.cause, ending.at), (EndCause::Expired, at));
+    }
+    assert!(fleet.store.load(signed_in.session.id()).await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_secs(16)).await;
     assert_eq!(refusal(here, &signed_in).await.end_cause(), Some(EndCause::Expired));
     assert_eq!(fleet.store.load(signed_in.session.id()).await.unwrap(), None);
-    assert!(!is_active(there, &signed_in).await);
+    assert_eq!(refusal(there, &signed_in).await.end_cause(), Some(EndCause::Expired));
 }
 
 #[tokio::test(start_paused = true)]

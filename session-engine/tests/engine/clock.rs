@@ -6,7 +6,7 @@ use std::time::Duration;
 use session_core::checker::Timeouts;
 use session_core::{EndCause, Timestamp};
 use session_engine::clock::{Clock, ManualClock};
-use session_engine::{Engine, Options, Parts};
+use session_engine::{Engine, Options, Parts, Refusal};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{refusal, sign_in, verdict};
@@ -25,5 +25,7 @@ async fn a_session_expires_when_the_clock_is_moved() {
     let current = verdict(&node, &signed_in).await.session().unwrap();
     assert_eq!(current.last_accessed(), clock.now());
     clock.set(current.last_accessed().plus(Duration::from_secs(600)));
+    assert!(matches!(refusal(&node, &signed_in).await, Refusal::Idle(_)));
+    clock.advance(Duration::from_secs(20));
     assert_eq!(refusal(&node, &signed_in).await.end_cause(), Some(EndCause::Expired));
 }

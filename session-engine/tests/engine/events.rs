@@ -88,7 +88,8 @@ async fn a_connection_without_requests_hears_of_its_timeout() {
     let cause = fleet.nodes[1].sessions().session_ended(signed_in.session.id()).await;
     assert_eq!(cause, WaitEnd::Ended(EndCause::Expired));
     let after = begun.elapsed();
-    assert!(after >= Duration::from_secs(600) && after < Duration::from_secs(602), "{after:?}");
+    // 10 minutes, and as long as a use may be on its way from another node.
+    assert!(after >= Duration::from_secs(615) && after < Duration::from_secs(617), "{after:?}");
     let sessions = fleet.nodes[0].sessions();
     let listed = sessions.list(&sessions.query(TenantFilter::Any)).await.unwrap();
     assert_eq!(listed.sessions, []);

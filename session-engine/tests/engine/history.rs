@@ -7,7 +7,7 @@ use session_core::checker::WriteBack;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{HistoryQuery, TenantFilter};
 use session_core::{
-    Actor, DeviceInfo, EndCause, ExtraData, FleetKey, Store, TenantId, Token, UserKey,
+    Actor, DeviceInfo, EndCause, ExtraData, FleetKey, Session, Store, TenantId, Token, UserKey,
 };
 use session_engine::{
     Access, Addresses, Error, History, NewBlock, Options, Refusal, SignIn, SignedIn, Verdict,
@@ -226,6 +226,8 @@ async fn no_update_of_data_is_lost() {
     let fleet = Fleet::start(Options::default()).await;
     let signed_in = sign_in(&fleet.nodes[0], "alice").await;
     let id = signed_in.session.id();
+    // Between what one reads and what it writes, others come.
+    fleet.probes.iter().for_each(|probe| probe.slow("commit", Duration::from_millis(1)));
     let mut running = tokio::task::JoinSet::new();
     for n in 0..20 {
         let manager = fleet.nodes[n % 2].sessions().clone();
@@ -321,6 +323,26 @@ async fn what_a_newer_node_has_written_outlives_the_changes_of_an_older_one() {
     revoke(node, &signed_in).await;
     let ended = fleet.store.ended(id).await.unwrap().unwrap();
     assert_eq!(ended.session.unknown, newer.unknown);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_with_an_entry_of_a_newer_version_is_read_again() {
+    let fleet = Fleet::start(Options::default()).await;
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    for node in &fleet.nodes {
+        assert_eq!(session(node, &signed_in).await.data_as::<u64>().unwrap(), None);
+    }
+    let stored = fleet.store.load(signed_in.session.id()).await.unwrap().unwrap().session;
+    let owner = stored.owner.clone();
+    let changed = Session { data: Some(ExtraData::new(&7.into()).unwrap()), ..stored };
+    let kind = session_core::EventKind::Unknown;
+    let change = session_core::store::Change::Update { session: Box::new(changed), kind };
+    let done = session_conformance::sample::commit(&fleet.store, &owner, vec![change]).await;
+    assert_eq!(done, session_core::store::Outcome::Done);
+    tokio::time::sleep(Options::default().propagation_bound).await;
+    for node in &fleet.nodes {
+        assert_eq!(session(node, &signed_in).await.data_as::<u64>().unwrap(), Some(7));
+    }
 }
 
 /// The commit has happened, its answer is lost, and the user is blocked before the next try. The walk that

@@ -10,6 +10,7 @@ mod events;
 mod finality;
 mod health;
 mod history;
+mod idle;
 mod model;
 mod outage;
 mod probe;

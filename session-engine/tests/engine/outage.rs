@@ -55,6 +55,24 @@ async fn a_node_may_be_told_to_serve_stale_up_to_a_limit() {
     assert!(matches!(verdict, Err(Error::Unavailable(_))), "past the limit");
 }
 
+/// The connection that brings the hints works, the one that reads the log does not.
+#[tokio::test(start_paused = true)]
+async fn hints_do_not_prolong_the_trust() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    // A write-back would find the session gone.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    fleet.probes[1].fail("log_since", true);
+    revoke(here, &signed_in).await;
+    for _ in 0..31 {
+        fleet.probes[1].hint();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(matches!(refusal(there, &signed_in).await, Refusal::Ended(_)));
+}
+
 /// What was revoked during the outage is refused as soon as the node hears again.
 #[tokio::test(start_paused = true)]
 async fn a_cut_off_node_catches_up() {

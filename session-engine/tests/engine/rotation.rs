@@ -87,6 +87,22 @@ async fn a_renewal_that_is_used_before_the_step_up_signs_nobody_out() {
     assert_eq!(current(here, &next).await.authenticated_at(), begun, "in its grace");
 }
 
+/// A request joins a read of the session that began before its token was there.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_older_than_a_token_refuses_it_to_nobody() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let old = sign_in(here, "alice").await;
+    let gate = fleet.probes[1].hold("load");
+    let (first, second) = tokio::join!(active(there, &old.token), async {
+        gate.reached().await;
+        let new = renewed(here, &old.token).await;
+        let (joined, ()) = tokio::join!(active(there, &new), async { gate.open() });
+        joined
+    });
+    assert!(first && second);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_old_token_works_until_the_new_one_is_used_and_proves_theft_after_the_grace() {
     let fleet = Fleet::start(Options::default()).await;

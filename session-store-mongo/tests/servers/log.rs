@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
-use session_conformance::sample::{insert, now, session, user};
+use session_conformance::faults::Proxy;
+use session_conformance::sample::{PATIENCE, insert, now, session, user};
 use session_core::store::{Change, Commit, Cursor, Entries, LogPosition, Outcome, Selection};
 use session_core::store::{EndMany, Version};
 use session_core::{
@@ -196,4 +197,34 @@ async fn an_entry_of_an_unknown_kind_is_read() {
     log.update_one(doc! {}, doc! { "$set": { "session_id": null } }).await.unwrap();
     let page = store.log_since(Some(&cursor), Entries::Invalidations, 10).await.unwrap();
     assert!(page.gap && page.events.is_empty() && page.next == quiet.next, "{page:?}");
+}
+
+/// Changes are heard of while no other call is answered: the driver's pool has one connection, which
+/// is silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_read_besides_the_drivers_pool() {
+    let _alone = ALONE.read().await;
+    let fresh = Fresh::new(Transactions::WhereThereAre);
+    let (proxy, url) = (Proxy::listen().await, crate::namespace::url());
+    let server = url.strip_prefix("mongodb://").unwrap();
+    let (server, options) = server.split_once('/').unwrap();
+    proxy.forward(server);
+    let here = format!("mongodb://127.0.0.1:{}/{options}&maxPoolSize=1", proxy.port());
+    let mut options = fresh.options.clone();
+    options.timeout = PATIENCE;
+    let here = MongoStore::connect_with(&here, options).await.unwrap();
+    let there = fresh.store().await;
+    let at = now(&there).await;
+    let [unknown, begun] = ["alice", "bob"].map(|name| session(&there, &user(name), at));
+    let cursor = end_of(&here).await;
+    assert!(here.load(unknown.id).await.unwrap().is_none());
+    let name: String = unknown.id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(proxy.silence(name.as_bytes()), 1);
+    insert(&there, &begun).await;
+    let told = tokio::select! {
+        biased;
+        loaded = here.load(unknown.id) => panic!("its connection is silent: {loaded:?}"),
+        told = here.log_since(Some(&cursor), Entries::All, 10) => told.unwrap(),
+    };
+    assert_eq!(told.events.len(), 1);
 }

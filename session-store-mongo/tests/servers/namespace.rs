@@ -63,8 +63,8 @@ impl Fresh {
         client.server_selection_timeout = Some(SLOW);
         client.connect_timeout = Some(SLOW);
         client.retry_writes = self.retry_writes;
-        let client = Client::with_options(client).unwrap();
-        MongoStore::with_client(client, self.options.clone()).await.unwrap()
+        let [client, log] = [client.clone(), client].map(|o| Client::with_options(o).unwrap());
+        MongoStore::with_clients(client, log, self.options.clone()).await.unwrap()
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use session_conformance::sample::{insert, now, session, user};
-use session_core::store::{Change, Commit, Entries, Outcome, Touch};
-use session_core::{Actor, EndCause, EventKind, Session, Store, StoreErrorKind};
+use session_conformance::sample::{end, end_all, insert, now, session, user, user_in};
+use session_core::store::{Change, Commit, Entries, Outcome, Selection, TenantFilter, Touch};
+use session_core::{Actor, DeviceKind, EndCause, EventKind, Session, Store, StoreErrorKind};
 
 use crate::namespace::{ALONE, Prefix};
 use crate::single::ask;
@@ -94,5 +94,46 @@ async fn a_touch_passes_over_damaged_fields() {
         let left: String = ask(redis::cmd("HGET").arg(&users[0]).arg(&field)).await;
         assert_eq!(left, damaged, "what is damaged stays as it is");
         ask::<()>(redis::cmd("HSET").arg(&users[0]).arg(&field).arg(intact)).await;
+    }
+}
+
+/// An ending cannot read what it goes by of one session: it goes on to the others.
+#[tokio::test]
+async fn an_ending_passes_over_what_it_cannot_judge() {
+    let _shared = ALONE.read().await;
+    let alice = user_in("north", "alice");
+    let within = Selection::within(TenantFilter::Is(alice.tenant.clone()));
+    let mut named = Selection::within(TenantFilter::Any);
+    named.user = Some(alice.user.clone());
+    let on_the_web = within.clone().on(DeviceKind::Web);
+    let (no_owner, no_kind) = ("12345678\u{1}", "12345678\u{5}north\u{5}alice{");
+    for (damaged, selection) in [
+        (no_owner, &within),
+        (no_owner, &named),
+        (no_owner, &Selection::user(alice.clone())),
+        (no_kind, &on_the_web),
+    ] {
+        for by_id in [false, true] {
+            let prefix = Prefix::new(false);
+            let store = prefix.store().await;
+            let at = now(&store).await;
+            let mut sessions = [(); 3].map(|()| session(&store, &alice, at));
+            sessions.sort_by_key(|session| session.id);
+            for session in &sessions {
+                insert(&store, session).await;
+            }
+            let [first, second, third] = sessions.map(|session| session.id);
+            let users = format!("{}*:u:*", prefix.options.prefix);
+            let users: Vec<String> = ask(redis::cmd("KEYS").arg(users)).await;
+            let mut damage = redis::cmd("HSET");
+            ask::<()>(damage.arg(&users[0]).arg(second.as_bytes()).arg(damaged)).await;
+            let selection = match by_id {
+                true => selection.clone().among([first, second, third]),
+                false => selection.clone(),
+            };
+            let ended = end_all(&store, end(&store, selection.clone()).await, 1).await;
+            let ended: Vec<_> = ended.iter().map(|ended| ended.id).collect();
+            assert_eq!(ended, [first, third], "{selection:?} beside {damaged:?}");
+        }
     }
 }

@@ -134,7 +134,7 @@ async fn on_a_full_server_all_but_sign_ins_goes_on() {
 /// The first shard, in which others are announced, is on the full server, too.
 #[tokio::test]
 async fn on_a_full_cluster_all_but_sign_ins_goes_on() {
-    let server = Server::cluster(&program().await).await;
+    let server = Server::cluster(&program().await, None).await;
     let mut options = RedisOptions::default();
     options.timeout = PATIENCE;
     let url = server.url();

@@ -1,5 +1,6 @@
 //! The Redis store on real servers: the conformance kit, and what is Redis's own.
 
+mod besides;
 mod blocks;
 mod bounds;
 mod cluster;
@@ -13,6 +14,7 @@ mod monitor;
 mod namespace;
 mod random;
 mod replicas;
+mod resent;
 mod server;
 mod silence;
 mod single;

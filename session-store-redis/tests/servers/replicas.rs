@@ -1,10 +1,11 @@
 //! Changes that wait for replicas, on a server and a replica of the test's own: the replica dies.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use session_conformance::sample::{PATIENCE, insert, now, options, session, user};
 use session_core::policy::PolicyScope;
-use session_core::store::{BlockChange, PolicyChange};
+use session_core::store::{BlockChange, Entries, PolicyChange};
 use session_core::{Actor, Store, StoreErrorKind, UserKey};
 use session_engine::{Engine, RotateReason, SessionManager, SignIn, SignedIn};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
@@ -69,6 +70,37 @@ async fn a_second_try_waits_for_the_replicas_that_the_first_had_to_wait_for() {
     }
     assert!(spare.load(revoked.id()).await.unwrap().is_none());
     engine.shutdown().await;
+}
+
+/// A change that waits for its replica keeps nothing else waiting: the log is followed, and other
+/// users' sessions are read.
+#[tokio::test]
+async fn nothing_waits_behind_a_change_that_waits_for_replicas() {
+    let program = program().await;
+    let master = Server::start(&program, None);
+    let mut replica = Server::start(&program, Some(master.port));
+    let replicas = Replicas { count: 1, within: PATIENCE };
+    let store = master.store(&RedisOptions::default().with_replicas(replicas)).await;
+    let (store, other) = (Arc::new(store), master.store(&RedisOptions::default()).await);
+    let at = now(&other).await;
+    let [known, waiting] = ["bob", "alice"].map(|name| session(&other, &user(name), at));
+    insert(&other, &known).await;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    replica.die();
+    let change = tokio::spawn({
+        let (store, waiting) = (Arc::clone(&store), waiting.clone());
+        async move { insert(&*store, &waiting).await }
+    });
+    let begun = Instant::now();
+    while other.load(waiting.id).await.unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "the change is made before it is waited for");
+        tokio::task::yield_now().await;
+    }
+    let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
+    assert_eq!(told.events.len(), 1);
+    assert!(store.load(known.id).await.unwrap().is_some());
+    assert!(!change.is_finished(), "its replica is away");
+    change.abort();
 }
 
 /// The replicas of a cluster get what is changed, announced, and found changed already.

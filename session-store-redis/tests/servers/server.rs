@@ -23,13 +23,15 @@ impl Server {
         Self::with(program, &replica_of.collect::<Vec<_>>())
     }
 
-    /// A cluster of one server.
-    pub(crate) async fn cluster(program: &str) -> Self {
+    /// A cluster of one server, which is reached at this port where it is not its own.
+    pub(crate) async fn cluster(program: &str, port: Option<u16>) -> Self {
         let folder = std::env::temp_dir();
         let file = format!("kit-nodes-{:x}.conf", getrandom::u64().unwrap());
         let folder = folder.to_str().unwrap();
-        let arguments =
-            ["--cluster-enabled", "yes", "--cluster-config-file", &file, "--dir", folder];
+        let port = port.map(|port| port.to_string());
+        let mut arguments =
+            vec!["--cluster-enabled", "yes", "--cluster-config-file", &file, "--dir", folder];
+        arguments.extend(port.iter().flat_map(|port| ["--cluster-announce-port", port]));
         let server = Self::with(program, &arguments);
         let client = redis::Client::open(server.url()).unwrap();
         let begun = Instant::now();

@@ -153,11 +153,11 @@ BEGIN
     RETURN true;
 END $$;
 
--- Ends those of the given sessions that exist and, where a time is given, whose deadline passed
--- longer ago.
+-- Ends those of the given sessions that exist and, where these are given, whose deadline passed
+-- longer ago, and which were last accessed before.
 CREATE OR REPLACE FUNCTION {t}end_sessions(
-    p_ids bytea[], p_overdue bigint, p_cause text, p_at bigint, p_actor text, p_from text,
-    p_keep boolean
+    p_ids bytea[], p_overdue bigint, p_accessed_before bigint, p_cause text, p_at bigint,
+    p_actor text, p_from text, p_keep boolean
 ) RETURNS TABLE (id bytea, tenant text, user_id text) LANGUAGE plpgsql
 -- A plan that was made while the table was small must not walk it later.
 SET enable_seqscan = off SET lock_timeout = '5s' AS $$
@@ -180,7 +180,8 @@ BEGIN
         SELECT s.id FROM {t}sessions AS s WHERE s.id = ANY (v_ids) ORDER BY s.id FOR UPDATE),
     gone AS (
         DELETE FROM {t}sessions AS s USING found WHERE s.id = found.id
-        AND (p_overdue IS NULL OR s.deadline < v_line) RETURNING s.*),
+        AND (p_overdue IS NULL OR s.deadline < v_line)
+        AND (p_accessed_before IS NULL OR s.last_accessed < p_accessed_before) RETURNING s.*),
     kept AS (
         INSERT INTO {t}history (
             id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in,

@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use session_core::store::record;
-use session_core::store::{Change, Commit, EndMany, Ended, EndedBatch, Ending, Outcome, Touch};
-use session_core::{DeviceInfo, SessionId, StoreError};
+use session_core::store::{
+    Change, Commit, EndMany, Ended, EndedBatch, Ending, Outcome, Recheck, Touch,
+};
+use session_core::{DeviceInfo, SessionId, StoreError, Timestamp};
 
 use super::chunk;
 use super::db::{Db, micros, retried, store_error};
@@ -66,14 +67,14 @@ impl Db {
         Ok(gone.map(|touch| touch.id).collect())
     }
 
-    /// Chooses, then ends: the fields that a selection goes by never change.
+    /// Chooses, then ends: of what a selection goes by, only the last access changes.
     pub(super) async fn end_many(
         &self,
         end: &EndMany,
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
         let Walked { found, next } = self.choose(Walk::choose(end, limit)?).await?;
-        let ended = self.end_chosen(found, None, &end.into()).await?;
+        let ended = self.end_chosen(found, end.into(), &end.into()).await?;
         Ok(EndedBatch { ended, next: next.map(walk::continuation) })
     }
 
@@ -87,12 +88,11 @@ impl Db {
         }
     }
 
-    /// Ends those of the sessions that are there; with `overdue` only those whose deadline passed
-    /// longer ago.
+    /// Ends those of the chosen sessions that are still there and for which the recheck holds.
     pub(super) async fn end_chosen(
         &self,
         mut chosen: Vec<Vec<u8>>,
-        overdue: Option<Duration>,
+        recheck: Recheck,
         ending: &Ending,
     ) -> Result<Vec<Ended>, StoreError> {
         if chosen.is_empty() {
@@ -104,7 +104,8 @@ impl Db {
         let call = || {
             sqlx::query(self.sql(END))
                 .bind(&ids)
-                .bind(overdue.map(micros))
+                .bind(recheck.overdue.map(micros))
+                .bind(recheck.accessed_before.map(Timestamp::as_micros))
                 .bind(ending.cause.as_str())
                 .bind(ending.at.as_micros())
                 .bind(&by)
@@ -133,4 +134,4 @@ fn counts(changes: &[Change]) -> [u32; 4] {
 
 const COMMIT: &str = "CALL {t}commit_1(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const TOUCH: &str = "CALL {t}touch_1(?)";
-const END: &str = "CALL {t}end_1(?, ?, ?, ?, ?, ?, ?)";
+const END: &str = "CALL {t}end_1(?, ?, ?, ?, ?, ?, ?, ?)";

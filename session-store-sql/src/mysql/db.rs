@@ -5,21 +5,33 @@ use std::time::Duration;
 
 use session_core::StoreError;
 use sqlx::AssertSqlSafe;
-use sqlx::mysql::{MySqlDatabaseError, MySqlPool};
+use sqlx::mysql::{
+    MySql, MySqlArguments, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlRow,
+};
+use sqlx::pool::PoolConnection;
+use sqlx::query::Query;
 
+use crate::line::Line;
 use crate::names::Names;
 
 #[derive(Debug)]
 pub(super) struct Db {
     pub(super) pool: MySqlPool,
     pub(super) names: Names,
+    /// Where the log is read.
+    pub(super) line: Line<MySql>,
     /// Whether sessions that end go into the history.
     pub(super) keeps_history: AtomicBool,
 }
 
 impl Db {
-    pub(super) const fn new(pool: MySqlPool, names: Names) -> Self {
-        Self { pool, names, keeps_history: AtomicBool::new(true) }
+    pub(super) fn new(pool: MySqlPool, names: Names) -> Self {
+        let line = Line::besides(&pool, store_error);
+        Self { pool, names, line, keeps_history: AtomicBool::new(true) }
+    }
+
+    pub(super) async fn connection(&self) -> Result<PoolConnection<MySql>, StoreError> {
+        self.pool.acquire().await.map_err(store_error)
     }
 
     /// A statement with the names written into it.
@@ -39,15 +51,42 @@ pub(super) async fn retried<T, F>(mut call: impl FnMut() -> F) -> Result<T, Stor
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {
-    for tried in 1..TRIES {
+    let mut tries = Tries::default();
+    loop {
         match call().await {
-            Err(error) if nothing_happened(&error) => {
-                tokio::time::sleep(PAUSE * tried * tried).await
-            }
-            result => return result.map_err(store_error),
+            Ok(answer) => return Ok(answer),
+            Err(error) => tries.again(error).await?,
         }
     }
-    call().await.map_err(store_error)
+}
+
+/// As [`retried`], over one connection.
+pub(super) async fn rows(
+    connection: &mut MySqlConnection,
+    call: impl Fn() -> Query<'static, MySql, MySqlArguments>,
+) -> Result<Vec<MySqlRow>, StoreError> {
+    let mut tries = Tries::default();
+    loop {
+        match call().fetch_all(&mut *connection).await {
+            Ok(rows) => return Ok(rows),
+            Err(error) => tries.again(error).await?,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Tries(u32);
+
+impl Tries {
+    /// Waits until the call may be run again. Fails where it may not.
+    async fn again(&mut self, error: sqlx::Error) -> Result<(), StoreError> {
+        self.0 += 1;
+        if self.0 == TRIES || !nothing_happened(&error) {
+            return Err(store_error(error));
+        }
+        tokio::time::sleep(PAUSE * self.0 * self.0).await;
+        Ok(())
+    }
 }
 
 /// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything

@@ -30,6 +30,9 @@
 //! have what depends on a change and not the change, but the next snapshot has both. So what is
 //! settled is read before the entries, too.
 //!
+//! **Only settled entries are trimmed**: an entry of a change that is still open comes after none
+//! that has gone, so a reader that begins now is told of it.
+//!
 //! Ids are not given again after a restart (MySQL 8, MariaDB 10.2.4). After a restore, the
 //! entry at a reader's position is missing or has another tag, which is a gap.
 
@@ -37,47 +40,57 @@ use std::time::Duration;
 
 use session_core::store::{Cursor, Entries, LogPage, limit_within};
 use session_core::{StoreError, Timestamp};
+use sqlx::mysql::{MySql, MySqlConnection};
 
-use super::db::{Db, micros, retried};
+use super::db::{Db, micros, rows};
 use super::place::{Found, Place, Read};
 use crate::columns::Columns;
-use crate::position;
+use crate::{line, position};
 
-impl Db {
-    pub(super) async fn log_since(
-        &self,
-        cursor: Option<&Cursor>,
-        entries: Entries,
-        limit: u32,
-    ) -> Result<LogPage, StoreError> {
-        let Some(seen) = cursor.and_then(Place::parse) else {
-            return self.at_the_end(cursor.is_some()).await;
-        };
-        let limit = limit_within(limit, LogPage::MAX_LIMIT);
+/// A read of the log.
+#[derive(Debug)]
+struct Reading<'r> {
+    db: &'r Db,
+    /// Where it begins; none for the end.
+    from: Option<Place>,
+    /// Whether the reader has a cursor.
+    goes_on: bool,
+    entries: Entries,
+    limit: u32,
+}
+
+impl line::Read<MySql> for Reading<'_> {
+    async fn page(&self, connection: &mut MySqlConnection) -> Result<LogPage, StoreError> {
+        let Some(seen) = &self.from else { return self.at_the_end(connection, self.goes_on).await };
         let call = || {
-            sqlx::query(self.sql(READ))
+            sqlx::query(self.db.sql(READ))
                 .bind(seen.from())
                 .bind(seen.open())
-                .bind(i64::from(limit) + 2)
-                .fetch_all(&self.pool)
+                .bind(i64::from(self.limit) + 2)
         };
-        let found = Found::of(retried(call).await?)?;
-        let Some(Read { page, unsettled }) = seen.read_on(&found, entries, limit)? else {
-            return self.at_the_end(true).await;
+        let found = Found::of(rows(connection, call).await?)?;
+        let read = seen.clone().read_on(&found, self.entries, self.limit)?;
+        let Some(Read { page, unsettled }) = read else {
+            return self.at_the_end(connection, true).await;
         };
-        if unsettled && let Err(error) = self.settle().await {
+        if unsettled && let Err(error) = self.db.settle(connection).await {
             tracing::debug!(%error, "ids of the log stay open");
         }
         Ok(page)
     }
+}
 
+impl Reading<'_> {
     /// Where the log ends now. After a long time without a need to settle ids, they are settled
     /// first.
-    async fn at_the_end(&self, gap: bool) -> Result<LogPage, StoreError> {
+    async fn at_the_end(
+        &self,
+        connection: &mut MySqlConnection,
+        gap: bool,
+    ) -> Result<LogPage, StoreError> {
         for _ in 0..SETTLE_TRIES {
             let most = Place::MAX_OPEN as u64 + 1;
-            let call = || sqlx::query(self.sql(END)).bind(most).fetch_all(&self.pool);
-            let rows = retried(call).await?;
+            let rows = rows(connection, || sqlx::query(self.db.sql(END)).bind(most)).await?;
             let Some((state, entries)) = rows.split_first() else {
                 return Err(StoreError::internal("the log has no state"));
             };
@@ -88,33 +101,74 @@ impl Db {
                 let clock = Timestamp::from_micros(state.integer("at")?);
                 return Ok(LogPage::at_end(place.cursor(), gap, clock));
             }
-            if self.settle().await?.is_none() {
+            if self.db.settle(connection).await?.is_none() {
                 tokio::time::sleep(SETTLE_PAUSE).await;
             }
         }
         Err(StoreError::timed_out("settle", SETTLE_PAUSE * SETTLE_TRIES))
     }
+}
 
-    /// Answers which gate was found empty, 0 or 1, if one was.
-    pub(super) async fn settle(&self) -> Result<Option<usize>, StoreError> {
-        let call = || sqlx::query_scalar(self.sql(SETTLE)).fetch_one(&self.pool);
-        let empty: Option<i64> = retried(call).await?;
-        Ok(empty.map(|gate| usize::from(gate == 1)))
+impl Db {
+    pub(super) async fn log_since(
+        &self,
+        cursor: Option<&Cursor>,
+        entries: Entries,
+        limit: u32,
+    ) -> Result<LogPage, StoreError> {
+        let (from, goes_on) = (cursor.and_then(Place::parse), cursor.is_some());
+        let limit = limit_within(limit, LogPage::MAX_LIMIT);
+        self.line.read(&Reading { db: self, from, goes_on, entries, limit }).await
     }
 
+    /// Answers which gate was found empty, 0 or 1, if one was.
+    pub(super) async fn settle(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<Option<usize>, StoreError> {
+        let rows = rows(connection, || sqlx::query(self.sql(SETTLE))).await?;
+        let empty = rows.first().map(|row| row.optional_integer("empty_gate")).transpose()?;
+        Ok(empty.flatten().map(|gate| usize::from(gate == 1)))
+    }
+
+    /// Waits until every change has ended that passed a gate before: each gate was empty once. Answers
+    /// whether that is so after this many tries.
+    pub(super) async fn outlast_changes(&self, tries: u32) -> Result<bool, StoreError> {
+        let mut outlasted = [false; 2];
+        for _ in 0..tries {
+            let settled = self.settle(&mut *self.connection().await?).await?;
+            match settled {
+                Some(gate) => outlasted[gate] = true,
+                None => tokio::time::sleep(SETTLE_PAUSE).await,
+            }
+            if outlasted == [true; 2] {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is not settled may be by now: changes end soon, and no reader has looked.
     pub(super) async fn trim_log(
         &self,
         older_than: Duration,
         limit: u32,
     ) -> Result<u32, StoreError> {
-        let call = || {
-            sqlx::query_scalar(self.sql(TRIM))
-                .bind(micros(older_than))
-                .bind(limit_within(limit, MAX_TRIMMED))
-                .fetch_one(&self.pool)
-        };
-        let trimmed: i64 = retried(call).await?;
-        Ok(u32::try_from(trimmed).unwrap_or(u32::MAX))
+        let limit = limit_within(limit, MAX_TRIMMED);
+        let (mut trimmed, unsettled) = self.trim(older_than, limit).await?;
+        if unsettled && self.outlast_changes(TRIM_TRIES).await? {
+            trimmed += self.trim(older_than, limit - trimmed).await?.0;
+        }
+        Ok(trimmed)
+    }
+
+    /// How many entries went, and whether more could go if they were settled.
+    async fn trim(&self, older_than: Duration, limit: u32) -> Result<(u32, bool), StoreError> {
+        let call = || sqlx::query(self.sql(TRIM)).bind(micros(older_than)).bind(limit);
+        let rows = rows(&mut *self.connection().await?, call).await?;
+        let row = rows.first().ok_or_else(|| StoreError::internal("no word of the trim"))?;
+        let trimmed = u32::try_from(row.integer("trimmed")?).unwrap_or(u32::MAX);
+        Ok((trimmed, row.integer("unsettled")? != 0))
     }
 }
 
@@ -123,6 +177,7 @@ const END: &str = "CALL {t}log_end_1(?)";
 const SETTLE: &str = "CALL {t}settle_1()";
 const TRIM: &str = "CALL {t}trim_log_1(?, ?)";
 const SETTLE_TRIES: u32 = 50;
-const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+const TRIM_TRIES: u32 = 25;
 /// Longer transactions make others wait for the disk.
 const MAX_TRIMMED: u32 = 1_000;

@@ -44,6 +44,10 @@ use crate::names::{self, Names};
 /// Connections have to have `autocommit` on, as they do by default, and lead to one primary: a
 /// cluster that takes writes on several servers at once does not share locks between them.
 ///
+/// The log is read on a connection of its own, so that a node hears of revocations however busy the
+/// pool is. It is taken from the pool and replaced there, with all that the pool does for a new
+/// connection. A pool of one connection also reads the log.
+///
 /// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and
 /// `EXECUTE`.
 ///
@@ -110,7 +114,7 @@ impl MySqlStore {
         Self::connect_with(url, &MySqlOptions::default()).await
     }
 
-    /// Connects with a pool of ten connections and brings the schema up to date.
+    /// Connects with a pool of up to ten connections and brings the schema up to date.
     ///
     /// # Errors
     /// As [`MySqlStore::with_pool`].

@@ -24,7 +24,7 @@ impl Db {
         let last = rows.last().filter(|_| rows.len() == limit as usize);
         let last = last.map(|row| walk::position_of(row, "deadline")).transpose()?;
         let chosen = rows.iter().map(walk::id).collect::<Result<_, _>>()?;
-        let ended = self.end_chosen(chosen, Some(sweep.overdue), &sweep.into()).await?;
+        let ended = self.end_chosen(chosen, sweep.into(), &sweep.into()).await?;
         Ok(EndedBatch { ended, next: last.map(walk::continuation) })
     }
 }

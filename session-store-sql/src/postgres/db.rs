@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use session_core::store::Needs;
 use session_core::{InvalidField, StoreError, Timestamp};
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::sync::Mutex;
 
+use crate::line::Line;
 use crate::names::Names;
 
 /// A database, and where in it the store keeps its tables. Clones share the pool.
@@ -18,20 +17,14 @@ use crate::names::Names;
 pub(super) struct Db {
     pub(super) pool: PgPool,
     pub(super) names: Names,
-    /// The connection that the log is read on, besides the pool's: however many requests wait for
-    /// those, a node hears of revocations. None where the pool has one connection.
-    pub(super) line: Option<Arc<Mutex<Option<PgConnection>>>>,
+    pub(super) line: Arc<Line<Postgres>>,
     keeps_history: Arc<AtomicBool>,
 }
 
 impl Db {
     pub(super) fn new(pool: PgPool, names: Names) -> Self {
-        let line = (pool.options().get_max_connections() > 1).then(Arc::default);
+        let line = Arc::new(Line::besides(&pool, store_error));
         Self { pool, names, line, keeps_history: Arc::new(AtomicBool::new(true)) }
-    }
-
-    pub(super) async fn connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
-        self.pool.acquire().await.map_err(store_error)
     }
 
     /// Whether sessions that end go into the history.

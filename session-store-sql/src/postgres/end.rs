@@ -1,10 +1,8 @@
 //! Ends many sessions: chooses in one statement without locks, then ends what was chosen in
 //! another. The second checks again what may have changed, and moves the records into the history.
 
-use std::time::Duration;
-
-use session_core::store::{EndMany, Ended, EndedBatch, Ending, Sweep};
-use session_core::{DeviceInfo, StoreError};
+use session_core::store::{EndMany, Ended, EndedBatch, Ending, Recheck, Sweep};
+use session_core::{DeviceInfo, StoreError, Timestamp};
 use sqlx::postgres::Postgres;
 
 use super::db::{Db, micros, store_error};
@@ -13,15 +11,15 @@ use crate::rows;
 use crate::walk::{self, Walk, Walked};
 
 pub(super) async fn end_many(db: &Db, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
-    end_chosen(db, choose(db, end, limit).await?, None, &end.into()).await
+    end_chosen(db, choose(db, end, limit).await?, end.into(), &end.into()).await
 }
 
 pub(super) async fn sweep(db: &Db, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
     let chosen = sweep::choose(db, sweep, limit).await?;
-    end_chosen(db, chosen, Some(sweep.overdue), &sweep.into()).await
+    end_chosen(db, chosen, sweep.into(), &sweep.into()).await
 }
 
-/// What a selection goes by never changes, except that a session ends.
+/// What a selection goes by never changes, except that a session is used or ends.
 async fn choose(db: &Db, end: &EndMany, limit: u32) -> Result<Walked<Vec<u8>>, StoreError> {
     let mut walk = Walk::choose(end, limit)?;
     let table = db.names.fill("{t}sessions");
@@ -36,11 +34,11 @@ async fn choose(db: &Db, end: &EndMany, limit: u32) -> Result<Walked<Vec<u8>>, S
     }
 }
 
-/// With `overdue` only those whose deadline passed longer ago.
+/// Ends those of the chosen sessions that are still there and for which the recheck holds.
 async fn end_chosen(
     db: &Db,
     Walked { found, next }: Walked<Vec<u8>>,
-    overdue: Option<Duration>,
+    recheck: Recheck,
     ending: &Ending,
 ) -> Result<EndedBatch, StoreError> {
     let next = next.map(walk::continuation);
@@ -49,7 +47,8 @@ async fn end_chosen(
     }
     let rows = sqlx::query(db.sql(END))
         .bind(found)
-        .bind(overdue.map(micros))
+        .bind(recheck.overdue.map(micros))
+        .bind(recheck.accessed_before.map(Timestamp::as_micros))
         .bind(ending.cause.as_str())
         .bind(ending.at.as_micros())
         .bind(ending.by.to_string())
@@ -62,4 +61,4 @@ async fn end_chosen(
     Ok(EndedBatch { ended: ended?, next })
 }
 
-const END: &str = "SELECT * FROM {t}end_sessions($1, $2, $3, $4, $5, $6, $7)";
+const END: &str = "SELECT * FROM {t}end_sessions($1, $2, $3, $4, $5, $6, $7, $8)";

@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use session_core::store::{Cursor, Entries, LogPage, PageQuery, limit_within};
 use session_core::{StoreError, Timestamp};
 use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
 
 use super::db::{Db, micros, store_error};
 use crate::columns::Columns;
 use crate::names::Names;
-use crate::rows;
+use crate::{line, rows};
 
 /// What a reader has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,21 +67,7 @@ pub(super) async fn since(
     let from = seen.filter(Seen::is_well_formed);
     let (goes_on, limit) = (cursor.is_some(), limit_within(limit, LogPage::MAX_LIMIT));
     let read = Read { names: &db.names, from, goes_on, entries, limit };
-    let Some(line) = &db.line else {
-        return read.page(&mut *db.connection().await?).await;
-    };
-    let mut line = line.lock().await;
-    // It may have been lost since the last read. A read that is given up drops it.
-    if let Some(mut kept) = line.take().filter(|_| !db.pool.is_closed())
-        && let Ok(page) = read.page(&mut kept).await
-    {
-        *line = Some(kept);
-        return Ok(page);
-    }
-    let mut new = db.connection().await?.detach();
-    let page = read.page(&mut new).await?;
-    *line = Some(new);
-    Ok(page)
+    db.line.read(&read).await
 }
 
 pub(super) async fn trim(db: &Db, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
@@ -94,7 +80,7 @@ pub(super) async fn trim(db: &Db, older_than: Duration, limit: u32) -> Result<u3
     Ok(u32::try_from(trimmed).unwrap_or(0))
 }
 
-impl Read<'_> {
+impl line::Read<Postgres> for Read<'_> {
     async fn page(&self, connection: &mut PgConnection) -> Result<LogPage, StoreError> {
         let Some(seen) = &self.from else {
             return self.at_the_end(connection, self.goes_on).await;
@@ -114,7 +100,9 @@ impl Read<'_> {
         let more = more || next.is_continued;
         Ok(LogPage::new(wanted.map(rows::event), cursor, more, clock(head)?))
     }
+}
 
+impl Read<'_> {
     async fn rows(
         &self,
         connection: &mut PgConnection,

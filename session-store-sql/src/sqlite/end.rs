@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use session_core::store::{EndMany, Ended, EndedBatch, Ending, PageCursor, Sweep, limit_within};
+use session_core::store::{
+    EndMany, Ended, EndedBatch, Ending, PageCursor, Recheck, Sweep, limit_within,
+};
 use session_core::{DeviceInfo, EventKind, SessionId, StoreError, Timestamp};
 use sqlx::sqlite::SqlitePool;
 
@@ -19,8 +21,8 @@ pub(super) async fn end_many(
     keeps_history: bool,
 ) -> Result<EndedBatch, StoreError> {
     let chosen = read::choose(&pools.readers, end, limit).await?;
-    let (found, ending) = (&chosen.found, Ending::from(end));
-    let ended = end_chosen(&pools.writer, found, None, &ending, keeps_history).await?;
+    let (recheck, ending) = (Recheck::from(end), Ending::from(end));
+    let ended = end_chosen(&pools.writer, &chosen.found, recheck, &ending, keeps_history).await?;
     Ok(EndedBatch { ended, next: chosen.next.map(walk::continuation) })
 }
 
@@ -36,8 +38,8 @@ pub(super) async fn sweep(
     let chosen = choose_overdue(&pools.readers, sweep.overdue, after, limit).await?;
     let next = chosen.last().filter(|_| chosen.len() == limit as usize).copied();
     let ids: Vec<_> = chosen.iter().map(|place| place.id.as_bytes().to_vec()).collect();
-    let (overdue, ending) = (Some(sweep.overdue), Ending::from(sweep));
-    let ended = end_chosen(&pools.writer, &ids, overdue, &ending, keeps_history).await?;
+    let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
+    let ended = end_chosen(&pools.writer, &ids, recheck, &ending, keeps_history).await?;
     Ok(EndedBatch { ended, next: next.map(walk::continuation) })
 }
 
@@ -58,11 +60,11 @@ async fn choose_overdue(
     rows.iter().map(|row| walk::position_of(row, "deadline")).collect()
 }
 
-/// Ends those of the chosen sessions that are still there and, where it is given, still overdue.
+/// Ends those of the chosen sessions that are still there and for which the recheck holds.
 async fn end_chosen(
     writer: &SqlitePool,
     chosen: &[Vec<u8>],
-    overdue: Option<Duration>,
+    recheck: Recheck,
     ending: &Ending,
     keeps_history: bool,
 ) -> Result<Vec<Ended>, StoreError> {
@@ -72,12 +74,17 @@ async fn end_chosen(
     let ids: Vec<_> = chosen.iter().map(const_hex::encode).collect();
     let ids = serde_json::json!(ids).to_string();
     let mut tx = begin(writer).await?;
-    let line = overdue.map(|overdue| now().minus(overdue).as_micros());
+    let lines = Lines::of(recheck);
     if keeps_history {
-        keep(&mut tx, &ids, line, ending).await?;
+        keep(&mut tx, &ids, lines, ending).await?;
     }
-    let rows =
-        sqlx::query(END).bind(ids).bind(line).fetch_all(&mut *tx).await.map_err(store_error)?;
+    let rows = sqlx::query(END)
+        .bind(ids)
+        .bind(lines.deadline)
+        .bind(lines.accessed)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(store_error)?;
     let ended = rows.iter().map(rows::ended).collect::<Result<Vec<_>, _>>()?;
     if !ended.is_empty() {
         tell(&mut tx, &ended, ending).await?;
@@ -86,20 +93,33 @@ async fn end_chosen(
     Ok(ended)
 }
 
+/// What the deadline and the last access must be before.
+#[derive(Clone, Copy)]
+struct Lines {
+    deadline: Option<i64>,
+    accessed: Option<i64>,
+}
+
+impl Lines {
+    /// By the clock at this moment, once the write lock is held.
+    fn of(Recheck { overdue, accessed_before }: Recheck) -> Self {
+        Self {
+            deadline: overdue.map(|overdue| now().minus(overdue).as_micros()),
+            accessed: accessed_before.map(Timestamp::as_micros),
+        }
+    }
+}
+
 /// Copies those that will end into the history.
-async fn keep(
-    tx: &mut Tx,
-    ids: &str,
-    line: Option<i64>,
-    ending: &Ending,
-) -> Result<(), StoreError> {
+async fn keep(tx: &mut Tx, ids: &str, lines: Lines, ending: &Ending) -> Result<(), StoreError> {
     sqlx::query(REMEMBER)
         .bind(ids)
-        .bind(line)
+        .bind(lines.deadline)
         .bind(ending.cause.as_str())
         .bind(ending.at.as_micros())
         .bind(ending.by.to_string())
         .bind(ending.from.as_ref().map(DeviceInfo::as_str))
+        .bind(lines.accessed)
         .execute(&mut **tx)
         .await
         .map_err(store_error)?;
@@ -141,11 +161,12 @@ pub(super) const OVERDUE: &str = "SELECT id, deadline FROM session_kit_sessions 
 pub(super) const REMEMBER: &str = remember!(
     "?3",
     "json_each(?1) AS chosen CROSS JOIN session_kit_sessions AS s \
-        ON s.id = unhex(chosen.value) WHERE (?2 IS NULL OR +s.deadline < ?2)"
+        ON s.id = unhex(chosen.value) WHERE (?2 IS NULL OR +s.deadline < ?2) \
+        AND (?7 IS NULL OR s.last_accessed < ?7)"
 );
 pub(super) const END: &str = "DELETE FROM session_kit_sessions \
     WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
-    AND (?2 IS NULL OR +deadline < ?2) \
+    AND (?2 IS NULL OR +deadline < ?2) AND (?3 IS NULL OR last_accessed < ?3) \
     RETURNING id, tenant, user_id";
 pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     SELECT random(), ?2, ?3, ?4, value ->> 1, value ->> 2, unhex(value ->> 0) \

@@ -122,7 +122,7 @@ async fn cut_connections_are_opened_again() {
 }
 
 /// Cuts every connection to a database, and waits until they are gone.
-async fn cut(admin: &MySqlPool, database: &Database) {
+pub(crate) async fn cut(admin: &MySqlPool, database: &Database) {
     let open = async || -> HashSet<i64> {
         let open = "SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE db = ?";
         let open = sqlx::query_scalar(open).bind(&database.0).fetch_all(admin);

@@ -7,13 +7,14 @@ use std::time::Duration;
 use session_conformance::sample::{PATIENCE, commit, insert, read_log, revoke, user};
 use session_core::store::{Change, Cursor, Entries};
 use session_core::{Actor, EndCause, Event, EventKind, SessionId, Store};
-use session_store_sql::MySqlStore;
+use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Connection, Executor};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::{Database, session};
+use crate::locks::cut;
+use crate::{Database, pool, server, session};
 
 async fn end_of_log(store: &MySqlStore) -> Cursor {
     store.log_since(None, Entries::All, 0).await.unwrap().next
@@ -127,6 +128,32 @@ async fn a_change_that_stays_open_delays_nothing_and_is_told_afterwards() {
     assert_eq!(read_log(&store, &mut far, 10).await.len(), 21);
 }
 
+/// A reader that begins after the trim, and before the change ends, is told of the change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trim_leaves_what_came_after_a_change_that_stays_open() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    for _ in 0..3 {
+        insert(&store, &session(&store, "alice").await).await;
+    }
+    assert_eq!(store.trim_log(Duration::ZERO, 10).await.unwrap(), 2, "all but the newest");
+    let mut other = database.connection().await;
+    let change = begin_change(&mut other, "mallory").await;
+    for _ in 0..3 {
+        insert(&store, &session(&store, "alice").await).await;
+    }
+    let trim = store.trim_log(Duration::ZERO, 10);
+    let trimmed = tokio::time::timeout(PATIENCE, trim).await.expect("it waits for no change");
+    assert_eq!(trimmed.unwrap(), 0);
+    let mut cursor = end_of_log(&store).await;
+    change.commit().await.unwrap();
+    let told = read_log(&store, &mut cursor, 10).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].user, Some(user("mallory").user));
+    assert_eq!(store.trim_log(Duration::ZERO, 10).await.unwrap(), 4, "all but the newest");
+    assert_eq!(read_log(&store, &mut cursor, 10).await, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_that_were_rolled_back_are_forgotten() {
     let database = Database::create().await;
@@ -185,6 +212,30 @@ async fn the_end_of_a_log_that_was_never_settled_is_found() {
     assert_eq!(cursor.0.len(), SETTLED);
     assert_eq!(read_log(&store, &mut cursor, 10).await, []);
     insert(&store, &session(&store, "alice").await).await;
+    assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
+}
+
+/// Revocations are heard while every connection of the pool is in use, also while an id stays open,
+/// and after the server has closed the connection on which they are heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_read_besides_the_pool() {
+    let database = Database::create().await;
+    let busy = pool(server().database(&database.0), 2).await;
+    let store = MySqlStore::with_pool(busy.clone(), &MySqlOptions::default()).await.unwrap();
+    let other = database.store().await;
+    let mut cursor = end_of_log(&store).await;
+    let held = (busy.acquire().await.unwrap(), busy.acquire().await.unwrap());
+    assert!(busy.try_acquire().is_none());
+    let mut unrelated = database.connection().await;
+    let open = begin_change(&mut unrelated, "mallory").await;
+    for _ in 0..3 {
+        insert(&other, &session(&other, "alice").await).await;
+        assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
+    }
+    open.rollback().await.unwrap();
+    drop(held);
+    cut(&pool(server(), 1).await, &database).await;
+    insert(&other, &session(&other, "alice").await).await;
     assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
 }
 

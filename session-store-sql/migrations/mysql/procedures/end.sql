@@ -1,9 +1,10 @@
--- Ends those of the given sessions that exist and, where a time is given, whose deadline passed longer ago
--- than that by this clock.
+-- Ends those of the given sessions that exist and, where these are given, whose deadline passed longer ago
+-- than that by this clock, and which were last accessed before that.
 DROP PROCEDURE IF EXISTS {t}end_1;
 CREATE PROCEDURE {t}end_1(
-    p_ids LONGTEXT CHARACTER SET utf8mb4, p_overdue BIGINT, p_cause VARBINARY(32), p_at BIGINT,
-    p_actor VARBINARY(260), p_from VARBINARY(256), p_history INT
+    p_ids LONGTEXT CHARACTER SET utf8mb4, p_overdue BIGINT, p_accessed_before BIGINT,
+    p_cause VARBINARY(32), p_at BIGINT, p_actor VARBINARY(260), p_from VARBINARY(256),
+    p_history INT
 ) SQL SECURITY INVOKER
 BEGIN
     DECLARE v_over BOOLEAN DEFAULT FALSE;
@@ -47,13 +48,15 @@ BEGIN
         SELECT v_tag, p_cause, p_at, p_actor, s.tenant, s.user_id, s.id
         FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
         STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
-        WHERE v_line IS NULL OR s.deadline < v_line;
+        WHERE (v_line IS NULL OR s.deadline < v_line)
+        AND (p_accessed_before IS NULL OR s.last_accessed < p_accessed_before);
     IF ROW_COUNT() > 0 THEN
         SET v_first = LAST_INSERT_ID();
         UPDATE (SELECT s.tenant, s.user_id
                 FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
                 STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
-                WHERE v_line IS NULL OR s.deadline < v_line
+                WHERE (v_line IS NULL OR s.deadline < v_line)
+                AND (p_accessed_before IS NULL OR s.last_accessed < p_accessed_before)
                 GROUP BY s.tenant, s.user_id) AS owner
             STRAIGHT_JOIN {t}users AS u ON u.tenant = owner.tenant AND u.user_id = owner.user_id
             SET u.version = UUID_SHORT() & 0xFFFFFFFFFFFFFF;
@@ -67,11 +70,13 @@ BEGIN
                     p_actor, p_from
                 FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
                 STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
-                WHERE v_line IS NULL OR s.deadline < v_line;
+                WHERE (v_line IS NULL OR s.deadline < v_line)
+                AND (p_accessed_before IS NULL OR s.last_accessed < p_accessed_before);
         END IF;
         DELETE s FROM JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
             STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
-            WHERE v_line IS NULL OR s.deadline < v_line;
+            WHERE (v_line IS NULL OR s.deadline < v_line)
+            AND (p_accessed_before IS NULL OR s.last_accessed < p_accessed_before);
         OPEN without_sessions;
         forgetting: LOOP
             FETCH without_sessions INTO v_tenant, v_user;

@@ -1,0 +1,147 @@
+//! The idle timeout, where a use of the session is on its way from another node.
+
+use std::time::Duration;
+
+use session_core::checker::Timeouts;
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
+use session_core::{Actor, EndCause, Store, Timestamp};
+use session_engine::{
+    Access, Engine, Error, Options, RotateReason, Rotation, SessionManager, SignIn, SignedIn,
+    Verdict,
+};
+
+use crate::probe::{Fleet, is_active, sign_in, user};
+
+const IDLE: Duration = Duration::from_secs(600);
+const MOMENT: Duration = Duration::from_millis(1);
+
+fn options() -> Options {
+    Options::default().with_timeouts(Timeouts::none().with_idle(IDLE))
+}
+
+/// Two nodes, and a session that the second one has begun. By what the store knows, it is past its
+/// idle timeout at the time that is returned.
+async fn fleet() -> (Fleet, SignedIn, Timestamp) {
+    let fleet = Fleet::start(options()).await;
+    let signed_in = sign_in(&fleet.nodes[1], "alice").await;
+    assert!(is_active(&fleet.nodes[1], &signed_in).await);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let stored = fleet.store.load(signed_in.session.id()).await.unwrap().unwrap().session;
+    assert!(stored.claimed, "what is unstored now is used later");
+    (fleet, signed_in, stored.last_accessed.plus(IDLE))
+}
+
+async fn sleep_until(node: &Engine, at: Timestamp) {
+    tokio::time::sleep(at.since(node.sessions().now())).await;
+}
+
+/// A request is accepted at the last moment. Its write-back takes so long that the store's time limit
+/// is over, and arrives with the next try.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_used_a_moment_before_its_timeout_is_not_ended_elsewhere() {
+    let (fleet, signed_in, timeout) = fleet().await;
+    let ([here, there], id) = (&fleet.nodes, signed_in.session.id());
+    sleep_until(there, timeout.minus(MOMENT)).await;
+    let gate = fleet.probes[1].hold_before("touch");
+    assert!(is_active(there, &signed_in).await, "a moment before");
+    sleep_until(here, timeout).await;
+    assert!(!is_active(here, &signed_in).await, "this node cannot know of it");
+    gate.reached().await;
+    let begun = here.sessions().now();
+    while !is_active(here, &signed_in).await {
+        assert!(fleet.store.load(id).await.unwrap().is_some(), "the session is in use");
+        assert!(here.sessions().now().since(begun) < Duration::from_secs(6), "it arrives");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(here.sessions().now().since(begun) > Duration::from_secs(4), "it took long");
+    assert!(is_active(there, &signed_in).await);
+}
+
+/// As that, for what ends a session besides a check: `here` is asked for it, and is about to end what it
+/// has read. Meanwhile the use arrives of a node that could not write for a while.
+async fn used_meanwhile<T, F: Future<Output = T>>(
+    ask: impl FnOnce(SessionManager, SignedIn) -> F,
+) -> T {
+    let (fleet, signed_in, timeout) = fleet().await;
+    let [here, there] = &fleet.nodes;
+    sleep_until(there, timeout.minus(MOMENT)).await;
+    fleet.probes[1].fail("touch", true);
+    assert!(is_active(there, &signed_in).await);
+    sleep_until(here, timeout.plus(Duration::from_secs(60))).await;
+    let gate = fleet.probes[0].hold_before("end_many");
+    let arrives = async {
+        gate.reached().await;
+        fleet.probes[1].fail("touch", false);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        gate.open();
+    };
+    let asked = ask(here.sessions().clone(), signed_in.clone());
+    let (answer, ()) = tokio::join!(asked, arrives);
+    assert!(is_active(there, &signed_in).await && is_active(here, &signed_in).await);
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_use_that_arrives_between_the_read_and_the_end_keeps_the_session() {
+    let ask = async |manager: SessionManager, signed_in: SignedIn| {
+        let token = signed_in.token.expose();
+        manager.validate(token.as_bytes(), Access::passive(None)).await.unwrap()
+    };
+    let verdict = used_meanwhile(ask).await;
+    assert!(matches!(verdict, Verdict::Active(_)), "by what the store knows now: {verdict:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_ends_no_session_that_was_used_since_it_was_read() {
+    let ask = async |manager: SessionManager, signed_in: SignedIn| {
+        let token = signed_in.token.expose();
+        manager.rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap()
+    };
+    let rotation = used_meanwhile(ask).await;
+    assert!(matches!(rotation, Rotation::Rotated { .. }), "{rotation:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_outlives_an_end_that_the_store_refuses() {
+    let ask = async |manager: SessionManager, signed_in: SignedIn| {
+        let mut waiting = Box::pin(manager.session_ended(signed_in.session.id()));
+        tokio::time::timeout(Duration::from_secs(10), &mut waiting).await
+    };
+    assert!(used_meanwhile(ask).await.is_err(), "its session goes on");
+}
+
+/// Another sign-in of the user ends what is past its deadline, and nothing that may be in use.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_ends_no_session_whose_use_is_on_its_way() {
+    let (fleet, signed_in, timeout) = fleet().await;
+    let ([here, there], id) = (&fleet.nodes, signed_in.session.id());
+    sleep_until(there, timeout.minus(MOMENT)).await;
+    let gate = fleet.probes[1].hold_before("touch");
+    assert!(is_active(there, &signed_in).await);
+    gate.reached().await;
+    assert_eq!(sign_in(here, "alice").await.ended, []);
+    gate.open();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(is_active(here, &signed_in).await && is_active(there, &signed_in).await);
+    sleep_until(here, timeout.plus(IDLE + Duration::from_secs(60))).await;
+    assert!(sign_in(here, "alice").await.ended.contains(&(id, EndCause::Expired)));
+}
+
+/// Its place is another matter: nobody is refused because of a session past its timeout.
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_locks_nobody_out() {
+    let (fleet, signed_in, timeout) = fleet().await;
+    let here = &fleet.nodes[0];
+    let limit = Limit { max: 1, scope: Scope::User, on_exceed: OnExceed::Reject };
+    let by = Actor::Application;
+    here.sessions()
+        .set_policy(PolicyScope::Deployment, Some(Policy::limit(limit)), by)
+        .await
+        .unwrap();
+    sleep_until(here, timeout.minus(MOMENT)).await;
+    let refused = here.sessions().sign_in(SignIn::new(user("alice"))).await;
+    assert!(matches!(refused, Err(Error::TooManySessions(_))), "{refused:?}");
+    sleep_until(here, timeout).await;
+    let ended = [(signed_in.session.id(), EndCause::Expired)];
+    assert_eq!(sign_in(here, "alice").await.ended, ended);
+}

@@ -1,0 +1,155 @@
+//! Judges a run at its end, when faults and work have been over for a while.
+
+use session_core::{EndCause, Session, SessionId};
+
+use super::{Oracle, ms};
+use crate::node::stamp;
+use crate::plan::Ms;
+
+impl Oracle {
+    /// `stored` is what the store has; `crashed` says whether a node was killed or stopped since a moment
+    /// of its life.
+    pub(crate) fn audit(&mut self, at: Ms, stored: &[Session], idle_from: Ms) {
+        for session in stored {
+            self.check_stored(at, session.id, Some(session));
+        }
+        let there = |id: SessionId| stored.iter().find(|session| session.id == id);
+        let live: Vec<SessionId> = self
+            .sessions
+            .values()
+            .filter(|known| known.ended.is_none())
+            .map(|known| known.session.id)
+            .collect();
+        for id in live {
+            self.check_stored(at, id, there(id));
+            if let Some(session) = there(id) {
+                self.check_held(at, session);
+                self.check_written_back(at, session);
+                self.check_counted(at, session);
+            }
+        }
+        self.check_told(at);
+        self.check_waits(at);
+        self.check_idle_calls(at, idle_from);
+    }
+
+    /// Nobody has to hold a session, but then somebody was told of it.
+    fn check_held(&mut self, at: Ms, session: &Session) {
+        let Some(known) = self.sessions.get(&session.id) else { return };
+        if known.acknowledged || known.excused {
+            return;
+        }
+        let by = known.begun_by;
+        self.broken("nobody holds", at, || {
+            format!("{} lives, and operation {by:?} has told nobody of it", session.id)
+        });
+    }
+
+    fn check_written_back(&mut self, at: Ms, session: &Session) {
+        let Some(known) = self.sessions.get(&session.id) else { return };
+        let Some(used) = known.used.filter(|used| self.is_calm(used.node, used.at, at)) else {
+            return;
+        };
+        let lag =
+            ms(self.options.write_back.max_lag(self.options.store_timeout)) + self.time_error();
+        // What a node takes for the time of a use may be wrong by this.
+        let told = stamp(used.at).minus(self.options.store_timeout);
+        let excused = known.excused;
+        if used.at + lag < at && session.last_accessed < told && !excused {
+            let (last, id) = (session.last_accessed, session.id);
+            self.broken("not written back", at, || {
+                format!("{id} was used at {}, and the store says {last}", stamp(used.at))
+            });
+        }
+        if used.at + lag < at && !session.claimed && !excused {
+            let id = session.id;
+            self.broken("not claimed", at, || format!("{id} was used and is not claimed"));
+        }
+    }
+
+    fn check_counted(&mut self, at: Ms, session: &Session) {
+        let Some(known) = self.sessions.get(&session.id) else { return };
+        let number = session.data.as_ref().and_then(|data| data.to_value().as_u64());
+        let number = number.unwrap_or_default();
+        let (surely, perhaps) = (known.counted, known.perhaps_counted);
+        // A change whose answer was lost may have been made twice.
+        let excused = known.excused;
+        if (number < surely || number > 2 * perhaps) && !excused {
+            self.broken("lost update", at, || {
+                format!("{} was changed {surely} to {perhaps} times and has {number}", session.id)
+            });
+        }
+    }
+
+    /// Every end is told once on every node that was there, or the node said that it had missed some.
+    fn check_told(&mut self, at: Ms) {
+        let ends: Vec<_> = self
+            .sessions
+            .values()
+            .filter(|known| !known.excused)
+            .filter_map(|known| known.ended.map(|end| (known.session.id, end)))
+            .collect();
+        for node in 0..self.nodes.len() {
+            let Some(listener) = &self.nodes[node].listener else { continue };
+            let mut wrong = None;
+            for (id, end) in ends.iter().filter(|(_, end)| end.at > listener.since) {
+                let told = listener.told.get(id).map_or(&[][..], Vec::as_slice);
+                let missed = listener.missed.iter().any(|missed| *missed >= end.at);
+                let right = match told {
+                    [] => missed || at < end.at + 2_000,
+                    [(_, cause)] => *cause == end.cause || end.cause == EndCause::Unknown,
+                    _ => false,
+                };
+                if !right {
+                    wrong = Some((*id, *end, told.to_vec()));
+                    break;
+                }
+            }
+            if let Some((id, end, told)) = wrong {
+                self.broken("told", at, || {
+                    format!("node {node} was to tell once of {id} ({end:?}) and has told {told:?}")
+                });
+            }
+        }
+    }
+
+    fn check_waits(&mut self, at: Ms) {
+        let forgotten = self.waits.values().find(|wait| {
+            let end = self.sessions.get(&wait.id).and_then(|known| known.ended);
+            let there = self.nodes[wait.node].life == wait.life;
+            there && wait.over.is_none() && end.is_some_and(|end| end.at + 3_000 < at)
+        });
+        if let Some((id, node)) = forgotten.map(|wait| (wait.id, wait.node)) {
+            self.broken("wait", at, || {
+                format!("a wait on node {node} is not told the end of {id}")
+            });
+        }
+    }
+
+    /// What an idle node asks of the store, whatever it has in its cache.
+    fn check_idle_calls(&mut self, at: Ms, from: Ms) {
+        let minutes = (at - from) as f64 / 60_000.0;
+        // Every change is a reason to read the log, and to write on.
+        let reasons = 3.0 * f64::from(self.idle_changes);
+        let most = if self.options.push { 130.0 } else { 260.0 };
+        for node in 0..self.nodes.len() {
+            let calls = (f64::from(self.nodes[node].idle_calls) - reasons) / minutes;
+            if calls > most {
+                self.broken("budget", at, || {
+                    format!(
+                        "node {node} is idle and asks {calls:.0} times a minute; {most} are allowed"
+                    )
+                });
+            }
+        }
+    }
+
+    /// A node was killed or stopped: what it had begun and not handed over, nobody has to end.
+    pub(crate) fn excuse_unacknowledged(&mut self, operations: impl Fn(usize) -> bool) {
+        for known in self.sessions.values_mut() {
+            if !known.acknowledged && known.begun_by.is_none_or(&operations) {
+                known.excused = true;
+            }
+        }
+    }
+}

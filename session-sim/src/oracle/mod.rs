@@ -1,0 +1,335 @@
+//! Knows what is true, and judges what nodes say.
+//!
+//! It sees every call at the moment at which the store carries it out, in the store's order, and every
+//! answer that a client gets. Its bounds come from the run's settings and from the faults that the plan
+//! has injected, never from what a run shows.
+
+mod audit;
+mod carried;
+mod settled;
+
+pub(crate) use self::carried::From;
+pub(crate) use self::settled::{Shown, Worth};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use session_core::block::Block;
+use session_core::policy::{Policy, PolicyLayers, PolicyScope};
+use session_core::store::{LogPage, Version};
+use session_core::{EndCause, Session, SessionId, Timestamp, UserKey};
+use session_engine::{Notice, Options};
+
+use crate::node::stamp;
+use crate::plan::{Ms, Plan};
+use crate::reached::Reached;
+
+/// A guarantee that does not hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    /// One of a fixed set of words, by which two runs can be compared.
+    pub(crate) kind: &'static str,
+    pub(crate) at: Ms,
+    pub(crate) text: String,
+}
+
+pub(crate) struct Oracle {
+    options: Options,
+    sessions: BTreeMap<SessionId, Known>,
+    /// Every policy that was ever set, in the store's order.
+    policies: Vec<(Ms, PolicyScope, Option<Policy>)>,
+    blocks: Vec<(Ms, PolicyScope, Option<Block>)>,
+    nodes: Vec<NodeFacts>,
+    /// When a node first read a user at a version.
+    reads: BTreeMap<(usize, UserKey, i64), Ms>,
+    /// The next token that a token was answered with, until that one is used.
+    successors: BTreeMap<String, String>,
+    /// Until when a token was its session's, by its digest: for the freshness that it has.
+    authenticated: BTreeMap<[u8; 32], Timestamp>,
+    used_tickets: BTreeSet<String>,
+    /// Changes of claims that have been told: user, version, when.
+    claims: Vec<(UserKey, u64, Ms)>,
+    /// Waits for the end of a session: which, where, since when, and when it was over.
+    waits: BTreeMap<usize, Wait>,
+    /// Changes in the last part of the run.
+    idle_changes: u32,
+    /// When the store came back older.
+    restored: Option<Ms>,
+    pub(crate) reached: Reached,
+    pub(crate) violation: Option<Violation>,
+}
+
+/// What is true of a session.
+struct Known {
+    /// The record as the store has it, or had it last.
+    session: Session,
+    born: Ms,
+    /// The operation that began it, and whether its client was told.
+    begun_by: Option<usize>,
+    acknowledged: bool,
+    /// Nobody has to hold it: the node was killed, or the store has forgotten what came after.
+    excused: bool,
+    ended: Option<End>,
+    /// The last request that was accepted.
+    used: Option<Use>,
+    /// The last request that may have been.
+    perhaps_used: Ms,
+    /// The one before.
+    last_before: Ms,
+    stolen: bool,
+    /// A request waits, or has waited, at a node that was not running: its token may be old by then.
+    delayed: bool,
+    /// Nodes that have ended it and said so.
+    ended_on: Vec<(usize, Ms)>,
+    /// How often the application has changed its number: surely, and at most.
+    counted: u64,
+    perhaps_counted: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct End {
+    at: Ms,
+    cause: EndCause,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    at: Ms,
+    node: usize,
+}
+
+struct Wait {
+    node: usize,
+    life: u32,
+    id: SessionId,
+    over: Option<Ms>,
+}
+
+#[derive(Default)]
+struct NodeFacts {
+    /// How often it has been started.
+    life: u32,
+    /// When the last complete read of the log was sent, and carried out.
+    heard_sent: Option<Ms>,
+    heard: Option<Ms>,
+    /// When the answer came that gave it the cleanup's lease.
+    leased: Option<Ms>,
+    disturbed: Vec<(Ms, Ms)>,
+    listener: Option<Listener>,
+    /// Calls that an idle node makes, in the last part of the run.
+    idle_calls: u32,
+}
+
+/// What a node has told its listener.
+struct Listener {
+    since: Ms,
+    told: BTreeMap<SessionId, Vec<(Ms, EndCause)>>,
+    missed: Vec<Ms>,
+}
+
+/// What was true when an operation began, as far as its judgement needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Begun {
+    pub(crate) at: Ms,
+    pub(crate) node: usize,
+    pub(crate) life: u32,
+    /// When the last complete read of the log that had arrived was carried out.
+    pub(crate) heard: Option<Ms>,
+}
+
+impl Oracle {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let nodes = (0..plan.nodes).map(|_| NodeFacts::default()).collect();
+        Self {
+            options: plan.options.clone(),
+            sessions: BTreeMap::new(),
+            policies: Vec::new(),
+            blocks: Vec::new(),
+            nodes,
+            reads: BTreeMap::new(),
+            successors: BTreeMap::new(),
+            authenticated: BTreeMap::new(),
+            used_tickets: BTreeSet::new(),
+            claims: Vec::new(),
+            waits: BTreeMap::new(),
+            idle_changes: 0,
+            restored: None,
+            reached: Reached::default(),
+            violation: None,
+        }
+    }
+
+    /// Notes that a guarantee is broken. The first one counts: others may follow from it.
+    fn broken(&mut self, kind: &'static str, at: Ms, text: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { kind, at, text: text() });
+        }
+    }
+
+    pub(crate) fn odd(&mut self, at: Ms, text: &str) {
+        self.broken("odd", at, || text.to_owned());
+    }
+
+    /// A fault begins on a node. What it leaves behind is over when calls that were under way have been
+    /// given up and tried again.
+    pub(crate) fn disturb(&mut self, node: usize, from: Ms, until: Ms) {
+        let recovery = ms(self.options.store_timeout * 4 + self.options.propagation_bound);
+        self.nodes[node].disturbed.push((from, until + recovery));
+    }
+
+    /// Whether no fault has touched a node in this time.
+    fn is_calm(&self, node: usize, from: Ms, until: Ms) -> bool {
+        self.nodes[node].disturbed.iter().all(|(begun, over)| *over < from || *begun > until)
+    }
+
+    /// How far a node may be wrong about the store's time: it learns it from answers, which take less
+    /// than the time limit.
+    fn time_error(&self) -> Ms {
+        ms(self.options.store_timeout)
+    }
+
+    fn bound(&self) -> Ms {
+        ms(self.options.propagation_bound)
+    }
+
+    pub(crate) fn begun(&self, node: usize, at: Ms) -> Begun {
+        let facts = &self.nodes[node];
+        Begun { at, node, life: facts.life, heard: facts.heard }
+    }
+
+    pub(crate) fn node_started(&mut self, node: usize, at: Ms) {
+        let facts = &mut self.nodes[node];
+        facts.listener = Some(Listener { since: at, told: BTreeMap::new(), missed: Vec::new() });
+    }
+
+    /// A process begins or ends.
+    pub(crate) fn new_life(&mut self, node: usize) {
+        let facts = &mut self.nodes[node];
+        facts.life += 1;
+        (facts.heard, facts.heard_sent, facts.leased) = (None, None, None);
+        facts.listener = None;
+    }
+
+    pub(crate) fn life(&self, node: usize) -> u32 {
+        self.nodes[node].life
+    }
+
+    /// The answer to a read of the log has arrived.
+    pub(crate) fn log_arrived(&mut self, node: usize, page: &LogPage, sent: Ms, carried_out: Ms) {
+        if page.gap {
+            self.reached.note("a gap in the log");
+        }
+        if !page.more {
+            let facts = &mut self.nodes[node];
+            facts.heard = facts.heard.max(Some(carried_out));
+            facts.heard_sent = facts.heard_sent.max(Some(sent));
+        }
+    }
+
+    pub(crate) fn lease_arrived(&mut self, node: usize, name: &str, at: Ms) {
+        if !name.starts_with("ticket:") {
+            self.nodes[node].leased = Some(at);
+        }
+    }
+
+    /// A node tells its listener.
+    pub(crate) fn told(&mut self, node: usize, at: Ms, notice: &Notice) {
+        let Some(listener) = &mut self.nodes[node].listener else { return };
+        match notice {
+            Notice::Event(event) => {
+                if let (session_core::EventKind::Ended(cause), Some(id)) =
+                    (event.kind, event.session)
+                {
+                    listener.told.entry(id).or_default().push((at, cause));
+                }
+            }
+            Notice::Missed => {
+                listener.missed.push(at);
+                self.reached.note("a listener is told that it missed something");
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn is_live(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|known| known.ended.is_none())
+    }
+
+    /// Sessions of a user that the store has.
+    fn live_of<'o>(&'o self, owner: &'o UserKey) -> impl Iterator<Item = &'o Known> {
+        let mine = move |known: &&Known| known.ended.is_none() && known.session.owner == *owner;
+        self.sessions.values().filter(mine)
+    }
+
+    /// The policies that held for a user at some moment of this time.
+    fn policies_within(&self, owner: &UserKey, from: Ms, until: Ms) -> Vec<Policy> {
+        let places = PolicyScope::of(owner);
+        let mut layers = PolicyLayers::default();
+        let mut held = Vec::new();
+        let concerns = |scope: &PolicyScope| places.contains(scope);
+        for (at, scope, policy) in &self.policies {
+            if *at > until {
+                break;
+            }
+            if !concerns(scope) {
+                continue;
+            }
+            if *at > from {
+                held.push(layers.clone().resolve(&self.options.default_policy));
+            }
+            layers.set(scope, policy.clone());
+        }
+        held.push(layers.resolve(&self.options.default_policy));
+        held
+    }
+
+    /// Whether a block held for a user at a moment.
+    fn is_blocked(&self, owner: &UserKey, at: Ms) -> bool {
+        let places = PolicyScope::of(owner);
+        places.iter().any(|place| {
+            let before =
+                |(set, scope, _): &&(Ms, PolicyScope, Option<Block>)| *set <= at && scope == place;
+            let last = self.blocks.iter().rev().find(before);
+            last.and_then(|(.., block)| block.as_ref()).is_some_and(|block| block.holds(stamp(at)))
+        })
+    }
+
+    /// Whether a block held at some moment of this time, give or take what a node may be wrong about it.
+    fn was_blocked(&self, owner: &UserKey, from: Ms, until: Ms) -> bool {
+        let from = from.saturating_sub(self.time_error());
+        let changes =
+            self.blocks.iter().map(|(at, ..)| *at).filter(|at| (from..=until).contains(at));
+        changes.chain([from]).any(|at| self.is_blocked(owner, at))
+    }
+
+    /// The store came back as it was at a moment: what happened since then did not happen.
+    pub(crate) fn restored(&mut self, copied: Ms, at: Ms, stored: Vec<Session>) {
+        self.restored = Some(at);
+        for session in stored {
+            if let Some(known) = self.sessions.get_mut(&session.id) {
+                known.session = session;
+            }
+        }
+        for known in self.sessions.values_mut() {
+            known.excused = true;
+            if known.born > copied {
+                known.ended.get_or_insert(End { at, cause: EndCause::Unknown });
+            } else if known.ended.is_some_and(|end| end.at > copied) {
+                known.ended = None;
+            }
+        }
+        let old = |set: &Ms| *set <= copied;
+        self.policies.retain(|(set, ..)| old(set));
+        self.blocks.retain(|(set, ..)| old(set));
+        self.reads.clear();
+        self.successors.clear();
+    }
+
+    fn version_read(&mut self, node: usize, owner: &UserKey, version: Version, at: Ms) {
+        self.reads.entry((node, owner.clone(), version.0)).or_insert(at);
+    }
+}
+
+pub(crate) fn ms(duration: Duration) -> Ms {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

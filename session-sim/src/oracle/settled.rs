@@ -1,0 +1,494 @@
+//! Judges what clients are answered.
+
+use session_core::rotation::Recognition;
+use session_core::{EndCause, SessionId, Timestamp, Token, UserKey};
+use session_engine::WaitEnd;
+
+use super::{Begun, Oracle, Use, ms};
+use crate::client::{Active, Seen};
+use crate::node::stamp;
+use crate::plan::Ms;
+
+/// A request with a token.
+pub(crate) struct Shown<'s> {
+    pub(crate) token: &'s str,
+    /// The request is a thief's.
+    pub(crate) stolen: bool,
+    /// The request counts as a use.
+    pub(crate) uses: bool,
+    /// What the token was worth when the request was sent.
+    pub(crate) worth: Worth,
+}
+
+/// What a token was worth at a moment, by the record that the store had then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Worth {
+    live: bool,
+    recognition: Recognition,
+}
+
+impl Worth {
+    /// Whether a request with the token has to be accepted, if nothing changes.
+    pub(crate) fn is_surely_valid(self) -> bool {
+        let valid = [Recognition::Current, Recognition::Successor, Recognition::StepUp];
+        self.live && valid.contains(&self.recognition)
+    }
+}
+
+impl Oracle {
+    pub(crate) fn worth(&self, token: &str, at: Ms) -> Worth {
+        let nothing = Worth { live: false, recognition: Recognition::Unknown };
+        let Some(token) = Token::parse(token.as_bytes()) else { return nothing };
+        let Some(known) = self.sessions.get(&token.session_id()) else { return nothing };
+        let grace = self.options.rotation_grace;
+        let recognition = known.session.token.recognise(&token, grace, stamp(at));
+        Worth { live: known.ended.is_none(), recognition }
+    }
+
+    /// A request with this token is on its way.
+    pub(crate) fn shows(&mut self, token: &str, at: Ms) {
+        if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id))
+            && at > known.perhaps_used
+        {
+            known.last_before = known.perhaps_used;
+            known.perhaps_used = at;
+        }
+        // Used, a token may be replaced by another one than those that it was one of.
+        self.successors.retain(|_, next| next != token);
+    }
+
+    pub(crate) fn steal(&mut self, token: &str) {
+        if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id)) {
+            known.stolen = true;
+        }
+    }
+
+    /// A request with this token waits at a node that does not run.
+    pub(crate) fn delays(&mut self, token: &str) {
+        if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id)) {
+            known.delayed = true;
+        }
+    }
+
+    pub(crate) fn seen(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, seen: &Seen) {
+        match seen {
+            Seen::Active(active) => self.accepted(at, begun, shown, active),
+            Seen::Ended(cause) => {
+                self.reached.note("a request is told how its session ended");
+                self.refused(at, begun, shown, Some(*cause));
+            }
+            Seen::Anonymous => {
+                self.reached.note("a request is refused");
+                self.refused(at, begun, shown, None);
+            }
+        }
+    }
+
+    fn accepted(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, active: &Active) {
+        self.reached.note("a request is accepted");
+        if at == begun.at {
+            self.reached.note("a request is answered without the store");
+        }
+        if shown.worth.recognition == Recognition::InGrace {
+            self.reached.note("a replaced token is accepted in its grace");
+        }
+        let id = active.id;
+        if id_of(shown.token) != Some(id) {
+            self.broken("another", at, || format!("a token of another session is taken for {id}"));
+        }
+        self.check_end_is_known(at, begun, id);
+        self.check_trust(at.min(begun.at + ms(active.took)), begun, id);
+        self.check_timeouts(at, begun, id);
+        self.check_token(at, begun, shown, active);
+        self.check_claims(at, begun, active);
+        let Some(known) = self.sessions.get_mut(&id) else { return };
+        if shown.uses && known.used.is_none_or(|used| used.at < begun.at) {
+            known.used = Some(Use { at: begun.at, node: begun.node });
+        }
+    }
+
+    /// A node that knows of an end, or has had the time to learn it, accepts the session no more.
+    fn check_end_is_known(&mut self, at: Ms, begun: &Begun, id: SessionId) {
+        let Some(known) = self.sessions.get(&id) else {
+            self.broken("unknown", at, || format!("{id} is accepted and never began"));
+            return;
+        };
+        let Some(end) = known.ended.filter(|end| end.at < begun.at) else { return };
+        let here = |(node, told): &(usize, Ms)| *node == begun.node && *told < begun.at;
+        let here = known.ended_on.iter().any(here);
+        let heard = begun.heard.is_some_and(|heard| heard >= end.at);
+        let bound = self.bound();
+        let late = begun.at > end.at + bound && self.is_calm(begun.node, end.at, begun.at);
+        let (node, since) = (begun.node, begun.at - end.at);
+        if here {
+            self.broken("own revocation", at, || {
+                format!("node {node} accepts {id}, which it has ended itself {since} ms before")
+            });
+        } else if heard {
+            self.broken("revoked", at, || {
+                format!("node {node} accepts {id} {since} ms after its end, of which it has read")
+            });
+        } else if late {
+            self.broken("bound", at, || {
+                format!("node {node} accepts {id} {since} ms after its end")
+            });
+        } else {
+            self.reached.note("an ended session is accepted within the bound");
+        }
+    }
+
+    /// A node that has not heard the log for too long answers nothing from its cache.
+    fn check_trust(&mut self, at: Ms, begun: &Begun, id: SessionId) {
+        let ended = self.sessions.get(&id).and_then(|known| known.ended);
+        if ended.is_none_or(|end| end.at >= begun.at) {
+            return;
+        }
+        let heard = self.nodes[begun.node].heard_sent;
+        let most = ms(self.options.max_staleness);
+        if heard.is_none_or(|heard| at > heard + most + 1) {
+            self.broken("stale", at, || {
+                format!(
+                    "node {} accepts {id} and has not heard the log since {heard:?}",
+                    begun.node
+                )
+            });
+        }
+    }
+
+    fn check_timeouts(&mut self, at: Ms, begun: &Begun, id: SessionId) {
+        let Some(known) = self.sessions.get(&id) else { return };
+        let session = &known.session;
+        let error = self.options.store_timeout;
+        let surely = stamp(begun.at).minus(error);
+        if session.absolute_expiry.is_some_and(|expiry| expiry < surely) {
+            self.broken("expired", at, || format!("{id} is accepted after its absolute timeout"));
+            return;
+        }
+        let Some(idle) = session.timeouts_or(&self.options.timeouts).idle else { return };
+        // This request has been noted as a use already: what was before it is what counts.
+        let last = stamp(known.last_before).max(session.last_accessed).max(session.signed_in);
+        if last.plus(idle) < surely {
+            self.broken("expired", at, || {
+                format!("{id} is accepted {:?} after its last use", surely.since(last))
+            });
+        }
+    }
+
+    /// A token is accepted for what it is worth, with the freshness that it has.
+    fn check_token(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, active: &Active) {
+        let id = active.id;
+        let Some(token) = Token::parse(shown.token.as_bytes()) else { return };
+        if let Some(known) = self.sessions.get(&id) {
+            let grace = self.options.rotation_grace;
+            // A node that is about to hear of the first use of the next token goes by the one before.
+            let margin = self.bound() + self.time_error();
+            let then = stamp(begun.at.saturating_sub(margin));
+            let worth = known.session.token.recognise(&token, grace, then);
+            let lag = self.is_calm(begun.node, begun.at.saturating_sub(2 * margin), at);
+            if lag && matches!(worth, Recognition::Reused | Recognition::Unknown) {
+                self.broken("retired", at, || {
+                    format!("{id} is accepted with a token worth {worth:?}")
+                });
+            }
+        }
+        let authenticated = self.authenticated.get(token.digest().as_bytes()).copied();
+        let own = authenticated.unwrap_or(Timestamp::MAX);
+        if active.authenticated > own {
+            let (shown, own) = (active.authenticated, own);
+            self.broken("freshness", at, || {
+                format!("{id} counts as authenticated at {shown} with a token of {own}")
+            });
+        }
+    }
+
+    fn check_claims(&mut self, at: Ms, begun: &Begun, active: &Active) {
+        let Some(known) = self.sessions.get(&active.id) else { return };
+        let owner = &known.session.owner;
+        let bound = self.bound();
+        let told = |(user, _, told): &&(UserKey, u64, Ms)| user == owner && told + bound < begun.at;
+        let newest = self.claims.iter().filter(told).map(|(_, version, _)| *version).max();
+        if newest.is_some_and(|newest| active.claims < newest)
+            && self.is_calm(begun.node, begun.at.saturating_sub(2 * bound), at)
+        {
+            let (has, newest) = (active.claims, newest.unwrap_or_default());
+            self.broken("claims", at, || {
+                format!("{} has claims {has} after {newest} was told", active.id)
+            });
+        }
+    }
+
+    /// The owner of a session that lives is not refused.
+    fn refused(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, cause: Option<EndCause>) {
+        let Some(id) = id_of(shown.token) else { return };
+        let Some(known) = self.sessions.get(&id) else { return };
+        if let Some(end) = known.ended {
+            let kept = ms(self.options.history.keep.unwrap_or_default());
+            let remembered = at + 1_000 < end.at + kept && !known.excused;
+            let calm = self.is_calm(begun.node, begun.at.saturating_sub(self.bound()), at);
+            if let Some(cause) = cause
+                && cause != end.cause
+                && !known.excused
+            {
+                let is = end.cause;
+                self.broken("cause", at, || format!("{id} ended as {is:?} and is told {cause:?}"));
+            } else if cause.is_none() && remembered && calm && end.at < begun.at {
+                self.broken("history", at, || {
+                    format!("{id} ended as {:?}, and its client is not told", end.cause)
+                });
+            }
+            return;
+        }
+        if known.excused {
+            return;
+        }
+        if shown.stolen {
+            if shown.worth.recognition == Recognition::Reused && shown.worth.live {
+                self.broken("theft", at, || {
+                    format!("a copied token of {id} was used, and {id} lives")
+                });
+            }
+            return;
+        }
+        let accepted = [
+            Recognition::Current,
+            Recognition::Successor,
+            Recognition::StepUp,
+            Recognition::InGrace,
+        ];
+        let valid = |worth: Worth| worth.live && accepted.contains(&worth.recognition);
+        let now = self.worth(shown.token, at);
+        if valid(shown.worth) && valid(now) && self.is_in_time(id, at) {
+            let was = shown.worth.recognition;
+            self.broken("refused", at, || {
+                format!(
+                    "{id} lives, and its owner is refused ({cause:?}) with a token worth {was:?}"
+                )
+            });
+        }
+    }
+
+    /// Whether a session is surely not past a timeout.
+    fn is_in_time(&self, id: SessionId, at: Ms) -> bool {
+        let Some(known) = self.sessions.get(&id) else { return false };
+        let session = &known.session;
+        let surely = stamp(at).plus(self.options.store_timeout);
+        if session.absolute_expiry.is_some_and(|expiry| expiry <= surely) {
+            return false;
+        }
+        let Some(idle) = session.timeouts_or(&self.options.timeouts).idle else { return true };
+        let used = known.used.filter(|used| self.is_calm(used.node, used.at, at));
+        let used = used.map_or(session.signed_in, |used| stamp(used.at));
+        used.max(session.last_accessed).plus(idle) > surely
+    }
+
+    /// 503 is for nodes that a fault has touched.
+    pub(crate) fn unavailable(&mut self, at: Ms, begun: &Begun, what: &str) {
+        self.reached.note("a request is answered 503");
+        if self.is_calm(begun.node, begun.at, at) {
+            self.broken("unavailable", at, || {
+                format!("node {} answers {what} with 503, and nothing is wrong", begun.node)
+            });
+        }
+    }
+
+    pub(crate) fn signed_in(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        owner: &UserKey,
+        id: SessionId,
+        replaces: Option<SessionId>,
+    ) {
+        self.reached.note("a sign-in succeeds");
+        let Some(known) = self.sessions.get_mut(&id) else {
+            self.broken("phantom", at, || format!("{id} is said to have begun"));
+            return;
+        };
+        known.acknowledged = true;
+        if known.session.owner != *owner {
+            self.broken("another", at, || format!("{id} is another user's"));
+            return;
+        }
+        let (born, ended) = (known.born, known.ended);
+        if let Some(end) = ended
+            && (end.cause == EndCause::Expired
+                || (end.cause == EndCause::Evicted && end.at == born))
+        {
+            self.broken("newest", at, || format!("{id} begins and has ended: {end:?}"));
+        }
+        if let Some(old) = replaces.filter(|old| *old != id) {
+            self.reached.note("a sign-in replaces the session of its client");
+            let calm = self.is_calm(begun.node, begun.at, at);
+            if self.is_live(old) && self.is_in_time(old, at) && calm {
+                self.broken("replaced", at, || {
+                    format!("{id} begins, and {old} of its client stays")
+                });
+            }
+        }
+    }
+
+    /// A limit refuses a sign-in only where sessions fill it that somebody holds, or may.
+    pub(crate) fn too_many(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        owner: &UserKey,
+        held: Option<SessionId>,
+        has_ticket: bool,
+    ) {
+        use session_core::policy::OnExceed;
+        self.reached.note("a sign-in is refused by a limit");
+        if !has_ticket {
+            self.broken("locked out", at, || "a refusal has no ticket".to_owned());
+        }
+        let from = begun.at.saturating_sub(self.time_error());
+        let policies = self.policies_within(owner, begun.at, at);
+        let claim_within = ms(self.options.claim_within);
+        // Those that were there at some moment of the sign-in, and count.
+        let counts = self
+            .sessions
+            .values()
+            .filter(|known| known.session.owner == *owner)
+            .filter(|known| known.ended.is_none_or(|end| end.at >= begun.at))
+            .filter(|known| known.session.deadline > stamp(from))
+            .filter(|known| {
+                let claimed = known.session.claimed || known.perhaps_used > known.born;
+                claimed || known.born + claim_within >= from
+            })
+            .count();
+        let reaches = |policy: &session_core::policy::Policy| {
+            let mut limits = policy.effective_limits().into_iter();
+            limits.any(|limit| limit.on_exceed == OnExceed::Reject && counts >= limit.max as usize)
+        };
+        if !policies.iter().any(reaches) {
+            self.broken("locked out", at, || {
+                format!("{} is refused with {counts} sessions under {policies:?}", owner.user)
+            });
+        }
+        let own = held.filter(|id| self.is_live(*id) && self.is_in_time(*id, at));
+        let before = own.and_then(|id| self.sessions.get(&id));
+        let is_users = before.is_some_and(|known| known.session.owner == *owner);
+        if is_users && self.is_calm(begun.node, begun.at, at) {
+            self.broken("locked out", at, || {
+                format!("a device of {} that holds a session is refused", owner.user)
+            });
+        }
+    }
+
+    pub(crate) fn refused_by_block(&mut self, at: Ms, begun: &Begun, owner: &UserKey) {
+        self.reached.note("a sign-in is refused by a block");
+        if !self.was_blocked(owner, begun.at, at) && self.restored.is_none() {
+            self.broken("locked out", at, || format!("{} is not blocked and refused", owner.user));
+        }
+    }
+
+    pub(crate) fn ticket_used(&mut self, at: Ms, ticket: &str) {
+        self.reached.note("a ticket is used");
+        if !self.used_tickets.insert(ticket.to_owned()) && self.restored.is_none() {
+            self.broken("ticket", at, || "a ticket has worked twice".to_owned());
+        }
+    }
+
+    /// A node has answered that a block holds: it has ended the sessions within.
+    pub(crate) fn blocked(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        scope: &session_core::policy::PolicyScope,
+    ) {
+        let stays = |known: &&super::Known| {
+            let within =
+                session_core::policy::PolicyScope::of(&known.session.owner).contains(scope);
+            within && known.ended.is_none() && known.born < begun.at && !known.excused
+        };
+        if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
+            self.broken("block", at, || format!("{id} lives although its user has been blocked"));
+        }
+    }
+
+    /// A node has answered that it ended something.
+    pub(crate) fn ended_here(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        covers: impl Fn(&UserKey, SessionId) -> bool,
+    ) {
+        for known in self.sessions.values_mut() {
+            let Some(end) = known.ended else { continue };
+            let (id, owner) = (known.session.id, &known.session.owner);
+            if end.at >= begun.at && end.cause == EndCause::Revoked && covers(owner, id) {
+                known.ended_on.push((begun.node, at));
+            }
+        }
+        let stays = |known: &&super::Known| {
+            let (id, owner) = (known.session.id, &known.session.owner);
+            known.ended.is_none() && known.born < begun.at && covers(owner, id) && !known.excused
+        };
+        if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
+            self.broken("not ended", at, || format!("{id} lives although it was revoked"));
+        }
+    }
+
+    pub(crate) fn rotated(&mut self, at: Ms, token: &str, next: &str, step_up: bool) {
+        if step_up {
+            self.reached.note("a user proves again who they are");
+            return;
+        }
+        let known = self.successors.get(token).cloned();
+        match known {
+            Some(known) if known != next && self.restored.is_none() => {
+                self.broken("successor", at, || {
+                    "a token is answered with two next ones".to_owned()
+                });
+            }
+            Some(_) => {}
+            None => {
+                self.successors.insert(token.to_owned(), next.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn counted(&mut self, id: SessionId, surely: bool) {
+        let Some(known) = self.sessions.get_mut(&id) else { return };
+        known.perhaps_counted += 1;
+        if surely {
+            self.reached.note("application data change");
+            known.counted += 1;
+        }
+    }
+
+    pub(crate) fn claims_told(&mut self, at: Ms, owner: &UserKey, version: u64) {
+        self.reached.note("claims change");
+        self.claims.push((owner.clone(), version, at));
+    }
+
+    pub(crate) fn waits(&mut self, number: usize, begun: &Begun, id: SessionId) {
+        let wait = super::Wait { node: begun.node, life: begun.life, id, over: None };
+        self.waits.insert(number, wait);
+    }
+
+    pub(crate) fn waited(&mut self, at: Ms, number: usize, end: WaitEnd) {
+        let Some(wait) = self.waits.get_mut(&number) else { return };
+        wait.over = Some(at);
+        let id = wait.id;
+        match end {
+            WaitEnd::Ended(_) | WaitEnd::Gone => {
+                self.reached.note("a wait is told the end");
+                let excused = self.sessions.get(&id).is_none_or(|known| known.excused);
+                if self.is_live(id) && !excused && self.is_in_time(id, at) {
+                    self.broken("wait", at, || format!("a wait is told that {id} has ended"));
+                }
+            }
+            WaitEnd::Unknown => self.reached.note("a wait is told that nothing is known"),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn id_of(token: &str) -> Option<SessionId> {
+        id_of(token)
+    }
+}
+
+fn id_of(token: &str) -> Option<SessionId> {
+    Token::parse(token.as_bytes()).map(|token| token.session_id())
+}

@@ -1,0 +1,646 @@
+//! A run: nodes, the way between them and the store, users, faults, on one simulated time.
+//!
+//! Everything that crosses between a node and the rest of the world is an event with a time, and events
+//! happen in the order of their times. A node runs on its own until the next event, and stops when
+//! something leaves it. What a node asks for arrives later than it was sent, so no node is ever ahead of
+//! an answer; a hint may reach a node up to [`CHUNK`] late, and [`IDLE_CHUNK`] where nobody asks.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use session_core::store::{Needs, PageQuery, Selection, TenantFilter};
+use session_core::{EventKind, Session, SessionId, Store, StoreError, Timestamp};
+use session_store_memory::MemoryStore;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use crate::call::{Answer, Call, Reply};
+use crate::client::{self, Outcome, Seen, Sent};
+use crate::node::{Claims, Done, Process, Wall, stamp};
+use crate::oracle::{Begun, From, Oracle, Shown, Violation, Worth, ms};
+use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Way, Weather};
+use crate::reached::Reached;
+use crate::trace::Trace;
+use crate::wire::Request;
+
+/// What a run has shown.
+pub(crate) struct Run {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) reached: Reached,
+    /// Of everything that was observed, in order.
+    pub(crate) digest: u64,
+    pub(crate) trace: Trace,
+}
+
+/// Runs a plan. The trace is kept where somebody will read it.
+pub(crate) fn run(plan: &Plan, keep_trace: bool) -> Run {
+    let mut world = World::new(plan, keep_trace);
+    world.work();
+    let World { oracle, trace, digest, .. } = world;
+    let Oracle { violation, reached, .. } = oracle;
+    Run { violation, reached, digest: digest.finish(), trace }
+}
+
+struct World<'p> {
+    plan: &'p Plan,
+    now: Ms,
+    events: BTreeMap<(Ms, u64), Happening>,
+    number: u64,
+    rng: fastrand::Rng,
+    nodes: Vec<Node>,
+    store: MemoryStore,
+    clock: Arc<AtomicI64>,
+    copy: Option<(Ms, MemoryStore)>,
+    away_until: Ms,
+    /// Until when something is under way that a hint may concern.
+    busy_until: Ms,
+    clients: Vec<Device>,
+    claims: Claims,
+    operations: Vec<Operation>,
+    oracle: Oracle,
+    trace: Trace,
+    digest: DefaultHasher,
+}
+
+struct Node {
+    process: Option<Process>,
+    state: State,
+    wall: Wall,
+    weather: (Weather, Ms),
+    lost_pushes_until: Ms,
+    late_pushes_until: Ms,
+    older: bool,
+    /// Its next process has another seed.
+    seeds: u64,
+    stopping: Option<Ms>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Runs,
+    Stopped,
+    Asleep,
+    Down,
+}
+
+/// A client's device, and what it holds.
+#[derive(Default)]
+struct Device {
+    token: Option<String>,
+    /// A thief's copy.
+    stolen: Option<String>,
+    ticket: Option<(String, Vec<SessionId>)>,
+    last_ticket: Option<(String, Vec<SessionId>)>,
+}
+
+struct Operation {
+    act: Act,
+    manner: Manner,
+    begun: Begun,
+    token: Option<String>,
+    worth: Option<Worth>,
+    held: Option<SessionId>,
+    ticket: Option<String>,
+    /// The claims' version that it tells, or the session that it is about.
+    about: Option<SessionId>,
+    claims: u64,
+    task: Option<AbortHandle>,
+    left: Option<Ms>,
+    over: bool,
+}
+
+/// Something that happens at its time.
+enum Happening {
+    Step(usize),
+    Arrives {
+        node: usize,
+        life: u32,
+        sent: Ms,
+        request: Request,
+        fate: Fate,
+    },
+    Answers {
+        node: usize,
+        life: u32,
+        sent: Ms,
+        carried_out: Ms,
+        call: Box<Call>,
+        answer: Answer,
+        to: oneshot::Sender<Answer>,
+    },
+    Hint(usize),
+    Leaves(usize),
+    Start(usize),
+    Thaw(usize),
+    RightClock(usize),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Arrives,
+    /// It fails without having arrived.
+    Fails,
+    /// It is carried out, and the answer says that it failed.
+    AnswerLost,
+    /// It is carried out, and nothing is answered.
+    Unanswered,
+}
+
+impl<'p> World<'p> {
+    fn new(plan: &'p Plan, keep_trace: bool) -> Self {
+        let clock = Arc::new(AtomicI64::new(stamp(0).as_micros()));
+        let store = MemoryStore::with_clock({
+            let clock = Arc::clone(&clock);
+            move || Timestamp::from_micros(clock.load(Ordering::Relaxed))
+        });
+        let keep = plan.options.history.keep.unwrap_or_default();
+        store.configure(&Needs { history: keep, max_staleness: plan.options.max_staleness });
+        let node = || Node {
+            process: None,
+            state: State::Down,
+            wall: Wall::default(),
+            weather: (Weather::Clear, 0),
+            lost_pushes_until: 0,
+            late_pushes_until: 0,
+            older: false,
+            seeds: 0,
+            stopping: None,
+        };
+        let mut world = Self {
+            plan,
+            now: 0,
+            events: BTreeMap::new(),
+            number: 0,
+            rng: fastrand::Rng::with_seed(plan.seed ^ 0x05ee_d0f0_af1e_e700),
+            nodes: (0..plan.nodes).map(|_| node()).collect(),
+            store,
+            clock,
+            copy: None,
+            away_until: 0,
+            busy_until: 0,
+            clients: plan.clients.iter().map(|_| Device::default()).collect(),
+            claims: Claims::default(),
+            operations: Vec::new(),
+            oracle: Oracle::new(plan),
+            trace: Trace::new(keep_trace, plan.nodes),
+            digest: DefaultHasher::new(),
+        };
+        for node in 0..plan.nodes {
+            world.at(1 + node as Ms, Happening::Start(node));
+        }
+        for (index, step) in plan.steps.iter().enumerate() {
+            world.at(step.at, Happening::Step(index));
+        }
+        world
+    }
+
+    fn at(&mut self, at: Ms, happening: Happening) {
+        self.number += 1;
+        self.events.insert((at, self.number), happening);
+    }
+
+    fn note(&mut self, node: Option<usize>, at: Ms, text: impl FnOnce() -> String) {
+        let text = text();
+        self.digest.write_u64(at);
+        self.digest.write(text.as_bytes());
+        self.trace.note(node, at, text);
+    }
+
+    fn work(&mut self) {
+        let end = self.plan.end();
+        while self.oracle.violation.is_none() {
+            let next = self.events.first_key_value().map_or(end, |((at, _), _)| (*at).min(end));
+            if self.advance(next) {
+                continue;
+            }
+            if next >= end {
+                self.audit(end);
+                return;
+            }
+            if let Some(((at, _), happening)) = self.events.pop_first() {
+                self.now = at;
+                self.clock.store(stamp(at).as_micros(), Ordering::Relaxed);
+                self.happen(happening);
+            }
+        }
+    }
+
+    /// Lets the nodes work until `until`. True where something has left one of them that happens before.
+    fn advance(&mut self, until: Ms) -> bool {
+        loop {
+            let running = |node: &Node| node.state == State::Runs && node.process.is_some();
+            let times: Vec<Option<Ms>> = self
+                .nodes
+                .iter()
+                .map(|node| node.process.as_ref().filter(|_| running(node)).map(Process::now))
+                .collect();
+            let Some(floor) = times.iter().flatten().copied().min() else { return false };
+            if floor >= until {
+                return false;
+            }
+            let busy = floor < self.busy_until;
+            let mut horizon = until.min(floor + if busy { CHUNK } else { IDLE_CHUNK });
+            for (index, time) in times.into_iter().enumerate() {
+                let Some(mut time) = time else { continue };
+                while time < horizon {
+                    let Some(process) = &self.nodes[index].process else { break };
+                    process.run_until(horizon);
+                    time = process.now();
+                    let earliest = self.collect(index, time);
+                    horizon = horizon.min(earliest.max(time));
+                    if self.oracle.violation.is_some() {
+                        return true;
+                    }
+                }
+            }
+            if self.events.first_key_value().is_some_and(|((at, _), _)| *at < until) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes what has left a node, and what is done there. Returns when the first of it happens.
+    fn collect(&mut self, index: usize, time: Ms) -> Ms {
+        let Some(process) = &self.nodes[index].process else { return Ms::MAX };
+        let (requests, done) = (process.outbox.take(), process.inbox.take());
+        let mut earliest = Ms::MAX;
+        for done in done {
+            self.done(index, time, done);
+        }
+        for request in requests {
+            earliest = earliest.min(self.send(index, time, request));
+        }
+        earliest
+    }
+
+    /// A request leaves a node. Returns when it arrives.
+    fn send(&mut self, index: usize, sent: Ms, request: Request) -> Ms {
+        let (weather, until) = self.nodes[index].weather;
+        let weather = if sent < until { weather } else { Weather::Clear };
+        let timeout = ms(self.plan.options.store_timeout);
+        let (takes, fate) = match weather {
+            Weather::Clear => (self.rng.u64(1..5), Fate::Arrives),
+            Weather::Slow => {
+                self.oracle.reached.note("a call is slow");
+                (self.rng.u64(1..timeout * 2 / 3), Fate::Arrives)
+            }
+            Weather::Silent => {
+                self.oracle.reached.note("a call gets no answer");
+                // Some of it has arrived.
+                (self.rng.u64(1..5), if self.rng.bool() { Fate::Unanswered } else { Fate::Fails })
+            }
+            Weather::Stormy => match self.rng.u32(..10) {
+                0..=1 => {
+                    self.oracle.reached.note("a call fails before it arrives");
+                    (self.rng.u64(1..20), Fate::Fails)
+                }
+                2..=3 => {
+                    self.oracle.reached.note("a call is carried out and its answer lost");
+                    (self.rng.u64(1..20), Fate::AnswerLost)
+                }
+                4 => {
+                    self.oracle.reached.note("a call gets no answer");
+                    (self.rng.u64(1..20), Fate::Unanswered)
+                }
+                5 => {
+                    self.oracle.reached.note("a call arrives after it was given up");
+                    // A server gives up what it has not begun for as long as its client has waited.
+                    (self.rng.u64(timeout..2 * timeout), Fate::Unanswered)
+                }
+                _ => (self.rng.u64(1..200), Fate::Arrives),
+            },
+        };
+        if !matches!(request.call, Call::LogSince(..)) && !request.call.is_housekeeping() {
+            self.busy_until = self.busy_until.max(sent + BUSY);
+        }
+        let silent = weather == Weather::Silent && fate == Fate::Fails;
+        let life = self.oracle.life(index);
+        let name = request.call.name();
+        self.note(Some(index), sent, || format!("> {name} {}", told(&request.call)));
+        if silent {
+            // Lost for good: the node waits.
+            return Ms::MAX;
+        }
+        let at = sent + takes;
+        self.at(at, Happening::Arrives { node: index, life, sent, request, fate });
+        at
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Step(index) => self.step(index),
+            Happening::Arrives { node, life, sent, request, fate } => {
+                self.arrive(node, life, sent, request, fate);
+            }
+            Happening::Answers { node, life, sent, carried_out, call, answer, to } => {
+                self.answer(node, life, sent, carried_out, &call, answer, to);
+            }
+            Happening::Hint(node) => {
+                if let Some(process) = &self.nodes[node].process {
+                    process.outbox.hint.notify_one();
+                }
+            }
+            Happening::Leaves(number) => self.leave(number),
+            Happening::Start(node) => self.start(node),
+            Happening::Thaw(node) => self.thaw(node),
+            Happening::RightClock(node) => {
+                self.nodes[node].wall.skew(0);
+                self.nodes[node].wall.stand_still(None);
+            }
+        }
+    }
+
+    fn arrive(&mut self, node: usize, life: u32, sent: Ms, request: Request, fate: Fate) {
+        let Request { call, answer: to } = request;
+        let failed = || Err(StoreError::unavailable("the connection was lost"));
+        let away = self.now < self.away_until;
+        if away {
+            self.oracle.reached.note("a call is refused while the store is away");
+        }
+        let answer = if away || fate == Fate::Fails {
+            failed()
+        } else {
+            self.carry_out(node, life, sent, &call)
+        };
+        let answer = if fate == Fate::AnswerLost { failed() } else { answer };
+        if fate == Fate::Unanswered {
+            return;
+        }
+        let at = self.now + self.answer_takes(node);
+        let (carried_out, call) = (self.now, Box::new(call));
+        self.at(at, Happening::Answers { node, life, sent, carried_out, call, answer, to });
+    }
+
+    fn answer_takes(&mut self, node: usize) -> Ms {
+        let (weather, until) = self.nodes[node].weather;
+        match weather {
+            Weather::Slow if self.now < until => {
+                self.rng.u64(1..ms(self.plan.options.store_timeout) / 3)
+            }
+            _ => self.rng.u64(1..5),
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, life: u32, sent: Ms, call: &Call) -> Answer {
+        let at = self.now;
+        let answer = perform(&self.store, call);
+        let text = answered(&answer);
+        self.note(None, at, || format!("{} of node {node}: {text}", call.name()));
+        let idle = at >= self.plan.end() - Plan::IDLE;
+        if let Call::Commit(commit) = call {
+            self.check_caller(sent, commit);
+        }
+        self.oracle.carried_out(at, From { node, life, sent, idle }, call, &answer);
+        if call.writes_log() && answer.is_ok() && self.plan.options.push {
+            self.push();
+        }
+        answer
+    }
+
+    /// A caller who has gone begins nothing from then on.
+    fn check_caller(&mut self, sent: Ms, commit: &session_core::store::Commit) {
+        use session_core::store::Change;
+        for change in &commit.changes {
+            let Change::Insert(session) = change else { continue };
+            let by =
+                session.device_info.as_ref().and_then(|info| info.as_str().strip_prefix("op "));
+            let by = by.and_then(|number| number.parse::<usize>().ok());
+            let left = by.and_then(|number| self.operations.get(number)).and_then(|by| by.left);
+            if left.is_some_and(|left| left < sent) {
+                self.oracle.odd(sent, "a sign-in is committed for a caller who had gone");
+            }
+        }
+    }
+
+    fn push(&mut self) {
+        for node in 0..self.nodes.len() {
+            let (lost, late) =
+                (self.nodes[node].lost_pushes_until, self.nodes[node].late_pushes_until);
+            if self.now < lost {
+                self.oracle.reached.note("a push is lost");
+                continue;
+            }
+            let takes = if self.now < late {
+                self.oracle.reached.note("a push is late");
+                self.rng.u64(200..3_000)
+            } else {
+                self.rng.u64(1..12)
+            };
+            self.at(self.now + takes, Happening::Hint(node));
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn answer(
+        &mut self,
+        node: usize,
+        life: u32,
+        sent: Ms,
+        carried_out: Ms,
+        call: &Call,
+        mut answer: Answer,
+        to: oneshot::Sender<Answer>,
+    ) {
+        if self.oracle.life(node) != life {
+            return;
+        }
+        if let (true, Ok(Reply::Log(page))) = (self.nodes[node].older, &mut answer) {
+            for event in &mut page.events {
+                if matches!(event.kind, EventKind::ClaimsChanged | EventKind::Changed) {
+                    event.kind = EventKind::Unknown;
+                }
+            }
+        }
+        let log = match &answer {
+            Ok(Reply::Log(page)) => Some(page.clone()),
+            _ => None,
+        };
+        let leased = matches!(answer, Ok(Reply::Lease(true)));
+        let at = self.now;
+        let text = answered(&answer);
+        self.note(Some(node), at, || format!("< {} {text}", call.name()));
+        if to.send(answer).is_err() {
+            return;
+        }
+        if let Some(page) = log {
+            self.oracle.log_arrived(node, &page, sent, carried_out);
+        }
+        if let (true, Call::Lease(name, ..)) = (leased, call) {
+            self.oracle.lease_arrived(node, name, at);
+        }
+    }
+
+    fn start(&mut self, node: usize) {
+        self.oracle.new_life(node);
+        let seeds = self.nodes[node].seeds;
+        self.nodes[node].seeds += 1;
+        let seed = self.plan.seed.wrapping_mul(1_000_003) ^ (node as u64) << 32 ^ seeds;
+        let process = Process::start(
+            self.now,
+            seed,
+            &self.plan.options,
+            &self.nodes[node].wall,
+            &self.claims,
+        );
+        self.nodes[node].process = Some(process);
+        self.nodes[node].state = State::Runs;
+        self.nodes[node].stopping = None;
+        let at = self.now;
+        self.note(Some(node), at, || "starts".to_owned());
+    }
+
+    fn thaw(&mut self, node: usize) {
+        let at = self.now;
+        let state = self.nodes[node].state;
+        let wall = self.nodes[node].wall.clone();
+        let Some(process) = &mut self.nodes[node].process else { return };
+        match state {
+            State::Stopped => process.resume(at),
+            State::Asleep => process.wake(at, &wall),
+            State::Runs | State::Down => return,
+        }
+        self.nodes[node].state = State::Runs;
+        self.note(Some(node), at, || "goes on".to_owned());
+        let time = self.nodes[node].process.as_ref().map_or(at, Process::now);
+        self.collect(node, time);
+    }
+
+    /// The process ends in the middle of what it does.
+    fn kill(&mut self, node: usize) {
+        self.nodes[node].process = None;
+        self.nodes[node].state = State::Down;
+        let life = self.oracle.life(node);
+        self.oracle.new_life(node);
+        for operation in &mut self.operations {
+            if operation.begun.node == node && operation.begun.life == life {
+                operation.over = true;
+            }
+        }
+        let operations = &self.operations;
+        let of_node = |number: usize| {
+            operations.get(number).is_none_or(|operation| {
+                operation.begun.node == node && operation.begun.life == life
+            })
+        };
+        self.oracle.excuse_unacknowledged(of_node);
+    }
+
+    fn done(&mut self, node: usize, at: Ms, done: Done) {
+        match done {
+            Done::Started(started) => match *started {
+                Ok(http) => {
+                    self.note(Some(node), at, || "has started".to_owned());
+                    if let Some(process) = &mut self.nodes[node].process {
+                        process.http = Some(http);
+                    }
+                    self.oracle.node_started(node, at);
+                }
+                Err(error) => {
+                    self.note(Some(node), at, || format!("cannot start: {error}"));
+                    self.at(at + 500, Happening::Start(node));
+                }
+            },
+            Done::Stopped => {
+                self.note(Some(node), at, || "has stopped".to_owned());
+                let again = self.nodes[node].stopping.unwrap_or(1_000);
+                self.at(at + again, Happening::Start(node));
+                // Dropped with the next event: it is in use here.
+                self.at(at, Happening::Step(usize::MAX - node));
+            }
+            Done::Operation(number, outcome) => self.settle(number, at, *outcome),
+            Done::Notice(notice) => {
+                self.note(Some(node), at, || format!("tells {notice:?}"));
+                self.oracle.told(node, at, &notice);
+            }
+        }
+    }
+
+    fn audit(&mut self, at: Ms) {
+        let stored = all_sessions(&self.store);
+        self.oracle.audit(at, &stored, self.plan.end() - Plan::IDLE);
+    }
+}
+
+/// What the store has.
+fn all_sessions(store: &MemoryStore) -> Vec<Session> {
+    let mut query = PageQuery::live(TenantFilter::Any, Timestamp::EPOCH);
+    query.limit = PageQuery::MAX_LIMIT;
+    let mut sessions = Vec::new();
+    while let Ok(Reply::Page(page)) = perform(store, &Call::Page(query.clone())) {
+        sessions.extend(page.sessions);
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    sessions
+}
+
+/// The memory store answers at once.
+fn perform(store: &MemoryStore, call: &Call) -> Answer {
+    use futures_util::FutureExt;
+    let answer = call.perform(store).now_or_never();
+    answer.unwrap_or_else(|| Err(StoreError::internal("the memory store waits")))
+}
+
+fn told(call: &Call) -> String {
+    match call {
+        Call::Commit(commit) => format!(
+            "{:?}",
+            commit.changes.iter().map(|c| (c.kind(), c.session())).collect::<Vec<_>>()
+        ),
+        Call::User(owner) => format!("{} {}", owner.user, owner.tenant_text()),
+        Call::Load(id) | Call::Ended(id) => id.to_string(),
+        Call::Touch(batch) => format!(
+            "{:?}",
+            batch.iter().map(|t| (t.id, t.last_accessed.as_micros())).collect::<Vec<_>>()
+        ),
+        Call::EndMany(end, _) => format!("{:?} {:?}", end.selection, end.cause),
+        Call::Lease(name, holder, _) => format!("{} {holder}", name.get(..7).unwrap_or_default()),
+        Call::SetPolicy(change) => format!("{:?} {:?}", change.scope, change.policy),
+        Call::SetBlock(change) => format!("{:?} {:?}", change.scope, change.block),
+        _ => String::new(),
+    }
+}
+
+fn answered(answer: &Answer) -> String {
+    match answer {
+        Err(error) => format!("failed: {error}"),
+        Ok(Reply::User(state)) => {
+            format!("version {} with {}", state.version.0, state.sessions.len())
+        }
+        Ok(Reply::Outcome(outcome)) => format!("{outcome:?}"),
+        Ok(Reply::Loaded(loaded)) => loaded.as_ref().map_or("none".to_owned(), |l| {
+            format!(
+                "version {}, last accessed {}",
+                l.version.0,
+                l.session.last_accessed.as_micros()
+            )
+        }),
+        Ok(Reply::Log(page)) => format!(
+            "{} entries{}{}",
+            page.events.len(),
+            if page.gap { ", a gap" } else { "" },
+            if page.more { ", more" } else { "" }
+        ),
+        Ok(Reply::Batch(batch)) => {
+            format!("ended {:?}", batch.ended.iter().map(|e| e.id).collect::<Vec<_>>())
+        }
+        Ok(Reply::Gone(gone)) => format!("gone {gone:?}"),
+        Ok(Reply::Lease(held)) => format!("{held}"),
+        Ok(Reply::Count(count)) => count.to_string(),
+        Ok(_) => "ok".to_owned(),
+    }
+}
+
+/// How far nodes run before the others catch up.
+const CHUNK: Ms = 20;
+/// The same, while nobody has asked for anything for a while.
+const IDLE_CHUNK: Ms = 250;
+/// For how long an operation is taken to be of consequence.
+const BUSY: Ms = 1_500;
+
+mod steps;

@@ -1,0 +1,482 @@
+//! What users, thieves, administrators and faults do in a run.
+
+use session_core::policy::PolicyScope;
+
+use super::*;
+
+impl World<'_> {
+    pub(super) fn step(&mut self, index: usize) {
+        if index > usize::MAX / 2 {
+            // A node that has stopped in order.
+            self.kill(usize::MAX - index);
+            return;
+        }
+        let act = self.plan.steps[index].act.clone();
+        if let Act::Fault(fault) = act {
+            let at = self.now;
+            self.note(None, at, || format!("{fault:?}"));
+            self.fault(&fault);
+            return;
+        }
+        match &act {
+            Act::Steal(client) => {
+                if let Some(token) = self.clients[*client].token.clone() {
+                    self.oracle.steal(&token);
+                    self.clients[*client].stolen = Some(token);
+                }
+            }
+            _ => self.operate(act),
+        }
+    }
+
+    fn way(act: &Act) -> (Way, Manner) {
+        match act {
+            Act::SignIn(way, manner)
+            | Act::Ticket(way, manner)
+            | Act::Navigate(way, manner)
+            | Act::Rotate(way, manner)
+            | Act::StepUp(way, manner) => (*way, *manner),
+            Act::Check(way, _)
+            | Act::Passive(way)
+            | Act::SignOut(way)
+            | Act::Data(way)
+            | Act::Watch(way)
+            | Act::Thief(way)
+            | Act::Revoke(way)
+            | Act::RevokeOthers(way)
+            | Act::RevokeUser(way)
+            | Act::RevokeKind(way)
+            | Act::Claims(way)
+            | Act::Block(way, ..)
+            | Act::Unblock(way, _)
+            | Act::SetPolicy(way, ..)
+            | Act::List(way) => (*way, Manner::default()),
+            Act::Steal(client) => (Way { client: *client, node: 0 }, Manner::default()),
+            Act::Fault(_) => (Way { client: 0, node: 0 }, Manner::default()),
+        }
+    }
+
+    /// Begins an operation, unless its node is down or the client has nothing to show.
+    fn operate(&mut self, act: Act) {
+        let (way, manner) = Self::way(&act);
+        let Some(http) = self.nodes[way.node].process.as_ref().and_then(|node| node.http.clone())
+        else {
+            self.oracle.reached.note("a request to a node that is down");
+            return;
+        };
+        if self.nodes[way.node].stopping.is_some() {
+            return;
+        }
+        let device = &self.clients[way.client];
+        let profile = &self.plan.clients[way.client];
+        let stolen = matches!(act, Act::Thief(_));
+        let token = if stolen { device.stolen.clone() } else { device.token.clone() };
+        let held = device.token.as_deref().and_then(Oracle::id_of);
+        let sent = Sent {
+            token: token.clone(),
+            bearer: profile.bearer,
+            navigates: matches!(act, Act::Navigate(..)) && !profile.bearer,
+            passive: matches!(act, Act::Passive(_)),
+        };
+        let needs_token = matches!(
+            act,
+            Act::Check(..)
+                | Act::Navigate(..)
+                | Act::Passive(_)
+                | Act::Rotate(..)
+                | Act::StepUp(..)
+                | Act::SignOut(_)
+                | Act::RevokeOthers(_)
+                | Act::Thief(_)
+        );
+        if needs_token && token.is_none() {
+            return;
+        }
+        let needs_session = matches!(act, Act::Data(_) | Act::Watch(_) | Act::Revoke(_));
+        if needs_session && held.is_none() {
+            return;
+        }
+        self.busy_until = self.now + BUSY;
+        let number = self.operations.len();
+        let begun = self.oracle.begun(way.node, self.now);
+        let shown = token
+            .clone()
+            .filter(|_| needs_token || matches!(act, Act::SignIn(..) | Act::Ticket(..)));
+        let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
+        if let Some(token) = &shown {
+            self.oracle.shows(token, self.now);
+        }
+        if self.nodes[way.node].state != State::Runs {
+            shown.iter().for_each(|token| self.oracle.delays(token));
+        }
+        let owner = profile.user.clone();
+        let manager = http.manager().clone();
+        let (mut claims, mut used_ticket) = (0, None);
+        let id = held.unwrap_or_else(|| SessionId::from_bytes([0; 16]));
+        let operation: std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>> = match &act {
+            Act::SignIn(..) => Box::pin(client::sign_in(
+                http,
+                sent,
+                owner.clone(),
+                profile.kind.clone(),
+                format!("op {number}"),
+            )),
+            Act::Ticket(..) => {
+                let again = self.rng.u32(..4) == 0;
+                let device = &mut self.clients[way.client];
+                let ticket = if again { device.last_ticket.clone() } else { device.ticket.take() };
+                let Some((ticket, sessions)) = ticket else { return };
+                if again {
+                    self.oracle.reached.note("a ticket is used a second time");
+                }
+                let device = &mut self.clients[way.client];
+                device.last_ticket = Some((ticket.clone(), sessions.clone()));
+                let Some(end) = sessions.get(self.rng.usize(..sessions.len().max(1))) else {
+                    return;
+                };
+                used_ticket = Some(ticket.clone());
+                Box::pin(client::ticket(http, sent, ticket, *end))
+            }
+            Act::Check(_, 1) | Act::Navigate(..) | Act::Passive(_) | Act::Thief(_) => {
+                Box::pin(client::check(http, sent))
+            }
+            Act::Check(_, count) => Box::pin(client::burst(http, sent, *count)),
+            Act::Rotate(..) => Box::pin(client::rotate(http, sent, false)),
+            Act::StepUp(..) => Box::pin(client::rotate(http, sent, true)),
+            Act::SignOut(_) => Box::pin(client::sign_out(http, sent)),
+            Act::Data(_) => Box::pin(client::count(manager, id)),
+            Act::Watch(_) => {
+                self.oracle.waits(number, &begun, id);
+                Box::pin(client::wait(manager, id))
+            }
+            Act::Revoke(_) => Box::pin(client::revoke(manager, id, owner.clone())),
+            Act::RevokeOthers(_) => Box::pin(client::revoke_others(http, sent)),
+            Act::RevokeUser(_) => {
+                self.oracle.reached.note("a user's sessions are revoked");
+                Box::pin(client::revoke_selected(manager, Selection::user(owner.clone())))
+            }
+            Act::RevokeKind(_) => {
+                let selection = Selection::user(owner.clone()).on(profile.kind.clone());
+                Box::pin(client::revoke_selected(manager, selection))
+            }
+            Act::Claims(_) => {
+                claims = self.claims.change(&owner);
+                Box::pin(client::claims_changed(manager, owner.clone()))
+            }
+            Act::Block(_, place, lasts) => {
+                let until = lasts.map(|lasts| stamp(self.now + lasts));
+                Box::pin(client::block(manager, place.scope(&owner), until))
+            }
+            Act::Unblock(_, place) => Box::pin(client::unblock(manager, place.scope(&owner))),
+            Act::SetPolicy(_, place, policy) => {
+                Box::pin(client::set_policy(manager, place.scope(&owner), policy.clone()))
+            }
+            Act::List(_) => Box::pin(client::list(manager, owner.clone())),
+            Act::Steal(_) | Act::Fault(_) => return,
+        };
+        let at = self.now;
+        let what = format!("{act:?}");
+        self.note(Some(way.node), at, || format!("op {number}: {what}"));
+        let task = self.nodes[way.node].process.as_ref().map(|node| node.spawn(number, operation));
+        if let Some(after) = manner.leaves {
+            self.at(self.now + after, Happening::Leaves(number));
+        }
+        self.operations.push(Operation {
+            act,
+            manner,
+            begun,
+            token: shown,
+            worth,
+            held,
+            ticket: used_ticket,
+            about: held,
+            claims,
+            task,
+            left: None,
+            over: false,
+        });
+    }
+
+    /// A caller goes away.
+    pub(super) fn leave(&mut self, number: usize) {
+        let operation = &mut self.operations[number];
+        if operation.over {
+            return;
+        }
+        operation.left = Some(self.now);
+        operation.over = true;
+        if let Some(task) = &operation.task {
+            task.abort();
+        }
+        if matches!(operation.act, Act::Data(_))
+            && let Some(id) = operation.about
+        {
+            self.oracle.counted(id, false);
+        }
+        self.oracle.reached.note("a caller goes away");
+        let (node, at) = (self.operations[number].begun.node, self.now);
+        self.note(Some(node), at, || format!("the caller of op {number} goes away"));
+    }
+
+    /// An operation is done.
+    pub(super) fn settle(&mut self, number: usize, at: Ms, outcome: Outcome) {
+        if self.operations[number].over {
+            return;
+        }
+        self.operations[number].over = true;
+        let operation = &self.operations[number];
+        let (act, begun, manner) =
+            (operation.act.clone(), operation.begun.clone(), operation.manner);
+        let (token, worth, held) = (operation.token.clone(), operation.worth, operation.held);
+        let (ticket, about, claims) = (operation.ticket.clone(), operation.about, operation.claims);
+        let (way, _) = Self::way(&act);
+        let owner = self.plan.clients[way.client].user.clone();
+        self.note(Some(way.node), at, || format!("op {number} is answered {}", brief(&outcome)));
+        let lost = manner.lost;
+        if lost {
+            self.oracle.reached.note("a response does not reach its client");
+        }
+        if let Outcome::Odd(what) = &outcome {
+            self.oracle.odd(at, &format!("{act:?}: {what}"));
+            return;
+        }
+        if matches!(outcome, Outcome::Unavailable) {
+            if matches!(act, Act::Data(_))
+                && let Some(id) = about
+            {
+                self.oracle.counted(id, false);
+            }
+            self.oracle.unavailable(at, &begun, &format!("{act:?}"));
+            return;
+        }
+        match (&act, outcome) {
+            (Act::SignIn(..) | Act::Ticket(..), Outcome::SignedIn { id, token: new }) => {
+                if let Some(ticket) = &ticket {
+                    self.oracle.ticket_used(at, ticket);
+                }
+                let replaces = if ticket.is_some() { None } else { held };
+                let replaces = replaces.filter(|_| worth.is_some_and(Worth::is_surely_valid));
+                self.oracle.signed_in(at, &begun, &owner, id, replaces);
+                if !lost {
+                    let device = &mut self.clients[way.client];
+                    device.token = Some(new);
+                    device.ticket = None;
+                }
+            }
+            (Act::SignIn(..) | Act::Ticket(..), Outcome::TooMany { ticket: made, sessions }) => {
+                let held =
+                    held.filter(|_| ticket.is_none() && worth.is_some_and(Worth::is_surely_valid));
+                self.oracle.too_many(at, &begun, &owner, held, made.is_some());
+                if let (false, Some(made)) = (lost, made) {
+                    self.clients[way.client].ticket = Some((made, sessions));
+                }
+            }
+            (Act::SignIn(..) | Act::Ticket(..), Outcome::Blocked) => {
+                self.oracle.refused_by_block(at, &begun, &owner);
+            }
+            (Act::Ticket(..), Outcome::InvalidTicket) => {
+                self.oracle.reached.note("a ticket is refused")
+            }
+            (
+                Act::Check(..)
+                | Act::Navigate(..)
+                | Act::Passive(_)
+                | Act::Thief(_)
+                | Act::RevokeOthers(_),
+                Outcome::Seen(seen),
+            ) => self.seen(at, &act, &begun, token.as_deref(), worth, &seen, lost),
+            (Act::Rotate(..) | Act::StepUp(..), Outcome::Rotated(next)) => {
+                let step_up = matches!(act, Act::StepUp(..));
+                if let (Some(token), Some(next)) = (token, next) {
+                    self.oracle.rotated(at, &token, &next, step_up);
+                    let device = &mut self.clients[way.client];
+                    // A browser keeps the newest cookie that it was given; a response that comes late to a
+                    // client that has signed in again is not for it.
+                    if !lost && device.token.as_ref() == Some(&token) {
+                        device.token = Some(next);
+                    }
+                }
+            }
+            (Act::Data(_), Outcome::Counted(number)) => {
+                if let (Some(id), Some(_)) = (about, number) {
+                    self.oracle.counted(id, true);
+                }
+            }
+            (Act::Watch(_), Outcome::Waited(end)) => self.oracle.waited(at, number, end),
+            (Act::Revoke(_), Outcome::Ended) => {
+                let covers = |user: &_, id| *user == owner && Some(id) == about;
+                self.oracle.ended_here(at, &begun, covers);
+            }
+            (Act::RevokeUser(_), Outcome::Ended) => {
+                self.oracle.ended_here(at, &begun, |user, _| *user == owner);
+            }
+            (Act::RevokeOthers(_), Outcome::Ended) => {
+                self.oracle.ended_here(at, &begun, |user, id| *user == owner && Some(id) != held);
+            }
+            (Act::Claims(_), Outcome::Done) => self.oracle.claims_told(at, &owner, claims),
+            (Act::Block(_, place, lasts), Outcome::Ended) => {
+                let holds = lasts.is_none_or(|lasts| begun.at + lasts > at);
+                if holds {
+                    let scope: PolicyScope = Place::scope(*place, &owner);
+                    self.oracle.blocked(at, &begun, &scope);
+                }
+            }
+            (Act::SignOut(_), Outcome::Done) if !lost => {
+                let device = &mut self.clients[way.client];
+                if device.token == token {
+                    device.token = None;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn seen(
+        &mut self,
+        at: Ms,
+        act: &Act,
+        begun: &Begun,
+        token: Option<&str>,
+        worth: Option<Worth>,
+        seen: &Seen,
+        lost: bool,
+    ) {
+        let (Some(token), Some(worth)) = (token, worth) else { return };
+        let stolen = matches!(act, Act::Thief(_));
+        let uses = !matches!(act, Act::Passive(_));
+        let shown = Shown { token, stolen, uses, worth };
+        self.oracle.seen(at, begun, &shown, seen);
+        let (way, _) = Self::way(act);
+        let device = &mut self.clients[way.client];
+        match seen {
+            Seen::Active(active) => {
+                let Some(next) = &active.renewed else { return };
+                self.oracle.reached.note("a token is renewed");
+                self.oracle.rotated(at, token, next, false);
+                if !lost && !stolen && device.token.as_deref() == Some(token) {
+                    device.token = Some(next.clone());
+                }
+            }
+            // A browser keeps a cookie that is refused; its user signs in again.
+            Seen::Ended(_) | Seen::Anonymous => {}
+        }
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        let now = self.now;
+        match *fault {
+            Fault::Weather(node, weather, lasts) => {
+                let until = (now + lasts).min(self.plan.active);
+                self.nodes[node].weather = (weather, until);
+                self.oracle.disturb(node, now, until);
+            }
+            Fault::StoreAway(lasts) => {
+                self.away_until = (now + lasts).min(self.plan.active);
+                for node in 0..self.nodes.len() {
+                    self.oracle.disturb(node, now, self.away_until);
+                }
+            }
+            Fault::PushesLost(node, lasts) => {
+                self.nodes[node].lost_pushes_until = (now + lasts).min(self.plan.active);
+            }
+            Fault::PushesLate(node, lasts) => {
+                self.nodes[node].late_pushes_until = (now + lasts).min(self.plan.active);
+            }
+            Fault::Crash(node, lasts) => {
+                if self.nodes[node].process.is_some() {
+                    self.oracle.reached.note("a node is killed");
+                    self.kill(node);
+                    self.oracle.disturb(node, now, now + lasts);
+                    self.at(now + lasts, Happening::Start(node));
+                }
+            }
+            Fault::Restart(node, lasts) => {
+                let ready =
+                    self.nodes[node].state == State::Runs && self.nodes[node].stopping.is_none();
+                let Some(process) = self.nodes[node].process.as_ref().filter(|_| ready) else {
+                    return;
+                };
+                if process.http.is_none() {
+                    return;
+                }
+                self.oracle.reached.note("a node stops in order");
+                process.stop();
+                self.nodes[node].stopping = Some(lasts);
+                let takes = ms(self.plan.options.store_timeout) * 6;
+                self.oracle.disturb(node, now, now + takes + lasts);
+            }
+            Fault::Stopped(node, lasts) | Fault::Asleep(node, lasts) => {
+                if self.nodes[node].state != State::Runs {
+                    return;
+                }
+                let asleep = matches!(fault, Fault::Asleep(..));
+                self.oracle.reached.note(if asleep {
+                    "a machine sleeps"
+                } else {
+                    "a node is not scheduled for a while"
+                });
+                self.nodes[node].state = if asleep { State::Asleep } else { State::Stopped };
+                let until = (now + lasts).min(self.plan.active);
+                self.oracle.disturb(node, now, until);
+                self.at(until.max(now + 1), Happening::Thaw(node));
+                let waiting = |by: &&Operation| by.begun.node == node && !by.over;
+                let waiting = self.operations.iter().filter(waiting);
+                for token in waiting.filter_map(|by| by.token.as_ref()) {
+                    self.oracle.delays(token);
+                }
+            }
+            Fault::Skew(node, seconds) => {
+                self.oracle.reached.note("a wall clock is wrong");
+                self.nodes[node].wall.skew(seconds);
+                let right = self.rng.u64(now..=self.plan.active);
+                self.at(right, Happening::RightClock(node));
+            }
+            Fault::Still(node) => {
+                // A machine that sleeps needs a clock that tells it so.
+                let sleeps = self.plan.steps.iter().any(|step| {
+                    matches!(step.act, Act::Fault(Fault::Asleep(asleep, _)) if asleep == node)
+                });
+                if !sleeps {
+                    self.oracle.reached.note("a wall clock stands still");
+                    self.nodes[node].wall.stand_still(Some(now));
+                    self.at(self.plan.active, Happening::RightClock(node));
+                }
+            }
+            Fault::Copy => self.copy = Some((now, self.store.copy())),
+            Fault::Restore => {
+                if let Some((copied, store)) = self.copy.take() {
+                    self.oracle.reached.note("a store comes back older");
+                    self.store = store;
+                    let stored = all_sessions(&self.store);
+                    self.oracle.restored(copied, now, stored);
+                    for node in 0..self.nodes.len() {
+                        self.oracle.disturb(node, now, now);
+                    }
+                }
+            }
+            Fault::Older(node) => {
+                self.oracle.reached.note("a node reads the log as an older version");
+                self.nodes[node].older = true;
+            }
+        }
+    }
+}
+
+fn brief(outcome: &Outcome) -> String {
+    match outcome {
+        // Tokens are as good as random: their sessions tell more.
+        Outcome::SignedIn { id, .. } => format!("signed in as {id}"),
+        Outcome::TooMany { sessions, .. } => format!("too many: {sessions:?}"),
+        Outcome::Rotated(next) => format!("rotated: {}", next.is_some()),
+        Outcome::Seen(Seen::Active(active)) => {
+            format!(
+                "{} since {}, claims {}",
+                active.id,
+                active.authenticated.as_micros(),
+                active.claims
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
