@@ -286,6 +286,7 @@ impl SessionManager {
     fn decide(&self, newcoming: &Newcoming, state: &UserState, now: Timestamp) -> Admission {
         let (options, request) = (self.options(), &newcoming.request);
         let policy = state.policies.clone().resolve(&options.default_policy);
+        self.shared().note_policy(&policy);
         let newcomer = Newcomer {
             device_kind: &request.device_kind,
             client_id: request.client_id.as_ref(),

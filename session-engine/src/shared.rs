@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use session_core::planted::{self, Defect};
+use session_core::policy::Policy;
 use session_core::{FleetKey, Session, Store, StoreError, StoreErrorKind, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) defect: Trouble,
     /// Whether the claims provider fails.
     pub(crate) claims_fail: Trouble,
+    /// Whether policies are of a newer version.
+    pub(crate) newer_policies: Trouble,
     /// Where this node is in the log.
     pub(crate) position: tokio::sync::Mutex<Position>,
     /// Whether the last read of the log failed.
@@ -126,6 +129,20 @@ impl Shared {
                 error = error as &dyn std::error::Error,
                 "the store answers with a defect"
             );
+        }
+    }
+
+    /// Says once that a policy is of a newer version, and once that none is any more.
+    pub(crate) fn note_policy(&self, policy: &Policy) {
+        if policy.newer {
+            if self.newer_policies.begins() {
+                let policy = policy.to_stored();
+                tracing::warn!(policy, "{NEWER_POLICY}");
+                self.health.note("policies", Some(NEWER_POLICY.to_owned()));
+            }
+        } else if let Some(Over { lasted, .. }) = self.newer_policies.ends() {
+            tracing::info!(?lasted, "every policy is of this version again");
+            self.health.note("policies", None);
         }
     }
 
@@ -266,3 +283,6 @@ impl Stopping {
         let _ = self.0.wait_for(|stopped| *stopped).await;
     }
 }
+
+const NEWER_POLICY: &str =
+    "a policy is of a newer version: what this one does not know has its strictest meaning";
