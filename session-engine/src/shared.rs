@@ -12,6 +12,7 @@ use session_core::policy::Policy;
 use session_core::{FleetKey, Session, Store, StoreError, StoreErrorKind, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
@@ -106,6 +107,24 @@ impl Shared {
         measured.end(&result);
         self.note_answer(name, result.as_ref().err());
         Ok(result?)
+    }
+
+    /// Until when a request that has to ask the store has its answer, or none.
+    pub(crate) fn answer_by(&self) -> Instant {
+        let claims = self.claims.as_ref().map(|_| self.options.claims_timeout);
+        Instant::now() + self.options.store_timeout + claims.unwrap_or_default()
+    }
+
+    /// Waits for what asks the store, until then at the latest.
+    pub(crate) async fn by<T>(
+        &self,
+        deadline: Instant,
+        name: &'static str,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let answer = self.on_runtime(|| tokio::time::timeout_at(deadline, answer)).await;
+        let late = || StoreError::timed_out(name, self.options.store_timeout);
+        answer.unwrap_or_else(|_| Err(late().into()))
     }
 
     /// Says once that the store does not answer, or answers with defects, and once that this is over.
