@@ -55,7 +55,7 @@ impl SessionManager {
         is_given_up: impl Fn() -> bool,
     ) -> Result<(SignedIn, Unheld), Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
-        self.know_the_time().await;
+        self.know_the_time().await?;
         let new_device = self.is_new_device(request).await;
         // Turns only save conflicts: a store that hangs for one user holds up no other for long.
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock();

@@ -182,6 +182,26 @@ async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() 
     assert_eq!(refusal.end_cause(), Some(EndCause::Expired));
 }
 
+/// Where it cannot learn the time, it changes nothing; where it has only not heard the log, it knows it.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_may_have_slept_changes_nothing_without_the_log() {
+    for (jumps, goes_on) in [(false, true), (true, false)] {
+        let clocks = Clocks::start(Options::default(), 0, false).await;
+        let node = clocks.nodes[1].sessions();
+        let before = sign_in(&clocks.nodes[1], "alice").await;
+        clocks.probe.fail("log_since", true);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        clocks.wrong_by.store(if jumps { 3_600_000_000 } else { 0 }, Ordering::SeqCst);
+        let begun = node.sign_in(SignIn::new(user("bob"))).await;
+        let token = before.token.expose();
+        let rotated = node.rotate(token.as_bytes(), RotateReason::Renewal).await;
+        assert_eq!((begun.is_ok(), rotated.is_ok()), (goes_on, goes_on), "{begun:?} {rotated:?}");
+        let unavailable = |error: Error| error.is_unavailable();
+        assert_eq!(begun.is_err_and(unavailable), !goes_on);
+        assert_eq!(rotated.is_err_and(unavailable), !goes_on);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_block_is_over_by_the_time_of_the_fleet() {
     for wrong_by in [31 * DAY, -400 * DAY] {
