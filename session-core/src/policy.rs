@@ -1,6 +1,7 @@
 //! How many sessions a user may have at once, and what a sign-in beyond that does.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::field::{InvalidField, TenantId, UserId};
 use crate::session::UserKey;
@@ -19,6 +20,10 @@ pub struct Policy {
     /// Further limits, at most [`Policy::MAX_LIMITS`].
     #[serde(default)]
     pub limits: Vec<Limit>,
+    /// Whether a newer version wrote it, in words that this one does not know, and it is the
+    /// strictest reading of them ([`Policy::from_stored`]). Not stored.
+    #[serde(skip)]
+    pub newer: bool,
 }
 
 /// The three named options.
@@ -75,7 +80,7 @@ impl Policy {
 
     /// A policy of one limit.
     pub fn limit(limit: Limit) -> Self {
-        Self { prevent_concurrent_login: PreventConcurrentLogin::Disabled, limits: vec![limit] }
+        Self { limits: vec![limit], ..Self::default() }
     }
 
     /// Checks every bound.
@@ -108,41 +113,43 @@ impl Policy {
         serde_json::json!(self).to_string()
     }
 
-    /// Reads what [`Policy::to_stored`] wrote. What only a newer version knows is left out: a limit
-    /// with such a scope, or a field; the limits that are known hold.
+    /// Reads what [`Policy::to_stored`] wrote.
+    ///
+    /// Where a newer version wrote it, no limit gets lost: what this version does not know has its
+    /// strictest meaning. An unknown named option is
+    /// [`LogoutFromAllDevices`](PreventConcurrentLogin::LogoutFromAllDevices). An unknown scope is
+    /// [`Scope::User`], because a limit on all of a user's sessions is one on any part of them; an
+    /// unknown rule is [`OnExceed::EvictOldest`], which holds the limit and refuses nobody; an
+    /// unknown number is one. Unknown fields are left out.
     ///
     /// # Errors
     /// [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt) for what is no policy at all.
     pub fn from_stored(text: &str) -> Result<Self, StoreError> {
-        #[derive(Deserialize)]
-        struct Stored {
-            #[serde(default)]
-            prevent_concurrent_login: serde_json::Value,
-            #[serde(default)]
-            limits: Vec<StoredLimit>,
-        }
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum StoredLimit {
-            Known { max: u32, scope: Scope, on_exceed: OnExceed },
-            Newer(serde::de::IgnoredAny),
-        }
-        let stored: Stored = serde_json::from_str(text).map_err(StoreError::corrupt)?;
-        let known = |limit| match limit {
-            StoredLimit::Known { max, scope, on_exceed } => Some(Limit { max, scope, on_exceed }),
-            StoredLimit::Newer(_) => None,
-        };
-        Ok(Self {
-            prevent_concurrent_login: serde_json::from_value(stored.prevent_concurrent_login)
-                .unwrap_or_default(),
-            limits: stored.limits.into_iter().filter_map(known).collect(),
-        })
+        serde_json::from_str(text).or_else(|_| Self::of_newer(text))
     }
+
+    fn of_newer(text: &str) -> Result<Self, StoreError> {
+        let stored: Map<String, Value> = serde_json::from_str(text).map_err(StoreError::corrupt)?;
+        let prevent_concurrent_login = match stored.get("prevent_concurrent_login") {
+            None | Some(Value::Null) => PreventConcurrentLogin::Disabled,
+            Some(named) => known(named).unwrap_or(PreventConcurrentLogin::LogoutFromAllDevices),
+        };
+        let limits = match stored.get("limits") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(limits)) => limits.iter().map(Limit::of_newer).collect(),
+            Some(other) => vec![Limit::of_newer(other)],
+        };
+        Ok(Self { prevent_concurrent_login, limits, newer: true })
+    }
+}
+
+fn known<T: serde::de::DeserializeOwned>(stored: &Value) -> Option<T> {
+    serde_json::from_value(stored.clone()).ok()
 }
 
 impl From<PreventConcurrentLogin> for Policy {
     fn from(prevent_concurrent_login: PreventConcurrentLogin) -> Self {
-        Self { prevent_concurrent_login, limits: Vec::new() }
+        Self { prevent_concurrent_login, ..Self::default() }
     }
 }
 
@@ -161,6 +168,14 @@ impl PreventConcurrentLogin {
 impl Limit {
     /// The largest `max`.
     pub const MAX: u32 = 1_000_000;
+
+    fn of_newer(stored: &Value) -> Self {
+        Self {
+            max: known(&stored["max"]).unwrap_or(1),
+            scope: known(&stored["scope"]).unwrap_or(Scope::User),
+            on_exceed: known(&stored["on_exceed"]).unwrap_or(OnExceed::EvictOldest),
+        }
+    }
 }
 
 /// Where a policy or a block is set.
@@ -298,12 +313,29 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_of_a_newer_version_holds_as_far_as_it_is_known() {
+    fn a_policy_of_a_newer_version_loses_no_limit() {
+        let limit = |max, scope, on_exceed| Limit { max, scope, on_exceed };
+        let read = |text: &str| Policy::from_stored(text).unwrap();
+        let named = PreventConcurrentLogin::LogoutFromAllDevices;
         let text = r#"{"prevent_concurrent_login":"LogoutFromElsewhere","risk":{"score":7},"limits":[
-            {"max":3,"scope":"user","on_exceed":"reject","grace":9},
-            {"max":1,"scope":"network","on_exceed":"reject"}]}"#;
-        let limit = Limit { max: 3, scope: Scope::User, on_exceed: OnExceed::Reject };
-        assert_eq!(Policy::from_stored(text).unwrap(), Policy::limit(limit));
+            {"max":3,"scope":"device_kind","on_exceed":"reject","grace":9},
+            {"max":2,"scope":"network","on_exceed":"reject"},
+            {"max":2,"scope":"client","on_exceed":"ask"},
+            {"max":"auto","scope":"client","on_exceed":"reject"},
+            "strict"]}"#;
+        let limits = vec![
+            limit(3, Scope::DeviceKind, OnExceed::Reject),
+            limit(2, Scope::User, OnExceed::Reject),
+            limit(2, Scope::Client, OnExceed::EvictOldest),
+            limit(1, Scope::Client, OnExceed::Reject),
+            limit(1, Scope::User, OnExceed::EvictOldest),
+        ];
+        assert_eq!(read(text), Policy { prevent_concurrent_login: named, limits, newer: true });
+        let one = vec![limit(1, Scope::User, OnExceed::EvictOldest)];
+        assert_eq!(read(r#"{"limits":{}}"#).limits, one);
+        let unknown = read(r#"{"limits":null,"prevent_concurrent_login":null}"#);
+        assert_eq!(unknown, Policy { newer: true, ..Policy::default() });
+        assert_eq!(read("{}"), Policy::default());
         assert!(Policy::from_stored("7").is_err());
     }
 }

@@ -9,6 +9,11 @@
 //! A re-authentication names a successor of its own, [`TokenState::step_up`]. A copy of the current token
 //! can be renewed, and never yields the token that the owner got for a proof. Once that one has been
 //! used, what the copy was renewed to is refused, and proves theft after the grace.
+//!
+//! The owner's client can come to hold such a token itself: two tabs of a browser share a cookie, one
+//! asks for a renewal, the other for a re-authentication and uses its token, and then the answer to the
+//! renewal arrives and replaces the cookie. Nothing tells this token from a copy's, so it is treated as
+//! one, and the user signs in again.
 
 use std::time::Duration;
 

@@ -17,6 +17,7 @@ use crate::manager::SessionManager;
 use crate::options::network;
 use crate::sign_in::{SignIn, SignedIn};
 use crate::take_back::{Debt, Unheld};
+use crate::ticket::Issued;
 use crate::{clock, meter, notice, take_back};
 
 impl SessionManager {
@@ -54,7 +55,7 @@ impl SessionManager {
         is_given_up: impl Fn() -> bool,
     ) -> Result<(SignedIn, Unheld), Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
-        self.know_the_time().await;
+        self.know_the_time().await?;
         let new_device = self.is_new_device(request).await;
         // Turns only save conflicts: a store that hangs for one user holds up no other for long.
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock();
@@ -200,7 +201,7 @@ impl SessionManager {
             state.sessions.iter().any(|standing| standing.id == attempt.session.id)
         };
         let Some(mut place) = in_doubt.iter().position(known) else { return Ok(None) };
-        if let Some(TicketUse { id, .. }) = newcoming.ticket {
+        if let Some(TicketUse { issued: Issued { id, .. }, .. }) = newcoming.ticket {
             // Another use of the ticket begins a session of the same id.
             let stored = self.shared().store_call("load", self.shared().store.load(id)).await?;
             let token = stored.map(|stored| stored.session.token.current);
@@ -210,7 +211,8 @@ impl SessionManager {
         Ok(Some(in_doubt.swap_remove(place)))
     }
 
-    /// A ticket names the session that it begins; where that one is there or has ended, it was used.
+    /// A ticket names the session that it begins; where that one is there or has ended, it was used. It is
+    /// worth nothing either where all sessions have ended that refused the sign-in.
     async fn check_unused(
         &self,
         newcoming: &Newcoming,
@@ -218,8 +220,9 @@ impl SessionManager {
         had_conflict: bool,
     ) -> Result<(), Error> {
         let Some(ticket) = &newcoming.ticket else { return Ok(()) };
-        let (shared, id) = (self.shared(), ticket.id);
-        let used = state.sessions.iter().any(|standing| standing.id == id)
+        let (shared, id) = (self.shared(), ticket.issued.id);
+        let used = !ticket.issued.holds(&state.sessions)
+            || state.sessions.iter().any(|standing| standing.id == id)
             || shared.cache.end_cause(&id).is_some()
             || (had_conflict
                 && shared.store_call("ended", shared.store.ended(id)).await?.is_some());
@@ -245,12 +248,14 @@ impl SessionManager {
         let now = self.now();
         let ended = match self.decide(newcoming, state, now) {
             Admission::Admit { end } => end,
-            Admission::Reject { limit } => return Err(self.too_many(newcoming, limit).await?),
+            Admission::Reject { limit } => {
+                return Err(self.too_many(newcoming, state, limit).await?);
+            }
         };
         let entropy = shared.entropy.as_ref();
         let new_id = || shared.store.session_id(&request.owner, clock::random(entropy));
         let ticket = newcoming.ticket.as_ref().filter(|_| !planted::is(Defect::TicketTwice));
-        let id = ticket.map_or_else(new_id, |ticket| ticket.id);
+        let id = ticket.map_or_else(new_id, |used| used.issued.id);
         let secrets = (clock::random(entropy), clock::random(entropy));
         let token = Token::new(&shared.fleet_key, id, secrets.0, secrets.1);
         let slot = shared.cache.begin_fill(id);
@@ -261,19 +266,27 @@ impl SessionManager {
     }
 
     /// The refusal, with the sessions that the user may choose from and a ticket for the choice.
-    async fn too_many(&self, newcoming: &Newcoming, limit: Limit) -> Result<Error, Error> {
+    async fn too_many(
+        &self,
+        newcoming: &Newcoming,
+        state: &UserState,
+        limit: Limit,
+    ) -> Result<Error, Error> {
         let Newcoming { request, ticket } = newcoming;
         let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
         query.user = Some(request.owner.user.clone());
         query.limit = PageQuery::MAX_LIMIT;
         let sessions = self.list(&query).await?.sessions;
-        let ticket = self.ticket(request, ticket.as_ref()).await?;
+        let refused_by = state.sessions.iter().map(|standing| standing.signed_in).max();
+        let refused_by = refused_by.unwrap_or_default();
+        let ticket = self.ticket(request, refused_by, ticket.as_ref()).await?;
         Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
     }
 
     fn decide(&self, newcoming: &Newcoming, state: &UserState, now: Timestamp) -> Admission {
         let (options, request) = (self.options(), &newcoming.request);
         let policy = state.policies.clone().resolve(&options.default_policy);
+        self.shared().note_policy(&policy);
         let newcomer = Newcomer {
             device_kind: &request.device_kind,
             client_id: request.client_id.as_ref(),
@@ -324,11 +337,7 @@ pub(crate) struct Newcoming {
 }
 
 pub(crate) struct TicketUse {
-    /// The ticket's secret, and until when it works.
-    pub(crate) secret: [u8; 32],
-    pub(crate) expires: Timestamp,
-    /// The session that the ticket begins.
-    pub(crate) id: SessionId,
+    pub(crate) issued: Issued,
     /// The session that the user has chosen to end.
     pub(crate) end: SessionId,
     /// A name for this use.

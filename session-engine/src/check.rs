@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use session_core::planted::{self, Defect};
 use session_core::rotation::Recognition;
 use session_core::{EndCause, SessionId, Timestamp, Token};
+use tokio::time::Instant;
 
 use crate::ending::{Ending, Over, Past, Record, Remembered};
 use crate::entry::{Access, CurrentSession, Entry, Shown};
@@ -228,7 +229,9 @@ impl Lookup {
         self.claim.session_id()
     }
 
-    /// Asks the store. Lookups of one session that run side by side ask once.
+    /// Asks the store. Lookups of one session that run side by side ask once. It takes no longer than
+    /// [`Options::store_timeout`](crate::Options::store_timeout) and, with a claims provider,
+    /// [`Options::claims_timeout`](crate::Options::claims_timeout).
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away and the cache may not answer in its place.
@@ -241,14 +244,16 @@ impl Lookup {
     async fn ask(self) -> Result<Verdict, Error> {
         let Self { manager, claim, access } = self;
         let shared = manager.shared();
+        let deadline = shared.answer_by();
         if let Some(verdict) = manager.hear_and_judge(&claim, &access).await {
             return Ok(verdict);
         }
         let id = claim.session_id();
         if shared.cache.ended(&id).is_some() {
-            return manager.refuse_ended(&claim).await;
+            return manager.why_gone(&claim, deadline).await.map(Verdict::Refused);
         }
-        let mut load = match manager.load(id).await {
+        let read = || shared.by(deadline, "load", manager.load(id));
+        let mut load = match read().await {
             Err(error) if error.is_unavailable() => {
                 let unknown = Verdict::Refused(Refusal::Unknown);
                 let refused = planted::is(Defect::OutageIsRefusal).then_some(unknown);
@@ -262,7 +267,7 @@ impl Lookup {
             && !trusts_joined
             && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_))
         {
-            load = manager.load(id).await?;
+            load = read().await?;
         }
         let mut finding = judge_loaded(shared, &load, &claim);
         let mut ends = 0;
@@ -273,17 +278,21 @@ impl Lookup {
                     if planted::is(Defect::ConfirmSkipped) {
                         break;
                     }
-                    match manager.confirm(id, claim.tokens()).await {
+                    match shared.by(deadline, "commit", manager.confirm(id, claim.tokens())).await {
                         Err(error) if error.is_unavailable() => break,
                         confirmed => confirmed?,
                     }
                 }
-                Finding::Over(over) if manager.end_over(id, over, &mut ends).await? => break,
-                // It was used since it was read, or is gone.
-                Finding::Over(_) => {}
+                Finding::Over(over) => {
+                    let end = manager.end_over(id, over, &mut ends);
+                    if shared.by(deadline, "end_many", end).await? {
+                        break;
+                    }
+                    // It was used since it was read, or is gone.
+                }
                 _ => break,
             }
-            load = manager.load(id).await?;
+            load = read().await?;
             finding = judge_loaded(shared, &load, &claim);
         }
         match (finding, load.entry) {
@@ -292,7 +301,7 @@ impl Lookup {
             }
             (Finding::Bad(refusal), _) => Ok(Verdict::Refused(refusal)),
             (Finding::Over(_) | Finding::Gone | Finding::Good(_), _) => {
-                Ok(Verdict::Refused(manager.why_gone(&claim).await?))
+                Ok(Verdict::Refused(manager.why_gone(&claim, deadline).await?))
             }
         }
     }
@@ -310,32 +319,30 @@ impl SessionManager {
         if away && let Some(verdict) = stale(shared, claim, access) {
             return Some(verdict);
         }
-        // Where the log cannot be read, the session itself perhaps can.
-        follower::hear(shared).await.ok()?;
+        // Where the log cannot be read, the session itself perhaps can: that takes the other half.
+        let half = Instant::now() + shared.options.store_timeout / 2;
+        shared.by(half, "log_since", follower::hear(shared)).await.ok()?;
         judge_cached(shared, claim, access)
-    }
-
-    /// This node knows that the session has ended; how, the history tells. Without it the client is told
-    /// nothing.
-    async fn refuse_ended(&self, claim: &Claim) -> Result<Verdict, Error> {
-        match self.why_gone(claim).await {
-            Err(error) if error.is_unavailable() => Ok(Verdict::Refused(Refusal::Unknown)),
-            told => told.map(Verdict::Refused),
-        }
     }
 
     /// What a client with this token may be told of a session that is not there.
     pub(crate) async fn why_ended(&self, token: &Token) -> Result<Refusal, Error> {
-        self.why_gone(&Claim::Token(token.clone())).await
+        self.why_gone(&Claim::Token(token.clone()), self.shared().answer_by()).await
     }
 
-    /// What a client with this claim may be told of a session that is not there.
-    async fn why_gone(&self, claim: &Claim) -> Result<Refusal, Error> {
-        if let Some(refusal) = remembered(self.shared(), claim) {
+    /// What a client with this claim may be told of a session that is not there. How it has ended, the
+    /// history says; where it does not answer soon, the client is told nothing.
+    async fn why_gone(&self, claim: &Claim, deadline: Instant) -> Result<Refusal, Error> {
+        let shared = self.shared();
+        if let Some(refusal) = remembered(shared, claim) {
             return Ok(refusal);
         }
-        let record = self.read_ending(claim.session_id()).await?;
-        Ok(record.map_or(Refusal::Unknown, |record| tell(&record, claim)))
+        let soon = Instant::now() + shared.options.store_timeout / 4;
+        let read = self.read_ending(claim.session_id());
+        match shared.by(soon.min(deadline), "ended", read).await {
+            Err(error) if error.is_unavailable() => Ok(Refusal::Unknown),
+            record => Ok(record?.map_or(Refusal::Unknown, |record| tell(&record, claim))),
+        }
     }
 }
 

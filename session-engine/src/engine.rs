@@ -203,6 +203,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
         outage: Trouble::new(QUIET),
         defect: Trouble::new(DEFECT_QUIET),
         claims_fail: Trouble::new(QUIET),
+        newer_policies: Trouble::new(DEFECT_QUIET),
         // The first read of the log sets it.
         position: Mutex::new(Position::new(Cursor(Vec::new()), options.store_timeout)),
         unheard: AtomicBool::new(false),
@@ -245,7 +246,8 @@ where
 
 /// An outage is over when no call has failed for so long.
 const QUIET: Duration = Duration::from_secs(5);
-/// As [`QUIET`], for a defect: a single record that cannot be read is asked for now and then.
+/// As [`QUIET`], for a defect: a single record that cannot be read is asked for now and then, and so is a
+/// policy of a newer version.
 const DEFECT_QUIET: Duration = Duration::from_secs(300);
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Reads of sessions for open connections, at a time.

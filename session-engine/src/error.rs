@@ -31,7 +31,8 @@ pub enum Error {
     /// The user, the tenant or the deployment may not sign in; nothing was changed.
     #[error("{0}")]
     Blocked(Box<Blocked>),
-    /// The ticket was used, is too old, or was not made by this fleet.
+    /// The ticket was used, is too old, or was not made by this fleet, or the sessions have ended that
+    /// refused the sign-in.
     #[error("the ticket is not valid")]
     InvalidTicket,
 }

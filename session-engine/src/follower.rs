@@ -54,12 +54,17 @@ async fn hear_now(shared: &Shared) -> Result<(), Error> {
 }
 
 impl SessionManager {
-    /// Before something is stamped. A node whose machine slept learns the time from the log; where that
-    /// cannot be read, the change is going to fail or goes by the time that the node knows.
-    pub(crate) async fn know_the_time(&self) {
-        if !self.shared().is_fresh() {
-            let _ = hear(self.shared()).await;
+    /// Before something is stamped or judged. A node whose machine may have slept learns the time from the
+    /// log, and changes nothing where that cannot be read. One that has only not heard the log for long
+    /// knows the time.
+    pub(crate) async fn know_the_time(&self) -> Result<(), Error> {
+        let shared = self.shared();
+        if shared.is_fresh() {
+            return Ok(());
         }
+        hear(shared)
+            .await
+            .or_else(|error| if shared.time.may_be_wrong() { Err(error) } else { Ok(()) })
     }
 }
 

@@ -52,7 +52,8 @@ pub struct Health {
     /// What the store said of itself when it was last asked: when the node started, after a cleanup, and
     /// every ten minutes. None where it could not say it.
     pub store: Option<StoreHealth>,
-    /// The workers by name, and as `store` what the store said is wrong with it.
+    /// The workers by name; as `store` what the store said is wrong with it, and as `policies` that sign-ins
+    /// meet one of a newer version.
     pub workers: BTreeMap<&'static str, WorkerHealth>,
 }
 

@@ -32,7 +32,8 @@ impl SessionManager {
         self.end_all(selection, EndCause::Revoked, by, None).await
     }
 
-    /// Ends all sessions of a user.
+    /// Ends all sessions of a user, and with them the tickets of sign-ins that they refused. What a changed
+    /// password calls for; the user signs in again afterwards.
     ///
     /// # Errors
     /// As [`SessionManager::revoke_selected`].
@@ -40,7 +41,8 @@ impl SessionManager {
         self.revoke_selected(Selection::user(owner), by).await
     }
 
-    /// Ends all sessions of the user but this one.
+    /// Ends all sessions of the user but this one. A [`Ticket`](crate::Ticket) of a sign-in that this one
+    /// refused stays good for its five minutes.
     ///
     /// # Errors
     /// As [`SessionManager::revoke_selected`].

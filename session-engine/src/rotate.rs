@@ -108,7 +108,7 @@ impl SessionManager {
         else {
             return Ok(Rotation::Refused(Refusal::Malformed));
         };
-        self.know_the_time().await;
+        self.know_the_time().await?;
         let authentication = match &reason {
             RotateReason::Renewal => None,
             RotateReason::Reauthenticated(proof) => Some(proof.authentication(self.now())?),

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use session_core::planted::{self, Defect};
+use session_core::policy::Policy;
 use session_core::{FleetKey, Session, Store, StoreError, StoreErrorKind, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
@@ -53,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) defect: Trouble,
     /// Whether the claims provider fails.
     pub(crate) claims_fail: Trouble,
+    /// Whether policies are of a newer version.
+    pub(crate) newer_policies: Trouble,
     /// Where this node is in the log.
     pub(crate) position: tokio::sync::Mutex<Position>,
     /// Whether the last read of the log failed.
@@ -105,6 +109,24 @@ impl Shared {
         Ok(result?)
     }
 
+    /// Until when a request that has to ask the store has its answer, or none.
+    pub(crate) fn answer_by(&self) -> Instant {
+        let claims = self.claims.as_ref().map(|_| self.options.claims_timeout);
+        Instant::now() + self.options.store_timeout + claims.unwrap_or_default()
+    }
+
+    /// Waits for what asks the store, until then at the latest.
+    pub(crate) async fn by<T>(
+        &self,
+        deadline: Instant,
+        name: &'static str,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let answer = self.on_runtime(|| tokio::time::timeout_at(deadline, answer)).await;
+        let late = || StoreError::timed_out(name, self.options.store_timeout);
+        answer.unwrap_or_else(|_| Err(late().into()))
+    }
+
     /// Says once that the store does not answer, or answers with defects, and once that this is over.
     fn note_answer(&self, method: &'static str, error: Option<&StoreError>) {
         let Some(error) = error else {
@@ -126,6 +148,20 @@ impl Shared {
                 error = error as &dyn std::error::Error,
                 "the store answers with a defect"
             );
+        }
+    }
+
+    /// Says once that a policy is of a newer version, and once that none is any more.
+    pub(crate) fn note_policy(&self, policy: &Policy) {
+        if policy.newer {
+            if self.newer_policies.begins() {
+                let policy = policy.to_stored();
+                tracing::warn!(policy, "{NEWER_POLICY}");
+                self.health.note("policies", Some(NEWER_POLICY.to_owned()));
+            }
+        } else if let Some(Over { lasted, .. }) = self.newer_policies.ends() {
+            tracing::info!(?lasted, "every policy is of this version again");
+            self.health.note("policies", None);
         }
     }
 
@@ -266,3 +302,6 @@ impl Stopping {
         let _ = self.0.wait_for(|stopped| *stopped).await;
     }
 }
+
+const NEWER_POLICY: &str =
+    "a policy is of a newer version: what this one does not know has its strictest meaning";

@@ -219,12 +219,15 @@ impl SessionManager {
     /// ticket of [`Error::TooManySessions`] and the session that its user has chosen.
     ///
     /// A ticket works once, for five minutes, on every node, and stands for the checked password. A
-    /// session that has ended already needs no ending. If the limit still refuses the sign-in, the error
+    /// session that has ended already needs no ending. Once all sessions have ended that refused the
+    /// sign-in, the ticket is worth nothing: so [`SessionManager::revoke_user`] makes it worthless where a
+    /// password is changed, and [`SessionManager::revoke_others`] does not. If the limit still refuses the sign-in, the error
     /// holds a ticket again, with the time that is left. Where the history is kept for less than a ticket's
     /// time, a use that fails with [`Error::Unavailable`] may have used the ticket up.
     ///
     /// # Errors
-    /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet.
+    /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet, and where
+    /// the sessions have ended that refused the sign-in.
     /// Otherwise as [`SessionManager::sign_in`].
     pub async fn sign_in_with_ticket(
         &self,

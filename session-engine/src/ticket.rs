@@ -6,6 +6,10 @@
 //! ticket is good. It names the session that it will begin: a session id never comes back, so a ticket
 //! works once. Where the store forgets sessions that have ended sooner than a ticket runs out, its first use
 //! takes a second lease, and no other use gets it.
+//!
+//! It depends on the sessions that refused the sign-in: while one of them stands, somebody holds a session
+//! that the user has not ended since. Once all have ended, as they do where a password is changed, a user is
+//! blocked or erased, the ticket is worth nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,6 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
+use session_core::admission::Standing;
 use session_core::checker::Timeouts;
 use session_core::{
     Authentication, ClientId, DeviceInfo, DeviceKind, ExtraData, SessionId, StoreError, TenantId,
@@ -55,6 +60,8 @@ struct Sealed {
     /// The store has noted its digest: a copy of the store, which has the key, makes no tickets.
     secret: [u8; 32],
     expires: Timestamp,
+    /// When the latest of the sessions began that refused the sign-in.
+    refused_by: Timestamp,
     id: SessionId,
     tenant: Option<TenantId>,
     user: UserId,
@@ -70,18 +77,36 @@ struct Sealed {
     replaces: Option<SessionId>,
 }
 
+/// What every ticket for one sign-in has in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Issued {
+    secret: [u8; 32],
+    expires: Timestamp,
+    refused_by: Timestamp,
+    /// The session that the ticket begins.
+    pub(crate) id: SessionId,
+}
+
+impl Issued {
+    /// Whether a session that refused the sign-in still stands.
+    pub(crate) fn holds(&self, sessions: &[Standing]) -> bool {
+        sessions.iter().any(|standing| standing.signed_in <= self.refused_by)
+    }
+}
+
 impl SessionManager {
     /// A ticket for a sign-in that was refused. Where a ticket was used for it, the same one again: it
     /// works once, and no longer than it did. One whose use has been noted is replaced.
     pub(crate) async fn ticket(
         &self,
         request: &SignIn,
+        refused_by: Timestamp,
         used: Option<&TicketUse>,
     ) -> Result<Ticket, Error> {
         let shared = self.shared();
         let entropy = shared.entropy.as_ref();
-        if let Some(TicketUse { secret, expires, id, .. }) = used.filter(|_| !self.notes_uses()) {
-            return self.seal_ticket(request, *secret, *expires, *id);
+        if let Some(used) = used.filter(|_| !self.notes_uses()) {
+            return self.seal_ticket(request, &used.issued);
         }
         let secret = clock::random(entropy);
         let name = name(&secret);
@@ -90,23 +115,21 @@ impl SessionManager {
             return Err(StoreError::internal("a ticket of this secret was issued before").into());
         }
         let id = shared.store.session_id(&request.owner, clock::random(entropy));
-        let expires = used.map(|used| used.expires);
-        let expires = expires.unwrap_or_else(|| self.now().plus(Ticket::VALID_FOR));
-        self.seal_ticket(request, secret, expires, id)
+        let (expires, refused_by) = match used {
+            Some(TicketUse { issued, .. }) => (issued.expires, issued.refused_by),
+            None => (self.now().plus(Ticket::VALID_FOR), refused_by),
+        };
+        self.seal_ticket(request, &Issued { secret, expires, refused_by, id })
     }
 
-    fn seal_ticket(
-        &self,
-        request: &SignIn,
-        secret: [u8; 32],
-        expires: Timestamp,
-        id: SessionId,
-    ) -> Result<Ticket, Error> {
+    fn seal_ticket(&self, request: &SignIn, ticket: &Issued) -> Result<Ticket, Error> {
         let now = self.now();
+        let Issued { secret, expires, refused_by, id } = *ticket;
         let SignIn { owner, device_kind, device_info, client_id, ip, data, .. } = request.clone();
         let sealed = Sealed {
             secret,
             expires,
+            refused_by,
             id,
             tenant: owner.tenant,
             user: owner.user,
@@ -139,9 +162,9 @@ impl SessionManager {
         if sealed.expires <= self.now() || !self.was_issued(&sealed.secret).await? {
             return Err(Error::InvalidTicket);
         }
-        let Sealed { secret, expires, id, .. } = sealed;
-        let user = sweeper::holder(self.shared());
-        let ticket = TicketUse { secret, expires, id, end, user };
+        let Sealed { secret, expires, refused_by, id, .. } = sealed;
+        let issued = Issued { secret, expires, refused_by, id };
+        let ticket = TicketUse { issued, end, user: sweeper::holder(self.shared()) };
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
         let data = sealed.data.as_deref().map(ExtraData::from_json).transpose()?;
         let Authentication { at, level, methods, unknown: _ } = sealed.authentication;
@@ -174,7 +197,7 @@ impl SessionManager {
             return Ok(true);
         }
         let shared = self.shared();
-        let name = format!("{}:used", name(&ticket.secret));
+        let name = format!("{}:used", name(&ticket.issued.secret));
         let take = shared.store.lease(&name, &ticket.user, Ticket::VALID_FOR);
         shared.store_call("lease", take).await
     }

@@ -85,11 +85,23 @@ impl FleetTime {
         if planted::is(Defect::MonotonicOnly) {
             return (monotonic <= limit).then(|| self.at(elapsed));
         }
+        let wall = self.wall_silence(monotonic)?;
+        (wall.max(monotonic) <= limit).then(|| self.at(elapsed))
+    }
+
+    /// Whether the wall clock has jumped since the log was heard, so that the monotonic clock may have stood
+    /// still, or the log has never been heard.
+    pub(crate) fn may_be_wrong(&self) -> bool {
+        self.silence().and_then(|monotonic| self.wall_silence(monotonic)).is_none()
+    }
+
+    /// How long the log has been silent by the wall clock; none where that clock has jumped.
+    fn wall_silence(&self, monotonic: Duration) -> Option<Duration> {
         let heard = Timestamp::from_micros(self.heard.wall.load(Ordering::Acquire));
         let now = self.wall.now();
         let wall = now.since(heard);
         let jumped = now.plus(CLOCK_GRAIN) < heard || wall > monotonic.saturating_add(CLOCK_GRAIN);
-        (!jumped && wall.max(monotonic) <= limit).then(|| self.at(elapsed))
+        (!jumped).then_some(wall)
     }
 
     /// How long the log has been silent by the monotonic clock; none where it has never been heard.

@@ -271,6 +271,7 @@ fn the_narrow_limit_decides_first_and_counts_for_the_wide_one() {
     let policy = Policy {
         prevent_concurrent_login: PreventConcurrentLogin::LogoutFromSameTypeDevices,
         limits: vec![Limit { max: 2, scope: Scope::User, on_exceed: OnExceed::EvictOldest }],
+        newer: false,
     };
     let new =
         Newcomer { device_kind: &DeviceKind::Web, client_id: None, replaces: None, ends: None };

@@ -74,6 +74,9 @@ fn policy_of(rules: Vec<OnExceed>) -> impl Strategy<Value = Policy> {
         PreventConcurrentLogin::LogoutFromSameTypeDevices,
         PreventConcurrentLogin::LogoutFromAllDevices,
     ]);
-    (named, vec(limit(rules), 0..4))
-        .prop_map(|(prevent_concurrent_login, limits)| Policy { prevent_concurrent_login, limits })
+    (named, vec(limit(rules), 0..4)).prop_map(|(prevent_concurrent_login, limits)| Policy {
+        prevent_concurrent_login,
+        limits,
+        newer: false,
+    })
 }

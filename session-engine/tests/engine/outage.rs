@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use session_engine::{Access, Error, Options, Refusal, SignIn, Verdict, WhenStale};
+use session_core::EndCause;
+use session_engine::{
+    Access, Engine, Error, Options, Refusal, RotateReason, Rotation, SignIn, SignedIn, Verdict,
+    WhenStale,
+};
+use tokio::time::Instant;
 
 use crate::probe::{Fleet, Probe, engine, is_active, refusal, revoke, sign_in, store, user};
 
@@ -71,6 +76,88 @@ async fn hints_do_not_prolong_the_trust() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert!(matches!(refusal(there, &signed_in).await, Refusal::Ended(_)));
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a node answers to a token, and how long that takes.
+async fn timed(node: &Engine, signed_in: &SignedIn) -> (Result<Verdict, Error>, Duration) {
+    let (begun, token) = (Instant::now(), signed_in.token.expose());
+    let answer = node.sessions().validate(token.as_bytes(), Access::default()).await;
+    (answer, begun.elapsed())
+}
+
+/// Neither the log nor the session can be read: the answer comes after one time limit, not after two.
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_a_store_that_hangs_no_longer_than_its_time_limit() {
+    let options = Options::default();
+    let fleet = Fleet::start(options.clone()).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    fleet.probes[1].slow("log_since", HOUR);
+    fleet.probes[1].slow("load", HOUR);
+    tokio::time::sleep(options.max_staleness * 2).await;
+    for _ in 0..2 {
+        let (answer, waited) = timed(there, &signed_in).await;
+        assert!(answer.is_err_and(|error| error.is_unavailable()));
+        assert!(waited <= options.store_timeout, "{waited:?}");
+    }
+    // Where the session can be read, it is answered for all that.
+    fleet.probes[1].slow("load", Duration::ZERO);
+    tokio::time::sleep(options.store_timeout).await;
+    let (answer, waited) = timed(there, &signed_in).await;
+    assert!(matches!(answer, Ok(Verdict::Active(_))), "{answer:?}");
+    assert!(waited <= options.store_timeout, "{waited:?}");
+}
+
+/// The session has ended, and only the history could say how: the client is refused soon, without it.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_does_not_wait_for_its_reason() {
+    let options = Options::default();
+    let fleet = Fleet::start(options.clone()).await;
+    let [here, there] = &fleet.nodes;
+    // One that the node knows to have ended, and one that it has never seen.
+    let [known, unseen] = [sign_in(here, "alice").await, sign_in(here, "bob").await];
+    assert!(is_active(there, &known).await);
+    revoke(here, &known).await;
+    revoke(here, &unseen).await;
+    tokio::time::sleep(options.propagation_bound).await;
+    let hang: fn(&Probe) = |probe| probe.slow("ended", HOUR);
+    for disturb in [hang, |probe| probe.fail("ended", true)] {
+        disturb(&fleet.probes[1]);
+        for signed_in in [&known, &unseen] {
+            let (answer, waited) = timed(there, signed_in).await;
+            assert!(matches!(answer, Ok(Verdict::Refused(Refusal::Unknown))), "{answer:?}");
+            assert!(waited <= options.store_timeout / 4, "{waited:?}");
+        }
+        fleet.probes[1].slow("ended", Duration::ZERO);
+    }
+    fleet.probes[1].fail("ended", false);
+    tokio::time::sleep(HOUR).await;
+    for signed_in in [&known, &unseen] {
+        let reason = refusal(there, signed_in).await.end_cause();
+        assert_eq!(reason, Some(EndCause::Revoked), "the reason comes when it can be read");
+    }
+}
+
+/// The first use of a new token cannot be stored: it is accepted within the same time limit.
+#[tokio::test(start_paused = true)]
+async fn a_new_token_waits_for_a_store_that_hangs_no_longer_than_its_time_limit() {
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    let mut signed_in = sign_in(&node, "alice").await;
+    let token = signed_in.token.expose();
+    let rotated = node.sessions().rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
+    let Rotation::Rotated { token, .. } = rotated else { panic!("{rotated:?}") };
+    signed_in.token = token;
+    // The log is read, and invalidates nothing any more.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    probe.slow("load", Duration::from_secs(3));
+    probe.slow("commit", HOUR);
+    let (answer, waited) = timed(&node, &signed_in).await;
+    assert!(matches!(answer, Ok(Verdict::Active(_))), "{answer:?}");
+    assert!(waited <= Options::default().store_timeout, "{waited:?}");
 }
 
 /// What was revoked during the outage is refused as soon as the node hears again.

@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use session_core::Session;
 use session_core::checker::WriteBack;
 use session_core::cleanup::Cleanup;
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::PolicyChange;
+use session_core::{Actor, Session, Store};
 use session_engine::{Access, Engine, Options, Parts, SignIn};
 use tracing::subscriber::DefaultGuard;
 
@@ -102,6 +104,44 @@ async fn half_an_outage_is_said_once() {
     let said = log.take();
     assert_eq!(said.len(), 1, "{said:#?}");
     assert!(said[0].contains("user"), "it names the method: {said:?}");
+}
+
+/// A newer node has set a limit of a kind that this one does not know: it holds, and the node says so.
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_a_newer_version_holds_and_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let store = store();
+    let node = engine(store.clone(), Options::default()).await;
+    let text = r#"{"limits":[{"max":2,"scope":"network","on_exceed":"ask"}]}"#;
+    let (scope, by) = (PolicyScope::User(user("alice")), Actor::Application);
+    let set = async |policy: Option<Policy>| {
+        let at = node.sessions().now();
+        let change = PolicyChange { scope: scope.clone(), policy, at, by: by.clone() };
+        store.set_policy(&change).await.unwrap();
+        log.take();
+    };
+    let problem = || {
+        let health = node.sessions().health();
+        health.workers.get("policies").and_then(|policies| policies.error.clone())
+    };
+    set(Some(Policy::from_stored(text).unwrap())).await;
+    let mut ended = 0;
+    for _ in 0..5 {
+        ended += sign_in(&node, "alice").await.ended.len();
+        sign_in(&node, "bob").await;
+    }
+    assert_eq!(ended, 3, "two of five are left");
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("WARN") && said[0].contains("newer version"), "{said:?}");
+    assert!(problem().is_some());
+    set(None).await;
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    sign_in(&node, "alice").await;
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("INFO") && said[0].contains("of this version again"), "{said:?}");
+    assert_eq!(problem(), None);
 }
 
 #[tokio::test(start_paused = true)]

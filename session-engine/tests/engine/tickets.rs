@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use session_core::policy::{Limit, OnExceed, Policy, Scope};
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::store::{HistoryQuery, TenantFilter};
-use session_core::{Actor, DeviceInfo, EndCause, FleetKey, Session, Store};
+use session_core::{Actor, DeviceInfo, EndCause, FleetKey, Session, SessionId, Store};
 use session_engine::clock::Clock;
-use session_engine::{Error, Options, SignIn, Ticket, TooManySessions};
+use session_engine::{Engine, Error, NewBlock, Options, SignIn, Ticket, TooManySessions};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{Fleet, is_active, refusal, sign_in, told, user};
@@ -92,7 +92,7 @@ async fn of_many_uses_of_a_ticket_at_once_one_wins() {
 async fn a_ticket_does_not_lift_the_limit() {
     let fleet = Fleet::start(at_most(1)).await;
     let old = claimed(&fleet, "alice").await;
-    let other = session_core::SessionId::from_bytes([7; 16]);
+    let other = SessionId::from_bytes([7; 16]);
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let ticket = refused(&fleet, 0).await.ticket;
     let manager = fleet.nodes[0].sessions();
@@ -113,7 +113,7 @@ async fn a_ticket_does_not_lift_the_limit() {
 async fn a_ticket_is_not_prolonged_by_its_use() {
     let fleet = Fleet::start(at_most(1)).await;
     let old = claimed(&fleet, "alice").await;
-    let other = session_core::SessionId::from_bytes([7; 16]);
+    let other = SessionId::from_bytes([7; 16]);
     tokio::time::sleep(Duration::from_secs(3600)).await;
     let mut ticket = refused(&fleet, 0).await.ticket;
     let manager = fleet.nodes[0].sessions();
@@ -126,6 +126,101 @@ async fn a_ticket_is_not_prolonged_by_its_use() {
     tokio::time::sleep(Ticket::VALID_FOR / 5).await;
     let late = manager.sign_in_with_ticket(ticket.expose(), old.session.id()).await;
     assert!(matches!(late, Err(Error::InvalidTicket)), "{late:?}");
+}
+
+/// As after a change of the password: the sessions that refused the sign-in have all ended.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_ends_with_the_sessions_that_refused_it() {
+    let fleet = Fleet::start(at_most(2)).await;
+    let [here, there] = &fleet.nodes;
+    let old = [claimed(&fleet, "alice").await, claimed(&fleet, "alice").await];
+    let ticket = refused(&fleet, 0).await.ticket;
+    there.sessions().revoke_user(user("alice"), Actor::Application).await.unwrap();
+    let end = old[0].session.id();
+    let is_refused = async |node: &Engine, end| {
+        let outcome = node.sessions().sign_in_with_ticket(ticket.expose(), end).await;
+        matches!(outcome, Err(Error::InvalidTicket))
+    };
+    assert!(is_refused(here, end).await && is_refused(there, end).await);
+    let new = [claimed(&fleet, "alice").await, claimed(&fleet, "alice").await];
+    let end = new[0].session.id();
+    assert!(is_refused(here, end).await && is_refused(there, end).await);
+    assert!(is_active(here, &new[0]).await && is_active(here, &new[1]).await);
+    // One that they refuse is good.
+    let ticket = refused(&fleet, 0).await.ticket;
+    assert!(there.sessions().sign_in_with_ticket(ticket.expose(), end).await.is_ok());
+}
+
+/// The chosen session has ended by itself; another one still stands.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_ended_needs_no_ending() {
+    let fleet = Fleet::start(at_most(2)).await;
+    let [here, there] = &fleet.nodes;
+    let old = [claimed(&fleet, "alice").await, claimed(&fleet, "alice").await];
+    let ticket = refused(&fleet, 0).await.ticket;
+    there.sessions().sign_out(&old[0].session).await.unwrap();
+    let end = old[0].session.id();
+    let new = here.sessions().sign_in_with_ticket(ticket.expose(), end).await.unwrap();
+    assert_eq!(new.ended, []);
+    assert!(is_active(here, &new).await && is_active(here, &old[1]).await);
+}
+
+/// The history is what tells that a ticket's session was there; an erasure removes it.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_does_not_work_again_once_its_user_is_erased() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let old = claimed(&fleet, "alice").await;
+    let ticket = refused(&fleet, 0).await.ticket;
+    let (node, end) = (fleet.nodes[0].sessions(), old.session.id());
+    let new = node.sign_in_with_ticket(ticket.expose(), end).await.unwrap();
+    node.erase_user(&user("alice"), Actor::Application).await.unwrap();
+    // It has heard of none of it.
+    let late = crate::probe::engine(fleet.store.clone(), at_most(1)).await;
+    for end in [end, new.session.id()] {
+        let again = late.sessions().sign_in_with_ticket(ticket.expose(), end).await;
+        assert!(matches!(again, Err(Error::InvalidTicket)), "{again:?}");
+    }
+    assert_eq!(live(&fleet).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_signs_in_no_user_who_is_blocked() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let [here, there] = &fleet.nodes;
+    let old = claimed(&fleet, "alice").await;
+    let ticket = refused(&fleet, 0).await.ticket;
+    let scope = PolicyScope::User(user("alice"));
+    let until = here.sessions().now().plus(Duration::from_secs(60));
+    let block = NewBlock::default().with_until(until);
+    here.sessions().block(scope.clone(), block, Actor::Application).await.unwrap();
+    let end = old.session.id();
+    for node in [here, there] {
+        let outcome = node.sessions().sign_in_with_ticket(ticket.expose(), end).await;
+        assert!(matches!(&outcome, Err(Error::Blocked(by)) if by.scope == scope), "{outcome:?}");
+    }
+    assert_eq!(live(&fleet).await, []);
+    // Nor when the block is over: it has ended the sessions that refused the sign-in.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let outcome = there.sessions().sign_in_with_ticket(ticket.expose(), end).await;
+    assert!(matches!(outcome, Err(Error::InvalidTicket)), "{outcome:?}");
+    assert!(there.sessions().sign_in(request()).await.is_ok());
+}
+
+/// What has begun since a ticket was issued does not keep it good, also where the ticket is refused and
+/// comes back.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_that_comes_back_depends_on_the_same_sessions() {
+    let fleet = Fleet::start(at_most(2)).await;
+    let (node, stranger) = (fleet.nodes[0].sessions(), SessionId::from_bytes([7; 16]));
+    let old = [claimed(&fleet, "alice").await, claimed(&fleet, "alice").await];
+    let ticket = refused(&fleet, 0).await.ticket;
+    node.sign_out(&old[0].session).await.unwrap();
+    let new = claimed(&fleet, "alice").await;
+    let outcome = node.sign_in_with_ticket(ticket.expose(), stranger).await;
+    let Err(Error::TooManySessions(again)) = outcome else { panic!("{outcome:?}") };
+    node.sign_out(&old[1].session).await.unwrap();
+    let outcome = node.sign_in_with_ticket(again.ticket.expose(), new.session.id()).await;
+    assert!(matches!(outcome, Err(Error::InvalidTicket)), "{outcome:?}");
 }
 
 /// The key of the fleet is in the store: whoever has a copy of it can encrypt what looks like a ticket.

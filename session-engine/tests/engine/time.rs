@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use session_core::checker::{Timeouts, WriteBack};
-use session_core::{EndCause, Timestamp};
+use session_core::policy::PolicyScope;
+use session_core::{Actor, EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
-use session_engine::{Engine, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd};
+use session_engine::{
+    Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd,
+};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{Probe, clock, is_active, revoke, sign_in, user};
@@ -177,6 +180,49 @@ async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() 
     let rotated = sessions.rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
     let Rotation::Refused(refusal) = rotated else { panic!("idle for an hour: {rotated:?}") };
     assert_eq!(refusal.end_cause(), Some(EndCause::Expired));
+}
+
+/// Where it cannot learn the time, it changes nothing; where it has only not heard the log, it knows it.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_may_have_slept_changes_nothing_without_the_log() {
+    for (jumps, goes_on) in [(false, true), (true, false)] {
+        let clocks = Clocks::start(Options::default(), 0, false).await;
+        let node = clocks.nodes[1].sessions();
+        let before = sign_in(&clocks.nodes[1], "alice").await;
+        clocks.probe.fail("log_since", true);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        clocks.wrong_by.store(if jumps { 3_600_000_000 } else { 0 }, Ordering::SeqCst);
+        let begun = node.sign_in(SignIn::new(user("bob"))).await;
+        let token = before.token.expose();
+        let rotated = node.rotate(token.as_bytes(), RotateReason::Renewal).await;
+        assert_eq!((begun.is_ok(), rotated.is_ok()), (goes_on, goes_on), "{begun:?} {rotated:?}");
+        let unavailable = |error: Error| error.is_unavailable();
+        assert_eq!(begun.is_err_and(unavailable), !goes_on);
+        assert_eq!(rotated.is_err_and(unavailable), !goes_on);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_block_is_over_by_the_time_of_the_fleet() {
+    for wrong_by in [31 * DAY, -400 * DAY] {
+        let clocks = Clocks::start(Options::default(), wrong_by, false).await;
+        let [right, wrong] = &clocks.nodes;
+        let scope = PolicyScope::User(user("alice"));
+        let minute = Duration::from_secs(60);
+        for node in [right, wrong] {
+            let until = clocks.right.now().plus(minute);
+            let block = NewBlock::default().with_until(until);
+            node.sessions().block(scope.clone(), block, Actor::Application).await.unwrap();
+            tokio::time::sleep(minute - Duration::from_secs(1)).await;
+            for other in [right, wrong] {
+                let outcome = other.sessions().sign_in(SignIn::new(user("alice"))).await;
+                assert!(matches!(outcome, Err(Error::Blocked(_))), "{wrong_by}: {outcome:?}");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(is_active(right, &sign_in(right, "alice").await).await);
+            assert!(is_active(right, &sign_in(wrong, "alice").await).await);
+        }
+    }
 }
 
 /// Its clock may be wrong for ever: what others end, it refuses within the bound all the same.

@@ -166,8 +166,9 @@ pub(super) struct PolicyView {
 impl PolicyView {
     /// The policy that holds at a place.
     pub(super) fn of(effective: EffectivePolicy, at: &PolicyScope) -> Self {
-        let EffectivePolicy { policy: Policy { prevent_concurrent_login, limits }, set_at, .. } =
-            effective;
+        let EffectivePolicy {
+            policy: Policy { prevent_concurrent_login, limits, .. }, set_at, ..
+        } = effective;
         let inherited_from = match set_at {
             Some(scope) if scope == *at => None,
             Some(PolicyScope::Tenant(_)) => Some(InheritedFrom::Tenant),
@@ -180,13 +181,13 @@ impl PolicyView {
 
     /// A policy that is set at the place in question.
     pub(super) fn set(policy: Policy) -> Self {
-        let Policy { prevent_concurrent_login, limits } = policy;
+        let Policy { prevent_concurrent_login, limits, .. } = policy;
         Self { prevent_concurrent_login, limits, inherited: false, inherited_from: None }
     }
 
     pub(super) fn into_policy(self) -> Policy {
         let Self { prevent_concurrent_login, limits, .. } = self;
-        Policy { prevent_concurrent_login, limits }
+        Policy { prevent_concurrent_login, limits, newer: false }
     }
 }
 

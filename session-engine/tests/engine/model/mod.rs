@@ -152,7 +152,10 @@ impl Model {
     }
 
     fn use_ticket(&mut self, ticket: usize, end: usize) {
-        let valid = |refused: &&Refused| self.step - refused.at <= TICKET_STEPS;
+        // One of the sessions that refused the sign-in still stands.
+        let stands = |user| self.live.iter().any(|(n, live)| *n < ticket && live.user == user);
+        let valid =
+            |refused: &&Refused| self.step - refused.at <= TICKET_STEPS && stands(refused.user);
         let Some(refused) = self.tickets.get(&ticket).filter(valid).copied() else {
             self.signed_in += 1;
             return;
