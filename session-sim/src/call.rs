@@ -6,8 +6,8 @@ use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
-    HistoryQuery, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, StoreReport, Sweep, Touch,
-    UserState,
+    HistoryQuery, Loaded, LogPage, Outcome, Page, PageQuery, PolicyChange, StoreReport, Sweep,
+    Touch, UserState,
 };
 use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
 

@@ -12,7 +12,8 @@ use session_core::{
 };
 use session_engine::{CurrentSession, NewBlock, RotateReason, SessionManager, WaitEnd};
 use session_http::{
-    Head, HttpSessions, Identity, NewSession, Peer, Problem, Rejection, RequestSession, SessionCookie,
+    Head, HttpSessions, Identity, NewSession, Peer, Problem, Rejection, RequestSession,
+    SessionCookie,
 };
 
 /// What a client sends along.
@@ -30,8 +31,14 @@ pub(crate) struct Sent {
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     Seen(Seen),
-    SignedIn { id: SessionId, token: String },
-    TooMany { ticket: Option<String>, sessions: Vec<SessionId> },
+    SignedIn {
+        id: SessionId,
+        token: String,
+    },
+    TooMany {
+        ticket: Option<String>,
+        sessions: Vec<SessionId>,
+    },
     Blocked,
     InvalidTicket,
     /// None where the client keeps what it has.
@@ -148,7 +155,9 @@ fn refused(asked: &Asked, rejection: Rejection) -> Outcome {
     }
     match (status, identity) {
         (StatusCode::SERVICE_UNAVAILABLE, _) => Outcome::Unavailable,
-        (StatusCode::UNAUTHORIZED, Identity::Ended(ending)) => Outcome::Seen(Seen::Ended(ending.cause)),
+        (StatusCode::UNAUTHORIZED, Identity::Ended(ending)) => {
+            Outcome::Seen(Seen::Ended(ending.cause))
+        }
         (StatusCode::UNAUTHORIZED, _) => Outcome::Seen(Seen::Anonymous),
         (status, _) => Outcome::Odd(format!("a request is answered {status}")),
     }
@@ -211,7 +220,8 @@ pub(crate) async fn sign_in(
 ) -> Outcome {
     let asked = Asked::of(&http, Method::POST, &sent).await;
     let auth = asked.request.auth(asked.head());
-    let new = NewSession::of(owner).with_device_kind(kind).with_device_info(DeviceInfo::truncated(&name));
+    let new =
+        NewSession::of(owner).with_device_kind(kind).with_device_info(DeviceInfo::truncated(&name));
     let begun = if sent.bearer { auth.sign_in_app(new).await } else { auth.sign_in(new).await };
     match begun {
         Ok((signed_in, _)) => {

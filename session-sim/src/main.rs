@@ -27,7 +27,7 @@ use crate::reached::Reached;
 #[derive(Parser)]
 struct Options {
     /// How many runs, each by its seed.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 10_000)]
     seeds: u64,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
@@ -41,9 +41,15 @@ struct Options {
     /// How many lines of it, from the end.
     #[arg(long, default_value_t = 400)]
     lines: usize,
-    /// The store below the simulation.
-    #[arg(long, default_value = "memory", value_parser = ["memory", "sqlite"])]
+    /// The store below. `memory` is the only one whose time can be simulated so far.
+    #[arg(long, default_value = "memory", value_parser = ["memory"])]
     store: String,
+    /// How many threads. By default one for each processor.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Runs every seed in two processes, which have to see the same.
+    #[arg(long)]
+    twice: bool,
     /// Plants a defect in every run.
     #[cfg(feature = "planted")]
     #[arg(long)]
@@ -60,13 +66,55 @@ fn main() -> ExitCode {
         eprintln!("this build does not repeat itself: `cargo xtask sim` builds one that does");
         return ExitCode::from(2);
     }
+    if options.twice {
+        return twice(&options);
+    }
     #[cfg(feature = "planted")]
     if options.planted {
-        return planted::find_all(options.seeds, options.nodes.into());
+        return planted::find_all(options.seeds, options.nodes.into(), options.threads());
     }
     match options.replay {
         Some(seed) => replay(&options, seed),
         None => run_all(&options),
+    }
+}
+
+impl Options {
+    fn threads(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(all).max(1)
+    }
+}
+
+/// Runs this program twice and compares what it prints: all that it has observed is in the digest.
+fn twice(options: &Options) -> ExitCode {
+    let Options { seeds, from, nodes, .. } = options;
+    let run = |threads: &str| {
+        let given = [("--seeds", seeds.to_string()), ("--from", from.to_string())];
+        let given = given.into_iter().chain([("--nodes", nodes.to_string())]);
+        let mut program = std::process::Command::new(std::env::current_exe()?);
+        program.args(given.flat_map(|(name, value)| [name.to_owned(), value]));
+        program.args(["--threads", threads]).output()
+    };
+    match (run("1"), run("2")) {
+        (Ok(first), Ok(second)) if first.status.success() && second.status.success() => {
+            let digest = |output: &std::process::Output| {
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                text.lines().find(|line| line.starts_with("digest")).map(str::to_owned)
+            };
+            let (first, second) = (digest(&first), digest(&second));
+            let same = first.is_some() && first == second;
+            println!(
+                "two processes: {} and {}",
+                first.unwrap_or_default(),
+                second.unwrap_or_default()
+            );
+            if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        (first, second) => {
+            println!("{first:?}\n{second:?}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -111,9 +159,8 @@ fn run_all(options: &Options) -> ExitCode {
     let next = AtomicU64::new(options.from);
     let end = options.from.saturating_add(options.seeds);
     let (shown, stop) = (Mutex::new(Shown::default()), AtomicBool::new(false));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..options.threads() {
             scope.spawn(|| {
                 plant(options);
                 while !stop.load(Ordering::Relaxed) {
@@ -125,7 +172,8 @@ fn run_all(options: &Options) -> ExitCode {
                     let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
                     shown.reached.add(&run.reached);
                     // The order in which threads finish does not matter.
-                    shown.digest = shown.digest.wrapping_add(run.digest.rotate_left(seed as u32 % 64));
+                    shown.digest =
+                        shown.digest.wrapping_add(run.digest.rotate_left(seed as u32 % 64));
                     if let Some(violation) = run.violation {
                         shown.failed.push((seed, violation));
                         stop.store(shown.failed.len() >= MOST_FAILURES, Ordering::Relaxed);
@@ -157,14 +205,17 @@ fn run_all(options: &Options) -> ExitCode {
         println!("never reached: {}", missing.join("; "));
         return ExitCode::FAILURE;
     }
-    println!("{} runs of {} nodes in {seconds:.0} s: every guarantee holds", options.seeds, options.nodes);
+    println!(
+        "{} runs of {} nodes in {seconds:.0} s: every guarantee holds",
+        options.seeds, options.nodes
+    );
     ExitCode::SUCCESS
 }
 
 fn progress(done: u64, all: u64, begun: Instant) {
     use std::io::IsTerminal;
     let step = if std::io::stderr().is_terminal() { 100 } else { 2_000 };
-    if done % step == 0 {
+    if done.is_multiple_of(step) {
         let seconds = begun.elapsed().as_secs_f64();
         eprint!("\r{done} of {all} runs, {seconds:.0} s");
     }

@@ -75,13 +75,12 @@ impl Process {
         wall.follow(begun, at);
         let entropy = Seeded(Mutex::new(fastrand::Rng::with_seed(seed)));
         let claims = app.clone();
-        let engine = Parts::default()
-            .with_clock(wall.clone())
-            .with_entropy(entropy)
-            .with_claims(move |session: Session| {
+        let engine = Parts::default().with_clock(wall.clone()).with_entropy(entropy).with_claims(
+            move |session: Session| {
                 let claims = claims.of(&session);
                 async move { Ok::<_, std::io::Error>(claims) }
-            });
+            },
+        );
         let cookie = CookieOptions::development().with_remember(false);
         let config = Config::default()
             .with_engine(options.clone())

@@ -207,7 +207,11 @@ impl fmt::Display for Plan {
         for (number, client) in self.clients.iter().enumerate() {
             let by = if client.bearer { "token" } else { "cookie" };
             let tenant = client.user.tenant_text();
-            writeln!(f, "client {number}: {} {tenant} on {} by {by}", client.user.user, client.kind)?;
+            writeln!(
+                f,
+                "client {number}: {} {tenant} on {} by {by}",
+                client.user.user, client.kind
+            )?;
         }
         Ok(())
     }
@@ -227,9 +231,8 @@ fn options(rng: &mut Rng) -> Options {
         .with_inactive_for(secs(rng.u64(40..120)))
         .with_batch(rng.u32(1..6))
         .with_log_retention(max_staleness + secs(rng.u64(1..40)));
-    let write_back = WriteBack::default()
-        .with_every_hits(rng.u32(2..12))
-        .with_max_delay(secs(rng.u64(2..20)));
+    let write_back =
+        WriteBack::default().with_every_hits(rng.u32(2..12)).with_max_delay(secs(rng.u64(2..20)));
     let keep = if rng.u32(..6) == 0 { Duration::ZERO } else { secs(rng.u64(30..400)) };
     Options::default()
         .with_timeouts(Timeouts::none().with_idle(idle).with_absolute(absolute))
@@ -265,7 +268,8 @@ fn policy(rng: &mut Rng) -> Policy {
 
 fn clients(rng: &mut Rng) -> Vec<Client> {
     // The same name in two tenants, and outside of both, is three users.
-    let users = [("alice", Some("north")), ("alice", Some("south")), ("alice", None), ("bob", None)];
+    let users =
+        [("alice", Some("north")), ("alice", Some("south")), ("alice", None), ("bob", None)];
     let users: Vec<_> = users
         .iter()
         .filter_map(|(user, tenant)| {

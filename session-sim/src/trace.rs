@@ -53,7 +53,7 @@ fn shorten(text: &str) -> String {
     while let Some(from) = rest.find(|c: char| c.is_ascii_hexdigit()) {
         short.push_str(&rest[..from]);
         rest = &rest[from..];
-        if rest.get(..36).is_some_and(|word| is_id(word)) {
+        if rest.get(..36).is_some_and(is_id) {
             short.push_str(&rest[..8]);
             rest = &rest[36..];
         } else {

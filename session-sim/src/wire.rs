@@ -9,8 +9,8 @@ use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
-    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport, Sweep,
-    Touch, UserState,
+    HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
+    Sweep, Touch, UserState,
 };
 use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
 use tokio::sync::{Notify, oneshot};

@@ -114,8 +114,22 @@ struct Operation {
 /// Something that happens at its time.
 enum Happening {
     Step(usize),
-    Arrives { node: usize, life: u32, sent: Ms, request: Request, fate: Fate },
-    Answers { node: usize, life: u32, sent: Ms, carried_out: Ms, call: Box<Call>, answer: Answer, to: oneshot::Sender<Answer> },
+    Arrives {
+        node: usize,
+        life: u32,
+        sent: Ms,
+        request: Request,
+        fate: Fate,
+    },
+    Answers {
+        node: usize,
+        life: u32,
+        sent: Ms,
+        carried_out: Ms,
+        call: Box<Call>,
+        answer: Answer,
+        to: oneshot::Sender<Answer>,
+    },
     Hint(usize),
     Leaves(usize),
     Start(usize),
@@ -160,7 +174,7 @@ impl<'p> World<'p> {
             now: 0,
             events: BTreeMap::new(),
             number: 0,
-            rng: fastrand::Rng::with_seed(plan.seed ^ 0x5eed_0f_0a_f1ee7),
+            rng: fastrand::Rng::with_seed(plan.seed ^ 0x05ee_d0f0_af1e_e700),
             nodes: (0..plan.nodes).map(|_| node()).collect(),
             store,
             clock,
@@ -346,7 +360,11 @@ impl<'p> World<'p> {
         if away {
             self.oracle.reached.note("a call is refused while the store is away");
         }
-        let answer = if away || fate == Fate::Fails { failed() } else { self.carry_out(node, life, sent, &call) };
+        let answer = if away || fate == Fate::Fails {
+            failed()
+        } else {
+            self.carry_out(node, life, sent, &call)
+        };
         let answer = if fate == Fate::AnswerLost { failed() } else { answer };
         if fate == Fate::Unanswered {
             return;
@@ -387,7 +405,8 @@ impl<'p> World<'p> {
         use session_core::store::Change;
         for change in &commit.changes {
             let Change::Insert(session) = change else { continue };
-            let by = session.device_info.as_ref().and_then(|info| info.as_str().strip_prefix("op "));
+            let by =
+                session.device_info.as_ref().and_then(|info| info.as_str().strip_prefix("op "));
             let by = by.and_then(|number| number.parse::<usize>().ok());
             let left = by.and_then(|number| self.operations.get(number)).and_then(|by| by.left);
             if left.is_some_and(|left| left < sent) {
@@ -459,8 +478,13 @@ impl<'p> World<'p> {
         let seeds = self.nodes[node].seeds;
         self.nodes[node].seeds += 1;
         let seed = self.plan.seed.wrapping_mul(1_000_003) ^ (node as u64) << 32 ^ seeds;
-        let process =
-            Process::start(self.now, seed, &self.plan.options, &self.nodes[node].wall, &self.claims);
+        let process = Process::start(
+            self.now,
+            seed,
+            &self.plan.options,
+            &self.nodes[node].wall,
+            &self.claims,
+        );
         self.nodes[node].process = Some(process);
         self.nodes[node].state = State::Runs;
         self.nodes[node].stopping = None;
@@ -564,10 +588,16 @@ fn perform(store: &MemoryStore, call: &Call) -> Answer {
 
 fn told(call: &Call) -> String {
     match call {
-        Call::Commit(commit) => format!("{:?}", commit.changes.iter().map(|c| (c.kind(), c.session())).collect::<Vec<_>>()),
+        Call::Commit(commit) => format!(
+            "{:?}",
+            commit.changes.iter().map(|c| (c.kind(), c.session())).collect::<Vec<_>>()
+        ),
         Call::User(owner) => format!("{} {}", owner.user, owner.tenant_text()),
         Call::Load(id) | Call::Ended(id) => id.to_string(),
-        Call::Touch(batch) => format!("{:?}", batch.iter().map(|t| (t.id, t.last_accessed.as_micros())).collect::<Vec<_>>()),
+        Call::Touch(batch) => format!(
+            "{:?}",
+            batch.iter().map(|t| (t.id, t.last_accessed.as_micros())).collect::<Vec<_>>()
+        ),
         Call::EndMany(end, _) => format!("{:?} {:?}", end.selection, end.cause),
         Call::Lease(name, holder, _) => format!("{} {holder}", name.get(..7).unwrap_or_default()),
         Call::SetPolicy(change) => format!("{:?} {:?}", change.scope, change.policy),
@@ -579,13 +609,26 @@ fn told(call: &Call) -> String {
 fn answered(answer: &Answer) -> String {
     match answer {
         Err(error) => format!("failed: {error}"),
-        Ok(Reply::User(state)) => format!("version {} with {}", state.version.0, state.sessions.len()),
+        Ok(Reply::User(state)) => {
+            format!("version {} with {}", state.version.0, state.sessions.len())
+        }
         Ok(Reply::Outcome(outcome)) => format!("{outcome:?}"),
         Ok(Reply::Loaded(loaded)) => loaded.as_ref().map_or("none".to_owned(), |l| {
-            format!("version {}, last accessed {}", l.version.0, l.session.last_accessed.as_micros())
+            format!(
+                "version {}, last accessed {}",
+                l.version.0,
+                l.session.last_accessed.as_micros()
+            )
         }),
-        Ok(Reply::Log(page)) => format!("{} entries{}{}", page.events.len(), if page.gap { ", a gap" } else { "" }, if page.more { ", more" } else { "" }),
-        Ok(Reply::Batch(batch)) => format!("ended {:?}", batch.ended.iter().map(|e| e.id).collect::<Vec<_>>()),
+        Ok(Reply::Log(page)) => format!(
+            "{} entries{}{}",
+            page.events.len(),
+            if page.gap { ", a gap" } else { "" },
+            if page.more { ", more" } else { "" }
+        ),
+        Ok(Reply::Batch(batch)) => {
+            format!("ended {:?}", batch.ended.iter().map(|e| e.id).collect::<Vec<_>>())
+        }
         Ok(Reply::Gone(gone)) => format!("gone {gone:?}"),
         Ok(Reply::Lease(held)) => format!("{held}"),
         Ok(Reply::Count(count)) => count.to_string(),

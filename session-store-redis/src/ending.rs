@@ -1,5 +1,7 @@
 //! What a selection and a sweep do to the sessions that they have chosen, and the sweep itself.
 
+use std::time::Duration;
+
 use session_core::store::{
     Continuation, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag, limit_within,
 };

@@ -25,6 +25,7 @@ mod rust_version;
 mod schemathesis;
 mod server;
 mod services;
+mod sim;
 mod test;
 mod upgrade;
 
@@ -79,6 +80,9 @@ enum Command {
     /// Runs several nodes on one store: how long a revocation takes, what faults do to it, and whether it
     /// holds out. Prints a table and writes `target/fleet.json`.
     Fleet(fleet::Options),
+    /// Runs many nodes on one simulated store, by seeds: simulated time, faults, and an oracle that knows
+    /// what is true. A seed that fails is shown as a short history, and can be run again.
+    Sim(sim::Options),
     /// Writes the API's description into `adapters/http/openapi.json`.
     Openapi,
     /// Checks licences and sources of all dependencies against `deny.toml`.
@@ -107,6 +111,7 @@ fn main() -> ExitCode {
         Command::Services { action } => services::run(&action),
         Command::Upgrade(options) => upgrade::run(&options),
         Command::Fleet(options) => fleet::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
         Command::House => house::check(),

@@ -142,7 +142,7 @@ export function endedCard(session, ...whose) {
   if (session.by.startsWith("user:")) how.append(" by ", foreign(session.by.slice("user:".length)));
   else if (session.by in OTHERS) how.append(" by ", OTHERS[session.by]);
   const since = element("div", { className: "quiet" }, "Signed in ", time(session.signed_in));
-  const device = element("strong", {}, deviceOf(session));
+  const device = element("div", {}, element("strong", {}, deviceOf(session)), ...actingOf(session));
   const made = element("li", {}, element("div", { className: "text" }, ...whose, device, how, since));
   made.dataset.cause = session.cause;
   return made;

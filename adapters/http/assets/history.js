@@ -1,6 +1,6 @@
 // Sessions that have ended.
 
-import { $, actingOf, element, endedCard, facts, foreign, pages, working } from "./common.js";
+import { $, element, endedCard, facts, foreign, pages, working } from "./common.js";
 
 const PAGE = 20;
 const form = $("history-search");
@@ -21,7 +21,6 @@ function query() {
 function card(session) {
   const name = element("div", {}, foreign(session.user));
   if (session.tenant) name.append(" in ", foreign(session.tenant));
-  name.append(...actingOf(session));
   return endedCard(session, name);
 }
 

@@ -154,6 +154,9 @@ impl Liar {
                 (Fault::PassedOverIsAConflict, Change::End(..)) if missed => {
                     return Some(Outcome::Conflict);
                 }
+                (Fault::ClaimsOfGoneAreAConflict, Change::ClaimsChanged(_)) if missed => {
+                    return Some(Outcome::Conflict);
+                }
                 (Fault::PassedOverIsTold, Change::End(..)) if found.is_none() => {
                     self.bring_back(id).await;
                     commit.expected = self.version(&commit.owner).await;

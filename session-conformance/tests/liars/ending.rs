@@ -62,6 +62,12 @@ impl Liar {
         let mut batch = self.store().end_many(&end, limit).await?;
         match self.fault {
             Fault::EndForgetsToGoOn => batch.next = None,
+            Fault::EndGivesUpBesideSignIns if !self.newcomers(&end).await.is_empty() => {
+                batch.next = None;
+            }
+            Fault::EndTakesNewcomersUntold if batch.next.is_none() => {
+                self.end_a_newcomer(&end).await;
+            }
             Fault::EndTakesPrefixes => {
                 if let TenantFilter::Is(Some(tenant)) = &end.selection.tenant {
                     let wider =
@@ -91,6 +97,24 @@ impl Liar {
 
     async fn selected(&self, selection: &Selection) -> Vec<Session> {
         self.alive().await.into_iter().filter(|session| selection.covers(session)).collect()
+    }
+
+    /// The selected sessions that began after the walk did.
+    async fn newcomers(&self, end: &EndMany) -> Vec<Session> {
+        let mut newcomers = self.selected(&end.selection).await;
+        newcomers.retain(|session| session.signed_in > end.at);
+        newcomers
+    }
+
+    /// Waits a while for one.
+    async fn end_a_newcomer(&self, end: &EndMany) {
+        for _ in 0..1000 {
+            if let Some(newcomer) = self.newcomers(end).await.first() {
+                self.end(newcomer.id, end.cause).await;
+                return;
+            }
+            self.dawdle().await;
+        }
     }
 
     async fn end_without_a_most(&self, mut end: EndMany, limit: u32) -> EndedBatch {
@@ -192,6 +216,30 @@ impl Liar {
                 let mut old = self.alive().await;
                 old.retain(covers);
                 return Ok(self.end_all_of(old, limit, EndCause::Expired).await);
+            }
+            Fault::SweepGoesByItsFirstLook => {
+                if sweep.after.is_none() {
+                    let mut old = self.alive().await;
+                    old.retain(covers);
+                    self.notes().overdue = old;
+                }
+                let old = self.notes().overdue.clone();
+                let batch = self.end_all_of(old, limit, EndCause::Expired).await;
+                self.notes().overdue.drain(..batch.ended.len());
+                return Ok(batch);
+            }
+            Fault::SweepYieldsToRotations => {
+                let mut old = self.alive().await;
+                old.retain(covers);
+                let mut batch = EndedBatch::default();
+                for session in old.into_iter().take(limit as usize) {
+                    let seen = self.version(&session.owner).await;
+                    self.dawdle().await;
+                    if self.version(&session.owner).await == seen {
+                        batch.ended.extend(self.end(session.id, EndCause::Expired).await);
+                    }
+                }
+                return Ok(batch);
             }
             Fault::SweepStopsAtThoseInUse => {
                 let mut old: Vec<_> = self.notes().begun.values().cloned().collect();

@@ -48,6 +48,8 @@ faults! {
     PassedOverIsTold: "commit::an_end_of_what_is_gone_is_passed_over",
     /// An end of another's session raises the version of the one who tried.
     PassedOverRaisesVersion: "commit::an_end_of_anothers_session_is_passed_over",
+    /// Changed claims of what is gone are a conflict.
+    ClaimsOfGoneAreAConflict: "commit::changed_claims_of_what_is_gone_are_passed_over",
     /// What follows a change that is passed over is passed over, too.
     PassedOverStopsTheRest: "commit::what_is_passed_over_does_not_stop_the_rest",
     /// An update stores nothing.
@@ -238,6 +240,8 @@ faults! {
     NamesArePatterns: "names::signs_of_a_query_language_are_letters",
     /// Names are compared by their first 126 bytes.
     NamesAreCut: "names::long_names_are_told_apart_by_their_last_byte",
+    /// A policy is kept under the user's name without case.
+    PoliciesFoldCase: "names::policies_and_events_keep_every_name",
     /// A touch of a session that is gone brings it back.
     TouchResurrects: "races::a_touch_races_a_revocation",
     /// A touch with an earlier time moves last accessed back.
@@ -304,6 +308,10 @@ faults! {
     EndTakesTheLastUse: "ending::last_accessed_before_is_met_to_the_microsecond",
     /// `end_many` looks at a session's use first, and ends it later.
     EndLooksFirst: "races::an_end_of_what_is_unused_races_touches",
+    /// A walk is over once a session has begun beside it.
+    EndGivesUpBesideSignIns: "ending::sessions_that_begin_beside_a_walk_do_not_hide_others",
+    /// A walk ends a session that began beside it, and does not say so.
+    EndTakesNewcomersUntold: "races::end_many_races_sign_ins",
     /// Of two walks each tells what the other one ended.
     EndTellsOthers: "races::two_walks_end_each_session_once",
     /// A sweep goes by what it once knew of a session's use.
@@ -320,6 +328,10 @@ faults! {
     SweepForgetsToGoOn: "sweeping::a_walk_is_told_once",
     /// A sweep stops where sessions are in use again.
     SweepStopsAtThoseInUse: "sweeping::a_walk_with_sessions_in_use_comes_to_its_end",
+    /// A walk of sweeps goes by what it saw in its first call.
+    SweepGoesByItsFirstLook: "sweeping::a_session_in_use_is_passed_over_and_the_walk_goes_on",
+    /// A sweep passes over a session of which another change is made.
+    SweepYieldsToRotations: "races::a_sweep_races_rotations",
     /// A limit of 0 is no limit.
     SweepOfNoneIsUnlimited: "sweeping::a_limit_of_none_counts_as_one",
     /// Of two sweeps each tells what the other one ended.
@@ -364,6 +376,8 @@ faults! {
     LogReorders: "log::entries_come_in_order_to_every_reader",
     /// A reader that was left behind is not told.
     LogHidesGaps: "log::a_cut_log_is_noticed",
+    /// A cursor that cannot be read is the end of the log.
+    ForeignCursorsAreTheEnd: "log::a_foreign_cursor_is_a_gap",
     /// A cursor that fell out of the log is answered as if nothing had been missed, to readers of
     /// whole pages.
     GapsAreHiddenFromNodes: "log::a_node_that_was_cut_off_catches_up",
@@ -393,6 +407,10 @@ faults! {
     InvalidationsAreAll: "log_pages::invalidations_leave_out_the_rest",
     /// A reader of invalidations is not told of rotations.
     InvalidationsMissRotations: "log_pages::invalidations_leave_out_the_rest",
+    /// A position of a reader of invalidations means nothing to others.
+    PositionsAreOfTheirKind: "log_pages::readers_of_both_kinds_share_positions",
+    /// Behind the end of the log there is always more.
+    LogNeverEnds: "log_pages::reading_at_the_end_moves_nothing",
     /// What a reader does not want stops it.
     InvalidationsStopAtTheRest: "log_pages::a_reader_passes_over_what_it_does_not_want",
     /// A limit of 0 is no limit.
@@ -405,6 +423,10 @@ faults! {
     LogShufflesCommits: "log_pages::every_users_entries_stand_in_their_order",
     /// The log trims its newest entry.
     TrimTakesAll: "log::a_cut_log_is_noticed",
+    /// The end of a log that was trimmed is taken for its beginning.
+    TrimmedEndsAreLost: "trimming::the_newest_entry_stays",
+    /// Where the log was trimmed a reader misses the next entry.
+    TrimmedLogsSkip: "trimming::a_reader_in_what_is_left_misses_nothing",
     /// The log is trimmed by time, and not as a prefix.
     TrimGoesByTime: "trimming::a_young_entry_keeps_the_older_ones_behind_it",
     /// Behind a young entry the log is trimmed by time.
@@ -429,6 +451,14 @@ faults! {
     FirstPolicyStays: "policies::the_last_of_several_calls_wins",
     /// A policy ends the sessions beyond it.
     PoliciesEndSessions: "policies::a_policy_raises_no_version_and_ends_nothing",
+    /// `user` reads the sessions first and their version later.
+    UserIsTorn: "admission::no_limit_is_exceeded_by_concurrent_sign_ins",
+    /// `user` leaves out sessions that nobody has used.
+    UserHidesUnclaimed: "admission::reject_admits_exactly_the_limit",
+    /// `user` lists a thousand sessions at most.
+    UserIsCutLater: "admission::one_user_with_many_sessions",
+    /// Nodes are not told of ends.
+    EndsAreHiddenFromNodes: "shared::a_revocation_reaches_every_node",
     /// Hints are promised and never come.
     PushIsSilent: "shared::a_push_comes_of_another_nodes_change",
     /// A record that cannot be read is handed on.

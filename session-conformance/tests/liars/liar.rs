@@ -62,6 +62,9 @@ pub(crate) struct Notes {
     pub(crate) by_system: HashSet<SessionId>,
     pub(crate) times: VecDeque<Timestamp>,
     pub(crate) skipped: u64,
+    pub(crate) trimmed: bool,
+    /// What a walk of sweeps saw in its first call, and has not ended yet.
+    pub(crate) overdue: Vec<Session>,
     pub(crate) start: Option<Cursor>,
     pub(crate) ended: Vec<Ended>,
     pub(crate) policies: HashMap<UserKey, PolicyLayers>,

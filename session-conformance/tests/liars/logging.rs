@@ -68,8 +68,19 @@ impl Liar {
             Fault::LogReorders => page.events.reverse(),
             Fault::LogShufflesCommits => page.events.sort_by_key(|event| event.session),
             Fault::LogHidesGaps => page.gap = false,
+            Fault::ForeignCursorsAreTheEnd
+                if cursor.is_some_and(|cursor| LogPosition::parse(cursor).is_none()) =>
+            {
+                page.gap = false;
+            }
             // The kit's own readers ask for short pages.
             Fault::GapsAreHiddenFromNodes if limit > 100 => page.gap = false,
+            Fault::EndsAreHiddenFromNodes if limit > 100 => {
+                page.events.retain(|event| !matches!(event.kind, EventKind::Ended(_)));
+            }
+            Fault::TrimmedLogsSkip if notes.trimmed && !page.events.is_empty() => {
+                page.events.remove(0);
+            }
             Fault::LogMissesEnds => page.events.retain(|event| {
                 let hidden = event.session.is_some_and(|id| notes.hidden.contains(&id));
                 !(hidden && matches!(event.kind, EventKind::Ended(_)))
@@ -101,6 +112,18 @@ impl Liar {
             }
             Fault::InvalidationsMissTheUnknown if entries == Entries::Invalidations => {
                 page.events.retain(|event| !is_unknown(event));
+            }
+            Fault::PositionsAreOfTheirKind => {
+                let mut notes = self.notes();
+                if entries == Entries::Invalidations {
+                    notes.asked.insert(page.next.0.clone());
+                } else {
+                    page.gap |= cursor.is_some_and(|cursor| notes.asked.contains(&cursor.0));
+                }
+            }
+            Fault::LogNeverEnds => page.more |= page.events.is_empty(),
+            Fault::TrimmedEndsAreLost if cursor.is_none() && self.notes().trimmed => {
+                page.next = LogPosition::START.cursor();
             }
             Fault::LogForgetsToGoOn => page.more = false,
             Fault::LogBeginsAtTheStart if cursor.is_none() => {
@@ -144,6 +167,7 @@ impl Liar {
         }
         let trimmed = self.store().trim_log(older_than, limit).await?;
         let mut notes = self.notes();
+        notes.trimmed |= trimmed > 0;
         let gone = notes.times.len().min(trimmed as usize);
         notes.times.drain(..gone);
         let by_time = match self.fault {

@@ -21,6 +21,12 @@ impl Liar {
         }
         match self.fault {
             Fault::UserIsCut => state.sessions.truncate(100),
+            Fault::UserIsCutLater => state.sessions.truncate(1000),
+            Fault::UserHidesUnclaimed => state.sessions.retain(|session| session.claimed),
+            Fault::UserIsTorn => {
+                self.dawdle().await;
+                state.version = self.version(owner).await;
+            }
             Fault::UserHidesExpired => state.sessions.retain(|s| s.deadline == Timestamp::MAX),
             Fault::UnknownUsersHaveAVersion if state.version == Version::NONE => {
                 state.version = Version(1);

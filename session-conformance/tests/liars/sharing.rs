@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{BlockChange, PolicyChange, Selection};
-use session_core::{Store, StoreError};
+use session_core::{Store, StoreError, UserId, UserKey};
 
 use crate::fault::Fault;
 use crate::liar::Liar;
@@ -56,6 +56,10 @@ impl Liar {
             (Fault::PoliciesAreStale, PolicyScope::User(owner)) => {
                 let state = self.store().user(owner).await?;
                 self.notes().policies.entry(owner.clone()).or_insert(state.policies);
+            }
+            (Fault::PoliciesFoldCase, PolicyScope::User(owner)) => {
+                let user = UserId::new(&owner.user.as_str().to_lowercase()).unwrap();
+                change.scope = PolicyScope::User(UserKey { user, ..owner.clone() });
             }
             (Fault::UnsetPoliciesStay, _) if change.policy.is_none() => change.policy = known,
             (Fault::UnsetPoliciesAreNotTold, _) if change.policy.is_none() && known.is_none() => {

@@ -124,7 +124,7 @@ async fn a_sign_in_ends_no_session_whose_use_is_on_its_way() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(is_active(here, &signed_in).await && is_active(there, &signed_in).await);
     sleep_until(here, timeout.plus(IDLE + Duration::from_secs(60))).await;
-    assert_eq!(sign_in(here, "alice").await.ended.first(), Some(&(id, EndCause::Expired)));
+    assert!(sign_in(here, "alice").await.ended.contains(&(id, EndCause::Expired)));
 }
 
 /// Its place is another matter: nobody is refused because of a session past its timeout.

@@ -47,9 +47,11 @@ impl Oracle {
 
     fn check_written_back(&mut self, at: Ms, session: &Session) {
         let Some(known) = self.sessions.get(&session.id) else { return };
-        let Some(used) = known.used.filter(|used| self.is_calm(used.node, used.at, at)) else { return };
-        let rule = &self.options.write_back;
-        let lag = ms(rule.max_delay + rule.flush_interval) + self.time_error();
+        let Some(used) = known.used.filter(|used| self.is_calm(used.node, used.at, at)) else {
+            return;
+        };
+        let lag =
+            ms(self.options.write_back.max_lag(self.options.store_timeout)) + self.time_error();
         // What a node takes for the time of a use may be wrong by this.
         let told = stamp(used.at).minus(self.options.store_timeout);
         let excused = known.excused;
@@ -118,7 +120,9 @@ impl Oracle {
             there && wait.over.is_none() && end.is_some_and(|end| end.at + 3_000 < at)
         });
         if let Some((id, node)) = forgotten.map(|wait| (wait.id, wait.node)) {
-            self.broken("wait", at, || format!("a wait on node {node} is not told the end of {id}"));
+            self.broken("wait", at, || {
+                format!("a wait on node {node} is not told the end of {id}")
+            });
         }
     }
 
@@ -132,7 +136,9 @@ impl Oracle {
             let calls = (f64::from(self.nodes[node].idle_calls) - reasons) / minutes;
             if calls > most {
                 self.broken("budget", at, || {
-                    format!("node {node} is idle and asks {calls:.0} times a minute; {most} are allowed")
+                    format!(
+                        "node {node} is idle and asks {calls:.0} times a minute; {most} are allowed"
+                    )
                 });
             }
         }

@@ -32,7 +32,9 @@ impl Oracle {
             (Call::User(owner), Reply::User(state)) => {
                 self.version_read(from.node, owner, state.version, at);
             }
-            (Call::Commit(commit), Reply::Outcome(Outcome::Done)) => self.committed(at, from, commit),
+            (Call::Commit(commit), Reply::Outcome(Outcome::Done)) => {
+                self.committed(at, from, commit)
+            }
             (Call::Commit(_), Reply::Outcome(Outcome::Conflict)) => {
                 self.reached.note("a sign-in meets another one");
             }
@@ -149,7 +151,11 @@ impl Oracle {
         ];
         known.session = stored;
         if kind == EventKind::Rotated {
-            self.reached.note(if moved_on { "a token is confirmed" } else { "a token is replaced" });
+            self.reached.note(if moved_on {
+                "a token is confirmed"
+            } else {
+                "a token is replaced"
+            });
         }
         for (digest, authenticated) in issued.into_iter().flatten() {
             // A re-authentication that is repeated yields the same token.
@@ -199,7 +205,9 @@ impl Oracle {
         if last.plus(idle) > now.plus(error) {
             let ago = now.since(last);
             self.broken("in use", at, || {
-                format!("{by} ends {id} as unused {ago:?} after its last use; the timeout is {idle:?}")
+                format!(
+                    "{by} ends {id} as unused {ago:?} after its last use; the timeout is {idle:?}"
+                )
             });
         } else {
             self.reached.note("a session ends as idle");
@@ -257,7 +265,9 @@ impl Oracle {
         let known = self.sessions.get(&id);
         let truth = known.filter(|known| known.ended.is_none()).map(|known| &known.session);
         match (truth, stored) {
-            (None, Some(_)) => self.broken("resurrection", at, || format!("the store has {id} again")),
+            (None, Some(_)) => {
+                self.broken("resurrection", at, || format!("the store has {id} again"))
+            }
             (Some(_), None) => self.broken("lost", at, || format!("the store has lost {id}")),
             (Some(truth), Some(stored)) if stored.last_accessed < truth.last_accessed => {
                 let (was, is) = (truth.last_accessed, stored.last_accessed);
@@ -280,7 +290,9 @@ impl Oracle {
     ) {
         let owner = &commit.owner;
         if self.is_blocked(owner, at) {
-            self.broken("block", at, || format!("{} begins although {} is blocked", session.id, owner.user));
+            self.broken("block", at, || {
+                format!("{} begins although {} is blocked", session.id, owner.user)
+            });
         }
         let read = self.reads.get(&(from.node, owner.clone(), commit.expected.0)).copied();
         let Some(read) = read else { return };
@@ -290,7 +302,8 @@ impl Oracle {
         let (surely, perhaps) = (stamp(at).plus(error), stamp(at).minus(error));
         let after: Vec<Session> = self.live_of(owner).map(|known| known.session.clone()).collect();
         let number = |limit: &Limit, sessions: &[Session], line: Timestamp| {
-            let counts = |other: &&Session| other.deadline > line && in_scope(limit, session, other);
+            let counts =
+                |other: &&Session| other.deadline > line && in_scope(limit, session, other);
             sessions.iter().filter(counts).count()
         };
         let keeps = |limit: &Limit| {
@@ -346,7 +359,9 @@ impl Oracle {
         others.sort_by_key(|other| (other.signed_in, other.id));
         let first = others.iter().take(evicted.len()).map(|other| other.id);
         if !first.clone().all(|id| evicted.contains(&id)) {
-            self.broken("order", at, || "a newer session leaves in place of an older one".to_owned());
+            self.broken("order", at, || {
+                "a newer session leaves in place of an older one".to_owned()
+            });
         }
     }
 }

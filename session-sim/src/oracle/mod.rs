@@ -237,7 +237,9 @@ impl Oracle {
         let Some(listener) = &mut self.nodes[node].listener else { return };
         match notice {
             Notice::Event(event) => {
-                if let (session_core::EventKind::Ended(cause), Some(id)) = (event.kind, event.session) {
+                if let (session_core::EventKind::Ended(cause), Some(id)) =
+                    (event.kind, event.session)
+                {
                     listener.told.entry(id).or_default().push((at, cause));
                 }
             }
@@ -285,9 +287,8 @@ impl Oracle {
     fn is_blocked(&self, owner: &UserKey, at: Ms) -> bool {
         let places = PolicyScope::of(owner);
         places.iter().any(|place| {
-            let before = |(set, scope, _): &&(Ms, PolicyScope, Option<Block>)| {
-                *set <= at && scope == place
-            };
+            let before =
+                |(set, scope, _): &&(Ms, PolicyScope, Option<Block>)| *set <= at && scope == place;
             let last = self.blocks.iter().rev().find(before);
             last.and_then(|(.., block)| block.as_ref()).is_some_and(|block| block.holds(stamp(at)))
         })
@@ -296,7 +297,8 @@ impl Oracle {
     /// Whether a block held at some moment of this time, give or take what a node may be wrong about it.
     fn was_blocked(&self, owner: &UserKey, from: Ms, until: Ms) -> bool {
         let from = from.saturating_sub(self.time_error());
-        let changes = self.blocks.iter().map(|(at, ..)| *at).filter(|at| (from..=until).contains(at));
+        let changes =
+            self.blocks.iter().map(|(at, ..)| *at).filter(|at| (from..=until).contains(at));
         changes.chain([from]).any(|at| self.is_blocked(owner, at))
     }
 

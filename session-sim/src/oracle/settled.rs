@@ -129,7 +129,9 @@ impl Oracle {
                 format!("node {node} accepts {id} {since} ms after its end, of which it has read")
             });
         } else if late {
-            self.broken("bound", at, || format!("node {node} accepts {id} {since} ms after its end"));
+            self.broken("bound", at, || {
+                format!("node {node} accepts {id} {since} ms after its end")
+            });
         } else {
             self.reached.note("an ended session is accepted within the bound");
         }
@@ -138,14 +140,17 @@ impl Oracle {
     /// A node that has not heard the log for too long answers nothing from its cache.
     fn check_trust(&mut self, at: Ms, begun: &Begun, id: SessionId) {
         let ended = self.sessions.get(&id).and_then(|known| known.ended);
-        if !ended.is_some_and(|end| end.at < begun.at) {
+        if ended.is_none_or(|end| end.at >= begun.at) {
             return;
         }
         let heard = self.nodes[begun.node].heard_sent;
         let most = ms(self.options.max_staleness);
         if heard.is_none_or(|heard| at > heard + most + 1) {
             self.broken("stale", at, || {
-                format!("node {} accepts {id} and has not heard the log since {heard:?}", begun.node)
+                format!(
+                    "node {} accepts {id} and has not heard the log since {heard:?}",
+                    begun.node
+                )
             });
         }
     }
@@ -181,7 +186,9 @@ impl Oracle {
             let worth = known.session.token.recognise(&token, grace, then);
             let lag = self.is_calm(begun.node, begun.at.saturating_sub(2 * margin), at);
             if lag && matches!(worth, Recognition::Reused | Recognition::Unknown) {
-                self.broken("retired", at, || format!("{id} is accepted with a token worth {worth:?}"));
+                self.broken("retired", at, || {
+                    format!("{id} is accepted with a token worth {worth:?}")
+                });
             }
         }
         let authenticated = self.authenticated.get(token.digest().as_bytes()).copied();
@@ -236,7 +243,9 @@ impl Oracle {
         }
         if shown.stolen {
             if shown.worth.recognition == Recognition::Reused && shown.worth.live {
-                self.broken("theft", at, || format!("a copied token of {id} was used, and {id} lives"));
+                self.broken("theft", at, || {
+                    format!("a copied token of {id} was used, and {id} lives")
+                });
             }
             return;
         }
@@ -251,7 +260,9 @@ impl Oracle {
         if valid(shown.worth) && valid(now) && self.is_in_time(id, at) {
             let was = shown.worth.recognition;
             self.broken("refused", at, || {
-                format!("{id} lives, and its owner is refused ({cause:?}) with a token worth {was:?}")
+                format!(
+                    "{id} lives, and its owner is refused ({cause:?}) with a token worth {was:?}"
+                )
             });
         }
     }
@@ -300,15 +311,18 @@ impl Oracle {
         }
         let (born, ended) = (known.born, known.ended);
         if let Some(end) = ended
-            && (end.cause == EndCause::Expired || (end.cause == EndCause::Evicted && end.at == born))
+            && (end.cause == EndCause::Expired
+                || (end.cause == EndCause::Evicted && end.at == born))
         {
             self.broken("newest", at, || format!("{id} begins and has ended: {end:?}"));
         }
         if let Some(old) = replaces.filter(|old| *old != id) {
             self.reached.note("a sign-in replaces the session of its client");
             let calm = self.is_calm(begun.node, begun.at, at);
-            if self.is_live(old) && calm {
-                self.broken("replaced", at, || format!("{id} begins, and {old} of its client stays"));
+            if self.is_live(old) && self.is_in_time(old, at) && calm {
+                self.broken("replaced", at, || {
+                    format!("{id} begins, and {old} of its client stays")
+                });
             }
         }
     }
@@ -376,9 +390,15 @@ impl Oracle {
     }
 
     /// A node has answered that a block holds: it has ended the sessions within.
-    pub(crate) fn blocked(&mut self, at: Ms, begun: &Begun, scope: &session_core::policy::PolicyScope) {
+    pub(crate) fn blocked(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        scope: &session_core::policy::PolicyScope,
+    ) {
         let stays = |known: &&super::Known| {
-            let within = session_core::policy::PolicyScope::of(&known.session.owner).contains(scope);
+            let within =
+                session_core::policy::PolicyScope::of(&known.session.owner).contains(scope);
             within && known.ended.is_none() && known.born < begun.at && !known.excused
         };
         if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
@@ -387,7 +407,12 @@ impl Oracle {
     }
 
     /// A node has answered that it ended something.
-    pub(crate) fn ended_here(&mut self, at: Ms, begun: &Begun, covers: impl Fn(&UserKey, SessionId) -> bool) {
+    pub(crate) fn ended_here(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        covers: impl Fn(&UserKey, SessionId) -> bool,
+    ) {
         for known in self.sessions.values_mut() {
             let Some(end) = known.ended else { continue };
             let (id, owner) = (known.session.id, &known.session.owner);
@@ -412,7 +437,9 @@ impl Oracle {
         let known = self.successors.get(token).cloned();
         match known {
             Some(known) if known != next && self.restored.is_none() => {
-                self.broken("successor", at, || "a token is answered with two next ones".to_owned());
+                self.broken("successor", at, || {
+                    "a token is answered with two next ones".to_owned()
+                });
             }
             Some(_) => {}
             None => {

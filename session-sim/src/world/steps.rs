@@ -59,7 +59,8 @@ impl World<'_> {
     /// Begins an operation, unless its node is down or the client has nothing to show.
     fn operate(&mut self, act: Act) {
         let (way, manner) = Self::way(&act);
-        let Some(http) = self.nodes[way.node].process.as_ref().and_then(|node| node.http.clone()) else {
+        let Some(http) = self.nodes[way.node].process.as_ref().and_then(|node| node.http.clone())
+        else {
             self.oracle.reached.note("a request to a node that is down");
             return;
         };
@@ -98,7 +99,9 @@ impl World<'_> {
         self.busy_until = self.now + BUSY;
         let number = self.operations.len();
         let begun = self.oracle.begun(way.node, self.now);
-        let shown = token.clone().filter(|_| needs_token || matches!(act, Act::SignIn(..) | Act::Ticket(..)));
+        let shown = token
+            .clone()
+            .filter(|_| needs_token || matches!(act, Act::SignIn(..) | Act::Ticket(..)));
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
         if let Some(token) = &shown {
             self.oracle.shows(token, self.now);
@@ -128,7 +131,9 @@ impl World<'_> {
                 }
                 let device = &mut self.clients[way.client];
                 device.last_ticket = Some((ticket.clone(), sessions.clone()));
-                let Some(end) = sessions.get(self.rng.usize(..sessions.len().max(1))) else { return };
+                let Some(end) = sessions.get(self.rng.usize(..sessions.len().max(1))) else {
+                    return;
+                };
                 used_ticket = Some(ticket.clone());
                 Box::pin(client::ticket(http, sent, ticket, *end))
             }
@@ -203,7 +208,9 @@ impl World<'_> {
         if let Some(task) = &operation.task {
             task.abort();
         }
-        if matches!(operation.act, Act::Data(_)) && let Some(id) = operation.about {
+        if matches!(operation.act, Act::Data(_))
+            && let Some(id) = operation.about
+        {
             self.oracle.counted(id, false);
         }
         self.oracle.reached.note("a caller goes away");
@@ -218,7 +225,8 @@ impl World<'_> {
         }
         self.operations[number].over = true;
         let operation = &self.operations[number];
-        let (act, begun, manner) = (operation.act.clone(), operation.begun.clone(), operation.manner);
+        let (act, begun, manner) =
+            (operation.act.clone(), operation.begun.clone(), operation.manner);
         let (token, worth, held) = (operation.token.clone(), operation.worth, operation.held);
         let (ticket, about, claims) = (operation.ticket.clone(), operation.about, operation.claims);
         let (way, _) = Self::way(&act);
@@ -233,7 +241,9 @@ impl World<'_> {
             return;
         }
         if matches!(outcome, Outcome::Unavailable) {
-            if matches!(act, Act::Data(_)) && let Some(id) = about {
+            if matches!(act, Act::Data(_))
+                && let Some(id) = about
+            {
                 self.oracle.counted(id, false);
             }
             self.oracle.unavailable(at, &begun, &format!("{act:?}"));
@@ -254,7 +264,8 @@ impl World<'_> {
                 }
             }
             (Act::SignIn(..) | Act::Ticket(..), Outcome::TooMany { ticket: made, sessions }) => {
-                let held = held.filter(|_| ticket.is_none() && worth.is_some_and(Worth::is_surely_valid));
+                let held =
+                    held.filter(|_| ticket.is_none() && worth.is_some_and(Worth::is_surely_valid));
                 self.oracle.too_many(at, &begun, &owner, held, made.is_some());
                 if let (false, Some(made)) = (lost, made) {
                     self.clients[way.client].ticket = Some((made, sessions));
@@ -263,9 +274,15 @@ impl World<'_> {
             (Act::SignIn(..) | Act::Ticket(..), Outcome::Blocked) => {
                 self.oracle.refused_by_block(at, &begun, &owner);
             }
-            (Act::Ticket(..), Outcome::InvalidTicket) => self.oracle.reached.note("a ticket is refused"),
+            (Act::Ticket(..), Outcome::InvalidTicket) => {
+                self.oracle.reached.note("a ticket is refused")
+            }
             (
-                Act::Check(..) | Act::Navigate(..) | Act::Passive(_) | Act::Thief(_) | Act::RevokeOthers(_),
+                Act::Check(..)
+                | Act::Navigate(..)
+                | Act::Passive(_)
+                | Act::Thief(_)
+                | Act::RevokeOthers(_),
                 Outcome::Seen(seen),
             ) => self.seen(at, &act, &begun, token.as_deref(), worth, &seen, lost),
             (Act::Rotate(..) | Act::StepUp(..), Outcome::Rotated(next)) => {
@@ -375,8 +392,11 @@ impl World<'_> {
                 }
             }
             Fault::Restart(node, lasts) => {
-                let ready = self.nodes[node].state == State::Runs && self.nodes[node].stopping.is_none();
-                let Some(process) = self.nodes[node].process.as_ref().filter(|_| ready) else { return };
+                let ready =
+                    self.nodes[node].state == State::Runs && self.nodes[node].stopping.is_none();
+                let Some(process) = self.nodes[node].process.as_ref().filter(|_| ready) else {
+                    return;
+                };
                 if process.http.is_none() {
                     return;
                 }
@@ -450,7 +470,12 @@ fn brief(outcome: &Outcome) -> String {
         Outcome::TooMany { sessions, .. } => format!("too many: {sessions:?}"),
         Outcome::Rotated(next) => format!("rotated: {}", next.is_some()),
         Outcome::Seen(Seen::Active(active)) => {
-            format!("{} since {}, claims {}", active.id, active.authenticated.as_micros(), active.claims)
+            format!(
+                "{} since {}, claims {}",
+                active.id,
+                active.authenticated.as_micros(),
+                active.claims
+            )
         }
         other => format!("{other:?}"),
     }

@@ -8,6 +8,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::mysql::{
     MySql, MySqlArguments, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlRow,
 };
+use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 
 use crate::line::Line;
@@ -27,6 +28,10 @@ impl Db {
     pub(super) fn new(pool: MySqlPool, names: Names) -> Self {
         let line = Line::besides(&pool, store_error);
         Self { pool, names, line, keeps_history: AtomicBool::new(true) }
+    }
+
+    pub(super) async fn connection(&self) -> Result<PoolConnection<MySql>, StoreError> {
+        self.pool.acquire().await.map_err(store_error)
     }
 
     /// A statement with the names written into it.

@@ -30,6 +30,9 @@
 //! have what depends on a change and not the change, but the next snapshot has both. So what is
 //! settled is read before the entries, too.
 //!
+//! **Only settled entries are trimmed**: an entry of a change that is still open comes after none
+//! that has gone, so a reader that begins now is told of it.
+//!
 //! Ids are not given again after a restart (MySQL 8, MariaDB 10.2.4). After a restore, the
 //! entry at a reader's position is missing or has another tag, which is a gap.
 
@@ -39,7 +42,7 @@ use session_core::store::{Cursor, Entries, LogPage, limit_within};
 use session_core::{StoreError, Timestamp};
 use sqlx::mysql::{MySql, MySqlConnection};
 
-use super::db::{Db, micros, retried, rows};
+use super::db::{Db, micros, rows};
 use super::place::{Found, Place, Read};
 use crate::columns::Columns;
 use crate::{line, position};
@@ -128,19 +131,44 @@ impl Db {
         Ok(empty.flatten().map(|gate| usize::from(gate == 1)))
     }
 
+    /// Waits until every change has ended that passed a gate before: each gate was empty once. Answers
+    /// whether that is so after this many tries.
+    pub(super) async fn outlast_changes(&self, tries: u32) -> Result<bool, StoreError> {
+        let mut outlasted = [false; 2];
+        for _ in 0..tries {
+            let settled = self.settle(&mut *self.connection().await?).await?;
+            match settled {
+                Some(gate) => outlasted[gate] = true,
+                None => tokio::time::sleep(SETTLE_PAUSE).await,
+            }
+            if outlasted == [true; 2] {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What is not settled may be by now: changes end soon, and no reader has looked.
     pub(super) async fn trim_log(
         &self,
         older_than: Duration,
         limit: u32,
     ) -> Result<u32, StoreError> {
-        let call = || {
-            sqlx::query_scalar(self.sql(TRIM))
-                .bind(micros(older_than))
-                .bind(limit_within(limit, MAX_TRIMMED))
-                .fetch_one(&self.pool)
-        };
-        let trimmed: i64 = retried(call).await?;
-        Ok(u32::try_from(trimmed).unwrap_or(u32::MAX))
+        let limit = limit_within(limit, MAX_TRIMMED);
+        let (mut trimmed, unsettled) = self.trim(older_than, limit).await?;
+        if unsettled && self.outlast_changes(TRIM_TRIES).await? {
+            trimmed += self.trim(older_than, limit - trimmed).await?.0;
+        }
+        Ok(trimmed)
+    }
+
+    /// How many entries went, and whether more could go if they were settled.
+    async fn trim(&self, older_than: Duration, limit: u32) -> Result<(u32, bool), StoreError> {
+        let call = || sqlx::query(self.sql(TRIM)).bind(micros(older_than)).bind(limit);
+        let rows = rows(&mut *self.connection().await?, call).await?;
+        let row = rows.first().ok_or_else(|| StoreError::internal("no word of the trim"))?;
+        let trimmed = u32::try_from(row.integer("trimmed")?).unwrap_or(u32::MAX);
+        Ok((trimmed, row.integer("unsettled")? != 0))
     }
 }
 
@@ -149,6 +177,7 @@ const END: &str = "CALL {t}log_end_1(?)";
 const SETTLE: &str = "CALL {t}settle_1()";
 const TRIM: &str = "CALL {t}trim_log_1(?, ?)";
 const SETTLE_TRIES: u32 = 50;
-const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+const TRIM_TRIES: u32 = 25;
 /// Longer transactions make others wait for the disk.
 const MAX_TRIMMED: u32 = 1_000;

@@ -1,13 +1,12 @@
 //! Policies and blocks: what is set at one place.
 
-use std::time::Duration;
-
 use session_core::StoreError;
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{BlockChange, PolicyChange};
 
 use super::db::{Db, retried, store_error};
+use super::log::SETTLE_PAUSE;
 
 impl Db {
     pub(super) async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
@@ -68,23 +67,13 @@ impl Db {
                 .execute(&self.pool)
         };
         retried(call).await?;
-        if block.is_some() { self.outlast_changes().await } else { Ok(()) }
-    }
-
-    /// Waits until every change has ended that passed a gate before: each gate was empty once.
-    async fn outlast_changes(&self) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(store_error)?;
-        let mut outlasted = [false; 2];
-        for _ in 0..TRIES {
-            match self.settle(&mut connection).await? {
-                Some(gate) => outlasted[gate] = true,
-                None => tokio::time::sleep(PAUSE).await,
-            }
-            if outlasted == [true; 2] {
-                return Ok(());
-            }
+        if block.is_none() {
+            return Ok(());
         }
-        Err(StoreError::timed_out("changes beside a block", PAUSE * TRIES))
+        if self.outlast_changes(TRIES).await? {
+            return Ok(());
+        }
+        Err(StoreError::timed_out("changes beside a block", SETTLE_PAUSE * TRIES))
     }
 }
 
@@ -93,6 +82,5 @@ pub(super) const POLICY: &str =
 pub(super) const BLOCK: &str =
     "SELECT CONVERT(block USING utf8mb4) FROM {t}policies WHERE tenant = ? AND user_id = ?";
 const SET_POLICY: &str = "CALL {t}set_policy_1(?, ?, ?, ?, ?)";
+const TRIES: u32 = 500;
 const SET_BLOCK: &str = "CALL {t}set_block_1(?, ?, ?, ?, ?, ?, ?)";
-const TRIES: u32 = 1_000;
-const PAUSE: Duration = Duration::from_millis(10);

@@ -128,6 +128,32 @@ async fn a_change_that_stays_open_delays_nothing_and_is_told_afterwards() {
     assert_eq!(read_log(&store, &mut far, 10).await.len(), 21);
 }
 
+/// A reader that begins after the trim, and before the change ends, is told of the change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trim_leaves_what_came_after_a_change_that_stays_open() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    for _ in 0..3 {
+        insert(&store, &session(&store, "alice").await).await;
+    }
+    assert_eq!(store.trim_log(Duration::ZERO, 10).await.unwrap(), 2, "all but the newest");
+    let mut other = database.connection().await;
+    let change = begin_change(&mut other, "mallory").await;
+    for _ in 0..3 {
+        insert(&store, &session(&store, "alice").await).await;
+    }
+    let trim = store.trim_log(Duration::ZERO, 10);
+    let trimmed = tokio::time::timeout(PATIENCE, trim).await.expect("it waits for no change");
+    assert_eq!(trimmed.unwrap(), 0);
+    let mut cursor = end_of_log(&store).await;
+    change.commit().await.unwrap();
+    let told = read_log(&store, &mut cursor, 10).await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].user, Some(user("mallory").user));
+    assert_eq!(store.trim_log(Duration::ZERO, 10).await.unwrap(), 4, "all but the newest");
+    assert_eq!(read_log(&store, &mut cursor, 10).await, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_that_were_rolled_back_are_forgotten() {
     let database = Database::create().await;

@@ -70,6 +70,8 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
     }
     let binaries = built(&build::ALL, &features)?;
     let mut jobs = jobs::of(&binaries, servers);
+    // It is long, and waits for no server.
+    jobs.insert(0, Job::task("sim", &["--check", "--threads", "1"])?);
     // While the last tests wait for their servers.
     jobs.push(Job::task("schemathesis", &["--built"])?);
     jobs.push(Job::task("fuzz", &[])?);

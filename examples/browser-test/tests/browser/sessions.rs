@@ -165,6 +165,43 @@ async fn a_user_names_a_device_and_sees_what_has_ended() {
     driver.stop(vec![browser]).await;
 }
 
+/// Whoever acts as a user is named wherever the session is shown: to the user, to admins, and to
+/// themselves, also when it has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impersonator_is_named_on_every_page() {
+    let (demo, driver) = (Demo::start().await, Driver::start().await);
+    let admin = driver.browser(&demo, "light").await;
+    admin.sign_in("root").await;
+    let acting = driver.browser(&demo, "light").await;
+    acting.sign_in("root").await;
+    acting.type_into("form[action='/impersonate'] input", "alice").await;
+    acting.click("form[action='/impersonate'] button").await;
+    acting.see_text(".notice", "acting as alice").await;
+    acting.open(DEVICES).await;
+    acting.see_text("#who .badge", "Used by root").await;
+
+    let owner = driver.browser(&demo, "light").await;
+    owner.sign_in("alice").await;
+    owner.open(DEVICES).await;
+    owner.see_text("#devices li:not(.current) .badge", "Used by root").await;
+    assert_eq!(owner.text("li.current .badge").await, "This device");
+    assert!(!owner.is_there("#who .badge").await);
+    admin.open(&format!("{ADMIN}?user=alice")).await;
+    admin.see_text("tr[data-user='alice'] .badge", "Used by root").await;
+    assert_eq!(admin.count("tr[data-user='alice']").await, 2);
+    assert_eq!(admin.count("tr[data-user='alice'] .badge").await, 1, "the other is alice's own");
+    admin.screenshot("acting").await;
+
+    acting.click("#sign-out").await;
+    acting.see("input[name='password']").await;
+    owner.click("#ended summary").await;
+    owner.see_text("#history li .badge", "Used by root").await;
+    admin.click("#history-search button").await;
+    admin.see_text("#history li .badge", "Used by root").await;
+    assert_eq!(admin.count("#history li .badge").await, 1);
+    driver.stop(vec![admin, acting, owner]).await;
+}
+
 /// Names that mean something in a path are names like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_of_any_name_is_revoked() {

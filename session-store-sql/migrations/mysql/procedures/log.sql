@@ -75,13 +75,14 @@ BEGIN
     SELECT CAST(IF(v_empty = 1, 1 - v_gate, NULL) AS SIGNED) AS empty_gate;
 END;
 
--- Deletes entries that are older than a time by this clock, from the first on, up to one that is not.
--- Entries that were trimmed before are not looked for: where a snapshot of others is old, they are still
--- in the way.
+-- Deletes entries that are older than a time by this clock, from the first on, up to one that is not, or
+-- to the last that is settled: an id after that may still come. That one stays, because a range locks what
+-- follows it. Says how many went, and whether more could go if they were settled. Entries that were trimmed before are not looked for: where a snapshot of others is old,
+-- they are still in the way.
 DROP PROCEDURE IF EXISTS {t}trim_log_1;
 CREATE PROCEDURE {t}trim_log_1(p_older_than BIGINT, p_limit INT UNSIGNED) SQL SECURITY INVOKER
 body: BEGIN
-    DECLARE v_before, v_trimmed, v_newest, v_young, v_last BIGINT;
+    DECLARE v_before, v_trimmed, v_settled, v_newest, v_young, v_old, v_last BIGINT;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION
     BEGIN
         ROLLBACK;
@@ -97,23 +98,27 @@ body: BEGIN
         FROM (SELECT id, at FROM {t}log WHERE id > v_trimmed ORDER BY id LIMIT 1) AS oldest
         WHERE at >= v_before;
     IF v_young IS NULL THEN
-        SELECT MAX(trimmed) INTO v_trimmed FROM {t}state WHERE only_row = 1 FOR UPDATE;
+        SELECT MAX(trimmed), MAX(settled) INTO v_trimmed, v_settled
+            FROM {t}state WHERE only_row = 1 FOR UPDATE;
         SELECT MAX(id) INTO v_newest FROM {t}log;
         SELECT COALESCE(MIN(id), v_newest) INTO v_young
             FROM (SELECT id, at FROM {t}log WHERE id > v_trimmed ORDER BY id LIMIT p_limit) AS oldest
             WHERE at >= v_before;
-        SELECT MAX(id) INTO v_last
+        -- A log that was emptied or restored apart from the state.
+        SET v_settled = IF(v_settled > v_newest, 0, v_settled);
+        SELECT MAX(id) INTO v_settled FROM {t}log WHERE id <= v_settled;
+        SELECT MAX(id), MAX(IF(id < v_settled, id, NULL)) INTO v_old, v_last
             FROM (SELECT id FROM {t}log WHERE id > v_trimmed ORDER BY id LIMIT p_limit) AS oldest
             WHERE id < LEAST(v_young, v_newest);
     END IF;
     IF v_last IS NULL THEN
         ROLLBACK;
-        SELECT 0 AS trimmed;
+        SELECT 0 AS trimmed, CAST(v_old IS NOT NULL AS SIGNED) AS unsettled;
         LEAVE body;
     END IF;
     DELETE FROM {t}log WHERE id > v_trimmed AND id <= v_last;
     SET v_young = ROW_COUNT();
     UPDATE {t}state SET trimmed = v_last WHERE only_row = 1;
     COMMIT;
-    SELECT v_young AS trimmed;
+    SELECT v_young AS trimmed, CAST(v_old > v_last AS SIGNED) AS unsettled;
 END;

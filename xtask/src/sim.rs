@@ -1,0 +1,95 @@
+//! The simulation of a fleet. It is built apart: with tokio's seeded scheduler, with the defects that it
+//! has to find, and optimised.
+
+use std::process::Command;
+
+use clap::Args;
+
+use crate::run::{Failure, cargo, show, show_aside, target};
+
+/// What `session-sim` takes; it checks the values itself.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many runs, each by its seed. Default 10,000.
+    #[arg(long)]
+    seeds: Option<String>,
+    /// The first seed. Default 0.
+    #[arg(long)]
+    from: Option<String>,
+    /// How many nodes, 1 to 100. Default 3.
+    #[arg(long)]
+    nodes: Option<String>,
+    /// Runs one seed, and shows what happened.
+    #[arg(long, value_name = "SEED")]
+    replay: Option<String>,
+    /// How many lines of it, from the end. Default 400.
+    #[arg(long)]
+    lines: Option<String>,
+    /// The store below. `memory` is the only one whose time can be simulated so far.
+    #[arg(long)]
+    store: Option<String>,
+    /// How many threads. Default one for each processor.
+    #[arg(long)]
+    threads: Option<String>,
+    /// Plants this defect in every run.
+    #[arg(long, value_name = "DEFECT")]
+    plant: Option<String>,
+    /// Plants one defect after the other: each has to be found.
+    #[arg(long)]
+    planted: bool,
+    /// What the check of the project runs: that two processes see the same, that every guarantee holds in
+    /// 10,000 runs, and that every planted defect is found.
+    #[arg(long)]
+    check: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    build()?;
+    if options.check {
+        return check(options);
+    }
+    let mut sim = program();
+    sim.args(given(options));
+    if options.planted {
+        sim.arg("--planted");
+    }
+    show(sim)
+}
+
+fn check(options: &Options) -> Result<(), Failure> {
+    for rest in [&["--seeds", "100", "--twice"][..], &["--seeds", "10000"], &["--planted"]] {
+        let mut sim = program();
+        sim.args(given(options)).args(rest);
+        show(sim)?;
+    }
+    Ok(())
+}
+
+fn given(options: &Options) -> impl Iterator<Item = &str> {
+    let named = [
+        ("--seeds", &options.seeds),
+        ("--from", &options.from),
+        ("--nodes", &options.nodes),
+        ("--replay", &options.replay),
+        ("--lines", &options.lines),
+        ("--store", &options.store),
+        ("--threads", &options.threads),
+        ("--plant", &options.plant),
+    ];
+    let given = named.into_iter().filter_map(|(name, value)| Some([name, value.as_deref()?]));
+    given.flatten()
+}
+
+fn build() -> Result<(), Failure> {
+    let mut build = cargo(["build", "--locked", "--quiet", "--profile", "sim"]);
+    build.args(["--package", "session-sim", "--features", "planted"]);
+    // Its programs are built with other flags than the rest.
+    build.arg("--target-dir").arg(target().join("sim"));
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    build.env("RUSTFLAGS", format!("{flags} --cfg tokio_unstable"));
+    show_aside(build)
+}
+
+fn program() -> Command {
+    Command::new(target().join("sim").join("sim").join("session-sim"))
+}
