@@ -84,8 +84,9 @@ async fn an_idle_session_ends_when_its_client_signs_in_again_or_out() {
     }
     assert_eq!(clients[0].sign_in(NewSession::of(user("alice"))).await.status, 200);
     assert_eq!(clients[1].sign_in(NewSession::of(user("bob"))).await.status, 200);
-    clients[2].auth().await.sign_out().await.unwrap();
-    clients[3].auth().await.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
+    let _removed = clients[2].auth().await.sign_out().await.unwrap();
+    let app = clients[3].auth().await;
+    let _signed_in = app.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
     let causes = [EndCause::Replaced, EndCause::SignedOut, EndCause::SignedOut, EndCause::Replaced];
     for (id, cause) in ids.into_iter().zip(causes) {
         let ended = tokio::time::timeout(MOMENT, http.manager().session_ended(id)).await;
