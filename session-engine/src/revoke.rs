@@ -4,7 +4,7 @@ use session_core::planted::{self, Defect};
 use session_core::store::{EndMany, EndedBatch, Ending, Selection, TenantFilter};
 use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 
-use crate::ending::Over;
+use crate::ending::{self, Over};
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
@@ -73,6 +73,19 @@ impl SessionManager {
         let selection = Selection::session(current.id(), tenant);
         let (by, from) = (current.actor(), current.device());
         self.end_all(selection, EndCause::SignedOut, by, from).await.map(|_| ())
+    }
+
+    /// As [`SessionManager::sign_out`], for a session that [`Refusal::Idle`] has refused: its user gives
+    /// it up, so that no use which is still on its way keeps it.
+    ///
+    /// [`Refusal::Idle`]: crate::Refusal::Idle
+    ///
+    /// # Errors
+    /// As [`SessionManager::revoke_selected`].
+    pub async fn sign_out_idle(&self, idle: &ending::Ending) -> Result<(), Error> {
+        let UserKey { tenant, user } = idle.owner.clone();
+        let selection = Selection::session(idle.id, TenantFilter::Is(tenant));
+        self.end_all(selection, EndCause::SignedOut, Actor::User(user), None).await.map(|_| ())
     }
 
     /// Ends a session that is over, where the store agrees. False where it is not there, or was used

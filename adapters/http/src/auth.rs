@@ -1,9 +1,13 @@
 //! Sign in, rotate, sign out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use session_core::{SessionId, Token};
-use session_engine::{Access, CurrentSession, RotateReason, Rotation, SignIn, SignedIn, Verdict};
+use session_core::{SessionId, Token, UserKey};
+use session_engine::{
+    Access, CurrentSession, Ending, Error, Refusal, RotateReason, Rotation, SignIn, SignedIn,
+    Verdict,
+};
 
 use crate::cookie::SessionCookie;
 use crate::device::device;
@@ -111,9 +115,8 @@ impl Auth {
     {
         self.refuse_cross_origin()?;
         let new = new.try_into().map_err(Into::into)?;
-        let bears = self.request.identity().credential() == Some(Credential::Bearer);
-        let current = self.session().filter(|current| bears && *current.owner() == new.owner);
-        let request = self.sign_in_request(new, current.map(CurrentSession::id));
+        let held = self.held_by_bearer().await?.filter(|held| *held.owner() == new.owner);
+        let request = self.sign_in_request(new, held.map(|held| held.id()));
         let signed_in = self.sign_in_as(request, HandedOver::Body).await?;
         Ok((signed_in, SessionCookie::in_the_body()))
     }
@@ -148,13 +151,13 @@ impl Auth {
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let other = other.filter(|_| parked.is_none());
         let mut own = strays.iter().filter(|stray| *stray.owner() == new.owner);
-        let own = same.or(beside.replaced).or(own.next().map(CurrentSession::id));
+        let own = same.or(beside.replaced).or(own.next().map(Shown::id));
         let replaced = own.or(held).or(other.map(CurrentSession::id));
         let request = self.sign_in_request(new, replaced);
         let signed_in = self.sign_in_as(request, HandedOver::by_cookie(remember)).await?;
-        let leaving = other.into_iter().chain(&strays);
-        for session in leaving.filter(|session| Some(session.id()) != replaced) {
-            self.leave(session).await;
+        let leaving = other.cloned().map(Shown::Live).into_iter().chain(strays);
+        for shown in leaving.filter(|shown| Some(shown.id()) != replaced) {
+            self.leave(&shown).await;
         }
         let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
@@ -165,7 +168,7 @@ impl Auth {
     pub(crate) async fn after_ticket(
         &self,
         signed_in: &SignedIn,
-        strays: &[CurrentSession],
+        strays: Vec<Shown>,
         remember: bool,
     ) -> SessionCookie {
         let owner = signed_in.session.owner();
@@ -176,10 +179,10 @@ impl Auth {
         // The session has begun: what cannot be found out about other accounts leaves them as they are.
         let beside = self.beside(owner).await.unwrap_or_default();
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
-        let leaving = current.filter(|_| parked.is_none()).into_iter().chain(strays);
+        let leaving = current.filter(|_| parked.is_none()).cloned().map(Shown::Live);
         let has_ended = |id| signed_in.ended.iter().any(|(ended, _)| *ended == id);
-        for session in leaving.filter(|session| !has_ended(session.id())) {
-            self.leave(session).await;
+        for shown in leaving.into_iter().chain(strays).filter(|shown| !has_ended(shown.id())) {
+            self.leave(&shown).await;
         }
         if let Some(own) = beside.replaced.filter(|id| !has_ended(*id)) {
             let by = signed_in.session.actor();
@@ -190,12 +193,9 @@ impl Auth {
         cookie.and(parked.unwrap_or(beside.cookie))
     }
 
-    /// The live sessions, besides this one, that cookies of our name show. They end with the next
-    /// sign-in or sign-out, so that a planted cookie cannot keep a user out.
-    pub(crate) async fn strays(
-        &self,
-        current: Option<SessionId>,
-    ) -> Result<Vec<CurrentSession>, Rejection> {
+    /// The sessions, besides this one, that cookies of our name show. They end with the next sign-in or
+    /// sign-out, so that a planted cookie cannot keep a user out.
+    pub(crate) async fn strays(&self, current: Option<SessionId>) -> Result<Vec<Shown>, Rejection> {
         let presented = self.http().options().cookie.presented(self.head().headers);
         let mut strays = Vec::new();
         for tokens in presented.by_session() {
@@ -204,16 +204,24 @@ impl Auth {
                 continue;
             }
             let check = self.http().manager().check_all(&tokens, Access::passive(None));
-            if let Verdict::Active(session) = check.resolve().await? {
-                strays.push(session);
-            }
+            strays.extend(Shown::of(check.resolve().await?));
         }
         Ok(strays)
     }
 
-    /// The new session has begun: without its cookie no client could use or end it.
-    async fn leave(&self, other: &CurrentSession) {
-        if let Err(error) = self.http().manager().sign_out(other).await {
+    /// The session that the request shows as a bearer token.
+    async fn held_by_bearer(&self) -> Result<Option<Shown>, Rejection> {
+        if let Identity::Session(session, credential) = self.request.identity() {
+            return Ok((*credential == Credential::Bearer).then(|| Shown::Live(session.clone())));
+        }
+        let Some(token) = bearer(self.head().headers) else { return Ok(None) };
+        let check = self.http().manager().check_token(token, Access::passive(None));
+        Ok(Shown::of(check.resolve().await?))
+    }
+
+    /// The new session has begun: without its cookie no client could use or end the other one.
+    async fn leave(&self, other: &Shown) {
+        if let Err(error) = other.sign_out(self.http()).await {
             tracing::warn!(%error, session_id = %other.id(), "the browser's former session stays");
         }
     }
@@ -241,7 +249,7 @@ impl Auth {
             manager.sign_out(session).await?;
         }
         for stray in self.strays(current.map(CurrentSession::id)).await? {
-            manager.sign_out(&stray).await?;
+            stray.sign_out(self.http()).await?;
         }
         Ok(if shows_none { SessionCookie::keep() } else { cookie.remove() })
     }
@@ -321,6 +329,44 @@ impl Auth {
         match self.http().same_origin(self.head()) {
             SameOrigin::Refuted => Err(self.request.cross_origin(self.head(), SameOrigin::Refuted)),
             SameOrigin::Proven | SameOrigin::Unproven => Ok(()),
+        }
+    }
+}
+
+/// A session that a client shows with a token of its own, and gives up with its next sign-in.
+pub(crate) enum Shown {
+    Live(CurrentSession),
+    /// Refused, and not ended yet.
+    Idle(Arc<Ending>),
+}
+
+impl Shown {
+    fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::Active(session) => Some(Self::Live(session)),
+            Verdict::Refused(Refusal::Idle(ending)) => Some(Self::Idle(ending)),
+            Verdict::Refused(_) => None,
+        }
+    }
+
+    fn id(&self) -> SessionId {
+        match self {
+            Self::Live(session) => session.id(),
+            Self::Idle(ending) => ending.id,
+        }
+    }
+
+    fn owner(&self) -> &UserKey {
+        match self {
+            Self::Live(session) => session.owner(),
+            Self::Idle(ending) => &ending.owner,
+        }
+    }
+
+    async fn sign_out(&self, http: &HttpSessions) -> Result<(), Error> {
+        match self {
+            Self::Live(session) => http.manager().sign_out(session).await,
+            Self::Idle(ending) => http.manager().sign_out_idle(ending).await,
         }
     }
 }

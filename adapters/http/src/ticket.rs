@@ -85,7 +85,7 @@ impl Auth {
         // The store is asked about the browser's cookies first: what fails then has begun nothing.
         let strays = self.strays(self.by_cookie().map(|current| current.id())).await?;
         let signed_in = begin().await?;
-        let cookie = self.after_ticket(&signed_in, &strays, remember).await;
+        let cookie = self.after_ticket(&signed_in, strays, remember).await;
         Ok((signed_in, cookie))
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::{Method, Uri};
 use serde_json::{Value, json};
+use session_core::checker::Timeouts;
 use session_core::{Actor, DeviceInfo, EndCause};
-use session_engine::Ending;
+use session_engine::{Ending, WaitEnd};
 use session_http::{Config, Head, NewSession};
 
 use crate::node::{Client, start, user};
@@ -55,6 +56,46 @@ async fn the_holder_of_an_ended_token_is_told_why_and_no_other_client() {
     }
     http.shutdown().await;
 }
+
+/// Until no use of it can be on its way, an idle session has not ended. Its client is told so all the
+/// same, and what it does next ends the session.
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_ends_when_its_client_signs_in_again_or_out() {
+    let idle = Duration::from_secs(600);
+    let mut config = Config::default();
+    config.engine.timeouts = Timeouts::none().with_idle(idle);
+    let http = start(config).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(Client::signed_in(&http, "alice").await);
+    }
+    let mut program = Client::browser(&http);
+    let (signed_in, _) =
+        program.auth().await.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
+    program.bear(&signed_in.token.expose());
+    clients.push(program);
+    let mut ids = Vec::new();
+    for client in &clients {
+        ids.push(client.session_id().await.unwrap().parse().unwrap());
+    }
+    tokio::time::sleep(idle).await;
+    for client in &clients {
+        assert_eq!(ending(client).await.0.unwrap().cause, EndCause::Expired);
+    }
+    assert_eq!(clients[0].sign_in(NewSession::of(user("alice"))).await.status, 200);
+    assert_eq!(clients[1].sign_in(NewSession::of(user("bob"))).await.status, 200);
+    let _removed = clients[2].auth().await.sign_out().await.unwrap();
+    let app = clients[3].auth().await;
+    let _signed_in = app.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
+    let causes = [EndCause::Replaced, EndCause::SignedOut, EndCause::SignedOut, EndCause::Replaced];
+    for (id, cause) in ids.into_iter().zip(causes) {
+        let ended = tokio::time::timeout(MOMENT, http.manager().session_ended(id)).await;
+        assert_eq!(ended.unwrap(), WaitEnd::Ended(cause));
+    }
+    http.shutdown().await;
+}
+
+const MOMENT: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn who_signed_out_is_told_nothing() {
