@@ -123,6 +123,10 @@ impl RedisOptions {
         if self.timeout.is_zero() {
             return Err(InvalidField::malformed("timeout", "longer than zero"));
         }
+        // A server would wait for ever.
+        if self.replicas.is_some_and(|replicas| replicas.within.as_millis() == 0) {
+            return Err(InvalidField::malformed("replicas.within", "a millisecond or longer"));
+        }
         if self.log_cap == 0 {
             return Err(InvalidField::out_of_range("log_cap", 1, u32::MAX.into()));
         }

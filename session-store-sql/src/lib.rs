@@ -94,6 +94,10 @@
 //! snapshots can have what depends on a change and not the change.
 
 mod columns;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+mod db;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod error;
 mod filter;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 mod line;

@@ -357,4 +357,7 @@ async fn a_server_that_is_not_there_is_unavailable_in_time() {
     options.prefix.clear();
     options.shards = Some(0);
     assert_eq!(options.validate().unwrap_err().field, "shards");
+    options.shards = None;
+    options.replicas = Some(Replicas { count: 1, within: Duration::from_micros(999) });
+    assert_eq!(options.validate().unwrap_err().field, "replicas.within");
 }

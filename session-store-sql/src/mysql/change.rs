@@ -1,7 +1,6 @@
 //! Changes of sessions: calls of procedures that the migrations make.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::{Value, json};
 use session_core::store::record;
@@ -35,7 +34,7 @@ impl Db {
                 .bind(commit.at.as_micros())
                 .bind(&by)
                 .bind(from)
-                .bind(self.keeps_history.load(Relaxed))
+                .bind(self.keeps_history())
                 .fetch_one(&self.pool)
         };
         let done: i64 = retried(call).await?;
@@ -110,7 +109,7 @@ impl Db {
                 .bind(ending.at.as_micros())
                 .bind(&by)
                 .bind(ending.from.as_ref().map(DeviceInfo::as_str))
-                .bind(self.keeps_history.load(Relaxed))
+                .bind(self.keeps_history())
                 .fetch_all(&self.pool)
         };
         retried(call).await?.iter().map(rows::ended).collect()

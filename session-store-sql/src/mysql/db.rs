@@ -1,42 +1,18 @@
-//! The pool with the names of tables and procedures, and what its errors mean.
+//! Calls that are tried again, and what the driver's errors mean.
 
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use session_core::StoreError;
-use sqlx::AssertSqlSafe;
-use sqlx::mysql::{
-    MySql, MySqlArguments, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlRow,
-};
+use sqlx::error::DatabaseError;
+use sqlx::mysql::{MySql, MySqlArguments, MySqlConnection, MySqlDatabaseError, MySqlRow};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 
-use crate::line::Line;
-use crate::names::Names;
-
-#[derive(Debug)]
-pub(super) struct Db {
-    pub(super) pool: MySqlPool,
-    pub(super) names: Names,
-    /// Where the log is read.
-    pub(super) line: Line<MySql>,
-    /// Whether sessions that end go into the history.
-    pub(super) keeps_history: AtomicBool,
-}
+pub(super) type Db = crate::db::Db<MySql>;
 
 impl Db {
-    pub(super) fn new(pool: MySqlPool, names: Names) -> Self {
-        let line = Line::besides(&pool, store_error);
-        Self { pool, names, line, keeps_history: AtomicBool::new(true) }
-    }
-
     pub(super) async fn connection(&self) -> Result<PoolConnection<MySql>, StoreError> {
         self.pool.acquire().await.map_err(store_error)
-    }
-
-    /// A statement with the names written into it.
-    pub(super) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
-        self.names.sql(statement)
     }
 }
 
@@ -81,7 +57,7 @@ impl Tries {
     /// Waits until the call may be run again. Fails where it may not.
     async fn again(&mut self, error: sqlx::Error) -> Result<(), StoreError> {
         self.0 += 1;
-        if self.0 == TRIES || !nothing_happened(&error) {
+        if self.0 == TRIES || !error.as_database_error().is_some_and(nothing_happened) {
             return Err(store_error(error));
         }
         tokio::time::sleep(PAUSE * self.0 * self.0).await;
@@ -89,28 +65,20 @@ impl Tries {
     }
 }
 
-/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
-/// else `Unavailable`.
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
-    match &error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::corrupt(error),
-        sqlx::Error::Database(_) if !is_passing(&error) => StoreError::internal(error),
-        _ => StoreError::unavailable(error),
-    }
+    crate::error::store_error(error, is_passing)
 }
 
 /// Connection lost or refused, rolled back: classes of SQL states; killed by an operator.
-fn is_passing(error: &sqlx::Error) -> bool {
-    let database = error.as_database_error();
-    let state = database.and_then(|error| error.code());
+fn is_passing(error: &dyn DatabaseError) -> bool {
+    let state = error.code();
     let class = state.as_deref().and_then(|state| state.get(..2));
     matches!(class, Some("08" | "40" | "70")) || nothing_happened(error)
 }
 
 /// A lock that was waited for too long, a deadlock, or a procedure that is not there.
-fn nothing_happened(error: &sqlx::Error) -> bool {
-    let database = error.as_database_error();
-    let error = database.and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
+fn nothing_happened(error: &dyn DatabaseError) -> bool {
+    let error = error.try_downcast_ref::<MySqlDatabaseError>();
     error.is_some_and(|error| matches!(error.number(), 1205 | 1213 | 1305))
 }
 

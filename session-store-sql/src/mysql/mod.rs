@@ -16,7 +16,6 @@ mod read;
 mod report;
 mod sweep;
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -134,7 +133,7 @@ impl MySqlStore {
     pub async fn with_pool(pool: MySqlPool, options: &MySqlOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         check_settings(&pool).await?;
-        let db = Db::new(pool, Names::new(None, &options.prefix));
+        let db = Db::new(pool, Names::new(None, &options.prefix), store_error);
         migrate::run(&db).await?;
         Ok(Self { db })
     }
@@ -155,7 +154,7 @@ impl MySqlStore {
 #[async_trait]
 impl Store for MySqlStore {
     fn configure(&self, needs: &Needs) {
-        self.db.keeps_history.store(!needs.history.is_zero(), Relaxed);
+        self.db.configure(needs);
     }
 
     async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {

@@ -1,46 +1,14 @@
-//! The pool with the names that every statement needs, and what its errors mean.
+//! How the pool is opened and checked, and what the driver's errors mean.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use session_core::store::Needs;
 use session_core::{InvalidField, StoreError, Timestamp};
+use sqlx::Connection;
 use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
-use sqlx::{AssertSqlSafe, Connection};
 
-use crate::line::Line;
-use crate::names::Names;
-
-/// A database, and where in it the store keeps its tables. Clones share the pool.
-#[derive(Clone, Debug)]
-pub(super) struct Db {
-    pub(super) pool: PgPool,
-    pub(super) names: Names,
-    pub(super) line: Arc<Line<Postgres>>,
-    keeps_history: Arc<AtomicBool>,
-}
+pub(super) type Db = crate::db::Db<Postgres>;
 
 impl Db {
-    pub(super) fn new(pool: PgPool, names: Names) -> Self {
-        let line = Arc::new(Line::besides(&pool, store_error));
-        Self { pool, names, line, keeps_history: Arc::new(AtomicBool::new(true)) }
-    }
-
-    /// Whether sessions that end go into the history.
-    pub(super) fn keeps_history(&self) -> bool {
-        self.keeps_history.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn configure(&self, needs: &Needs) {
-        self.keeps_history.store(!needs.history.is_zero(), Ordering::Relaxed);
-    }
-
-    /// A statement with the names written into it.
-    pub(super) fn sql(&self, statement: &'static str) -> AssertSqlSafe<String> {
-        self.names.sql(statement)
-    }
-
     /// Refuses transactions that fail because another one ran beside them.
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
         let isolation: String =
@@ -70,16 +38,8 @@ async fn is_there(connection: &mut PgConnection, idle: Duration) -> Result<bool,
     Ok(true)
 }
 
-/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
-/// else `Unavailable`.
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
-    match &error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::corrupt(error),
-        sqlx::Error::Database(database) if !is_passing(database.code().as_deref()) => {
-            StoreError::internal(error)
-        }
-        _ => StoreError::unavailable(error),
-    }
+    crate::error::store_error(error, |database| is_passing(database.code().as_deref()))
 }
 
 /// Whether a unique constraint, or a function of ours in its name, refused a statement. A number of the

@@ -31,7 +31,7 @@ use sqlx::postgres::PgPool;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use self::db::Db;
+use self::db::{Db, store_error};
 use self::push::{Hearing, Teller};
 use crate::names::{self, Names};
 
@@ -170,7 +170,7 @@ impl PostgresStore {
     pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         let names = Names::new(options.schema.as_deref(), &options.prefix);
-        let db = Db::new(pool, names);
+        let db = Db::new(pool, names, store_error);
         db.check_settings().await?;
         migrate::run(&db.pool, &db.names).await?;
         let (grown, hearing) = (Arc::new(Notify::new()), Hearing::new());

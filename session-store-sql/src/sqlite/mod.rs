@@ -29,7 +29,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, StoreErrorKind, Timestamp, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use self::checkpoint::Checkpoints;
@@ -82,9 +82,10 @@ impl SqliteStore {
     /// `url` is a path, or `sqlite:` and a path. It takes no parameters: see [`SqliteOptions`].
     ///
     /// # Errors
-    /// [`StoreErrorKind::Unavailable`] when the file cannot be opened,
-    /// [`StoreErrorKind::Internal`] when its schema is of a newer version,
-    /// [`StoreErrorKind::Refused`] for a database in memory or parameters in the URL.
+    /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the file cannot be opened,
+    /// [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer version,
+    /// [`Refused`](session_core::StoreErrorKind::Refused) for a database in memory or parameters in
+    /// the URL.
     pub async fn connect(url: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::connect_with(url, SqliteOptions::default()).await
     }
@@ -288,17 +289,8 @@ fn now() -> Timestamp {
     Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
 }
 
-/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
-/// else `Unavailable`.
 fn store_error(error: sqlx::Error) -> StoreError {
-    let kind = match &error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreErrorKind::Corrupt,
-        sqlx::Error::Database(database) if !is_passing(database.code().as_deref()) => {
-            StoreErrorKind::Internal
-        }
-        _ => StoreErrorKind::Unavailable,
-    };
-    StoreError::new(kind, error)
+    crate::error::store_error(error, |database| is_passing(database.code().as_deref()))
 }
 
 /// Busy, locked, out of memory or disk, I/O error, cannot open: primary codes of SQLite.

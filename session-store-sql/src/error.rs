@@ -1,0 +1,19 @@
+//! What the drivers' errors mean.
+
+use session_core::StoreError;
+use sqlx::error::DatabaseError;
+
+/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
+/// else `Unavailable`, as are the errors of a database that pass by themselves.
+pub(crate) fn store_error(
+    error: sqlx::Error,
+    is_passing: impl FnOnce(&dyn DatabaseError) -> bool,
+) -> StoreError {
+    match &error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::corrupt(error),
+        sqlx::Error::Database(database) if !is_passing(database.as_ref()) => {
+            StoreError::internal(error)
+        }
+        _ => StoreError::unavailable(error),
+    }
+}
