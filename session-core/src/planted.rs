@@ -61,7 +61,7 @@ defects! {
 
     // The cache.
     FillAfterRevoke, "fill-after-revoke",
-        "A read of a session is cached, although the session has ended or changed meanwhile.";
+        "A read of a session is cached, although the session has ended or changed during the read.";
     EndedForgotten, "ended-forgotten",
         "The end of a session that is not cached is passed over, also while the session is being read.";
     OwnCacheKept, "own-cache-kept",
@@ -157,7 +157,7 @@ defects! {
     ToldTwice, "told-twice",
         "The node that ends a session tells its listeners at once, and again from the log.";
     DataOverwritten, "data-overwritten",
-        "A change of a session's data is stored whatever came between.";
+        "A change of a session's data is stored although another one came first.";
     HistoryLost, "history-lost",
         "Nothing is kept of sessions that have ended.";
     TenantIgnored, "tenant-ignored",

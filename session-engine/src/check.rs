@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use session_core::planted::{self, Defect};
 use session_core::rotation::Recognition;
-use session_core::{EndCause, SessionId, Timestamp, Token};
+use session_core::{EndCause, SessionId, StoreError, Timestamp, Token};
 use tokio::time::Instant;
 
 use crate::ending::{Ending, Over, Past, Record, Remembered};
@@ -251,6 +251,10 @@ impl Lookup {
         let id = claim.session_id();
         if shared.cache.ended(&id).is_some() {
             return manager.why_gone(&claim, deadline).await.map(Verdict::Refused);
+        }
+        // What the store has of the session cannot be judged by a time that may be hours behind.
+        if !shared.is_fresh() && shared.time.may_be_wrong() {
+            return Err(StoreError::unavailable("the fleet's time is not known").into());
         }
         let read = || shared.by(deadline, "load", manager.load(id));
         let mut load = match read().await {

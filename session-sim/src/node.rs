@@ -46,7 +46,7 @@ impl Inbox {
     }
 }
 
-/// A process. It ends when it is dropped, in the middle of whatever it does.
+/// A process. It ends when it is dropped, in the middle of its work.
 pub(crate) struct Process {
     runtime: Runtime,
     begun: Instant,

@@ -16,6 +16,7 @@ use session_store_memory::MemoryStore;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use self::words::{answered, told};
 use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
 use crate::node::{Claims, Done, Process, Wall, stamp};
@@ -34,7 +35,7 @@ pub(crate) struct Run {
     pub(crate) trace: Trace,
 }
 
-/// Runs a plan. The trace is kept where somebody will read it.
+/// Runs a plan, and keeps its trace if that is wanted.
 pub(crate) fn run(plan: &Plan, keep_trace: bool) -> Run {
     let mut world = World::new(plan, keep_trace);
     world.work();
@@ -586,56 +587,6 @@ fn perform(store: &MemoryStore, call: &Call) -> Answer {
     answer.unwrap_or_else(|| Err(StoreError::internal("the memory store waits")))
 }
 
-fn told(call: &Call) -> String {
-    match call {
-        Call::Commit(commit) => format!(
-            "{:?}",
-            commit.changes.iter().map(|c| (c.kind(), c.session())).collect::<Vec<_>>()
-        ),
-        Call::User(owner) => format!("{} {}", owner.user, owner.tenant_text()),
-        Call::Load(id) | Call::Ended(id) => id.to_string(),
-        Call::Touch(batch) => format!(
-            "{:?}",
-            batch.iter().map(|t| (t.id, t.last_accessed.as_micros())).collect::<Vec<_>>()
-        ),
-        Call::EndMany(end, _) => format!("{:?} {:?}", end.selection, end.cause),
-        Call::Lease(name, holder, _) => format!("{} {holder}", name.get(..7).unwrap_or_default()),
-        Call::SetPolicy(change) => format!("{:?} {:?}", change.scope, change.policy),
-        Call::SetBlock(change) => format!("{:?} {:?}", change.scope, change.block),
-        _ => String::new(),
-    }
-}
-
-fn answered(answer: &Answer) -> String {
-    match answer {
-        Err(error) => format!("failed: {error}"),
-        Ok(Reply::User(state)) => {
-            format!("version {} with {}", state.version.0, state.sessions.len())
-        }
-        Ok(Reply::Outcome(outcome)) => format!("{outcome:?}"),
-        Ok(Reply::Loaded(loaded)) => loaded.as_ref().map_or("none".to_owned(), |l| {
-            format!(
-                "version {}, last accessed {}",
-                l.version.0,
-                l.session.last_accessed.as_micros()
-            )
-        }),
-        Ok(Reply::Log(page)) => format!(
-            "{} entries{}{}",
-            page.events.len(),
-            if page.gap { ", a gap" } else { "" },
-            if page.more { ", more" } else { "" }
-        ),
-        Ok(Reply::Batch(batch)) => {
-            format!("ended {:?}", batch.ended.iter().map(|e| e.id).collect::<Vec<_>>())
-        }
-        Ok(Reply::Gone(gone)) => format!("gone {gone:?}"),
-        Ok(Reply::Lease(held)) => format!("{held}"),
-        Ok(Reply::Count(count)) => count.to_string(),
-        Ok(_) => "ok".to_owned(),
-    }
-}
-
 /// How far nodes run before the others catch up.
 const CHUNK: Ms = 20;
 /// The same, while nobody has asked for anything for a while.
@@ -644,3 +595,4 @@ const IDLE_CHUNK: Ms = 250;
 const BUSY: Ms = 1_500;
 
 mod steps;
+mod words;

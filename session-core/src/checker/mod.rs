@@ -162,7 +162,7 @@ pub enum Lifetime {
         /// For [`Selection::last_accessed_before`](crate::store::Selection::last_accessed_before).
         since: Timestamp,
     },
-    /// Its absolute timeout is over. It ends whatever its use.
+    /// Its absolute timeout is over: no use prolongs it.
     Over,
 }
 

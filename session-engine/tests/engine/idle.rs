@@ -58,7 +58,7 @@ async fn a_session_that_was_used_a_moment_before_its_timeout_is_not_ended_elsewh
 }
 
 /// As that, for what ends a session besides a check: `here` is asked for it, and is about to end what it
-/// has read. Meanwhile the use arrives of a node that could not write for a while.
+/// has read. Before it ends, the use arrives of a node that could not write for a while.
 async fn used_meanwhile<T, F: Future<Output = T>>(
     ask: impl FnOnce(SessionManager, SignedIn) -> F,
 ) -> T {

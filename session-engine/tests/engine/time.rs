@@ -9,7 +9,7 @@ use session_core::policy::PolicyScope;
 use session_core::{Actor, EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
 use session_engine::{
-    Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd,
+    Access, Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd,
 };
 use session_store_memory::MemoryStore;
 
@@ -182,9 +182,9 @@ async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() 
     assert_eq!(refusal.end_cause(), Some(EndCause::Expired));
 }
 
-/// Where it cannot learn the time, it changes nothing; where it has only not heard the log, it knows it.
+/// Where it cannot learn the time, it judges and changes nothing; where it has only not heard the log, it knows it.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_may_have_slept_changes_nothing_without_the_log() {
+async fn a_node_that_may_have_slept_judges_nothing_without_the_log() {
     for (jumps, goes_on) in [(false, true), (true, false)] {
         let clocks = Clocks::start(Options::default(), 0, false).await;
         let node = clocks.nodes[1].sessions();
@@ -194,6 +194,8 @@ async fn a_node_that_may_have_slept_changes_nothing_without_the_log() {
         clocks.wrong_by.store(if jumps { 3_600_000_000 } else { 0 }, Ordering::SeqCst);
         let begun = node.sign_in(SignIn::new(user("bob"))).await;
         let token = before.token.expose();
+        let judged = node.validate(token.as_bytes(), Access::default()).await;
+        assert!(if goes_on { judged.is_ok() } else { judged.is_err_and(|e| e.is_unavailable()) });
         let rotated = node.rotate(token.as_bytes(), RotateReason::Renewal).await;
         assert_eq!((begun.is_ok(), rotated.is_ok()), (goes_on, goes_on), "{begun:?} {rotated:?}");
         let unavailable = |error: Error| error.is_unavailable();

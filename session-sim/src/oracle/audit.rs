@@ -7,8 +7,7 @@ use crate::node::stamp;
 use crate::plan::Ms;
 
 impl Oracle {
-    /// `stored` is what the store has; `crashed` says whether a node was killed or stopped since a moment
-    /// of its life.
+    /// `stored` is what the store has; nodes have had nothing to do since `idle_from`.
     pub(crate) fn audit(&mut self, at: Ms, stored: &[Session], idle_from: Ms) {
         for session in stored {
             self.check_stored(at, session.id, Some(session));
@@ -33,7 +32,7 @@ impl Oracle {
         self.check_idle_calls(at, idle_from);
     }
 
-    /// Nobody has to hold a session, but then somebody was told of it.
+    /// A session that lives is one whose begin was answered.
     fn check_held(&mut self, at: Ms, session: &Session) {
         let Some(known) = self.sessions.get(&session.id) else { return };
         if known.acknowledged || known.excused {
@@ -126,7 +125,7 @@ impl Oracle {
         }
     }
 
-    /// What an idle node asks of the store, whatever it has in its cache.
+    /// What an idle node asks of the store does not grow with its cache.
     fn check_idle_calls(&mut self, at: Ms, from: Ms) {
         let minutes = (at - from) as f64 / 60_000.0;
         // Every change is a reason to read the log, and to write on.

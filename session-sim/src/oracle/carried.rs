@@ -325,7 +325,7 @@ impl Oracle {
         if let [policy] = policies.as_slice() {
             let limits = policy.effective_limits();
             if let ([limit], None) = (limits.as_slice(), self.options.max_sessions_per_user) {
-                self.check_order(at, commit, session, before, limit);
+                self.check_order(at, read, commit, before, limit);
             }
         }
     }
@@ -334,8 +334,8 @@ impl Oracle {
     fn check_order(
         &mut self,
         at: Ms,
+        read: Ms,
         commit: &Commit,
-        newcomer: &Session,
         before: &[Session],
         limit: &Limit,
     ) {
@@ -350,10 +350,17 @@ impl Oracle {
                 _ => None,
             })
             .collect();
+        let newcomer = commit.changes.iter().find_map(|change| match change {
+            Change::Insert(session) => Some(session),
+            _ => None,
+        });
+        let Some(newcomer) = newcomer else { return };
         let mut others: Vec<_> =
             before.iter().filter(|other| in_scope(limit, newcomer, other)).collect();
         let only_evicts = commit.changes.len() == evicted.len() + 1;
-        if !only_evicts || others.iter().any(|other| !other.claimed) {
+        // One that was written back since may have been unclaimed when the node decided.
+        let was_held = |other: &&Session| other.claimed && other.last_accessed < stamp(read);
+        if !only_evicts || !others.iter().all(was_held) {
             return;
         }
         others.sort_by_key(|other| (other.signed_in, other.id));

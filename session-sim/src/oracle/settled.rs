@@ -327,7 +327,7 @@ impl Oracle {
         }
     }
 
-    /// A limit refuses a sign-in only where sessions fill it that somebody holds, or may.
+    /// A limit refuses a sign-in only where it is full of sessions that a client holds, or may hold.
     pub(crate) fn too_many(
         &mut self,
         at: Ms,
@@ -350,7 +350,8 @@ impl Oracle {
             .values()
             .filter(|known| known.session.owner == *owner)
             .filter(|known| known.ended.is_none_or(|end| end.at >= begun.at))
-            .filter(|known| known.session.deadline > stamp(from))
+            // A node may know of a use that a store that came back older has forgotten.
+            .filter(|known| known.excused || known.session.deadline > stamp(from))
             .filter(|known| {
                 let claimed = known.session.claimed || known.perhaps_used > known.born;
                 claimed || known.born + claim_within >= from

@@ -165,7 +165,7 @@ async fn a_user_names_a_device_and_sees_what_has_ended() {
     driver.stop(vec![browser]).await;
 }
 
-/// Whoever acts as a user is named wherever the session is shown: to the user, to admins, and to
+/// An impersonator is named wherever the session is shown: to the user, to admins, and to
 /// themselves, also when it has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_impersonator_is_named_on_every_page() {
