@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use session_core::planted::{self, Defect};
 use session_core::rotation::Recognition;
@@ -100,6 +101,8 @@ pub struct Lookup {
     manager: SessionManager,
     claim: Claim,
     access: Access,
+    /// When the request came: reading its session takes nothing from the grace of its token.
+    asked: Instant,
 }
 
 /// What a request shows for its session.
@@ -123,8 +126,7 @@ impl Claim {
     }
 
     /// The best that is shown, and what it is worth.
-    fn recognise(&self, entry: &Entry, shared: &Shared, now: Timestamp) -> Recognition {
-        let grace = shared.options.rotation_grace;
+    fn recognise(&self, entry: &Entry, grace: Duration, now: Timestamp) -> Recognition {
         let judge = |token: &Token| entry.session.token.recognise(token, grace, now);
         match self {
             Self::Token(token) => judge(token),
@@ -196,7 +198,10 @@ impl SessionManager {
                 self.shared().checks.answered(&verdict);
                 Check::Answered(verdict)
             }
-            None => Check::NotCached(Lookup { manager: self.clone(), claim, access }),
+            None => {
+                let (manager, asked) = (self.clone(), Instant::now());
+                Check::NotCached(Lookup { manager, claim, access, asked })
+            }
         }
     }
 
@@ -242,7 +247,7 @@ impl Lookup {
     }
 
     async fn ask(self) -> Result<Verdict, Error> {
-        let Self { manager, claim, access } = self;
+        let Self { manager, claim, access, asked } = self;
         let shared = manager.shared();
         let deadline = shared.answer_by();
         if let Some(verdict) = manager.hear_and_judge(&claim, &access).await {
@@ -269,11 +274,11 @@ impl Lookup {
         // What a shared load read may be older than this request.
         if load.joined
             && !trusts_joined
-            && !matches!(judge_loaded(shared, &load, &claim), Finding::Good(_))
+            && !matches!(judge_loaded(shared, &load, &claim, asked), Finding::Good(_))
         {
             load = read().await?;
         }
-        let mut finding = judge_loaded(shared, &load, &claim);
+        let mut finding = judge_loaded(shared, &load, &claim, asked);
         let mut ends = 0;
         loop {
             match finding {
@@ -297,7 +302,7 @@ impl Lookup {
                 _ => break,
             }
             load = read().await?;
-            finding = judge_loaded(shared, &load, &claim);
+            finding = judge_loaded(shared, &load, &claim, asked);
         }
         match (finding, load.entry) {
             (Finding::Good(shown), Some(entry)) => {
@@ -359,7 +364,7 @@ fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdi
     let Some(entry) = shared.cache.get(&id) else {
         return absent(shared, claim, now).map(Verdict::Refused);
     };
-    match judge(shared, &entry, claim, now) {
+    match judge(&entry, claim, shared.options.rotation_grace, now) {
         Finding::Good(Shown::Successor | Shown::StepUp) => None,
         Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         // A guess is refused at once; a token of the family may be newer than this copy.
@@ -421,8 +426,8 @@ enum Finding {
     Over(Over),
 }
 
-fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Finding {
-    let shown = match claim.recognise(entry, shared, now) {
+fn judge(entry: &Entry, claim: &Claim, grace: Duration, now: Timestamp) -> Finding {
+    let shown = match claim.recognise(entry, grace, now) {
         Recognition::Current => Shown::Current,
         Recognition::Successor => Shown::Successor,
         Recognition::StepUp => Shown::StepUp,
@@ -438,8 +443,9 @@ fn judge(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Findi
     }
 }
 
-fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim) -> Finding {
-    let judge = |entry: &Arc<Entry>| judge(shared, entry, claim, shared.now());
+fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim, asked: Instant) -> Finding {
+    let grace = shared.options.rotation_grace + asked.elapsed();
+    let judge = |entry: &Arc<Entry>| judge(entry, claim, grace, shared.now());
     load.entry.as_ref().map_or(Finding::Gone, judge)
 }
 
@@ -459,7 +465,7 @@ fn active(
 fn stale(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale())?;
     let now = shared.now();
-    match judge(shared, &entry, claim, now) {
+    match judge(&entry, claim, shared.options.rotation_grace, now) {
         Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         _ => None,
     }

@@ -3,6 +3,7 @@
 use session_core::rotation::{self, Recognition};
 use session_core::store::{Loaded, Outcome};
 use session_core::{Actor, Authentication, EventKind, Session, SessionId, Token};
+use tokio::time::Instant;
 
 use crate::check::Refusal;
 use crate::clock;
@@ -113,14 +114,14 @@ impl SessionManager {
             RotateReason::Renewal => None,
             RotateReason::Reauthenticated(proof) => Some(proof.authentication(self.now())?),
         };
-        let id = token.session_id();
+        let (id, asked) = (token.session_id(), Instant::now());
         let salt = clock::random(shared.entropy.as_ref());
         let (mut tries, mut ends) = (self.tries(), 0);
         loop {
             let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
                 return self.refuse_gone(&token).await;
             };
-            let record = match self.exchange(&loaded, &token) {
+            let record = match self.exchange(&loaded, &token, asked) {
                 Exchange::Of(record) => *record,
                 Exchange::Answered(answer) => return Ok(answer),
                 Exchange::Over(over) if self.end_over(id, over, &mut ends).await? => {
@@ -228,10 +229,11 @@ impl SessionManager {
     }
 
     /// What becomes of the token.
-    fn exchange(&self, loaded: &Loaded, token: &Token) -> Exchange {
+    /// Reading its session takes nothing from its grace.
+    fn exchange(&self, loaded: &Loaded, token: &Token, asked: Instant) -> Exchange {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());
-        match session.token.recognise(token, options.rotation_grace, now) {
+        match session.token.recognise(token, options.rotation_grace + asked.elapsed(), now) {
             Recognition::Current | Recognition::Successor | Recognition::StepUp => {}
             Recognition::InGrace => return Exchange::Answered(Rotation::AlreadyRotated),
             Recognition::Superseded => return Exchange::refused(Refusal::Superseded),

@@ -103,6 +103,34 @@ async fn a_read_that_is_older_than_a_token_refuses_it_to_nobody() {
     assert!(first && second);
 }
 
+/// It came before the owner moved on; reading its session takes longer than the grace.
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_session_is_read_slowly_is_no_theft() {
+    for rotates in [false, true] {
+        let options = Options::default().with_rotation_grace(Duration::from_secs(2));
+        let fleet = Fleet::start(options).await;
+        let [here, there] = &fleet.nodes;
+        let old = sign_in(here, "alice").await;
+        let new = renewed(here, &old.token).await;
+        let gate = fleet.probes[1].hold("load");
+        let slow = async {
+            if rotates {
+                matches!(rotate(there, &old.token).await, Rotation::AlreadyRotated)
+            } else {
+                active(there, &old.token).await
+            }
+        };
+        let (good, ()) = tokio::join!(slow, async {
+            gate.reached().await;
+            assert!(active(here, &new).await, "the owner moves on");
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            gate.open();
+        });
+        assert!(good, "rotates: {rotates}");
+        assert_eq!(end_cause(there, &old.token).await, Some(EndCause::TokenReused), "too late");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_old_token_works_until_the_new_one_is_used_and_proves_theft_after_the_grace() {
     let fleet = Fleet::start(Options::default()).await;
