@@ -4,23 +4,24 @@
 //! tell them in their order.
 
 use session_core::store::{Change, Commit, Outcome};
-use session_core::{DeviceInfo, StoreError, UserKey};
-use sqlx::sqlite::SqlitePool;
+use session_core::{DeviceInfo, StoreError, Timestamp, UserKey};
 
 use super::history::remember;
 use super::tx::{Tx, begin};
-use super::{now, store_error};
+use super::{Pools, store_error};
 use crate::steps;
 
 pub(super) async fn commit(
-    writer: &SqlitePool,
+    pools: &Pools,
     commit: &Commit,
     keeps_history: bool,
 ) -> Result<Outcome, StoreError> {
     commit.check()?;
     let steps = steps::text(&commit.changes);
-    let mut tx = begin(writer).await?;
-    if !is_possible(&mut tx, commit, &steps).await? {
+    let mut tx = begin(&pools.writer).await?;
+    // Once the write lock is held.
+    let now = pools.clock.now();
+    if !is_possible(&mut tx, commit, &steps, now).await? {
         return Ok(Outcome::Conflict);
     }
     // Before the changes: what they find is what the log tells.
@@ -32,14 +33,19 @@ pub(super) async fn commit(
 }
 
 /// Whether the version holds, every change finds what it needs, and no block refuses an insert.
-async fn is_possible(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<bool, StoreError> {
+async fn is_possible(
+    tx: &mut Tx,
+    commit: &Commit,
+    steps: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     sqlx::query_scalar(IS_POSSIBLE)
         .bind(commit.owner.tenant_text())
         .bind(commit.owner.user.as_str())
         .bind(steps)
         .bind(commit.expected.0)
         .bind(begins_any(commit))
-        .bind(now().as_micros())
+        .bind(now.as_micros())
         .fetch_one(&mut **tx)
         .await
         .map_err(store_error)

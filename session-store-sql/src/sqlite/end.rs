@@ -7,11 +7,10 @@ use session_core::store::{
     EndMany, Ended, EndedBatch, Ending, PageCursor, Recheck, Sweep, limit_within,
 };
 use session_core::{DeviceInfo, EventKind, SessionId, StoreError, Timestamp};
-use sqlx::sqlite::SqlitePool;
 
 use super::history::remember;
 use super::tx::{Tx, begin};
-use super::{Pools, now, read, store_error};
+use super::{Pools, read, store_error};
 use crate::{rows, walk};
 
 pub(super) async fn end_many(
@@ -22,7 +21,7 @@ pub(super) async fn end_many(
 ) -> Result<EndedBatch, StoreError> {
     let chosen = read::choose(&pools.readers, end, limit).await?;
     let (recheck, ending) = (Recheck::from(end), Ending::from(end));
-    let ended = end_chosen(&pools.writer, &chosen.found, recheck, &ending, keeps_history).await?;
+    let ended = end_chosen(pools, &chosen.found, recheck, &ending, keeps_history).await?;
     Ok(EndedBatch { ended, next: chosen.next.map(walk::continuation) })
 }
 
@@ -35,26 +34,26 @@ pub(super) async fn sweep(
 ) -> Result<EndedBatch, StoreError> {
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
     let after = sweep.after.as_ref().map_or(Ok(BEGINNING), walk::position)?;
-    let chosen = choose_overdue(&pools.readers, sweep.overdue, after, limit).await?;
+    let chosen = choose_overdue(pools, sweep.overdue, after, limit).await?;
     let next = chosen.last().filter(|_| chosen.len() == limit as usize).copied();
     let ids: Vec<_> = chosen.iter().map(|place| place.id.as_bytes().to_vec()).collect();
     let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
-    let ended = end_chosen(&pools.writer, &ids, recheck, &ending, keeps_history).await?;
+    let ended = end_chosen(pools, &ids, recheck, &ending, keeps_history).await?;
     Ok(EndedBatch { ended, next: next.map(walk::continuation) })
 }
 
 async fn choose_overdue(
-    readers: &SqlitePool,
+    pools: &Pools,
     overdue: Duration,
     after: PageCursor,
     limit: u32,
 ) -> Result<Vec<PageCursor>, StoreError> {
     let rows = sqlx::query(OVERDUE)
-        .bind(now().minus(overdue).as_micros())
+        .bind(pools.clock.now().minus(overdue).as_micros())
         .bind(after.at.as_micros())
         .bind(&after.id.as_bytes()[..])
         .bind(limit)
-        .fetch_all(readers)
+        .fetch_all(&pools.readers)
         .await
         .map_err(store_error)?;
     rows.iter().map(|row| walk::position_of(row, "deadline")).collect()
@@ -62,7 +61,7 @@ async fn choose_overdue(
 
 /// Ends those of the chosen sessions that are still there and for which the recheck holds.
 async fn end_chosen(
-    writer: &SqlitePool,
+    pools: &Pools,
     chosen: &[Vec<u8>],
     recheck: Recheck,
     ending: &Ending,
@@ -73,8 +72,9 @@ async fn end_chosen(
     }
     let ids: Vec<_> = chosen.iter().map(const_hex::encode).collect();
     let ids = serde_json::json!(ids).to_string();
-    let mut tx = begin(writer).await?;
-    let lines = Lines::of(recheck);
+    let mut tx = begin(&pools.writer).await?;
+    // Once the write lock is held.
+    let lines = Lines::of(recheck, pools.clock.now());
     if keeps_history {
         keep(&mut tx, &ids, lines, ending).await?;
     }
@@ -101,10 +101,9 @@ struct Lines {
 }
 
 impl Lines {
-    /// By the clock at this moment, once the write lock is held.
-    fn of(Recheck { overdue, accessed_before }: Recheck) -> Self {
+    fn of(Recheck { overdue, accessed_before }: Recheck, now: Timestamp) -> Self {
         Self {
-            deadline: overdue.map(|overdue| now().minus(overdue).as_micros()),
+            deadline: overdue.map(|overdue| now.minus(overdue).as_micros()),
             accessed: accessed_before.map(Timestamp::as_micros),
         }
     }

@@ -3,28 +3,33 @@
 use std::time::Duration;
 
 use session_core::{FleetKey, InvalidField, StoreError};
-use sqlx::sqlite::SqlitePool;
 
 use super::{Pools, store_error};
 
 pub(super) async fn lease(
-    writer: &SqlitePool,
+    pools: &Pools,
     name: &str,
     holder: &str,
     ttl: Duration,
 ) -> Result<bool, StoreError> {
-    let ttl = i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 4);
+    let now = pools.clock.now();
     let taken = sqlx::query(LEASE)
         .bind(name)
         .bind(holder)
-        .bind(ttl)
-        .execute(writer)
+        .bind(now.plus(ttl).as_micros())
+        .bind(now.as_micros())
+        .execute(&pools.writer)
         .await
         .map_err(store_error)?;
     if taken.rows_affected() == 0 {
         return Ok(false);
     }
-    sqlx::query(DROP_LEASES).bind(name).execute(writer).await.map_err(store_error)?;
+    sqlx::query(DROP_LEASES)
+        .bind(now.as_micros())
+        .bind(name)
+        .execute(&pools.writer)
+        .await
+        .map_err(store_error)?;
     Ok(true)
 }
 
@@ -45,13 +50,11 @@ pub(super) async fn key(pools: &Pools, proposed: &FleetKey) -> Result<FleetKey, 
 }
 
 const LEASE: &str = "INSERT INTO session_kit_leases (name, holder, until) \
-    VALUES (?1, ?2, CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER) + ?3) \
+    VALUES (?1, ?2, ?3) \
     ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until \
-    WHERE holder = excluded.holder \
-    OR until <= CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER)";
+    WHERE holder = excluded.holder OR until <= ?4";
 /// The table is small: a row for each worker, and for each ticket that is good.
-const DROP_LEASES: &str = "DELETE FROM session_kit_leases \
-    WHERE until <= CAST(unixepoch('now', 'subsec') * 1000000 AS INTEGER) AND name <> ?";
+const DROP_LEASES: &str = "DELETE FROM session_kit_leases WHERE until <= ?1 AND name <> ?2";
 pub(super) const KEY: &str = "SELECT key FROM session_kit_fleet WHERE only_row = 1";
 /// The first key stays.
 const SET_KEY: &str = "INSERT INTO session_kit_fleet (only_row, key) VALUES (1, ?) \

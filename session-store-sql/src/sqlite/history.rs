@@ -8,7 +8,7 @@ use session_core::store::{
 use session_core::{SessionId, StoreError};
 use sqlx::sqlite::SqlitePool;
 
-use super::{Pools, now, read, store_error};
+use super::{Pools, read, store_error};
 use crate::rows;
 use crate::walk::Walk;
 
@@ -56,10 +56,10 @@ pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
     let delete = match forget {
         Forget::OlderThan(age) => {
-            if !any_older_than(&pools.readers, *age).await? {
+            if !any_older_than(pools, *age).await? {
                 return Ok(0);
             }
-            sqlx::query(FORGET_OLD).bind(now().minus(*age).as_micros()).bind(limit)
+            sqlx::query(FORGET_OLD).bind(pools.clock.now().minus(*age).as_micros()).bind(limit)
         }
         Forget::User(owner) => {
             let (tenant, user) = (owner.tenant_text(), owner.user.as_str());
@@ -71,9 +71,9 @@ pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result
 }
 
 /// Looked for by a reader, so that the write lock is taken only where a record goes.
-async fn any_older_than(readers: &SqlitePool, age: Duration) -> Result<bool, StoreError> {
-    let line = now().minus(age).as_micros();
-    sqlx::query_scalar(IS_ANY_OLD).bind(line).fetch_one(readers).await.map_err(store_error)
+async fn any_older_than(pools: &Pools, age: Duration) -> Result<bool, StoreError> {
+    let line = pools.clock.now().minus(age).as_micros();
+    sqlx::query_scalar(IS_ANY_OLD).bind(line).fetch_one(&pools.readers).await.map_err(store_error)
 }
 
 pub(super) const HISTORY: &str = "session_kit_history";

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
 use super::tx::Tx;
-use super::{Pools, now, store_error};
+use super::{Clock, Pools, store_error};
 use crate::position;
 
 /// Appends an entry.
@@ -35,7 +35,7 @@ pub(super) async fn trim(
     limit: u32,
 ) -> Result<u32, StoreError> {
     let kept: Option<i64> = sqlx::query_scalar(FIRST_KEPT)
-        .bind(now().minus(older_than).as_micros())
+        .bind(pools.clock.now().minus(older_than).as_micros())
         .bind(limit_within(limit, PageQuery::MAX_EXAMINED))
         .fetch_one(&pools.readers)
         .await
@@ -50,19 +50,21 @@ pub(super) async fn trim(
 #[derive(Debug)]
 pub(super) struct LogReader {
     options: SqliteConnectOptions,
+    clock: Clock,
     state: Mutex<Option<Reader>>,
 }
 
 #[derive(Debug)]
 struct Reader {
     connection: SqliteConnection,
+    clock: Clock,
     /// The file's version when the log was read to this position, which was its end.
     end: Option<(i64, Cursor)>,
 }
 
 impl LogReader {
-    pub(super) fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, state: Mutex::new(None) }
+    pub(super) fn new(options: SqliteConnectOptions, clock: Clock) -> Self {
+        Self { options, clock, state: Mutex::new(None) }
     }
 
     pub(super) async fn close(&self) {
@@ -85,7 +87,7 @@ impl LogReader {
             Some(reader) => reader,
             None => {
                 let connection = self.options.connect().await.map_err(store_error)?;
-                Reader { connection, end: None }
+                Reader { connection, clock: self.clock.clone(), end: None }
             }
         };
         let page = reader.read(cursor, entries, limit).await?;
@@ -109,11 +111,11 @@ impl Reader {
             && *seen == version
             && cursor == end
         {
-            return Ok(LogPage::at_end(end.clone(), false, now()));
+            return Ok(LogPage::at_end(end.clone(), false, self.clock.now()));
         }
         let page = match cursor.and_then(LogPosition::parse) {
             Some(position) => self.read_from(position, entries, limit).await?,
-            None => LogPage::at_end(self.last().await?, cursor.is_some(), now()),
+            None => LogPage::at_end(self.last().await?, cursor.is_some(), self.clock.now()),
         };
         self.end = (!page.more).then(|| (version, page.next.clone()));
         Ok(page)
@@ -133,9 +135,9 @@ impl Reader {
             .fetch_all(&mut self.connection)
             .await
             .map_err(store_error)?;
-        match position::read_on(seen, &rows, entries, limit, now())? {
+        match position::read_on(seen, &rows, entries, limit, self.clock.now())? {
             Some(page) => Ok(page),
-            None => Ok(LogPage::at_end(self.last().await?, true, now())),
+            None => Ok(LogPage::at_end(self.last().await?, true, self.clock.now())),
         }
     }
 

@@ -1,6 +1,7 @@
 //! SQLite: one file, any number of processes on one host.
 
 mod checkpoint;
+mod clock;
 mod commit;
 mod end;
 mod fleet;
@@ -19,7 +20,7 @@ mod tx;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use session_core::block::Block;
@@ -29,10 +30,11 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use self::checkpoint::Checkpoints;
+use self::clock::Clock;
 use self::hint::Hints;
 use self::log::LogReader;
 pub use self::options::{Durability, SqliteOptions};
@@ -73,6 +75,7 @@ struct Pools {
     /// One connection: writes take turns.
     writer: SqlitePool,
     readers: SqlitePool,
+    clock: Clock,
 }
 
 impl SqliteStore {
@@ -108,8 +111,8 @@ impl SqliteStore {
             tokio::task::spawn_blocking(move || Hints::open(&path)).await
         };
         Ok(Self {
-            pools: Pools { writer, readers },
-            log: LogReader::new(connect.clone()),
+            pools: Pools { writer, readers, clock: options.clock.clone() },
+            log: LogReader::new(connect.clone(), options.clock),
             checkpoints: Checkpoints::start(connect),
             hints: hints.map_err(StoreError::internal)?,
             path,
@@ -160,7 +163,7 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        let outcome = commit::commit(&self.pools.writer, commit, self.keeps_history()).await?;
+        let outcome = commit::commit(&self.pools, commit, self.keeps_history()).await?;
         if outcome == Outcome::Done {
             self.changed_sessions(commit.changes.len());
         }
@@ -232,7 +235,7 @@ impl Store for SqliteStore {
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        fleet::lease(&self.pools.writer, name, holder, ttl).await
+        fleet::lease(&self.pools, name, holder, ttl).await
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
@@ -256,7 +259,7 @@ impl Store for SqliteStore {
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        report::of(&self.pools.readers, &self.path, self.hints.is_watching()).await
+        report::of(&self.pools, &self.path, self.hints.is_watching()).await
     }
 }
 
@@ -282,11 +285,6 @@ async fn open_writer(
 fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     primary(code.as_deref()) == Some(5)
-}
-
-/// A file has no clock but its host's.
-fn now() -> Timestamp {
-    Timestamp::EPOCH.plus(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default())
 }
 
 fn store_error(error: sqlx::Error) -> StoreError {

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use session_core::{InvalidField, StoreError};
+use session_core::{InvalidField, StoreError, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::checkpoint;
+use super::{Clock, checkpoint};
 
 /// How a [`SqliteStore`](crate::SqliteStore) is opened.
 ///
@@ -22,6 +22,7 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// Connections for reads. Default 4.
     pub readers: u32,
+    pub(super) clock: Clock,
 }
 
 /// What an acknowledged change survives.
@@ -38,7 +39,12 @@ pub enum Durability {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { durability: Durability::default(), busy_timeout: Duration::from_secs(5), readers: 4 }
+        Self {
+            durability: Durability::default(),
+            busy_timeout: Duration::from_secs(5),
+            readers: 4,
+            clock: Clock::default(),
+        }
     }
 }
 
@@ -61,6 +67,14 @@ impl SqliteOptions {
     #[must_use]
     pub const fn with_readers(mut self, readers: u32) -> Self {
         self.readers = readers;
+        self
+    }
+
+    /// The clock of the store, for tests and simulations; every process that has the file open needs the
+    /// same one. Default: the host's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Clock::new(clock);
         self
     }
 

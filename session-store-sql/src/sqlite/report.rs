@@ -8,22 +8,22 @@ use session_core::{StoreError, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{migrate, now, store_error};
+use super::{Pools, migrate, store_error};
 
 pub(super) async fn of(
-    readers: &SqlitePool,
+    pools: &Pools,
     path: &Path,
     is_watching: bool,
 ) -> Result<StoreReport, StoreError> {
-    let row = sqlx::query(FACTS).fetch_one(readers).await.map_err(store_error)?;
+    let row = sqlx::query(FACTS).fetch_one(&pools.readers).await.map_err(store_error)?;
     let text = |column| row.try_get::<String, _>(column).map_err(store_error);
     let journal = text("journal_mode")?;
     let mut report = StoreReport {
         server: format!("SQLite {}", text("version")?),
         schema: row.try_get("schema").map_err(store_error)?,
-        clock: now(),
+        clock: pools.clock.now(),
         log_from: time(&row, "log_from")?,
-        problems: missing_indexes(readers).await?,
+        problems: missing_indexes(&pools.readers).await?,
         ..StoreReport::default()
     };
     if journal != "wal" {
