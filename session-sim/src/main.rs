@@ -10,6 +10,7 @@ mod plan;
 mod planted;
 mod reached;
 mod shrink;
+mod store;
 mod trace;
 mod wire;
 mod world;
@@ -21,8 +22,9 @@ use std::time::Instant;
 
 use clap::Parser;
 
-use crate::plan::Plan;
+use crate::plan::{Fleet, Plan};
 use crate::reached::Reached;
+use crate::store::Kind;
 
 #[derive(Parser)]
 struct Options {
@@ -41,9 +43,9 @@ struct Options {
     /// How many lines of it, from the end.
     #[arg(long, default_value_t = 400)]
     lines: usize,
-    /// The store below. `memory` is the only one whose time can be simulated so far.
-    #[arg(long, default_value = "memory", value_parser = ["memory"])]
-    store: String,
+    /// The store below: those that need no server, and whose time can be simulated.
+    #[arg(long, value_enum, default_value_t = Kind::Memory)]
+    store: Kind,
     /// How many threads. By default one for each processor.
     #[arg(long)]
     threads: Option<usize>,
@@ -71,7 +73,7 @@ fn main() -> ExitCode {
     }
     #[cfg(feature = "planted")]
     if options.planted {
-        return planted::find_all(options.seeds, options.nodes.into(), options.threads());
+        return planted::find_all(options.seeds, options.fleet(), options.threads());
     }
     match options.replay {
         Some(seed) => replay(&options, seed),
@@ -80,6 +82,10 @@ fn main() -> ExitCode {
 }
 
 impl Options {
+    fn fleet(&self) -> Fleet {
+        Fleet { nodes: self.nodes.into(), store: self.store }
+    }
+
     fn threads(&self) -> usize {
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(all).max(1)
@@ -88,13 +94,12 @@ impl Options {
 
 /// Runs this program twice and compares what it prints: all that it has observed is in the digest.
 fn twice(options: &Options) -> ExitCode {
-    let Options { seeds, from, nodes, .. } = options;
+    let Options { seeds, from, .. } = options;
     let run = |threads: &str| {
         let given = [("--seeds", seeds.to_string()), ("--from", from.to_string())];
-        let given = given.into_iter().chain([("--nodes", nodes.to_string())]);
         let mut program = std::process::Command::new(std::env::current_exe()?);
-        program.args(given.flat_map(|(name, value)| [name.to_owned(), value]));
-        program.args(["--threads", threads]).output()
+        program.args(given.iter().flat_map(|(name, value)| [*name, value.as_str()]));
+        program.args(options.fleet().arguments()).args(["--threads", threads]).output()
     };
     match (run("1"), run("2")) {
         (Ok(first), Ok(second)) if first.status.success() && second.status.success() => {
@@ -120,7 +125,7 @@ fn twice(options: &Options) -> ExitCode {
 
 fn replay(options: &Options, seed: u64) -> ExitCode {
     plant(options);
-    let plan = Plan::draw(seed, options.nodes.into());
+    let plan = Plan::draw(seed, options.fleet());
     let run = world::run(&plan, true);
     print!("{plan}\n{}", run.trace.show(options.lines));
     println!("digest {:016x}", run.digest);
@@ -168,7 +173,7 @@ fn run_all(options: &Options) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let run = world::run(&Plan::draw(seed, options.nodes.into()), false);
+                    let run = world::run(&Plan::draw(seed, options.fleet()), false);
                     let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
                     shown.reached.add(&run.reached);
                     // The order in which threads finish does not matter.
@@ -196,8 +201,9 @@ fn run_all(options: &Options) -> ExitCode {
         println!("seed {seed}: {}: {}", violation.kind, violation.text);
     }
     if let Some((seed, violation)) = shown.failed.first() {
-        shrink::show(*seed, options.nodes.into(), violation.kind);
-        println!("again: cargo xtask sim --nodes {} --replay {seed}", options.nodes);
+        shrink::show(*seed, options.fleet(), violation.kind);
+        let fleet = options.fleet().arguments().join(" ");
+        println!("again: cargo xtask sim {fleet} --replay {seed}");
         return ExitCode::FAILURE;
     }
     let missing = shown.reached.missing();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use fastrand::Rng;
 use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
@@ -10,18 +11,39 @@ use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurre
 use session_core::{DeviceKind, TenantId, UserId, UserKey};
 use session_engine::{History, Options};
 
+use crate::store::Kind;
+
 /// Milliseconds since a run began: the simulation's only grain of time.
 pub(crate) type Ms = u64;
 
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) nodes: usize,
+    pub(crate) store: Kind,
     pub(crate) options: Options,
     pub(crate) clients: Vec<Client>,
     /// In the order of their time.
     pub(crate) steps: Vec<Step>,
     /// When faults and work are over. What is owed then has [`Plan::QUIET`] to be done.
     pub(crate) active: Ms,
+}
+
+/// What a plan is drawn for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fleet {
+    pub(crate) nodes: usize,
+    pub(crate) store: Kind,
+}
+
+impl Fleet {
+    /// As the command takes them.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let mut arguments = vec!["--nodes".to_owned(), self.nodes.to_string()];
+        if let Some(store) = self.store.to_possible_value() {
+            arguments.extend(["--store".to_owned(), store.get_name().to_owned()]);
+        }
+        arguments
+    }
 }
 
 /// A device in a user's hands.
@@ -145,7 +167,8 @@ impl Plan {
     /// At the end of it a node does nothing but what an idle node does.
     pub(crate) const IDLE: Ms = 60_000;
 
-    pub(crate) fn draw(seed: u64, nodes: usize) -> Self {
+    pub(crate) fn draw(seed: u64, fleet: Fleet) -> Self {
+        let Fleet { nodes, store } = fleet;
         let mut rng = Rng::with_seed(seed);
         let rng = &mut rng;
         let options = options(rng);
@@ -177,7 +200,7 @@ impl Plan {
             steps.push(Step { at, act: Act::SignIn(way, Manner::default()) });
         }
         steps.sort_by_key(|step| step.at);
-        Self { seed, nodes, options, clients, steps, active }
+        Self { seed, nodes, store, options, clients, steps, active }
     }
 
     pub(crate) fn end(&self) -> Ms {

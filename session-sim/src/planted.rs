@@ -8,7 +8,7 @@ use std::time::Instant;
 use session_core::planted::{self, Defect};
 
 use crate::oracle::Violation;
-use crate::plan::Plan;
+use crate::plan::{Fleet, Plan};
 use crate::world;
 
 /// Plants the defect of this name in what this thread runs from now on.
@@ -23,11 +23,11 @@ pub(crate) fn plant(name: &str) -> Result<(), String> {
 }
 
 /// Plants one after the other. Each has to be found within so many runs.
-pub(crate) fn find_all(seeds: u64, nodes: usize, threads: usize) -> ExitCode {
+pub(crate) fn find_all(seeds: u64, fleet: Fleet, threads: usize) -> ExitCode {
     let (begun, mut missed) = (Instant::now(), 0);
     let sought = || Defect::ALL.iter().filter(|defect| !BEYOND.contains(defect));
     for defect in sought() {
-        match find(*defect, seeds, nodes, threads) {
+        match find(*defect, seeds, fleet, threads) {
             Some((seed, violation)) => {
                 println!(
                     "{:<24} seed {seed:>5}: {}: {}",
@@ -48,7 +48,7 @@ pub(crate) fn find_all(seeds: u64, nodes: usize, threads: usize) -> ExitCode {
 }
 
 /// The first seed whose run shows it.
-fn find(defect: Defect, seeds: u64, nodes: usize, threads: usize) -> Option<(u64, Violation)> {
+fn find(defect: Defect, seeds: u64, fleet: Fleet, threads: usize) -> Option<(u64, Violation)> {
     let (next, found) = (AtomicU64::new(0), AtomicBool::new(false));
     let first = Mutex::new(None::<(u64, Violation)>);
     std::thread::scope(|scope| {
@@ -60,11 +60,11 @@ fn find(defect: Defect, seeds: u64, nodes: usize, threads: usize) -> Option<(u64
                     if seed >= seeds {
                         return;
                     }
-                    let run = world::run(&Plan::draw(seed, nodes), false);
+                    let run = world::run(&Plan::draw(seed, fleet), false);
                     let Some(violation) = run.violation else { continue };
                     // It has to be the defect that is found.
                     planted::plant(None);
-                    let is_clean = world::run(&Plan::draw(seed, nodes), false).violation.is_none();
+                    let is_clean = world::run(&Plan::draw(seed, fleet), false).violation.is_none();
                     planted::plant(Some(defect));
                     if !is_clean {
                         continue;

@@ -1,11 +1,11 @@
 //! Makes a failing run shorter: steps that the violation does not need are left out.
 
-use crate::plan::Plan;
+use crate::plan::{Fleet, Plan};
 use crate::world;
 
 /// Shows the shortest run that was found to break the same guarantee.
-pub(crate) fn show(seed: u64, nodes: usize, kind: &str) {
-    let mut plan = Plan::draw(seed, nodes);
+pub(crate) fn show(seed: u64, fleet: Fleet, kind: &str) {
+    let mut plan = Plan::draw(seed, fleet);
     let all = plan.steps.len();
     shrink(&mut plan, kind);
     println!("\n{} of {all} steps are needed:", plan.steps.len());

@@ -7,22 +7,20 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use session_core::store::{Needs, PageQuery, Selection, TenantFilter};
-use session_core::{EventKind, Session, SessionId, Store, StoreError, Timestamp};
-use session_store_memory::MemoryStore;
+use session_core::{EventKind, Session, SessionId, StoreError, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use self::words::{answered, told};
 use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
-use crate::node::{Claims, Done, Process, Wall, stamp};
+use crate::node::{Claims, Done, Process, Wall};
 use crate::oracle::{Begun, From, Oracle, Shown, Violation, Worth, ms};
 use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Way, Weather};
 use crate::reached::Reached;
+use crate::store::{Below, Clock};
 use crate::trace::Trace;
 use crate::wire::Request;
 
@@ -51,9 +49,9 @@ struct World<'p> {
     number: u64,
     rng: fastrand::Rng,
     nodes: Vec<Node>,
-    store: MemoryStore,
-    clock: Arc<AtomicI64>,
-    copy: Option<(Ms, MemoryStore)>,
+    store: Below,
+    clock: Clock,
+    copy: Option<(Ms, Below)>,
     away_until: Ms,
     /// Until when something is under way that a hint may concern.
     busy_until: Ms,
@@ -152,13 +150,10 @@ enum Fate {
 
 impl<'p> World<'p> {
     fn new(plan: &'p Plan, keep_trace: bool) -> Self {
-        let clock = Arc::new(AtomicI64::new(stamp(0).as_micros()));
-        let store = MemoryStore::with_clock({
-            let clock = Arc::clone(&clock);
-            move || Timestamp::from_micros(clock.load(Ordering::Relaxed))
-        });
-        let keep = plan.options.history.keep.unwrap_or_default();
-        store.configure(&Needs { history: keep, max_staleness: plan.options.max_staleness });
+        let clock = Clock::new();
+        let history = plan.options.history.keep.unwrap_or_default();
+        let needs = Needs { history, max_staleness: plan.options.max_staleness };
+        let store = Below::open(plan.store, &clock, needs);
         let node = || Node {
             process: None,
             state: State::Down,
@@ -223,7 +218,7 @@ impl<'p> World<'p> {
             }
             if let Some(((at, _), happening)) = self.events.pop_first() {
                 self.now = at;
-                self.clock.store(stamp(at).as_micros(), Ordering::Relaxed);
+                self.clock.set(at);
                 self.happen(happening);
             }
         }
@@ -387,7 +382,7 @@ impl<'p> World<'p> {
 
     fn carry_out(&mut self, node: usize, life: u32, sent: Ms, call: &Call) -> Answer {
         let at = self.now;
-        let answer = perform(&self.store, call);
+        let answer = self.store.perform(call);
         let text = answered(&answer);
         self.note(None, at, || format!("{} of node {node}: {text}", call.name()));
         let idle = at >= self.plan.end() - Plan::IDLE;
@@ -566,11 +561,11 @@ impl<'p> World<'p> {
 }
 
 /// What the store has.
-fn all_sessions(store: &MemoryStore) -> Vec<Session> {
+fn all_sessions(store: &Below) -> Vec<Session> {
     let mut query = PageQuery::live(TenantFilter::Any, Timestamp::EPOCH);
     query.limit = PageQuery::MAX_LIMIT;
     let mut sessions = Vec::new();
-    while let Ok(Reply::Page(page)) = perform(store, &Call::Page(query.clone())) {
+    while let Ok(Reply::Page(page)) = store.perform(&Call::Page(query.clone())) {
         sessions.extend(page.sessions);
         query.after = page.next;
         if query.after.is_none() {
@@ -578,13 +573,6 @@ fn all_sessions(store: &MemoryStore) -> Vec<Session> {
         }
     }
     sessions
-}
-
-/// The memory store answers at once.
-fn perform(store: &MemoryStore, call: &Call) -> Answer {
-    use futures_util::FutureExt;
-    let answer = call.perform(store).now_or_never();
-    answer.unwrap_or_else(|| Err(StoreError::internal("the memory store waits")))
 }
 
 /// How far nodes run before the others catch up.

@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// How many lines of it, from the end. Default 400.
     #[arg(long)]
     lines: Option<String>,
-    /// The store below. `memory` is the only one whose time can be simulated so far.
+    /// The store below: `memory`, which is the default, or `sqlite`.
     #[arg(long)]
     store: Option<String>,
     /// How many threads. Default one for each processor.
@@ -37,8 +37,8 @@ pub(crate) struct Options {
     /// Plants one defect after the other: each has to be found.
     #[arg(long)]
     planted: bool,
-    /// What the check of the project runs: that two processes see the same, that every guarantee holds in
-    /// 10,000 runs, and that every planted defect is found.
+    /// What the check of the project runs: that two processes see the same on either store, that every
+    /// guarantee holds in 10,000 runs, and that every planted defect is found.
     #[arg(long)]
     check: bool,
 }
@@ -57,7 +57,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn check(options: &Options) -> Result<(), Failure> {
-    for rest in [&["--seeds", "100", "--twice"][..], &["--seeds", "10000"], &["--planted"]] {
+    let runs = [
+        &["--seeds", "100", "--twice"][..],
+        &["--seeds", "100", "--twice", "--store", "sqlite"],
+        &["--seeds", "10000"],
+        &["--planted"],
+    ];
+    for rest in runs {
         let mut sim = program();
         sim.args(given(options)).args(rest);
         show(sim)?;

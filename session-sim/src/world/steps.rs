@@ -3,6 +3,7 @@
 use session_core::policy::PolicyScope;
 
 use super::*;
+use crate::node::stamp;
 
 impl World<'_> {
     pub(super) fn step(&mut self, index: usize) {
