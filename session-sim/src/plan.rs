@@ -13,6 +13,8 @@ use session_engine::{History, Options};
 
 use crate::store::Kind;
 
+mod scenes;
+
 /// Milliseconds since a run began: the simulation's only grain of time.
 pub(crate) type Ms = u64;
 
@@ -93,6 +95,8 @@ pub(crate) enum Act {
     /// A thief copies the client's token.
     Steal(usize),
     Thief(Way),
+    /// A request with the token before the client's current one.
+    SecondTab(Way),
     Revoke(Way),
     RevokeOthers(Way),
     RevokeUser(Way),
@@ -173,12 +177,14 @@ impl Plan {
         let rng = &mut rng;
         let options = options(rng);
         let clients = clients(rng);
-        let active = rng.u64(40_000..100_000);
+        // Nobody but the plays has the last ones.
+        let busy = clients.len() - IN_PLAYS;
+        let mut active = rng.u64(40_000..100_000);
         let count = rng.usize(40..160);
         let faulty = rng.u32(0..4) > 0;
         let mut steps: Vec<Step> = Vec::with_capacity(count + 8);
         for _ in 0..count {
-            let way = Way { client: rng.usize(..clients.len()), node: rng.usize(..nodes) };
+            let way = Way { client: rng.usize(..busy), node: rng.usize(..nodes) };
             steps.push(Step { at: rng.u64(1_000..active), act: act(rng, way) });
         }
         if faulty {
@@ -192,6 +198,13 @@ impl Plan {
                 steps.push(Step { at: copied, act: Act::Fault(Fault::Copy) });
                 steps.push(Step { at: back, act: Act::Fault(Fault::Restore) });
             }
+        }
+        for _ in 0..rng.usize(1..4) {
+            let client = if rng.bool() { busy + rng.usize(..IN_PLAYS) } else { rng.usize(..busy) };
+            let begin = rng.u64(1_000..active);
+            let play = scenes::Play::draw(rng, &options, begin, client, nodes);
+            active = play.iter().fold(active, |active, step| active.max(step.at + 1_000));
+            steps.extend(play);
         }
         // Everybody begins signed in; most at once.
         for client in 0..clients.len() {
@@ -239,6 +252,9 @@ impl fmt::Display for Plan {
         Ok(())
     }
 }
+
+/// Clients of a user who is quiet but for the plays.
+const IN_PLAYS: usize = 2;
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -309,7 +325,12 @@ fn clients(rng: &mut Rng) -> Vec<Client> {
         kind: kinds[rng.usize(..kinds.len())].clone(),
         bearer: rng.u32(..3) == 0,
     };
-    (0..count).map(|_| client(rng)).collect()
+    let mut clients: Vec<_> = (0..count).map(|_| client(rng)).collect();
+    for _ in 0..IN_PLAYS {
+        let user = UserId::new("carol").expect("a name");
+        clients.push(Client { user: UserKey { tenant: None, user }, ..client(rng) });
+    }
+    clients
 }
 
 fn manner(rng: &mut Rng) -> Manner {

@@ -88,6 +88,8 @@ enum State {
 #[derive(Default)]
 struct Device {
     token: Option<String>,
+    /// The one before it.
+    before: Option<String>,
     /// A thief's copy.
     stolen: Option<String>,
     ticket: Option<(String, Vec<SessionId>)>,

@@ -45,6 +45,12 @@ impl Oracle {
         Worth { live: known.ended.is_none(), recognition }
     }
 
+    /// Whether a request with this token has to be accepted, however long it takes, if nothing changes.
+    pub(crate) fn is_surely_good(&self, token: &str, at: Ms) -> bool {
+        let worth = self.worth(token, at + self.time_error());
+        worth.is_surely_valid() || worth.live && worth.recognition == Recognition::InGrace
+    }
+
     /// A request with this token is on its way.
     pub(crate) fn shows(&mut self, token: &str, at: Ms) {
         if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id))
@@ -101,6 +107,7 @@ impl Oracle {
         self.check_timeouts(at, begun, id);
         self.check_token(at, begun, shown, active);
         self.check_claims(at, begun, active);
+        self.check_confirmed(at, begun, shown);
         let Some(known) = self.sessions.get_mut(&id) else { return };
         if shown.uses && known.used.is_none_or(|used| used.at < begun.at) {
             known.used = Some(Use { at: begun.at, node: begun.node });
@@ -197,6 +204,18 @@ impl Oracle {
             let (shown, own) = (active.authenticated, own);
             self.broken("freshness", at, || {
                 format!("{id} counts as authenticated at {shown} with a token of {own}")
+            });
+        }
+    }
+
+    /// The first use of a new token is in the store before it is answered.
+    fn check_confirmed(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>) {
+        let next = [Recognition::Successor, Recognition::StepUp];
+        let worth = self.worth(shown.token, at);
+        if worth.live && next.contains(&worth.recognition) && self.is_calm(begun.node, begun.at, at)
+        {
+            self.broken("not confirmed", at, || {
+                format!("a token is accepted, and the store has it as a {:?}", worth.recognition)
             });
         }
     }

@@ -43,6 +43,7 @@ impl World<'_> {
             | Act::Data(way)
             | Act::Watch(way)
             | Act::Thief(way)
+            | Act::SecondTab(way)
             | Act::Revoke(way)
             | Act::RevokeOthers(way)
             | Act::RevokeUser(way)
@@ -71,7 +72,11 @@ impl World<'_> {
         let device = &self.clients[way.client];
         let profile = &self.plan.clients[way.client];
         let stolen = matches!(act, Act::Thief(_));
-        let token = if stolen { device.stolen.clone() } else { device.token.clone() };
+        let token = match act {
+            Act::Thief(_) => device.stolen.clone(),
+            Act::SecondTab(_) => device.before.clone(),
+            _ => device.token.clone(),
+        };
         let held = device.token.as_deref().and_then(Oracle::id_of);
         let sent = Sent {
             token: token.clone(),
@@ -89,6 +94,7 @@ impl World<'_> {
                 | Act::SignOut(_)
                 | Act::RevokeOthers(_)
                 | Act::Thief(_)
+                | Act::SecondTab(_)
         );
         if needs_token && token.is_none() {
             return;
@@ -106,6 +112,10 @@ impl World<'_> {
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
         if let Some(token) = &shown {
             self.oracle.shows(token, self.now);
+            // What comes too late counts as a copy.
+            if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, self.now) {
+                self.oracle.steal(token);
+            }
         }
         if self.nodes[way.node].state != State::Runs {
             shown.iter().for_each(|token| self.oracle.delays(token));
@@ -123,8 +133,8 @@ impl World<'_> {
                 format!("op {number}"),
             )),
             Act::Ticket(..) => {
-                let again = self.rng.u32(..4) == 0;
                 let device = &mut self.clients[way.client];
+                let again = device.ticket.is_none() || self.rng.u32(..4) == 0;
                 let ticket = if again { device.last_ticket.clone() } else { device.ticket.take() };
                 let Some((ticket, sessions)) = ticket else { return };
                 if again {
@@ -138,9 +148,11 @@ impl World<'_> {
                 used_ticket = Some(ticket.clone());
                 Box::pin(client::ticket(http, sent, ticket, *end))
             }
-            Act::Check(_, 1) | Act::Navigate(..) | Act::Passive(_) | Act::Thief(_) => {
-                Box::pin(client::check(http, sent))
-            }
+            Act::Check(_, 1)
+            | Act::Navigate(..)
+            | Act::Passive(_)
+            | Act::Thief(_)
+            | Act::SecondTab(_) => Box::pin(client::check(http, sent)),
             Act::Check(_, count) => Box::pin(client::burst(http, sent, *count)),
             Act::Rotate(..) => Box::pin(client::rotate(http, sent, false)),
             Act::StepUp(..) => Box::pin(client::rotate(http, sent, true)),
@@ -283,6 +295,7 @@ impl World<'_> {
                 | Act::Navigate(..)
                 | Act::Passive(_)
                 | Act::Thief(_)
+                | Act::SecondTab(_)
                 | Act::RevokeOthers(_),
                 Outcome::Seen(seen),
             ) => self.seen(at, &act, &begun, token.as_deref(), worth, &seen, lost),
@@ -294,7 +307,7 @@ impl World<'_> {
                     // A browser keeps the newest cookie that it was given; a response that comes late to a
                     // client that has signed in again is not for it.
                     if !lost && device.token.as_ref() == Some(&token) {
-                        device.token = Some(next);
+                        device.before = device.token.replace(next);
                     }
                 }
             }
@@ -356,7 +369,7 @@ impl World<'_> {
                 self.oracle.reached.note("a token is renewed");
                 self.oracle.rotated(at, token, next, false);
                 if !lost && !stolen && device.token.as_deref() == Some(token) {
-                    device.token = Some(next.clone());
+                    device.before = device.token.replace(next.clone());
                 }
             }
             // A browser keeps a cookie that is refused; its user signs in again.
