@@ -149,7 +149,8 @@ body: BEGIN
                 id VARCHAR(32) PATH '$.id')) AS step
             STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(step.id)
             WHERE step.what = 'end' AND s.tenant = p_tenant AND s.user_id = p_user;
-        IF NOT EXISTS (SELECT 1 FROM {t}sessions WHERE tenant = p_tenant AND user_id = p_user)
+        IF NOT EXISTS (SELECT 1 FROM {t}sessions FORCE INDEX ({i}sessions_by_user)
+            WHERE tenant = p_tenant AND user_id = p_user)
         THEN
             DELETE FROM {t}users WHERE tenant = p_tenant AND user_id = p_user;
         END IF;

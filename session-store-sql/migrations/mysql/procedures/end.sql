@@ -15,7 +15,8 @@ BEGIN
     -- What is read of the log is read without locks: entries of other transactions lie between.
     DECLARE without_sessions CURSOR FOR
         SELECT DISTINCT told.tenant, told.user_id FROM {t}log AS told
-        LEFT JOIN {t}sessions AS s ON s.user_id = told.user_id AND s.tenant = told.tenant
+        LEFT JOIN {t}sessions AS s FORCE INDEX ({i}sessions_by_user)
+            ON s.user_id = told.user_id AND s.tenant = told.tenant
         WHERE told.id >= v_first AND told.tag = v_tag AND s.id IS NULL;
     DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_over = TRUE;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION

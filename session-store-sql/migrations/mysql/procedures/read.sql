@@ -16,7 +16,8 @@ BEGIN
         NULL AS policy, NULL AS block
     UNION ALL SELECT 2, id, CONVERT(device_kind USING utf8mb4),
         CONVERT(client_id USING utf8mb4), signed_in, last_accessed, deadline, claimed, NULL, NULL
-        FROM {t}sessions WHERE tenant = p_tenant AND user_id = p_user
+        FROM {t}sessions FORCE INDEX ({i}sessions_by_user)
+        WHERE tenant = p_tenant AND user_id = p_user
     UNION ALL SELECT 3, NULL, CONVERT(tenant USING utf8mb4), CONVERT(user_id USING utf8mb4),
         NULL, NULL, NULL, NULL, CONVERT(policy USING utf8mb4), CONVERT(block USING utf8mb4)
         FROM {t}policies
