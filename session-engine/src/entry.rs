@@ -9,10 +9,11 @@ use serde_json::Value;
 use session_core::admission::Standing;
 use session_core::checker::{AccessEffect, Activity, Timeouts, Unstored};
 use session_core::planted::{self, Defect};
+use session_core::rotation::TokenState;
 use session_core::store::Touch;
 use session_core::{
     Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
-    SessionId, TenantId, Timestamp, Token, UserId, UserKey,
+    SessionId, TenantId, Timestamp, Token, TokenDigest, UserId, UserKey,
 };
 
 use crate::ending::Past;
@@ -24,6 +25,8 @@ use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonEr
 pub struct CurrentSession {
     pub(crate) entry: Arc<Entry>,
     token: Shown,
+    /// Of a token that is none of the record's any more.
+    former: Option<Arc<Authentication>>,
 }
 
 /// Which of a session's tokens a request has shown.
@@ -39,9 +42,37 @@ pub(crate) enum Shown {
     Retired,
 }
 
+impl Shown {
+    fn of(self, token: &TokenState) -> Option<&TokenDigest> {
+        match self {
+            Self::Current => Some(&token.current),
+            Self::Successor => token.successor.as_ref().map(|next| &next.digest),
+            Self::StepUp => token.step_up.as_ref().map(|step_up| &step_up.next.digest),
+            Self::Retired => token.retired.as_ref().map(|retired| &retired.digest),
+        }
+    }
+}
+
 impl CurrentSession {
     pub(crate) const fn new(entry: Arc<Entry>, token: Shown) -> Self {
-        Self { entry, token }
+        Self { entry, token, former: None }
+    }
+
+    /// This session by the token that was shown before, whatever the record has made of it since.
+    pub(crate) fn by_token_of(mut self, before: &Self) -> Self {
+        let token = &self.entry.session.token;
+        let places = [Shown::Current, Shown::Successor, Shown::StepUp, Shown::Retired];
+        let shown = before.digest();
+        let place = places.into_iter().find(|place| shown.is_some() && place.of(token) == shown);
+        (self.token, self.former) = match place {
+            Some(place) => (place, None),
+            None => (Shown::Retired, Some(before.authentication().clone().into())),
+        };
+        self
+    }
+
+    fn digest(&self) -> Option<&TokenDigest> {
+        if self.former.is_some() { None } else { self.token.of(&self.entry.session.token) }
     }
 
     /// The public id.
@@ -97,6 +128,9 @@ impl CurrentSession {
     /// How and when the user proved who they are, as far as the request's token can tell: one that was
     /// replaced by a re-authentication knows nothing of it.
     pub fn authentication(&self) -> &Authentication {
+        if let Some(former) = &self.former {
+            return former;
+        }
         let session = &self.entry.session;
         let shown = match self.token {
             Shown::Current | Shown::Successor => None,

@@ -185,8 +185,9 @@ impl Asked {
         let Some(session) = valid else {
             return ended.map_or(Identity::Anonymous, Identity::Ended);
         };
-        let id = session.id();
-        self.answer(Some(id), manager.validate_id(id, self.access).await)
+        // By the token that it was judged by: another one may be fresher.
+        manager.note_access(&session, &self.access);
+        Identity::Session(session, self.credential)
     }
 }
 

@@ -99,7 +99,8 @@ impl Live {
         &self.session
     }
 
-    /// The session as it is now, with its claims. Does not count as use.
+    /// The session as it is now, with its claims. Does not count as use. It stays as fresh as the token
+    /// was that opened the connection: after a re-authentication the client connects again.
     ///
     /// # Errors
     /// 401 when it has ended, 503 while nothing can be said about it.
@@ -117,7 +118,7 @@ impl Live {
     }
 
     async fn validate(&self, access: Access) -> Result<CurrentSession, Rejection> {
-        match self.http.manager().validate_id(self.session.id(), access).await? {
+        match self.http.manager().validate_again(&self.session, access).await? {
             Verdict::Active(session) => Ok(session),
             Verdict::Refused(_) => Err(Problem::unauthorized().into()),
         }

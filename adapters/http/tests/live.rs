@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use session_conformance::Probe;
 use session_core::{Actor, UserId, UserKey};
 use session_engine::clock::{Clock, TokioClock};
-use session_engine::{CurrentSession, SignIn};
+use session_engine::{Access, CurrentSession, RotateReason, Rotation, SignIn};
 use session_http::{
     Close, Config, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity, Live, Rejection,
     RequestSession,
@@ -49,6 +49,31 @@ fn open(
 async fn revoke(http: &HttpSessions, session: &CurrentSession) {
     let (id, owner) = (session.id(), session.owner());
     assert!(http.manager().revoke(id, owner, Actor::Application).await.unwrap());
+}
+
+/// Whoever opened it has not made the step-up: it may be a copy of the token.
+#[tokio::test(start_paused = true)]
+async fn a_connection_becomes_no_fresher_by_another_tokens_step_up() {
+    let (http, _) = start(Config::default()).await;
+    let owner = UserKey::new(UserId::new("alice").unwrap());
+    let old = http.manager().sign_in(SignIn::new(owner)).await.unwrap();
+    let begun = old.session.authenticated_at();
+    let live = open(&http, &old.session, &Method::GET, &[]).unwrap();
+    let mut token = old.token.expose();
+    for _ in 0..3 {
+        sleep(Duration::from_secs(60)).await;
+        let reason = RotateReason::reauthenticated();
+        let rotated = http.manager().rotate(token.as_bytes(), reason).await.unwrap();
+        let Rotation::Rotated { token: new, .. } = rotated else { panic!("{rotated:?}") };
+        token = new.expose();
+        let verdict = http.manager().validate(token.as_bytes(), Access::default()).await.unwrap();
+        let fresh = verdict.session().unwrap();
+        assert_eq!(fresh.authenticated_at(), http.manager().now());
+        assert_eq!(live.current().await.unwrap().authenticated_at(), begun);
+        assert_eq!(live.touch().await.unwrap().authenticated_at(), begun);
+        let again = open(&http, &fresh, &Method::GET, &[]).unwrap();
+        assert_eq!(again.current().await.unwrap().authenticated_at(), fresh.authenticated_at());
+    }
 }
 
 #[tokio::test(start_paused = true)]

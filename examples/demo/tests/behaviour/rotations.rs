@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::app::{App, Ground, eventually, user_of};
 use crate::client::{Answer, Client};
+use crate::doors::cookies;
 
 fn holding(browser: &Client, answer: &Answer) -> Client {
     let cookie = answer.cookie().unwrap().split(';').next().unwrap().to_owned();
@@ -65,8 +66,14 @@ pub(crate) async fn a_replaced_token_gains_no_freshness(on: Ground) {
     before.get("/vault").await.problem(401);
     assert_eq!(browser.get("/vault").await.status, 200);
     assert_eq!(user_of(&before).await, "alice", "in its grace");
-    let problem = before.get("/vault").await.problem(401);
-    assert_eq!(problem["type"], "urn:session-kit:reauthentication-required");
+    let cookie = before.cookie.clone().unwrap();
+    let again = format!("{cookie}.r");
+    let beside = |other| cookies(&before, &[&cookie, other]);
+    for before in [before.clone(), beside("__Host-session=x"), beside(&again)] {
+        assert_eq!(user_of(&before).await, "alice");
+        let problem = before.get("/vault").await.problem(401);
+        assert_eq!(problem["type"], "urn:session-kit:reauthentication-required");
+    }
 }
 
 pub(crate) async fn a_token_is_renewed_by_navigations_only(on: Ground) {
