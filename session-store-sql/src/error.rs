@@ -3,8 +3,8 @@
 use session_core::StoreError;
 use sqlx::error::DatabaseError;
 
-/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, everything
-/// else `Unavailable`, as are the errors of a database that pass by themselves.
+/// Maps a driver error: unreadable values are `Corrupt`, refused statements `Internal`, transient
+/// errors of the database (`is_passing`) and everything else `Unavailable`.
 pub(crate) fn store_error(
     error: sqlx::Error,
     is_passing: impl FnOnce(&dyn DatabaseError) -> bool,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use session_core::{FleetKey, InvalidField, StoreError};
 
+use super::tx::begin;
 use super::{Pools, store_error};
 
 pub(super) async fn lease(
@@ -12,13 +13,15 @@ pub(super) async fn lease(
     holder: &str,
     ttl: Duration,
 ) -> Result<bool, StoreError> {
+    let mut tx = begin(&pools.writer).await?;
+    // Once the write lock is held: waiting for it takes nothing from the lease.
     let now = pools.clock.now();
     let taken = sqlx::query(LEASE)
         .bind(name)
         .bind(holder)
         .bind(now.plus(ttl).as_micros())
         .bind(now.as_micros())
-        .execute(&pools.writer)
+        .execute(&mut *tx)
         .await
         .map_err(store_error)?;
     if taken.rows_affected() == 0 {
@@ -27,9 +30,10 @@ pub(super) async fn lease(
     sqlx::query(DROP_LEASES)
         .bind(now.as_micros())
         .bind(name)
-        .execute(&pools.writer)
+        .execute(&mut *tx)
         .await
         .map_err(store_error)?;
+    tx.commit().await.map_err(store_error)?;
     Ok(true)
 }
 

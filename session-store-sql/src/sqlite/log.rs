@@ -57,7 +57,6 @@ pub(super) struct LogReader {
 #[derive(Debug)]
 struct Reader {
     connection: SqliteConnection,
-    clock: Clock,
     /// The file's version when the log was read to this position, which was its end.
     end: Option<(i64, Cursor)>,
 }
@@ -87,10 +86,10 @@ impl LogReader {
             Some(reader) => reader,
             None => {
                 let connection = self.options.connect().await.map_err(store_error)?;
-                Reader { connection, clock: self.clock.clone(), end: None }
+                Reader { connection, end: None }
             }
         };
-        let page = reader.read(cursor, entries, limit).await?;
+        let page = reader.read(cursor, entries, limit, &self.clock).await?;
         *state = Some(reader);
         Ok(page)
     }
@@ -102,6 +101,7 @@ impl Reader {
         cursor: Option<&Cursor>,
         entries: Entries,
         limit: u32,
+        clock: &Clock,
     ) -> Result<LogPage, StoreError> {
         let version: i64 = sqlx::query_scalar("PRAGMA data_version")
             .fetch_one(&mut self.connection)
@@ -111,11 +111,11 @@ impl Reader {
             && *seen == version
             && cursor == end
         {
-            return Ok(LogPage::at_end(end.clone(), false, self.clock.now()));
+            return Ok(LogPage::at_end(end.clone(), false, clock.now()));
         }
         let page = match cursor.and_then(LogPosition::parse) {
-            Some(position) => self.read_from(position, entries, limit).await?,
-            None => LogPage::at_end(self.last().await?, cursor.is_some(), self.clock.now()),
+            Some(position) => self.read_from(position, entries, limit, clock).await?,
+            None => LogPage::at_end(self.last().await?, cursor.is_some(), clock.now()),
         };
         self.end = (!page.more).then(|| (version, page.next.clone()));
         Ok(page)
@@ -128,6 +128,7 @@ impl Reader {
         seen: LogPosition,
         entries: Entries,
         limit: u32,
+        clock: &Clock,
     ) -> Result<LogPage, StoreError> {
         let rows = sqlx::query(SINCE)
             .bind(seen.number)
@@ -135,9 +136,9 @@ impl Reader {
             .fetch_all(&mut self.connection)
             .await
             .map_err(store_error)?;
-        match position::read_on(seen, &rows, entries, limit, self.clock.now())? {
+        match position::read_on(seen, &rows, entries, limit, clock.now())? {
             Some(page) => Ok(page),
-            None => Ok(LogPage::at_end(self.last().await?, true, self.clock.now())),
+            None => Ok(LogPage::at_end(self.last().await?, true, clock.now())),
         }
     }
 
