@@ -38,7 +38,7 @@ impl Clock {
         self.0.store(stamp(at).as_micros(), Ordering::Relaxed);
     }
 
-    fn read(&self) -> impl Fn() -> Timestamp + Send + Sync + 'static {
+    fn as_function(&self) -> impl Fn() -> Timestamp + Send + Sync + 'static {
         let clock = Arc::clone(&self.0);
         move || Timestamp::from_micros(clock.load(Ordering::Relaxed))
     }
@@ -56,13 +56,13 @@ pub(crate) struct Below {
 
 enum Opened {
     Memory(MemoryStore),
-    Sqlite(SqliteStore, TempDir),
+    Sqlite(Box<SqliteStore>, TempDir),
 }
 
 impl Below {
     pub(crate) fn open(kind: Kind, clock: &Clock, needs: Needs) -> Self {
         let store = |runtime: &Runtime| match kind {
-            Kind::Memory => Opened::Memory(MemoryStore::with_clock(clock.read())),
+            Kind::Memory => Opened::Memory(MemoryStore::with_clock(clock.as_function())),
             Kind::Sqlite => open_file(folder(), clock, runtime),
         };
         Self::with(store, clock, needs)
@@ -99,7 +99,7 @@ impl Opened {
     fn get(&self) -> &dyn Store {
         match self {
             Self::Memory(store) => store,
-            Self::Sqlite(store, _) => store,
+            Self::Sqlite(store, _) => &**store,
         }
     }
 }
@@ -110,14 +110,15 @@ fn folder() -> TempDir {
 
 fn open_file(folder: TempDir, clock: &Clock, runtime: &Runtime) -> Opened {
     let options = SqliteOptions::default()
-        .with_clock(clock.read())
+        .with_clock(clock.as_function())
         .with_durability(Durability::ProcessDeath)
         .with_readers(1);
     let opened = runtime.block_on(SqliteStore::connect_with(folder.path().join(FILE), options));
-    Opened::Sqlite(opened.expect("a store in a new folder"), folder)
+    Opened::Sqlite(opened.expect("a store in a new folder").into(), folder)
 }
 
-/// Nobody writes meanwhile: a run makes one call at a time.
+/// No change is written meanwhile: a run makes one call at a time. A checkpoint may be, and leaves the
+/// write-ahead log whole, from which the copy is made good.
 fn copy_file(from: &Path, to: &Path) {
     for name in [FILE, "sessions.db-wal"] {
         std::fs::copy(from.join(name), to.join(name)).expect("a copy of the store");

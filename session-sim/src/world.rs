@@ -17,7 +17,7 @@ use self::words::{answered, told};
 use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
 use crate::node::{Claims, Done, Process, Wall};
-use crate::oracle::{Begun, From, Oracle, Shown, Violation, Worth, ms};
+use crate::oracle::{Begun, Copied, From, Oracle, Shown, Violation, Worth, ms};
 use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Way, Weather};
 use crate::reached::Reached;
 use crate::store::{Below, Clock};
@@ -51,7 +51,7 @@ struct World<'p> {
     nodes: Vec<Node>,
     store: Below,
     clock: Clock,
-    copy: Option<(Ms, Below)>,
+    copy: Option<(Copied, Below)>,
     away_until: Ms,
     /// Until when something is under way that a hint may concern.
     busy_until: Ms,
@@ -464,7 +464,7 @@ impl<'p> World<'p> {
             return;
         }
         if let Some(page) = log {
-            self.oracle.log_arrived(node, &page, sent, carried_out);
+            self.oracle.log_arrived(at, node, &page, sent, carried_out);
         }
         if let (true, Call::Lease(name, ..)) = (leased, call) {
             self.oracle.lease_arrived(node, name, at);

@@ -34,11 +34,11 @@ pub(crate) struct Options {
     /// Plants this defect in every run.
     #[arg(long, value_name = "DEFECT")]
     plant: Option<String>,
-    /// Plants one defect after the other: each has to be found.
+    /// Plants one defect after the other: each that it is known to find has to be found.
     #[arg(long)]
     planted: bool,
     /// What the check of the project runs: that two processes see the same on either store, that every
-    /// guarantee holds in 10,000 runs, and that every planted defect is found.
+    /// guarantee holds in 10,000 runs, and that the planted defects are found which it is known to find.
     #[arg(long)]
     check: bool,
 }

@@ -24,6 +24,13 @@ use crate::node::stamp;
 use crate::plan::{Ms, Plan};
 use crate::reached::Reached;
 
+/// How much was set when the store was copied.
+#[derive(Clone, Copy)]
+pub(crate) struct Copied {
+    policies: usize,
+    blocks: usize,
+}
+
 /// A guarantee that does not hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
@@ -112,6 +119,8 @@ struct NodeFacts {
     /// When the last complete read of the log was sent, and carried out.
     heard_sent: Option<Ms>,
     heard: Option<Ms>,
+    /// The same of a read whose answer has just come, and when: the node works with it from then on.
+    hearing: Option<(Ms, Ms)>,
     /// When the answer came that gave it the cleanup's lease.
     leased: Option<Ms>,
     disturbed: Vec<(Ms, Ms)>,
@@ -194,7 +203,8 @@ impl Oracle {
 
     pub(crate) fn begun(&self, node: usize, at: Ms) -> Begun {
         let facts = &self.nodes[node];
-        Begun { at, node, life: facts.life, heard: facts.heard }
+        let arrived = facts.hearing.filter(|(arrived, _)| *arrived < at).map(|(_, heard)| heard);
+        Begun { at, node, life: facts.life, heard: facts.heard.max(arrived) }
     }
 
     pub(crate) fn node_started(&mut self, node: usize, at: Ms) {
@@ -206,7 +216,8 @@ impl Oracle {
     pub(crate) fn new_life(&mut self, node: usize) {
         let facts = &mut self.nodes[node];
         facts.life += 1;
-        (facts.heard, facts.heard_sent, facts.leased) = (None, None, None);
+        (facts.heard, facts.hearing) = (None, None);
+        (facts.heard_sent, facts.leased) = (None, None);
         facts.listener = None;
     }
 
@@ -215,13 +226,24 @@ impl Oracle {
     }
 
     /// The answer to a read of the log has arrived.
-    pub(crate) fn log_arrived(&mut self, node: usize, page: &LogPage, sent: Ms, carried_out: Ms) {
+    pub(crate) fn log_arrived(
+        &mut self,
+        at: Ms,
+        node: usize,
+        page: &LogPage,
+        sent: Ms,
+        carried_out: Ms,
+    ) {
         if page.gap {
             self.reached.note("a gap in the log");
         }
         if !page.more {
             let facts = &mut self.nodes[node];
-            facts.heard = facts.heard.max(Some(carried_out));
+            let (arrived, before) = facts.hearing.unwrap_or_default();
+            if arrived < at {
+                facts.heard = facts.heard.max(facts.hearing.map(|_| before));
+            }
+            facts.hearing = Some((at, carried_out.max(before)));
             facts.heard_sent = facts.heard_sent.max(Some(sent));
         }
     }
@@ -302,25 +324,27 @@ impl Oracle {
         changes.chain([from]).any(|at| self.is_blocked(owner, at))
     }
 
-    /// The store came back as it was at a moment: what happened since then did not happen.
-    pub(crate) fn restored(&mut self, copied: Ms, at: Ms, stored: Vec<Session>) {
+    /// The store is copied.
+    pub(crate) fn copied(&self) -> Copied {
+        Copied { policies: self.policies.len(), blocks: self.blocks.len() }
+    }
+
+    /// The store came back as it was copied, with these sessions: what happened since then did not
+    /// happen.
+    pub(crate) fn restored(&mut self, copied: Copied, at: Ms, stored: Vec<Session>) {
         self.restored = Some(at);
+        for known in self.sessions.values_mut() {
+            known.excused = true;
+            known.ended.get_or_insert(End { at, cause: EndCause::Unknown });
+        }
         for session in stored {
             if let Some(known) = self.sessions.get_mut(&session.id) {
                 known.session = session;
-            }
-        }
-        for known in self.sessions.values_mut() {
-            known.excused = true;
-            if known.born > copied {
-                known.ended.get_or_insert(End { at, cause: EndCause::Unknown });
-            } else if known.ended.is_some_and(|end| end.at > copied) {
                 known.ended = None;
             }
         }
-        let old = |set: &Ms| *set <= copied;
-        self.policies.retain(|(set, ..)| old(set));
-        self.blocks.retain(|(set, ..)| old(set));
+        self.policies.truncate(copied.policies);
+        self.blocks.truncate(copied.blocks);
         self.reads.clear();
         self.successors.clear();
     }

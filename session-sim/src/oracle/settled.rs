@@ -123,7 +123,7 @@ impl Oracle {
         let Some(end) = known.ended.filter(|end| end.at < begun.at) else { return };
         let here = |(node, told): &(usize, Ms)| *node == begun.node && *told < begun.at;
         let here = known.ended_on.iter().any(here);
-        let heard = begun.heard.is_some_and(|heard| heard >= end.at);
+        let heard = begun.heard.is_some_and(|heard| heard > end.at);
         let bound = self.bound();
         let late = begun.at > end.at + bound && self.is_calm(begun.node, end.at, begun.at);
         let (node, since) = (begun.node, begun.at - end.at);
@@ -246,6 +246,8 @@ impl Oracle {
             let calm = self.is_calm(begun.node, begun.at.saturating_sub(self.bound()), at);
             if let Some(cause) = cause
                 && cause != end.cause
+                // It was idle when it was read.
+                && (cause != EndCause::Expired || end.at < begun.at)
                 && !known.excused
             {
                 let is = end.cause;

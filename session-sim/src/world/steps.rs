@@ -71,7 +71,6 @@ impl World<'_> {
         }
         let device = &self.clients[way.client];
         let profile = &self.plan.clients[way.client];
-        let stolen = matches!(act, Act::Thief(_));
         let token = match act {
             Act::Thief(_) => device.stolen.clone(),
             Act::SecondTab(_) => device.before.clone(),
@@ -457,7 +456,7 @@ impl World<'_> {
                     self.at(self.plan.active, Happening::RightClock(node));
                 }
             }
-            Fault::Copy => self.copy = Some((now, self.store.copy())),
+            Fault::Copy => self.copy = Some((self.oracle.copied(), self.store.copy())),
             Fault::Restore => {
                 if let Some((copied, store)) = self.copy.take() {
                     self.oracle.reached.note("a store comes back older");
