@@ -80,10 +80,15 @@ pub enum Admission {
     Reject {
         /// The limit that is reached.
         limit: Limit,
+        /// The sessions that it counts, the newest first, at most [`Admission::MAX_COUNTED`].
+        by: Vec<SessionId>,
     },
 }
 
 impl Admission {
+    /// The most sessions that a refusal names.
+    pub const MAX_COUNTED: usize = 64;
+
     /// Ids of the sessions that end, ordered.
     pub fn ended_ids(&self) -> Vec<SessionId> {
         match self {
@@ -139,7 +144,10 @@ pub fn decide(
     let vacated: Vec<_> = gone.iter().copied().filter(|session| vacated(session)).collect();
     let evicted = match evict(&limits, newcomer, staying, &vacated, yields) {
         Ok(evicted) => evicted,
-        Err(limit) => return Admission::Reject { limit },
+        Err(limit) => {
+            let counts = |s: &&Standing| leaving_anyway(s).is_none() && !yields(s);
+            return reject(limit, newcomer, sessions.iter().filter(counts));
+        }
     };
     let anyway = gone.into_iter().filter_map(|s| leaving_anyway(s).map(|cause| (s.id, cause)));
     let cause = |s: &Standing| if expired(s) { EndCause::Expired } else { EndCause::Evicted };
@@ -147,6 +155,17 @@ pub fn decide(
     let mut end: Vec<_> = anyway.chain(evicted).collect();
     end.sort_by_key(|(id, _)| *id);
     Admission::Admit { end }
+}
+
+fn reject<'s>(
+    limit: Limit,
+    newcomer: &Newcomer<'_>,
+    sessions: impl Iterator<Item = &'s Standing>,
+) -> Admission {
+    let mut counted: Vec<_> = sessions.filter(|s| in_scope(&limit, newcomer, s)).collect();
+    counted.sort_by_key(|session| std::cmp::Reverse((session.signed_in, session.id)));
+    let by = counted.iter().take(Admission::MAX_COUNTED).map(|session| session.id).collect();
+    Admission::Reject { limit, by }
 }
 
 /// Applies the limits in order; the error is the limit that refuses the newcomer. A session that yields

@@ -120,12 +120,15 @@ impl Policy {
     /// [`LogoutFromAllDevices`](PreventConcurrentLogin::LogoutFromAllDevices). An unknown scope is
     /// [`Scope::User`], because a limit on all of a user's sessions is one on any part of them; an
     /// unknown rule is [`OnExceed::EvictOldest`], which holds the limit and refuses nobody; an
-    /// unknown number is one. Unknown fields are left out.
+    /// unknown number, or one out of range, is one. Unknown fields are left out.
     ///
     /// # Errors
     /// [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt) for what is no policy at all.
     pub fn from_stored(text: &str) -> Result<Self, StoreError> {
-        serde_json::from_str(text).or_else(|_| Self::of_newer(text))
+        let known = serde_json::from_str(text).ok();
+        known
+            .filter(|policy: &Self| policy.validate().is_ok())
+            .map_or_else(|| Self::of_newer(text), Ok)
     }
 
     fn of_newer(text: &str) -> Result<Self, StoreError> {
@@ -171,7 +174,7 @@ impl Limit {
 
     fn of_newer(stored: &Value) -> Self {
         Self {
-            max: known(&stored["max"]).unwrap_or(1),
+            max: known(&stored["max"]).filter(|max| (1..=Self::MAX).contains(max)).unwrap_or(1),
             scope: known(&stored["scope"]).unwrap_or(Scope::User),
             on_exceed: known(&stored["on_exceed"]).unwrap_or(OnExceed::EvictOldest),
         }
@@ -333,6 +336,9 @@ mod tests {
         assert_eq!(read(text), Policy { prevent_concurrent_login: named, limits, newer: true });
         let one = vec![limit(1, Scope::User, OnExceed::EvictOldest)];
         assert_eq!(read(r#"{"limits":{}}"#).limits, one);
+        let no_place = read(r#"{"limits":[{"max":0,"scope":"client","on_exceed":"reject"}]}"#);
+        let one = Limit { max: 1, scope: Scope::Client, on_exceed: OnExceed::Reject };
+        assert_eq!(no_place, Policy { newer: true, ..Policy::limit(one) }, "nobody is locked out");
         let unknown = read(r#"{"limits":null,"prevent_concurrent_login":null}"#);
         assert_eq!(unknown, Policy { newer: true, ..Policy::default() });
         assert_eq!(read("{}"), Policy::default());

@@ -147,7 +147,7 @@ impl SessionManager {
                 self.note_commit(&done.commit(request, &state));
                 return Ok(done.after(left));
             }
-            self.check_unused(newcoming, &state, tries.conflicts > 0).await?;
+            self.check_unused(newcoming, &state, tries.conflicts > 0, &left).await?;
             shared.owed.check_room()?;
             let attempt = self.attempt(newcoming, outdated.as_ref().unwrap_or(&state)).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
@@ -212,16 +212,17 @@ impl SessionManager {
     }
 
     /// A ticket names the session that it begins; where that one is there or has ended, it was used. It is
-    /// worth nothing either where all sessions have ended that refused the sign-in.
+    /// not valid either where every session that the limit had counted has ended, but by this sign-in.
     async fn check_unused(
         &self,
         newcoming: &Newcoming,
         state: &UserState,
         had_conflict: bool,
+        left: &[(SessionId, EndCause)],
     ) -> Result<(), Error> {
         let Some(ticket) = &newcoming.ticket else { return Ok(()) };
         let (shared, id) = (self.shared(), ticket.issued.id);
-        let used = !ticket.issued.holds(&state.sessions)
+        let used = (left.is_empty() && !ticket.issued.holds(&state.sessions))
             || state.sessions.iter().any(|standing| standing.id == id)
             || shared.cache.end_cause(&id).is_some()
             || (had_conflict
@@ -248,8 +249,8 @@ impl SessionManager {
         let now = self.now();
         let ended = match self.decide(newcoming, state, now) {
             Admission::Admit { end } => end,
-            Admission::Reject { limit } => {
-                return Err(self.too_many(newcoming, state, limit).await?);
+            Admission::Reject { limit, by } => {
+                return Err(self.too_many(newcoming, limit, by).await?);
             }
         };
         let entropy = shared.entropy.as_ref();
@@ -269,16 +270,14 @@ impl SessionManager {
     async fn too_many(
         &self,
         newcoming: &Newcoming,
-        state: &UserState,
         limit: Limit,
+        refused_by: Vec<SessionId>,
     ) -> Result<Error, Error> {
         let Newcoming { request, ticket } = newcoming;
         let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
         query.user = Some(request.owner.user.clone());
         query.limit = PageQuery::MAX_LIMIT;
         let sessions = self.list(&query).await?.sessions;
-        let refused_by = state.sessions.iter().map(|standing| standing.signed_in).max();
-        let refused_by = refused_by.unwrap_or_default();
         let ticket = self.ticket(request, refused_by, ticket.as_ref()).await?;
         Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
     }

@@ -60,6 +60,7 @@ impl SessionManager {
             PolicyScope::User(owner) => Selection::user(owner.clone()),
         };
         let NewBlock { reason, until } = block;
+        self.know_the_time().await?;
         if until.is_some_and(|until| until <= self.now()) {
             return Err(InvalidField::malformed("until", "a time to come").into());
         }

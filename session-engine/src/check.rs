@@ -192,6 +192,29 @@ impl SessionManager {
         self.judge(Claim::Id(id), access)
     }
 
+    /// The session of an earlier answer as it is now, for a connection that outlives its request. A
+    /// re-authentication since then was made with another token, and makes it no fresher.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when only the store could tell and it is away.
+    pub async fn validate_again(
+        &self,
+        before: &CurrentSession,
+        access: Access,
+    ) -> Result<Verdict, Error> {
+        Ok(match self.validate_id(before.id(), access).await? {
+            Verdict::Active(now) => Verdict::Active(now.by_token_of(before)),
+            refused @ Verdict::Refused(_) => refused,
+        })
+    }
+
+    /// Counts an access of a session that has been judged without one.
+    pub fn note_access(&self, session: &CurrentSession, access: &Access) {
+        let (shared, entry) = (self.shared(), &session.entry);
+        let now = shared.now();
+        shared.queue.apply(entry.access(access, now), entry, now);
+    }
+
     fn judge(&self, claim: Claim, access: Access) -> Check {
         match judge_cached(self.shared(), &claim, &access) {
             Some(verdict) => {
@@ -234,7 +257,7 @@ impl Lookup {
         self.claim.session_id()
     }
 
-    /// Asks the store. Lookups of one session that run side by side ask once. It takes no longer than
+    /// Asks the store. Lookups of one session that run side by side ask once. This takes no longer than
     /// [`Options::store_timeout`](crate::Options::store_timeout) and, with a claims provider,
     /// [`Options::claims_timeout`](crate::Options::claims_timeout).
     ///
@@ -249,7 +272,7 @@ impl Lookup {
     async fn ask(self) -> Result<Verdict, Error> {
         let Self { manager, claim, access, asked } = self;
         let shared = manager.shared();
-        let deadline = shared.answer_by();
+        let deadline = shared.request_deadline();
         if let Some(verdict) = manager.hear_and_judge(&claim, &access).await {
             return Ok(verdict);
         }
@@ -257,11 +280,14 @@ impl Lookup {
         if shared.cache.ended(&id).is_some() {
             return manager.why_gone(&claim, deadline).await.map(Verdict::Refused);
         }
-        // What the store has of the session cannot be judged by a time that may be hours behind.
-        if !shared.is_fresh() && shared.time.may_be_wrong() {
-            return Err(StoreError::unavailable("the fleet's time is not known").into());
-        }
-        let read = || shared.by(deadline, "load", manager.load(id));
+        let read = || async {
+            let load = shared.before(deadline, "load", manager.load(id)).await?;
+            // What the store has of the session cannot be judged by a time that may be hours behind.
+            if !shared.is_fresh() && shared.time.may_be_wrong() {
+                return Err(Error::from(StoreError::unavailable("the fleet's time is not known")));
+            }
+            Ok(load)
+        };
         let mut load = match read().await {
             Err(error) if error.is_unavailable() => {
                 let unknown = Verdict::Refused(Refusal::Unknown);
@@ -287,21 +313,32 @@ impl Lookup {
                     if planted::is(Defect::ConfirmSkipped) {
                         break;
                     }
-                    match shared.by(deadline, "commit", manager.confirm(id, claim.tokens())).await {
+                    let (own, tokens) = (manager.clone(), claim.tokens().to_vec());
+                    let confirm = async move { own.confirm(id, &tokens).await };
+                    let confirm = shared.detached(confirm);
+                    match shared.before(deadline, "commit", confirm).await {
                         Err(error) if error.is_unavailable() => break,
                         confirmed => confirmed?,
                     }
                 }
                 Finding::Over(over) => {
-                    let end = manager.end_over(id, over, &mut ends);
-                    if shared.by(deadline, "end_many", end).await? {
+                    ends += 1;
+                    let own = manager.clone();
+                    let end = shared.detached(async move { own.end_over(id, over, ends).await });
+                    if shared.before(deadline, "end_many", end).await? {
                         break;
                     }
                     // It was used since it was read, or is gone.
                 }
                 _ => break,
             }
-            load = read().await?;
+            load = match read().await {
+                // Confirmed: it is good whatever else can be read.
+                Err(error) if error.is_unavailable() && matches!(finding, Finding::Good(_)) => {
+                    break;
+                }
+                load => load?,
+            };
             finding = judge_loaded(shared, &load, &claim, asked);
         }
         match (finding, load.entry) {
@@ -328,15 +365,15 @@ impl SessionManager {
         if away && let Some(verdict) = stale(shared, claim, access) {
             return Some(verdict);
         }
-        // Where the log cannot be read, the session itself perhaps can: that takes the other half.
+        // The other half is for reading the session, where the log cannot be read.
         let half = Instant::now() + shared.options.store_timeout / 2;
-        shared.by(half, "log_since", follower::hear(shared)).await.ok()?;
+        shared.before(half, "log_since", follower::hear(shared)).await.ok()?;
         judge_cached(shared, claim, access)
     }
 
     /// What a client with this token may be told of a session that is not there.
     pub(crate) async fn why_ended(&self, token: &Token) -> Result<Refusal, Error> {
-        self.why_gone(&Claim::Token(token.clone()), self.shared().answer_by()).await
+        self.why_gone(&Claim::Token(token.clone()), self.shared().request_deadline()).await
     }
 
     /// What a client with this claim may be told of a session that is not there. How it has ended, the
@@ -348,7 +385,7 @@ impl SessionManager {
         }
         let soon = Instant::now() + shared.options.store_timeout / 4;
         let read = self.read_ending(claim.session_id());
-        match shared.by(soon.min(deadline), "ended", read).await {
+        match shared.before(soon.min(deadline), "ended", read).await {
             Err(error) if error.is_unavailable() => Ok(Refusal::Unknown),
             record => Ok(record?.map_or(Refusal::Unknown, |record| tell(&record, claim))),
         }

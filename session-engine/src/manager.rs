@@ -270,7 +270,7 @@ impl SessionManager {
         loop {
             let wait = match self.wait_of(id).await {
                 Ok(Wait::Gone) => return self.why_gone_soon(id, &mut watch).await,
-                Ok(Wait::Over(over)) => match self.end_over(id, over, &mut 0).await {
+                Ok(Wait::Over(over)) => match self.end_over(id, over, 1).await {
                     Ok(true) => return Some(over.cause()),
                     // It was used since, or is gone, or the store is away.
                     Ok(false) | Err(_) => Some(pause),

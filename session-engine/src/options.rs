@@ -73,8 +73,8 @@ pub struct Options {
     pub max_staleness: Duration,
     /// What then happens to a request whose session the store cannot confirm.
     pub when_stale: WhenStale,
-    /// A call to the store that takes longer counts as an outage, in seconds. A request that has to ask the
-    /// store waits for no longer in all; a quarter of it for the reason why its session has ended. Default 5.
+    /// A call to the store that takes longer counts as an outage, in seconds. The check of a token waits
+    /// for no longer in all, and for a quarter of it for why its session has ended. Default 5.
     #[serde(with = "time::seconds")]
     pub store_timeout: Duration,
     /// A claims provider that takes longer has failed, in seconds. Default 2.

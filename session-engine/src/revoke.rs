@@ -1,7 +1,7 @@
 //! Ends sessions, everywhere.
 
 use session_core::planted::{self, Defect};
-use session_core::store::{EndMany, EndedBatch, Ending, Selection, TenantFilter};
+use session_core::store::{EndMany, EndedBatch, Ending, Loaded, Selection, TenantFilter};
 use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 
 use crate::ending::{self, Over};
@@ -83,21 +83,23 @@ impl SessionManager {
     /// # Errors
     /// As [`SessionManager::revoke_selected`].
     pub async fn sign_out_idle(&self, idle: &ending::Ending) -> Result<(), Error> {
-        let UserKey { tenant, user } = idle.owner.clone();
-        let selection = Selection::session(idle.id, TenantFilter::Is(tenant));
-        self.end_all(selection, EndCause::SignedOut, Actor::User(user), None).await.map(|_| ())
+        let shared = self.shared();
+        let stored = shared.store_call("load", shared.store.load(idle.id)).await?;
+        let Some(Loaded { session, .. }) = stored else { return Ok(()) };
+        let selection = Selection::session(idle.id, TenantFilter::Is(session.owner.tenant));
+        let by = Actor::User(session.impersonator.unwrap_or(session.owner.user));
+        self.end_all(selection, EndCause::SignedOut, by, session.device_info).await.map(|_| ())
     }
 
     /// Ends a session that is over, where the store agrees. False where it is not there, or was used
-    /// since: then it has to be read again, a few times at most.
+    /// since: then it has to be read again, a few times at most: `tries` counts them.
     pub(crate) async fn end_over(
         &self,
         id: SessionId,
         over: Over,
-        tries: &mut u32,
+        tries: u32,
     ) -> Result<bool, Error> {
-        *tries += 1;
-        if *tries > MOST_TRIES {
+        if tries > MOST_TRIES {
             return Err(StoreError::unavailable("the store ends nothing of what it reads").into());
         }
         let ended = self.end_all(over.selection(id), over.cause(), Actor::System, None).await?;

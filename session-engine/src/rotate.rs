@@ -104,7 +104,7 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Invalid`] for too many methods, [`Error::Unavailable`] when the store is away.
     pub async fn rotate(&self, token: &[u8], reason: RotateReason) -> Result<Rotation, Error> {
-        let shared = self.shared();
+        let (shared, asked) = (self.shared(), Instant::now());
         let Some(token) = Token::parse(token).filter(|token| token.is_of_fleet(&shared.fleet_key))
         else {
             return Ok(Rotation::Refused(Refusal::Malformed));
@@ -114,7 +114,7 @@ impl SessionManager {
             RotateReason::Renewal => None,
             RotateReason::Reauthenticated(proof) => Some(proof.authentication(self.now())?),
         };
-        let (id, asked) = (token.session_id(), Instant::now());
+        let id = token.session_id();
         let salt = clock::random(shared.entropy.as_ref());
         let (mut tries, mut ends) = (self.tries(), 0);
         loop {
@@ -124,11 +124,14 @@ impl SessionManager {
             let record = match self.exchange(&loaded, &token, asked) {
                 Exchange::Of(record) => *record,
                 Exchange::Answered(answer) => return Ok(answer),
-                Exchange::Over(over) if self.end_over(id, over, &mut ends).await? => {
-                    return self.refuse_gone(&token).await;
+                Exchange::Over(over) => {
+                    ends += 1;
+                    if self.end_over(id, over, ends).await? {
+                        return self.refuse_gone(&token).await;
+                    }
+                    // It was used since it was read, or is gone.
+                    continue;
                 }
-                // It was used since it was read, or is gone.
-                Exchange::Over(_) => continue,
             };
             let (changed, next) =
                 rotation::begin(&record, &token, salt, authentication.clone(), self.now());
@@ -228,8 +231,8 @@ impl SessionManager {
         }
     }
 
-    /// What becomes of the token.
-    /// Reading its session takes nothing from its grace.
+    /// Judges the token. The time since it was shown is added to its grace: reading its session takes
+    /// nothing from it.
     fn exchange(&self, loaded: &Loaded, token: &Token, asked: Instant) -> Exchange {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());

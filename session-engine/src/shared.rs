@@ -109,21 +109,23 @@ impl Shared {
         Ok(result?)
     }
 
-    /// Until when a request that has to ask the store has its answer, or none.
-    pub(crate) fn answer_by(&self) -> Instant {
+    /// When a request that asks the store now is given up.
+    pub(crate) fn request_deadline(&self) -> Instant {
         let claims = self.claims.as_ref().map(|_| self.options.claims_timeout);
         Instant::now() + self.options.store_timeout + claims.unwrap_or_default()
     }
 
-    /// Waits for what asks the store, until then at the latest.
-    pub(crate) async fn by<T>(
+    /// Awaits the answer; [`Error::Unavailable`] at the deadline. What must not stop half-way runs in a
+    /// task of its own: [`Shared::detached`].
+    pub(crate) async fn before<T>(
         &self,
         deadline: Instant,
         name: &'static str,
         answer: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
+        let limit = deadline.saturating_duration_since(Instant::now());
         let answer = self.on_runtime(|| tokio::time::timeout_at(deadline, answer)).await;
-        let late = || StoreError::timed_out(name, self.options.store_timeout);
+        let late = || StoreError::timed_out(name, limit);
         answer.unwrap_or_else(|_| Err(late().into()))
     }
 
@@ -160,7 +162,7 @@ impl Shared {
                 self.health.note("policies", Some(NEWER_POLICY.to_owned()));
             }
         } else if let Some(Over { lasted, .. }) = self.newer_policies.ends() {
-            tracing::info!(?lasted, "every policy is of this version again");
+            tracing::info!(?lasted, "no sign-in has met a policy of a newer version for a while");
             self.health.note("policies", None);
         }
     }

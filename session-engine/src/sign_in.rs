@@ -218,22 +218,26 @@ impl SessionManager {
     /// Ends one of the user's sessions and begins the one that was refused, in one atomic step: for a
     /// ticket of [`Error::TooManySessions`] and the session that its user has chosen.
     ///
-    /// A ticket works once, for five minutes, on every node, and stands for the checked password. A
-    /// session that has ended already needs no ending. Once all sessions have ended that refused the
-    /// sign-in, the ticket is worth nothing: so [`SessionManager::revoke_user`] makes it worthless where a
-    /// password is changed, and [`SessionManager::revoke_others`] does not. If the limit still refuses the sign-in, the error
-    /// holds a ticket again, with the time that is left. Where the history is kept for less than a ticket's
-    /// time, a use that fails with [`Error::Unavailable`] may have used the ticket up.
+    /// A ticket works once, for five minutes, on every node, and stands for the checked password. It is
+    /// no longer valid once every session that the limit had counted has ended: so
+    /// [`SessionManager::revoke_user`], called where a password is changed, invalidates it, and
+    /// [`SessionManager::revoke_others`] does not. While one of them stands, the chosen session may have
+    /// ended already.
+    ///
+    /// If the limit still refuses the sign-in, the error holds a ticket again, with the time that is left.
+    /// Where the history is kept for less than a ticket's time, a use that fails with
+    /// [`Error::Unavailable`] may have used the ticket up.
     ///
     /// # Errors
     /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet, and where
-    /// the sessions have ended that refused the sign-in.
+    /// every session that the limit had counted has ended.
     /// Otherwise as [`SessionManager::sign_in`].
     pub async fn sign_in_with_ticket(
         &self,
         ticket: &str,
         end: SessionId,
     ) -> Result<SignedIn, Error> {
+        self.know_the_time().await?;
         let opened = self.open_ticket(ticket, end).await;
         let (request, ticket) = opened.inspect_err(|error| meter::signed_in(Some(error)))?;
         self.begin(Newcoming { request, ticket: Some(ticket) }).await

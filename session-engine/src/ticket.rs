@@ -7,9 +7,8 @@
 //! works once. Where the store forgets sessions that have ended sooner than a ticket runs out, its first use
 //! takes a second lease, and no other use gets it.
 //!
-//! It depends on the sessions that refused the sign-in: while one of them stands, somebody holds a session
-//! that the user has not ended since. Once all have ended, as they do where a password is changed, a user is
-//! blocked or erased, the ticket is worth nothing.
+//! It depends on the sessions that the limit counted when it refused the sign-in. Once all of them have ended,
+//! as they do where a password is changed, or the user is blocked or erased, the ticket is no longer valid.
 
 use std::fmt;
 use std::time::Duration;
@@ -60,8 +59,8 @@ struct Sealed {
     /// The store has noted its digest: a copy of the store, which has the key, makes no tickets.
     secret: [u8; 32],
     expires: Timestamp,
-    /// When the latest of the sessions began that refused the sign-in.
-    refused_by: Timestamp,
+    /// Sessions that the limit counted when it refused the sign-in, the newest.
+    refused_by: Vec<SessionId>,
     id: SessionId,
     tenant: Option<TenantId>,
     user: UserId,
@@ -78,19 +77,19 @@ struct Sealed {
 }
 
 /// What every ticket for one sign-in has in common.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Issued {
     secret: [u8; 32],
     expires: Timestamp,
-    refused_by: Timestamp,
+    refused_by: Vec<SessionId>,
     /// The session that the ticket begins.
     pub(crate) id: SessionId,
 }
 
 impl Issued {
-    /// Whether a session that refused the sign-in still stands.
+    /// Whether a session still stands that the limit counted.
     pub(crate) fn holds(&self, sessions: &[Standing]) -> bool {
-        sessions.iter().any(|standing| standing.signed_in <= self.refused_by)
+        sessions.iter().any(|standing| self.refused_by.contains(&standing.id))
     }
 }
 
@@ -100,7 +99,7 @@ impl SessionManager {
     pub(crate) async fn ticket(
         &self,
         request: &SignIn,
-        refused_by: Timestamp,
+        refused_by: Vec<SessionId>,
         used: Option<&TicketUse>,
     ) -> Result<Ticket, Error> {
         let shared = self.shared();
@@ -116,7 +115,7 @@ impl SessionManager {
         }
         let id = shared.store.session_id(&request.owner, clock::random(entropy));
         let (expires, refused_by) = match used {
-            Some(TicketUse { issued, .. }) => (issued.expires, issued.refused_by),
+            Some(TicketUse { issued, .. }) => (issued.expires, issued.refused_by.clone()),
             None => (self.now().plus(Ticket::VALID_FOR), refused_by),
         };
         self.seal_ticket(request, &Issued { secret, expires, refused_by, id })
@@ -124,7 +123,7 @@ impl SessionManager {
 
     fn seal_ticket(&self, request: &SignIn, ticket: &Issued) -> Result<Ticket, Error> {
         let now = self.now();
-        let Issued { secret, expires, refused_by, id } = *ticket;
+        let Issued { secret, expires, refused_by, id } = ticket.clone();
         let SignIn { owner, device_kind, device_info, client_id, ip, data, .. } = request.clone();
         let sealed = Sealed {
             secret,

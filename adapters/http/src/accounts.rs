@@ -2,9 +2,9 @@
 //! cookie of its own with a number.
 
 use session_core::{SessionId, UserKey};
-use session_engine::{Access, CurrentSession, Verdict};
+use session_engine::{Access, CurrentSession};
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Shown};
 use crate::cookie::SessionCookie;
 use crate::presented::named;
 use crate::problem::Problem;
@@ -29,7 +29,7 @@ impl Auth {
     pub async fn accounts(&self) -> Result<Vec<CurrentSession>, Rejection> {
         let mut accounts: Vec<_> = self.session().cloned().into_iter().collect();
         for name in self.account_names() {
-            accounts.extend(self.account(&name).await?);
+            accounts.extend(self.account(&name).await?.and_then(Shown::live));
         }
         Ok(accounts)
     }
@@ -47,7 +47,8 @@ impl Auth {
         let (options, headers) = (&self.http().options().cookie, self.head().headers);
         for name in self.account_names() {
             let account = self.account(&name).await?;
-            let Some(account) = account.filter(|account| account.id() == id) else { continue };
+            let account = account.and_then(Shown::live).filter(|account| account.id() == id);
+            let Some(account) = account else { continue };
             let Some(stored) = named(headers, name.as_bytes()).of_session(&account) else {
                 continue;
             };
@@ -63,8 +64,8 @@ impl Auth {
         let mut beside = Beside::default();
         for name in self.account_names() {
             match self.account(&name).await? {
-                Some(session) if session.owner() == owner => {
-                    beside.replaced = Some(session.id());
+                Some(account) if account.owner() == owner => {
+                    beside.replaced = Some(account.id());
                     beside.cookie = self.http().options().cookie.remove_named(&name);
                     beside.free = Some(name);
                 }
@@ -87,7 +88,7 @@ impl Auth {
         let mut cookies = SessionCookie::keep();
         for name in self.account_names() {
             if let Some(account) = self.account(&name).await? {
-                self.http().manager().sign_out(&account).await?;
+                account.sign_out(self.http()).await?;
                 cookies = cookies.and(self.http().options().cookie.remove_named(&name));
             }
         }
@@ -100,13 +101,10 @@ impl Auth {
     }
 
     /// The session in the cookie of this name. Looking is no access.
-    async fn account(&self, name: &str) -> Result<Option<CurrentSession>, Rejection> {
+    async fn account(&self, name: &str) -> Result<Option<Shown>, Rejection> {
         let presented = named(self.head().headers, name.as_bytes());
         let mut tokens = presented.tokens();
         let (Some(token), None) = (tokens.next(), tokens.next()) else { return Ok(None) };
-        match self.http().manager().validate(token, Access::passive(None)).await? {
-            Verdict::Active(session) => Ok(Some(session)),
-            Verdict::Refused(_) => Ok(None),
-        }
+        Ok(Shown::of(self.http().manager().validate(token, Access::passive(None)).await?))
     }
 }

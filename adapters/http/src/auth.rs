@@ -231,8 +231,8 @@ impl Auth {
         new.into_sign_in(device_kind, device_info).with_ip(self.address()).with_replaces(replaces)
     }
 
-    /// Ends the session, if there is one, and every other that a cookie of our name shows with a valid
-    /// token; and takes the cookie back, even if its token is unknown. A second sign-out does no harm.
+    /// Ends the session, if there is one, and every other that a cookie of our name shows, also one that is
+    /// past its idle timeout; and takes the cookie back, even if its token is unknown. A second sign-out does no harm.
     /// Accounts that are signed in beside stay: [`Auth::sign_out_all`].
     ///
     /// # Errors
@@ -247,6 +247,8 @@ impl Auth {
         let current = self.request.identity().known()?;
         if let Some(session) = current {
             manager.sign_out(session).await?;
+        } else if let Some(idle) = self.held_by_bearer().await? {
+            idle.sign_out(self.http()).await?;
         }
         for stray in self.strays(current.map(CurrentSession::id)).await? {
             stray.sign_out(self.http()).await?;
@@ -341,7 +343,7 @@ pub(crate) enum Shown {
 }
 
 impl Shown {
-    fn of(verdict: Verdict) -> Option<Self> {
+    pub(crate) fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
             Verdict::Active(session) => Some(Self::Live(session)),
             Verdict::Refused(Refusal::Idle(ending)) => Some(Self::Idle(ending)),
@@ -349,21 +351,28 @@ impl Shown {
         }
     }
 
-    fn id(&self) -> SessionId {
+    pub(crate) fn id(&self) -> SessionId {
         match self {
             Self::Live(session) => session.id(),
             Self::Idle(ending) => ending.id,
         }
     }
 
-    fn owner(&self) -> &UserKey {
+    pub(crate) fn owner(&self) -> &UserKey {
         match self {
             Self::Live(session) => session.owner(),
             Self::Idle(ending) => &ending.owner,
         }
     }
 
-    async fn sign_out(&self, http: &HttpSessions) -> Result<(), Error> {
+    pub(crate) fn live(self) -> Option<CurrentSession> {
+        match self {
+            Self::Live(session) => Some(session),
+            Self::Idle(_) => None,
+        }
+    }
+
+    pub(crate) async fn sign_out(&self, http: &HttpSessions) -> Result<(), Error> {
         match self {
             Self::Live(session) => http.manager().sign_out(session).await,
             Self::Idle(ending) => http.manager().sign_out_idle(ending).await,

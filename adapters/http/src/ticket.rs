@@ -59,12 +59,12 @@ impl Auth {
     /// [`Auth::sign_in_app`], with the token in the body ([`SessionCookie::is_in_the_body`]).
     ///
     /// The ticket works once and for five minutes, on every node. The client that shows it has shown
-    /// the password. It is worth nothing once all sessions have ended that refused the sign-in.
+    /// the password. It is no longer valid once every session that the limit had counted has ended.
     ///
     /// # Errors
-    /// 410 `urn:session-kit:invalid-ticket` for a ticket that was used, is worth nothing any more or was
-    /// not made by this fleet. 409 with a new ticket where the limit refuses it even so: the chosen session was not
-    /// one of the user's, or another sign-in has taken its place. Otherwise as [`Auth::sign_in`].
+    /// 410 `urn:session-kit:invalid-ticket` for a ticket that was used, is no longer valid or was not
+    /// made by this fleet. 409 with a new ticket where the limit refuses it even so: the chosen session was
+    /// not one of the user's, or another sign-in has taken its place. Otherwise as [`Auth::sign_in`].
     pub async fn sign_in_with_ticket(
         &self,
         ticket: &str,

@@ -149,8 +149,16 @@ proptest! {
     ) {
         let full = !holds(&limit, &new, &sessions.iter().collect::<Vec<_>>());
         let decision = decide(&Policy::limit(limit), &newcomer(&new), &sessions, &BOUNDS, Timestamp::EPOCH);
-        let expected = if full { Admission::Reject { limit } } else { Admission::Admit { end: Vec::new() } };
-        prop_assert_eq!(decision, expected);
+        match decision {
+            Admission::Reject { limit: reached, by } => {
+                prop_assert!(full && reached == limit);
+                let mut counted: Vec<_> = sessions.iter().filter(|s| in_scope(&limit, &new, s)).collect();
+                counted.sort_by_key(|s| std::cmp::Reverse((s.signed_in, s.id)));
+                let counted: Vec<_> = counted.iter().map(|s| s.id).collect();
+                prop_assert_eq!(&by[..], &counted[..counted.len().min(Admission::MAX_COUNTED)]);
+            }
+            Admission::Admit { end } => prop_assert!(!full && end.is_empty()),
+        }
     }
 
     #[test]

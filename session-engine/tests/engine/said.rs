@@ -140,7 +140,10 @@ async fn a_policy_of_a_newer_version_holds_and_is_said_once() {
     sign_in(&node, "alice").await;
     let said = log.take();
     assert_eq!(said.len(), 1, "{said:#?}");
-    assert!(said[0].contains("INFO") && said[0].contains("of this version again"), "{said:?}");
+    assert!(
+        said[0].contains("INFO") && said[0].contains("no sign-in has met a policy of a newer"),
+        "{said:?}"
+    );
     assert_eq!(problem(), None);
 }
 

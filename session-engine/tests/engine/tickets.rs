@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use session_core::checker::Timeouts;
+use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
-use session_core::store::{HistoryQuery, TenantFilter};
-use session_core::{Actor, DeviceInfo, EndCause, FleetKey, Session, SessionId, Store};
+use session_core::store::{Commit, HistoryQuery, TenantFilter};
+use session_core::{Actor, DeviceInfo, DeviceKind, EndCause, FleetKey, Session, SessionId, Store};
 use session_engine::clock::Clock;
 use session_engine::{Engine, Error, NewBlock, Options, SignIn, Ticket, TooManySessions};
 use session_store_memory::MemoryStore;
@@ -149,6 +151,52 @@ async fn a_ticket_ends_with_the_sessions_that_refused_it() {
     // One that they refuse is good.
     let ticket = refused(&fleet, 0).await.ticket;
     assert!(there.sessions().sign_in_with_ticket(ticket.expose(), end).await.is_ok());
+}
+
+/// Another session stands all the same: the limit does not count it.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_ends_with_the_sessions_that_its_limit_counts() {
+    let limit = Limit { max: 1, scope: Scope::DeviceKind, on_exceed: OnExceed::Reject };
+    let options = Options::default().with_default_policy(Policy::limit(limit));
+    let fleet = Fleet::start(options).await;
+    let [here, there] = &fleet.nodes;
+    let web = claimed(&fleet, "alice").await;
+    let mobile = request().with_device_kind(DeviceKind::Mobile);
+    let old = there.sessions().sign_in(mobile.clone()).await.unwrap();
+    assert!(is_active(there, &old).await);
+    let outcome = here.sessions().sign_in(mobile).await;
+    let Err(Error::TooManySessions(refused)) = outcome else { panic!("{outcome:?}") };
+    there.sessions().sign_out(&old.session).await.unwrap();
+    let ticket = refused.ticket.expose();
+    let late = here.sessions().sign_in_with_ticket(ticket, web.session.id()).await;
+    assert!(matches!(late, Err(Error::InvalidTicket)), "{late:?}");
+    assert!(is_active(here, &web).await);
+}
+
+/// So many that they do not end in one commit with the new one's beginning.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_is_good_to_the_end_of_its_own_sign_in() {
+    let idle = Timeouts::none().with_idle(Duration::from_secs(60));
+    let cleanup = Cleanup::default().with_enabled(false);
+    let fleet = Fleet::start(at_most(1).with_timeouts(idle).with_cleanup(cleanup)).await;
+    let node = fleet.nodes[0].sessions();
+    let scope = || PolicyScope::User(user("alice"));
+    node.set_policy(scope(), Some(Policy::default()), Actor::Application).await.unwrap();
+    for _ in 1..Commit::MAX_CHANGES {
+        claimed(&fleet, "alice").await;
+    }
+    let old = claimed(&fleet, "alice").await;
+    node.set_policy(scope(), None, Actor::Application).await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(is_active(&fleet.nodes[0], &old).await);
+    }
+    let many = fleet.store.user(&user("alice")).await.unwrap().sessions.len();
+    assert_eq!(many, Commit::MAX_CHANGES, "the others are past their timeout, and still there");
+    let ticket = refused(&fleet, 0).await.ticket;
+    let new = node.sign_in_with_ticket(ticket.expose(), old.session.id()).await.unwrap();
+    assert_eq!(live(&fleet).await.len(), 1);
+    assert!(is_active(&fleet.nodes[1], &new).await);
 }
 
 /// The chosen session has ended by itself; another one still stands.

@@ -51,7 +51,7 @@ pub(super) struct SignedInView {
         (status = 403, body = BlockedProblem, description = "From a page of another origin; or blocked, with `reason` and `until`", content_type = "application/problem+json"),
         (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
         (status = 409, body = TooManySessionsProblem, description = "The limit refuses it even so; with a new `ticket` and the `sessions` to choose from", content_type = "application/problem+json"),
-        (status = 410, body = Problem, description = "The ticket was used, is worth nothing any more or was not made here", content_type = "application/problem+json"),
+        (status = 410, body = Problem, description = "The ticket was used, is too old, was not issued here, or every session that the limit had counted has ended", content_type = "application/problem+json"),
         (status = 413, body = Problem, description = "The body is too large", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),

@@ -69,11 +69,13 @@ async fn an_idle_session_ends_when_its_client_signs_in_again_or_out() {
     for _ in 0..3 {
         clients.push(Client::signed_in(&http, "alice").await);
     }
-    let mut program = Client::browser(&http);
-    let (signed_in, _) =
-        program.auth().await.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
-    program.bear(&signed_in.token.expose());
-    clients.push(program);
+    for _ in 0..2 {
+        let mut program = Client::browser(&http);
+        let (signed_in, _) =
+            program.auth().await.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
+        program.bear(&signed_in.token.expose());
+        clients.push(program);
+    }
     let mut ids = Vec::new();
     for client in &clients {
         ids.push(client.session_id().await.unwrap().parse().unwrap());
@@ -87,7 +89,9 @@ async fn an_idle_session_ends_when_its_client_signs_in_again_or_out() {
     let _removed = clients[2].auth().await.sign_out().await.unwrap();
     let app = clients[3].auth().await;
     let _signed_in = app.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
-    let causes = [EndCause::Replaced, EndCause::SignedOut, EndCause::SignedOut, EndCause::Replaced];
+    clients[4].auth().await.sign_out().await.unwrap();
+    let (replaced, signed_out) = (EndCause::Replaced, EndCause::SignedOut);
+    let causes = [replaced, signed_out, signed_out, replaced, signed_out];
     for (id, cause) in ids.into_iter().zip(causes) {
         let ended = tokio::time::timeout(MOMENT, http.manager().session_ended(id)).await;
         assert_eq!(ended.unwrap(), WaitEnd::Ended(cause));
