@@ -17,7 +17,7 @@ pub(crate) const CHUNK: usize = 256;
 /// The most places that one call examines: fewer than
 /// [`MAX_EXAMINED`](session_core::store::PageQuery::MAX_EXAMINED), so that a call that finds
 /// nothing ends within some tens of milliseconds.
-pub(crate) const EXAMINED: usize = 16 * CHUNK;
+pub(crate) const EXAMINED: usize = 8 * CHUNK;
 
 /// A walk over several indexes at once, merged. It passes on members as they are.
 pub(crate) struct Walk {

@@ -34,7 +34,7 @@ impl PageQuery {
 
     /// The most sessions that one call looks at. Where a filter leaves out most of them, the page
     /// is shorter than its limit, or empty, and says where to go on.
-    pub const MAX_EXAMINED: u32 = 10_000;
+    pub const MAX_EXAMINED: u32 = 5_000;
 
     /// Everything of these tenants that is live, first page.
     pub const fn live(tenant: TenantFilter, now: Timestamp) -> Self {

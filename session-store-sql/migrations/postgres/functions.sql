@@ -148,7 +148,8 @@ BEGIN
     IF v_insert IS NULL AND (v_end IS NOT NULL OR p_expected = 0) THEN
         -- A user without sessions is forgotten.
         DELETE FROM {t}users WHERE tenant = p_tenant AND user_id = p_user
-            AND NOT EXISTS (SELECT FROM {t}sessions WHERE tenant = p_tenant AND user_id = p_user);
+            AND NOT EXISTS (SELECT FROM {t}sessions WHERE user_id = p_user
+                AND (user_id, tenant) >= (p_user, p_tenant) AND (user_id, tenant) <= (p_user, p_tenant));
     END IF;
     RETURN true;
 END $$;
@@ -214,7 +215,8 @@ BEGIN
             AS ended (tenant, user_id)) AS ended
         WHERE u.tenant = ended.tenant AND u.user_id = ended.user_id
         AND NOT EXISTS (SELECT FROM {t}sessions AS s
-            WHERE s.tenant = u.tenant AND s.user_id = u.user_id);
+            WHERE s.user_id = u.user_id AND (s.user_id, s.tenant) >= (u.user_id, u.tenant)
+            AND (s.user_id, s.tenant) <= (u.user_id, u.tenant));
 
     RETURN QUERY SELECT * FROM unnest(v_ids, v_tenants, v_users);
 END $$;

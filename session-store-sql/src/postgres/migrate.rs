@@ -86,7 +86,7 @@ mod tests {
     fn a_change_of_a_function_raises_their_version() {
         assert_eq!(
             (functions_version(), functions_digest().as_str()),
-            (1, "7ee0dcd1df85703d"),
+            (1, "ae199c01f99d16ec"),
             "raise the version if these were released, and write the digest down"
         );
         assert!(!printed().concat().contains("functions_version = $1"));

@@ -86,14 +86,16 @@ fn list<T: serde::de::DeserializeOwned>(json: &str) -> Result<Vec<T>, StoreError
     serde_json::from_str(json).map_err(StoreError::corrupt)
 }
 
-/// The rows are compared as a range, which one index serves: with "=", and without statistics yet,
-/// the planner may walk all sessions of the tenant.
+/// The tenant is compared as a part of the range that the user's index serves: with "=", and without
+/// statistics yet, the planner may walk all sessions of the tenant. The range alone says too little of how
+/// few they are, and the planner reads a large table whole.
 pub(super) const USER: &str = "SELECT \
     (SELECT version FROM {t}users WHERE tenant = $1 AND user_id = $2) AS version, \
     (SELECT COALESCE(json_agg(json_build_array(encode(id, 'hex'), device_kind, client_id, \
         signed_in, last_accessed, deadline, claimed)), '[]')::text \
         FROM {t}sessions \
-        WHERE (user_id, tenant) >= ($2, $1) AND (user_id, tenant) <= ($2, $1)) AS sessions, \
+        WHERE user_id = $2 AND (user_id, tenant) >= ($2, $1) AND (user_id, tenant) <= ($2, $1)) \
+        AS sessions, \
     (SELECT COALESCE(json_agg(json_build_array(tenant, user_id, policy, block)), '[]')::text \
         FROM {t}policies \
         WHERE (tenant, user_id) IN (('', ''), ($1, ''), ($1, $2))) AS places";
