@@ -12,12 +12,14 @@ BEGIN
     DECLARE v_gate, v_there INT;
     DECLARE v_tenant VARBINARY(128);
     DECLARE v_user VARBINARY(255);
-    -- What is read of the log is read without locks: entries of other transactions lie between.
+    -- What is read of the log is read without locks: entries of other transactions lie between. Each user is
+    -- looked for once: what has just been deleted is passed over each time.
     DECLARE without_sessions CURSOR FOR
-        SELECT DISTINCT told.tenant, told.user_id FROM {t}log AS told
+        SELECT told.tenant, told.user_id
+        FROM (SELECT DISTINCT tenant, user_id FROM {t}log WHERE id >= v_first AND tag = v_tag) AS told
         LEFT JOIN {t}sessions AS s FORCE INDEX ({i}sessions_by_user)
             ON s.user_id = told.user_id AND s.tenant = told.tenant
-        WHERE told.id >= v_first AND told.tag = v_tag AND s.id IS NULL;
+        WHERE s.id IS NULL;
     DECLARE CONTINUE HANDLER FOR NOT FOUND SET v_over = TRUE;
     DECLARE EXIT HANDLER FOR SQLEXCEPTION
     BEGIN
