@@ -182,6 +182,11 @@ impl Cache {
         self.memory.forget_negatives();
     }
 
+    /// Plans the write-back of every entry that waits for one and found no room.
+    pub(crate) fn plan_again(&self, now: Timestamp) {
+        self.memory.entries().for_each(|entry| self.queue.apply(entry.missed(), &entry, now));
+    }
+
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }

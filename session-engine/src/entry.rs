@@ -378,6 +378,15 @@ impl Entry {
         effect
     }
 
+    /// What the write-back queue must know of an entry that it may have had no room for.
+    pub(crate) fn missed(&self) -> AccessEffect {
+        let is_held = {
+            let use_ = self.use_();
+            use_.planned || use_.due
+        };
+        if is_held { AccessEffect::None } else { self.taken_over() }
+    }
+
     /// Adds to a record read from the store what this node has not stored yet.
     pub(crate) fn overlay(&self, session: &mut Session) {
         let use_ = self.use_();

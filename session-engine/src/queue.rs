@@ -17,7 +17,7 @@ use session_core::checker::{AccessEffect, Unstored};
 use session_core::store::Touch;
 
 use crate::entry::Entry;
-use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// Entries that wait for their write-back.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Queue {
     state: Mutex<Waiting>,
     capacity: usize,
     dropped: AtomicU64,
+    /// An entry has found no room.
+    overflowed: AtomicBool,
     /// When ticks begin.
     start: Instant,
 }
@@ -55,7 +57,13 @@ pub(crate) enum Leaving {
 impl Queue {
     pub(crate) fn new(capacity: usize) -> Self {
         let start = Instant::now();
-        Self { state: Mutex::default(), capacity, dropped: AtomicU64::new(0), start }
+        Self {
+            state: Mutex::default(),
+            capacity,
+            dropped: AtomicU64::new(0),
+            overflowed: AtomicBool::new(false),
+            start,
+        }
     }
 
     /// Does what an access at `now` asks for.
@@ -69,11 +77,13 @@ impl Queue {
         }
     }
 
-    /// Leaves with the next flush. Where there is no room, the entry's next access asks again.
+    /// Leaves with the next flush. Where there is no room, the entry's next access asks again, or
+    /// [`Queue::has_missed`] if there is none.
     pub(crate) fn due(&self, entry: &Arc<Entry>) -> bool {
         let mut use_ = entry.use_();
         if !use_.due {
             use_.due = self.waiting().due.add(0, entry, self.capacity);
+            self.overflowed.fetch_or(!use_.due, Ordering::Relaxed);
         }
         use_.due
     }
@@ -91,6 +101,14 @@ impl Queue {
         if !self.due(entry) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Whether entries have found no room that would find some now: then those in the cache have to ask
+    /// again. It says so once.
+    pub(crate) fn has_missed(&self) -> bool {
+        self.overflowed.load(Ordering::Relaxed)
+            && self.len() <= self.capacity / 2
+            && self.overflowed.swap(false, Ordering::Relaxed)
     }
 
     /// How many sessions' accesses were given up because the store was away for too long.

@@ -21,6 +21,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(shared.options.write_back.flush_interval) => {}
         }
         let result = flush(&shared, Leaving::Due).await;
+        if shared.queue.has_missed() {
+            shared.cache.plan_again(shared.now());
+        }
         said.report(&shared, result);
     }
     last_flush(&shared).await;

@@ -261,7 +261,7 @@ async fn an_idle_node_asks_little_and_writes_nothing() {
 }
 
 /// The queue is full of sessions that have left the cache, and the store is away: one that stays in the
-/// cache is written with its next access once there is room.
+/// cache is written once there is room, also if it is not used again.
 #[tokio::test(start_paused = true)]
 async fn a_session_that_stays_cached_is_never_forgotten() {
     let probe = Probe::over(store());
@@ -282,11 +282,10 @@ async fn a_session_that_stays_cached_is_never_forgotten() {
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(node.sessions().health().dropped_write_backs > 0, "there was no room");
-    probe.fail("touch", false);
-    tokio::time::sleep(Duration::from_millis(300)).await;
     let last = begun.last().unwrap();
     let used = access(&node, last).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    probe.fail("touch", false);
+    tokio::time::sleep(Duration::from_secs(31)).await;
     assert_eq!(stored(&probe, last).await, used);
 }
 

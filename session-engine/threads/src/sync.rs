@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ops::Add;
 use std::time::Duration;
 
-pub(crate) use shuttle::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use crate::watch;
