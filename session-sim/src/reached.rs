@@ -30,7 +30,7 @@ impl Reached {
 }
 
 /// Everything that a long run has to come upon.
-pub(crate) const ALL: [&str; 58] = [
+pub(crate) const ALL: [&str; 59] = [
     "a call fails before it arrives",
     "a call is carried out and its answer lost",
     "a call arrives after it was given up",
@@ -75,6 +75,7 @@ pub(crate) const ALL: [&str; 58] = [
     "a session is revoked",
     "a user's sessions are revoked",
     "a session ends as idle",
+    "a session looks idle while a use of it is on its way",
     "a session ends at its absolute timeout",
     "the cleanup ends a session",
     "a session that nobody holds is taken back",

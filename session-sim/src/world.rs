@@ -136,6 +136,8 @@ enum Happening {
     Start(usize),
     Thaw(usize),
     RightClock(usize),
+    /// Work has been over for long enough that every use is written back.
+    CheckUses,
 }
 
 /// What becomes of a request.
@@ -189,6 +191,7 @@ impl<'p> World<'p> {
         for node in 0..plan.nodes {
             world.at(1 + node as Ms, Happening::Start(node));
         }
+        world.at(plan.active + 45_000, Happening::CheckUses);
         for (index, step) in plan.steps.iter().enumerate() {
             world.at(step.at, Happening::Step(index));
         }
@@ -344,6 +347,10 @@ impl<'p> World<'p> {
             Happening::Leaves(number) => self.leave(number),
             Happening::Start(node) => self.start(node),
             Happening::Thaw(node) => self.thaw(node),
+            Happening::CheckUses => {
+                let stored = all_sessions(&self.store);
+                self.oracle.check_uses(self.now, &stored);
+            }
             Happening::RightClock(node) => {
                 self.nodes[node].wall.skew(0);
                 self.nodes[node].wall.stand_still(None);

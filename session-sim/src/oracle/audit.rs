@@ -12,6 +12,7 @@ impl Oracle {
         for session in stored {
             self.check_stored(at, session.id, Some(session));
         }
+        self.check_uses(at, stored);
         let there = |id: SessionId| stored.iter().find(|session| session.id == id);
         let live: Vec<SessionId> = self
             .sessions
@@ -23,13 +24,19 @@ impl Oracle {
             self.check_stored(at, id, there(id));
             if let Some(session) = there(id) {
                 self.check_held(at, session);
-                self.check_written_back(at, session);
                 self.check_counted(at, session);
             }
         }
         self.check_told(at);
         self.check_waits(at);
         self.check_idle_calls(at, idle_from);
+    }
+
+    /// What was used is in the store once its node has had the time.
+    pub(crate) fn check_uses(&mut self, at: Ms, stored: &[Session]) {
+        for session in stored {
+            self.check_written_back(at, session);
+        }
     }
 
     /// A session that lives is one whose begin was answered.
@@ -46,11 +53,14 @@ impl Oracle {
 
     fn check_written_back(&mut self, at: Ms, session: &Session) {
         let Some(known) = self.sessions.get(&session.id) else { return };
-        let Some(used) = known.used.filter(|used| self.is_calm(used.node, used.at, at)) else {
-            return;
-        };
+        let Some(used) = known.used else { return };
         let lag =
             ms(self.options.write_back.max_lag(self.options.store_timeout)) + self.time_error();
+        // A node that was killed takes along what it had not written; a storm does not.
+        let goes_on = self.life(used.node) == used.life;
+        if !goes_on || !self.is_calm(used.node, at.saturating_sub(lag), at) {
+            return;
+        }
         // What a node takes for the time of a use may be wrong by this.
         let told = stamp(used.at).minus(self.options.store_timeout);
         let excused = known.excused;

@@ -143,6 +143,13 @@ impl Oracle {
         stored.claimed = old.claimed;
         stored.deadline = old.deadline.max(session.deadline);
         let moved_on = old.token.current != stored.token.current;
+        let number = |session: &Session| {
+            let data = session.data.as_ref().and_then(|data| data.to_value().as_u64());
+            data.unwrap_or_default()
+        };
+        let overwrites = kind == EventKind::Changed && number(&stored) != number(old) + 1;
+        let grace_from = stored.token.retired.as_ref().filter(|_| moved_on).map(|last| last.at);
+        let early = stamp(at).minus(2 * self.options.store_timeout);
         let stepped_up = stored.token.step_up.as_ref();
         let issued = [
             Some((stored.token.current, stored.authentication.at)),
@@ -150,6 +157,12 @@ impl Oracle {
             stepped_up.map(|it| (it.next.digest, it.authentication.at)),
         ];
         known.session = stored;
+        if overwrites {
+            self.broken("lost update", at, || format!("{id} has lost a change of its data"));
+        }
+        if grace_from.is_some_and(|from| from < early) {
+            self.broken("grace", at, || format!("a grace has begun before the first use in {id}"));
+        }
         if kind == EventKind::Rotated {
             self.reached.note(if moved_on {
                 "a token is confirmed"

@@ -103,6 +103,7 @@ struct End {
 struct Use {
     at: Ms,
     node: usize,
+    life: u32,
 }
 
 struct Wait {

@@ -1,6 +1,6 @@
 //! Judges what clients are answered.
 
-use session_core::rotation::Recognition;
+use session_core::rotation::{Recognition, TokenState};
 use session_core::{EndCause, SessionId, Timestamp, Token, UserKey};
 use session_engine::WaitEnd;
 
@@ -41,7 +41,7 @@ impl Oracle {
         let Some(token) = Token::parse(token.as_bytes()) else { return nothing };
         let Some(known) = self.sessions.get(&token.session_id()) else { return nothing };
         let grace = self.options.rotation_grace;
-        let recognition = known.session.token.recognise(&token, grace, stamp(at));
+        let recognition = recognise(&known.session.token, &token, grace, stamp(at));
         Worth { live: known.ended.is_none(), recognition }
     }
 
@@ -110,7 +110,7 @@ impl Oracle {
         self.check_confirmed(at, begun, shown);
         let Some(known) = self.sessions.get_mut(&id) else { return };
         if shown.uses && known.used.is_none_or(|used| used.at < begun.at) {
-            known.used = Some(Use { at: begun.at, node: begun.node });
+            known.used = Some(Use { at: begun.at, node: begun.node, life: begun.life });
         }
     }
 
@@ -190,7 +190,7 @@ impl Oracle {
             // A node that is about to hear of the first use of the next token goes by the one before.
             let margin = self.bound() + self.time_error();
             let then = stamp(begun.at.saturating_sub(margin));
-            let worth = known.session.token.recognise(&token, grace, then);
+            let worth = recognise(&known.session.token, &token, grace, then);
             let lag = self.is_calm(begun.node, begun.at.saturating_sub(2 * margin), at);
             if lag && matches!(worth, Recognition::Reused | Recognition::Unknown) {
                 self.broken("retired", at, || {
@@ -268,6 +268,14 @@ impl Oracle {
                     format!("a copied token of {id} was used, and {id} lives")
                 });
             }
+            return;
+        }
+        // Past half of its timeout, a use leaves its node with the next flush.
+        let flush = self.options.write_back.flush_interval + self.options.store_timeout;
+        let elsewhere = known.used.filter(|used| used.node != begun.node);
+        let on_its_way = elsewhere.is_some_and(|used| at < used.at + ms(flush));
+        if cause == Some(EndCause::Expired) && on_its_way {
+            self.reached.note("a session looks idle while a use of it is on its way");
             return;
         }
         let accepted = [
@@ -354,7 +362,7 @@ impl Oracle {
         at: Ms,
         begun: &Begun,
         owner: &UserKey,
-        held: Option<SessionId>,
+        (held, number): (Option<SessionId>, usize),
         has_ticket: bool,
     ) {
         use session_core::policy::OnExceed;
@@ -369,7 +377,7 @@ impl Oracle {
         let counts = self
             .sessions
             .values()
-            .filter(|known| known.session.owner == *owner)
+            .filter(|known| known.session.owner == *owner && known.begun_by != Some(number))
             .filter(|known| known.ended.is_none_or(|end| end.at >= begun.at))
             // A node may know of a use that a store that came back older has forgotten.
             .filter(|known| known.excused || known.session.deadline > stamp(from))
@@ -508,6 +516,28 @@ impl Oracle {
 
     pub(crate) fn id_of(token: &str) -> Option<SessionId> {
         id_of(token)
+    }
+}
+
+/// The rule, told once more: what a node goes by may have a defect.
+fn recognise(
+    state: &TokenState,
+    token: &Token,
+    grace: std::time::Duration,
+    at: Timestamp,
+) -> Recognition {
+    let digest = token.digest();
+    let is_successor = state.successor.as_ref().is_some_and(|next| next.digest == digest);
+    let is_step_up = state.step_up.as_ref().is_some_and(|it| it.next.digest == digest);
+    let retired = state.retired.as_ref().filter(|_| state.family == token.family_digest());
+    match retired {
+        _ if digest == state.current => Recognition::Current,
+        _ if is_successor => Recognition::Successor,
+        _ if is_step_up => Recognition::StepUp,
+        None => Recognition::Unknown,
+        Some(retired) if at >= retired.at.plus(grace) => Recognition::Reused,
+        Some(retired) if retired.digest == digest => Recognition::InGrace,
+        Some(_) => Recognition::Superseded,
     }
 }
 

@@ -61,6 +61,7 @@ impl<'p> Play<'p> {
 
     /// A copy is used when its owner has moved on: within the grace, or after it.
     fn theft(&mut self, rng: &mut Rng) {
+        self.check(200, self.there);
         self.then(300, Act::Steal(self.here.client));
         self.then(400, Act::Rotate(self.here, Manner::default()));
         self.check(600, self.here);
@@ -115,8 +116,10 @@ impl<'p> Play<'p> {
     fn idle_elsewhere(&mut self, rng: &mut Rng) {
         let Some(idle) = self.options.timeouts.idle.map(ms) else { return };
         self.check(300, self.here);
-        self.check(idle - rng.u64(..3_000), self.there);
-        for _ in 0..3 {
+        let before = if rng.bool() { 400 } else { 3_000 };
+        self.check(300 + idle - rng.u64(1..before), self.there);
+        self.check(300 + idle + rng.u64(..300), self.here);
+        for _ in 0..2 {
             self.check(300 + idle + rng.u64(..22_000), self.here);
         }
     }

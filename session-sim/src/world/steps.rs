@@ -278,7 +278,7 @@ impl World<'_> {
             (Act::SignIn(..) | Act::Ticket(..), Outcome::TooMany { ticket: made, sessions }) => {
                 let held =
                     held.filter(|_| ticket.is_none() && worth.is_some_and(Worth::is_surely_valid));
-                self.oracle.too_many(at, &begun, &owner, held, made.is_some());
+                self.oracle.too_many(at, &begun, &owner, (held, number), made.is_some());
                 if let (false, Some(made)) = (lost, made) {
                     self.clients[way.client].ticket = Some((made, sessions));
                 }
