@@ -82,27 +82,7 @@ fn find(defect: Defect, seeds: u64, fleet: Fleet, threads: usize) -> Option<(u64
     first.into_inner().ok().flatten()
 }
 
-/// What the simulation does not find yet: its users meet too rarely, or its faults. Tests of the engine and of
-/// the core do find each of them.
-const BEYOND: [Defect; 20] = [
-    Defect::HalfRead,
-    Defect::FillAfterRevoke,
-    Defect::EndedForgotten,
-    Defect::OwnCacheKept,
-    Defect::JoinedReadTrusted,
-    Defect::IdleEndsAtOnce,
-    Defect::UseUnchecked,
-    Defect::SweepEager,
-    Defect::FlushLost,
-    Defect::NoQuarterIdleRule,
-    Defect::GraceFromBegin,
-    Defect::ConfirmSkipped,
-    Defect::TheftUnseen,
-    Defect::StepUpLeaks,
-    Defect::RetiredForever,
-    Defect::OwnAttemptUnseen,
-    Defect::TakeBackOnce,
-    Defect::TicketTwice,
-    Defect::BlockRace,
-    Defect::DataOverwritten,
-];
+/// What the simulation does not find: a page of the log is longer than what happens in a run, and a
+/// session ends as unused only when no use can be on its way any more. Tests of the engine and of the kit
+/// do find each of them.
+const BEYOND: [Defect; 3] = [Defect::HalfRead, Defect::UseUnchecked, Defect::SweepEager];

@@ -89,7 +89,7 @@ async fn an_idle_session_ends_when_its_client_signs_in_again_or_out() {
     let _removed = clients[2].auth().await.sign_out().await.unwrap();
     let app = clients[3].auth().await;
     let _signed_in = app.sign_in_app(NewSession::of(user("alice"))).await.unwrap();
-    clients[4].auth().await.sign_out().await.unwrap();
+    let _ = clients[4].auth().await.sign_out().await.unwrap();
     let (replaced, signed_out) = (EndCause::Replaced, EndCause::SignedOut);
     let causes = [replaced, signed_out, signed_out, replaced, signed_out];
     for (id, cause) in ids.into_iter().zip(causes) {
