@@ -13,7 +13,7 @@ use session_engine::{History, Options};
 
 use crate::store::Kind;
 
-mod scenes;
+mod plays;
 
 /// Milliseconds since a run began: the simulation's only grain of time.
 pub(crate) type Ms = u64;
@@ -202,7 +202,7 @@ impl Plan {
         for _ in 0..rng.usize(1..4) {
             let client = if rng.bool() { busy + rng.usize(..IN_PLAYS) } else { rng.usize(..busy) };
             let begin = rng.u64(1_000..active);
-            let play = scenes::Play::draw(rng, &options, begin, client, nodes);
+            let play = plays::Play::draw(rng, &options, begin, client, nodes);
             active = play.iter().fold(active, |active, step| active.max(step.at + 1_000));
             steps.extend(play);
         }
