@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Timeouts;
+use crate::event::Actor;
 use crate::field::{
     AuthMethod, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, InvalidField, SessionId,
     TenantId, UserId,
@@ -112,6 +113,18 @@ impl Session {
             token: TokenState::new(token, now),
             unknown: Unknown::new(),
         }
+    }
+
+    /// Who acts in the session: its user, or who acts as the user.
+    pub fn actor(&self) -> Actor {
+        Actor::User(self.impersonator.as_ref().unwrap_or(&self.owner.user).clone())
+    }
+
+    /// The device's name or, where it has none, its description.
+    pub fn device(&self) -> Option<DeviceInfo> {
+        let name = self.device_name.as_ref();
+        let name = name.and_then(|name| DeviceInfo::truncated(name.as_str()));
+        name.or_else(|| self.device_info.clone())
     }
 }
 

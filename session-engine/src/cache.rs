@@ -124,7 +124,7 @@ impl Cache {
         }
         entry.install(self.generation.load(Ordering::Acquire));
         let entry = Arc::new(entry);
-        self.queue.apply(entry.taken_over(), &entry, now);
+        self.queue.apply(entry.not_held(), &entry, now);
         self.memory.insert(Arc::clone(&entry));
         self.memory.forget_unknown(&id);
         Filled::Installed(entry)
@@ -184,7 +184,7 @@ impl Cache {
 
     /// Plans the write-back of every entry that waits for one and found no room.
     pub(crate) fn plan_again(&self, now: Timestamp) {
-        self.memory.entries().for_each(|entry| self.queue.apply(entry.missed(), &entry, now));
+        self.memory.entries().for_each(|entry| self.queue.apply(entry.not_held(), &entry, now));
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {

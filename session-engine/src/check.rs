@@ -1,25 +1,20 @@
 //! The path that every request takes.
 //!
 //! A cached session is answered by a plain function: no await, no boxed future, no lock held
-//! across anything. What the cache cannot or may not answer becomes a [`Lookup`], which asks
-//! the store.
+//! across anything. What the cache cannot or may not answer becomes a [`Lookup`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
 use session_core::rotation::Recognition;
-use session_core::{EndCause, SessionId, StoreError, Timestamp, Token};
-use tokio::time::Instant;
+use session_core::{EndCause, SessionId, Timestamp, Token};
 
 use crate::ending::{Ending, Over, Past, Record, Remembered};
 use crate::entry::{Access, CurrentSession, Entry, Shown};
 use crate::error::Error;
-use crate::follower;
-use crate::load::Load;
+use crate::lookup::Lookup;
 use crate::manager::SessionManager;
-use crate::meter;
 use crate::shared::Shared;
 
 /// What a token is worth.
@@ -94,20 +89,9 @@ impl Check {
     }
 }
 
-/// A check that has to ask the store.
-#[derive(Debug)]
-#[must_use = "a lookup has to be resolved"]
-pub struct Lookup {
-    manager: SessionManager,
-    claim: Claim,
-    access: Access,
-    /// When the request came: reading its session takes nothing from the grace of its token.
-    asked: Instant,
-}
-
 /// What a request shows for its session.
 #[derive(Clone, Debug)]
-enum Claim {
+pub(crate) enum Claim {
     Token(Token),
     /// Tokens of one session that one client shows together. The best of them counts: a client that
     /// holds the current token did not steal the others.
@@ -117,7 +101,7 @@ enum Claim {
 }
 
 impl Claim {
-    fn session_id(&self) -> SessionId {
+    pub(crate) fn session_id(&self) -> SessionId {
         match self {
             Self::Token(token) => token.session_id(),
             Self::Tokens(tokens) => tokens[0].session_id(),
@@ -138,7 +122,7 @@ impl Claim {
         }
     }
 
-    fn tokens(&self) -> &[Token] {
+    pub(crate) fn tokens(&self) -> &[Token] {
         match self {
             Self::Token(token) => std::slice::from_ref(token),
             Self::Tokens(tokens) => tokens,
@@ -221,10 +205,7 @@ impl SessionManager {
                 self.shared().checks.answered(&verdict);
                 Check::Answered(verdict)
             }
-            None => {
-                let (manager, asked) = (self.clone(), Instant::now());
-                Check::NotCached(Lookup { manager, claim, access, asked })
-            }
+            None => Check::NotCached(Lookup::new(self.clone(), claim, access)),
         }
     }
 
@@ -251,149 +232,8 @@ impl SessionManager {
     }
 }
 
-impl Lookup {
-    /// The session that was asked for.
-    pub fn session_id(&self) -> SessionId {
-        self.claim.session_id()
-    }
-
-    /// Asks the store. Lookups of one session that run side by side ask once. This takes no longer than
-    /// [`Options::store_timeout`](crate::Options::store_timeout) and, with a claims provider,
-    /// [`Options::claims_timeout`](crate::Options::claims_timeout).
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away and the cache may not answer in its place.
-    pub async fn resolve(self) -> Result<Verdict, Error> {
-        let verdict = self.ask().await;
-        meter::resolved(&verdict);
-        verdict
-    }
-
-    async fn ask(self) -> Result<Verdict, Error> {
-        let Self { manager, claim, access, asked } = self;
-        let shared = manager.shared();
-        let deadline = shared.request_deadline();
-        if let Some(verdict) = manager.hear_and_judge(&claim, &access).await {
-            return Ok(verdict);
-        }
-        let id = claim.session_id();
-        if shared.cache.ended(&id).is_some() {
-            return manager.why_gone(&claim, deadline).await.map(Verdict::Refused);
-        }
-        let read = || async {
-            let load = shared.before(deadline, "load", manager.load(id)).await?;
-            // What the store has of the session cannot be judged by a time that may be hours behind.
-            if !shared.is_fresh() && shared.time.may_be_wrong() {
-                return Err(Error::from(StoreError::unavailable("the fleet's time is not known")));
-            }
-            Ok(load)
-        };
-        let mut load = match read().await {
-            Err(error) if error.is_unavailable() => {
-                let unknown = Verdict::Refused(Refusal::Unknown);
-                let refused = planted::is(Defect::OutageIsRefusal).then_some(unknown);
-                return stale(shared, &claim, &access).or(refused).ok_or(error);
-            }
-            load => load?,
-        };
-        let trusts_joined = planted::is(Defect::JoinedReadTrusted);
-        // What a shared load read may be older than this request.
-        if load.joined
-            && !trusts_joined
-            && !matches!(judge_loaded(shared, &load, &claim, asked), Finding::Good(_))
-        {
-            load = read().await?;
-        }
-        let mut finding = judge_loaded(shared, &load, &claim, asked);
-        let mut ends = 0;
-        loop {
-            match finding {
-                // Where it cannot be confirmed, the token is good; its next use is tried again.
-                Finding::Good(Shown::Successor | Shown::StepUp) => {
-                    if planted::is(Defect::ConfirmSkipped) {
-                        break;
-                    }
-                    let (own, tokens) = (manager.clone(), claim.tokens().to_vec());
-                    let confirm = async move { own.confirm(id, &tokens).await };
-                    let confirm = shared.detached(confirm);
-                    match shared.before(deadline, "commit", confirm).await {
-                        Err(error) if error.is_unavailable() => break,
-                        confirmed => confirmed?,
-                    }
-                }
-                Finding::Over(over) => {
-                    ends += 1;
-                    let own = manager.clone();
-                    let end = shared.detached(async move { own.end_over(id, over, ends).await });
-                    if shared.before(deadline, "end_many", end).await? {
-                        break;
-                    }
-                    // It was used since it was read, or is gone.
-                }
-                _ => break,
-            }
-            load = match read().await {
-                // Confirmed: it is good whatever else can be read.
-                Err(error) if error.is_unavailable() && matches!(finding, Finding::Good(_)) => {
-                    break;
-                }
-                load => load?,
-            };
-            finding = judge_loaded(shared, &load, &claim, asked);
-        }
-        match (finding, load.entry) {
-            (Finding::Good(shown), Some(entry)) => {
-                Ok(active(shared, entry, shown, &access, shared.now()))
-            }
-            (Finding::Bad(refusal), _) => Ok(Verdict::Refused(refusal)),
-            (Finding::Over(_) | Finding::Gone | Finding::Good(_), _) => {
-                Ok(Verdict::Refused(manager.why_gone(&claim, deadline).await?))
-            }
-        }
-    }
-}
-
-impl SessionManager {
-    /// A node that may not trust its cache reads the log first; then the cache may answer again.
-    async fn hear_and_judge(&self, claim: &Claim, access: &Access) -> Option<Verdict> {
-        let shared = self.shared();
-        if shared.is_fresh() {
-            return None;
-        }
-        // While the store is known to be away, no request has to wait for it.
-        let away = shared.unheard.load(Ordering::Acquire);
-        if away && let Some(verdict) = stale(shared, claim, access) {
-            return Some(verdict);
-        }
-        // The other half is for reading the session, where the log cannot be read.
-        let half = Instant::now() + shared.options.store_timeout / 2;
-        shared.before(half, "log_since", follower::hear(shared)).await.ok()?;
-        judge_cached(shared, claim, access)
-    }
-
-    /// What a client with this token may be told of a session that is not there.
-    pub(crate) async fn why_ended(&self, token: &Token) -> Result<Refusal, Error> {
-        self.why_gone(&Claim::Token(token.clone()), self.shared().request_deadline()).await
-    }
-
-    /// What a client with this claim may be told of a session that is not there. How it has ended, the
-    /// history says; where it does not answer soon, the client is told nothing.
-    async fn why_gone(&self, claim: &Claim, deadline: Instant) -> Result<Refusal, Error> {
-        let shared = self.shared();
-        if let Some(refusal) = remembered(shared, claim) {
-            return Ok(refusal);
-        }
-        let soon = Instant::now() + shared.options.store_timeout / 4;
-        let read = self.read_ending(claim.session_id());
-        match shared.before(soon.min(deadline), "ended", read).await {
-            Err(error) if error.is_unavailable() => Ok(Refusal::Unknown),
-            record => Ok(record?.map_or(Refusal::Unknown, |record| tell(&record, claim))),
-        }
-    }
-}
-
 /// The cache's own answer; none where the store has to be asked.
-fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
+pub(crate) fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let id = claim.session_id();
     let Some(now) = shared.fresh_now() else {
         return is_foreign(shared, claim).then_some(Verdict::Refused(Refusal::Malformed));
@@ -437,7 +277,7 @@ fn absent(shared: &Shared, claim: &Claim, now: Timestamp) -> Option<Refusal> {
 }
 
 /// How the session ended, where this node remembers it and the claim may know.
-fn remembered(shared: &Shared, claim: &Claim) -> Option<Refusal> {
+pub(crate) fn remembered(shared: &Shared, claim: &Claim) -> Option<Refusal> {
     match shared.cache.ended(&claim.session_id())? {
         Remembered::Record(record) => Some(tell(&record, claim)),
         Remembered::Cause(_) => None,
@@ -445,7 +285,7 @@ fn remembered(shared: &Shared, claim: &Claim) -> Option<Refusal> {
 }
 
 /// What the claim may know of how the session ended.
-fn tell(record: &Record, claim: &Claim) -> Refusal {
+pub(crate) fn tell(record: &Record, claim: &Claim) -> Refusal {
     let told = match claim {
         Claim::Id(_) => Some(record.tell_known()),
         Claim::Token(_) | Claim::Tokens(_) => record.tell(claim.tokens()),
@@ -454,7 +294,7 @@ fn tell(record: &Record, claim: &Claim) -> Refusal {
 }
 
 /// What a record says about a token.
-enum Finding {
+pub(crate) enum Finding {
     Good(Shown),
     Bad(Refusal),
     /// The session is not there.
@@ -463,7 +303,7 @@ enum Finding {
     Over(Over),
 }
 
-fn judge(entry: &Entry, claim: &Claim, grace: Duration, now: Timestamp) -> Finding {
+pub(crate) fn judge(entry: &Entry, claim: &Claim, grace: Duration, now: Timestamp) -> Finding {
     let shown = match claim.recognise(entry, grace, now) {
         Recognition::Current => Shown::Current,
         Recognition::Successor => Shown::Successor,
@@ -480,13 +320,7 @@ fn judge(entry: &Entry, claim: &Claim, grace: Duration, now: Timestamp) -> Findi
     }
 }
 
-fn judge_loaded(shared: &Shared, load: &Load, claim: &Claim, asked: Instant) -> Finding {
-    let grace = shared.options.rotation_grace + asked.elapsed();
-    let judge = |entry: &Arc<Entry>| judge(entry, claim, grace, shared.now());
-    load.entry.as_ref().map_or(Finding::Gone, judge)
-}
-
-fn active(
+pub(crate) fn active(
     shared: &Shared,
     entry: Arc<Entry>,
     shown: Shown,
@@ -499,7 +333,7 @@ fn active(
 }
 
 /// The store is away: the cache answers if the options say so, and only for good tokens.
-fn stale(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
+pub(crate) fn stale(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale())?;
     let now = shared.now();
     match judge(&entry, claim, shared.options.rotation_grace, now) {

@@ -58,7 +58,7 @@ impl CurrentSession {
         Self { entry, token, former: None }
     }
 
-    /// This session by the token that was shown before, whatever the record has made of it since.
+    /// This session by the token that was shown before, also where the record has another one since.
     pub(crate) fn by_token_of(mut self, before: &Self) -> Self {
         let token = &self.entry.session.token;
         let places = [Shown::Current, Shown::Successor, Shown::StepUp, Shown::Retired];
@@ -158,13 +158,12 @@ impl CurrentSession {
 
     /// Who acts in this session's requests: the user, or who acts as the user.
     pub fn actor(&self) -> Actor {
-        Actor::User(self.impersonator().unwrap_or_else(|| self.user()).clone())
+        self.entry.session.actor()
     }
 
     /// The device's name or, where it has none, its description.
     pub fn device(&self) -> Option<DeviceInfo> {
-        let name = self.device_name().and_then(|name| DeviceInfo::truncated(name.as_str()));
-        name.or_else(|| self.device_info().cloned())
+        self.entry.session.device()
     }
 
     /// The time from which it is refused even if it is in use.
@@ -370,21 +369,16 @@ impl Entry {
         Instant::now() + if possible { ahead } else { Duration::ZERO }
     }
 
-    /// What the write-back queue must know of an entry that has taken over what an older copy has seen.
-    pub(crate) fn taken_over(&self) -> AccessEffect {
+    /// What the write-back queue must know of an entry that it does not hold, because the entry has taken
+    /// over what an older copy has seen, or because there was no room.
+    pub(crate) fn not_held(&self) -> AccessEffect {
         let mut use_ = self.use_();
+        if use_.planned || use_.due {
+            return AccessEffect::None;
+        }
         let effect = use_.activity.waits(&self.options.write_back, &self.timeouts());
         use_.planned = matches!(effect, AccessEffect::Plan(_));
         effect
-    }
-
-    /// What the write-back queue must know of an entry that it may have had no room for.
-    pub(crate) fn missed(&self) -> AccessEffect {
-        let is_held = {
-            let use_ = self.use_();
-            use_.planned || use_.due
-        };
-        if is_held { AccessEffect::None } else { self.taken_over() }
     }
 
     /// Adds to a record read from the store what this node has not stored yet.

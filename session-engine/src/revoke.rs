@@ -86,9 +86,9 @@ impl SessionManager {
         let shared = self.shared();
         let stored = shared.store_call("load", shared.store.load(idle.id)).await?;
         let Some(Loaded { session, .. }) = stored else { return Ok(()) };
-        let selection = Selection::session(idle.id, TenantFilter::Is(session.owner.tenant));
-        let by = Actor::User(session.impersonator.unwrap_or(session.owner.user));
-        self.end_all(selection, EndCause::SignedOut, by, session.device_info).await.map(|_| ())
+        let selection = Selection::session(idle.id, TenantFilter::Is(session.owner.tenant.clone()));
+        let (by, from) = (session.actor(), session.device());
+        self.end_all(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
     /// Ends a session that is over, where the store agrees. False where it is not there, or was used

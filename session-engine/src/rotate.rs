@@ -2,7 +2,7 @@
 
 use session_core::rotation::{self, Recognition};
 use session_core::store::{Loaded, Outcome};
-use session_core::{Actor, Authentication, EventKind, Session, SessionId, Token};
+use session_core::{Authentication, EventKind, Session, SessionId, Token};
 use tokio::time::Instant;
 
 use crate::check::Refusal;
@@ -218,9 +218,8 @@ impl SessionManager {
         loaded: &Loaded,
         tries: &mut crate::patience::Tries,
     ) -> Result<bool, Error> {
-        let by = session.impersonator.as_ref().unwrap_or(&session.owner.user).clone();
-        let update =
-            self.store_update(session, loaded.version, EventKind::Rotated, Actor::User(by));
+        let by = session.actor();
+        let update = self.store_update(session, loaded.version, EventKind::Rotated, by);
         match update.await {
             Ok(Outcome::Done) => Ok(true),
             Ok(Outcome::Conflict) => {

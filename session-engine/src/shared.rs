@@ -109,10 +109,10 @@ impl Shared {
         Ok(result?)
     }
 
-    /// When a request that asks the store now is given up.
-    pub(crate) fn request_deadline(&self) -> Instant {
+    /// When a request that came then, and has to ask the store, is given up.
+    pub(crate) fn request_deadline(&self, asked: Instant) -> Instant {
         let claims = self.claims.as_ref().map(|_| self.options.claims_timeout);
-        Instant::now() + self.options.store_timeout + claims.unwrap_or_default()
+        asked + self.options.store_timeout + claims.unwrap_or_default()
     }
 
     /// Awaits the answer; [`Error::Unavailable`] at the deadline. What must not stop half-way runs in a

@@ -117,8 +117,8 @@ fn open_file(folder: TempDir, clock: &Clock, runtime: &Runtime) -> Opened {
     Opened::Sqlite(opened.expect("a store in a new folder").into(), folder)
 }
 
-/// No change is written meanwhile: a run makes one call at a time. A checkpoint may be, and leaves the
-/// write-ahead log whole, from which the copy is made good.
+/// No change is being written: a run makes one call at a time. A checkpoint may be, which leaves the
+/// write-ahead log whole, and SQLite replays the log when it opens the copy.
 fn copy_file(from: &Path, to: &Path) {
     for name in [FILE, "sessions.db-wal"] {
         std::fs::copy(from.join(name), to.join(name)).expect("a copy of the store");

@@ -53,9 +53,9 @@
 //! history before it acknowledges. A read of the user, of the session or a second commit that finds
 //! an outbox delivers it before it answers, so a second try that finds its change done has waited
 //! for the delivery. If the node dies, a reader of the log delivers some seconds later. Delivering
-//! twice does no harm, because an entry's mark and the id of an ended session are unique. One delivery
-//! that reaches the server after an erasure of the user, which another node has made meanwhile, keeps
-//! what it delivers for as long as the history is kept. All nodes have to be in the same mode.
+//! twice does no harm, because an entry's mark and the id of an ended session are unique. A delivery
+//! that another node's erasure of the user overtakes restores what it delivers, for as long as the history
+//! is kept. All nodes have to be in the same mode.
 //!
 //! Ending sessions takes steps of 100, writing back accesses takes commands of 100. Pages and
 //! selections walk an index of the list and look at no more than

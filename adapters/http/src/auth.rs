@@ -231,9 +231,9 @@ impl Auth {
         new.into_sign_in(device_kind, device_info).with_ip(self.address()).with_replaces(replaces)
     }
 
-    /// Ends the session, if there is one, and every other that a cookie of our name shows, also one that is
-    /// past its idle timeout; and takes the cookie back, even if its token is unknown. A second sign-out does no harm.
-    /// Accounts that are signed in beside stay: [`Auth::sign_out_all`].
+    /// Ends the session, if there is one, and every other that a cookie of our name shows, also where it is
+    /// past its idle timeout. Takes the cookie back, even if its token is unknown. A second sign-out does no
+    /// harm. Accounts that are signed in beside stay: [`Auth::sign_out_all`].
     ///
     /// # Errors
     /// 503 when the store is away, 403 across origins.
@@ -247,8 +247,8 @@ impl Auth {
         let current = self.request.identity().known()?;
         if let Some(session) = current {
             manager.sign_out(session).await?;
-        } else if let Some(idle) = self.held_by_bearer().await? {
-            idle.sign_out(self.http()).await?;
+        } else if let Some(shown) = self.held_by_bearer().await? {
+            shown.sign_out(self.http()).await?;
         }
         for stray in self.strays(current.map(CurrentSession::id)).await? {
             stray.sign_out(self.http()).await?;

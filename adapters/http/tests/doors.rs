@@ -3,11 +3,16 @@
 mod log;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use session_core::{Actor, FleetKey, SessionId, Store, Token, UserId, UserKey};
+use session_core::checker::Timeouts;
+use session_core::{
+    Actor, EndCause, FleetKey, SessionId, Store, Timestamp, Token, UserId, UserKey,
+};
 use session_engine::RotateReason;
+use session_engine::clock::{Clock, TokioClock};
 use session_http::testing::headers_of;
 use session_http::{
     Auth, Config, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity, Peer,
@@ -97,6 +102,31 @@ async fn several_accounts_live_side_by_side_in_one_browser() {
     browser.keep(&cookie);
     assert_eq!(browser.cookies, []);
     assert_eq!(held.users().await, [""; 0], "nobody who sits down here later is anybody");
+    http.shutdown().await;
+}
+
+/// Accounts beside the one in use that are past their idle timeout have not ended yet.
+#[tokio::test(start_paused = true)]
+async fn an_idle_account_ends_with_the_others() {
+    let clock = TokioClock::starting_at(Timestamp::from_micros(1_780_000_000_000_000));
+    let hooks = Hooks::default().with_clock(clock.clone());
+    let store = MemoryStore::with_clock(move || clock.now());
+    let idle = Duration::from_secs(600);
+    let mut config = Config::default().with_http(HttpOptions::default().with_max_accounts(3));
+    config.engine.timeouts = Timeouts::none().with_idle(idle);
+    let http = HttpSessions::start_with(Arc::new(store.clone()), config, hooks).await.unwrap();
+    let mut browser = Browser { http: http.clone(), cookies: Vec::new() };
+    let begun = [browser.sign_in("alice").await, browser.sign_in("bob").await];
+    assert_eq!(browser.users().await, ["bob", "alice"]);
+    tokio::time::sleep(idle).await;
+    assert_eq!(browser.users().await, [""; 0]);
+    let cookie = browser.auth().await.sign_out_all().await.unwrap();
+    browser.keep(&cookie);
+    assert_eq!(browser.cookies, []);
+    for id in begun {
+        let ended = store.ended(id).await.unwrap().unwrap();
+        assert_eq!(ended.cause, EndCause::SignedOut);
+    }
     http.shutdown().await;
 }
 

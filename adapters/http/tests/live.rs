@@ -51,7 +51,7 @@ async fn revoke(http: &HttpSessions, session: &CurrentSession) {
     assert!(http.manager().revoke(id, owner, Actor::Application).await.unwrap());
 }
 
-/// Whoever opened it has not made the step-up: it may be a copy of the token.
+/// The token that opened it may be a copy: its holder has not made the step-up.
 #[tokio::test(start_paused = true)]
 async fn a_connection_becomes_no_fresher_by_another_tokens_step_up() {
     let (http, _) = start(Config::default()).await;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use session_core::checker::Timeouts;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
-use session_core::{Actor, EndCause, Store, Timestamp};
+use session_core::{Actor, DeviceInfo, DeviceName, EndCause, Store, Timestamp, UserId};
 use session_engine::{
-    Access, Engine, Error, Options, RotateReason, Rotation, SessionManager, SignIn, SignedIn,
-    Verdict,
+    Access, Engine, Error, Options, Refusal, RotateReason, Rotation, SessionManager, SignIn,
+    SignedIn, Verdict,
 };
 
 use crate::probe::{Fleet, is_active, sign_in, user};
@@ -125,6 +125,32 @@ async fn a_sign_in_ends_no_session_whose_use_is_on_its_way() {
     assert!(is_active(here, &signed_in).await && is_active(there, &signed_in).await);
     sleep_until(here, timeout.plus(IDLE + Duration::from_secs(60))).await;
     assert!(sign_in(here, "alice").await.ended.contains(&(id, EndCause::Expired)));
+}
+
+/// As of one that is in use: by who acts as the user, from the device by the name that it was given.
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_is_signed_out_by_whom_it_belongs_to() {
+    let fleet = Fleet::start(options()).await;
+    let node = fleet.nodes[0].sessions();
+    let request = SignIn::new(user("alice"))
+        .with_impersonator(UserId::new("support").unwrap())
+        .with_device_info(DeviceInfo::truncated("Firefox on Linux"));
+    let begun = node.sign_in(request).await.unwrap();
+    assert!(is_active(&fleet.nodes[0], &begun).await);
+    let id = begun.session.id();
+    let name = DeviceName::new("the office").unwrap();
+    let named = node.name_device(id, &user("alice"), Some(name), Actor::Application).await;
+    assert!(named.unwrap().is_some());
+    tokio::time::sleep(IDLE).await;
+    let token = begun.token.expose();
+    let verdict = node.validate(token.as_bytes(), Access::default()).await.unwrap();
+    let Verdict::Refused(Refusal::Idle(idle)) = verdict else { panic!("{verdict:?}") };
+    node.sign_out_idle(&idle).await.unwrap();
+    let ended = fleet.store.ended(id).await.unwrap().unwrap();
+    assert_eq!(ended.cause, EndCause::SignedOut);
+    assert_eq!(ended.by, Actor::User(UserId::new("support").unwrap()));
+    assert_eq!(ended.from, DeviceInfo::truncated("the office"));
+    node.sign_out_idle(&idle).await.unwrap();
 }
 
 /// Its place is another matter: nobody is refused because of a session past its timeout.
