@@ -109,6 +109,58 @@ pub(crate) enum Act {
     Fault(Fault),
 }
 
+impl Act {
+    /// Whose doing it is, where, and how its client takes part.
+    pub(crate) fn way(&self) -> (Way, Manner) {
+        match self {
+            Self::SignIn(way, manner)
+            | Self::Ticket(way, manner)
+            | Self::Navigate(way, manner)
+            | Self::Rotate(way, manner)
+            | Self::StepUp(way, manner) => (*way, *manner),
+            Self::Check(way, _)
+            | Self::Passive(way)
+            | Self::SignOut(way)
+            | Self::Data(way)
+            | Self::Watch(way)
+            | Self::Thief(way)
+            | Self::SecondTab(way)
+            | Self::Revoke(way)
+            | Self::RevokeOthers(way)
+            | Self::RevokeUser(way)
+            | Self::RevokeKind(way)
+            | Self::Claims(way)
+            | Self::Block(way, ..)
+            | Self::Unblock(way, _)
+            | Self::SetPolicy(way, ..)
+            | Self::List(way) => (*way, Manner::default()),
+            Self::Steal(client) => (Way { client: *client, node: 0 }, Manner::default()),
+            Self::Fault(_) => (Way { client: 0, node: 0 }, Manner::default()),
+        }
+    }
+
+    /// Whether it is a request that shows a token.
+    pub(crate) const fn needs_token(&self) -> bool {
+        matches!(
+            self,
+            Self::Check(..)
+                | Self::Navigate(..)
+                | Self::Passive(_)
+                | Self::Rotate(..)
+                | Self::StepUp(..)
+                | Self::SignOut(_)
+                | Self::RevokeOthers(_)
+                | Self::Thief(_)
+                | Self::SecondTab(_)
+        )
+    }
+
+    /// Whether it is about the session that its client holds.
+    pub(crate) const fn needs_session(&self) -> bool {
+        matches!(self, Self::Data(_) | Self::Watch(_) | Self::Revoke(_))
+    }
+}
+
 /// Where a policy or a block is set, for a client's user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {

@@ -18,7 +18,7 @@ use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
 use crate::node::{Claims, Done, Process, Wall};
 use crate::oracle::{Begun, Copied, From, Oracle, Shown, Violation, Worth, ms};
-use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Way, Weather};
+use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Weather};
 use crate::reached::Reached;
 use crate::store::{Below, Clock};
 use crate::trace::Trace;
@@ -104,8 +104,7 @@ struct Operation {
     worth: Option<Worth>,
     held: Option<SessionId>,
     ticket: Option<String>,
-    /// The claims' version that it tells, or the session that it is about.
-    about: Option<SessionId>,
+    /// The claims' version that it tells.
     claims: u64,
     task: Option<AbortHandle>,
     left: Option<Ms>,

@@ -109,7 +109,7 @@ async fn several_accounts_live_side_by_side_in_one_browser() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_account_ends_with_the_others() {
     let clock = TokioClock::starting_at(Timestamp::from_micros(1_780_000_000_000_000));
-    let hooks = Hooks::default().with_clock(clock.clone());
+    let hooks = Hooks::default().with_clock(clock);
     let store = MemoryStore::with_clock(move || clock.now());
     let idle = Duration::from_secs(600);
     let mut config = Config::default().with_http(HttpOptions::default().with_max_accounts(3));

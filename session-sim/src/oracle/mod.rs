@@ -6,6 +6,7 @@
 
 mod audit;
 mod carried;
+mod changes;
 mod settled;
 
 pub(crate) use self::carried::From;

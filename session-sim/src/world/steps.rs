@@ -1,9 +1,27 @@
 //! What users, thieves, administrators and faults do in a run.
 
 use session_core::policy::PolicyScope;
+use session_http::HttpSessions;
 
 use super::*;
 use crate::node::stamp;
+
+/// A client's request.
+struct Asking {
+    http: HttpSessions,
+    sent: Sent,
+    held: Option<SessionId>,
+    number: usize,
+}
+
+/// An operation that can be begun, the ticket that it uses, and the version of claims that it tells.
+struct Asked {
+    operation: Running,
+    ticket: Option<String>,
+    claims: u64,
+}
+
+type Running = std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 impl World<'_> {
     pub(super) fn step(&mut self, index: usize) {
@@ -30,37 +48,9 @@ impl World<'_> {
         }
     }
 
-    fn way(act: &Act) -> (Way, Manner) {
-        match act {
-            Act::SignIn(way, manner)
-            | Act::Ticket(way, manner)
-            | Act::Navigate(way, manner)
-            | Act::Rotate(way, manner)
-            | Act::StepUp(way, manner) => (*way, *manner),
-            Act::Check(way, _)
-            | Act::Passive(way)
-            | Act::SignOut(way)
-            | Act::Data(way)
-            | Act::Watch(way)
-            | Act::Thief(way)
-            | Act::SecondTab(way)
-            | Act::Revoke(way)
-            | Act::RevokeOthers(way)
-            | Act::RevokeUser(way)
-            | Act::RevokeKind(way)
-            | Act::Claims(way)
-            | Act::Block(way, ..)
-            | Act::Unblock(way, _)
-            | Act::SetPolicy(way, ..)
-            | Act::List(way) => (*way, Manner::default()),
-            Act::Steal(client) => (Way { client: *client, node: 0 }, Manner::default()),
-            Act::Fault(_) => (Way { client: 0, node: 0 }, Manner::default()),
-        }
-    }
-
     /// Begins an operation, unless its node is down or the client has nothing to show.
     fn operate(&mut self, act: Act) {
-        let (way, manner) = Self::way(&act);
+        let (way, manner) = act.way();
         let Some(http) = self.nodes[way.node].process.as_ref().and_then(|node| node.http.clone())
         else {
             self.oracle.reached.note("a request to a node that is down");
@@ -83,31 +73,14 @@ impl World<'_> {
             navigates: matches!(act, Act::Navigate(..)) && !profile.bearer,
             passive: matches!(act, Act::Passive(_)),
         };
-        let needs_token = matches!(
-            act,
-            Act::Check(..)
-                | Act::Navigate(..)
-                | Act::Passive(_)
-                | Act::Rotate(..)
-                | Act::StepUp(..)
-                | Act::SignOut(_)
-                | Act::RevokeOthers(_)
-                | Act::Thief(_)
-                | Act::SecondTab(_)
-        );
-        if needs_token && token.is_none() {
-            return;
-        }
-        let needs_session = matches!(act, Act::Data(_) | Act::Watch(_) | Act::Revoke(_));
-        if needs_session && held.is_none() {
+        if (act.needs_token() && token.is_none()) || (act.needs_session() && held.is_none()) {
             return;
         }
         self.busy_until = self.now + BUSY;
         let number = self.operations.len();
         let begun = self.oracle.begun(way.node, self.now);
-        let shown = token
-            .clone()
-            .filter(|_| needs_token || matches!(act, Act::SignIn(..) | Act::Ticket(..)));
+        let shows = act.needs_token() || matches!(act, Act::SignIn(..) | Act::Ticket(..));
+        let shown = token.filter(|_| shows);
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
         if let Some(token) = &shown {
             self.oracle.shows(token, self.now);
@@ -119,11 +92,40 @@ impl World<'_> {
         if self.nodes[way.node].state != State::Runs {
             shown.iter().for_each(|token| self.oracle.delays(token));
         }
-        let owner = profile.user.clone();
-        let manager = http.manager().clone();
-        let (mut claims, mut used_ticket) = (0, None);
+        let asked = Asking { http, sent, held, number };
+        let Some(Asked { operation, ticket, claims }) = self.ask(&act, asked, &begun) else {
+            return;
+        };
+        let at = self.now;
+        let what = format!("{act:?}");
+        self.note(Some(way.node), at, || format!("op {number}: {what}"));
+        let task = self.nodes[way.node].process.as_ref().map(|node| node.spawn(number, operation));
+        if let Some(after) = manner.leaves {
+            self.at(self.now + after, Happening::Leaves(number));
+        }
+        self.operations.push(Operation {
+            act,
+            manner,
+            begun,
+            token: shown,
+            worth,
+            held,
+            ticket,
+            claims,
+            task,
+            left: None,
+            over: false,
+        });
+    }
+
+    /// What the client asks of its node, and what has to be known of that afterwards.
+    fn ask(&mut self, act: &Act, asked: Asking, begun: &Begun) -> Option<Asked> {
+        let (Asking { http, sent, held, number }, (way, _)) = (asked, act.way());
+        let profile = &self.plan.clients[way.client];
+        let (owner, manager) = (profile.user.clone(), http.manager().clone());
+        let (mut claims, mut used) = (0, None);
         let id = held.unwrap_or_else(|| SessionId::from_bytes([0; 16]));
-        let operation: std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>> = match &act {
+        let operation: Running = match act {
             Act::SignIn(..) => Box::pin(client::sign_in(
                 http,
                 sent,
@@ -132,20 +134,9 @@ impl World<'_> {
                 format!("op {number}"),
             )),
             Act::Ticket(..) => {
-                let device = &mut self.clients[way.client];
-                let again = device.ticket.is_none() || self.rng.u32(..4) == 0;
-                let ticket = if again { device.last_ticket.clone() } else { device.ticket.take() };
-                let Some((ticket, sessions)) = ticket else { return };
-                if again {
-                    self.oracle.reached.note("a ticket is used a second time");
-                }
-                let device = &mut self.clients[way.client];
-                device.last_ticket = Some((ticket.clone(), sessions.clone()));
-                let Some(end) = sessions.get(self.rng.usize(..sessions.len().max(1))) else {
-                    return;
-                };
-                used_ticket = Some(ticket.clone());
-                Box::pin(client::ticket(http, sent, ticket, *end))
+                let (ticket, end) = self.take_ticket(way.client)?;
+                used = Some(ticket.clone());
+                Box::pin(client::ticket(http, sent, ticket, end))
             }
             Act::Check(_, 1)
             | Act::Navigate(..)
@@ -158,7 +149,7 @@ impl World<'_> {
             Act::SignOut(_) => Box::pin(client::sign_out(http, sent)),
             Act::Data(_) => Box::pin(client::count(manager, id)),
             Act::Watch(_) => {
-                self.oracle.waits(number, &begun, id);
+                self.oracle.waits(number, begun, id);
                 Box::pin(client::wait(manager, id))
             }
             Act::Revoke(_) => Box::pin(client::revoke(manager, id, owner.clone())),
@@ -184,29 +175,23 @@ impl World<'_> {
                 Box::pin(client::set_policy(manager, place.scope(&owner), policy.clone()))
             }
             Act::List(_) => Box::pin(client::list(manager, owner.clone())),
-            Act::Steal(_) | Act::Fault(_) => return,
+            Act::Steal(_) | Act::Fault(_) => return None,
         };
-        let at = self.now;
-        let what = format!("{act:?}");
-        self.note(Some(way.node), at, || format!("op {number}: {what}"));
-        let task = self.nodes[way.node].process.as_ref().map(|node| node.spawn(number, operation));
-        if let Some(after) = manner.leaves {
-            self.at(self.now + after, Happening::Leaves(number));
+        Some(Asked { operation, ticket: used, claims })
+    }
+
+    /// The client's ticket, or the one that it has used last, and one of its sessions.
+    fn take_ticket(&mut self, client: usize) -> Option<(String, SessionId)> {
+        let device = &mut self.clients[client];
+        let again = device.ticket.is_none() || self.rng.u32(..4) == 0;
+        let ticket = if again { device.last_ticket.clone() } else { device.ticket.take() };
+        let (ticket, sessions) = ticket?;
+        if again {
+            self.oracle.reached.note("a ticket is used a second time");
         }
-        self.operations.push(Operation {
-            act,
-            manner,
-            begun,
-            token: shown,
-            worth,
-            held,
-            ticket: used_ticket,
-            about: held,
-            claims,
-            task,
-            left: None,
-            over: false,
-        });
+        device.last_ticket = Some((ticket.clone(), sessions.clone()));
+        let end = sessions.get(self.rng.usize(..sessions.len().max(1)))?;
+        Some((ticket, *end))
     }
 
     /// A caller goes away.
@@ -221,7 +206,7 @@ impl World<'_> {
             task.abort();
         }
         if matches!(operation.act, Act::Data(_))
-            && let Some(id) = operation.about
+            && let Some(id) = operation.held
         {
             self.oracle.counted(id, false);
         }
@@ -240,8 +225,8 @@ impl World<'_> {
         let (act, begun, manner) =
             (operation.act.clone(), operation.begun.clone(), operation.manner);
         let (token, worth, held) = (operation.token.clone(), operation.worth, operation.held);
-        let (ticket, about, claims) = (operation.ticket.clone(), operation.about, operation.claims);
-        let (way, _) = Self::way(&act);
+        let claims = operation.claims;
+        let (way, _) = act.way();
         let owner = self.plan.clients[way.client].user.clone();
         self.note(Some(way.node), at, || format!("op {number} is answered {}", brief(&outcome)));
         let lost = manner.lost;
@@ -254,7 +239,7 @@ impl World<'_> {
         }
         if matches!(outcome, Outcome::Unavailable) {
             if matches!(act, Act::Data(_))
-                && let Some(id) = about
+                && let Some(id) = held
             {
                 self.oracle.counted(id, false);
             }
@@ -262,32 +247,8 @@ impl World<'_> {
             return;
         }
         match (&act, outcome) {
-            (Act::SignIn(..) | Act::Ticket(..), Outcome::SignedIn { id, token: new }) => {
-                if let Some(ticket) = &ticket {
-                    self.oracle.ticket_used(at, ticket);
-                }
-                let replaces = if ticket.is_some() { None } else { held };
-                let replaces = replaces.filter(|_| worth.is_some_and(Worth::is_surely_valid));
-                self.oracle.signed_in(at, &begun, &owner, id, replaces);
-                if !lost {
-                    let device = &mut self.clients[way.client];
-                    device.token = Some(new);
-                    device.ticket = None;
-                }
-            }
-            (Act::SignIn(..) | Act::Ticket(..), Outcome::TooMany { ticket: made, sessions }) => {
-                let held =
-                    held.filter(|_| ticket.is_none() && worth.is_some_and(Worth::is_surely_valid));
-                self.oracle.too_many(at, &begun, &owner, (held, number), made.is_some());
-                if let (false, Some(made)) = (lost, made) {
-                    self.clients[way.client].ticket = Some((made, sessions));
-                }
-            }
-            (Act::SignIn(..) | Act::Ticket(..), Outcome::Blocked) => {
-                self.oracle.refused_by_block(at, &begun, &owner);
-            }
-            (Act::Ticket(..), Outcome::InvalidTicket) => {
-                self.oracle.reached.note("a ticket is refused")
+            (Act::SignIn(..) | Act::Ticket(..), outcome) => {
+                self.settle_sign_in(number, at, outcome);
             }
             (
                 Act::Check(..)
@@ -311,13 +272,13 @@ impl World<'_> {
                 }
             }
             (Act::Data(_), Outcome::Counted(number)) => {
-                if let (Some(id), Some(_)) = (about, number) {
+                if let (Some(id), Some(_)) = (held, number) {
                     self.oracle.counted(id, true);
                 }
             }
             (Act::Watch(_), Outcome::Waited(end)) => self.oracle.waited(at, number, end),
             (Act::Revoke(_), Outcome::Ended) => {
-                let covers = |user: &_, id| *user == owner && Some(id) == about;
+                let covers = |user: &_, id| *user == owner && Some(id) == held;
                 self.oracle.ended_here(at, &begun, covers);
             }
             (Act::RevokeUser(_), Outcome::Ended) => {
@@ -344,6 +305,37 @@ impl World<'_> {
         }
     }
 
+    /// A sign-in is done, which no fault has stopped.
+    fn settle_sign_in(&mut self, number: usize, at: Ms, outcome: Outcome) {
+        let Operation { act, manner, begun, ticket, held, worth, .. } = &self.operations[number];
+        let (begun, ticket, (way, _)) = (begun.clone(), ticket.clone(), act.way());
+        let owner = self.plan.clients[way.client].user.clone();
+        // With a ticket the client gives up none but what it has chosen.
+        let is_valid = ticket.is_none() && worth.is_some_and(Worth::is_surely_valid);
+        let (held, lost) = (held.filter(|_| is_valid), manner.lost);
+        match outcome {
+            Outcome::SignedIn { id, token } => {
+                if let Some(ticket) = &ticket {
+                    self.oracle.ticket_used(at, ticket);
+                }
+                self.oracle.signed_in(at, &begun, &owner, id, held);
+                if !lost {
+                    let device = &mut self.clients[way.client];
+                    (device.token, device.ticket) = (Some(token), None);
+                }
+            }
+            Outcome::TooMany { ticket: made, sessions } => {
+                self.oracle.too_many(at, &begun, &owner, (held, number), made.is_some());
+                if let (false, Some(made)) = (lost, made) {
+                    self.clients[way.client].ticket = Some((made, sessions));
+                }
+            }
+            Outcome::Blocked => self.oracle.refused_by_block(at, &begun, &owner),
+            Outcome::InvalidTicket => self.oracle.reached.note("a ticket is refused"),
+            _ => {}
+        }
+    }
+
     #[allow(clippy::too_many_arguments)]
     fn seen(
         &mut self,
@@ -360,7 +352,7 @@ impl World<'_> {
         let uses = !matches!(act, Act::Passive(_));
         let shown = Shown { token, stolen, uses, worth };
         self.oracle.seen(at, begun, &shown, seen);
-        let (way, _) = Self::way(act);
+        let (way, _) = act.way();
         let device = &mut self.clients[way.client];
         match seen {
             Seen::Active(active) => {
@@ -404,41 +396,9 @@ impl World<'_> {
                     self.at(now + lasts, Happening::Start(node));
                 }
             }
-            Fault::Restart(node, lasts) => {
-                let ready =
-                    self.nodes[node].state == State::Runs && self.nodes[node].stopping.is_none();
-                let Some(process) = self.nodes[node].process.as_ref().filter(|_| ready) else {
-                    return;
-                };
-                if process.http.is_none() {
-                    return;
-                }
-                self.oracle.reached.note("a node stops in order");
-                process.stop();
-                self.nodes[node].stopping = Some(lasts);
-                let takes = ms(self.plan.options.store_timeout) * 6;
-                self.oracle.disturb(node, now, now + takes + lasts);
-            }
-            Fault::Stopped(node, lasts) | Fault::Asleep(node, lasts) => {
-                if self.nodes[node].state != State::Runs {
-                    return;
-                }
-                let asleep = matches!(fault, Fault::Asleep(..));
-                self.oracle.reached.note(if asleep {
-                    "a machine sleeps"
-                } else {
-                    "a node is not scheduled for a while"
-                });
-                self.nodes[node].state = if asleep { State::Asleep } else { State::Stopped };
-                let until = (now + lasts).min(self.plan.active);
-                self.oracle.disturb(node, now, until);
-                self.at(until.max(now + 1), Happening::Thaw(node));
-                let waiting = |by: &&Operation| by.begun.node == node && !by.over;
-                let waiting = self.operations.iter().filter(waiting);
-                for token in waiting.filter_map(|by| by.token.as_ref()) {
-                    self.oracle.delays(token);
-                }
-            }
+            Fault::Restart(node, lasts) => self.stop_in_order(node, lasts),
+            Fault::Stopped(node, lasts) => self.suspend(node, State::Stopped, lasts),
+            Fault::Asleep(node, lasts) => self.suspend(node, State::Asleep, lasts),
             Fault::Skew(node, seconds) => {
                 self.oracle.reached.note("a wall clock is wrong");
                 self.nodes[node].wall.skew(seconds);
@@ -457,20 +417,59 @@ impl World<'_> {
                 }
             }
             Fault::Copy => self.copy = Some((self.oracle.copied(), self.store.copy())),
-            Fault::Restore => {
-                if let Some((copied, store)) = self.copy.take() {
-                    self.oracle.reached.note("a store comes back older");
-                    self.store = store;
-                    let stored = all_sessions(&self.store);
-                    self.oracle.restored(copied, now, stored);
-                    for node in 0..self.nodes.len() {
-                        self.oracle.disturb(node, now, now);
-                    }
-                }
-            }
+            Fault::Restore => self.restore(),
             Fault::Older(node) => {
                 self.oracle.reached.note("a node reads the log as an older version");
                 self.nodes[node].older = true;
+            }
+        }
+    }
+    fn stop_in_order(&mut self, node: usize, lasts: Ms) {
+        let now = self.now;
+        let ready = self.nodes[node].state == State::Runs && self.nodes[node].stopping.is_none();
+        let Some(process) = self.nodes[node].process.as_ref().filter(|_| ready) else {
+            return;
+        };
+        if process.http.is_none() {
+            return;
+        }
+        self.oracle.reached.note("a node stops in order");
+        process.stop();
+        self.nodes[node].stopping = Some(lasts);
+        let takes = ms(self.plan.options.store_timeout) * 6;
+        self.oracle.disturb(node, now, now + takes + lasts);
+    }
+
+    fn suspend(&mut self, node: usize, state: State, lasts: Ms) {
+        let now = self.now;
+        if self.nodes[node].state != State::Runs {
+            return;
+        }
+        self.oracle.reached.note(if state == State::Asleep {
+            "a machine sleeps"
+        } else {
+            "a node is not scheduled for a while"
+        });
+        self.nodes[node].state = state;
+        let until = (now + lasts).min(self.plan.active);
+        self.oracle.disturb(node, now, until);
+        self.at(until.max(now + 1), Happening::Thaw(node));
+        let waiting = |by: &&Operation| by.begun.node == node && !by.over;
+        let waiting = self.operations.iter().filter(waiting);
+        for token in waiting.filter_map(|by| by.token.as_ref()) {
+            self.oracle.delays(token);
+        }
+    }
+
+    fn restore(&mut self) {
+        let now = self.now;
+        if let Some((copied, store)) = self.copy.take() {
+            self.oracle.reached.note("a store comes back older");
+            self.store = store;
+            let stored = all_sessions(&self.store);
+            self.oracle.restored(copied, now, stored);
+            for node in 0..self.nodes.len() {
+                self.oracle.disturb(node, now, now);
             }
         }
     }

@@ -1,0 +1,214 @@
+//! Judges what those are answered who sign in, end, change and wait.
+
+use session_core::{EndCause, SessionId, UserKey};
+use session_engine::WaitEnd;
+
+use super::{Begun, Oracle, ms};
+use crate::node::stamp;
+use crate::plan::Ms;
+
+impl Oracle {
+    /// 503 is for nodes that a fault has touched.
+    pub(crate) fn unavailable(&mut self, at: Ms, begun: &Begun, what: &str) {
+        self.reached.note("a request is answered 503");
+        if self.is_calm(begun.node, begun.at, at) {
+            self.broken("unavailable", at, || {
+                format!("node {} answers {what} with 503, and nothing is wrong", begun.node)
+            });
+        }
+    }
+
+    pub(crate) fn signed_in(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        owner: &UserKey,
+        id: SessionId,
+        replaces: Option<SessionId>,
+    ) {
+        self.reached.note("a sign-in succeeds");
+        let Some(known) = self.sessions.get_mut(&id) else {
+            self.broken("phantom", at, || format!("{id} is said to have begun"));
+            return;
+        };
+        known.acknowledged = true;
+        if known.session.owner != *owner {
+            self.broken("another", at, || format!("{id} is another user's"));
+            return;
+        }
+        let (born, ended) = (known.born, known.ended);
+        if let Some(end) = ended
+            && (end.cause == EndCause::Expired
+                || (end.cause == EndCause::Evicted && end.at == born))
+        {
+            self.broken("newest", at, || format!("{id} begins and has ended: {end:?}"));
+        }
+        if let Some(old) = replaces.filter(|old| *old != id) {
+            self.reached.note("a sign-in replaces the session of its client");
+            let calm = self.is_calm(begun.node, begun.at, at);
+            if self.is_live(old) && self.is_in_time(old, at) && calm {
+                self.broken("replaced", at, || {
+                    format!("{id} begins, and {old} of its client stays")
+                });
+            }
+        }
+    }
+
+    /// A limit refuses a sign-in only where it is full of sessions that a client holds, or may hold.
+    pub(crate) fn too_many(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        owner: &UserKey,
+        (held, number): (Option<SessionId>, usize),
+        has_ticket: bool,
+    ) {
+        use session_core::policy::OnExceed;
+        self.reached.note("a sign-in is refused by a limit");
+        if !has_ticket {
+            self.broken("locked out", at, || "a refusal has no ticket".to_owned());
+        }
+        let from = begun.at.saturating_sub(self.time_error());
+        let policies = self.policies_within(owner, begun.at, at);
+        let claim_within = ms(self.options.claim_within);
+        // Those that were there at some moment of the sign-in, and count.
+        let counts = self
+            .sessions
+            .values()
+            .filter(|known| known.session.owner == *owner && known.begun_by != Some(number))
+            .filter(|known| known.ended.is_none_or(|end| end.at >= begun.at))
+            // A node may know of a use that a store that came back older has forgotten.
+            .filter(|known| known.excused || known.session.deadline > stamp(from))
+            .filter(|known| {
+                let claimed = known.session.claimed || known.perhaps_used > known.born;
+                claimed || known.born + claim_within >= from
+            })
+            .count();
+        let reaches = |policy: &session_core::policy::Policy| {
+            let mut limits = policy.effective_limits().into_iter();
+            limits.any(|limit| limit.on_exceed == OnExceed::Reject && counts >= limit.max as usize)
+        };
+        if !policies.iter().any(reaches) {
+            self.broken("locked out", at, || {
+                format!("{} is refused with {counts} sessions under {policies:?}", owner.user)
+            });
+        }
+        let own = held.filter(|id| self.is_live(*id) && self.is_in_time(*id, at));
+        let before = own.and_then(|id| self.sessions.get(&id));
+        let is_users = before.is_some_and(|known| known.session.owner == *owner);
+        if is_users && self.is_calm(begun.node, begun.at, at) {
+            self.broken("locked out", at, || {
+                format!("a device of {} that holds a session is refused", owner.user)
+            });
+        }
+    }
+
+    pub(crate) fn refused_by_block(&mut self, at: Ms, begun: &Begun, owner: &UserKey) {
+        self.reached.note("a sign-in is refused by a block");
+        if !self.was_blocked(owner, begun.at, at) && self.restored.is_none() {
+            self.broken("locked out", at, || format!("{} is not blocked and refused", owner.user));
+        }
+    }
+
+    pub(crate) fn ticket_used(&mut self, at: Ms, ticket: &str) {
+        self.reached.note("a ticket is used");
+        if !self.used_tickets.insert(ticket.to_owned()) && self.restored.is_none() {
+            self.broken("ticket", at, || "a ticket has worked twice".to_owned());
+        }
+    }
+
+    /// A node has answered that a block holds: it has ended the sessions within.
+    pub(crate) fn blocked(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        scope: &session_core::policy::PolicyScope,
+    ) {
+        let stays = |known: &&super::Known| {
+            let within =
+                session_core::policy::PolicyScope::of(&known.session.owner).contains(scope);
+            within && known.ended.is_none() && known.born < begun.at && !known.excused
+        };
+        if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
+            self.broken("block", at, || format!("{id} lives although its user has been blocked"));
+        }
+    }
+
+    /// A node has answered that it ended something.
+    pub(crate) fn ended_here(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        covers: impl Fn(&UserKey, SessionId) -> bool,
+    ) {
+        for known in self.sessions.values_mut() {
+            let Some(end) = known.ended else { continue };
+            let (id, owner) = (known.session.id, &known.session.owner);
+            if end.at >= begun.at && end.cause == EndCause::Revoked && covers(owner, id) {
+                known.ended_on.push((begun.node, at));
+            }
+        }
+        let stays = |known: &&super::Known| {
+            let (id, owner) = (known.session.id, &known.session.owner);
+            known.ended.is_none() && known.born < begun.at && covers(owner, id) && !known.excused
+        };
+        if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
+            self.broken("not ended", at, || format!("{id} lives although it was revoked"));
+        }
+    }
+
+    pub(crate) fn rotated(&mut self, at: Ms, token: &str, next: &str, step_up: bool) {
+        if step_up {
+            self.reached.note("a user proves again who they are");
+            return;
+        }
+        let known = self.successors.get(token).cloned();
+        match known {
+            Some(known) if known != next && self.restored.is_none() => {
+                self.broken("successor", at, || {
+                    "a token is answered with two next ones".to_owned()
+                });
+            }
+            Some(_) => {}
+            None => {
+                self.successors.insert(token.to_owned(), next.to_owned());
+            }
+        }
+    }
+
+    pub(crate) fn counted(&mut self, id: SessionId, surely: bool) {
+        let Some(known) = self.sessions.get_mut(&id) else { return };
+        known.perhaps_counted += 1;
+        if surely {
+            self.reached.note("application data change");
+            known.counted += 1;
+        }
+    }
+
+    pub(crate) fn claims_told(&mut self, at: Ms, owner: &UserKey, version: u64) {
+        self.reached.note("claims change");
+        self.claims.push((owner.clone(), version, at));
+    }
+
+    pub(crate) fn waits(&mut self, number: usize, begun: &Begun, id: SessionId) {
+        let wait = super::Wait { node: begun.node, life: begun.life, id, over: None };
+        self.waits.insert(number, wait);
+    }
+
+    pub(crate) fn waited(&mut self, at: Ms, number: usize, end: WaitEnd) {
+        let Some(wait) = self.waits.get_mut(&number) else { return };
+        wait.over = Some(at);
+        let id = wait.id;
+        match end {
+            WaitEnd::Ended(_) | WaitEnd::Gone => {
+                self.reached.note("a wait is told the end");
+                let excused = self.sessions.get(&id).is_none_or(|known| known.excused);
+                if self.is_live(id) && !excused && self.is_in_time(id, at) {
+                    self.broken("wait", at, || format!("a wait is told that {id} has ended"));
+                }
+            }
+            WaitEnd::Unknown => self.reached.note("a wait is told that nothing is known"),
+            _ => {}
+        }
+    }
+}
