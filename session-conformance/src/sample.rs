@@ -123,6 +123,11 @@ pub(crate) fn rotated(session: &Session, at: Timestamp) -> Session {
     rotation::confirm(begun.as_ref().unwrap_or(session), &next, &Timeouts::default(), at)
 }
 
+/// A user whose text as an actor is as long as one can be.
+pub(crate) fn longest_actor() -> Actor {
+    Actor::User(user_in(&":".repeat(TenantId::MAX_BYTES), &"u".repeat(UserId::MAX_BYTES)))
+}
+
 /// The same session with details of every kind, as long as they may be, and with those of a newer
 /// version.
 pub(crate) fn detailed(mut session: Session) -> Session {
@@ -140,7 +145,7 @@ pub(crate) fn detailed(mut session: Session) -> Session {
     session.authentication = proof.clone();
     session.absolute_expiry = Some(at.plus(Duration::from_micros(1)));
     session.timeouts = Some(Timeouts::aal3());
-    session.impersonator = Some(UserId::new(&wide(UserId::MAX_BYTES)).unwrap());
+    session.impersonator = Some(user_in(&wide(TenantId::MAX_BYTES), &wide(UserId::MAX_BYTES)));
     let text = serde_json::Value::String("\u{1F511}".repeat(1023) + "\\");
     session.data = Some(ExtraData::new(&text).unwrap());
     let risk = || ("risk".to_owned(), serde_json::json!({ "score": [7, null, "\0"] }));

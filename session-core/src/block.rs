@@ -1,8 +1,10 @@
 //! Users, tenants and deployments that may not sign in.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-use crate::event::Actor;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::event::{Actor, display};
 use crate::field::BlockReason;
 use crate::planted::{self, Defect};
 use crate::policy::PolicyScope;
@@ -22,6 +24,7 @@ pub struct Block {
     /// When it was set.
     pub since: Timestamp,
     /// Who set it.
+    #[serde(serialize_with = "display", deserialize_with = "stored_actor")]
     pub by: Actor,
 }
 
@@ -44,6 +47,10 @@ impl Block {
     pub fn from_stored(text: &str) -> Result<Self, StoreError> {
         serde_json::from_str(text).map_err(StoreError::corrupt)
     }
+}
+
+fn stored_actor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Actor, D::Error> {
+    Ok(Actor::from_stored(&Cow::<'_, str>::deserialize(deserializer)?))
 }
 
 /// The block that refuses a sign-in at this time, the widest place first.

@@ -1,11 +1,14 @@
 //! What happened, to whom, by whom and why.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use crate::field::{InvalidField, SessionId, TenantId, UserId};
+use crate::session::UserKey;
 use crate::time::Timestamp;
 
 /// One entry of the log that every node follows, and of the stream that an application hears.
@@ -18,7 +21,9 @@ pub struct Event {
     pub kind: EventKind,
     /// When, by the fleet's clock.
     pub at: Timestamp,
-    /// Who did it.
+    /// Who did it: in JSON `by`, the word or `user:` and the user, and
+    /// `by_tenant`, the user's tenant, where there is one.
+    #[serde(flatten)]
     pub by: Actor,
     /// The tenant concerned; none for a deployment without tenants.
     pub tenant: Option<TenantId>,
@@ -190,6 +195,10 @@ impl FromStr for EventKind {
 }
 
 /// Who did it.
+///
+/// As a text, which stores keep and logs show: `system`, `application`, `user:alice` for a user outside
+/// all tenants, `user@north:alice` for one of a tenant, in whose name `%` and `:` stand as `%25` and
+/// `%3A`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Actor {
@@ -197,39 +206,66 @@ pub enum Actor {
     System,
     /// The embedding application.
     Application,
-    /// A signed-in user: the owner of the session or an admin.
-    User(UserId),
+    /// A signed-in user: the owner of the session or an admin. The same user id in another tenant is
+    /// another user.
+    User(UserKey),
     /// One that only a newer version knows.
     Unknown,
 }
 
 impl Actor {
+    /// The longest text, in bytes.
+    pub const MAX_BYTES: usize = "user@:".len() + 3 * TenantId::MAX_BYTES + UserId::MAX_BYTES;
+
     /// Reads what a store has kept; a text of a newer version is [`Actor::Unknown`].
     pub fn from_stored(text: &str) -> Self {
         text.parse().unwrap_or(Self::Unknown)
     }
-}
 
-impl Serialize for Actor {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+    /// The text without the tenant: the word, or `user:` and the user.
+    pub fn word(&self) -> Cow<'static, str> {
+        match self {
+            Self::System => "system".into(),
+            Self::Application => "application".into(),
+            Self::User(UserKey { user, .. }) => format!("{USER}{user}").into(),
+            Self::Unknown => "unknown".into(),
+        }
+    }
+
+    /// The user's tenant; none for others and for a user outside all tenants.
+    pub const fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::User(UserKey { tenant, .. }) => tenant.as_ref(),
+            _ => None,
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Actor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
-        Ok(Self::from_stored(&text))
+/// Begins the text of a user outside all tenants.
+const USER: &str = "user:";
+
+/// Begins the text of a user of a tenant; the tenant and a colon follow.
+const USER_OF: &str = "user@";
+
+impl Serialize for Actor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("by", &self.word())?;
+        if let Some(tenant) = self.tenant() {
+            fields.serialize_entry("by_tenant", tenant.as_str())?;
+        }
+        fields.end()
     }
 }
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::System => f.write_str("system"),
-            Self::Application => f.write_str("application"),
-            Self::User(user) => write!(f, "user:{user}"),
-            Self::Unknown => f.write_str("unknown"),
+            Self::User(UserKey { tenant: Some(tenant), user }) => {
+                let tenant = tenant.as_str().replace('%', "%25").replace(':', "%3A");
+                write!(f, "{USER_OF}{tenant}:{user}")
+            }
+            other => f.write_str(&other.word()),
         }
     }
 }
@@ -239,18 +275,27 @@ impl FromStr for Actor {
 
     /// Reads what `Display` has written, as stores keep it.
     fn from_str(text: &str) -> Result<Self, InvalidField> {
+        if let Some(user) = text.strip_prefix(USER) {
+            return UserId::from_stored(user).map(|user| Self::User(UserKey::new(user)));
+        }
+        if let Some((tenant, user)) = text.strip_prefix(USER_OF).and_then(|key| key.split_once(':'))
+        {
+            let tenant = TenantId::from_stored(&tenant.replace("%3A", ":").replace("%25", "%"))?;
+            return Ok(Self::User(UserKey::in_tenant(tenant, UserId::from_stored(user)?)));
+        }
         match text {
             "system" => Ok(Self::System),
             "application" => Ok(Self::Application),
-            _ => match text.strip_prefix("user:") {
-                Some(user) => UserId::from_stored(user).map(Self::User),
-                None => Err(InvalidField::malformed("by", "an actor")),
-            },
+            _ => Err(InvalidField::malformed("by", "an actor")),
         }
     }
 }
 
-fn display<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes a value as its text.
+pub(crate) fn display<T: fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
@@ -263,14 +308,45 @@ mod tests {
         for kind in EventKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
         }
-        let user = Actor::User(UserId::new("system").unwrap());
-        for actor in [Actor::System, Actor::Application, user] {
-            assert_eq!(actor.to_string().parse(), Ok(actor));
-        }
         assert!("nobody".parse::<Actor>().is_err());
         assert!("".parse::<EventKind>().is_err());
         assert_eq!(EventKind::from_stored("promoted"), EventKind::Unknown);
         assert_eq!(Actor::from_stored("service:7"), Actor::Unknown);
         assert_eq!(EndCause::from_stored("at risk"), EndCause::Unknown);
+    }
+
+    #[test]
+    fn an_actor_is_read_as_it_was_written() {
+        let of = |tenant: &str, user: &str| {
+            Actor::User(UserKey::in_tenant(tenant.parse().unwrap(), user.parse().unwrap()))
+        };
+        let long = of(&":".repeat(TenantId::MAX_BYTES), &"u".repeat(UserId::MAX_BYTES));
+        assert_eq!(long.to_string().len(), Actor::MAX_BYTES);
+        for actor in [
+            Actor::System,
+            Actor::Application,
+            Actor::User(UserKey::new("system".parse().unwrap())),
+            Actor::User(UserKey::new("user@north:alice".parse().unwrap())),
+            of("north", "alice"),
+            of("no:rth", "al:ice"),
+            of("no%3Arth", "al%3Aice"),
+            of("%", ":"),
+            of("%253A", "user:x"),
+            long,
+        ] {
+            assert_eq!(actor.to_string().parse(), Ok(actor));
+        }
+    }
+
+    #[test]
+    fn json_names_the_actor_and_its_tenant() {
+        let by = |actor: Actor| serde_json::to_value(actor).unwrap();
+        let root: UserId = "root".parse().unwrap();
+        assert_eq!(
+            by(Actor::User(UserKey::in_tenant("north".parse().unwrap(), root.clone()))),
+            serde_json::json!({ "by": "user:root", "by_tenant": "north" })
+        );
+        assert_eq!(by(Actor::User(UserKey::new(root))), serde_json::json!({ "by": "user:root" }));
+        assert_eq!(by(Actor::System), serde_json::json!({ "by": "system" }));
     }
 }

@@ -77,8 +77,8 @@ pub struct Session {
     pub absolute_expiry: Option<Timestamp>,
     /// Timeouts of its own, in place of those of the deployment.
     pub timeouts: Option<Timeouts>,
-    /// Who acts as the user with this session, where it is not the user.
-    pub impersonator: Option<UserId>,
+    /// Who acts as the user with this session, where it is not the user; perhaps of another tenant.
+    pub impersonator: Option<UserKey>,
     /// The application's own data.
     pub data: Option<ExtraData>,
     /// Digests of its tokens.
@@ -117,7 +117,7 @@ impl Session {
 
     /// Who acts in the session: its user, or who acts as the user.
     pub fn actor(&self) -> Actor {
-        Actor::User(self.impersonator.as_ref().unwrap_or(&self.owner.user).clone())
+        Actor::User(self.impersonator.as_ref().unwrap_or(&self.owner).clone())
     }
 
     /// The device's name or, where it has none, its description.

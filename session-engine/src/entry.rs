@@ -152,7 +152,7 @@ impl CurrentSession {
     }
 
     /// Who acts as the user, where it is not the user.
-    pub fn impersonator(&self) -> Option<&UserId> {
+    pub fn impersonator(&self) -> Option<&UserKey> {
         self.entry.session.impersonator.as_ref()
     }
 

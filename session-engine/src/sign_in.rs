@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use session_core::checker::Timeouts;
 use session_core::{
     Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, InvalidField, Session, SessionId,
-    Timestamp, Token, UserId, UserKey,
+    Timestamp, Token, UserKey,
 };
 
 use crate::admit::Newcoming;
@@ -51,7 +51,7 @@ pub struct SignIn {
     pub timeouts: Option<Timeouts>,
     /// Who acts as the user with this session, where it is not the user. It is shown wherever the
     /// session is, and such a session may not administer.
-    pub impersonator: Option<UserId>,
+    pub impersonator: Option<UserKey>,
     /// The session that the same browser holds now; the caller has validated its token. The user's own
     /// ends in the same step and takes up no place. Another user's ends soon afterwards, and the
     /// sign-in does not depend on it.
@@ -126,7 +126,7 @@ impl SignIn {
 
     /// Sets [`SignIn::impersonator`].
     #[must_use]
-    pub fn with_impersonator(mut self, impersonator: impl Into<Option<UserId>>) -> Self {
+    pub fn with_impersonator(mut self, impersonator: impl Into<Option<UserKey>>) -> Self {
         self.impersonator = impersonator.into();
         self
     }
@@ -140,7 +140,7 @@ impl SignIn {
 
     /// Who signs in, for the log.
     pub(crate) fn actor(&self) -> Actor {
-        Actor::User(self.impersonator.as_ref().unwrap_or(&self.owner.user).clone())
+        Actor::User(self.impersonator.as_ref().unwrap_or(&self.owner).clone())
     }
 
     pub(crate) fn validate(&self) -> Result<(), InvalidField> {

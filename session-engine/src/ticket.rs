@@ -73,6 +73,7 @@ struct Sealed {
     authentication: Authentication,
     timeouts: Option<Timeouts>,
     impersonator: Option<UserId>,
+    impersonator_tenant: Option<TenantId>,
     replaces: Option<SessionId>,
 }
 
@@ -125,6 +126,7 @@ impl SessionManager {
         let now = self.now();
         let Issued { secret, expires, refused_by, id } = ticket.clone();
         let SignIn { owner, device_kind, device_info, client_id, ip, data, .. } = request.clone();
+        let impersonator = request.impersonator.as_ref();
         let sealed = Sealed {
             secret,
             expires,
@@ -139,7 +141,8 @@ impl SessionManager {
             data: data.map(|data| data.as_json().to_owned()),
             authentication: request.proof.authentication(now)?,
             timeouts: request.timeouts,
-            impersonator: request.impersonator.clone(),
+            impersonator: impersonator.map(|key| key.user.clone()),
+            impersonator_tenant: impersonator.and_then(|key| key.tenant.clone()),
             replaces: request.replaces,
         };
         let nonce: [u8; 24] = clock::random(self.shared().entropy.as_ref());
@@ -165,6 +168,8 @@ impl SessionManager {
         let issued = Issued { secret, expires, refused_by, id };
         let ticket = TicketUse { issued, end, user: sweeper::holder(self.shared()) };
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
+        let impersonator =
+            sealed.impersonator.map(|user| UserKey { tenant: sealed.impersonator_tenant, user });
         let data = sealed.data.as_deref().map(ExtraData::from_json).transpose()?;
         let Authentication { at, level, methods, unknown: _ } = sealed.authentication;
         let request = SignIn::new(owner)
@@ -175,7 +180,7 @@ impl SessionManager {
             .with_data(data)
             .with_proof(Proof::default().at(at).with_level(level).with_methods(methods))
             .with_timeouts(sealed.timeouts)
-            .with_impersonator(sealed.impersonator)
+            .with_impersonator(impersonator)
             .with_replaces(sealed.replaces);
         Ok((request, ticket))
     }

@@ -112,7 +112,10 @@ mod tests {
         let session = alice();
         let (Some(fixed), Some(accesses), Some(details)) = triple(&session) else { panic!() };
         for from in [None, DeviceInfo::truncated("Safari on iOS")] {
-            let (at, by) = (Timestamp::from_micros(i64::MAX), Actor::User("root".parse().unwrap()));
+            let (at, by) = (
+                Timestamp::from_micros(i64::MAX),
+                Actor::User(UserKey::new("root".parse().unwrap())),
+            );
             let ending = Ending { cause: EndCause::Evicted, at, by, from };
             let end = ending.remember(session.clone());
             let how = how(&ending).into_bytes();

@@ -28,7 +28,7 @@ pub struct NewSession {
     pub timeouts: Option<Timeouts>,
     /// Who acts as the user with this session, where it is not the user. It is shown wherever the
     /// session is, and such a session may not administer.
-    pub impersonator: Option<UserId>,
+    pub impersonator: Option<UserKey>,
 }
 
 impl NewSession {
@@ -98,7 +98,7 @@ impl NewSession {
 
     /// Who acts as the user with this session, where it is not the user.
     #[must_use]
-    pub fn with_impersonator(mut self, impersonator: impl Into<Option<UserId>>) -> Self {
+    pub fn with_impersonator(mut self, impersonator: impl Into<Option<UserKey>>) -> Self {
         self.impersonator = impersonator.into();
         self
     }

@@ -91,11 +91,14 @@ pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpA
     let session_id = session.map(|session| tracing::field::display(session.id()));
     let user = session.map(|session| tracing::field::display(session.user()));
     let tenant = session.and_then(CurrentSession::tenant).map(tracing::field::display);
-    let impersonator = session.and_then(CurrentSession::impersonator).map(tracing::field::display);
+    let impersonator = session.and_then(CurrentSession::impersonator);
+    let impersonator_tenant = impersonator.and_then(|key| key.tenant.as_ref());
+    let impersonator_tenant = impersonator_tenant.map(tracing::field::display);
+    let impersonator = impersonator.map(|key| tracing::field::display(&key.user));
     let address = address.map(tracing::field::display);
     tracing::warn!(
         target: TARGET, event = "admin_denied", reason, address, session_id, user, tenant,
-        impersonator
+        impersonator, impersonator_tenant
     );
 }
 

@@ -59,7 +59,7 @@ impl ActAs {
     /// The session to begin, which shows who acts.
     pub(crate) fn check(&self, session: &CurrentSession) -> Result<NewSession, Problem> {
         let owner = to_act_as(session, &self.user)?;
-        Ok(NewSession::of(owner).with_impersonator(session.user().clone()))
+        Ok(NewSession::of(owner).with_impersonator(session.owner().clone()))
     }
 }
 
@@ -168,7 +168,7 @@ impl WhoAmI {
             user: session.user().to_string(),
             tenant: session.tenant().map(ToString::to_string),
             session_id: session.id(),
-            impersonator: session.impersonator().map(ToString::to_string),
+            impersonator: session.impersonator().map(|admin| admin.user.to_string()),
             authenticated_at: proof.at,
             level: proof.level,
             methods: proof.methods.clone(),

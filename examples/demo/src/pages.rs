@@ -17,7 +17,7 @@ impl Demo {
             Some(session) => {
                 let user = escaped(session.user().as_str());
                 let acting = session.impersonator().map_or_else(String::new, |admin| {
-                    let admin = escaped(admin.as_str());
+                    let admin = escaped(admin.user.as_str());
                     format!(
                         r#"<p class="notice">This is <b>{admin}</b>, acting as <b>{user}</b>.</p>"#
                     )

@@ -141,7 +141,7 @@ fn choice(session: &Session, now: Timestamp) -> String {
 fn reason(ending: &Ending, now: Timestamp) -> String {
     let when = ago(now.since(ending.at));
     let from = ending.from.as_ref().map(|device| format!(", {device}")).unwrap_or_default();
-    let is_own = ending.by == Actor::User(ending.owner.user.clone());
+    let is_own = ending.by == Actor::User(ending.owner.clone());
     match (ending.cause, &ending.by) {
         (EndCause::Evicted, Actor::User(_)) if !is_own => {
             format!("An admin signed in as you, {when}.")

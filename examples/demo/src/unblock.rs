@@ -59,7 +59,7 @@ mod tests {
         let alice = UserKey { tenant: north.clone(), user: "alice".parse().unwrap() };
         let user = Some(alice.user.clone());
         for scope in [place_of(None, None), place_of(north.clone(), None), place_of(north, user)] {
-            let by = Actor::User("root".parse().unwrap());
+            let by = Actor::User(UserKey::new("root".parse().unwrap()));
             let block = NewBlock::default().with_reason(Some("fraud".parse().unwrap()));
             node.sessions().block(scope.clone(), block, by).await.unwrap();
             let refused = node.sessions().sign_in(SignIn::new(alice.clone())).await.unwrap_err();

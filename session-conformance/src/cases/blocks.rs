@@ -121,7 +121,7 @@ pub(crate) async fn a_block_comes_back_whole(namespace: Arc<dyn Namespace>) {
     let longest = BlockReason::new(&wide(BlockReason::MAX_BYTES)).unwrap();
     let block = |reason, until, since, by| Block { reason, until, since, by };
     let blocks = [
-        block(Some(longest), Some(FAR_AHEAD), LONG_AGO, Actor::User(alice.user.clone())),
+        block(Some(longest), Some(FAR_AHEAD), LONG_AGO, Actor::User(alice.clone())),
         block(None, None, FAR_AHEAD, Actor::System),
         block(
             Some("it's \"fraud\"".parse().unwrap()),
@@ -246,7 +246,7 @@ pub(crate) async fn blocks_are_told_whole(namespace: Arc<dyn Namespace>) {
     for (n, scope) in (1..).zip(places) {
         let begun = now(store.as_ref()).await;
         let start = log_end(other.as_ref()).await;
-        let by = Actor::User(format!("admin {n}").parse().unwrap());
+        let by = Actor::User(UserKey::new(format!("admin {n}").parse().unwrap()));
         let block = Block { reason: None, until: None, since: begun, by: by.clone() };
         let mut expected = Vec::new();
         // Also where nothing changes.

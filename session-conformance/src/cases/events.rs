@@ -8,12 +8,12 @@ use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, Entries, Outcome, PolicyChange, Selection, Sweep,
     TenantFilter,
 };
-use session_core::{Actor, EndCause, Event, EventKind, Store, Timestamp};
+use session_core::{Actor, EndCause, Event, EventKind, Store, Timestamp, UserKey};
 
 use crate::Namespace;
 use crate::sample::{
     FAR_AHEAD, LONG_AGO, SECOND, about, add, add_many, begins, change_at, end_all, insert, log_end,
-    now, read_log, session, updates, user, user_in, version,
+    longest_actor, now, read_log, session, updates, user, user_in, version,
 };
 
 pub(crate) async fn every_kind_of_change_is_told_whole(namespace: Arc<dyn Namespace>) {
@@ -23,7 +23,7 @@ pub(crate) async fn every_kind_of_change_is_told_whole(namespace: Arc<dyn Namesp
         let new = session(store.as_ref(), &owner, now(store.as_ref()).await);
         let changes = vec![Change::ClaimsChanged(one.id), updates(&two), begins(&new)];
         let (expected, at) = (version(store.as_ref(), &owner).await, new.signed_in.minus(SECOND));
-        let by = Actor::User("an admin".parse().unwrap());
+        let by = Actor::User(UserKey::new("an admin".parse().unwrap()));
         let commit = Commit { by, ..change_at(&owner, expected, changes, at) };
         let expected: Vec<_> =
             commit.changes.iter().map(|c| commit.event(c.kind(), c.session())).collect();
@@ -45,9 +45,11 @@ pub(crate) async fn every_cause_and_actor_is_told(namespace: Arc<dyn Namespace>)
     let actors = [
         Actor::System,
         Actor::Application,
-        Actor::User(owner.user.clone()),
-        Actor::User("system".parse().unwrap()),
-        Actor::User("user:application".parse().unwrap()),
+        Actor::User(owner.clone()),
+        Actor::User(UserKey::new("system".parse().unwrap())),
+        Actor::User(UserKey::new("user:application".parse().unwrap())),
+        Actor::User(user_in("south", "alice")),
+        longest_actor(),
     ];
     let mut cursor = log_end(other.as_ref()).await;
     let mut expected = Vec::new();
@@ -87,8 +89,10 @@ pub(crate) async fn what_end_many_and_sweep_do_is_told_whole(namespace: Arc<dyn 
         }
     }
     is_told(other.as_ref(), &mut cursor, &swept, EndCause::Expired, at, by).await;
-    let (at, by) =
-        (now(store.as_ref()).await.minus(SECOND * 7), Actor::User("an admin".parse().unwrap()));
+    let (at, by) = (
+        now(store.as_ref()).await.minus(SECOND * 7),
+        Actor::User(UserKey::new("an admin".parse().unwrap())),
+    );
     let selection = Selection::within(TenantFilter::Any);
     let cause = EndCause::TokenReused;
     let all = EndMany { selection, after: None, cause, at, by: by.clone(), from: None };
@@ -158,7 +162,7 @@ pub(crate) async fn policies_are_told_whole(namespace: Arc<dyn Namespace>) {
         // Also where nothing changes.
         let set = Some(Policy::default());
         for policy in [None, set.clone(), set, None, None] {
-            let by = Actor::User(format!("admin {n}").parse().unwrap());
+            let by = Actor::User(UserKey::new(format!("admin {n}").parse().unwrap()));
             let at = now(store.as_ref()).await.minus(SECOND * n);
             let change = PolicyChange { scope: scope.clone(), policy, at, by };
             store.set_policy(&change).await.unwrap();

@@ -13,8 +13,8 @@ use super::history_pages::walk;
 use crate::Namespace;
 use crate::sample::{
     SECOND, add, address, begins, change_at, commit, detailed, end, end_all, end_at, ids, insert,
-    insert_all, log_end, now, read_log, revoke, rotated, session, sweep_all, updates, used, user,
-    user_in, version, whole_sweep,
+    insert_all, log_end, longest_actor, now, read_log, revoke, rotated, session, sweep_all,
+    updates, used, user, user_in, version, whole_sweep,
 };
 
 pub(crate) async fn every_way_of_ending_is_remembered(namespace: Arc<dyn Namespace>) {
@@ -45,13 +45,13 @@ async fn end_in_three_ways(store: &dyn Store, sessions: [Session; 3]) -> [EndedS
     let owner = &one.owner;
     let changes = vec![Change::End(one.id, EndCause::Evicted)];
     let mut commit = change_at(owner, version(store, owner).await, changes, at);
-    commit.by = Actor::User("an admin".parse().unwrap());
+    commit.by = Actor::User(UserKey::new("an admin".parse().unwrap()));
     commit.from = Some(DeviceInfo::new("Firefox on Linux").unwrap());
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
     let selected = EndMany {
         cause: EndCause::SignedOut,
         at: at.plus(SECOND),
-        by: Actor::User(owner.user.clone()),
+        by: Actor::User(owner.clone()),
         from: Some(DeviceInfo::new("Safari on \"iOS\"").unwrap()),
         ..end(store, Selection::session(two.id, TenantFilter::Any)).await
     };
@@ -102,8 +102,10 @@ pub(crate) async fn every_cause_and_actor_is_remembered(namespace: Arc<dyn Names
     let actors = [
         Actor::System,
         Actor::Application,
-        Actor::User(owner.user.clone()),
-        Actor::User("system".parse().unwrap()),
+        Actor::User(owner.clone()),
+        Actor::User(UserKey::new("system".parse().unwrap())),
+        Actor::User(user_in("south", "alice")),
+        longest_actor(),
         Actor::Unknown,
     ];
     // Also what a newer version writes, as this one reads it.

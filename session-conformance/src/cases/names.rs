@@ -181,7 +181,7 @@ pub(crate) async fn policies_and_events_keep_every_name(namespace: Arc<dyn Names
         let limit = Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject };
         let policy = Some(Policy::limit(limit));
         let scope = PolicyScope::User(owner.clone());
-        let by = Actor::User(owner.user.clone());
+        let by = Actor::User(owner.clone());
         let change =
             PolicyChange { scope, policy: policy.clone(), at: now(store.as_ref()).await, by };
         store.set_policy(&change).await.unwrap();

@@ -63,7 +63,7 @@ async fn the_log_and_policies_keep_the_name(
     owner: &UserKey,
     cursor: &mut Cursor,
 ) {
-    let by = Actor::User(owner.user.clone());
+    let by = Actor::User(owner.clone());
     let ended = EndMany { by: by.clone(), ..end(store, Selection::user(owner.clone())).await };
     assert_eq!(end_all(store, ended, 10).await.len(), 1);
     let scope = PolicyScope::User(owner.clone());

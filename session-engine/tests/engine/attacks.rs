@@ -249,13 +249,12 @@ async fn an_impersonator_is_named_for_the_session_that_the_sign_in_replaces() {
     let fleet = Fleet::start(Options::default()).await;
     let node = &fleet.nodes[0];
     let bob = sign_in(node, "bob").await;
-    let request = SignIn::new(user("alice"))
-        .with_impersonator(session_core::UserId::new("root").unwrap())
-        .with_replaces(bob.session.id());
+    let request =
+        SignIn::new(user("alice")).with_impersonator(user("root")).with_replaces(bob.session.id());
     node.sessions().sign_in(request).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let ended = fleet.store.ended(bob.session.id()).await.unwrap().unwrap();
-    assert_eq!(ended.by, Actor::User("root".parse().unwrap()));
+    assert_eq!(ended.by, Actor::User(user("root")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use session_core::checker::Timeouts;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::TenantFilter;
-use session_core::{Actor, EndCause, UserId};
+use session_core::{Actor, EndCause, UserKey};
 use session_engine::{Notice, Options, RotateReason, SignIn, WaitEnd};
 
 use crate::probe::{Fleet, engine, sign_in, store, told, user};
@@ -27,7 +27,7 @@ async fn every_change_is_told_once_in_one_order_on_every_node() {
     let fleet = Fleet::start(Options::default()).await;
     let [here, there] = &fleet.nodes;
     let (mut near, mut far) = (here.sessions().events(), there.sessions().events());
-    let root = Actor::User(UserId::new("root").unwrap());
+    let root = Actor::User(UserKey::new("root".parse().unwrap()));
     let policy = Policy::from(PreventConcurrentLogin::LogoutFromAllDevices);
     here.sessions().set_policy(PolicyScope::Deployment, Some(policy), root.clone()).await.unwrap();
     let first = sign_in(here, "alice").await;

@@ -34,7 +34,7 @@ async fn the_owner_of_an_ended_session_is_told_why_on_every_node() {
         let Refusal::Ended(ending) = refusal(node, &old).await else { panic!("it has ended") };
         assert_eq!((ending.id, ending.cause), (old.session.id(), EndCause::Evicted));
         assert_eq!(ending.at, new.session.signed_in());
-        assert_eq!(ending.by, Actor::User("alice".parse().unwrap()));
+        assert_eq!(ending.by, Actor::User(UserKey::new("alice".parse().unwrap())));
         assert_eq!(ending.from, DeviceInfo::truncated("Firefox on Linux"));
     }
 }
@@ -278,20 +278,21 @@ async fn a_device_can_be_named_by_its_user_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn an_impersonated_session_says_who_acts() {
+    let root = UserKey::in_tenant(TenantId::new("south").unwrap(), user("alice").user);
     let fleet = Fleet::start(Options::default()).await;
     let mut events = fleet.nodes[1].sessions().events();
-    let request = on("Firefox").with_impersonator(Some("root".parse().unwrap()));
+    let request = on("Firefox").with_impersonator(root.clone());
     let signed_in = fleet.nodes[0].sessions().sign_in(request).await.unwrap();
     let session_engine::Notice::Event(created) = told(&mut events, "created").await else {
         panic!("nothing was missed");
     };
-    let root = Actor::User("root".parse().unwrap());
-    assert_eq!((created.by, created.user), (root.clone(), Some("alice".parse().unwrap())));
+    let by = Actor::User(root.clone());
+    assert_eq!((created.by, created.user), (by.clone(), Some("alice".parse().unwrap())));
     let session = session(&fleet.nodes[1], &signed_in).await;
-    assert_eq!((session.impersonator().unwrap().as_str(), session.actor()), ("root", root.clone()));
+    assert_eq!((session.impersonator(), session.actor()), (Some(&root), by.clone()));
     fleet.nodes[1].sessions().sign_out(&session).await.unwrap();
     let query = HistoryQuery::within(TenantFilter::Any);
-    assert_eq!(fleet.nodes[0].sessions().history(&query).await.unwrap().sessions[0].by, root);
+    assert_eq!(fleet.nodes[0].sessions().history(&query).await.unwrap().sessions[0].by, by);
 }
 
 /// A node of tomorrow has written fields into the record that this one does not know.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use session_core::checker::Timeouts;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
-use session_core::{Actor, DeviceInfo, DeviceName, EndCause, Store, Timestamp, UserId};
+use session_core::{Actor, DeviceInfo, DeviceName, EndCause, Store, Timestamp};
 use session_engine::{
     Access, Engine, Error, Options, Refusal, RotateReason, Rotation, SessionManager, SignIn,
     SignedIn, Verdict,
@@ -133,7 +133,7 @@ async fn an_idle_session_is_signed_out_by_whom_it_belongs_to() {
     let fleet = Fleet::start(options()).await;
     let node = fleet.nodes[0].sessions();
     let request = SignIn::new(user("alice"))
-        .with_impersonator(UserId::new("support").unwrap())
+        .with_impersonator(user("support"))
         .with_device_info(DeviceInfo::truncated("Firefox on Linux"));
     let begun = node.sign_in(request).await.unwrap();
     assert!(is_active(&fleet.nodes[0], &begun).await);
@@ -148,7 +148,7 @@ async fn an_idle_session_is_signed_out_by_whom_it_belongs_to() {
     node.sign_out_idle(&idle).await.unwrap();
     let ended = fleet.store.ended(id).await.unwrap().unwrap();
     assert_eq!(ended.cause, EndCause::SignedOut);
-    assert_eq!(ended.by, Actor::User(UserId::new("support").unwrap()));
+    assert_eq!(ended.by, Actor::User(user("support")));
     assert_eq!(ended.from, DeviceInfo::truncated("the office"));
     node.sign_out_idle(&idle).await.unwrap();
 }

@@ -424,7 +424,7 @@ async fn a_sign_in_over_another_users_session_is_one_outcome() {
     assert_eq!(refusal(there, &alice).await.end_cause(), Some(EndCause::Replaced));
     let query = HistoryQuery::within(TenantFilter::Any);
     let history = here.sessions().history(&query).await.unwrap().sessions;
-    assert_eq!(history[0].by, Actor::User("bob".parse().unwrap()));
+    assert_eq!(history[0].by, Actor::User(user("bob")));
     assert!(is_active(here, &bob).await);
 }
 

@@ -59,7 +59,7 @@ async fn whatever_ends_a_session_keeps_its_record() {
         let at = begun.plus(SECOND);
         let expected = store.user(&owner).await.unwrap().version;
         let changes = vec![Change::End(one.id, EndCause::Evicted)];
-        let by = Actor::User(owner.user.clone());
+        let by = Actor::User(owner.clone());
         let evict =
             Commit { owner: owner.clone(), expected, changes, at, by: by.clone(), from: device() };
         assert_eq!(store.commit(&evict).await.unwrap(), Outcome::Done);

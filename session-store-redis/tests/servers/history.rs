@@ -73,7 +73,7 @@ async fn a_walk_sees_every_ended_session_once_the_latest_end_first() {
                 after: None,
                 cause: if n % 5 == 0 { EndCause::Blocked } else { EndCause::Evicted },
                 at: begun.minus(HOUR * u32::try_from(n % 11).unwrap()),
-                by: Actor::User("root".parse().unwrap()),
+                by: Actor::User(UserKey::new("root".parse().unwrap())),
                 from: from.clone(),
             };
             assert_eq!(store.end_many(&end, 1).await.unwrap().ended.len(), 1);

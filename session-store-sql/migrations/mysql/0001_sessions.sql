@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS {t}history (
     details MEDIUMBLOB NOT NULL,
     ended BIGINT NOT NULL,
     cause VARBINARY(32) NOT NULL,
-    actor VARBINARY(260) NOT NULL,
+    actor VARBINARY(1024) NOT NULL,
     -- The device from which it was ended.
     ended_from VARBINARY(256),
     KEY {i}history_by_user (user_id, tenant, ended DESC, id),
@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS {t}log (
     tag BIGINT NOT NULL,
     kind VARBINARY(32) NOT NULL,
     at BIGINT NOT NULL,
-    actor VARBINARY(260) NOT NULL,
+    actor VARBINARY(1024) NOT NULL,
     tenant VARBINARY(128) NOT NULL,
     user_id VARBINARY(255),
     session_id BINARY(16)

@@ -5,7 +5,7 @@ use futures_util::Stream;
 use http::StatusCode;
 use serde::Serialize;
 use session_core::block::Block;
-use session_core::{Timestamp, UserId};
+use session_core::{Timestamp, UserKey};
 use session_engine::NewBlock;
 use utoipa::ToSchema;
 
@@ -31,29 +31,42 @@ pub(super) struct BlockView {
     /// Who set it: `application`, or `user:` and the user; `administrator` in what is handed to the
     /// blocked user; null where nothing is set.
     by: Option<String>,
+    /// That user's tenant; absent where there is none, and the blocked user is not told that of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_tenant: Option<String>,
 }
 
 impl BlockView {
     pub(super) fn of(block: Option<Block>, now: Timestamp) -> Self {
         let blocked = block.as_ref().is_some_and(|block| block.holds(now));
         let Some(Block { reason, until, since, by }) = block else {
-            return Self { blocked, reason: None, until: None, since: None, by: None };
+            return Self {
+                blocked,
+                reason: None,
+                until: None,
+                since: None,
+                by: None,
+                by_tenant: None,
+            };
         };
         Self {
             blocked,
             reason: reason.map(|reason| reason.to_string()),
             until: until.map(|until| until.to_string()),
             since: Some(since.to_string()),
-            by: Some(by.to_string()),
+            by: Some(by.word().into_owned()),
+            by_tenant: by.tenant().map(ToString::to_string),
         }
     }
 
     /// What the blocked user is told.
-    pub(super) fn of_own(block: Block, user: &UserId, now: Timestamp) -> Self {
+    pub(super) fn of_own(block: Block, user: &UserKey, now: Timestamp) -> Self {
         let by_other = is_other(&block.by, user);
         let view = Self::of(Some(block), now);
-        let by = if by_other { Some(ADMINISTRATOR.to_owned()) } else { view.by };
-        Self { by, ..view }
+        if by_other {
+            return Self { by: Some(ADMINISTRATOR.to_owned()), by_tenant: None, ..view };
+        }
+        view
     }
 }
 

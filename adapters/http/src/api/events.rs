@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use serde_json::Value;
 use session_core::store::TenantFilter;
-use session_core::{EndCause, Event, EventKind, SessionId, UserId};
+use session_core::{EndCause, Event, EventKind, SessionId, UserKey};
 use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict, WaitEnd};
 use tokio::time::{Instant, Interval, interval_at};
 
@@ -42,7 +42,7 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
         let is_own = event.session.is_some()
             && event.user.as_ref() == Some(&owner.user)
             && event.tenant == owner.tenant;
-        is_own.then(|| told(event, &owner.user))
+        is_own.then(|| told(event, &owner))
     };
     follow(request.http, Some(session), Box::new(tell), None)
 }
@@ -76,7 +76,7 @@ pub(super) async fn all(request: Request<'_>) -> Answer {
 }
 
 /// What a user is told of what happens to their sessions: not who others are.
-fn told(event: &Event, user: &UserId) -> Value {
+fn told(event: &Event, user: &UserKey) -> Value {
     let mut told = json_of(event);
     if is_other(&event.by, user) {
         let cause = match event.kind {
@@ -84,6 +84,7 @@ fn told(event: &Event, user: &UserId) -> Value {
             _ => EndCause::Unknown,
         };
         told["by"] = other(cause).into();
+        told.as_object_mut().map(|told| told.remove("by_tenant"));
     }
     told
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::Serialize;
 use session_core::store::{EndedSession, HistoryPage, HistoryQuery, PageQuery};
-use session_core::{Actor, EndCause, UserId};
+use session_core::{Actor, EndCause, UserKey};
 use utoipa::ToSchema;
 
 use super::query::Query;
@@ -30,6 +30,9 @@ pub(super) struct EndedView {
     /// others are: for them it is `administrator` or, where another user signed in in the same browser,
     /// `another_user`.
     by: String,
+    /// That user's tenant; absent where there is none, and the session's user is not told that of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_tenant: Option<String>,
     /// The device from which that was done, where it is known. The session's user is told of devices of
     /// their own only.
     from: Option<String>,
@@ -43,25 +46,25 @@ impl EndedView {
             session: SessionView::of(session, None),
             ended: ended.to_string(),
             cause: cause.to_string(),
-            by: by.to_string(),
+            by: by.word().into_owned(),
+            by_tenant: by.tenant().map(ToString::to_string),
             from: from.map(|device| device.to_string()),
         }
     }
 
     /// What the session's own user is told.
     pub(super) fn of_own(mut ended: EndedSession) -> Self {
-        let owner = &ended.session.owner.user;
-        let other = is_other(&ended.by, owner).then(|| other(ended.cause));
-        if other.is_some() {
-            ended.from = None;
-        }
-        let view = Self::of(ended);
-        Self { by: other.map_or(view.by, str::to_owned), ..view }
+        let by_other = is_other(&ended.by, &ended.session.owner).then(|| other(ended.cause));
+        let Some(other) = by_other else {
+            return Self::of(ended);
+        };
+        ended.from = None;
+        Self { by: other.to_owned(), by_tenant: None, ..Self::of(ended) }
     }
 }
 
 /// Whether an actor is a user, and not this one.
-pub(super) fn is_other(by: &Actor, user: &UserId) -> bool {
+pub(super) fn is_other(by: &Actor, user: &UserKey) -> bool {
     matches!(by, Actor::User(other) if other != user)
 }
 

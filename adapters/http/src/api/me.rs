@@ -10,7 +10,7 @@ use session_core::{Session, SessionId};
 use session_engine::{CurrentSession, Error, SessionManager};
 
 use super::fields::Fields;
-use super::view::{MeView, PageView, RenamedView, Revoked, SessionView};
+use super::view::{MeView, PageView, RenamedView, Revoked, SessionView, impersonator};
 use super::{Answer, Request, json, no_content, query};
 use crate::activity::REFRESH;
 use crate::auth::Auth;
@@ -56,11 +56,13 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
     } else {
         put_first(session, &mut page, query.limit, manager).await?;
     }
+    let (impersonator, impersonator_tenant) = impersonator(session.impersonator());
     let view = MeView {
         user: session.user().to_string(),
         tenant: session.tenant().map(ToString::to_string),
         session_id: session.id(),
-        impersonator: session.impersonator().map(ToString::to_string),
+        impersonator,
+        impersonator_tenant,
         total: manager.count(session.owner()).await?,
         page: PageView::of(page, Some(session.id())),
     };

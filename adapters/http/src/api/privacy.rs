@@ -94,7 +94,7 @@ async fn exported(request: Request<'_>, admin: &Admin, owner: UserKey) -> Answer
         sessions: kept.sessions.into_iter().map(|one| SessionView::of(one, current)).collect(),
         history: kept.history.into_iter().map(EndedView::of_own).collect(),
         policy: kept.policy.map(PolicyView::set),
-        block: kept.block.map(|block| BlockView::of_own(block, &owner.user, now)),
+        block: kept.block.map(|block| BlockView::of_own(block, &owner, now)),
     };
     json(StatusCode::OK, &view)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
 use session_core::store::Page;
-use session_core::{AssuranceLevel, Authentication, Session, SessionId};
+use session_core::{AssuranceLevel, Authentication, Session, SessionId, UserKey};
 use session_engine::EffectivePolicy;
 use utoipa::ToSchema;
 
@@ -46,6 +46,9 @@ pub(crate) struct SessionView {
     methods: Vec<String>,
     /// Who acts as the user with this session, where it is not the user.
     impersonator: Option<String>,
+    /// Their tenant; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impersonator_tenant: Option<String>,
     /// Whether its token has been used: until then it is not known that anybody holds it.
     claimed: bool,
     /// From when on it is refused whatever its use.
@@ -67,6 +70,7 @@ impl SessionView {
     /// A view for a client without a session.
     pub(crate) fn listed(session: Session) -> Self {
         let Authentication { at, level, methods, unknown: _ } = session.authentication;
+        let (impersonator, impersonator_tenant) = impersonator(session.impersonator.as_ref());
         Self {
             id: session.id,
             tenant: session.owner.tenant.map(|tenant| tenant.to_string()),
@@ -81,13 +85,20 @@ impl SessionView {
             authenticated_at: at.to_string(),
             level,
             methods: methods.iter().map(ToString::to_string).collect(),
-            impersonator: session.impersonator.map(|user| user.to_string()),
+            impersonator,
+            impersonator_tenant,
             claimed: session.claimed,
             absolute_expiry: session.absolute_expiry.map(|expiry| expiry.to_string()),
             data: session.data.map(|data| data.to_value()),
             current: false,
         }
     }
+}
+
+/// Who acts as the user, and in which tenant.
+pub(super) fn impersonator(key: Option<&UserKey>) -> (Option<String>, Option<String>) {
+    let tenant = key.and_then(|key| key.tenant.as_ref());
+    (key.map(|key| key.user.to_string()), tenant.map(ToString::to_string))
 }
 
 /// A page of sessions, newest sign-in first.
@@ -121,6 +132,9 @@ pub(super) struct MeView {
     pub(super) session_id: SessionId,
     /// Who acts as this user; null where the user does.
     pub(super) impersonator: Option<String>,
+    /// Their tenant; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) impersonator_tenant: Option<String>,
     /// How many live sessions the caller has.
     pub(super) total: u64,
     /// The sessions: on the first page that of this request, then the others, newest sign-in first.

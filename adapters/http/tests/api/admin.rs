@@ -246,13 +246,17 @@ async fn what_is_kept_of_a_user_is_handed_out_and_deleted() {
 #[tokio::test(start_paused = true)]
 async fn who_acts_as_an_admin_does_not_administer() {
     let http = start(Config::default()).await;
-    let new = NewSession::of(user("root"))
-        .with_impersonator(session_core::UserId::new("support").unwrap());
+    let support = user("north/support");
+    let new = NewSession::of(user("root")).with_impersonator(support);
     let acting = Client::signed_in_as(&http, new).await;
     let me = acting.get("/me").await.ok();
     assert_eq!(
         (&me["impersonator"], &me["sessions"][0]["impersonator"]),
         (&json!("support"), &json!("support"))
+    );
+    assert_eq!(
+        (&me["impersonator_tenant"], &me["sessions"][0]["impersonator_tenant"]),
+        (&json!("north"), &json!("north"))
     );
     for (method, path) in [
         ("GET", "/admin/sessions"),
@@ -272,6 +276,7 @@ async fn who_acts_as_an_admin_does_not_administer() {
     let root = Client::signed_in(&http, "root").await;
     let admins = root.get("/admin/history").await.ok();
     assert_eq!(admins["sessions"][0]["by"], "user:support");
+    assert_eq!(admins["sessions"][0]["by_tenant"], "north");
     assert_eq!(root.get("/me/history").await.ok()["sessions"][0]["by"], "administrator");
     http.shutdown().await;
 }

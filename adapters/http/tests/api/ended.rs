@@ -36,7 +36,7 @@ async fn the_holder_of_an_ended_token_is_told_why_and_no_other_client() {
     let (told, is_private) = ending(&old).await;
     let told = told.unwrap();
     assert_eq!((told.cause, is_private), (EndCause::Evicted, true));
-    assert_eq!(told.by, Actor::User("alice".parse().unwrap()));
+    assert_eq!(told.by, Actor::User(user("alice")));
     assert_eq!(told.from.as_ref().map(DeviceInfo::as_str), Some("Firefox 140 on Linux"));
     // Still anonymous, and no answer differs from that to garbage.
     let token = old.headers["cookie"].to_str().unwrap().to_owned();
@@ -199,5 +199,32 @@ async fn an_admin_sees_ended_sessions_within_their_walls() {
     boss.get("/admin/history?tenant=south").await.problem(403, "forbidden");
     porter.get("/admin/history?tenant=north").await.problem(403, "forbidden");
     Client::signed_in(&http, "alice").await.get("/admin/history").await.problem(403, "forbidden");
+    http.shutdown().await;
+}
+
+/// The same user id in another tenant is another user, also where it is an admin's.
+#[tokio::test(start_paused = true)]
+async fn a_user_is_not_told_that_they_did_what_their_namesake_of_another_tenant_did() {
+    let http = start(Config::default()).await;
+    let admin = Client::signed_in(&http, "root").await;
+    let other = Client::signed_in(&http, "north/root").await;
+    let id = Client::signed_in(&http, "north/root").await.session_id().await.unwrap();
+    let block = r#"{"reason":"audit","until":null}"#;
+    let place = "/admin/block?tenant=north&user=root";
+    assert_eq!(admin.delete(&format!("/admin/sessions/{id}")).await.status, 204);
+    let mine = &other.get("/me/history").await.ok()["sessions"][0];
+    assert_eq!((&mine["by"], &mine["by_tenant"]), (&json!("administrator"), &Value::Null));
+    assert_eq!(admin.ask("PUT", place, block).await.status, 200);
+    let kept = admin.get("/admin/users/root/export?tenant=north").await.ok();
+    let block = &kept["block"];
+    assert_eq!((&block["by"], &block["by_tenant"]), (&json!("administrator"), &Value::Null));
+    // Its own acts are told as its own, with the tenant for admins.
+    assert_eq!(admin.delete(place).await.status, 204);
+    let boss = Client::signed_in(&http, "north/boss").await;
+    assert_eq!(boss.ask("POST", "/me/sign-out", "").await.status, 204);
+    let told = &admin.get("/admin/history?tenant=north&user=boss").await.ok()["sessions"][0];
+    assert_eq!((&told["by"], &told["by_tenant"]), (&json!("user:boss"), &json!("north")));
+    let told = &Client::signed_in(&http, "north/boss").await.get("/me/history").await.ok();
+    assert_eq!(told["sessions"][0]["by"], "user:boss");
     http.shutdown().await;
 }

@@ -78,7 +78,7 @@ pub(crate) async fn sign_in(
         let fresh = Random::of(random.bits(), &[at.as_micros().cast_unsigned()]).bytes();
         let id: SessionId = store.session_id(&owner, fresh);
         let session = newcomer(owner.clone(), id, random, at)?;
-        let (owner, by) = (owner.clone(), Actor::User(owner.user.clone()));
+        let (owner, by) = (owner.clone(), Actor::User(owner.clone()));
         let changes = vec![Change::Insert(Box::new(session))];
         let commit = Commit { owner, expected, changes, at, by, from: None };
         if store.commit(&commit).await? == Outcome::Done {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::admission::Standing;
 use crate::checker::Timeouts;
-use crate::field::{AuthMethod, DeviceInfo, DeviceName, ExtraData, InvalidField, UserId};
+use crate::field::{AuthMethod, DeviceInfo, DeviceName, ExtraData, InvalidField, TenantId, UserId};
 use crate::rotation::{RetiredToken, StepUp, Successor, TokenState};
 use crate::session::{AssuranceLevel, Authentication, Session, Unknown, UserKey};
 use crate::store::StoreError;
@@ -30,6 +30,8 @@ pub(super) struct Details {
     timeouts: Option<OwnTimeouts>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     impersonator: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    impersonator_tenant: Option<String>,
     /// JSON as a text, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     data: Option<String>,
@@ -108,7 +110,7 @@ struct Hex<const N: usize>([u8; N]);
 impl Details {
     pub(super) fn of(session: &Session) -> Self {
         let text = |text: &str| text.to_owned();
-        let token = &session.token;
+        let (token, impersonator) = (&session.token, session.impersonator.as_ref());
         let mut unknown = session.unknown.clone();
         let own_timeouts = take_object(&mut unknown, "timeouts");
         let authentication = Proof::of(&session.authentication, &mut unknown);
@@ -118,7 +120,9 @@ impl Details {
             authentication,
             absolute_expiry: session.absolute_expiry.map(Timestamp::as_micros),
             timeouts: session.timeouts.map(|own| OwnTimeouts::of(own, own_timeouts)),
-            impersonator: session.impersonator.as_ref().map(|user| text(user.as_str())),
+            impersonator: impersonator.map(|key| text(key.user.as_str())),
+            impersonator_tenant: impersonator
+                .and_then(|key| key.tenant.as_ref().map(|tenant| text(tenant.as_str()))),
             data: session.data.as_ref().map(|data| text(data.as_json())),
             token: Hex(*token.current.as_bytes()),
             family: Hex(*token.family.as_bytes()),
@@ -148,6 +152,7 @@ impl Details {
     ) -> Result<Session, StoreError> {
         let Standing { id, device_kind, client_id, signed_in, last_accessed, deadline, claimed } =
             standing;
+        let impersonator_tenant = read(self.impersonator_tenant.as_deref(), TenantId::from_stored)?;
         Ok(Session {
             id,
             owner,
@@ -163,7 +168,8 @@ impl Details {
             authentication: self.authentication.read()?,
             absolute_expiry: self.absolute_expiry.map(Timestamp::from_micros),
             timeouts: self.timeouts.map(|own| own.read(&mut self.unknown)),
-            impersonator: read(self.impersonator.as_deref(), UserId::from_stored)?,
+            impersonator: read(self.impersonator.as_deref(), UserId::from_stored)?
+                .map(|user| UserKey { tenant: impersonator_tenant, user }),
             data: read(self.data.as_deref(), ExtraData::from_json)?,
             token: TokenState {
                 current: TokenDigest::from_bytes(self.token.0),

@@ -33,7 +33,7 @@ fn session() -> Session {
         },
         absolute_expiry: Some(at(4)),
         timeouts: Some(Timeouts::aal3()),
-        impersonator: Some("root".parse().unwrap()),
+        impersonator: Some(UserKey::in_tenant("south".parse().unwrap(), "root".parse().unwrap())),
         // A number type would cut the digits.
         data: Some(ExtraData::from_json("{\"n\":1.00000000000000000001}").unwrap()),
         ..Session::new(owner, &token, at(1))
@@ -47,7 +47,7 @@ fn session() -> Session {
 
 fn event() -> Event {
     let Session { id, owner, .. } = session();
-    let by = Actor::User("root".parse().unwrap());
+    let by = Actor::User(UserKey::new("root".parse().unwrap()));
     Event::of_session(EventKind::Rotated, Timestamp::from_micros(7), by, owner, id)
 }
 

@@ -15,7 +15,7 @@ DROP PROCEDURE IF EXISTS {t}commit_1;
 CREATE PROCEDURE {t}commit_1(
     p_tenant VARBINARY(128), p_user VARBINARY(255), p_expected BIGINT,
     p_changes LONGTEXT CHARACTER SET utf8mb4, p_inserts INT, p_updates INT, p_ends INT,
-    p_others INT, p_at BIGINT, p_actor VARBINARY(260), p_from VARBINARY(256), p_history INT
+    p_others INT, p_at BIGINT, p_actor VARBINARY(1024), p_from VARBINARY(256), p_history INT
 ) SQL SECURITY INVOKER
 body: BEGIN
     DECLARE v_n, v_gate, v_there, v_updated, v_told, v_known, v_blocked INT DEFAULT 0;

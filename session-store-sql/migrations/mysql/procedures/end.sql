@@ -3,7 +3,7 @@
 DROP PROCEDURE IF EXISTS {t}end_1;
 CREATE PROCEDURE {t}end_1(
     p_ids LONGTEXT CHARACTER SET utf8mb4, p_overdue BIGINT, p_accessed_before BIGINT,
-    p_cause VARBINARY(32), p_at BIGINT, p_actor VARBINARY(260), p_from VARBINARY(256),
+    p_cause VARBINARY(32), p_at BIGINT, p_actor VARBINARY(1024), p_from VARBINARY(256),
     p_history INT
 ) SQL SECURITY INVOKER
 BEGIN

@@ -2,7 +2,7 @@
 DROP PROCEDURE IF EXISTS {t}set_policy_1;
 CREATE PROCEDURE {t}set_policy_1(
     p_tenant VARBINARY(128), p_user VARBINARY(255), p_policy VARBINARY(4096), p_at BIGINT,
-    p_actor VARBINARY(260)
+    p_actor VARBINARY(1024)
 ) SQL SECURITY INVOKER
 BEGIN
     DECLARE v_gate, v_there INT;
@@ -31,7 +31,7 @@ END;
 DROP PROCEDURE IF EXISTS {t}set_block_1;
 CREATE PROCEDURE {t}set_block_1(
     p_tenant VARBINARY(128), p_user VARBINARY(255), p_block VARBINARY(4096), p_until BIGINT,
-    p_kind VARBINARY(32), p_at BIGINT, p_actor VARBINARY(260)
+    p_kind VARBINARY(32), p_at BIGINT, p_actor VARBINARY(1024)
 ) SQL SECURITY INVOKER
 BEGIN
     DECLARE v_gate, v_there INT;
