@@ -182,8 +182,8 @@ pub fn begin(
 
 /// Makes `shown`, a successor, the current token: it has been presented for the first time.
 ///
-/// A re-authentication that it was issued for counts from now on, and both timeouts start again
-/// (NIST SP 800-63B-4, section 5.2). One that waits stays beside a renewal: its answer may be on its way
+/// A re-authentication that it was issued for counts from now on, and both timeouts start again, the overall
+/// one with the proof (NIST SP 800-63B-4, section 5.2). One that waits stays beside a renewal: its answer may be on its way
 /// to the client. With another token, the record stays as it is.
 pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timestamp) -> Session {
     let digest = shown.digest();
@@ -205,10 +205,11 @@ pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timest
     session.token.current = successor.digest;
     session.token.issued = successor.issued;
     session.token.successor = None;
-    if let Some(authentication) = authentication {
+    // A proof from before the one that counts proves nothing new.
+    if let Some(newer) = authentication.filter(|proof| proof.at >= session.authentication.at) {
         let timeouts = session.timeouts.as_ref().unwrap_or(default);
-        session.absolute_expiry = timeouts.absolute_expiry(now);
-        session.authentication = authentication;
+        session.absolute_expiry = timeouts.absolute_expiry(newer.at);
+        session.authentication = newer;
     }
     session
 }
@@ -261,8 +262,21 @@ mod tests {
         assert_eq!(stepped.authentication, Authentication::at(at(0)));
         let session = confirm(&stepped, &next, &Timeouts::aal2(), at(20));
         assert_eq!(session.authentication, proof());
-        assert_eq!(session.absolute_expiry, Timeouts::aal2().absolute_expiry(at(20)));
+        assert_eq!(session.absolute_expiry, Timeouts::aal2().absolute_expiry(at(9)));
         assert_eq!(session.token.retired.unwrap().authentication, Authentication::at(at(0)));
+    }
+
+    /// A provider that asks nothing tells of the old proof: that prolongs nothing.
+    #[test]
+    fn a_proof_from_before_the_one_that_counts_restarts_nothing() {
+        let (mut session, first) = begun();
+        session.authentication = Authentication::at(at(30));
+        session.absolute_expiry = Some(at(100));
+        let (stepped, next) = begin(&session, &first, [3; 16], Some(proof()), at(40));
+        let confirmed = confirm(&stepped.unwrap(), &next, &Timeouts::aal2(), at(50));
+        assert_eq!(confirmed.token.current, next.digest());
+        assert_eq!(confirmed.authentication, Authentication::at(at(30)));
+        assert_eq!(confirmed.absolute_expiry, Some(at(100)));
     }
 
     fn proof() -> Authentication {
