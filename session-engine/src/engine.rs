@@ -131,7 +131,7 @@ impl Engine {
         let log =
             shared.store_call("log_since", shared.store.log_since(None, Entries::All, 1)).await?;
         shared.time.learn(begun, log.clock);
-        shared.time.heard(begun);
+        shared.time.heard(begun, shared.next_read());
         health::ask_store_and_tell(&shared).await;
         *shared.position.lock().await = Position::new(log.next, shared.log_patience());
         let workers = vec![

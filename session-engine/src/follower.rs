@@ -94,7 +94,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             biased;
             () = stopping.stopped() => return,
             () = next, if heeds_hints => if planted::is(Defect::HintIsTruth) {
-                shared.time.heard(shared.time.moment());
+                shared.time.heard(shared.time.moment(), shared.next_read());
             },
             () = shared.poke.notified(), if result.is_ok() => tokio::time::sleep(LEAST_PAUSE).await,
             () = tokio::time::sleep(interval(&shared)), if polls => {}
@@ -104,9 +104,25 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// Reads to the end of the log: all of it where there is a listener, otherwise what concerns the cache.
 /// Only then is the node as fresh as the moment the last read began.
+///
+/// One read that hangs is given up well within the propagation bound and made again at once: that the
+/// answer got lost is likelier than that the store is slow.
 pub(crate) async fn catch_up(shared: &Shared, position: &mut Position) -> Result<(), Error> {
-    let result = read_on(shared, position).await;
+    let begun = Instant::now();
+    let patience = position.patience;
+    let mut result = read_within(shared, position).await;
+    if result.is_err() && begun.elapsed() >= patience {
+        result = read_within(shared, position).await;
+    }
     position.failed = result.as_ref().err().map(|error| (Instant::now(), error.clone()));
+    shared.time.expect(shared.next_read());
+    shared.note_log(result.is_ok());
+    result
+}
+
+/// Reads on, and is patient the next time where the store was slow.
+async fn read_within(shared: &Shared, position: &mut Position) -> Result<(), Error> {
+    let result = read_on(shared, position).await;
     let patience = shared.log_patience();
     if result.is_ok() {
         (position.patience, position.limit) = (patience, LogPage::MAX_LIMIT);
@@ -115,13 +131,13 @@ pub(crate) async fn catch_up(shared: &Shared, position: &mut Position) -> Result
         position.patience = (position.patience * 2).min(shared.options.store_timeout.max(patience));
         position.limit = (position.limit / 4).max(LEAST_LIMIT);
     }
-    shared.note_log(result.is_ok());
     result
 }
 
 async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> {
     loop {
         let begun = shared.time.moment();
+        shared.time.expect(position.patience + shared.slack());
         let entries =
             if shared.notices.are_heard() { Entries::All } else { Entries::Invalidations };
         let read = shared.store.log_since(Some(&position.cursor), entries, position.limit);
@@ -148,7 +164,7 @@ async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> 
         page.events.into_iter().for_each(|event| apply(shared, event));
         position.cursor = page.next;
         if !page.more || planted::is(Defect::HalfRead) {
-            shared.time.heard(begun);
+            shared.time.heard(begun, shared.next_read());
             return Ok(());
         }
     }
@@ -209,6 +225,10 @@ impl Said {
     fn report(&mut self, shared: &Shared, result: &Result<(), Error>) {
         shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
         self.report_push(shared.pushes());
+        if let Some(micros) = shared.time.note_jump() {
+            let seconds = micros / 1_000_000;
+            tracing::warn!(seconds, "this node's wall clock has jumped, or the machine has slept");
+        }
         if result.is_ok() {
             self.report_skew(shared.time.skew_micros());
         }
@@ -266,7 +286,17 @@ impl Shared {
 
     /// How long a read of the log may take at first.
     pub(crate) fn log_patience(&self) -> Duration {
-        self.options.propagation_bound.max(LEAST_PATIENCE).min(self.options.store_timeout)
+        (self.options.propagation_bound / 4).max(LEAST_PATIENCE).min(self.options.store_timeout)
+    }
+
+    /// Within which time the follower reads the log again, unless the node does not run.
+    pub(crate) fn next_read(&self) -> Duration {
+        self.options.propagation_bound / 2 + self.slack()
+    }
+
+    /// How late the follower may be before the node counts as suspended.
+    fn slack(&self) -> Duration {
+        (self.options.propagation_bound / 2).max(LEAST_PATIENCE)
     }
 
     fn note_log(&self, heard: bool) {
@@ -296,7 +326,7 @@ impl Shared {
 const LEAST_PAUSE: Duration = Duration::from_millis(5);
 /// Between two attempts of requests to read a log that cannot be read.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
-const LEAST_PATIENCE: Duration = Duration::from_millis(500);
+const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 const LEAST_LIMIT: u32 = 50;
 /// How long pushes may be lost before the log says so.
 const PUSH_PATIENCE: Duration = Duration::from_secs(2);

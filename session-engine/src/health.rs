@@ -34,6 +34,9 @@ pub struct Health {
     /// How far this node's wall clock is ahead of the store's, in seconds; below zero for behind. No
     /// decision goes by the wall clock.
     pub clock_skew: f64,
+    /// How often this node's wall clock has jumped by more than a second since it started, or its machine
+    /// has slept.
+    pub clock_jumps: u64,
     /// Whether the store tells of other nodes' changes at once. If false, they are seen within the
     /// propagation bound.
     pub push_connected: bool,
@@ -131,6 +134,7 @@ impl SessionManager {
             heard_at: shared.time.heard_at(),
             log_lag: shared.time.silence().unwrap_or_default(),
             clock_skew: shared.time.skew_micros() as f64 / 1e6,
+            clock_jumps: shared.time.jumps(),
             push_connected: shared.pushes(),
             cached_sessions: shared.cache.len(),
             write_backs: shared.queue.len(),

@@ -236,7 +236,7 @@ impl Shared {
         if planted::is(Defect::StaleTrusted) {
             return self.time.trusted(Duration::MAX);
         }
-        self.time.trusted(self.options.max_staleness)
+        self.time.followed(self.options.max_staleness)
     }
 
     /// Whether the cache may answer.

@@ -1,7 +1,7 @@
 //! The fleet's time, and how long a node may trust what it has heard.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use session_core::Timestamp;
@@ -19,6 +19,18 @@ pub(crate) struct FleetTime {
     /// The store's time at `start`, in microseconds.
     base: AtomicI64,
     heard: Heard,
+    /// By when the follower is due to be heard of again, by the monotonic clock. One that is late has not
+    /// run, and nor has the node: it was suspended, and the log may tell of any number of changes.
+    due: AtomicI64,
+    jumps: Jumps,
+}
+
+/// Jumps of the wall clock, and stops of the monotonic one or of the whole node.
+#[derive(Debug, Default)]
+struct Jumps {
+    /// How far the wall clock was ahead of the monotonic one when it was last looked at, in microseconds.
+    ahead: AtomicI64,
+    count: AtomicU64,
 }
 
 /// When the last complete read of the log began.
@@ -41,7 +53,8 @@ impl FleetTime {
     pub(crate) fn new(wall: Arc<dyn Clock>) -> Self {
         let base = AtomicI64::new(wall.now().as_micros());
         let heard = Heard { at: AtomicI64::new(i64::MIN), wall: AtomicI64::new(0) };
-        Self { wall, start: Instant::now(), base, heard }
+        let jumps = Jumps { ahead: AtomicI64::new(wall.now().as_micros()), ..Jumps::default() };
+        Self { wall, start: Instant::now(), base, heard, due: AtomicI64::new(i64::MIN), jumps }
     }
 
     /// The time of the fleet.
@@ -65,10 +78,29 @@ impl FleetTime {
         self.base.store(base.clamp(least, most), Ordering::Release);
     }
 
-    /// The log has been read to its end by a read that began then.
-    pub(crate) fn heard(&self, begun: Moment) {
+    /// The log has been read to its end by a read that began then. The follower is heard of again within
+    /// `next`.
+    pub(crate) fn heard(&self, begun: Moment, next: Duration) {
         self.heard.wall.store(begun.wall.as_micros(), Ordering::Release);
         self.heard.at.store(begun.monotonic, Ordering::Release);
+        self.due.store(self.within(next), Ordering::Release);
+    }
+
+    /// The follower is heard of again within `next`. Where it is late already, only a read of the log
+    /// helps.
+    pub(crate) fn expect(&self, next: Duration) {
+        if !self.is_late(self.elapsed()) {
+            self.due.store(self.within(next), Ordering::Release);
+        }
+    }
+
+    fn is_late(&self, elapsed: i64) -> bool {
+        elapsed > self.due.load(Ordering::Acquire)
+    }
+
+    fn within(&self, limit: Duration) -> i64 {
+        let limit = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
+        self.elapsed().saturating_add(limit)
     }
 
     /// Until when the log has been heard, by the fleet's time.
@@ -76,11 +108,21 @@ impl FleetTime {
         self.at(self.heard.at.load(Ordering::Acquire))
     }
 
+    /// As [`FleetTime::trusted`], and the follower has run: none where the node was suspended and has not
+    /// read the log since.
+    pub(crate) fn followed(&self, limit: Duration) -> Option<Timestamp> {
+        let elapsed = self.elapsed();
+        if self.is_late(elapsed) { None } else { self.trusted_at(elapsed, limit) }
+    }
+
     /// The time of the fleet, if the log has been silent for no longer than `limit` by both clocks. None
     /// where it has never been heard, or where the wall clock has jumped: then the machine may have slept,
     /// and the monotonic clock with it, so that only the log can tell the time.
     pub(crate) fn trusted(&self, limit: Duration) -> Option<Timestamp> {
-        let elapsed = self.elapsed();
+        self.trusted_at(self.elapsed(), limit)
+    }
+
+    fn trusted_at(&self, elapsed: i64, limit: Duration) -> Option<Timestamp> {
         let monotonic = self.silence_at(elapsed)?;
         if planted::is(Defect::MonotonicOnly) {
             return (monotonic <= limit).then(|| self.at(elapsed));
@@ -124,6 +166,23 @@ impl FleetTime {
     /// How far the wall clock is ahead of the fleet's time, in microseconds; below zero for behind.
     pub(crate) fn skew_micros(&self) -> i64 {
         self.wall.now().as_micros().saturating_sub(self.now().as_micros())
+    }
+
+    /// Looks whether the wall clock has jumped since this was last called, and answers by how much, in
+    /// microseconds; below zero for back. A machine that slept has jumped ahead.
+    pub(crate) fn note_jump(&self) -> Option<i64> {
+        let ahead = self.wall.now().as_micros().saturating_sub(self.elapsed());
+        let by = ahead.saturating_sub(self.jumps.ahead.swap(ahead, Ordering::AcqRel));
+        let jumped = Duration::from_micros(by.unsigned_abs()) > CLOCK_GRAIN;
+        jumped.then(|| {
+            self.jumps.count.fetch_add(1, Ordering::Relaxed);
+            by
+        })
+    }
+
+    /// How often [`FleetTime::note_jump`] has found one.
+    pub(crate) fn jumps(&self) -> u64 {
+        self.jumps.count.load(Ordering::Relaxed)
     }
 
     fn elapsed(&self) -> i64 {
@@ -171,7 +230,7 @@ mod tests {
         let time = FleetTime::new(Arc::new(wall.clone()));
         let trusts = |seconds| time.trusted(Duration::from_secs(seconds)).is_some();
         assert!(!trusts(1000), "never heard");
-        time.heard(time.moment());
+        time.heard(time.moment(), Duration::from_secs(1));
         assert!(trusts(0));
         tokio::time::advance(Duration::from_secs(3)).await;
         assert!(trusts(3) && !trusts(2), "the wall clock stands still");
@@ -182,5 +241,46 @@ mod tests {
         assert_eq!(time.silence(), Some(Duration::from_secs(3)));
         wall.set(at(98));
         assert!(!trusts(1000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_that_is_late_ends_the_trust_until_it_has_read_the_log() {
+        let wall = ManualClock::starting_at(at(100));
+        let time = FleetTime::new(Arc::new(wall.clone()));
+        let follows = || time.followed(Duration::from_secs(1000)).is_some();
+        let second = Duration::from_secs(1);
+        let pass = async |seconds| {
+            wall.advance(second * seconds);
+            tokio::time::advance(second * seconds).await;
+        };
+        time.expect(second);
+        assert!(!follows(), "never heard");
+        time.heard(time.moment(), second);
+        pass(1).await;
+        assert!(follows());
+        time.expect(second * 2);
+        pass(2).await;
+        assert!(follows());
+        pass(1).await;
+        time.expect(second * 2);
+        assert!(!follows(), "it was suspended");
+        assert!(time.trusted(Duration::from_secs(4)).is_some(), "for no longer than it may be");
+        time.heard(time.moment(), second);
+        assert!(follows());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jumps_of_the_wall_clock_are_counted_and_slow_clocks_are_not() {
+        let wall = ManualClock::starting_at(at(100));
+        let time = FleetTime::new(Arc::new(wall.clone()));
+        for _ in 0..10 {
+            tokio::time::advance(CLOCK_GRAIN / 2).await;
+            assert_eq!(time.note_jump(), None, "it stands still");
+        }
+        wall.advance(Duration::from_secs(3600));
+        assert_eq!(time.note_jump(), Some(3_600_000_000));
+        assert_eq!(time.note_jump(), None);
+        wall.set(at(100));
+        assert_eq!((time.note_jump(), time.jumps()), (Some(-3_600_000_000), 2));
     }
 }

@@ -9,11 +9,12 @@ use session_core::policy::PolicyScope;
 use session_core::{Actor, EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
 use session_engine::{
-    Access, Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, WaitEnd,
+    Access, Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, Verdict,
+    WaitEnd,
 };
 use session_store_memory::MemoryStore;
 
-use crate::probe::{Probe, clock, is_active, revoke, sign_in, user};
+use crate::probe::{Fleet, Probe, clock, is_active, revoke, sign_in, user};
 
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
@@ -154,6 +155,29 @@ async fn wakes_after(seconds: i64) {
     let after = clocks.probe.calls();
     assert_eq!(after["log_since"], before["log_since"] + 1, "read once for both");
     assert_eq!(after["load"], before["load"], "the cache answers again");
+}
+
+/// Both of its clocks went on, and it was stopped for less than it may trust its cache.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_stopped_for_a_moment_reads_the_log_before_it_answers() {
+    for answers in [true, false] {
+        let fleet = Fleet::start(Options::default()).await;
+        let [here, there] = &fleet.nodes;
+        let signed_in = sign_in(here, "alice").await;
+        let other = sign_in(here, "bob").await;
+        assert!(is_active(there, &signed_in).await && is_active(there, &other).await);
+        // The follower of the stopped node comes no further than to ask.
+        let gate = fleet.probes[1].hold_before("log_since");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        revoke(here, &signed_in).await;
+        tokio::time::advance(Duration::from_secs(20)).await;
+        fleet.probes[1].fail("log_since", !answers);
+        gate.open();
+        let token = signed_in.token.expose();
+        let verdict = there.sessions().validate(token.as_bytes(), Access::default()).await;
+        assert!(!matches!(verdict, Ok(Verdict::Active(_))), "{verdict:?}");
+        assert!(is_active(there, &other).await);
+    }
 }
 
 /// A node that wakes up and changes something first stamps and judges it by the time that it is by then.

@@ -23,6 +23,9 @@ pub(super) struct HealthView {
     log_lag_seconds: f64,
     /// How far this node's clock is ahead of the store's, in seconds; below zero for behind.
     clock_skew_seconds: f64,
+    /// How often this node's clock has jumped by more than a second since the node started, or its machine
+    /// has slept.
+    clock_jumps: u64,
     /// Whether the store tells of other nodes' changes at once. If not, they are seen within the
     /// propagation bound.
     push_connected: bool,
@@ -103,6 +106,7 @@ impl From<Health> for HealthView {
             store_answers: health.store_answers,
             log_lag_seconds: health.log_lag.as_secs_f64(),
             clock_skew_seconds: health.clock_skew,
+            clock_jumps: health.clock_jumps,
             push_connected: health.push_connected,
             write_back_sessions: health.write_backs,
             write_backs_dropped: health.dropped_write_backs,
