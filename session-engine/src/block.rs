@@ -4,8 +4,9 @@ use session_core::block::Block;
 use session_core::planted::{self, Defect};
 use session_core::policy::PolicyScope;
 use session_core::store::{BlockChange, Selection, TenantFilter};
-use session_core::{Actor, BlockReason, EndCause, InvalidField, Timestamp};
+use session_core::{Actor, BlockReason, DeviceInfo, EndCause, InvalidField, Timestamp};
 
+use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
 use crate::notice;
@@ -40,7 +41,8 @@ impl SessionManager {
     /// Blocks a user, a tenant or the deployment, and answers how many sessions that has ended. An
     /// earlier block there is replaced.
     ///
-    /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended.
+    /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended. That is
+    /// carried out even if the caller goes away: the future may be dropped.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an `until` that is over.
@@ -51,6 +53,30 @@ impl SessionManager {
         scope: PolicyScope,
         block: NewBlock,
         by: Actor,
+    ) -> Result<u64, Error> {
+        self.block_from(scope, block, by, None).await
+    }
+
+    /// As [`SessionManager::block`], on behalf of the user of this session: the history notes the user and
+    /// the device.
+    ///
+    /// # Errors
+    /// As [`SessionManager::block`].
+    pub async fn block_by(
+        &self,
+        scope: PolicyScope,
+        block: NewBlock,
+        current: &CurrentSession,
+    ) -> Result<u64, Error> {
+        self.block_from(scope, block, current.actor(), current.device()).await
+    }
+
+    async fn block_from(
+        &self,
+        scope: PolicyScope,
+        block: NewBlock,
+        by: Actor,
+        from: Option<DeviceInfo>,
     ) -> Result<u64, Error> {
         let selection = match &scope {
             PolicyScope::Deployment => Selection::within(TenantFilter::Any),
@@ -65,11 +91,16 @@ impl SessionManager {
             return Err(InvalidField::malformed("until", "a time to come").into());
         }
         let block = Block { reason, until, since: self.now(), by: by.clone() };
-        self.set_block(scope, Some(block), by.clone()).await?;
-        if planted::is(Defect::BlockKeepsSessions) {
-            return Ok(0);
-        }
-        self.end_all(selection, EndCause::Blocked, by, None).await
+        let manager = self.clone();
+        // A caller who goes away leaves no session standing behind the block.
+        let set_and_end = async move {
+            manager.set_block(scope, Some(block), by.clone()).await?;
+            if planted::is(Defect::BlockKeepsSessions) {
+                return Ok(0);
+            }
+            manager.end_all(selection, EndCause::Blocked, by, from).await
+        };
+        self.shared().detached(set_and_end).await
     }
 
     /// Lifts the block at one place. Sign-in is possible again; sessions that have ended stay ended.

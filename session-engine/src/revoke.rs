@@ -23,13 +23,14 @@ impl SessionManager {
     /// Ends every selected session and answers how many there were.
     ///
     /// Once this returns, this node refuses all of them, and every other node does within the
-    /// propagation bound. Sessions end in batches of one atomic step each.
+    /// propagation bound. Sessions end in batches of one atomic step each, to the last one even if the
+    /// caller goes away: the future may be dropped.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away; some batches may have ended, and the call
     /// can be repeated. [`Error::Invalid`] for more than [`Selection::MAX_IDS`] ids.
     pub async fn revoke_selected(&self, selection: Selection, by: Actor) -> Result<u64, Error> {
-        self.end_all(selection, EndCause::Revoked, by, None).await
+        self.end_for(selection, EndCause::Revoked, by, None).await
     }
 
     /// Ends all sessions of a user, and with them the tickets of sign-ins that they refused. What a changed
@@ -61,7 +62,7 @@ impl SessionManager {
         selection: Selection,
         current: &CurrentSession,
     ) -> Result<u64, Error> {
-        self.end_all(selection, EndCause::Revoked, current.actor(), current.device()).await
+        self.end_for(selection, EndCause::Revoked, current.actor(), current.device()).await
     }
 
     /// Ends a session because its own user signs out.
@@ -72,7 +73,7 @@ impl SessionManager {
         let tenant = TenantFilter::Is(current.tenant().cloned());
         let selection = Selection::session(current.id(), tenant);
         let (by, from) = (current.actor(), current.device());
-        self.end_all(selection, EndCause::SignedOut, by, from).await.map(|_| ())
+        self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
     /// As [`SessionManager::sign_out`], for a session that [`Refusal::Idle`] has refused: its user gives
@@ -88,7 +89,7 @@ impl SessionManager {
         let Some(Loaded { session, .. }) = stored else { return Ok(()) };
         let selection = Selection::session(idle.id, TenantFilter::Is(session.owner.tenant.clone()));
         let (by, from) = (session.actor(), session.device());
-        self.end_all(selection, EndCause::SignedOut, by, from).await.map(|_| ())
+        self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
     /// Ends a session that is over, where the store agrees. False where it is not there, or was used
@@ -104,6 +105,19 @@ impl SessionManager {
         }
         let ended = self.end_all(over.selection(id), over.cause(), Actor::System, None).await?;
         Ok(ended > 0)
+    }
+
+    /// Ends the sessions for a caller who may go away: what has begun is carried out to its end.
+    async fn end_for(
+        &self,
+        selection: Selection,
+        cause: EndCause,
+        by: Actor,
+        from: Option<DeviceInfo>,
+    ) -> Result<u64, Error> {
+        let manager = self.clone();
+        let end = async move { manager.end_all(selection, cause, by, from).await };
+        self.shared().detached(end).await
     }
 
     pub(crate) async fn end_all(

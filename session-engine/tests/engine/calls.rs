@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
-use session_core::store::{Change, Commit, Entries, PageQuery, TenantFilter, Version};
+use session_core::store::{Change, Commit, Entries, PageQuery, Selection, TenantFilter, Version};
 use session_core::{Actor, DeviceKind, Store};
-use session_engine::{Options, SignIn};
+use session_engine::{NewBlock, Options, SignIn};
 use session_store_memory::MemoryStore;
 
-use crate::probe::{Fleet, Probe, engine, sign_in, store, told, user};
+use crate::probe::{Fleet, Probe, engine, is_active, sign_in, store, told, user};
 
 /// Begins sessions of one user directly in the store; the last is the oldest.
 async fn begin(store: &MemoryStore, name: &str, kind: DeviceKind, count: usize) {
@@ -106,4 +106,47 @@ async fn a_node_reads_the_history_only_while_somebody_listens() {
     drop(events);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(probe.wanted(), Some(Entries::Invalidations));
+}
+
+/// What ends sessions goes on to the last one where its caller goes away: a closed tab, the time limit of
+/// a proxy.
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_who_has_gone_began_to_end_ends() {
+    for way in 0..4 {
+        let fleet = Fleet::start(Options::default()).await;
+        let [here, there] = &fleet.nodes;
+        let sessions = [sign_in(here, "alice").await, sign_in(here, "alice").await];
+        let mut ended = there.sessions().events();
+        let (manager, own) = (here.sessions().clone(), sessions[0].session.clone());
+        let gate = fleet.probes[0].hold_before("end_many");
+        let call = tokio::spawn(async move {
+            let everything = Selection::within(TenantFilter::Any);
+            match way {
+                0 => manager.revoke_selected(everything, Actor::Application).await.map(|_| ()),
+                1 => manager.revoke_by(everything, &own).await.map(|_| ()),
+                2 => manager.sign_out(&own).await,
+                _ => {
+                    let (scope, block) = (PolicyScope::User(user("alice")), NewBlock::default());
+                    manager.block(scope, block, Actor::Application).await.map(|_| ())
+                }
+            }
+        });
+        gate.reached().await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        gate.open();
+        told(
+            &mut ended,
+            if way == 3 {
+                "blocked"
+            } else if way == 2 {
+                "signed_out"
+            } else {
+                "revoked"
+            },
+        )
+        .await;
+        assert!(!is_active(there, &sessions[0]).await, "{way}");
+        assert_eq!(is_active(there, &sessions[1]).await, way == 2, "{way}");
+    }
 }

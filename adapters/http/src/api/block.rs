@@ -136,7 +136,10 @@ pub(super) async fn set<E>(
     let manager = request.http.manager();
     let block =
         NewBlock::default().with_reason(fields.get("reason")?).with_until(fields.time("until")?);
-    let revoked = manager.block(scope, block, admin.by).await?;
+    let revoked = match &admin.session {
+        Some(session) => manager.block_by(scope, block, session).await?,
+        None => manager.block(scope, block, admin.by).await?,
+    };
     json(StatusCode::OK, &Revoked { revoked })
 }
 
