@@ -5,7 +5,7 @@ use std::sync::Arc;
 use session_core::admission::{self, Admission, Bounds, Newcomer};
 use session_core::block::{self, Block};
 use session_core::planted::{self, Defect};
-use session_core::policy::Limit;
+use session_core::policy::{Limit, Scope};
 use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
 use session_core::{EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
 use tokio::sync::oneshot;
@@ -266,7 +266,8 @@ impl SessionManager {
         Ok(Attempt { token, slot, session, ended, unheld })
     }
 
-    /// The refusal, with the sessions that the user may choose from and a ticket for the choice.
+    /// The refusal, with the sessions that the user may choose from, those that the limit counts, and a
+    /// ticket for the choice.
     async fn too_many(
         &self,
         newcoming: &Newcoming,
@@ -276,8 +277,25 @@ impl SessionManager {
         let Newcoming { request, ticket } = newcoming;
         let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
         query.user = Some(request.owner.user.clone());
+        match limit.scope {
+            Scope::User => {}
+            Scope::DeviceKind => query.device_kind = Some(request.device_kind.clone()),
+            Scope::Client => query.client_id.clone_from(&request.client_id),
+        }
         query.limit = PageQuery::MAX_LIMIT;
-        let sessions = self.list(&query).await?.sessions;
+        // No query asks for sessions without a client; those may come late.
+        let counts = |session: &Session| {
+            limit.scope != Scope::Client || session.client_id == request.client_id
+        };
+        let mut sessions = Vec::new();
+        while sessions.is_empty() {
+            let page = self.list(&query).await?;
+            sessions.extend(page.sessions.into_iter().filter(counts));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
         let ticket = self.ticket(request, refused_by, ticket.as_ref()).await?;
         Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
     }

@@ -5,7 +5,7 @@ use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     EndedBatch, EndedSession, Forget, HistoryPage, HistoryQuery, PageQuery, TenantFilter,
 };
-use session_core::{Actor, Session, UserKey};
+use session_core::{Actor, Session, Timestamp, UserKey};
 
 use crate::error::Error;
 use crate::manager::{MOST_SHORT_PAGES, SessionManager};
@@ -64,7 +64,8 @@ impl SessionManager {
     /// [`Error::Unavailable`] when the store is away.
     pub async fn export_user(&self, owner: &UserKey) -> Result<UserExport, Error> {
         let mut sessions = Vec::new();
-        let mut query = self.query(TenantFilter::Is(owner.tenant.clone()));
+        // Also what is past its deadline and still kept.
+        let mut query = PageQuery::live(TenantFilter::Is(owner.tenant.clone()), Timestamp::EPOCH);
         query.user = Some(owner.user.clone());
         query.limit = PageQuery::MAX_LIMIT;
         loop {

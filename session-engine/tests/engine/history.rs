@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use session_core::block::Block;
-use session_core::checker::WriteBack;
+use session_core::checker::{Timeouts, WriteBack};
+use session_core::cleanup::Cleanup;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{HistoryQuery, TenantFilter};
 use session_core::{
@@ -13,7 +14,7 @@ use session_engine::{
     Access, Addresses, Error, History, NewBlock, Options, Refusal, SignIn, SignedIn, Verdict,
 };
 
-use crate::probe::{Fleet, is_active, refusal, revoke, sign_in, told, user};
+use crate::probe::{Fleet, engine, is_active, refusal, revoke, sign_in, told, user};
 
 fn on(device: &str) -> SignIn {
     SignIn::new(user("alice")).with_device_info(DeviceInfo::truncated(device))
@@ -367,4 +368,33 @@ async fn a_sign_in_whose_answer_was_lost_does_not_outlive_a_block() {
     assert!(matches!(outcome, Err(Error::Blocked(_))), "{outcome:?}");
     told(&mut events, "revoked").await;
     assert!(fleet.store.user(&user("alice")).await.unwrap().sessions.is_empty());
+}
+
+/// A node that has never heard of the session reads from the history how it ended.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_later_tells_why_a_session_ended() {
+    let fleet = Fleet::start(Options::default()).await;
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    revoke(&fleet.nodes[0], &signed_in).await;
+    let late = engine(fleet.store.clone(), Options::default()).await;
+    let Refusal::Ended(ending) = refusal(&late, &signed_in).await else { panic!("it has ended") };
+    assert_eq!((ending.id, ending.cause), (signed_in.session.id(), EndCause::Revoked));
+    assert_eq!(ending.by, Actor::Application);
+}
+
+/// What is past its deadline and has not been cleaned up yet is kept, so it is exported.
+#[tokio::test(start_paused = true)]
+async fn an_export_holds_what_waits_for_the_cleanup() {
+    let options = Options::default()
+        .with_timeouts(Timeouts::default().with_idle(Duration::from_secs(60)))
+        .with_cleanup(Cleanup::default().with_enabled(false));
+    let fleet = Fleet::start(options).await;
+    let manager = fleet.nodes[0].sessions();
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let live = manager.query(TenantFilter::Any);
+    assert_eq!(manager.list(&live).await.unwrap().sessions, []);
+    let export = manager.export_user(&user("alice")).await.unwrap();
+    let kept: Vec<_> = export.sessions.iter().map(|session| session.id).collect();
+    assert_eq!(kept, [signed_in.session.id()]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use session_core::checker::Timeouts;
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
-use session_core::store::{Commit, HistoryQuery, TenantFilter};
+use session_core::store::{Commit, HistoryQuery, PageQuery, TenantFilter};
 use session_core::{Actor, DeviceInfo, DeviceKind, EndCause, FleetKey, Session, SessionId, Store};
 use session_engine::clock::Clock;
 use session_engine::{Engine, Error, NewBlock, Options, SignIn, Ticket, TooManySessions};
@@ -437,4 +437,36 @@ async fn one_user_has_a_ceiling_of_sessions() {
     }
     assert_eq!(live(&fleet).await.len(), 3);
     assert_eq!(refusal(&fleet.nodes[1], &begun[0]).await.end_cause(), Some(EndCause::Evicted));
+}
+
+/// A choice among sessions that the limit does not count would help nobody.
+#[tokio::test(start_paused = true)]
+async fn a_refused_user_chooses_among_those_that_the_limit_counts() {
+    let limit = |scope| Limit { max: 1, scope, on_exceed: OnExceed::Reject };
+    let of = |client: Option<&str>, kind: &str| {
+        let client = client.map(|client| client.parse().unwrap());
+        request().with_client_id(client).with_device_kind(kind.parse::<DeviceKind>().unwrap())
+    };
+    for (scope, counted) in [
+        (Scope::Client, of(Some("tv"), "Tv")),
+        (Scope::Client, of(None, "Tv")),
+        (Scope::DeviceKind, of(None, "Tv")),
+    ] {
+        let options = Options::default().with_default_policy(Policy::limit(limit(scope)));
+        let fleet = Fleet::start(options).await;
+        let manager = fleet.nodes[0].sessions();
+        let first = manager.sign_in(counted.clone()).await.unwrap();
+        assert!(is_active(&fleet.nodes[0], &first).await);
+        for n in 0..=PageQuery::MAX_LIMIT {
+            let other = of(Some(&format!("client {n}")), &format!("kind {n}"));
+            manager.sign_in(other).await.unwrap();
+        }
+        let Err(Error::TooManySessions(refused)) = manager.sign_in(counted).await else {
+            panic!("{scope:?}")
+        };
+        let offered: Vec<_> = refused.sessions.iter().map(|session| session.id).collect();
+        assert_eq!(offered, [first.session.id()], "{scope:?}");
+        let end = first.session.id();
+        manager.sign_in_with_ticket(refused.ticket.expose(), end).await.unwrap();
+    }
 }
