@@ -111,14 +111,14 @@ pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
 
 /// The file that is meant: a path, or one after `sqlite:` or `sqlite://`.
 pub(super) fn path_of(url: &Path) -> Result<PathBuf, StoreError> {
-    let text = url.to_str().unwrap_or_default();
-    let Some(path) = text.strip_prefix("sqlite:") else { return Ok(url.to_owned()) };
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path == ":memory:" || path.contains('?') {
+    let after = url.to_str().and_then(|text| text.strip_prefix("sqlite:"));
+    let path = after.map_or(url, |path| Path::new(path.strip_prefix("//").unwrap_or(path)));
+    let has_parameters = after.is_some_and(|path| path.contains('?'));
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") || has_parameters {
         let expected = "the path of a file, or `sqlite:` and a path, without parameters";
         return Err(StoreError::refused(InvalidField::malformed("url", expected)));
     }
-    Ok(path.into())
+    Ok(path.to_owned())
 }
 
 /// In KiB, when negative.
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!(path(url), Some("a/b.db".into()), "{url}");
         }
         assert_eq!(path("sqlite:///a/b.db"), Some("/a/b.db".into()));
-        for url in ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a.db?mode=rwc"] {
+        for url in ["", ":memory:", "sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a.db?mode=rwc"] {
             assert_eq!(path(url), None, "{url}");
         }
     }

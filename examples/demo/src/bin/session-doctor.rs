@@ -7,8 +7,8 @@ use session_demo::{Diagnosis, Place, in_words, lift_block, lifted_in_words, plac
 use session_kit::{TenantId, UserId};
 
 /// Prints what a store says of itself: server, schema, clock, log, and what is wrong. It opens the
-/// store as an application does, which makes tables that are missing. Fails when something is wrong
-/// or the store is away.
+/// store as an application does, which makes tables that are missing. Fails when something is wrong, the
+/// store is away, or the file of SQLite is not there.
 #[derive(Parser)]
 #[command(name = "cargo xtask doctor", bin_name = "cargo xtask doctor")]
 struct Arguments {
@@ -41,6 +41,11 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<ExitCode, String> {
     let place = Place::parse(&arguments.store).map_err(|error| format!("--{error}"))?;
+    if let Place::File(path) = &place
+        && !path.exists()
+    {
+        return Err(format!("{place}: there is no such file"));
+    }
     let away = |error| format!("{place}: {}", in_words(&error));
     let store = place.open().await.map_err(away)?;
     if arguments.lift_block {

@@ -14,6 +14,8 @@ fn a_mistake_is_a_sentence_that_names_the_option_or_the_file() {
     std::fs::write(&config, "[http]\nprefixx = 1").unwrap();
     for (option, value, named) in [
         ("--store", "nonsense://x", "--store"),
+        ("--store", "sqlite::memory:", "the path of a file"),
+        ("--store", "sqlite:", "the path of a file"),
         ("--db", "/nowhere/demo.db", "/nowhere/demo.db"),
         ("--addr", taken.as_str(), taken.as_str()),
         ("--config", "/nowhere.toml", "/nowhere.toml"),
@@ -25,6 +27,21 @@ fn a_mistake_is_a_sentence_that_names_the_option_or_the_file() {
         let said = refused(&db, option, value);
         assert!(said.starts_with("error: ") && said.contains(named), "{option} {value}: {said}");
         assert!(!said.contains("panicked") && !said.contains("InvalidField {"), "{said}");
+    }
+}
+
+/// A mistyped path makes no empty store that is well.
+#[test]
+fn the_doctor_makes_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("demo.db");
+    for more in [&[][..], &["--lift-block"]] {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_session-doctor"));
+        doctor.arg("--store").arg(format!("sqlite:{}", db.display())).args(more);
+        let output = doctor.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("there is no such file"), "{said}");
+        assert!(!db.exists());
     }
 }
 
