@@ -112,12 +112,15 @@ impl EndCause {
     }
 }
 
+/// What a text has to be that names a cause.
+const CAUSES: &str = "evicted, revoked, expired, signed_out, replaced, token_reused or blocked";
+
 impl FromStr for EndCause {
     type Err = InvalidField;
 
     fn from_str(word: &str) -> Result<Self, InvalidField> {
         let known = Self::ALL.into_iter().find(|cause| cause.as_str() == word);
-        known.ok_or(InvalidField::malformed("cause", "a cause of an end"))
+        known.ok_or(InvalidField::malformed("cause", CAUSES))
     }
 }
 

@@ -137,6 +137,14 @@ impl TryFrom<&str> for NewSession {
     }
 }
 
+impl TryFrom<String> for NewSession {
+    type Error = InvalidField;
+
+    fn try_from(user: String) -> Result<Self, InvalidField> {
+        user.as_str().try_into()
+    }
+}
+
 impl TryFrom<&String> for NewSession {
     type Error = InvalidField;
 

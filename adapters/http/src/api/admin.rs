@@ -70,7 +70,7 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
 )]
 pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
     let admin = request.admin().await?;
-    let id: SessionId = query::path_value(id)?;
+    let id: SessionId = query::path_value("id", id)?;
     let walls = admin.walls()?;
     let session = request.http.manager().get(id, &walls).await?.ok_or(Problem::not_found())?;
     json(StatusCode::OK, &SessionView::of(session, admin.session_id()))
@@ -91,7 +91,7 @@ pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
 )]
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let admin = request.changing_admin().await?;
-    let selection = Selection::session(query::path_value(id)?, admin.walls()?);
+    let selection = Selection::session(query::path_value("id", id)?, admin.walls()?);
     match admin.end(request, selection).await? {
         0 => Err(Problem::not_found().into()),
         _ => no_content(),
@@ -153,7 +153,7 @@ fn no_filter(parameters: &Query) -> Problem {
 pub(super) async fn revoke_user_of_path(request: Request<'_>, user: &str) -> Answer {
     let admin = request.changing_admin().await?;
     let parameters = request.query(&["tenant", "device", "except"])?;
-    let owner = UserKey { tenant: admin.tenant(&parameters)?, user: query::path_value(user)? };
+    let owner = UserKey { tenant: admin.tenant(&parameters)?, user: query::path_value("user", user)? };
     admin.revoke(request, Selection::user(owner), &parameters).await
 }
 

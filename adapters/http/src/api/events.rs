@@ -29,7 +29,7 @@ use crate::streams::Slot;
     get, path = "/me/events", tag = "me", operation_id = "follow_my_sessions",
     responses(
         (status = 200, body = String, content_type = "text/event-stream",
-         description = "An event for every change of the caller's sessions, named after what happened; `missed` when some may be missing; `ended` with the cause when this session is over"),
+         description = "An event for every change of the caller's sessions, named after what happened: `created`, `rotated`, `changed`, `claims_changed`, or for an end its cause: `evicted`, `revoked`, `expired`, `signed_out`, `replaced`, `token_reused` or `blocked`. Its data is a JSON object with `kind` (the name), `at`, `by`, `tenant`, `user` and `session_id`. Beside them `missed` when some may be missing, and `ended` with `cause` when this session is over"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 429, body = Problem, description = "As many streams are open as may be", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -55,7 +55,7 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
     get, path = "/admin/events", tag = "admin", operation_id = "follow_sessions",
     responses(
         (status = 200, body = String, content_type = "text/event-stream",
-         description = "An event for every change, named after what happened; `missed` when some may be missing; `ended` with the cause when the admin's own session is over"),
+         description = "An event for every change, as of one's own sessions, and `policy_changed`, `block_set` and `block_lifted`. `missed` when some may be missing; `ended` with `cause` when the admin's own session is over"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin", content_type = "application/problem+json"),
         (status = 429, body = Problem, description = "As many streams are open as may be", content_type = "application/problem+json"),

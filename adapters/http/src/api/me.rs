@@ -113,7 +113,7 @@ fn before(first: &Session) -> PageCursor {
 )]
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let session = request.session()?;
-    let id: SessionId = query::path_value(id)?;
+    let id: SessionId = query::path_value("id", id)?;
     if id != session.id() {
         request.asks.fresh_for_changes(request.head)?;
     }
@@ -146,7 +146,7 @@ pub(super) async fn rename<E>(
     body: impl Stream<Item = Result<Bytes, E>>,
 ) -> Answer {
     let session = request.session()?;
-    let id: SessionId = query::path_value(id)?;
+    let id: SessionId = query::path_value("id", id)?;
     let fields = Fields::parse(&request.body(body).await?, &["device_name"])?;
     let (name, by) = (fields.nullable("device_name")?, session.actor());
     let named = request.http.manager().name_device(id, session.owner(), name, by).await?;

@@ -157,7 +157,7 @@ impl Admin {
     /// The user whom the path names, in the tenant of the parameter or in the admin's own.
     fn user_of_path(&self, request: Request<'_>, user: &str) -> Result<UserKey, Problem> {
         let parameters = request.query(&["tenant"])?;
-        Ok(UserKey { tenant: self.tenant(&parameters)?, user: query::path_value(user)? })
+        Ok(UserKey { tenant: self.tenant(&parameters)?, user: query::path_value("user", user)? })
     }
 
     /// As [`Admin::user_of_path`], for the user whom a parameter names.

@@ -19,10 +19,19 @@ pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
     pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        let query = query.unwrap_or_default();
+        // The parser below puts a substitute where a text is not UTF-8, and so means another one.
+        if percent_decode_str(query).decode_utf8().is_err() {
+            return Err(Problem::malformed("the parameters are not UTF-8"));
+        }
         let mut parameters = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if !known.contains(&name.as_ref()) {
-                return Err(field(&name, format!("the parameters are: {}", known.join(", "))));
+                let detail = match known {
+                    [] => "there are no parameters here".to_owned(),
+                    known => format!("the parameters are: {}", known.join(", ")),
+                };
+                return Err(field(&name, detail));
             }
             if value.is_empty() && !MAY_BE_EMPTY.contains(&name.as_ref()) {
                 return Err(field(&name, "it is empty: leave it out, or give it a value"));
@@ -102,11 +111,11 @@ impl Query {
 const MAY_BE_EMPTY: [&str; 2] = ["tenant", REFRESH];
 
 /// A value of the path.
-pub(super) fn path_value<T>(text: &str) -> Result<T, Problem>
+pub(super) fn path_value<T>(name: &str, text: &str) -> Result<T, Problem>
 where
     T: FromStr<Err = InvalidField>,
 {
-    Ok(text.parse()?)
+    text.parse().map_err(|error| invalid(name, error))
 }
 
 /// The decoded segments of a path that begins with a slash, or is empty.
