@@ -225,7 +225,7 @@ async fn a_page_of_a_name_reads_one_chunk() {
     assert!(next.is_some());
     for query in [PageQuery { after: next, ..first.clone() }, first] {
         let before = rows_read(&pool).await;
-        assert_eq!(store.page(&query).await.unwrap().sessions.len(), 50);
+        assert!(store.page(&query).await.unwrap().next.is_some());
         let read = rows_read(&pool).await - before;
         assert!(read < 1_500, "{read} rows");
     }

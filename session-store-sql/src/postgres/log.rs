@@ -246,13 +246,14 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         ORDER BY seq) AS entry ON true";
 /// A dump has the transaction ids of the server it is from; where it was restored on one that has
 /// not come so far, its log would never end. It is another log from now on, which begins behind the
-/// entries that are there, and nobody asks for their transactions. The newest entries tell: with
-/// local ones behind them, the server has come as far as the others.
+/// entries that are there, and nobody asks for their transactions: however many they are, none is
+/// written.
 pub(super) const ADOPT: &str = "UPDATE {t}meta SET incarnation = gen_random_uuid()::text, \
         trimmed_xid = '0', foreign_to = COALESCE((SELECT max(seq) FROM {t}log), 0) \
     WHERE trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) \
-        OR EXISTS (SELECT FROM (SELECT seq, xid FROM {t}log ORDER BY seq DESC LIMIT 1000) AS newest \
-            WHERE seq > foreign_to AND xid >= pg_snapshot_xmax(pg_current_snapshot()))";
+        OR EXISTS (SELECT FROM (SELECT seq FROM {t}log \
+            WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 100) AS ahead \
+            WHERE seq > foreign_to)";
 pub(super) const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
     {t}clock() AS clock, \
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
