@@ -1,8 +1,10 @@
 //! `WHERE` clauses out of filters. Values are bound, never written into the text.
 
 use session_core::store::{HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
-use session_core::{ClientId, DeviceKind, EndCause, SessionId, TenantId, Timestamp, UserId};
+use session_core::{ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId};
 use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use crate::rows;
 
 /// What a walk goes through: the latest first, ties by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,23 @@ impl List {
             Self::History => "device_kind, client_id, cause",
         }
     }
+}
+
+/// What databases write differently.
+pub(crate) trait Dialect: Database {
+    /// The user's column as the index of a name in all tenants has it.
+    const USER_NAME: &'static str = "user_id";
+}
+
+#[cfg(feature = "sqlite")]
+impl Dialect for sqlx::Sqlite {}
+
+#[cfg(feature = "mysql")]
+impl Dialect for sqlx::MySql {}
+
+#[cfg(feature = "postgres")]
+impl Dialect for sqlx::Postgres {
+    const USER_NAME: &'static str = "user_id COLLATE \"POSIX\"";
 }
 
 /// What a walk looks for.
@@ -79,6 +98,14 @@ impl Filter {
             accessed_from: None,
             accessed_before: None,
             cause: None,
+        }
+    }
+
+    /// The tenant as its column has it; none for all tenants.
+    pub(crate) fn tenant_text(&self) -> Option<&str> {
+        match &self.tenant {
+            TenantFilter::Any => None,
+            TenantFilter::Is(tenant) => Some(rows::tenant_text(tenant.as_ref())),
         }
     }
 }
@@ -142,7 +169,7 @@ pub(crate) fn chunk<DB>(
     limit: u32,
 ) -> QueryBuilder<DB>
 where
-    DB: Database,
+    DB: Dialect,
     for<'q> String: Encode<'q, DB> + Type<DB>,
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
     for<'q> i64: Encode<'q, DB> + Type<DB>,
@@ -171,16 +198,17 @@ where
 /// The equal parts of a filter that an index finds.
 pub(crate) fn indexed<DB>(query: &mut QueryBuilder<DB>, filter: &Filter)
 where
-    DB: Database,
+    DB: Dialect,
     for<'q> String: Encode<'q, DB> + Type<DB>,
     for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
 {
-    if let TenantFilter::Is(tenant) = &filter.tenant {
-        let tenant = tenant.as_ref().map_or("", TenantId::as_str);
+    let tenant = filter.tenant_text();
+    if let Some(tenant) = tenant {
         query.push(" AND tenant = ").push_bind(tenant.to_owned());
     }
     if let Some(user) = &filter.user {
-        query.push(" AND user_id = ").push_bind(user.to_string());
+        let column = if tenant.is_some() { "user_id" } else { DB::USER_NAME };
+        query.push(" AND ").push(column).push(" = ").push_bind(user.to_string());
     }
     if let Some(client) = filter.client_id.as_ref().filter(|_| filter.list.is_indexed_by_client()) {
         query.push(" AND client_id = ").push_bind(client.to_string());

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use session_core::admission::Standing;
 use session_core::store::record::{self, Fields};
 use session_core::store::{Ended, EndedSession};
-use session_core::{Event, Session, StoreError};
+use session_core::{Event, Session, StoreError, TenantId};
 
 use crate::columns::Columns;
 
@@ -18,6 +18,11 @@ pub(crate) const SESSION: &str = "id, tenant, user_id, device_kind, client_id, i
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) const ENDED_SESSION: &str = "id, tenant, user_id, device_kind, client_id, ip_addresses, \
     signed_in, last_accessed, deadline, claimed, details, ended, cause, actor, ended_from";
+
+/// A tenant as its columns have it: empty for none.
+pub(crate) fn tenant_text(tenant: Option<&TenantId>) -> &str {
+    tenant.map_or("", TenantId::as_str)
+}
 
 pub(crate) fn session(row: &impl Columns) -> Result<Session, StoreError> {
     record::read_session(&Record(row))

@@ -18,6 +18,13 @@ pub(crate) fn missing<'s>(
     }
 }
 
+/// Tells two texts of the same version apart: FNV-1a, because a digest of the standard library may change.
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) fn digest(text: &str) -> String {
+    let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
+}
+
 /// Every script as text with the statements that note its version, so that a store which opens
 /// the database afterwards finds it up to date: for those who run their own.
 pub(crate) fn printed(

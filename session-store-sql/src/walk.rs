@@ -11,7 +11,7 @@ use session_core::store::{
 };
 use session_core::{InvalidField, Session, SessionId, StoreError, StoreErrorKind, Timestamp};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::{Encode, QueryBuilder, Type};
 
 use crate::columns::Columns;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -83,7 +83,7 @@ impl<T> Walk<T> {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn statement<DB>(&self, columns: &str, table: &str) -> QueryBuilder<DB>
     where
-        DB: Database,
+        DB: filter::Dialect,
         for<'q> String: Encode<'q, DB> + Type<DB>,
         for<'q> Vec<u8>: Encode<'q, DB> + Type<DB>,
         for<'q> i64: Encode<'q, DB> + Type<DB>,

@@ -39,7 +39,7 @@ impl Namespace for Postgres {
         options.prefix.clone_from(&self.0);
         let url = variable("SESSION_KIT_POSTGRES_URL");
         let pool = PgPoolOptions::new().max_connections(10).connect(&url).await.unwrap();
-        Arc::new(PostgresStore::with_pool(pool, &options).await.unwrap())
+        Arc::new(PostgresStore::with_pool(pool, options).await.unwrap())
     }
 }
 
@@ -52,7 +52,7 @@ impl Namespace for MySql {
         options.prefix.clone_from(&self.0);
         let url = variable("SESSION_KIT_MYSQL_URL");
         let pool = MySqlPoolOptions::new().max_connections(10).connect(&url).await.unwrap();
-        Arc::new(MySqlStore::with_pool(pool, &options).await.unwrap())
+        Arc::new(MySqlStore::with_pool(pool, options).await.unwrap())
     }
 }
 

@@ -1,11 +1,14 @@
 //! What is SQLite's own: its file, its schema, its damage.
 #![cfg(feature = "sqlite")]
 
+mod leases;
 mod restored;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use session_conformance::sample::PATIENCE;
 use session_core::store::{
     Change, Commit, EndMany, Entries, Forget, HistoryPage, HistoryQuery, Needs, Outcome, Page,
     PageQuery, Selection, Sweep, TenantFilter,
@@ -14,7 +17,7 @@ use session_core::{
     Actor, EndCause, EventKind, FleetKey, Session, SessionId, Store, StoreErrorKind, Timestamp,
     Token, UserId, UserKey,
 };
-use session_store_sql::{SqliteOptions, SqliteStore};
+use session_store_sql::{Durability, SqliteOptions, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
@@ -300,8 +303,42 @@ async fn the_report_tells_of_the_history_and_of_missing_indexes() {
     let id = insert(&store, 1).await;
     end(&store, id).await;
     assert_eq!(reach().await, Some(Timestamp::EPOCH.to_string()));
-    assert_eq!(store.report().await.unwrap().problems, [""; 0]);
+    let report = store.report().await.unwrap();
+    assert_eq!(report.problems, [""; 0]);
+    let of_log = report.details.iter().find(|(name, _)| name == "sequencer").unwrap();
+    assert!(of_log.1.starts_with("none: "), "{of_log:?}");
     execute(&path, "DROP INDEX session_kit_sessions_by_deadline").await;
     let problem = "the index `session_kit_sessions_by_deadline` is missing";
     assert_eq!(store.report().await.unwrap().problems, [problem]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_taken_in_parallel_never_fail() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = async || {
+        let options = SqliteOptions::default().with_durability(Durability::ProcessDeath);
+        let patient = options.with_busy_timeout(PATIENCE);
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::connect_with(&path, patient).await.unwrap());
+        store
+    };
+    leases::taken_in_parallel([store().await, store().await]).await;
+}
+
+#[tokio::test]
+async fn leases_that_ran_out_are_deleted_in_parts() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    let fill = "INSERT INTO session_kit_leases (name, holder, until) \
+        WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 30000) \
+        SELECT 'ticket ' || n, 'issued', 30001 - n FROM numbers";
+    execute(&path, fill).await;
+    let left = async || {
+        let left = "SELECT COUNT(*), MAX(name = 'ticket 30000') FROM session_kit_leases \
+            WHERE holder = 'issued'";
+        sqlx::query_as(left).fetch_one(&mut raw(&path).await).await.unwrap()
+    };
+    leases::deleted_in_parts(&store, left).await;
 }

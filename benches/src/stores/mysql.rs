@@ -42,7 +42,7 @@ impl MySql {
 impl Backend for MySql {
     async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
         self.run(format!("CREATE DATABASE IF NOT EXISTS {}", self.database)).await?;
-        Ok(Arc::new(MySqlStore::with_pool(self.pool().await?, &MySqlOptions::default()).await?))
+        Ok(Arc::new(MySqlStore::with_pool(self.pool().await?, MySqlOptions::default()).await?))
     }
 
     async fn bare(&self) -> Result<Option<Arc<dyn Bare>>, Failure> {

@@ -46,7 +46,7 @@ impl Backend for Postgres {
     async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
         self.run(format!("CREATE SCHEMA IF NOT EXISTS {}", self.schema)).await?;
         let options = PostgresOptions::default().with_schema(self.schema.clone());
-        Ok(Arc::new(PostgresStore::with_pool(self.pool().await?, &options).await?))
+        Ok(Arc::new(PostgresStore::with_pool(self.pool().await?, options).await?))
     }
 
     async fn bare(&self) -> Result<Option<Arc<dyn Bare>>, Failure> {

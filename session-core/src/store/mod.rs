@@ -214,7 +214,8 @@ pub trait Store: Send + Sync + 'static {
     /// waiting node's monotonic clock, from when it first saw the current renewal. True when
     /// `holder` holds it until `ttl` from now, false when another holder does. Any node may take a
     /// lease that ran out. There may be many leases, one for each ticket: a store deletes those
-    /// that ran out, at the latest when others are taken.
+    /// that ran out, at the latest when others are taken, and in one call a bounded number, such as
+    /// 100, of the oldest. Names and holders have at most 128 bytes.
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
 
     /// The policy set at one place, or none where it inherits.

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS {t}sessions (
     -- JSON, which no statement looks into.
     details MEDIUMBLOB NOT NULL,
     KEY {i}sessions_by_user (user_id, tenant, signed_in DESC, id),
+    KEY {i}sessions_by_name (user_id, signed_in DESC, id),
     KEY {i}sessions_by_tenant (tenant, signed_in DESC, id),
     KEY {i}sessions_by_time (signed_in DESC, id),
     KEY {i}sessions_by_client (client_id, signed_in DESC, id),
@@ -80,8 +81,9 @@ INSERT IGNORE INTO {t}gates VALUES (0), (1);
 -- One row, which no change of sessions locks.
 CREATE TABLE IF NOT EXISTS {t}state (
     only_row TINYINT NOT NULL PRIMARY KEY,
-    -- The version of the procedures.
+    -- The version and the digest of the procedures.
     procedures BIGINT NOT NULL,
+    procedures_digest VARBINARY(16) NOT NULL,
     -- The gate of the transactions that begin now.
     gate TINYINT NOT NULL,
     -- Every transaction that drew an id up to this one has ended.
@@ -93,7 +95,7 @@ CREATE TABLE IF NOT EXISTS {t}state (
     -- The secret that all nodes share, or null until the first one has started.
     fleet_key BINARY(32)
 ) ENGINE = InnoDB;
-INSERT IGNORE INTO {t}state VALUES (1, 0, 0, 0, 0, 0, NULL);
+INSERT IGNORE INTO {t}state VALUES (1, 0, '', 0, 0, 0, 0, NULL);
 
 -- What is set at a place: a policy, a block, or both, as JSON.
 CREATE TABLE IF NOT EXISTS {t}policies (
@@ -111,5 +113,7 @@ CREATE TABLE IF NOT EXISTS {t}leases (
     name VARBINARY(128) NOT NULL PRIMARY KEY,
     holder VARBINARY(128) NOT NULL,
     -- By the clock of the database, UTC.
-    until DATETIME(6) NOT NULL
+    until DATETIME(6) NOT NULL,
+    -- Those that ran out are deleted, the oldest first.
+    KEY {i}leases_by_until (until)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;

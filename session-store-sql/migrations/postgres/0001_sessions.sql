@@ -7,6 +7,9 @@ CREATE TABLE {t}meta (
     -- No entry of a later transaction, and none of a higher number, has been trimmed.
     trimmed_xid xid8 NOT NULL DEFAULT '0',
     trimmed_seq bigint NOT NULL DEFAULT 0,
+    -- Entries up to this number are older than this log's incarnation: ids of transactions in them may be
+    -- those of another server.
+    foreign_to bigint NOT NULL DEFAULT 0,
     -- The version and the digest of the functions in force.
     functions_version bigint NOT NULL DEFAULT 0,
     functions_digest text NOT NULL DEFAULT '',
@@ -46,6 +49,9 @@ CREATE TABLE {t}sessions (
 ) WITH (fillfactor = 80);
 
 CREATE INDEX {i}sessions_by_user ON {t}sessions (user_id, tenant, signed_in DESC, id);
+-- A name in all tenants. The other collation compares the same bytes, and keeps the planner from taking
+-- this index for the sessions of one user.
+CREATE INDEX {i}sessions_by_name ON {t}sessions (user_id COLLATE "POSIX", signed_in DESC, id);
 CREATE INDEX {i}sessions_by_tenant ON {t}sessions (tenant, signed_in DESC, id);
 CREATE INDEX {i}sessions_by_time ON {t}sessions (signed_in DESC, id);
 CREATE INDEX {i}sessions_by_client ON {t}sessions (client_id, signed_in DESC, id)
@@ -75,7 +81,7 @@ CREATE TABLE {t}history (
 );
 
 CREATE INDEX {i}history_by_user ON {t}history (user_id, tenant, ended DESC, id);
-CREATE INDEX {i}history_by_name ON {t}history (user_id, ended DESC, id);
+CREATE INDEX {i}history_by_name ON {t}history (user_id COLLATE "POSIX", ended DESC, id);
 CREATE INDEX {i}history_by_tenant ON {t}history (tenant, ended DESC, id);
 -- Read backwards, also by age.
 CREATE INDEX {i}history_by_time ON {t}history (ended DESC, id);
@@ -115,3 +121,5 @@ CREATE TABLE {t}leases (
     -- By the clock of the database.
     until timestamptz NOT NULL
 );
+-- Those that ran out are deleted, the oldest first.
+CREATE INDEX {i}leases_by_until ON {t}leases (until);

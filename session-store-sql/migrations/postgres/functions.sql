@@ -259,11 +259,12 @@ DECLARE
     v_before bigint := {t}clock() - p_older_than;
     v_seqs bigint[];
     v_xid xid8;
+    v_foreign bigint;
 BEGIN
-    PERFORM FROM {t}meta FOR UPDATE;
-    SELECT array_agg(seq), max(xid) INTO v_seqs, v_xid FROM (
+    SELECT foreign_to INTO v_foreign FROM {t}meta FOR UPDATE;
+    SELECT array_agg(seq), max(xid) FILTER (WHERE seq > v_foreign) INTO v_seqs, v_xid FROM (
         SELECT seq, xid, bool_and(
-            at < v_before AND xid < pg_snapshot_xmin(pg_current_snapshot())
+            at < v_before AND (xid < pg_snapshot_xmin(pg_current_snapshot()) OR seq <= v_foreign)
             AND seq < (SELECT max(seq) FROM {t}log)) OVER (ORDER BY seq) AS goes
         FROM (SELECT seq, xid, at FROM {t}log ORDER BY seq LIMIT p_limit) AS oldest) AS prefix
         WHERE goes;

@@ -27,9 +27,11 @@ CREATE TABLE session_kit_sessions (
 ) STRICT;
 
 -- Sign-in reads a user's sessions; admin pages list newest first, in all tenants, in one, of one
--- client, or of one user, whose tenant need not be known; cleanup takes those past their deadline.
+-- client, or of one user name in all tenants; cleanup takes those past their deadline.
 CREATE INDEX session_kit_sessions_by_user
     ON session_kit_sessions (user_id, tenant, signed_in DESC, id);
+CREATE INDEX session_kit_sessions_by_name
+    ON session_kit_sessions (user_id, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_tenant
     ON session_kit_sessions (tenant, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_time
@@ -103,6 +105,10 @@ CREATE TABLE session_kit_leases (
     -- By the clock of the database.
     until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Those that ran out are deleted, the oldest first.
+CREATE INDEX session_kit_leases_by_until
+    ON session_kit_leases (until);
 
 CREATE TABLE session_kit_fleet (
     only_row INTEGER NOT NULL PRIMARY KEY CHECK (only_row = 1),

@@ -4,8 +4,7 @@
 //! A common table expression that is read three times would be made three times, with all columns.
 //! An index has to be forced: for a large LIMIT the planner sorts the whole table instead.
 
-use session_core::TenantId;
-use session_core::store::{PageCursor, TenantFilter};
+use session_core::store::PageCursor;
 use sqlx::QueryBuilder;
 use sqlx::mysql::MySql;
 
@@ -58,19 +57,15 @@ fn ids(query: &mut QueryBuilder<MySql>, names: &Names, filter: &Filter, after: O
 
 /// The index, and the columns that it begins with.
 fn index(filter: &Filter) -> (&'static str, Vec<(&'static str, &str)>) {
-    let tenant = match &filter.tenant {
-        TenantFilter::Any => None,
-        TenantFilter::Is(tenant) => Some(("tenant", tenant.as_ref().map_or("", TenantId::as_str))),
-    };
+    let tenant = filter.tenant_text().map(|tenant| ("tenant", tenant));
     let user = filter.user.as_ref().map(|user| ("user_id", user.as_str()));
     let client = filter.client_id.as_ref().map(|client| ("client_id", client.as_str()));
     match (filter.list, user, client, tenant) {
         _ if filter.ids.is_some() => ("PRIMARY", vec![]),
-        // Sorted by the statement where no tenant is given: the sessions of one user in all
-        // tenants.
-        (List::Sessions, Some(user), _, _) => {
-            ("{i}sessions_by_user", [user].into_iter().chain(tenant).collect())
+        (List::Sessions, Some(user), _, Some(tenant)) => {
+            ("{i}sessions_by_user", vec![user, tenant])
         }
+        (List::Sessions, Some(user), _, None) => ("{i}sessions_by_name", vec![user]),
         (List::Sessions, None, Some(client), _) => ("{i}sessions_by_client", vec![client]),
         (List::Sessions, None, None, Some(tenant)) => ("{i}sessions_by_tenant", vec![tenant]),
         (List::Sessions, None, None, None) => ("{i}sessions_by_time", vec![]),

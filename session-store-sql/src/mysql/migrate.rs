@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use session_core::StoreError;
-use sqlx::Connection;
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySql, MySqlConnection};
+use sqlx::{Connection, Executor};
 
 use super::db::{Db, store_error};
 use crate::schema;
@@ -24,8 +24,8 @@ const PROCEDURE_FILES: [&str; 7] = [
     include_str!("../../migrations/mysql/procedures/log.sql"),
 ];
 
-/// Raised with every change of a procedure. A node makes them again if the database has older ones,
-/// and leaves newer ones alone.
+/// Raised with every change of a procedure. A node makes them again if the database has older ones or
+/// others of the same version, or lacks one, and leaves newer ones alone.
 pub(super) const PROCEDURES: i64 = 1;
 
 pub(super) async fn run(db: &Db) -> Result<(), StoreError> {
@@ -62,27 +62,50 @@ async fn make_tables(connection: &mut MySqlConnection, db: &Db) -> Result<(), St
 }
 
 async fn make_procedures(connection: &mut MySqlConnection, db: &Db) -> Result<(), StoreError> {
-    let version: i64 = sqlx::query_scalar(db.sql(READ_PROCEDURES))
+    let (in_force, text): (i64, Vec<u8>) = sqlx::query_as(db.sql(READ_PROCEDURES))
         .fetch_one(&mut *connection)
         .await
         .map_err(store_error)?;
-    if version >= PROCEDURES {
+    let same = in_force == PROCEDURES && text == digest().as_bytes();
+    if in_force > PROCEDURES || (same && missing(&mut *connection, db).await?.is_empty()) {
         return Ok(());
     }
     for file in PROCEDURE_FILES {
         sqlx::raw_sql(db.sql(file)).execute(&mut *connection).await.map_err(store_error)?;
     }
-    let note = sqlx::query(db.sql(NOTE_PROCEDURES)).bind(PROCEDURES);
+    let note = sqlx::query(db.sql(NOTE_PROCEDURES)).bind(PROCEDURES).bind(digest());
     note.execute(&mut *connection).await.map_err(store_error)?;
     tracing::info!(version = PROCEDURES, "made the procedures");
     Ok(())
+}
+
+/// The procedures that the database lacks, as after a restore of a dump without routines.
+pub(super) async fn missing<'c>(
+    connection: impl Executor<'c, Database = MySql>,
+    db: &Db,
+) -> Result<Vec<String>, StoreError> {
+    let there: Vec<String> =
+        sqlx::query_scalar(READ_NAMES).fetch_all(connection).await.map_err(store_error)?;
+    let needed = procedures().map(|name| db.names.fill(name));
+    Ok(needed.filter(|name| !there.contains(name)).collect())
+}
+
+fn procedures() -> impl Iterator<Item = &'static str> {
+    let definitions =
+        PROCEDURE_FILES.iter().flat_map(|file| file.split("\nCREATE PROCEDURE ").skip(1));
+    definitions.filter_map(|rest| rest.split('(').next())
+}
+
+fn digest() -> String {
+    schema::digest(&PROCEDURE_FILES.join("\n"))
 }
 
 /// The scripts as text, each noting its version, and the procedures. The client program takes a
 /// semicolon for the end of a statement, also in the middle of a procedure, unless told otherwise.
 pub(super) fn printed() -> Vec<String> {
     let mut scripts = schema::printed(CREATE_VERSION, &MIGRATIONS, ADD_VERSION, "?");
-    let note = NOTE_PROCEDURES.replace('?', &PROCEDURES.to_string());
+    let note = NOTE_PROCEDURES.replacen('?', &PROCEDURES.to_string(), 1);
+    let note = note.replacen('?', &format!("'{}'", digest()), 1);
     let procedures = PROCEDURE_FILES.join("\n");
     let procedures = procedures.replace("\nCREATE PROCEDURE", "\nDELIMITER //\nCREATE PROCEDURE");
     let procedures = procedures.replace("\nEND;\n", "\nEND//\nDELIMITER ;\n");
@@ -95,27 +118,26 @@ const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \
     (version BIGINT NOT NULL PRIMARY KEY) ENGINE = InnoDB";
 pub(super) const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM {t}migrations";
 const ADD_VERSION: &str = "INSERT INTO {t}migrations (version) VALUES (?)";
-const READ_PROCEDURES: &str = "SELECT procedures FROM {t}state WHERE only_row = 1";
-const NOTE_PROCEDURES: &str = "UPDATE {t}state SET procedures = ? WHERE only_row = 1";
+const READ_PROCEDURES: &str =
+    "SELECT procedures, procedures_digest FROM {t}state WHERE only_row = 1";
+const NOTE_PROCEDURES: &str =
+    "UPDATE {t}state SET procedures = ?, procedures_digest = ? WHERE only_row = 1";
+const READ_NAMES: &str = "SELECT CONVERT(routine_name USING utf8mb4) \
+    FROM information_schema.routines \
+    WHERE routine_schema = DATABASE() AND routine_type = 'PROCEDURE'";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// FNV-1a: a digest that no release of the standard library changes.
-    fn digest(text: &str) -> u64 {
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |digest, byte| {
-            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
-    }
-
     #[test]
     fn a_change_of_a_procedure_raises_their_version() {
-        let digest = digest(&PROCEDURE_FILES.join("\n"));
         assert_eq!(
-            (PROCEDURES, digest),
-            (1, 0x0527_dfdc_59f8_963e),
+            (PROCEDURES, digest().as_str()),
+            (1, "edc7656d14b80972"),
             "raise PROCEDURES if these were released, and write the digest down"
         );
+        assert!(!printed().concat().contains("procedures = ?"));
+        assert!(procedures().any(|name| name == "{t}commit_1"));
     }
 }

@@ -110,14 +110,14 @@ impl MySqlStore {
     /// # Errors
     /// As [`MySqlStore::with_pool`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        Self::connect_with(url, &MySqlOptions::default()).await
+        Self::connect_with(url, MySqlOptions::default()).await
     }
 
     /// Connects with a pool of up to ten connections and brings the schema up to date.
     ///
     /// # Errors
     /// As [`MySqlStore::with_pool`].
-    pub async fn connect_with(url: &str, options: &MySqlOptions) -> Result<Self, StoreError> {
+    pub async fn connect_with(url: &str, options: MySqlOptions) -> Result<Self, StoreError> {
         let pool = MySqlPoolOptions::new().max_connections(10).connect(url).await;
         Self::with_pool(pool.map_err(store_error)?, options).await
     }
@@ -130,10 +130,11 @@ impl MySqlStore {
     /// reached, [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer
     /// version, for names out of bounds, and where `autocommit` is off or transactions read what is
     /// not committed.
-    pub async fn with_pool(pool: MySqlPool, options: &MySqlOptions) -> Result<Self, StoreError> {
+    pub async fn with_pool(pool: MySqlPool, options: MySqlOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         check_settings(&pool).await?;
-        let db = Db::new(pool, Names::new(None, &options.prefix), store_error);
+        let MySqlOptions { prefix } = options;
+        let db = Db::new(pool, Names::new(None, &prefix), store_error);
         migrate::run(&db).await?;
         Ok(Self { db })
     }

@@ -29,7 +29,7 @@ async fn filled(name: &str) -> (MySqlConnection, Names, MySqlConnectOptions) {
     sqlx::query(create).execute(&mut connection).await.unwrap();
     let server = server.database(&database);
     let pool = MySqlPool::connect_with(server.clone()).await.unwrap();
-    MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap();
+    MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap();
     let names = Names::new(None, &MySqlOptions::default().prefix);
     let mut connection = server.connect().await.unwrap();
     let digits = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
@@ -44,6 +44,9 @@ async fn filled(name: &str) -> (MySqlConnection, Names, MySqlConnectOptions) {
         INSERT INTO {{t}}history SELECT UNHEX(LEFT(SHA2(-1 - n, 256), 32)), '', \
             CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
             NULL FROM {numbers}; \
+        INSERT INTO {{t}}sessions SELECT UNHEX(LEFT(SHA2(20000 + n, 256), 32)), \
+            CONCAT('tenant ', n % 1000), 'root', 'Web', NULL, '', n, n, n, 0, '{{}}' \
+            FROM {numbers} WHERE n < 5000; \
         INSERT INTO {{t}}users SELECT '', CONCAT('user ', n), n FROM {numbers} WHERE n < 1000; \
         INSERT INTO {{t}}log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
             FROM {numbers}; \
@@ -77,6 +80,7 @@ fn pages() -> Vec<PageQuery> {
         for tenant in [TenantFilter::Any, TenantFilter::Is(None)] {
             let query = PageQuery { tenant, ..query.clone() };
             queries.push(PageQuery { user: UserId::new("user 7").ok(), ..query.clone() });
+            queries.push(PageQuery { user: root(), ..query.clone() });
             queries.push(PageQuery { active_since: Some(now), ..query.clone() });
             queries.push(PageQuery { device_kind: Some(DeviceKind::Web), ..query.clone() });
             queries.push(PageQuery { client_id: ClientId::new("shop").ok(), ..query });
@@ -89,6 +93,15 @@ fn owner() -> UserKey {
     UserKey::new(UserId::new("user 7").unwrap())
 }
 
+/// A name with sessions in many tenants.
+fn root() -> Option<UserId> {
+    UserId::new("root").ok()
+}
+
+fn of_root() -> Selection {
+    Selection { user: root(), ..Selection::within(TenantFilter::Any) }
+}
+
 fn selections() -> Vec<Selection> {
     let id = SessionId::from_bytes([1; 16]);
     let before = Timestamp::from_micros(5_000);
@@ -96,6 +109,7 @@ fn selections() -> Vec<Selection> {
         Selection::session(id, TenantFilter::Any),
         Selection::user(owner()),
         Selection::user(owner()).on(DeviceKind::Web).except(id),
+        of_root(),
         Selection::within(TenantFilter::Any).signed_in_before(before),
         Selection::within(TenantFilter::Is(None)).signed_in_before(before),
         Selection::within(TenantFilter::Any).of_client("shop".parse().unwrap()),
@@ -158,13 +172,14 @@ async fn every_statement_uses_an_index() {
         // own, in angle brackets, holds what its parts found.
         let whole = |[table, access, ..]: &[String; 4]| access == "ALL" && !table.starts_with('<');
         assert!(!plan.iter().any(whole), "{statement}\n{plan:?}");
-        let sorts = |[_, _, key, extra]: &[String; 4]| {
-            key.contains("history_by_") && extra.contains("filesort")
-        };
+        let sorts =
+            |[_, _, key, extra]: &[String; 4]| key.contains("_by_") && extra.contains("filesort");
         assert!(!plan.iter().any(sorts), "{statement}\n{plan:?}");
         keys.extend(plan.into_iter().map(|[_, _, key, _]| key));
     }
-    assert!(keys.contains("session_kit_history_by_name"), "{keys:?}");
+    for index in ["session_kit_sessions_by_name", "session_kit_history_by_name"] {
+        assert!(keys.contains(index), "{keys:?}");
+    }
     let all = plan(&mut connection, &names.fill("SELECT * FROM {t}sessions"), with(&[])).await;
     assert_eq!(all[0][1], "ALL", "the planner is asked the right question");
 }
@@ -175,7 +190,7 @@ async fn every_statement_uses_an_index() {
 async fn no_procedure_reads_a_tenant_for_a_user() {
     let (_, _, server) = filled("procedures").await;
     let pool = MySqlPoolOptions::new().max_connections(1).connect_with(server).await.unwrap();
-    let store = MySqlStore::with_pool(pool.clone(), &MySqlOptions::default()).await.unwrap();
+    let store = MySqlStore::with_pool(pool.clone(), MySqlOptions::default()).await.unwrap();
     let mut before = rows_read(&pool).await;
     let mut reads = async |what, of: u64| {
         let now = rows_read(&pool).await;
@@ -196,6 +211,31 @@ async fn no_procedure_reads_a_tenant_for_a_user() {
     let end = EndMany { selection, after: None, cause: EndCause::Revoked, at, by, from: None };
     assert_eq!(store.end_many(&end, 500).await.unwrap().ended.len(), 8);
     reads("end_many", 1_000).await;
+}
+
+/// However many sessions a name has in all tenants, a page of it reads one chunk.
+#[tokio::test]
+async fn a_page_of_a_name_reads_one_chunk() {
+    let (_, names, server) = filled("names").await;
+    let pool = MySqlPoolOptions::new().max_connections(1).connect_with(server).await.unwrap();
+    let store = MySqlStore::with_pool(pool.clone(), MySqlOptions::default()).await.unwrap();
+    let first = PageQuery { user: root(), limit: 50, ..pages().swap_remove(0) };
+    let first = PageQuery { now: Timestamp::from_micros(0), ..first };
+    let next = store.page(&first).await.unwrap().next;
+    assert!(next.is_some());
+    for query in [PageQuery { after: next, ..first.clone() }, first] {
+        let before = rows_read(&pool).await;
+        assert!(store.page(&query).await.unwrap().next.is_some());
+        let read = rows_read(&pool).await - before;
+        assert!(read < 1_500, "{read} rows");
+    }
+    let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
+    let end = EndMany { selection: of_root(), after: None, cause, at, by, from: None };
+    let mut chunk = chunk::statement(&names, &Walk::choose(&end, 100).unwrap(), "id, signed_in");
+    let before = rows_read(&pool).await;
+    chunk.build().fetch_all(&pool).await.unwrap();
+    let read = rows_read(&pool).await - before;
+    assert!(read < 1_500, "{read} rows to choose");
 }
 
 /// By this connection, row after row of an index or a table.

@@ -6,7 +6,7 @@ use session_core::store::StoreReport;
 use session_core::{StoreError, Timestamp};
 
 use super::db::{Db, store_error};
-use super::migrate::{PROCEDURES, READ_VERSION};
+use super::migrate::{self, PROCEDURES, READ_VERSION};
 use crate::columns::Columns;
 
 impl Db {
@@ -19,6 +19,7 @@ impl Db {
         let (newest, settled) = (row.integer("newest")?, row.integer("settled")?);
         let procedures = row.integer("procedures")?;
         let mut details = vec![
+            ("sequencer".to_owned(), SEQUENCER.to_owned()),
             ("procedures".to_owned(), procedures.to_string()),
             ("newest id of the log".to_owned(), newest.to_string()),
             ("settled up to".to_owned(), settled.to_string()),
@@ -28,6 +29,8 @@ impl Db {
             details.push(("history from".to_owned(), ended.to_string()));
         }
         let mut problems = self.missing_indexes().await?;
+        let missing = migrate::missing(&self.pool, self).await?;
+        problems.extend(missing.iter().map(|name| format!("the procedure {name} is missing")));
         if procedures < PROCEDURES {
             problems.push(format!(
                 "the procedures have version {procedures}, this build makes {PROCEDURES}"
@@ -49,6 +52,7 @@ impl Db {
         let there: Vec<String> = sqlx::query_scalar(INDEXES)
             .bind(self.names.fill("{t}sessions"))
             .bind(self.names.fill("{t}history"))
+            .bind(self.names.fill("{t}leases"))
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
@@ -65,6 +69,7 @@ fn server(version: &str) -> String {
     format!("{product} {version}")
 }
 
+const SEQUENCER: &str = "none: the server numbers each entry, and a gate tells which are complete";
 pub(super) const STATE: &str = "SELECT CONVERT(VERSION() USING utf8mb4) AS version, \
     TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS clock, procedures, settled, \
     (SELECT COALESCE(MAX(id), 0) FROM {t}log) AS newest, \
@@ -72,9 +77,10 @@ pub(super) const STATE: &str = "SELECT CONVERT(VERSION() USING utf8mb4) AS versi
     (SELECT MIN(ended) FROM {t}history) AS history_from \
     FROM {t}state WHERE only_row = 1";
 const INDEXES: &str = "SELECT DISTINCT CONVERT(index_name USING utf8mb4) \
-    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name IN (?, ?)";
-const NEEDED: [&str; 9] = [
+    FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name IN (?, ?, ?)";
+const NEEDED: [&str; 11] = [
     "{i}sessions_by_user",
+    "{i}sessions_by_name",
     "{i}sessions_by_tenant",
     "{i}sessions_by_time",
     "{i}sessions_by_client",
@@ -83,4 +89,5 @@ const NEEDED: [&str; 9] = [
     "{i}history_by_name",
     "{i}history_by_tenant",
     "{i}history_by_time",
+    "{i}leases_by_until",
 ];

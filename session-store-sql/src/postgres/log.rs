@@ -211,7 +211,7 @@ where
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         SELECT pg_current_snapshot()::text AS snapshot, {t}clock() AS clock, \
             pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
-                + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next_xid, \
+                + age(pg_snapshot_xmax(pg_current_snapshot())::xid) AS next_xid, meta.foreign_to, \
             meta.incarnation = $5 \
             AND pg_snapshot_xmax($1::text::pg_snapshot) \
                 <= pg_snapshot_xmax(pg_current_snapshot()) \
@@ -240,19 +240,20 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
                     AND xid >= pg_snapshot_xmax($1::text::pg_snapshot) \
                     AND xid < $8::text::xid8 OFFSET 0)) AS late \
                 WHERE ($2::text IS NULL OR pg_visible_in_snapshot(xid, $2::text::pg_snapshot)) \
-                AND seq > $3 AND seq <= $6 ORDER BY seq LIMIT $4)) AS unseen \
+                AND seq > GREATEST($3, head.foreign_to) AND seq <= $6 ORDER BY seq LIMIT $4)) AS unseen \
             ORDER BY seq LIMIT $4) AS unseen) AS examined \
         WHERE place < $4 AND (wanted OR place = LEAST(examined, $4 - 1)) \
         ORDER BY seq) AS entry ON true";
 /// A dump has the transaction ids of the server it is from; where it was restored on one that has
-/// not come so far, its log would never end. It gets this server's, and is another log from now on.
-pub(super) const ADOPT: &str = "WITH foreign_ids AS ( \
-        SELECT FROM {t}meta WHERE trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) \
-        OR EXISTS (SELECT FROM {t}log WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()))), \
-    renewed AS (UPDATE {t}meta SET incarnation = gen_random_uuid()::text, trimmed_xid = '0' \
-        WHERE EXISTS (SELECT FROM foreign_ids)) \
-    UPDATE {t}log SET xid = pg_current_xact_id() WHERE EXISTS (SELECT FROM foreign_ids) \
-        AND xid >= pg_snapshot_xmax(pg_current_snapshot())";
+/// not come so far, its log would never end. It is another log from now on, which begins behind the
+/// entries that are there, and nobody asks for their transactions: however many they are, none is
+/// written.
+pub(super) const ADOPT: &str = "UPDATE {t}meta SET incarnation = gen_random_uuid()::text, \
+        trimmed_xid = '0', foreign_to = COALESCE((SELECT max(seq) FROM {t}log), 0) \
+    WHERE trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) \
+        OR EXISTS (SELECT FROM (SELECT seq FROM {t}log \
+            WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 100) AS ahead \
+            WHERE seq > foreign_to)";
 pub(super) const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
     {t}clock() AS clock, \
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint \

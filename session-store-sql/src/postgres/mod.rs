@@ -148,14 +148,14 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::with_pool`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        Self::connect_with(url, &PostgresOptions::default()).await
+        Self::connect_with(url, PostgresOptions::default()).await
     }
 
     /// Connects with a pool of up to ten connections and brings the schema up to date.
     ///
     /// # Errors
     /// As [`PostgresStore::with_pool`].
-    pub async fn connect_with(url: &str, options: &PostgresOptions) -> Result<Self, StoreError> {
+    pub async fn connect_with(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         Self::with_pool(db::open(url).await?, options).await
     }
 
@@ -167,15 +167,16 @@ impl PostgresStore {
     /// reached; [`Internal`](session_core::StoreErrorKind::Internal) for names out of bounds, for a
     /// schema of a newer version, and where `default_transaction_isolation` is not
     /// `read committed`.
-    pub async fn with_pool(pool: PgPool, options: &PostgresOptions) -> Result<Self, StoreError> {
+    pub async fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
-        let names = Names::new(options.schema.as_deref(), &options.prefix);
+        let PostgresOptions { schema, prefix, push } = options;
+        let names = Names::new(schema.as_deref(), &prefix);
         let db = Db::new(pool, names, store_error);
         db.check_settings().await?;
         migrate::run(&db.pool, &db.names).await?;
         let (grown, hearing) = (Arc::new(Notify::new()), Hearing::new());
         let hear = || push::hear(db.clone(), Arc::clone(&grown), hearing.clone());
-        let listener = options.push.then(|| tokio::spawn(hear()));
+        let listener = push.then(|| tokio::spawn(hear()));
         Ok(Self { teller: Teller::start(db.clone()), db, grown, hearing, listener })
     }
 

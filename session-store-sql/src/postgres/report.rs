@@ -14,6 +14,7 @@ pub(super) async fn report(db: &Db, hearing: &Hearing) -> Result<StoreReport, St
     let row = sqlx::query(db.sql(REPORT)).fetch_one(&db.pool).await.map_err(store_error)?;
     let functions = row.integer("functions")?;
     let mut details = vec![
+        ("sequencer".to_owned(), SEQUENCER.to_owned()),
         ("push".to_owned(), hearing.text().to_owned()),
         ("functions".to_owned(), functions.to_string()),
     ];
@@ -70,8 +71,10 @@ async fn index_problems(db: &Db) -> Result<Vec<String>, StoreError> {
 
 /// A transaction that is open for longer, in seconds, is worth a word.
 const LONG: i64 = 3600;
-const INDEXES: [&str; 11] = [
+const SEQUENCER: &str = "none: a sequence numbers each entry, and readers go by snapshots";
+const INDEXES: [&str; 13] = [
     "{i}sessions_by_user",
+    "{i}sessions_by_name",
     "{i}sessions_by_tenant",
     "{i}sessions_by_time",
     "{i}sessions_by_client",
@@ -82,6 +85,7 @@ const INDEXES: [&str; 11] = [
     "{i}history_by_tenant",
     "{i}history_by_time",
     "{i}log_by_xid",
+    "{i}leases_by_until",
 ];
 const REPORT: &str = "SELECT current_setting('server_version') AS server, \
     (SELECT max(version)::bigint FROM {t}migrations) AS schema, \
@@ -95,5 +99,5 @@ const FIND_INDEXES: &str = "SELECT expected.name, bool_and(i.indisvalid) AS vali
     FROM unnest($1::text[]) AS expected (name) LEFT JOIN ( \
         SELECT c.relname, i.indisvalid FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid \
         WHERE i.indrelid IN ('{t}sessions'::regclass, '{t}history'::regclass, \
-            '{t}log'::regclass)) AS i \
+            '{t}log'::regclass, '{t}leases'::regclass)) AS i \
     ON i.relname = expected.name GROUP BY expected.name ORDER BY expected.name";

@@ -57,8 +57,9 @@ const LEASE: &str = "INSERT INTO session_kit_leases (name, holder, until) \
     VALUES (?1, ?2, ?3) \
     ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until \
     WHERE holder = excluded.holder OR until <= ?4";
-/// The table is small: a row for each worker, and for each ticket that is good.
-const DROP_LEASES: &str = "DELETE FROM session_kit_leases WHERE until <= ?1 AND name <> ?2";
+/// At most so many that a call stays short while the table holds a row for each ticket.
+pub(super) const DROP_LEASES: &str = "DELETE FROM session_kit_leases WHERE name IN \
+    (SELECT name FROM session_kit_leases WHERE until <= ?1 AND name <> ?2 ORDER BY until LIMIT 100)";
 pub(super) const KEY: &str = "SELECT key FROM session_kit_fleet WHERE only_row = 1";
 /// The first key stays.
 const SET_KEY: &str = "INSERT INTO session_kit_fleet (only_row, key) VALUES (1, ?) \

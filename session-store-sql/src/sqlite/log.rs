@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery, limit_within};
-use session_core::{Event, StoreError, TenantId};
+use session_core::{Event, StoreError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
 use super::tx::Tx;
 use super::{Clock, Pools, store_error};
-use crate::position;
+use crate::{position, rows};
 
 /// Appends an entry.
 pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError> {
@@ -18,7 +18,7 @@ pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError>
         .bind(event.kind.as_str())
         .bind(event.at.as_micros())
         .bind(event.by.to_string())
-        .bind(event.tenant.as_ref().map_or("", TenantId::as_str))
+        .bind(rows::tenant_text(event.tenant.as_ref()))
         .bind(event.user.as_ref().map(|user| user.as_str()))
         .bind(event.session.as_ref().map(|id| id.as_bytes().to_vec()))
         .execute(&mut **tx)

@@ -95,6 +95,10 @@ impl SqliteStore {
 
     /// Opens a file and brings its schema up to date. Safe to run from several processes at once.
     ///
+    /// There is no `with_pool`: writes go over one connection, the log is read and checkpoints are made
+    /// over others, each with its own settings of SQLite, and the file of hints stands beside the
+    /// database. An application with a pool of its own may open the same file.
+    ///
     /// # Errors
     /// As [`SqliteStore::connect`].
     pub async fn connect_with(

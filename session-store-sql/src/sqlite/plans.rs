@@ -47,8 +47,9 @@ fn queries() -> Vec<PageQuery> {
             queries.push(PageQuery { client_id: ClientId::new("shop").ok(), ..query.clone() });
             queries.push(query);
         }
-        let tenant = TenantFilter::Is(None);
-        queries.push(PageQuery { user: Some(user.clone()), tenant, ..query });
+        for tenant in [TenantFilter::Any, TenantFilter::Is(None)] {
+            queries.push(PageQuery { user: Some(user.clone()), tenant, ..query.clone() });
+        }
     }
     queries
 }
@@ -61,6 +62,7 @@ fn selections() -> Vec<EndMany> {
         Selection::session(id, TenantFilter::Any),
         Selection::user(alice()),
         Selection::user(alice()).on(DeviceKind::Web).except(id),
+        Selection { user: Some(alice().user), ..Selection::within(TenantFilter::Any) },
         Selection::within(TenantFilter::Any),
         Selection::within(TenantFilter::Any).signed_in_before(Timestamp::EPOCH),
         Selection::within(north()),
@@ -171,6 +173,7 @@ async fn every_statement_uses_an_index() {
         place::BLOCK,
         place::FORGET_EMPTY,
         fleet::KEY,
+        fleet::DROP_LEASES,
     ];
     for statement in statements {
         let plan = plan(&mut connection, statement).await;
@@ -219,11 +222,14 @@ async fn a_chunk_begins_at_its_position() {
         ..PageQuery::live(north(), Timestamp::EPOCH)
     };
     let early = Selection::within(north()).signed_in_before(Timestamp::EPOCH);
+    let of_alice = Selection { user: Some(alice().user), ..Selection::within(TenantFilter::Any) };
+    let of_alice = of_alice.signed_in_before(Timestamp::EPOCH);
     let recent =
         HistoryQuery { since: after.map(|after| after.at), ..HistoryQuery::within(north()) };
     let cases = [
         (page(&of_shop), "sessions_by_tenant_client (tenant=? AND client_id=? AND signed_in<?)"),
         (choice(&end(early)), "sessions_by_tenant (tenant=? AND signed_in<?)"),
+        (choice(&end(of_alice)), "sessions_by_name (user_id=? AND signed_in<?)"),
         (history(&recent), "history_by_tenant (tenant=? AND ended>?)"),
         (
             history(&HistoryQuery { after, ..HistoryQuery::user(alice()) }),

@@ -38,6 +38,7 @@ pub(super) async fn of(
     }
     let detail = |name: &str, value| (name.to_owned(), value);
     report.details = vec![
+        detail("sequencer", SEQUENCER.to_owned()),
         detail("file", path.display().to_string()),
         detail("file size", size(path.to_owned())),
         detail("journal mode", journal),
@@ -85,6 +86,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
+const SEQUENCER: &str = "none: the file numbers each entry, and its one writer is the order";
 const FACTS: &str = "SELECT sqlite_version() AS version, \
     (SELECT MAX(version) FROM session_kit_migrations) AS schema, \
     (SELECT at FROM session_kit_log ORDER BY seq LIMIT 1) AS log_from, \

@@ -25,7 +25,7 @@ async fn store_a_month_ahead(database: &Database) -> MySqlStore {
         .connect_with(server().database(&database.0))
         .await
         .unwrap();
-    MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap()
+    MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap()
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn store_beside_another() -> (Database, Arc<MySqlStore>, MySqlConnection) 
         .connect_with(options)
         .await
         .unwrap();
-    let store = Arc::new(MySqlStore::with_pool(short, &MySqlOptions::default()).await.unwrap());
+    let store = Arc::new(MySqlStore::with_pool(short, MySqlOptions::default()).await.unwrap());
     let other = database.connection().await;
     (database, store, other)
 }

@@ -221,7 +221,7 @@ async fn the_end_of_a_log_that_was_never_settled_is_found() {
 async fn the_log_is_read_besides_the_pool() {
     let database = Database::create().await;
     let busy = pool(server().database(&database.0), 2).await;
-    let store = MySqlStore::with_pool(busy.clone(), &MySqlOptions::default()).await.unwrap();
+    let store = MySqlStore::with_pool(busy.clone(), MySqlOptions::default()).await.unwrap();
     let other = database.store().await;
     let mut cursor = end_of_log(&store).await;
     let held = (busy.acquire().await.unwrap(), busy.acquire().await.unwrap());

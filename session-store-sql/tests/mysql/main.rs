@@ -2,6 +2,8 @@
 
 mod blocks;
 mod clock;
+#[path = "../leases/mod.rs"]
+mod leases;
 mod locks;
 mod log;
 #[path = "../operations/mod.rs"]
@@ -17,7 +19,7 @@ use session_conformance::{Backend, Namespace};
 use session_core::store::{
     Change, Commit, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
 };
-use session_core::{Actor, EndCause, Session, SessionId, Store, Timestamp};
+use session_core::{Actor, EndCause, Session, SessionId, Store, StoreErrorKind, Timestamp};
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
@@ -51,7 +53,7 @@ impl Database {
 
     async fn store(&self) -> MySqlStore {
         let pool = pool(server().database(&self.0), 4).await;
-        MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap()
+        MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap()
     }
 
     /// The connection of another program.
@@ -121,7 +123,7 @@ async fn sign_in(store: &MySqlStore, session: &Session, ends: Option<SessionId>)
 async fn operations_cost_a_known_number_of_round_trips() {
     let database = Database::create().await;
     let one = pool(server().database(&database.0), 1).await;
-    let store = MySqlStore::with_pool(one.clone(), &MySqlOptions::default()).await.unwrap();
+    let store = MySqlStore::with_pool(one.clone(), MySqlOptions::default()).await.unwrap();
     let mut asked = 0;
     let mut before = 0;
     let mut spent = async || -> u64 {
@@ -211,12 +213,59 @@ async fn a_session_that_the_history_knows_ends_all_the_same() {
     restored::ends_what_the_history_knows(&database.store().await, know_all).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_taken_in_parallel_never_fail() {
+    let database = Database::create().await;
+    leases::taken_in_parallel([database.connect().await, database.connect().await]).await;
+}
+
+#[tokio::test]
+async fn leases_that_ran_out_are_deleted_in_parts() {
+    let database = Database::create().await;
+    let one = pool(server().database(&database.0), 1).await;
+    let store = MySqlStore::with_pool(one.clone(), MySqlOptions::default()).await.unwrap();
+    let fill = "INSERT INTO session_kit_leases (name, holder, until) \
+        WITH RECURSIVE numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 30000) \
+        SELECT CONCAT('ticket ', n), 'issued', UTC_TIMESTAMP(6) - INTERVAL n SECOND FROM numbers";
+    sqlx::raw_sql("SET SESSION max_recursive_iterations = 100000").execute(&one).await.ok();
+    sqlx::raw_sql("SET SESSION cte_max_recursion_depth = 100000").execute(&one).await.ok();
+    sqlx::raw_sql(fill).execute(&one).await.unwrap();
+    let left = async || {
+        let left = "SELECT COUNT(*), COUNT(IF(name = 'ticket 30000', 1, NULL)) > 0 \
+            FROM session_kit_leases WHERE until <= UTC_TIMESTAMP(6)";
+        sqlx::query_as(left).fetch_one(&one).await.unwrap()
+    };
+    leases::deleted_in_parts(&store, left).await;
+    let before = walked(&one).await;
+    assert!(store.lease("another", "node", PATIENCE).await.unwrap());
+    let rows = walked(&one).await - before;
+    assert!(rows < 500, "a lease reads {rows} rows one after the other");
+}
+
+/// Where the server is not strict, the column would cut them.
+#[tokio::test]
+async fn names_of_leases_are_refused_and_not_cut() {
+    let database = Database::create().await;
+    let lax = MySqlPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async { sqlx::query("SET sql_mode = ''").execute(connection).await.map(drop) })
+    });
+    let lax = lax.connect_with(server().database(&database.0)).await.unwrap();
+    let store = MySqlStore::with_pool(lax, MySqlOptions::default()).await.unwrap();
+    let [longest, too_long] = [128, 129].map(|length| "n".repeat(length));
+    assert!(store.lease(&longest, "one", PATIENCE).await.unwrap());
+    for (name, holder) in [(&too_long, "two"), (&longest, &*too_long)] {
+        let error = store.lease(name, holder, PATIENCE).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Refused, "{error}");
+    }
+    assert!(!store.lease(&longest, "two", PATIENCE).await.unwrap());
+}
+
 /// What the procedures do cannot be explained from outside; the server counts the rows they read.
 #[tokio::test]
 async fn no_procedure_walks_a_table() {
     let database = Database::create().await;
     let one = pool(server().database(&database.0), 1).await;
-    let store = MySqlStore::with_pool(one.clone(), &MySqlOptions::default()).await.unwrap();
+    let store = MySqlStore::with_pool(one.clone(), MySqlOptions::default()).await.unwrap();
     let digits = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
         UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
     let fill = format!(

@@ -5,7 +5,7 @@ use session_core::Store;
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::mysql::{MySqlConnection, MySqlPoolOptions};
 
-use crate::{Database, pool, server, session};
+use crate::{Database, pool, server, session, touch};
 
 /// What the client program sends at once. Between `DELIMITER` lines that is one statement, and no
 /// other holds a semicolon in its middle.
@@ -35,7 +35,7 @@ async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
     let newer = "INSERT INTO session_kit_migrations (version) VALUES (1000)";
     sqlx::query(newer).execute(&mut connection).await.unwrap();
     let pool = pool(options, 1).await;
-    let error = MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap_err();
+    let error = MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("version 1000"), "{error}");
 }
 
@@ -54,7 +54,7 @@ async fn settings_that_break_a_promise_are_refused() {
             .connect_with(server().database(&database.0))
             .await
             .unwrap();
-        let error = MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap_err();
+        let error = MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap_err();
         assert!(error.to_string().contains(field), "{error}");
     }
 }
@@ -96,6 +96,40 @@ async fn procedures_are_made_again_when_they_are_older() {
     assert_eq!(procedures(&mut connection).await, 1_000);
 }
 
+/// `mysqldump` leaves routines out unless it is told otherwise: the tables note procedures that are not
+/// there.
+#[tokio::test]
+async fn procedures_that_a_restore_left_out_are_made_again() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let mut connection = database.connection().await;
+    let drop = "DROP PROCEDURE session_kit_touch_1";
+    sqlx::raw_sql(drop).execute(&mut connection).await.unwrap();
+    let report = store.report().await.unwrap();
+    assert_eq!(report.problems, ["the procedure session_kit_touch_1 is missing"]);
+    let reopened = database.store().await;
+    assert_eq!(reopened.report().await.unwrap().problems, [""; 0]);
+    let session = session(&store, "alice").await;
+    insert(&store, &session).await;
+    assert_eq!(reopened.touch(&[touch(session.id, 1)]).await.unwrap(), []);
+    let known = definition(&mut connection).await;
+    for broken in ["UPDATE session_kit_state SET procedures_digest = 'another'", drop] {
+        let other = "DROP PROCEDURE session_kit_ended_1; \
+            CREATE PROCEDURE session_kit_ended_1(p_id BINARY(16)) SELECT 1";
+        sqlx::raw_sql(other).execute(&mut connection).await.unwrap();
+        assert_ne!(definition(&mut connection).await, known);
+        sqlx::raw_sql(broken).execute(&mut connection).await.unwrap();
+        database.store().await;
+        assert_eq!(definition(&mut connection).await, known, "after {broken}");
+    }
+}
+
+async fn definition(connection: &mut MySqlConnection) -> Vec<u8> {
+    let body = "SELECT CAST(routine_definition AS BINARY) FROM information_schema.routines \
+        WHERE routine_schema = DATABASE() AND routine_name = 'session_kit_ended_1'";
+    sqlx::query_scalar(body).fetch_one(connection).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_report_names_an_index_that_is_missing() {
     let database = Database::create().await;
@@ -106,6 +140,8 @@ async fn a_report_names_an_index_that_is_missing() {
     let report = store.report().await.unwrap();
     assert_eq!(report.problems, ["the index session_kit_sessions_by_time is missing"]);
     assert_eq!((report.schema, report.log_from, report.pending), (Some(1), None, 0));
+    let of_log = report.details.iter().find(|(name, _)| name == "sequencer").unwrap();
+    assert!(of_log.1.starts_with("none: "), "{of_log:?}");
     insert(&store, &session(&store, "alice").await).await;
     assert!(store.report().await.unwrap().log_from.unwrap() >= before);
     assert!(before < report.clock && report.clock < now(&store).await);

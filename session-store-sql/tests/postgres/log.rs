@@ -270,13 +270,46 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
     assert_eq!(told, [Some(session.id)]);
 }
 
+/// However long the restored log is, nobody rewrites it: it is passed over and trimmed as it is.
+#[tokio::test]
+async fn a_long_log_of_another_server_is_left_as_it_is() {
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(1).await);
+    let restored = format!(
+        "INSERT INTO {0}.session_kit_log (xid, kind, at, actor, tenant) \
+            SELECT (pg_current_xact_id()::text::bigint + {FAR} + n)::text::xid8, 'policy_changed', n, \
+            'system', '' FROM generate_series(1, 10000) AS n; \
+         ANALYZE {0}.session_kit_log;",
+        schema.0
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(restored)).execute(&pool).await.unwrap();
+    let rewritten = format!(
+        "SELECT count(*) FROM {}.session_kit_log WHERE xid <= pg_current_xact_id()",
+        schema.0
+    );
+    let rewritten = async || -> i64 {
+        let rewritten = sqlx::query_scalar(sqlx::AssertSqlSafe(rewritten.clone()));
+        rewritten.fetch_one(&pool).await.unwrap()
+    };
+    let mut cursor = store.log_since(None, Entries::All, 10).await.unwrap().next;
+    assert_eq!(rewritten().await, 0, "in one call");
+    // Another node that starts finds the same log, and so does this one.
+    let other = store.log_since(None, Entries::All, 10).await.unwrap();
+    let session = sign_in(&store).await;
+    assert_eq!(read(&store, &mut cursor).await, [Some(session.id)]);
+    assert_eq!(read(&store, &mut other.next.clone()).await, [Some(session.id)]);
+    trim_log(&store, 10_000).await;
+    assert_eq!(rewritten().await, 1);
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
 /// Revocations are heard while every connection of the pool is in use, and after the server has
 /// closed the one on which they are.
 #[tokio::test]
 async fn the_log_is_read_besides_the_pool() {
     let (schema, busy) = (Schema::create().await, pool(2).await);
     let options = PostgresOptions::default().with_schema(schema.0.clone()).with_push(false);
-    let store = PostgresStore::with_pool(busy.clone(), &options).await.unwrap();
+    let store = PostgresStore::with_pool(busy.clone(), options).await.unwrap();
     let other = schema.store().await;
     let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
     let held = (busy.acquire().await.unwrap(), busy.acquire().await.unwrap());

@@ -1,6 +1,8 @@
 //! The PostgreSQL store under the conformance kit, on a real server, and what is its own.
 
 mod blocks;
+#[path = "../leases/mod.rs"]
+mod leases;
 mod log;
 #[path = "../operations/mod.rs"]
 mod operations;
@@ -81,7 +83,7 @@ impl Schema {
     async fn store(&self) -> PostgresStore {
         let mut options = PostgresOptions::default();
         options.schema = Some(self.0.clone());
-        PostgresStore::with_pool(pool(4).await, &options).await.unwrap()
+        PostgresStore::with_pool(pool(4).await, options).await.unwrap()
     }
 }
 
@@ -205,7 +207,7 @@ async fn migrations_are_printed_run_twice_and_a_newer_schema_is_refused() {
     sqlx::query(sqlx::AssertSqlSafe(newer)).execute(&pool(1).await).await.unwrap();
     options.prefix = "session_kit_".to_owned();
     options.schema = Some(schema.0.clone());
-    let error = PostgresStore::with_pool(pool(1).await, &options).await.unwrap_err();
+    let error = PostgresStore::with_pool(pool(1).await, options).await.unwrap_err();
     assert!(error.to_string().contains("version 1000"), "{error}");
 }
 
@@ -226,7 +228,7 @@ async fn another_isolation_is_refused() {
     let strict: PgConnectOptions = url().parse().unwrap();
     let strict = strict.options([("default_transaction_isolation", "serializable")]);
     let pool = PgPool::connect_with(strict).await.unwrap();
-    let error = PostgresStore::with_pool(pool, &PostgresOptions::default()).await.unwrap_err();
+    let error = PostgresStore::with_pool(pool, PostgresOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("default_transaction_isolation"), "{error}");
 }
 

@@ -33,7 +33,7 @@ impl Counted {
         Self { database, admin }
     }
 
-    async fn store(&self, options: &PostgresOptions) -> PostgresStore {
+    async fn store(&self, options: PostgresOptions) -> PostgresStore {
         let there: PgConnectOptions = url().parse().unwrap();
         let there = PgPool::connect_with(there.database(&self.database)).await.unwrap();
         PostgresStore::with_pool(there, options).await.unwrap()
@@ -75,7 +75,7 @@ async fn operations_cost_few_round_trips() {
     let counted = Counted::create().await;
     let mut options = PostgresOptions::default();
     options.push = false;
-    let store = counted.store(&options).await;
+    let store = counted.store(options).await;
     let spent = counted.undisturbed(async || statements(&counted, &store).await).await;
     let [sign_in, evict, load, touch, page, log, revoked] = spent;
     println!(
@@ -134,7 +134,7 @@ fn used(session: &Session, later: u64) -> Touch {
 #[tokio::test]
 async fn changes_share_notifications() {
     let counted = Counted::create().await;
-    let store = Arc::new(counted.store(&PostgresOptions::default().with_push(false)).await);
+    let store = Arc::new(counted.store(PostgresOptions::default().with_push(false)).await);
     let sign_in = |n| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
@@ -170,7 +170,7 @@ async fn an_idle_node_only_reads_the_log() {
         let mut often = sample::options();
         often.propagation_bound = Duration::from_millis(100);
         often.cleanup.enabled = false;
-        let node = Engine::start(counted.store(&options).await, often).await.unwrap();
+        let node = Engine::start(counted.store(options).await, often).await.unwrap();
         let spent = counted.undisturbed(async || idle(&counted, i64::from(push)).await);
         let [others, reads, listens] = spent.await;
         println!("{reads} reads of the log, {others} other statements");
@@ -205,7 +205,7 @@ async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
     let Schema(schema) = Schema::create().await;
     let one = pool(1).await;
     let options = PostgresOptions::default().with_schema(schema.clone()).with_push(false);
-    let store = PostgresStore::with_pool(one.clone(), &options).await.unwrap();
+    let store = PostgresStore::with_pool(one.clone(), options).await.unwrap();
     let line = LINE.as_micros();
     let fill = format!(
         "SET search_path = {schema}; \

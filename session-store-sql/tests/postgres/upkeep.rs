@@ -9,7 +9,9 @@ use session_store_sql::PostgresOptions;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgPool;
 
-use crate::{Schema, pool, sign_in};
+use session_conformance::Namespace;
+
+use crate::{Schema, leases, pool, sign_in};
 
 async fn run(pool: &PgPool, statement: String) {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(pool).await.unwrap();
@@ -59,6 +61,8 @@ async fn the_report_tells_of_the_schema_and_of_indexes() {
         report.details.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
     };
     assert!(names(&report).contains(&"push".to_owned()), "{report:?}");
+    let of_log = report.details.iter().find(|(name, _)| name == "sequencer").unwrap();
+    assert!(of_log.1.starts_with("none: "), "{of_log:?}");
     assert!(!names(&report).contains(&"history from".to_owned()), "{report:?}");
     assert_eq!(revoke(&store, session.id).await, 1);
     let report = store.report().await.unwrap();
@@ -78,12 +82,38 @@ async fn the_report_tells_of_the_schema_and_of_indexes() {
     assert!(functions.contains("version 0"), "{functions}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_taken_in_parallel_never_fail() {
+    let schema = Schema::create().await;
+    leases::taken_in_parallel([schema.connect().await, schema.connect().await]).await;
+}
+
+#[tokio::test]
+async fn leases_that_ran_out_are_deleted_in_parts() {
+    let (schema, pool) = (Schema::create().await, pool(1).await);
+    let store = schema.store().await;
+    let table = format!("{}.session_kit_leases", schema.0);
+    let fill = format!(
+        "INSERT INTO {table} (name, holder, until) SELECT 'ticket ' || n, 'issued', \
+            now() - n * interval '1 second' FROM generate_series(1, 30000) AS n"
+    );
+    run(&pool, fill).await;
+    let left = async || {
+        let left = format!(
+            "SELECT count(*), COALESCE(bool_or(name = 'ticket 30000'), false) FROM {table} \
+             WHERE until <= now()"
+        );
+        sqlx::query_as(AssertSqlSafe(left)).fetch_one(&pool).await.unwrap()
+    };
+    leases::deleted_in_parts(&store, left).await;
+}
+
 /// A node that does not listen is told of in the report.
 #[tokio::test]
 async fn the_report_says_whether_pushes_are_heard() {
     let (schema, pool) = (Schema::create().await, pool(2).await);
     let options = PostgresOptions::default().with_schema(schema.0.clone()).with_push(false);
-    let store = session_store_sql::PostgresStore::with_pool(pool, &options).await.unwrap();
+    let store = session_store_sql::PostgresStore::with_pool(pool, options).await.unwrap();
     let push = async |store: &dyn Store| {
         let details = store.report().await.unwrap().details;
         details.into_iter().find(|(name, _)| name == "push").unwrap().1

@@ -33,7 +33,7 @@ pub(crate) async fn postgres() -> Arc<dyn Store> {
     let statement = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {name}"));
     sqlx::query(statement).execute(&pool).await.unwrap();
     options.schema = Some(name);
-    Arc::new(PostgresStore::with_pool(pool, &options).await.unwrap())
+    Arc::new(PostgresStore::with_pool(pool, options).await.unwrap())
 }
 
 /// In a database of its own.
@@ -47,7 +47,7 @@ pub(crate) async fn mysql() -> Arc<dyn Store> {
     let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
     sqlx::query(statement).execute(&pool(server.clone(), 1).await).await.unwrap();
     let pool = pool(server.database(&name), 4).await;
-    Arc::new(MySqlStore::with_pool(pool, &MySqlOptions::default()).await.unwrap())
+    Arc::new(MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap())
 }
 
 /// With keys of its own.
