@@ -68,9 +68,8 @@
 //! The step that ends a session puts its record into the history, as it was read, also where it
 //! makes no sense: where a write-back came in between, the step is tried again. It replaces a record
 //! that the history has already, as after a restored dump whose collections are of different moments.
-//! A commit that
-//! begins a session looks for its id there first; an end that comes later raises the user's
-//! version. Pages walk an index as pages of sessions do.
+//! A commit that begins a session looks for its id there first; an end that comes later raises the
+//! user's version. Pages walk an index as pages of sessions do.
 //!
 //! # Blocks
 //! A block is kept beside the policy of its place. A commit that begins a session looks at the

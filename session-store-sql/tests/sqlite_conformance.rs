@@ -48,16 +48,6 @@ impl Namespace for File {
         true
     }
 
-    async fn damage_log(&self, id: SessionId) -> bool {
-        self.write("UPDATE session_kit_log SET user_id = '' WHERE session_id = ?", id).await;
-        true
-    }
-
-    async fn remember_alive(&self, id: SessionId) -> bool {
-        self.write(REMEMBER, id).await;
-        true
-    }
-
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
         let (file, copy) = (self.path("sessions.db"), self.path("copy.db"));
         let mut connection = self.connection().await;
@@ -72,13 +62,6 @@ impl File {
     async fn connection(&self) -> SqliteConnection {
         let file = SqliteConnectOptions::new().filename(self.path("sessions.db"));
         file.busy_timeout(PATIENCE).connect().await.unwrap()
-    }
-
-    async fn write(&self, statement: &'static str, id: SessionId) {
-        let mut connection = self.connection().await;
-        let statement = sqlx::query(statement).bind(id.as_bytes().to_vec());
-        assert_eq!(statement.execute(&mut connection).await.unwrap().rows_affected(), 1);
-        connection.close().await.unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -102,10 +85,6 @@ impl RestorePoint for Copy {
         std::fs::rename(self.copy, self.file).unwrap();
     }
 }
-
-const REMEMBER: &str = "INSERT INTO session_kit_history \
-    SELECT id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, last_accessed, \
-    deadline, claimed, details, 0, 'evicted', 'system', NULL FROM session_kit_sessions WHERE id = ?";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {

@@ -110,7 +110,7 @@ fn judge(known: &BTreeSet<Mutant>, results: &Results, all: bool) -> Result<(), F
     let tested = results.tested();
     let gone = known
         .difference(&results.missed)
-        .filter(|mutant| !results.late.contains(mutant) && (all || tested.contains(mutant)));
+        .filter(|mutant| !results.late.contains(*mutant) && (all || tested.contains(mutant)));
     problems.extend(gone.map(|(file, mutant)| format!("survives no longer, in {file}: {mutant}")));
     if problems.is_empty() { Ok(()) } else { Err(Failure::new(problems.join("\n"))) }
 }
@@ -121,8 +121,8 @@ fn command(program: &Path, folder: &Path, store: Store, shard: Option<&str>) -> 
     command.args(["mutants", "--jobs", "1", "--no-shuffle", "--minimum-test-timeout", "30"]);
     command.args(["--package", store.package(), "--output"]).arg(folder);
     command.args(store.choice());
-    command.args(store.left_out().iter().flat_map(|files| ["--exclude", files]));
-    command.args(shard.iter().flat_map(|shard| ["--shard", shard]));
+    command.args(store.left_out().iter().flat_map(|files| ["--exclude", *files]));
+    command.args(shard.into_iter().flat_map(|shard| ["--shard", shard]));
     command.args(["--", "--test", store.test()]);
     // One folder for all mutants, so that no build begins from nothing, and apart from the one of
     // the other commands.

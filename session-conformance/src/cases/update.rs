@@ -175,7 +175,8 @@ async fn counts(store: &dyn Store, id: session_core::SessionId) -> bool {
     let mut session = loaded.session;
     session.data = Some(ExtraData::new(&(count(&session) + 1).into()).unwrap());
     let (owner, at) = (session.owner.clone(), session.signed_in);
-    let kind = [EventKind::Changed, EventKind::Rotated][count(&session) as usize % 2];
+    let kind =
+        if count(&session).is_multiple_of(2) { EventKind::Changed } else { EventKind::Rotated };
     let change = Change::Update { session: Box::new(session), kind };
     let commit = change_at(&owner, loaded.version, vec![change], at);
     store.commit(&commit).await.unwrap() == Outcome::Done
