@@ -11,26 +11,7 @@ use crate::liar::Liar;
 impl Liar {
     pub(crate) async fn lie_in_commit(&self, mut commit: Commit) -> Result<Outcome, StoreError> {
         commit.owner = self.key(&commit.owner);
-        for change in &mut commit.changes {
-            match change {
-                Change::Insert(session) => **session = self.altered((**session).clone()),
-                Change::Update { session, kind } => {
-                    session.owner = self.key(&session.owner);
-                    match self.fault {
-                        Fault::UpdateDropsUnknown => session.unknown.clear(),
-                        Fault::UpdateDropsRetired => session.token.retired = None,
-                        Fault::UpdateForgetsProof => {
-                            let begun = self.notes().begun.get(&session.id).cloned();
-                            let begun = begun.map(|begun| begun.authentication);
-                            session.authentication = begun.unwrap_or_default();
-                        }
-                        Fault::UpdatesAreRotations => *kind = EventKind::Rotated,
-                        _ => {}
-                    }
-                }
-                _ => {}
-            }
-        }
+        commit.changes.iter_mut().for_each(|change| self.alter(change));
         if let Some(outcome) = self.lie_about_limits(&commit).await {
             return outcome;
         }
@@ -76,6 +57,28 @@ impl Liar {
         };
         self.note_versions(vec![(commit.owner, before)], about).await;
         Ok(outcome)
+    }
+
+    /// Makes of a change what this liar writes.
+    fn alter(&self, change: &mut Change) {
+        match change {
+            Change::Insert(session) => **session = self.altered((**session).clone()),
+            Change::Update { session, kind } => {
+                session.owner = self.key(&session.owner);
+                match self.fault {
+                    Fault::UpdateDropsUnknown => session.unknown.clear(),
+                    Fault::UpdateDropsRetired => session.token.retired = None,
+                    Fault::UpdateForgetsProof => {
+                        let begun = self.notes().begun.get(&session.id).cloned();
+                        let begun = begun.map(|begun| begun.authentication);
+                        session.authentication = begun.unwrap_or_default();
+                    }
+                    Fault::UpdatesAreRotations => *kind = EventKind::Rotated,
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
     }
 
     /// The record as it is some time before it is written.
