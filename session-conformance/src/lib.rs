@@ -97,6 +97,21 @@ pub trait Namespace: Send + Sync + 'static {
         false
     }
 
+    /// Writes the record of this session, which lives, into the history, as if it had been evicted at
+    /// [`Timestamp::EPOCH`](session_core::Timestamp::EPOCH): what a restored dump has whose tables are
+    /// of different moments. Called when no connection to the namespace is open. Answers whether it
+    /// did: default false, then nothing is checked that needs one.
+    async fn remember_alive(&self, _id: SessionId) -> bool {
+        false
+    }
+
+    /// Makes the log's entries of this session unreadable, such as their kinds. Their places in the
+    /// log stay. Called when no connection to the namespace is open. Answers whether it did: default
+    /// false, then nothing is checked that needs one.
+    async fn damage_log(&self, _id: SessionId) -> bool {
+        false
+    }
+
     /// Resolves when the lists that pages and walks go by have caught up. Default at once. A store
     /// whose lists lag behind for a moment waits here; the kit asks before each page and each walk
     /// of a case, because cases ask for what has just begun.

@@ -88,6 +88,14 @@ impl Namespace for Recorded {
         self.namespace.damage(id).await
     }
 
+    async fn remember_alive(&self, id: SessionId) -> bool {
+        self.namespace.remember_alive(id).await
+    }
+
+    async fn damage_log(&self, id: SessionId) -> bool {
+        self.namespace.damage_log(id).await
+    }
+
     async fn settle(&self) {
         self.namespace.settle().await;
     }

@@ -73,7 +73,7 @@ impl Log {
             return true;
         }
         if seen.number + 1 == first {
-            return seen.number == 0 || seen.mark <= self.mark;
+            return seen.mark <= self.mark;
         }
         let place = self.place_after(seen.number).checked_sub(1);
         place.is_some_and(|place| self.entries[place].0 == seen)

@@ -1,26 +1,44 @@
 //! The memory store under the conformance kit.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use session_conformance::{Backend, Namespace};
+use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::Store;
 use session_store_memory::MemoryStore;
 
 struct Memory;
 
-struct Fresh(MemoryStore);
+/// The content that connections are opened on.
+struct Fresh(Arc<Mutex<MemoryStore>>);
+
+struct Copy {
+    place: Arc<Mutex<MemoryStore>>,
+    copy: MemoryStore,
+}
 
 #[async_trait::async_trait]
 impl Backend for Memory {
     async fn fresh(&self) -> Box<dyn Namespace> {
-        Box::new(Fresh(MemoryStore::new()))
+        Box::new(Fresh(Arc::default()))
     }
 }
 
 #[async_trait::async_trait]
 impl Namespace for Fresh {
     async fn connect(&self) -> Arc<dyn Store> {
-        Arc::new(self.0.clone())
+        Arc::new(self.0.lock().unwrap().clone())
+    }
+
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        let copy = self.0.lock().unwrap().copy();
+        Some(Box::new(Copy { place: Arc::clone(&self.0), copy }))
+    }
+}
+
+#[async_trait::async_trait]
+impl RestorePoint for Copy {
+    async fn restore(self: Box<Self>) {
+        *self.place.lock().unwrap() = self.copy;
     }
 }
 

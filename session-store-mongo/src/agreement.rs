@@ -63,7 +63,7 @@ impl Collections {
     }
 
     /// The indexes of each collection, but that of the `_id`.
-    pub(crate) fn indexes(&self) -> [(&Collection<Document>, Vec<IndexModel>); 4] {
+    pub(crate) fn indexes(&self) -> [(&Collection<Document>, Vec<IndexModel>); 5] {
         let index = |keys: Document, options: IndexOptions| {
             IndexModel::builder().keys(keys).options(options).build()
         };
@@ -85,7 +85,14 @@ impl Collections {
         ];
         let users = vec![index(doc! { "until": 1 }, at_once), sparse(doc! { "waiting": 1 })];
         let log = vec![index(doc! { "number": 1 }, numbers), sparse(doc! { "order": 1 })];
-        [(&self.list, list), (&self.history, history), (&self.users, users), (&self.log, log)]
+        let leases = vec![plain(doc! { "until": 1 })];
+        [
+            (&self.list, list),
+            (&self.history, history),
+            (&self.users, users),
+            (&self.log, log),
+            (&self.leases, leases),
+        ]
     }
 }
 

@@ -186,7 +186,7 @@ impl Collections {
         }
         let (mut updates, mut items) = (Vec::new(), Vec::new());
         for plan in plans {
-            let own = plan.items()?;
+            let own = plan.items(self.known_clock.now())?;
             let update = plan.change(&own, false);
             updates.push(doc! { "q": plan.filter(), "u": update, "upsert": plan.is_first() });
             items.extend(own);
@@ -204,7 +204,7 @@ impl Collections {
     }
 
     async fn apply_alone(&self, plan: &Rewrite) -> Result<bool, Failed> {
-        let update = plan.change(&plan.items()?, true);
+        let update = plan.change(&plan.items(self.known_clock.now())?, true);
         let write = self.users.update_one(plan.filter(), update).upsert(plan.is_first());
         let written = match write.await {
             Err(error) if is_duplicate(&error) => return Ok(false),
@@ -226,36 +226,60 @@ mod tests {
     use session_core::block::Block;
     use session_core::policy::PolicyScope;
     use session_core::store::{BlockChange, Entries};
-    use session_core::{Actor, EventKind, FleetKey, Session, Store, Token, UserKey};
+    use session_core::{Actor, EventKind, FleetKey, Session, Store, Timestamp, Token, UserKey};
 
     use super::*;
     use crate::MongoStore;
     use crate::options::{MongoOptions, Transactions};
 
+    async fn open(transactions: Transactions) -> MongoStore {
+        let url = std::env::var("SESSION_KIT_MONGODB_URL")
+            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
+        let database = format!("change_{:x}", getrandom::u64().unwrap());
+        let options = MongoOptions::default().with_database(database).with_push(false);
+        MongoStore::connect_with(&url, options.with_transactions(transactions)).await.unwrap()
+    }
+
+    fn sign_in(store: &MongoStore, at: Timestamp) -> (Session, Commit) {
+        let owner = UserKey::new("alice".parse().unwrap());
+        let id = store.session_id(&owner, [7; 16]);
+        let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [2; 12], [3; 16]);
+        let session = Session::new(owner.clone(), &token, at);
+        let changes = vec![Change::Insert(Box::new(session.clone()))];
+        let (expected, by) = (Version::NONE, Actor::Application);
+        (session, Commit { owner, expected, changes, at, by, from: None })
+    }
+
+    /// A node whose own clock is a day behind begins no user's versions below those of a life before.
+    #[tokio::test]
+    async fn a_users_first_version_goes_by_the_servers_clock() {
+        for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+            let store = open(transactions).await;
+            let clock = store.log_since(None, Entries::All, 0).await.unwrap().clock;
+            let tomorrow = clock.plus(std::time::Duration::from_secs(24 * 3600));
+            store.calls.known_clock.heard(tomorrow);
+            let (_, commit) = sign_in(&store, clock);
+            assert_eq!(store.calls.change_user(&commit).await.unwrap(), Outcome::Done);
+            let version = store.user(&commit.owner).await.unwrap().version.0;
+            let began = (version >> 31) - tomorrow.as_micros() / 1_000_000;
+            assert!((0..60).contains(&began), "{began} s after the clock that was heard");
+        }
+    }
+
     /// The block came after the first look.
     #[tokio::test]
     async fn an_insert_beside_a_block_is_taken_back() {
-        let url = std::env::var("SESSION_KIT_MONGODB_URL")
-            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
         for transactions in [Transactions::WhereThereAre, Transactions::Never] {
-            let database = format!("change_{:x}", getrandom::u64().unwrap());
-            let options = MongoOptions::default().with_database(database).with_push(false);
-            let options = options.with_transactions(transactions);
-            let store = MongoStore::connect_with(&url, options).await.unwrap();
+            let store = open(transactions).await;
             let log = store.log_since(None, Entries::All, 0).await.unwrap();
-            let owner = UserKey::new("alice".parse().unwrap());
             let (at, by) = (log.clock, Actor::Application);
             let block = Block { reason: None, until: None, since: at, by: by.clone() };
             let scope = PolicyScope::Deployment;
-            let change = BlockChange { scope, block: Some(block), at, by: by.clone() };
+            let change = BlockChange { scope, block: Some(block), at, by };
             store.set_block(&change).await.unwrap();
 
-            let id = store.session_id(&owner, [7; 16]);
-            let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [2; 12], [3; 16]);
-            let session = Session::new(owner.clone(), &token, at);
-            let changes = vec![Change::Insert(Box::new(session.clone()))];
-            let expected = Version::NONE;
-            let commit = Commit { owner, expected, changes, at, by, from: None };
+            let (session, commit) = sign_in(&store, at);
+            let id = session.id;
             let outcome = store.calls.begin_sessions(&commit, vec![id]).await.unwrap();
             assert_eq!(outcome, Outcome::Conflict);
             assert_eq!(store.load(id).await.unwrap(), None);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::options::{CollectionOptions, ReadConcern, SelectionCriteria};
 use mongodb::{Client, Collection, Database};
@@ -12,6 +13,7 @@ use session_core::{FleetKey, StoreError, Timestamp};
 
 use crate::agreement::agree;
 use crate::causal::Seen;
+use crate::clock::KnownClock;
 use crate::error::{Failed, is_duplicate};
 use crate::options::{MongoOptions, Transactions};
 use crate::push::Hints;
@@ -30,7 +32,7 @@ pub(crate) struct Collections {
     pub(crate) history: Collection<Document>,
     /// Policies and blocks.
     pub(crate) places: Collection<Document>,
-    leases: Collection<Document>,
+    pub(crate) leases: Collection<Document>,
     /// What all nodes agree on: the keys, and the numbers of the log.
     pub(crate) agreement: Collection<Document>,
     pub(crate) tags: TagKey,
@@ -38,6 +40,8 @@ pub(crate) struct Collections {
     pub(crate) fleet: Arc<OnceLock<FleetKey>>,
     pub(crate) keeps_history: Arc<AtomicBool>,
     pub(crate) options: MongoOptions,
+    /// The server's clock, as this node knows it.
+    pub(crate) known_clock: Arc<KnownClock>,
     /// Whether the server is one of a set, or of a sharded cluster.
     pub(crate) is_set: bool,
     /// Whether a change of several documents can be one atomic step.
@@ -75,6 +79,7 @@ impl Collections {
             fleet: Arc::default(),
             keeps_history: Arc::new(AtomicBool::new(true)),
             options,
+            known_clock: Arc::new(KnownClock::new(record::time(&hello, "localTime")?)),
             is_set,
             transactional,
             newest: Arc::default(),
@@ -125,9 +130,7 @@ impl Collections {
         let take = doc! { "$set": { "holder": holder, "until": until } };
         match self.leases.update_one(free, take).upsert(true).await {
             Ok(_) => {
-                // There is one for each worker, and for each ticket that is good.
-                let over = doc! { "_id": { "$ne": name }, "until": { "$lte": now } };
-                self.leases.delete_many(over).await?;
+                self.clear_leases(now).await?;
                 Ok(true)
             }
             // There is one, and it is not free.
@@ -135,6 +138,26 @@ impl Collections {
             Err(error) => Err(error.into()),
         }
     }
+
+    /// Deletes some of the leases that ran out before this. There is one for each worker, and one for
+    /// each ticket.
+    async fn clear_leases(&self, now: DateTime) -> Result<(), Failed> {
+        let find = self.leases.find(over(now)).projection(doc! { "_id": 1 }).limit(CLEARED);
+        let found: Vec<Document> = find.await?.try_collect().await?;
+        let names: Vec<_> = found.iter().filter_map(|lease| lease.get("_id")).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut gone = over(now);
+        gone.insert("_id", doc! { "$in": names });
+        self.leases.delete_many(gone).await?;
+        Ok(())
+    }
+}
+
+/// The leases that have run out.
+pub(crate) fn over(now: DateTime) -> Document {
+    doc! { "until": { "$lte": now } }
 }
 
 fn database(client: &Client, options: &MongoOptions) -> Database {
@@ -150,4 +173,29 @@ fn collection(database: &Database, options: &MongoOptions, name: &str) -> Collec
         ))
         .build();
     database.collection_with_options(&format!("{}{name}", options.prefix), settings)
+}
+
+/// The most leases that ran out which one call deletes: more than one call makes.
+const CLEARED: i64 = 100;
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use super::*;
+    use crate::MongoStore;
+
+    #[tokio::test]
+    async fn a_lease_that_is_taken_clears_some_that_ran_out() {
+        let url = std::env::var("SESSION_KIT_MONGODB_URL")
+            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
+        let database = format!("leases_{:x}", getrandom::u64().unwrap());
+        let options = MongoOptions::default().with_database(database).with_push(false);
+        let store = MongoStore::connect_with(&url, options).await.unwrap().calls.clone();
+        let lease = |n| doc! { "_id": format!("ticket {n}"), "holder": "one", "until": DateTime::from_millis(n) };
+        store.leases.insert_many((0..150).map(lease)).await.unwrap();
+        for left in [51, 1, 1] {
+            let ttl = Duration::from_secs(600);
+            assert!(store.take_lease("cleanup", "one", ttl).await.unwrap());
+            assert_eq!(store.leases.count_documents(doc! {}).await.unwrap(), left);
+        }
+    }
 }

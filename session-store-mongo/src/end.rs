@@ -46,8 +46,7 @@ impl Collections {
         ending: &Ending,
         recheck: Recheck,
     ) -> Result<EndedBatch, Failed> {
-        let chosen = found.iter().map(|found| read_ended(&Stored(found)));
-        let chosen = chosen.collect::<Result<_, _>>()?;
+        let chosen = found.iter().filter_map(readable).collect();
         let ended = self.end_chosen(chosen, ending, recheck).await?;
         Ok(EndedBatch { ended, next: next.map(Place::continuation) })
     }
@@ -155,6 +154,14 @@ impl Collections {
         in_session!(session.as_mut(), self.list.update_one(name, right))?;
         Ok(())
     }
+}
+
+/// The session that an entry of the list names. One that cannot be read stops no walk.
+fn readable(entry: &Document) -> Option<Ended> {
+    let name = entry.get_str("_id").unwrap_or_default();
+    let read = read_ended(&Stored(entry));
+    read.inspect_err(|error| tracing::warn!(name, %error, "a session cannot be read to end it"))
+        .ok()
 }
 
 /// By the server's clock, as of the read that found the session in this step. Where a field cannot

@@ -40,7 +40,7 @@
 //! Sessions, history and log do not expire by themselves: the cleanup ends, forgets and trims them.
 //! A TTL index forgets users an hour after their last session, so that their versions go on while
 //! log entries may still wait for their numbers. A version counts the user's log entries. The first
-//! one of a document consists of the time in seconds and 31 random bits.
+//! one of a document consists of the server's time in seconds and 31 random bits.
 //!
 //! # Changes
 //! Where the server has transactions, the user's document, the list, the log and the history change
@@ -66,9 +66,10 @@
 //!
 //! # History
 //! The step that ends a session puts its record into the history, as it was read, also where it
-//! makes no sense: where a write-back came in between, the step is tried again. A commit that
-//! begins a session looks for its id there first; an end that comes later raises the user's
-//! version. Pages walk an index as pages of sessions do.
+//! makes no sense: where a write-back came in between, the step is tried again. It replaces a record
+//! that the history has already, as after a restored dump whose collections are of different moments.
+//! A commit that begins a session looks for its id there first; an end that comes later raises the
+//! user's version. Pages walk an index as pages of sessions do.
 //!
 //! # Blocks
 //! A block is kept beside the policy of its place. A commit that begins a session looks at the
@@ -87,7 +88,8 @@
 //! on an empty log it is asked for. The cleanup, the trim of the log and the history's retention
 //! read it in the statement that finds what is old. What a sweep ends was past its deadline by the
 //! clock in the read that its step began with, and has not been used since. The outbox and the
-//! forgetting of users go by the server's clock, too.
+//! forgetting of users go by the server's clock, too, and so does a user's first version: the node
+//! carries on what it heard with its last read of the log.
 //!
 //! # The log
 //! A change appends its entries without numbers, so no two users' changes have anything in common.
@@ -131,6 +133,7 @@ mod agreement;
 mod audit;
 mod causal;
 mod change;
+mod clock;
 mod collections;
 mod end;
 mod error;

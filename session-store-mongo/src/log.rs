@@ -64,6 +64,7 @@ impl Collections {
             Some(clock) => clock,
             None => self.clock().await?,
         };
+        self.known_clock.heard(clock);
         let end = |gap| LogPage { more: pending, ..LogPage::at_end(newest.cursor(), gap, clock) };
         let Some(seen) = cursor.and_then(LogPosition::parse) else {
             return self.checked(end(cursor.is_some())).await;

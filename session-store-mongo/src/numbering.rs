@@ -136,6 +136,11 @@ impl Collections {
         Ok(())
     }
 
+    /// Up to which number a reader has decided.
+    pub(crate) async fn decided(&self) -> Result<i64, Failed> {
+        Ok(self.head().await?.last)
+    }
+
     /// How many entries have no number yet; counts no further than a few thousand.
     pub(crate) async fn count_pending(&self) -> Result<u64, Failed> {
         let count = self.log.count_documents(doc! { "order": { "$gt": 0_i64 } });

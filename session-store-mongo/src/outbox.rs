@@ -36,7 +36,8 @@ impl Collections {
         self.insert(&self.list, parts(items, LIST), session).await?;
         let later: Vec<_> = parts(items, LATER).into_iter().map(later).collect();
         self.update_each(&self.list, &later, session).await?;
-        self.insert(&self.history, parts(items, HISTORY), session).await?;
+        let ended: Vec<_> = parts(items, HISTORY).into_iter().map(remember).collect();
+        self.update_each(&self.history, &ended, session).await?;
         let unlisted = unlisted(items);
         if !unlisted.is_empty() {
             let unlist = self.list.delete_many(doc! { "_id": { "$in": unlisted } });
@@ -137,6 +138,12 @@ pub(crate) fn waiting() -> Document {
 fn later(later: &Document) -> Document {
     let (id, deadline) = (later.get("_id"), later.get("deadline"));
     doc! { "q": { "_id": id }, "u": { "$max": { "deadline": deadline } } }
+}
+
+/// Puts a record into the history, also where that knows the session already: a restored dump whose
+/// collections are of different moments has records of sessions that live.
+fn remember(ended: &Document) -> Document {
+    doc! { "q": { "_id": ended.get("_id") }, "u": ended, "upsert": true }
 }
 
 /// Takes the outbox out of a document. A user without sessions is forgotten some time later.

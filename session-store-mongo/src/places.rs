@@ -121,7 +121,7 @@ impl Collections {
             let nothing = doc! { "_id": place_key(scope), "policy": null, "block": null };
             in_session!(session.as_mut(), self.places.delete_one(nothing))?;
         }
-        let entry = pending(event, first_version()?, NO_USER)?;
+        let entry = pending(event, first_version(self.known_clock.now())?, NO_USER)?;
         self.append(&[&entry], session).await
     }
 }

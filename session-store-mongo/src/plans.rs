@@ -2,13 +2,13 @@
 //! collection.
 
 use mongodb::Collection;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use session_core::policy::PolicyScope;
 use session_core::store::{HistoryQuery, PageQuery, Selection, TenantFilter, UserTag};
 use session_core::{ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 
 use crate::MongoStore;
-use crate::collections::Collections;
+use crate::collections::{Collections, over};
 use crate::history::oldest_first;
 use crate::log::{between, since};
 use crate::options::MongoOptions;
@@ -111,6 +111,7 @@ async fn every_query_uses_an_index() {
     queries.push((&store.log, between(7, 9), Some(doc! { "number": 1 })));
     queries.push((&store.log, since(7), Some(doc! { "number": -1 })));
     queries.push((&store.log, doc! { "order": { "$gt": 0_i64 } }, Some(doc! { "order": 1 })));
+    queries.push((&store.leases, over(DateTime::now()), None));
     for (collection, filter, sort) in queries {
         let plan = plan(collection, &store, &filter, sort).await;
         assert!(plan.contains("IXSCAN") || plan.contains("IDHACK"), "{filter}\n{plan}");

@@ -27,6 +27,7 @@ pub(crate) async fn of(store: &Collections, is_pushed: bool) -> Result<StoreRepo
         ("transactions".to_owned(), said(store.transactional)),
         ("push".to_owned(), said(is_pushed)),
         ("last number of the log".to_owned(), newest.to_string()),
+        ("sequencer".to_owned(), format!("readers; last decided {}", store.decided().await?)),
     ];
     Ok(StoreReport {
         server: format!("MongoDB {}", build.get_str("version").unwrap_or("of no version")),

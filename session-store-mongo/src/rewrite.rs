@@ -1,9 +1,9 @@
 //! What a change does to one user's document, put together before anything is written.
 
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 use session_core::store::record::{details, session_fields};
 use session_core::store::{UserTag, Version};
-use session_core::{Event, Session, SessionId};
+use session_core::{Event, Session, SessionId, Timestamp};
 
 use crate::error::Failed;
 use crate::read::by_tag;
@@ -127,10 +127,10 @@ impl Rewrite {
     /// What has to follow, in order: each an entry of the log that has no number yet, and what
     /// becomes of the list and the history. The version counts the entries, so the place of the
     /// last one is the user's new version.
-    pub(crate) fn items(&self) -> Result<Vec<Document>, Failed> {
+    pub(crate) fn items(&self, now: Timestamp) -> Result<Vec<Document>, Failed> {
         let before = match self.expected {
             Some(version) => version.0,
-            None => first_version()?,
+            None => first_version(now)?,
         };
         let item = |(order, (event, follow)): (i64, &(Event, Document))| {
             let mut item = doc! { ENTRY: pending(event, order, tag_key(self.tag))? };
@@ -158,10 +158,11 @@ pub(crate) fn pending(event: &Event, order: i64, tag: i64) -> Result<Document, F
     Ok(entry)
 }
 
-/// The version before a user's first: seconds, then 31 random bits. So a user that was forgotten
-/// gets no version again, and the entries of both lives stand in their order.
-pub(crate) fn first_version() -> Result<i64, Failed> {
-    let seconds = DateTime::now().timestamp_millis() / 1000;
+/// The version before a user's first: seconds by the server's clock, then 31 random bits. So a user
+/// that was forgotten, by the same clock, gets no version again, and the entries of both lives stand
+/// in their order.
+pub(crate) fn first_version(now: Timestamp) -> Result<i64, Failed> {
+    let seconds = now.as_micros() / 1_000_000;
     Ok((seconds << 31) | (random()? & i64::from(i32::MAX)))
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Chosen {
 
 impl RedisStore {
     /// Goes through one shard after the other. What is chosen either ends or is in use again: in
-    /// both cases it is not chosen a second time, so a continuation is the number of the shard.
+    /// both cases it is not chosen a second time, so a continuation is the number of the shard. A
+    /// member that cannot be read stays where it is, before all that each call looks at.
     pub(crate) async fn end_overdue(
         &self,
         sweep: &Sweep,
@@ -41,15 +42,19 @@ impl RedisStore {
         let first = sweep.after.as_ref().map_or(Ok(Shard::FIRST), shard_of)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
         for shard in self.placement.shards().skip(first.0) {
+            let mut unreadable = 0;
             loop {
                 if ended.len() >= limit || examined >= EXAMINED {
                     return Ok(EndedBatch { ended, next: Some(continuation(shard)) });
                 }
                 let count = CHUNK.min(limit - ended.len());
-                let chosen = self.overdue(shard, sweep, count).await?;
-                examined += chosen.len();
+                let members = self.overdue(shard, sweep, unreadable, count).await?;
+                examined += members.len();
+                let chosen: Vec<_> = members.iter().filter_map(|member| readable(member)).collect();
+                unreadable += members.len() - chosen.len();
                 ended.extend(self.end_chosen(&chosen, recheck, &ending).await?);
-                if chosen.len() < count {
+                // Behind so many that cannot be read, a walk would not come to its end.
+                if members.len() < count || unreadable >= EXAMINED {
                     break;
                 }
             }
@@ -57,22 +62,20 @@ impl RedisStore {
         Ok(EndedBatch { ended, next: None })
     }
 
-    /// The sessions of a shard that are overdue, by its server's clock.
+    /// The sessions of a shard that are overdue, by its server's clock, as the index names them: up to
+    /// `count` behind the first `passed_over`.
     async fn overdue(
         &self,
         shard: Shard,
         sweep: &Sweep,
+        passed_over: usize,
         count: usize,
-    ) -> Result<Vec<Chosen>, StoreError> {
+    ) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut call = Call::new(&self.scripts.overdue, &self.placement, shard);
-        call.key(self.placement.due(shard)).number(sweep.overdue.as_micros()).number(count);
+        call.key(self.placement.due(shard)).number(sweep.overdue.as_micros());
+        call.number(passed_over).number(count);
         // It may be all that a second try finds.
-        let members: Vec<Vec<u8>> = self.link.change(&call).await?;
-        let chosen = members.iter().map(|member| {
-            let place = Place::parse(member)?;
-            Ok(Chosen { place, owner: record::parse_owner(&member[Place::BYTES..])? })
-        });
-        chosen.collect()
+        self.link.change(&call).await
     }
 
     /// Ends those that are there and for which the recheck holds.
@@ -128,6 +131,15 @@ impl RedisStore {
         }
         Ok(call)
     }
+}
+
+/// The session that a member of the index names. One that cannot be read stops no cleanup.
+fn readable(member: &[u8]) -> Option<Chosen> {
+    let parse = || -> Result<_, StoreError> {
+        let place = Place::parse(member)?;
+        Ok(Chosen { place, owner: record::parse_owner(&member[Place::BYTES..])? })
+    };
+    parse().inspect_err(|error| tracing::warn!(%error, "a session cannot be read to end it")).ok()
 }
 
 /// How much longer an answer is kept than its call may take.

@@ -11,7 +11,7 @@
 //!
 //! // A URL such as `redis://127.0.0.1`.
 //! let single = RedisStore::connect(url).await?;
-//! // Those of some servers of a cluster.
+//! // Those of some servers of a cluster, or in one: `redis-cluster://HOST:PORT,HOST:PORT`.
 //! let options = RedisOptions::default().with_prefix("login:");
 //! let cluster = RedisStore::connect_cluster_with(&urls, options).await?;
 //! # Ok(())
@@ -85,7 +85,7 @@
 //! The hash decides whether a session exists; the indexes only find candidates. A page reads places
 //! from an index (`ZRANGE … BYLEX` over the inverted sign-in time and the id), merges them over all
 //! shards, and reads the records; a place without a record is passed over. A page, a selection and
-//! a sweep look at no more than about 4,000 places in one call and answer where to go on. A walk of
+//! a sweep look at no more than about 2,000 places in one call and answer where to go on. A walk of
 //! [`Store::end_many`] or [`Store::sweep`] goes through the shards one after the other. Its
 //! continuation is the number of an index and, for a selection, the last place that was looked at.
 //! [`RedisStore::audit`] compares everything with everything, and the tests call it after each of

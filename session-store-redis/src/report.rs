@@ -57,6 +57,7 @@ impl RedisStore {
         let mut add = |name: &str, value: String| report.details.push((name.to_owned(), value));
         add("shards", logs.len().to_string());
         add("log entries", logs.iter().map(|log| log.length).sum::<u64>().to_string());
+        add("sequencer", "none: a shard's server numbers its entries".to_owned());
         add("log cap of a shard", self.options.log_cap.to_string());
         let waited_for = self.options.replicas.map_or(0, |replicas| replicas.count);
         add("replicas waited for", waited_for.to_string());

@@ -49,8 +49,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Connects to one server with the default options:
-    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` for TLS.
+    /// [`RedisStore::connect_with`] with the default options.
     ///
     /// # Errors
     /// As [`RedisStore::connect_with`].
@@ -58,17 +57,29 @@ impl RedisStore {
         Self::connect_with(url, RedisOptions::default()).await
     }
 
-    /// Connects to one server.
+    /// Connects by a URL, with `rediss` in place of `redis` for TLS:
+    /// - `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, one server;
+    /// - `redis-cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]`, a cluster by some of its servers.
+    ///
+    /// There is no constructor that takes the application's client: the store sets on its connections
+    /// what it relies on, which are the protocol with pushes, its own time limits, and how often the
+    /// driver tries again.
     ///
     /// # Errors
     /// [`StoreErrorKind::Unavailable`](session_core::StoreErrorKind::Unavailable) when the server
     /// cannot be reached, [`StoreErrorKind::Internal`](session_core::StoreErrorKind::Internal) for
     /// a malformed URL, an option out of bounds, or keys of another version.
     pub async fn connect_with(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
-        Self::open(Address::Single(url), options, 1).await
+        match servers_of_cluster(url) {
+            Some(urls) => {
+                let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+                Self::connect_cluster_with(&urls, options).await
+            }
+            None => Self::open(Address::Single(url), options, 1).await,
+        }
     }
 
-    /// Connects to a cluster by the URLs of some of its servers, with the default options.
+    /// [`RedisStore::connect_cluster_with`] with the default options.
     ///
     /// # Errors
     /// As [`RedisStore::connect_with`].
@@ -76,7 +87,7 @@ impl RedisStore {
         Self::connect_cluster_with(urls, RedisOptions::default()).await
     }
 
-    /// Connects to a cluster by the URLs of some of its servers.
+    /// Connects to a cluster by the URLs of some of its servers, each as of one server.
     ///
     /// # Errors
     /// As [`RedisStore::connect_with`].
@@ -319,6 +330,18 @@ impl Store for RedisStore {
     }
 }
 
+/// The URLs of the servers that the URL of a cluster names; none for another URL.
+fn servers_of_cluster(url: &str) -> Option<Vec<String>> {
+    let (scheme, servers) = url.split_once("-cluster://")?;
+    if scheme != "redis" && scheme != "rediss" {
+        return None;
+    }
+    // A password has its signs escaped.
+    let (who, servers) = servers.rsplit_once('@').unwrap_or(("", servers));
+    let at = if who.is_empty() { "" } else { "@" };
+    Some(servers.split(',').map(|server| format!("{scheme}://{who}{at}{server}")).collect())
+}
+
 const CLUSTER_SHARDS: u16 = 32;
 /// Ended sessions cost memory.
 const HISTORY: Duration = Duration::from_secs(24 * 3600);
@@ -326,3 +349,18 @@ const HISTORY: Duration = Duration::from_secs(24 * 3600);
 const MAX_STALENESS: Duration = Duration::from_secs(30);
 /// Of the keys' format.
 pub(crate) const VERSION: i64 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_a_cluster_names_servers() {
+        let servers = |url| servers_of_cluster(url).unwrap();
+        assert_eq!(servers("redis-cluster://a,b:7000"), ["redis://a", "redis://b:7000"]);
+        assert_eq!(servers("rediss-cluster://u:p@a,b"), ["rediss://u:p@a", "rediss://u:p@b"]);
+        for other in ["redis://a", "rediss://a/3", "mongodb-cluster://a", "redis-cluster:a"] {
+            assert_eq!(servers_of_cluster(other), None, "{other}");
+        }
+    }
+}

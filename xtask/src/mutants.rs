@@ -15,9 +15,9 @@ use crate::run::{Failure, cargo, output, root, show, target};
 /// What is mutated.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The store whose code is mutated.
-    #[arg(long, value_enum, default_value_t = Store::Memory)]
-    store: Store,
+    /// The store whose code is mutated; by default one after the other.
+    #[arg(long, value_enum)]
+    store: Option<Store>,
     /// The part of the mutants to test, such as `0/4`; by default all. A listed mutant of another
     /// part is not missed.
     #[arg(long)]
@@ -53,54 +53,77 @@ struct List {
 type Mutant = (String, String);
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let known = known(options.store)?;
     let program = install()?;
-    let folder = target().join("mutants").join(options.store.package());
+    let stores = options.store.map_or(Store::value_variants().to_vec(), |store| vec![store]);
+    let failures: Vec<_> = stores
+        .into_iter()
+        .filter_map(|store| test(&program, store, options.shard.as_deref()).err())
+        .map(|failure| failure.to_string())
+        .collect();
+    if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
+}
+
+fn test(program: &Path, store: Store, shard: Option<&str>) -> Result<(), Failure> {
+    let known = known(store)?;
+    let folder = target().join("mutants").join(store.package());
     std::fs::create_dir_all(&folder).map_err(|error| failure(&folder, &error))?;
-    let status = command(&program, &folder, options).status();
-    let status = status.map_err(|error| failure(&program, &error))?;
+    let status = command(program, &folder, store, shard).status();
+    let status = status.map_err(|error| failure(program, &error))?;
     // 2: some were missed; 3: some ran into their time limit, which is found, too.
     if !matches!(status.code(), Some(0 | 2 | 3)) {
         return Err(Failure::new(format!("cargo mutants failed: {status}")));
     }
     let results = folder.join("mutants.out");
-    let survivors = read(&results.join("missed.txt"))?;
-    let tested: BTreeSet<_> = ["caught.txt", "timeout.txt", "unviable.txt"]
-        .iter()
-        .map(|list| read(&results.join(list)))
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
-        .chain(survivors.iter().cloned())
-        .collect();
-    judge(&known, &survivors, &tested, options.shard.is_none())?;
-    println!("{} mutants, {} survive as listed", tested.len(), survivors.len());
+    let list = |name: &str| read(&results.join(name));
+    let results = Results {
+        missed: list("missed.txt")?,
+        late: list("timeout.txt")?,
+        caught: &list("caught.txt")? | &list("unviable.txt")?,
+    };
+    judge(&known, &results, shard.is_none())?;
+    let (missed, all) = (results.missed.len(), results.tested().len());
+    println!("{}: {all} mutants, {missed} survive as listed", store.package());
     Ok(())
 }
 
-fn judge(
-    known: &BTreeSet<Mutant>,
-    survivors: &BTreeSet<Mutant>,
-    tested: &BTreeSet<Mutant>,
-    all: bool,
-) -> Result<(), Failure> {
-    let mut problems: Vec<_> = survivors
+/// What became of the mutants.
+struct Results {
+    missed: BTreeSet<Mutant>,
+    /// They ran into their time limit. On a busy machine this may be one that would be missed.
+    late: BTreeSet<Mutant>,
+    /// They were noticed, or did not compile.
+    caught: BTreeSet<Mutant>,
+}
+
+impl Results {
+    fn tested(&self) -> BTreeSet<&Mutant> {
+        self.missed.iter().chain(&self.late).chain(&self.caught).collect()
+    }
+}
+
+fn judge(known: &BTreeSet<Mutant>, results: &Results, all: bool) -> Result<(), Failure> {
+    let mut problems: Vec<_> = results
+        .missed
         .difference(known)
         .map(|(file, mutant)| format!("the kit does not notice, in {file}: {mutant}"))
         .collect();
-    let gone = known.difference(survivors).filter(|mutant| all || tested.contains(mutant));
+    let tested = results.tested();
+    let gone = known
+        .difference(&results.missed)
+        .filter(|mutant| !results.late.contains(*mutant) && (all || tested.contains(mutant)));
     problems.extend(gone.map(|(file, mutant)| format!("survives no longer, in {file}: {mutant}")));
     if problems.is_empty() { Ok(()) } else { Err(Failure::new(problems.join("\n"))) }
 }
 
-fn command(program: &Path, folder: &Path, options: &Options) -> Command {
+fn command(program: &Path, folder: &Path, store: Store, shard: Option<&str>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
     command.args(["mutants", "--jobs", "1", "--no-shuffle", "--minimum-test-timeout", "30"]);
-    command.args(["--package", options.store.package(), "--output"]).arg(folder);
-    command.args(options.store.choice());
-    command.args(options.shard.iter().flat_map(|shard| ["--shard", shard.as_str()]));
-    command.args(["--", "--test", options.store.test()]);
+    command.args(["--package", store.package(), "--output"]).arg(folder);
+    command.args(store.choice());
+    command.args(store.left_out().iter().flat_map(|files| ["--exclude", *files]));
+    command.args(shard.into_iter().flat_map(|shard| ["--shard", shard]));
+    command.args(["--", "--test", store.test()]);
     // One folder for all mutants, so that no build begins from nothing, and apart from the one of
     // the other commands.
     command.env("CARGO_TARGET_DIR", target().join("mutants/target"));
@@ -127,14 +150,29 @@ impl Store {
     const fn choice(self) -> &'static [&'static str] {
         match self {
             Self::Memory => &[],
+            Self::Sqlite => &["--no-default-features", "--features", "sqlite"],
+        }
+    }
+
+    /// Files whose mutants tell nothing of the kit.
+    const fn left_out(self) -> &'static [&'static str] {
+        match self {
+            Self::Memory => &[],
             Self::Sqlite => &[
-                "--no-default-features",
-                "--features",
-                "sqlite",
-                "--exclude",
+                // Other stores', which this build does not compile.
                 "session-store-sql/src/postgres/**",
-                "--exclude",
                 "session-store-sql/src/mysql/**",
+                "session-store-sql/src/db.rs",
+                "session-store-sql/src/line.rs",
+                "session-store-sql/src/names.rs",
+                // Tests of the planner, which only the package's own tests compile.
+                "session-store-sql/src/sqlite/plans.rs",
+                // When the write-ahead log is cut: no call tells of it.
+                "session-store-sql/src/sqlite/checkpoint.rs",
+                // Hints may come at any time or never.
+                "session-store-sql/src/sqlite/hint.rs",
+                // What an operator chooses; the kit takes it as it is.
+                "session-store-sql/src/sqlite/options.rs",
             ],
         }
     }
@@ -199,12 +237,17 @@ mod tests {
 
     #[test]
     fn a_new_survivor_and_one_that_is_gone_are_told() {
-        let (known, tested) = (set(&["one", "two"]), set(&["one", "three"]));
-        assert!(judge(&known, &set(&["one", "two"]), &tested, true).is_ok());
-        let new = judge(&known, &set(&["one", "two", "three"]), &tested, true).unwrap_err();
-        assert_eq!(new.to_string(), "the kit does not notice, in a.rs: three");
-        let gone = judge(&known, &set(&["one"]), &tested, true).unwrap_err();
-        assert_eq!(gone.to_string(), "survives no longer, in a.rs: two");
-        assert!(judge(&known, &set(&["one"]), &tested, false).is_ok(), "it is of another part");
+        let known = set(&["one", "two"]);
+        let judged = |missed: &[&str], late: &[&str], all| {
+            let results = Results { missed: set(missed), late: set(late), caught: set(&["four"]) };
+            judge(&known, &results, all).map_err(|failure| failure.to_string())
+        };
+        assert_eq!(judged(&["one", "two"], &[], true), Ok(()));
+        let new = Err("the kit does not notice, in a.rs: three".to_owned());
+        assert_eq!(judged(&["one", "two", "three"], &[], true), new);
+        let gone = Err("survives no longer, in a.rs: two".to_owned());
+        assert_eq!(judged(&["one"], &[], true), gone);
+        assert_eq!(judged(&["one"], &[], false), Ok(()), "it is of another part");
+        assert_eq!(judged(&["one"], &["two"], true), Ok(()), "it may survive where there is time");
     }
 }

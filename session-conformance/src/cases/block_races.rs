@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use session_core::policy::PolicyScope;
 use session_core::store::{Change, Outcome, Selection, TenantFilter};
-use session_core::{EndCause, Session, Store, UserKey};
+use session_core::{EndCause, EventKind, Session, Store, UserKey};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::blocks::{lift, set};
 use crate::Namespace;
 use crate::sample::{
-    add, begins, change_at, end, end_all, ended_ids, ids, now, session, user_in, version,
+    add, begins, change_at, end, end_all, ended_ids, ids, log_end, now, read_log, session, user_in,
+    version,
 };
 
 pub(crate) async fn no_sign_in_of_a_user_outlives_a_block(namespace: Arc<dyn Namespace>) {
@@ -107,6 +108,49 @@ async fn sign_in(node: &dyn Store, owners: Vec<UserKey>) -> Vec<Session> {
         }
     }
     begun
+}
+
+/// A sign-in that takes another session's place, beside a block of its user.
+pub(crate) async fn a_sign_in_beside_a_block_is_whole_or_nothing(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    for round in 0..20 {
+        let alice = user_in("north", &format!("alice {round}"));
+        let scope = PolicyScope::User(alice.clone());
+        let there = add(store.as_ref(), &alice).await;
+        let mut cursor = log_end(store.as_ref()).await;
+        let new = session(other.as_ref(), &alice, there.signed_in);
+        let expected = version(other.as_ref(), &alice).await;
+        let changes = vec![Change::End(there.id, EndCause::Evicted), begins(&new)];
+        let commit = change_at(&alice, expected, changes, there.signed_in);
+        let sign_in = async { other.commit(&commit).await.unwrap() };
+        let (_, outcome) = if round % 2 == 0 {
+            tokio::join!(set(store.as_ref(), &scope, None), sign_in)
+        } else {
+            let (outcome, block) = tokio::join!(sign_in, set(store.as_ref(), &scope, None));
+            (block, outcome)
+        };
+        let told = read_log(store.as_ref(), &mut cursor, 10).await;
+        let of_sessions = told.iter().filter_map(|event| Some((event.session?, event.kind)));
+        let told: Vec<_> = of_sessions.collect();
+        let evicted = (there.id, EventKind::Ended(EndCause::Evicted));
+        let created = (new.id, EventKind::Created);
+        let taken_back = (new.id, EventKind::Ended(EndCause::Blocked));
+        let alive = match (outcome, told.as_slice()) {
+            (Outcome::Done, told) => {
+                assert_eq!(told, [evicted, created]);
+                vec![new.id]
+            }
+            (Outcome::Conflict, []) => vec![there.id],
+            (Outcome::Conflict, told) => {
+                assert_eq!(told, [evicted, created, taken_back], "the whole commit, and its end");
+                let cause = store.ended(new.id).await.unwrap().map(|ended| ended.cause);
+                assert_eq!(cause, Some(EndCause::Blocked), "the history tells the same");
+                vec![]
+            }
+        };
+        assert_eq!(ids(other.as_ref(), &alice).await, alive, "what the log tells");
+        lift(store.as_ref(), &scope).await;
+    }
 }
 
 /// A block, and the ends of sessions that were there, do not wait for each other for ever.

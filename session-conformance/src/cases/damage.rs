@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::{
-    Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Entries, Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter, Touch,
 };
 use session_core::{EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, UserKey};
 
@@ -13,8 +13,8 @@ use super::{history_pages, walks};
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
-    HOUR, SECOND, add_many, begins, commit, end, end_all, end_at, ended_ids, ids, insert_all,
-    log_end, now, read_log, session, sorted, sweep_all, used, user, user_in,
+    HOUR, LONG_AGO, SECOND, add_many, begins, commit, end, end_all, end_at, ended_ids, ids,
+    insert_all, log_end, now, read_log, session, sorted, sweep_all, used, user, user_in,
 };
 
 pub(crate) async fn a_damaged_session_hides_no_other(namespace: Arc<dyn Namespace>) {
@@ -126,6 +126,36 @@ pub(crate) async fn a_damaged_end_hides_no_other(namespace: Arc<dyn Namespace>) 
         }
         goes(store.as_ref(), owner, &sessions).await;
     }
+}
+
+pub(crate) async fn a_damaged_log_entry_is_a_gap(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let owner = user_in("north", "alice");
+    let cursor = log_end(store.as_ref()).await;
+    let sessions = [0, 1, 2].map(|_| session(store.as_ref(), &owner, LONG_AGO));
+    insert_all(store.as_ref(), &sessions).await;
+    drop(store);
+    if !namespace.damage_log(sessions[1].id).await {
+        skip("the backend damages no entry of the log");
+    }
+    let store = namespace.connect().await;
+    let (mut cursor, mut told, mut gaps) = (cursor, Vec::new(), 0);
+    for call in 0.. {
+        assert!(call < 100, "the log has no end");
+        let page = store.log_since(Some(&cursor), Entries::All, 1).await.unwrap();
+        gaps += usize::from(page.gap);
+        told.extend(page.events.iter().filter_map(|event| event.session));
+        cursor = page.next;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(gaps, 1, "an entry that cannot be read may have been missed, once");
+    assert_eq!(told, [sessions[0].id, sessions[2].id], "it is left out, and the log goes on");
+    let new = add_many(store.as_ref(), &owner, 1).await;
+    let told = read_log(store.as_ref(), &mut cursor, 10).await;
+    let told: Vec<_> = told.iter().filter_map(|event| event.session).collect();
+    assert_eq!(told, [new[0].id], "a reader behind it has no gap");
 }
 
 /// The first user's by age, or where that is left to the store by name, as the other's.

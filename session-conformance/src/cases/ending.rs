@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{EndMany, Ended, EndedBatch, Selection, TenantFilter};
+use session_core::store::{Continuation, EndMany, Ended, EndedBatch, Selection, TenantFilter};
 use session_core::{ClientId, DeviceKind, Session, SessionId, StoreErrorKind};
 
 use crate::Namespace;
@@ -222,6 +222,33 @@ pub(crate) async fn more_ids_than_the_most_are_refused(namespace: Arc<dyn Namesp
     assert_eq!(ended_ids(&batch.ended), [session.id], "`Selection::MAX_IDS` ids are taken");
     let none = end_all(store.as_ref(), select(&[]), 10).await;
     assert_eq!(none, [], "no id selects nothing");
+}
+
+pub(crate) async fn a_malformed_continuation_is_refused(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let owner = user_in("north", "alice");
+    let session = add(store.as_ref(), &owner).await;
+    let mut cursor = log_end(store.as_ref()).await;
+    for selection in [
+        Selection::within(TenantFilter::Any),
+        Selection::within(TenantFilter::Is(owner.tenant.clone())),
+        Selection::user(owner.clone()),
+        Selection::session(session.id, TenantFilter::Any),
+    ] {
+        let walk = end(store.as_ref(), selection).await;
+        for after in malformed() {
+            let walk = EndMany { after: Some(after), ..walk.clone() };
+            let answer = store.end_many(&walk, 10).await.map_err(|error| error.kind());
+            assert_eq!(answer, Err(StoreErrorKind::Refused), "{:?}", walk.after);
+        }
+    }
+    assert_eq!(ids(store.as_ref(), &owner).await, [session.id], "a refused call ends nothing");
+    assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, [], "and tells nothing");
+}
+
+/// Bytes that no store makes.
+pub(super) fn malformed() -> [Continuation; 4] {
+    [vec![], vec![1], b"elsewhere".to_vec(), vec![0xff; 300]].map(Continuation)
 }
 
 pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>) {

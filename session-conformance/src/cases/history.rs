@@ -7,10 +7,11 @@ use session_core::store::{
     Change, EndMany, EndedSession, Forget, HistoryQuery, Needs, Outcome, Selection, Sweep,
     TenantFilter,
 };
-use session_core::{Actor, DeviceInfo, EndCause, EventKind, Session, Store, UserKey};
+use session_core::{Actor, DeviceInfo, EndCause, EventKind, Session, Store, Timestamp, UserKey};
 
 use super::history_pages::walk;
 use crate::Namespace;
+use crate::run::skip;
 use crate::sample::{
     SECOND, add, address, begins, change_at, commit, detailed, end, end_all, end_at, ids, insert,
     insert_all, log_end, longest_actor, now, read_log, revoke, rotated, session, sweep_all,
@@ -264,6 +265,36 @@ pub(crate) async fn a_write_back_in_time_is_remembered(namespace: Arc<dyn Namesp
         let read = store.ended(session.id).await.unwrap().unwrap().session.last_accessed;
         let expected = if gone.is_empty() { batch[0].last_accessed } else { session.last_accessed };
         assert_eq!(read, expected, "the use that was written back before the end, and no other");
+    }
+}
+
+/// A restored dump whose tables are of different moments.
+pub(crate) async fn a_session_that_it_knows_already_ends(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let owner = user_in("north", "alice");
+    let begun = now(store.as_ref()).await;
+    let mut sessions = [0, 1, 2].map(|_| session(store.as_ref(), &owner, begun));
+    sessions[2].deadline = begun.minus(SECOND);
+    insert_all(store.as_ref(), &sessions).await;
+    drop(store);
+    for session in &sessions {
+        if !namespace.remember_alive(session.id).await {
+            skip("the backend puts no record of a live session into the history");
+        }
+    }
+    let store = namespace.connect().await;
+    for session in &sessions {
+        let known = store.ended(session.id).await.unwrap().unwrap();
+        assert_eq!((known.cause, known.ended), (EndCause::Evicted, Timestamp::EPOCH));
+    }
+    for expected in end_in_three_ways(store.as_ref(), sessions).await {
+        let id = expected.session.id;
+        assert_eq!(store.load(id).await.unwrap(), None, "it has ended: {}", expected.cause);
+        let read = store.ended(id).await.unwrap();
+        assert_eq!(read.as_ref(), Some(&expected), "the history tells how it ended");
+        let mut listed = walk(store.as_ref(), &HistoryQuery::user(owner.clone())).await;
+        listed.retain(|ended| ended.session.id == id);
+        assert_eq!(listed, [expected], "and tells it once");
     }
 }
 

@@ -130,6 +130,7 @@ cases![
         an_id_that_is_selected_twice_ends_once,
         a_selection_by_ids_is_one_call,
         more_ids_than_the_most_are_refused,
+        a_malformed_continuation_is_refused,
         a_limit_of_none_counts_as_one,
         a_limit_beyond_the_largest_counts_as_the_largest,
         an_exception_is_spared_on_every_call,
@@ -138,6 +139,7 @@ cases![
     }
     sweeping::{
         a_walk_is_told_once,
+        a_malformed_continuation_is_refused,
         a_session_in_use_is_passed_over_and_the_walk_goes_on,
         a_limit_of_none_counts_as_one,
         a_walk_with_sessions_in_use_comes_to_its_end,
@@ -205,6 +207,7 @@ cases![
         an_end_is_one_step,
         of_several_ends_the_one_that_was_told_is_remembered,
         a_write_back_in_time_is_remembered,
+        a_session_that_it_knows_already_ends,
     }
     history_pages::{
         every_filter_walks_to_the_end,
@@ -218,6 +221,7 @@ cases![
         a_damaged_session_hides_no_other,
         a_damaged_session_ends_as_others_do,
         a_damaged_end_hides_no_other,
+        a_damaged_log_entry_is_a_gap,
     }
     forgetting::{
         what_is_old_goes_the_oldest_first,
@@ -239,6 +243,7 @@ cases![
         no_sign_in_of_a_user_outlives_a_block,
         no_sign_in_of_a_tenant_outlives_a_block,
         no_sign_in_outlives_a_block_of_the_deployment,
+        a_sign_in_beside_a_block_is_whole_or_nothing,
         changes_go_on_beside_a_block,
     }
     fleet::{
@@ -263,6 +268,7 @@ cases![
     races::{
         a_rotation_races_a_revocation,
         a_touch_races_a_revocation,
+        a_touch_races_a_rotation,
         of_two_rotations_one_wins,
         a_sweep_races_touches,
         an_end_of_what_is_unused_races_touches,

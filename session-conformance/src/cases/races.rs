@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{Outcome, Selection, TenantFilter};
+use session_core::session::note_ip_address;
+use session_core::store::{Outcome, Selection, TenantFilter, Touch};
 use session_core::{EndCause, EventKind, Session};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
 use crate::sample::{
-    HOUR, SECOND, add, add_many, change_at, commit, end, end_all, ended_ids, ids, insert,
+    HOUR, SECOND, add, add_many, address, change_at, commit, end, end_all, ended_ids, ids, insert,
     insert_all, log_end, now, read_log, revoke, rotated, session, sorted, sweep_all, updates, used,
     user, user_in, version,
 };
@@ -54,6 +55,46 @@ pub(crate) async fn a_touch_races_a_revocation(namespace: Arc<dyn Namespace>) {
         assert_eq!(other.touch(&batch).await.unwrap(), [session.id], "a late touch finds nothing");
         for node in [&store, &other] {
             assert_eq!(node.load(session.id).await.unwrap(), None, "a touch brought it back");
+        }
+    }
+}
+
+/// A write-back and a new record are of different fields, so both hold.
+pub(crate) async fn a_touch_races_a_rotation(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owner = user("alice");
+    let begun = now(store.as_ref()).await;
+    let mut session = session(store.as_ref(), &owner, begun);
+    session.deadline = begun.plus(HOUR);
+    insert(store.as_ref(), &session).await;
+    for round in 1..=50 {
+        let next = rotated(&session, begun);
+        let expected = version(store.as_ref(), &owner).await;
+        let rotation = change_at(&owner, expected, vec![updates(&next)], begun);
+        let touch = Touch {
+            deadline: begun.plus(HOUR + SECOND * round),
+            claimed: true,
+            ip_addresses: vec![address(u8::try_from(round).unwrap())],
+            ..used(session.id, begun.plus(SECOND * round))
+        };
+        let batch = std::slice::from_ref(&touch);
+        // Either may come first.
+        let (outcome, gone) = if round % 2 == 0 {
+            tokio::join!(store.commit(&rotation), other.touch(batch))
+        } else {
+            let (gone, outcome) = tokio::join!(other.touch(batch), store.commit(&rotation));
+            (outcome, gone)
+        };
+        assert_eq!(outcome.unwrap(), Outcome::Done, "a touch stands in no rotation's way");
+        assert_eq!(gone.unwrap(), [], "nor does a rotation in a touch's");
+        let mut addresses = session.ip_addresses;
+        touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut addresses, *ip));
+        session = Session { ip_addresses: addresses, claimed: true, ..next };
+        session.last_accessed = touch.last_accessed;
+        session.deadline = touch.deadline;
+        for node in [&store, &other] {
+            let read = node.load(session.id).await.unwrap().unwrap().session;
+            assert_eq!(read, session, "the new record with its use: neither undoes the other");
         }
     }
 }

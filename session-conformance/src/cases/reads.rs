@@ -147,6 +147,7 @@ pub(crate) async fn a_store_that_is_opened_again_has_everything(namespace: Arc<d
 pub(crate) async fn a_copy_from_the_past_is_a_gap(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
+    let mut start = log_end(store.as_ref()).await;
     let kept = add(store.as_ref(), &owner).await;
     let mut before = log_end(store.as_ref()).await;
     let Some(copy) = namespace.restore_point().await else {
@@ -171,4 +172,6 @@ pub(crate) async fn a_copy_from_the_past_is_a_gap(namespace: Arc<dyn Namespace>)
     }
     let told = read_log(store.as_ref(), &mut before, 10).await;
     assert_eq!(told.len(), lost.len() + 1, "a cursor from before the copy goes on");
+    let told = read_log(store.as_ref(), &mut start, 10).await;
+    assert_eq!(told.len(), lost.len() + 2, "so does one from before all that the copy has");
 }

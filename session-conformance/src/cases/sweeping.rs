@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::{Ended, Sweep};
-use session_core::{Session, Store, Timestamp};
+use session_core::{Session, Store, StoreErrorKind, Timestamp};
 use tokio::task::JoinSet;
 
+use super::ending::malformed;
 use crate::Namespace;
 use crate::sample::{
     HOUR, SECOND, add, ended_ids, insert_all, log_end, now, read_log, session, sorted, sweep_all,
@@ -65,6 +66,20 @@ pub(crate) async fn a_session_in_use_is_passed_over_and_the_walk_goes_on(
         let loaded = store.load(session.id).await.unwrap();
         assert!(loaded.is_some(), "what is in use again is passed over");
     }
+}
+
+pub(crate) async fn a_malformed_continuation_is_refused(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let line = now(store.as_ref()).await;
+    let old = overdue(store.as_ref(), line, 1).await;
+    let mut cursor = log_end(store.as_ref()).await;
+    for after in malformed() {
+        let sweep = Sweep { overdue: Duration::ZERO, after: Some(after), at: line };
+        let answer = store.sweep(&sweep, 10).await.map_err(|error| error.kind());
+        assert_eq!(answer, Err(StoreErrorKind::Refused), "{:?}", sweep.after);
+    }
+    assert!(store.load(old[0].id).await.unwrap().is_some(), "a refused call ends nothing");
+    assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, [], "and tells nothing");
 }
 
 pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>) {

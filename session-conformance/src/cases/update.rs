@@ -167,7 +167,7 @@ pub(crate) async fn no_update_is_lost(namespace: Arc<dyn Namespace>) {
     assert_eq!(count(&read), 30, "of two updates for one version one is a conflict");
 }
 
-/// Adds one, unless another node was faster.
+/// Adds one, as a change or as a rotation, unless another node was faster.
 async fn counts(store: &dyn Store, id: session_core::SessionId) -> bool {
     let loaded = store.load(id).await.unwrap().unwrap();
     // Lets the others come in between, also on a store that never waits.
@@ -175,7 +175,10 @@ async fn counts(store: &dyn Store, id: session_core::SessionId) -> bool {
     let mut session = loaded.session;
     session.data = Some(ExtraData::new(&(count(&session) + 1).into()).unwrap());
     let (owner, at) = (session.owner.clone(), session.signed_in);
-    let commit = change_at(&owner, loaded.version, vec![updates(&session)], at);
+    let kind =
+        if count(&session).is_multiple_of(2) { EventKind::Changed } else { EventKind::Rotated };
+    let change = Change::Update { session: Box::new(session), kind };
+    let commit = change_at(&owner, loaded.version, vec![change], at);
     store.commit(&commit).await.unwrap() == Outcome::Done
 }
 

@@ -132,6 +132,25 @@ impl Liar {
         (concerned && blocked).then_some(Outcome::Conflict)
     }
 
+    /// Of a sign-in that a block comes before, while it is under way, the evictions stand.
+    pub(crate) async fn meets_a_block(&self, commit: &Commit) -> Option<Outcome> {
+        let blocked = async || !self.store().user(&commit.owner).await.unwrap().blocks.is_empty();
+        let is_eviction = |change: &Change| matches!(change, Change::End(..));
+        if self.fault != Fault::BlocksLeaveEvictions
+            || !commit.changes.iter().any(is_eviction)
+            || blocked().await
+        {
+            return None;
+        }
+        self.dawdle().await;
+        if !blocked().await {
+            return None;
+        }
+        let evicted = commit.changes.iter().filter(|change| is_eviction(change)).cloned();
+        self.force(&commit.owner, evicted.collect()).await;
+        Some(Outcome::Conflict)
+    }
+
     fn is_blocked(&self, commit: &Commit, looks: impl Fn(&PolicyScope) -> bool) -> bool {
         let now = match self.fault {
             Fault::BlocksGoByTheNode => commit.at,

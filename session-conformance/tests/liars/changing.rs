@@ -11,24 +11,14 @@ use crate::liar::Liar;
 impl Liar {
     pub(crate) async fn lie_in_commit(&self, mut commit: Commit) -> Result<Outcome, StoreError> {
         commit.owner = self.key(&commit.owner);
-        for change in &mut commit.changes {
-            match change {
-                Change::Insert(session) => **session = self.altered((**session).clone()),
-                Change::Update { session, kind } => {
-                    session.owner = self.key(&session.owner);
-                    match self.fault {
-                        Fault::UpdateDropsUnknown => session.unknown.clear(),
-                        Fault::UpdatesAreRotations => *kind = EventKind::Rotated,
-                        _ => {}
-                    }
-                }
-                _ => {}
-            }
-        }
+        commit.changes.iter_mut().for_each(|change| self.alter(change));
         if let Some(outcome) = self.lie_about_limits(&commit).await {
             return outcome;
         }
         if let Some(outcome) = self.refuses(&commit).await {
+            return Ok(outcome);
+        }
+        if let Some(outcome) = self.meets_a_block(&commit).await {
             return Ok(outcome);
         }
         if self.fault == Fault::EndedIdsComeBack {
@@ -47,10 +37,19 @@ impl Liar {
         } else if self.notes().shown.contains_key(&before.0) {
             return Ok(Outcome::Conflict);
         }
+        let as_read = match (self.fault, honest.changes.as_slice()) {
+            (Fault::UpdateWritesTheRecord, [Change::Update { session, .. }]) => {
+                self.reads_first(session.id).await
+            }
+            _ => None,
+        };
         let outcome = match self.lie_in_changes(&mut commit).await {
             Some(outcome) => outcome,
             None => self.store().commit(&commit).await?,
         };
+        if self.fault == Fault::UpdateWritesTheRecord && outcome == Outcome::Done {
+            self.notes().written.extend(as_read.map(|session| (session.id, session)));
+        }
         let about = match honest.changes.as_slice() {
             [Change::Update { .. }] => Fault::UpdateKeepsVersion,
             [Change::ClaimsChanged(_)] => Fault::ClaimsKeepVersion,
@@ -58,6 +57,35 @@ impl Liar {
         };
         self.note_versions(vec![(commit.owner, before)], about).await;
         Ok(outcome)
+    }
+
+    /// Makes of a change what this liar writes.
+    fn alter(&self, change: &mut Change) {
+        match change {
+            Change::Insert(session) => **session = self.altered((**session).clone()),
+            Change::Update { session, kind } => {
+                session.owner = self.key(&session.owner);
+                match self.fault {
+                    Fault::UpdateDropsUnknown => session.unknown.clear(),
+                    Fault::UpdateDropsRetired => session.token.retired = None,
+                    Fault::UpdateForgetsProof => {
+                        let begun = self.notes().begun.get(&session.id).cloned();
+                        let begun = begun.map(|begun| begun.authentication);
+                        session.authentication = begun.unwrap_or_default();
+                    }
+                    Fault::UpdatesAreRotations => *kind = EventKind::Rotated,
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The record as it is some time before it is written.
+    async fn reads_first(&self, id: SessionId) -> Option<Session> {
+        let as_read = self.find(id).await;
+        self.dawdle().await;
+        as_read
     }
 
     async fn lie_about_limits(&self, commit: &Commit) -> Option<Result<Outcome, StoreError>> {
@@ -178,7 +206,8 @@ impl Liar {
                 (Fault::UpdateOfGoneIsDone, Change::Update { .. }) if found.is_none() => {
                     return Some(Outcome::Done);
                 }
-                (Fault::UpdatesAreLost, Change::Update { .. }) => {
+                (Fault::UpdatesAreLost, Change::Update { kind: EventKind::Rotated, .. })
+                | (Fault::ChangesAreLost, Change::Update { kind: EventKind::Changed, .. }) => {
                     return Some(self.force(&commit.owner.clone(), commit.changes.clone()).await);
                 }
                 (Fault::UpdateLooksFirst, Change::Update { .. }) => {
@@ -268,8 +297,14 @@ impl Liar {
                 let last = batch.iter().rev().filter(|touch| seen.insert(touch.id)).cloned();
                 gone = self.store().touch(&last.collect::<Vec<_>>()).await?;
             }
+            Fault::TouchWritesTheRecord => {
+                let as_read = self.reads_first(batch[0].id).await;
+                gone = self.store().touch(batch).await?;
+                self.writes_back(as_read).await;
+            }
             _ => gone = self.store().touch(batch).await?,
         }
+        batch.iter().for_each(|touch| _ = self.notes().written.remove(&touch.id));
         for touch in batch {
             if let Some(session) = self.notes().touched.get_mut(&touch.id) {
                 session.last_accessed = touch.last_accessed;
@@ -299,6 +334,17 @@ impl Liar {
             _ => {}
         }
         Ok(gone)
+    }
+}
+
+impl Liar {
+    /// Replaces a record that has changed since it was read.
+    async fn writes_back(&self, as_read: Option<Session>) {
+        let Some(as_read) = as_read else { return };
+        if self.find(as_read.id).await.is_some_and(|found| found.token != as_read.token) {
+            let (owner, kind) = (as_read.owner.clone(), EventKind::Rotated);
+            self.force(&owner, vec![Change::Update { session: Box::new(as_read), kind }]).await;
+        }
     }
 }
 

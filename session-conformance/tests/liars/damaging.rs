@@ -1,7 +1,7 @@
 //! Records that cannot be read, and lies about them. A memory store has none, so a note stands for
 //! one.
 
-use session_core::store::{EndedBatch, EndedSession, HistoryPage, Loaded, Page};
+use session_core::store::{EndedBatch, EndedSession, HistoryPage, Loaded, LogPage, Page};
 use session_core::{SessionId, StoreError};
 
 use crate::fault::Fault;
@@ -65,6 +65,26 @@ impl Liar {
             (Fault::DamageEndsHistory, true) => Ok(HistoryPage { next: None, ..page }),
             _ => Ok(page),
         }
+    }
+
+    pub(crate) fn readable_log(&self, mut page: LogPage) -> Result<LogPage, StoreError> {
+        let mut notes = self.notes();
+        let all = page.events.len();
+        page.events
+            .retain(|event| !event.session.is_some_and(|id| notes.damaged_entries.contains(&id)));
+        let damaged = page.events.len() < all;
+        match self.fault {
+            Fault::DamagedEntriesStopTheLog if damaged => {
+                return Err(StoreError::corrupt("damaged"));
+            }
+            Fault::DamagedEntriesAreNoGap => {}
+            Fault::DamagedEntriesStayAGap => {
+                notes.damage_was_read |= damaged;
+                page.gap |= notes.damage_was_read;
+            }
+            _ => page.gap |= damaged,
+        }
+        Ok(page)
     }
 
     /// What of a batch this liar tells that it has ended.

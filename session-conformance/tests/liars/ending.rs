@@ -59,7 +59,14 @@ impl Liar {
             }
             _ => {}
         }
-        let mut batch = self.store().end_many(&end, limit).await?;
+        let mut batch = match (self.fault, self.store().end_many(&end, limit).await) {
+            (Fault::MalformedEndsAreOver, Err(_)) => EndedBatch::default(),
+            (Fault::MalformedEndsBeginAgain, Err(_)) => {
+                end.after = None;
+                self.store().end_many(&end, limit).await?
+            }
+            (_, batch) => batch?,
+        };
         match self.fault {
             Fault::EndForgetsToGoOn => batch.next = None,
             Fault::EndGivesUpBesideSignIns if !self.newcomers(&end).await.is_empty() => {
@@ -268,9 +275,20 @@ impl Liar {
             Fault::SweepOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
             _ => {}
         }
-        let mut batch = self.store().sweep(&sweep, limit).await?;
-        if self.fault == Fault::SweepForgetsToGoOn {
-            batch.next = None;
+        let mut batch = match (self.fault, self.store().sweep(&sweep, limit).await) {
+            (Fault::MalformedSweepsBeginAgain, Err(_)) => {
+                sweep.after = None;
+                self.store().sweep(&sweep, limit).await?
+            }
+            (_, batch) => batch?,
+        };
+        match self.fault {
+            Fault::SweepForgetsToGoOn => batch.next = None,
+            Fault::SweepEndsTwice if batch.ended.len() < limit as usize => {
+                let before = self.notes().ended.last().cloned();
+                batch.ended.extend(before);
+            }
+            _ => {}
         }
         Ok(batch)
     }

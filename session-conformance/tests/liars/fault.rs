@@ -70,6 +70,10 @@ faults! {
     UpdateWritesFields: "update::an_update_changes_nothing_else",
     /// An update keeps the version.
     UpdateKeepsVersion: "update::an_update_raises_the_version",
+    /// A rotation drops the digest of the token before.
+    UpdateDropsRetired: "update::an_update_is_read_on_every_node",
+    /// A rotation forgets that the user has authenticated again.
+    UpdateForgetsProof: "update::details_are_replaced_whole",
     /// Every update is told as a rotation.
     UpdatesAreRotations: "update::an_update_is_told_as_its_kind",
     /// An update of another user's session goes through.
@@ -78,10 +82,16 @@ faults! {
     UpdateOfGoneIsDone: "update::an_update_of_what_is_gone_is_a_conflict",
     /// An update of a session that is gone brings it back.
     UpdateResurrects: "races::a_rotation_races_a_revocation",
+    /// An update reads the record first, and writes all of it later.
+    UpdateWritesTheRecord: "races::a_touch_races_a_rotation",
+    /// A touch reads the record first, and writes all of it later.
+    TouchWritesTheRecord: "races::a_touch_races_a_rotation",
     /// An update looks at the version first, and writes later.
     UpdateLooksFirst: "races::of_two_rotations_one_wins",
-    /// An update goes through with any version.
+    /// A rotation goes through with any version.
     UpdatesAreLost: "update::no_update_is_lost",
+    /// New data goes through with any version.
+    ChangesAreLost: "update::no_update_is_lost",
     /// What a commit ends is not remembered.
     HistoryMissesCommits: "history::every_way_of_ending_is_remembered",
     /// What `end_many` ends is not remembered.
@@ -110,6 +120,10 @@ faults! {
     HistoryTellsTheLastToTry: "history::of_several_ends_the_one_that_was_told_is_remembered",
     /// A record is copied first, and taken away later.
     HistoryCopiesFirst: "history::a_write_back_in_time_is_remembered",
+    /// A session that the history knows already cannot end.
+    RememberedSessionsStay: "history::a_session_that_it_knows_already_ends",
+    /// A session that the history knows already ends, and the history keeps what it knew.
+    HistoryKeepsWhatItKnew: "history::a_session_that_it_knows_already_ends",
     /// A list of ended sessions reaches over the walls.
     HistoryCrossesTenants: "history_pages::every_filter_walks_to_the_end",
     /// A list of ended sessions overlooks the cause.
@@ -186,6 +200,8 @@ faults! {
     BlocksOfTenantsComeLate: "block_races::no_sign_in_of_a_tenant_outlives_a_block",
     /// A sign-in looks at the deployment's block first, and begins later.
     BlocksOfAllComeLate: "block_races::no_sign_in_outlives_a_block_of_the_deployment",
+    /// Of a sign-in that meets a block the evictions stand, and nothing else.
+    BlocksLeaveEvictions: "block_races::a_sign_in_beside_a_block_is_whole_or_nothing",
     /// Where it is blocked an end is a conflict.
     BlocksStopEnds: "block_races::changes_go_on_beside_a_block",
     /// Every node gets the key that it proposes.
@@ -284,6 +300,10 @@ faults! {
     EndTakesTooMany: "ending::a_limit_beyond_the_largest_counts_as_the_largest",
     /// More ids than the most are taken.
     EndTakesTooManyIds: "ending::more_ids_than_the_most_are_refused",
+    /// A continuation that cannot be read begins again.
+    MalformedEndsBeginAgain: "ending::a_malformed_continuation_is_refused",
+    /// A continuation that cannot be read is the end.
+    MalformedEndsAreOver: "ending::a_malformed_continuation_is_refused",
     /// `end_many` takes its limit before its filter, and stops when fewer ended.
     EndLimitsFirst: "ending::a_limit_smaller_than_the_candidates_reaches_all",
     /// A walk goes on after so many sessions, not after a certain one.
@@ -326,6 +346,10 @@ faults! {
     SweepGoesByTheNode: "change::a_sweep_takes_only_what_is_overdue",
     /// A walk of sweeps is over after one call.
     SweepForgetsToGoOn: "sweeping::a_walk_is_told_once",
+    /// A sweep ends a session in one call, and tells it in the next, too.
+    SweepEndsTwice: "sweeping::a_walk_is_told_once",
+    /// A continuation that cannot be read begins the cleanup again.
+    MalformedSweepsBeginAgain: "sweeping::a_malformed_continuation_is_refused",
     /// A sweep stops where sessions are in use again.
     SweepStopsAtThoseInUse: "sweeping::a_walk_with_sessions_in_use_comes_to_its_end",
     /// A walk of sweeps goes by what it saw in its first call.
@@ -481,6 +505,12 @@ faults! {
     DamageEndsUntold: "damage::a_damaged_session_ends_as_others_do",
     /// A record that cannot be read ends without a trace.
     DamageIsNotRemembered: "damage::a_damaged_session_ends_as_others_do",
+    /// An entry of the log that cannot be read is passed over.
+    DamagedEntriesAreNoGap: "damage::a_damaged_log_entry_is_a_gap",
+    /// An entry of the log that cannot be read stops its readers.
+    DamagedEntriesStopTheLog: "damage::a_damaged_log_entry_is_a_gap",
+    /// An entry of the log that cannot be read is a gap to those behind it, too.
+    DamagedEntriesStayAGap: "damage::a_damaged_log_entry_is_a_gap",
     /// A page of the history with a record that cannot be read fails.
     DamageStopsHistory: "damage::a_damaged_end_hides_no_other",
     /// A page of the history with a record that cannot be read is the last one.

@@ -44,11 +44,18 @@ pub(crate) struct Notes {
     pub(crate) forgotten: HashSet<SessionId>,
     /// Sessions whose records cannot be read.
     pub(crate) damaged: HashSet<SessionId>,
+    /// Sessions whose entries of the log cannot be read.
+    pub(crate) damaged_entries: HashSet<SessionId>,
+    pub(crate) damage_was_read: bool,
+    /// What the history knows of sessions that live.
+    pub(crate) remembered_alive: HashMap<SessionId, EndedSession>,
     pub(crate) blocks: HashMap<PolicyScope, Block>,
     pub(crate) key: Option<FleetKey>,
     pub(crate) clock: Option<Timestamp>,
     /// Records as they were last updated.
     pub(crate) updated: HashMap<SessionId, Session>,
+    /// Records as they were before an update that writes them as they were read.
+    pub(crate) written: HashMap<SessionId, Session>,
     pub(crate) data: HashMap<SessionId, ExtraData>,
     pub(crate) loads: HashMap<SessionId, Option<Loaded>>,
     pub(crate) absent: HashSet<SessionId>,
@@ -234,6 +241,7 @@ impl Store for Liar {
         });
         let (ids, causes): (Vec<_>, Vec<_>) = ends.unzip();
         let cause = causes.first().copied().unwrap_or(EndCause::Revoked);
+        self.can_end(&ids)?;
         self.before_ends(&ids, Way::Commit, cause).await;
         let outcome = self.lie_in_commit(commit.clone()).await?;
         self.after_ends(&ids, Way::Commit).await;
@@ -274,6 +282,7 @@ impl Store for Liar {
         self.stumbles(Fault::DamageStopsEndMany)?;
         let before = self.versions().await;
         let ids = end.selection.ids.clone().unwrap_or_default();
+        self.can_end(&ids)?;
         self.before_ends(&ids, Way::Selection, end.cause).await;
         let batch = self.lie_in_end_many(end.clone(), limit).await?;
         self.note_versions(before, Fault::EndManyKeepsVersions).await;
@@ -296,7 +305,7 @@ impl Store for Liar {
         entries: Entries,
         limit: u32,
     ) -> Result<LogPage, StoreError> {
-        self.lie_in_log(cursor, entries, limit).await
+        self.readable_log(self.lie_in_log(cursor, entries, limit).await?)
     }
 
     async fn changed(&self) {

@@ -149,6 +149,11 @@ impl Liar {
             }
             _ => {}
         }
+        if let Some(written) = notes.written.get(&session.id) {
+            session.last_accessed = written.last_accessed;
+            session.claimed = written.claimed;
+            session.ip_addresses.clone_from(&written.ip_addresses);
+        }
         match self.fault {
             Fault::NoAddressIsOne if session.ip_addresses.is_empty() => {
                 session.ip_addresses.push([0, 0, 0, 0].into());

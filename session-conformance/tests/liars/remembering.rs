@@ -7,7 +7,7 @@ use session_core::store::{
     Change, Commit, EndedSession, Forget, HistoryPage, HistoryQuery, Outcome, PageCursor,
     PageQuery, TenantFilter,
 };
-use session_core::{EndCause, SessionId, Store, StoreError, Timestamp};
+use session_core::{Actor, EndCause, SessionId, Store, StoreError, Timestamp};
 
 use crate::fault::Fault;
 use crate::liar::{Liar, host_clock};
@@ -18,6 +18,11 @@ impl Liar {
         id: SessionId,
     ) -> Result<Option<EndedSession>, StoreError> {
         let found = self.store().ended(id).await?;
+        let known = self.notes().remembered_alive.get(&id).cloned();
+        let found = match (self.fault, known) {
+            (Fault::HistoryKeepsWhatItKnew, Some(known)) => Some(known),
+            (_, known) => found.or(known),
+        };
         let found = found.or_else(|| self.notes().conflicts.get(&id).cloned());
         let refused = |ended: &EndedSession| ended.cause == EndCause::Unknown;
         if self.fault == Fault::HistoryRefusesTheUnknown && found.as_ref().is_some_and(refused) {
@@ -58,6 +63,24 @@ impl Liar {
             _ => {}
         }
         ended
+    }
+
+    /// Puts the record of a session that lives into the history.
+    pub(crate) async fn remember_alive(&self, id: SessionId) {
+        let session = self.find(id).await.unwrap();
+        let (ended, cause, by) = (Timestamp::EPOCH, EndCause::Evicted, Actor::System);
+        let known = EndedSession { session, ended, cause, by, from: None };
+        self.notes().remembered_alive.insert(id, known);
+    }
+
+    /// Whether these may end.
+    pub(crate) fn can_end(&self, ids: &[SessionId]) -> Result<(), StoreError> {
+        let notes = self.notes();
+        let stays = |id: &SessionId| notes.remembered_alive.contains_key(id);
+        match self.fault == Fault::RememberedSessionsStay && ids.iter().any(stays) {
+            true => Err(StoreError::unavailable("other changes kept coming first")),
+            false => Ok(()),
+        }
     }
 
     /// Called before a call that may end these.

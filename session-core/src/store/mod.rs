@@ -61,7 +61,8 @@ use crate::token::FleetKey;
 ///   clock, which callers learn from [`LogPage::clock`]. What a store deletes by age goes by its
 ///   own clock. A store without a clock takes this host's.
 /// - **History.** An end moves the session's record into the history, in the same atomic step,
-///   unless [`Needs::history`] is zero.
+///   unless [`Needs::history`] is zero. It replaces a record that the history has of the session
+///   already, as it does after a dump was restored whose tables are of different moments.
 /// - **Records that cannot be read.** [`Store::load`] and [`Store::ended`] fail with
 ///   [`StoreErrorKind::Corrupt`], and so does [`Store::user`] where it needs what is damaged.
 ///   [`Store::page`] and [`Store::history`] leave them out and go on, [`Store::touch`] passes over
@@ -117,7 +118,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// An insert is a conflict where a block holds for the owner by the store's clock: once
     /// [`Store::set_block`] has returned, no commit that was under way inserts a session that the
-    /// [`Store::end_many`] after it does not find.
+    /// [`Store::end_many`] after it does not find. A store that finds such a block only behind the
+    /// insert may end what the commit began, with cause
+    /// [`EndCause::Blocked`](crate::EndCause::Blocked), and answer [`Outcome::Conflict`]: then the
+    /// whole commit stands and is logged before those ends, because what else it ended was to end
+    /// under the block, too.
     ///
     /// A store calls [`Commit::check`] first. Dropping the future leaves the change done or not
     /// done, never in part.
@@ -165,13 +170,15 @@ pub trait Store: Send + Sync + 'static {
     /// out. [`Selection::last_accessed_before`] is checked in the statement that deletes: a session
     /// whose write-back comes first stays. A second walk from the beginning finds only what is left.
     /// A selection by ids is one call where `limit` is not smaller than their number.
+    /// [`EndMany::after`] is what a call of the same store answered for the same selection; bytes that
+    /// the store cannot have made are refused, and nothing ends.
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError>;
 
     /// Ends up to `limit` sessions (at most [`EndedBatch::MAX_LIMIT`]) whose deadline passed longer
     /// ago than [`Sweep::overdue`], by the store's clock at the moment they are deleted, with cause
     /// [`EndCause::Expired`](crate::EndCause::Expired) and by
-    /// [`Actor::System`](crate::Actor::System). As [`Store::end_many`] in everything else; what is
-    /// in use again is passed over once, not in every call.
+    /// [`Actor::System`](crate::Actor::System). As [`Store::end_many`] in everything else, what it
+    /// refuses included; what is in use again is passed over once, not in every call.
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError>;
 
     /// Reads the log from a cursor on: up to `limit` entries (at most [`LogPage::MAX_LIMIT`]), in
@@ -182,8 +189,9 @@ pub trait Store: Send + Sync + 'static {
     /// after a read, however late, is skipped by the next one. What the reader does not want is
     /// left out and passed over, so a page can be short or empty with `more` set. A cursor that the
     /// log no longer reaches back to, or does not know, is answered with `gap` and a cursor at the
-    /// end; an entry that cannot be read is left out and sets `gap`, too. A cursor means the same
-    /// to every node, and outlives connections and restarts.
+    /// end; an entry that cannot be read is left out and sets `gap` in the page that passes over it,
+    /// and the reader goes on behind it. A cursor means the same to every node, and outlives
+    /// connections and restarts.
     async fn log_since(
         &self,
         cursor: Option<&Cursor>,

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::ClientOptions;
+use mongodb::{Client, Collection, Database};
 use session_conformance::sample::{self, PATIENCE};
 use session_conformance::{Backend, Namespace};
 use session_core::store::Entries;
@@ -66,6 +67,19 @@ impl Fresh {
         let [client, log] = [client.clone(), client].map(|o| Client::with_options(o).unwrap());
         MongoStore::with_clients(client, log, self.options.clone()).await.unwrap()
     }
+
+    async fn database(&self) -> Database {
+        Client::with_uri_str(&self.url).await.unwrap().database(&self.options.database)
+    }
+
+    fn collection(&self, database: &Database, name: &str) -> Collection<Document> {
+        database.collection(&format!("{}{name}", self.options.prefix))
+    }
+}
+
+/// A session's name in its user's document, and its `_id` elsewhere.
+fn named(id: SessionId) -> String {
+    id.as_uuid().simple().to_string()
 }
 
 #[async_trait]
@@ -96,11 +110,9 @@ impl Namespace for Fresh {
     }
 
     async fn damage(&self, id: SessionId) -> bool {
-        let client = Client::with_uri_str(&self.url).await.unwrap();
-        let database = client.database(&self.options.database);
-        let collection =
-            |name| database.collection::<Document>(&format!("{}{name}", self.options.prefix));
-        let name: String = id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let database = self.database().await;
+        let collection = |name| self.collection(&database, name);
+        let name = named(id);
         let session = format!("sessions.{name}");
         let live = doc! { &session: { "$exists": true } };
         let damage = doc! { "$set": { format!("{session}.ip_addresses"): "nowhere" } };
@@ -108,6 +120,26 @@ impl Namespace for Fresh {
         let damage = doc! { "$set": { "ip_addresses": "nowhere" } };
         collection("history").update_one(doc! { "_id": name }, damage).await.unwrap();
         self.is_damaged.store(true, Ordering::Relaxed);
+        true
+    }
+
+    async fn damage_log(&self, id: SessionId) -> bool {
+        let log = self.collection(&self.database().await, "log");
+        let id = Binary { subtype: BinarySubtype::Generic, bytes: id.as_bytes().to_vec() };
+        let damage = doc! { "$set": { "user_id": 7 } };
+        log.update_many(doc! { "session_id": id }, damage).await.unwrap();
+        true
+    }
+
+    async fn remember_alive(&self, id: SessionId) -> bool {
+        let database = self.database().await;
+        let (users, name) = (self.collection(&database, "users"), named(id));
+        let session = format!("sessions.{name}");
+        let user = users.find_one(doc! { &session: { "$exists": true } }).await.unwrap().unwrap();
+        let mut ended = user.get_document("sessions").unwrap().get_document(&name).unwrap().clone();
+        let how = doc! { "_id": name, "ended": 0_i64, "cause": "evicted", "actor": "system" };
+        ended.extend(how);
+        self.collection(&database, "history").insert_one(ended).await.unwrap();
         true
     }
 

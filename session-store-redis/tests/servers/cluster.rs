@@ -12,6 +12,7 @@ use redis::aio::MultiplexedConnection;
 use session_core::store::{Entries, Selection, TenantFilter};
 use session_core::{Actor, SessionId, Store, UserKey};
 use session_engine::{Access, Engine, SignIn};
+use session_store_redis::RedisStore;
 use tokio::task::JoinSet;
 
 use crate::monitor::Monitor;
@@ -342,6 +343,23 @@ async fn set_slot(master: &Master, slot: u16, state: &[&str]) {
     let mut set = redis::cmd("CLUSTER");
     set.arg("SETSLOT").arg(slot).arg(state);
     set.exec_async(&mut node(&master.url()).await).await.unwrap();
+}
+
+/// As tools name it, on one line.
+#[tokio::test]
+async fn one_url_names_some_servers() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(true);
+    let store = prefix.store().await;
+    let mine = session(&store, &user("alice"), now(&store).await);
+    insert(&store, &mine).await;
+    let urls = cluster_urls();
+    let hosts: Vec<_> = urls.iter().map(|url| url.trim_start_matches("redis://")).take(2).collect();
+    let url = format!("redis-cluster://{}", hosts.join(","));
+    let same = RedisStore::connect_with(&url, prefix.options.clone()).await.unwrap();
+    assert_eq!(load(&same, mine.id).await.unwrap().session, mine);
+    let shards = same.report().await.unwrap().details;
+    assert!(shards.contains(&("shards".to_owned(), "32".to_owned())), "{shards:?}");
 }
 
 /// A master dies while its users sign in: its replica takes over, and what was acknowledged

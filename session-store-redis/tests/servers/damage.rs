@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use session_conformance::sample::{end, end_all, insert, now, session, user, user_in};
-use session_core::store::{Change, Commit, Entries, Outcome, Selection, TenantFilter, Touch};
+use session_conformance::sample::{end, end_all, insert, now, session, sweep_all, user, user_in};
+use session_core::store::{
+    Change, Commit, Entries, Outcome, Selection, Sweep, TenantFilter, Touch,
+};
 use session_core::{Actor, DeviceKind, EndCause, EventKind, Session, Store, StoreErrorKind};
 
 use crate::namespace::{ALONE, Prefix};
@@ -95,6 +97,40 @@ async fn a_touch_passes_over_damaged_fields() {
         assert_eq!(left, damaged, "what is damaged stays as it is");
         ask::<()>(redis::cmd("HSET").arg(&users[0]).arg(&field).arg(intact)).await;
     }
+}
+
+/// The cleanup finds sessions in an index whose members name the owner: it goes on behind those that
+/// it cannot read, however few it may end in a call.
+#[tokio::test]
+async fn a_sweep_passes_over_members_that_cannot_be_read() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let (alice, begun) = (user_in("north", "alice"), now(&store).await);
+    let mut sessions = Vec::new();
+    for age in [5, 3, 1] {
+        let deadline = begun.minus(Duration::from_secs(age));
+        let mine = Session { deadline, ..session(&store, &alice, deadline) };
+        insert(&store, &mine).await;
+        sessions.push(mine.id);
+    }
+    let due: Vec<String> =
+        ask(redis::cmd("KEYS").arg(format!("{}*:due", prefix.options.prefix))).await;
+    for age in [6, 4, 2] {
+        let score = begun.minus(Duration::from_secs(age)).as_micros();
+        let member = [&[u8::try_from(age).unwrap(); 24][..], b"\x05nor"].concat();
+        ask::<()>(redis::cmd("ZADD").arg(&due[0]).arg(score).arg(member)).await;
+    }
+    for damaged in ["", "short"] {
+        ask::<()>(redis::cmd("ZADD").arg(&due[0]).arg(1).arg(damaged)).await;
+    }
+    for session in sessions {
+        let sweep = Sweep { overdue: Duration::ZERO, after: None, at: begun };
+        let swept = store.sweep(&sweep, 1).await.unwrap().ended;
+        assert_eq!(swept.iter().map(|ended| ended.id).collect::<Vec<_>>(), [session]);
+    }
+    assert_eq!(sweep_all(&store, Duration::ZERO, 2).await, []);
+    assert_eq!(store.user(&alice).await.unwrap().sessions, []);
 }
 
 /// An ending cannot read what it goes by of one session: it goes on to the others.

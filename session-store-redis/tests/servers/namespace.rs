@@ -66,6 +66,18 @@ impl Prefix {
     }
 }
 
+impl Prefix {
+    /// Runs a script over the prefix's keys on the single server.
+    async fn run(&self, script: &str, id: SessionId) {
+        let client = redis::Client::open(url()).unwrap();
+        let mut server = client.get_multiplexed_async_connection().await.unwrap();
+        let mut run = redis::cmd("EVAL");
+        run.arg(script).arg(0).arg(format!("{}*", self.options.prefix)).arg(id.as_bytes());
+        run.arg(id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        run.query_async::<()>(&mut server).await.unwrap();
+    }
+}
+
 #[async_trait]
 impl Backend for Single {
     async fn fresh(&self) -> Box<dyn Namespace> {
@@ -90,13 +102,16 @@ impl Namespace for Prefix {
         if self.is_cluster {
             return false;
         }
-        let client = redis::Client::open(url()).unwrap();
-        let mut server = client.get_multiplexed_async_connection().await.unwrap();
-        let mut damage = redis::cmd("EVAL");
-        damage.arg(DAMAGE).arg(0).arg(format!("{}*", self.options.prefix)).arg(id.as_bytes());
-        damage.arg(id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-        damage.query_async::<()>(&mut server).await.unwrap();
+        self.run(DAMAGE, id).await;
         self.is_damaged.store(true, Ordering::Relaxed);
+        true
+    }
+
+    async fn damage_log(&self, id: SessionId) -> bool {
+        if self.is_cluster {
+            return false;
+        }
+        self.run(DAMAGE_LOG, id).await;
         true
     }
 
@@ -118,5 +133,21 @@ const DAMAGE: &str = "
         redis.call('HSET', key, ARGV[2] .. 'a', '1 soon 0 ')
       elseif string.find(key, ':h:', 1, true) and string.sub(key, -32) == ARGV[3] then
         redis.call('SET', key, string.sub(redis.call('GET', key), 1, -2), 'KEEPTTL')
+      end
+    end";
+
+/// Writes the log again, with the session's entries of no user. An entry's id stays.
+const DAMAGE_LOG: &str = "
+    for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':log')) do
+      local entries = redis.call('XRANGE', key, '-', '+')
+      redis.call('DEL', key)
+      for _, entry in ipairs(entries) do
+        local fields, is_damaged, user = entry[2], false, nil
+        for n = 1, #fields, 2 do
+          if fields[n] == 'session_id' then is_damaged = fields[n + 1] == ARGV[2] end
+          if fields[n] == 'user_id' then user = n + 1 end
+        end
+        if is_damaged then fields[user] = string.char(0) end
+        redis.call('XADD', key, entry[1], unpack(fields))
       end
     end";
