@@ -53,8 +53,14 @@ impl Fault {
         Self::AnswersCut,
         Self::Reset,
     ];
-    /// Those that need nothing but the nodes.
-    pub(crate) const QUICK: [Self; 2] = [Self::NodeKilled, Self::NodeStopped];
+    /// Those that tell most in a short time.
+    const QUICK: [Self; 3] = [Self::NodeKilled, Self::NodeStopped, Self::Stalled];
+
+    /// The short form of [`possible`](Self::possible).
+    pub(crate) fn quick(fleet: &Fleet) -> Vec<Self> {
+        let possible = Self::possible(fleet, false);
+        possible.into_iter().filter(|fault| Self::QUICK.contains(fault)).collect()
+    }
 
     /// Those that can happen to a fleet, and why the others cannot.
     pub(crate) fn possible(fleet: &Fleet, is_killable: bool) -> Vec<Self> {
@@ -110,10 +116,30 @@ impl Fault {
         }
     }
 
+    /// Whether what it concerns has no way to the store for longer than a node may trust its cache.
+    const fn cuts_off(self) -> bool {
+        match self {
+            Self::StoreKilled
+            | Self::StoreStopped
+            | Self::Stalled
+            | Self::AnswersCut
+            | Self::Reset => true,
+            Self::NodeKilled
+            | Self::NodeStopped
+            | Self::ClockAhead
+            | Self::ClockBehind
+            | Self::Delayed => false,
+        }
+    }
+
     async fn begin(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
             Self::NodeKilled => fleet.nodes[1].kill().await,
-            Self::NodeStopped => fleet.nodes[1].signal("STOP").await,
+            Self::NodeStopped => {
+                fleet.nodes[1].signal("STOP").await?;
+                fleet.books.trouble(&[1], Trouble::Still(Instant::now()));
+                Ok(())
+            }
             Self::StoreKilled => services(fleet, "kill").await,
             Self::StoreStopped => services(fleet, "pause").await,
             Self::ClockAhead => set_clock(fleet, "+2h"),
@@ -155,8 +181,8 @@ pub(crate) async fn happen(
     }
     books.mark("begins");
     fault.begin(fleet).await?;
-    // Longer than a node may go on without news.
-    tokio::time::sleep(fleet.limits.staleness + CALM).await;
+    // Longer than a node may go on without news, and it is seen whether it does.
+    tokio::time::sleep(fleet.limits.staleness + 2 * CALM).await;
     books.mark("ends");
     let ended = Instant::now();
     fault.end(fleet).await?;
@@ -172,8 +198,13 @@ pub(crate) async fn happen(
     let file = charts.join(format!("{}-{}.svg", fleet.store.name(), fault.name()));
     chart::draw(&file, &name, &timeline)?;
     let concerned = fault.concerns(fleet.nodes.len()).map_or(vec![], |(nodes, _)| nodes);
+    let unavailable = |node: usize| timeline.total_of(node, Seen::Unavailable);
+    let there: u64 = concerned.iter().map(|node| unavailable(*node)).sum();
+    if fault.cuts_off() && there == 0 {
+        books.complain(format!("{}: no node that is cut off answers 503", fault.name()));
+    }
     let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
-    let elsewhere = others.map(|node| timeline.total_of(node, Seen::Unavailable)).sum();
+    let elsewhere = others.map(unavailable).sum();
     Ok(rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline))
 }
 
@@ -227,7 +258,7 @@ async fn services(fleet: &Fleet, action: &str) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(format!("{action} {server}: {status}").into()) }
 }
 
-/// Before a fault and after it, and beyond `max_staleness` during it.
+/// Before a fault and after it, and twice beyond `max_staleness` during it.
 const CALM: Duration = Duration::from_secs(2);
 /// Within which a fleet has to go on by itself.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -128,7 +128,11 @@ impl Fleet {
         let sent = Instant::now();
         let answer = client.get("/whoami", &session.cookie).await;
         self.books.judge(node, session.fate(), sent, answer.as_ref());
-        answer.map(|answer| answer.status)
+        let status = answer.map(|answer| answer.status);
+        if status == Some(StatusCode::OK) {
+            session.accepted_by(node);
+        }
+        status
     }
 
     /// Revokes a session as the admin; false where the answer does not say that it is done.

@@ -60,7 +60,7 @@ struct Arguments {
     /// Full load for this many seconds, and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
     soak: Option<u64>,
-    /// Two faults on one fleet, within a minute: whether the guarantees hold, and no target of time.
+    /// Up to three faults on one fleet, within two minutes: whether the guarantees hold, and no target of time.
     #[arg(long)]
     quick: bool,
     /// A store whose server `$SESSION_KIT_XTASK services` may kill; may be given more than once.
@@ -77,9 +77,10 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(broken) => {
+        Ok(Outcome { broken: 0, missed }) if missed.is_empty() => ExitCode::SUCCESS,
+        Ok(Outcome { broken, missed }) => {
             eprintln!("error: guarantees broke {broken} times");
+            missed.iter().for_each(|name| eprintln!("error: target missed: {name}"));
             ExitCode::FAILURE
         }
         Err(failure) => {
@@ -89,8 +90,23 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Returns how often a guarantee broke.
-async fn run(arguments: &Arguments) -> Result<usize, Failure> {
+/// What makes a run fail.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    /// How often a guarantee broke.
+    broken: usize,
+    /// The rows whose target was not met. The short form, which runs beside other work, has none.
+    missed: Vec<String>,
+}
+
+impl Outcome {
+    fn of(broken: usize, rows: &[Row], is_quick: bool) -> Self {
+        let missed = rows.iter().filter(|row| !row.met && !is_quick);
+        Self { broken, missed: missed.map(|row| row.name.clone()).collect() }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let (mut rows, mut broken) = (Vec::new(), 0);
     for store in &arguments.store {
         let run = Run { arguments, store: *store };
@@ -98,7 +114,7 @@ async fn run(arguments: &Arguments) -> Result<usize, Failure> {
         write_json(&arguments.out.join("fleet.json"), &rows)?;
     }
     println!("{}", markdown(&rows));
-    Ok(broken)
+    Ok(Outcome::of(broken, &rows, arguments.quick))
 }
 
 /// One store.
@@ -165,12 +181,13 @@ impl Run<'_> {
     async fn quick(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let begun = Instant::now();
         let settings = [&impatient()[..], &[revokes::SETTING.to_owned()]].concat();
-        let fleet = self.fleet(&settings, IMPATIENT).await?;
+        let plan = Plan { is_proxied: true, ..self.plan(&settings, IMPATIENT) };
+        let fleet = Arc::new(Fleet::start(plan).await?);
         let refusals =
             revokes::measure(&fleet, self.arguments.revokes, Pace::PUSHED, self.volume(0)).await?;
         let name = format!("{}, quick", self.store.name());
         rows.extend(refusals.rows(&name, None, LIMITS.bound));
-        for fault in Fault::QUICK {
+        for fault in Fault::quick(&fleet) {
             self.say(fault.name());
             rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
         }
@@ -223,3 +240,16 @@ const LIMITS: Limits = Limits { bound: Duration::from_secs(1), staleness: Durati
 const IMPATIENT: Limits = Limits { staleness: Duration::from_secs(3), ..LIMITS };
 /// Between two requests on a connection.
 const THINK: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missed_target_fails_all_but_the_short_form() {
+        let rows =
+            [Row::at_most("a", Some(6.0), "ms", 5.0), Row::at_most("b", Some(5.0), "ms", 5.0)];
+        assert_eq!(Outcome::of(0, &rows, false).missed, ["a"]);
+        assert_eq!(Outcome::of(1, &rows, true), Outcome { broken: 1, missed: vec![] });
+    }
+}

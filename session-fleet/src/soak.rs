@@ -35,6 +35,15 @@ pub(crate) async fn run(
     let counts = traffic.stop().await;
     let seconds = begun.elapsed().as_secs_f64();
     let lost = Lost::count(fleet).await?;
+    lost.complain(fleet);
+    // A node's caches fill for longer than a short soak takes.
+    let most_growth = (length >= LONG).then_some(MOST_GROWTH);
+    let growth = growth(&memory);
+    if let (Some(growth), Some(most)) = (growth, most_growth)
+        && growth > most
+    {
+        fleet.books.complain(format!("the memory of a node grows by {growth:.0} %"));
+    }
     let timeline = fleet.books.take_timeline();
     let broken = fleet.books.broken() - broken;
     let name = |what: &str| format!("{}: soak: {what}", fleet.store.name());
@@ -45,7 +54,7 @@ pub(crate) async fn run(
     Ok(vec![
         Row::plain(name("requests"), rate(requests), "per second"),
         Row::plain(name("revocations"), rate(revocations), "per second"),
-        Row::at_most(name("growth of memory"), growth(&memory), "%", MOST_GROWTH),
+        Row::at_most(name("growth of memory"), growth, "%", most_growth),
         Row::plain(name("memory of a node"), largest(&memory), "MiB"),
         Row::at_most(name("unavailable"), Some(unavailable), "", 0.0),
         Row::at_most(name("broken guarantees"), Some(broken as f64), "", 0.0),
@@ -104,6 +113,18 @@ impl Lost {
             history: revoked.iter().filter(|session| !is_in(&ended, session)).count(),
         })
     }
+
+    fn complain(&self, fleet: &Fleet) {
+        for (count, what) in [
+            (self.live, "live sessions are lost"),
+            (self.revoked, "revoked sessions are there"),
+            (self.history, "revocations are not in the history"),
+        ] {
+            if count > 0 {
+                fleet.books.complain(format!("{count} {what}"));
+            }
+        }
+    }
 }
 
 /// The ids on all pages of a list.
@@ -124,6 +145,8 @@ async fn ids(fleet: &Fleet, path: &str) -> Result<HashSet<String>, Failure> {
 const REVOKE_EVERY: Duration = Duration::from_millis(10);
 /// In percent. Each node remembers the ids of ended sessions, up to a bound that a soak does not reach.
 const MOST_GROWTH: f64 = 15.0;
+/// From here on the growth is judged.
+const LONG: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {

@@ -56,7 +56,7 @@ enum Visitor {
     Stays,
     /// Those of any live session.
     IsLive,
-    /// Those of sessions that ended lately.
+    /// Those of sessions that ended within twice `max_staleness`.
     HasEnded,
 }
 
@@ -101,11 +101,13 @@ impl Worker {
     async fn visit(mut self, node: usize, visitor: Visitor, pause: Duration) {
         let mut client = Client::new(self.fleet.nodes[node].address);
         while self.goes_on() {
-            let people = &self.fleet.people;
+            let (people, limits) = (&self.fleet.people, self.fleet.limits);
             let session = match visitor {
                 Visitor::Stays => people.any_live(KEEP, &mut self.random),
                 Visitor::IsLive => people.any_live(usize::MAX, &mut self.random),
-                Visitor::HasEnded => people.any_ended(&mut self.random),
+                Visitor::HasEnded => {
+                    people.any_ended(LATELY * limits.staleness, node, &mut self.random)
+                }
             };
             let Some(session) = session else {
                 tokio::time::sleep(AWAY).await;
@@ -170,6 +172,9 @@ impl Worker {
 
 /// Of the connections to a node, in turn.
 const VISITORS: [Visitor; 4] = [Visitor::Stays, Visitor::HasEnded, Visitor::IsLive, Visitor::Stays];
+/// Sessions come back for so many times `max_staleness` after their end: longer than any node may trust its
+/// cache.
+const LATELY: u32 = 2;
 /// Tasks that sign in and revoke.
 const TURNOVER: usize = 8;
 /// Sessions that are there to be revoked, so that every node has them in its cache by then.
