@@ -26,6 +26,8 @@ pub(super) struct HealthView {
     /// Whether the store tells of other nodes' changes at once. If not, they are seen within the
     /// propagation bound.
     push_connected: bool,
+    /// Whether it should: the store can, and nothing has switched that off.
+    push_expected: bool,
     /// Sessions whose last accesses wait for their write-back.
     write_back_sessions: usize,
     /// Sessions whose last accesses were given up since the node started.
@@ -104,6 +106,7 @@ impl From<Health> for HealthView {
             log_lag_seconds: health.log_lag.as_secs_f64(),
             clock_skew_seconds: health.clock_skew,
             push_connected: health.push_connected,
+            push_expected: health.push_expected,
             write_back_sessions: health.write_backs,
             write_backs_dropped: health.dropped_write_backs,
             take_back_sessions: health.take_backs,
