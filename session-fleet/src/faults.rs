@@ -38,10 +38,12 @@ pub(crate) enum Fault {
     AnswersCut,
     /// Connections of a node to the store are reset.
     Reset,
+    /// Pushes do not arrive at a node that believes they do.
+    PushStalled,
 }
 
 impl Fault {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::NodeKilled,
         Self::NodeStopped,
         Self::StoreKilled,
@@ -52,6 +54,7 @@ impl Fault {
         Self::Stalled,
         Self::AnswersCut,
         Self::Reset,
+        Self::PushStalled,
     ];
     /// Those that tell most in a short time.
     const QUICK: [Self; 3] = [Self::NodeKilled, Self::NodeStopped, Self::Stalled];
@@ -78,6 +81,9 @@ impl Fault {
             Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
                 fleet.proxy.is_none().then_some("the store is not reached by one address")
             }
+            Self::PushStalled => {
+                (!fleet.store.listens_apart()).then_some("no connection is there for pushes only")
+            }
         };
         let is_possible = |fault: &Self| match missing(fault) {
             Some(why) => {
@@ -101,6 +107,7 @@ impl Fault {
             Self::Stalled => "stalled",
             Self::AnswersCut => "answers-cut",
             Self::Reset => "reset",
+            Self::PushStalled => "push-stalled",
         }
     }
 
@@ -109,7 +116,7 @@ impl Fault {
         match self {
             Self::NodeKilled | Self::NodeStopped => Some((vec![1], Trouble::Process)),
             Self::StoreKilled | Self::StoreStopped => Some(((0..nodes).collect(), Trouble::Store)),
-            Self::ClockAhead | Self::ClockBehind => None,
+            Self::ClockAhead | Self::ClockBehind | Self::PushStalled => None,
             Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
                 Some((vec![nodes - 1], Trouble::Store))
             }
@@ -128,7 +135,8 @@ impl Fault {
             | Self::NodeStopped
             | Self::ClockAhead
             | Self::ClockBehind
-            | Self::Delayed => false,
+            | Self::Delayed
+            | Self::PushStalled => false,
         }
     }
 
@@ -148,6 +156,7 @@ impl Fault {
             Self::Stalled => set_proxy(fleet, Mode::Stall),
             Self::AnswersCut => set_proxy(fleet, Mode::CutAnswers),
             Self::Reset => set_proxy(fleet, Mode::Reset),
+            Self::PushStalled => set_proxy(fleet, Mode::StallPush),
         }
     }
 
@@ -158,7 +167,7 @@ impl Fault {
             Self::StoreKilled => services(fleet, "restart").await,
             Self::StoreStopped => services(fleet, "resume").await,
             Self::ClockAhead | Self::ClockBehind => set_clock(fleet, "+0"),
-            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
+            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset | Self::PushStalled => {
                 set_proxy(fleet, Mode::Pass)
             }
         }

@@ -17,6 +17,7 @@ mod revokes;
 mod soak;
 mod store;
 mod timeline;
+mod totals;
 mod traffic;
 
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use session_benches::table::{Row, markdown, write_json};
 use crate::books::Limits;
 use crate::faults::Fault;
 use crate::fleet::{Fleet, Plan};
+use crate::proxy::Mode;
 use crate::revokes::Pace;
 use crate::store::Store;
 use crate::traffic::Volume;
@@ -117,6 +119,17 @@ async fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     Ok(Outcome::of(broken, &rows, arguments.quick))
 }
 
+/// What becomes of the store's pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Push {
+    /// They are heard, where there are any.
+    Heard,
+    /// Nodes were told to do without.
+    Off,
+    /// The last node hears none, and does not know.
+    Stalled,
+}
+
 /// One store.
 struct Run<'a> {
     arguments: &'a Arguments,
@@ -130,9 +143,12 @@ impl Run<'_> {
         }
         let mut broken = 0;
         if self.arguments.revokes > 0 {
-            broken += self.measure(true, rows).await?;
+            broken += self.measure(Push::Heard, rows).await?;
             if self.store.pushes() {
-                broken += self.measure(false, rows).await?;
+                broken += self.measure(Push::Off, rows).await?;
+            }
+            if self.store.listens_apart() {
+                broken += self.measure(Push::Stalled, rows).await?;
             }
         }
         if self.arguments.faults {
@@ -145,17 +161,29 @@ impl Run<'_> {
     }
 
     /// The time until every node refuses.
-    async fn measure(&self, push: bool, rows: &mut Vec<Row>) -> Result<usize, Failure> {
-        let is_pushed = push && self.store.pushes();
-        let (how, pace) =
-            if is_pushed { ("push", Pace::PUSHED) } else { ("no push", Pace::UNPUSHED) };
-        self.say(&format!("{} revocations, {how}", self.arguments.revokes));
-        let settings = [format!("engine.push={push}"), revokes::SETTING.to_owned()];
-        let fleet = self.fleet(&settings, LIMITS).await?;
-        let refusals =
-            revokes::measure(&fleet, self.arguments.revokes, pace, self.volume(0)).await?;
+    async fn measure(&self, push: Push, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+        let push = if self.store.pushes() { push } else { Push::Off };
+        let (how, pace, is_pushed) = match push {
+            Push::Heard => ("push", Pace::PUSHED, Some(true)),
+            Push::Off => ("no push", Pace::UNPUSHED, Some(false)),
+            // Between two reads there is twice as long, until the node finds out. What counts is the bound.
+            Push::Stalled => ("push stalled", Pace::UNPUSHED, None),
+        };
+        let count = match push {
+            Push::Heard | Push::Off => self.arguments.revokes,
+            Push::Stalled => self.arguments.revokes.min(MOST_STALLED),
+        };
+        self.say(&format!("{count} revocations, {how}"));
+        let settings = [format!("engine.push={}", push != Push::Off), revokes::SETTING.to_owned()];
+        let is_proxied = push == Push::Stalled;
+        let plan = Plan { is_proxied, ..self.plan(&settings, LIMITS) };
+        let fleet = Arc::new(Fleet::start(plan).await?);
+        if is_proxied {
+            fleet.proxy.as_ref().ok_or("there is no proxy")?.set(Mode::StallPush);
+        }
+        let refusals = revokes::measure(&fleet, count, pace, self.volume(0)).await?;
         let name = format!("{}, {how}", self.store.name());
-        rows.extend(refusals.rows(&name, Some(is_pushed), LIMITS.bound));
+        rows.extend(refusals.rows(&name, is_pushed, LIMITS.bound));
         Ok(fleet.books.broken())
     }
 
@@ -217,7 +245,8 @@ impl Run<'_> {
     fn volume(&self, changes_elsewhere: u64) -> Volume {
         let connections = self.arguments.connections.into();
         let revoke_every = self.store.revoke_every();
-        Volume { connections, pause: THINK, revoke_every, changes_elsewhere }
+        let (pause, change_every) = (THINK, None);
+        Volume { connections, pause, revoke_every, changes_elsewhere, change_every }
     }
 
     fn charts(&self) -> PathBuf {
@@ -238,6 +267,8 @@ fn impatient() -> [String; 2] {
 /// The demo's own.
 const LIMITS: Limits = Limits { bound: Duration::from_secs(1), staleness: Duration::from_secs(30) };
 const IMPATIENT: Limits = Limits { staleness: Duration::from_secs(3), ..LIMITS };
+/// So many are done before a node finds out that its push is gone.
+const MOST_STALLED: usize = 25;
 /// Between two requests on a connection.
 const THINK: Duration = Duration::from_millis(10);
 

@@ -11,10 +11,13 @@ use session_benches::random::Random;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: String,
-    pub(crate) cookie: String,
+    cookie: Mutex<String>,
     fate: Mutex<Fate>,
     /// The nodes that have accepted it, as bits: they have it in their cache.
     known_to: AtomicU64,
+    /// How often the count in its data was raised, and how often no answer said whether it was.
+    counted: AtomicU64,
+    perhaps_counted: AtomicU64,
 }
 
 /// What the fleet has acknowledged about a session.
@@ -34,12 +37,40 @@ impl Session {
         let token = cookie.split_once('=')?.1;
         let hex = token.get(..32)?;
         let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-        let (fate, known_to) = (Mutex::new(Fate::Live), AtomicU64::new(0));
-        Some(Self { id, cookie: cookie.to_owned(), fate, known_to })
+        Some(Self {
+            id,
+            cookie: Mutex::new(cookie.to_owned()),
+            fate: Mutex::new(Fate::Live),
+            known_to: AtomicU64::default(),
+            counted: AtomicU64::default(),
+            perhaps_counted: AtomicU64::default(),
+        })
     }
 
     pub(crate) fn fate(&self) -> Fate {
         *held(&self.fate)
+    }
+
+    /// The cookie with its latest token.
+    pub(crate) fn cookie(&self) -> String {
+        held(&self.cookie).clone()
+    }
+
+    /// Its token has been rotated.
+    pub(crate) fn rotated(&self, cookie: &str) {
+        cookie.clone_into(&mut *held(&self.cookie));
+    }
+
+    /// Its count was raised; perhaps, where nothing said so.
+    pub(crate) fn counted(&self, is_sure: bool) {
+        let count = if is_sure { &self.counted } else { &self.perhaps_counted };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether its count may be this.
+    pub(crate) fn may_count(&self, count: u64) -> bool {
+        let least = self.counted.load(Ordering::Relaxed);
+        (least..=least + self.perhaps_counted.load(Ordering::Relaxed)).contains(&count)
     }
 
     /// Notes that a node has accepted it.
@@ -111,6 +142,11 @@ impl People {
         known.or_else(any).map(Arc::clone)
     }
 
+    /// The live session at this place, from the oldest on.
+    pub(crate) fn live_at(&self, place: usize) -> Option<Arc<Session>> {
+        held(&self.live).get(place).cloned()
+    }
+
     pub(crate) fn all_live(&self) -> Vec<Arc<Session>> {
         held(&self.live).iter().cloned().collect()
     }
@@ -171,5 +207,14 @@ mod tests {
         assert!(people.take(2).is_none());
         assert_eq!(people.count(), 2);
         assert!(Session::of("session=").is_none());
+    }
+
+    #[test]
+    fn a_count_without_an_answer_may_have_happened() {
+        let session = session(1);
+        session.counted(true);
+        session.counted(false);
+        let may: Vec<_> = (0..4).filter(|count| session.may_count(*count)).collect();
+        assert_eq!(may, [1, 2]);
     }
 }
