@@ -9,8 +9,8 @@ use crate::run::{Failure, cargo, output};
 use crate::server::Server;
 use crate::services::Servers;
 
-/// Everything.
-pub(crate) const ALL: [&str; 1] = ["--workspace"];
+/// Everything that has tests.
+pub(crate) const ALL: [&str; 3] = ["--workspace", "--exclude", "session-benches"];
 /// The rules, the engine, the stores that need no server, and an adapter.
 pub(crate) const FAST: [&str; 8] = [
     "--package=session-core",

@@ -41,9 +41,6 @@ const MODULES: [(&str, Server); 5] = [
 const BESIDE: (&str, &str) = ("session-store-mongo", "servers");
 const BESIDE_TEST: &str = "keeps_every_guarantee_without_transactions";
 
-/// Its test measures a store, which takes minutes without optimisation.
-const MEASURES: (&str, &str) = ("session-benches", "bench-stores");
-
 /// A program to run.
 pub(crate) struct Job {
     name: String,
@@ -63,13 +60,9 @@ impl Job {
     }
 }
 
-/// One or more for each program, but for those that need a browser and the one that measures.
+/// One or more for each program, but for those that need a browser.
 pub(crate) fn of(binaries: &[Binary], servers: &Servers) -> Vec<Job> {
-    let is_here = |binary: &&Binary| {
-        let name = (binary.package.as_str(), binary.target.as_str());
-        binary.package != BROWSER_TEST && name != MEASURES
-    };
-    let binaries = binaries.iter().filter(is_here);
+    let binaries = binaries.iter().filter(|binary| binary.package != BROWSER_TEST);
     let mut jobs: Vec<_> = binaries
         .flat_map(|binary| match (binary.package.as_str(), binary.target.as_str()) {
             SPLIT => split(binary, servers),
