@@ -384,6 +384,10 @@ impl Store for Probe {
         self.0.pushes.load(Ordering::SeqCst) && self.store().pushes()
     }
 
+    fn expects_pushes(&self) -> bool {
+        self.store().expects_pushes()
+    }
+
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         self.call("trim_log", self.store().trim_log(older_than, limit)).await
     }

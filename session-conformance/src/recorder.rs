@@ -319,6 +319,10 @@ impl Store for Recorder {
         self.store.pushes()
     }
 
+    fn expects_pushes(&self) -> bool {
+        self.store.expects_pushes()
+    }
+
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         let what = format!("trim_log(older than {older_than:?}, limit {limit})");
         self.call(what, debug, self.store.trim_log(older_than, limit)).await

@@ -275,6 +275,11 @@ impl Shared {
         self.options.push && self.store.pushes()
     }
 
+    /// Whether they are to arrive.
+    pub(crate) fn expects_pushes(&self) -> bool {
+        self.options.push && self.store.expects_pushes()
+    }
+
     /// Returns when the store hints that the log has grown; never where hints are switched off.
     async fn hint(&self) {
         if self.options.push {

@@ -40,6 +40,8 @@ pub struct Health {
     /// Whether the store tells of other nodes' changes at once. If false, they are seen within the
     /// propagation bound.
     pub push_connected: bool,
+    /// Whether it should: the store can, and neither it nor this node was told to do without.
+    pub push_expected: bool,
     /// Sessions in the cache, those included that have to be read again.
     pub cached_sessions: usize,
     /// Sessions whose last accesses wait for their write-back.
@@ -136,6 +138,7 @@ impl SessionManager {
             clock_skew: shared.time.skew_micros() as f64 / 1e6,
             clock_jumps: shared.time.jumps(),
             push_connected: shared.pushes(),
+            push_expected: shared.expects_pushes(),
             cached_sessions: shared.cache.len(),
             write_backs: shared.queue.len(),
             dropped_write_backs: shared.queue.dropped(),

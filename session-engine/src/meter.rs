@@ -231,6 +231,7 @@ mod facade {
         flag("session_kit_ready", health.ready);
         flag("session_kit_store_answers", health.store_answers);
         flag("session_kit_push_connected", health.push_connected);
+        flag("session_kit_push_expected", health.push_expected);
         gauge("session_kit_log_lag_seconds", health.log_lag.as_secs_f64());
         gauge("session_kit_clock_skew_seconds", health.clock_skew);
         gauge("session_kit_cached_sessions", health.cached_sessions as f64);

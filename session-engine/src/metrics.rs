@@ -196,6 +196,12 @@ pub const METRICS: &[Metric] = &[
     ),
     Metric::new(
         Kind::Gauge,
+        "session_kit_push_expected",
+        None,
+        "1 where the store can tell of other nodes' changes at once and nothing has switched that off.",
+    ),
+    Metric::new(
+        Kind::Gauge,
         "session_kit_clock_skew_seconds",
         Some(Unit::Seconds),
         "How far this node's wall clock is ahead of the store's; below zero for behind.",

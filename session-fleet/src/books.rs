@@ -21,8 +21,11 @@ pub(crate) struct Limits {
 /// What ails a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
-    /// Its process is gone or stands still: it may not answer at all.
+    /// Its process is gone: it may not answer at all.
     Process,
+    /// Its process stood still from this time on: it may not answer while it does. What it answers to a
+    /// request that it cannot have read before, it has decided when it went on.
+    Still(Instant),
     /// It reaches the store late or not at all: it answers all the same.
     Store,
 }
@@ -53,7 +56,7 @@ impl Books {
         }
     }
 
-    /// From now on these nodes are in trouble.
+    /// From now on these nodes are in trouble, in this one where they are in several.
     pub(crate) fn trouble(&self, nodes: &[usize], trouble: Trouble) {
         held(&self.spells).push(Spell { nodes: nodes.to_vec(), trouble, until: None });
     }
@@ -68,14 +71,16 @@ impl Books {
 
     /// Whether the process of a node is away.
     pub(crate) fn is_gone(&self, node: usize) -> bool {
-        self.trouble_of(node, Instant::now()) == Some(Trouble::Process)
+        let trouble = self.trouble_of(node, Instant::now());
+        matches!(trouble, Some(Trouble::Process | Trouble::Still(_)))
     }
 
     /// Judges what a node has answered to a request with a session's cookie, or that it has not.
     pub(crate) fn judge(&self, node: usize, fate: Fate, sent: Instant, answer: Option<&Answer>) {
         held(&self.timeline).note(node, Seen::of(answer));
-        let trouble = self.trouble_of(node, sent);
-        if let Some(complaint) = self.limits.complaint(fate, trouble, sent, answer) {
+        let asked =
+            Asked { fate, trouble: self.trouble_of(node, sent), sent, seen: Instant::now() };
+        if let Some(complaint) = self.limits.complaint(&asked, answer) {
             self.complain(format!("node {node} {complaint}"));
         }
     }
@@ -118,27 +123,24 @@ impl Books {
 
 impl Limits {
     /// What is wrong with an answer, if anything is.
-    fn complaint(
-        self,
-        fate: Fate,
-        trouble: Option<Trouble>,
-        sent: Instant,
-        answer: Option<&Answer>,
-    ) -> Option<String> {
+    fn complaint(self, asked: &Asked, answer: Option<&Answer>) -> Option<String> {
         let Some(answer) = answer else {
-            let is_expected = trouble == Some(Trouble::Process);
+            let is_expected = matches!(asked.trouble, Some(Trouble::Process | Trouble::Still(_)));
             return (!is_expected).then(|| "does not answer".to_owned());
         };
         if answer.cookie.is_some() {
             return Some(format!("writes a cookie with {}", answer.status));
         }
-        match (answer.status, fate) {
-            (StatusCode::OK, Fate::Ended(at)) => self.too_long(at, trouble, sent),
+        match (answer.status, asked.fate) {
+            (StatusCode::OK, Fate::Ended(at)) => self.too_long(at, asked),
             (StatusCode::UNAUTHORIZED, Fate::Live) => {
                 Some("refuses a session that nothing has ended".to_owned())
             }
             (StatusCode::SERVICE_UNAVAILABLE, _) if !answer.has_retry_after => {
                 Some("answers 503 without Retry-After".to_owned())
+            }
+            (StatusCode::SERVICE_UNAVAILABLE, Fate::Live) if asked.trouble.is_none() => {
+                Some("answers 503 to a signed-in user, and nothing ails it".to_owned())
             }
             (StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE, _) => {
                 None
@@ -147,12 +149,26 @@ impl Limits {
         }
     }
 
-    fn too_long(self, ended: Instant, trouble: Option<Trouble>, sent: Instant) -> Option<String> {
-        let limit = if trouble.is_some() { self.staleness } else { self.bound };
-        let after = sent.saturating_duration_since(ended);
+    fn too_long(self, ended: Instant, asked: &Asked) -> Option<String> {
+        let (limit, decided) = match asked.trouble {
+            None => (self.bound, asked.sent),
+            Some(Trouble::Still(since)) if asked.sent >= since => (self.bound, asked.seen),
+            Some(_) => (self.staleness, asked.sent),
+        };
+        let after = decided.saturating_duration_since(ended);
         let is_late = after > limit + BUSY;
         is_late.then(|| format!("accepts a session {after:.2?} after its revocation"))
     }
+}
+
+/// What was asked, and when.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    fate: Fate,
+    trouble: Option<Trouble>,
+    sent: Instant,
+    /// When the answer was there.
+    seen: Instant,
 }
 
 /// How long a machine on which a whole fleet, its store and its users share a few cores may keep a
@@ -178,7 +194,7 @@ mod tests {
         let sent = Instant::now();
         let ended = sent - Duration::from_secs_f64(after);
         let fate = if matches!(fate, Fate::Ended(_)) { Fate::Ended(ended) } else { fate };
-        LIMITS.complaint(fate, trouble, sent, answer).is_some()
+        LIMITS.complaint(&Asked { fate, trouble, sent, seen: sent }, answer).is_some()
     }
 
     #[test]
@@ -192,6 +208,29 @@ mod tests {
         }
         assert!(!is_wrong(Fate::Ending, None, 9.0, Some(&answer(200))));
         assert!(!is_wrong(ended, None, 9.0, Some(&answer(401))));
+    }
+
+    /// It has read nothing while it stood still, so the time of the answer counts.
+    #[test]
+    fn a_node_that_stood_still_accepts_no_session_that_ended_meanwhile() {
+        let since = Instant::now();
+        let after = |seconds| since + Duration::from_secs_f64(seconds);
+        let is_wrong = |sent, seen| {
+            let (fate, trouble) = (Fate::Ended(after(1.0)), Some(Trouble::Still(since)));
+            LIMITS.complaint(&Asked { fate, trouble, sent, seen }, Some(&answer(200))).is_some()
+        };
+        assert!(is_wrong(after(0.1), after(5.0)), "sent before the session ended");
+        assert!(!is_wrong(after(0.1), after(2.9)));
+        assert!(!is_wrong(since - Duration::from_millis(1), after(5.0)), "perhaps decided before");
+    }
+
+    #[test]
+    fn a_node_that_nothing_ails_is_there_for_signed_in_users() {
+        assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(503))));
+        for trouble in [Trouble::Process, Trouble::Store, Trouble::Still(Instant::now())] {
+            assert!(!is_wrong(Fate::Live, Some(trouble), 0.0, Some(&answer(503))));
+        }
+        assert!(!is_wrong(Fate::Ending, None, 0.0, Some(&answer(503))));
     }
 
     #[test]
@@ -208,6 +247,7 @@ mod tests {
     #[test]
     fn only_a_node_that_does_not_run_may_be_silent() {
         assert!(!is_wrong(Fate::Live, Some(Trouble::Process), 0.0, None));
+        assert!(!is_wrong(Fate::Live, Some(Trouble::Still(Instant::now())), 0.0, None));
         assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, None));
         assert!(is_wrong(Fate::Live, None, 0.0, None));
     }

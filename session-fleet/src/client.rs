@@ -38,6 +38,10 @@ impl Client {
         self.ask("GET", path, cookie, "").await
     }
 
+    pub(crate) async fn post(&mut self, path: &str, cookie: &str) -> Option<Answer> {
+        self.ask("POST", path, cookie, "").await
+    }
+
     pub(crate) async fn delete(&mut self, path: &str, cookie: &str) -> Option<Answer> {
         self.ask("DELETE", path, cookie, "").await
     }

@@ -38,10 +38,12 @@ pub(crate) enum Fault {
     AnswersCut,
     /// Connections of a node to the store are reset.
     Reset,
+    /// Pushes do not arrive at a node that believes they do.
+    PushStalled,
 }
 
 impl Fault {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::NodeKilled,
         Self::NodeStopped,
         Self::StoreKilled,
@@ -52,9 +54,16 @@ impl Fault {
         Self::Stalled,
         Self::AnswersCut,
         Self::Reset,
+        Self::PushStalled,
     ];
-    /// Those that need nothing but the nodes.
-    pub(crate) const QUICK: [Self; 2] = [Self::NodeKilled, Self::NodeStopped];
+    /// Those that tell most in a short time.
+    const QUICK: [Self; 3] = [Self::NodeKilled, Self::NodeStopped, Self::Stalled];
+
+    /// The short form of [`possible`](Self::possible).
+    pub(crate) fn quick(fleet: &Fleet) -> Vec<Self> {
+        let possible = Self::possible(fleet, false);
+        possible.into_iter().filter(|fault| Self::QUICK.contains(fault)).collect()
+    }
 
     /// Those that can happen to a fleet, and why the others cannot.
     pub(crate) fn possible(fleet: &Fleet, is_killable: bool) -> Vec<Self> {
@@ -71,6 +80,9 @@ impl Fault {
             }
             Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
                 fleet.proxy.is_none().then_some("the store is not reached by one address")
+            }
+            Self::PushStalled => {
+                (!fleet.store.listens_apart()).then_some("no connection is there for pushes only")
             }
         };
         let is_possible = |fault: &Self| match missing(fault) {
@@ -95,6 +107,7 @@ impl Fault {
             Self::Stalled => "stalled",
             Self::AnswersCut => "answers-cut",
             Self::Reset => "reset",
+            Self::PushStalled => "push-stalled",
         }
     }
 
@@ -103,17 +116,38 @@ impl Fault {
         match self {
             Self::NodeKilled | Self::NodeStopped => Some((vec![1], Trouble::Process)),
             Self::StoreKilled | Self::StoreStopped => Some(((0..nodes).collect(), Trouble::Store)),
-            Self::ClockAhead | Self::ClockBehind => None,
+            Self::ClockAhead | Self::ClockBehind | Self::PushStalled => None,
             Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
                 Some((vec![nodes - 1], Trouble::Store))
             }
         }
     }
 
+    /// Whether what it concerns has no way to the store for longer than a node may trust its cache.
+    const fn cuts_off(self) -> bool {
+        match self {
+            Self::StoreKilled
+            | Self::StoreStopped
+            | Self::Stalled
+            | Self::AnswersCut
+            | Self::Reset => true,
+            Self::NodeKilled
+            | Self::NodeStopped
+            | Self::ClockAhead
+            | Self::ClockBehind
+            | Self::Delayed
+            | Self::PushStalled => false,
+        }
+    }
+
     async fn begin(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
             Self::NodeKilled => fleet.nodes[1].kill().await,
-            Self::NodeStopped => fleet.nodes[1].signal("STOP").await,
+            Self::NodeStopped => {
+                fleet.nodes[1].signal("STOP").await?;
+                fleet.books.trouble(&[1], Trouble::Still(Instant::now()));
+                Ok(())
+            }
             Self::StoreKilled => services(fleet, "kill").await,
             Self::StoreStopped => services(fleet, "pause").await,
             Self::ClockAhead => set_clock(fleet, "+2h"),
@@ -122,6 +156,7 @@ impl Fault {
             Self::Stalled => set_proxy(fleet, Mode::Stall),
             Self::AnswersCut => set_proxy(fleet, Mode::CutAnswers),
             Self::Reset => set_proxy(fleet, Mode::Reset),
+            Self::PushStalled => set_proxy(fleet, Mode::StallPush),
         }
     }
 
@@ -132,7 +167,7 @@ impl Fault {
             Self::StoreKilled => services(fleet, "restart").await,
             Self::StoreStopped => services(fleet, "resume").await,
             Self::ClockAhead | Self::ClockBehind => set_clock(fleet, "+0"),
-            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
+            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset | Self::PushStalled => {
                 set_proxy(fleet, Mode::Pass)
             }
         }
@@ -155,8 +190,8 @@ pub(crate) async fn happen(
     }
     books.mark("begins");
     fault.begin(fleet).await?;
-    // Longer than a node may go on without news.
-    tokio::time::sleep(fleet.limits.staleness + CALM).await;
+    // Longer than a node may go on without news, and it is seen whether it does.
+    tokio::time::sleep(fleet.limits.staleness + 2 * CALM).await;
     books.mark("ends");
     let ended = Instant::now();
     fault.end(fleet).await?;
@@ -172,8 +207,13 @@ pub(crate) async fn happen(
     let file = charts.join(format!("{}-{}.svg", fleet.store.name(), fault.name()));
     chart::draw(&file, &name, &timeline)?;
     let concerned = fault.concerns(fleet.nodes.len()).map_or(vec![], |(nodes, _)| nodes);
+    let unavailable = |node: usize| timeline.total_of(node, Seen::Unavailable);
+    let there: u64 = concerned.iter().map(|node| unavailable(*node)).sum();
+    if fault.cuts_off() && there == 0 {
+        books.complain(format!("{}: no node that is cut off answers 503", fault.name()));
+    }
     let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
-    let elsewhere = others.map(|node| timeline.total_of(node, Seen::Unavailable)).sum();
+    let elsewhere = others.map(unavailable).sum();
     Ok(rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline))
 }
 
@@ -227,7 +267,7 @@ async fn services(fleet: &Fleet, action: &str) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(format!("{action} {server}: {status}").into()) }
 }
 
-/// Before a fault and after it, and beyond `max_staleness` during it.
+/// Before a fault and after it, and twice beyond `max_staleness` during it.
 const CALM: Duration = Duration::from_secs(2);
 /// Within which a fleet has to go on by itself.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use session_benches::Failure;
 use tokio::time::timeout;
 
 use crate::books::{BUSY, Books, Limits};
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::node::{Node, Start};
 use crate::people::{Fate, People, Session};
 use crate::proxy::Proxy;
@@ -126,9 +126,13 @@ impl Fleet {
         session: &Session,
     ) -> Option<StatusCode> {
         let sent = Instant::now();
-        let answer = client.get("/whoami", &session.cookie).await;
+        let answer = client.get("/whoami", &session.cookie()).await;
         self.books.judge(node, session.fate(), sent, answer.as_ref());
-        answer.map(|answer| answer.status)
+        let status = answer.map(|answer| answer.status);
+        if status == Some(StatusCode::OK) {
+            session.accepted_by(node);
+        }
+        status
     }
 
     /// Revokes a session as the admin; false where the answer does not say that it is done.
@@ -150,6 +154,47 @@ impl Fleet {
             session.becomes(Fate::Ended(Instant::now()));
         }
         is_done
+    }
+
+    /// Raises the count in a session's data by one; false where no answer says that it was.
+    pub(crate) async fn count(&self, node: usize, client: &mut Client, session: &Session) -> bool {
+        let answer = client.post("/count", &session.cookie()).await;
+        let is_done = self.is_done(node, answer.as_ref(), "a change of the data");
+        session.counted(is_done);
+        is_done
+    }
+
+    /// Rotates a session's token; false where no answer has brought the next one.
+    pub(crate) async fn rotate(&self, node: usize, client: &mut Client, session: &Session) -> bool {
+        let answer = client.post("/rotate", &session.cookie()).await;
+        let is_done = self.is_done(node, answer.as_ref(), "a rotation");
+        match answer.and_then(|answer| answer.cookie).filter(|_| is_done) {
+            Some(cookie) => session.rotated(&cookie),
+            None if is_done => self.books.complain(format!("node {node} rotates without a cookie")),
+            None => {}
+        }
+        is_done
+    }
+
+    fn is_done(&self, node: usize, answer: Option<&Answer>, what: &str) -> bool {
+        match answer.map(|answer| answer.status) {
+            Some(StatusCode::OK) => true,
+            Some(StatusCode::SERVICE_UNAVAILABLE) | None => false,
+            Some(status) => {
+                self.books.complain(format!("node {node} answers {status} to {what}"));
+                false
+            }
+        }
+    }
+
+    /// What every node's `/metrics` says.
+    pub(crate) async fn metrics(&self) -> Result<Vec<String>, Failure> {
+        let mut all = Vec::new();
+        for client in &mut self.clients() {
+            let answer = client.get("/metrics", "").await.ok_or("a node does not answer")?;
+            all.push(String::from_utf8_lossy(&answer.body).into_owned());
+        }
+        Ok(all)
     }
 
     /// Reads a page of the admin's API.

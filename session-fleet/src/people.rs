@@ -1,8 +1,9 @@
 //! The sessions that a fleet has begun, and what has become of them.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use session_benches::random::Random;
 
@@ -10,8 +11,13 @@ use session_benches::random::Random;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: String,
-    pub(crate) cookie: String,
+    cookie: Mutex<String>,
     fate: Mutex<Fate>,
+    /// The nodes that have accepted it, as bits: they have it in their cache.
+    known_to: AtomicU64,
+    /// How often the count in its data was raised, and how often no answer said whether it was.
+    counted: AtomicU64,
+    perhaps_counted: AtomicU64,
 }
 
 /// What the fleet has acknowledged about a session.
@@ -31,11 +37,53 @@ impl Session {
         let token = cookie.split_once('=')?.1;
         let hex = token.get(..32)?;
         let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-        Some(Self { id, cookie: cookie.to_owned(), fate: Mutex::new(Fate::Live) })
+        Some(Self {
+            id,
+            cookie: Mutex::new(cookie.to_owned()),
+            fate: Mutex::new(Fate::Live),
+            known_to: AtomicU64::default(),
+            counted: AtomicU64::default(),
+            perhaps_counted: AtomicU64::default(),
+        })
     }
 
     pub(crate) fn fate(&self) -> Fate {
         *held(&self.fate)
+    }
+
+    /// The cookie with its latest token.
+    pub(crate) fn cookie(&self) -> String {
+        held(&self.cookie).clone()
+    }
+
+    /// Its token has been rotated.
+    pub(crate) fn rotated(&self, cookie: &str) {
+        cookie.clone_into(&mut *held(&self.cookie));
+    }
+
+    /// Its count was raised; perhaps, where nothing said so.
+    pub(crate) fn counted(&self, is_sure: bool) {
+        let count = if is_sure { &self.counted } else { &self.perhaps_counted };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether its count may be this.
+    pub(crate) fn may_count(&self, count: u64) -> bool {
+        let least = self.counted.load(Ordering::Relaxed);
+        (least..=least + self.perhaps_counted.load(Ordering::Relaxed)).contains(&count)
+    }
+
+    /// Notes that a node has accepted it.
+    pub(crate) fn accepted_by(&self, node: usize) {
+        self.known_to.fetch_or(1 << node, Ordering::Relaxed);
+    }
+
+    fn is_known_to(&self, node: usize) -> bool {
+        self.known_to.load(Ordering::Relaxed) & (1 << node) != 0
+    }
+
+    fn ended_within(&self, time: Duration) -> bool {
+        matches!(self.fate(), Fate::Ended(at) if at.elapsed() <= time)
     }
 
     /// Returns what it was before.
@@ -78,11 +126,25 @@ impl People {
         (count > 0).then(|| Arc::clone(&live[random.below(count) as usize]))
     }
 
-    /// One of those that ended lately.
-    pub(crate) fn any_ended(&self, random: &mut Random) -> Option<Arc<Session>> {
+    /// One of those that ended within this time, all of them equally often; rather one that the node had
+    /// in its cache, as a node that is cut off makes each other one wait for the store.
+    pub(crate) fn any_ended(
+        &self,
+        within: Duration,
+        node: usize,
+        random: &mut Random,
+    ) -> Option<Arc<Session>> {
         let ended = held(&self.ended);
-        let lately = ended.len().min(LATELY) as u64;
-        (lately > 0).then(|| Arc::clone(&ended[ended.len() - 1 - random.below(lately) as usize]))
+        let first = ended.partition_point(|session| !session.ended_within(within));
+        let lately = &ended[first..];
+        let mut any = || lately.get(random.below(lately.len().max(1) as u64) as usize);
+        let known = (0..TRIES).find_map(|_| any().filter(|session| session.is_known_to(node)));
+        known.or_else(any).map(Arc::clone)
+    }
+
+    /// The live session at this place, from the oldest on.
+    pub(crate) fn live_at(&self, place: usize) -> Option<Arc<Session>> {
+        held(&self.live).get(place).cloned()
     }
 
     pub(crate) fn all_live(&self) -> Vec<Arc<Session>> {
@@ -98,24 +160,61 @@ pub(crate) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many ended sessions still come back.
-const LATELY: usize = 64;
+/// How often one that the node knows is looked for.
+const TRIES: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn session(n: usize) -> Arc<Session> {
+        let cookie = format!("session={n:032x}and the secret part");
+        Arc::new(Session::of(&cookie).unwrap())
+    }
+
+    #[test]
+    fn everything_that_ended_lately_comes_back_where_it_was_known() {
+        let (people, within) = (People::default(), Duration::from_secs(6));
+        let mut random = Random::new(1);
+        assert!(people.any_ended(within, 0, &mut random).is_none());
+        // One a tenth of a second, for twelve seconds.
+        for n in 0..120 {
+            let session = session(n);
+            let ago = Duration::from_millis(100 * (120 - n as u64));
+            session.becomes(Fate::Ended(Instant::now().checked_sub(ago).unwrap()));
+            session.accepted_by(n % 2);
+            people.ended(&session);
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        let of_the_other = (0..2_000).filter(|_| {
+            let session = people.any_ended(within, 1, &mut random).unwrap();
+            seen.insert(session.id.clone());
+            !session.is_known_to(1)
+        });
+        assert_eq!(of_the_other.count(), 0);
+        assert!((29..=30).contains(&seen.len()), "each of six seconds: {}", seen.len());
+        assert!(people.any_ended(within, 2, &mut random).is_some(), "where none is known, any");
+    }
+
     #[test]
     fn the_first_sessions_stay() {
         let people = People::default();
         for n in 0..3 {
-            let cookie = format!("session={n:032x}and the secret part");
-            people.begun(&Arc::new(Session::of(&cookie).unwrap()));
+            people.begun(&session(n));
         }
         let taken = people.take(2).unwrap();
         assert_eq!(taken.id, "00000000-0000-0000-0000-000000000002");
         assert!(people.take(2).is_none());
         assert_eq!(people.count(), 2);
         assert!(Session::of("session=").is_none());
+    }
+
+    #[test]
+    fn a_count_without_an_answer_may_have_happened() {
+        let session = session(1);
+        session.counted(true);
+        session.counted(false);
+        let may: Vec<_> = (0..4).filter(|count| session.may_count(*count)).collect();
+        assert_eq!(may, [1, 2]);
     }
 }

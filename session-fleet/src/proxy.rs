@@ -1,6 +1,7 @@
 //! A TCP proxy between a node and its store that can be told to misbehave.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use session_benches::Failure;
@@ -20,6 +21,9 @@ pub(crate) enum Mode {
     Stall,
     /// What the store answers does not pass; what the node asks does.
     CutAnswers,
+    /// Nothing of what the store sends passes on a connection that has asked it to `LISTEN`: pushes are lost, and
+    /// no one is told.
+    StallPush,
     /// Every connection is reset, and so is every new one.
     Reset,
 }
@@ -31,10 +35,18 @@ pub(crate) struct Proxy {
     mode: watch::Sender<Mode>,
 }
 
+/// One direction of a connection.
+struct Way<'c> {
+    to: To,
+    /// Whether the connection has asked the store to tell of changes.
+    listens: &'c AtomicBool,
+    modes: watch::Receiver<Mode>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    ToStore,
-    ToNode,
+enum To {
+    Store,
+    Node,
 }
 
 impl Proxy {
@@ -75,9 +87,12 @@ async fn join(mut node: TcpStream, server: String, mut modes: watch::Receiver<Mo
     let _ = (node.set_nodelay(true), store.set_nodelay(true));
     // Halves that own their stream would close it in order, which is no reset.
     let ((from_node, to_node), (from_store, to_store)) = (node.split(), store.split());
+    let listens = AtomicBool::default();
+    let way = |to| Way { to, listens: &listens, modes: modes.clone() };
+    let (up, down) = (way(To::Store), way(To::Node));
     let is_reset = tokio::select! {
-        () = pump(from_node, to_store, Direction::ToStore, modes.clone()) => false,
-        () = pump(from_store, to_node, Direction::ToNode, modes.clone()) => false,
+        () = pump(from_node, to_store, up) => false,
+        () = pump(from_store, to_node, down) => false,
         // Also where the proxy was dropped.
         _ = modes.wait_for(|mode| *mode == Mode::Reset) => true,
     };
@@ -92,19 +107,12 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-async fn pump(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    direction: Direction,
-    mut modes: watch::Receiver<Mode>,
-) {
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut way: Way<'_>) {
     let mut bytes = vec![0; 16 * 1024];
     loop {
         let Ok(count @ 1..) = from.read(&mut bytes).await else { return };
-        let Ok(mode) = modes.wait_for(|mode| passes(*mode, direction)).await.map(|mode| *mode)
-        else {
-            return;
-        };
+        way.look_at(&bytes[..count]);
+        let Some(mode) = way.opens().await else { return };
         if let Mode::Delay(delay) = mode {
             tokio::time::sleep(delay).await;
         }
@@ -114,13 +122,28 @@ async fn pump(
     }
 }
 
-fn passes(mode: Mode, direction: Direction) -> bool {
-    match mode {
-        Mode::Pass | Mode::Delay(_) => true,
-        Mode::CutAnswers => direction == Direction::ToStore,
-        Mode::Stall | Mode::Reset => false,
+impl Way<'_> {
+    fn look_at(&self, bytes: &[u8]) {
+        if self.to == To::Store && bytes.windows(LISTEN.len()).any(|some| some == LISTEN) {
+            self.listens.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The mode in which bytes pass, once they do; none where the proxy was dropped.
+    async fn opens(&mut self) -> Option<Mode> {
+        let (to, listens) = (self.to, self.listens);
+        let passes = |mode: &Mode| match mode {
+            Mode::Pass | Mode::Delay(_) => true,
+            Mode::CutAnswers => to == To::Store,
+            Mode::StallPush => to == To::Store || !listens.load(Ordering::Relaxed),
+            Mode::Stall | Mode::Reset => false,
+        };
+        self.modes.wait_for(passes).await.ok().map(|mode| *mode)
     }
 }
+
+/// PostgreSQL's command. It comes in one piece: connections to a local proxy are not encrypted.
+const LISTEN: &[u8] = b"LISTEN ";
 
 #[cfg(test)]
 mod tests {
@@ -174,6 +197,25 @@ mod tests {
         assert!(timeout(WHILE, node.read_u8()).await.is_err());
         proxy.set(Mode::Pass);
         assert_eq!(node.read_u8().await.unwrap(), 6);
+    }
+
+    #[tokio::test]
+    async fn only_a_connection_that_listens_hears_no_push() {
+        let (server, _gets) = server().await;
+        let proxy = Proxy::start(server).await.unwrap();
+        let mut other = TcpStream::connect(proxy.address).await.unwrap();
+        let mut listens = TcpStream::connect(proxy.address).await.unwrap();
+        listens.write_all(b"LISTEN x").await.unwrap();
+        let mut heard = [0; 8];
+        listens.read_exact(&mut heard).await.unwrap();
+        proxy.set(Mode::StallPush);
+        for stream in [&mut other, &mut listens] {
+            stream.write_u8(1).await.unwrap();
+        }
+        assert_eq!(other.read_u8().await.unwrap(), 2);
+        assert!(timeout(WHILE, listens.read_u8()).await.is_err());
+        proxy.set(Mode::Pass);
+        assert_eq!(listens.read_u8().await.unwrap(), 2);
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
 //! Full load for a while: memory stays flat, and in the end the store holds what was acknowledged.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,6 +13,7 @@ use session_benches::times::median;
 use crate::fleet::Fleet;
 use crate::people::Session;
 use crate::timeline::Seen;
+use crate::totals::Totals;
 use crate::traffic::{Traffic, Volume};
 
 /// Runs for this long.
@@ -26,6 +27,7 @@ pub(crate) async fn run(
         pause: Duration::ZERO,
         revoke_every: REVOKE_EVERY,
         changes_elsewhere: 100,
+        change_every: Some(CHANGE_EVERY),
     };
     fleet.books.take_timeline();
     let broken = fleet.books.broken();
@@ -35,24 +37,42 @@ pub(crate) async fn run(
     let counts = traffic.stop().await;
     let seconds = begun.elapsed().as_secs_f64();
     let lost = Lost::count(fleet).await?;
-    let timeline = fleet.books.take_timeline();
+    lost.complain(fleet);
+    Totals::read(&fleet.metrics().await?).compare(fleet, &counts);
+    let growth = judged_growth(fleet, &memory, length);
     let broken = fleet.books.broken() - broken;
+    let unavailable = fleet.books.take_timeline().total(Seen::Unavailable) as f64;
     let name = |what: &str| format!("{}: soak: {what}", fleet.store.name());
-    let rate = |count: u64| Some(count as f64 / seconds);
-    let requests = counts.requests.load(Ordering::Relaxed);
-    let revocations = counts.revocations.load(Ordering::Relaxed);
-    let unavailable = timeline.total(Seen::Unavailable) as f64;
+    let rate = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64 / seconds;
+    let plain = |what, count| Row::plain(name(what), Some(rate(count)), "per second");
+    let none = |what, count: usize| Row::at_most(name(what), Some(count as f64), "", 0.0);
+    let asked = 1.0 / REVOKE_EVERY.as_secs_f64();
+    let revocations = (rate(&counts.revocations), asked);
     Ok(vec![
-        Row::plain(name("requests"), rate(requests), "per second"),
-        Row::plain(name("revocations"), rate(revocations), "per second"),
-        Row::at_most(name("growth of memory"), growth(&memory), "%", MOST_GROWTH),
+        plain("requests", &counts.requests),
+        Row::share(name("revocations"), revocations, "per second", LEAST_SHARE),
+        plain("changes of data", &counts.changes),
+        plain("rotations", &counts.rotations),
+        growth,
         Row::plain(name("memory of a node"), largest(&memory), "MiB"),
         Row::at_most(name("unavailable"), Some(unavailable), "", 0.0),
-        Row::at_most(name("broken guarantees"), Some(broken as f64), "", 0.0),
-        Row::at_most(name("live sessions lost"), Some(lost.live as f64), "", 0.0),
-        Row::at_most(name("revoked sessions there"), Some(lost.revoked as f64), "", 0.0),
-        Row::at_most(name("revocations without history"), Some(lost.history as f64), "", 0.0),
+        none("broken guarantees", broken),
+        none("live sessions lost", lost.live),
+        none("revoked sessions there", lost.revoked),
+        none("revocations without history", lost.history),
+        none("sessions with lost changes", lost.changes),
     ])
+}
+
+/// A node's caches fill for longer than a short run takes, whose growth is judged by nothing.
+fn judged_growth(fleet: &Fleet, memory: &[Vec<u64>], length: Duration) -> Row {
+    let (growth, most) = (growth(memory), (length >= LONG).then_some(MOST_GROWTH));
+    if let (Some(growth), Some(most)) = (growth, most)
+        && growth > most
+    {
+        fleet.books.complain(format!("the memory of a node grows by {growth:.0} %"));
+    }
+    Row::at_most(format!("{}: soak: growth of memory", fleet.store.name()), growth, "%", most)
 }
 
 /// The memory of each node in KiB, once a second.
@@ -90,40 +110,67 @@ struct Lost {
     live: usize,
     revoked: usize,
     history: usize,
+    /// Live sessions whose data do not have every change.
+    changes: usize,
 }
 
 impl Lost {
     async fn count(fleet: &Fleet) -> Result<Self, Failure> {
-        let there = ids(fleet, "/sessions/admin/sessions?limit=200").await?;
-        let ended = ids(fleet, "/sessions/admin/history?limit=200").await?;
-        let is_in = |ids: &HashSet<String>, session: &Session| ids.contains(&session.id);
+        let there = listed(fleet, "/sessions/admin/sessions?limit=200").await?;
+        let ended = listed(fleet, "/sessions/admin/history?limit=200").await?;
+        let is_in = |list: &HashMap<String, u64>, session: &Session| list.contains_key(&session.id);
+        let is_wrong = |session: &&Arc<Session>| {
+            there.get(&session.id).is_some_and(|count| !session.may_count(*count))
+        };
         let (live, revoked) = (fleet.people.all_live(), fleet.people.all_ended());
         Ok(Self {
             live: live.iter().filter(|session| !is_in(&there, session)).count(),
             revoked: revoked.iter().filter(|session| is_in(&there, session)).count(),
             history: revoked.iter().filter(|session| !is_in(&ended, session)).count(),
+            changes: live.iter().filter(is_wrong).count(),
         })
+    }
+
+    fn complain(&self, fleet: &Fleet) {
+        for (count, what) in [
+            (self.live, "live sessions are lost"),
+            (self.revoked, "revoked sessions are there"),
+            (self.history, "revocations are not in the history"),
+            (self.changes, "sessions have lost a change of their data, or have one twice"),
+        ] {
+            if count > 0 {
+                fleet.books.complain(format!("{count} {what}"));
+            }
+        }
     }
 }
 
-/// The ids on all pages of a list.
-async fn ids(fleet: &Fleet, path: &str) -> Result<HashSet<String>, Failure> {
-    let mut ids = HashSet::new();
+/// The ids on all pages of a list, and the counts in the sessions' data.
+async fn listed(fleet: &Fleet, path: &str) -> Result<HashMap<String, u64>, Failure> {
+    let mut listed = HashMap::new();
     let mut cursor = String::new();
     loop {
         let page = fleet.read(&format!("{path}{cursor}")).await?;
         let sessions = page["sessions"].as_array().into_iter().flatten();
-        ids.extend(sessions.filter_map(|session| session["id"].as_str()).map(str::to_owned));
+        listed.extend(sessions.filter_map(|session| {
+            let count = session["data"]["count"].as_u64().unwrap_or_default();
+            Some((session["id"].as_str()?.to_owned(), count))
+        }));
         match &page["next_cursor"] {
             Value::String(next) => cursor = format!("&cursor={next}"),
-            _ => return Ok(ids),
+            _ => return Ok(listed),
         }
     }
 }
 
 const REVOKE_EVERY: Duration = Duration::from_millis(10);
+/// So much of what was asked for has to be reached.
+const LEAST_SHARE: f64 = 0.95;
+const CHANGE_EVERY: Duration = Duration::from_millis(25);
 /// In percent. Each node remembers the ids of ended sessions, up to a bound that a soak does not reach.
 const MOST_GROWTH: f64 = 15.0;
+/// From here on the growth is judged.
+const LONG: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,11 @@ impl Store {
         !matches!(self, Self::Mysql)
     }
 
+    /// Whether pushes have a connection of their own. On Redis and MongoDB the log is read on the same.
+    pub(crate) const fn listens_apart(self) -> bool {
+        matches!(self, Self::Postgres)
+    }
+
     /// Between two revocations that it can do beside other work. The server that the tests use for
     /// MongoDB's protocol makes some ten changes a second while several nodes follow its log.
     pub(crate) const fn revoke_every(self) -> Duration {

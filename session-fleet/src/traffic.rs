@@ -22,6 +22,8 @@ pub(crate) struct Volume {
     /// How many sign-ins and revocations of a hundred go to any node; the others go to the first. A node
     /// that changes something looks at the log at once, so it does not show how long it takes otherwise.
     pub(crate) changes_elsewhere: u64,
+    /// Between two changes of a session that goes on; none where there are none.
+    pub(crate) change_every: Option<Duration>,
 }
 
 /// What was done.
@@ -30,6 +32,11 @@ pub(crate) struct Counts {
     pub(crate) requests: AtomicU64,
     pub(crate) sign_ins: AtomicU64,
     pub(crate) revocations: AtomicU64,
+    /// Sign-ins and revocations without an answer that says whether they were done.
+    pub(crate) perhaps: AtomicU64,
+    /// Changes of the data.
+    pub(crate) changes: AtomicU64,
+    pub(crate) rotations: AtomicU64,
 }
 
 /// Tasks that use a fleet until they are stopped.
@@ -56,7 +63,7 @@ enum Visitor {
     Stays,
     /// Those of any live session.
     IsLive,
-    /// Those of sessions that ended lately.
+    /// Those of sessions that ended within twice `max_staleness`.
     HasEnded,
 }
 
@@ -81,6 +88,13 @@ impl Traffic {
             let pause = volume.revoke_every * TURNOVER as u32;
             workers.spawn(worker(count + number).come_and_go(pause));
         }
+        if let Some(pause) = volume.change_every {
+            for number in 0..CHANGERS {
+                let changer = worker(count + TURNOVER + number);
+                workers.spawn(changer.change(pause * CHANGERS as u32));
+            }
+            workers.spawn(worker(count + TURNOVER + CHANGERS).rotate(ROTATE_EVERY));
+        }
         Self { stop, workers, counts }
     }
 
@@ -101,11 +115,13 @@ impl Worker {
     async fn visit(mut self, node: usize, visitor: Visitor, pause: Duration) {
         let mut client = Client::new(self.fleet.nodes[node].address);
         while self.goes_on() {
-            let people = &self.fleet.people;
+            let (people, limits) = (&self.fleet.people, self.fleet.limits);
             let session = match visitor {
                 Visitor::Stays => people.any_live(KEEP, &mut self.random),
                 Visitor::IsLive => people.any_live(usize::MAX, &mut self.random),
-                Visitor::HasEnded => people.any_ended(&mut self.random),
+                Visitor::HasEnded => {
+                    people.any_ended(LATELY * limits.staleness, node, &mut self.random)
+                }
             };
             let Some(session) = session else {
                 tokio::time::sleep(AWAY).await;
@@ -141,6 +157,8 @@ impl Worker {
         if let Some(session) = self.fleet.sign_in(node, &mut clients[node], user).await {
             self.fleet.people.begun(&session);
             self.counts.sign_ins.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.counts.perhaps.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -154,7 +172,42 @@ impl Worker {
                 self.counts.revocations.fetch_add(1, Ordering::Relaxed);
                 return;
             }
+            self.counts.perhaps.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(AWAY).await;
+        }
+    }
+
+    /// Raises the counts of a few sessions, so that changes of one meet.
+    async fn change(mut self, pause: Duration) {
+        let mut clients = self.fleet.clients();
+        let mut ticks = tokio::time::interval(pause);
+        while self.goes_on() {
+            ticks.tick().await;
+            let Some(session) = self.fleet.people.any_live(COUNTED, &mut self.random) else {
+                continue;
+            };
+            let node = self.node();
+            if self.fleet.count(node, &mut clients[node], &session).await {
+                self.counts.changes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Rotates the tokens of those who stay, one after the other, so that none is rotated again while a request
+    /// with the token before is on its way.
+    async fn rotate(mut self, pause: Duration) {
+        let mut clients = self.fleet.clients();
+        let mut ticks = tokio::time::interval(pause);
+        for place in (0..KEEP).cycle() {
+            ticks.tick().await;
+            if !self.goes_on() {
+                return;
+            }
+            let Some(session) = self.fleet.people.live_at(place) else { continue };
+            let node = self.node();
+            if self.fleet.rotate(node, &mut clients[node], &session).await {
+                self.counts.rotations.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -170,10 +223,18 @@ impl Worker {
 
 /// Of the connections to a node, in turn.
 const VISITORS: [Visitor; 4] = [Visitor::Stays, Visitor::HasEnded, Visitor::IsLive, Visitor::Stays];
+/// Sessions come back for so many times `max_staleness` after their end: longer than any node may trust its
+/// cache.
+const LATELY: u32 = 2;
 /// Tasks that sign in and revoke.
 const TURNOVER: usize = 8;
 /// Sessions that are there to be revoked, so that every node has them in its cache by then.
 const SPARE: usize = 40;
+/// Tasks that change data, and the sessions whose data they change.
+const CHANGERS: usize = 4;
+const COUNTED: usize = 12;
+/// A round takes 15 s; the grace of a token that was rotated is 10 s.
+const ROTATE_EVERY: Duration = Duration::from_millis(250);
 /// After a request that was not answered, or where no session has ended yet.
 const AWAY: Duration = Duration::from_millis(100);
 const SEED: u64 = 18;

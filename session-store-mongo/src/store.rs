@@ -206,6 +206,10 @@ impl Store for MongoStore {
         self.calls.hints.open.load(Ordering::Relaxed)
     }
 
+    fn expects_pushes(&self) -> bool {
+        self.listener.is_some()
+    }
+
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         self.limit("trim_log", self.calls.trim(older_than, limit.max(1))).await
     }

@@ -298,6 +298,10 @@ impl Store for RedisStore {
         self.subscribed.load(Ordering::Relaxed)
     }
 
+    fn expects_pushes(&self) -> bool {
+        true
+    }
+
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         self.trim(older_than, limit).await
     }

@@ -82,6 +82,7 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/accounts/{id}").post(switch_account))
         .service(web::resource("/rotate").post(rotate))
         .service(web::resource("/reauthenticate").post(reauthenticate))
+        .service(web::resource("/count").post(count))
         .service(web::resource("/vault").route(get().to(vault)).delete(clear).route(
             web::post().to(keep).wrap(Require(RequireSession::signed_in().from_same_origin())),
         ))
@@ -222,6 +223,14 @@ async fn reauthenticate(
 ) -> Result<impl Responder, Rejection> {
     let reason = confirm(&session, &form.password)?;
     Ok(auth.rotate(reason).await?.on(whoami(session).await))
+}
+
+async fn count(
+    demo: Data<Demo>,
+    session: CurrentSession,
+    _: SameOrigin,
+) -> Result<String, Rejection> {
+    Ok(demo.count(&session).await?)
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

@@ -76,6 +76,7 @@ fn router(demo: Demo) -> Router {
         .route("/accounts/{id}", post(switch_account))
         .route("/rotate", post(rotate))
         .route("/reauthenticate", post(reauthenticate))
+        .route("/count", post(count))
         .route("/vault", get(vault).delete(clear))
         .merge(kept)
         .route("/roles", get(roles_of))
@@ -215,6 +216,14 @@ async fn reauthenticate(
 ) -> Result<(SessionCookie, Json<WhoAmI>), Rejection> {
     let reason = confirm(&session, &form.password)?;
     Ok((auth.rotate(reason).await?, whoami(session).await))
+}
+
+async fn count(
+    State(demo): State<Demo>,
+    session: CurrentSession,
+    _: SameOrigin,
+) -> Result<String, Rejection> {
+    Ok(demo.count(&session).await?)
 }
 
 async fn vault(Fresh(session): Fresh<300>) -> String {

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use session_kit::core::checker::Timeouts;
 use session_kit::core::{
-    Actor, AssuranceLevel, AuthMethod, DeviceKind, InvalidField, SessionId, Timestamp, UserKey,
+    Actor, AssuranceLevel, AuthMethod, DeviceKind, ExtraData, InvalidField, SessionId, Timestamp,
+    UserKey,
 };
 use session_kit::engine::{CurrentSession, Proof, RotateReason, SignedIn};
 use session_kit::http::{Flow, NewSession, Problem, Rejection, local_path};
@@ -231,5 +233,22 @@ impl Demo {
         })?;
         self.http.manager().claims_changed(&owner, Actor::Application).await?;
         Ok(claims)
+    }
+
+    /// Adds one to the count in the session's data: by compare-and-swap, so that none is lost when requests
+    /// come to several nodes.
+    pub(crate) async fn count(&self, session: &CurrentSession) -> Result<String, Rejection> {
+        let mut count = 0;
+        let change = |data: Option<&ExtraData>| {
+            let mut data = data.map_or_else(|| json!({}), ExtraData::to_value);
+            count = data["count"].as_u64().unwrap_or_default() + 1;
+            data["count"] = count.into();
+            Ok(Some(ExtraData::new(&data)?))
+        };
+        let manager = self.http.manager();
+        let changed = manager.update_data(session.id(), Actor::Application, change).await?;
+        // It has ended since the request was let in.
+        changed.ok_or_else(Problem::unauthorized)?;
+        Ok(format!("{count}\n"))
     }
 }

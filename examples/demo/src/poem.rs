@@ -68,6 +68,7 @@ fn app(demo: Demo) -> impl Endpoint {
         .at("/accounts/:id", post(switch_account))
         .at("/rotate", post(rotate))
         .at("/reauthenticate", post(reauthenticate.with(limit())))
+        .at("/count", post(count))
         .at("/vault", get(vault).post(keep.with(from_here)).delete(clear))
         .at("/roles", get(roles_of))
         .at("/roles/*user", put(set_roles.with(limit())).with(signed_in))
@@ -220,6 +221,15 @@ async fn reauthenticate(
 ) -> Result<Response, Rejection> {
     let reason = confirm(&session, &form.password)?;
     Ok(auth.rotate(reason).await?.on(Json(WhoAmI::of(&session))))
+}
+
+#[handler]
+async fn count(
+    Data(demo): Data<&Demo>,
+    session: CurrentSession,
+    _: SameOrigin,
+) -> Result<String, Rejection> {
+    Ok(demo.count(&session).await?)
 }
 
 #[handler]

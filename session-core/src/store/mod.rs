@@ -211,6 +211,12 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
+    /// Whether [`Store::pushes`] is to be true: the store can push, and has been told to. Operators are
+    /// warned while it is true and [`Store::pushes`] is not.
+    fn expects_pushes(&self) -> bool {
+        self.pushes()
+    }
+
     /// Deletes log entries from the oldest on, up to the first whose own time is not longer ago
     /// than `older_than` by the store's clock, and at most `limit`. Returns how many; zero when
     /// none is left to go. Only a prefix of the log goes, and the newest entry always stays, so

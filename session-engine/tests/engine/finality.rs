@@ -137,7 +137,9 @@ async fn a_push_that_is_switched_off_is_not_followed() {
     let fleet = Fleet::start(Options::default().with_push(false)).await;
     let [here, there] = &fleet.nodes;
     fleet.probes[1].push();
-    assert!(!there.health().push_connected, "what is not followed is not connected");
+    let health = there.health();
+    assert!(!health.push_connected, "what is not followed is not connected");
+    assert!(!health.push_expected, "nor missed");
     let mut events = there.sessions().events();
     let mut longest = Duration::ZERO;
     for _ in 0..20 {

@@ -24,6 +24,7 @@ async fn health_says_how_the_node_is_without_a_call_of_the_store() {
     assert_eq!(probe.total(), calls);
     assert!(health.ready && health.fresh && health.store_answers && !health.stopping);
     assert!(!health.push_connected, "a probe passes nothing on");
+    assert!(health.push_expected, "though its store can");
     assert!(health.log_lag <= Duration::from_secs(1), "{:?}", health.log_lag);
     assert_eq!((health.cached_sessions, health.write_backs), (1, 1));
     let said = health.store.unwrap();

@@ -274,6 +274,10 @@ impl Store for PostgresStore {
         self.hearing.is_listening()
     }
 
+    fn expects_pushes(&self) -> bool {
+        self.listener.is_some()
+    }
+
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         log::trim(&self.db, older_than, limit).await
     }

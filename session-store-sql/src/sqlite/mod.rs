@@ -232,6 +232,10 @@ impl Store for SqliteStore {
         self.hints.is_watching()
     }
 
+    fn expects_pushes(&self) -> bool {
+        true
+    }
+
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         let trimmed = log::trim(&self.pools, older_than, limit).await?;
         self.checkpoints.count(trimmed as usize / ENTRIES_OF_A_SESSION);

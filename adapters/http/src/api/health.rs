@@ -29,6 +29,8 @@ pub(super) struct HealthView {
     /// Whether the store tells of other nodes' changes at once. If not, they are seen within the
     /// propagation bound.
     push_connected: bool,
+    /// Whether it should: the store can, and nothing has switched that off.
+    push_expected: bool,
     /// Sessions whose last accesses wait for their write-back.
     write_back_sessions: usize,
     /// Sessions whose last accesses were given up since the node started.
@@ -108,6 +110,7 @@ impl From<Health> for HealthView {
             clock_skew_seconds: health.clock_skew,
             clock_jumps: health.clock_jumps,
             push_connected: health.push_connected,
+            push_expected: health.push_expected,
             write_back_sessions: health.write_backs,
             write_backs_dropped: health.dropped_write_backs,
             take_back_sessions: health.take_backs,

@@ -83,6 +83,7 @@ async fn strangers_part(stranger: &Client, told: &mut Transcript) {
         ("PATCH", "/sessions/me"),
         ("POST", "/logout"),
         ("POST", "/rotate"),
+        ("POST", "/count"),
         ("POST", "/sessions/me/revoke-others"),
     ] {
         told.send(stranger, method, path, "").await;
@@ -116,6 +117,7 @@ async fn users_part(browser: &mut Client, told: &mut Transcript) {
     told.send(browser, "PUT", "/roles/alice", r#"{"roles":["admin"]}"#).await;
     let foreign = browser.ask("POST", "/logout").header("sec-fetch-site", "cross-site");
     told.answer("POST", "/logout of another origin", &foreign.send().await);
+    told.post(browser, "/count", "").await;
     told.post(browser, "/rotate", "").await;
     told.post(browser, "/reauthenticate", "password=wrong").await;
     told.post(browser, "/reauthenticate", "password=alice").await;

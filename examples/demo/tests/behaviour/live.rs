@@ -25,7 +25,8 @@ pub(crate) async fn a_socket_ends_with_its_session(on: Ground) {
         } else {
             alice.post("/logout", "").await;
         }
-        assert_eq!(socket.closed().await, (4001, cause.to_owned()));
+        let closed = within(BOUND, socket.closed()).await;
+        assert_eq!(closed, (4001, cause.to_owned()));
     }
     let mut socket = Socket::open(&other.at(there.address), SOCKET).await;
     socket.tell("hello", "heard").await;
@@ -40,7 +41,7 @@ pub(crate) async fn a_body_ends_with_its_session(on: Ground) {
     assert_eq!(body.status, 200);
     body.until("Z\n").await;
     alice.post("/logout", "").await;
-    let seen = body.finish().await;
+    let seen = within(BOUND, body.finish()).await;
     assert!(seen.ends_with("Z\nsigned_out\n"), "{seen}");
     alice.get(FEED).await.problem(401);
 }
@@ -48,18 +49,29 @@ pub(crate) async fn a_body_ends_with_its_session(on: Ground) {
 /// A node that is cut off for longer than it may trust its cache says that it cannot tell.
 pub(crate) async fn a_node_that_cannot_tell_closes_its_sockets(on: Ground) {
     let here = App::start(on).await;
+    let staleness = Duration::from_secs(1);
     let there = here
         .beside(|config| {
-            config.engine.propagation_bound = Duration::from_millis(500);
-            config.engine.max_staleness = Duration::from_secs(1);
+            config.engine.propagation_bound = staleness / 2;
+            config.engine.max_staleness = staleness;
         })
         .await;
     let alice = here.browser("alice").await;
+    let away = alice.at(there.address);
     let (mut near, mut far) =
-        (Socket::open(&alice, SOCKET).await, Socket::open(&alice.at(there.address), SOCKET).await);
+        (Socket::open(&alice, SOCKET).await, Socket::open(&away, SOCKET).await);
     far.next().await.expect("the time");
+    let mut body = away.ask("GET", FEED).open().await;
+    body.until("Z\n").await;
+    let mut events = away.ask("GET", "/sessions/me/events").open().await;
+    events.until(": open").await;
     there.probe.away(true);
-    assert_eq!(far.closed().await, (4002, "unknown".to_owned()));
+    let ends = async { tokio::join!(far.closed(), body.finish(), events.finish()) };
+    let (closed, body, events) = within(staleness, ends).await;
+    assert_eq!(closed, (4002, "unknown".to_owned()));
+    assert!(body.ends_with("Z\nunknown\n"), "{body}");
+    // A browser opens the stream again by itself.
+    assert!(!events.contains("event: ended"), "the session goes on: {events}");
     near.tell("hello", "heard").await;
     there.probe.away(false);
     let again = async || Socket::try_open(&alice.at(there.address), SOCKET, &OWN).await.is_ok();
@@ -160,5 +172,14 @@ pub(crate) async fn an_open_socket_keeps_no_session_alive(on: Ground) {
     of_bob.tell("hello", "heard").await;
 }
 
+/// What `end` gives, which has to come within `limit`: not much later, on a machine that is busy.
+async fn within<T>(limit: Duration, end: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(limit + SLACK, end).await;
+    ended.unwrap_or_else(|_| panic!("no end within {limit:?} and {SLACK:?}"))
+}
+
+/// The default of `propagation_bound`.
+const BOUND: Duration = Duration::from_secs(1);
+const SLACK: Duration = Duration::from_secs(4);
 /// What a browser says of a page of this origin.
 const OWN: [(&str, &str); 1] = [("sec-fetch-site", "same-origin")];

@@ -66,6 +66,7 @@ macro_rules! behaviours {
                 a_session_begins_is_known_and_ends
                 a_second_sign_out_does_no_harm
                 a_refusal_writes_no_cookie
+                changes_of_the_data_are_not_lost
                 rotation_replaces_the_cookie
                 a_proof_of_the_password_refreshes_the_session
                 a_stolen_token_ends_the_session

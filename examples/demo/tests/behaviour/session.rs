@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use session_kit::UserKey;
 use session_kit::core::Actor;
@@ -52,6 +53,22 @@ pub(crate) async fn a_second_sign_out_does_no_harm(on: Ground) {
     }
     let answer = app.stranger().send("POST", "/logout", "").await;
     assert_eq!((answer.status.as_u16(), answer.cookie()), (303, None), "nothing to take back");
+}
+
+/// However many requests change them at once.
+pub(crate) async fn changes_of_the_data_are_not_lost(on: Ground) {
+    let app = App::start(on).await;
+    let browser = app.browser("alice").await;
+    let counts = join_all((0..20).map(|_| browser.send("POST", "/count", ""))).await;
+    let mut counts: Vec<u32> =
+        counts.iter().map(|answer| answer.text().trim().parse().unwrap()).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, (1..=20).collect::<Vec<_>>());
+    let root = app.browser("root").await;
+    let shown = root.get("/sessions/admin/sessions?user=alice").await.json();
+    assert_eq!(shown["sessions"][0]["data"]["count"], 20, "{shown}");
+    let foreign = browser.ask("POST", "/count").header("sec-fetch-site", "cross-site");
+    assert_eq!(foreign.send().await.problem(403)["type"], "urn:session-kit:cross-origin");
 }
 
 /// A refused token is answered as anonymous, and the browser's cookie is left alone (G11).
