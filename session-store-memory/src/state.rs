@@ -9,7 +9,6 @@ use session_core::admission::Standing;
 use session_core::block::{self, Block};
 use session_core::planted::{self, Defect};
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
-use session_core::session::note_ip_address;
 use session_core::store::{
     BlockChange, Change, Commit, Continuation, Ended, EndedBatch, Ending, Loaded, Outcome, Page,
     PageCursor, PageQuery, PolicyChange, Touch, UserState, Version, limit_within,
@@ -119,12 +118,7 @@ impl State {
         if planted::is(Defect::TouchBackwards) {
             (session.last_accessed, session.deadline) = (touch.last_accessed, touch.deadline);
         }
-        session.last_accessed = session.last_accessed.max(touch.last_accessed);
-        session.deadline = session.deadline.max(touch.deadline);
-        session.claimed |= touch.claimed && !planted::is(Defect::ClaimUnstored);
-        for ip in &touch.ip_addresses {
-            note_ip_address(&mut session.ip_addresses, *ip);
-        }
+        touch.apply(session);
         true
     }
 
@@ -137,7 +131,7 @@ impl State {
         after: Option<&Continuation>,
         limit: u32,
     ) -> Result<EndedBatch, StoreError> {
-        let after = after.map(parse_continuation).transpose()?;
+        let after = after.map(Continuation::place).transpose()?.map(|place| place.id);
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
         let mut batch = EndedBatch::default();
         let mut walk = self.walk(among, after).peekable();
@@ -148,7 +142,7 @@ impl State {
             }
             let last = batch.ended.len() == limit || examined == PageQuery::MAX_EXAMINED;
             if last && walk.peek().is_some() {
-                batch.next = Some(Continuation(session.id.as_bytes().to_vec()));
+                batch.next = Some(Continuation::at(PageCursor::of(session)));
             }
             if last {
                 break;
@@ -300,9 +294,4 @@ impl State {
             self.users.remove(owner);
         }
     }
-}
-
-fn parse_continuation(after: &Continuation) -> Result<SessionId, StoreError> {
-    let bytes = after.0.as_slice().try_into();
-    bytes.map(SessionId::from_bytes).map_err(|_| Continuation::malformed())
 }

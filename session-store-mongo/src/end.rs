@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use session_core::store::record::{Fields, read_ended};
-use session_core::store::{EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag};
+use session_core::store::{
+    Continuation, EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag,
+};
 use session_core::{InvalidField, SessionId, Timestamp};
 
 use crate::collections::Collections;
@@ -23,7 +25,7 @@ impl Collections {
         end: &EndMany,
         limit: usize,
     ) -> Result<EndedBatch, Failed> {
-        let after = end.after.as_ref().map(Place::parse).transpose()?;
+        let after = end.after.as_ref().map(Continuation::place).transpose()?.map(Place::from);
         let part = self.walk(&self.list, &Walk::selected(&end.selection), after, limit).await?;
         self.end_part(part, &end.into(), end.into()).await
     }
@@ -34,7 +36,7 @@ impl Collections {
         sweep: &Sweep,
         limit: usize,
     ) -> Result<EndedBatch, Failed> {
-        let after = sweep.after.as_ref().map(Place::parse).transpose()?;
+        let after = sweep.after.as_ref().map(Continuation::place).transpose()?.map(Place::from);
         let walk = Walk::overdue(self.clock().await?.minus(sweep.overdue));
         let part = self.walk(&self.list, &walk, after, limit).await?;
         self.end_part(part, &sweep.into(), sweep.into()).await
@@ -48,7 +50,7 @@ impl Collections {
     ) -> Result<EndedBatch, Failed> {
         let chosen = found.iter().filter_map(readable).collect();
         let ended = self.end_chosen(chosen, ending, recheck).await?;
-        Ok(EndedBatch { ended, next: next.map(Place::continuation) })
+        Ok(EndedBatch { ended, next: next.map(|place| Continuation::at(place.into())) })
     }
 
     /// Ends sessions in steps of at most [`BATCH`], those for which the recheck holds.

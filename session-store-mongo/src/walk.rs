@@ -7,10 +7,8 @@
 use futures_util::TryStreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Bson, Document, doc};
-use session_core::store::{
-    Continuation, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter,
-};
-use session_core::{EndCause, InvalidField, SessionId, StoreError, TenantId, Timestamp};
+use session_core::store::{HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::{EndCause, InvalidField, SessionId, TenantId, Timestamp};
 
 use crate::collections::Collections;
 use crate::error::Failed;
@@ -261,22 +259,6 @@ impl Walk {
 
     pub(crate) fn order(&self) -> Document {
         doc! { self.key: if self.ascending { 1 } else { -1 }, "_id": 1 }
-    }
-}
-
-impl Place {
-    pub(crate) fn continuation(self) -> Continuation {
-        Continuation([&self.key.to_be_bytes(), self.id.as_bytes().as_slice()].concat())
-    }
-
-    /// The place that [`Place::continuation`] wrote.
-    pub(crate) fn parse(after: &Continuation) -> Result<Self, StoreError> {
-        let parse = || {
-            let (key, id) = after.0.split_first_chunk()?;
-            let id = SessionId::from_bytes(id.try_into().ok()?);
-            Some(Self { key: i64::from_be_bytes(*key), id })
-        };
-        parse().ok_or_else(Continuation::malformed)
     }
 }
 

@@ -67,6 +67,8 @@ impl RedisStore {
         let selection = &end.selection;
         let (recheck, ending) = (Recheck::from(end), Ending::from(end));
         let sources = self.sources(selection).await?;
+        // The script that ends a session knows its last access.
+        let choice = Selection { last_accessed_before: None, ..selection.clone() };
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
         let mut spot = end.after.as_ref().map_or(Ok(Spot::START), Spot::parse)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
@@ -76,7 +78,7 @@ impl RedisStore {
             }
             let (places, is_last) = self.next_places(source, spot.after).await?;
             examined += places.len();
-            let mut chosen = self.choose(selection, &places).await?;
+            let mut chosen = self.choose(&choice, &places).await?;
             // What is too much is left to the call that goes on before the first of it.
             let left = limit - ended.len();
             let cut = chosen.get(left).map(|(n, _)| *n);

@@ -216,43 +216,33 @@ impl<'b> Fixed<'b> {
         serde_json::from_slice(self.rest).map_err(StoreError::corrupt)
     }
 
-    /// The owner, if the session is selected by what never changes: the script that ends it looks at
-    /// its last access. Reads no more than the selection goes by, so that a record that is damaged
-    /// elsewhere can be ended.
+    /// The owner, if the session is selected. The selection goes by what never changes: the script
+    /// that ends a session looks at its last access.
     pub(crate) fn selected(
         &self,
         id: SessionId,
         selection: &Selection,
     ) -> Result<Option<UserKey>, StoreError> {
-        let Selection {
-            tenant,
-            user,
-            device_kind,
-            client_id,
-            ids,
-            signed_in_before,
-            last_accessed_before: _,
-            except,
-        } = selection;
-        let owner = self.owner()?;
-        let by_owner = tenant.covers(owner.tenant.as_ref())
-            && user.as_ref().is_none_or(|user| *user == owner.user)
-            && ids.as_ref().is_none_or(|ids| ids.contains(&id))
-            && signed_in_before.is_none_or(|before| self.signed_in < before.as_micros())
-            && *except != Some(id);
-        if !by_owner {
-            return Ok(None);
+        let is_selected = selection.selects(id, self)?;
+        is_selected.then(|| self.owner()).transpose()
+    }
+}
+
+/// The JSON is read for the fields that are in it, each time.
+impl Fields for Fixed<'_> {
+    fn integer(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
+        Ok((name == "signed_in").then_some(self.signed_in))
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<Cow<'_, str>>, StoreError> {
+        if !REST.contains(&name) {
+            return self.owner.text(name);
         }
-        if device_kind.is_none() && client_id.is_none() {
-            return Ok(Some(owner));
-        }
-        let rest = self.rest()?;
-        let (kind, client) = (rest.text("device_kind")?, rest.text("client_id")?);
-        let same = device_kind
-            .as_ref()
-            .is_none_or(|wanted| kind.as_deref() == Some(wanted.as_str()))
-            && client_id.as_ref().is_none_or(|wanted| client.as_deref() == Some(wanted.as_str()));
-        Ok(same.then_some(owner))
+        Ok(self.rest()?.text(name)?.map(|text| text.into_owned().into()))
+    }
+
+    fn bytes(&self, _: &'static str) -> Result<Option<Cow<'_, [u8]>>, StoreError> {
+        Ok(None)
     }
 }
 

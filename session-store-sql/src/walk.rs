@@ -58,7 +58,7 @@ impl Walk<Vec<u8>> {
     /// The walk that chooses the ids of the sessions that one call of `end_many` ends.
     pub(crate) fn choose(end: &EndMany, limit: u32) -> Result<Self, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        let position = end.after.as_ref().map(position).transpose()?;
+        let position = end.after.as_ref().map(Continuation::place).transpose()?;
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
         Ok(Self::new(Filter::from(&end.selection), limit, position))
     }
@@ -165,18 +165,6 @@ pub(crate) fn id<R: Columns>(row: &R) -> Result<Vec<u8>, StoreError> {
     Ok(row.bytes("id")?.to_vec())
 }
 
-/// A position as the text of a page's cursor.
-pub(crate) fn continuation(position: PageCursor) -> Continuation {
-    Continuation(position.to_string().into_bytes())
-}
-
-/// The position that [`continuation`] wrote.
-pub(crate) fn position(after: &Continuation) -> Result<PageCursor, StoreError> {
-    let text = std::str::from_utf8(&after.0).ok();
-    let position = text.and_then(|text| text.parse().ok());
-    position.ok_or_else(Continuation::malformed)
-}
-
 /// Where a record is in a list that is ordered by this column, then by id.
 pub(crate) fn position_of(
     row: &impl Columns,
@@ -263,7 +251,7 @@ mod tests {
     fn end(after: Option<PageCursor>) -> EndMany {
         EndMany {
             selection: Selection::within(TenantFilter::Any),
-            after: after.map(continuation),
+            after: after.map(Continuation::at),
             cause: EndCause::Revoked,
             at: Timestamp::EPOCH,
             by: Actor::System,

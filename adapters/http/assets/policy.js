@@ -36,7 +36,7 @@ async function fill(response) {
 }
 
 function origin(policy) {
-  if (!policy.inherited) return ["Set here"];
+  if (!policy.inherited) return [policy.newer ? "Set here by a newer version: change it there" : "Set here"];
   const of = {
     tenant: ["tenant ", foreign(scope.tenant ?? "")],
     deployment: ["the deployment"],

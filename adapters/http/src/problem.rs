@@ -208,6 +208,13 @@ impl Problem {
         Self::known(kind, title, StatusCode::PRECONDITION_FAILED)
     }
 
+    /// A newer version set what the call was to change, in parts that this one does not know and would
+    /// lose.
+    pub const fn newer_version() -> Self {
+        let title = "a newer version set it: change it there, or delete it first";
+        Self::known("urn:session-kit:newer-version", title, StatusCode::CONFLICT)
+    }
+
     /// The body is longer than any the API takes.
     pub const fn too_large() -> Self {
         let (kind, title) = ("urn:session-kit:too-large", "body too large");

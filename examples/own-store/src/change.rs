@@ -1,29 +1,32 @@
 //! The one write path of a user's sessions, and what every change does to the other tables.
 
-use redb::{Error, ReadableTable, WriteTransaction};
+use redb::{Error, ReadableTable};
 use serde_json::{Map, Value};
-use session_core::session::note_ip_address;
-use session_core::store::record::{Fields, details, encode_session, read_ended};
-use session_core::store::{Change, Commit, Ended, Ending, Touch, Version};
+use session_core::block::refusal;
+use session_core::policy::PolicyScope;
+use session_core::store::record::{
+    Fields, decode_session, details, encode_session, ending_fields, json_object, read_ended,
+};
+use session_core::store::{Change, Commit, Ended, Ending, PageCursor, Touch, Version};
 use session_core::{Event, Session, SessionId, StoreError, Timestamp, UserKey};
 
-use crate::file::{Bytes, HISTORY, Id, PLACES, SESSIONS, USERS, core_error};
-use crate::history::remember;
+use crate::file::{
+    BLOCKS, ENDS, HISTORY, Names, PLACES, Result, SESSIONS, USERS, Write, core_error, get,
+};
 use crate::log::append;
-use crate::places::{Place, enter, place, whole};
-use crate::read::session;
-use crate::settings::is_blocked;
+use crate::places::{enter, whole};
+use crate::settings::{blocks, clock};
 
 /// A stored session of which only what every change needs has been read, so that one that is
 /// damaged elsewhere can be ended.
 pub(crate) struct Record {
     pub(crate) ended: Ended,
-    pub(crate) place: Place,
+    pub(crate) place: PageCursor,
     pub(crate) fields: Map<String, Value>,
 }
 
 /// None is a conflict: the transaction is given up, with what earlier changes have done in it.
-pub(crate) fn commit(file: &WriteTransaction, commit: &Commit) -> Result<Option<()>, Error> {
+pub(crate) fn commit(file: &Write, commit: &Commit) -> Result<Option<()>> {
     let owner = &commit.owner;
     if version(&file.open_table(USERS)?, owner)? != commit.expected {
         return Ok(None);
@@ -39,8 +42,8 @@ pub(crate) fn commit(file: &WriteTransaction, commit: &Commit) -> Result<Option<
 }
 
 /// True is to be told, false was passed over, and none is a conflict.
-fn apply(file: &WriteTransaction, commit: &Commit, change: &Change) -> Result<Option<bool>, Error> {
-    let found = find(&file.open_table(SESSIONS)?, change.session())?;
+fn apply(file: &Write, commit: &Commit, change: &Change) -> Result<Option<bool>> {
+    let found = get(&file.open_table(SESSIONS)?, change.session().as_bytes(), Record::parse)?;
     match (change, found.filter(|found| found.ended.owner == commit.owner)) {
         (Change::Insert(session), _) => return insert(file, session),
         (Change::End(_, cause), Some(record)) => {
@@ -54,20 +57,20 @@ fn apply(file: &WriteTransaction, commit: &Commit, change: &Change) -> Result<Op
     Ok(Some(true))
 }
 
-fn insert(file: &WriteTransaction, session: &Session) -> Result<Option<bool>, Error> {
-    let id = session.id;
-    let before =
-        file.open_table(SESSIONS)?.insert(id.as_bytes(), &*encode_session(session))?.is_some();
-    let has_ended = file.open_table(HISTORY)?.get(id.as_bytes())?.is_some();
-    if before || has_ended || is_blocked(file, &session.owner)? {
+fn insert(file: &Write, session: &Session) -> Result<Option<bool>> {
+    let id = session.id.as_bytes();
+    let before = file.open_table(SESSIONS)?.insert(id, &*encode_session(session))?.is_some();
+    let has_ended = file.open_table(HISTORY)?.get(id)?.is_some();
+    let blocks = blocks(&file.open_table(BLOCKS)?, &session.owner)?;
+    if before || has_ended || refusal(&blocks, clock()).is_some() {
         return Ok(None);
     }
-    enter(file, PLACES, &session.owner, place(session.signed_in, id), true)?;
+    enter(file, PLACES, &PolicyScope::of(&session.owner), PageCursor::of(session), true)?;
     Ok(Some(true))
 }
 
 /// Takes the details of this session and the later deadline. What write-backs keep stays.
-fn replace(file: &WriteTransaction, record: Record, session: &Session) -> Result<(), Error> {
+fn replace(file: &Write, record: Record, session: &Session) -> Result<()> {
     let Record { ended, mut fields, .. } = record;
     let known = fields.integer("deadline").map_err(core_error)?.unwrap_or(i64::MIN);
     let deadline = known.max(session.deadline.as_micros());
@@ -78,20 +81,21 @@ fn replace(file: &WriteTransaction, record: Record, session: &Session) -> Result
     Ok(())
 }
 
-/// Moves a session into the history. Its event has still to be told.
-pub(crate) fn remove(
-    file: &WriteTransaction,
-    record: &Record,
-    ending: &Ending,
-) -> Result<(), Error> {
-    file.open_table(SESSIONS)?.remove(record.ended.id.as_bytes())?;
-    enter(file, PLACES, &record.ended.owner, record.place, false)?;
-    remember(file, record, ending)
+/// Moves a session into the history, as it is. Its event has still to be told.
+pub(crate) fn remove(file: &Write, record: &Record, ending: &Ending) -> Result<()> {
+    let (Ended { id, owner }, mut fields) = (&record.ended, record.fields.clone());
+    let scopes = PolicyScope::of(owner);
+    file.open_table(SESSIONS)?.remove(id.as_bytes())?;
+    enter(file, PLACES, &scopes, record.place, false)?;
+    fields.extend(json_object(ending_fields(ending)));
+    let text = Value::Object(fields).to_string();
+    file.open_table(HISTORY)?.insert(id.as_bytes(), text.as_bytes())?;
+    enter(file, ENDS, &scopes, PageCursor { at: ending.at, id: *id }, true)
 }
 
 /// Appends a log entry, and makes its number the version of the user. A user without sessions is
 /// forgotten: numbers never come back, so neither do versions.
-pub(crate) fn tell(file: &WriteTransaction, event: &Event, owner: &UserKey) -> Result<(), Error> {
+pub(crate) fn tell(file: &Write, event: &Event, owner: &UserKey) -> Result<()> {
     let number = append(file, event)?;
     let (tenant, user) = (owner.tenant_text(), owner.user.as_str());
     let mut users = file.open_table(USERS)?;
@@ -103,50 +107,34 @@ pub(crate) fn tell(file: &WriteTransaction, event: &Event, owner: &UserKey) -> R
 }
 
 /// Answers the ids that are gone. Records that cannot be read are passed over.
-pub(crate) fn touch(file: &WriteTransaction, batch: &[Touch]) -> Result<Vec<SessionId>, Error> {
+pub(crate) fn touch(file: &Write, batch: &[Touch]) -> Result<Option<Vec<SessionId>>> {
     let (mut sessions, mut gone) = (file.open_table(SESSIONS)?, Vec::new());
     for touch in batch {
-        let mut session = match session(&sessions, touch.id) {
-            Ok(Some(session)) => session,
-            Ok(None) => {
-                gone.push(touch.id);
-                continue;
+        match get(&sessions, touch.id.as_bytes(), decode_session) {
+            Ok(Some(mut session)) => {
+                touch.apply(&mut session);
+                sessions.insert(touch.id.as_bytes(), &*encode_session(&session))?;
             }
-            Err(Error::Backend(_)) => continue,
+            Ok(None) => gone.push(touch.id),
+            Err(Error::Backend(_)) => {}
             Err(error) => return Err(error),
-        };
-        session.last_accessed = session.last_accessed.max(touch.last_accessed);
-        session.deadline = session.deadline.max(touch.deadline);
-        session.claimed |= touch.claimed;
-        touch.ip_addresses.iter().for_each(|ip| note_ip_address(&mut session.ip_addresses, *ip));
-        sessions.insert(touch.id.as_bytes(), &*encode_session(&session))?;
+        }
     }
-    Ok(gone)
-}
-
-pub(crate) fn find(
-    sessions: &impl ReadableTable<Id, Bytes>,
-    id: SessionId,
-) -> Result<Option<Record>, Error> {
-    let bytes = sessions.get(id.as_bytes())?;
-    bytes.map(|bytes| Record::parse(bytes.value())).transpose().map_err(core_error)
+    Ok(Some(gone))
 }
 
 impl Record {
-    fn parse(bytes: &[u8]) -> Result<Self, StoreError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, StoreError> {
         let fields: Map<_, _> = serde_json::from_slice(bytes).map_err(StoreError::corrupt)?;
-        let signed_in = fields.integer("signed_in")?.map(Timestamp::from_micros);
-        let signed_in = signed_in.ok_or_else(|| StoreError::corrupt("no signed_in"))?;
+        let at = fields.integer("signed_in")?.map(Timestamp::from_micros);
+        let at = at.ok_or_else(|| StoreError::corrupt("no signed_in"))?;
         let ended = read_ended(&fields)?;
-        Ok(Self { place: place(signed_in, ended.id), ended, fields })
+        Ok(Self { place: PageCursor { at, id: ended.id }, ended, fields })
     }
 }
 
 /// The version of a user, in a transaction of either kind.
-pub(crate) fn version(
-    users: &impl ReadableTable<(&'static str, &'static str), i64>,
-    owner: &UserKey,
-) -> Result<Version, Error> {
-    let version = users.get((owner.tenant_text(), owner.user.as_str()))?;
-    Ok(version.map_or(Version::NONE, |version| Version(version.value())))
+pub(crate) fn version(users: &impl ReadableTable<Names, i64>, owner: &UserKey) -> Result<Version> {
+    let found = get(users, (owner.tenant_text(), owner.user.as_str()), |found| Ok(Version(found)))?;
+    Ok(found.unwrap_or(Version::NONE))
 }

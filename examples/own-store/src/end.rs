@@ -1,19 +1,22 @@
-//! Ending many sessions: a selection of them, or those past their deadline.
+//! Ending many sessions: a selection of them, or those past their deadline. And what the history
+//! no longer keeps.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redb::{Error, ReadOnlyTable, ReadTransaction, WriteTransaction};
+use redb::ReadableTable;
+use session_core::policy::PolicyScope;
 use session_core::store::record::Fields;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, Ending, PageCursor, PageQuery, Selection,
-    limit_within,
+    Continuation, EndMany, Ended, EndedBatch, Ending, Forget, PageCursor, Selection, limit_within,
 };
-use session_core::{SessionId, StoreError, Timestamp};
+use session_core::{SessionId, Timestamp};
 
-use crate::change::{Record, find, remove, tell};
-use crate::file::{Bytes, Id, PLACES, SESSIONS, core_error, readable};
-use crate::places::{Place, cursor, place, places, scope};
+use crate::change::{Record, remove, tell};
+use crate::file::{
+    ENDS, HISTORY, PLACES, Read, Result, SESSIONS, Write, core_error, get, readable,
+};
+use crate::places::{enter, places, row, scope, walk, whole};
 use crate::settings::clock;
 
 /// Which sessions end, and how.
@@ -28,59 +31,46 @@ impl EndWhere {
     /// where the next call goes on.
     pub(crate) fn choose(
         &self,
-        file: &ReadTransaction,
+        file: &Read,
         limit: u32,
-    ) -> Result<(Vec<SessionId>, Option<Continuation>), Error> {
-        let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
+    ) -> Result<(Vec<SessionId>, Option<Continuation>)> {
         let sessions = file.open_table(SESSIONS)?;
-        let mut candidates = self.candidates(file, &sessions)?;
-        let (mut chosen, mut examined) = (Vec::new(), 0);
-        while let Some(place) = candidates.next().transpose()? {
-            examined += 1;
-            if readable(find(&sessions, place.1))?.is_some_and(|record| self.covers(&record)) {
-                chosen.push(place.1);
-            }
-            if chosen.len() == limit || examined == PageQuery::MAX_EXAMINED {
-                return Ok((chosen, candidates.next().map(|_| continuation(place))));
-            }
-        }
-        Ok((chosen, None))
+        let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
+        let (chosen, next) = walk(self.candidates(file)?, limit, |id| {
+            let record = get(&sessions, id.as_bytes(), Record::parse)?;
+            Ok(record.filter(|record| self.covers(record)).map(|_| id))
+        })?;
+        Ok((chosen, next.map(Continuation::at)))
     }
 
-    /// The places to look at, from where the last call left off.
-    fn candidates(
-        &self,
-        file: &ReadTransaction,
-        sessions: &ReadOnlyTable<Id, Bytes>,
-    ) -> Result<Box<dyn Iterator<Item = Result<Place, Error>>>, Error> {
-        let after = self.end.after.as_ref().map(parse).transpose().map_err(core_error)?;
+    /// The places to look at, from where the last call left off. Where ids are given, their order
+    /// will do.
+    fn candidates(&self, file: &Read) -> Result<Box<dyn Iterator<Item = Result<PageCursor>>>> {
+        let after = self.end.after.as_ref().map(Continuation::place);
+        let after = after.transpose().map_err(core_error)?;
         let Selection { tenant, user, ids, .. } = &self.end.selection;
         let Some(ids) = ids else {
             return Ok(Box::new(places(file, PLACES, &scope(tenant, user.as_ref()), after)?));
         };
-        let mut named = BTreeSet::new();
-        for id in ids {
-            named.extend(readable(find(sessions, *id))?.map(|record| record.place));
-        }
-        Ok(Box::new(named.into_iter().filter(move |place| Some(*place) > after).map(Ok)))
+        let ids: BTreeSet<_> = ids.iter().copied().collect();
+        let left = ids.into_iter().filter(move |id| after.is_none_or(|after| *id > after.id));
+        Ok(Box::new(left.map(|id| Ok(PageCursor { at: Timestamp::EPOCH, id }))))
     }
 
     fn covers(&self, record: &Record) -> bool {
-        let deadline = || record.fields.integer("deadline").ok()?.map(Timestamp::from_micros);
+        let Record { ended, fields, .. } = record;
+        let deadline = || fields.integer("deadline").ok()?.map(Timestamp::from_micros);
         let is_past = |overdue| deadline().is_some_and(|at| at < clock().minus(overdue));
-        selects(&self.end.selection, record) && self.overdue.is_none_or(is_past)
+        self.end.selection.selects(ended.id, fields).unwrap_or(false)
+            && self.overdue.is_none_or(is_past)
     }
 }
 
 /// Ends what was chosen and is still covered: it may have been used or ended since.
-pub(crate) fn end(
-    file: &WriteTransaction,
-    what: &EndWhere,
-    ids: &[SessionId],
-) -> Result<Option<Vec<Ended>>, Error> {
+pub(crate) fn end(file: &Write, what: &EndWhere, ids: &[SessionId]) -> Result<Option<Vec<Ended>>> {
     let (mut ended, ending) = (Vec::new(), Ending::from(&what.end));
     for id in ids {
-        let record = find(&file.open_table(SESSIONS)?, *id)?;
+        let record = get(&file.open_table(SESSIONS)?, id.as_bytes(), Record::parse)?;
         let Some(record) = record.filter(|record| what.covers(record)) else { continue };
         remove(file, &record, &ending)?;
         tell(file, &ending.event(&record.ended), &record.ended.owner)?;
@@ -89,38 +79,29 @@ pub(crate) fn end(
     Ok((!ended.is_empty()).then_some(ended))
 }
 
-/// The pattern names all fields: with a new one, this does not compile until it knows it.
-fn selects(selection: &Selection, record: &Record) -> bool {
-    let Selection {
-        tenant,
-        user,
-        device_kind,
-        client_id,
-        ids,
-        signed_in_before,
-        last_accessed_before,
-        except,
-    } = selection;
-    let Ended { id, owner } = &record.ended;
-    let last_accessed = || record.fields.integer("last_accessed").ok().flatten();
-    let has = |name, wanted| record.fields.text(name).is_ok_and(|text| text.as_deref() == wanted);
-    tenant.covers(owner.tenant.as_ref())
-        && user.as_ref().is_none_or(|user| *user == owner.user)
-        && device_kind.as_ref().is_none_or(|kind| has("device_kind", Some(kind.as_str())))
-        && client_id.as_ref().is_none_or(|client| has("client_id", Some(client.as_str())))
-        && ids.as_ref().is_none_or(|ids| ids.contains(id))
-        && signed_in_before.is_none_or(|before| cursor(record.place).at < before)
-        && last_accessed_before
-            .is_none_or(|before| last_accessed().is_some_and(|at| at < before.as_micros()))
-        && *except != Some(*id)
-}
-
-fn continuation(place: Place) -> Continuation {
-    Continuation(cursor(place).to_string().into_bytes())
-}
-
-fn parse(after: &Continuation) -> Result<Place, StoreError> {
-    let text = str::from_utf8(&after.0).unwrap_or_default();
-    let cursor: PageCursor = text.parse().map_err(StoreError::refused)?;
-    Ok(place(cursor.at, cursor.id))
+/// Deletes from the oldest end on, and answers none where there is nothing to delete.
+pub(crate) fn forget(file: &Write, (forget, limit): &(Forget, u32)) -> Result<Option<u32>> {
+    let limit = limit_within(*limit, EndedBatch::MAX_LIMIT);
+    let (scope, line) = match forget {
+        Forget::OlderThan(age) => (PolicyScope::Deployment, Some(clock().minus(*age))),
+        Forget::User(owner) => (PolicyScope::User(owner.clone()), None),
+    };
+    let mut leaving = Vec::new();
+    for found in file.open_table(ENDS)?.range(whole(scope.key()))?.rev().take(limit as usize) {
+        let place = row(found?.0.value());
+        if line.is_some_and(|line| place.at >= line) {
+            break;
+        }
+        leaving.push(place);
+    }
+    for place in &leaving {
+        let record = readable(get(&file.open_table(HISTORY)?, place.id.as_bytes(), Record::parse))?;
+        file.open_table(HISTORY)?.remove(place.id.as_bytes())?;
+        // One that cannot be read leaves the list that it was found in; the others pass over it.
+        let found_in = || vec![scope.clone()];
+        let scopes = record.map_or_else(found_in, |record| PolicyScope::of(&record.ended.owner));
+        enter(file, ENDS, &scopes, *place, false)?;
+    }
+    let count = u32::try_from(leaving.len()).unwrap_or(limit);
+    Ok((count > 0).then_some(count))
 }

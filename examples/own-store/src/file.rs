@@ -3,30 +3,36 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Database, Error, TableDefinition, WriteTransaction};
+use redb::{Database, Error, Key, ReadableTable, TableDefinition, Value};
 use session_core::StoreError;
 use tokio::sync::{Mutex, Notify};
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Read = redb::ReadTransaction;
+pub(crate) type Write = redb::WriteTransaction;
 
 pub(crate) type Id = &'static [u8; 16];
 pub(crate) type Bytes = &'static [u8];
 pub(crate) type Text = &'static str;
+pub(crate) type Records = TableDefinition<'static, Id, Bytes>;
 pub(crate) type Places = TableDefinition<'static, (Text, Text, i64, Id), ()>;
-pub(crate) type Settings = TableDefinition<'static, (Text, Text), Text>;
+/// A tenant and a user, empty for none.
+pub(crate) type Names = (Text, Text);
+pub(crate) type Settings = TableDefinition<'static, Names, Text>;
 /// An entry of the log: its mark, the mark of the one before it, its time, the event.
 pub(crate) type Entry = (i64, i64, i64, Bytes);
 
 /// A session by its id.
-pub(crate) const SESSIONS: TableDefinition<'_, Id, Bytes> = TableDefinition::new("sessions");
-/// Sessions by the time of their sign-in, in the order of [`Place`](crate::places::Place), once in
-/// every scope of their user.
+pub(crate) const SESSIONS: Records = TableDefinition::new("sessions");
+/// Sessions by the time of their sign-in, in the order of [`key`](crate::places::key), once in every
+/// scope of their user.
 pub(crate) const PLACES: Places = TableDefinition::new("places");
-/// An ended session by its id: tenant and user, which can be read where the record cannot, and it.
-pub(crate) const HISTORY: TableDefinition<'_, Id, (Text, Text, Bytes)> =
-    TableDefinition::new("history");
+/// An ended session by its id.
+pub(crate) const HISTORY: Records = TableDefinition::new("history");
 /// Ended sessions by the time of their end, as in [`PLACES`].
 pub(crate) const ENDS: Places = TableDefinition::new("ends");
 /// The version of each user that has sessions, by tenant and user.
-pub(crate) const USERS: TableDefinition<'_, (Text, Text), i64> = TableDefinition::new("users");
+pub(crate) const USERS: TableDefinition<'_, Names, i64> = TableDefinition::new("users");
 /// The log by number.
 pub(crate) const LOG: TableDefinition<'_, i64, Entry> = TableDefinition::new("log");
 /// The policies and the blocks that are set, by the key of their scope.
@@ -50,7 +56,7 @@ pub(crate) struct File {
 
 impl File {
     /// Makes the tables where there are none. Those of other types than above are an error.
-    pub(crate) fn new(database: Database) -> Result<Self, Error> {
+    pub(crate) fn new(database: Database) -> Result<Self> {
         let keeps_history = AtomicBool::new(true);
         let file = Self { database, turn: Arc::default(), keeps_history, changed: Notify::new() };
         file.write(|file| {
@@ -67,8 +73,8 @@ impl File {
     /// answers none, or an error, has not happened.
     pub(crate) fn write<T>(
         &self,
-        change: impl FnOnce(&WriteTransaction) -> Result<Option<T>, Error>,
-    ) -> Result<Option<T>, Error> {
+        change: impl FnOnce(&Write) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         let mut transaction = self.database.begin_write()?;
         // Otherwise the first start after a crash reads the whole file.
         transaction.set_quick_repair(true);
@@ -83,8 +89,17 @@ impl File {
     }
 }
 
+/// What a table has under a key, as the core reads it.
+pub(crate) fn get<K: Key + 'static, V: Value + 'static, T>(
+    table: &impl ReadableTable<K, V>,
+    key: K::SelfType<'_>,
+    read: impl FnOnce(V::SelfType<'_>) -> Result<T, StoreError>,
+) -> Result<Option<T>> {
+    table.get(key)?.map(|found| read(found.value())).transpose().map_err(core_error)
+}
+
 /// Passes over a record that cannot be read.
-pub(crate) fn readable<T>(found: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+pub(crate) fn readable<T>(found: Result<Option<T>>) -> Result<Option<T>> {
     found.or_else(|error| if matches!(error, Error::Backend(_)) { Ok(None) } else { Err(error) })
 }
 

@@ -10,7 +10,6 @@
 mod change;
 mod end;
 mod file;
-mod history;
 mod log;
 mod places;
 mod read;
@@ -21,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redb::{Database, Error, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, ReadableDatabase};
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
@@ -32,7 +31,7 @@ use session_core::store::{
 use session_core::{Actor, EndCause, FleetKey, SessionId, Store, StoreError, UserKey, async_trait};
 
 use crate::end::EndWhere;
-use crate::file::{BLOCKS, File, HISTORY, POLICIES, store_error};
+use crate::file::{BLOCKS, File, POLICIES, Read, Result, Write, store_error};
 
 /// The store; clones are the same store.
 #[derive(Clone, Debug)]
@@ -52,25 +51,27 @@ impl OwnStore {
         Ok(Self { file: Arc::new(file) })
     }
 
-    async fn read<T: Send + 'static>(
+    async fn read<Q: Send + 'static, T: Send + 'static>(
         &self,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, Error> + Send + 'static,
+        query: Q,
+        read: impl FnOnce(&Read, &Q) -> Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = Arc::clone(&self.file);
-        blocking(move || read(&file.database.begin_read()?)).await
+        blocking(move || read(&file.database.begin_read()?, &query)).await
     }
 
     /// Waits for the turn, then changes the file in a thread that may block. A caller that goes
     /// away while it waits has changed nothing; later, its change goes on to its end.
-    async fn write<T: Send + 'static>(
+    async fn write<Q: Send + 'static, T: Send + 'static>(
         &self,
-        change: impl FnOnce(&WriteTransaction) -> Result<Option<T>, Error> + Send + 'static,
+        query: Q,
+        change: impl FnOnce(&Write, &Q) -> Result<Option<T>> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
         let file = Arc::clone(&self.file);
         let turn = Arc::clone(&file.turn).lock_owned().await;
         blocking(move || {
             let _turn = turn;
-            file.write(change)
+            file.write(|file| change(file, &query))
         })
         .await
     }
@@ -78,15 +79,15 @@ impl OwnStore {
     async fn end(&self, ending: EndWhere, limit: u32) -> Result<EndedBatch, StoreError> {
         let ending = Arc::new(ending);
         let choosing = Arc::clone(&ending);
-        let (ids, next) = self.read(move |file| choosing.choose(file, limit)).await?;
-        let ended = self.write(move |file| end::end(file, &ending, &ids)).await?;
+        let (ids, next) = self.read(choosing, move |file, end| end.choose(file, limit)).await?;
+        let ended = self.write(ending, move |file, ending| end::end(file, ending, &ids)).await?;
         Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
     }
 }
 
 /// Runs a call in a thread that may block, to its end, also if the caller goes away.
 async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(call).await.map_err(StoreError::unavailable)?;
     done.map_err(store_error)
@@ -99,49 +100,43 @@ impl Store for OwnStore {
     }
 
     async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
-        let key = proposed.clone();
-        let key = self.write(move |file| settings::fleet_key(file, &key).map(Some)).await?;
+        let key = self.write(proposed.clone(), settings::fleet_key).await?;
         Ok(key.unwrap_or_else(|| proposed.clone()))
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        let owner = owner.clone();
-        self.read(move |file| read::user(file, &owner)).await
+        self.read(owner.clone(), read::user).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
-        let commit = commit.clone();
-        let done = self.write(move |file| change::commit(file, &commit)).await?;
+        let done = self.write(commit.clone(), change::commit).await?;
         Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
-        self.read(move |file| read::load(file, id)).await
+        self.read(id, read::load).await
     }
 
     async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
-        self.read(move |file| history::ended(&file.open_table(HISTORY)?, id)).await
+        self.read(id, read::ended).await
     }
 
     async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
-        let query = query.clone();
-        self.read(move |file| history::page(file, &query)).await
+        self.read(query.clone(), read::history).await
     }
 
-    async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
-        let forget = forget.clone();
-        Ok(self.write(move |file| history::forget(file, &forget, limit)).await?.unwrap_or_default())
+    async fn forget(&self, what: &Forget, limit: u32) -> Result<u32, StoreError> {
+        Ok(self.write((what.clone(), limit), end::forget).await?.unwrap_or_default())
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        let query = query.clone();
-        self.read(move |file| read::page(file, &query)).await
+        self.read(query.clone(), read::page).await
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        let batch = Touch::folded(batch)?;
-        let gone = self.write(move |file| Ok(Some(change::touch(file, &batch)?))).await?;
+        let gone =
+            self.write(Touch::folded(batch)?, |file, batch| change::touch(file, batch)).await?;
         Ok(gone.unwrap_or_default())
     }
 
@@ -164,8 +159,7 @@ impl Store for OwnStore {
         entries: Entries,
         limit: u32,
     ) -> Result<LogPage, StoreError> {
-        let cursor = cursor.cloned();
-        self.read(move |file| log::since(file, cursor.as_ref(), entries, limit)).await
+        self.read((cursor.cloned(), entries, limit), log::since).await
     }
 
     async fn changed(&self) {
@@ -177,40 +171,35 @@ impl Store for OwnStore {
     }
 
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
-        Ok(self.write(move |file| log::trim(file, older_than, limit)).await?.unwrap_or_default())
+        Ok(self.write((older_than, limit), log::trim).await?.unwrap_or_default())
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let (name, holder) = (name.to_owned(), holder.to_owned());
-        let taken = self.write(move |file| settings::lease(file, &name, &holder, ttl)).await?;
-        Ok(taken.is_some())
+        let lease = (name.to_owned(), holder.to_owned(), ttl);
+        Ok(self.write(lease, settings::lease).await?.is_some())
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        let (scope, read) = (scope.clone(), Policy::from_stored);
-        self.read(move |file| settings::setting(&file.open_table(POLICIES)?, &scope, read)).await
+        self.read(scope.clone(), settings::policy).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        let (change, event) = (change.clone(), change.event());
         let policy = change.policy.as_ref().map(Policy::to_stored);
-        let set = move |file: &_| settings::set(file, POLICIES, &change.scope, policy, &event);
-        self.write(set).await.map(drop)
+        let set = (change.scope.clone(), policy, change.event());
+        self.write(set, |file, set| settings::set(file, POLICIES, set)).await.map(drop)
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
-        let (scope, read) = (scope.clone(), Block::from_stored);
-        self.read(move |file| settings::setting(&file.open_table(BLOCKS)?, &scope, read)).await
+        self.read(scope.clone(), settings::block).await
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        let (change, event) = (change.clone(), change.event());
         let block = change.block.as_ref().map(Block::to_stored);
-        let set = move |file: &_| settings::set(file, BLOCKS, &change.scope, block, &event);
-        self.write(set).await.map(drop)
+        let set = (change.scope.clone(), block, change.event());
+        self.write(set, |file, set| settings::set(file, BLOCKS, set)).await.map(drop)
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        self.read(settings::report).await
+        self.read((), |file, ()| settings::report(file)).await
     }
 }

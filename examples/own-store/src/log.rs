@@ -3,16 +3,16 @@
 
 use std::time::Duration;
 
-use redb::{Error, ReadTransaction, ReadableTable, WriteTransaction};
+use redb::ReadableTable;
 use session_core::store::record::{decode_event, encode_event};
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, limit_within};
 use session_core::{Event, Timestamp};
 
-use crate::file::{Entry, LOG};
+use crate::file::{Entry, LOG, Read, Result, Write};
 use crate::settings::clock;
 
 /// Appends an entry and answers its number.
-pub(crate) fn append(file: &WriteTransaction, event: &Event) -> Result<i64, Error> {
+pub(crate) fn append(file: &Write, event: &Event) -> Result<i64> {
     let mut log = file.open_table(LOG)?;
     let last = end(&log)?;
     let mark = getrandom::u64().map_err(std::io::Error::from)?.cast_signed();
@@ -24,11 +24,9 @@ pub(crate) fn append(file: &WriteTransaction, event: &Event) -> Result<i64, Erro
 /// Reads on from an entry that was seen. Each entry knows the mark of the one before it, so one
 /// that follows on another log, in a copy of the file that was restored, is noticed.
 pub(crate) fn since(
-    file: &ReadTransaction,
-    cursor: Option<&Cursor>,
-    wanted: Entries,
-    limit: u32,
-) -> Result<LogPage, Error> {
+    file: &Read,
+    (cursor, wanted, limit): &(Option<Cursor>, Entries, u32),
+) -> Result<LogPage> {
     let log = file.open_table(LOG)?;
     let at_end = |gap| Ok(LogPage::at_end(end(&log)?.cursor(), gap, clock()));
     let Some(cursor) = cursor else { return at_end(false) };
@@ -36,7 +34,7 @@ pub(crate) fn since(
     let Some(mut seen) = seen else { return at_end(true) };
     let mut rows = log.range(seen.number + 1..)?;
     let mut events = Vec::new();
-    for row in rows.by_ref().take(limit_within(limit, LogPage::MAX_LIMIT) as usize) {
+    for row in rows.by_ref().take(limit_within(*limit, LogPage::MAX_LIMIT) as usize) {
         let (number, entry) = row?;
         let (mark, before, _, event) = entry.value();
         if (seen.number + 1, seen.mark) != (number.value(), before) {
@@ -55,14 +53,10 @@ pub(crate) fn since(
 
 /// Deletes old entries from the oldest on; none where nothing is old. The last one stays, and with
 /// it the number that the next one counts from.
-pub(crate) fn trim(
-    file: &WriteTransaction,
-    older_than: Duration,
-    limit: u32,
-) -> Result<Option<u32>, Error> {
-    let (mut log, before) = (file.open_table(LOG)?, clock().minus(older_than));
+pub(crate) fn trim(file: &Write, (age, limit): &(Duration, u32)) -> Result<Option<u32>> {
+    let (mut log, before) = (file.open_table(LOG)?, clock().minus(*age));
     let (last, mut trimmed) = (end(&log)?.number, 0);
-    while trimmed < limit.max(1)
+    while trimmed < *limit.max(&1)
         && begins_at(&log)?.is_some_and(|(number, at)| number < last && at < before)
     {
         log.pop_first()?;
@@ -72,16 +66,12 @@ pub(crate) fn trim(
 }
 
 /// The number and the time of the oldest entry.
-pub(crate) fn begins_at(
-    log: &impl ReadableTable<i64, Entry>,
-) -> Result<Option<(i64, Timestamp)>, Error> {
-    let first = log.first()?;
-    let at = |entry: (_, _, i64, &[u8])| Timestamp::from_micros(entry.2);
-    Ok(first.map(|(number, entry)| (number.value(), at(entry.value()))))
+pub(crate) fn begins_at(log: &impl ReadableTable<i64, Entry>) -> Result<Option<(i64, Timestamp)>> {
+    let Some((number, entry)) = log.first()? else { return Ok(None) };
+    Ok(Some((number.value(), Timestamp::from_micros(entry.value().2))))
 }
 
-fn end(log: &impl ReadableTable<i64, Entry>) -> Result<LogPosition, Error> {
-    let position = |number, mark| LogPosition { number, mark };
-    let last = log.last()?;
-    Ok(last.map_or(LogPosition::START, |(number, row)| position(number.value(), row.value().0)))
+fn end(log: &impl ReadableTable<i64, Entry>) -> Result<LogPosition> {
+    let Some((number, entry)) = log.last()? else { return Ok(LogPosition::START) };
+    Ok(LogPosition { number: number.value(), mark: entry.value().0 })
 }

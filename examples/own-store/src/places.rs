@@ -2,24 +2,23 @@
 
 use std::ops::{Bound, RangeInclusive};
 
-use redb::{Error, ReadTransaction, WriteTransaction};
 use session_core::policy::PolicyScope;
-use session_core::store::{PageCursor, PageQuery, TenantFilter, limit_within};
+use session_core::store::{PageCursor, PageQuery, TenantFilter};
 use session_core::{SessionId, Timestamp, UserId, UserKey};
 
-use crate::file::Places;
+use crate::file::{Places, Read, Result, Write, readable};
 
-/// A place in the order of pages: the newest time first, ties by id. Of two integers, the
-/// complement of the larger one is the smaller.
-pub(crate) type Place = (i64, SessionId);
 type Key<'s> = (&'s str, &'s str, i64, &'s [u8; 16]);
 
-pub(crate) const fn place(at: Timestamp, id: SessionId) -> Place {
-    (!at.as_micros(), id)
+/// The key of a place in a scope, in the order of pages: the newest time first, ties by id. Of two
+/// integers, the complement of the larger one is the smaller.
+pub(crate) fn key<'s>(scope: &'s PolicyScope, place: &'s PageCursor) -> Key<'s> {
+    let (tenant, user) = scope.key();
+    (tenant, user, !place.at.as_micros(), place.id.as_bytes())
 }
 
-pub(crate) const fn cursor((order, id): Place) -> PageCursor {
-    PageCursor { at: Timestamp::from_micros(!order), id }
+pub(crate) const fn row((_, _, order, id): Key<'_>) -> PageCursor {
+    PageCursor { at: Timestamp::from_micros(!order), id: SessionId::from_bytes(*id) }
 }
 
 /// The narrowest scope that holds all that these filters cover. It may hold more: the caller looks
@@ -39,46 +38,35 @@ pub(crate) fn whole<'s>((tenant, user): (&'s str, &'s str)) -> RangeInclusive<Ke
 
 /// The places in a scope, after this one.
 pub(crate) fn places(
-    file: &ReadTransaction,
+    file: &Read,
     table: Places,
     scope: &PolicyScope,
-    after: Option<Place>,
-) -> Result<impl Iterator<Item = Result<Place, Error>> + use<>, Error> {
-    let (tenant, user) = scope.key();
-    let (first, last) = whole((tenant, user)).into_inner();
-    let from = match &after {
-        Some((order, id)) => Bound::Excluded((tenant, user, *order, id.as_bytes())),
-        None => Bound::Included(first),
-    };
-    let rows = file.open_table(table)?.range((from, Bound::Included(last)))?;
+    after: Option<PageCursor>,
+) -> Result<impl Iterator<Item = Result<PageCursor>> + use<>> {
+    let (first, last) = whole(scope.key()).into_inner();
+    let from = after.as_ref().map(|after| Bound::Excluded(key(scope, after)));
+    let range = (from.unwrap_or(Bound::Included(first)), Bound::Included(last));
+    let rows = file.open_table(table)?.range(range)?;
     Ok(rows.map(|found| Ok(row(found?.0.value()))))
 }
 
-pub(crate) const fn row((_, _, order, id): Key<'_>) -> Place {
-    (order, SessionId::from_bytes(*id))
-}
-
-/// A page of what is covered in a scope, and where to go on: there is more, or enough was looked
-/// at.
-pub(crate) fn list<T>(
-    file: &ReadTransaction,
-    table: Places,
-    scope: &PolicyScope,
-    (after, limit): (Option<PageCursor>, u32),
-    covered: impl Fn(SessionId) -> Result<Option<T>, Error>,
-) -> Result<(Vec<T>, Option<PageCursor>), Error> {
-    let limit = limit_within(limit, PageQuery::MAX_LIMIT) as usize;
-    let after = after.map(|after| place(after.at, after.id));
+/// Up to `limit` of what is covered at these places, and where to go on: there is more, or enough
+/// was looked at.
+pub(crate) fn walk<T>(
+    places: impl Iterator<Item = Result<PageCursor>>,
+    limit: u32,
+    covered: impl Fn(SessionId) -> Result<Option<T>>,
+) -> Result<(Vec<T>, Option<PageCursor>)> {
     let (mut listed, mut last) = (Vec::new(), None);
-    for (examined, place) in (1..).zip(places(file, table, scope, after)?) {
+    for (examined, place) in (1..).zip(places) {
         let place = place?;
-        if let Some(found) = covered(place.1)? {
-            if listed.len() == limit {
+        if let Some(found) = readable(covered(place.id))? {
+            if listed.len() == limit as usize {
                 return Ok((listed, last));
             }
             listed.push(found);
         }
-        last = Some(cursor(place));
+        last = Some(place);
         if examined == PageQuery::MAX_EXAMINED {
             return Ok((listed, last));
         }
@@ -86,18 +74,17 @@ pub(crate) fn list<T>(
     Ok((listed, None))
 }
 
-/// Enters a session in every scope of its user, or takes it out.
+/// Enters a session in every one of these scopes, or takes it out.
 pub(crate) fn enter(
-    file: &WriteTransaction,
+    file: &Write,
     table: Places,
-    owner: &UserKey,
-    (order, id): Place,
+    scopes: &[PolicyScope],
+    place: PageCursor,
     stays: bool,
-) -> Result<(), Error> {
+) -> Result<()> {
     let mut places = file.open_table(table)?;
-    for scope in PolicyScope::of(owner) {
-        let (tenant, user) = scope.key();
-        let key = (tenant, user, order, id.as_bytes());
+    for scope in scopes {
+        let key = key(scope, &place);
         let _ = if stays { places.insert(key, ())? } else { places.remove(key)? };
     }
     Ok(())

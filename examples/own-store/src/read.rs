@@ -1,56 +1,62 @@
-//! Reading: one session by its id, and sessions in the order of their sign-ins.
+//! Reading: one session by its id, and pages of those that live and of those that have ended.
 
-use redb::{Error, ReadTransaction, ReadableTable};
+use redb::Error;
 use session_core::admission::Standing;
-use session_core::block::Block;
-use session_core::policy::{Policy, PolicyLayers, PolicyScope};
-use session_core::store::record::decode_session;
-use session_core::store::{Loaded, Page, PageQuery, UserState};
-use session_core::{Session, SessionId, UserKey};
+use session_core::policy::{PolicyLayers, PolicyScope};
+use session_core::store::record::{decode_ended_session, decode_session};
+use session_core::store::{
+    EndedSession, HistoryPage, HistoryQuery, Loaded, Page, PageQuery, UserState, limit_within,
+};
+use session_core::{SessionId, UserKey};
 
 use crate::change::version;
-use crate::file::{BLOCKS, Bytes, Id, PLACES, POLICIES, SESSIONS, USERS, core_error, readable};
-use crate::places::{Place, list, places, scope};
-use crate::settings::setting;
+use crate::file::{BLOCKS, ENDS, HISTORY, PLACES, Read, Result, SESSIONS, USERS, get};
+use crate::places::{places, scope, walk};
+use crate::settings::{blocks, policy};
 
 /// Everything that a decision about a user needs, out of one snapshot.
-pub(crate) fn user(file: &ReadTransaction, owner: &UserKey) -> Result<UserState, Error> {
-    let sessions = file.open_table(SESSIONS)?;
-    let found = places(file, PLACES, &PolicyScope::User(owner.clone()), None)?;
+pub(crate) fn user(file: &Read, owner: &UserKey) -> Result<UserState> {
+    let records = file.open_table(SESSIONS)?;
     let lost = || Error::Corrupted("a place without a session".to_owned());
-    let standing = |place: Result<Place, _>| {
-        Ok(Standing::from(&session(&sessions, place?.1)?.ok_or_else(lost)?))
-    };
-    let sessions = found.map(standing).collect::<Result<_, Error>>()?;
-    let (mut policies, mut blocks) = (PolicyLayers::default(), Vec::new());
-    for scope in PolicyScope::of(owner) {
-        policies.set(&scope, setting(&file.open_table(POLICIES)?, &scope, Policy::from_stored)?);
-        let block = setting(&file.open_table(BLOCKS)?, &scope, Block::from_stored)?;
-        blocks.extend(block.map(|block| (scope, block)));
+    let mut sessions = Vec::new();
+    for place in places(file, PLACES, &PolicyScope::User(owner.clone()), None)? {
+        let session = get(&records, place?.id.as_bytes(), decode_session)?;
+        sessions.push(Standing::from(&session.ok_or_else(lost)?));
     }
+    let mut policies = PolicyLayers::default();
+    for scope in PolicyScope::of(owner) {
+        policies.set(&scope, policy(file, &scope)?);
+    }
+    let blocks = blocks(&file.open_table(BLOCKS)?, owner)?;
     let version = version(&file.open_table(USERS)?, owner)?;
     Ok(UserState { version, sessions, policies, blocks })
 }
 
-pub(crate) fn load(file: &ReadTransaction, id: SessionId) -> Result<Option<Loaded>, Error> {
-    let Some(session) = session(&file.open_table(SESSIONS)?, id)? else { return Ok(None) };
+pub(crate) fn load(file: &Read, id: &SessionId) -> Result<Option<Loaded>> {
+    let session = get(&file.open_table(SESSIONS)?, id.as_bytes(), decode_session)?;
+    let Some(session) = session else { return Ok(None) };
     let version = version(&file.open_table(USERS)?, &session.owner)?;
     Ok(Some(Loaded { session, version }))
 }
 
-pub(crate) fn page(file: &ReadTransaction, query: &PageQuery) -> Result<Page, Error> {
-    let sessions = file.open_table(SESSIONS)?;
-    let covered =
-        |id| Ok(readable(session(&sessions, id))?.filter(|session| query.covers(session)));
-    let scope = scope(&query.tenant, query.user.as_ref());
-    let (sessions, next) = list(file, PLACES, &scope, (query.after, query.limit), covered)?;
+pub(crate) fn ended(file: &Read, id: &SessionId) -> Result<Option<EndedSession>> {
+    get(&file.open_table(HISTORY)?, id.as_bytes(), decode_ended_session)
+}
+
+pub(crate) fn page(file: &Read, query: &PageQuery) -> Result<Page> {
+    let (records, scope) = (file.open_table(SESSIONS)?, scope(&query.tenant, query.user.as_ref()));
+    let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
+    let (sessions, next) = walk(places(file, PLACES, &scope, query.after)?, limit, |id| {
+        Ok(get(&records, id.as_bytes(), decode_session)?.filter(|session| query.covers(session)))
+    })?;
     Ok(Page { sessions, next })
 }
 
-pub(crate) fn session(
-    sessions: &impl ReadableTable<Id, Bytes>,
-    id: SessionId,
-) -> Result<Option<Session>, Error> {
-    let Some(bytes) = sessions.get(id.as_bytes())? else { return Ok(None) };
-    decode_session(bytes.value()).map(Some).map_err(core_error)
+pub(crate) fn history(file: &Read, query: &HistoryQuery) -> Result<HistoryPage> {
+    let (records, scope) = (file.open_table(HISTORY)?, scope(&query.tenant, query.user.as_ref()));
+    let limit = limit_within(query.limit, PageQuery::MAX_LIMIT);
+    let (sessions, next) = walk(places(file, ENDS, &scope, query.after)?, limit, |id| {
+        Ok(get(&records, id.as_bytes(), decode_ended_session)?.filter(|ended| query.covers(ended)))
+    })?;
+    Ok(HistoryPage { sessions, next })
 }

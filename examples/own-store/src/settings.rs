@@ -2,77 +2,74 @@
 
 use std::time::{Duration, SystemTime};
 
-use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata};
 use session_core::block::Block;
-use session_core::policy::PolicyScope;
+use session_core::policy::{Policy, PolicyScope};
 use session_core::store::StoreReport;
-use session_core::{Event, FleetKey, StoreError, Timestamp, UserKey};
+use session_core::{Event, FleetKey, Timestamp, UserKey};
 
-use crate::file::{BLOCKS, LEASES, LOG, SECRET, SESSIONS, Settings, Text, core_error};
+use crate::file::{
+    BLOCKS, LEASES, LOG, Names, POLICIES, Read, Result, SECRET, SESSIONS, Settings, Text, Write,
+    get,
+};
 use crate::log::{append, begins_at};
 
-/// The policy or the block that is set at a place.
-pub(crate) fn setting<T>(
-    settings: &impl ReadableTable<(Text, Text), Text>,
-    scope: &PolicyScope,
-    read: impl Fn(&str) -> Result<T, StoreError>,
-) -> Result<Option<T>, Error> {
-    let Some(text) = settings.get(scope.key())? else { return Ok(None) };
-    read(text.value()).map(Some).map_err(core_error)
+type Blocks = Vec<(PolicyScope, Block)>;
+
+pub(crate) fn policy(file: &Read, scope: &PolicyScope) -> Result<Option<Policy>> {
+    get(&file.open_table(POLICIES)?, scope.key(), Policy::from_stored)
+}
+
+pub(crate) fn block(file: &Read, scope: &PolicyScope) -> Result<Option<Block>> {
+    get(&file.open_table(BLOCKS)?, scope.key(), Block::from_stored)
 }
 
 /// Sets a policy or a block at its place, or none, and tells it.
 pub(crate) fn set(
-    file: &WriteTransaction,
+    file: &Write,
     table: Settings,
-    scope: &PolicyScope,
-    value: Option<String>,
-    event: &Event,
-) -> Result<Option<()>, Error> {
+    (scope, value, event): &(PolicyScope, Option<String>, Event),
+) -> Result<Option<()>> {
     let mut settings = file.open_table(table)?;
     match value {
-        Some(value) => settings.insert(scope.key(), &*value)?,
+        Some(value) => settings.insert(scope.key(), &**value)?,
         None => settings.remove(scope.key())?,
     };
     append(file, event)?;
     Ok(Some(()))
 }
 
-/// Whether the user may not sign in. In the transaction that would begin the session, so that none
+/// The blocks that concern a user. A commit looks at them in its own transaction, so that no session
 /// begins once a block is set.
-pub(crate) fn is_blocked(file: &WriteTransaction, owner: &UserKey) -> Result<bool, Error> {
-    let blocks = file.open_table(BLOCKS)?;
+pub(crate) fn blocks(table: &impl ReadableTable<Names, Text>, owner: &UserKey) -> Result<Blocks> {
+    let mut blocks = Vec::new();
     for scope in PolicyScope::of(owner) {
-        let block = setting(&blocks, &scope, Block::from_stored)?;
-        if block.is_some_and(|block| block.holds(clock())) {
-            return Ok(true);
-        }
+        let block = get(table, scope.key(), Block::from_stored)?;
+        blocks.extend(block.map(|block| (scope, block)));
     }
-    Ok(false)
+    Ok(blocks)
 }
 
 /// The first key that was proposed.
-pub(crate) fn fleet_key(file: &WriteTransaction, proposed: &FleetKey) -> Result<FleetKey, Error> {
+pub(crate) fn fleet_key(file: &Write, proposed: &FleetKey) -> Result<Option<FleetKey>> {
     let mut secret = file.open_table(SECRET)?;
     let known = secret.get(())?.map(|key| FleetKey::from_bytes(*key.value()));
     let key = known.unwrap_or_else(|| proposed.clone());
     secret.insert((), key.as_bytes())?;
-    Ok(key)
+    Ok(Some(key))
 }
 
 /// None where another holder has it.
 pub(crate) fn lease(
-    file: &WriteTransaction,
-    name: &str,
-    holder: &str,
-    ttl: Duration,
-) -> Result<Option<()>, Error> {
+    file: &Write,
+    (name, holder, ttl): &(String, String, Duration),
+) -> Result<Option<()>> {
     let mut leases = file.open_table(LEASES)?;
     leases.retain(|_, (_, until)| until > clock().as_micros())?;
-    if leases.get(name)?.is_some_and(|lease| lease.value().0 != holder) {
+    if leases.get(&**name)?.is_some_and(|lease| lease.value().0 != holder) {
         return Ok(None);
     }
-    leases.insert(name, (holder, clock().plus(ttl).as_micros()))?;
+    leases.insert(&**name, (&**holder, clock().plus(*ttl).as_micros()))?;
     Ok(Some(()))
 }
 
@@ -82,7 +79,7 @@ pub(crate) fn clock() -> Timestamp {
 }
 
 /// What `doctor` shows. redb counts the rows of a table as they come and go, so this walks none.
-pub(crate) fn report(file: &ReadTransaction) -> Result<StoreReport, Error> {
+pub(crate) fn report(file: &Read) -> Result<StoreReport> {
     let sessions = file.open_table(SESSIONS)?.len()?;
     Ok(StoreReport {
         server: "redb 4".to_owned(),

@@ -59,20 +59,12 @@ impl Namespace for File {
             }
         };
         let change = database.begin_write().unwrap();
-        {
-            let mut sessions = change.open_table(SESSIONS).unwrap();
-            let found = sessions.get(id.as_bytes()).unwrap().map(|found| damaged(found.value()));
+        for name in ["sessions", "history"] {
+            let records = TableDefinition::<&[u8; 16], &[u8]>::new(name);
+            let mut records = change.open_table(records).unwrap();
+            let found = records.get(id.as_bytes()).unwrap().map(|found| damaged(found.value()));
             if let Some(damaged) = found {
-                sessions.insert(id.as_bytes(), &*damaged).unwrap();
-            }
-            let mut history = change.open_table(HISTORY).unwrap();
-            let found = history.get(id.as_bytes()).unwrap().map(|found| {
-                let (tenant, user, bytes) = found.value();
-                (tenant.to_owned(), user.to_owned(), damaged(bytes))
-            });
-            if let Some((tenant, user, damaged)) = found {
-                let row = (tenant.as_str(), user.as_str(), &*damaged);
-                history.insert(id.as_bytes(), row).unwrap();
+                records.insert(id.as_bytes(), &*damaged).unwrap();
             }
         }
         change.commit().unwrap();
@@ -98,10 +90,6 @@ fn damaged(record: &[u8]) -> Vec<u8> {
     fields["ip_addresses"] = "nowhere".into();
     fields.to_string().into_bytes()
 }
-
-const SESSIONS: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("sessions");
-const HISTORY: TableDefinition<'_, &[u8; 16], (&str, &str, &[u8])> =
-    TableDefinition::new("history");
 
 struct Copy {
     copy: PathBuf,

@@ -15,3 +15,14 @@ fn the_guide_quotes_the_source() {
         }
     }
 }
+
+/// The guide promises it.
+#[test]
+fn the_source_has_fewer_than_nine_hundred_lines() {
+    let files = std::fs::read_dir("src").unwrap().map(|file| file.unwrap().path());
+    let lines: Vec<_> =
+        files.map(|file| std::fs::read_to_string(file).unwrap().lines().count()).collect();
+    assert_eq!(lines.len(), 8);
+    assert!(lines.iter().all(|lines| (60..=210).contains(lines)), "{lines:?}");
+    assert!(lines.iter().sum::<usize>() < 900, "{lines:?}");
+}

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, Selection, Sweep, TenantFilter,
+    Continuation, EndMany, Ended, EndedBatch, PageCursor, Selection, Sweep, TenantFilter,
 };
-use session_core::{EndCause, Session, SessionId, Store, StoreError, UserKey};
+use session_core::{EndCause, Session, SessionId, Store, StoreError, Timestamp, UserKey};
 
 use crate::fault::Fault;
 use crate::liar::{Liar, host_clock};
@@ -183,7 +183,8 @@ impl Liar {
             self.end(session.id, cause).await;
             ended.push(Ended { id: session.id, owner: session.owner });
         }
-        EndedBatch { ended, next: more.then(|| Continuation(vec![0; 16])) }
+        let first = PageCursor { at: Timestamp::EPOCH, id: SessionId::from_bytes([0; 16]) };
+        EndedBatch { ended, next: more.then(|| Continuation::at(first)) }
     }
 
     pub(crate) async fn note_ended(&self, batch: &EndedBatch, way: Way) {

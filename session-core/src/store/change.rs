@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::block::Block;
 use crate::event::{Actor, EndCause, Event, EventKind};
 use crate::field::{DeviceInfo, InvalidField, SessionId};
+use crate::planted::{self, Defect};
 use crate::policy::{Policy, PolicyScope};
 use crate::session::{Session, UserKey, note_ip_address};
-use crate::store::{Selection, StoreError, Version};
+use crate::store::{PageCursor, Selection, StoreError, Version};
 use crate::time::Timestamp;
 
 /// A change of one user's sessions.
@@ -187,6 +188,16 @@ impl Touch {
         Ok(folded)
     }
 
+    /// Writes it into the session's record: what [`Store::touch`](crate::Store::touch) asks of one
+    /// session.
+    pub fn apply(&self, session: &mut Session) {
+        let Self { id: _, last_accessed, deadline, claimed, ip_addresses } = self;
+        session.last_accessed = session.last_accessed.max(*last_accessed);
+        session.deadline = session.deadline.max(*deadline);
+        session.claimed |= *claimed && !planted::is(Defect::ClaimUnstored);
+        ip_addresses.iter().for_each(|ip| note_ip_address(&mut session.ip_addresses, *ip));
+    }
+
     fn absorb(&mut self, later: &Self) {
         self.last_accessed = self.last_accessed.max(later.last_accessed);
         self.deadline = self.deadline.max(later.deadline);
@@ -200,6 +211,20 @@ impl Touch {
 pub struct Continuation(pub Vec<u8>);
 
 impl Continuation {
+    /// The next call goes on after this place, in the order that the store walks in.
+    pub fn at(place: PageCursor) -> Self {
+        Self(place.to_string().into_bytes())
+    }
+
+    /// The place that [`Continuation::at`] wrote.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Refused`](crate::StoreErrorKind::Refused) for anything else.
+    pub fn place(&self) -> Result<PageCursor, StoreError> {
+        let place = std::str::from_utf8(&self.0).ok().and_then(|text| text.parse().ok());
+        place.ok_or_else(Self::malformed)
+    }
+
     /// What a store answers to bytes that it did not make.
     pub fn malformed() -> StoreError {
         StoreError::refused(InvalidField::malformed("after", "a continuation of this store"))
@@ -345,6 +370,18 @@ mod tests {
         assert_eq!(folded, [first, touch(2, 5, &[])]);
         let many = vec![touch(1, 1, &[]); Touch::MAX_BATCH + 1];
         assert_eq!(Touch::folded(&many).unwrap_err().kind(), crate::StoreErrorKind::Refused);
+    }
+
+    #[test]
+    fn a_continuation_is_the_place_that_it_was_made_of() {
+        let place =
+            PageCursor { at: Timestamp::from_micros(-7), id: SessionId::from_bytes([9; 16]) };
+        let made = Continuation::at(place);
+        assert_eq!(made.place().unwrap(), place);
+        for bad in [&b""[..], b"x", &[0xff; 48], &made.0[1..]] {
+            let error = Continuation(bad.to_vec()).place().unwrap_err();
+            assert_eq!(error.kind(), crate::StoreErrorKind::Refused, "{bad:?}");
+        }
     }
 
     #[test]

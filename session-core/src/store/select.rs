@@ -3,13 +3,15 @@
 use crate::field::{ClientId, DeviceKind, InvalidField, SessionId, TenantId, UserId};
 use crate::planted::{self, Defect};
 use crate::session::{Session, UserKey};
+use crate::store::StoreError;
+use crate::store::record::{Fields, read_owner};
 use crate::time::Timestamp;
 
 /// Which sessions to end: all that match every given part.
 ///
-/// The fields are exhaustive on purpose. A store takes the selection apart with a pattern that
-/// names them all, so that it does not compile until it knows a new one: a filter that a store
-/// overlooks would end more than was asked.
+/// The fields are exhaustive on purpose. A store asks [`Selection::selects`], or takes the selection
+/// apart with a pattern that names them all, so that it does not compile until it knows a new one: a
+/// filter that a store overlooks would end more than was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// Of these tenants.
@@ -123,6 +125,41 @@ impl Selection {
             && self.last_accessed_before.is_none_or(|before| session.last_accessed < before)
             && self.except != Some(session.id)
     }
+
+    /// Whether a stored record is selected. Reads only the fields that the selection goes by, so that
+    /// a record that is damaged elsewhere can be ended.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::StoreErrorKind::Corrupt) where one of those fields cannot be read.
+    pub fn selects(&self, id: SessionId, record: &impl Fields) -> Result<bool, StoreError> {
+        let Self {
+            tenant,
+            user,
+            device_kind,
+            client_id,
+            ids,
+            signed_in_before,
+            last_accessed_before,
+            except,
+        } = self;
+        let has = |name, wanted: Option<&str>| match wanted {
+            Some(_) => Ok::<_, StoreError>(record.text(name)?.as_deref() == wanted),
+            None => Ok(true),
+        };
+        let is_before = |name, line: &Option<Timestamp>| match line {
+            Some(line) => Ok(record.integer(name)?.is_some_and(|at| at < line.as_micros())),
+            None => Ok::<_, StoreError>(true),
+        };
+        let owner = read_owner(record)?;
+        Ok(tenant.covers(owner.tenant.as_ref())
+            && user.as_ref().is_none_or(|user| *user == owner.user)
+            && ids.as_ref().is_none_or(|ids| ids.contains(&id))
+            && *except != Some(id)
+            && has("device_kind", device_kind.as_ref().map(DeviceKind::as_str))?
+            && has("client_id", client_id.as_ref().map(|client| client.as_str()))?
+            && is_before("signed_in", signed_in_before)?
+            && is_before("last_accessed", last_accessed_before)?)
+    }
 }
 
 /// Which tenants a query or a change may reach.
@@ -141,5 +178,85 @@ impl TenantFilter {
             Self::Any => true,
             Self::Is(wanted) => wanted.as_ref() == tenant,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::store::record::{json_object, session_fields};
+    use crate::token::{FleetKey, Token};
+
+    fn session() -> Session {
+        let key = FleetKey::from_bytes([7; 32]);
+        let token = Token::new(&key, SessionId::from_random([1; 16]), [2; 12], [3; 16]);
+        let owner = UserKey::in_tenant("north".parse().unwrap(), "alice".parse().unwrap());
+        Session {
+            device_kind: DeviceKind::Mobile,
+            client_id: Some("shop".parse().unwrap()),
+            last_accessed: Timestamp::from_micros(20),
+            ..Session::new(owner, &token, Timestamp::from_micros(10))
+        }
+    }
+
+    /// Of each filter one that selects the session, and one that does not.
+    fn filters() -> Vec<(Selection, bool)> {
+        let any = || Selection::within(TenantFilter::Any);
+        let within = |tenant: &str| Selection::within(TenantFilter::Is(tenant.parse().ok()));
+        let of = |user: &str| Selection { user: Some(user.parse().unwrap()), ..any() };
+        let (id, other) = (session().id, SessionId::from_bytes([9; 16]));
+        let at = Timestamp::from_micros;
+        vec![
+            (any(), true),
+            (within("north"), true),
+            (within("south"), false),
+            (within(""), false),
+            (of("alice"), true),
+            (of("Alice"), false),
+            (any().on(DeviceKind::Mobile), true),
+            (any().on(DeviceKind::Web), false),
+            (any().of_client("shop".parse().unwrap()), true),
+            (any().of_client("till".parse().unwrap()), false),
+            (any().among([other, id]), true),
+            (any().among([other]), false),
+            (any().signed_in_before(at(11)), true),
+            (any().signed_in_before(at(10)), false),
+            (any().last_accessed_before(at(21)), true),
+            (any().last_accessed_before(at(20)), false),
+            (any().except(other), true),
+            (any().except(id), false),
+        ]
+    }
+
+    #[test]
+    fn a_session_and_its_record_are_judged_alike() {
+        let session = session();
+        let record = json_object(session_fields(&session));
+        for (selection, expected) in filters() {
+            assert_eq!(selection.covers(&session), expected, "{selection:?}");
+            let selected = selection.selects(session.id, &record).unwrap();
+            assert_eq!(selected, expected, "{selection:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_selection_does_not_go_by_may_be_damaged() {
+        let session = session();
+        let mut record = json_object(session_fields(&session));
+        for field in ["device_kind", "client_id", "signed_in", "last_accessed", "details"] {
+            record.insert(field.to_owned(), Value::Bool(true));
+        }
+        let selects = |selection: &Selection, record: &Map<_, _>| {
+            selection.selects(session.id, record).map_err(|error| error.kind())
+        };
+        let all = Selection::user(session.owner.clone()).among([session.id]);
+        assert_eq!(selects(&all, &record), Ok(true));
+        let corrupt = Err(crate::StoreErrorKind::Corrupt);
+        assert_eq!(selects(&all.clone().on(DeviceKind::Mobile), &record), corrupt);
+        assert_eq!(selects(&all.clone().last_accessed_before(Timestamp::EPOCH), &record), corrupt);
+        record.remove("user_id");
+        assert_eq!(selects(&all, &record), corrupt);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 use session_core::store::record;
 use session_core::store::{
-    Change, Commit, EndMany, Ended, EndedBatch, Ending, Outcome, Recheck, Touch,
+    Change, Commit, Continuation, EndMany, Ended, EndedBatch, Ending, Outcome, Recheck, Touch,
 };
 use session_core::{DeviceInfo, SessionId, StoreError, Timestamp};
 
@@ -74,7 +74,7 @@ impl Db {
     ) -> Result<EndedBatch, StoreError> {
         let Walked { found, next } = self.choose(Walk::choose(end, limit)?).await?;
         let ended = self.end_chosen(found, end.into(), &end.into()).await?;
-        Ok(EndedBatch { ended, next: next.map(walk::continuation) })
+        Ok(EndedBatch { ended, next: next.map(Continuation::at) })
     }
 
     async fn choose(&self, mut walk: Walk<Vec<u8>>) -> Result<Walked<Vec<u8>>, StoreError> {

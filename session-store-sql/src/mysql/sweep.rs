@@ -1,7 +1,7 @@
 //! Chooses sessions for the cleanup: the earliest deadline first. A deadline only moves later, so
 //! what is in use again is ahead of the walk and is met once more at most.
 
-use session_core::store::{EndedBatch, PageCursor, Sweep, limit_within};
+use session_core::store::{Continuation, EndedBatch, PageCursor, Sweep, limit_within};
 use session_core::{SessionId, StoreError, Timestamp};
 
 use super::db::{Db, micros, store_error};
@@ -11,7 +11,7 @@ impl Db {
     /// Chooses, then ends those that are still overdue.
     pub(super) async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-        let after = sweep.after.as_ref().map_or(Ok(BEGIN), walk::position)?;
+        let after = sweep.after.as_ref().map_or(Ok(BEGIN), Continuation::place)?;
         let rows = sqlx::query(self.sql(OVERDUE))
             .bind(after.at.as_micros())
             .bind(micros(sweep.overdue))
@@ -25,7 +25,7 @@ impl Db {
         let last = last.map(|row| walk::position_of(row, "deadline")).transpose()?;
         let chosen = rows.iter().map(walk::id).collect::<Result<_, _>>()?;
         let ended = self.end_chosen(chosen, sweep.into(), &sweep.into()).await?;
-        Ok(EndedBatch { ended, next: last.map(walk::continuation) })
+        Ok(EndedBatch { ended, next: last.map(Continuation::at) })
     }
 }
 

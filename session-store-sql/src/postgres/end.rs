@@ -1,7 +1,7 @@
 //! Ends many sessions: chooses in one statement without locks, then ends what was chosen in
 //! another. The second checks again what may have changed, and moves the records into the history.
 
-use session_core::store::{EndMany, Ended, EndedBatch, Ending, Recheck, Sweep};
+use session_core::store::{Continuation, EndMany, Ended, EndedBatch, Ending, Recheck, Sweep};
 use session_core::{DeviceInfo, StoreError, Timestamp};
 use sqlx::postgres::Postgres;
 
@@ -41,7 +41,7 @@ async fn end_chosen(
     recheck: Recheck,
     ending: &Ending,
 ) -> Result<EndedBatch, StoreError> {
-    let next = next.map(walk::continuation);
+    let next = next.map(Continuation::at);
     if found.is_empty() {
         return Ok(EndedBatch { ended: Vec::new(), next });
     }

@@ -3,7 +3,7 @@
 //! That index goes by the deadline cut to ten minutes. A session in the last ten minutes of the
 //! walk may be passed over; a call goes on where the last one ended.
 
-use session_core::store::{EndedBatch, PageCursor, PageQuery, Sweep, limit_within};
+use session_core::store::{Continuation, EndedBatch, PageCursor, PageQuery, Sweep, limit_within};
 use session_core::{SessionId, StoreError, Timestamp};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -19,7 +19,7 @@ pub(super) async fn choose(
     limit: u32,
 ) -> Result<Walked<Vec<u8>>, StoreError> {
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-    let mut behind = sweep.after.as_ref().map(walk::position).transpose()?.unwrap_or(START);
+    let mut behind = sweep.after.as_ref().map(Continuation::place).transpose()?.unwrap_or(START);
     let (mut found, mut examined) = (Vec::new(), 0);
     loop {
         let chunk = chunk(limit, examined);

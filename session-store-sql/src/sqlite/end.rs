@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use session_core::store::{
-    EndMany, Ended, EndedBatch, Ending, PageCursor, Recheck, Sweep, limit_within,
+    Continuation, EndMany, Ended, EndedBatch, Ending, PageCursor, Recheck, Sweep, limit_within,
 };
 use session_core::{DeviceInfo, EventKind, SessionId, StoreError, Timestamp};
 
@@ -22,7 +22,7 @@ pub(super) async fn end_many(
     let chosen = read::choose(&pools.readers, end, limit).await?;
     let (recheck, ending) = (Recheck::from(end), Ending::from(end));
     let ended = end_chosen(pools, &chosen.found, recheck, &ending, keeps_history).await?;
-    Ok(EndedBatch { ended, next: chosen.next.map(walk::continuation) })
+    Ok(EndedBatch { ended, next: chosen.next.map(Continuation::at) })
 }
 
 /// Along the index of the deadline.
@@ -33,13 +33,13 @@ pub(super) async fn sweep(
     keeps_history: bool,
 ) -> Result<EndedBatch, StoreError> {
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-    let after = sweep.after.as_ref().map_or(Ok(BEGINNING), walk::position)?;
+    let after = sweep.after.as_ref().map_or(Ok(BEGINNING), Continuation::place)?;
     let chosen = choose_overdue(pools, sweep.overdue, after, limit).await?;
     let next = chosen.last().filter(|_| chosen.len() == limit as usize).copied();
     let ids: Vec<_> = chosen.iter().map(|place| place.id.as_bytes().to_vec()).collect();
     let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
     let ended = end_chosen(pools, &ids, recheck, &ending, keeps_history).await?;
-    Ok(EndedBatch { ended, next: next.map(walk::continuation) })
+    Ok(EndedBatch { ended, next: next.map(Continuation::at) })
 }
 
 async fn choose_overdue(

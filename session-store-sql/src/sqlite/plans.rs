@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use session_core::store::{EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter};
+use session_core::store::{
+    Continuation, EndMany, HistoryQuery, PageCursor, PageQuery, Selection, TenantFilter,
+};
 use session_core::{Actor, ClientId, DeviceKind, EndCause, SessionId, Timestamp, UserId, UserKey};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 
 use super::{commit, end, fleet, history, log, migrate, place, read, touch};
 use crate::rows;
-use crate::walk::{self, Walk};
+use crate::walk::Walk;
 
 /// A step of a plan: its number, that of the step it belongs to, and what it does.
 type Step = (i64, i64, String);
@@ -56,7 +58,7 @@ fn queries() -> Vec<PageQuery> {
 
 fn selections() -> Vec<EndMany> {
     let id = SessionId::from_bytes([1; 16]);
-    let after = walk::continuation(PageCursor { at: Timestamp::EPOCH, id });
+    let after = Continuation::at(PageCursor { at: Timestamp::EPOCH, id });
     let north = || TenantFilter::Is("north".parse().ok());
     let selections = [
         Selection::session(id, TenantFilter::Any),

@@ -183,6 +183,9 @@ pub(super) async fn policy(request: Request<'_>) -> Answer {
 
 /// Sets the policy of the deployment, a tenant or a user. Ends no session by itself.
 ///
+/// A policy that a newer version has set there, `newer` in its view, is not overwritten: this version
+/// would lose the parts that it does not know. It can be deleted.
+///
 /// `If-Match` is compared just before the policy is written, not in the same atomic step: of two
 /// admins who save within the same moment, the later one may still win.
 #[utoipa::path(
@@ -199,6 +202,7 @@ pub(super) async fn policy(request: Request<'_>) -> Answer {
         (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, of another tenant, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
+        (status = 409, body = Problem, description = "A newer version set the policy: `urn:session-kit:newer-version`", content_type = "application/problem+json"),
         (status = 412, body = Problem, description = "The policy is no longer that of `If-Match`", content_type = "application/problem+json"),
         (status = 413, body = Problem, description = "The body is too large", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -214,7 +218,11 @@ pub(super) async fn set_policy<E>(
         .map_err(|error| Problem::malformed(format!("the body is no policy: {error}")))?;
     let policy = Some(view.into_policy());
     refuse_stale(request, &scope).await?;
-    request.http.manager().set_policy(scope.clone(), policy, admin.by).await?;
+    let manager = request.http.manager();
+    if manager.policy(&scope).await?.is_some_and(|set| set.newer) {
+        return Err(Problem::newer_version().into());
+    }
+    manager.set_policy(scope.clone(), policy, admin.by).await?;
     shown(request, &scope).await
 }
 

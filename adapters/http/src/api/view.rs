@@ -175,13 +175,19 @@ pub(super) struct PolicyView {
     /// Where an inherited policy is set; absent where it is set here. Ignored in a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     inherited_from: Option<InheritedFrom>,
+    /// True where a newer version set it, and this is the strictest reading of what it means; absent
+    /// otherwise. Ignored in a request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    newer: bool,
 }
 
 impl PolicyView {
     /// The policy that holds at a place.
     pub(super) fn of(effective: EffectivePolicy, at: &PolicyScope) -> Self {
         let EffectivePolicy {
-            policy: Policy { prevent_concurrent_login, limits, .. }, set_at, ..
+            policy: Policy { prevent_concurrent_login, limits, newer },
+            set_at,
+            ..
         } = effective;
         let inherited_from = match set_at {
             Some(scope) if scope == *at => None,
@@ -190,13 +196,13 @@ impl PolicyView {
             None => Some(InheritedFrom::Default),
         };
         let inherited = inherited_from.is_some();
-        Self { prevent_concurrent_login, limits, inherited, inherited_from }
+        Self { prevent_concurrent_login, limits, inherited, inherited_from, newer }
     }
 
     /// A policy that is set at the place in question.
     pub(super) fn set(policy: Policy) -> Self {
-        let Policy { prevent_concurrent_login, limits, .. } = policy;
-        Self { prevent_concurrent_login, limits, inherited: false, inherited_from: None }
+        let Policy { prevent_concurrent_login, limits, newer } = policy;
+        Self { prevent_concurrent_login, limits, inherited: false, inherited_from: None, newer }
     }
 
     pub(super) fn into_policy(self) -> Policy {

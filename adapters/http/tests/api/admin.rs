@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use session_core::Actor;
+use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_http::{Config, NewSession};
 
 use crate::node::{Answer, Client, start, user};
@@ -195,6 +197,35 @@ async fn a_bulk_ending_ends_what_all_filters_select() {
     let clients = begin().await;
     assert_eq!(root.delete("/admin/sessions?all=true").await.ok(), json!({ "revoked": 4 }));
     assert_eq!((left(&clients).await.as_str(), root.session_id().await), ("---", None));
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_of_a_newer_version_is_not_overwritten() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let all = PreventConcurrentLogin::LogoutFromAllDevices;
+    let known = root.ask("PUT", "/admin/policy", &json!(Policy::from(all)).to_string()).await;
+    let tag = known.headers["etag"].clone();
+    assert!(known.ok().get("newer").is_none(), "of this version");
+    let newer = Policy { newer: true, ..all.into() };
+    let set = Some(newer.clone());
+    let set = http.manager().set_policy(PolicyScope::Deployment, set, Actor::Application);
+    set.await.unwrap();
+    let shown = root.get("/admin/policy").await;
+    assert_ne!(shown.headers["etag"], tag);
+    let shown = shown.ok();
+    assert_eq!(shown["newer"], true);
+    let stored = || http.manager().policy(&PolicyScope::Deployment);
+    root.ask("PUT", "/admin/policy", &shown.to_string()).await.problem(409, "newer-version");
+    assert_eq!(stored().await.unwrap(), Some(newer));
+    // Of a tenant that inherits it, nothing is lost.
+    let place = "/admin/policy?tenant=north";
+    assert_eq!(root.get(place).await.ok()["newer"], true);
+    assert!(root.ask("PUT", place, &shown.to_string()).await.ok().get("newer").is_none());
+    assert_eq!(root.delete("/admin/policy").await.status, 204);
+    assert_eq!(stored().await.unwrap(), None);
+    root.ask("PUT", "/admin/policy", &shown.to_string()).await.ok();
     http.shutdown().await;
 }
 
