@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
-use session_core::store::{Needs, PageQuery, Selection, TenantFilter};
-use session_core::{EventKind, Session, SessionId, StoreError, Timestamp};
+use session_core::store::{LogPage, Needs, PageQuery, Selection, TenantFilter};
+use session_core::{Event, EventKind, Session, SessionId, StoreError, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -18,7 +18,7 @@ use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
 use crate::node::{Claims, Done, Process, Wall};
 use crate::oracle::{Begun, Copied, From, Oracle, Shown, Violation, Worth, ms};
-use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Weather};
+use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Step, Weather};
 use crate::reached::Reached;
 use crate::store::{Below, Clock};
 use crate::trace::Trace;
@@ -55,6 +55,8 @@ struct World<'p> {
     away_until: Ms,
     /// Until when something is under way that a hint may concern.
     busy_until: Ms,
+    /// For how long the node that is next given the cleanup's lease is not scheduled then.
+    stop_holder: Option<Ms>,
     clients: Vec<Device>,
     claims: Claims,
     operations: Vec<Operation>,
@@ -180,6 +182,7 @@ impl<'p> World<'p> {
             copy: None,
             away_until: 0,
             busy_until: 0,
+            stop_holder: None,
             clients: plan.clients.iter().map(|_| Device::default()).collect(),
             claims: Claims::default(),
             operations: Vec::new(),
@@ -398,7 +401,7 @@ impl<'p> World<'p> {
             self.check_caller(sent, commit);
         }
         self.oracle.carried_out(at, From { node, life, sent, idle }, call, &answer);
-        if call.writes_log() && answer.is_ok() && self.plan.options.push {
+        if call.has_appended(&answer) && self.plan.options.push {
             self.push();
         }
         answer
@@ -451,12 +454,11 @@ impl<'p> World<'p> {
         if self.oracle.life(node) != life {
             return;
         }
-        if let (true, Ok(Reply::Log(page))) = (self.nodes[node].older, &mut answer) {
-            for event in &mut page.events {
-                if matches!(event.kind, EventKind::ClaimsChanged | EventKind::Changed) {
-                    event.kind = EventKind::Unknown;
-                }
+        if let Ok(Reply::Log(page)) = &mut answer {
+            if self.nodes[node].older {
+                self.read_as_older(page);
             }
+            self.mix_users(page);
         }
         let log = match &answer {
             Ok(Reply::Log(page)) => Some(page.clone()),
@@ -473,7 +475,46 @@ impl<'p> World<'p> {
             self.oracle.log_arrived(at, node, &page, sent, carried_out);
         }
         if let (true, Call::Lease(name, ..)) = (leased, call) {
-            self.oracle.lease_arrived(node, name, at);
+            self.lease_arrived(node, name);
+        }
+    }
+
+    /// A version that does not know some kinds of entries.
+    fn read_as_older(&mut self, page: &mut LogPage) {
+        for event in &mut page.events {
+            if matches!(event.kind, EventKind::ClaimsChanged | EventKind::Changed) {
+                event.kind = EventKind::Unknown;
+                self.oracle.reached.note("a node reads the log as an older version");
+            }
+        }
+    }
+
+    /// The log keeps the order of each user's entries, and no other: in a store whose transactions commit
+    /// out of order, or whose log is in parts, a later one comes first.
+    fn mix_users(&mut self, page: &mut LogPage) {
+        let of = |event: &Event| (event.tenant.clone(), event.user.clone());
+        let before: Vec<_> = page.events.iter().map(of).collect();
+        let mut users: Vec<_> = before.clone();
+        users.sort();
+        users.dedup();
+        if users.len() < 2 {
+            return;
+        }
+        self.rng.shuffle(&mut users);
+        page.events.sort_by_key(|event| users.iter().position(|user| *user == of(event)));
+        if page.events.iter().map(of).ne(before) {
+            self.oracle.reached.note("entries of the log come in another order than committed");
+        }
+    }
+
+    fn lease_arrived(&mut self, node: usize, name: &str) {
+        if name.starts_with("ticket:") {
+            return;
+        }
+        self.oracle.lease_arrived(node, self.now);
+        let is_time = |lasts: &Ms| self.now + lasts + 5_000 < self.plan.active;
+        if let Some(lasts) = self.stop_holder.take_if(|lasts| is_time(lasts)) {
+            self.suspend(node, State::Stopped, lasts);
         }
     }
 
@@ -518,9 +559,11 @@ impl<'p> World<'p> {
         self.nodes[node].state = State::Down;
         let life = self.oracle.life(node);
         self.oracle.new_life(node);
-        for operation in &mut self.operations {
-            if operation.begun.node == node && operation.begun.life == life {
+        for number in 0..self.operations.len() {
+            let operation = &mut self.operations[number];
+            if operation.begun.node == node && operation.begun.life == life && !operation.over {
                 operation.over = true;
+                self.used_until(number, self.now);
             }
         }
         let operations = &self.operations;

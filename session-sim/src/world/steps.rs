@@ -30,7 +30,7 @@ impl World<'_> {
             self.kill(usize::MAX - index);
             return;
         }
-        let act = self.plan.steps[index].act.clone();
+        let Step { act, leaves, .. } = self.plan.steps[index].clone();
         if let Act::Fault(fault) = act {
             let at = self.now;
             self.note(None, at, || format!("{fault:?}"));
@@ -44,12 +44,12 @@ impl World<'_> {
                     self.clients[*client].stolen = Some(token);
                 }
             }
-            _ => self.operate(act),
+            _ => self.operate(act, leaves),
         }
     }
 
     /// Begins an operation, unless its node is down or the client has nothing to show.
-    fn operate(&mut self, act: Act) {
+    fn operate(&mut self, act: Act, leaves: Option<Ms>) {
         let (way, manner) = act.way();
         let Some(http) = self.nodes[way.node].process.as_ref().and_then(|node| node.http.clone())
         else {
@@ -83,7 +83,10 @@ impl World<'_> {
         let shown = token.filter(|_| shows);
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
         if let Some(token) = &shown {
-            self.oracle.shows(token, self.now);
+            self.oracle.shows(token, self.now, !matches!(act, Act::Passive(_)));
+            if matches!(act, Act::StepUp(..)) {
+                self.oracle.steps_up(token, self.now);
+            }
             // What comes too late counts as a copy.
             if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, self.now) {
                 self.oracle.steal(token);
@@ -100,7 +103,7 @@ impl World<'_> {
         let what = format!("{act:?}");
         self.note(Some(way.node), at, || format!("op {number}: {what}"));
         let task = self.nodes[way.node].process.as_ref().map(|node| node.spawn(number, operation));
-        if let Some(after) = manner.leaves {
+        if let Some(after) = manner.leaves.or(leaves) {
             self.at(self.now + after, Happening::Leaves(number));
         }
         self.operations.push(Operation {
@@ -126,13 +129,9 @@ impl World<'_> {
         let (mut claims, mut used) = (0, None);
         let id = held.unwrap_or_else(|| SessionId::from_bytes([0; 16]));
         let operation: Running = match act {
-            Act::SignIn(..) => Box::pin(client::sign_in(
-                http,
-                sent,
-                owner.clone(),
-                profile.kind.clone(),
-                format!("op {number}"),
-            )),
+            Act::SignIn(..) => {
+                Box::pin(client::sign_in(http, sent, profile.clone(), format!("op {number}")))
+            }
             Act::Ticket(..) => {
                 let (ticket, end) = self.take_ticket(way.client)?;
                 used = Some(ticket.clone());
@@ -210,7 +209,19 @@ impl World<'_> {
         {
             self.oracle.counted(id, false);
         }
-        self.oracle.reached.note("a caller goes away");
+        let name = match operation.act {
+            Act::SignIn(..) | Act::Ticket(..) => "the caller of a sign-in goes away",
+            Act::Revoke(_)
+            | Act::RevokeOthers(_)
+            | Act::RevokeUser(_)
+            | Act::RevokeKind(_)
+            | Act::Block(..)
+            | Act::Unblock(..) => "the caller of a revocation or a block goes away",
+            Act::Data(_) | Act::Claims(_) => "the caller of a change goes away",
+            _ => "a caller goes away",
+        };
+        self.oracle.reached.note(name);
+        self.used_until(number, self.now);
         let (node, at) = (self.operations[number].begun.node, self.now);
         self.note(Some(node), at, || format!("the caller of op {number} goes away"));
     }
@@ -221,6 +232,19 @@ impl World<'_> {
             return;
         }
         self.operations[number].over = true;
+        self.judge(number, at, outcome);
+        self.used_until(number, at);
+    }
+
+    /// An operation whose token counts as used may have counted it at any time until now.
+    pub(super) fn used_until(&mut self, number: usize, at: Ms) {
+        let operation = &self.operations[number];
+        if let (Some(token), false) = (&operation.token, matches!(operation.act, Act::Passive(_))) {
+            self.oracle.used(token, at);
+        }
+    }
+
+    fn judge(&mut self, number: usize, at: Ms, outcome: Outcome) {
         let operation = &self.operations[number];
         let (act, begun, manner) =
             (operation.act.clone(), operation.begun.clone(), operation.manner);
@@ -318,6 +342,7 @@ impl World<'_> {
                 if let Some(ticket) = &ticket {
                     self.oracle.ticket_used(at, ticket);
                 }
+                self.oracle.handed_out(at, &token);
                 self.oracle.signed_in(at, &begun, &owner, id, held);
                 if !lost {
                     let device = &mut self.clients[way.client];
@@ -325,7 +350,8 @@ impl World<'_> {
                 }
             }
             Outcome::TooMany { ticket: made, sessions } => {
-                self.oracle.too_many(at, &begun, &owner, (held, number), made.is_some());
+                let newcomer = &self.plan.clients[way.client];
+                self.oracle.too_many(at, &begun, newcomer, (held, number), made.is_some());
                 if let (false, Some(made)) = (lost, made) {
                     self.clients[way.client].ticket = Some((made, sessions));
                 }
@@ -418,12 +444,11 @@ impl World<'_> {
             }
             Fault::Copy => self.copy = Some((self.oracle.copied(), self.store.copy())),
             Fault::Restore => self.restore(),
-            Fault::Older(node) => {
-                self.oracle.reached.note("a node reads the log as an older version");
-                self.nodes[node].older = true;
-            }
+            Fault::HolderStopped(lasts) => self.stop_holder = Some(lasts),
+            Fault::Older(node) => self.nodes[node].older = true,
         }
     }
+
     fn stop_in_order(&mut self, node: usize, lasts: Ms) {
         let now = self.now;
         let ready = self.nodes[node].state == State::Runs && self.nodes[node].stopping.is_none();
@@ -440,7 +465,7 @@ impl World<'_> {
         self.oracle.disturb(node, now, now + takes + lasts);
     }
 
-    fn suspend(&mut self, node: usize, state: State, lasts: Ms) {
+    pub(super) fn suspend(&mut self, node: usize, state: State, lasts: Ms) {
         let now = self.now;
         if self.nodes[node].state != State::Runs {
             return;
