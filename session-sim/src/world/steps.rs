@@ -82,19 +82,7 @@ impl World<'_> {
         let shows = act.needs_token() || matches!(act, Act::SignIn(..) | Act::Ticket(..));
         let shown = token.filter(|_| shows);
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
-        if let Some(token) = &shown {
-            self.oracle.shows(token, self.now, !matches!(act, Act::Passive(_)));
-            if matches!(act, Act::StepUp(..)) {
-                self.oracle.steps_up(token, self.now);
-            }
-            // What comes too late counts as a copy.
-            if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, self.now) {
-                self.oracle.steal(token);
-            }
-        }
-        if self.nodes[way.node].state != State::Runs {
-            shown.iter().for_each(|token| self.oracle.delays(token));
-        }
+        shown.iter().for_each(|token| self.shows(&act, way.node, token));
         let asked = Asking { http, sent, held, number };
         let Some(Asked { operation, ticket, claims }) = self.ask(&act, asked, &begun) else {
             return;
@@ -119,6 +107,22 @@ impl World<'_> {
             left: None,
             over: false,
         });
+    }
+
+    /// A request with this token leaves its client.
+    fn shows(&mut self, act: &Act, node: usize, token: &str) {
+        let now = self.now;
+        self.oracle.shows(token, now, !matches!(act, Act::Passive(_)));
+        if matches!(act, Act::StepUp(..)) {
+            self.oracle.steps_up(token, now);
+        }
+        // What comes too late counts as a copy.
+        if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, now) {
+            self.oracle.steal(token);
+        }
+        if self.nodes[node].state != State::Runs {
+            self.oracle.delays(token);
+        }
     }
 
     /// What the client asks of its node, and what has to be known of that afterwards.
