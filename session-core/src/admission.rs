@@ -233,6 +233,9 @@ fn take_back<'s>(
 
 fn in_scope(limit: &Limit, newcomer: &Newcomer<'_>, session: &Standing) -> bool {
     match limit.scope {
+        _ if planted::is(Defect::RejectsAcrossScopes) && limit.on_exceed == OnExceed::Reject => {
+            true
+        }
         Scope::User => true,
         Scope::DeviceKind => session.device_kind == *newcomer.device_kind,
         Scope::Client => session.client_id.as_ref() == newcomer.client_id,

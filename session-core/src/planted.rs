@@ -88,6 +88,8 @@ defects! {
         "The cleanup goes by the wall clock of the node that runs it.";
     SweepEager, "sweep-eager",
         "The cleanup leaves no time for accesses that are not written back yet.";
+    PassiveCounts, "passive-counts",
+        "A request that is not the user's doing counts as a use.";
     NeverExpires, "never-expires",
         "The absolute timeout is ignored.";
 
@@ -118,6 +120,8 @@ defects! {
         "A replaced token that is used after its grace is refused, and its session goes on.";
     StepUpLeaks, "step-up-leaks",
         "A token in its grace has the freshness of a re-authentication made after it.";
+    StepUpAtOnce, "step-up-at-once",
+        "A re-authentication counts for the token before it, until its own is used.";
     RetiredForever, "retired-forever",
         "A replaced token is accepted after its grace.";
 
@@ -130,6 +134,8 @@ defects! {
         "A sign-in fails when another change of the user's sessions came first.";
     OffByOne, "off-by-one",
         "A limit allows one session more.";
+    RejectsAcrossScopes, "rejects-across-scopes",
+        "A limit that rejects counts the user's sessions of every scope.";
     NewestEvicted, "newest-evicted",
         "A limit ends the newest or the most recently used session.";
     UnclaimedBlocks, "unclaimed-blocks",
@@ -154,6 +160,8 @@ defects! {
     // Others.
     LeaseIgnored, "lease-ignored",
         "The cleanup runs on every node, also without the lease.";
+    LeaseOnce, "lease-once",
+        "The cleanup goes on to its next batch without asking whether the lease is still its own.";
     ToldTwice, "told-twice",
         "The node that ends a session tells its listeners at once, and again from the log.";
     DataOverwritten, "data-overwritten",

@@ -174,6 +174,9 @@ pub fn begin(
     match authentication {
         None => session.token.successor = Some(successor),
         Some(authentication) => {
+            if planted::is(Defect::StepUpAtOnce) {
+                session.authentication = authentication.clone();
+            }
             session.token.step_up = Some(StepUp { next: successor, authentication });
         }
     }

@@ -330,7 +330,7 @@ impl Entry {
         let mut use_ = self.use_();
         let (rule, timeouts) = (&self.options.write_back, &self.timeouts());
         let ip = self.options.addresses.keep(access.ip);
-        let mut effect = if access.passive {
+        let mut effect = if access.passive && !planted::is(Defect::PassiveCounts) {
             use_.activity.record_address(rule, timeouts, ip, now)
         } else {
             use_.activity.access(rule, timeouts, ip, now)

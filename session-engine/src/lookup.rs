@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use session_core::planted::{self, Defect};
-use session_core::{SessionId, StoreError, Token};
+use session_core::{SessionId, Token};
 use tokio::time::Instant;
 
 use crate::check::{
@@ -95,9 +95,10 @@ impl Lookup {
         let shared = self.manager.shared();
         let load = self.manager.load(self.session_id());
         let load = shared.before(deadline, "load", load).await?;
-        // What the store has of the session cannot be judged by a time that may be hours behind.
+        // What the store has of the session cannot be judged by a time that may be hours behind. The wall
+        // clock may also have been set right during the read.
         if !shared.is_fresh() && shared.time.may_be_wrong() {
-            return Err(StoreError::unavailable("the fleet's time is not known").into());
+            shared.before(deadline, "log_since", self.manager.know_the_time()).await?;
         }
         Ok(load)
     }

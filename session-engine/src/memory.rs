@@ -2,7 +2,6 @@
 //! belong to none. The rules about them are in [`crate::cache`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use moka::policy::EvictionPolicy;
@@ -19,6 +18,7 @@ use crate::queue::Queue;
 pub(crate) struct Memory {
     entries: Entries,
     ended: moka::sync::Cache<SessionId, Remembered>,
+    /// Since when. For how long that counts, the fleet's time decides.
     unknown: moka::sync::Cache<SessionId, Timestamp>,
 }
 
@@ -39,7 +39,7 @@ impl Memory {
                 FlushOnEviction(queue),
             ),
             ended: negatives(options).build(),
-            unknown: negatives(options).time_to_live(options.unknown_for.max(TICK)).build(),
+            unknown: negatives(options).build(),
         }
     }
 
@@ -112,5 +112,3 @@ impl quick_cache::Lifecycle<SessionId, Arc<Entry>> for FlushOnEviction {
         self.0.evicted(&entry);
     }
 }
-
-const TICK: Duration = Duration::from_millis(1);

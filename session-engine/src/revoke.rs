@@ -155,6 +155,10 @@ impl SessionManager {
             shared.poke.notify_one();
             count += ended.len() as u64;
             if next.is_none() {
+                // Of what another node has ended this one may not have read.
+                if end.selection.ids.as_ref().is_some_and(|ids| count < ids.len() as u64) {
+                    shared.cache.doubt(&end.selection);
+                }
                 return Ok(count);
             }
             end.after = next;

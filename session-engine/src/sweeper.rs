@@ -123,12 +123,17 @@ async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedB
     batch.ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
     meter::cleaned("sessions", batch.ended.len() as u64);
     notice::log_ended(&batch.ended, EndCause::Expired, at, &Actor::System);
-    shared.poke.notify_one();
+    if !batch.ended.is_empty() {
+        shared.poke.notify_one();
+    }
     Ok(batch)
 }
 
 async fn pause_and_renew(shared: &Shared, holder: &str) -> Result<bool, Error> {
     tokio::time::sleep(shared.options.cleanup.pause).await;
+    if planted::is(Defect::LeaseOnce) {
+        return Ok(true);
+    }
     has_lease(shared, holder).await
 }
 

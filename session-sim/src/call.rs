@@ -91,16 +91,19 @@ impl Call {
         )
     }
 
-    /// Whether it may append to the log.
-    pub(crate) const fn writes_log(&self) -> bool {
-        matches!(
-            self,
-            Self::Commit(_)
-                | Self::EndMany(..)
-                | Self::Sweep(..)
-                | Self::SetPolicy(_)
-                | Self::SetBlock(_)
-        )
+    /// Whether the store has something now that it had not before.
+    pub(crate) fn has_changed(&self, answer: &Answer) -> bool {
+        self.has_appended(answer) || matches!((self, answer), (Self::Touch(_), Ok(_)))
+    }
+
+    /// Whether the log has an entry more.
+    pub(crate) fn has_appended(&self, answer: &Answer) -> bool {
+        match (self, answer) {
+            (_, Ok(Reply::Batch(batch))) => !batch.ended.is_empty(),
+            (_, Ok(Reply::Outcome(outcome))) => *outcome == Outcome::Done,
+            (Self::SetPolicy(_) | Self::SetBlock(_), Ok(_)) => true,
+            _ => false,
+        }
     }
 
     /// Makes the call.

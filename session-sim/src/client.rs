@@ -7,14 +7,14 @@ use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{Selection, TenantFilter};
-use session_core::{
-    Actor, DeviceInfo, DeviceKind, EndCause, ExtraData, SessionId, Timestamp, UserKey,
-};
+use session_core::{Actor, DeviceInfo, EndCause, ExtraData, SessionId, Timestamp, UserKey};
 use session_engine::{CurrentSession, NewBlock, RotateReason, SessionManager, WaitEnd};
 use session_http::{
     Head, HttpSessions, Identity, NewSession, Peer, Problem, Rejection, RequestSession,
     SessionCookie,
 };
+
+use crate::plan::Client;
 
 /// What a client sends along.
 #[derive(Clone, Debug)]
@@ -211,17 +211,13 @@ fn broken(error: &session_engine::Error) -> Outcome {
 }
 
 /// A sign-in. `name` says in the record which operation began the session.
-pub(crate) async fn sign_in(
-    http: HttpSessions,
-    sent: Sent,
-    owner: UserKey,
-    kind: DeviceKind,
-    name: String,
-) -> Outcome {
+pub(crate) async fn sign_in(http: HttpSessions, sent: Sent, by: Client, name: String) -> Outcome {
     let asked = Asked::of(&http, Method::POST, &sent).await;
     let auth = asked.request.auth(asked.head());
-    let new =
-        NewSession::of(owner).with_device_kind(kind).with_device_info(DeviceInfo::truncated(&name));
+    let new = NewSession::of(by.user)
+        .with_device_kind(by.kind)
+        .with_client_id(by.app)
+        .with_device_info(DeviceInfo::truncated(&name));
     let begun = if sent.bearer { auth.sign_in_app(new).await } else { auth.sign_in(new).await };
     match begun {
         Ok((signed_in, _)) => {

@@ -151,6 +151,17 @@ fn plant(options: &Options) {
 #[cfg(not(feature = "planted"))]
 fn plant(_options: &Options) {}
 
+/// The planted defect, as the command takes it.
+#[cfg(feature = "planted")]
+fn planted_as(options: &Options) -> String {
+    options.plant.as_ref().map_or(String::new(), |name| format!(" --plant {name}"))
+}
+
+#[cfg(not(feature = "planted"))]
+const fn planted_as(_options: &Options) -> &str {
+    ""
+}
+
 /// What the runs of one command have shown.
 #[derive(Default)]
 struct Shown {
@@ -203,7 +214,7 @@ fn run_all(options: &Options) -> ExitCode {
     if let Some((seed, violation)) = shown.failed.first() {
         shrink::show(*seed, options.fleet(), violation.kind);
         let fleet = options.fleet().arguments().join(" ");
-        println!("again: cargo xtask sim {fleet} --replay {seed}");
+        println!("again: cargo xtask sim {fleet}{} --replay {seed}", planted_as(options));
         return ExitCode::FAILURE;
     }
     let missing = shown.reached.missing();

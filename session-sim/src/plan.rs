@@ -8,9 +8,10 @@ use fastrand::Rng;
 use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
-use session_core::{DeviceKind, TenantId, UserId, UserKey};
-use session_engine::{History, Options};
+use session_core::{ClientId, DeviceKind, TenantId, UserId, UserKey};
+use session_engine::{History, Options, WhenStale};
 
+use crate::oracle::ms;
 use crate::store::Kind;
 
 mod plays;
@@ -55,12 +56,22 @@ pub(crate) struct Client {
     pub(crate) kind: DeviceKind,
     /// An app that sends its token itself; otherwise a browser with a cookie.
     pub(crate) bearer: bool,
+    /// The application that signs the user in.
+    pub(crate) app: Option<ClientId>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) at: Ms,
     pub(crate) act: Act,
+    /// The caller goes away after this time.
+    pub(crate) leaves: Option<Ms>,
+}
+
+impl Step {
+    const fn new(at: Ms, act: Act) -> Self {
+        Self { at, act, leaves: None }
+    }
 }
 
 /// How a client takes part in an operation.
@@ -155,6 +166,21 @@ impl Act {
         )
     }
 
+    /// Whether its caller may go away, which others say of themselves in their [`Manner`].
+    const fn may_be_left(&self) -> bool {
+        matches!(
+            self,
+            Self::Revoke(_)
+                | Self::RevokeOthers(_)
+                | Self::RevokeUser(_)
+                | Self::RevokeKind(_)
+                | Self::Block(..)
+                | Self::Unblock(..)
+                | Self::Data(_)
+                | Self::Claims(_)
+        )
+    }
+
     /// Whether it is about the session that its client holds.
     pub(crate) const fn needs_session(&self) -> bool {
         matches!(self, Self::Data(_) | Self::Watch(_) | Self::Revoke(_))
@@ -194,6 +220,8 @@ pub(crate) enum Fault {
     Restart(usize, Ms),
     /// Not scheduled: its monotonic clock goes on.
     Stopped(usize, Ms),
+    /// The node that is next given the cleanup's lease: it is not scheduled before the lease is over.
+    HolderStopped(Ms),
     /// The machine sleeps: its monotonic clock stands still.
     Asleep(usize, Ms),
     /// The wall clock goes wrong by so many seconds.
@@ -237,18 +265,25 @@ impl Plan {
         let mut steps: Vec<Step> = Vec::with_capacity(count + 8);
         for _ in 0..count {
             let way = Way { client: rng.usize(..busy), node: rng.usize(..nodes) };
-            steps.push(Step { at: rng.u64(1_000..active), act: act(rng, way) });
+            let (at, act) = (rng.u64(1_000..active), act(rng, way));
+            let leaves = (act.may_be_left() && rng.u32(..6) == 0).then(|| rng.u64(..40));
+            steps.push(Step { at, act, leaves });
         }
         if faulty {
             for _ in 0..rng.usize(1..7) {
                 let fault = fault(rng, nodes);
-                steps.push(Step { at: rng.u64(1_000..active), act: Act::Fault(fault) });
+                steps.push(Step::new(rng.u64(1_000..active), Act::Fault(fault)));
             }
             if rng.u32(..8) == 0 {
                 let copied = rng.u64(1_000..active / 2);
                 let back = rng.u64(copied..active);
-                steps.push(Step { at: copied, act: Act::Fault(Fault::Copy) });
-                steps.push(Step { at: back, act: Act::Fault(Fault::Restore) });
+                steps.push(Step::new(copied, Act::Fault(Fault::Copy)));
+                steps.push(Step::new(back, Act::Fault(Fault::Restore)));
+            }
+            if options.cleanup.enabled && rng.u32(..10) == 0 {
+                let (at, lasts) = (rng.u64(1_000..active / 2), rng.u64(31_000..40_000));
+                steps.push(Step::new(at, Act::Fault(Fault::HolderStopped(lasts))));
+                active = active.max(at + ms(options.cleanup.period) + lasts + 20_000);
             }
         }
         for _ in 0..rng.usize(1..4) {
@@ -262,7 +297,7 @@ impl Plan {
         for client in 0..clients.len() {
             let way = Way { client, node: rng.usize(..nodes) };
             let at = if rng.u32(..4) > 0 { rng.u64(200..900) } else { rng.u64(200..active) };
-            steps.push(Step { at, act: Act::SignIn(way, Manner::default()) });
+            steps.push(Step::new(at, Act::SignIn(way, Manner::default())));
         }
         steps.sort_by_key(|step| step.at);
         Self { seed, nodes, store, options, clients, steps, active }
@@ -278,14 +313,16 @@ impl fmt::Display for Plan {
         let options = &self.options;
         writeln!(
             f,
-            "seed {}, {} nodes: idle {:?}, absolute {:?}, grace {:?}, staleness {:?}, store timeout {:?}, \
-             claim within {:?}, cache {}, history {:?}, renew {:?}",
+            "seed {}, {} nodes: idle {:?}, absolute {:?}, grace {:?}, staleness {:?} ({:?}), \
+             bound {:?}, store timeout {:?}, claim within {:?}, cache {}, history {:?}, renew {:?}",
             self.seed,
             self.nodes,
             options.timeouts.idle,
             options.timeouts.absolute,
             options.rotation_grace,
             options.max_staleness,
+            options.when_stale,
+            options.propagation_bound,
             options.store_timeout,
             options.claim_within,
             options.cache_capacity,
@@ -297,8 +334,8 @@ impl fmt::Display for Plan {
             let tenant = client.user.tenant_text();
             writeln!(
                 f,
-                "client {number}: {} {tenant} on {} by {by}",
-                client.user.user, client.kind
+                "client {number}: {} {tenant} on {} by {by}, of {:?}",
+                client.user.user, client.kind, client.app
             )?;
         }
         Ok(())
@@ -316,6 +353,11 @@ fn options(rng: &mut Rng) -> Options {
     let idle = (rng.u32(..4) > 0).then(|| secs(rng.u64(16..90)));
     let absolute = (rng.u32(..3) == 0).then(|| secs(rng.u64(40..150)));
     let max_staleness = secs(rng.u64(3..15));
+    let when_stale = match rng.u32(..4) {
+        0 => WhenStale::ServeStale(max_staleness + secs(rng.u64(1..20))),
+        _ => WhenStale::FailClosed,
+    };
+    let propagation_bound = Duration::from_millis([500, 1_000, 1_000, 2_000][rng.usize(..4)]);
     let cleanup = Cleanup::default()
         .with_enabled(rng.u32(..8) > 0)
         .with_period(secs(rng.u64(8..40)))
@@ -333,6 +375,8 @@ fn options(rng: &mut Rng) -> Options {
         .with_claim_within(secs(rng.u64(4..40)))
         .with_rotation_grace(secs(rng.u64(2..10)))
         .with_max_staleness(max_staleness)
+        .with_when_stale(when_stale)
+        .with_propagation_bound(propagation_bound)
         .with_store_timeout(secs(rng.u64(1..4)))
         .with_renew_after((rng.u32(..2) == 0).then(|| secs(rng.u64(4..20))))
         .with_push(rng.u32(..4) > 0)
@@ -376,6 +420,8 @@ fn clients(rng: &mut Rng) -> Vec<Client> {
         user: users[if rng.bool() { rng.usize(..2) } else { rng.usize(..users.len()) }].clone(),
         kind: kinds[rng.usize(..kinds.len())].clone(),
         bearer: rng.u32(..3) == 0,
+        app: [None, None, Some("shop"), Some("forum")][rng.usize(..4)]
+            .and_then(|app| ClientId::new(app).ok()),
     };
     let mut clients: Vec<_> = (0..count).map(|_| client(rng)).collect();
     for _ in 0..IN_PLAYS {

@@ -30,7 +30,7 @@ impl Reached {
 }
 
 /// Everything that a long run has to come upon.
-pub(crate) const ALL: [&str; 59] = [
+pub(crate) const ALL: [&str; 65] = [
     "a call fails before it arrives",
     "a call is carried out and its answer lost",
     "a call arrives after it was given up",
@@ -47,9 +47,14 @@ pub(crate) const ALL: [&str; 59] = [
     "a wall clock stands still",
     "a store comes back older",
     "a node reads the log as an older version",
-    "a gap in the log",
+    "a gap in the log that the cleanup has made",
+    "a gap in the log after the store came back older",
+    "entries of the log come in another order than committed",
     "a request to a node that is down",
     "a caller goes away",
+    "the caller of a sign-in goes away",
+    "the caller of a revocation or a block goes away",
+    "the caller of a change goes away",
     "a response does not reach its client",
     "a sign-in succeeds",
     "a sign-in replaces the session of its client",
@@ -78,6 +83,7 @@ pub(crate) const ALL: [&str; 59] = [
     "a session looks idle while a use of it is on its way",
     "a session ends at its absolute timeout",
     "the cleanup ends a session",
+    "a node cleans up after another one was given its lease",
     "a session that nobody holds is taken back",
     "a session is written back",
     "a use finds its session gone",

@@ -9,16 +9,15 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 
 use session_core::store::{Needs, PageQuery, Selection, TenantFilter};
-use session_core::{EventKind, Session, SessionId, StoreError, Timestamp};
+use session_core::{Session, SessionId, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-use self::words::{answered, told};
 use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
 use crate::node::{Claims, Done, Process, Wall};
 use crate::oracle::{Begun, Copied, From, Oracle, Shown, Violation, Worth, ms};
-use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Weather};
+use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Step, Weather};
 use crate::reached::Reached;
 use crate::store::{Below, Clock};
 use crate::trace::Trace;
@@ -55,6 +54,8 @@ struct World<'p> {
     away_until: Ms,
     /// Until when something is under way that a hint may concern.
     busy_until: Ms,
+    /// For how long the node that is next given the cleanup's lease is not scheduled then.
+    stop_holder: Option<Ms>,
     clients: Vec<Device>,
     claims: Claims,
     operations: Vec<Operation>,
@@ -180,6 +181,7 @@ impl<'p> World<'p> {
             copy: None,
             away_until: 0,
             busy_until: 0,
+            stop_holder: None,
             clients: plan.clients.iter().map(|_| Device::default()).collect(),
             claims: Claims::default(),
             operations: Vec::new(),
@@ -276,59 +278,6 @@ impl<'p> World<'p> {
         earliest
     }
 
-    /// A request leaves a node. Returns when it arrives.
-    fn send(&mut self, index: usize, sent: Ms, request: Request) -> Ms {
-        let (weather, until) = self.nodes[index].weather;
-        let weather = if sent < until { weather } else { Weather::Clear };
-        let timeout = ms(self.plan.options.store_timeout);
-        let (takes, fate) = match weather {
-            Weather::Clear => (self.rng.u64(1..5), Fate::Arrives),
-            Weather::Slow => {
-                self.oracle.reached.note("a call is slow");
-                (self.rng.u64(1..timeout * 2 / 3), Fate::Arrives)
-            }
-            Weather::Silent => {
-                self.oracle.reached.note("a call gets no answer");
-                // Some of it has arrived.
-                (self.rng.u64(1..5), if self.rng.bool() { Fate::Unanswered } else { Fate::Fails })
-            }
-            Weather::Stormy => match self.rng.u32(..10) {
-                0..=1 => {
-                    self.oracle.reached.note("a call fails before it arrives");
-                    (self.rng.u64(1..20), Fate::Fails)
-                }
-                2..=3 => {
-                    self.oracle.reached.note("a call is carried out and its answer lost");
-                    (self.rng.u64(1..20), Fate::AnswerLost)
-                }
-                4 => {
-                    self.oracle.reached.note("a call gets no answer");
-                    (self.rng.u64(1..20), Fate::Unanswered)
-                }
-                5 => {
-                    self.oracle.reached.note("a call arrives after it was given up");
-                    // A server gives up what it has not begun for as long as its client has waited.
-                    (self.rng.u64(timeout..2 * timeout), Fate::Unanswered)
-                }
-                _ => (self.rng.u64(1..200), Fate::Arrives),
-            },
-        };
-        if !matches!(request.call, Call::LogSince(..)) && !request.call.is_housekeeping() {
-            self.busy_until = self.busy_until.max(sent + BUSY);
-        }
-        let silent = weather == Weather::Silent && fate == Fate::Fails;
-        let life = self.oracle.life(index);
-        let name = request.call.name();
-        self.note(Some(index), sent, || format!("> {name} {}", told(&request.call)));
-        if silent {
-            // Lost for good: the node waits.
-            return Ms::MAX;
-        }
-        let at = sent + takes;
-        self.at(at, Happening::Arrives { node: index, life, sent, request, fate });
-        at
-    }
-
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Step(index) => self.step(index),
@@ -354,126 +303,6 @@ impl<'p> World<'p> {
                 self.nodes[node].wall.skew(0);
                 self.nodes[node].wall.stand_still(None);
             }
-        }
-    }
-
-    fn arrive(&mut self, node: usize, life: u32, sent: Ms, request: Request, fate: Fate) {
-        let Request { call, answer: to } = request;
-        let failed = || Err(StoreError::unavailable("the connection was lost"));
-        let away = self.now < self.away_until;
-        if away {
-            self.oracle.reached.note("a call is refused while the store is away");
-        }
-        let answer = if away || fate == Fate::Fails {
-            failed()
-        } else {
-            self.carry_out(node, life, sent, &call)
-        };
-        let answer = if fate == Fate::AnswerLost { failed() } else { answer };
-        if fate == Fate::Unanswered {
-            return;
-        }
-        let at = self.now + self.answer_takes(node);
-        let (carried_out, call) = (self.now, Box::new(call));
-        self.at(at, Happening::Answers { node, life, sent, carried_out, call, answer, to });
-    }
-
-    fn answer_takes(&mut self, node: usize) -> Ms {
-        let (weather, until) = self.nodes[node].weather;
-        match weather {
-            Weather::Slow if self.now < until => {
-                self.rng.u64(1..ms(self.plan.options.store_timeout) / 3)
-            }
-            _ => self.rng.u64(1..5),
-        }
-    }
-
-    fn carry_out(&mut self, node: usize, life: u32, sent: Ms, call: &Call) -> Answer {
-        let at = self.now;
-        let answer = self.store.perform(call);
-        let text = answered(&answer);
-        self.note(None, at, || format!("{} of node {node}: {text}", call.name()));
-        let idle = at >= self.plan.end() - Plan::IDLE;
-        if let Call::Commit(commit) = call {
-            self.check_caller(sent, commit);
-        }
-        self.oracle.carried_out(at, From { node, life, sent, idle }, call, &answer);
-        if call.writes_log() && answer.is_ok() && self.plan.options.push {
-            self.push();
-        }
-        answer
-    }
-
-    /// A caller who has gone begins nothing from then on.
-    fn check_caller(&mut self, sent: Ms, commit: &session_core::store::Commit) {
-        use session_core::store::Change;
-        for change in &commit.changes {
-            let Change::Insert(session) = change else { continue };
-            let by =
-                session.device_info.as_ref().and_then(|info| info.as_str().strip_prefix("op "));
-            let by = by.and_then(|number| number.parse::<usize>().ok());
-            let left = by.and_then(|number| self.operations.get(number)).and_then(|by| by.left);
-            if left.is_some_and(|left| left < sent) {
-                self.oracle.odd(sent, "a sign-in is committed for a caller who had gone");
-            }
-        }
-    }
-
-    fn push(&mut self) {
-        for node in 0..self.nodes.len() {
-            let (lost, late) =
-                (self.nodes[node].lost_pushes_until, self.nodes[node].late_pushes_until);
-            if self.now < lost {
-                self.oracle.reached.note("a push is lost");
-                continue;
-            }
-            let takes = if self.now < late {
-                self.oracle.reached.note("a push is late");
-                self.rng.u64(200..3_000)
-            } else {
-                self.rng.u64(1..12)
-            };
-            self.at(self.now + takes, Happening::Hint(node));
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn answer(
-        &mut self,
-        node: usize,
-        life: u32,
-        sent: Ms,
-        carried_out: Ms,
-        call: &Call,
-        mut answer: Answer,
-        to: oneshot::Sender<Answer>,
-    ) {
-        if self.oracle.life(node) != life {
-            return;
-        }
-        if let (true, Ok(Reply::Log(page))) = (self.nodes[node].older, &mut answer) {
-            for event in &mut page.events {
-                if matches!(event.kind, EventKind::ClaimsChanged | EventKind::Changed) {
-                    event.kind = EventKind::Unknown;
-                }
-            }
-        }
-        let log = match &answer {
-            Ok(Reply::Log(page)) => Some(page.clone()),
-            _ => None,
-        };
-        let leased = matches!(answer, Ok(Reply::Lease(true)));
-        let at = self.now;
-        let text = answered(&answer);
-        self.note(Some(node), at, || format!("< {} {text}", call.name()));
-        if to.send(answer).is_err() {
-            return;
-        }
-        if let Some(page) = log {
-            self.oracle.log_arrived(at, node, &page, sent, carried_out);
-        }
-        if let (true, Call::Lease(name, ..)) = (leased, call) {
-            self.oracle.lease_arrived(node, name, at);
         }
     }
 
@@ -518,9 +347,11 @@ impl<'p> World<'p> {
         self.nodes[node].state = State::Down;
         let life = self.oracle.life(node);
         self.oracle.new_life(node);
-        for operation in &mut self.operations {
-            if operation.begun.node == node && operation.begun.life == life {
+        for number in 0..self.operations.len() {
+            let operation = &mut self.operations[number];
+            if operation.begun.node == node && operation.begun.life == life && !operation.over {
                 operation.over = true;
+                self.used_until(number, self.now);
             }
         }
         let operations = &self.operations;
@@ -590,5 +421,7 @@ const IDLE_CHUNK: Ms = 250;
 /// For how long an operation is taken to be of consequence.
 const BUSY: Ms = 1_500;
 
+mod calls;
+mod faults;
 mod steps;
 mod words;

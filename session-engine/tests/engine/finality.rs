@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use session_core::{EndCause, FleetKey, SessionId, Store, Token};
+use session_core::{Actor, EndCause, FleetKey, SessionId, Store, Token};
 use session_engine::{Access, Check, Notice, Options, Refusal, SignIn, Verdict};
 use tokio::time::Instant;
 
@@ -53,6 +53,20 @@ async fn a_fill_loses_against_its_own_node_too() {
         gate.open();
     });
     assert!(matches!(found, Verdict::Refused(_)), "{found:?}");
+}
+
+/// It is told to end what another node has just ended, of which it has not read.
+#[tokio::test(start_paused = true)]
+async fn a_node_refuses_what_it_was_told_to_end_and_another_one_has_ended() {
+    let fleet = Fleet::start(Options::default().with_push(false)).await;
+    let [here, there] = &fleet.nodes;
+    let signed_in = sign_in(here, "alice").await;
+    assert!(is_active(there, &signed_in).await);
+    revoke(here, &signed_in).await;
+    let (id, owner) = (signed_in.session.id(), user("alice"));
+    assert!(!there.sessions().revoke(id, &owner, Actor::Application).await.unwrap());
+    let found = verdict(there, &signed_in).await;
+    assert_eq!(end_cause(&found), Some(EndCause::Revoked), "{found:?}");
 }
 
 /// A record that changes while it is read is read again, not cached as it was.

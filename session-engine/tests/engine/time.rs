@@ -206,6 +206,20 @@ async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() 
     assert_eq!(refusal.end_cause(), Some(EndCause::Expired));
 }
 
+/// The wall clock is set while the session is read from the store.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_set_during_a_read_refuses_nobody() {
+    let clocks = Clocks::start(Options::default(), 0, false).await;
+    let signed_in = sign_in(&clocks.nodes[0], "alice").await;
+    let gate = clocks.probe.hold("load");
+    let (found, ()) = tokio::join!(is_active(&clocks.nodes[1], &signed_in), async {
+        gate.reached().await;
+        clocks.wrong_by.store(3_600_000_000, Ordering::SeqCst);
+        gate.open();
+    });
+    assert!(found);
+}
+
 /// Where it cannot learn the time, it judges and changes nothing; where it has only not heard the log, it knows it.
 #[tokio::test(start_paused = true)]
 async fn a_node_that_may_have_slept_judges_nothing_without_the_log() {

@@ -1,7 +1,7 @@
 //! Judges what the store carries out.
 
 use session_core::policy::{Limit, OnExceed, Scope};
-use session_core::store::{Change, Commit, EndMany, EndedBatch, Outcome, Selection, Touch};
+use session_core::store::{Change, Commit, EndMany, EndedBatch, Outcome, Selection, Sweep, Touch};
 use session_core::{EndCause, EventKind, Session, SessionId, Timestamp};
 
 use super::{End, Known, Oracle};
@@ -24,7 +24,7 @@ impl Oracle {
     pub(crate) fn carried_out(&mut self, at: Ms, from: From, call: &Call, answer: &Answer) {
         if from.idle {
             self.nodes[from.node].idle_calls += u32::from(!call.is_housekeeping());
-            self.idle_changes += u32::from(call.writes_log() || matches!(call, Call::Touch(_)));
+            self.idle_changes += u32::from(call.has_changed(answer));
         }
         self.check_lease(at, from, call);
         let Ok(reply) = answer else { return };
@@ -39,7 +39,10 @@ impl Oracle {
                 self.reached.note("a sign-in meets another one");
             }
             (Call::EndMany(end, _), Reply::Batch(batch)) => self.ended_many(at, end, batch),
-            (Call::Sweep(..), Reply::Batch(batch)) => self.swept(at, batch),
+            (Call::Sweep(sweep, _), Reply::Batch(batch)) => self.swept(at, sweep, batch),
+            (Call::Lease(name, ..), Reply::Lease(true)) if !name.starts_with("ticket:") => {
+                self.leased_by = Some((from.node, from.life));
+            }
             (Call::Touch(touches), Reply::Gone(gone)) => self.touched(touches, gone),
             (Call::Load(id), Reply::Loaded(loaded)) => {
                 let stored = loaded.as_ref().map(|loaded| &loaded.session);
@@ -62,7 +65,8 @@ impl Oracle {
         }
     }
 
-    /// The cleanup works only for a node that was given the lease, which it renews before each batch.
+    /// The cleanup works only for a node that was given the lease, which it renews before each batch. One
+    /// that was not scheduled meanwhile may make the batch that it was about to make.
     fn check_lease(&mut self, at: Ms, from: From, call: &Call) {
         let asks = matches!(call, Call::Sweep(..) | Call::TrimLog(..));
         if !asks || self.life(from.node) != from.life {
@@ -74,6 +78,19 @@ impl Oracle {
         };
         if !leased.is_some_and(in_time) {
             self.broken("lease", at, || format!("node {} cleans up without the lease", from.node));
+            return;
+        }
+        if self.leased_by != Some((from.node, from.life)) {
+            self.reached.note("a node cleans up after another one was given its lease");
+        }
+        let facts = &mut self.nodes[from.node];
+        let sweeps = matches!(call, Call::Sweep(..));
+        let made = if sweeps { &mut facts.swept } else { &mut facts.trimmed };
+        // One that was given up arrives late.
+        if leased.is_some_and(|leased| from.sent >= leased) && std::mem::replace(made, true) {
+            self.broken("lease", at, || {
+                format!("node {} goes on without having asked for the lease again", from.node)
+            });
         }
     }
 
@@ -128,7 +145,6 @@ impl Oracle {
             perhaps_counted: 0,
         };
         self.sessions.insert(id, known);
-        self.authenticated.insert(*session.token.current.as_bytes(), session.authentication.at);
     }
 
     fn update(&mut self, at: Ms, session: &Session, kind: EventKind) {
@@ -150,12 +166,6 @@ impl Oracle {
         let overwrites = kind == EventKind::Changed && number(&stored) != number(old) + 1;
         let grace_from = stored.token.retired.as_ref().filter(|_| moved_on).map(|last| last.at);
         let early = stamp(at).minus(2 * self.options.store_timeout);
-        let stepped_up = stored.token.step_up.as_ref();
-        let issued = [
-            Some((stored.token.current, stored.authentication.at)),
-            stored.token.successor.as_ref().map(|next| (next.digest, stored.authentication.at)),
-            stepped_up.map(|it| (it.next.digest, it.authentication.at)),
-        ];
         known.session = stored;
         if overwrites {
             self.broken("lost update", at, || format!("{id} has lost a change of its data"));
@@ -169,11 +179,6 @@ impl Oracle {
             } else {
                 "a token is replaced"
             });
-        }
-        for (digest, authenticated) in issued.into_iter().flatten() {
-            // A re-authentication that is repeated yields the same token.
-            let known = self.authenticated.entry(*digest.as_bytes()).or_insert(authenticated);
-            *known = authenticated.max(*known);
         }
     }
 
@@ -250,8 +255,16 @@ impl Oracle {
         }
     }
 
-    fn swept(&mut self, at: Ms, batch: &EndedBatch) {
+    /// Who runs the cleanup, and when it was meant to, makes no difference to what ends.
+    fn swept(&mut self, at: Ms, sweep: &Sweep, batch: &EndedBatch) {
+        let line = stamp(at).minus(sweep.overdue);
         for ended in &batch.ended {
+            let deadline = self.sessions.get(&ended.id).map(|known| known.session.deadline);
+            if let Some(deadline) = deadline.filter(|deadline| *deadline >= line) {
+                self.broken("not overdue", at, || {
+                    format!("the cleanup ends {}, which is due at {deadline}", ended.id)
+                });
+            }
             self.reached.note("the cleanup ends a session");
             self.check_expiry(at, ended.id, "the cleanup");
             self.end(at, ended.id, EndCause::Expired);
@@ -308,7 +321,14 @@ impl Oracle {
             });
         }
         let read = self.reads.get(&(from.node, owner.clone(), commit.expected.0)).copied();
-        let Some(read) = read else { return };
+        let Some(read) = read else {
+            if self.restored.is_none() {
+                self.broken("unread", at, || {
+                    format!("a sign-in of {} goes by a version that was not read", owner.user)
+                });
+            }
+            return;
+        };
         let policies = self.policies_within(owner, read, at);
         // Those that surely count, and before the sign-in those that may have.
         let error = self.options.store_timeout;

@@ -1,11 +1,12 @@
 //! Judges what those are answered who sign in, end, change and wait.
 
-use session_core::{EndCause, SessionId, UserKey};
+use session_core::policy::{Limit, OnExceed, Policy, Scope};
+use session_core::{EndCause, Session, SessionId, UserKey};
 use session_engine::WaitEnd;
 
-use super::{Begun, Oracle, ms};
+use super::{Begun, Oracle, Proven, ms};
 use crate::node::stamp;
-use crate::plan::Ms;
+use crate::plan::{Client, Ms};
 
 impl Oracle {
     /// 503 is for nodes that a fault has touched.
@@ -59,11 +60,11 @@ impl Oracle {
         &mut self,
         at: Ms,
         begun: &Begun,
-        owner: &UserKey,
+        newcomer: &Client,
         (held, number): (Option<SessionId>, usize),
         has_ticket: bool,
     ) {
-        use session_core::policy::OnExceed;
+        let owner = &newcomer.user;
         self.reached.note("a sign-in is refused by a limit");
         if !has_ticket {
             self.broken("locked out", at, || "a refusal has no ticket".to_owned());
@@ -72,7 +73,7 @@ impl Oracle {
         let policies = self.policies_within(owner, begun.at, at);
         let claim_within = ms(self.options.claim_within);
         // Those that were there at some moment of the sign-in, and count.
-        let counts = self
+        let counted: Vec<&Session> = self
             .sessions
             .values()
             .filter(|known| known.session.owner == *owner && known.begun_by != Some(number))
@@ -83,14 +84,21 @@ impl Oracle {
                 let claimed = known.session.claimed || known.perhaps_used > known.born;
                 claimed || known.born + claim_within >= from
             })
-            .count();
-        let reaches = |policy: &session_core::policy::Policy| {
-            let mut limits = policy.effective_limits().into_iter();
-            limits.any(|limit| limit.on_exceed == OnExceed::Reject && counts >= limit.max as usize)
+            .map(|known| &known.session)
+            .collect();
+        let is_full = |limit: &Limit| {
+            let within = counted.iter().filter(|session| match limit.scope {
+                Scope::User => true,
+                Scope::DeviceKind => session.device_kind == newcomer.kind,
+                Scope::Client => session.client_id == newcomer.app,
+            });
+            limit.on_exceed == OnExceed::Reject && within.count() >= limit.max as usize
         };
+        let reaches = |policy: &Policy| policy.effective_limits().iter().any(is_full);
         if !policies.iter().any(reaches) {
-            self.broken("locked out", at, || {
-                format!("{} is refused with {counts} sessions under {policies:?}", owner.user)
+            let counted = counted.len();
+            self.broken("not full", at, || {
+                format!("{} is refused with {counted} sessions under {policies:?}", owner.user)
             });
         }
         let own = held.filter(|id| self.is_live(*id) && self.is_in_time(*id, at));
@@ -160,7 +168,12 @@ impl Oracle {
     pub(crate) fn rotated(&mut self, at: Ms, token: &str, next: &str, step_up: bool) {
         if step_up {
             self.reached.note("a user proves again who they are");
+            let proven = Proven { at, stepped_up_from: Some(token.to_owned()) };
+            self.proves(next, proven);
             return;
+        }
+        if let Some(proven) = self.proven.get(token).cloned() {
+            self.proves(next, proven);
         }
         let known = self.successors.get(token).cloned();
         match known {
@@ -174,6 +187,23 @@ impl Oracle {
                 self.successors.insert(token.to_owned(), next.to_owned());
             }
         }
+    }
+
+    /// A client is given the token of a session that has begun.
+    pub(crate) fn handed_out(&mut self, at: Ms, token: &str) {
+        self.proves(token, Proven { at, stepped_up_from: None });
+    }
+
+    fn proves(&mut self, token: &str, proven: Proven) {
+        let known = self.proven.entry(token.to_owned()).or_insert_with(|| proven.clone());
+        if known.at < proven.at {
+            *known = proven;
+        }
+    }
+
+    /// A token is on its way to be exchanged for that of a re-authentication.
+    pub(crate) fn steps_up(&mut self, token: &str, at: Ms) {
+        self.steps_up.insert(token.to_owned(), at);
     }
 
     pub(crate) fn counted(&mut self, id: SessionId, surely: bool) {

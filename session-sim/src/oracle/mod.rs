@@ -18,7 +18,7 @@ use std::time::Duration;
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{LogPage, Version};
-use session_core::{EndCause, Session, SessionId, Timestamp, UserKey};
+use session_core::{EndCause, Session, SessionId, UserKey};
 use session_engine::{Notice, Options};
 
 use crate::node::stamp;
@@ -52,8 +52,10 @@ pub(crate) struct Oracle {
     reads: BTreeMap<(usize, UserKey, i64), Ms>,
     /// The next token that a token was answered with, until that one is used.
     successors: BTreeMap<String, String>,
-    /// Until when a token was its session's, by its digest: for the freshness that it has.
-    authenticated: BTreeMap<[u8; 32], Timestamp>,
+    /// When the user has proved who they are with each token that a client was given.
+    proven: BTreeMap<String, Proven>,
+    /// When a token was last shown to be exchanged for that of a re-authentication.
+    steps_up: BTreeMap<String, Ms>,
     used_tickets: BTreeSet<String>,
     /// Changes of claims that have been told: user, version, when.
     claims: Vec<(UserKey, u64, Ms)>,
@@ -61,6 +63,8 @@ pub(crate) struct Oracle {
     waits: BTreeMap<usize, Wait>,
     /// Changes in the last part of the run.
     idle_changes: u32,
+    /// The node that has the cleanup's lease, by the store.
+    leased_by: Option<(usize, u32)>,
     /// When the store came back older.
     restored: Option<Ms>,
     pub(crate) reached: Reached,
@@ -94,6 +98,15 @@ struct Known {
     perhaps_counted: u64,
 }
 
+/// When a user has proved who they are, by what the client has done and was answered.
+#[derive(Clone, Debug)]
+struct Proven {
+    /// At the latest.
+    at: Ms,
+    /// The token that was exchanged for a re-authentication: one that is repeated gives the same token.
+    stepped_up_from: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct End {
     at: Ms,
@@ -125,6 +138,14 @@ struct NodeFacts {
     hearing: Option<(Ms, Ms)>,
     /// When the answer came that gave it the cleanup's lease.
     leased: Option<Ms>,
+    /// What it has asked for with that lease: a batch of sessions, a batch of the log.
+    swept: bool,
+    trimmed: bool,
+    /// When the last complete read of the log was carried out, and that before the last gap with the gap.
+    read: Option<Ms>,
+    gap: Option<(Option<Ms>, Ms)>,
+    /// The store has come back older since it last found a gap.
+    restored: bool,
     disturbed: Vec<(Ms, Ms)>,
     listener: Option<Listener>,
     /// Calls that an idle node makes, in the last part of the run.
@@ -135,7 +156,8 @@ struct NodeFacts {
 struct Listener {
     since: Ms,
     told: BTreeMap<SessionId, Vec<(Ms, EndCause)>>,
-    missed: Vec<Ms>,
+    /// Between which reads of the log it has missed something.
+    missed: Vec<(Option<Ms>, Ms)>,
 }
 
 /// What was true when an operation began, as far as its judgement needs it.
@@ -159,7 +181,9 @@ impl Oracle {
             nodes,
             reads: BTreeMap::new(),
             successors: BTreeMap::new(),
-            authenticated: BTreeMap::new(),
+            proven: BTreeMap::new(),
+            steps_up: BTreeMap::new(),
+            leased_by: None,
             used_tickets: BTreeSet::new(),
             claims: Vec::new(),
             waits: BTreeMap::new(),
@@ -220,6 +244,7 @@ impl Oracle {
         facts.life += 1;
         (facts.heard, facts.hearing) = (None, None);
         (facts.heard_sent, facts.leased) = (None, None);
+        (facts.read, facts.gap, facts.restored) = (None, None, false);
         facts.listener = None;
     }
 
@@ -236,11 +261,17 @@ impl Oracle {
         sent: Ms,
         carried_out: Ms,
     ) {
+        let facts = &mut self.nodes[node];
         if page.gap {
-            self.reached.note("a gap in the log");
+            facts.gap = Some((facts.read, carried_out));
+            self.reached.note(if std::mem::take(&mut facts.restored) {
+                "a gap in the log after the store came back older"
+            } else {
+                "a gap in the log that the cleanup has made"
+            });
         }
         if !page.more {
-            let facts = &mut self.nodes[node];
+            facts.read = facts.read.max(Some(carried_out));
             let (arrived, before) = facts.hearing.unwrap_or_default();
             if arrived < at {
                 facts.heard = facts.heard.max(facts.hearing.map(|_| before));
@@ -250,14 +281,15 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn lease_arrived(&mut self, node: usize, name: &str, at: Ms) {
-        if !name.starts_with("ticket:") {
-            self.nodes[node].leased = Some(at);
-        }
+    pub(crate) fn lease_arrived(&mut self, node: usize, at: Ms) {
+        let facts = &mut self.nodes[node];
+        facts.leased = Some(at);
+        (facts.swept, facts.trimmed) = (false, false);
     }
 
     /// A node tells its listener.
     pub(crate) fn told(&mut self, node: usize, at: Ms, notice: &Notice) {
+        let gap = self.nodes[node].gap;
         let Some(listener) = &mut self.nodes[node].listener else { return };
         match notice {
             Notice::Event(event) => {
@@ -268,7 +300,7 @@ impl Oracle {
                 }
             }
             Notice::Missed => {
-                listener.missed.push(at);
+                listener.missed.push(gap.unwrap_or((None, at)));
                 self.reached.note("a listener is told that it missed something");
             }
             _ => {}
@@ -335,6 +367,7 @@ impl Oracle {
     /// happen.
     pub(crate) fn restored(&mut self, copied: Copied, at: Ms, stored: Vec<Session>) {
         self.restored = Some(at);
+        self.nodes.iter_mut().for_each(|node| node.restored = true);
         for known in self.sessions.values_mut() {
             known.excused = true;
             known.ended.get_or_insert(End { at, cause: EndCause::Unknown });

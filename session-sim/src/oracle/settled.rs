@@ -1,7 +1,10 @@
 //! Judges what requests are answered, and what tokens are worth.
 
+use std::time::Duration;
+
 use session_core::rotation::{Recognition, TokenState};
 use session_core::{EndCause, SessionId, Timestamp, Token, UserKey};
+use session_engine::WhenStale;
 
 use super::{Begun, Oracle, Use, ms};
 use crate::client::{Active, Seen};
@@ -50,16 +53,23 @@ impl Oracle {
         worth.is_surely_valid() || worth.live && worth.recognition == Recognition::InGrace
     }
 
-    /// A request with this token is on its way.
-    pub(crate) fn shows(&mut self, token: &str, at: Ms) {
+    /// A request with this token is on its way, which counts as a use or not.
+    pub(crate) fn shows(&mut self, token: &str, at: Ms, uses: bool) {
+        if uses {
+            self.used(token, at);
+        }
+        // Used, a token may be replaced by another one than those that it was one of.
+        self.successors.retain(|_, next| next != token);
+    }
+
+    /// A request with this token may have counted as a use now.
+    pub(crate) fn used(&mut self, token: &str, at: Ms) {
         if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id))
             && at > known.perhaps_used
         {
             known.last_before = known.perhaps_used;
             known.perhaps_used = at;
         }
-        // Used, a token may be replaced by another one than those that it was one of.
-        self.successors.retain(|_, next| next != token);
     }
 
     pub(crate) fn steal(&mut self, token: &str) {
@@ -103,7 +113,7 @@ impl Oracle {
         }
         self.check_end_is_known(at, begun, id);
         self.check_trust(at.min(begun.at + ms(active.took)), begun, id);
-        self.check_timeouts(at, begun, id);
+        self.check_timeouts(at, begun, id, shown.uses);
         self.check_token(at, begun, shown, active);
         self.check_claims(at, begun, active);
         self.check_confirmed(at, begun, shown);
@@ -150,7 +160,11 @@ impl Oracle {
             return;
         }
         let heard = self.nodes[begun.node].heard_sent;
-        let most = ms(self.options.max_staleness);
+        let stale = match self.options.when_stale {
+            WhenStale::ServeStale(limit) => limit,
+            _ => Duration::ZERO,
+        };
+        let most = ms(self.options.max_staleness.max(stale));
         if heard.is_none_or(|heard| at > heard + most + 1) {
             self.broken("stale", at, || {
                 format!(
@@ -161,7 +175,7 @@ impl Oracle {
         }
     }
 
-    fn check_timeouts(&mut self, at: Ms, begun: &Begun, id: SessionId) {
+    fn check_timeouts(&mut self, at: Ms, begun: &Begun, id: SessionId, uses: bool) {
         let Some(known) = self.sessions.get(&id) else { return };
         let session = &known.session;
         let error = self.options.store_timeout;
@@ -171,9 +185,13 @@ impl Oracle {
             return;
         }
         let Some(idle) = session.timeouts_or(&self.options.timeouts).idle else { return };
-        // This request has been noted as a use already: what was before it is what counts.
-        let last = stamp(known.last_before).max(session.last_accessed).max(session.signed_in);
-        if last.plus(idle) < surely {
+        // Where this request has been noted as a use already, what was before it is what counts. What the
+        // record says of its uses may be wrong.
+        let noted = if uses { known.last_before } else { known.perhaps_used };
+        let unclear = known.delayed || known.excused;
+        let written = if unclear { session.last_accessed } else { Timestamp::EPOCH };
+        let last = stamp(noted).max(written).max(session.signed_in);
+        if last.plus(idle) < surely.minus(error) {
             self.broken("expired", at, || {
                 format!("{id} is accepted {:?} after its last use", surely.since(last))
             });
@@ -197,14 +215,27 @@ impl Oracle {
                 });
             }
         }
-        let authenticated = self.authenticated.get(token.digest().as_bytes()).copied();
-        let own = authenticated.unwrap_or(Timestamp::MAX);
-        if active.authenticated > own {
-            let (shown, own) = (active.authenticated, own);
+        let own = self.proven_until(shown.token, id);
+        if own.is_none_or(|own| active.authenticated > own) {
+            let (shown, own) = (active.authenticated, own.unwrap_or_default());
             self.broken("freshness", at, || {
                 format!("{id} counts as authenticated at {shown} with a token of {own}")
             });
         }
+    }
+
+    /// When the user has proved who they are with a token, at the latest. A node may be wrong about the
+    /// time. None for a token that nobody was given.
+    fn proven_until(&self, token: &str, id: SessionId) -> Option<Timestamp> {
+        let proven = self.proven.get(token)?;
+        let repeated = proven.stepped_up_from.as_ref().and_then(|from| self.steps_up.get(from));
+        if repeated.is_some() && self.sessions.get(&id).is_some_and(|known| known.delayed) {
+            return Some(Timestamp::MAX);
+        }
+        let error = self.time_error();
+        // One that is under way, or whose answer was lost, knows the time after a few tries.
+        let latest = repeated.map_or(proven.at, |begun| proven.at.max(begun + 4 * error));
+        Some(stamp(latest + error))
     }
 
     /// The first use of a new token is in the store before it is answered.
@@ -315,12 +346,7 @@ impl Oracle {
 }
 
 /// The rule, told once more: what a node goes by may have a defect.
-fn recognise(
-    state: &TokenState,
-    token: &Token,
-    grace: std::time::Duration,
-    at: Timestamp,
-) -> Recognition {
+fn recognise(state: &TokenState, token: &Token, grace: Duration, at: Timestamp) -> Recognition {
     let digest = token.digest();
     let is_successor = state.successor.as_ref().is_some_and(|next| next.digest == digest);
     let is_step_up = state.step_up.as_ref().is_some_and(|it| it.next.digest == digest);

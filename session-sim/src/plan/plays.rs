@@ -32,7 +32,7 @@ impl<'p> Play<'p> {
         let there = Way { client, node: (node + rng.usize(..nodes)) % nodes };
         let mut play = Self { options, begin, here, there, steps: Vec::new() };
         play.then(0, Act::SignIn(here, Manner::default()));
-        match rng.u32(..10) {
+        match rng.u32(..11) {
             0 => play.theft(rng),
             1 => play.second_tab(rng),
             2 => play.end_beside_a_read(rng),
@@ -42,13 +42,14 @@ impl<'p> Play<'p> {
             6 => play.write_back_in_a_storm(rng),
             7 => play.sign_ins_in_a_storm(rng),
             8 => play.ticket_twice(rng),
+            9 => play.prefetches(rng),
             _ => play.at_once(rng),
         }
         play.steps
     }
 
     fn then(&mut self, after: Ms, act: Act) {
-        self.steps.push(Step { at: self.begin + after, act });
+        self.steps.push(Step::new(self.begin + after, act));
     }
 
     fn check(&mut self, after: Ms, way: Way) {
@@ -72,7 +73,9 @@ impl<'p> Play<'p> {
     fn second_tab(&mut self, rng: &mut Rng) {
         let first_use = 700 + rng.u64(..self.grace() * 2);
         let replaces = if rng.bool() { Act::Rotate } else { Act::StepUp };
-        self.then(400, replaces(self.here, Manner::default()));
+        let late = rng.u64(..12_000);
+        self.then(400 + late, replaces(self.here, Manner::default()));
+        let first_use = first_use + late;
         self.check(first_use, self.here);
         self.then(first_use + 1 + rng.u64(..self.grace()), Act::SecondTab(self.there));
     }
@@ -122,6 +125,17 @@ impl<'p> Play<'p> {
         for _ in 0..2 {
             self.check(300 + idle + rng.u64(..22_000), self.here);
         }
+    }
+
+    /// A browser fetches ahead what nobody looks at, and the session is not used for longer than its timeout.
+    fn prefetches(&mut self, rng: &mut Rng) {
+        let Some(idle) = self.options.timeouts.idle.map(ms) else { return };
+        self.check(300, self.here);
+        for way in [self.here, self.there] {
+            self.then(300 + idle * 3 / 4 + rng.u64(..idle / 8), Act::Passive(way));
+        }
+        let unsure = 2 * ms(self.options.store_timeout);
+        self.check(300 + idle + unsure + rng.u64(500..1_500), self.here);
     }
 
     /// What was used is written back through a storm, and not used again.

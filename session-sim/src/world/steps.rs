@@ -30,7 +30,7 @@ impl World<'_> {
             self.kill(usize::MAX - index);
             return;
         }
-        let act = self.plan.steps[index].act.clone();
+        let Step { act, leaves, .. } = self.plan.steps[index].clone();
         if let Act::Fault(fault) = act {
             let at = self.now;
             self.note(None, at, || format!("{fault:?}"));
@@ -44,12 +44,12 @@ impl World<'_> {
                     self.clients[*client].stolen = Some(token);
                 }
             }
-            _ => self.operate(act),
+            _ => self.operate(act, leaves),
         }
     }
 
     /// Begins an operation, unless its node is down or the client has nothing to show.
-    fn operate(&mut self, act: Act) {
+    fn operate(&mut self, act: Act, leaves: Option<Ms>) {
         let (way, manner) = act.way();
         let Some(http) = self.nodes[way.node].process.as_ref().and_then(|node| node.http.clone())
         else {
@@ -82,16 +82,7 @@ impl World<'_> {
         let shows = act.needs_token() || matches!(act, Act::SignIn(..) | Act::Ticket(..));
         let shown = token.filter(|_| shows);
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
-        if let Some(token) = &shown {
-            self.oracle.shows(token, self.now);
-            // What comes too late counts as a copy.
-            if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, self.now) {
-                self.oracle.steal(token);
-            }
-        }
-        if self.nodes[way.node].state != State::Runs {
-            shown.iter().for_each(|token| self.oracle.delays(token));
-        }
+        shown.iter().for_each(|token| self.shows(&act, way.node, token));
         let asked = Asking { http, sent, held, number };
         let Some(Asked { operation, ticket, claims }) = self.ask(&act, asked, &begun) else {
             return;
@@ -100,7 +91,7 @@ impl World<'_> {
         let what = format!("{act:?}");
         self.note(Some(way.node), at, || format!("op {number}: {what}"));
         let task = self.nodes[way.node].process.as_ref().map(|node| node.spawn(number, operation));
-        if let Some(after) = manner.leaves {
+        if let Some(after) = manner.leaves.or(leaves) {
             self.at(self.now + after, Happening::Leaves(number));
         }
         self.operations.push(Operation {
@@ -118,6 +109,22 @@ impl World<'_> {
         });
     }
 
+    /// A request with this token leaves its client.
+    fn shows(&mut self, act: &Act, node: usize, token: &str) {
+        let now = self.now;
+        self.oracle.shows(token, now, !matches!(act, Act::Passive(_)));
+        if matches!(act, Act::StepUp(..)) {
+            self.oracle.steps_up(token, now);
+        }
+        // What comes too late counts as a copy.
+        if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, now) {
+            self.oracle.steal(token);
+        }
+        if self.nodes[node].state != State::Runs {
+            self.oracle.delays(token);
+        }
+    }
+
     /// What the client asks of its node, and what has to be known of that afterwards.
     fn ask(&mut self, act: &Act, asked: Asking, begun: &Begun) -> Option<Asked> {
         let (Asking { http, sent, held, number }, (way, _)) = (asked, act.way());
@@ -126,13 +133,9 @@ impl World<'_> {
         let (mut claims, mut used) = (0, None);
         let id = held.unwrap_or_else(|| SessionId::from_bytes([0; 16]));
         let operation: Running = match act {
-            Act::SignIn(..) => Box::pin(client::sign_in(
-                http,
-                sent,
-                owner.clone(),
-                profile.kind.clone(),
-                format!("op {number}"),
-            )),
+            Act::SignIn(..) => {
+                Box::pin(client::sign_in(http, sent, profile.clone(), format!("op {number}")))
+            }
             Act::Ticket(..) => {
                 let (ticket, end) = self.take_ticket(way.client)?;
                 used = Some(ticket.clone());
@@ -210,7 +213,19 @@ impl World<'_> {
         {
             self.oracle.counted(id, false);
         }
-        self.oracle.reached.note("a caller goes away");
+        let name = match operation.act {
+            Act::SignIn(..) | Act::Ticket(..) => "the caller of a sign-in goes away",
+            Act::Revoke(_)
+            | Act::RevokeOthers(_)
+            | Act::RevokeUser(_)
+            | Act::RevokeKind(_)
+            | Act::Block(..)
+            | Act::Unblock(..) => "the caller of a revocation or a block goes away",
+            Act::Data(_) | Act::Claims(_) => "the caller of a change goes away",
+            _ => "a caller goes away",
+        };
+        self.oracle.reached.note(name);
+        self.used_until(number, self.now);
         let (node, at) = (self.operations[number].begun.node, self.now);
         self.note(Some(node), at, || format!("the caller of op {number} goes away"));
     }
@@ -221,6 +236,19 @@ impl World<'_> {
             return;
         }
         self.operations[number].over = true;
+        self.judge(number, at, outcome);
+        self.used_until(number, at);
+    }
+
+    /// An operation whose token counts as used may have counted it at any time until now.
+    pub(super) fn used_until(&mut self, number: usize, at: Ms) {
+        let operation = &self.operations[number];
+        if let (Some(token), false) = (&operation.token, matches!(operation.act, Act::Passive(_))) {
+            self.oracle.used(token, at);
+        }
+    }
+
+    fn judge(&mut self, number: usize, at: Ms, outcome: Outcome) {
         let operation = &self.operations[number];
         let (act, begun, manner) =
             (operation.act.clone(), operation.begun.clone(), operation.manner);
@@ -318,6 +346,7 @@ impl World<'_> {
                 if let Some(ticket) = &ticket {
                     self.oracle.ticket_used(at, ticket);
                 }
+                self.oracle.handed_out(at, &token);
                 self.oracle.signed_in(at, &begun, &owner, id, held);
                 if !lost {
                     let device = &mut self.clients[way.client];
@@ -325,7 +354,8 @@ impl World<'_> {
                 }
             }
             Outcome::TooMany { ticket: made, sessions } => {
-                self.oracle.too_many(at, &begun, &owner, (held, number), made.is_some());
+                let newcomer = &self.plan.clients[way.client];
+                self.oracle.too_many(at, &begun, newcomer, (held, number), made.is_some());
                 if let (false, Some(made)) = (lost, made) {
                     self.clients[way.client].ticket = Some((made, sessions));
                 }
@@ -365,112 +395,6 @@ impl World<'_> {
             }
             // A browser keeps a cookie that is refused; its user signs in again.
             Seen::Ended(_) | Seen::Anonymous => {}
-        }
-    }
-
-    fn fault(&mut self, fault: &Fault) {
-        let now = self.now;
-        match *fault {
-            Fault::Weather(node, weather, lasts) => {
-                let until = (now + lasts).min(self.plan.active);
-                self.nodes[node].weather = (weather, until);
-                self.oracle.disturb(node, now, until);
-            }
-            Fault::StoreAway(lasts) => {
-                self.away_until = (now + lasts).min(self.plan.active);
-                for node in 0..self.nodes.len() {
-                    self.oracle.disturb(node, now, self.away_until);
-                }
-            }
-            Fault::PushesLost(node, lasts) => {
-                self.nodes[node].lost_pushes_until = (now + lasts).min(self.plan.active);
-            }
-            Fault::PushesLate(node, lasts) => {
-                self.nodes[node].late_pushes_until = (now + lasts).min(self.plan.active);
-            }
-            Fault::Crash(node, lasts) => {
-                if self.nodes[node].process.is_some() {
-                    self.oracle.reached.note("a node is killed");
-                    self.kill(node);
-                    self.oracle.disturb(node, now, now + lasts);
-                    self.at(now + lasts, Happening::Start(node));
-                }
-            }
-            Fault::Restart(node, lasts) => self.stop_in_order(node, lasts),
-            Fault::Stopped(node, lasts) => self.suspend(node, State::Stopped, lasts),
-            Fault::Asleep(node, lasts) => self.suspend(node, State::Asleep, lasts),
-            Fault::Skew(node, seconds) => {
-                self.oracle.reached.note("a wall clock is wrong");
-                self.nodes[node].wall.skew(seconds);
-                let right = self.rng.u64(now..=self.plan.active);
-                self.at(right, Happening::RightClock(node));
-            }
-            Fault::Still(node) => {
-                // A machine that sleeps needs a clock that tells it so.
-                let sleeps = self.plan.steps.iter().any(|step| {
-                    matches!(step.act, Act::Fault(Fault::Asleep(asleep, _)) if asleep == node)
-                });
-                if !sleeps {
-                    self.oracle.reached.note("a wall clock stands still");
-                    self.nodes[node].wall.stand_still(Some(now));
-                    self.at(self.plan.active, Happening::RightClock(node));
-                }
-            }
-            Fault::Copy => self.copy = Some((self.oracle.copied(), self.store.copy())),
-            Fault::Restore => self.restore(),
-            Fault::Older(node) => {
-                self.oracle.reached.note("a node reads the log as an older version");
-                self.nodes[node].older = true;
-            }
-        }
-    }
-    fn stop_in_order(&mut self, node: usize, lasts: Ms) {
-        let now = self.now;
-        let ready = self.nodes[node].state == State::Runs && self.nodes[node].stopping.is_none();
-        let Some(process) = self.nodes[node].process.as_ref().filter(|_| ready) else {
-            return;
-        };
-        if process.http.is_none() {
-            return;
-        }
-        self.oracle.reached.note("a node stops in order");
-        process.stop();
-        self.nodes[node].stopping = Some(lasts);
-        let takes = ms(self.plan.options.store_timeout) * 6;
-        self.oracle.disturb(node, now, now + takes + lasts);
-    }
-
-    fn suspend(&mut self, node: usize, state: State, lasts: Ms) {
-        let now = self.now;
-        if self.nodes[node].state != State::Runs {
-            return;
-        }
-        self.oracle.reached.note(if state == State::Asleep {
-            "a machine sleeps"
-        } else {
-            "a node is not scheduled for a while"
-        });
-        self.nodes[node].state = state;
-        let until = (now + lasts).min(self.plan.active);
-        self.oracle.disturb(node, now, until);
-        self.at(until.max(now + 1), Happening::Thaw(node));
-        let waiting = |by: &&Operation| by.begun.node == node && !by.over;
-        let waiting = self.operations.iter().filter(waiting);
-        for token in waiting.filter_map(|by| by.token.as_ref()) {
-            self.oracle.delays(token);
-        }
-    }
-
-    fn restore(&mut self) {
-        let now = self.now;
-        if let Some((copied, store)) = self.copy.take() {
-            self.oracle.reached.note("a store comes back older");
-            self.store = store;
-            let stored = all_sessions(&self.store);
-            self.oracle.restored(copied, now, stored);
-            for node in 0..self.nodes.len() {
-                self.oracle.disturb(node, now, now);
-            }
         }
     }
 }
