@@ -152,7 +152,9 @@ impl SessionManager {
                 ended.iter().for_each(|session| shared.notices.tell(event(session)));
             }
             notice::log_ended(&ended, cause, end.at, &end.by);
-            shared.poke.notify_one();
+            if !ended.is_empty() {
+                shared.poke.notify_one();
+            }
             count += ended.len() as u64;
             if next.is_none() {
                 // Of what another node has ended this one may not have read.
