@@ -68,6 +68,8 @@ defects! {
         "The node that ends a session keeps it in its cache until it reads of the end in the log.";
     StaleTrusted, "stale-trusted",
         "A node trusts its cache, however long it has not read the log.";
+    StoppedTrusted, "stopped-trusted",
+        "A node that was stopped answers from its cache before it has read the log.";
     MonotonicOnly, "monotonic-only",
         "A node trusts its cache by its monotonic clock alone, which stands still while a machine sleeps.";
     OutageIsRefusal, "outage-is-refusal",

@@ -236,6 +236,9 @@ impl Shared {
         if planted::is(Defect::StaleTrusted) {
             return self.time.trusted(Duration::MAX);
         }
+        if planted::is(Defect::StoppedTrusted) {
+            return self.time.trusted(self.options.max_staleness);
+        }
         self.time.followed(self.options.max_staleness)
     }
 

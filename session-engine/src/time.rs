@@ -83,7 +83,11 @@ impl FleetTime {
     pub(crate) fn heard(&self, begun: Moment, next: Duration) {
         self.heard.wall.store(begun.wall.as_micros(), Ordering::Release);
         self.heard.at.store(begun.monotonic, Ordering::Release);
-        self.due.store(self.within(next), Ordering::Release);
+        // A read during which the node was stopped does not tell what happened while it was.
+        let began_before = begun.monotonic <= self.due.load(Ordering::Acquire);
+        if !(began_before && self.is_late(self.elapsed())) {
+            self.due.store(self.within(next), Ordering::Release);
+        }
     }
 
     /// The follower is heard of again within `next`. Where it is late already, only a read of the log
@@ -265,6 +269,12 @@ mod tests {
         time.expect(second * 2);
         assert!(!follows(), "it was suspended");
         assert!(time.trusted(Duration::from_secs(4)).is_some(), "for no longer than it may be");
+        time.heard(time.moment(), second);
+        assert!(follows());
+        let before = time.moment();
+        pass(2).await;
+        time.heard(before, second);
+        assert!(!follows(), "it was stopped while it read");
         time.heard(time.moment(), second);
         assert!(follows());
     }

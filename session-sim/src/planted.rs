@@ -102,7 +102,7 @@ impl Sought {
 }
 
 /// Each with the run that showed it last: most take one run then.
-const SOUGHT: [Sought; 59] = [
+const SOUGHT: [Sought; 60] = [
     sought(Defect::CursorBeforeApply, 0, &["told", "revoked", "claims", "wait"]),
     sought(Defect::HintIsTruth, 86, &["stale", "revoked", "bound"]),
     sought(Defect::GapIgnored, 15, &["told", "revoked", "stale"]),
@@ -117,6 +117,7 @@ const SOUGHT: [Sought; 59] = [
     sought(Defect::EndedForgotten, 709, &["own revocation", "revoked"]),
     sought(Defect::OwnCacheKept, 31, &["own revocation"]),
     sought(Defect::StaleTrusted, 86, &["stale"]),
+    sought(Defect::StoppedTrusted, 313, &["stopped"]),
     sought(Defect::MonotonicOnly, 511, &["stale"]),
     sought(Defect::OutageIsRefusal, 0, &["refused"]),
     sought(Defect::JoinedReadTrusted, 3, &["refused"]),

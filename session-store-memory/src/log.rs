@@ -9,6 +9,8 @@ use session_core::{Event, Timestamp};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     entries: VecDeque<(LogPosition, Event)>,
+    /// The newest of those that have been trimmed.
+    trimmed: Option<LogPosition>,
     last: i64,
     /// What entries are marked with. A copy goes on with another mark, so that an entry of the one log is
     /// never taken for one of the other.
@@ -55,7 +57,7 @@ impl Log {
             && self.entries.len() > 1
             && self.entries.front().is_some_and(|(_, event)| event.at < before)
         {
-            self.entries.pop_front();
+            self.trimmed = self.entries.pop_front().map(|(position, _)| position);
             trimmed += 1;
         }
         trimmed
@@ -73,7 +75,7 @@ impl Log {
             return true;
         }
         if seen.number + 1 == first {
-            return seen.mark <= self.mark;
+            return seen == self.trimmed.unwrap_or(LogPosition::START);
         }
         let place = self.place_after(seen.number).checked_sub(1);
         place.is_some_and(|place| self.entries[place].0 == seen)
@@ -90,5 +92,40 @@ impl Log {
         let more = self.entries.len() > from + read.len();
         let wanted = read.filter(|(_, event)| entries.cover(event));
         LogPage::new(wanted.map(|(_, event)| Ok(event.clone())), next, more, clock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use session_core::{Actor, EventKind};
+
+    use super::*;
+
+    fn event(at: Timestamp) -> Event {
+        let by = Actor::System;
+        Event { kind: EventKind::ClaimsChanged, at, by, tenant: None, user: None, session: None }
+    }
+
+    /// The entry that a reader has read last was trimmed, but not in the log that it has read.
+    #[test]
+    fn a_trimmed_entry_of_a_number_given_again_is_a_gap() {
+        let at = |micros| Timestamp::from_micros(micros);
+        let mut log = Log::default();
+        log.append(event(at(1)));
+        let mut restored = log.copy();
+        for log in [&mut log, &mut restored] {
+            (2..=3).for_each(|micros| {
+                log.append(event(at(micros)));
+            });
+        }
+        let read = |log: &Log, cursor| log.since(Some(cursor), Entries::All, 10, at(9));
+        let end = log.since(None, Entries::All, 10, at(9)).next;
+        restored.append(event(at(4)));
+        log.append(event(at(4)));
+        for log in [&mut log, &mut restored] {
+            assert_eq!(log.trim(at(4), 10), 3);
+        }
+        assert!(!read(&log, &end).gap && read(&log, &end).events.len() == 1);
+        assert!(read(&restored, &end).gap);
     }
 }

@@ -147,6 +147,8 @@ struct NodeFacts {
     /// The store has come back older since it last found a gap.
     restored: bool,
     disturbed: Vec<(Ms, Ms)>,
+    /// When it was stopped, and until when.
+    stops: Vec<(Ms, Ms)>,
     listener: Option<Listener>,
     /// Calls that an idle node makes, in the last part of the run.
     idle_calls: u32,
@@ -210,6 +212,23 @@ impl Oracle {
     pub(crate) fn disturb(&mut self, node: usize, from: Ms, until: Ms) {
         let recovery = ms(self.options.store_timeout * 4 + self.options.propagation_bound);
         self.nodes[node].disturbed.push((from, until + recovery));
+    }
+
+    /// A node is not scheduled for a while, or its machine sleeps.
+    pub(crate) fn stop(&mut self, node: usize, from: Ms, until: Ms) {
+        self.disturb(node, from, until);
+        self.nodes[node].stops.push((from, until));
+    }
+
+    /// Whether a node was stopped at this time, for longer than any read of the log takes, and the request
+    /// came after it, or has waited for longer than the bound.
+    fn slept_through(&self, begun: &Begun, at: Ms) -> bool {
+        let least = ms(self.options.store_timeout + self.options.propagation_bound * 2);
+        let mut stops = self.nodes[begun.node].stops.iter();
+        stops.any(|(from, until)| {
+            let came_late = *until <= begun.at || at + self.bound() < begun.at;
+            until - from > least && (*from..*until).contains(&at) && came_late
+        })
     }
 
     /// Whether no fault has touched a node in this time.

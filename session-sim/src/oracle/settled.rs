@@ -135,6 +135,8 @@ impl Oracle {
         let heard = begun.heard.is_some_and(|heard| heard > end.at);
         let bound = self.bound();
         let late = begun.at > end.at + bound && self.is_calm(begun.node, end.at, begun.at);
+        let closed = self.options.when_stale == WhenStale::FailClosed;
+        let slept = closed && self.slept_through(begun, end.at);
         let (node, since) = (begun.node, begun.at - end.at);
         if here {
             self.broken("own revocation", at, || {
@@ -143,6 +145,12 @@ impl Oracle {
         } else if heard {
             self.broken("revoked", at, || {
                 format!("node {node} accepts {id} {since} ms after its end, of which it has read")
+            });
+        } else if slept {
+            self.broken("stopped", at, || {
+                format!(
+                    "node {node} accepts {id}, which ended while it was stopped, {since} ms after"
+                )
             });
         } else if late {
             self.broken("bound", at, || {

@@ -86,7 +86,7 @@ impl World<'_> {
         });
         self.nodes[node].state = state;
         let until = (now + lasts).min(self.plan.active);
-        self.oracle.disturb(node, now, until);
+        self.oracle.stop(node, now, until);
         self.at(until.max(now + 1), Happening::Thaw(node));
         let waiting = |by: &&Operation| by.begun.node == node && !by.over;
         let waiting = self.operations.iter().filter(waiting);

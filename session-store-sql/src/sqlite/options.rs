@@ -135,7 +135,9 @@ mod tests {
             assert_eq!(path(url), Some("a/b.db".into()), "{url}");
         }
         assert_eq!(path("sqlite:///a/b.db"), Some("/a/b.db".into()));
-        for url in ["", ":memory:", "sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a.db?mode=rwc"] {
+        for url in
+            ["", ":memory:", "sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a.db?mode=rwc"]
+        {
             assert_eq!(path(url), None, "{url}");
         }
     }

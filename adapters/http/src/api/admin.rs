@@ -153,7 +153,8 @@ fn no_filter(parameters: &Query) -> Problem {
 pub(super) async fn revoke_user_of_path(request: Request<'_>, user: &str) -> Answer {
     let admin = request.changing_admin().await?;
     let parameters = request.query(&["tenant", "device", "except"])?;
-    let owner = UserKey { tenant: admin.tenant(&parameters)?, user: query::path_value("user", user)? };
+    let owner =
+        UserKey { tenant: admin.tenant(&parameters)?, user: query::path_value("user", user)? };
     admin.revoke(request, Selection::user(owner), &parameters).await
 }
 
