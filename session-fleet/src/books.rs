@@ -212,7 +212,7 @@ mod tests {
 
     /// It has read nothing while it stood still, so the time of the answer counts.
     #[test]
-    fn a_node_that_stood_still_accepts_no_session_that_ended_meanwhile() {
+    fn a_node_that_stood_still_accepts_no_session_that_ended_then() {
         let since = Instant::now();
         let after = |seconds| since + Duration::from_secs_f64(seconds);
         let is_wrong = |sent, seen| {

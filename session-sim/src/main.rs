@@ -26,13 +26,16 @@ use crate::plan::{Fleet, Plan};
 use crate::reached::Reached;
 use crate::store::Kind;
 
+/// So that no sum of seeds overflows.
+const MOST_SEEDS: u64 = u64::MAX / 4;
+
 #[derive(Parser)]
 struct Options {
     /// How many runs, each by its seed.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=MOST_SEEDS))]
     seeds: u64,
     /// The first seed.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MOST_SEEDS))]
     from: u64,
     /// Nodes of the fleet.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
@@ -47,8 +50,8 @@ struct Options {
     #[arg(long, value_enum, default_value_t = Kind::Memory)]
     store: Kind,
     /// How many threads. By default one for each processor.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
     /// Runs every seed in two processes, which have to see the same.
     #[arg(long)]
     twice: bool,
@@ -58,7 +61,7 @@ struct Options {
     plant: Option<String>,
     /// Plants one defect after the other; each has to be found.
     #[cfg(feature = "planted")]
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["replay", "plant", "twice"])]
     planted: bool,
 }
 
@@ -88,7 +91,7 @@ impl Options {
 
     fn threads(&self) -> usize {
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.unwrap_or_else(all).max(1)
+        self.threads.map_or_else(all, usize::from)
     }
 }
 
@@ -173,7 +176,7 @@ struct Shown {
 fn run_all(options: &Options) -> ExitCode {
     let begun = Instant::now();
     let next = AtomicU64::new(options.from);
-    let end = options.from.saturating_add(options.seeds);
+    let end = options.from + options.seeds;
     let (shown, stop) = (Mutex::new(Shown::default()), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..options.threads() {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use session_core::StoreError;
 use session_core::store::Needs;
-use sqlx::{AssertSqlSafe, Database, Pool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Database, Pool};
 
 use crate::line::Line;
 use crate::names::Names;
@@ -56,3 +57,15 @@ impl<D: Database> Clone for Db<D> {
         }
     }
 }
+
+/// Connects once. A pool would try again for half a minute where nothing listens, and not say that then.
+pub(crate) async fn reach<O: ConnectOptions>(
+    server: &O,
+    store_error: fn(sqlx::Error) -> StoreError,
+) -> Result<(), StoreError> {
+    let connection = tokio::time::timeout(REACH, server.connect()).await;
+    let connection = connection.map_err(|_| StoreError::timed_out("connect", REACH))?;
+    connection.map_err(store_error)?.close().await.map_err(store_error)
+}
+
+const REACH: Duration = Duration::from_secs(10);

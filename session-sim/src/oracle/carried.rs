@@ -66,7 +66,7 @@ impl Oracle {
     }
 
     /// The cleanup works only for a node that was given the lease, which it renews before each batch. One
-    /// that was not scheduled meanwhile may make the batch that it was about to make.
+    /// that was not scheduled for a while may make the batch that it was about to make.
     fn check_lease(&mut self, at: Ms, from: From, call: &Call) {
         let asks = matches!(call, Call::Sweep(..) | Call::TrimLog(..));
         if !asks || self.life(from.node) != from.life {

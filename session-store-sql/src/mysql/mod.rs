@@ -28,7 +28,7 @@ use session_core::store::{
 };
 use session_core::token::FleetKey;
 use session_core::{InvalidField, SessionId, Store, StoreError, UserKey};
-use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 
 use self::db::{Db, store_error};
 use crate::names::{self, Names};
@@ -118,7 +118,9 @@ impl MySqlStore {
     /// # Errors
     /// As [`MySqlStore::with_pool`].
     pub async fn connect_with(url: &str, options: MySqlOptions) -> Result<Self, StoreError> {
-        let pool = MySqlPoolOptions::new().max_connections(10).connect(url).await;
+        let server: MySqlConnectOptions = url.parse().map_err(store_error)?;
+        crate::db::reach(&server, store_error).await?;
+        let pool = MySqlPoolOptions::new().max_connections(10).connect_with(server).await;
         Self::with_pool(pool.map_err(store_error)?, options).await
     }
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use session_core::{InvalidField, StoreError, Timestamp};
 use sqlx::Connection;
-use sqlx::postgres::{PgConnection, PgPool, PgPoolOptions, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 
-pub(super) type Db = crate::db::Db<Postgres>;
+use crate::db;
+
+pub(super) type Db = db::Db<Postgres>;
 
 impl Db {
     /// Refuses transactions that fail because another one ran beside them.
@@ -28,7 +30,9 @@ pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
     let pool = pool.before_acquire(|connection, meta| {
         Box::pin(async move { is_there(connection, meta.idle_for).await })
     });
-    pool.connect(url).await.map_err(store_error)
+    let server: PgConnectOptions = url.parse().map_err(store_error)?;
+    db::reach(&server, store_error).await?;
+    pool.connect_with(server).await.map_err(store_error)
 }
 
 async fn is_there(connection: &mut PgConnection, idle: Duration) -> Result<bool, sqlx::Error> {

@@ -1,7 +1,7 @@
 //! How a schema is made and brought up to date.
 
 use session_conformance::sample::{insert, now};
-use session_core::Store;
+use session_core::{Store, StoreErrorKind};
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::mysql::{MySqlConnection, MySqlPoolOptions};
 
@@ -37,6 +37,18 @@ async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
     let pool = pool(options, 1).await;
     let error = MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("version 1000"), "{error}");
+}
+
+/// What is wrong is said, and at once: a pool says after half a minute that it timed out.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_as_the_cause() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("mysql://root@127.0.0.1:{port}/none");
+    let error = MySqlStore::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("refused"), "{error}");
 }
 
 /// Connections on which reads would see too much or too little.

@@ -17,7 +17,7 @@ use std::time::{Instant, SystemTime};
 use session_conformance::sample::{self, PATIENCE, options, options_for_hints, user};
 use session_conformance::{Backend, Namespace};
 use session_core::store::{Change, Commit, Outcome};
-use session_core::{Actor, Session, SessionId, Store, Timestamp, UserKey};
+use session_core::{Actor, Session, SessionId, Store, StoreErrorKind, Timestamp, UserKey};
 use session_engine::{Access, Engine, SignIn};
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
@@ -220,6 +220,18 @@ async fn a_session_that_the_history_knows_ends_all_the_same() {
         sqlx::query(statement).execute(&pool(1).await).await.unwrap();
     };
     restored::ends_what_the_history_knows(&schema.store().await, know_all).await;
+}
+
+/// What is wrong is said, and at once: a pool says after half a minute that it timed out.
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_as_the_cause() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("postgres://root@127.0.0.1:{port}/none");
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    assert!(error.to_string().contains("refused"), "{error}");
 }
 
 /// Where transactions are stricter by default, a change fails because another is made beside it.

@@ -215,9 +215,7 @@ pub(super) async fn set_policy<E>(
 ) -> Answer {
     let admin = request.changing_admin().await?;
     let scope = admin.scope(request)?;
-    let view: PolicyView = serde_json::from_slice(&request.body(body).await?)
-        .map_err(|error| Problem::malformed(format!("the body is no policy: {error}")))?;
-    let policy = Some(view.into_policy());
+    let policy = Some(PolicyView::read(&request.body(body).await?)?);
     refuse_stale(request, &scope).await?;
     let manager = request.http.manager();
     if manager.policy(&scope).await?.is_some_and(|set| set.newer) {

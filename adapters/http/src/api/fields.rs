@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use session_core::{InvalidField, Timestamp};
 
@@ -60,6 +61,21 @@ impl Fields {
                 .ok_or_else(|| InvalidField::malformed(name, "an RFC 3339 time").into())
         };
         self.text(name)?.map(parse).transpose()
+    }
+
+    /// A value of its own shape, where it is given and not null.
+    pub(super) fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Problem> {
+        let value = self.0.get(name).filter(|value| !value.is_null());
+        let read = |value| T::deserialize(value).map_err(|error| field(name, error.to_string()));
+        value.map(read).transpose()
+    }
+
+    /// A list of objects; where it is not given, an empty one.
+    pub(super) fn objects<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, Problem> {
+        let objects: Option<Vec<Map<String, Value>>> = self.value(name)?;
+        let read = |object| T::deserialize(Value::Object(object));
+        let all: Result<_, _> = objects.into_iter().flatten().map(read).collect();
+        all.map_err(|error| field(name, error.to_string()))
     }
 
     /// A text that has to be given and has at least one character.

@@ -2,12 +2,16 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
 use session_core::store::Page;
 use session_core::{AssuranceLevel, Authentication, Session, SessionId, UserKey};
 use session_engine::EffectivePolicy;
 use utoipa::ToSchema;
+
+use super::fields::Fields;
+use super::query::field;
+use crate::problem::Problem;
 
 /// A session. Nothing of its token is ever shown.
 #[derive(Debug, Serialize, ToSchema)]
@@ -159,7 +163,7 @@ pub(super) struct Revoked {
 }
 
 /// A policy, as it is set or as it holds.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PolicyView {
     /// `Disabled`, `LogoutFromSameTypeDevices` or `LogoutFromAllDevices`.
@@ -205,14 +209,20 @@ impl PolicyView {
         Self { prevent_concurrent_login, limits, inherited: false, inherited_from: None, newer }
     }
 
-    pub(super) fn into_policy(self) -> Policy {
-        let Self { prevent_concurrent_login, limits, .. } = self;
-        Policy { prevent_concurrent_login, limits, newer: false }
+    /// The policy that a body asks for.
+    pub(super) fn read(body: &[u8]) -> Result<Policy, Problem> {
+        let known = ["prevent_concurrent_login", "limits", "inherited", "inherited_from", "newer"];
+        let fields = Fields::parse(body, &known)?;
+        let named = fields.value("prevent_concurrent_login")?;
+        let prevent_concurrent_login =
+            named.ok_or_else(|| field("prevent_concurrent_login", "has to be given"))?;
+        let limits = fields.objects("limits")?;
+        Ok(Policy { prevent_concurrent_login, limits, newer: false })
     }
 }
 
 /// Where an inherited policy is set.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum InheritedFrom {
     /// For the user's tenant.

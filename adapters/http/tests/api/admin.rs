@@ -229,6 +229,44 @@ async fn a_policy_of_a_newer_version_is_not_overwritten() {
     http.shutdown().await;
 }
 
+/// As the description of the API has it: a list of the same values is something else.
+#[tokio::test(start_paused = true)]
+async fn a_policy_is_an_object_and_so_is_each_limit() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let put = async |body: &str| root.ask("PUT", "/admin/policy", body).await;
+    for body in ["[]", "null", r#"["Disabled"]"#, r#"["Disabled",[],false,null]"#] {
+        assert!(put(body).await.problem(400, "invalid").get("field").is_none(), "{body}");
+    }
+    for (body, field) in [
+        (r#"{"limits":[]}"#, "prevent_concurrent_login"),
+        (r#"{"prevent_concurrent_login":"Sometimes"}"#, "prevent_concurrent_login"),
+        (r#"{"prevent_concurrent_login":"Disabled","limits":[[2,"user","reject"]]}"#, "limits"),
+        (r#"{"prevent_concurrent_login":"Disabled","limits":{}}"#, "limits"),
+        (r#"{"prevent_concurrent_login":"Disabled","limit":[]}"#, "limit"),
+    ] {
+        assert_eq!(put(body).await.problem(400, "invalid")["field"], field, "{body}");
+    }
+    assert_eq!(root.get("/admin/policy").await.ok()["inherited"], true);
+    http.shutdown().await;
+}
+
+/// What is not UTF-8 stands for nobody, and not for a user with another name.
+#[tokio::test(start_paused = true)]
+async fn parameters_that_are_not_utf_8_are_refused() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    for (method, path) in [
+        ("GET", "/admin/sessions?user=%ff"),
+        ("PUT", "/admin/block?user=%ff"),
+        ("DELETE", "/admin/sessions?user=%C3"),
+    ] {
+        root.ask(method, path, "").await.problem(400, "invalid");
+    }
+    assert_eq!(root.get("/admin/block?user=%EF%BF%BD").await.ok()["blocked"], false);
+    http.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_of_a_user_is_handed_out_and_deleted() {
     let http = start(Config::default()).await;
