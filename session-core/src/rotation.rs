@@ -211,7 +211,10 @@ pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timest
     // A proof from before the one that counts proves nothing new.
     if let Some(newer) = authentication.filter(|proof| proof.at >= session.authentication.at) {
         let timeouts = session.timeouts.as_ref().unwrap_or(default);
-        session.absolute_expiry = timeouts.absolute_expiry(newer.at);
+        let restarted = timeouts.absolute_expiry(newer.at);
+        // A proof that was old when it was given shortens nothing.
+        session.absolute_expiry =
+            restarted.map(|at| session.absolute_expiry.map_or(at, |was| was.max(at)));
         session.authentication = newer;
     }
     session

@@ -283,12 +283,12 @@ impl SessionManager {
             Scope::Client => query.client_id.clone_from(&request.client_id),
         }
         query.limit = PageQuery::MAX_LIMIT;
-        // No query asks for sessions without a client; those may come late.
+        // No query asks for sessions without a client.
         let counts = |session: &Session| {
             limit.scope != Scope::Client || session.client_id == request.client_id
         };
         let mut sessions = Vec::new();
-        while sessions.is_empty() {
+        while sessions.len() < PageQuery::MAX_LIMIT as usize {
             let page = self.list(&query).await?;
             sessions.extend(page.sessions.into_iter().filter(counts));
             query.after = page.next;

@@ -41,8 +41,8 @@ impl SessionManager {
     /// Blocks a user, a tenant or the deployment, and answers how many sessions that has ended. An
     /// earlier block there is replaced.
     ///
-    /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended. That is
-    /// carried out even if the caller goes away: the future may be dropped.
+    /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended. That goes on
+    /// if the future is dropped.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an `until` that is over.

@@ -40,7 +40,7 @@ pub struct Health {
     /// Whether the store tells of other nodes' changes at once. If false, they are seen within the
     /// propagation bound.
     pub push_connected: bool,
-    /// Whether it should: the store can, and neither it nor this node was told to do without.
+    /// Whether a push is configured: the store supports it, and `push` is on in its options and the engine's.
     pub push_expected: bool,
     /// Sessions in the cache, those included that have to be read again.
     pub cached_sessions: usize,

@@ -22,9 +22,9 @@ impl SessionManager {
 
     /// Ends every selected session and answers how many there were.
     ///
-    /// Once this returns, this node refuses all of them, and every other node does within the
-    /// propagation bound. Sessions end in batches of one atomic step each, to the last one even if the
-    /// caller goes away: the future may be dropped.
+    /// Once this returns, this node refuses all that it has ended, and every other node does within the
+    /// propagation bound. Sessions end in batches of one atomic step each, and the
+    /// rest of them even if the future is dropped.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away; some batches may have ended, and the call
@@ -116,7 +116,12 @@ impl SessionManager {
         from: Option<DeviceInfo>,
     ) -> Result<u64, Error> {
         let manager = self.clone();
-        let end = async move { manager.end_all(selection, cause, by, from).await };
+        let end = async move {
+            let ended = manager.end_all(selection, cause, by, from).await;
+            // What another node has ended just before is no part of it: the log has that.
+            manager.shared().poke.notify_one();
+            ended
+        };
         self.shared().detached(end).await
     }
 

@@ -180,8 +180,9 @@ impl Shared {
     ) -> Result<T, Error> {
         let (sender, receiver) = oneshot::channel();
         self.spawn(async move {
-            // The caller may have gone.
-            let _ = sender.send(call.await);
+            if let Err(Err(error)) = sender.send(call.await) {
+                tracing::warn!(%error, "a call failed whose caller has gone");
+            }
         });
         let gone = |_| Err(StoreError::unavailable("the call was given up").into());
         receiver.await.unwrap_or_else(gone)

@@ -208,9 +208,8 @@ pub(crate) async fn happen(
     chart::draw(&file, &name, &timeline)?;
     let concerned = fault.concerns(fleet.nodes.len()).map_or(vec![], |(nodes, _)| nodes);
     let unavailable = |node: usize| timeline.total_of(node, Seen::Unavailable);
-    let there: u64 = concerned.iter().map(|node| unavailable(*node)).sum();
-    if fault.cuts_off() && there == 0 {
-        books.complain(format!("{}: no node that is cut off answers 503", fault.name()));
+    for node in concerned.iter().filter(|node| fault.cuts_off() && unavailable(**node) == 0) {
+        books.complain(format!("{}: node {node} is cut off and never answers 503", fault.name()));
     }
     let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
     let elsewhere = others.map(unavailable).sum();

@@ -81,7 +81,9 @@ async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
         Ok(Outcome { broken: 0, missed }) if missed.is_empty() => ExitCode::SUCCESS,
         Ok(Outcome { broken, missed }) => {
-            eprintln!("error: guarantees broke {broken} times");
+            if broken > 0 {
+                eprintln!("error: guarantees broke {broken} times");
+            }
             missed.iter().for_each(|name| eprintln!("error: target missed: {name}"));
             ExitCode::FAILURE
         }

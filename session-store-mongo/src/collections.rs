@@ -130,7 +130,10 @@ impl Collections {
         let take = doc! { "$set": { "holder": holder, "until": until } };
         match self.leases.update_one(free, take).upsert(true).await {
             Ok(_) => {
-                self.clear_leases(now).await?;
+                // The lease is taken, whether or not others are cleared away.
+                if let Err(error) = self.clear_leases(now).await {
+                    tracing::debug!(?error, "leases that ran out stay for now");
+                }
                 Ok(true)
             }
             // There is one, and it is not free.
@@ -142,7 +145,8 @@ impl Collections {
     /// Deletes some of the leases that ran out before this. There is one for each worker, and one for
     /// each ticket.
     async fn clear_leases(&self, now: DateTime) -> Result<(), Failed> {
-        let find = self.leases.find(over(now)).projection(doc! { "_id": 1 }).limit(CLEARED);
+        let find = self.leases.find(over(now)).projection(doc! { "_id": 1 });
+        let find = find.sort(doc! { "until": 1 }).limit(CLEARED);
         let found: Vec<Document> = find.await?.try_collect().await?;
         let names: Vec<_> = found.iter().filter_map(|lease| lease.get("_id")).collect();
         if names.is_empty() {

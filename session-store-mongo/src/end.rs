@@ -48,7 +48,11 @@ impl Collections {
         ending: &Ending,
         recheck: Recheck,
     ) -> Result<EndedBatch, Failed> {
-        let chosen = found.iter().filter_map(readable).collect();
+        let chosen: Vec<_> = found.iter().filter_map(readable).collect();
+        let unreadable = found.len() - chosen.len();
+        if unreadable > 0 {
+            tracing::warn!(unreadable, "sessions cannot be read to end them");
+        }
         let ended = self.end_chosen(chosen, ending, recheck).await?;
         Ok(EndedBatch { ended, next: next.map(|place| Continuation::at(place.into())) })
     }
@@ -162,7 +166,7 @@ impl Collections {
 fn readable(entry: &Document) -> Option<Ended> {
     let name = entry.get_str("_id").unwrap_or_default();
     let read = read_ended(&Stored(entry));
-    read.inspect_err(|error| tracing::warn!(name, %error, "a session cannot be read to end it"))
+    read.inspect_err(|error| tracing::debug!(name, %error, "a session cannot be read to end it"))
         .ok()
 }
 

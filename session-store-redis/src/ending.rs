@@ -58,6 +58,9 @@ impl RedisStore {
                     break;
                 }
             }
+            if unreadable > 0 {
+                tracing::warn!(unreadable, "sessions cannot be read to end them");
+            }
         }
         Ok(EndedBatch { ended, next: None })
     }
@@ -139,7 +142,7 @@ fn readable(member: &[u8]) -> Option<Chosen> {
         let place = Place::parse(member)?;
         Ok(Chosen { place, owner: record::parse_owner(&member[Place::BYTES..])? })
     };
-    parse().inspect_err(|error| tracing::warn!(%error, "a session cannot be read to end it")).ok()
+    parse().inspect_err(|error| tracing::debug!(%error, "a session cannot be read to end it")).ok()
 }
 
 /// How much longer an answer is kept than its call may take.

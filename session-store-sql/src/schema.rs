@@ -18,7 +18,7 @@ pub(crate) fn missing<'s>(
     }
 }
 
-/// Tells two texts of the same version apart: FNV-1a, because a digest of the standard library may change.
+/// FNV-1a of a script. The standard library's hasher may change between releases.
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 pub(crate) fn digest(text: &str) -> String {
     let mix = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

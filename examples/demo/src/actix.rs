@@ -82,7 +82,9 @@ fn routes(app: &mut web::ServiceConfig) {
         .service(web::resource("/accounts/{id}").post(switch_account))
         .service(web::resource("/rotate").post(rotate))
         .service(web::resource("/reauthenticate").post(reauthenticate))
-        .service(web::resource("/count").post(count))
+        .service(web::resource("/count").route(
+            web::post().to(count).wrap(Require(RequireSession::signed_in().from_same_origin())),
+        ))
         .service(web::resource("/vault").route(get().to(vault)).delete(clear).route(
             web::post().to(keep).wrap(Require(RequireSession::signed_in().from_same_origin())),
         ))

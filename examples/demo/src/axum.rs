@@ -59,6 +59,7 @@ fn router(demo: Demo) -> Router {
         .route_layer(Require(RequireSession::signed_in()));
     let kept = Router::new()
         .route("/vault", post(keep))
+        .route("/count", post(count))
         .route_layer(Require(RequireSession::signed_in().from_same_origin()));
     Router::new()
         .route("/", get(home))
@@ -76,7 +77,6 @@ fn router(demo: Demo) -> Router {
         .route("/accounts/{id}", post(switch_account))
         .route("/rotate", post(rotate))
         .route("/reauthenticate", post(reauthenticate))
-        .route("/count", post(count))
         .route("/vault", get(vault).delete(clear))
         .merge(kept)
         .route("/roles", get(roles_of))

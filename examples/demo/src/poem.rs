@@ -49,7 +49,7 @@ pub(crate) async fn serve(
 fn app(demo: Demo) -> impl Endpoint {
     let sessions = Sessions(demo.http.clone());
     let signed_in = Require(RequireSession::signed_in());
-    let from_here = Require(RequireSession::signed_in().from_same_origin());
+    let from_here = || Require(RequireSession::signed_in().from_same_origin());
     // A body whose length is not announced is refused.
     let limit = || SizeLimit::new(MAX_FORM_BYTES);
     live::poem::add_to(Route::new())
@@ -68,8 +68,8 @@ fn app(demo: Demo) -> impl Endpoint {
         .at("/accounts/:id", post(switch_account))
         .at("/rotate", post(rotate))
         .at("/reauthenticate", post(reauthenticate.with(limit())))
-        .at("/count", post(count))
-        .at("/vault", get(vault).post(keep.with(from_here)).delete(clear))
+        .at("/count", post(count.with(from_here())))
+        .at("/vault", get(vault).post(keep.with(from_here())).delete(clear))
         .at("/roles", get(roles_of))
         .at("/roles/*user", put(set_roles.with(limit())).with(signed_in))
         .with(sessions.routes())

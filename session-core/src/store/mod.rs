@@ -211,8 +211,8 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Whether [`Store::pushes`] is to be true: the store can push, and has been told to. Operators are
-    /// warned while it is true and [`Store::pushes`] is not.
+    /// Whether this store is configured to push. Override it where [`Store::pushes`] can become false while
+    /// the store runs: operators are warned while the two differ.
     fn expects_pushes(&self) -> bool {
         self.pushes()
     }

@@ -439,7 +439,7 @@ async fn one_user_has_a_ceiling_of_sessions() {
     assert_eq!(refusal(&fleet.nodes[1], &begun[0]).await.end_cause(), Some(EndCause::Evicted));
 }
 
-/// A choice among sessions that the limit does not count would help nobody.
+/// A choice among sessions that the limit does not count would not help.
 #[tokio::test(start_paused = true)]
 async fn a_refused_user_chooses_among_those_that_the_limit_counts() {
     let limit = |scope| Limit { max: 1, scope, on_exceed: OnExceed::Reject };

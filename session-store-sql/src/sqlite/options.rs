@@ -114,7 +114,10 @@ pub(super) fn path_of(url: &Path) -> Result<PathBuf, StoreError> {
     let after = url.to_str().and_then(|text| text.strip_prefix("sqlite:"));
     let path = after.map_or(url, |path| Path::new(path.strip_prefix("//").unwrap_or(path)));
     let has_parameters = after.is_some_and(|path| path.contains('?'));
-    if path.as_os_str().is_empty() || path == Path::new(":memory:") || has_parameters {
+    // SQLite itself reads `file:` as a URI, which can name a database in memory.
+    let is_uri = path.to_str().is_some_and(|path| path.starts_with("file:"));
+    let is_memory = path.as_os_str().is_empty() || path == Path::new(":memory:");
+    if is_memory || is_uri || has_parameters {
         let expected = "the path of a file, or `sqlite:` and a path, without parameters";
         return Err(StoreError::refused(InvalidField::malformed("url", expected)));
     }
@@ -135,9 +138,17 @@ mod tests {
             assert_eq!(path(url), Some("a/b.db".into()), "{url}");
         }
         assert_eq!(path("sqlite:///a/b.db"), Some("/a/b.db".into()));
-        for url in
-            ["", ":memory:", "sqlite:", "sqlite://", "sqlite::memory:", "sqlite:a.db?mode=rwc"]
-        {
+        for url in [
+            "",
+            ":memory:",
+            "file::memory:",
+            "file:a?mode=memory",
+            "sqlite:file::memory:",
+            "sqlite:",
+            "sqlite://",
+            "sqlite::memory:",
+            "sqlite:a.db?mode=rwc",
+        ] {
             assert_eq!(path(url), None, "{url}");
         }
     }

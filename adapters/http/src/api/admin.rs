@@ -187,8 +187,8 @@ pub(super) async fn policy(request: Request<'_>) -> Answer {
 /// A policy that a newer version has set there, `newer` in its view, is not overwritten: this version
 /// would lose the parts that it does not know. It can be deleted.
 ///
-/// `If-Match` is compared just before the policy is written, not in the same atomic step: of two
-/// admins who save within the same moment, the later one may still win.
+/// That and `If-Match` are looked at just before the policy is written, not in the same atomic step: of
+/// two admins who save within the same moment, the later one may still win.
 #[utoipa::path(
     put, path = "/admin/policy", tag = "admin", operation_id = "set_policy",
     params(

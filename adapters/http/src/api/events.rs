@@ -84,7 +84,9 @@ fn told(event: &Event, user: &UserKey) -> Value {
             _ => EndCause::Unknown,
         };
         told["by"] = other(cause).into();
-        told.as_object_mut().map(|told| told.remove("by_tenant"));
+        if let Some(told) = told.as_object_mut() {
+            told.remove("by_tenant");
+        }
     }
     told
 }

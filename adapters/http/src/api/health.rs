@@ -29,7 +29,7 @@ pub(super) struct HealthView {
     /// Whether the store tells of other nodes' changes at once. If not, they are seen within the
     /// propagation bound.
     push_connected: bool,
-    /// Whether it should: the store can, and nothing has switched that off.
+    /// Whether a push is configured: the store supports it, and `push` is on in its options and the engine's.
     push_expected: bool,
     /// Sessions whose last accesses wait for their write-back.
     write_back_sessions: usize,
