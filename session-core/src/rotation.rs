@@ -208,14 +208,13 @@ pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timest
     session.token.current = successor.digest;
     session.token.issued = successor.issued;
     session.token.successor = None;
-    // A proof from before the one that counts proves nothing new.
-    if let Some(newer) = authentication.filter(|proof| proof.at >= session.authentication.at) {
+    if let Some(authentication) = authentication {
         let timeouts = session.timeouts.as_ref().unwrap_or(default);
-        let restarted = timeouts.absolute_expiry(newer.at);
-        // A proof that was old when it was given shortens nothing.
+        let restarted = timeouts.absolute_expiry(authentication.at);
+        // A proof that was old when it was given prolongs nothing, and shortens nothing.
         session.absolute_expiry =
-            restarted.map(|at| session.absolute_expiry.map_or(at, |was| was.max(at)));
-        session.authentication = newer;
+            restarted.max(session.absolute_expiry.filter(|_| restarted.is_some()));
+        session.authentication = authentication;
     }
     session
 }
@@ -272,17 +271,17 @@ mod tests {
         assert_eq!(session.token.retired.unwrap().authentication, Authentication::at(at(0)));
     }
 
-    /// A provider that asks nothing tells of the old proof: that prolongs nothing.
+    /// A provider that asks nothing tells of an old proof.
     #[test]
-    fn a_proof_from_before_the_one_that_counts_restarts_nothing() {
-        let (mut session, first) = begun();
-        session.authentication = Authentication::at(at(30));
-        session.absolute_expiry = Some(at(100));
-        let (stepped, next) = begin(&session, &first, [3; 16], Some(proof()), at(40));
-        let confirmed = confirm(&stepped.unwrap(), &next, &Timeouts::aal2(), at(50));
-        assert_eq!(confirmed.token.current, next.digest());
-        assert_eq!(confirmed.authentication, Authentication::at(at(30)));
-        assert_eq!(confirmed.absolute_expiry, Some(at(100)));
+    fn an_old_proof_prolongs_and_shortens_nothing() {
+        for (expiry, restarted) in [(Some(at(90_000)), None), (Some(at(100)), Some(at(86_409)))] {
+            let (mut session, first) = begun();
+            session.absolute_expiry = expiry;
+            let (stepped, next) = begin(&session, &first, [3; 16], Some(proof()), at(40));
+            let confirmed = confirm(&stepped.unwrap(), &next, &Timeouts::aal2(), at(50));
+            assert_eq!(confirmed.authentication, proof());
+            assert_eq!(confirmed.absolute_expiry, restarted.or(expiry));
+        }
     }
 
     fn proof() -> Authentication {

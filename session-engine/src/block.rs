@@ -9,7 +9,7 @@ use session_core::{Actor, BlockReason, DeviceInfo, EndCause, InvalidField, Times
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
-use crate::notice;
+use crate::{follower, notice};
 
 /// Why and until when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,7 +98,9 @@ impl SessionManager {
             if planted::is(Defect::BlockKeepsSessions) {
                 return Ok(0);
             }
-            manager.end_all(selection, EndCause::Blocked, by, from).await
+            let ended = manager.end_all(selection, EndCause::Blocked, by, from).await?;
+            follower::read_now(manager.shared()).await;
+            Ok(ended)
         };
         self.shared().detached(set_and_end).await
     }

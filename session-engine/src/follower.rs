@@ -108,10 +108,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// One read that hangs is given up well within the propagation bound and made again at once: that the
 /// answer got lost is likelier than that the store is slow.
 pub(crate) async fn catch_up(shared: &Shared, position: &mut Position) -> Result<(), Error> {
-    let begun = Instant::now();
-    let patience = position.patience;
+    let (begun, patience) = (Instant::now(), position.patience);
     let mut result = read_within(shared, position).await;
-    if result.is_err() && begun.elapsed() >= patience {
+    let hung = result.is_err() && begun.elapsed() >= patience;
+    if hung && patience <= shared.options.propagation_bound / 2 {
         result = read_within(shared, position).await;
     }
     position.failed = result.as_ref().err().map(|error| (Instant::now(), error.clone()));
@@ -120,18 +120,28 @@ pub(crate) async fn catch_up(shared: &Shared, position: &mut Position) -> Result
     result
 }
 
-/// Reads on, and is patient the next time where the store was slow.
+/// Reads on. The next read may take some times as long as this one has, and longer where it has failed.
 async fn read_within(shared: &Shared, position: &mut Position) -> Result<(), Error> {
+    let begun = Instant::now();
     let result = read_on(shared, position).await;
-    let patience = shared.log_patience();
+    let (least, most) = (shared.log_patience(), shared.options.store_timeout);
     if result.is_ok() {
-        (position.patience, position.limit) = (patience, LogPage::MAX_LIMIT);
+        let usual = shared.options.propagation_bound.clamp(least, most.max(least));
+        position.patience = (begun.elapsed() * 3).clamp(least, usual);
+        position.limit = LogPage::MAX_LIMIT;
     } else {
         // A store that is slow has to be waited for longer, and asked for less.
-        position.patience = (position.patience * 2).min(shared.options.store_timeout.max(patience));
+        position.patience = (position.patience * 2).min(most.max(least));
         position.limit = (position.limit / 4).max(LEAST_LIMIT);
     }
     result
+}
+
+/// Reads what the log has by now, where it can be read.
+pub(crate) async fn read_now(shared: &Shared) {
+    let mut position = shared.position.lock().await;
+    // Where it fails, the propagation bound holds from the next read on.
+    let _ = catch_up(shared, &mut position).await;
 }
 
 async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 use crate::ending::{self, Over};
 use crate::entry::CurrentSession;
 use crate::error::Error;
+use crate::follower;
 use crate::manager::SessionManager;
 use crate::notice::{self, Notice};
 
@@ -22,8 +23,8 @@ impl SessionManager {
 
     /// Ends every selected session and answers how many there were.
     ///
-    /// Once this returns, this node refuses all that it has ended, and every other node does within the
-    /// propagation bound. Sessions end in batches of one atomic step each, and the
+    /// Once this returns, this node refuses all of them, and every other node does within the propagation
+    /// bound. Sessions end in batches of one atomic step each, and the
     /// rest of them even if the future is dropped.
     ///
     /// # Errors
@@ -117,10 +118,13 @@ impl SessionManager {
     ) -> Result<u64, Error> {
         let manager = self.clone();
         let end = async move {
-            let ended = manager.end_all(selection, cause, by, from).await;
-            // What another node has ended just before is no part of it: the log has that.
-            manager.shared().poke.notify_one();
-            ended
+            let by_id = selection.ids.is_some();
+            let ended = manager.end_all(selection, cause, by, from).await?;
+            if !by_id {
+                // What another node has ended just before is no part of it, and is refused all the same.
+                follower::read_now(manager.shared()).await;
+            }
+            Ok(ended)
         };
         self.shared().detached(end).await
     }

@@ -84,27 +84,23 @@ impl FleetTime {
         self.heard.wall.store(begun.wall.as_micros(), Ordering::Release);
         self.heard.at.store(begun.monotonic, Ordering::Release);
         // A read during which the node was stopped does not tell what happened while it was.
-        let began_before = begun.monotonic <= self.due.load(Ordering::Acquire);
-        if !(began_before && self.is_late(self.elapsed())) {
-            self.due.store(self.within(next), Ordering::Release);
+        let (now, due) = (self.elapsed(), self.due.load(Ordering::Acquire));
+        if begun.monotonic > due || now <= due {
+            self.due.store(after(now, next), Ordering::Release);
         }
     }
 
     /// The follower is heard of again within `next`. Where it is late already, only a read of the log
     /// helps.
     pub(crate) fn expect(&self, next: Duration) {
-        if !self.is_late(self.elapsed()) {
-            self.due.store(self.within(next), Ordering::Release);
+        let now = self.elapsed();
+        if !self.is_late(now) {
+            self.due.store(after(now, next), Ordering::Release);
         }
     }
 
     fn is_late(&self, elapsed: i64) -> bool {
         elapsed > self.due.load(Ordering::Acquire)
-    }
-
-    fn within(&self, limit: Duration) -> i64 {
-        let limit = i64::try_from(limit.as_micros()).unwrap_or(i64::MAX);
-        self.elapsed().saturating_add(limit)
     }
 
     /// Until when the log has been heard, by the fleet's time.
@@ -192,6 +188,10 @@ impl FleetTime {
     fn elapsed(&self) -> i64 {
         i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX)
     }
+}
+
+fn after(moment: i64, limit: Duration) -> i64 {
+    moment.saturating_add(i64::try_from(limit.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn micros(micros: i64) -> Duration {

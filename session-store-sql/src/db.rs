@@ -62,7 +62,10 @@ impl<D: Database> Clone for Db<D> {
 pub(crate) async fn reach<O: ConnectOptions>(
     server: &O,
     store_error: fn(sqlx::Error) -> StoreError,
-) -> Result<(), StoreError> {
+) -> Result<(), StoreError>
+where
+    O::Connection: Sized,
+{
     let connection = tokio::time::timeout(REACH, server.connect()).await;
     let connection = connection.map_err(|_| StoreError::timed_out("connect", REACH))?;
     connection.map_err(store_error)?.close().await.map_err(store_error)

@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use session_core::policy::PolicyScope;
+use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, EndCause, FleetKey, SessionId, Store, Token};
-use session_engine::{Access, Check, Notice, Options, Refusal, SignIn, Verdict};
+use session_engine::{Access, Check, NewBlock, Notice, Options, Refusal, SignIn, Verdict};
 use tokio::time::Instant;
 
 use crate::probe::{
@@ -58,15 +60,29 @@ async fn a_fill_loses_against_its_own_node_too() {
 /// It is told to end what another node has just ended, of which it has not read.
 #[tokio::test(start_paused = true)]
 async fn a_node_refuses_what_it_was_told_to_end_and_another_one_has_ended() {
-    let fleet = Fleet::start(Options::default().with_push(false)).await;
-    let [here, there] = &fleet.nodes;
-    let signed_in = sign_in(here, "alice").await;
-    assert!(is_active(there, &signed_in).await);
-    revoke(here, &signed_in).await;
-    let (id, owner) = (signed_in.session.id(), user("alice"));
-    assert!(!there.sessions().revoke(id, &owner, Actor::Application).await.unwrap());
-    let found = verdict(there, &signed_in).await;
-    assert_eq!(end_cause(&found), Some(EndCause::Revoked), "{found:?}");
+    for way in 0..4 {
+        let fleet = Fleet::start(Options::default().with_push(false)).await;
+        let [here, there] = &fleet.nodes;
+        let signed_in = sign_in(here, "alice").await;
+        assert!(is_active(there, &signed_in).await);
+        revoke(here, &signed_in).await;
+        let (id, owner, manager) = (signed_in.session.id(), user("alice"), there.sessions());
+        let by = Actor::Application;
+        let ended = match way {
+            0 => u64::from(manager.revoke(id, &owner, by).await.unwrap()),
+            1 => manager.revoke_user(owner, by).await.unwrap(),
+            2 => {
+                let all = Selection::within(TenantFilter::Any);
+                manager.revoke_selected(all, by).await.unwrap()
+            }
+            _ => {
+                let scope = PolicyScope::User(owner);
+                manager.block(scope, NewBlock::default(), by).await.unwrap()
+            }
+        };
+        let found = verdict(there, &signed_in).await;
+        assert_eq!((ended, end_cause(&found)), (0, Some(EndCause::Revoked)), "{way}: {found:?}");
+    }
 }
 
 /// A record that changes while it is read is read again, not cached as it was.

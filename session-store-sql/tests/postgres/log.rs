@@ -270,7 +270,7 @@ async fn a_dump_restored_on_a_younger_server_goes_on() {
     assert_eq!(told, [Some(session.id)]);
 }
 
-/// However long the restored log is, nobody rewrites it: it is passed over and trimmed as it is.
+/// However long the restored log is, it is not rewritten: readers pass over it, and it is trimmed as it is.
 #[tokio::test]
 async fn a_long_log_of_another_server_is_left_as_it_is() {
     let schema = Schema::create().await;

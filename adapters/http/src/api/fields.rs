@@ -66,16 +66,13 @@ impl Fields {
     /// A value of its own shape, where it is given and not null.
     pub(super) fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Problem> {
         let value = self.0.get(name).filter(|value| !value.is_null());
-        let read = |value| T::deserialize(value).map_err(|error| field(name, error.to_string()));
-        value.map(read).transpose()
+        value.map(|value| read(name, value)).transpose()
     }
 
     /// A list of objects; where it is not given, an empty one.
     pub(super) fn objects<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, Problem> {
         let objects: Option<Vec<Map<String, Value>>> = self.value(name)?;
-        let read = |object| T::deserialize(Value::Object(object));
-        let all: Result<_, _> = objects.into_iter().flatten().map(read).collect();
-        all.map_err(|error| field(name, error.to_string()))
+        objects.into_iter().flatten().map(|object| read(name, &Value::Object(object))).collect()
     }
 
     /// A text that has to be given and has at least one character.
@@ -91,4 +88,8 @@ impl Fields {
             Some(_) => Err(field(name, "is no text")),
         }
     }
+}
+
+fn read<T: DeserializeOwned>(name: &str, value: &Value) -> Result<T, Problem> {
+    T::deserialize(value).map_err(|error| field(name, error.to_string()))
 }
