@@ -245,18 +245,14 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         WHERE place < $4 AND (wanted OR place = LEAST(examined, $4 - 1)) \
         ORDER BY seq) AS entry ON true";
 /// A dump has the transaction ids of the server it is from. After a restore onto a server with lower ones,
-/// the log gets a new incarnation that starts behind the restored entries; they are not rewritten. Looked
-/// at are the entries with the highest ids and the newest one: behind an earlier restore, the highest may
-/// be known already.
+/// the log gets a new incarnation that starts behind the restored entries; they are not rewritten.
 pub(super) const ADOPT: &str = "UPDATE {t}meta SET incarnation = gen_random_uuid()::text, \
         trimmed_xid = '0', foreign_to = COALESCE((SELECT max(seq) FROM {t}log \
             WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())), foreign_to) \
     WHERE trimmed_xid >= pg_snapshot_xmax(pg_current_snapshot()) \
-        OR EXISTS (SELECT FROM \
-            ((SELECT seq, xid FROM {t}log \
-            WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 100) \
-            UNION ALL (SELECT seq, xid FROM {t}log ORDER BY seq DESC LIMIT 1)) AS ahead \
-            WHERE seq > foreign_to AND xid >= pg_snapshot_xmax(pg_current_snapshot()))";
+        OR EXISTS (SELECT FROM (SELECT seq FROM {t}log \
+            WHERE xid >= pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid DESC LIMIT 100) AS ahead \
+            WHERE seq > foreign_to)";
 pub(super) const END: &str = "SELECT meta.incarnation, pg_current_snapshot()::text AS snapshot, \
     {t}clock() AS clock, \
     pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
