@@ -102,23 +102,22 @@ impl Sought {
 }
 
 /// Each with the run that showed it last: most take one run then.
-const SOUGHT: [Sought; 60] = [
+const SOUGHT: [Sought; 59] = [
     sought(Defect::CursorBeforeApply, 0, &["told", "revoked", "claims", "wait"]),
-    sought(Defect::HintIsTruth, 86, &["stale", "revoked", "bound"]),
+    sought(Defect::HintIsTruth, 27, &["stale", "revoked", "bound"]),
     sought(Defect::GapIgnored, 15, &["told", "revoked", "stale"]),
     sought(Defect::MissedUntold, 83, &["told"]),
     sought(Defect::TrimUnseen, 83, &["told", "revoked"]),
-    sought(Defect::PushOnly, 11, &["bound", "stale", "claims"]),
     sought(Defect::UnknownEventIgnored, 197, &["claims", "revoked"]),
     sought(Defect::ClaimsIgnored, 12, &["claims"]),
     sought(Defect::RotationUnheard, 111, &["retired"]),
     sought(Defect::StreamLeftOpen, 36, &["wait"]),
-    sought(Defect::FillAfterRevoke, 141, &["own revocation", "revoked", "claims"]),
+    sought(Defect::FillAfterRevoke, 98, &["own revocation", "revoked", "claims"]),
     sought(Defect::EndedForgotten, 709, &["own revocation", "revoked"]),
     sought(Defect::OwnCacheKept, 31, &["own revocation"]),
-    sought(Defect::StaleTrusted, 86, &["stale"]),
+    sought(Defect::StaleTrusted, 291, &["stale"]),
     sought(Defect::StoppedTrusted, 313, &["stopped"]),
-    sought(Defect::MonotonicOnly, 511, &["stale"]),
+    sought(Defect::MonotonicOnly, 1364, &["stale"]),
     sought(Defect::OutageIsRefusal, 0, &["refused"]),
     sought(Defect::JoinedReadTrusted, 3, &["refused"]),
     sought(Defect::WallClock, 4, &["in use", "refused", "expired", "freshness"]),
@@ -142,20 +141,20 @@ const SOUGHT: [Sought; 60] = [
     sought(Defect::StepUpLeaks, 37, &["freshness"]),
     sought(Defect::StepUpAtOnce, 2, &["freshness"]),
     sought(Defect::RetiredForever, 43, &["retired"]),
-    sought(Defect::StaleDecision, 38, &["limit"]),
-    sought(Defect::OwnAttemptUnseen, 36, &["not full", "newest", "limit", "locked out"]),
-    sought(Defect::ConflictGivesUp, 2, &["unavailable"]),
+    sought(Defect::StaleDecision, 104, &["limit"]),
+    sought(Defect::OwnAttemptUnseen, 186, &["not full", "newest", "limit", "locked out"]),
+    sought(Defect::ConflictGivesUp, 3, &["unavailable"]),
     sought(Defect::OffByOne, 0, &["limit"]),
     sought(Defect::RejectsAcrossScopes, 12, &["not full"]),
     sought(Defect::NewestEvicted, 247, &["order"]),
     sought(Defect::UnclaimedBlocks, 38, &["not full"]),
     sought(Defect::TakeBackOnce, 61, &["nobody holds"]),
     sought(Defect::CallerGoneCommits, 1, &["odd"]),
-    sought(Defect::GoneCallerKept, 81, &["nobody holds"]),
-    sought(Defect::TicketTwice, 337, &["ticket"]),
+    sought(Defect::GoneCallerKept, 52, &["nobody holds"]),
+    sought(Defect::TicketTwice, 118, &["ticket"]),
     sought(Defect::SameDeviceAdds, 1, &["locked out", "not full"]),
     sought(Defect::BlockUnchecked, 2, &["block"]),
-    sought(Defect::BlockRace, 2, &["block"]),
+    sought(Defect::BlockRace, 3, &["block"]),
     sought(Defect::BlockKeepsSessions, 1, &["block"]),
     sought(Defect::LeaseIgnored, 0, &["lease"]),
     sought(Defect::LeaseOnce, 0, &["lease"]),
@@ -165,11 +164,11 @@ const SOUGHT: [Sought; 60] = [
     sought(Defect::TenantIgnored, 1, &["selection"]),
 ];
 
-/// What the simulation does not find: a page of the log is longer than what happens in a run, and a
-/// session ends as unused only when no use can be on its way any more. Tests of the engine and of the kit
-/// do find each of them.
+/// What the simulation does not find: a page of the log is longer than what happens in a run, a session ends
+/// as unused only when no use can be on its way any more, and where the follower is late, requests read the
+/// log themselves. Tests of the engine and of the kit do find each of them.
 #[cfg(test)]
-const BEYOND: [Defect; 2] = [Defect::HalfRead, Defect::UseUnchecked];
+const BEYOND: [Defect; 3] = [Defect::HalfRead, Defect::UseUnchecked, Defect::PushOnly];
 
 #[cfg(test)]
 mod tests {
