@@ -9,7 +9,7 @@ use session_core::{Actor, BlockReason, DeviceInfo, EndCause, InvalidField, Times
 use crate::entry::CurrentSession;
 use crate::error::Error;
 use crate::manager::SessionManager;
-use crate::{follower, notice};
+use crate::notice;
 
 /// Why and until when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,9 +98,7 @@ impl SessionManager {
             if planted::is(Defect::BlockKeepsSessions) {
                 return Ok(0);
             }
-            let ended = manager.end_all(selection, EndCause::Blocked, by, from).await?;
-            follower::read_now(manager.shared()).await;
-            Ok(ended)
+            manager.end_all(selection, EndCause::Blocked, by, from).await
         };
         self.shared().detached(set_and_end).await
     }

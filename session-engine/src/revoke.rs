@@ -117,15 +117,7 @@ impl SessionManager {
         from: Option<DeviceInfo>,
     ) -> Result<u64, Error> {
         let manager = self.clone();
-        let end = async move {
-            let by_id = selection.ids.is_some();
-            let ended = manager.end_all(selection, cause, by, from).await?;
-            if !by_id {
-                // What another node has ended just before is no part of it, and is refused all the same.
-                follower::read_now(manager.shared()).await;
-            }
-            Ok(ended)
-        };
+        let end = async move { manager.end_all(selection, cause, by, from).await };
         self.shared().detached(end).await
     }
 
@@ -166,9 +158,11 @@ impl SessionManager {
             }
             count += ended.len() as u64;
             if next.is_none() {
-                // Of what another node has ended this one may not have read.
-                if end.selection.ids.as_ref().is_some_and(|ids| count < ids.len() as u64) {
-                    shared.cache.doubt(&end.selection);
+                // What another node has ended just before is no part of this, and is refused all the same.
+                match &end.selection.ids {
+                    Some(ids) if count < ids.len() as u64 => shared.cache.doubt(&end.selection),
+                    Some(_) => {}
+                    None => follower::read_now(shared).await,
                 }
                 return Ok(count);
             }
