@@ -14,7 +14,7 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use session_kit::core::Session;
-use session_kit::engine::{CurrentSession, SessionManager, WaitEnd};
+use session_kit::engine::{ActiveSession, SessionManager, WaitEnd};
 use session_kit::http::{AdminAccess, Caller, Head, Peer, Rejection, RequireSession};
 use session_kit::tower::{RequestSession, SessionLayer};
 use session_kit::{Config, Hooks, HttpSessions, PreventConcurrentLogin, sql::SqliteStore};
@@ -149,7 +149,7 @@ async fn say(text: String, request: http::Request<Body>) -> http::Response<Body>
 }
 
 /// One message a second, for as long as there are the client and its session.
-fn ticks(manager: SessionManager, session: CurrentSession) -> ReceiverStream<Result<Text, Status>> {
+fn ticks(manager: SessionManager, session: ActiveSession) -> ReceiverStream<Result<Text, Status>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     tokio::spawn(async move {
         let mut tick = tokio::time::interval(Duration::from_secs(1));

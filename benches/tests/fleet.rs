@@ -9,9 +9,11 @@ use session_benches::random::Random;
 use session_benches::scale::page::number;
 use session_benches::scale::{Fleet, LEASE, LEAST_PAUSE};
 use session_conformance::Probe;
+use session_core::checker::WriteBack;
 use session_core::cleanup::Cleanup;
 use session_core::{Actor, Timestamp, UserKey};
-use session_engine::clock::{Clock, Entropy, TokioClock};
+use session_engine::clock::{Clock, TokioClock};
+use session_engine::entropy::Entropy;
 use session_engine::{Access, Engine, Options, Parts, SignIn, SignedIn, Verdict};
 use session_store_memory::MemoryStore;
 use tokio::time::Instant;
@@ -21,7 +23,7 @@ struct World {
     clock: TokioClock,
     store: MemoryStore,
     nodes: Vec<Node>,
-    /// When all sessions had begun.
+    /// When sessions are used for the first time.
     begun: Instant,
 }
 
@@ -81,7 +83,6 @@ impl World {
                 node.sessions.push(signed_in);
             }
         }
-        self.begun = Instant::now();
     }
 
     fn calls(&self) -> BTreeMap<&'static str, u64> {
@@ -146,8 +147,12 @@ async fn minute(nodes: usize, work: Work) -> BTreeMap<&'static str, f64> {
     }
     world.sign_in(work.sessions).await;
     let mut random = Random::new(SEED);
-    // The cleanup comes once, and write-backs have come to their rhythm.
+    // The cleanup comes once, and has everything written back together.
     world.work(&work, &mut random, Instant::now() + Duration::from_secs(90)).await;
+    tokio::time::sleep(2 * WriteBack::default().max_delay).await;
+    world.begun = Instant::now();
+    // Write-backs have come to their rhythm.
+    world.work(&work, &mut random, Instant::now() + 2 * SHIFTS * work.gap).await;
     let before = world.calls();
     // As many changes, and as precise a mean, with few nodes as with many.
     let minutes = if nodes < 100 { 10 } else { 1 };
@@ -293,8 +298,8 @@ const ROWS: [&str; 6] = [
 const FLAT: usize = 3;
 const IDLE: Work = Work { pushes: false, sessions: 0, gap: Duration::from_secs(7), changes: 0.0 };
 const BUSY: Work = Work { pushes: false, sessions: 12, gap: Duration::from_secs(7), changes: 0.1 };
-/// The first use of every so many-th session is a round later than that of the one before it. Sessions that
-/// have all been used equally long would be written back together.
+/// Every so many-th session is used again a round later than the one before it. Sessions that have all been
+/// used for equally long are written back together.
 const SHIFTS: u32 = 5;
 const SEED: u64 = 11;
 const NEVER: Duration = Duration::from_secs(24 * 3600);

@@ -84,6 +84,8 @@ defects! {
         "A cached session that looks expired is refused without asking the store.";
     IdleEndsAtOnce, "idle-ends-at-once",
         "An idle session ends at its timeout, although a use may be on its way from another node.";
+    OutageForgotten, "outage-forgotten",
+        "An idle session ends just after an outage, although nodes may have accepted a use of it meanwhile.";
     UseUnchecked, "use-unchecked",
         "An idle session ends although it was used since it was read.";
     SweepByNode, "sweep-by-node",

@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// A point in time: microseconds since the Unix epoch, UTC.
 ///
 /// The core never asks what time it is; every rule receives `now`. Arithmetic saturates, so no
-/// stored or configured value can overflow. In JSON it is an RFC 3339 text with microseconds.
+/// stored or configured value can overflow. In JSON it is an RFC 3339 text with microseconds; a year
+/// that this has no text for has a sign, as in ISO 8601.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
@@ -48,10 +49,17 @@ impl Timestamp {
         Duration::from_micros(u64::try_from(elapsed).unwrap_or(0))
     }
 
-    /// Parses an RFC 3339 text; digits below a microsecond are cut.
+    /// Parses an RFC 3339 text; digits below a microsecond are cut. None for a time that is beyond the
+    /// year 9999 in UTC, because RFC 3339 has no text for that.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        let parsed = DateTime::parse_from_rfc3339(text).ok()?;
-        Some(Self(parsed.timestamp_micros()))
+        let parsed = DateTime::parse_from_rfc3339(text).ok()?.timestamp_micros();
+        (parsed < YEAR_10000).then_some(Self(parsed))
+    }
+
+    /// Reads what [`Timestamp`] shows, beyond the year 9999 and before the year 0 as well.
+    fn parse_shown(text: &str) -> Option<Self> {
+        let beyond = || text.starts_with(['+', '-']).then(|| text.parse::<DateTime<Utc>>().ok());
+        Self::parse_rfc3339(text).or_else(|| beyond().flatten().map(Self::from))
     }
 }
 
@@ -85,9 +93,12 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'_, str>::deserialize(deserializer)?;
-        Self::parse_rfc3339(&text).ok_or_else(|| de::Error::custom("not an RFC 3339 time"))
+        Self::parse_shown(&text).ok_or_else(|| de::Error::custom("not an RFC 3339 time"))
     }
 }
+
+/// In microseconds since the Unix epoch.
+const YEAR_10000: i64 = 253_402_300_800_000_000;
 
 /// Reads and writes a [`Duration`] as seconds, for options in configuration files.
 pub mod seconds {
@@ -174,7 +185,22 @@ mod tests {
         let at = Timestamp::from_micros(1_764_000_000_123_456);
         assert_eq!(Timestamp::parse_rfc3339(&at.to_string()), Some(at));
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
-        assert!(!Timestamp::from_micros(i64::MAX).to_string().is_empty());
-        assert!(!Timestamp::from_micros(i64::MIN).to_string().is_empty());
+    }
+
+    #[test]
+    fn years_without_a_text_of_rfc_3339_are_stored_and_not_taken() {
+        let year_10000 = "9999-12-31T23:59:59-01:00";
+        assert_eq!(Timestamp::parse_rfc3339(year_10000), None);
+        assert_eq!(Timestamp::parse_rfc3339("+10000-01-01T00:00:00Z"), None);
+        for at in [YEAR_10000 - 1, YEAR_10000, -70_000_000_000_000_000] {
+            let at = Timestamp::from_micros(at);
+            let text = serde_json::to_string(&at).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), at, "{text}");
+        }
+        for end in [i64::MAX, i64::MIN].map(Timestamp::from_micros) {
+            let text = serde_json::to_string(&end).unwrap();
+            let nearest = serde_json::from_str::<Timestamp>(&text).unwrap();
+            assert_eq!(nearest.as_micros() > 0, end.as_micros() > 0, "{text}");
+        }
     }
 }

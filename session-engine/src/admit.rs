@@ -11,16 +11,17 @@ use session_core::{EndCause, Session, SessionId, StoreError, Timestamp, Token, U
 use tokio::sync::oneshot;
 
 use crate::cache::{Fill, Filled};
-use crate::entry::{CurrentSession, Entry, Shown};
+use crate::entropy::random;
+use crate::entry::{ActiveSession, Entry, Shown};
 use crate::error::{Blocked, Error, TooManySessions};
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::options::network;
 use crate::sign_in::{SignIn, SignedIn};
 use crate::take_back::{Debt, Unheld};
 use crate::ticket::Issued;
-use crate::{clock, meter, notice, take_back};
+use crate::{meter, notice, take_back};
 
-impl SessionManager {
+impl Node {
     /// Begins a session in a task of its own. A session whose caller goes away before it has the answer
     /// ends again.
     pub(crate) async fn begin(&self, newcoming: Newcoming) -> Result<SignedIn, Error> {
@@ -30,9 +31,9 @@ impl SessionManager {
             return Err(error);
         }
         let (sender, receiver) = oneshot::channel();
-        let manager = self.clone();
+        let node = self.clone();
         self.shared().spawn(async move {
-            let result = manager.admit(&newcoming, || sender.is_closed()).await;
+            let result = node.admit(&newcoming, || sender.is_closed()).await;
             meter::signed_in(result.as_ref().err());
             // An answer that is not taken ends its session when it is dropped.
             let untaken = sender.send(result);
@@ -94,7 +95,7 @@ impl SessionManager {
         if !self.options().tell_new_devices {
             return None;
         }
-        let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
+        let mut query = PageQuery::live(TenantFilter::Is(request.owner.tenant.clone()), self.now());
         query.user = Some(request.owner.user.clone());
         query.device_kind = Some(request.device_kind.clone());
         query.limit = PageQuery::MAX_LIMIT;
@@ -254,10 +255,10 @@ impl SessionManager {
             }
         };
         let entropy = shared.entropy.as_ref();
-        let new_id = || shared.store.session_id(&request.owner, clock::random(entropy));
+        let new_id = || shared.store.session_id(&request.owner, random(entropy));
         let ticket = newcoming.ticket.as_ref().filter(|_| !planted::is(Defect::TicketTwice));
         let id = ticket.map_or_else(new_id, |used| used.issued.id);
-        let secrets = (clock::random(entropy), clock::random(entropy));
+        let secrets = (random(entropy), random(entropy));
         let token = Token::new(&shared.fleet_key, id, secrets.0, secrets.1);
         let slot = shared.cache.begin_fill(id);
         let session = request.session(&token, self.options(), now)?;
@@ -275,7 +276,7 @@ impl SessionManager {
         refused_by: Vec<SessionId>,
     ) -> Result<Error, Error> {
         let Newcoming { request, ticket } = newcoming;
-        let mut query = self.query(TenantFilter::Is(request.owner.tenant.clone()));
+        let mut query = PageQuery::live(TenantFilter::Is(request.owner.tenant.clone()), self.now());
         query.user = Some(request.owner.user.clone());
         match limit.scope {
             Scope::User => {}
@@ -312,7 +313,7 @@ impl SessionManager {
         };
         let bounds = Bounds {
             claim_within: options.claim_within,
-            max_lag: options.max_lag(),
+            max_lag: self.shared().max_lag(),
             max_sessions: options.max_sessions_per_user,
         };
         // What this node has not written back yet counts too.
@@ -327,7 +328,7 @@ impl SessionManager {
 
     /// Installs the new session in the cache; the fill's rule holds for it too. Without claims,
     /// or when the session ended or changed at once, the next check finds out.
-    async fn install(&self, slot: Option<Fill<'_>>, session: Session) -> CurrentSession {
+    async fn install(&self, slot: Option<Fill<'_>>, session: Session) -> ActiveSession {
         let session_id = session.id;
         let (claims, complete) = match self.shared().claims(&session).await {
             Ok(claims) => (claims, true),
@@ -339,9 +340,9 @@ impl SessionManager {
         let options = || Arc::clone(&self.shared().options);
         let entry = || Entry::new(session.clone(), claims.clone(), options());
         match slot.filter(|_| complete).map(|slot| slot.finish(entry(), self.now())) {
-            Some(Filled::Installed(entry)) => CurrentSession::new(entry, Shown::Current),
+            Some(Filled::Installed(entry)) => ActiveSession::new(entry, Shown::Current),
             Some(Filled::Ended | Filled::Again) | None => {
-                CurrentSession::new(entry().into(), Shown::Current)
+                ActiveSession::new(entry().into(), Shown::Current)
             }
         }
     }

@@ -6,9 +6,9 @@ use session_core::policy::PolicyScope;
 use session_core::store::{BlockChange, Selection, TenantFilter};
 use session_core::{Actor, BlockReason, DeviceInfo, EndCause, InvalidField, Timestamp};
 
-use crate::entry::CurrentSession;
+use crate::entry::ActiveSession;
 use crate::error::Error;
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::notice;
 
 /// Why and until when.
@@ -37,18 +37,8 @@ impl NewBlock {
     }
 }
 
-impl SessionManager {
-    /// Blocks a user, a tenant or the deployment, and answers how many sessions that has ended. An
-    /// earlier block there is replaced.
-    ///
-    /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended. That goes on
-    /// if the future is dropped.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for an `until` that is over.
-    /// [`Error::Unavailable`] when the store is away; the block may have been set and some sessions may
-    /// have ended, and the call can be repeated.
-    pub async fn block(
+impl Node {
+    pub(crate) async fn block(
         &self,
         scope: PolicyScope,
         block: NewBlock,
@@ -57,16 +47,11 @@ impl SessionManager {
         self.block_from(scope, block, by, None).await
     }
 
-    /// As [`SessionManager::block`], on behalf of the user of this session: the history notes the user and
-    /// the device.
-    ///
-    /// # Errors
-    /// As [`SessionManager::block`].
-    pub async fn block_by(
+    pub(crate) async fn block_by(
         &self,
         scope: PolicyScope,
         block: NewBlock,
-        current: &CurrentSession,
+        current: &ActiveSession,
     ) -> Result<u64, Error> {
         self.block_from(scope, block, current.actor(), current.device()).await
     }
@@ -91,31 +76,23 @@ impl SessionManager {
             return Err(InvalidField::malformed("until", "a time to come").into());
         }
         let block = Block { reason, until, since: self.now(), by: by.clone() };
-        let manager = self.clone();
+        let node = self.clone();
         // A caller who goes away leaves no session standing behind the block.
         let set_and_end = async move {
-            manager.set_block(scope, Some(block), by.clone()).await?;
+            node.set_block(scope, Some(block), by.clone()).await?;
             if planted::is(Defect::BlockKeepsSessions) {
                 return Ok(0);
             }
-            manager.end_all(selection, EndCause::Blocked, by, from).await
+            node.end_all(selection, EndCause::Blocked, by, from).await
         };
         self.shared().detached(set_and_end).await
     }
 
-    /// Lifts the block at one place. Sign-in is possible again; sessions that have ended stay ended.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away.
-    pub async fn unblock(&self, scope: PolicyScope, by: Actor) -> Result<(), Error> {
+    pub(crate) async fn unblock(&self, scope: PolicyScope, by: Actor) -> Result<(), Error> {
         self.set_block(scope, None, by).await
     }
 
-    /// The block that is set at one place, also one whose time is over.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away.
-    pub async fn block_at(&self, scope: &PolicyScope) -> Result<Option<Block>, Error> {
+    pub(crate) async fn block_at(&self, scope: &PolicyScope) -> Result<Option<Block>, Error> {
         self.shared().store_call("block", self.shared().store.block(scope)).await
     }
 

@@ -11,24 +11,24 @@ use session_core::rotation::Recognition;
 use session_core::{EndCause, SessionId, Timestamp, Token};
 
 use crate::ending::{Ending, Over, Past, Record, Remembered};
-use crate::entry::{Access, CurrentSession, Entry, Shown};
+use crate::entry::{Access, ActiveSession, Entry, Shown};
 use crate::error::Error;
 use crate::lookup::Lookup;
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::shared::Shared;
 
 /// What a token is worth.
 #[derive(Clone, Debug)]
 pub enum Verdict {
     /// The request belongs to this session.
-    Active(CurrentSession),
+    Active(ActiveSession),
     /// The request is anonymous.
     Refused(Refusal),
 }
 
 impl Verdict {
     /// The session, where there is one.
-    pub fn session(self) -> Option<CurrentSession> {
+    pub fn session(self) -> Option<ActiveSession> {
         match self {
             Self::Active(session) => Some(session),
             Self::Refused(_) => None,
@@ -144,23 +144,19 @@ const fn worth(recognition: Recognition) -> u8 {
     }
 }
 
-impl SessionManager {
-    /// Judges a token from the cache.
-    pub fn check(&self, token: &[u8], access: Access) -> Check {
+impl Node {
+    pub(crate) fn check(&self, token: &[u8], access: Access) -> Check {
         match Token::parse(token) {
             Some(token) => self.check_token(token, access),
             None => self.malformed(),
         }
     }
 
-    /// As [`SessionManager::check`], for a token that has been parsed.
-    pub fn check_token(&self, token: Token, access: Access) -> Check {
+    pub(crate) fn check_token(&self, token: Token, access: Access) -> Check {
         self.judge(Claim::Token(token), access)
     }
 
-    /// Judges, from the cache, tokens that one client shows together, as a browser does that holds two
-    /// cookies of one name. Those of another session than the first one's do not count.
-    pub fn check_all(&self, tokens: &[&[u8]], access: Access) -> Check {
+    pub(crate) fn check_all(&self, tokens: &[&[u8]], access: Access) -> Check {
         let mut tokens: Vec<_> = tokens.iter().filter_map(|token| Token::parse(token)).collect();
         let Some(id) = tokens.first().map(Token::session_id) else {
             return self.malformed();
@@ -169,31 +165,22 @@ impl SessionManager {
         self.judge(Claim::Tokens(tokens), access)
     }
 
-    /// Judges, from the cache, a session of which the application knows by its own means that the
-    /// request belongs to it: by a signed document that names the session id, say. An id alone
-    /// proves nothing: never take one that a client sent as it is.
-    pub fn check_id(&self, id: SessionId, access: Access) -> Check {
+    pub(crate) fn check_id(&self, id: SessionId, access: Access) -> Check {
         self.judge(Claim::Id(id), access)
     }
 
-    /// The session of an earlier answer as it is now, for a connection that outlives its request. A
-    /// re-authentication since then was made with another token, and makes it no fresher.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when only the store could tell and it is away.
-    pub async fn validate_again(
+    pub(crate) async fn validate_again(
         &self,
-        before: &CurrentSession,
+        before: &ActiveSession,
         access: Access,
     ) -> Result<Verdict, Error> {
-        Ok(match self.validate_id(before.id(), access).await? {
+        Ok(match self.check_id(before.id(), access).resolve().await? {
             Verdict::Active(now) => Verdict::Active(now.by_token_of(before)),
             refused @ Verdict::Refused(_) => refused,
         })
     }
 
-    /// Counts an access of a session that has been judged without one.
-    pub fn note_access(&self, session: &CurrentSession, access: &Access) {
+    pub(crate) fn note_access(&self, session: &ActiveSession, access: &Access) {
         let (shared, entry) = (self.shared(), &session.entry);
         let now = shared.now();
         shared.queue.apply(entry.access(access, now), entry, now);
@@ -214,22 +201,6 @@ impl SessionManager {
         self.shared().checks.answered(&verdict);
         Check::Answered(verdict)
     }
-
-    /// Judges a token from the cache or, where that does not suffice, from the store.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when only the store could tell and it is away.
-    pub async fn validate(&self, token: &[u8], access: Access) -> Result<Verdict, Error> {
-        self.check(token, access).resolve().await
-    }
-
-    /// As [`SessionManager::check_id`], from the store where the cache does not suffice.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when only the store could tell and it is away.
-    pub async fn validate_id(&self, id: SessionId, access: Access) -> Result<Verdict, Error> {
-        self.check_id(id, access).resolve().await
-    }
 }
 
 /// The cache's own answer; none where the store has to be asked.
@@ -241,7 +212,7 @@ pub(crate) fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> O
     let Some(entry) = shared.cache.get(&id) else {
         return absent(shared, claim, now).map(Verdict::Refused);
     };
-    match judge(&entry, claim, shared.options.rotation_grace, now) {
+    match judge(shared, &entry, claim, Duration::ZERO, now) {
         Finding::Good(Shown::Successor | Shown::StepUp) => None,
         Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         // A guess is refused at once; a token of the family may be newer than this copy.
@@ -303,7 +274,15 @@ pub(crate) enum Finding {
     Over(Over),
 }
 
-pub(crate) fn judge(entry: &Entry, claim: &Claim, grace: Duration, now: Timestamp) -> Finding {
+/// The time since the claim was made is added to the grace of its token.
+pub(crate) fn judge(
+    shared: &Shared,
+    entry: &Entry,
+    claim: &Claim,
+    since: Duration,
+    now: Timestamp,
+) -> Finding {
+    let grace = shared.options.rotation_grace + since;
     let shown = match claim.recognise(entry, grace, now) {
         Recognition::Current => Shown::Current,
         Recognition::Successor => Shown::Successor,
@@ -313,7 +292,7 @@ pub(crate) fn judge(entry: &Entry, claim: &Claim, grace: Duration, now: Timestam
         Recognition::Superseded => return Finding::Bad(Refusal::Superseded),
         Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
     };
-    match entry.past(now) {
+    match entry.past(|| shared.in_flight(), now) {
         None => Finding::Good(shown),
         Some(Past::Idle(ending)) => Finding::Bad(Refusal::Idle(ending)),
         Some(Past::Over(over)) => Finding::Over(over),
@@ -329,14 +308,14 @@ pub(crate) fn active(
 ) -> Verdict {
     let effect = entry.access(access, now);
     shared.queue.apply(effect, &entry, now);
-    Verdict::Active(CurrentSession::new(entry, shown))
+    Verdict::Active(ActiveSession::new(entry, shown))
 }
 
 /// The store is away: the cache answers if the options say so, and only for good tokens.
 pub(crate) fn stale(shared: &Shared, claim: &Claim, access: &Access) -> Option<Verdict> {
     let entry = shared.cache.get(&claim.session_id()).filter(|_| shared.may_serve_stale())?;
     let now = shared.now();
-    match judge(&entry, claim, shared.options.rotation_grace, now) {
+    match judge(shared, &entry, claim, Duration::ZERO, now) {
         Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! Time and randomness, injected: nothing else in this crate reads a clock or draws a number.
+//! Time, injected: nothing else in this crate reads a wall clock.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -93,29 +93,4 @@ impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.0.load(Ordering::SeqCst))
     }
-}
-
-/// A source of random bytes, fit for secrets.
-pub trait Entropy: Debug + Send + Sync + 'static {
-    /// Fills the buffer.
-    fn fill(&self, buffer: &mut [u8]);
-}
-
-/// The operating system's generator.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemEntropy;
-
-impl Entropy for SystemEntropy {
-    /// # Panics
-    /// When the operating system cannot give random bytes: no session may begin then.
-    fn fill(&self, buffer: &mut [u8]) {
-        getrandom::fill(buffer).expect("the operating system gives random bytes");
-    }
-}
-
-/// Random bytes as an array.
-pub(crate) fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
-    let mut bytes = [0; N];
-    entropy.fill(&mut bytes);
-    bytes
 }

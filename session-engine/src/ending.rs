@@ -49,17 +49,18 @@ pub(crate) struct Over {
 
 impl Past {
     /// What is due for a session that was last accessed then, as far as this node knows; none where it
-    /// is past no timeout.
+    /// is past no timeout. A use of it may be on its way for `in_flight`.
     pub(crate) fn of(
         session: &Session,
         last_accessed: Timestamp,
         options: &Options,
+        in_flight: Duration,
         now: Timestamp,
     ) -> Option<Self> {
         let (timeouts, expiry) = (session.timeouts_or(&options.timeouts), session.absolute_expiry);
         let expired = |unused_since| Self::Over(Over { cause: EndCause::Expired, unused_since });
         let at_once = planted::is(Defect::IdleEndsAtOnce);
-        let in_flight = if at_once { Duration::ZERO } else { options.in_flight() };
+        let in_flight = if at_once { Duration::ZERO } else { in_flight };
         match timeouts.lifetime(last_accessed, expiry, in_flight, now) {
             Lifetime::Running => None,
             Lifetime::Idle => {

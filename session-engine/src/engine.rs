@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
-use crate::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::clock::{Clock, SystemClock};
+use crate::entropy::{Entropy, SystemEntropy, random};
 use crate::error::Error;
 use crate::follower::Position;
 use crate::health::{Health, HealthBoard};
@@ -29,7 +30,7 @@ use crate::take_back::Owed;
 use crate::time::FleetTime;
 use crate::trouble::Trouble;
 use crate::watchers::Watchers;
-use crate::{clock, follower, health, meter, sweeper, take_back, write_back};
+use crate::{follower, health, meter, sweeper, take_back, write_back};
 
 /// A running node: owns the workers, hands out [`SessionManager`]s.
 ///
@@ -122,7 +123,7 @@ impl Engine {
             history: options.history_keep(store.as_ref()),
             max_staleness: options.max_staleness,
         });
-        let proposed = FleetKey::from_bytes(clock::random(parts.entropy.as_ref()));
+        let proposed = FleetKey::from_bytes(random(parts.entropy.as_ref()));
         let fleet_key = tokio::time::timeout(options.store_timeout, store.fleet_key(&proposed))
             .await
             .map_err(|_| StoreError::timed_out("fleet_key", options.store_timeout))??;
@@ -167,14 +168,14 @@ impl Engine {
             let _ = worker.await;
         }
         // What another worker had taken and has put back.
-        write_back::last_flush(self.manager.shared()).await;
+        write_back::last_flush(self.manager.node().shared()).await;
         // What a sign-in of the last moment has left.
-        take_back::last(&self.manager).await;
+        take_back::last(self.manager.node()).await;
     }
 
     fn stop(&self) {
         self.manager.stop_streams();
-        self.manager.shared().stop.send_replace(true);
+        self.manager.node().shared().stop.send_replace(true);
     }
 }
 
@@ -189,7 +190,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
     Shared {
         runtime: Handle::current(),
         store,
-        time: FleetTime::new(parts.clock),
+        time: FleetTime::new(parts.clock, options.store_timeout),
         fleet_key,
         entropy: parts.entropy,
         claims: parts.claims,
@@ -219,7 +220,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
     }
 }
 
-/// Keeps a worker running: a panic is logged, counted and followed by a new start.
+/// Keeps a worker running: a panic is logged, counted and followed by a new start, unless the node stops.
 fn supervise<F>(
     name: &'static str,
     shared: &Arc<Shared>,
@@ -239,6 +240,9 @@ where
             }
             shared.health.restarted(name);
             meter::restarted(name);
+            if *shared.stop.borrow() {
+                break;
+            }
             tokio::time::sleep(RESTART_PAUSE).await;
         }
     })

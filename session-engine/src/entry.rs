@@ -22,7 +22,7 @@ use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonEr
 
 /// A session that a request was found to belong to.
 #[derive(Clone)]
-pub struct CurrentSession {
+pub struct ActiveSession {
     pub(crate) entry: Arc<Entry>,
     token: Shown,
     /// Of a token that is none of the record's any more.
@@ -53,7 +53,7 @@ impl Shown {
     }
 }
 
-impl CurrentSession {
+impl ActiveSession {
     pub(crate) const fn new(entry: Arc<Entry>, token: Shown) -> Self {
         Self { entry, token, former: None }
     }
@@ -141,7 +141,7 @@ impl CurrentSession {
         shown.unwrap_or(&session.authentication)
     }
 
-    /// When the user last proved who they are: [`CurrentSession::authentication`].
+    /// When the user last proved who they are: [`ActiveSession::authentication`].
     pub fn authenticated_at(&self) -> Timestamp {
         self.authentication().at
     }
@@ -226,9 +226,9 @@ impl CurrentSession {
     }
 }
 
-impl fmt::Debug for CurrentSession {
+impl fmt::Debug for ActiveSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CurrentSession").field(&self.entry.session.id).finish()
+        f.debug_tuple("ActiveSession").field(&self.entry.session.id).finish()
     }
 }
 
@@ -309,13 +309,18 @@ impl Entry {
         self.timeouts().expired(last_accessed, self.session.absolute_expiry, now)
     }
 
-    /// What is due for the session by its timeouts, as far as this node knows.
-    pub(crate) fn past(&self, now: Timestamp) -> Option<Past> {
+    /// What is due for the session by its timeouts, as far as this node knows, where a use of it may be on
+    /// its way for so long.
+    pub(crate) fn past(
+        &self,
+        in_flight: impl FnOnce() -> Duration,
+        now: Timestamp,
+    ) -> Option<Past> {
         if !self.expired(now) {
             return None;
         }
         let last_accessed = self.use_().activity.last_accessed();
-        Past::of(&self.session, last_accessed, &self.options, now)
+        Past::of(&self.session, last_accessed, &self.options, in_flight(), now)
     }
 
     /// From when on the session ends if it is not used again; none for never.

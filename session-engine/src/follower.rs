@@ -11,10 +11,10 @@ use session_core::store::{Cursor, Entries, LogPage};
 use session_core::{Event, EventKind};
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::entropy::random;
 use crate::error::Error;
-use crate::manager::SessionManager;
 use crate::meter;
+use crate::node::Node;
 use crate::notice::Notice;
 use crate::shared::Shared;
 
@@ -22,6 +22,8 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct Position {
     pub(crate) cursor: Cursor,
+    /// When the last complete read began.
+    read: Option<Instant>,
     /// The last attempt, where it failed.
     failed: Option<(Instant, Error)>,
     /// How long the next read may take, and how many entries it asks for.
@@ -31,7 +33,13 @@ pub(crate) struct Position {
 
 impl Position {
     pub(crate) const fn new(cursor: Cursor, patience: Duration) -> Self {
-        Self { cursor, failed: None, patience, limit: LogPage::MAX_LIMIT }
+        Self { cursor, read: None, failed: None, patience, limit: LogPage::MAX_LIMIT }
+    }
+
+    /// Why the last attempt failed, where that was a moment ago.
+    fn just_failed(&self) -> Option<&Error> {
+        let (at, error) = self.failed.as_ref()?;
+        (at.elapsed() < PAUSE_AFTER_FAILURE).then_some(error)
     }
 }
 
@@ -47,13 +55,13 @@ async fn hear_now(shared: &Shared) -> Result<(), Error> {
     if shared.is_fresh() {
         return Ok(());
     }
-    match &position.failed {
-        Some((at, error)) if at.elapsed() < PAUSE_AFTER_FAILURE => Err(error.clone()),
-        _ => catch_up(shared, &mut position).await,
+    match position.just_failed() {
+        Some(error) => Err(error.clone()),
+        None => catch_up(shared, &mut position).await,
     }
 }
 
-impl SessionManager {
+impl Node {
     /// Before something is stamped or judged. A node whose machine may have slept learns the time from the
     /// log, and changes nothing where that cannot be read. One that has only not heard the log for long
     /// knows the time.
@@ -137,16 +145,24 @@ async fn read_within(shared: &Shared, position: &mut Position) -> Result<(), Err
     result
 }
 
-/// Reads what the log has by now, where it can be read.
+/// Reads what the log has by now, where it can be read: any number of callers reads it once. Where it
+/// fails or takes too long, the propagation bound holds from the next read on.
 pub(crate) async fn read_now(shared: &Shared) {
-    let mut position = shared.position.lock().await;
-    // Where it fails, the propagation bound holds from the next read on.
-    let _ = catch_up(shared, &mut position).await;
+    let asked = Instant::now();
+    let read = async {
+        let mut position = shared.position.lock().await;
+        let is_read = position.read.is_some_and(|begun| begun >= asked);
+        if !is_read && position.just_failed().is_none() {
+            let _ = catch_up(shared, &mut position).await;
+        }
+    };
+    let limit = shared.options.propagation_bound;
+    let _ = shared.on_runtime(|| tokio::time::timeout(limit, read)).await;
 }
 
 async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> {
     loop {
-        let begun = shared.time.moment();
+        let (begun, asked) = (shared.time.moment(), Instant::now());
         shared.time.expect(position.patience + shared.slack());
         let entries =
             if shared.notices.are_heard() { Entries::All } else { Entries::Invalidations };
@@ -175,6 +191,7 @@ async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> 
         position.cursor = page.next;
         if !page.more || planted::is(Defect::HalfRead) {
             shared.time.heard(begun, shared.next_read());
+            position.read = Some(asked);
             return Ok(());
         }
     }
@@ -206,7 +223,7 @@ fn apply(shared: &Shared, event: Event) {
 /// Somewhat shorter by chance, so that the nodes of a fleet do not read in step.
 fn interval(shared: &Shared) -> Duration {
     let reads = if shared.pushes() { 2 } else { 4 };
-    let [random] = clock::random(shared.entropy.as_ref());
+    let [random] = random(shared.entropy.as_ref());
     shared.options.propagation_bound / reads * (u32::from(u8::MAX) * 9 + u32::from(random))
         / (u32::from(u8::MAX) * 10)
 }

@@ -8,7 +8,7 @@ use session_core::Timestamp;
 use session_core::store::StoreReport;
 use tokio::time::Instant;
 
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::shared::Shared;
 
 /// How a node and its workers are. Making it costs no call of the store.
@@ -122,9 +122,8 @@ pub struct WorkerHealth {
     pub error: Option<String>,
 }
 
-impl SessionManager {
-    /// How the node is.
-    pub fn health(&self) -> Health {
+impl Node {
+    pub(crate) fn health(&self) -> Health {
         let shared = self.shared();
         let stopping = self.is_stopping();
         let board = shared.health.board();

@@ -8,7 +8,8 @@ use session_core::store::{
 use session_core::{Actor, Session, Timestamp, UserKey};
 
 use crate::error::Error;
-use crate::manager::{MOST_SHORT_PAGES, SessionManager};
+use crate::listing::MOST_SHORT_PAGES;
+use crate::node::Node;
 
 /// Everything that is kept of one user.
 #[derive(Clone, Debug)]
@@ -34,12 +35,8 @@ pub struct Erased {
     pub history: u64,
 }
 
-impl SessionManager {
-    /// One page of ended sessions, latest end first; as [`SessionManager::list`] in everything else.
-    ///
-    /// # Errors
-    /// As [`SessionManager::list`].
-    pub async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, Error> {
+impl Node {
+    pub(crate) async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, Error> {
         PageQuery::check_limit(query.limit)?;
         let shared = self.shared();
         let limit = query.limit;
@@ -58,11 +55,7 @@ impl SessionManager {
         Ok(listed)
     }
 
-    /// Everything that is kept of one user: for the user's right of access.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away.
-    pub async fn export_user(&self, owner: &UserKey) -> Result<UserExport, Error> {
+    pub(crate) async fn export_user(&self, owner: &UserKey) -> Result<UserExport, Error> {
         let mut sessions = Vec::new();
         // Also what is past its deadline and still kept.
         let mut query = PageQuery::live(TenantFilter::Is(owner.tenant.clone()), Timestamp::EPOCH);
@@ -92,13 +85,7 @@ impl SessionManager {
         Ok(UserExport { sessions, history, policy, block })
     }
 
-    /// Ends all sessions of a user and deletes what is kept of them, and the user's own policy: for the
-    /// user's right to erasure. A block stays, or the user could come back; lift it if that is meant.
-    /// The log names the user for as long as log entries are kept.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away; the call can be repeated.
-    pub async fn erase_user(&self, owner: &UserKey, by: Actor) -> Result<Erased, Error> {
+    pub(crate) async fn erase_user(&self, owner: &UserKey, by: Actor) -> Result<Erased, Error> {
         let shared = self.shared();
         let sessions = self.revoke_user(owner.clone(), by.clone()).await?;
         let forget = Forget::User(owner.clone());

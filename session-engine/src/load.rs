@@ -9,8 +9,8 @@ use crate::cache::Filled;
 use crate::ending::{Record, Remembered};
 use crate::entry::Entry;
 use crate::error::Error;
-use crate::manager::SessionManager;
 use crate::meter;
+use crate::node::Node;
 use crate::reads::Wait;
 use crate::shared::Shared;
 
@@ -26,7 +26,7 @@ pub(crate) struct Load {
     pub(crate) joined: bool,
 }
 
-impl SessionManager {
+impl Node {
     /// Reads a session from the store and installs it.
     ///
     /// The read runs in a task of its own: a caller that goes away stops no other.
@@ -85,12 +85,12 @@ impl Shared {
 async fn fill(shared: &Shared, id: SessionId) -> Found {
     // None while a sign-in that begins this very session is under way.
     let slot = shared.cache.begin_fill(id);
-    let _permit = shared.load_permit().await?;
     loop {
-        let Some(Loaded { session, .. }) = shared.store_call("load", shared.store.load(id)).await?
-        else {
-            return Ok(None);
-        };
+        let permit = shared.load_permit().await?;
+        let loaded = shared.store_call("load", shared.store.load(id)).await?;
+        // A claims provider that is slow takes no other session's place.
+        drop(permit);
+        let Some(Loaded { session, .. }) = loaded else { return Ok(None) };
         let claims = shared.claims(&session).await?;
         let entry = Entry::new(session, claims, Arc::clone(&shared.options));
         let Some(slot) = &slot else { return Ok(Some(Arc::new(entry))) };

@@ -14,14 +14,14 @@ use crate::entry::{Access, Shown};
 use crate::error::Error;
 use crate::follower;
 use crate::load::Load;
-use crate::manager::SessionManager;
 use crate::meter;
+use crate::node::Node;
 
 /// A check that has to ask the store.
 #[derive(Debug)]
 #[must_use = "a lookup has to be resolved"]
 pub struct Lookup {
-    manager: SessionManager,
+    node: Node,
     claim: Claim,
     access: Access,
     /// When the request came: reading its session takes nothing from the grace of its token.
@@ -29,8 +29,8 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    pub(crate) fn new(manager: SessionManager, claim: Claim, access: Access) -> Self {
-        Self { manager, claim, access, asked: Instant::now() }
+    pub(crate) fn new(node: Node, claim: Claim, access: Access) -> Self {
+        Self { node, claim, access, asked: Instant::now() }
     }
 
     /// The session that was asked for.
@@ -51,14 +51,14 @@ impl Lookup {
     }
 
     async fn ask(&self) -> Result<Verdict, Error> {
-        let Self { manager, claim, access, asked } = self;
-        let shared = manager.shared();
+        let Self { node, claim, access, asked } = self;
+        let shared = node.shared();
         let deadline = shared.request_deadline(*asked);
-        if let Some(verdict) = manager.hear_and_judge(claim, access).await {
+        if let Some(verdict) = node.hear_and_judge(claim, access).await {
             return Ok(verdict);
         }
         if shared.cache.ended(&claim.session_id()).is_some() {
-            return manager.why_gone(claim, deadline).await.map(Verdict::Refused);
+            return node.why_gone(claim, deadline).await.map(Verdict::Refused);
         }
         let load = match self.read_newer(deadline).await {
             Err(error) if error.is_unavailable() => {
@@ -75,7 +75,7 @@ impl Lookup {
             }
             (Finding::Bad(refusal), _) => Ok(Verdict::Refused(refusal)),
             (Finding::Over(_) | Finding::Gone | Finding::Good(_), _) => {
-                Ok(Verdict::Refused(manager.why_gone(claim, deadline).await?))
+                Ok(Verdict::Refused(node.why_gone(claim, deadline).await?))
             }
         }
     }
@@ -92,22 +92,21 @@ impl Lookup {
     }
 
     async fn read(&self, deadline: Instant) -> Result<Load, Error> {
-        let shared = self.manager.shared();
-        let load = self.manager.load(self.session_id());
+        let shared = self.node.shared();
+        let load = self.node.load(self.session_id());
         let load = shared.before(deadline, "load", load).await?;
         // What the store has of the session cannot be judged by a time that may be hours behind. The wall
         // clock may also have been set right during the read.
         if !shared.is_fresh() && shared.time.may_be_wrong() {
-            shared.before(deadline, "log_since", self.manager.know_the_time()).await?;
+            shared.before(deadline, "log_since", self.node.know_the_time()).await?;
         }
         Ok(load)
     }
 
     fn judge(&self, load: &Load) -> Finding {
-        let shared = self.manager.shared();
-        let grace = shared.options.rotation_grace + self.asked.elapsed();
+        let shared = self.node.shared();
         let Some(entry) = &load.entry else { return Finding::Gone };
-        judge(entry, &self.claim, grace, shared.now())
+        judge(shared, entry, &self.claim, self.asked.elapsed(), shared.now())
     }
 
     /// Stores what follows from a finding, and reads the session again, until nothing follows any more.
@@ -142,10 +141,10 @@ impl Lookup {
         if planted::is(Defect::ConfirmSkipped) {
             return Ok(false);
         }
-        let (id, manager) = (self.session_id(), self.manager.clone());
+        let (id, node) = (self.session_id(), self.node.clone());
         let tokens = self.claim.tokens().to_vec();
-        let shared = self.manager.shared();
-        let confirm = shared.detached(async move { manager.confirm(id, &tokens).await });
+        let shared = self.node.shared();
+        let confirm = shared.detached(async move { node.confirm(id, &tokens).await });
         match shared.before(deadline, "commit", confirm).await {
             Err(error) if error.is_unavailable() => Ok(false),
             confirmed => confirmed.map(|()| true),
@@ -154,14 +153,14 @@ impl Lookup {
 
     /// Ends the session. False where it was used since it was read, or is gone.
     async fn end(&self, over: Over, tries: u32, deadline: Instant) -> Result<bool, Error> {
-        let (id, manager) = (self.session_id(), self.manager.clone());
-        let shared = self.manager.shared();
-        let end = shared.detached(async move { manager.end_over(id, over, tries).await });
+        let (id, node) = (self.session_id(), self.node.clone());
+        let shared = self.node.shared();
+        let end = shared.detached(async move { node.end_over(id, over, tries).await });
         shared.before(deadline, "end_many", end).await
     }
 }
 
-impl SessionManager {
+impl Node {
     /// A node that may not trust its cache reads the log first; then the cache may answer again.
     async fn hear_and_judge(&self, claim: &Claim, access: &Access) -> Option<Verdict> {
         let shared = self.shared();

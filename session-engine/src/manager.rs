@@ -2,61 +2,174 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
+use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
-use session_core::store::{
-    Change, Commit, Outcome, Page, PageQuery, PolicyChange, TenantFilter, Version,
-};
-use session_core::{Actor, EndCause, Session, SessionId, Timestamp, UserKey};
+use session_core::store::{HistoryPage, HistoryQuery, Page, PageQuery, Selection, TenantFilter};
+use session_core::{Actor, DeviceName, ExtraData, Session, SessionId, Timestamp, Token, UserKey};
 
-use crate::ending::{Over, Past};
-use crate::entry::Entry;
+use crate::block::NewBlock;
+use crate::check::{Check, Verdict};
+use crate::ending::Ending;
+use crate::entropy::random;
+use crate::entry::{Access, ActiveSession};
 use crate::error::Error;
-use crate::notice::{self, Events};
+use crate::health::Health;
+use crate::history::{Erased, UserExport};
+use crate::node::Node;
+use crate::notice::Events;
+use crate::options::Options;
+use crate::policies::EffectivePolicy;
+use crate::rotate::{RotateReason, Rotation};
 use crate::shared::Shared;
-use crate::watchers::{Seen, Watch};
+use crate::sign_in::{SignIn, SignedIn};
+use crate::wait::WaitEnd;
 
 /// Checks, begins, lists and ends sessions on one node. Cheap to clone.
 #[derive(Clone)]
 pub struct SessionManager {
-    shared: Arc<Shared>,
-}
-
-/// The policy that holds at one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EffectivePolicy {
-    /// The policy.
-    pub policy: Policy,
-    /// Where it is set; none for the default of the options.
-    pub set_at: Option<PolicyScope>,
+    node: Node,
 }
 
 impl SessionManager {
     pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { node: Node::new(shared) }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    pub(crate) const fn node(&self) -> &Node {
+        &self.node
+    }
+}
+
+impl SessionManager {
+    /// Judges a token from the cache.
+    pub fn check(&self, token: &[u8], access: Access) -> Check {
+        self.node.check(token, access)
     }
 
-    /// The options that the node runs with.
-    pub fn options(&self) -> &crate::options::Options {
-        &self.shared.options
+    /// As [`SessionManager::check`], for a token that has been parsed.
+    pub fn check_token(&self, token: Token, access: Access) -> Check {
+        self.node.check_token(token, access)
     }
 
-    /// The time of the fleet: the store's clock, as this node has learned it.
-    pub fn now(&self) -> Timestamp {
-        self.shared.now()
+    /// Judges, from the cache, tokens that one client shows together, as a browser does that holds two
+    /// cookies of one name. Those of another session than the first one's do not count.
+    pub fn check_all(&self, tokens: &[&[u8]], access: Access) -> Check {
+        self.node.check_all(tokens, access)
     }
 
-    /// Sixteen bytes of the node's randomness, fit for secrets.
-    pub fn random(&self) -> [u8; 16] {
-        crate::clock::random(self.shared.entropy.as_ref())
+    /// Judges, from the cache, a session of which the application knows by its own means that the
+    /// request belongs to it: by a signed document that names the session id, say. An id alone
+    /// proves nothing: never take one that a client sent as it is.
+    pub fn check_id(&self, id: SessionId, access: Access) -> Check {
+        self.node.check_id(id, access)
     }
 
+    /// The session of an earlier answer as it is now, for a connection that outlives its request. A
+    /// re-authentication since then was made with another token, and makes it no fresher.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when only the store could tell and it is away.
+    pub async fn validate_again(
+        &self,
+        before: &ActiveSession,
+        access: Access,
+    ) -> Result<Verdict, Error> {
+        self.node.validate_again(before, access).await
+    }
+
+    /// Counts an access of a session that has been judged without one.
+    pub fn note_access(&self, session: &ActiveSession, access: &Access) {
+        self.node.note_access(session, access);
+    }
+
+    /// Judges a token from the cache or, where that does not suffice, from the store.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when only the store could tell and it is away.
+    pub async fn validate(&self, token: &[u8], access: Access) -> Result<Verdict, Error> {
+        self.check(token, access).resolve().await
+    }
+
+    /// As [`SessionManager::check_id`], from the store where the cache does not suffice.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when only the store could tell and it is away.
+    pub async fn validate_id(&self, id: SessionId, access: Access) -> Result<Verdict, Error> {
+        self.check_id(id, access).resolve().await
+    }
+}
+
+impl SessionManager {
+    /// Begins a session under the policy that holds for the user.
+    ///
+    /// When this returns, the sessions that had to leave have ended in the store, in the same
+    /// atomic step, and this node refuses them. If more sessions must leave than one commit may hold
+    /// ([`Commit::MAX_CHANGES`](session_core::store::Commit::MAX_CHANGES)), the first end in earlier commits. Dropping the future ends a session
+    /// that has already begun, so none is left without a holder.
+    ///
+    /// # Errors
+    /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
+    /// ticket for [`SessionManager::sign_in_with_ticket`]. [`Error::Blocked`] when the user, the tenant
+    /// or the deployment is blocked. [`Error::Invalid`] for too many methods or timeouts of zero.
+    /// [`Error::Unavailable`] when the store is away, and while
+    /// [`Health::take_backs`](crate::Health::take_backs) is at its limit.
+    pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+        self.node.sign_in(request).await
+    }
+
+    /// Ends one of the user's sessions and begins the one that was refused, in one atomic step: for a
+    /// ticket of [`Error::TooManySessions`] and the session that its user has chosen.
+    ///
+    /// A ticket works once, for five minutes, on every node, and stands for the checked password. It is
+    /// no longer valid once every session that the limit had counted has ended: so
+    /// [`SessionManager::revoke_user`], called where a password is changed, invalidates it, and
+    /// [`SessionManager::revoke_others`] does not. While one of them stands, the chosen session may have
+    /// ended already.
+    ///
+    /// If the limit still refuses the sign-in, the error holds a ticket again, with the time that is left.
+    /// Where the history is kept for less than a ticket's time, a use that fails with
+    /// [`Error::Unavailable`] may have used the ticket up.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet, and where
+    /// every session that the limit had counted has ended.
+    /// Otherwise as [`SessionManager::sign_in`].
+    pub async fn sign_in_with_ticket(
+        &self,
+        ticket: &str,
+        end: SessionId,
+    ) -> Result<SignedIn, Error> {
+        self.node.sign_in_with_ticket(ticket, end).await
+    }
+}
+
+impl SessionManager {
+    /// Replaces the presented token by a new one of the same session.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for too many methods, [`Error::Unavailable`] when the store is away.
+    pub async fn rotate(&self, token: &[u8], reason: RotateReason) -> Result<Rotation, Error> {
+        self.node.rotate(token, reason).await
+    }
+
+    /// Renews the token that a request has shown if it is older than
+    /// [`Options::renew_after`](crate::Options::renew_after): the next token then has to go to the
+    /// client, in a response that cannot meet a newer sign-in's on its way. None while the answer to a
+    /// re-authentication may be on its way.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn renew_if_due(
+        &self,
+        current: &ActiveSession,
+        token: &[u8],
+    ) -> Result<Option<Token>, Error> {
+        self.node.renew_if_due(current, token).await
+    }
+}
+
+impl SessionManager {
     /// One session within these walls, with what this node knows of its use. Sessions past a
     /// timeout are not found.
     ///
@@ -67,18 +180,7 @@ impl SessionManager {
         id: SessionId,
         tenant: &TenantFilter,
     ) -> Result<Option<Session>, Error> {
-        let shared = &self.shared;
-        let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
-            return Ok(None);
-        };
-        let mut session = loaded.session;
-        if !tenant.covers(session.owner.tenant.as_ref()) {
-            return Ok(None);
-        }
-        self.overlay(&mut session);
-        let timeouts = session.timeouts_or(&shared.options.timeouts);
-        let expired = timeouts.expired(session.last_accessed, session.absolute_expiry, self.now());
-        Ok((!expired).then_some(session))
+        self.node.get(id, tenant).await
     }
 
     /// A query for live sessions within these walls; narrow it and hand it to
@@ -95,24 +197,7 @@ impl SessionManager {
     /// [`Error::Invalid`] for a limit out of bounds, [`Error::Unavailable`] when the store is
     /// away.
     pub async fn list(&self, query: &PageQuery) -> Result<Page, Error> {
-        PageQuery::check_limit(query.limit)?;
-        let shared = &self.shared;
-        let limit = query.limit;
-        let mut query = query.clone();
-        let mut listed = Page::default();
-        // Where a filter leaves out nearly everything, a store's page is short.
-        for _ in 0..MOST_SHORT_PAGES {
-            let page = shared.store_call("page", shared.store.page(&query)).await?;
-            listed.sessions.extend(page.sessions);
-            listed.next = page.next;
-            query.after = listed.next;
-            query.limit = (limit as usize).saturating_sub(listed.sessions.len()) as u32;
-            if query.limit == 0 || listed.next.is_none() {
-                break;
-            }
-        }
-        listed.sessions.iter_mut().for_each(|session| self.overlay(session));
-        Ok(listed)
+        self.node.list(query).await
     }
 
     /// The number of a user's live sessions, by what the store knows of their use.
@@ -120,17 +205,151 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
     pub async fn count(&self, owner: &UserKey) -> Result<u64, Error> {
-        let state = self.shared.store_call("user", self.shared.store.user(owner)).await?;
-        let now = self.now();
-        Ok(state.sessions.iter().filter(|session| session.deadline > now).count() as u64)
+        self.node.count(owner).await
     }
 
+    /// One page of ended sessions, latest end first; as [`SessionManager::list`] in everything else.
+    ///
+    /// # Errors
+    /// As [`SessionManager::list`].
+    pub async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, Error> {
+        self.node.history(query).await
+    }
+
+    /// Everything that is kept of one user: for the user's right of access.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn export_user(&self, owner: &UserKey) -> Result<UserExport, Error> {
+        self.node.export_user(owner).await
+    }
+
+    /// Ends all sessions of a user and deletes what is kept of them, and the user's own policy: for the
+    /// user's right to erasure. A block stays, or the user could come back; lift it if that is meant.
+    /// The log names the user for as long as log entries are kept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away; the call can be repeated.
+    pub async fn erase_user(&self, owner: &UserKey, by: Actor) -> Result<Erased, Error> {
+        self.node.erase_user(owner, by).await
+    }
+}
+
+impl SessionManager {
+    /// Ends one session of this user. False if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away; the call can be repeated.
+    pub async fn revoke(&self, id: SessionId, owner: &UserKey, by: Actor) -> Result<bool, Error> {
+        self.node.revoke(id, owner, by).await
+    }
+
+    /// Ends every selected session and answers how many there were.
+    ///
+    /// Once this returns, this node refuses all of them, and every other node does within the propagation
+    /// bound. Sessions end in batches of one atomic step each, and the
+    /// rest of them even if the future is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away; some batches may have ended, and the call
+    /// can be repeated. [`Error::Invalid`] for more than [`Selection::MAX_IDS`] ids.
+    pub async fn revoke_selected(&self, selection: Selection, by: Actor) -> Result<u64, Error> {
+        self.node.revoke_selected(selection, by).await
+    }
+
+    /// Ends all sessions of a user, and with them the tickets of sign-ins that they refused. What a changed
+    /// password calls for; the user signs in again afterwards.
+    ///
+    /// # Errors
+    /// As [`SessionManager::revoke_selected`].
+    pub async fn revoke_user(&self, owner: UserKey, by: Actor) -> Result<u64, Error> {
+        self.node.revoke_user(owner, by).await
+    }
+
+    /// Ends all sessions of the user but this one. A [`Ticket`](crate::Ticket) of a sign-in that this one
+    /// refused stays good for its five minutes.
+    ///
+    /// # Errors
+    /// As [`SessionManager::revoke_selected`].
+    pub async fn revoke_others(&self, current: &ActiveSession) -> Result<u64, Error> {
+        self.node.revoke_others(current).await
+    }
+
+    /// Ends every selected session on behalf of the user of this one: the history notes the user and
+    /// the device.
+    ///
+    /// # Errors
+    /// As [`SessionManager::revoke_selected`].
+    pub async fn revoke_by(
+        &self,
+        selection: Selection,
+        current: &ActiveSession,
+    ) -> Result<u64, Error> {
+        self.node.revoke_by(selection, current).await
+    }
+
+    /// Ends a session because its own user signs out.
+    ///
+    /// # Errors
+    /// As [`SessionManager::revoke_selected`].
+    pub async fn sign_out(&self, current: &ActiveSession) -> Result<(), Error> {
+        self.node.sign_out(current).await
+    }
+
+    /// As [`SessionManager::sign_out`], for a session that [`Refusal::Idle`] has refused: its user gives
+    /// it up, so that no use which is still on its way keeps it.
+    ///
+    /// [`Refusal::Idle`]: crate::Refusal::Idle
+    ///
+    /// # Errors
+    /// As [`SessionManager::revoke_selected`].
+    pub async fn sign_out_idle(&self, idle: &Ending) -> Result<(), Error> {
+        self.node.sign_out_idle(idle).await
+    }
+}
+
+impl SessionManager {
+    /// Changes the application's data of a session. `change` gets what is stored and returns what is to
+    /// be stored; it runs again where another change came first, so none is lost. Every node sees the
+    /// new data within the propagation bound, this one at once.
+    ///
+    /// Returns the session as it is now, or none if there is no such session, or it is past a timeout.
+    ///
+    /// # Errors
+    /// Those of `change`; [`Error::Unavailable`] when the store is away: the change may or may not have
+    /// happened, and a second try could change twice what the first one did.
+    pub async fn update_data(
+        &self,
+        id: SessionId,
+        by: Actor,
+        change: impl FnMut(Option<&ExtraData>) -> Result<Option<ExtraData>, Error> + Send,
+    ) -> Result<Option<Session>, Error> {
+        self.node.update_data(id, by, change).await
+    }
+
+    /// Names the device of one of this user's sessions, or with none takes the name away. Returns the
+    /// session, or none if there is no such session, or it is past a timeout.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn name_device(
+        &self,
+        id: SessionId,
+        owner: &UserKey,
+        name: Option<DeviceName>,
+        by: Actor,
+    ) -> Result<Option<Session>, Error> {
+        self.node.name_device(id, owner, name, by).await
+    }
+}
+
+impl SessionManager {
     /// The policy set at one place, if one is.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
     pub async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
-        self.shared.store_call("policy", self.shared.store.policy(scope)).await
+        self.node.policy(scope).await
     }
 
     /// The policy that holds at one place: what is set there or, going outwards, further up.
@@ -138,15 +357,7 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
     pub async fn effective_policy(&self, scope: &PolicyScope) -> Result<EffectivePolicy, Error> {
-        let mut at = Some(scope.clone());
-        while let Some(scope) = at {
-            if let Some(policy) = self.policy(&scope).await? {
-                return Ok(EffectivePolicy { policy, set_at: Some(scope) });
-            }
-            at = scope.wider();
-        }
-        let policy = self.shared.options.default_policy.clone();
-        Ok(EffectivePolicy { policy, set_at: None })
+        self.node.effective_policy(scope).await
     }
 
     /// Sets the policy at one place, or with `None` inherits it again. Ends no session; every
@@ -161,12 +372,56 @@ impl SessionManager {
         policy: Option<Policy>,
         by: Actor,
     ) -> Result<(), Error> {
-        policy.as_ref().map_or(Ok(()), Policy::validate)?;
-        let change = PolicyChange { scope, policy, at: self.now(), by };
-        self.shared.store_call("set_policy", self.shared.store.set_policy(&change)).await?;
-        notice::log(&change.event());
-        self.shared.poke.notify_one();
-        Ok(())
+        self.node.set_policy(scope, policy, by).await
+    }
+
+    /// Blocks a user, a tenant or the deployment, and answers how many sessions that has ended. An
+    /// earlier block there is replaced.
+    ///
+    /// When this returns, no sign-in within it succeeds on any node, and its sessions have ended. That goes on
+    /// if the future is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an `until` that is over.
+    /// [`Error::Unavailable`] when the store is away; the block may have been set and some sessions may
+    /// have ended, and the call can be repeated.
+    pub async fn block(
+        &self,
+        scope: PolicyScope,
+        block: NewBlock,
+        by: Actor,
+    ) -> Result<u64, Error> {
+        self.node.block(scope, block, by).await
+    }
+
+    /// As [`SessionManager::block`], on behalf of the user of this session: the history notes the user and
+    /// the device.
+    ///
+    /// # Errors
+    /// As [`SessionManager::block`].
+    pub async fn block_by(
+        &self,
+        scope: PolicyScope,
+        block: NewBlock,
+        current: &ActiveSession,
+    ) -> Result<u64, Error> {
+        self.node.block_by(scope, block, current).await
+    }
+
+    /// Lifts the block at one place. Sign-in is possible again; sessions that have ended stay ended.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn unblock(&self, scope: PolicyScope, by: Actor) -> Result<(), Error> {
+        self.node.unblock(scope, by).await
+    }
+
+    /// The block that is set at one place, also one whose time is over.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the store is away.
+    pub async fn block_at(&self, scope: &PolicyScope) -> Result<Option<Block>, Error> {
+        self.node.block_at(scope).await
     }
 
     /// Makes every node ask the claims provider again for the user's next request.
@@ -174,56 +429,14 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away.
     pub async fn claims_changed(&self, owner: &UserKey, by: Actor) -> Result<(), Error> {
-        let state = self.shared.store_call("user", self.shared.store.user(owner)).await?;
-        let ids: Vec<_> = state.sessions.iter().map(|session| session.id).collect();
-        let mut version = Some(state.version);
-        // Sessions that begin from now on have the new claims.
-        for some in ids.chunks(Commit::MAX_CHANGES) {
-            self.tell_claims_changed(owner, version.take(), some, &by).await?;
-        }
-        Ok(())
+        self.node.claims_changed(owner, by).await
     }
+}
 
-    /// Reads the user's version where it is not known.
-    async fn tell_claims_changed(
-        &self,
-        owner: &UserKey,
-        mut version: Option<Version>,
-        ids: &[SessionId],
-        by: &Actor,
-    ) -> Result<(), Error> {
-        let shared = &self.shared;
-        let mut conflicts = 0;
-        loop {
-            let expected = match version.take() {
-                Some(version) => version,
-                None => shared.store_call("user", shared.store.user(owner)).await?.version,
-            };
-            let commit = Commit {
-                owner: owner.clone(),
-                expected,
-                changes: ids.iter().copied().map(Change::ClaimsChanged).collect(),
-                at: self.now(),
-                by: by.clone(),
-                from: None,
-            };
-            let outcome = shared.store_call("commit", shared.store.commit(&commit)).await;
-            // Also where the answer was lost.
-            ids.iter().for_each(|id| shared.cache.invalidate(*id));
-            match outcome? {
-                Outcome::Done => {
-                    notice::log_commit(&commit);
-                    shared.poke.notify_one();
-                    return Ok(());
-                }
-                Outcome::Conflict => self.back_off(&mut conflicts).await,
-            }
-        }
-    }
-
+impl SessionManager {
     /// Everything that happens from now on, anywhere in the fleet, until the streams stop.
     pub fn events(&self) -> Events {
-        self.shared.notices.listen()
+        self.node.shared().notices.listen()
     }
 
     /// Waits until a session ends, on any node. For connections that outlive a request.
@@ -234,14 +447,7 @@ impl SessionManager {
     /// ([`Options::max_staleness`](crate::Options::max_staleness)) cannot tell any more, and says so. Any
     /// number of open waits costs no polling: the node's one read of the log serves all.
     pub async fn session_ended(&self, id: SessionId) -> WaitEnd {
-        let mut stopping = self.shared.stopping_waits();
-        let mut cut_off = self.shared.cut_off.subscribe();
-        tokio::select! {
-            biased;
-            () = stopping.stopped() => WaitEnd::Stopping,
-            _ = cut_off.wait_for(|cut_off| *cut_off) => WaitEnd::Unknown,
-            cause = self.wait_for_end(id) => cause.map_or(WaitEnd::Gone, WaitEnd::Ended),
-        }
+        self.node.session_ended(id).await
     }
 
     /// Ends all [`Events`] and all waits for [`SessionManager::session_ended`] now, for the whole
@@ -254,140 +460,36 @@ impl SessionManager {
     ///
     /// [`Engine::shutdown`]: crate::Engine::shutdown
     pub fn stop_streams(&self) {
-        self.shared.notices.close();
-        self.shared.stop_waits.send_replace(true);
+        self.node.stop_streams();
     }
 
     /// Whether the streams have stopped, or the whole engine.
     pub fn is_stopping(&self) -> bool {
-        *self.shared.stop_waits.borrow()
+        self.node.is_stopping()
     }
 
-    /// The cause, where it is known.
-    async fn wait_for_end(&self, id: SessionId) -> Option<EndCause> {
-        let mut watch = self.shared.watchers.watch(id);
-        let mut pause = self.shared.options.propagation_bound;
-        loop {
-            let wait = match self.wait_of(id).await {
-                Ok(Wait::Gone) => return self.why_gone_soon(id, &mut watch).await,
-                Ok(Wait::Over(over)) => match self.end_over(id, over, 1).await {
-                    Ok(true) => return Some(over.cause()),
-                    // It was used since, or is gone, or the store is away.
-                    Ok(false) | Err(_) => Some(pause),
-                },
-                Ok(Wait::For(wait)) => wait,
-                Err(_) => {
-                    pause = (pause * 2).min(MOST_PAUSE);
-                    Some(pause)
-                }
-            };
-            tokio::select! {
-                biased;
-                seen = watch.next() => if let Seen::Ended(cause) = seen { return Some(cause) },
-                () = self.sleep(wait) => {}
-            }
-        }
+    /// How the node is.
+    pub fn health(&self) -> Health {
+        self.node.health()
     }
 
-    /// How long the session goes on, as far as this node knows. A cached session costs no read, and few
-    /// reads are under way at a time.
-    async fn wait_of(&self, id: SessionId) -> Result<Wait, Error> {
-        let shared = &self.shared;
-        let entry = match shared.unexpired(id).filter(|_| shared.is_fresh()) {
-            Some(entry) => Some(entry),
-            None if shared.cache.end_cause(&id).is_some() => None,
-            None => self.load_for_wait(id).await?,
-        };
-        let Some(entry) = entry else { return Ok(Wait::Gone) };
-        let now = self.now();
-        if let Some(Past::Over(over)) = entry.past(now) {
-            return Ok(Wait::Over(over));
-        }
-        let wait = |end: Timestamp| end.since(now) + Duration::from_millis(1);
-        Ok(Wait::For(entry.end().map(wait)))
+    /// The options that the node runs with.
+    pub fn options(&self) -> &Options {
+        self.node.options()
     }
 
-    async fn load_for_wait(&self, id: SessionId) -> Result<Option<Arc<Entry>>, Error> {
-        let manager = self.clone();
-        let load = async move {
-            // The semaphore is never closed.
-            let _permit = manager.shared.waits_under_way.acquire().await.ok();
-            match manager.shared.unexpired(id) {
-                Some(entry) => Ok(Some(entry)),
-                None => manager.load(id).await.map(|load| load.entry),
-            }
-        };
-        self.shared.detached(load).await
+    /// The time of the fleet: the store's clock, as this node has learned it.
+    pub fn now(&self) -> Timestamp {
+        self.node.now()
     }
 
-    /// Why a session is gone, where the log tells within the propagation bound.
-    async fn why_gone_soon(&self, id: SessionId, watch: &mut Watch) -> Option<EndCause> {
-        if let Some(cause) = self.shared.cache.end_cause(&id) {
-            return Some(cause);
-        }
-        let bound = self.shared.options.propagation_bound;
-        let next = self.shared.on_runtime(|| tokio::time::timeout(bound, watch.next()));
-        match next.await {
-            Ok(Seen::Ended(cause)) => Some(cause),
-            _ => self.shared.cache.end_cause(&id),
-        }
-    }
-
-    async fn sleep(&self, duration: Option<Duration>) {
-        match duration {
-            Some(duration) => self.shared.sleep(duration).await,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn overlay(&self, session: &mut Session) {
-        if let Some(entry) = self.shared.cache.seen(&session.id) {
-            entry.overlay(session);
-        }
+    /// Sixteen bytes of the node's randomness, fit for secrets.
+    pub fn random(&self) -> [u8; 16] {
+        random(self.node.shared().entropy.as_ref())
     }
 }
-
 impl fmt::Debug for SessionManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionManager").field("health", &self.health()).finish_non_exhaustive()
     }
 }
-
-/// How long a session goes on if it is not used.
-enum Wait {
-    /// For so long; none for ever.
-    For(Option<Duration>),
-    /// No longer.
-    Over(Over),
-    /// There is none.
-    Gone,
-}
-
-/// How a wait for the end of a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WaitEnd {
-    /// The session ended.
-    Ended(EndCause),
-    /// There is no such session (any more); why is not known.
-    Gone,
-    /// This node has been cut off from the store for too long to tell.
-    Unknown,
-    /// The node stops.
-    Stopping,
-}
-
-impl WaitEnd {
-    /// Why the session ended, where that is known.
-    pub const fn cause(self) -> Option<EndCause> {
-        match self {
-            Self::Ended(cause) => Some(cause),
-            Self::Gone | Self::Unknown | Self::Stopping => None,
-        }
-    }
-}
-
-/// Between two tries to read a session that is waited for.
-const MOST_PAUSE: Duration = Duration::from_secs(30);
-/// Pages of the store that one page of the manager is made of, at most.
-pub(crate) const MOST_SHORT_PAGES: u32 = 8;

@@ -161,8 +161,8 @@ mod facade {
     use ::metrics::Label as Pair;
 
     use super::{Label, VERDICTS};
-    use crate::manager::SessionManager;
     use crate::metrics::{Kind, METRICS};
+    use crate::node::Node;
     use crate::shared::Shared;
 
     pub(super) fn count<const N: usize>(name: &'static str, labels: [Label; N], by: u64) {
@@ -182,19 +182,19 @@ mod facade {
     pub(crate) async fn run(shared: Arc<Shared>) {
         let mut stopping = shared.stopping();
         let period = shared.options.propagation_bound.max(PERIOD);
-        let manager = SessionManager::new(shared);
+        let node = Node::new(shared);
         begin_at_zero();
         loop {
-            hand_over(manager.shared());
-            show(&manager);
+            hand_over(node.shared());
+            show(&node);
             tokio::select! {
                 biased;
                 () = stopping.stopped() => break,
                 () = tokio::time::sleep(period) => {}
             }
         }
-        hand_over(manager.shared());
-        show(&manager);
+        hand_over(node.shared());
+        show(&node);
     }
 
     /// A counter that is not there before it counts has no increase for Prometheus.
@@ -224,8 +224,8 @@ mod facade {
             .absolute(shared.queue.dropped());
     }
 
-    fn show(manager: &SessionManager) {
-        let (shared, health) = (manager.shared(), manager.health());
+    fn show(node: &Node) {
+        let (shared, health) = (node.shared(), node.health());
         let gauge = |name, value: f64| ::metrics::gauge!(name).set(value);
         let flag = |name, value: bool| gauge(name, f64::from(u8::from(value)));
         flag("session_kit_ready", health.ready);

@@ -157,7 +157,9 @@ pub enum WhenStale {
     /// Answer `Unavailable`.
     #[default]
     FailClosed,
-    /// Go on trusting the cache until the log has been silent for this many seconds.
+    /// Go on trusting the cache until the log has been silent for this many seconds. A use that a node
+    /// accepts is written back when it reaches the store again. Where all others could reach the store all the
+    /// time, they may have ended the session as idle by then.
     ServeStale(#[serde(with = "time::seconds")] Duration),
 }
 

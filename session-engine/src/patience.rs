@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::entropy::random;
 use crate::error::Error;
-use crate::manager::SessionManager;
+use crate::node::Node;
 
 /// How often an unavailable store is asked again.
 pub(crate) struct Patience {
@@ -20,7 +20,7 @@ pub(crate) struct Tries {
     pub(crate) patience: Patience,
 }
 
-impl SessionManager {
+impl Node {
     /// For a call that decides and commits.
     pub(crate) fn tries(&self) -> Tries {
         let deadline = Instant::now() + self.options().store_timeout;
@@ -46,7 +46,7 @@ impl SessionManager {
     pub(crate) async fn back_off(&self, attempt: &mut u32) {
         *attempt += 1;
         let ceiling = 1_u64 << (*attempt).min(6);
-        let random = u64::from_be_bytes(clock::random(self.shared().entropy.as_ref()));
+        let random = u64::from_be_bytes(random(self.shared().entropy.as_ref()));
         self.shared().sleep(Duration::from_micros(random % (ceiling * 500))).await;
     }
 }

@@ -77,12 +77,13 @@ impl Queue {
         }
     }
 
-    /// Leaves with the next flush. Where there is no room, the entry's next access asks again, or
+    /// Leaves with the next flush, before all that is not urgent. Where there is no room, the entry's next access asks again, or
     /// [`Queue::has_missed`] if there is none.
     pub(crate) fn due(&self, entry: &Arc<Entry>) -> bool {
         let mut use_ = entry.use_();
         if !use_.due {
-            use_.due = self.waiting().due.add(0, entry, self.capacity);
+            let tick = if use_.activity.is_urgent(&entry.timeouts()) { URGENT } else { ORDINARY };
+            use_.due = self.waiting().due.add(tick, entry, self.capacity);
             self.overflowed.fetch_or(!use_.due, Ordering::Relaxed);
         }
         use_.due
@@ -169,7 +170,7 @@ impl Queue {
 
     fn until(&self, leaving: Leaving) -> u64 {
         match leaving {
-            Leaving::Due => self.tick(Instant::now()),
+            Leaving::Due => self.tick(Instant::now()).max(ORDINARY),
             Leaving::All => u64::MAX,
         }
     }
@@ -264,5 +265,73 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// What is due leaves in this order. Others must not take a session for idle because of what waits
+/// before it.
+const URGENT: u64 = 0;
+const ORDINARY: u64 = 1;
 /// Planned times are rounded down to it.
 const TICK: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use session_core::checker::Timeouts;
+    use session_core::{FleetKey, Session, SessionId, Token, UserId, UserKey};
+
+    use super::*;
+    use crate::entry::Access;
+    use crate::options::Options;
+
+    fn entry(options: Options) -> Arc<Entry> {
+        let id = SessionId::from_random([1; 16]);
+        let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [2; 12], [3; 16]);
+        let owner = UserKey::new(UserId::new("alice").unwrap());
+        let session = Session::new(owner, &token, Timestamp::EPOCH);
+        Arc::new(Entry::new(session, Value::Null, Arc::new(options)))
+    }
+
+    /// However much is due, a use that keeps another node from ending its session leaves with the next call.
+    #[test]
+    fn what_is_urgent_leaves_first() {
+        let (queue, idle) = (Queue::new(usize::MAX), Duration::from_secs(60));
+        let used = Timestamp::EPOCH.plus(idle * 3 / 4);
+        let make_due = |options| {
+            let entry = entry(options);
+            queue.apply(entry.access(&Access::default(), used), &entry, used);
+            entry
+        };
+        let without = Options::default().with_timeouts(Timeouts::none());
+        (0..3 * Touch::MAX_BATCH).for_each(|_| drop(make_due(without.clone())));
+        let urgent = make_due(without.with_timeouts(Timeouts::none().with_idle(idle)));
+        let taken = queue.take(Leaving::Due, used);
+        assert!(taken.batch.iter().any(|(entry, _)| Arc::ptr_eq(entry, &urgent)));
+    }
+
+    /// The time of a flush's batch and of a request's entry, beside so many that wait. Other work on the
+    /// machine makes single times longer, so the shortest of many counts.
+    fn shortest(waiting: usize) -> (Duration, Duration) {
+        let (entry, queue) = (entry(Options::default()), Queue::new(usize::MAX));
+        (0..waiting as u64).for_each(|n| queue.plan(n / 1_000, &entry));
+        let (mut batch, mut request) = (Duration::MAX, Duration::MAX);
+        for _ in 0..20 {
+            let begun = Instant::now();
+            let taken = queue.take(Leaving::All, Timestamp::EPOCH);
+            batch = batch.min(begun.elapsed());
+            taken.confirm();
+            let begun = Instant::now();
+            (0..100).for_each(|_| queue.plan(u64::MAX, &entry));
+            request = request.min(begun.elapsed());
+        }
+        assert!(queue.len() > waiting - 20 * 2 * Touch::MAX_BATCH);
+        (batch, request)
+    }
+
+    /// A flush of 300,000 entries holds up nobody, and its batches together take no longer than that many
+    /// small ones.
+    #[test]
+    fn what_is_done_under_the_lock_does_not_depend_on_how_many_wait() {
+        let (few, many) = (shortest(25_000), shortest(300_000));
+        assert!(many.0 < 4 * few.0, "a batch: {few:?}, then {many:?}");
+        assert!(many.1 < 4 * few.1, "a hundred entries: {few:?}, then {many:?}");
+    }
+}

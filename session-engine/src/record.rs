@@ -4,20 +4,11 @@ use session_core::store::{Change, Commit, Loaded, Outcome, Version};
 use session_core::{Actor, DeviceName, EventKind, ExtraData, Session, SessionId, UserKey};
 
 use crate::error::Error;
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::notice;
 
-impl SessionManager {
-    /// Changes the application's data of a session. `change` gets what is stored and returns what is to
-    /// be stored; it runs again where another change came first, so none is lost. Every node sees the
-    /// new data within the propagation bound, this one at once.
-    ///
-    /// Returns the data that are now stored, or none if there is no such session.
-    ///
-    /// # Errors
-    /// Those of `change`; [`Error::Unavailable`] when the store is away: the change may or may not have
-    /// happened, and a second try could change twice what the first one did.
-    pub async fn update_data(
+impl Node {
+    pub(crate) async fn update_data(
         &self,
         id: SessionId,
         by: Actor,
@@ -30,12 +21,7 @@ impl SessionManager {
         self.update(id, None, by, change).await
     }
 
-    /// Names the device of one of this user's sessions, or with none takes the name away. Returns the
-    /// session, or none if there is no such session.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away.
-    pub async fn name_device(
+    pub(crate) async fn name_device(
         &self,
         id: SessionId,
         owner: &UserKey,
@@ -63,17 +49,18 @@ impl SessionManager {
                 return Ok(None);
             };
             let Loaded { mut session, version } = loaded;
-            if owner.is_some_and(|owner| *owner != session.owner) {
+            let is_others = owner.is_some_and(|owner| *owner != session.owner);
+            if is_others || self.as_known(session.clone()).is_none() {
                 return Ok(None);
             }
             let before = session.clone();
             change(&mut session)?;
             if session == before {
-                return Ok(Some(session));
+                return Ok(self.as_known(session));
             }
             let kind = EventKind::Changed;
             match self.store_update(session.clone(), version, kind, by.clone()).await? {
-                Outcome::Done => return Ok(Some(session)),
+                Outcome::Done => return Ok(self.as_known(session)),
                 Outcome::Conflict => self.back_off(&mut conflicts).await,
             }
         }

@@ -5,86 +5,56 @@ use session_core::store::{EndMany, EndedBatch, Ending, Loaded, Selection, Tenant
 use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 
 use crate::ending::{self, Over};
-use crate::entry::CurrentSession;
+use crate::entry::ActiveSession;
 use crate::error::Error;
 use crate::follower;
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::notice::{self, Notice};
 
-impl SessionManager {
-    /// Ends one session of this user. False if there is none.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away; the call can be repeated.
-    pub async fn revoke(&self, id: SessionId, owner: &UserKey, by: Actor) -> Result<bool, Error> {
+impl Node {
+    pub(crate) async fn revoke(
+        &self,
+        id: SessionId,
+        owner: &UserKey,
+        by: Actor,
+    ) -> Result<bool, Error> {
         let selection = Selection::user(owner.clone()).among([id]);
         Ok(self.revoke_selected(selection, by).await? > 0)
     }
 
-    /// Ends every selected session and answers how many there were.
-    ///
-    /// Once this returns, this node refuses all of them, and every other node does within the propagation
-    /// bound. Sessions end in batches of one atomic step each, and the
-    /// rest of them even if the future is dropped.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away; some batches may have ended, and the call
-    /// can be repeated. [`Error::Invalid`] for more than [`Selection::MAX_IDS`] ids.
-    pub async fn revoke_selected(&self, selection: Selection, by: Actor) -> Result<u64, Error> {
+    pub(crate) async fn revoke_selected(
+        &self,
+        selection: Selection,
+        by: Actor,
+    ) -> Result<u64, Error> {
         self.end_for(selection, EndCause::Revoked, by, None).await
     }
 
-    /// Ends all sessions of a user, and with them the tickets of sign-ins that they refused. What a changed
-    /// password calls for; the user signs in again afterwards.
-    ///
-    /// # Errors
-    /// As [`SessionManager::revoke_selected`].
-    pub async fn revoke_user(&self, owner: UserKey, by: Actor) -> Result<u64, Error> {
+    pub(crate) async fn revoke_user(&self, owner: UserKey, by: Actor) -> Result<u64, Error> {
         self.revoke_selected(Selection::user(owner), by).await
     }
 
-    /// Ends all sessions of the user but this one. A [`Ticket`](crate::Ticket) of a sign-in that this one
-    /// refused stays good for its five minutes.
-    ///
-    /// # Errors
-    /// As [`SessionManager::revoke_selected`].
-    pub async fn revoke_others(&self, current: &CurrentSession) -> Result<u64, Error> {
+    pub(crate) async fn revoke_others(&self, current: &ActiveSession) -> Result<u64, Error> {
         let others = Selection::user(current.owner().clone()).except(current.id());
         self.revoke_by(others, current).await
     }
 
-    /// Ends every selected session on behalf of the user of this one: the history notes the user and
-    /// the device.
-    ///
-    /// # Errors
-    /// As [`SessionManager::revoke_selected`].
-    pub async fn revoke_by(
+    pub(crate) async fn revoke_by(
         &self,
         selection: Selection,
-        current: &CurrentSession,
+        current: &ActiveSession,
     ) -> Result<u64, Error> {
         self.end_for(selection, EndCause::Revoked, current.actor(), current.device()).await
     }
 
-    /// Ends a session because its own user signs out.
-    ///
-    /// # Errors
-    /// As [`SessionManager::revoke_selected`].
-    pub async fn sign_out(&self, current: &CurrentSession) -> Result<(), Error> {
+    pub(crate) async fn sign_out(&self, current: &ActiveSession) -> Result<(), Error> {
         let tenant = TenantFilter::Is(current.tenant().cloned());
         let selection = Selection::session(current.id(), tenant);
         let (by, from) = (current.actor(), current.device());
         self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
-    /// As [`SessionManager::sign_out`], for a session that [`Refusal::Idle`] has refused: its user gives
-    /// it up, so that no use which is still on its way keeps it.
-    ///
-    /// [`Refusal::Idle`]: crate::Refusal::Idle
-    ///
-    /// # Errors
-    /// As [`SessionManager::revoke_selected`].
-    pub async fn sign_out_idle(&self, idle: &ending::Ending) -> Result<(), Error> {
+    pub(crate) async fn sign_out_idle(&self, idle: &ending::Ending) -> Result<(), Error> {
         let shared = self.shared();
         let stored = shared.store_call("load", shared.store.load(idle.id)).await?;
         let Some(Loaded { session, .. }) = stored else { return Ok(()) };
@@ -116,8 +86,8 @@ impl SessionManager {
         by: Actor,
         from: Option<DeviceInfo>,
     ) -> Result<u64, Error> {
-        let manager = self.clone();
-        let end = async move { manager.end_all(selection, cause, by, from).await };
+        let node = self.clone();
+        let end = async move { node.end_all(selection, cause, by, from).await };
         self.shared().detached(end).await
     }
 

@@ -6,12 +6,12 @@ use session_core::{Authentication, EventKind, Session, SessionId, Token};
 use tokio::time::Instant;
 
 use crate::check::Refusal;
-use crate::clock;
 use crate::ending::{Over, Past};
-use crate::entry::CurrentSession;
+use crate::entropy::random;
+use crate::entry::ActiveSession;
 use crate::error::Error;
-use crate::manager::SessionManager;
 use crate::meter;
+use crate::node::Node;
 
 /// Why a token is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,12 +98,12 @@ pub enum Rotation {
     Refused(Refusal),
 }
 
-impl SessionManager {
-    /// Replaces the presented token by a new one of the same session.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for too many methods, [`Error::Unavailable`] when the store is away.
-    pub async fn rotate(&self, token: &[u8], reason: RotateReason) -> Result<Rotation, Error> {
+impl Node {
+    pub(crate) async fn rotate(
+        &self,
+        token: &[u8],
+        reason: RotateReason,
+    ) -> Result<Rotation, Error> {
         let (shared, asked) = (self.shared(), Instant::now());
         let Some(token) = Token::parse(token).filter(|token| token.is_of_fleet(&shared.fleet_key))
         else {
@@ -115,7 +115,7 @@ impl SessionManager {
             RotateReason::Reauthenticated(proof) => Some(proof.authentication(self.now())?),
         };
         let id = token.session_id();
-        let salt = clock::random(shared.entropy.as_ref());
+        let salt = random(shared.entropy.as_ref());
         let (mut tries, mut ends) = (self.tries(), 0);
         loop {
             let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
@@ -126,7 +126,10 @@ impl SessionManager {
                 Exchange::Answered(answer) => return Ok(answer),
                 Exchange::Over(over) => {
                     ends += 1;
-                    if self.end_over(id, over, ends).await? {
+                    let node = self.clone();
+                    // Theft ends the session, whether or not the thief waits for the answer.
+                    let end = async move { node.end_over(id, over, ends).await };
+                    if shared.detached(end).await? {
                         return self.refuse_gone(&token).await;
                     }
                     // It was used since it was read, or is gone.
@@ -150,16 +153,9 @@ impl SessionManager {
         }
     }
 
-    /// Renews the token that a request has shown if it is older than
-    /// [`Options::renew_after`](crate::Options::renew_after): the next token then has to go to the
-    /// client, in a response that cannot meet a newer sign-in's on its way. None while the answer to a
-    /// re-authentication may be on its way.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the store is away.
-    pub async fn renew_if_due(
+    pub(crate) async fn renew_if_due(
         &self,
-        current: &CurrentSession,
+        current: &ActiveSession,
         token: &[u8],
     ) -> Result<Option<Token>, Error> {
         let Some(after) = self.options().renew_after else { return Ok(None) };
@@ -245,7 +241,7 @@ impl SessionManager {
         let used = self.shared().cache.seen(&session.id);
         let used = used.map(|entry| entry.use_().activity.last_accessed());
         let last_accessed = used.unwrap_or_default().max(session.last_accessed);
-        match Past::of(session, last_accessed, options, now) {
+        match Past::of(session, last_accessed, options, self.shared().in_flight(), now) {
             Some(Past::Idle(ending)) => Exchange::refused(Refusal::Idle(ending)),
             Some(Past::Over(over)) => Exchange::Over(over),
             None if session.token.current == token.digest() => Exchange::Of(session.clone().into()),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::cache::Cache;
 use crate::claims::ClaimsProvider;
-use crate::clock::Entropy;
+use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::follower::Position;
 use crate::health::HealthBoard;
@@ -246,6 +246,28 @@ impl Shared {
     /// Whether the cache may answer.
     pub(crate) fn is_fresh(&self) -> bool {
         self.fresh_now().is_some()
+    }
+
+    /// How long it takes yet until no use is on its way that a node has accepted while the store was away,
+    /// where none takes longer than `lag` once it is back.
+    pub(crate) fn unsettled_for(&self, lag: Duration) -> Duration {
+        self.time.since_break().map_or(Duration::ZERO, |since| lag.saturating_sub(since))
+    }
+
+    /// How long a use near the idle timeout may be on its way from another node. There is no end to it while
+    /// the store is away, and shortly after that.
+    pub(crate) fn in_flight(&self) -> Duration {
+        self.settled_or_ever(self.options.in_flight())
+    }
+
+    /// As [`Shared::in_flight`], for any use.
+    pub(crate) fn max_lag(&self) -> Duration {
+        self.settled_or_ever(self.options.max_lag())
+    }
+
+    fn settled_or_ever(&self, lag: Duration) -> Duration {
+        let settled = self.unsettled_for(lag).is_zero() || planted::is(Defect::OutageForgotten);
+        if settled { lag } else { Duration::MAX }
     }
 
     /// Whether the cache may answer although the log is silent and the store is away.

@@ -9,10 +9,10 @@ use session_core::{
 };
 
 use crate::admit::Newcoming;
-use crate::entry::CurrentSession;
+use crate::entry::ActiveSession;
 use crate::error::Error;
-use crate::manager::SessionManager;
 use crate::meter;
+use crate::node::Node;
 use crate::options::Options;
 use crate::rotate::Proof;
 
@@ -50,7 +50,8 @@ pub struct SignIn {
     /// the [`Options`](crate::Options).
     pub timeouts: Option<Timeouts>,
     /// Who acts as the user with this session, where it is not the user. It is shown wherever the
-    /// session is, and such a session may not administer.
+    /// session is, and such a session may not administer. It belongs to the user: what ends or blocks who
+    /// acts leaves it, so give it [`SignIn::timeouts`] of its own.
     pub impersonator: Option<UserKey>,
     /// The session that the same browser holds now; the caller has validated its token. The user's own
     /// ends in the same step and takes up no place. Another user's ends soon afterwards, and the
@@ -183,7 +184,7 @@ impl SignIn {
 #[non_exhaustive]
 pub struct SignedIn {
     /// The session.
-    pub session: CurrentSession,
+    pub session: ActiveSession,
     /// Its token, for the client only.
     pub token: Token,
     /// Who had to leave, and why.
@@ -197,42 +198,12 @@ pub struct SignedIn {
     pub new_device: Option<bool>,
 }
 
-impl SessionManager {
-    /// Begins a session under the policy that holds for the user.
-    ///
-    /// When this returns, the sessions that had to leave have ended in the store, in the same
-    /// atomic step, and this node refuses them. If more sessions must leave than one commit may hold
-    /// ([`Commit::MAX_CHANGES`](session_core::store::Commit::MAX_CHANGES)), the first end in earlier commits. Dropping the future ends a session
-    /// that has already begun, so none is left without a holder.
-    ///
-    /// # Errors
-    /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
-    /// ticket for [`SessionManager::sign_in_with_ticket`]. [`Error::Blocked`] when the user, the tenant
-    /// or the deployment is blocked. [`Error::Invalid`] for too many methods or timeouts of zero.
-    /// [`Error::Unavailable`] when the store is away, and while
-    /// [`Health::take_backs`](crate::Health::take_backs) is at its limit.
-    pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
+impl Node {
+    pub(crate) async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         self.begin(Newcoming { request, ticket: None }).await
     }
 
-    /// Ends one of the user's sessions and begins the one that was refused, in one atomic step: for a
-    /// ticket of [`Error::TooManySessions`] and the session that its user has chosen.
-    ///
-    /// A ticket works once, for five minutes, on every node, and stands for the checked password. It is
-    /// no longer valid once every session that the limit had counted has ended: so
-    /// [`SessionManager::revoke_user`], called where a password is changed, invalidates it, and
-    /// [`SessionManager::revoke_others`] does not. While one of them stands, the chosen session may have
-    /// ended already.
-    ///
-    /// If the limit still refuses the sign-in, the error holds a ticket again, with the time that is left.
-    /// Where the history is kept for less than a ticket's time, a use that fails with
-    /// [`Error::Unavailable`] may have used the ticket up.
-    ///
-    /// # Errors
-    /// [`Error::InvalidTicket`] for one that was used, is too old or was not made by this fleet, and where
-    /// every session that the limit had counted has ended.
-    /// Otherwise as [`SessionManager::sign_in`].
-    pub async fn sign_in_with_ticket(
+    pub(crate) async fn sign_in_with_ticket(
         &self,
         ticket: &str,
         end: SessionId,

@@ -8,12 +8,14 @@ use session_core::store::{Continuation, EndedBatch, Forget, Sweep};
 use session_core::{Actor, EndCause, Timestamp};
 use tokio::time::Instant;
 
+use crate::entropy::random;
 use crate::error::Error;
 use crate::queue::Leaving;
 use crate::shared::Shared;
-use crate::{clock, health, meter, notice};
+use crate::{health, meter, notice};
 
-/// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too.
+/// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too, and so
+/// again where a run has failed. Not while uses may be on their way that nodes have accepted in an outage.
 pub(crate) async fn run(shared: Arc<Shared>) {
     if !shared.options.cleanup.enabled {
         return;
@@ -27,12 +29,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = stopping.stopped() => return,
             () = tokio::time::sleep(wait) => {}
         }
-        wait = shared.options.cleanup.period;
-        tokio::select! {
+        let period = shared.options.cleanup.period;
+        wait = shared.unsettled_for(shared.options.max_lag());
+        if !wait.is_zero() && !planted::is(Defect::OutageForgotten) {
+            continue;
+        }
+        let result = tokio::select! {
             biased;
             () = stopping.stopped() => return,
-            result = sweep(&shared, &holder) => report(&shared, result),
-        }
+            result = sweep(&shared, &holder) => result,
+        };
+        wait = if result.is_ok() { period } else { period / 60 };
+        report(&shared, result);
     }
 }
 
@@ -44,11 +52,23 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     if !has_lease(shared, holder).await? {
         return Ok(0);
     }
+    // One that fails, because it takes too long say, stops no other.
+    let mut failed = None;
     for old in [Old::Log, Old::History] {
-        if !delete(shared, holder, old).await? {
-            return Ok(0);
+        match delete(shared, holder, old).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(0),
+            Err(error) => failed = Some(error),
         }
     }
+    let Some(failed) = failed else { return end_unused(shared, holder).await };
+    if has_lease(shared, holder).await? {
+        end_unused(shared, holder).await?;
+    }
+    Err(failed)
+}
+
+async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
     // What this node has not written back yet counts as activity.
     crate::write_back::flush(shared, Leaving::All).await?;
     let (mut count, mut after) = (0, None);
@@ -146,7 +166,7 @@ async fn has_lease(shared: &Shared, holder: &str) -> Result<bool, Error> {
 
 /// A name for this node that no other node has.
 pub(crate) fn holder(shared: &Shared) -> String {
-    u128::from_be_bytes(clock::random(shared.entropy.as_ref())).to_string()
+    u128::from_be_bytes(random(shared.entropy.as_ref())).to_string()
 }
 
 fn report(shared: &Shared, result: Result<u64, Error>) {

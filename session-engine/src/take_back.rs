@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::error::Error;
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::shared::Shared;
 
 /// A session that has to end, with what the log will say of it.
@@ -80,13 +80,19 @@ impl Owed {
         self.debts().iter().any(|debt| debt.id == id)
     }
 
-    /// The next one. It stays until it is removed: a worker that panics goes on with it.
-    fn first(&self) -> Option<Debt> {
-        self.debts().front().cloned()
+    /// The next one, which goes behind the others. It stays until it is removed: a call that panics loses
+    /// none, and stands in no other's way.
+    fn next(&self) -> Option<Debt> {
+        let mut debts = self.debts();
+        let next = debts.pop_front()?;
+        debts.push_back(next.clone());
+        Some(next)
     }
 
-    fn remove_first(&self) -> Option<Debt> {
-        self.debts().pop_front()
+    fn remove(&self, id: SessionId) {
+        let mut debts = self.debts();
+        let place = debts.iter().rposition(|debt| debt.id == id);
+        place.and_then(|place| debts.remove(place));
     }
 
     /// Looks for a session again later, where it has not been found often enough. Where many are looked
@@ -155,9 +161,9 @@ impl Drop for Unheld {
 /// such a session stays unclaimed, and the policy and the cleanup see to it.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
-    let manager = SessionManager::new(Arc::clone(&shared));
+    let node = Node::new(Arc::clone(&shared));
     loop {
-        let result = end_all(&manager).await;
+        let result = end_all(&node).await;
         let failed = result.is_err();
         shared.health.note("take-back", result.err().map(|error| error.to_string()));
         let pause = tokio::time::sleep(PAUSE);
@@ -169,34 +175,40 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.owed.look_due() => {}
         }
     }
-    last(&manager).await;
+    last(&node).await;
 }
 
 /// Tries once more; the node ends.
-pub(crate) async fn last(manager: &SessionManager) {
-    if let Err(error) = end_all(manager).await {
-        let left = manager.shared().owed.len();
+pub(crate) async fn last(node: &Node) {
+    if let Err(error) = end_all(node).await {
+        let left = node.shared().owed.len();
         tracing::warn!(%error, left, "sessions without a holder are left");
     }
 }
 
-/// Tries each once. One that cannot be ended stops no other, unless the store is away.
-async fn end_all(manager: &SessionManager) -> Result<(), Error> {
-    let owed = &manager.shared().owed;
+/// Tries each once. One that cannot be ended stops no other, unless the store is away. While the node
+/// stops, this takes no longer than a call may and one call more.
+async fn end_all(node: &Node) -> Result<(), Error> {
+    let shared = node.shared();
+    let (owed, begun) = (&shared.owed, Instant::now());
     let mut result = Ok(());
     for _ in 0..owed.len() {
-        let Some(debt) = owed.first() else { break };
-        let ended = end(manager, &debt).await;
-        owed.remove_first();
-        match ended {
-            Ok(true) => {}
-            Ok(false) => owed.look_again(debt),
-            Err(error) if planted::is(Defect::TakeBackOnce) => result = Err(error),
+        if *shared.stop.borrow() && begun.elapsed() > shared.options.store_timeout {
+            return Err(StoreError::unavailable("the node stops").into());
+        }
+        let Some(debt) = owed.next() else { break };
+        match end(node, &debt).await {
+            Ok(true) => owed.remove(debt.id),
+            Ok(false) => {
+                owed.remove(debt.id);
+                owed.look_again(debt);
+            }
             Err(error) => {
-                owed.add(debt);
                 let away = error.is_unavailable();
                 result = Err(error);
-                if away {
+                if planted::is(Defect::TakeBackOnce) {
+                    owed.remove(debt.id);
+                } else if away {
                     break;
                 }
             }
@@ -206,10 +218,10 @@ async fn end_all(manager: &SessionManager) -> Result<(), Error> {
 }
 
 /// Ends the session now, where it is there and of the family. False where it was not found.
-pub(crate) async fn end(manager: &SessionManager, debt: &Debt) -> Result<bool, Error> {
+pub(crate) async fn end(node: &Node, debt: &Debt) -> Result<bool, Error> {
     let Debt { id, cause, ref by, family, .. } = *debt;
     if let Some(family) = family {
-        let shared = manager.shared();
+        let shared = node.shared();
         let stored = shared.store_call("load", shared.store.load(id)).await?;
         let Some(stored) = stored else { return Ok(false) };
         if stored.session.token.family != family {
@@ -218,7 +230,7 @@ pub(crate) async fn end(manager: &SessionManager, debt: &Debt) -> Result<bool, E
         }
     }
     let selection = Selection::session(id, TenantFilter::Any);
-    Ok(manager.end_all(selection, cause, by.clone(), None).await? > 0)
+    Ok(node.end_all(selection, cause, by.clone(), None).await? > 0)
 }
 
 /// The most sessions that may have to end while sign-ins go on.
@@ -232,3 +244,20 @@ const LOOKS: u32 = 5;
 /// most 50 s, which is the default of MySQL and MariaDB and the longest of the stores, and TCP sends again
 /// after at most 120 s what a network has lost that works again.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What panics or fails each time keeps its place among those that are owed, and takes no other's.
+    #[test]
+    fn one_that_cannot_be_ended_stands_in_nobodys_way() {
+        let owed = Owed::default();
+        let ids = [1, 2, 3].map(|n| SessionId::from_bytes([n; 16]));
+        ids.iter().for_each(|id| owed.add(Debt::of_commit(*id, None)));
+        let next = || owed.next().unwrap().id;
+        assert_eq!([next(), next(), next(), next()], [ids[0], ids[1], ids[2], ids[0]]);
+        owed.remove(ids[0]);
+        assert_eq!((owed.len(), next(), next(), next()), (2, ids[1], ids[2], ids[1]));
+    }
+}

@@ -18,20 +18,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use session_core::admission::Standing;
 use session_core::checker::Timeouts;
 use session_core::{
-    Authentication, ClientId, DeviceInfo, DeviceKind, ExtraData, SessionId, StoreError, TenantId,
-    Timestamp, UserId, UserKey,
+    Authentication, ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId,
+    StoreError, TenantId, Timestamp, UserId, UserKey,
 };
 use sha2::{Digest, Sha256};
 
 use crate::admit::TicketUse;
+use crate::entropy::random;
 use crate::error::Error;
-use crate::manager::SessionManager;
+use crate::node::Node;
 use crate::rotate::Proof;
 use crate::sign_in::SignIn;
-use crate::{clock, sweeper};
+use crate::sweeper;
 
 /// A sign-in that was refused, for [`SessionManager::sign_in_with_ticket`]. A secret like a token.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,8 +70,8 @@ struct Sealed {
     device_info: Option<DeviceInfo>,
     client_id: Option<ClientId>,
     ip: Option<std::net::IpAddr>,
-    /// JSON, byte for byte.
-    data: Option<String>,
+    /// Byte for byte.
+    data: Option<Box<RawValue>>,
     authentication: Authentication,
     timeouts: Option<Timeouts>,
     impersonator: Option<UserId>,
@@ -94,7 +96,7 @@ impl Issued {
     }
 }
 
-impl SessionManager {
+impl Node {
     /// A ticket for a sign-in that was refused. Where a ticket was used for it, the same one again: it
     /// works once, and no longer than it did. One whose use has been noted is replaced.
     pub(crate) async fn ticket(
@@ -108,13 +110,13 @@ impl SessionManager {
         if let Some(used) = used.filter(|_| !self.notes_uses()) {
             return self.seal_ticket(request, &used.issued);
         }
-        let secret = clock::random(entropy);
+        let secret = random(entropy);
         let name = name(&secret);
         let issue = shared.store.lease(&name, ISSUED, Ticket::VALID_FOR);
         if !shared.store_call("lease", issue).await? {
             return Err(StoreError::internal("a ticket of this secret was issued before").into());
         }
-        let id = shared.store.session_id(&request.owner, clock::random(entropy));
+        let id = shared.store.session_id(&request.owner, random(entropy));
         let (expires, refused_by) = match used {
             Some(TicketUse { issued, .. }) => (issued.expires, issued.refused_by.clone()),
             None => (self.now().plus(Ticket::VALID_FOR), refused_by),
@@ -138,14 +140,14 @@ impl SessionManager {
             device_info,
             client_id,
             ip,
-            data: data.map(|data| data.as_json().to_owned()),
+            data: data.as_ref().map(raw).transpose()?,
             authentication: request.proof.authentication(now)?,
             timeouts: request.timeouts,
             impersonator: impersonator.map(|key| key.user.clone()),
             impersonator_tenant: impersonator.and_then(|key| key.tenant.clone()),
             replaces: request.replaces,
         };
-        let nonce: [u8; 24] = clock::random(self.shared().entropy.as_ref());
+        let nonce: [u8; 24] = random(self.shared().entropy.as_ref());
         let text = serde_json::to_vec(&sealed).unwrap_or_default();
         let cipher = self.ticket_cipher();
         // Only a text beyond the cipher's 256 GiB is refused.
@@ -170,7 +172,8 @@ impl SessionManager {
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
         let impersonator =
             sealed.impersonator.map(|user| UserKey { tenant: sealed.impersonator_tenant, user });
-        let data = sealed.data.as_deref().map(ExtraData::from_json).transpose()?;
+        let data =
+            sealed.data.as_deref().map(RawValue::get).map(ExtraData::from_json).transpose()?;
         let Authentication { at, level, methods, unknown: _ } = sealed.authentication;
         let request = SignIn::new(owner)
             .with_device_kind(sealed.device_kind)
@@ -225,6 +228,11 @@ impl SessionManager {
     }
 }
 
+fn raw(data: &ExtraData) -> Result<Box<RawValue>, InvalidField> {
+    let raw = RawValue::from_string(data.as_json().to_owned());
+    raw.map_err(|_| InvalidField::malformed("data", "JSON"))
+}
+
 /// The lease that a ticket holds while it is good. It shows the digest of the ticket's secret only.
 fn name(secret: &[u8; 32]) -> String {
     format!("ticket:{}", const_hex::encode(Sha256::digest(secret)))
@@ -232,5 +240,5 @@ fn name(secret: &[u8; 32]) -> String {
 
 const ISSUED: &str = "issued";
 const NOT_ISSUED: &str = "not issued";
-/// Longer than a ticket with 4 KiB of data, all of it escaped.
+/// Longer than a ticket of the longest names and data.
 const MAX_LENGTH: usize = 64 * 1024;

@@ -19,6 +19,8 @@ pub(crate) struct FleetTime {
     /// The store's time at `start`, in microseconds.
     base: AtomicI64,
     heard: Heard,
+    /// A silence of the log that is longer than this is a break.
+    most_silence: Duration,
     /// By when the follower is due to be heard of again, by the monotonic clock. One that is late has not
     /// run, and nor has the node: it was suspended, and the log may tell of any number of changes.
     due: AtomicI64,
@@ -40,6 +42,8 @@ struct Heard {
     at: AtomicI64,
     /// By the wall clock.
     wall: AtomicI64,
+    /// When it was heard again after a break, by the monotonic clock.
+    again: AtomicI64,
 }
 
 /// A moment of this node, by both of its clocks.
@@ -50,11 +54,12 @@ pub(crate) struct Moment {
 }
 
 impl FleetTime {
-    pub(crate) fn new(wall: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(wall: Arc<dyn Clock>, most_silence: Duration) -> Self {
         let base = AtomicI64::new(wall.now().as_micros());
-        let heard = Heard { at: AtomicI64::new(i64::MIN), wall: AtomicI64::new(0) };
+        let never = || AtomicI64::new(i64::MIN);
+        let heard = Heard { at: never(), wall: AtomicI64::new(0), again: never() };
         let jumps = Jumps { ahead: AtomicI64::new(wall.now().as_micros()), ..Jumps::default() };
-        Self { wall, start: Instant::now(), base, heard, due: AtomicI64::new(i64::MIN), jumps }
+        Self { wall, start: Instant::now(), base, heard, most_silence, due: never(), jumps }
     }
 
     /// The time of the fleet.
@@ -81,10 +86,13 @@ impl FleetTime {
     /// The log has been read to its end by a read that began then. The follower is heard of again within
     /// `next`.
     pub(crate) fn heard(&self, begun: Moment, next: Duration) {
+        let (now, due) = (self.elapsed(), self.due.load(Ordering::Acquire));
+        if self.silence_at(begun.monotonic).is_some_and(|silence| silence > self.most_silence) {
+            self.heard.again.store(now, Ordering::Release);
+        }
         self.heard.wall.store(begun.wall.as_micros(), Ordering::Release);
         self.heard.at.store(begun.monotonic, Ordering::Release);
         // A read during which the node was stopped does not tell what happened while it was.
-        let (now, due) = (self.elapsed(), self.due.load(Ordering::Acquire));
         if begun.monotonic > due || now <= due {
             self.due.store(after(now, next), Ordering::Release);
         }
@@ -151,6 +159,16 @@ impl FleetTime {
         self.silence_at(self.elapsed())
     }
 
+    /// For how long the log has been heard without a break; none where there has never been one.
+    pub(crate) fn since_break(&self) -> Option<Duration> {
+        let elapsed = self.elapsed();
+        if self.silence_at(elapsed).is_some_and(|silence| silence > self.most_silence) {
+            return Some(Duration::ZERO);
+        }
+        let again = self.heard.again.load(Ordering::Acquire);
+        (again != i64::MIN).then(|| micros(elapsed.saturating_sub(again)))
+    }
+
     fn silence_at(&self, elapsed: i64) -> Option<Duration> {
         let heard = self.heard.at.load(Ordering::Acquire);
         (heard != i64::MIN).then(|| micros(elapsed.saturating_sub(heard)))
@@ -213,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_is_the_stores_however_wrong_the_wall_clock_is() {
         let wall = ManualClock::starting_at(at(1_000_000));
-        let time = FleetTime::new(Arc::new(wall.clone()));
+        let time = FleetTime::new(Arc::new(wall.clone()), Duration::from_secs(5));
         let begun = time.moment();
         tokio::time::advance(Duration::from_secs(2)).await;
         time.learn(begun, at(500));
@@ -231,7 +249,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn either_clock_ends_the_trust() {
         let wall = ManualClock::starting_at(at(100));
-        let time = FleetTime::new(Arc::new(wall.clone()));
+        let time = FleetTime::new(Arc::new(wall.clone()), Duration::from_secs(5));
         let trusts = |seconds| time.trusted(Duration::from_secs(seconds)).is_some();
         assert!(!trusts(1000), "never heard");
         time.heard(time.moment(), Duration::from_secs(1));
@@ -250,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_follower_that_is_late_ends_the_trust_until_it_has_read_the_log() {
         let wall = ManualClock::starting_at(at(100));
-        let time = FleetTime::new(Arc::new(wall.clone()));
+        let time = FleetTime::new(Arc::new(wall.clone()), Duration::from_secs(5));
         let follows = || time.followed(Duration::from_secs(1000)).is_some();
         let second = Duration::from_secs(1);
         let pass = async |seconds| {
@@ -280,9 +298,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_long_silence_is_a_break() {
+        let wall = ManualClock::starting_at(at(100));
+        let time = FleetTime::new(Arc::new(wall.clone()), Duration::from_secs(5));
+        let pass = async |seconds| tokio::time::advance(Duration::from_secs(seconds)).await;
+        time.heard(time.moment(), Duration::from_secs(1));
+        pass(5).await;
+        time.heard(time.moment(), Duration::from_secs(1));
+        assert_eq!(time.since_break(), None);
+        pass(6).await;
+        assert_eq!(time.since_break(), Some(Duration::ZERO), "it goes on");
+        time.heard(time.moment(), Duration::from_secs(1));
+        pass(4).await;
+        time.heard(time.moment(), Duration::from_secs(1));
+        pass(3).await;
+        assert_eq!(time.since_break(), Some(Duration::from_secs(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn jumps_of_the_wall_clock_are_counted_and_slow_clocks_are_not() {
         let wall = ManualClock::starting_at(at(100));
-        let time = FleetTime::new(Arc::new(wall.clone()));
+        let time = FleetTime::new(Arc::new(wall.clone()), Duration::from_secs(5));
         for _ in 0..10 {
             tokio::time::advance(CLOCK_GRAIN / 2).await;
             assert_eq!(time.note_jump(), None, "it stands still");

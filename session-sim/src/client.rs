@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{Selection, TenantFilter};
 use session_core::{Actor, DeviceInfo, EndCause, ExtraData, SessionId, Timestamp, UserKey};
-use session_engine::{CurrentSession, NewBlock, RotateReason, SessionManager, WaitEnd};
+use session_engine::{ActiveSession, NewBlock, RotateReason, SessionManager, WaitEnd};
 use session_http::{
-    Head, HttpSessions, Identity, NewSession, Peer, Problem, Rejection, RequestSession,
-    SessionCookie,
+    CookieHeaders, Head, HttpSessions, Identity, NewSession, Peer, Problem, Rejection,
+    RequestSession,
 };
 
 use crate::plan::Client;
@@ -138,7 +138,7 @@ pub(crate) async fn check(http: HttpSessions, sent: Sent) -> Outcome {
     seen
 }
 
-fn active(session: &CurrentSession, took: Duration) -> Outcome {
+fn active(session: &ActiveSession, took: Duration) -> Outcome {
     Outcome::Seen(Seen::Active(Box::new(Active {
         id: session.id(),
         authenticated: session.authenticated_at(),
@@ -179,7 +179,7 @@ pub(crate) async fn burst(http: HttpSessions, sent: Sent, count: u32) -> Outcome
     last
 }
 
-fn cookie(cookie: &SessionCookie) -> Option<String> {
+fn cookie(cookie: &CookieHeaders) -> Option<String> {
     let (_, value) = cookie.append().next()?;
     let value = value.to_str().ok()?.strip_prefix("session=")?;
     Some(value.split(';').next()?.to_owned())

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use session_core::{Session, Timestamp};
-use session_engine::clock::{Clock, Entropy};
+use session_engine::clock::Clock;
+use session_engine::entropy::Entropy;
 use session_engine::{Notice, Options, Parts};
 use session_http::{Config, CookieOptions, Hooks, HttpOptions, HttpSessions};
 use tokio::runtime::{Builder, Runtime};

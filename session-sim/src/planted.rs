@@ -168,7 +168,8 @@ const SOUGHT: [Sought; 59] = [
 /// as unused only when no use can be on its way any more, and where the follower is late, requests read the
 /// log themselves. Tests of the engine and of the kit do find each of them.
 #[cfg(test)]
-const BEYOND: [Defect; 3] = [Defect::HalfRead, Defect::UseUnchecked, Defect::PushOnly];
+const BEYOND: [Defect; 4] =
+    [Defect::HalfRead, Defect::OutageForgotten, Defect::UseUnchecked, Defect::PushOnly];
 
 #[cfg(test)]
 mod tests {

@@ -2,10 +2,10 @@
 //! cookie of its own with a number.
 
 use session_core::{SessionId, UserKey};
-use session_engine::{Access, CurrentSession};
+use session_engine::{Access, ActiveSession};
 
 use crate::auth::{Auth, Shown};
-use crate::cookie::SessionCookie;
+use crate::cookie::CookieHeaders;
 use crate::presented::named;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
@@ -16,7 +16,7 @@ pub(crate) struct Beside {
     /// A session of the user who signs in, which the new one replaces.
     pub(crate) replaced: Option<SessionId>,
     /// Removes the cookie of `replaced`, unless the account in use takes its place.
-    pub(crate) cookie: SessionCookie,
+    pub(crate) cookie: CookieHeaders,
     /// The cookie in which the account in use has room: that one, or one that is empty.
     pub(crate) free: Option<String>,
 }
@@ -26,7 +26,7 @@ impl Auth {
     ///
     /// # Errors
     /// 503 when only the store could tell and it is away.
-    pub async fn accounts(&self) -> Result<Vec<CurrentSession>, Rejection> {
+    pub async fn accounts(&self) -> Result<Vec<ActiveSession>, Rejection> {
         let mut accounts: Vec<_> = self.session().cloned().into_iter().collect();
         for name in self.account_names() {
             accounts.extend(self.account(&name).await?.and_then(Shown::live));
@@ -39,10 +39,10 @@ impl Auth {
     /// # Errors
     /// 404 when this browser is not signed in to it, 503 when only the store could tell and it is away,
     /// 403 across origins.
-    pub async fn switch_account(&self, id: SessionId) -> Result<SessionCookie, Rejection> {
+    pub async fn switch_account(&self, id: SessionId) -> Result<CookieHeaders, Rejection> {
         self.refuse_cross_origin()?;
         if self.session().is_some_and(|session| session.id() == id) {
-            return Ok(SessionCookie::keep());
+            return Ok(CookieHeaders::keep());
         }
         let (options, headers) = (&self.http().options().cookie, self.head().headers);
         for name in self.account_names() {
@@ -77,15 +77,15 @@ impl Auth {
     }
 
     /// Moves the account in use into the cookie of this name; none where its token is in no cookie.
-    pub(crate) fn park(&self, name: &str, current: &CurrentSession) -> Option<SessionCookie> {
+    pub(crate) fn park(&self, name: &str, current: &ActiveSession) -> Option<CookieHeaders> {
         let options = &self.http().options().cookie;
         let stored = options.presented(self.head().headers).of_session(current)?;
         Some(options.set_named(name, &stored, current.timeouts()))
     }
 
     /// Ends every account beside the one in use, and takes its cookie back.
-    pub(crate) async fn end_accounts(&self) -> Result<SessionCookie, Rejection> {
-        let mut cookies = SessionCookie::keep();
+    pub(crate) async fn end_accounts(&self) -> Result<CookieHeaders, Rejection> {
+        let mut cookies = CookieHeaders::keep();
         for name in self.account_names() {
             if let Some(account) = self.account(&name).await? {
                 account.sign_out(self.http()).await?;

@@ -43,14 +43,14 @@ macro_rules! adapter_types {
         /// The session that the request belongs to; 401 without one, 503 while nothing can be said
         /// about the token. A browser that asks for a page is sent to sign in and back.
         #[derive(Clone, Debug)]
-        pub struct CurrentSession(pub ::session_engine::CurrentSession);
+        pub struct CurrentSession(pub ::session_engine::ActiveSession);
 
-        $crate::adapter_types!(@deref [] CurrentSession => ::session_engine::CurrentSession);
+        $crate::adapter_types!(@deref [] CurrentSession => ::session_engine::ActiveSession);
 
         /// The session that the request belongs to, if there is one; 503 while nothing can be said
         /// about the token.
         #[derive(Clone, Debug)]
-        pub struct MaybeSession(pub ::core::option::Option<::session_engine::CurrentSession>);
+        pub struct MaybeSession(pub ::core::option::Option<::session_engine::ActiveSession>);
 
         /// How the session ended whose token the request carries, for a sign-in page that says why; none
         /// where there is nothing to tell. It refuses no request. See
@@ -67,14 +67,14 @@ macro_rules! adapter_types {
         /// Ask for the password again, then call [`SessionAuth::rotate`] with
         /// [`RotateReason::Reauthenticated`](::session_engine::RotateReason::Reauthenticated).
         #[derive(Clone, Debug)]
-        pub struct Fresh<const SECONDS: u64>(pub ::session_engine::CurrentSession);
+        pub struct Fresh<const SECONDS: u64>(pub ::session_engine::ActiveSession);
 
         impl<const SECONDS: u64> Fresh<SECONDS> {
             const WITHIN: ::core::time::Duration = ::core::time::Duration::from_secs(SECONDS);
         }
 
         $crate::adapter_types!(
-            @deref [const SECONDS: u64] Fresh<SECONDS> => ::session_engine::CurrentSession
+            @deref [const SECONDS: u64] Fresh<SECONDS> => ::session_engine::ActiveSession
         );
 
         /// The session's claims as a type of the application; 500 when they are of another form.
@@ -118,7 +118,7 @@ macro_rules! adapter_types {
             /// The session that the request belongs to, if there is one.
             pub const fn session(
                 &self,
-            ) -> ::core::option::Option<&::session_engine::CurrentSession> {
+            ) -> ::core::option::Option<&::session_engine::ActiveSession> {
                 self.0.session()
             }
 
@@ -224,7 +224,7 @@ macro_rules! adapter_types {
             pub async fn accounts(
                 &self,
             ) -> ::core::result::Result<
-                ::std::vec::Vec<::session_engine::CurrentSession>,
+                ::std::vec::Vec<::session_engine::ActiveSession>,
                 Rejection,
             > {
                 Ok(self.0.accounts().await?)
@@ -291,7 +291,7 @@ macro_rules! adapter_types {
         /// The cookie of a response, which the browser keeps or gives up.
         #[derive(Clone, Debug)]
         #[must_use = "the browser learns of it only through a response"]
-        pub struct SessionCookie(pub ::session_http::SessionCookie);
+        pub struct SessionCookie(pub ::session_http::CookieHeaders);
 
         /// A refusal, answered as `application/problem+json` or, for a browser that asks for a page,
         /// with the way to sign in. Never with a cookie.

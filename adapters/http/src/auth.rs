@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use session_core::{SessionId, Token, UserKey};
 use session_engine::{
-    Access, CurrentSession, Ending, Error, Refusal, RotateReason, Rotation, SignIn, SignedIn,
+    Access, ActiveSession, Ending, Error, Refusal, RotateReason, Rotation, SignIn, SignedIn,
     Verdict,
 };
 
-use crate::cookie::SessionCookie;
+use crate::cookie::CookieHeaders;
 use crate::device::device;
 use crate::flow::CallbackProof;
 use crate::head::{Head, OwnedHead};
@@ -25,7 +25,7 @@ use crate::ticket::HandedOver;
 
 /// Signs in, signs out and rotates for the sender of one request.
 ///
-/// What it answers has to go out with the response: a [`SessionCookie`], or for clients without
+/// What it answers has to go out with the response: a [`CookieHeaders`], or for clients without
 /// cookies the token. A request that a page of another origin made is refused with 403; a sign-in that
 /// comes back from another site brings its own proof, a [`CallbackProof`].
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Auth {
     }
 
     /// The session that the request belongs to, if there is one.
-    pub const fn session(&self) -> Option<&CurrentSession> {
+    pub const fn session(&self) -> Option<&ActiveSession> {
         self.request.identity().session()
     }
 
@@ -64,7 +64,7 @@ impl Auth {
     /// ([`Problem::too_many_sessions`]) and a [ticket](Problem::ticket) to end one of them and sign in.
     /// 403 `urn:session-kit:blocked` when the user, the tenant or the deployment is blocked. 503 when the
     /// store is away, 403 across origins, 400 for a user that does not fit.
-    pub async fn sign_in<N>(&self, new: N) -> Result<(SignedIn, SessionCookie), Rejection>
+    pub async fn sign_in<N>(&self, new: N) -> Result<(SignedIn, CookieHeaders), Rejection>
     where
         N: TryInto<NewSession>,
         N::Error: Into<Problem>,
@@ -88,7 +88,7 @@ impl Auth {
         &self,
         proof: CallbackProof,
         new: N,
-    ) -> Result<(SignedIn, SessionCookie), Rejection>
+    ) -> Result<(SignedIn, CookieHeaders), Rejection>
     where
         N: TryInto<NewSession>,
         N::Error: Into<Problem>,
@@ -108,7 +108,7 @@ impl Auth {
     ///
     /// # Errors
     /// As [`Auth::sign_in`].
-    pub async fn sign_in_app<N>(&self, new: N) -> Result<(SignedIn, SessionCookie), Rejection>
+    pub async fn sign_in_app<N>(&self, new: N) -> Result<(SignedIn, CookieHeaders), Rejection>
     where
         N: TryInto<NewSession>,
         N::Error: Into<Problem>,
@@ -118,7 +118,7 @@ impl Auth {
         let held = self.held_by_bearer().await?.filter(|held| *held.owner() == new.owner);
         let request = self.sign_in_request(new, held.map(|held| held.id()));
         let signed_in = self.sign_in_as(request, HandedOver::Body).await?;
-        Ok((signed_in, SessionCookie::in_the_body()))
+        Ok((signed_in, CookieHeaders::in_the_body()))
     }
 
     async fn sign_in_as(&self, request: SignIn, by: HandedOver) -> Result<SignedIn, Rejection> {
@@ -127,7 +127,7 @@ impl Auth {
     }
 
     /// The session that the request shows by its cookie.
-    pub(crate) fn by_cookie(&self) -> Option<&CurrentSession> {
+    pub(crate) fn by_cookie(&self) -> Option<&ActiveSession> {
         let by_cookie = self.request.identity().credential() == Some(Credential::Cookie);
         self.session().filter(|_| by_cookie)
     }
@@ -138,7 +138,7 @@ impl Auth {
         &self,
         new: NewSession,
         held: Option<SessionId>,
-    ) -> Result<(SignedIn, SessionCookie), Rejection> {
+    ) -> Result<(SignedIn, CookieHeaders), Rejection> {
         let options = &self.http().options().cookie;
         let remember = new.remember.unwrap_or(options.remember);
         let current = self.by_cookie();
@@ -147,18 +147,19 @@ impl Auth {
             current => (None, current),
         };
         let beside = self.beside(&new.owner).await?;
-        let strays = self.strays(current.map(CurrentSession::id)).await?;
+        let strays = self.strays(current.map(ActiveSession::id)).await?;
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let other = other.filter(|_| parked.is_none());
         let mut own = strays.iter().filter(|stray| *stray.owner() == new.owner);
         let own = same.or(beside.replaced).or(own.next().map(Shown::id));
-        let replaced = own.or(held).or(other.map(CurrentSession::id));
+        let replaced = own.or(held).or(other.map(ActiveSession::id));
         let request = self.sign_in_request(new, replaced);
         let signed_in = self.sign_in_as(request, HandedOver::by_cookie(remember)).await?;
         let leaving = other.cloned().map(Shown::Live).into_iter().chain(strays);
         for shown in leaving.filter(|shown| Some(shown.id()) != replaced) {
             self.leave(&shown).await;
         }
+        self.end_former(&signed_in, beside.replaced.filter(|id| Some(*id) != replaced)).await;
         let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
     }
@@ -170,7 +171,7 @@ impl Auth {
         signed_in: &SignedIn,
         strays: Vec<Shown>,
         remember: bool,
-    ) -> SessionCookie {
+    ) -> CookieHeaders {
         let owner = signed_in.session.owner();
         let options = &self.http().options().cookie;
         let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
@@ -184,13 +185,19 @@ impl Auth {
         for shown in leaving.into_iter().chain(strays).filter(|shown| !has_ended(shown.id())) {
             self.leave(&shown).await;
         }
-        if let Some(own) = beside.replaced.filter(|id| !has_ended(*id)) {
-            let by = signed_in.session.actor();
-            if let Err(error) = self.http().manager().revoke(own, owner, by).await {
-                tracing::warn!(%error, session_id = %own, "the browser's former session stays");
-            }
-        }
+        self.end_former(signed_in, beside.replaced).await;
         cookie.and(parked.unwrap_or(beside.cookie))
+    }
+
+    /// Ends the session of the same user that the browser held in the cookie of another account, unless
+    /// the sign-in has.
+    async fn end_former(&self, signed_in: &SignedIn, former: Option<SessionId>) {
+        let has_ended = |id| signed_in.ended.iter().any(|(ended, _)| *ended == id);
+        let Some(former) = former.filter(|id| !has_ended(*id)) else { return };
+        let (owner, by) = (signed_in.session.owner(), signed_in.session.actor());
+        if let Err(error) = self.http().manager().revoke(former, owner, by).await {
+            tracing::warn!(%error, session_id = %former, "the browser's former session stays");
+        }
     }
 
     /// The sessions, besides this one, that cookies of our name show. They end with the next sign-in or
@@ -237,7 +244,7 @@ impl Auth {
     ///
     /// # Errors
     /// 503 when the store is away, 403 across origins.
-    pub async fn sign_out(&self) -> Result<SessionCookie, Rejection> {
+    pub async fn sign_out(&self) -> Result<CookieHeaders, Rejection> {
         let cookie = &self.http().options().cookie;
         let shows_none = cookie.presented(self.head().headers).tokens().len() == 0;
         if !shows_none || self.request.is_ambient(self.head()) {
@@ -250,17 +257,17 @@ impl Auth {
         } else if let Some(shown) = self.held_by_bearer().await? {
             shown.sign_out(self.http()).await?;
         }
-        for stray in self.strays(current.map(CurrentSession::id)).await? {
+        for stray in self.strays(current.map(ActiveSession::id)).await? {
             stray.sign_out(self.http()).await?;
         }
-        Ok(if shows_none { SessionCookie::keep() } else { cookie.remove() })
+        Ok(if shows_none { CookieHeaders::keep() } else { cookie.remove() })
     }
 
     /// As [`Auth::sign_out`], and ends every account that this browser is signed in to beside, too.
     ///
     /// # Errors
     /// As there.
-    pub async fn sign_out_all(&self) -> Result<SessionCookie, Rejection> {
+    pub async fn sign_out_all(&self) -> Result<CookieHeaders, Rejection> {
         let cookie = self.sign_out().await?;
         Ok(cookie.and(self.end_accounts().await?))
     }
@@ -274,7 +281,7 @@ impl Auth {
     /// something else than the cookie (one that the application vouches for cannot become fresh here),
     /// 409 when a new proof of who the user is came with a token that had just been replaced: nothing was
     /// recorded, and with the new cookie it works.
-    pub async fn rotate(&self, reason: RotateReason) -> Result<SessionCookie, Rejection> {
+    pub async fn rotate(&self, reason: RotateReason) -> Result<CookieHeaders, Rejection> {
         self.refuse_cross_origin()?;
         let proves = matches!(reason, RotateReason::Reauthenticated(_));
         let cookie = &self.http().options().cookie;
@@ -291,12 +298,12 @@ impl Auth {
             Identity::Anonymous | Identity::Ended(_) => None,
         };
         let Some((Stored { token, remember }, timeouts)) = stored else {
-            return Ok(SessionCookie::keep());
+            return Ok(CookieHeaders::keep());
         };
         match self.http().manager().rotate(token.as_bytes(), reason).await? {
             Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember, timeouts)),
             Rotation::AlreadyRotated if proves => Err(Problem::rotated_meanwhile().into()),
-            _ => Ok(SessionCookie::keep()),
+            _ => Ok(CookieHeaders::keep()),
         }
     }
 
@@ -312,7 +319,7 @@ impl Auth {
     pub async fn rotate_token(
         &self,
         reason: RotateReason,
-    ) -> Result<(Option<Token>, SessionCookie), Rejection> {
+    ) -> Result<(Option<Token>, CookieHeaders), Rejection> {
         let Some(token) = bearer(self.head().headers) else {
             let detail = "only a bearer token of ours is replaced here; a cookie by rotate";
             return Err(Problem::wrong_credential(detail).into());
@@ -322,7 +329,7 @@ impl Auth {
             Rotation::Refused(_) => return Err(Problem::unauthorized().into()),
             _ => None,
         };
-        Ok((token, SessionCookie::in_the_body()))
+        Ok((token, CookieHeaders::in_the_body()))
     }
 
     /// Refuses a request that a page of another origin made. A client that is no browser sends neither
@@ -337,7 +344,7 @@ impl Auth {
 
 /// A session that a client shows with a token of its own, and gives up with its next sign-in.
 pub(crate) enum Shown {
-    Live(CurrentSession),
+    Live(ActiveSession),
     /// Refused, and not ended yet.
     Idle(Arc<Ending>),
 }
@@ -365,7 +372,7 @@ impl Shown {
         }
     }
 
-    pub(crate) fn live(self) -> Option<CurrentSession> {
+    pub(crate) fn live(self) -> Option<ActiveSession> {
         match self {
             Self::Live(session) => Some(session),
             Self::Idle(_) => None,

@@ -175,11 +175,11 @@ impl CookieOptions {
         token: &Token,
         remember: bool,
         timeouts: Option<Timeouts>,
-    ) -> SessionCookie {
+    ) -> CookieHeaders {
         self.set_named(&self.name, &Stored { token: token.expose(), remember }, timeouts)
     }
 
-    pub(crate) fn remove(&self) -> SessionCookie {
+    pub(crate) fn remove(&self) -> CookieHeaders {
         self.remove_named(&self.name)
     }
 
@@ -193,11 +193,11 @@ impl CookieOptions {
         name: &str,
         stored: &Stored,
         timeouts: Option<Timeouts>,
-    ) -> SessionCookie {
+    ) -> CookieHeaders {
         if stored.remember {
             self.keep(name, stored.value(), self.max_age_of(timeouts))
         } else {
-            SessionCookie::new(&self.cookie(name, stored.value()))
+            CookieHeaders::new(&self.cookie(name, stored.value()))
         }
     }
 
@@ -208,16 +208,16 @@ impl CookieOptions {
     }
 
     /// A cookie that the browser keeps when it is closed.
-    fn keep(&self, name: &str, value: String, max_age: Duration) -> SessionCookie {
+    fn keep(&self, name: &str, value: String, max_age: Duration) -> CookieHeaders {
         let mut cookie = self.cookie(name, value);
         cookie.set_max_age(cookie::time::Duration::try_from(max_age).ok());
-        SessionCookie::new(&cookie)
+        CookieHeaders::new(&cookie)
     }
 
-    pub(crate) fn remove_named(&self, name: &str) -> SessionCookie {
+    pub(crate) fn remove_named(&self, name: &str) -> CookieHeaders {
         let mut cookie = self.cookie(name, String::new());
         cookie.make_removal();
-        SessionCookie::new(&cookie)
+        CookieHeaders::new(&cookie)
     }
 
     fn cookie(&self, name: &str, value: String) -> Cookie<'static> {
@@ -238,11 +238,11 @@ impl CookieOptions {
     }
 
     /// The cookie of a flow through another site.
-    pub(crate) fn flow(&self, state: &str, value: String) -> SessionCookie {
+    pub(crate) fn flow(&self, state: &str, value: String) -> CookieHeaders {
         self.of_flows().keep(&self.flow_name(state), value, Flow::LIFETIME)
     }
 
-    pub(crate) fn remove_flow(&self, state: &str) -> SessionCookie {
+    pub(crate) fn remove_flow(&self, state: &str) -> CookieHeaders {
         self.of_flows().remove_named(&self.flow_name(state))
     }
 
@@ -278,12 +278,12 @@ const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Headers that a response needs to hand a token to a client, or to take it back.
 #[derive(Clone, Default)]
 #[must_use = "the browser learns of it only through a response"]
-pub struct SessionCookie {
+pub struct CookieHeaders {
     cookies: Vec<HeaderValue>,
     private: bool,
 }
 
-impl SessionCookie {
+impl CookieHeaders {
     fn new(cookie: &Cookie<'static>) -> Self {
         let value = HeaderValue::try_from(cookie.encoded().to_string()).ok().map(|mut value| {
             value.set_sensitive(true);
@@ -336,9 +336,9 @@ impl SessionCookie {
     }
 }
 
-impl std::fmt::Debug for SessionCookie {
+impl std::fmt::Debug for CookieHeaders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SessionCookie(redacted)")
+        f.write_str("CookieHeaders(redacted)")
     }
 }
 
@@ -358,7 +358,7 @@ mod tests {
         )
     }
 
-    fn written(cookie: &SessionCookie) -> String {
+    fn written(cookie: &CookieHeaders) -> String {
         cookie.append().next().unwrap().1.to_str().unwrap().to_owned()
     }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::auth::Auth;
-use crate::cookie::SessionCookie;
+use crate::cookie::CookieHeaders;
 use crate::origin::SameOrigin;
 use crate::presented::named;
 use crate::problem::Problem;
@@ -122,7 +122,7 @@ impl fmt::Debug for Flow {
 /// Proof that this browser began the sign-in. Who the user is, the application verifies.
 #[must_use = "sign in with it"]
 pub struct CallbackProof {
-    pub(crate) cookie: SessionCookie,
+    pub(crate) cookie: CookieHeaders,
     pub(crate) held: Option<(Held, String)>,
 }
 
@@ -144,7 +144,7 @@ impl CallbackProof {
     ///
     /// [`Auth::finish_flow`] does the second and the third.
     pub fn verified_by_the_application() -> Self {
-        Self { cookie: SessionCookie::keep(), held: None }
+        Self { cookie: CookieHeaders::keep(), held: None }
     }
 }
 
@@ -156,7 +156,7 @@ impl Auth {
     /// # Errors
     /// 400 for data that is too long, 403 for what a page of another site loads without going there: it
     /// could fill a browser with cookies.
-    pub fn begin_flow(&self, data: &str) -> Result<(Flow, SessionCookie), Rejection> {
+    pub fn begin_flow(&self, data: &str) -> Result<(Flow, CookieHeaders), Rejection> {
         if data.len() > Flow::MAX_DATA_BYTES {
             let (limit, actual) = (Flow::MAX_DATA_BYTES, data.len());
             let problem = FieldProblem::TooLong { limit, actual };

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::HeaderMap;
 use session_core::TenantId;
 use session_core::store::TenantFilter;
-use session_engine::CurrentSession;
+use session_engine::ActiveSession;
 
 use crate::problem::Problem;
 
@@ -44,13 +44,13 @@ where
 #[non_exhaustive]
 pub struct Caller<'r> {
     /// The caller's session, if there is one.
-    pub session: Option<&'r CurrentSession>,
+    pub session: Option<&'r ActiveSession>,
     /// The request's headers.
     pub headers: &'r HeaderMap,
 }
 
 impl<'r> Caller<'r> {
-    pub(crate) const fn new(session: Option<&'r CurrentSession>, headers: &'r HeaderMap) -> Self {
+    pub(crate) const fn new(session: Option<&'r ActiveSession>, headers: &'r HeaderMap) -> Self {
         Self { session, headers }
     }
 }

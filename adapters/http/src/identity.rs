@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use session_core::{SessionId, Token};
 use session_engine::{
-    Access, Check, CurrentSession, Ending, Error, Refusal, SessionManager, Verdict,
+    Access, ActiveSession, Check, Ending, Error, Refusal, SessionManager, Verdict,
 };
 
 use crate::head::OwnedHead;
@@ -23,7 +23,7 @@ pub enum Identity {
     /// is idle, and ends so within seconds unless a use arrives that another node has accepted.
     Ended(Arc<Ending>),
     /// To a session.
-    Session(CurrentSession, Credential),
+    Session(ActiveSession, Credential),
     /// It carries a token of which nothing can be said right now: answer 503, never 401.
     Unavailable,
 }
@@ -57,7 +57,7 @@ impl Credential {
 
 impl Identity {
     /// The session, if there is one.
-    pub const fn session(&self) -> Option<&CurrentSession> {
+    pub const fn session(&self) -> Option<&ActiveSession> {
         match self {
             Self::Session(session, _) => Some(session),
             Self::Anonymous | Self::Ended(_) | Self::Unavailable => None,
@@ -73,7 +73,7 @@ impl Identity {
     }
 
     /// The session, if there is one; 503 where nothing can be said.
-    pub(crate) fn known(&self) -> Result<Option<&CurrentSession>, Problem> {
+    pub(crate) fn known(&self) -> Result<Option<&ActiveSession>, Problem> {
         match self {
             Self::Session(session, _) => Ok(Some(session)),
             Self::Anonymous | Self::Ended(_) => Ok(None),
@@ -161,7 +161,7 @@ impl Asked {
 
     /// Exactly one that is valid, or several of one user, of which the newest counts.
     async fn among(self, manager: &SessionManager, checks: Vec<Check>) -> Identity {
-        let mut valid: Option<CurrentSession> = None;
+        let mut valid: Option<ActiveSession> = None;
         let mut ended: Option<Arc<Ending>> = None;
         for check in checks {
             let id = session_id(&check);

@@ -5,7 +5,7 @@
 //! [`HttpSessions::identify`] and leaves the answer as a [`RequestSession`] where its extractors find
 //! it; these call [`RequestSession::session`] and its neighbours, and answer a [`Rejection`] with its
 //! response. What arrives below the prefix goes to [`RequestSession::serve`]. The headers that are read
-//! are [`READ_HEADERS`]; those to append and to replace come from [`SessionCookie`] and
+//! are [`READ_HEADERS`]; those to append and to replace come from [`CookieHeaders`] and
 //! [`RequestSession::private_headers`]. Before it hands the request on, it asks [`RequestSession::renewal`],
 //! and when the response is there, it calls [`Renewal::renew`].
 //!
@@ -62,7 +62,7 @@ pub use async_trait::async_trait;
 pub use auth::Auth;
 pub use body::{Body, BodyStream, Content, MAX_BODY_BYTES};
 pub use client_ip::{ClientIpOptions, ForwardingHeader, TrustedProxy};
-pub use cookie::{CookieOptions, SameSite, SessionCookie};
+pub use cookie::{CookieHeaders, CookieOptions, SameSite};
 pub use device::device;
 pub use flow::{CallbackProof, Flow};
 #[doc(hidden)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt, stream};
 use session_core::EndCause;
-use session_engine::{Access, CurrentSession, Verdict, WaitEnd};
+use session_engine::{Access, ActiveSession, Verdict, WaitEnd};
 
 use crate::head::Head;
 use crate::problem::Problem;
@@ -23,7 +23,7 @@ use crate::streams::Slot;
 #[derive(Debug)]
 pub struct Live {
     http: HttpSessions,
-    session: CurrentSession,
+    session: ActiveSession,
     ip: Option<IpAddr>,
     _slot: Slot,
 }
@@ -95,7 +95,7 @@ impl RequestSession {
 
 impl Live {
     /// The session, as it was when the connection was opened.
-    pub const fn session(&self) -> &CurrentSession {
+    pub const fn session(&self) -> &ActiveSession {
         &self.session
     }
 
@@ -104,7 +104,7 @@ impl Live {
     ///
     /// # Errors
     /// 401 when it has ended, 503 while nothing can be said about it.
-    pub async fn current(&self) -> Result<CurrentSession, Rejection> {
+    pub async fn current(&self) -> Result<ActiveSession, Rejection> {
         self.validate(Access::passive(self.ip)).await
     }
 
@@ -113,11 +113,11 @@ impl Live {
     ///
     /// # Errors
     /// As [`Live::current`].
-    pub async fn touch(&self) -> Result<CurrentSession, Rejection> {
+    pub async fn touch(&self) -> Result<ActiveSession, Rejection> {
         self.validate(Access::from_ip(self.ip)).await
     }
 
-    async fn validate(&self, access: Access) -> Result<CurrentSession, Rejection> {
+    async fn validate(&self, access: Access) -> Result<ActiveSession, Rejection> {
         match self.http.manager().validate_again(&self.session, access).await? {
             Verdict::Active(session) => Ok(session),
             Verdict::Refused(_) => Err(Problem::unauthorized().into()),

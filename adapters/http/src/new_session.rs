@@ -96,7 +96,8 @@ impl NewSession {
         self
     }
 
-    /// Who acts as the user with this session, where it is not the user.
+    /// Who acts as the user with this session, where it is not the user. It belongs to the user: what ends
+    /// or blocks who acts leaves it, so give it timeouts of its own.
     #[must_use]
     pub fn with_impersonator(mut self, impersonator: impl Into<Option<UserKey>>) -> Self {
         self.impersonator = impersonator.into();

@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 use session_core::Token;
-use session_engine::CurrentSession;
+use session_engine::ActiveSession;
 
 /// What a cookie of ours holds: a token, and whether the browser keeps it when it is closed.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl<'h> Presented<'h> {
     }
 
     /// The token of this session, and whether the browser keeps it. An id alone makes no token.
-    pub(crate) fn of_session(&self, session: &CurrentSession) -> Option<Stored> {
+    pub(crate) fn of_session(&self, session: &ActiveSession) -> Option<Stored> {
         let tokens = self.raw().filter_map(|value| {
             let (token, remember) = token_of(value);
             Some((Token::parse(token)?, remember))

@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::SET_COOKIE;
 use session_core::Token;
-use session_engine::{CurrentSession, SessionManager};
+use session_engine::{ActiveSession, SessionManager};
 
 use crate::activity;
-use crate::cookie::{CookieOptions, SessionCookie};
+use crate::cookie::{CookieHeaders, CookieOptions};
 use crate::head::Head;
 use crate::identity::{Credential, Identity};
 use crate::presented::Stored;
@@ -19,7 +19,7 @@ use crate::request::RequestSession;
 pub struct Renewal {
     manager: SessionManager,
     options: CookieOptions,
-    session: CurrentSession,
+    session: ActiveSession,
     stored: Stored,
 }
 
@@ -68,24 +68,24 @@ impl Renewal {
     /// Renews the token if it is old enough, once the request is handled. The cookie is empty where
     /// nothing is to be done, or where the store does not answer soon: then the next navigation tries
     /// again.
-    pub async fn renew(self) -> SessionCookie {
+    pub async fn renew(self) -> CookieHeaders {
         let renewing = self.manager.renew_if_due(&self.session, self.stored.token.as_bytes());
         match tokio::time::timeout(PATIENCE, renewing).await {
             Ok(Ok(Some(token))) => self.cookie(&token),
-            Ok(Ok(None)) => SessionCookie::keep(),
+            Ok(Ok(None)) => CookieHeaders::keep(),
             Ok(Err(error)) => self.later(&error),
             Err(elapsed) => self.later(&elapsed),
         }
     }
 
-    fn cookie(&self, token: &Token) -> SessionCookie {
+    fn cookie(&self, token: &Token) -> CookieHeaders {
         self.options.set(token, self.stored.remember, self.session.timeouts())
     }
 
-    fn later(&self, error: &dyn std::fmt::Display) -> SessionCookie {
+    fn later(&self, error: &dyn std::fmt::Display) -> CookieHeaders {
         let session_id = self.session.id();
         tracing::debug!(%error, %session_id, "a token could not be renewed; later again");
-        SessionCookie::keep()
+        CookieHeaders::keep()
     }
 }
 

@@ -11,7 +11,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::{AssuranceLevel, EndCause};
-use session_engine::{CurrentSession, Ending};
+use session_engine::{ActiveSession, Ending};
 
 use crate::auth::Auth;
 use crate::head::{Head, Peer};
@@ -68,7 +68,7 @@ impl RequestSession {
     ///
     /// # Errors
     /// 401 without one, 503 while nothing can be said about the token.
-    pub fn session(&self, head: Head<'_>) -> Result<CurrentSession, Rejection> {
+    pub fn session(&self, head: Head<'_>) -> Result<ActiveSession, Rejection> {
         self.maybe_session()?.ok_or_else(|| self.http.refuse(head, Problem::unauthorized()))
     }
 
@@ -76,7 +76,7 @@ impl RequestSession {
     ///
     /// # Errors
     /// 503 while nothing can be said about the token.
-    pub fn maybe_session(&self) -> Result<Option<CurrentSession>, Rejection> {
+    pub fn maybe_session(&self) -> Result<Option<ActiveSession>, Rejection> {
         Ok(self.identity.known()?.cloned())
     }
 
@@ -103,7 +103,7 @@ impl RequestSession {
     ///
     /// # Errors
     /// As [`RequestSession::session`], and 401 `urn:session-kit:reauthentication-required`.
-    pub fn fresh(&self, head: Head<'_>, within: Duration) -> Result<CurrentSession, Rejection> {
+    pub fn fresh(&self, head: Head<'_>, within: Duration) -> Result<ActiveSession, Rejection> {
         let session = self.session(head)?;
         if self.http.manager().now().since(session.authenticated_at()) > within {
             return Err(self.http.refuse(head, Problem::reauthentication_required()));
@@ -119,7 +119,7 @@ impl RequestSession {
         &self,
         head: Head<'_>,
         level: AssuranceLevel,
-    ) -> Result<CurrentSession, Rejection> {
+    ) -> Result<ActiveSession, Rejection> {
         let session = self.session(head)?;
         if session.authentication().level < Some(level) {
             let problem = Problem::reauthentication_required();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use session_core::{EndCause, SessionId};
-use session_engine::{CurrentSession, Refusal};
+use session_engine::{ActiveSession, Refusal};
 
 /// How many requests this process has refused since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,17 +81,17 @@ pub(crate) fn refused_flow(address: Option<IpAddr>) {
     tracing::warn!(target: TARGET, event = "flow_refused", reason = "a foreign flow", address);
 }
 
-pub(crate) fn denied_admin(session: Option<&CurrentSession>, address: Option<IpAddr>) {
+pub(crate) fn denied_admin(session: Option<&ActiveSession>, address: Option<IpAddr>) {
     count(&ADMINS, "admin");
-    let reason = match session.map(CurrentSession::impersonator) {
+    let reason = match session.map(ActiveSession::impersonator) {
         Some(Some(_)) => "the session has an impersonator",
         Some(None) => "the guard denies",
         None => "nobody is signed in",
     };
     let session_id = session.map(|session| tracing::field::display(session.id()));
     let user = session.map(|session| tracing::field::display(session.user()));
-    let tenant = session.and_then(CurrentSession::tenant).map(tracing::field::display);
-    let impersonator = session.and_then(CurrentSession::impersonator);
+    let tenant = session.and_then(ActiveSession::tenant).map(tracing::field::display);
+    let impersonator = session.and_then(ActiveSession::impersonator);
     let impersonator_tenant = impersonator.and_then(|key| key.tenant.as_ref());
     let impersonator_tenant = impersonator_tenant.map(tracing::field::display);
     let impersonator = impersonator.map(|key| tracing::field::display(&key.user));

@@ -4,7 +4,7 @@ use session_core::SessionId;
 use session_engine::{SignedIn, Ticket};
 
 use crate::auth::Auth;
-use crate::cookie::SessionCookie;
+use crate::cookie::CookieHeaders;
 use crate::problem::Problem;
 use crate::rejection::Rejection;
 
@@ -56,7 +56,7 @@ impl Auth {
     /// Ends the session that a user has chosen and begins the one that a limit has refused: for the
     /// ticket of the problem `urn:session-kit:too-many-sessions` ([`Problem::ticket`]). It answers as the
     /// sign-in would have been answered that was refused, by the cookie or, after
-    /// [`Auth::sign_in_app`], with the token in the body ([`SessionCookie::is_in_the_body`]).
+    /// [`Auth::sign_in_app`], with the token in the body ([`CookieHeaders::is_in_the_body`]).
     ///
     /// The ticket works once and for five minutes, on every node. The client that shows it has shown
     /// the password. It is no longer valid once every session that the limit had counted has ended.
@@ -69,7 +69,7 @@ impl Auth {
         &self,
         ticket: &str,
         end: SessionId,
-    ) -> Result<(SignedIn, SessionCookie), Rejection> {
+    ) -> Result<(SignedIn, CookieHeaders), Rejection> {
         self.refuse_cross_origin()?;
         let (by, ticket) = HandedOver::of(ticket);
         let begin = async || {
@@ -77,7 +77,7 @@ impl Auth {
             signed_in.map_err(|error| Problem::from(error).handed_over(by))
         };
         let remember = match by {
-            HandedOver::Body => return Ok((begin().await?, SessionCookie::in_the_body())),
+            HandedOver::Body => return Ok((begin().await?, CookieHeaders::in_the_body())),
             HandedOver::Cookie => self.http().options().cookie.remember,
             HandedOver::Remembered => true,
             HandedOver::Forgotten => false,

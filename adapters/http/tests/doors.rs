@@ -15,8 +15,8 @@ use session_engine::RotateReason;
 use session_engine::clock::{Clock, TokioClock};
 use session_http::testing::headers_of;
 use session_http::{
-    Auth, Config, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity, Peer,
-    RequestSession, RequireSession, SessionCookie, Vouched, mark_sensitive,
+    Auth, Config, CookieHeaders, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity,
+    Peer, RequestSession, RequireSession, Vouched, mark_sensitive,
 };
 use session_store_memory::MemoryStore;
 
@@ -46,7 +46,7 @@ impl Browser {
         RequestSession::new(self.http.clone(), identity, None).auth(head)
     }
 
-    fn keep(&mut self, cookie: &SessionCookie) {
+    fn keep(&mut self, cookie: &CookieHeaders) {
         for (_, value) in cookie.append() {
             let text = value.to_str().unwrap();
             let (name, rest) = text.split_once('=').unwrap();
@@ -102,6 +102,27 @@ async fn several_accounts_live_side_by_side_in_one_browser() {
     browser.keep(&cookie);
     assert_eq!(browser.cookies, []);
     assert_eq!(held.users().await, [""; 0], "nobody who sits down here later is anybody");
+    http.shutdown().await;
+}
+
+/// A sign-in at another site comes back with none of the browser's cookies, so a user can be in use and
+/// parked at once. Their next sign-in ends both.
+#[tokio::test]
+async fn a_user_in_two_cookies_of_one_browser_is_left_with_one_session() {
+    let http = start(HttpOptions::default().with_max_accounts(3), Hooks::default()).await;
+    let mut browser = Browser { http: http.clone(), cookies: Vec::new() };
+    browser.sign_in("alice").await;
+    browser.sign_in("bob").await;
+    let mut elsewhere = Browser { http: http.clone(), cookies: Vec::new() };
+    elsewhere.sign_in("alice").await;
+    let (name, value) = elsewhere.cookies.remove(0);
+    browser.cookies.iter_mut().filter(|(known, _)| *known == name).for_each(|(_, old)| {
+        old.clone_from(&value);
+    });
+    assert_eq!(browser.users().await, ["alice", "alice"]);
+    browser.sign_in("alice").await;
+    assert_eq!(browser.users().await, ["alice"]);
+    assert_eq!(http.manager().count(&alice()).await.unwrap(), 1);
     http.shutdown().await;
 }
 
@@ -165,6 +186,24 @@ async fn what_the_application_vouches_for_is_checked_against_the_live_session() 
     http.manager().revoke_user(alice(), Actor::Application).await.unwrap();
     assert!(matches!(identify(&http, &headers, None).await, Identity::Ended(_)));
     http.shutdown().await;
+}
+
+/// An operator writes rules from the page.
+#[test]
+fn every_security_event_is_described() {
+    let page = include_str!("../../../docs/security.md");
+    let described: std::collections::BTreeSet<_> = (page.lines())
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name)
+        .collect();
+    let sources =
+        [include_str!("../src/security.rs"), include_str!("../../../session-engine/src/admit.rs")];
+    let names = sources.iter().flat_map(|text| text.split("event = \"").skip(1));
+    let names: Vec<_> = names.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(described.contains(name), "{name} has no row in docs/security.md");
+    }
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use session_conformance::Probe;
 use session_core::{Actor, UserId, UserKey};
 use session_engine::clock::{Clock, TokioClock};
-use session_engine::{Access, CurrentSession, RotateReason, Rotation, SignIn};
+use session_engine::{Access, ActiveSession, RotateReason, Rotation, SignIn};
 use session_http::{
     Close, Config, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity, Live, Rejection,
     RequestSession,
@@ -26,14 +26,14 @@ async fn start(config: Config) -> (HttpSessions, Probe) {
     (HttpSessions::start_with(store, config, hooks).await.unwrap(), probe)
 }
 
-async fn sign_in(http: &HttpSessions) -> CurrentSession {
+async fn sign_in(http: &HttpSessions) -> ActiveSession {
     let owner = UserKey::new(UserId::new("alice").unwrap());
     http.manager().sign_in(SignIn::new(owner)).await.unwrap().session
 }
 
 fn open(
     http: &HttpSessions,
-    session: &CurrentSession,
+    session: &ActiveSession,
     method: &Method,
     headers: &[(&'static str, &'static str)],
 ) -> Result<Live, Rejection> {
@@ -46,7 +46,7 @@ fn open(
     request.live(Head::new(method, &uri, &headers))
 }
 
-async fn revoke(http: &HttpSessions, session: &CurrentSession) {
+async fn revoke(http: &HttpSessions, session: &ActiveSession) {
     let (id, owner) = (session.id(), session.owner());
     assert!(http.manager().revoke(id, owner, Actor::Application).await.unwrap());
 }

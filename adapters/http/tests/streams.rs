@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, Method, Uri};
-use session_core::{UserId, UserKey};
+use session_core::policy::{Policy, PolicyScope};
+use session_core::{Actor, UserId, UserKey};
 use session_engine::SignIn;
 use session_engine::clock::{Clock, TokioClock};
 use session_http::{
@@ -16,7 +17,7 @@ use session_http::{
 };
 use tokio::time::Instant;
 
-async fn sign_in(http: &HttpSessions, user: &str) -> session_engine::CurrentSession {
+async fn sign_in(http: &HttpSessions, user: &str) -> session_engine::ActiveSession {
     let owner = UserKey::new(UserId::new(user).unwrap());
     http.manager().sign_in(SignIn::new(owner)).await.unwrap().session
 }
@@ -66,6 +67,22 @@ async fn an_admins_stream_ends_soon_after_the_guard_has_changed_its_mind() {
     assert!(events.next().await.is_none());
     assert!(changed.elapsed() <= Duration::from_secs(5), "{:?}", changed.elapsed());
     assert!(begun.elapsed() >= Duration::from_secs(15));
+    http.shutdown().await;
+}
+
+/// What concerns the whole deployment is not told to who administers the users outside all tenants.
+#[tokio::test(start_paused = true)]
+async fn an_admin_of_no_tenant_hears_of_no_deployment() {
+    let guard = |_: Caller<'_>| AdminAccess::Tenant(None);
+    let http = start(Config::default(), Hooks::default().with_guard(guard)).await;
+    let mut events = open(&http, Identity::Anonymous, "/admin/events").await;
+    let alice = PolicyScope::User(UserKey::new(UserId::new("alice").unwrap()));
+    for scope in [PolicyScope::Deployment, alice] {
+        let policy = Some(Policy::default());
+        http.manager().set_policy(scope, policy, Actor::Application).await.unwrap();
+    }
+    let event = String::from_utf8(events.next().await.unwrap().unwrap().to_vec()).unwrap();
+    assert!(event.contains("policy_changed") && event.contains("alice"), "{event}");
     http.shutdown().await;
 }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
 use session_http::{
-    Head, HttpSessions, Identified, Peer, PrivateHeaders, Renewal, RequestSession, SessionCookie,
+    CookieHeaders, Head, HttpSessions, Identified, Peer, PrivateHeaders, Renewal, RequestSession,
     mark_sensitive,
 };
 use tower_layer::Layer;
@@ -116,7 +116,7 @@ fn renewing(renewal: Option<Renewal>, response: &Response<impl Sized>) -> Option
     Some(Box::pin(renewal.renew()))
 }
 
-type Renewing = Pin<Box<dyn Future<Output = SessionCookie> + Send>>;
+type Renewing = Pin<Box<dyn Future<Output = CookieHeaders> + Send>>;
 
 pin_project! {
     /// Calls the inner service at once or, where the store has to be asked, afterwards.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use session_kit::core::{InvalidField, Session, TenantId, UserId, UserKey};
-use session_kit::engine::{ClaimsProvider, CurrentSession, async_trait};
+use session_kit::engine::{ActiveSession, ClaimsProvider, async_trait};
 use session_kit::http::{AdminAccess, Caller, Problem};
 
 use crate::place::Place;
@@ -97,12 +97,12 @@ pub(crate) fn guard(caller: Caller<'_>) -> AdminAccess {
 }
 
 /// Who acts as another user may not administer.
-pub(crate) fn may_administer(session: &CurrentSession) -> bool {
+pub(crate) fn may_administer(session: &ActiveSession) -> bool {
     session.impersonator().is_none() && access(session) != AdminAccess::Denied
 }
 
 /// Returns the user to act as; an admin may act as users they administer. Others do not learn who exists.
-pub(crate) fn to_act_as(session: &CurrentSession, name: &str) -> Result<UserKey, Problem> {
+pub(crate) fn to_act_as(session: &ActiveSession, name: &str) -> Result<UserKey, Problem> {
     if session.impersonator().is_some() {
         return Err(Problem::impersonated());
     }
@@ -123,7 +123,7 @@ pub(crate) fn is_admin(owner: &UserKey) -> bool {
     access_by_name(owner) != AdminAccess::Denied
 }
 
-fn access(session: &CurrentSession) -> AdminAccess {
+fn access(session: &ActiveSession) -> AdminAccess {
     let claims = session.claims_as::<Claims>().unwrap_or_default();
     if claims.roles.iter().any(|role| role == "admin") {
         return AdminAccess::Deployment;

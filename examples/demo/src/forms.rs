@@ -9,7 +9,7 @@ use session_kit::core::{
     Actor, AssuranceLevel, AuthMethod, DeviceKind, ExtraData, InvalidField, SessionId, Timestamp,
     UserKey,
 };
-use session_kit::engine::{CurrentSession, Proof, RotateReason, SignedIn};
+use session_kit::engine::{ActiveSession, Proof, RotateReason, SignedIn};
 use session_kit::http::{Flow, NewSession, Problem, Rejection, local_path};
 
 use crate::Demo;
@@ -59,7 +59,7 @@ pub(crate) struct ActAs {
 
 impl ActAs {
     /// The session to begin, which shows who acts.
-    pub(crate) fn check(&self, session: &CurrentSession) -> Result<NewSession, Problem> {
+    pub(crate) fn check(&self, session: &ActiveSession) -> Result<NewSession, Problem> {
         let owner = to_act_as(session, &self.user)?;
         Ok(NewSession::of(owner).with_impersonator(session.owner().clone()))
     }
@@ -164,7 +164,7 @@ pub(crate) struct WhoAmI {
 }
 
 impl WhoAmI {
-    pub(crate) fn of(session: &CurrentSession) -> Self {
+    pub(crate) fn of(session: &ActiveSession) -> Self {
         let proof = session.authentication();
         Self {
             user: session.user().to_string(),
@@ -208,7 +208,7 @@ pub(crate) fn after_login(login: &Login) -> &str {
 }
 
 /// Only `root` gives and takes roles.
-pub(crate) fn require_root(session: &CurrentSession) -> Result<(), Problem> {
+pub(crate) fn require_root(session: &ActiveSession) -> Result<(), Problem> {
     match (session.user().as_str(), session.tenant(), session.impersonator()) {
         ("root", None, None) => Ok(()),
         _ => Err(Problem::forbidden()),
@@ -216,7 +216,7 @@ pub(crate) fn require_root(session: &CurrentSession) -> Result<(), Problem> {
 }
 
 /// Checks the password of the session's user again.
-pub(crate) fn confirm(session: &CurrentSession, password: &str) -> Result<RotateReason, Problem> {
+pub(crate) fn confirm(session: &ActiveSession, password: &str) -> Result<RotateReason, Problem> {
     match authenticate(&name_of(session.owner()), password) {
         Some(_) => Ok(RotateReason::Reauthenticated(password_proof()?)),
         None => Err(Problem::reauthentication_required().with_detail("wrong password")),
@@ -237,7 +237,7 @@ impl Demo {
 
     /// Adds one to the count in the session's data: by compare-and-swap, so that none is lost when requests
     /// come to several nodes.
-    pub(crate) async fn count(&self, session: &CurrentSession) -> Result<String, Rejection> {
+    pub(crate) async fn count(&self, session: &ActiveSession) -> Result<String, Rejection> {
         let mut count = 0;
         let change = |data: Option<&ExtraData>| {
             let mut data = data.map_or_else(|| json!({}), ExtraData::to_value);

@@ -1,6 +1,6 @@
 //! The demo's own pages.
 
-use session_kit::engine::CurrentSession;
+use session_kit::engine::ActiveSession;
 
 use crate::Demo;
 use crate::accounts::may_administer;
@@ -11,7 +11,7 @@ const ACT_AS: &str = r#"<form method="post" action="/impersonate" class="row">
 "#;
 
 impl Demo {
-    pub(crate) fn home(&self, session: Option<&CurrentSession>) -> String {
+    pub(crate) fn home(&self, session: Option<&ActiveSession>) -> String {
         let prefix = &self.http.options().prefix;
         let content = match session {
             Some(session) => {
@@ -75,15 +75,15 @@ impl Demo {
     }
 }
 
-pub(crate) fn vault(session: &CurrentSession) -> String {
+pub(crate) fn vault(session: &ActiveSession) -> String {
     format!("{} has proved who they are at {}\n", session.user(), session.authenticated_at())
 }
 
-pub(crate) fn kept(session: &CurrentSession) -> String {
+pub(crate) fn kept(session: &ActiveSession) -> String {
     format!("{} has put something into the vault\n", session.user())
 }
 
-pub(crate) fn cleared(session: &CurrentSession) -> String {
+pub(crate) fn cleared(session: &ActiveSession) -> String {
     format!("{} has emptied the vault\n", session.user())
 }
 

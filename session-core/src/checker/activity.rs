@@ -73,6 +73,13 @@ impl Activity {
         }
     }
 
+    /// Whether another node may soon take the session for idle: what the store knows of its use is older
+    /// than half the idle timeout.
+    pub fn is_urgent(&self, timeouts: &Timeouts) -> bool {
+        let half = timeouts.idle.map(|idle| idle / 2);
+        half.is_some_and(|half| self.last_accessed.since(self.stored) >= half)
+    }
+
     /// Whether a write-back has something to take.
     pub const fn is_unstored(&self) -> bool {
         self.unstored_hits > 0

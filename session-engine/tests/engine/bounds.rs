@@ -327,6 +327,7 @@ async fn a_ceiling_that_is_lowered_is_reached_by_commits_within_the_limit() {
         assert!(is_active(&many, &signed_in).await);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(Options::default().max_sessions_per_user, Some(1_000));
     let few = engine(probe.clone(), Options::default().with_max_sessions_per_user(3)).await;
     let request = SignIn::new(user("alice"));
     let new = few.sessions().sign_in(request).await.unwrap();

@@ -150,3 +150,31 @@ async fn what_a_caller_who_has_gone_began_to_end_ends() {
         assert_eq!(is_active(there, &sessions[1]).await, way == 2, "{way}");
     }
 }
+
+/// Each ending looks at the log, for what another node has ended just before: all that wait look together.
+#[tokio::test(start_paused = true)]
+async fn endings_side_by_side_read_the_log_together() {
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    let end_all = async |names: std::ops::Range<u32>| {
+        let mut ends = tokio::task::JoinSet::new();
+        for n in names {
+            sign_in(&node, &format!("user-{n}")).await;
+            let (manager, owner) = (node.sessions().clone(), user(&format!("user-{n}")));
+            ends.spawn(async move { manager.revoke_user(owner, Actor::Application).await });
+        }
+        ends.join_all().await.into_iter().for_each(|ended| assert_eq!(ended.unwrap(), 1));
+    };
+    probe.slow("log_since", Duration::from_millis(20));
+    let before = probe.calls()["log_since"];
+    end_all(0..100).await;
+    let reads = probe.calls()["log_since"] - before;
+    assert!(reads < 10, "{reads} reads for 100 endings");
+    // A log that hangs holds up none of them.
+    let gate = probe.hold_before("log_since");
+    let begun = tokio::time::Instant::now();
+    end_all(100..200).await;
+    let bound = Options::default().propagation_bound + Duration::from_millis(100);
+    assert!(begun.elapsed() <= bound, "{:?}", begun.elapsed());
+    gate.open();
+}

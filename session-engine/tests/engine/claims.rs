@@ -87,3 +87,31 @@ async fn a_closure_supplies_claims() {
     let error = role(&node, &mallory).await.unwrap_err();
     assert!(matches!(error, Error::Claims(_)));
 }
+
+/// A provider that is slow for some takes nobody else's place among the reads.
+#[tokio::test(start_paused = true)]
+async fn a_slow_provider_keeps_no_other_session_from_being_read() {
+    let store = store();
+    let parts = Parts::default().with_clock(clock()).with_claims(|session: Session| async move {
+        if session.owner.user.as_str() == "alice" {
+            tokio::time::sleep(Duration::from_millis(1_900)).await;
+        }
+        Ok::<_, std::io::Error>(json!({ "role": 1 }))
+    });
+    let options = Options::default().with_max_loads(1);
+    let start = || Engine::start_with(Arc::new(store.clone()), options.clone(), parts.clone());
+    let (here, there) = (start().await.unwrap(), start().await.unwrap());
+    let (alice, bob) = (sign_in(&here, "alice").await, sign_in(&here, "bob").await);
+    let begun = tokio::time::Instant::now();
+    let slow = async {
+        assert_eq!(role(&there, &alice).await.unwrap(), 1);
+        begun.elapsed()
+    };
+    let quick = async {
+        assert_eq!(role(&there, &bob).await.unwrap(), 1);
+        begun.elapsed()
+    };
+    let (slow, quick) = tokio::join!(slow, quick);
+    assert!(slow >= Duration::from_millis(1_900), "{slow:?}");
+    assert!(quick < Duration::from_millis(100), "{quick:?}");
+}

@@ -105,6 +105,26 @@ async fn a_log_that_grows_faster_than_it_is_cut_keeps_no_session_alive() {
     second_run.open();
 }
 
+/// A log that takes too long to cut, say.
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_deleted_keeps_no_session_alive() {
+    for method in ["trim_log", "forget"] {
+        let mut options = without_timeouts();
+        options.cleanup.period = Duration::from_secs(3600);
+        options.cleanup.inactive_for = Duration::from_secs(60);
+        let probe = Probe::over(store());
+        let node = engine(probe.clone(), options).await;
+        let id = sign_in(&node, "alice").await.session.id();
+        probe.fail(method, true);
+        tokio::time::sleep(Duration::from_secs(240)).await;
+        assert!(probe.load(id).await.unwrap().is_none(), "{method}");
+        assert!(node.health().workers["cleanup"].error.is_some());
+        probe.fail(method, false);
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!(node.health().workers["cleanup"].error, None, "it is tried again soon");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_session_is_refused_and_ended_for_good() {
     let fleet = Fleet::start(idle_after(Duration::from_secs(600))).await;

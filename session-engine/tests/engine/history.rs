@@ -250,7 +250,7 @@ async fn no_update_of_data_is_lost() {
 async fn session(
     node: &session_engine::Engine,
     signed_in: &SignedIn,
-) -> session_engine::CurrentSession {
+) -> session_engine::ActiveSession {
     crate::probe::verdict(node, signed_in).await.session().unwrap()
 }
 

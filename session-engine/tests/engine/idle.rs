@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use session_core::checker::Timeouts;
+use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::{Actor, DeviceInfo, DeviceName, EndCause, Store, Timestamp};
 use session_engine::{
     Access, Engine, Error, Options, Refusal, RotateReason, Rotation, SessionManager, SignIn,
-    SignedIn, Verdict,
+    SignedIn, Verdict, WhenStale,
 };
 
 use crate::probe::{Fleet, is_active, sign_in, user};
@@ -22,7 +23,11 @@ fn options() -> Options {
 /// Two nodes, and a session that the second one has begun. By what the store knows, it is past its
 /// idle timeout at the time that is returned.
 async fn fleet() -> (Fleet, SignedIn, Timestamp) {
-    let fleet = Fleet::start(options()).await;
+    fleet_with(options()).await
+}
+
+async fn fleet_with(options: Options) -> (Fleet, SignedIn, Timestamp) {
+    let fleet = Fleet::start(options).await;
     let signed_in = sign_in(&fleet.nodes[1], "alice").await;
     assert!(is_active(&fleet.nodes[1], &signed_in).await);
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -170,4 +175,85 @@ async fn an_idle_session_locks_nobody_out() {
     sleep_until(here, timeout).await;
     let ended = [(signed_in.session.id(), EndCause::Expired)];
     assert_eq!(sign_in(here, "alice").await.ended, ended);
+}
+
+/// A store that was away for some seconds, and a use that was accepted meanwhile by a node that is slow to
+/// write it back. Whatever asks another node for the session ends it only when the use has had its time.
+async fn used_in_an_outage<T, F: Future<Output = T>>(
+    options: Options,
+    ask: impl FnOnce(SessionManager, SignedIn) -> F,
+) -> T {
+    let (fleet, signed_in, timeout) = fleet_with(options).await;
+    let [here, there] = &fleet.nodes;
+    sleep_until(there, timeout.minus(Duration::from_secs(2))).await;
+    fleet.probes.iter().for_each(|probe| probe.away(true));
+    sleep_until(there, timeout.minus(MOMENT)).await;
+    assert!(is_active(there, &signed_in).await);
+    sleep_until(here, timeout.plus(Duration::from_secs(20))).await;
+    let gate = fleet.probes[1].hold_before("touch");
+    fleet.probes.iter().for_each(|probe| probe.away(false));
+    gate.reached().await;
+    let answer = ask(here.sessions().clone(), signed_in.clone()).await;
+    let id = signed_in.session.id();
+    assert!(fleet.store.load(id).await.unwrap().is_some(), "the session is in use");
+    gate.open();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(is_active(here, &signed_in).await && is_active(there, &signed_in).await);
+    // Nobody has used it for long, and the store was there.
+    sleep_until(here, timeout.plus(2 * IDLE)).await;
+    assert!(!is_active(here, &signed_in).await);
+    assert!(fleet.store.load(id).await.unwrap().is_none());
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_after_an_outage_ends_no_session_that_was_used_in_it() {
+    let ask = async |manager: SessionManager, signed_in: SignedIn| {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let token = signed_in.token.expose();
+        manager.validate(token.as_bytes(), Access::default()).await.unwrap()
+    };
+    let verdict = used_in_an_outage(options(), ask).await;
+    assert!(matches!(verdict, Verdict::Refused(Refusal::Idle(_))), "{verdict:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_after_an_outage_ends_no_session_that_was_used_in_it() {
+    let ask = async |manager: SessionManager, _| {
+        manager.sign_in(SignIn::new(user("alice"))).await.unwrap().ended
+    };
+    let long = Duration::from_secs(3600);
+    let options = options().with_when_stale(WhenStale::ServeStale(long));
+    assert_eq!(used_in_an_outage(options, ask).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_outlives_an_outage_in_which_its_session_was_used() {
+    let ask = async |manager: SessionManager, signed_in: SignedIn| {
+        let ended = manager.session_ended(signed_in.session.id());
+        tokio::time::timeout(Duration::from_secs(4), ended).await
+    };
+    assert!(used_in_an_outage(options(), ask).await.is_err(), "its session goes on");
+}
+
+/// The outage lasts longer than any use is on its way while the store is there.
+#[tokio::test(start_paused = true)]
+async fn a_cleanup_after_an_outage_ends_no_session_that_was_used_in_it() {
+    let second = Duration::from_secs(1);
+    let options = options()
+        .with_when_stale(WhenStale::ServeStale(second * 3600))
+        .with_cleanup(Cleanup::default().with_period(second * 5));
+    let (fleet, signed_in, timeout) = fleet_with(options).await;
+    let ([here, there], id) = (&fleet.nodes, signed_in.session.id());
+    sleep_until(there, timeout.minus(second * 2)).await;
+    fleet.probes.iter().for_each(|probe| probe.away(true));
+    sleep_until(there, timeout.minus(MOMENT)).await;
+    assert!(is_active(there, &signed_in).await);
+    sleep_until(here, timeout.plus(second * 60)).await;
+    fleet.probes[1].fail("touch", true);
+    fleet.probes.iter().for_each(|probe| probe.away(false));
+    tokio::time::sleep(second * 10).await;
+    assert!(fleet.store.load(id).await.unwrap().is_some(), "its use is on its way");
+    tokio::time::sleep(second * 60).await;
+    assert!(fleet.store.load(id).await.unwrap().is_none(), "no use takes so long");
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use session_core::checker::Timeouts;
 use session_core::{AssuranceLevel, EndCause, FleetKey, Store, Token};
 use session_engine::{
-    Access, CurrentSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, Verdict,
+    Access, ActiveSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, Verdict,
 };
 
 use crate::probe::{Fleet, sign_in};
@@ -33,7 +33,7 @@ async fn active(node: &Engine, token: &Token) -> bool {
     matches!(verdict(node, token).await, Verdict::Active(_))
 }
 
-async fn current(node: &Engine, token: &Token) -> CurrentSession {
+async fn current(node: &Engine, token: &Token) -> ActiveSession {
     verdict(node, token).await.session().expect("the token is good")
 }
 
@@ -431,4 +431,26 @@ proptest! {
             }
         });
     }
+}
+
+/// A thief who hangs up as soon as the store is asked.
+#[tokio::test(start_paused = true)]
+async fn a_theft_that_a_rotation_finds_ends_the_session_although_the_caller_goes() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, _] = &fleet.nodes;
+    let old = sign_in(here, "alice").await;
+    let new = renewed(here, &old.token).await;
+    assert!(active(here, &new).await);
+    tokio::time::sleep(Options::default().rotation_grace + Duration::from_secs(1)).await;
+    let gate = fleet.probes[0].hold_before("end_many");
+    let (manager, token) = (here.sessions().clone(), old.token.expose());
+    let theft =
+        tokio::spawn(async move { manager.rotate(token.as_bytes(), RotateReason::Renewal).await });
+    gate.reached().await;
+    theft.abort();
+    assert!(theft.await.unwrap_err().is_cancelled());
+    gate.open();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fleet.store.load(old.session.id()).await.unwrap().is_none());
+    assert_eq!(end_cause(here, &new).await, Some(EndCause::TokenReused));
 }

@@ -1,8 +1,12 @@
-//! Callers on another runtime than the engine's.
+//! Callers on another runtime than the engine's, and workers that panic.
+
+use std::time::Duration;
 
 use session_core::{UserId, UserKey};
 use session_engine::{Access, Engine, Options, SignIn, Verdict};
 use session_store_memory::MemoryStore;
+
+use crate::probe::{Probe, engine, store};
 
 /// A caller's runtime has no timer here: what the engine does for it must not be on that runtime.
 #[test]
@@ -25,4 +29,21 @@ fn a_call_from_another_runtime_is_made_on_the_engines() {
         assert!(matches!(verdict, Ok(Verdict::Active(_))));
         engine.shutdown().await;
     });
+}
+
+/// A worker whose every call panics keeps no node from stopping.
+#[tokio::test(start_paused = true)]
+async fn a_node_stops_although_a_worker_panics_again_and_again() {
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    let panics = tokio::spawn(async move {
+        loop {
+            probe.panic_once("log_since");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(node.health().workers["follower"].restarts > 10);
+    tokio::time::timeout(Duration::from_secs(60), node.shutdown()).await.expect("it stops");
+    panics.abort();
 }

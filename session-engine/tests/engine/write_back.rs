@@ -8,8 +8,8 @@ use std::time::Duration;
 use session_core::cleanup::Cleanup;
 use session_core::store::{TenantFilter, Touch};
 use session_core::{Actor, Store, Timestamp};
-use session_engine::clock::Clock;
-use session_engine::{Access, CurrentSession, Engine, Options, SignedIn, Verdict};
+use session_engine::clock::{Clock, ManualClock};
+use session_engine::{Access, ActiveSession, Engine, Options, Parts, SignedIn, Verdict};
 use session_store_memory::MemoryStore;
 
 use crate::probe::{Probe, engine, is_active, revoke, sign_in, store};
@@ -144,7 +144,7 @@ async fn what_is_not_written_yet_shows_in_lists() {
 }
 
 /// Checks that lists, single reads and requests show the same session.
-async fn assert_one_truth(node: &Engine, current: &CurrentSession) {
+async fn assert_one_truth(node: &Engine, current: &ActiveSession) {
     let sessions = node.sessions();
     let snapshot = current.to_session();
     assert_eq!(snapshot.last_accessed, current.last_accessed());
@@ -155,7 +155,7 @@ async fn assert_one_truth(node: &Engine, current: &CurrentSession) {
     assert_eq!(one, Some(snapshot));
 }
 
-async fn access_from(node: &Engine, signed_in: &SignedIn, ip: [u8; 4]) -> CurrentSession {
+async fn access_from(node: &Engine, signed_in: &SignedIn, ip: [u8; 4]) -> ActiveSession {
     let token = signed_in.token.expose();
     let access = Access::from_ip(Some(IpAddr::from(ip)));
     node.sessions().validate(token.as_bytes(), access).await.unwrap().session().unwrap()
@@ -326,6 +326,22 @@ async fn a_clock_that_goes_back_delays_no_write_back() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let used = access(&node, &signed_in).await;
     back.store(3_600_000_000, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(31_260)).await;
+    assert_eq!(stored(&probe, &signed_in).await, used);
+}
+
+/// So does the node's own wall clock.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_goes_back_delays_no_write_back() {
+    let wall = ManualClock::starting_at(crate::probe::clock().now());
+    let probe = Probe::over(store());
+    let parts = Parts::default().with_clock(wall.clone());
+    let options = Options::default().with_cleanup(Cleanup::default().with_enabled(false));
+    let node = Engine::start_with(Arc::new(probe.clone()), options, parts).await.unwrap();
+    let signed_in = claimed(&node).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let used = access(&node, &signed_in).await;
+    wall.set(wall.now().minus(Duration::from_secs(3600)));
     tokio::time::sleep(Duration::from_millis(31_260)).await;
     assert_eq!(stored(&probe, &signed_in).await, used);
 }

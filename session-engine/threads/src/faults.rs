@@ -126,8 +126,8 @@ pub(crate) const FAULTS: [Fault; 24] = [
     fault(
         "what found no room counts as queued",
         "queue",
-        "use_.due = self.waiting().due.add(0, entry, self.capacity);",
-        "use_.due = self.waiting().due.add(0, entry, self.capacity) || FAULT;",
+        "use_.due = self.waiting().due.add(tick, entry, self.capacity);",
+        "use_.due = self.waiting().due.add(tick, entry, self.capacity) || FAULT;",
     ),
     fault(
         "a flush that is dropped gives nothing back",

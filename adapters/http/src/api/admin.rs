@@ -7,7 +7,7 @@ use http::header::{ETAG, IF_MATCH};
 use session_core::policy::PolicyScope;
 use session_core::store::{PageQuery, Selection, TenantFilter};
 use session_core::{SessionId, TenantId, UserId, UserKey};
-use session_engine::{CurrentSession, Error};
+use session_engine::{ActiveSession, Error};
 
 use super::query::{self, Query};
 use super::view::{PageView, PolicyView, Revoked, SessionView};
@@ -58,10 +58,13 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
 /// One session with every field.
 #[utoipa::path(
     get, path = "/admin/sessions/{id}", tag = "admin", operation_id = "get_session",
-    params(("id" = String, Path, description = "Session id", format = "uuid")),
+    params(
+        ("id" = String, Path, description = "Session id", format = "uuid"),
+        ("tenant" = Option<String>, Query, description = "Only if it is of this tenant; empty: of a user outside all tenants"),
+    ),
     responses(
         (status = 200, body = SessionView, description = "The session"),
-        (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
+        (status = 400, body = Problem, description = "The id is no UUID, or a parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "No such session within reach", content_type = "application/problem+json"),
@@ -71,7 +74,7 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
 pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
     let admin = request.admin().await?;
     let id: SessionId = query::path_value("id", id)?;
-    let walls = admin.walls()?;
+    let walls = admin.filter(&request.query(&["tenant"])?)?;
     let session = request.http.manager().get(id, &walls).await?.ok_or(Problem::not_found())?;
     json(StatusCode::OK, &SessionView::of(session, admin.session_id()))
 }
@@ -79,10 +82,13 @@ pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
 /// Ends one session.
 #[utoipa::path(
     delete, path = "/admin/sessions/{id}", tag = "admin", operation_id = "revoke_session",
-    params(("id" = String, Path, description = "Session id", format = "uuid")),
+    params(
+        ("id" = String, Path, description = "Session id", format = "uuid"),
+        ("tenant" = Option<String>, Query, description = "Only if it is of this tenant; empty: of a user outside all tenants"),
+    ),
     responses(
         (status = 204, description = "Ended"),
-        (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
+        (status = 400, body = Problem, description = "The id is no UUID, or a parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not an admin, or not proven to come from this origin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "No such session within reach", content_type = "application/problem+json"),
@@ -91,7 +97,8 @@ pub(super) async fn get(request: Request<'_>, id: &str) -> Answer {
 )]
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let admin = request.changing_admin().await?;
-    let selection = Selection::session(query::path_value("id", id)?, admin.walls()?);
+    let id: SessionId = query::path_value("id", id)?;
+    let selection = Selection::session(id, admin.filter(&request.query(&["tenant"])?)?);
     match admin.end(request, selection).await? {
         0 => Err(Problem::not_found().into()),
         _ => no_content(),
@@ -252,14 +259,10 @@ pub(super) async fn unset_policy(request: Request<'_>) -> Answer {
 
 impl Admin {
     pub(super) fn session_id(&self) -> Option<SessionId> {
-        self.session.as_ref().map(CurrentSession::id)
+        self.session.as_ref().map(ActiveSession::id)
     }
 
-    /// All that the admin may reach.
-    pub(super) fn walls(&self) -> Result<TenantFilter, Problem> {
-        self.access.within(TenantFilter::Any)
-    }
-
+    /// What the admin may reach of what is asked for.
     pub(super) fn filter(&self, parameters: &Query) -> Result<TenantFilter, Problem> {
         self.access.within(parameters.tenant()?)
     }

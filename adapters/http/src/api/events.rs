@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use serde_json::Value;
 use session_core::store::TenantFilter;
 use session_core::{EndCause, Event, EventKind, SessionId, UserKey};
-use session_engine::{Access, CurrentSession, Events, Notice, SessionManager, Verdict, WaitEnd};
+use session_engine::{Access, ActiveSession, Events, Notice, SessionManager, Verdict, WaitEnd};
 use tokio::time::{Instant, Interval, interval_at};
 
 use super::history::{is_other, other};
@@ -30,6 +30,7 @@ use crate::streams::Slot;
     responses(
         (status = 200, body = String, content_type = "text/event-stream",
          description = "An event for every change of the caller's sessions, named after what happened: `created`, `rotated`, `changed`, `claims_changed`, or for an end its cause: `evicted`, `revoked`, `expired`, `signed_out`, `replaced`, `token_reused` or `blocked`. Its data is a JSON object with `kind` (the name), `at`, `by`, `tenant`, `user` and `session_id`. Beside them `missed` when some may be missing, and `ended` with `cause` when this session is over"),
+        (status = 400, body = Problem, description = "There is a parameter, and none is known", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 429, body = Problem, description = "As many streams are open as may be", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -37,6 +38,7 @@ use crate::streams::Slot;
 )]
 pub(super) async fn mine(request: Request<'_>) -> Answer {
     let session = request.session()?;
+    request.query(&[])?;
     let owner = session.owner().clone();
     let tell = move |event: &Event| {
         let is_own = event.session.is_some()
@@ -53,26 +55,36 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
 /// user's sessions.
 #[utoipa::path(
     get, path = "/admin/events", tag = "admin", operation_id = "follow_sessions",
+    params(
+        ("tenant" = Option<String>, Query, description = "Only of this tenant; empty: only of users outside all tenants"),
+    ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream",
          description = "An event for every change, as of one's own sessions, and `policy_changed`, `block_set` and `block_lifted`. `missed` when some may be missing; `ended` with `cause` when the admin's own session is over"),
+        (status = 400, body = Problem, description = "A parameter does not fit", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
-        (status = 403, body = Problem, description = "Not an admin", content_type = "application/problem+json"),
+        (status = 403, body = Problem, description = "Not an admin, or of another tenant", content_type = "application/problem+json"),
         (status = 429, body = Problem, description = "As many streams are open as may be", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn all(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
-    let walls: TenantFilter = admin.walls()?;
-    let tell = move |event: &Event| walls.covers(event.tenant.as_ref()).then(|| json_of(event));
+    let walls = admin.filter(&request.query(&["tenant"])?)?;
+    let tell = move |event: &Event| is_within(event, &walls).then(|| json_of(event));
     let power = Power {
         http: request.http.clone(),
         headers: request.head.headers.clone(),
-        session: admin.session.as_ref().map(CurrentSession::id),
+        session: admin.session.as_ref().map(ActiveSession::id),
         access: admin.access,
     };
     follow(request.http, admin.session.as_ref(), Box::new(tell), Some(power))
+}
+
+/// What concerns the whole deployment is of no tenant, and of no user outside all of them.
+fn is_within(event: &Event, walls: &TenantFilter) -> bool {
+    let is_of_all = event.tenant.is_none() && event.user.is_none();
+    walls.covers(event.tenant.as_ref()) && (!is_of_all || *walls == TenantFilter::Any)
 }
 
 /// What a user is told of what happens to their sessions: not who others are.
@@ -144,12 +156,12 @@ enum State {
 
 fn follow(
     http: &HttpSessions,
-    session: Option<&CurrentSession>,
+    session: Option<&ActiveSession>,
     tell: Tell,
     power: Option<Power>,
 ) -> Answer {
     let (manager, options) = (http.manager().clone(), http.options());
-    let session = session.map(CurrentSession::id);
+    let session = session.map(ActiveSession::id);
     let max = (options.max_streams_per_session, options.max_streams);
     let _slot = http.streams().open(session, max.0, max.1)?;
     let events = manager.events();

@@ -7,13 +7,12 @@ use futures_util::Stream;
 use http::StatusCode;
 use session_core::store::{Page, PageCursor, PageQuery, Selection, TenantFilter};
 use session_core::{Session, SessionId};
-use session_engine::{CurrentSession, Error, SessionManager};
+use session_engine::{ActiveSession, Error, SessionManager};
 
 use super::fields::Fields;
 use super::view::{MeView, PageView, RenamedView, Revoked, SessionView, impersonator};
 use super::{Answer, Request, json, no_content, query};
 use crate::activity::REFRESH;
-use crate::auth::Auth;
 use crate::problem::Problem;
 
 /// What stands below `/me`, is posted to, and is no session's id.
@@ -71,7 +70,7 @@ pub(super) async fn list(request: Request<'_>) -> Answer {
 
 /// Puts the caller's session first on the first page, wherever it stands among the others.
 async fn put_first(
-    session: &CurrentSession,
+    session: &ActiveSession,
     page: &mut Page,
     limit: u32,
     manager: &SessionManager,
@@ -104,7 +103,7 @@ fn before(first: &Session) -> PageCursor {
     params(("id" = String, Path, description = "Session id", format = "uuid")),
     responses(
         (status = 204, description = "Ended"),
-        (status = 400, body = Problem, description = "The id is no UUID", content_type = "application/problem+json"),
+        (status = 400, body = Problem, description = "The id is no UUID, or there is a parameter, and none is known", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "Not one of the caller's sessions", content_type = "application/problem+json"),
@@ -113,6 +112,7 @@ fn before(first: &Session) -> PageCursor {
 )]
 pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     let session = request.session()?;
+    request.query(&[])?;
     let id: SessionId = query::path_value("id", id)?;
     if id != session.id() {
         request.asks.fresh_for_changes(request.head)?;
@@ -131,7 +131,7 @@ pub(super) async fn revoke(request: Request<'_>, id: &str) -> Answer {
     request_body = RenamedView,
     responses(
         (status = 200, body = SessionView, description = "The session"),
-        (status = 400, body = Problem, description = "The id is no UUID, or the body does not fit", content_type = "application/problem+json"),
+        (status = 400, body = Problem, description = "The id is no UUID, the body does not fit, or there is a parameter, and none is known", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
         (status = 404, body = Problem, description = "Not one of the caller's sessions", content_type = "application/problem+json"),
@@ -146,6 +146,7 @@ pub(super) async fn rename<E>(
     body: impl Stream<Item = Result<Bytes, E>>,
 ) -> Answer {
     let session = request.session()?;
+    request.query(&[])?;
     let id: SessionId = query::path_value("id", id)?;
     let fields = Fields::parse(&request.body(body).await?, &["device_name"])?;
     let (name, by) = (fields.nullable("device_name")?, session.actor());
@@ -159,6 +160,7 @@ pub(super) async fn rename<E>(
     post, path = "/me/revoke-others", tag = "me", operation_id = "revoke_my_other_sessions",
     responses(
         (status = 200, body = Revoked, description = "Ended"),
+        (status = 400, body = Problem, description = "There is a parameter, and none is known", content_type = "application/problem+json"),
         (status = 401, body = Problem, description = "Nobody is signed in; or, with `reauthenticate`, not lately", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
@@ -166,6 +168,7 @@ pub(super) async fn rename<E>(
 )]
 pub(super) async fn revoke_others(request: Request<'_>) -> Answer {
     let session = request.session()?;
+    request.query(&[])?;
     request.asks.fresh_for_changes(request.head)?;
     let revoked = request.http.manager().revoke_others(session).await?;
     json(StatusCode::OK, &Revoked { revoked })
@@ -176,12 +179,14 @@ pub(super) async fn revoke_others(request: Request<'_>) -> Answer {
     post, path = "/me/sign-out", tag = "me", operation_id = "sign_out",
     responses(
         (status = 204, description = "Nobody is signed in any more"),
+        (status = 400, body = Problem, description = "There is a parameter, and none is known", content_type = "application/problem+json"),
         (status = 403, body = Problem, description = "Not proven to come from this origin", content_type = "application/problem+json"),
         (status = 503, body = Problem, description = "The store is away", content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn sign_out(auth: Auth) -> Answer {
-    let cookie = auth.sign_out().await?;
+pub(super) async fn sign_out(request: Request<'_>) -> Answer {
+    request.query(&[])?;
+    let cookie = request.asks.auth(request.head).sign_out().await?;
     let mut response = no_content()?;
     cookie.apply(response.headers_mut());
     Ok(response)

@@ -19,7 +19,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use session_core::{Actor, SessionId};
-use session_engine::CurrentSession;
+use session_engine::ActiveSession;
 
 pub use self::openapi::openapi;
 use self::query::Query;
@@ -93,7 +93,7 @@ impl RequestSession {
             (&Method::GET, ["me", "events"]) => events::mine(request).await,
             (&Method::GET, ["me", "history"]) => history::mine(request).await,
             (&Method::POST, ["me", "revoke-others"]) => me::revoke_others(request).await,
-            (&Method::POST, ["me", "sign-out"]) => me::sign_out(self.auth(head)).await,
+            (&Method::POST, ["me", "sign-out"]) => me::sign_out(request).await,
             (&Method::DELETE, ["me", id]) if me::is_id(id) => me::revoke(request, id).await,
             (&Method::PATCH, ["me", id]) if me::is_id(id) => me::rename(request, id, body).await,
             (&Method::GET, ["admin", "sessions"]) => admin::list(request).await,
@@ -136,12 +136,12 @@ struct Request<'r> {
 struct Admin {
     access: AdminAccess,
     by: Actor,
-    session: Option<CurrentSession>,
+    session: Option<ActiveSession>,
 }
 
 impl<'r> Request<'r> {
     /// The session of a signed-in caller.
-    fn session(self) -> Result<&'r CurrentSession, Problem> {
+    fn session(self) -> Result<&'r ActiveSession, Problem> {
         self.asks.identity().known()?.ok_or(Problem::unauthorized())
     }
 
@@ -159,7 +159,7 @@ impl<'r> Request<'r> {
                 Err(session.map_or(Problem::unauthorized(), |_| Problem::forbidden()))
             }
             access => {
-                let by = session.map_or(Actor::Application, CurrentSession::actor);
+                let by = session.map_or(Actor::Application, ActiveSession::actor);
                 Ok(Admin { access, by, session: session.cloned() })
             }
         }
@@ -313,7 +313,7 @@ fn other_method(method: &Method, segments: &[&str]) -> Answer {
         | ["admin", "users", _, "export"] => "GET, HEAD, OPTIONS",
         ["ticket"] => "POST, OPTIONS",
         ["me", action] if me::ACTIONS.contains(action) => "POST, OPTIONS",
-        ["me", _] => "PATCH, DELETE, OPTIONS",
+        ["me", id] if !id.is_empty() => "PATCH, DELETE, OPTIONS",
         ["admin", "users", "data"] | ["admin", "users", _, "sessions" | "data"] => {
             "DELETE, OPTIONS"
         }

@@ -12,7 +12,7 @@ use super::{Admin, Answer, Request, json, query};
 use crate::problem::Problem;
 
 /// Everything that is kept of one user, as it may be handed to them: nothing of a token is in it, and of
-/// an admin nothing but that it was one.
+/// an admin nothing but that it was one. Who has acted as the user is named, as in the user's own lists.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ExportView {
     /// The user.

@@ -47,7 +47,7 @@ pub(super) struct SignedInView {
     request_body = TicketView,
     responses(
         (status = 200, body = SignedInView, description = "Signed in"),
-        (status = 400, body = Problem, description = "The body does not fit", content_type = "application/problem+json"),
+        (status = 400, body = Problem, description = "The body does not fit, or there is a parameter, and none is known", content_type = "application/problem+json"),
         (status = 403, body = BlockedProblem, description = "From a page of another origin; or blocked, with `reason` and `until`", content_type = "application/problem+json"),
         (status = 408, body = Problem, description = "The body did not arrive in time", content_type = "application/problem+json"),
         (status = 409, body = TooManySessionsProblem, description = "The limit refuses it even so; with a new `ticket` and the `sessions` to choose from", content_type = "application/problem+json"),
@@ -62,6 +62,7 @@ pub(super) async fn sign_in<E>(
 ) -> Answer {
     let auth = request.asks.auth(request.head);
     auth.refuse_cross_origin()?;
+    request.query(&[])?;
     let fields = Fields::parse(&request.body(body).await?, &["ticket", "end"])?;
     let (ticket, end) = (fields.required_text("ticket")?, fields.required::<SessionId>("end")?);
     let (signed_in, cookie) = auth.sign_in_with_ticket(ticket, end).await?;

@@ -89,6 +89,7 @@ async fn nobody_is_blocked_by_accident_or_beyond_the_walls() {
         (r#"{"reason":""}"#, "reason"),
         (r#"{"until":"tomorrow"}"#, "until"),
         (r#"{"until":"2020-01-01T00:00:00Z"}"#, "until"),
+        (r#"{"until":"9999-12-31T23:59:59-01:00"}"#, "until"),
         (r#"{"untill":null}"#, "untill"),
     ] {
         let problem = root.ask("PUT", "/admin/block", body).await.problem(400, "invalid");
@@ -104,6 +105,67 @@ async fn nobody_is_blocked_by_accident_or_beyond_the_walls() {
     // The empty tenant is no place for a policy either.
     let problem = root.get("/admin/policy?tenant=").await.problem(400, "invalid");
     assert_eq!(problem["field"], "tenant");
+    http.shutdown().await;
+}
+
+/// A parameter that a call does not know may have been meant to narrow it.
+#[tokio::test(start_paused = true)]
+async fn no_call_passes_over_a_parameter() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let other = Client::signed_in(&http, "root").await;
+    let id = other.session_id().await.unwrap();
+    let (mine, named) = (format!("/me/{id}"), format!("/admin/sessions/{id}"));
+    for (method, path) in [
+        ("GET", "/me"),
+        ("GET", "/me/events"),
+        ("GET", "/me/history"),
+        ("POST", "/me/revoke-others"),
+        ("POST", "/me/sign-out"),
+        ("DELETE", &mine),
+        ("PATCH", &mine),
+        ("POST", "/ticket"),
+        ("GET", "/health"),
+        ("GET", "/admin/events"),
+        ("GET", "/admin/history"),
+        ("GET", "/admin/sessions"),
+        ("DELETE", "/admin/sessions"),
+        ("GET", &named),
+        ("DELETE", &named),
+        ("GET", "/admin/policy"),
+        ("PUT", "/admin/policy"),
+        ("DELETE", "/admin/policy"),
+        ("GET", "/admin/block"),
+        ("PUT", "/admin/block"),
+        ("DELETE", "/admin/block"),
+        ("GET", "/admin/users/export"),
+        ("DELETE", "/admin/users/data"),
+        ("GET", "/admin/users/root/export"),
+        ("DELETE", "/admin/users/root/data"),
+    ] {
+        let problem = root.ask(method, &format!("{path}?kind=Web"), "").await;
+        assert_eq!(problem.problem(400, "invalid")["field"], "kind", "{method} {path}");
+    }
+    assert!(root.session_id().await.is_some() && other.session_id().await.is_some());
+    root.ask("PATCH", "/me/", "").await.problem(404, "not-found");
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_another_tenant_than_the_one_that_is_named_is_not_there() {
+    let http = start(Config::default()).await;
+    let root = Client::signed_in(&http, "root").await;
+    let alice = Client::signed_in(&http, "north/alice").await;
+    let path = format!("/admin/sessions/{}", alice.session_id().await.unwrap());
+    for walls in ["?tenant=south", "?tenant="] {
+        root.get(&format!("{path}{walls}")).await.problem(404, "not-found");
+        root.delete(&format!("{path}{walls}")).await.problem(404, "not-found");
+    }
+    let boss = Client::signed_in(&http, "north/boss").await;
+    boss.get(&format!("{path}?tenant=south")).await.problem(403, "forbidden");
+    assert_eq!(root.get(&format!("{path}?tenant=north")).await.ok()["user"], "alice");
+    assert_eq!(root.delete(&format!("{path}?tenant=north")).await.status, 204);
+    assert!(alice.session_id().await.is_none());
     http.shutdown().await;
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Uri};
 use serde_json::{Value, json};
+use session_core::checker::Timeouts;
 use session_core::{AssuranceLevel, AuthMethod};
 use session_engine::{Proof, RotateReason};
 use session_http::{Config, Head, NewSession, RequireSession};
@@ -51,6 +52,26 @@ async fn a_user_names_their_devices() {
     assert_eq!(shown().await, "Kitchen tablet");
     alice.ask("PATCH", &path, r#"{"device_name":null}"#).await.ok();
     assert_eq!(shown().await, Value::Null);
+    http.shutdown().await;
+}
+
+/// The answer to a name is the session as the lists show it.
+#[tokio::test(start_paused = true)]
+async fn a_named_session_is_shown_as_it_is_known() {
+    let idle = Duration::from_secs(600);
+    let mut config = Config::default();
+    config.engine.timeouts = Timeouts::none().with_idle(idle);
+    let http = start(config).await;
+    let alice = Client::signed_in(&http, "alice").await;
+    let other = Client::signed_in(&http, "alice").await.session_id().await.unwrap();
+    let path = format!("/me/{}", alice.session_id().await.unwrap());
+    tokio::time::sleep(idle / 2).await;
+    let named = alice.ask("PATCH", &path, r#"{"device_name":"Laptop"}"#).await.ok();
+    assert_eq!(named, alice.get("/me").await.ok()["sessions"][0]);
+    tokio::time::sleep(idle / 2).await;
+    let name = r#"{"device_name":"Phone"}"#;
+    let idle = alice.ask("PATCH", &format!("/me/{other}"), name).await;
+    idle.problem(404, "not-found");
     http.shutdown().await;
 }
 

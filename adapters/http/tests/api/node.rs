@@ -12,8 +12,8 @@ use session_core::policy::{Limit, OnExceed, Policy, Scope};
 use session_core::{TenantId, Timestamp, UserId, UserKey};
 use session_engine::clock::{Clock, TokioClock};
 use session_http::{
-    AdminAccess, Auth, Body, Caller, Config, Head, Hooks, HttpSessions, NewSession, RequestSession,
-    SessionCookie,
+    AdminAccess, Auth, Body, Caller, Config, CookieHeaders, Head, Hooks, HttpSessions, NewSession,
+    RequestSession,
 };
 use session_store_memory::MemoryStore;
 use session_test_support::{Described, Description};
@@ -158,7 +158,7 @@ impl Client {
 
     pub(crate) async fn answer(
         &self,
-        cookie: Result<SessionCookie, session_http::Rejection>,
+        cookie: Result<CookieHeaders, session_http::Rejection>,
     ) -> Answer {
         let response = cookie.map(|cookie| {
             let mut response = Response::new(Body::empty());

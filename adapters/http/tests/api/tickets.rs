@@ -1,6 +1,7 @@
 //! A limit locks nobody out: the sessions, the ticket, and the choice.
 
 use serde_json::{Value, json};
+use session_core::ExtraData;
 use session_http::{Config, NewSession};
 
 use crate::node::{Client, at_most, start, user};
@@ -46,6 +47,28 @@ async fn a_refused_user_chooses_a_session_to_end_and_is_signed_in() {
     let (browser, body) = (Client::browser(&http), choice(&problem["ticket"], &end));
     browser.ask("POST", "/ticket", &body).await.problem(410, "invalid-ticket");
     assert_eq!(new.get("/me").await.ok()["total"], 2);
+    http.shutdown().await;
+}
+
+/// All that a ticket holds is as long as it may be, and its use fits into a body.
+#[tokio::test(start_paused = true)]
+async fn the_longest_ticket_can_be_used() {
+    let http = start(at_most(64)).await;
+    let owner = user(&format!("{}/{}", "\"".repeat(128), "\"".repeat(255)));
+    let new = NewSession::of(owner.clone())
+        .with_data(ExtraData::new(&json!("\"".repeat(2047))).unwrap())
+        .with_impersonator(owner);
+    let mut first = None;
+    for _ in 0..64 {
+        let client = Client::signed_in_as(&http, new.clone()).await;
+        first.get_or_insert(client.session_id().await.unwrap());
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    }
+    let newcomer = Client::browser(&http);
+    let problem = newcomer.sign_in(new).await.problem(409, "too-many-sessions");
+    let body = choice(&problem["ticket"], &first.unwrap());
+    assert!(body.len() < session_http::MAX_BODY_BYTES, "{}", body.len());
+    newcomer.ask("POST", "/ticket", &body).await.ok();
     http.shutdown().await;
 }
 

@@ -56,13 +56,13 @@ async fn revoke(managers: &[SessionManager], signed_in: &SignedIn) -> Result<Dur
     Ok(last)
 }
 
-/// When a node refuses a session.
+/// When a node accepts a session no more. Why it has ended, it asks the store afterwards.
 async fn refused(manager: SessionManager, signed_in: SignedIn) -> Instant {
     manager.session_ended(signed_in.session.id()).await;
     let token = signed_in.token.expose();
     loop {
         let check = manager.check(token.as_bytes(), Access::default());
-        if matches!(check, Check::Answered(Verdict::Refused(_))) {
+        if !matches!(check, Check::Answered(Verdict::Active(_))) {
             return Instant::now();
         }
         tokio::task::yield_now().await;

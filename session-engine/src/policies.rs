@@ -1,0 +1,54 @@
+//! Policies as they are set.
+
+use session_core::Actor;
+use session_core::policy::{Policy, PolicyScope};
+use session_core::store::PolicyChange;
+
+use crate::error::Error;
+use crate::node::Node;
+use crate::notice;
+
+/// The policy that holds at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EffectivePolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// Where it is set; none for the default of the options.
+    pub set_at: Option<PolicyScope>,
+}
+
+impl Node {
+    pub(crate) async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, Error> {
+        self.shared().store_call("policy", self.shared().store.policy(scope)).await
+    }
+
+    pub(crate) async fn effective_policy(
+        &self,
+        scope: &PolicyScope,
+    ) -> Result<EffectivePolicy, Error> {
+        let mut at = Some(scope.clone());
+        while let Some(scope) = at {
+            if let Some(policy) = self.policy(&scope).await? {
+                return Ok(EffectivePolicy { policy, set_at: Some(scope) });
+            }
+            at = scope.wider();
+        }
+        let policy = self.shared().options.default_policy.clone();
+        Ok(EffectivePolicy { policy, set_at: None })
+    }
+
+    pub(crate) async fn set_policy(
+        &self,
+        scope: PolicyScope,
+        policy: Option<Policy>,
+        by: Actor,
+    ) -> Result<(), Error> {
+        policy.as_ref().map_or(Ok(()), Policy::validate)?;
+        let change = PolicyChange { scope, policy, at: self.now(), by };
+        self.shared().store_call("set_policy", self.shared().store.set_policy(&change)).await?;
+        notice::log(&change.event());
+        self.shared().poke.notify_one();
+        Ok(())
+    }
+}
