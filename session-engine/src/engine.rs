@@ -190,7 +190,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
     Shared {
         runtime: Handle::current(),
         store,
-        time: FleetTime::new(parts.clock, options.store_timeout),
+        time: FleetTime::new(parts.clock, options.store_timeout.max(options.propagation_bound)),
         fleet_key,
         entropy: parts.entropy,
         claims: parts.claims,

@@ -151,7 +151,7 @@ pub(crate) async fn read_now(shared: &Shared) {
     let asked = Instant::now();
     let read = async {
         let mut position = shared.position.lock().await;
-        let is_read = position.read.is_some_and(|begun| begun >= asked);
+        let is_read = position.read.is_some_and(|begun| begun > asked);
         if !is_read && position.just_failed().is_none() {
             let _ = catch_up(shared, &mut position).await;
         }

@@ -39,7 +39,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = stopping.stopped() => return,
             result = sweep(&shared, &holder) => result,
         };
-        wait = if result.is_ok() { period } else { period / 60 };
+        // Another node may take the lease meanwhile: it may be this one that cannot.
+        wait = if result.is_ok() { period } else { LEASE_TTL.max(period / 60) };
         report(&shared, result);
     }
 }

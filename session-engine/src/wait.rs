@@ -30,7 +30,8 @@ impl Node {
         loop {
             let wait = match self.wait_of(id).await {
                 Ok(Wait::Gone) => return self.why_gone_soon(id, &mut watch).await,
-                Ok(Wait::Over(over)) => match self.end_over(id, over, 1).await {
+                // In a box: few waits come to this, and many are open.
+                Ok(Wait::Over(over)) => match Box::pin(self.end_over(id, over, 1)).await {
                     Ok(true) => return Some(over.cause()),
                     // It was used since, or is gone, or the store is away.
                     Ok(false) | Err(_) => Some(pause),
