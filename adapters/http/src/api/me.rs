@@ -23,7 +23,7 @@ pub(super) const LISTS: [&str; 2] = ["events", "history"];
 
 /// Whether this may be a session's id.
 pub(super) fn is_id(segment: &str) -> bool {
-    !ACTIONS.contains(&segment) && !LISTS.contains(&segment)
+    !segment.is_empty() && !ACTIONS.contains(&segment) && !LISTS.contains(&segment)
 }
 
 /// Lists the caller's sessions: first that of this request, then the others, newest sign-in first.
