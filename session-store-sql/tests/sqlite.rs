@@ -237,6 +237,15 @@ async fn a_session_that_the_history_knows_ends_all_the_same() {
     .await;
 }
 
+#[tokio::test]
+async fn a_session_without_its_user_ends_all_the_same() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    restored::ends_what_has_no_user(&store, async || execute(&path, restored::FORGET_USERS).await)
+        .await;
+}
+
 /// Another application's long read delays no revocation, and neither do writers of other tables.
 #[tokio::test]
 async fn an_unrelated_long_transaction_delays_no_reader() {

@@ -169,16 +169,16 @@ DECLARE
     v_users text[];
     v_line bigint;
 BEGIN
-    SELECT array_agg(locked_id) INTO v_ids FROM (
-        SELECT chosen.ids FROM {t}users AS u JOIN (
-            SELECT s.tenant, s.user_id, array_agg(s.id) AS ids FROM {t}sessions AS s
+    -- After a restore of tables of different moments, a session may be there without its user's row.
+    PERFORM FROM {t}users AS u JOIN (
+            SELECT s.tenant, s.user_id FROM {t}sessions AS s
             WHERE s.id = ANY (p_ids) GROUP BY s.tenant, s.user_id) AS chosen
         ON u.tenant = chosen.tenant AND u.user_id = chosen.user_id
-        ORDER BY u.tenant, u.user_id FOR UPDATE OF u) AS locked, unnest(locked.ids) AS locked_id;
+        ORDER BY u.tenant, u.user_id FOR UPDATE OF u;
     v_line := {t}clock() - p_overdue;
 
     WITH found AS (
-        SELECT s.id FROM {t}sessions AS s WHERE s.id = ANY (v_ids) ORDER BY s.id FOR UPDATE),
+        SELECT s.id FROM {t}sessions AS s WHERE s.id = ANY (p_ids) ORDER BY s.id FOR UPDATE),
     gone AS (
         DELETE FROM {t}sessions AS s USING found WHERE s.id = found.id
         AND (p_overdue IS NULL OR s.deadline < v_line)

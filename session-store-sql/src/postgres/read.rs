@@ -99,5 +99,7 @@ pub(super) const USER: &str = "SELECT \
     (SELECT COALESCE(json_agg(json_build_array(tenant, user_id, policy, block)), '[]')::text \
         FROM {t}policies \
         WHERE (tenant, user_id) IN (('', ''), ($1, ''), ($1, $2))) AS places";
-pub(super) const LOAD: &str = "SELECT s.*, u.version FROM {t}sessions AS s \
-    JOIN {t}users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = $1";
+/// After a restore of tables of different moments, a session may be there without its user's row.
+pub(super) const LOAD: &str = "SELECT s.*, COALESCE(u.version, 0) AS version \
+    FROM {t}sessions AS s \
+    LEFT JOIN {t}users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = $1";

@@ -89,5 +89,7 @@ pub(super) const VERSION: &str =
     "SELECT version FROM session_kit_users WHERE tenant = ? AND user_id = ?";
 pub(super) const STANDINGS: &str = "SELECT id, device_kind, client_id, signed_in, last_accessed, \
     deadline, claimed FROM session_kit_sessions WHERE tenant = ? AND user_id = ?";
-pub(super) const LOAD: &str = "SELECT s.*, u.version FROM session_kit_sessions AS s \
-    JOIN session_kit_users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = ?";
+/// After a restore of tables of different moments, a session may be there without its user's row.
+pub(super) const LOAD: &str = "SELECT s.*, COALESCE(u.version, 0) AS version \
+    FROM session_kit_sessions AS s \
+    LEFT JOIN session_kit_users AS u ON u.tenant = s.tenant AND u.user_id = s.user_id WHERE s.id = ?";

@@ -213,6 +213,16 @@ async fn a_session_that_the_history_knows_ends_all_the_same() {
     restored::ends_what_the_history_knows(&database.store().await, know_all).await;
 }
 
+#[tokio::test]
+async fn a_session_without_its_user_ends_all_the_same() {
+    let database = Database::create().await;
+    let mut other = database.connection().await;
+    let forget_users = async || {
+        sqlx::query(restored::FORGET_USERS).execute(&mut other).await.unwrap();
+    };
+    restored::ends_what_has_no_user(&database.store().await, forget_users).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn leases_taken_in_parallel_never_fail() {
     let database = Database::create().await;

@@ -211,15 +211,26 @@ async fn migrations_are_printed_run_twice_and_a_newer_schema_is_refused() {
     assert!(error.to_string().contains("version 1000"), "{error}");
 }
 
+impl Schema {
+    async fn execute(&self, statement: &str) {
+        let statement = statement.replace("session_kit_", &format!("{}.session_kit_", self.0));
+        let statement = sqlx::query(sqlx::AssertSqlSafe(statement));
+        statement.execute(&pool(1).await).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_session_that_the_history_knows_ends_all_the_same() {
     let schema = Schema::create().await;
-    let know_all = async || {
-        let prefix = format!("{}.session_kit_", schema.0);
-        let statement = sqlx::AssertSqlSafe(restored::KNOW_ALL.replace("session_kit_", &prefix));
-        sqlx::query(statement).execute(&pool(1).await).await.unwrap();
-    };
+    let know_all = async || schema.execute(restored::KNOW_ALL).await;
     restored::ends_what_the_history_knows(&schema.store().await, know_all).await;
+}
+
+#[tokio::test]
+async fn a_session_without_its_user_ends_all_the_same() {
+    let schema = Schema::create().await;
+    let forget_users = async || schema.execute(restored::FORGET_USERS).await;
+    restored::ends_what_has_no_user(&schema.store().await, forget_users).await;
 }
 
 /// What is wrong is said, and at once: a pool says after half a minute that it timed out.

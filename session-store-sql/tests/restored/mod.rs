@@ -1,10 +1,10 @@
 //! A restored dump whose tables are of different moments: the history knows sessions that have not
-//! ended.
+//! ended, or the users of sessions are missing.
 
 use std::time::Duration;
 
 use session_conformance::sample::{self, now, user};
-use session_core::store::{Change, Outcome};
+use session_core::store::{Change, Outcome, Selection, TenantFilter, Version};
 use session_core::{EndCause, Store};
 
 /// Writes a history of every session, each with another user's name.
@@ -40,5 +40,38 @@ pub(crate) async fn ends_what_the_history_knows(store: &dyn Store, know_all: imp
         let told = store.ended(session.id).await.unwrap().unwrap();
         assert_eq!((&told.session, told.cause), (session, cause));
         assert!(told.ended >= begun, "{cause}");
+    }
+}
+
+/// Forgets every user.
+pub(crate) const FORGET_USERS: &str = "DELETE FROM session_kit_users";
+
+/// Reads and ends sessions in each way after `forget_users` has been called. The store is empty.
+pub(crate) async fn ends_what_has_no_user(store: &dyn Store, forget_users: impl AsyncFnOnce()) {
+    let begun = now(store).await;
+    let mut sessions =
+        ["alice", "bob", "carol"].map(|name| sample::session(store, &user(name), begun));
+    sessions[2].deadline = begun.minus(Duration::from_secs(1));
+    for session in &sessions {
+        sample::insert(store, session).await;
+    }
+    forget_users().await;
+    for session in &sessions {
+        let state = store.user(&session.owner).await.unwrap();
+        assert_eq!((state.version, state.sessions.len()), (Version::NONE, 1));
+        let loaded = store.load(session.id).await.unwrap().expect("a session that `user` lists");
+        assert_eq!((&loaded.session, loaded.version), (session, Version::NONE));
+    }
+    let [committed, revoked, expired] = &sessions;
+    let end = Change::End(committed.id, EndCause::SignedOut);
+    assert_eq!(sample::commit(store, &committed.owner, vec![end]).await, Outcome::Done);
+    let swept = sample::sweep_all(store, Duration::ZERO, 10).await;
+    assert_eq!(swept.iter().map(|ended| ended.id).collect::<Vec<_>>(), [expired.id]);
+    let all = sample::end(store, Selection::within(TenantFilter::Any)).await;
+    let ended = sample::end_all(store, all, 10).await;
+    assert_eq!(ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), [revoked.id]);
+    for session in &sessions {
+        assert_eq!(store.load(session.id).await.unwrap(), None);
+        assert!(store.ended(session.id).await.unwrap().is_some());
     }
 }
