@@ -23,7 +23,8 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// Starts the task that sends; it ends with the teller, after what there is to tell.
+    /// Starts the task that sends; it ends with the teller, after what there is to tell, or at once
+    /// where that cannot be sent.
     pub(super) fn start(db: Db) -> Self {
         let (changes, changed) = mpsc::channel(1);
         tokio::spawn(tell(db, changed));
@@ -60,7 +61,7 @@ impl Drop for Told<'_> {
 async fn tell(db: Db, mut changed: mpsc::Receiver<()>) {
     while changed.recv().await.is_some() {
         while let Err(error) = send(&db).await {
-            if db.pool.is_closed() {
+            if db.pool.is_closed() || changed.is_closed() {
                 return;
             }
             tracing::debug!(%error, "cannot notify; trying again");
@@ -199,6 +200,20 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::names::Names;
+
+    /// Nobody is told by a store that is gone, and whose server is.
+    #[tokio::test]
+    async fn telling_ends_with_its_store_where_the_server_is_gone() {
+        let pool = PgPoolOptions::new().acquire_timeout(Duration::from_millis(10));
+        let pool = pool.connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+        let db = Db::new(pool, Names::new(None, "session_kit_"), store_error);
+        let (changes, changed) = mpsc::channel(1);
+        changes.send(()).await.unwrap();
+        let telling = tokio::spawn(tell(db, changed));
+        drop(changes);
+        timeout(PATIENCE, telling).await.expect("it ends").unwrap();
+    }
 
     #[tokio::test]
     async fn a_connection_that_another_client_had_before_is_not_listened_on() {
