@@ -9,8 +9,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Pool};
 use tokio::sync::Mutex;
 
-/// A connection that is taken from the pool and replaced there, with all that the pool does for a
-/// new one. A pool of one connection keeps it.
+/// A connection besides the pool's, with all that the pool does for a new one. A pool of one
+/// connection serves the log, too.
 pub(crate) struct Line<D: Database> {
     pool: Pool<D>,
     kept: Option<Mutex<Option<D::Connection>>>,
@@ -43,7 +43,7 @@ impl<D: Database> Line<D> {
             *kept = Some(connection);
             return Ok(page);
         }
-        let mut connection = self.connection().await?.detach();
+        let mut connection = self.connect().await.map_err(self.store_error)?;
         let page = read.page(&mut connection).await?;
         *kept = Some(connection);
         Ok(page)
@@ -51,6 +51,17 @@ impl<D: Database> Line<D> {
 
     async fn connection(&self) -> Result<PoolConnection<D>, StoreError> {
         self.pool.acquire().await.map_err(self.store_error)
+    }
+
+    /// A new connection as the pool makes them, without waiting for one of its own.
+    async fn connect(&self) -> Result<D::Connection, sqlx::Error> {
+        if self.pool.is_closed() {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        let one = self.pool.options().clone().min_connections(0).max_connections(1);
+        let one = one.max_lifetime(None).idle_timeout(None);
+        let one = one.connect_lazy_with(self.pool.connect_options().as_ref().clone());
+        Ok(one.acquire().await?.detach())
     }
 }
 

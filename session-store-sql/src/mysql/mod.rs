@@ -44,8 +44,8 @@ use crate::names::{self, Names};
 /// cluster that takes writes on several servers at once does not share locks between them.
 ///
 /// The log is read on a connection of its own, so that a node hears of revocations however busy the
-/// pool is. It is taken from the pool and replaced there, with all that the pool does for a new
-/// connection. A pool of one connection also reads the log.
+/// pool is. It is made besides the pool's, with all that the pool does for a new connection. A pool
+/// of one connection also reads the log.
 ///
 /// The database's user needs `CREATE ROUTINE` and `ALTER ROUTINE` for the migrations, and
 /// `EXECUTE`.

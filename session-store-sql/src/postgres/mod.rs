@@ -68,8 +68,8 @@ use crate::names::{self, Names};
 ///
 /// # Connections
 /// The log is read on a connection of its own, so that a node hears of revocations however busy the
-/// pool is. It is taken from the pool and replaced there, with all that the pool does for a new
-/// connection. Another one listens for notifications. A pool of one connection also reads the log.
+/// pool is. It is made besides the pool's, with all that the pool does for a new connection. Another
+/// one listens for notifications. A pool of one connection also reads the log.
 ///
 /// # Poolers
 /// A pooler in transaction mode has to keep prepared statements apart (PgBouncer 1.21 and later,

@@ -233,7 +233,6 @@ async fn the_log_is_read_besides_the_pool() {
         assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
     }
     open.rollback().await.unwrap();
-    drop(held);
     cut(&pool(server(), 1).await, &database).await;
     insert(&other, &session(&other, "alice").await).await;
     assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
