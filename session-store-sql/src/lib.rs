@@ -100,6 +100,8 @@ mod db;
 mod error;
 mod filter;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
+mod last_read;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod line;
 #[cfg(feature = "mysql")]
 mod mysql;

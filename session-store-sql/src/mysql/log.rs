@@ -1,8 +1,9 @@
 //! Reads the log by ids, which are drawn inside transactions and not in the order of their commits.
 //!
 //! A reader's [`Place`] is the last entry that it read, and the ids before it that it has not seen:
-//! of transactions that were open, or that were rolled back. Each read looks for those again.
-//! Nothing is written at a read, and no lock is taken.
+//! of transactions that were open, or that were rolled back. Each read looks for those again, and for
+//! the entries that were read last: a failover may have lost the one that was committed last, which
+//! need not be the one of the last id. Nothing is written at a read, and no lock is taken.
 //!
 //! **Which ids are over.** A *gate* is one of two rows. A change locks the open one in share mode,
 //! from before it draws its first id until it has ended. `settle` tries, without waiting, to lock
@@ -65,7 +66,7 @@ impl line::Read<MySql> for Reading<'_> {
         let call = || {
             sqlx::query(self.db.sql(READ))
                 .bind(seen.from())
-                .bind(seen.open())
+                .bind(seen.looked_for())
                 .bind(i64::from(self.limit) + 2)
         };
         let found = Found::of(rows(connection, call).await?)?;

@@ -1,15 +1,19 @@
-//! A place in the log: the last entry that was read, and the ids before it that may still come.
+//! A place in the log: the last entry, others that were read last, and the ids before the last that may
+//! still come.
 
 use session_core::store::{Cursor, Entries, LogPage, LogPosition};
 use session_core::{StoreError, Timestamp};
 
 use crate::columns::Columns;
-use crate::position;
+use crate::{last_read, position};
 
 /// See the documentation of [`super::log`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     last: LogPosition,
+    /// The entries that were read last, without that one. A failover that loses what was committed last
+    /// may leave the last id and lose one of these.
+    read: Vec<LogPosition>,
     /// Ids before the last, ascending, of transactions that may not have ended when it was read.
     open: Vec<i64>,
 }
@@ -23,7 +27,7 @@ pub(super) struct Found<R> {
     trimmed: i64,
     /// The server's clock.
     clock: Timestamp,
-    /// Entries of ids that were open, ascending.
+    /// Entries of ids that were open or had been read, ascending.
     late: Vec<R>,
     /// Entries from the last one on, ascending.
     page: Vec<R>,
@@ -43,15 +47,23 @@ impl Place {
     pub(super) const MAX_OPEN: usize = 4_096;
 
     pub(super) fn parse(cursor: &Cursor) -> Option<Self> {
-        let (last, open) = cursor.0.split_at_checked(16)?;
-        let last = LogPosition::parse(&Cursor(last.to_vec()))?;
+        let (last, rest) = cursor.0.split_at_checked(POSITION)?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let count = usize::try_from(u64::from_be_bytes(*count)).ok();
+        let count = count.filter(|count| *count <= last_read::REMEMBERED)?;
+        let (read, open) = rest.split_at_checked(count * POSITION)?;
+        let position = |bytes: &[u8]| LogPosition::parse(&Cursor(bytes.to_vec()));
+        let (last, read) = (position(last)?, read.chunks(POSITION).map(position));
         let (open, rest) = open.as_chunks();
         let open: Vec<_> = open.iter().map(|id| i64::from_be_bytes(*id)).collect();
-        (rest.is_empty() && open.len() <= Self::MAX_OPEN).then_some(Self { last, open })
+        let read = read.collect::<Option<_>>()?;
+        (rest.is_empty() && open.len() <= Self::MAX_OPEN).then_some(Self { last, read, open })
     }
 
     pub(super) fn cursor(&self) -> Cursor {
         let mut bytes = self.last.cursor().0;
+        bytes.extend((self.read.len() as u64).to_be_bytes());
+        bytes.extend(self.read.iter().flat_map(|entry| entry.cursor().0));
         bytes.extend(self.open.iter().flat_map(|id| id.to_be_bytes()));
         Cursor(bytes)
     }
@@ -61,7 +73,7 @@ impl Place {
     pub(super) fn at_end(over: i64, entries: &[LogPosition]) -> Option<Self> {
         let last = entries.last().copied().unwrap_or(LogPosition::START);
         let ids = entries.iter().map(|entry| entry.number);
-        Some(Self { last, open: missing(over, ids)? })
+        Some(Self { last, read: Vec::new(), open: missing(over, ids)? })
     }
 
     /// Where to read on.
@@ -69,13 +81,17 @@ impl Place {
         self.last.number
     }
 
-    /// The open ids as JSON.
-    pub(super) fn open(&self) -> String {
-        serde_json::Value::from(self.open.clone()).to_string()
+    /// The ids to look for again as JSON, ascending, as the entries come: those that are open and
+    /// those that were read last.
+    pub(super) fn looked_for(&self) -> String {
+        let read = self.read.iter().map(|entry| entry.number);
+        let mut ids: Vec<_> = read.chain(self.open.iter().copied()).collect();
+        ids.sort_unstable();
+        serde_json::Value::from(ids).to_string()
     }
 
     /// Takes up to `limit` entries. None where the log does not go on from here: it was trimmed, or
-    /// came back from the past, or too many ids are open.
+    /// came back from the past, or lost an entry, or too many ids are open.
     pub(super) fn read_on<R: Columns>(
         mut self,
         found: &Found<R>,
@@ -87,23 +103,33 @@ impl Place {
         if first != Some(self.last) && !untouched {
             return Ok(None);
         }
-        let came = found.late.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
+        let looked_for = found.late.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
+        let is_there = |seen: &LogPosition| looked_for.binary_search(seen).is_ok();
+        if self.read.iter().any(|seen| seen.number > found.trimmed && !is_there(seen)) {
+            return Ok(None);
+        }
+        let late = found.late.iter().zip(looked_for);
+        let late = late.filter(|(_, entry)| !self.read.contains(entry));
+        let (late, came): (Vec<_>, Vec<_>) = late.unzip();
         if self.open.iter().any(|id| *id <= found.trimmed && !holds(&came, *id)) {
             // It may have come and been trimmed.
             return Ok(None);
         }
         let limit = limit as usize;
-        let late = &found.late[..found.late.len().min(limit)];
+        let all_late = late.len();
+        let late = &late[..all_late.min(limit)];
         let rest = if first == Some(self.last) { &found.page[1..] } else { &found.page[..] };
         let rest_taken = &rest[..rest.len().min(limit - late.len())];
-        let more = late.len() < found.late.len() || rest_taken.len() < rest.len();
+        let more = late.len() < all_late || rest_taken.len() < rest.len();
         // What came and has no room on this page stays open, settled or not.
         self.open.retain(|id| *id > found.settled || holds(&came[late.len()..], *id));
         self.open.retain(|id| !holds(&came[..late.len()], *id));
-        let Some(unsettled) = self.advance(found.settled, rest_taken)? else {
+        let came = &came[..late.len()];
+        let Some(unsettled) = self.advance(found.settled, came, rest_taken)? else {
             return Ok(None);
         };
-        let wanted = late.iter().chain(rest_taken).filter_map(|row| position::wanted(row, entries));
+        let wanted =
+            late.iter().copied().chain(rest_taken).filter_map(|row| position::wanted(row, entries));
         let page = LogPage::new(wanted, self.cursor(), more, found.clock);
         Ok(Some(Read { page, unsettled }))
     }
@@ -112,6 +138,7 @@ impl Place {
     fn advance<R: Columns>(
         &mut self,
         settled: i64,
+        late: &[LogPosition],
         rest: &[R],
     ) -> Result<Option<bool>, StoreError> {
         let rest = rest.iter().map(position::of).collect::<Result<Vec<_>, _>>()?;
@@ -119,7 +146,13 @@ impl Place {
         let ids = rest.iter().map(|entry| entry.number);
         let Some(missing) = missing(settled.max(self.last.number), ids) else { return Ok(None) };
         self.open.extend(missing);
-        self.last = rest.last().copied().unwrap_or(self.last);
+        let last = rest.last().copied().unwrap_or(self.last);
+        let before = [self.last].into_iter().filter(|before| *before != LogPosition::START);
+        // Late ones come last: each may have been committed after all of its page.
+        let read = before.chain(rest).chain(late.iter().copied()).filter(|entry| *entry != last);
+        self.read.extend(read);
+        self.read = last_read::remembered(std::mem::take(&mut self.read));
+        self.last = last;
         Ok((self.open.len() <= Self::MAX_OPEN).then_some(unsettled))
     }
 }
@@ -142,6 +175,9 @@ impl<R: Columns> Found<R> {
         Ok(Self { settled, trimmed, clock, late, page })
     }
 }
+
+/// Bytes of a position in a cursor.
+const POSITION: usize = 16;
 
 /// Whether these entries, which are ascending, have one of this id.
 fn holds(entries: &[LogPosition], id: i64) -> bool {
@@ -168,8 +204,19 @@ mod tests {
     use super::*;
     use crate::columns::testing::Entry;
 
+    fn at(number: i64) -> LogPosition {
+        LogPosition { number, mark: number }
+    }
+
     fn place(last: i64, open: &[i64]) -> Place {
-        Place { last: LogPosition { number: last, mark: last }, open: open.to_vec() }
+        Place { last: at(last), read: Vec::new(), open: open.to_vec() }
+    }
+
+    impl Place {
+        fn after(mut self, read: &[i64]) -> Self {
+            self.read = read.iter().copied().map(at).collect();
+            self
+        }
     }
 
     fn found(settled: i64, late: &[i64], page: &[i64]) -> Found<Entry> {
@@ -182,7 +229,9 @@ mod tests {
     fn read(place: Place, found: &Found<Entry>) -> Option<(usize, Place, bool, bool)> {
         let Read { page, unsettled } = place.read_on(found, Entries::All, 3).unwrap()?;
         assert_eq!(page.clock, found.clock);
-        Some((page.events.len(), Place::parse(&page.next).unwrap(), page.more, unsettled))
+        let next = Place::parse(&page.next).unwrap();
+        // What is looked at again has a test of its own.
+        Some((page.events.len(), next.after(&[]), page.more, unsettled))
     }
 
     #[test]
@@ -223,6 +272,27 @@ mod tests {
         assert_eq!(read(place(0, &[]), &untouched).unwrap().1, place(2, &[1]));
     }
 
+    /// Numbers are not in the order of commits: the last id may be there, and one before it lost.
+    #[test]
+    fn an_entry_that_was_read_and_is_lost_is_a_gap() {
+        let read = |place: Place, found: &Found<Entry>| {
+            let Read { page, .. } = place.read_on(found, Entries::All, 3).unwrap()?;
+            Some((page.events.len(), Place::parse(&page.next).unwrap()))
+        };
+        let first = read(place(5, &[]), &found(0, &[], &[5, 7])).unwrap();
+        assert_eq!(first, (1, place(7, &[6]).after(&[5])));
+        let late = read(first.1, &found(0, &[5, 6], &[7])).unwrap();
+        assert_eq!(late, (1, place(7, &[]).after(&[5, 6])));
+        let seen = || late.1.clone();
+        assert_eq!(place(9, &[4, 8]).after(&[7, 5]).looked_for(), "[4,5,7,8]");
+        assert_eq!(read(seen(), &found(0, &[5, 6], &[7])), Some((0, seen())), "told once");
+        let next = read(seen(), &found(0, &[5, 6], &[7, 8, 9])).unwrap();
+        assert_eq!(next, (2, place(9, &[]).after(&[5, 6, 7, 8])));
+        assert_eq!(read(seen(), &found(0, &[5], &[7])), None, "lost");
+        let trimmed = Found { trimmed: 6, ..found(6, &[], &[7]) };
+        assert_eq!(read(seen(), &trimmed), Some((0, seen())), "trimmed, not lost");
+    }
+
     #[test]
     fn too_many_open_ids_are_a_gap() {
         let most = 4_096;
@@ -238,11 +308,13 @@ mod tests {
 
     #[test]
     fn a_place_round_trips_and_anything_else_is_none() {
-        for place in [place(9, &[]), place(9, &[3, 7])] {
+        for place in [place(9, &[]), place(9, &[3, 7]), place(9, &[3, 7]).after(&[2, 5])] {
             assert_eq!(Place::parse(&place.cursor()), Some(place));
         }
-        for bytes in [vec![], vec![0; 15], vec![0; 17], vec![0; 16 + 8 * 4_097]] {
+        for bytes in [vec![], vec![0; 15], vec![0; 17], vec![0; 25], vec![0; 24 + 8 * 4_097]] {
             assert_eq!(Place::parse(&Cursor(bytes)), None);
         }
+        let too_many = place(9, &[]).after(&[1; last_read::REMEMBERED + 1]);
+        assert_eq!(Place::parse(&too_many.cursor()), None);
     }
 }

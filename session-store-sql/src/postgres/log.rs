@@ -19,7 +19,7 @@ use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use super::db::{Db, micros, store_error};
 use crate::columns::Columns;
 use crate::names::Names;
-use crate::{line, rows};
+use crate::{last_read, line, rows};
 
 /// What a reader has seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ struct Seen {
     up_to: i64,
     /// The newest entry that was seen, and its mark; zeros for none.
     newest: (i64, i64),
+    /// The entries that were read last, without the newest. A failover that loses what was committed
+    /// last may leave the newest and lose one of these.
+    last: Vec<(i64, i64)>,
 }
 
 /// What a moment sees of the transactions.
@@ -93,7 +96,8 @@ impl line::Read<Postgres> for Read<'_> {
         let now = Snapshot::of(head)?;
         let last = rows.last().filter(|row| matches!(row.optional_integer("seq"), Ok(Some(_))));
         let more = last.map(|row| row.integer("examined")).transpose()? > Some(self.limit.into());
-        let next = seen.clone().and(last, more, &now)?;
+        let read = if last.is_some() { &rows[..] } else { &[] };
+        let next = seen.clone().and(read, more, &now)?;
         let wanted = rows.iter().filter(|row| matches!(row.try_get("wanted"), Ok(Some(true))));
         let cursor = next.seen.cursor()?;
         // What was read belongs to the snapshot that the read was begun with: look once more.
@@ -108,6 +112,7 @@ impl Read<'_> {
         connection: &mut PgConnection,
         seen: &Seen,
     ) -> Result<Vec<PgRow>, StoreError> {
+        let (last, last_tags): (Vec<_>, Vec<_>) = seen.last.iter().copied().unzip();
         let rows = sqlx::query(self.names.sql(SINCE))
             .bind(&seen.all_of.text)
             .bind(seen.some_of.as_ref().map(|snapshot| &snapshot.text))
@@ -117,7 +122,9 @@ impl Read<'_> {
             .bind(seen.newest.0)
             .bind(seen.newest.1)
             .bind(seen.all_of.next.to_string())
-            .bind(self.entries.unwanted_kinds().collect::<Vec<_>>());
+            .bind(self.entries.unwanted_kinds().collect::<Vec<_>>())
+            .bind(last)
+            .bind(last_tags);
         rows.fetch_all(connection).await.map_err(store_error)
     }
 
@@ -136,6 +143,7 @@ impl Read<'_> {
             some_of: None,
             up_to: 0,
             newest: (row.integer("seq")?, row.integer("tag")?),
+            last: Vec::new(),
         };
         Ok(LogPage::at_end(seen.cursor()?, gap, clock(&row)?))
     }
@@ -148,16 +156,17 @@ struct Next {
 
 impl Seen {
     fn is_well_formed(&self) -> bool {
-        self.all_of.is_well_formed() && self.some_of.as_ref().is_none_or(Snapshot::is_well_formed)
+        self.all_of.is_well_formed()
+            && self.some_of.as_ref().is_none_or(Snapshot::is_well_formed)
+            && self.last.len() <= last_read::REMEMBERED
     }
 
-    /// What has been seen after a page that ends with this entry.
-    fn and(mut self, last: Option<&PgRow>, more: bool, now: &Snapshot) -> Result<Next, StoreError> {
-        if let Some(last) = last {
-            let last = (last.integer("seq")?, last.integer("tag")?);
-            self.newest = self.newest.max(last);
-            self.up_to = last.0;
-        }
+    /// What has been seen after a page of these entries.
+    fn and(mut self, page: &[PgRow], more: bool, now: &Snapshot) -> Result<Next, StoreError> {
+        let page = page.iter().map(|row| Ok((row.integer("seq")?, row.integer("tag")?)));
+        let page = page.collect::<Result<Vec<_>, StoreError>>()?;
+        self.up_to = page.last().map_or(self.up_to, |last| last.0);
+        (self.newest, self.last) = noted(self.newest, &self.last, &page);
         let target = self.some_of.take().unwrap_or_else(|| now.clone());
         if more {
             self.some_of = Some(target);
@@ -192,6 +201,21 @@ impl Snapshot {
     }
 }
 
+/// The newest entry and the others that were read last, after a page. Late ones count as read last:
+/// each may have been committed after all of its page.
+fn noted(
+    newest: (i64, i64),
+    last: &[(i64, i64)],
+    page: &[(i64, i64)],
+) -> ((i64, i64), Vec<(i64, i64)>) {
+    let (late, new) = page.split_at(page.partition_point(|entry| *entry < newest));
+    let next = new.last().copied().unwrap_or(newest);
+    let before = (newest != next && newest != NONE).then_some(newest);
+    let read = last.iter().chain(&before).chain(new).chain(late);
+    let read = read.copied().filter(|entry| *entry != next).collect();
+    (next, last_read::remembered(read))
+}
+
 fn clock(row: &PgRow) -> Result<Timestamp, StoreError> {
     row.integer("clock").map(Timestamp::from_micros)
 }
@@ -202,6 +226,9 @@ where
 {
     row.try_get(column).map_err(store_error)
 }
+
+/// Before the first entry.
+const NONE: (i64, i64) = (0, 0);
 
 /// One statement, so one snapshot. The head says whether the log continues where the reader left
 /// it. The rest are the entries that the reader wants, and the last one that the page examined.
@@ -220,7 +247,10 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
                 WHERE open <= meta.trimmed_xid) \
             AND meta.trimmed_seq <= $6 \
             AND (meta.trimmed_seq = $6 OR EXISTS \
-                (SELECT FROM {t}log WHERE seq = $6 AND tag = $7)) AS continues \
+                (SELECT FROM {t}log WHERE seq = $6 AND tag = $7)) \
+            AND NOT EXISTS (SELECT FROM unnest($10::bigint[], $11::bigint[]) AS last (seq, tag) \
+                WHERE last.seq > meta.trimmed_seq AND last.tag IS DISTINCT FROM \
+                    (SELECT tag FROM {t}log WHERE seq = last.seq)) AS continues \
         FROM {t}meta AS meta OFFSET 0) AS head \
     LEFT JOIN LATERAL ( \
         SELECT * FROM ( \

@@ -164,6 +164,8 @@ async fn every_statement_uses_an_index() {
             "0",
             "'9999999999'",
             "ARRAY['created']",
+            "ARRAY(SELECT generate_series(49968, 49999))",
+            "ARRAY(SELECT 0 FROM generate_series(49968, 49999))",
         ]
     };
     let touched = format!("ARRAY[{id}]");

@@ -102,8 +102,12 @@ async fn begin_change<'c>(
     change
 }
 
-/// A cursor without open ids.
-const SETTLED: usize = 16;
+/// How many ids are open, by a cursor: it has the last position, how many others were read last, those,
+/// and the open ids.
+fn open_ids(cursor: &Cursor) -> usize {
+    let read = usize::from(cursor.0[23]);
+    (cursor.0.len() - 24) / 8 - 2 * read
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_stays_open_delays_nothing_and_is_told_afterwards() {
@@ -164,7 +168,7 @@ async fn ids_that_were_rolled_back_are_forgotten() {
     insert(&store, &session(&store, "alice").await).await;
     assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
     let mut reads = 0;
-    while cursor.0.len() > SETTLED {
+    while open_ids(&cursor) > 0 {
         assert!(reads < 4, "an id stays open");
         assert_eq!(read_log(&store, &mut cursor, 10).await, []);
         reads += 1;
@@ -209,7 +213,7 @@ async fn the_end_of_a_log_that_was_never_settled_is_found() {
     other.execute("SET SESSION cte_max_recursion_depth = 10000").await.ok();
     other.execute(fill).await.unwrap();
     let mut cursor = end_of_log(&store).await;
-    assert_eq!(cursor.0.len(), SETTLED);
+    assert_eq!(open_ids(&cursor), 0);
     assert_eq!(read_log(&store, &mut cursor, 10).await, []);
     insert(&store, &session(&store, "alice").await).await;
     assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
@@ -236,6 +240,49 @@ async fn the_log_is_read_besides_the_pool() {
     cut(&pool(server(), 1).await, &database).await;
     insert(&other, &session(&other, "alice").await).await;
     assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 1);
+    drop(held);
+}
+
+/// A failover to a server that has the newest id, and not an entry that was committed after it: the
+/// two were read one after the other, or in one page.
+#[tokio::test]
+async fn a_late_entry_that_is_lost_is_a_gap() {
+    for pages in [2, 1] {
+        let database = Database::create().await;
+        let store = database.store().await;
+        let mut cursor = end_of_log(&store).await;
+        let mut other = database.connection().await;
+        let late = begin_change(&mut other, "mallory").await;
+        insert(&store, &session(&store, "alice").await).await;
+        let mut told = 0;
+        if pages == 2 {
+            told += read_log(&store, &mut cursor, 10).await.len();
+        }
+        late.commit().await.unwrap();
+        told += read_log(&store, &mut cursor, 10).await.len();
+        assert_eq!(told, 2);
+        assert_eq!(read_log(&store, &mut cursor, 10).await, []);
+        let lose = "DELETE FROM session_kit_log WHERE user_id = 'mallory'";
+        other.execute(lose).await.unwrap();
+        assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "{pages}");
+    }
+}
+
+/// A late entry that was trimmed is not lost.
+#[tokio::test]
+async fn a_late_entry_that_is_trimmed_is_no_gap() {
+    let database = Database::create().await;
+    let store = database.store().await;
+    let mut cursor = end_of_log(&store).await;
+    let mut other = database.connection().await;
+    let late = begin_change(&mut other, "mallory").await;
+    for _ in 0..3 {
+        insert(&store, &session(&store, "alice").await).await;
+    }
+    late.commit().await.unwrap();
+    assert_eq!(read_log(&store, &mut cursor, 10).await.len(), 4);
+    assert_eq!(store.trim_log(Duration::ZERO, 10).await.unwrap(), 3);
+    assert_eq!(read_log(&store, &mut cursor, 10).await, []);
 }
 
 /// A log that came back from the past may have another entry of the same id.

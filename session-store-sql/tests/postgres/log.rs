@@ -65,6 +65,43 @@ async fn an_entry_that_commits_late_is_read_once() {
     assert_eq!(read(&store, &mut cursor).await, []);
 }
 
+/// A failover to a server that has the entry of the highest number, and not one that was committed
+/// after it: the two were read one after the other, or in one page.
+#[tokio::test]
+async fn a_late_entry_that_is_lost_is_a_gap() {
+    for pages in [2, 1] {
+        let schema = Schema::create().await;
+        let (store, pool) = (schema.store().await, pool(4).await);
+        let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+        let late = open_entry(&schema.0, &pool).await;
+        sign_in(&store).await;
+        let mut told = Vec::new();
+        if pages == 2 {
+            told.extend(read(&store, &mut cursor).await);
+        }
+        late.commit().await.unwrap();
+        told.extend(read(&store, &mut cursor).await);
+        assert_eq!(told.len(), 2);
+        assert_eq!(read(&store, &mut cursor).await, []);
+        schema.execute("DELETE FROM session_kit_log WHERE user_id = 'late'").await;
+        assert!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().gap, "{pages}");
+    }
+}
+
+/// A late entry that was trimmed is not lost.
+#[tokio::test]
+async fn a_late_entry_that_is_trimmed_is_no_gap() {
+    let schema = Schema::create().await;
+    let (store, pool) = (schema.store().await, pool(4).await);
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+    let late = open_entry(&schema.0, &pool).await;
+    sign_in(&store).await;
+    late.commit().await.unwrap();
+    assert_eq!(read(&store, &mut cursor).await.len(), 2);
+    trim_log(&store, 1).await;
+    assert_eq!(read(&store, &mut cursor).await, []);
+}
+
 /// A foreign transaction holds the oldest snapshot back for as long as it likes.
 #[tokio::test]
 async fn an_unrelated_long_transaction_delays_no_reader() {

@@ -2,19 +2,20 @@
 
 -- Reads entries from one on, and those of the ids that were open. The first row is the state and the
 -- clock, in the columns of an entry. The first snapshot says how far to read, the second has all that it
--- depends on.
+-- depends on, and says how far the log that it has was trimmed.
 DROP PROCEDURE IF EXISTS {t}read_log_1;
 CREATE PROCEDURE {t}read_log_1(
     p_from BIGINT, p_open LONGTEXT CHARACTER SET utf8mb4, p_limit INT
 ) SQL SECURITY INVOKER
 BEGIN
-    DECLARE v_settled, v_trimmed, v_end BIGINT;
+    DECLARE v_settled, v_end BIGINT;
 
-    SELECT settled, trimmed, (SELECT COALESCE(MAX(id), 0) FROM {t}log)
-        INTO v_settled, v_trimmed, v_end FROM {t}state WHERE only_row = 1;
+    SELECT settled, (SELECT COALESCE(MAX(id), 0) FROM {t}log)
+        INTO v_settled, v_end FROM {t}state WHERE only_row = 1;
     -- A log that was emptied or restored apart from the state.
     SET v_settled = IF(v_settled > v_end, 0, v_settled);
-    SELECT 0 AS part, v_settled AS seq, v_trimmed AS tag, NULL AS kind,
+    SELECT 0 AS part, v_settled AS seq,
+        (SELECT MAX(trimmed) FROM {t}state WHERE only_row = 1) AS tag, NULL AS kind,
         TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) AS at, NULL AS actor,
         NULL AS tenant, NULL AS user_id, NULL AS session_id
     UNION ALL SELECT * FROM (
