@@ -130,12 +130,15 @@ impl Collections {
             return Ok((Version::NONE, HashMap::new()));
         };
         self.settled(Some(&user)).await?;
-        let stored = sessions_in(&user)?.into_iter();
+        let stored = sessions_in(&user)?;
+        if stored.is_empty() {
+            self.check_sessions(tag, session).await?;
+        }
         let known = |stored: &Document| -> Result<_, StoreError> {
             let ended = read_ended(&Stored(stored))?;
             Ok((ended.id, (ended, stored.clone())))
         };
-        Ok((version_of(&user)?, stored.map(known).collect::<Result<_, _>>()?))
+        Ok((version_of(&user)?, stored.into_iter().map(known).collect::<Result<_, _>>()?))
     }
 
     /// Plans one change of a commit; false where it cannot be.

@@ -5,19 +5,29 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
-use session_core::store::record::{Fields, read_ended};
+use session_core::store::record::read_ended;
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag,
+    Continuation, EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag, Version,
 };
-use session_core::{InvalidField, SessionId, Timestamp};
+use session_core::{SessionId, StoreError, Timestamp};
 
 use crate::collections::Collections;
 use crate::error::Failed;
-use crate::read::{only, stored_session, version_of};
+use crate::read::{stored_session, users_of, version_of};
 use crate::record::{self, Stored, tag_key};
 use crate::rewrite::Rewrite;
 use crate::transaction::{Step, Tries, in_session};
 use crate::walk::{Part, Place, Walk};
+
+/// Documents of users by their tags, and for those that cannot be read the reason.
+type Users = HashMap<i64, Result<Document, StoreError>>;
+
+/// A session that is to end.
+struct Found<'d> {
+    user: &'d Document,
+    session: &'d Document,
+    version: Version,
+}
 
 impl Collections {
     pub(crate) async fn end_selected(
@@ -90,9 +100,15 @@ impl Collections {
         let (mut ended, mut plans) = (Vec::new(), HashMap::new());
         for gone in chosen {
             let tag = UserTag::of(gone.id);
-            let user = users.get(&tag_key(tag));
-            let found = user.map(|user| stored_session(user, gone.id)).transpose()?.flatten();
-            let (Some(user), Some(found)) = (user, found) else {
+            let found = match look_up(gone.id, &users) {
+                Ok(found) => found,
+                Err(error) => {
+                    let name = record::name(gone.id);
+                    tracing::warn!(name, %error, "a session cannot be read to end it");
+                    continue;
+                }
+            };
+            let Some(Found { user, session: found, version }) = found else {
                 // It began and ended before its entry was delivered; nothing else removes that.
                 self.unlist(gone.id, session).await?;
                 continue;
@@ -101,7 +117,6 @@ impl Collections {
                 self.relist(gone.id, found, session).await?;
                 continue;
             }
-            let version = version_of(user)?;
             let plan = plans.entry(tag).or_insert_with(|| Rewrite::new(tag, Some(version)));
             let remembered = self.remembered(gone.id, found, ending);
             plan.end(gone.id, found, remembered, ending.event(gone));
@@ -115,17 +130,9 @@ impl Collections {
     }
 
     /// The documents of these sessions' users, by their tags, with the server's clock.
-    async fn users_of(
-        &self,
-        chosen: &[Ended],
-        session: &mut Step<'_>,
-    ) -> Result<HashMap<i64, Document>, Failed> {
-        let mut tags: Vec<_> = chosen.iter().map(|gone| tag_key(UserTag::of(gone.id))).collect();
-        tags.dedup();
-        let mut fields = only(chosen.iter().map(|gone| gone.id));
-        fields.insert("clock", "$$NOW");
-        let stages = [doc! { "$match": { "_id": { "$in": tags } } }, doc! { "$project": fields }];
-        let find = self.users.aggregate(stages);
+    async fn users_of(&self, chosen: &[Ended], session: &mut Step<'_>) -> Result<Users, Failed> {
+        let ids: Vec<_> = chosen.iter().map(|gone| gone.id).collect();
+        let find = self.users.aggregate(users_of(&ids));
         let users: Vec<Document> = match session.as_mut() {
             Some(step) => {
                 let mut cursor = find.session(&mut step.session).await?;
@@ -133,11 +140,17 @@ impl Collections {
             }
             None => find.await?.try_collect().await?,
         };
-        for user in &users {
-            self.settled(Some(user)).await?;
+        let mut keyed = HashMap::new();
+        for user in users {
+            let tag = record::number(&user, "_id")?;
+            let settled = match self.settled(Some(&user)).await {
+                Ok(()) => Ok(user),
+                Err(failed) if failed.is_corrupt() => Err(failed.into()),
+                Err(failed) => return Err(failed),
+            };
+            keyed.insert(tag, settled);
         }
-        let keyed = users.into_iter().map(|user| Ok((record::number(&user, "_id")?, user)));
-        Ok(keyed.collect::<Result<_, InvalidField>>()?)
+        Ok(keyed)
     }
 
     async fn unlist(&self, id: SessionId, session: &mut Step<'_>) -> Result<(), Failed> {
@@ -153,10 +166,11 @@ impl Collections {
         found: &Document,
         session: &mut Step<'_>,
     ) -> Result<(), Failed> {
-        let found = Stored(found);
-        let (used, deadline) = (found.integer("last_accessed")?, found.integer("deadline")?);
-        let right = doc! { "$max": { "last_accessed": used, "deadline": deadline } };
-        let name = doc! { "_id": record::name(id) };
+        // One of them can be read, or the session would not be spared.
+        let readable = |name| Some((name, record::number(found, name).ok()?));
+        let known = ["last_accessed", "deadline"].into_iter().filter_map(readable);
+        let right: Document = known.map(|(name, time)| (name.to_owned(), time.into())).collect();
+        let (name, right) = (doc! { "_id": record::name(id) }, doc! { "$max": right });
         in_session!(session.as_mut(), self.list.update_one(name, right))?;
         Ok(())
     }
@@ -168,6 +182,16 @@ fn readable(entry: &Document) -> Option<Ended> {
     let read = read_ended(&Stored(entry));
     read.inspect_err(|error| tracing::debug!(name, %error, "a session cannot be read to end it"))
         .ok()
+}
+
+/// A session in its user's document; none where it has ended.
+fn look_up(id: SessionId, users: &Users) -> Result<Option<Found<'_>>, StoreError> {
+    let user = match users.get(&tag_key(UserTag::of(id))) {
+        None => return Ok(None),
+        Some(user) => user.as_ref().map_err(|error| StoreError::corrupt(error.to_string()))?,
+    };
+    let Some(session) = stored_session(user, id)? else { return Ok(None) };
+    Ok(Some(Found { user, session, version: version_of(user)? }))
 }
 
 /// By the server's clock, as of the read that found the session in this step. Where a field cannot

@@ -55,6 +55,16 @@ impl Failed {
         }
     }
 
+    /// Whether a document cannot be read: its own fault, which keeps no other from being read.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Store(error) if error.kind() == StoreErrorKind::Corrupt)
+    }
+
+    /// Whether the server refused to write a document as it is stored.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Store(error) if error.kind() == StoreErrorKind::Internal)
+    }
+
     /// The failure of what follows a change that has happened: the change must not be tried again.
     pub(crate) fn after_the_change(self) -> Self {
         let unavailable = |error: StoreError| match error.kind() {

@@ -19,7 +19,6 @@ use session_core::InvalidField;
 
 use crate::collections::Collections;
 use crate::error::{Failed, is_duplicate};
-use crate::read::version_of;
 use crate::record;
 use crate::rewrite::{ENTRY, HISTORY, LATER, LIST, parts, unlisted};
 use crate::transaction::{Step, in_session};
@@ -67,7 +66,8 @@ impl Collections {
 
     /// Delivers what dead nodes have left.
     pub(crate) async fn deliver_overdue(&self) -> Result<(), Failed> {
-        let items = doc! { "$size": { "$ifNull": ["$outbox", []] } };
+        let list = doc! { "$cond": [{ "$isArray": "$outbox" }, "$outbox", []] };
+        let items = doc! { "$size": list };
         let stages = [
             doc! { "$match": waiting() },
             doc! { "$sort": { "waiting": 1 } },
@@ -85,8 +85,14 @@ impl Collections {
             let id = record::number(&user, "_id")?;
             let as_read = doc! { "_id": id, "waiting": user.get("waiting") };
             let take = doc! { "$currentDate": { "waiting": true } };
-            if self.users.update_one(as_read, take).await?.matched_count > 0 {
-                self.deliver(id).await?;
+            if self.users.update_one(as_read, take).await?.matched_count == 0 {
+                continue;
+            }
+            match self.deliver(id).await {
+                Err(failed) if failed.is_corrupt() => {
+                    tracing::warn!(user = id, error = ?failed, "changes cannot be delivered");
+                }
+                delivered => delivered?,
             }
         }
         Ok(())
@@ -114,7 +120,7 @@ impl Collections {
         }
         // Mostly no other change has come in between.
         let mut as_read = user.clone();
-        as_read.insert("version", version_of(&found)?.0);
+        as_read.extend(found.get("version").map(|version| ("version".to_owned(), version.clone())));
         if self.users.update_one(as_read, emptied()).await?.matched_count > 0 {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::TryStreamExt;
 use mongodb::ClientSession;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 use session_core::store::record::{read_owner, read_session, read_standing};
 use session_core::store::{
     Loaded, Page, PageCursor, PageQuery, TenantFilter, UserState, UserTag, Version, limit_within,
@@ -15,6 +15,7 @@ use crate::collections::Collections;
 use crate::error::Failed;
 use crate::places::Places;
 use crate::record::{self, Stored, tag_key};
+use crate::transaction::{Step, in_session};
 use crate::walk::{Part, Walk};
 
 impl Collections {
@@ -48,30 +49,47 @@ impl Collections {
         let Some(user) = find.session(&mut session).await? else { return Ok(None) };
         self.settled(Some(&user)).await?;
         let version = version_of(&user)?;
-        let Some(stored) = stored_session(&user, id)? else { return Ok(None) };
+        let Some(stored) = stored_session(&user, id)? else {
+            self.check_sessions(UserTag::of(id), &mut None).await?;
+            return Ok(None);
+        };
         Ok(Some(Loaded { session: read_session(&Stored(stored))?, version }))
     }
 
-    /// Those of the sessions that exist, as they are stored.
+    /// Fails if the sessions of a user are not a document. A find that asks for one of them leaves
+    /// such a value out, as if the session had ended.
+    pub(crate) async fn check_sessions(
+        &self,
+        tag: UserTag,
+        session: &mut Step<'_>,
+    ) -> Result<(), Failed> {
+        let mut damaged = by_tag(tag);
+        damaged.insert("sessions", doc! { "$not": { "$type": "object" } });
+        let find = self.users.find_one(damaged).projection(doc! { "_id": 1 });
+        match in_session!(session.as_mut(), find)? {
+            Some(_) => Err(record::malformed("sessions").into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Those of the sessions that exist, as they are stored; none for one that cannot be read.
     pub(crate) async fn stored_sessions(
         &self,
-        ids: impl IntoIterator<Item = SessionId>,
-    ) -> Result<HashMap<SessionId, Document>, Failed> {
-        let ids: Vec<_> = ids.into_iter().collect();
-        let tags: Vec<_> = ids.iter().map(|id| tag_key(UserTag::of(*id))).collect();
-        let users = self.users.find(doc! { "_id": { "$in": tags } }).projection(only(ids));
-        let users: Vec<Document> = users.await?.try_collect().await?;
+        ids: &[SessionId],
+    ) -> Result<HashMap<SessionId, Option<Document>>, Failed> {
+        let users = self.users.aggregate(users_of(ids)).await?;
+        let users: Vec<Document> = users.try_collect().await?;
+        let keyed = users.iter().map(|user| Ok((record::number(user, "_id")?, user)));
+        let users: HashMap<_, _> = keyed.collect::<Result<_, InvalidField>>()?;
         let mut found = HashMap::new();
-        for mut user in users {
-            let Some(sessions) = user.remove("sessions") else { continue };
-            let Bson::Document(sessions) = sessions else {
-                return Err(record::malformed("sessions").into());
-            };
-            for (name, session) in sessions {
-                let Bson::Document(session) = session else {
-                    return Err(record::malformed("sessions").into());
-                };
-                found.insert(record::parse_name(&name)?, session);
+        for id in ids {
+            let Some(user) = users.get(&tag_key(UserTag::of(*id))) else { continue };
+            match stored_session(user, *id) {
+                Ok(stored) => found.extend(stored.map(|stored| (*id, Some(stored.clone())))),
+                Err(error) => {
+                    tracing::warn!(name = record::name(*id), %error, "a session cannot be read");
+                    found.insert(*id, None);
+                }
             }
         }
         Ok(found)
@@ -86,10 +104,10 @@ impl Collections {
         let after = query.after.map(Into::into);
         let walk = Walk::listed(query);
         let Part { found, next } = self.walk(&self.list, &walk, after, limit as usize).await?;
-        let found = found.iter().map(|entry| walk.place(entry).map(|place| place.id));
-        let found = found.collect::<Result<Vec<_>, _>>()?;
-        let stored = self.stored_sessions(found.iter().copied()).await?;
-        let listed = found.iter().filter_map(|id| stored.get(id));
+        let found: Vec<_> =
+            found.iter().filter_map(|entry| Some(walk.place(entry).ok()?.id)).collect();
+        let stored = self.stored_sessions(&found).await?;
+        let listed = found.iter().filter_map(|id| stored.get(id)?.as_ref());
         let listed = listed.filter_map(|session| read_session(&Stored(session)).ok());
         // The list can lag behind.
         let sessions = listed.filter(|session| query.covers(session)).collect();
@@ -105,8 +123,8 @@ impl Collections {
         let mut session = self.session().await?;
         let user = self.user_document(owner, &mut session).await?;
         let Some(user) = user else { return Ok(Page::default()) };
-        let stored = sessions_in(&user)?.into_iter();
-        let read = stored.filter_map(|stored| read_session(&Stored(stored)).ok());
+        let stored = user.get_document("sessions").into_iter().flat_map(Document::values);
+        let read = stored.filter_map(|stored| read_session(&Stored(stored.as_document()?)).ok());
         let covered = |session: &Session| {
             let is_next = query.after.is_none_or(|after| is_after(session, after));
             session.owner == *owner && query.covers(session) && is_next
@@ -130,6 +148,17 @@ pub(crate) fn only(ids: impl IntoIterator<Item = SessionId>) -> Document {
     fields
 }
 
+/// Reads these sessions out of their users' documents, as [`only`] does, with what kind of value the
+/// sessions are and the server's clock.
+pub(crate) fn users_of(ids: &[SessionId]) -> [Document; 2] {
+    let mut tags: Vec<_> = ids.iter().map(|id| tag_key(UserTag::of(*id))).collect();
+    tags.dedup();
+    let mut fields = only(ids.iter().copied());
+    fields.insert(KIND, doc! { "$type": "$sessions" });
+    fields.insert("clock", "$$NOW");
+    [doc! { "$match": { "_id": { "$in": tags } } }, doc! { "$project": fields }]
+}
+
 pub(crate) fn version_of(user: &Document) -> Result<Version, InvalidField> {
     record::number(user, "version").map(Version)
 }
@@ -142,10 +171,15 @@ pub(crate) fn sessions_in(user: &Document) -> Result<Vec<&Document>, InvalidFiel
     stored.map(|session| session.ok_or(record::malformed("sessions"))).collect()
 }
 
+/// One session of a user's document, as it is stored. Where sessions that are not a document were
+/// left out, [`KIND`] tells of it.
 pub(crate) fn stored_session(
     user: &Document,
     id: SessionId,
 ) -> Result<Option<&Document>, InvalidField> {
+    if user.get_str(KIND).is_ok_and(|kind| kind != "object") {
+        return Err(record::malformed("sessions"));
+    }
     let Some(sessions) = user.get("sessions") else { return Ok(None) };
     let sessions = sessions.as_document().ok_or(record::malformed("sessions"))?;
     let Some(session) = sessions.get(record::name(id)) else { return Ok(None) };
@@ -170,3 +204,6 @@ fn of_owner<'d, T>(
 fn is_after(session: &Session, after: PageCursor) -> bool {
     session.signed_in < after.at || (session.signed_in == after.at && session.id > after.id)
 }
+
+/// In what [`users_of`] reads, the type of a user's sessions.
+const KIND: &str = "kind";

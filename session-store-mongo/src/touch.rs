@@ -1,5 +1,7 @@
 //! Accesses that are written back.
 
+use std::collections::HashMap;
+
 use mongodb::bson::{Document, doc};
 use session_core::session::note_ip_address;
 use session_core::store::record::{Fields, address_list, parse_addresses};
@@ -23,32 +25,56 @@ impl Collections {
     }
 
     /// One command for the users' documents, one for the list. They are read where there are
-    /// addresses to merge, and where the answer says that some sessions were not found as expected.
+    /// addresses to merge, and where the answer says that some sessions were not found as expected or
+    /// cannot be written. What cannot be read is passed over.
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, Failed> {
         let mut tries = Tries::new(self.options.timeout);
         let mut read = batch.iter().any(|touch| !touch.ip_addresses.is_empty());
         loop {
             let stored = match read {
-                true => Some(self.stored_sessions(batch.iter().map(|touch| touch.id)).await?),
+                true => Some(self.stored_sessions(&ids(batch)).await?),
                 false => None,
             };
-            let is_there =
-                |touch: &&Touch| stored.as_ref().is_none_or(|s| s.contains_key(&touch.id));
-            let (there, gone): (Vec<_>, Vec<_>) = batch.iter().partition(is_there);
-            let session = |id| stored.as_ref().and_then(|stored| stored.get(&id));
-            let updates = there.iter().map(|touch| of_user(touch, session(touch.id)));
-            let updates: Vec<_> = updates.collect();
-            if self.update_each(&self.users, &updates, &mut None).await? == updates.len() {
-                let updates: Vec<_> = there.iter().map(|touch| of_list(touch)).collect();
-                self.update_each(&self.list, &updates, &mut None).await?;
-                return Ok(gone.iter().map(|touch| touch.id).collect());
+            let (there, gone) = sorted(batch, stored.as_ref());
+            let updates: Vec<_> = there.iter().map(|(touch, read)| of_user(touch, *read)).collect();
+            match self.update_independently(&self.users, &updates).await {
+                Ok(found) if found == updates.len() => {
+                    let updates: Vec<_> = there.iter().map(|(touch, _)| of_list(touch)).collect();
+                    self.update_independently(&self.list, &updates).await?;
+                    return Ok(gone);
+                }
+                Err(failed) if read || !failed.is_refused() => return Err(failed),
+                _ => read = true,
             }
-            read = true;
             if !tries.another().await {
                 return Err(Failed::Conflict);
             }
         }
     }
+}
+
+fn ids(batch: &[Touch]) -> Vec<SessionId> {
+    batch.iter().map(|touch| touch.id).collect()
+}
+
+/// Those whose sessions are there, with the session as it was read, and those whose sessions are gone.
+/// One that cannot be read is neither. Before the read, all are taken to be there.
+fn sorted<'b>(
+    batch: &'b [Touch],
+    stored: Option<&'b HashMap<SessionId, Option<Document>>>,
+) -> (Vec<(&'b Touch, Option<&'b Document>)>, Vec<SessionId>) {
+    let Some(stored) = stored else {
+        return (batch.iter().map(|touch| (touch, None)).collect(), Vec::new());
+    };
+    let (mut there, mut gone) = (Vec::new(), Vec::new());
+    for touch in batch {
+        match stored.get(&touch.id) {
+            Some(Some(session)) => there.push((touch, Some(session))),
+            Some(None) => {}
+            None => gone.push(touch.id),
+        }
+    }
+    (there, gone)
 }
 
 /// With the session as it was read, its addresses are merged, unless they cannot be read, or have

@@ -78,11 +78,33 @@ impl Collections {
         updates: &[Document],
         session: &mut Step<'_>,
     ) -> Result<usize, Failed> {
+        self.update(collection, updates, true, session).await
+    }
+
+    /// As [`Collections::update_each`], but an update that fails keeps the others from nothing.
+    pub(crate) async fn update_independently(
+        &self,
+        collection: &Collection<Document>,
+        updates: &[Document],
+    ) -> Result<usize, Failed> {
+        self.update(collection, updates, false, &mut None).await
+    }
+
+    async fn update(
+        &self,
+        collection: &Collection<Document>,
+        updates: &[Document],
+        ordered: bool,
+        session: &mut Step<'_>,
+    ) -> Result<usize, Failed> {
         if updates.is_empty() {
             return Ok(0);
         }
         let namespace = collection.namespace();
         let mut command = doc! { "update": &namespace.coll, "updates": updates };
+        if !ordered {
+            command.insert("ordered", false);
+        }
         if session.is_none() {
             let concern = serialize_to_bson(&self.options.write_concern);
             command.insert("writeConcern", concern.map_err(StoreError::internal)?);

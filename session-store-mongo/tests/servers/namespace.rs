@@ -68,17 +68,17 @@ impl Fresh {
         MongoStore::with_clients(client, log, self.options.clone()).await.unwrap()
     }
 
-    async fn database(&self) -> Database {
+    pub(crate) async fn database(&self) -> Database {
         Client::with_uri_str(&self.url).await.unwrap().database(&self.options.database)
     }
 
-    fn collection(&self, database: &Database, name: &str) -> Collection<Document> {
+    pub(crate) fn collection(&self, database: &Database, name: &str) -> Collection<Document> {
         database.collection(&format!("{}{name}", self.options.prefix))
     }
 }
 
 /// A session's name in its user's document, and its `_id` elsewhere.
-fn named(id: SessionId) -> String {
+pub(crate) fn named(id: SessionId) -> String {
     id.as_uuid().simple().to_string()
 }
 
