@@ -14,6 +14,7 @@ use session_core::{SessionId, UserKey};
 use crate::collections::Collections;
 use crate::error::Failed;
 use crate::record::{self, Stored};
+use crate::transaction::Tries;
 use crate::walk::{Part, Walk};
 
 impl Collections {
@@ -54,17 +55,26 @@ impl Collections {
         Ok(HistoryPage { sessions: sessions.collect(), next: next.map(Into::into) })
     }
 
+    /// Chooses again where another call has deleted all that was chosen: zero says that none is left.
     pub(crate) async fn forget_ended(&self, forget: &Forget, limit: u32) -> Result<u32, Failed> {
-        let chosen = match forget {
-            Forget::OlderThan(age) => self.ended_before(*age, limit).await?,
-            Forget::User(owner) => self.ended_of(owner, limit).await?,
-        };
-        if chosen.is_empty() {
-            return Ok(0);
+        let mut tries = Tries::new(self.options.timeout);
+        loop {
+            let chosen = match forget {
+                Forget::OlderThan(age) => self.ended_before(*age, limit).await?,
+                Forget::User(owner) => self.ended_of(owner, limit).await?,
+            };
+            if chosen.is_empty() {
+                return Ok(0);
+            }
+            let names: Vec<_> = chosen.iter().filter_map(|ended| ended.get("_id")).collect();
+            let gone = self.history.delete_many(doc! { "_id": { "$in": names } }).await?;
+            if gone.deleted_count > 0 {
+                return Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX));
+            }
+            if !tries.another().await {
+                return Err(Failed::Conflict);
+            }
         }
-        let names: Vec<_> = chosen.iter().filter_map(|ended| ended.get("_id")).collect();
-        let gone = self.history.delete_many(doc! { "_id": { "$in": names } }).await?;
-        Ok(u32::try_from(gone.deleted_count).unwrap_or(u32::MAX))
     }
 
     /// Ages go by the server's clock as of the statement that finds the records; nothing changes

@@ -154,6 +154,32 @@ async fn the_history_forgets_by_age_and_by_user() {
     }
 }
 
+/// Two erasures side by side may choose the same records. One that has answered zero has left none.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_beside_another_ends_when_none_is_left() {
+    let _alone = ALONE.read().await;
+    let fresh = Fresh::new(Transactions::WhereThereAre);
+    let store = Arc::new(fresh.store().await);
+    let owner = user("alice");
+    let at = now(store.as_ref()).await;
+    for forget in [Forget::OlderThan(SECOND), Forget::User(owner.clone())] {
+        for _ in 0..40 {
+            insert(store.as_ref(), &session(store.as_ref(), &owner, at)).await;
+        }
+        end_at(&store, Selection::user(owner.clone()), at.minus(60 * SECOND)).await;
+        let forgets = (0..4).map(|_| {
+            let (store, forget, owner) = (Arc::clone(&store), forget.clone(), owner.clone());
+            tokio::spawn(async move {
+                while store.forget(&forget, 1).await.unwrap() > 0 {}
+                ids(&store, HistoryQuery::user(owner)).await.len()
+            })
+        });
+        for forgets in forgets.collect::<Vec<_>>() {
+            assert_eq!(forgets.await.unwrap(), 0, "records are left after a zero");
+        }
+    }
+}
+
 /// A write-back that was acknowledged is not lost by an end beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_history_has_the_last_use() {
