@@ -211,7 +211,8 @@ impl Store for MongoStore {
     }
 
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
-        self.limit("trim_log", self.calls.trim(older_than, limit.max(1))).await
+        let limit = limit_within(limit, PageQuery::MAX_EXAMINED);
+        self.limit("trim_log", self.calls.trim(older_than, limit)).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {

@@ -1,13 +1,14 @@
 //! The log's numbers, which readers give.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 use session_conformance::faults::Proxy;
 use session_conformance::sample::{PATIENCE, insert, now, session, user};
 use session_core::store::{Change, Commit, Cursor, Entries, LogPosition, Outcome, Selection};
-use session_core::store::{EndMany, Version};
+use session_core::store::{EndMany, PageQuery, Version};
 use session_core::{
     Actor, EndCause, Event, EventKind, Session, SessionId, Store, Timestamp, UserKey,
 };
@@ -227,4 +228,22 @@ async fn the_log_is_read_besides_the_drivers_pool() {
         told = here.log_since(Some(&cursor), Entries::All, 10) => told.unwrap(),
     };
     assert_eq!(told.events.len(), 1);
+}
+
+/// However many a caller asks for, one call reads and deletes a bounded number.
+#[tokio::test]
+async fn a_trim_without_a_limit_comes_in_parts() {
+    let _alone = ALONE.read().await;
+    let fresh = Fresh::new(Transactions::Never);
+    let store = fresh.store().await;
+    let most = i64::from(PageQuery::MAX_EXAMINED);
+    let entries = (1..=most + 11).map(|number| {
+        doc! { "_id": number, "number": number, "kind": "created", "at": 1_i64, "actor": "system" }
+    });
+    collection(&fresh, "log").await.insert_many(entries).await.unwrap();
+    let mut trimmed = Vec::new();
+    for _ in 0..3 {
+        trimmed.push(store.trim_log(Duration::ZERO, u32::MAX).await.unwrap());
+    }
+    assert_eq!(trimmed, [PageQuery::MAX_EXAMINED, 10, 0], "the newest stays");
 }
