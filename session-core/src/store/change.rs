@@ -111,6 +111,11 @@ impl Commit {
         Ok(())
     }
 
+    /// Whether it appends an entry that [invalidates](EventKind::invalidates).
+    pub fn invalidates(&self) -> bool {
+        self.changes.iter().any(|change| change.kind().invalidates())
+    }
+
     /// The log entry that a change of this commit appends.
     pub fn event(&self, kind: EventKind, session: SessionId) -> Event {
         Event::of_session(kind, self.at, self.by.clone(), self.owner.clone(), session)

@@ -199,8 +199,14 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<LogPage, StoreError>;
 
-    /// Resolves when the log may have grown. Only a hint: it may come late, twice or never, and
-    /// the default never does.
+    /// Resolves when the log may have grown by an entry that [invalidates]. Only a hint: it may come late,
+    /// twice or never, and the default never does.
+    ///
+    /// Of other entries, as when a session begins or a policy is set, a store does better to be silent:
+    /// every node would read the log for every sign-in of the fleet, and nothing that it has cached is
+    /// wrong. Who listens to them hears of them with the next read.
+    ///
+    /// [invalidates]: crate::EventKind::invalidates
     async fn changed(&self) {
         std::future::pending().await
     }

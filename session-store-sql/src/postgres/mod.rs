@@ -218,6 +218,9 @@ impl Store for PostgresStore {
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
         let mut told = self.teller.change();
+        if !commit.invalidates() {
+            told.nothing();
+        }
         let outcome = change::commit(&self.db, commit).await?;
         if outcome == Outcome::Conflict {
             told.nothing();
@@ -291,7 +294,6 @@ impl Store for PostgresStore {
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        let _told = self.teller.change();
         place::set_policy(&self.db, change).await
     }
 
@@ -300,7 +302,6 @@ impl Store for PostgresStore {
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        let _told = self.teller.change();
         place::set_block(&self.db, change).await
     }
 
