@@ -177,10 +177,11 @@ async fn an_idle_session_locks_nobody_out() {
     assert_eq!(sign_in(here, "alice").await.ended, ended);
 }
 
-/// A store that was away for some seconds, and a use that was accepted meanwhile by a node that is slow to
+/// A store that was away for so many seconds, and a use that was accepted meanwhile by a node that is slow to
 /// write it back. Whatever asks another node for the session ends it only when the use has had its time.
 async fn used_in_an_outage<T, F: Future<Output = T>>(
     options: Options,
+    seconds: u64,
     ask: impl FnOnce(SessionManager, SignedIn) -> F,
 ) -> T {
     let (fleet, signed_in, timeout) = fleet_with(options).await;
@@ -189,7 +190,7 @@ async fn used_in_an_outage<T, F: Future<Output = T>>(
     fleet.probes.iter().for_each(|probe| probe.away(true));
     sleep_until(there, timeout.minus(MOMENT)).await;
     assert!(is_active(there, &signed_in).await);
-    sleep_until(here, timeout.plus(Duration::from_secs(20))).await;
+    sleep_until(here, timeout.plus(Duration::from_secs(seconds))).await;
     let gate = fleet.probes[1].hold_before("touch");
     fleet.probes.iter().for_each(|probe| probe.away(false));
     gate.reached().await;
@@ -213,7 +214,7 @@ async fn a_request_after_an_outage_ends_no_session_that_was_used_in_it() {
         let token = signed_in.token.expose();
         manager.validate(token.as_bytes(), Access::default()).await.unwrap()
     };
-    let verdict = used_in_an_outage(options(), ask).await;
+    let verdict = used_in_an_outage(options(), 20, ask).await;
     assert!(matches!(verdict, Verdict::Refused(Refusal::Idle(_))), "{verdict:?}");
 }
 
@@ -224,7 +225,7 @@ async fn a_sign_in_after_an_outage_ends_no_session_that_was_used_in_it() {
     };
     let long = Duration::from_secs(3600);
     let options = options().with_when_stale(WhenStale::ServeStale(long));
-    assert_eq!(used_in_an_outage(options, ask).await, []);
+    assert_eq!(used_in_an_outage(options, 60, ask).await, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -233,7 +234,7 @@ async fn a_connection_outlives_an_outage_in_which_its_session_was_used() {
         let ended = manager.session_ended(signed_in.session.id());
         tokio::time::timeout(Duration::from_secs(4), ended).await
     };
-    assert!(used_in_an_outage(options(), ask).await.is_err(), "its session goes on");
+    assert!(used_in_an_outage(options(), 20, ask).await.is_err(), "its session goes on");
 }
 
 /// The outage lasts longer than any use is on its way while the store is there.
