@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_conformance::sample::{self, PATIENCE, user};
+use session_conformance::sample::{self, PATIENCE, revoke, user};
 use session_core::store::{
     Change, EndMany, Entries, Outcome, PageQuery, Selection, Sweep, TenantFilter, Touch,
 };
@@ -11,6 +11,7 @@ use session_core::{Actor, EndCause, Session, SessionId, Store, Timestamp};
 use session_engine::Engine;
 use session_store_sql::{PostgresOptions, PostgresStore};
 use sqlx::postgres::{PgConnectOptions, PgPool};
+use tokio::task::JoinSet;
 
 use crate::{Schema, commit, new_name, now, operations, owner, pool, sign_in, sign_in_as, url};
 
@@ -130,21 +131,24 @@ fn used(session: &Session, later: u64) -> Touch {
 }
 
 /// A notification that is under way covers no change that comes after it began, but the next covers
-/// all of them.
+/// all of them. That a session begins is none: nobody has anything of it cached.
 #[tokio::test]
 async fn changes_share_notifications() {
     let counted = Counted::create().await;
     let store = Arc::new(counted.store(PostgresOptions::default().with_push(false)).await);
-    let sign_in = |n| {
+    let mut sign_ins = JoinSet::new();
+    for n in 0..CHANGES {
         let store = Arc::clone(&store);
-        tokio::spawn(async move {
-            sign_in_as(&*store, &user(&format!("user {n}"))).await;
-        })
-    };
-    let sign_ins: Vec<_> = (0..CHANGES).map(sign_in).collect();
-    for sign_in in sign_ins {
-        sign_in.await.unwrap();
+        sign_ins.spawn(async move { sign_in_as(&*store, &user(&format!("user {n}"))).await.id });
     }
+    let begun = sign_ins.join_all().await;
+    assert_eq!(counted.calls(["%pg_notify%"]).await, [0]);
+    let mut ends = JoinSet::new();
+    for id in begun {
+        let store = Arc::clone(&store);
+        ends.spawn(async move { revoke(&*store, id).await });
+    }
+    assert!(ends.join_all().await.iter().all(|ended| *ended == 1));
     let begun = Instant::now();
     let (mut notifications, mut same) = (0, 0);
     // Until no more come for a while: one for each change would go on coming.
