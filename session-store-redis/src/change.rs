@@ -50,13 +50,14 @@ impl RedisStore {
         call.key(placement.log(shard)).key(placement.blocked(shard));
         call.key(placement.history(shard)).key(placement.history_of(tag));
         self.tenant_keys(&mut call, tag, owner);
+        call.arg(record::owner(owner)).number(commit.expected.0).number(self.margin());
+        let mark = self.logging(&mut call)?;
+        call.key(placement.answer(shard, mark));
         for change in &commit.changes {
             // Also for another user's session, which is in another shard.
             call.key(placement.ended(shard, change.session()));
         }
-        call.arg(record::owner(owner)).number(commit.expected.0).number(self.margin());
-        self.logging(&mut call)?;
-        call.arg(sort_key(commit.at)).number(self.remembered());
+        call.arg(sort_key(commit.at)).number(self.remembered()).number(self.answer_kept());
         for change in &commit.changes {
             describe(&mut call, commit, change);
         }
@@ -93,6 +94,12 @@ impl RedisStore {
             return 0;
         }
         millis(history)
+    }
+
+    /// How long the answer to a call is kept for the driver that sends the call again, in milliseconds.
+    /// After the time limit nobody waits for it; what was sent before may still be on its way.
+    pub(crate) fn answer_kept(&self) -> u64 {
+        millis(self.link.limit().saturating_add(UNDER_WAY))
     }
 
     /// Begins a change that may have to wait for replicas.
@@ -185,16 +192,20 @@ fn describe(call: &mut Call<'_>, commit: &Commit, change: &Change) {
 /// The script's answer where a block holds for the owner of a session that would begin.
 const BLOCKED: i64 = 2;
 
+/// How long a command may be on its way to a server after its caller has given it up.
+const UNDER_WAY: Duration = Duration::from_secs(10);
+
 /// In milliseconds; a server takes no much longer time to live.
 const MOST_MILLIS: u64 = 1 << 50;
 
 #[cfg(all(test, feature = "server-tests"))]
 mod tests {
-    use session_core::store::{Entries, Version};
-    use session_core::{Actor, FleetKey, Session, Store, Timestamp, Token};
+    use session_core::store::{Entries, Needs, Version};
+    use session_core::{Actor, EndCause, FleetKey, Session, Store, Timestamp, Token};
 
     use super::*;
     use crate::RedisOptions;
+    use crate::placement::Shard;
 
     fn session(store: &RedisStore, owner: &UserKey) -> Session {
         let random = || getrandom::u64().unwrap().to_be_bytes();
@@ -203,33 +214,91 @@ mod tests {
         Session::new(owner.clone(), &token, Timestamp::EPOCH)
     }
 
-    /// A driver that sends a commit again after its answer got lost is told that it is done. A
-    /// second commit is a conflict.
-    #[tokio::test]
-    async fn a_commit_that_is_sent_again_is_done_once() {
+    async fn store() -> RedisStore {
         let url = std::env::var("SESSION_KIT_REDIS_URL").unwrap();
         let prefix = format!("unit-{:x}:", getrandom::u64().unwrap());
         let options = RedisOptions::default().with_prefix(prefix);
-        let store = RedisStore::connect_with(&url, options).await.unwrap();
-        let owner = UserKey::new("alice".parse().unwrap());
+        RedisStore::connect_with(&url, options).await.unwrap()
+    }
+
+    fn commit(owner: &UserKey, expected: Version, change: Change) -> Commit {
+        let (owner, changes) = (owner.clone(), vec![change]);
+        let (at, by) = (Timestamp::EPOCH, Actor::Application);
+        Commit { owner, expected, changes, at, by, from: None }
+    }
+
+    fn begins(session: &Session) -> Change {
+        Change::Insert(Box::new(session.clone()))
+    }
+
+    /// What the driver gets that sends a call again after its answer got lost.
+    async fn send(store: &RedisStore, call: &Call<'_>) -> i64 {
+        store.link.change(call).await.unwrap()
+    }
+
+    /// A driver that sends a commit again after its answer got lost is told that it is done, whatever
+    /// other nodes have changed in between. A second commit is a conflict.
+    #[tokio::test]
+    async fn a_commit_that_is_sent_again_is_done_once() {
+        let (store, owner) = (store().await, UserKey::new("alice".parse().unwrap()));
         let cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
-        let commit = |expected| {
-            let changes = vec![Change::Insert(Box::new(session(&store, &owner)))];
-            let (at, by) = (Timestamp::EPOCH, Actor::Application);
-            Commit { owner: owner.clone(), expected, changes, at, by, from: None }
-        };
-        let first = commit(Version::NONE);
+        let mine = session(&store, &owner);
+        let first = commit(&owner, Version::NONE, begins(&mine));
         let call = store.commit_call(&first).unwrap();
         for _ in 0..2 {
-            assert_eq!(store.link.change::<u32>(&call).await.unwrap(), 1);
+            assert_eq!(send(&store, &call).await, 1);
         }
         assert_eq!(store.commit(&first).await.unwrap(), Outcome::Conflict);
         let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
         assert_eq!(told.events.len(), 1);
         let state = store.user(&owner).await.unwrap();
         assert_eq!(state.sessions.len(), 1);
-        // A later change by another node is not taken for it.
-        assert_eq!(store.commit(&commit(state.version)).await.unwrap(), Outcome::Done);
-        assert_eq!(store.link.change::<u32>(&call).await.unwrap(), 0);
+        let other = commit(&owner, state.version, begins(&session(&store, &owner)));
+        assert_eq!(store.commit(&other).await.unwrap(), Outcome::Done);
+        assert_eq!(send(&store, &call).await, 1, "it is done, and another one since");
+        let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
+        assert_eq!(told.events.len(), 2);
+        let call = store.commit_call(&other).unwrap();
+        assert_eq!(send(&store, &call).await, 0, "the same commit in another call");
+        assert_eq!(store.audit().await.unwrap(), [""; 0]);
+    }
+
+    /// A user without sessions is forgotten, and has the version again that the user had at first.
+    #[tokio::test]
+    async fn a_commit_is_done_once_though_its_user_is_forgotten() {
+        let (store, owner) = (store().await, UserKey::new("alice".parse().unwrap()));
+        // Where there is a history, it knows the id of the session that began.
+        store.configure(&Needs { history: Duration::ZERO, max_staleness: Duration::from_secs(30) });
+        let cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+        let mine = session(&store, &owner);
+        let begun = commit(&owner, Version::NONE, begins(&mine));
+        let begun = store.commit_call(&begun).unwrap();
+        assert_eq!(send(&store, &begun).await, 1);
+        let version = store.user(&owner).await.unwrap().version;
+        let ended = commit(&owner, version, Change::End(mine.id, EndCause::SignedOut));
+        let ended = store.commit_call(&ended).unwrap();
+        assert_eq!(send(&store, &ended).await, 1);
+        assert_eq!(store.user(&owner).await.unwrap().version, Version::NONE);
+        for call in [&ended, &begun] {
+            assert_eq!(send(&store, call).await, 1);
+        }
+        assert_eq!(store.load(mine.id).await.unwrap(), None, "it does not begin again");
+        let told = store.log_since(Some(&cursor), Entries::All, 10).await.unwrap();
+        assert_eq!(told.events.len(), 2);
+    }
+
+    /// There is one for each commit of some seconds.
+    #[tokio::test]
+    async fn the_answer_to_a_commit_goes_by_itself() {
+        let (store, owner) = (store().await, UserKey::new("alice".parse().unwrap()));
+        let begins = begins(&session(&store, &owner));
+        let first = commit(&owner, Version::NONE, begins);
+        assert_eq!(store.commit(&first).await.unwrap(), Outcome::Done);
+        assert_eq!(store.commit(&first).await.unwrap(), Outcome::Conflict);
+        let keys = store.placement.key(Shard::FIRST, "answer:*");
+        let keys: Vec<String> = store.link.query(redis::cmd("KEYS").arg(keys)).await.unwrap();
+        assert_eq!(keys.len(), 1, "a conflict leaves nothing: {keys:?}");
+        let left: u64 = store.link.query(redis::cmd("PTTL").arg(&keys[0])).await.unwrap();
+        assert!(left <= store.answer_kept(), "{left} ms");
     }
 }

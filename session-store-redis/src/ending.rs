@@ -1,13 +1,11 @@
 //! What a selection and a sweep do to the sessions that they have chosen, and the sweep itself.
 
-use std::time::Duration;
-
 use session_core::store::{
     Continuation, Ended, EndedBatch, Ending, Recheck, Sweep, UserTag, limit_within,
 };
 use session_core::{StoreError, UserKey};
 
-use crate::change::{BATCH, confirm, millis};
+use crate::change::{BATCH, confirm};
 use crate::link::Call;
 use crate::place::{Place, sort_key};
 use crate::placement::Shard;
@@ -122,7 +120,7 @@ impl RedisStore {
         let Recheck { accessed_before, overdue } = recheck;
         call.arg(overdue.map(|age| age.as_micros().to_string()).unwrap_or_default());
         call.arg(accessed_before.map(|at| at.as_micros().to_string()).unwrap_or_default());
-        call.number(millis(self.link.limit().saturating_add(KEPT)));
+        call.number(self.answer_kept());
         for Chosen { place, owner } in sessions {
             let tag = UserTag::of(place.id());
             call.key(placement.user(tag)).key(placement.history_of(tag));
@@ -144,9 +142,6 @@ fn readable(member: &[u8]) -> Option<Chosen> {
     };
     parse().inspect_err(|error| tracing::debug!(%error, "a session cannot be read to end it")).ok()
 }
-
-/// How much longer an answer is kept than its call may take.
-const KEPT: Duration = Duration::from_secs(10);
 
 fn continuation(shard: Shard) -> Continuation {
     Continuation((shard.0 as u64).to_be_bytes().to_vec())

@@ -101,7 +101,7 @@ impl Placement {
         self.key(shard, "blocked")
     }
 
-    /// What a call has ended.
+    /// What a call has been answered.
     pub(crate) fn answer(&self, shard: Shard, mark: u64) -> String {
         self.key(shard, &format!("answer:{mark:x}"))
     }

@@ -1,14 +1,18 @@
 -- Applies a change to one user's sessions if the version still holds. Answers 1 where it is done, 0
 -- for a conflict, 2 where a session would begin and a block holds for its owner. An error with the code
 -- DAMAGED where accesses cannot be read.
+-- A driver sends a call again whose answer got lost: a call that is done is answered so, whatever others
+-- have changed since.
 -- KEYS: user, all, due, log, blocked, history, the user's history; tenant, name, the tenant's history
---       (where there is no tenant, three times the user's); then for each change: the ended session
+--       (where there is no tenant, three times the user's); answer; then for each change: the ended session
 -- ARGV: owner, expected version, margin (us), log cap, log keep (us), mark, publish, sort key of what
---       ends, how long it is remembered (ms); then for each change: what, id, number of the entry's
---       fields and values, these, and
+--       ends, how long it is remembered (ms), how long the answer is kept (ms); then for each change:
+--       what, id, number of the entry's fields and values, these, and
 --       insert: fixed, accesses, deadline, details
 --       end: how
 --       update: deadline, details
+if redis.call('EXISTS', KEYS[11]) == 1 then return 1 end
+
 local owner, expected, margin = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local keys = {
   user = KEYS[1], all = KEYS[2], due = KEYS[3], history = KEYS[6], by_user = KEYS[7],
@@ -22,13 +26,13 @@ local PARTS = {
   update = { 'deadline', 'details' },
   tell = {}
 }
-local changes, n = {}, 10
+local changes, n = {}, 11
 local function next_argument()
   n = n + 1
   return ARGV[n - 1]
 end
 while n <= #ARGV do
-  local change = { ended = KEYS[11 + #changes], what = next_argument(), id = next_argument() }
+  local change = { ended = KEYS[12 + #changes], what = next_argument(), id = next_argument() }
   change.fields = {}
   for k = 1, tonumber(next_argument()) do change.fields[k] = next_argument() end
   for _, part in ipairs(PARTS[change.what]) do change[part] = next_argument() end
@@ -36,13 +40,7 @@ while n <= #ARGV do
 end
 
 -- First whether all of it is possible, then all of it.
-local version = redis.call('HGET', user, 'v') or '0'
-if version ~= expected then
-  -- The driver sends a call again whose answer got lost: the last change has the call's own mark.
-  local last = redis.call('XRANGE', KEYS[4], version, version)[1]
-  if last and last[1] == version .. '-' .. ARGV[6] then return 1 end
-  return 0
-end
+if (redis.call('HGET', user, 'v') or '0') ~= expected then return 0 end
 local begins = false
 for _, change in ipairs(changes) do
   local fixed = redis.call('HGET', user, change.id)
@@ -89,7 +87,7 @@ local function update(change)
 end
 
 local is_fresh = redis.call('EXISTS', user) == 0
-version = nil
+local version
 for _, change in ipairs(changes) do
   if not change.skip then
     if change.what == 'insert' then
@@ -108,6 +106,7 @@ end
 if version then
   redis.call('HSET', user, 'v', version)
   if redis.call('HLEN', user) == 1 then redis.call('DEL', user) end
+  redis.call('SET', KEYS[11], '', 'PX', ARGV[10])
 end
 close_log(log, ARGV[7])
 return 1
