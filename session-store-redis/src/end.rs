@@ -70,7 +70,8 @@ impl RedisStore {
         // The script that ends a session knows its last access.
         let choice = Selection { last_accessed_before: None, ..selection.clone() };
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
-        let mut spot = end.after.as_ref().map_or(Ok(Spot::START), Spot::parse)?;
+        let parse = |after: &Continuation| Spot::parse(after, sources.len());
+        let mut spot = end.after.as_ref().map_or(Ok(Spot::START), parse)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
         while let Some(source) = sources.get(usize::from(spot.source)) {
             if ended.len() >= limit || examined >= EXAMINED {
@@ -215,14 +216,19 @@ impl Spot {
         Continuation([&self.source.to_be_bytes()[..], after].concat())
     }
 
-    fn parse(continuation: &Continuation) -> Result<Self, StoreError> {
+    /// In a walk over so many sources. None goes on behind the last one.
+    fn parse(continuation: &Continuation, sources: usize) -> Result<Self, StoreError> {
         let (source, after) =
             continuation.0.split_first_chunk().ok_or_else(Continuation::malformed)?;
+        let source = u16::from_be_bytes(*source);
+        if usize::from(source) >= sources {
+            return Err(Continuation::malformed());
+        }
         let after = match after.len() {
             0 => None,
             Place::BYTES => Some(Place::parse(after).map_err(StoreError::refused)?),
             _ => return Err(Continuation::malformed()),
         };
-        Ok(Self { source: u16::from_be_bytes(*source), after })
+        Ok(Self { source, after })
     }
 }

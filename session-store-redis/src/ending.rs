@@ -37,6 +37,7 @@ impl RedisStore {
     async fn sweep_some(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT) as usize;
         let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
+        let shard_of = |after: &Continuation| shard_of(after, self.placement.shards().len());
         let first = sweep.after.as_ref().map_or(Ok(Shard::FIRST), shard_of)?;
         let (mut ended, mut examined) = (Vec::new(), 0);
         for shard in self.placement.shards().skip(first.0) {
@@ -147,8 +148,9 @@ fn continuation(shard: Shard) -> Continuation {
     Continuation((shard.0 as u64).to_be_bytes().to_vec())
 }
 
-fn shard_of(continuation: &Continuation) -> Result<Shard, StoreError> {
+/// Of so many shards.
+fn shard_of(continuation: &Continuation, shards: usize) -> Result<Shard, StoreError> {
     let bytes = continuation.0.as_slice().try_into().map_err(|_| Continuation::malformed())?;
-    let shard = usize::try_from(u64::from_be_bytes(bytes));
-    shard.map(Shard).map_err(|_| Continuation::malformed())
+    let shard = usize::try_from(u64::from_be_bytes(bytes)).ok().filter(|shard| *shard < shards);
+    shard.map(Shard).ok_or_else(Continuation::malformed)
 }

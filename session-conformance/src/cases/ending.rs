@@ -246,9 +246,11 @@ pub(crate) async fn a_malformed_continuation_is_refused(namespace: Arc<dyn Names
     assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, [], "and tells nothing");
 }
 
-/// Bytes that no store makes.
-pub(super) fn malformed() -> [Continuation; 4] {
-    [vec![], vec![1], b"elsewhere".to_vec(), vec![0xff; 300]].map(Continuation)
+/// Bytes that no store makes. Some are as long as a number is, or a number and a place, and name what
+/// stands behind everything.
+pub(super) fn malformed() -> [Continuation; 7] {
+    let far = |length| vec![0xff; length];
+    [vec![], vec![1], b"elsewhere".to_vec(), far(2), far(8), far(26), far(300)].map(Continuation)
 }
 
 pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>) {

@@ -302,6 +302,8 @@ faults! {
     EndTakesTooManyIds: "ending::more_ids_than_the_most_are_refused",
     /// A continuation that cannot be read begins again.
     MalformedEndsBeginAgain: "ending::a_malformed_continuation_is_refused",
+    /// A continuation behind everything is the end.
+    FarEndsAreOver: "ending::a_malformed_continuation_is_refused",
     /// A continuation that cannot be read is the end.
     MalformedEndsAreOver: "ending::a_malformed_continuation_is_refused",
     /// `end_many` takes its limit before its filter, and stops when fewer ended.
@@ -350,6 +352,8 @@ faults! {
     SweepEndsTwice: "sweeping::a_walk_is_told_once",
     /// A continuation that cannot be read begins the cleanup again.
     MalformedSweepsBeginAgain: "sweeping::a_malformed_continuation_is_refused",
+    /// A continuation behind everything is the end of the cleanup.
+    FarSweepsAreOver: "sweeping::a_malformed_continuation_is_refused",
     /// A sweep stops where sessions are in use again.
     SweepStopsAtThoseInUse: "sweeping::a_walk_with_sessions_in_use_comes_to_its_end",
     /// A walk of sweeps goes by what it saw in its first call.
