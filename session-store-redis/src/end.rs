@@ -17,7 +17,7 @@ use crate::place::Place;
 use crate::placement::Shard;
 use crate::record::Fixed;
 use crate::store::RedisStore;
-use crate::walk::{CHUNK, EXAMINED, Order, Range, places, unindexed};
+use crate::walk::{CHUNK, EXAMINED, Order, Range, unindexed};
 
 /// Where sessions are looked for.
 enum Source {
@@ -133,11 +133,10 @@ impl RedisStore {
         match source {
             Source::Index(shard, key, range) => {
                 let range = Range { after: after.or(range.after), ..*range };
-                let read = range.read(key, Order::Newest, CHUNK);
-                let members: Vec<_> = self.confirmed(*shard, read).await?;
-                let places = places(&members)?;
-                let is_last = places.len() < CHUNK;
-                Ok((places, is_last))
+                let read = range.read(key, Order::Newest, None, CHUNK);
+                let members: Vec<Vec<u8>> = self.confirmed(*shard, read).await?;
+                let is_last = members.len() < CHUNK;
+                Ok((members.iter().map(|member| Place::of_member(member)).collect(), is_last))
             }
             Source::Listed(places) => {
                 let from = places.partition_point(|place| after.is_some_and(|a| *place <= a));

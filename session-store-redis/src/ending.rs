@@ -49,7 +49,8 @@ impl RedisStore {
                 let count = CHUNK.min(limit - ended.len());
                 let members = self.overdue(shard, sweep, unreadable, count).await?;
                 examined += members.len();
-                let chosen: Vec<_> = members.iter().filter_map(|member| readable(member)).collect();
+                let read = members.iter().filter_map(|member| self.readable(shard, member));
+                let chosen: Vec<_> = read.collect();
                 unreadable += members.len() - chosen.len();
                 ended.extend(self.end_chosen(&chosen, recheck, &ending).await?);
                 // Behind so many that cannot be read, a walk would not come to its end.
@@ -104,6 +105,19 @@ impl RedisStore {
         Ok(ended)
     }
 
+    /// The session that a member of a shard's index names. One that cannot be read, or that names a
+    /// session of another shard, stops no cleanup.
+    fn readable(&self, shard: Shard, member: &[u8]) -> Option<Chosen> {
+        let parse = || -> Result<_, StoreError> {
+            let place = Place::parse(member)?;
+            Ok(Chosen { place, owner: record::parse_owner(&member[Place::BYTES..])? })
+        };
+        parse()
+            .inspect_err(|error| tracing::debug!(%error, "a session cannot be read to end it"))
+            .ok()
+            .filter(|chosen| self.placement.shard(UserTag::of(chosen.place.id())) == shard)
+    }
+
     fn ending_call(
         &self,
         shard: Shard,
@@ -133,15 +147,6 @@ impl RedisStore {
         }
         Ok(call)
     }
-}
-
-/// The session that a member of the index names. One that cannot be read stops no cleanup.
-fn readable(member: &[u8]) -> Option<Chosen> {
-    let parse = || -> Result<_, StoreError> {
-        let place = Place::parse(member)?;
-        Ok(Chosen { place, owner: record::parse_owner(&member[Place::BYTES..])? })
-    };
-    parse().inspect_err(|error| tracing::debug!(%error, "a session cannot be read to end it")).ok()
 }
 
 fn continuation(shard: Shard) -> Continuation {

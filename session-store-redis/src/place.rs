@@ -32,6 +32,15 @@ impl Place {
         bytes.map(Self).ok_or(InvalidField::malformed("place", "24 bytes"))
     }
 
+    /// Where a member of an index stands in a walk: at its place. One that is damaged and too short for
+    /// a place stands before all that begin with it, and no session is there.
+    pub(crate) fn of_member(member: &[u8]) -> Self {
+        let mut bytes = [0; Self::BYTES];
+        let length = member.len().min(Self::BYTES);
+        bytes[..length].copy_from_slice(&member[..length]);
+        Self(bytes)
+    }
+
     pub(crate) fn id(&self) -> SessionId {
         let mut id = [0; 16];
         id.copy_from_slice(&self.0[8..]);

@@ -109,7 +109,7 @@ impl RedisStore {
         let mut sessions: Vec<Session> = Vec::new();
         let (mut count, mut examined) = (limit as usize + 1, 0);
         loop {
-            let places = places(&walk.next(self, count, count).await?)?;
+            let places = places(&walk.next(self, count, count).await?);
             let mut found = self.read_sessions(&places).await?;
             found.retain(|session| query.covers(session));
             found.sort_by_key(Place::of);

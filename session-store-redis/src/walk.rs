@@ -25,6 +25,13 @@ pub(crate) struct Walk {
     order: Order,
 }
 
+/// What a walk passes on.
+pub(crate) struct Member {
+    /// The number of the index that it is in, among those of the walk.
+    pub(crate) index: usize,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// In which order members come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -39,6 +46,8 @@ struct Index {
     /// What has been read and not been passed on.
     ahead: VecDeque<Vec<u8>>,
     range: Range,
+    /// The last member that has been read: a damaged one may have no place.
+    last: Option<Vec<u8>>,
     done: bool,
 }
 
@@ -91,7 +100,7 @@ impl RedisStore {
         places.retain(|place| range.after.is_none_or(|after| *place > after));
         places.sort();
         let ahead = places.iter().map(|place| place.as_bytes().to_vec()).collect();
-        Ok(Index { key: None, ahead, range, done: true })
+        Ok(Index { key: None, ahead, range, last: None, done: true })
     }
 }
 
@@ -106,19 +115,16 @@ pub(crate) fn unindexed(tenant: &TenantFilter, user: Option<&UserId>) -> Option<
 }
 
 impl Range {
-    /// What is left behind the last member that was read.
-    fn beyond(self, last: Place, order: Order) -> Self {
-        match order {
-            Order::Newest => Self { after: Some(last), ..self },
-            Order::Oldest => Self { before: Some(last), ..self },
-        }
-    }
-
-    /// Reads the next members of an index of places. Members may have more after their place.
-    pub(crate) fn read(self, key: &str, order: Order, count: usize) -> Cmd {
+    /// Reads the members of an index of places that come after `last`, or the first ones. Members may
+    /// have more after their place.
+    pub(crate) fn read(self, key: &str, order: Order, last: Option<&[u8]>, count: usize) -> Cmd {
         let place = |place: Place, end: &[u8]| [b"(", place.as_bytes(), end].concat();
-        let from = self.after.map_or_else(|| b"-".to_vec(), |after| place(after, &[u8::MAX]));
-        let to = self.before.map_or_else(|| b"+".to_vec(), |before| place(before, &[]));
+        let mut from = self.after.map_or_else(|| b"-".to_vec(), |after| place(after, &[u8::MAX]));
+        let mut to = self.before.map_or_else(|| b"+".to_vec(), |before| place(before, &[]));
+        if let Some(last) = last {
+            let end = if order == Order::Newest { &mut from } else { &mut to };
+            *end = [b"(", last].concat();
+        }
         let mut read = cmd("ZRANGE");
         read.arg(key);
         match order {
@@ -130,13 +136,17 @@ impl Range {
     }
 }
 
-pub(crate) fn places(members: &[Vec<u8>]) -> Result<Vec<Place>, StoreError> {
-    members.iter().map(|member| Ok(Place::parse(member)?)).collect()
+/// The places of members. At that of a damaged one there is no session.
+pub(crate) fn places(members: &[Member]) -> Vec<Place> {
+    members.iter().map(|member| Place::of_member(&member.bytes)).collect()
 }
 
 impl Walk {
     pub(crate) fn over(keys: Vec<String>, range: Range, order: Order) -> Self {
-        let index = |key| Index { key: Some(key), ahead: VecDeque::new(), range, done: false };
+        let index = |key| {
+            let ahead = VecDeque::new();
+            Index { key: Some(key), ahead, range, last: None, done: false }
+        };
         Self { indexes: keys.into_iter().map(index).collect(), order }
     }
 
@@ -146,20 +156,21 @@ impl Walk {
         store: &RedisStore,
         count: usize,
         chunk: usize,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
+    ) -> Result<Vec<Member>, StoreError> {
         let mut members = Vec::with_capacity(count);
         while members.len() < count {
             // An index that has run dry may hold what comes next.
             let order = self.order;
             let dry = self.indexes.iter_mut().filter(|index| index.ahead.is_empty());
             try_join_all(dry.map(|index| index.read(store, order, chunk))).await?;
-            let next = self.indexes.iter_mut().filter(|index| !index.ahead.is_empty());
+            let next = self.indexes.iter_mut().enumerate();
+            let next = next.filter(|(_, index)| !index.ahead.is_empty());
             let next = match order {
-                Order::Newest => next.min_by(|a, b| a.ahead[0].cmp(&b.ahead[0])),
-                Order::Oldest => next.max_by(|a, b| a.ahead[0].cmp(&b.ahead[0])),
+                Order::Newest => next.min_by(|(_, a), (_, b)| a.ahead[0].cmp(&b.ahead[0])),
+                Order::Oldest => next.max_by(|(_, a), (_, b)| a.ahead[0].cmp(&b.ahead[0])),
             };
-            let Some(index) = next else { break };
-            members.extend(index.ahead.pop_front());
+            let Some((n, index)) = next else { break };
+            members.extend(index.ahead.pop_front().map(|bytes| Member { index: n, bytes }));
         }
         Ok(members)
     }
@@ -173,11 +184,10 @@ impl Index {
         count: usize,
     ) -> Result<(), StoreError> {
         let (Some(key), false) = (&self.key, self.done) else { return Ok(()) };
-        let members: Vec<Vec<u8>> = store.link.query(&self.range.read(key, order, count)).await?;
+        let read = self.range.read(key, order, self.last.as_deref(), count);
+        let members: Vec<Vec<u8>> = store.link.query(&read).await?;
         self.done = members.len() < count;
-        if let Some(last) = members.last() {
-            self.range = self.range.beyond(Place::parse(last)?, order);
-        }
+        self.last = members.last().cloned();
         self.ahead.extend(members);
         Ok(())
     }

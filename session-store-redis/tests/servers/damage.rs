@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use session_conformance::sample::{end, end_all, insert, now, session, sweep_all, user, user_in};
 use session_core::store::{
-    Change, Commit, Entries, Outcome, Selection, Sweep, TenantFilter, Touch,
+    Change, Commit, EndMany, Entries, Forget, HistoryQuery, Outcome, PageQuery, Selection, Sweep,
+    TenantFilter, Touch,
 };
-use session_core::{Actor, DeviceKind, EndCause, EventKind, Session, Store, StoreErrorKind};
+use session_core::{
+    Actor, DeviceKind, EndCause, EventKind, Session, Store, StoreErrorKind, Timestamp,
+};
 
 use crate::namespace::{ALONE, Prefix};
 use crate::single::ask;
@@ -173,3 +176,127 @@ async fn an_ending_passes_over_what_it_cannot_judge() {
         }
     }
 }
+
+/// A member of an index that names no session ends neither a walk over pages nor an ending.
+#[tokio::test]
+async fn a_walk_passes_over_members_that_are_no_place() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let (alice, at) = (user_in("north", "alice"), now(&store).await);
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        let mine = session(&store, &alice, at);
+        insert(&store, &mine).await;
+        begun.push(mine.id);
+    }
+    begun.sort();
+    // More than one command reads, so that a whole answer is damaged.
+    let many = (0..300).map(|n| format!("{n:020}"));
+    let damaged: Vec<_> = many.chain(["", "a short one", "~"].map(str::to_owned)).collect();
+    for index in ["all", "t:north"] {
+        let mut add = redis::cmd("ZADD");
+        add.arg(key(&prefix, index).await);
+        for member in &damaged {
+            add.arg(0).arg(member);
+        }
+        ask::<()>(&mut add).await;
+    }
+    for tenant in [TenantFilter::Any, TenantFilter::Is(alice.tenant.clone())] {
+        let (mut query, mut listed) = (PageQuery::live(tenant, at), Vec::new());
+        query.limit = 1;
+        loop {
+            let page = store.page(&query).await.unwrap();
+            listed.extend(page.sessions.iter().map(|session| session.id));
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed, begun);
+    }
+    let north = Selection::within(TenantFilter::Is(alice.tenant.clone()));
+    let ended = end_all(&store, end(&store, north).await, 1).await;
+    assert_eq!(ended.iter().map(|ended| ended.id).collect::<Vec<_>>(), begun);
+}
+
+/// The members that stand before all others, the oldest end first, are the damaged ones.
+#[tokio::test]
+async fn what_is_damaged_in_the_history_does_not_stop_its_cleanup() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let (alice, at) = (user_in("north", "alice"), now(&store).await);
+    let mut kept = Vec::new();
+    for hours in [4, 3, 2, 0] {
+        insert(&store, &session(&store, &alice, at)).await;
+        let ending = end(&store, Selection::user(alice.clone())).await;
+        let ending = EndMany { at: at.minus(HOUR * hours), ..ending };
+        kept.push(end_all(&store, ending, 1).await[0].id);
+    }
+    let young = kept.pop().unwrap();
+    let history = key(&prefix, "history").await;
+    let no_owner = [[0xfe; 8].as_slice(), kept[0].as_bytes(), b"\x05no"].concat();
+    let damaged = [b"\xff".to_vec(), b"\xff\xff short".to_vec(), vec![0xff; 23], no_owner];
+    for member in &damaged {
+        ask::<()>(redis::cmd("ZADD").arg(&history).arg(0).arg(member)).await;
+    }
+    let of_user = key(&prefix, "hu:*").await;
+    ask::<()>(redis::cmd("ZADD").arg(&of_user).arg(0).arg("a short one")).await;
+    let query = HistoryQuery::user(alice.clone());
+    assert_eq!(store.history(&query).await.unwrap().sessions.len(), 4);
+
+    let old = Forget::OlderThan(HOUR);
+    let mut gone = 0;
+    loop {
+        match store.forget(&old, 1).await.unwrap() {
+            0 => break,
+            some => gone += some,
+        }
+    }
+    assert_eq!(gone, 7, "three sessions and four members that are damaged");
+    let listed = store.history(&query).await.unwrap().sessions;
+    assert_eq!(listed.iter().map(|ended| ended.session.id).collect::<Vec<_>>(), [young]);
+    let left: Vec<Vec<u8>> = ask(redis::cmd("ZRANGE").arg(&history).arg(0).arg(-1)).await;
+    assert_eq!(left.len(), 1, "what is damaged is gone: {left:?}");
+
+    let all = Forget::User(alice);
+    while store.forget(&all, 1).await.unwrap() > 0 {}
+    let left: u32 = ask(redis::cmd("EXISTS").arg(&of_user).arg(&history)).await;
+    assert_eq!(left, 0, "nothing is left of the user");
+}
+
+/// A member of the index by deadline that names a session of another shard stays, and the walk goes on.
+#[tokio::test]
+async fn a_cleanup_passes_over_a_member_in_the_wrong_shard() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(false);
+    prefix.options = prefix.options.with_shards(2);
+    let store = prefix.store().await;
+    for n in 0..30 {
+        let mut mine = session(&store, &user(&format!("user {n}")), now(&store).await);
+        mine.deadline = Timestamp::EPOCH;
+        insert(&store, &mine).await;
+    }
+    let due = format!("{}*:due", prefix.options.prefix);
+    let due: Vec<String> = ask(redis::cmd("KEYS").arg(due)).await;
+    assert_eq!(due.len(), 2, "both shards have sessions");
+    let members = async |key: &str| -> Vec<Vec<u8>> {
+        ask(redis::cmd("ZRANGE").arg(key).arg(0).arg(-1)).await
+    };
+    let (mut first, mut second) = (members(&due[0]).await, members(&due[1]).await);
+    ask::<()>(redis::cmd("ZADD").arg(&due[0]).arg(-1).arg(second.pop().unwrap())).await;
+    ask::<()>(redis::cmd("ZADD").arg(&due[1]).arg(-1).arg(first.pop().unwrap())).await;
+    let swept = sweep_all(&store, Duration::ZERO, 1).await;
+    assert_eq!(swept.len(), 30);
+}
+
+/// The one key whose name ends so.
+async fn key(prefix: &Prefix, end: &str) -> String {
+    let pattern = format!("{}*:{end}", prefix.options.prefix);
+    let mut keys: Vec<String> = ask(redis::cmd("KEYS").arg(&pattern)).await;
+    assert_eq!(keys.len(), 1, "{pattern}: {keys:?}");
+    keys.remove(0)
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
