@@ -154,13 +154,14 @@ impl RedisStore {
         Ok(LogPage::at_end(cursor_of(&reached.collect::<Vec<_>>()), gap, clock))
     }
 
+    /// Of the shards in their order. One that has nothing old is asked for its first entries alone.
     pub(crate) async fn trim(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
-        let limit = limit.max(1);
+        let limit = limit_within(limit, MOST_TRIMMED);
         let mut trimmed = 0;
         for shard in self.placement.shards() {
             let mut call = Call::new(&self.scripts.trim, &self.placement, shard);
             call.key(self.placement.log(shard)).number(older_than.as_micros());
-            call.number((limit - trimmed).min(MOST_TRIMMED)).arg(BEGINNING);
+            call.number(limit - trimmed).arg(BEGINNING);
             trimmed += self.link.run::<u32>(&call).await?;
             if trimmed >= limit {
                 break;
@@ -218,7 +219,7 @@ fn range(log: &str, from: LogPosition, count: usize) -> Cmd {
     read
 }
 
-/// A script that trims more would block its server.
+/// The most entries that one call trims: a script that trims more would block its server.
 const MOST_TRIMMED: u32 = 1000;
 
 /// Entries stay for this many times `max_staleness`, beyond the cap.
