@@ -1,18 +1,23 @@
 //! What is kept of ended sessions.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use session_core::store::{
     EndedSession, Forget, HistoryPage, HistoryQuery, PageCursor, PageQuery, limit_within,
 };
-use session_core::{SessionId, Timestamp};
+use session_core::{SessionId, Timestamp, UserKey};
+
+type Place = (Reverse<Timestamp>, SessionId);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     sessions: BTreeMap<SessionId, EndedSession>,
-    latest_first: BTreeSet<(Reverse<Timestamp>, SessionId)>,
+    latest_first: BTreeSet<Place>,
+    /// The same by user; no user without any.
+    of_users: BTreeMap<UserKey, BTreeSet<Place>>,
     /// Nothing is kept.
     pub(crate) off: bool,
 }
@@ -26,9 +31,22 @@ impl History {
         if self.off {
             return;
         }
-        let id = ended.session.id;
-        self.latest_first.insert((Reverse(ended.ended), id));
-        self.sessions.insert(id, ended);
+        self.remove(ended.session.id);
+        let place = place(&ended);
+        self.latest_first.insert(place);
+        self.of_users.entry(ended.session.owner.clone()).or_default().insert(place);
+        self.sessions.insert(ended.session.id, ended);
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        let Some(ended) = self.sessions.remove(&id) else { return };
+        self.latest_first.remove(&place(&ended));
+        if let Entry::Occupied(mut of_user) = self.of_users.entry(ended.session.owner.clone()) {
+            of_user.get_mut().remove(&place(&ended));
+            if of_user.get().is_empty() {
+                of_user.remove();
+            }
+        }
     }
 
     pub(crate) fn page(&self, query: &HistoryQuery) -> HistoryPage {
@@ -54,23 +72,23 @@ impl History {
 
     pub(crate) fn forget(&mut self, forget: &Forget, now: Timestamp, limit: u32) -> u32 {
         let most = limit as usize;
-        let oldest_first = self.latest_first.iter().rev();
         let leaving: Vec<_> = match forget {
             Forget::OlderThan(age) => {
                 let line = now.minus(*age);
+                let oldest_first = self.latest_first.iter().rev();
                 let old = oldest_first.take_while(|(Reverse(ended), _)| *ended < line);
-                old.take(most).copied().collect()
+                old.take(most).map(|(_, id)| *id).collect()
             }
             Forget::User(owner) => {
-                let is_of = |ended: &EndedSession| ended.session.owner == *owner;
-                let of = oldest_first.filter(|(_, id)| self.sessions.get(id).is_some_and(is_of));
-                of.take(most).copied().collect()
+                let of_user = self.of_users.get(owner).into_iter().flatten();
+                of_user.rev().take(most).map(|(_, id)| *id).collect()
             }
         };
-        for place in &leaving {
-            self.latest_first.remove(place);
-            self.sessions.remove(&place.1);
-        }
+        leaving.iter().for_each(|id| self.remove(*id));
         u32::try_from(leaving.len()).unwrap_or(limit)
     }
+}
+
+const fn place(ended: &EndedSession) -> Place {
+    (Reverse(ended.ended), ended.session.id)
 }

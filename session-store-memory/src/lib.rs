@@ -4,6 +4,7 @@
 //! [`MemoryStore`]; clones are the same store. Iteration order is deterministic.
 
 mod history;
+mod lease;
 mod log;
 mod state;
 
@@ -175,7 +176,7 @@ impl Store for MemoryStore {
 
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
         let before = self.now().minus(older_than);
-        Ok(self.state().log.trim(before, limit.max(1)))
+        Ok(self.state().log.trim(before, limit_within(limit, PageQuery::MAX_EXAMINED)))
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {

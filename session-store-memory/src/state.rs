@@ -18,6 +18,7 @@ use session_core::{
 };
 
 use crate::history::History;
+use crate::lease::Leases;
 use crate::log::Log;
 
 #[derive(Clone, Debug, Default)]
@@ -30,7 +31,7 @@ pub(crate) struct State {
     policies: HashMap<PolicyScope, Policy>,
     blocks: HashMap<PolicyScope, Block>,
     fleet_key: Option<FleetKey>,
-    leases: HashMap<String, (String, Timestamp)>,
+    leases: Leases,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -179,12 +180,7 @@ impl State {
         ttl: Duration,
         now: Timestamp,
     ) -> bool {
-        self.leases.retain(|_, (_, until)| *until > now);
-        let free = self.leases.get(name).is_none_or(|(current, _)| current == holder);
-        if free {
-            self.leases.insert(name.to_owned(), (holder.to_owned(), now.plus(ttl)));
-        }
-        free
+        self.leases.take(name, holder, ttl, now)
     }
 
     pub(crate) fn policy(&self, scope: &PolicyScope) -> Option<Policy> {
