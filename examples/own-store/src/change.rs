@@ -26,13 +26,13 @@ pub(crate) struct Record {
 }
 
 /// None is a conflict: the transaction is given up, with what earlier changes have done in it.
-pub(crate) fn commit(file: &Write, commit: &Commit) -> Result<Option<()>> {
+pub(crate) fn commit(file: &Write, (commit, keeps): &(Commit, bool)) -> Result<Option<()>> {
     let owner = &commit.owner;
     if version(&file.open_table(USERS)?, owner)? != commit.expected {
         return Ok(None);
     }
     for change in &commit.changes {
-        match apply(file, commit, change)? {
+        match apply(file, commit, change, *keeps)? {
             Some(true) => tell(file, &commit.event(change.kind(), change.session()), owner)?,
             Some(false) => {}
             None => return Ok(None),
@@ -42,12 +42,12 @@ pub(crate) fn commit(file: &Write, commit: &Commit) -> Result<Option<()>> {
 }
 
 /// True is to be told, false was passed over, and none is a conflict.
-fn apply(file: &Write, commit: &Commit, change: &Change) -> Result<Option<bool>> {
+fn apply(file: &Write, commit: &Commit, change: &Change, keeps: bool) -> Result<Option<bool>> {
     let found = get(&file.open_table(SESSIONS)?, change.session().as_bytes(), Record::parse)?;
     match (change, found.filter(|found| found.ended.owner == commit.owner)) {
         (Change::Insert(session), _) => return insert(file, session),
         (Change::End(_, cause), Some(record)) => {
-            remove(file, &record, &Ending::of_commit(commit, *cause))?;
+            remove(file, &record, &Ending::of_commit(commit, *cause), keeps)?;
         }
         (Change::Update { session, .. }, Some(record)) => replace(file, record, session)?,
         (Change::Update { .. }, None) => return Ok(None),
@@ -81,12 +81,15 @@ fn replace(file: &Write, record: Record, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Moves a session into the history, as it is. Its event has still to be told.
-pub(crate) fn remove(file: &Write, record: &Record, ending: &Ending) -> Result<()> {
+/// Moves a session into the history, as it is, where one is kept. Its event has still to be told.
+pub(crate) fn remove(file: &Write, record: &Record, ending: &Ending, keeps: bool) -> Result<()> {
     let (Ended { id, owner }, mut fields) = (&record.ended, record.fields.clone());
     let scopes = PolicyScope::of(owner);
     file.open_table(SESSIONS)?.remove(id.as_bytes())?;
     enter(file, PLACES, &scopes, record.place, false)?;
+    if !keeps {
+        return Ok(());
+    }
     fields.extend(json_object(ending_fields(ending)));
     let text = Value::Object(fields).to_string();
     file.open_table(HISTORY)?.insert(id.as_bytes(), text.as_bytes())?;

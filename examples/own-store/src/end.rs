@@ -1,5 +1,4 @@
-//! Ending many sessions: a selection of them, or those past their deadline. And what the history
-//! no longer keeps.
+//! Ending many sessions, by selection or past their deadline, and forgetting what has ended.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,11 +23,12 @@ pub(crate) struct EndWhere {
     pub(crate) end: EndMany,
     /// Of those selected, only what is past its deadline by more than this.
     pub(crate) overdue: Option<Duration>,
+    /// Whether they go into the history.
+    pub(crate) keeps: bool,
 }
 
 impl EndWhere {
-    /// Chooses up to `limit` sessions in a snapshot, so that no writer waits for the walk, and says
-    /// where the next call goes on.
+    /// Chooses up to `limit` sessions in a snapshot: no writer waits. Says where to go on.
     pub(crate) fn choose(
         &self,
         file: &Read,
@@ -43,8 +43,7 @@ impl EndWhere {
         Ok((chosen, next.map(Continuation::at)))
     }
 
-    /// The places to look at, from where the last call left off. Where ids are given, their order
-    /// will do.
+    /// The places to look at, from where the last call left off. Given ids have their own order.
     fn candidates(&self, file: &Read) -> Result<Box<dyn Iterator<Item = Result<PageCursor>>>> {
         let after = self.end.after.as_ref().map(Continuation::place);
         let after = after.transpose().map_err(core_error)?;
@@ -72,7 +71,7 @@ pub(crate) fn end(file: &Write, what: &EndWhere, ids: &[SessionId]) -> Result<Op
     for id in ids {
         let record = get(&file.open_table(SESSIONS)?, id.as_bytes(), Record::parse)?;
         let Some(record) = record.filter(|record| what.covers(record)) else { continue };
-        remove(file, &record, &ending)?;
+        remove(file, &record, &ending, what.keeps)?;
         tell(file, &ending.event(&record.ended), &record.ended.owner)?;
         ended.push(record.ended);
     }

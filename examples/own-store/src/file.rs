@@ -1,7 +1,7 @@
 //! The database file: its tables, its transactions and its errors.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use redb::{Database, Error, Key, ReadableTable, TableDefinition, Value};
 use session_core::StoreError;
@@ -40,22 +40,23 @@ pub(crate) const POLICIES: Settings = TableDefinition::new("policies");
 pub(crate) const BLOCKS: Settings = TableDefinition::new("blocks");
 /// The secret of the fleet: one row.
 pub(crate) const SECRET: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("secret");
-/// The leases by name: holder, until when.
+/// The leases by name: holder, until when. Their names by that time.
 pub(crate) const LEASES: TableDefinition<'_, Text, (Text, i64)> = TableDefinition::new("leases");
+pub(crate) const ENDINGS: TableDefinition<'_, (i64, Text), ()> = TableDefinition::new("endings");
 
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) database: Database,
     /// Writers wait for it instead of blocking a thread each.
     pub(crate) turn: Arc<Mutex<()>>,
-    /// Where it is off, none of the history is left.
+    /// Where it is off, what ends is not remembered.
     pub(crate) keeps_history: AtomicBool,
     /// Notified after every change.
     pub(crate) changed: Notify,
 }
 
 impl File {
-    /// Makes the tables where there are none. Those of other types than above are an error.
+    /// Makes the tables that are read where there are none. Those of other types are an error.
     pub(crate) fn new(database: Database) -> Result<Self> {
         let keeps_history = AtomicBool::new(true);
         let file = Self { database, turn: Arc::default(), keeps_history, changed: Notify::new() };
@@ -63,7 +64,6 @@ impl File {
             let _ = (file.open_table(SESSIONS)?, file.open_table(PLACES)?, file.open_table(USERS)?);
             let _ = (file.open_table(HISTORY)?, file.open_table(ENDS)?, file.open_table(LOG)?);
             let _ = (file.open_table(POLICIES)?, file.open_table(BLOCKS)?);
-            let _ = (file.open_table(SECRET)?, file.open_table(LEASES)?);
             Ok(Some(()))
         })?;
         Ok(file)
@@ -79,10 +79,6 @@ impl File {
         // Otherwise the first start after a crash reads the whole file.
         transaction.set_quick_repair(true);
         let Some(answer) = change(&transaction)? else { return Ok(None) };
-        if !self.keeps_history.load(Ordering::SeqCst) {
-            transaction.open_table(HISTORY)?.retain(|_, _| false)?;
-            transaction.open_table(ENDS)?.retain(|_, _| false)?;
-        }
         transaction.commit()?;
         self.changed.notify_waiters();
         Ok(Some(answer))

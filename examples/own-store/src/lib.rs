@@ -4,8 +4,7 @@
 //! and an example: it is not published.
 //!
 //! One process has the file open, and as many engines in it as one likes share an [`OwnStore`].
-//! Killed at any moment, it has everything on the disk that it has acknowledged, and nothing in
-//! part.
+//! Killed at any moment, the file has all that was acknowledged, and nothing in part.
 
 mod change;
 mod end;
@@ -83,6 +82,10 @@ impl OwnStore {
         let ended = self.write(ending, move |file, ending| end::end(file, ending, &ids)).await?;
         Ok(EndedBatch { ended: ended.unwrap_or_default(), next })
     }
+
+    fn keeps(&self) -> bool {
+        self.file.keeps_history.load(Ordering::SeqCst)
+    }
 }
 
 /// Runs a call in a thread that may block, to its end, also if the caller goes away.
@@ -110,7 +113,7 @@ impl Store for OwnStore {
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         commit.check()?;
-        let done = self.write(commit.clone(), change::commit).await?;
+        let done = self.write((commit.clone(), self.keeps()), change::commit).await?;
         Ok(if done.is_some() { Outcome::Done } else { Outcome::Conflict })
     }
 
@@ -135,14 +138,13 @@ impl Store for OwnStore {
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
-        let gone =
-            self.write(Touch::folded(batch)?, |file, batch| change::touch(file, batch)).await?;
-        Ok(gone.unwrap_or_default())
+        let batch = Touch::folded(batch)?;
+        Ok(self.write(batch, |file, batch| change::touch(file, batch)).await?.unwrap_or_default())
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         end.selection.check().map_err(StoreError::refused)?;
-        self.end(EndWhere { end: end.clone(), overdue: None }, limit).await
+        self.end(EndWhere { end: end.clone(), overdue: None, keeps: self.keeps() }, limit).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
@@ -150,7 +152,7 @@ impl Store for OwnStore {
         let selection = Selection::within(TenantFilter::Any);
         let (cause, by) = (EndCause::Expired, Actor::System);
         let end = EndMany { selection, after, cause, at, by, from: None };
-        self.end(EndWhere { end, overdue: Some(overdue) }, limit).await
+        self.end(EndWhere { end, overdue: Some(overdue), keeps: self.keeps() }, limit).await
     }
 
     async fn log_since(

@@ -1,11 +1,10 @@
-//! The log. One transaction writes at a time, so numbers that are drawn inside it are in the order
-//! of the commits, and have no holes.
+//! The log. One transaction writes at a time: numbers drawn inside it are in the order of commits.
 
 use std::time::Duration;
 
 use redb::ReadableTable;
 use session_core::store::record::{decode_event, encode_event};
-use session_core::store::{Cursor, Entries, LogPage, LogPosition, limit_within};
+use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery, limit_within};
 use session_core::{Event, Timestamp};
 
 use crate::file::{Entry, LOG, Read, Result, Write};
@@ -51,12 +50,11 @@ pub(crate) fn since(
     Ok(LogPage::new(events, seen.cursor(), more, clock()))
 }
 
-/// Deletes old entries from the oldest on; none where nothing is old. The last one stays, and with
-/// it the number that the next one counts from.
+/// Deletes old entries from the oldest on. The last one stays: the next number is one more.
 pub(crate) fn trim(file: &Write, (age, limit): &(Duration, u32)) -> Result<Option<u32>> {
     let (mut log, before) = (file.open_table(LOG)?, clock().minus(*age));
     let (last, mut trimmed) = (end(&log)?.number, 0);
-    while trimmed < *limit.max(&1)
+    while trimmed < limit_within(*limit, PageQuery::MAX_EXAMINED)
         && begins_at(&log)?.is_some_and(|(number, at)| number < last && at < before)
     {
         log.pop_first()?;

@@ -9,8 +9,8 @@ use session_core::store::StoreReport;
 use session_core::{Event, FleetKey, Timestamp, UserKey};
 
 use crate::file::{
-    BLOCKS, LEASES, LOG, Names, POLICIES, Read, Result, SECRET, SESSIONS, Settings, Text, Write,
-    get,
+    BLOCKS, ENDINGS, LEASES, LOG, Names, POLICIES, Read, Result, SECRET, SESSIONS, Settings, Text,
+    Write, get,
 };
 use crate::log::{append, begins_at};
 
@@ -59,17 +59,23 @@ pub(crate) fn fleet_key(file: &Write, proposed: &FleetKey) -> Result<Option<Flee
     Ok(Some(key))
 }
 
-/// None where another holder has it.
+/// None where another holder has it. Of those that ran out, the first hundred leave.
 pub(crate) fn lease(
     file: &Write,
     (name, holder, ttl): &(String, String, Duration),
 ) -> Result<Option<()>> {
-    let mut leases = file.open_table(LEASES)?;
-    leases.retain(|_, (_, until)| until > clock().as_micros())?;
-    if leases.get(&**name)?.is_some_and(|lease| lease.value().0 != holder) {
+    let (mut leases, mut endings) = (file.open_table(LEASES)?, file.open_table(ENDINGS)?);
+    let (now, until) = (clock().as_micros(), clock().plus(*ttl).as_micros());
+    let known = leases.get(&**name)?.map(|lease| (lease.value().0 == holder, lease.value().1));
+    if known.is_some_and(|(is_own, until)| !is_own && until > now) {
         return Ok(None);
     }
-    leases.insert(&**name, (&**holder, clock().plus(*ttl).as_micros()))?;
+    endings.remove((known.map_or(until, |(_, until)| until), &**name))?;
+    for over in endings.extract_from_if(..(now, ""), |_, ()| true)?.take(100) {
+        leases.remove(over?.0.value().1)?;
+    }
+    leases.insert(&**name, (&**holder, until))?;
+    endings.insert((until, &**name), ())?;
     Ok(Some(()))
 }
 
