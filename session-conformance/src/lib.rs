@@ -72,7 +72,7 @@ pub trait Namespace: Send + Sync + 'static {
     }
 
     /// How many sessions of one user are ended at once. Default 2,000; lower it for a slow test
-    /// server.
+    /// server. Where it is lower, the case that needs more sessions than one call examines is skipped.
     fn many_sessions(&self) -> usize {
         2_000
     }

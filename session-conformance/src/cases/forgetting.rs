@@ -1,6 +1,7 @@
 //! What the history no longer keeps: by age, and by user.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::store::{EndedBatch, Forget, HistoryQuery, Selection, TenantFilter};
 use session_core::{EndCause, Session, Store, UserKey};
@@ -10,7 +11,8 @@ use super::history_pages::walk;
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
-    HOUR, PATIENCE, SECOND, add, add_many, end, end_all, end_at, ids, now, sorted, user, user_in,
+    HOUR, PATIENCE, SECOND, SLACK, add, add_many, end, end_all, end_at, ids, let_pass, now, sorted,
+    user, user_in,
 };
 
 /// Where the store's history does not end by itself.
@@ -108,6 +110,43 @@ pub(crate) async fn nodes_side_by_side_forget_each_once(namespace: Arc<dyn Names
     }
     let forgotten: usize = forgetting.join_all().await.into_iter().sum();
     assert_eq!(forgotten, sessions.len(), "a call counts what it has deleted itself");
+}
+
+/// Zero ends the walk of a caller, also of one whose records another caller deletes at the same time.
+pub(crate) async fn zero_says_that_none_is_left(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let owner = user("alice");
+    for by_age in [false, true] {
+        let sessions = end_many(store.as_ref(), &owner, 40).await;
+        let forget = match by_age {
+            false => Forget::User(owner.clone()),
+            true => {
+                let_pass(store.as_ref(), SLACK).await;
+                Forget::OlderThan(Duration::ZERO)
+            }
+        };
+        let mut forgetting = JoinSet::new();
+        for _ in 0..3 {
+            let (node, forget) = (namespace.connect().await, forget.clone());
+            let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+            forgetting.spawn(async move {
+                let gone = forget_all(node.as_ref(), &forget, 3).await;
+                for id in ids {
+                    if node.ended(id).await.unwrap().is_some() {
+                        return (gone, true);
+                    }
+                }
+                (gone, false)
+            });
+        }
+        let walks = forgetting.join_all().await;
+        let none_gone = walks.iter().all(|(gone, _)| *gone == 0);
+        if by_age && none_gone && namespace.history_ends_by_itself() {
+            return;
+        }
+        let early: Vec<_> = walks.into_iter().filter(|(_, left)| *left).collect();
+        assert_eq!(early, [], "a caller is told that none is left to go, and there are some");
+    }
 }
 
 /// Sessions of one user that have ended.

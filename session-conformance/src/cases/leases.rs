@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use session_core::{StoreError, StoreErrorKind};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
@@ -40,6 +41,39 @@ pub(crate) async fn leases_go_by_their_names(namespace: Arc<dyn Namespace>) {
     }
 }
 
+/// Up to the longest they are taken. Longer ones are refused or kept whole.
+pub(crate) async fn long_names_and_holders_are_told_apart(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let ttl = PATIENCE * 10;
+    for length in [LONGEST, LONGEST + 1, LONGEST * 8] {
+        let ending = |with: char| "n".repeat(length - 1) + &with.to_string();
+        let (one, two) = (ending('1'), ending('2'));
+        // By its name first, then by its holder.
+        for (name, holder) in [(&one, "short"), (&two, "other")] {
+            match store.lease(name, holder, ttl).await {
+                Ok(got) => assert!(got, "nobody has the lease of this name of {length} bytes"),
+                Err(error) => is_refused(&error, length),
+            }
+        }
+        let name = format!("of holders of {length} bytes");
+        match store.lease(&name, &one, ttl).await {
+            Ok(got) => {
+                assert!(got, "nobody has the lease");
+                let got = other.lease(&name, &two, ttl).await.unwrap();
+                assert!(!got, "another holder of {length} bytes has the lease");
+                let got = other.lease(&name, &one, ttl).await.unwrap();
+                assert!(got, "a holder of {length} bytes renews");
+            }
+            Err(error) => is_refused(&error, length),
+        }
+    }
+}
+
+fn is_refused(error: &StoreError, length: usize) {
+    assert!(length > LONGEST, "{length} bytes are not too long: {error}");
+    assert_eq!(error.kind(), StoreErrorKind::Refused, "{length} bytes: {error}");
+}
+
 pub(crate) async fn a_renewed_lease_lasts_longer(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let short = Duration::from_millis(40);
@@ -64,3 +98,6 @@ pub(crate) async fn of_many_who_ask_one_gets_it(namespace: Arc<dyn Namespace>) {
         assert_eq!(got, 1, "of eight nodes that ask at the same moment one gets the lease");
     }
 }
+
+/// The most bytes of a name and of a holder.
+const LONGEST: usize = 128;

@@ -4,6 +4,7 @@ mod abandoned;
 mod admission;
 mod block_races;
 mod blocks;
+mod bounds;
 mod change;
 mod commit;
 mod damage;
@@ -70,6 +71,7 @@ cases![
         data_comes_back_byte_for_byte,
         far_times_come_back,
         a_session_without_anything_comes_back,
+        ids_keep_sixty_four_random_bits,
     }
     commit::{
         a_commit_needs_the_version_it_was_made_for,
@@ -154,6 +156,9 @@ cases![
         a_limit_beyond_the_largest_counts_as_the_largest,
         deadlines_are_met_to_the_microsecond,
     }
+    bounds::{
+        what_stands_behind_many_is_found,
+    }
     listing::{
         pages_are_stable_while_sessions_come_and_go,
         filters_select_what_they_say,
@@ -188,6 +193,7 @@ cases![
         the_newest_entry_stays,
         an_entry_goes_by_its_age_on_the_stores_clock,
         a_limit_of_none_counts_as_one,
+        a_limit_beyond_the_largest_counts_as_the_largest,
         a_reader_in_what_is_left_misses_nothing,
     }
     policies::{
@@ -228,6 +234,7 @@ cases![
         a_users_history_goes_and_no_other,
         limits_are_kept,
         nodes_side_by_side_forget_each_once,
+        zero_says_that_none_is_left,
     }
     blocks::{
         a_beginning_is_refused_and_nothing_else,
@@ -254,6 +261,7 @@ cases![
     leases::{
         a_lease_has_one_holder,
         leases_go_by_their_names,
+        long_names_and_holders_are_told_apart,
         a_renewed_lease_lasts_longer,
         of_many_who_ask_one_gets_it,
     }

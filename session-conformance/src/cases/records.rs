@@ -13,8 +13,8 @@ use session_core::{
 
 use crate::Namespace;
 use crate::sample::{
-    FAR_AHEAD, LONG_AGO, address, detailed, end, end_all, insert, now, read_log, session, user,
-    user_in,
+    FAR_AHEAD, LONG_AGO, address, detailed, end, end_all, insert, now, random, read_log, session,
+    user, user_in,
 };
 
 pub(crate) async fn every_field_comes_back_at_its_limits(namespace: Arc<dyn Namespace>) {
@@ -130,4 +130,35 @@ pub(crate) async fn a_session_without_anything_comes_back(namespace: Arc<dyn Nam
     insert(store.as_ref(), &session).await;
     let read = store.load(session.id).await.unwrap().unwrap().session;
     assert_eq!(read, session, "what is not there stays away: no address, client, data or expiry");
+}
+
+pub(crate) async fn ids_keep_sixty_four_random_bits(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    for owner in [user("alice"), user_in("north", "alice")] {
+        let random = random::<16>();
+        let id = |random| u128::from_be_bytes(*store.session_id(&owner, random).as_bytes());
+        let of_bit = |bit: u32| (u128::from_be_bytes(random) ^ 1 << bit).to_be_bytes();
+        let changes = (0..u128::BITS).map(|bit| id(of_bit(bit)) ^ id(random));
+        let bits = independent(changes);
+        assert!(bits >= 64, "{bits} of the random bits are told apart in the id");
+        assert_eq!(id(random), id(random), "the random bytes are all that is random");
+    }
+}
+
+/// How many of these bit patterns are no combination of the others.
+fn independent(patterns: impl Iterator<Item = u128>) -> u32 {
+    let mut basis = [0; u128::BITS as usize];
+    let mut count = 0;
+    for mut pattern in patterns {
+        while let Some(highest) = pattern.checked_ilog2() {
+            let known = &mut basis[highest as usize];
+            if *known == 0 {
+                *known = pattern;
+                count += 1;
+                break;
+            }
+            pattern ^= *known;
+        }
+    }
+    count
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::store::{Entries, Outcome};
+use session_core::store::{Change, Commit, Entries, Outcome, PageQuery};
 use session_core::{Store, Timestamp};
 
 use crate::Namespace;
 use crate::sample::{
-    HOUR, PATIENCE, SECOND, begins, change_at, log_end, now, read_log, session, user, version,
+    HOUR, PATIENCE, SECOND, SLACK, add_many, begins, change_at, commit, ids, let_pass, log_end,
+    now, read_log, session, user, version,
 };
 
 pub(crate) async fn a_young_entry_keeps_the_older_ones_behind_it(namespace: Arc<dyn Namespace>) {
@@ -90,6 +91,29 @@ pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>)
         tokio::task::yield_now().await;
     }
     assert_eq!(store.trim_log(Duration::ZERO, 0).await.unwrap(), 0, "the newest entry stays");
+}
+
+pub(crate) async fn a_limit_beyond_the_largest_counts_as_the_largest(
+    namespace: Arc<dyn Namespace>,
+) {
+    let store = namespace.connect().await;
+    let owner = user("alice");
+    let sessions = add_many(store.as_ref(), &owner, Commit::MAX_CHANGES).await;
+    let again = || sessions.iter().map(|session| Change::ClaimsChanged(session.id)).collect();
+    let most = PageQuery::MAX_EXAMINED as usize;
+    for _ in 0..most / Commit::MAX_CHANGES + 2 {
+        assert_eq!(commit(store.as_ref(), &owner, again()).await, Outcome::Done);
+    }
+    let_pass(store.as_ref(), SLACK).await;
+    let (begun, mut trimmed) = (Instant::now(), 0);
+    while trimmed <= most {
+        assert!(begun.elapsed() < PATIENCE, "{trimmed} old entries went, of more than {most}");
+        let at_once = store.trim_log(Duration::ZERO, u32::MAX).await.unwrap() as usize;
+        assert!(at_once <= most, "{at_once} entries went in one call");
+        trimmed += at_once;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ids(store.as_ref(), &owner).await.len(), sessions.len(), "the sessions stay");
 }
 
 /// Where that depends on which transactions of others had not ended when it read (PostgreSQL), it

@@ -70,6 +70,7 @@ impl Liar {
         };
         match self.fault {
             Fault::EndForgetsToGoOn => batch.next = None,
+            Fault::EndGivesUp if batch.ended.is_empty() => batch.next = None,
             Fault::EndGivesUpBesideSignIns if !self.newcomers(&end).await.is_empty() => {
                 batch.next = None;
             }

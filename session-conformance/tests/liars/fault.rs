@@ -162,6 +162,8 @@ faults! {
     ForgetOfNoneIsNone: "forgetting::limits_are_kept",
     /// A call counts what others have deleted.
     ForgetCountsOthers: "forgetting::nodes_side_by_side_forget_each_once",
+    /// A call that finds its records deleted by another one answers zero.
+    ForgetGivesUp: "forgetting::zero_says_that_none_is_left",
     /// A sign-in does not look at blocks.
     BlocksAreIgnored: "blocks::a_beginning_is_refused_and_nothing_else",
     /// Where it is blocked no session is changed.
@@ -244,6 +246,8 @@ faults! {
     TimesBeginIn1970: "records::far_times_come_back",
     /// No address is an empty address.
     NoAddressIsOne: "records::a_session_without_anything_comes_back",
+    /// An id keeps half of the random bits that it has to.
+    IdsAreShort: "records::ids_keep_sixty_four_random_bits",
     /// Names of users are compared without case.
     UsersFoldCase: "change::users_and_tenants_do_not_disturb_one_another",
     /// A user's sessions are those of the same name in any tenant.
@@ -364,6 +368,12 @@ faults! {
     SweepOfNoneIsUnlimited: "sweeping::a_limit_of_none_counts_as_one",
     /// Of two sweeps each tells what the other one ended.
     SweepTellsOthers: "sweeping::sweeps_side_by_side_end_each_session_once",
+    /// A page that has looked at enough in vain is the last one.
+    PageGivesUp: "bounds::what_stands_behind_many_is_found",
+    /// A page of the history that has looked at enough in vain is the last one.
+    HistoryGivesUp: "bounds::what_stands_behind_many_is_found",
+    /// A walk is over where a call has ended nothing.
+    EndGivesUp: "bounds::what_stands_behind_many_is_found",
     /// A page begins with the last session of the page before.
     PageRepeats: "listing::pages_are_stable_while_sessions_come_and_go",
     /// A page begins after all sessions of the last one's time.
@@ -463,6 +473,8 @@ faults! {
     TrimIsEarly: "trimming::an_entry_goes_by_its_age_on_the_stores_clock",
     /// A limit of 0 is no limit.
     TrimOfNoneIsUnlimited: "trimming::a_limit_of_none_counts_as_one",
+    /// A limit beyond the largest is kept to.
+    TrimTakesTooMany: "trimming::a_limit_beyond_the_largest_counts_as_the_largest",
     /// A limit of 0 trims nothing.
     TrimOfNoneIsNone: "trimming::a_limit_of_none_counts_as_one",
     /// A sign-in reads policies as they once were.
@@ -531,6 +543,12 @@ faults! {
     LeaseIgnoresNames: "leases::leases_go_by_their_names",
     /// Names of leases are compared without case.
     LeaseFoldsCase: "leases::leases_go_by_their_names",
+    /// Names of leases are compared by their first 128 bytes.
+    LeaseCutsNames: "leases::long_names_and_holders_are_told_apart",
+    /// Holders are compared by their first 127 bytes.
+    LeaseCutsHolders: "leases::long_names_and_holders_are_told_apart",
+    /// The longest names are too long.
+    LeaseRefusesTheLongest: "leases::long_names_and_holders_are_told_apart",
     /// A renewal does not last longer.
     LeaseIsNotRenewed: "leases::a_renewed_lease_lasts_longer",
     /// A lease is looked at first and taken later.

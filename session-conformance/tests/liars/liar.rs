@@ -218,6 +218,13 @@ impl Liar {
 
 #[async_trait]
 impl Store for Liar {
+    fn session_id(&self, owner: &UserKey, mut random: [u8; 16]) -> SessionId {
+        if self.fault == Fault::IdsAreShort {
+            random[4..].fill(7);
+        }
+        self.store().session_id(owner, random)
+    }
+
     fn configure(&self, needs: &Needs) {
         let mut needs = needs.clone();
         if self.fault == Fault::HistoryCannotBeSwitchedOff {

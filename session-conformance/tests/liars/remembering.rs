@@ -164,8 +164,10 @@ impl Liar {
             _ => {}
         }
         let mut page = self.store().history(&query).await?;
-        if self.fault == Fault::HistoryForgetsToGoOn {
-            page.next = None;
+        match self.fault {
+            Fault::HistoryForgetsToGoOn => page.next = None,
+            Fault::HistoryGivesUp if page.sessions.is_empty() => page.next = None,
+            _ => {}
         }
         let shown = page.sessions.into_iter().filter(|ended| !self.is_hidden(ended));
         page.sessions = shown.map(|ended| self.distorted_end(ended)).collect();
@@ -253,6 +255,13 @@ impl Liar {
                 self.dawdle().await;
                 self.store().forget(&forget, limit).await?;
                 return Ok(count);
+            }
+            (Fault::ForgetGivesUp, _) => {
+                let chosen = self.remembered().await.len();
+                self.dawdle().await;
+                if self.remembered().await.len() < chosen {
+                    return Ok(0);
+                }
             }
             (Fault::ForgetOfNoneIsNone, _) if limit == 0 => return Ok(0),
             (Fault::ForgetIgnoresLimit, _) => limit = u32::MAX,

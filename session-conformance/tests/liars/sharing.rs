@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{BlockChange, PolicyChange, Selection};
-use session_core::{Store, StoreError, UserId, UserKey};
+use session_core::{InvalidField, Store, StoreError, UserId, UserKey};
 
 use crate::fault::Fault;
 use crate::liar::Liar;
@@ -19,7 +19,16 @@ impl Liar {
         let name = match self.fault {
             Fault::LeaseIgnoresNames => "all".to_owned(),
             Fault::LeaseFoldsCase => name.to_lowercase(),
+            Fault::LeaseCutsNames => name.chars().take(128).collect(),
+            Fault::LeaseRefusesTheLongest if name.len() >= 128 => {
+                let long = InvalidField::malformed("lease", "a name of fewer than 128 bytes");
+                return Err(StoreError::refused(long));
+            }
             _ => name.to_owned(),
+        };
+        let holder = match self.fault {
+            Fault::LeaseCutsHolders => &holder[..holder.floor_char_boundary(127)],
+            _ => holder,
         };
         let held = |liar: &Self| {
             let notes = liar.notes();

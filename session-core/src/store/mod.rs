@@ -140,8 +140,8 @@ pub trait Store: Send + Sync + 'static {
     async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError>;
 
     /// Deletes up to `limit` records of the history (at most [`EndedBatch::MAX_LIMIT`]). Returns
-    /// how many; zero when none is left to go. What a node knows of them it may go on knowing for a
-    /// while. A store whose records of the history end by themselves may answer zero for an age.
+    /// how many; zero only when none is left to go: a call whose records another one deletes first goes
+    /// on to others. What a node knows of them it may go on knowing for a while. A store whose records of the history end by themselves may answer zero for an age.
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError>;
 
     /// Lists sessions that the query covers, newest sign-in first, ties by id.
@@ -224,10 +224,11 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Deletes log entries from the oldest on, up to the first whose own time is not longer ago
-    /// than `older_than` by the store's clock, and at most `limit`. Returns how many; zero when
-    /// none is left to go. Only a prefix of the log goes, and the newest entry always stays, so
-    /// that a reader at the end has missed nothing; a log in parts keeps both rules in each part.
-    /// One call may delete fewer than could go, and a store may keep entries longer.
+    /// than `older_than` by the store's clock, and at most `limit`. The largest limit is the store's
+    /// own, [`PageQuery::MAX_EXAMINED`] or less. Returns how many; zero when none is left to go. Only
+    /// a prefix of the log goes, and the newest entry always stays, so that a reader at the end has
+    /// missed nothing; a log in parts keeps both rules in each part. One call may delete fewer than
+    /// could go, and a store may keep entries longer.
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError>;
 
     /// Takes or renews a lease by the store's clock. A store without a clock measures `ttl` on the
@@ -235,7 +236,8 @@ pub trait Store: Send + Sync + 'static {
     /// `holder` holds it until `ttl` from now, false when another holder does. Any node may take a
     /// lease that ran out. There may be many leases, one for each ticket: a store deletes those
     /// that ran out, at the latest when others are taken, and in one call a bounded number, such as
-    /// 100, of the oldest. Names and holders have at most 128 bytes.
+    /// 100, of the oldest. Names and holders have at most 128 bytes; longer ones are refused or kept
+    /// whole, never cut.
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError>;
 
     /// The policy set at one place, or none where it inherits.
