@@ -51,7 +51,7 @@ impl RedisStore {
         call.key(placement.history(shard)).key(placement.history_of(tag));
         self.tenant_keys(&mut call, tag, owner);
         call.arg(record::owner(owner)).number(commit.expected.0).number(self.margin());
-        let mark = self.logging(&mut call)?;
+        let mark = self.logging(&mut call, commit.invalidates())?;
         call.key(placement.answer(shard, mark));
         for change in &commit.changes {
             // Also for another user's session, which is in another shard.
@@ -110,11 +110,16 @@ impl RedisStore {
         self.link.waits().then(|| self.doubts.change(users)).transpose()
     }
 
-    /// What every script has to know that appends to the log. Returns the mark of the call.
-    pub(crate) fn logging(&self, call: &mut Call<'_>) -> Result<u64, StoreError> {
+    /// What every script has to know that appends to the log, and whether an entry invalidates. Returns
+    /// the mark of the call.
+    pub(crate) fn logging(
+        &self,
+        call: &mut Call<'_>,
+        invalidates: bool,
+    ) -> Result<u64, StoreError> {
         let mark = mark()?;
         call.number(self.options.log_cap).number(self.log_keep().as_micros());
-        call.number(mark).arg(self.publish());
+        call.number(mark).arg(if invalidates { self.publish() } else { "" });
         Ok(mark)
     }
 

@@ -129,7 +129,7 @@ impl RedisStore {
         let mut call = Call::new(&self.scripts.end_sessions, placement, shard);
         call.key(placement.all(shard)).key(placement.due(shard));
         call.key(placement.log(shard)).key(placement.history(shard));
-        let mark = self.logging(&mut call)?;
+        let mark = self.logging(&mut call, true)?;
         call.key(placement.answer(shard, mark));
         call.arg(sort_key(ending.at)).number(self.remembered()).arg(ended::how(ending));
         let Recheck { accessed_before, overdue } = recheck;

@@ -135,7 +135,7 @@
 //! or 33,000 entries a second during the default 30 s. [`Store::report`] says so where a log
 //! reaches back less.
 //!
-//! Scripts publish that a log has grown: `PUBLISH` on one server, `SPUBLISH` on the shard's channel
+//! Scripts publish that a log has grown by an entry that invalidates: `PUBLISH` on one server, `SPUBLISH` on the shard's channel
 //! of a cluster. That is a hint only. A read of the log sees every change that was acknowledged
 //! before. A node reads the log, and listens, on a connection of its own to each server, so that it
 //! hears of revocations however busy its other connection is.

@@ -98,7 +98,7 @@ impl RedisStore {
         let mut call = Call::new(&self.scripts.set, &self.placement, Shard::FIRST);
         call.key(self.placement.scopes()).key(self.placement.log(Shard::FIRST));
         call.arg(field).arg(value.unwrap_or_default()).arg(number);
-        self.logging(&mut call)?;
+        self.logging(&mut call, event.kind.invalidates())?;
         entry::parts(event).into_iter().for_each(|part| {
             call.arg(part);
         });

@@ -37,8 +37,9 @@ local function cut(log)
   end
 end
 
+-- publish: the command, or empty where nothing that was told invalidates.
 local function close_log(log, publish)
   if not log.told then return end
   cut(log)
-  redis.call(publish, log.key, '')
+  if publish ~= '' then redis.call(publish, log.key, '') end
 end

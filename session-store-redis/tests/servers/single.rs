@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use redis::aio::MultiplexedConnection;
+use session_core::policy::PolicyScope;
 use session_core::store::{
-    Change, Commit, Cursor, Entries, Forget, Needs, Outcome, Selection, TenantFilter, Touch,
+    Change, Commit, Cursor, Entries, Forget, Needs, Outcome, PolicyChange, Selection, TenantFilter,
+    Touch,
 };
 use session_core::{Actor, FleetKey, SessionId, Store, StoreErrorKind};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
@@ -360,4 +363,30 @@ async fn a_server_that_is_not_there_is_unavailable_in_time() {
     options.shards = None;
     options.replicas = Some(Replicas { count: 1, within: Duration::from_micros(999) });
     assert_eq!(options.validate().unwrap_err().field, "replicas.within");
+}
+
+/// Every node would read the log for every sign-in of the fleet, and has nothing of it cached.
+#[tokio::test]
+async fn what_invalidates_nothing_is_not_published() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let client = redis::Client::open(url()).unwrap();
+    let mut listening = client.get_async_pubsub().await.unwrap();
+    let channels = format!("{}*", prefix.options.prefix);
+    listening.psubscribe(&channels).await.unwrap();
+    let mine = session(&store, &user("alice"), now(&store).await);
+    insert(&store, &mine).await;
+    let (scope, at) = (PolicyScope::Deployment, now(&store).await);
+    let change = PolicyChange { scope, policy: None, at, by: Actor::Application };
+    store.set_policy(&change).await.unwrap();
+    assert_eq!(revoke(&store, mine.id).await, 1);
+    let end = format!("{}end", prefix.options.prefix);
+    ask::<()>(redis::cmd("PUBLISH").arg(&end).arg("")).await;
+    let mut messages = listening.on_message();
+    let mut published = 0;
+    while messages.next().await.unwrap().get_channel_name() != end {
+        published += 1;
+    }
+    assert_eq!(published, 1, "of the revocation");
 }
