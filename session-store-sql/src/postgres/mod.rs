@@ -62,8 +62,9 @@ use crate::names::{self, Names};
 /// visible then, however long ago the transaction began. A foreign transaction that stays open
 /// delays no reader; while it is open, entries that are newer than it are not trimmed.
 ///
-/// A notification is only a hint that there is something to read. The store sends it after the
-/// change and outside of its transaction, because it takes a lock of the whole server. Where it is
+/// A notification is only a hint that there is something to read. The store sends it after a
+/// change that makes a cached session wrong, outside of its transaction, because it takes a lock of
+/// the whole server. Where it is
 /// not heard, revocations take the propagation bound instead.
 ///
 /// # Connections
