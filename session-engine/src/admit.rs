@@ -64,10 +64,7 @@ impl Node {
         let attempt = self.commit_until_done(newcoming, is_given_up).await?;
         drop(turn);
         let Attempt { token, slot, session, ended, unheld } = attempt;
-        // Nothing that a node has cached is wrong where a session has begun: only who listens wants to know.
-        if !ended.is_empty() || shared.notices.are_heard() {
-            shared.poke.notify_one();
-        }
+        shared.changed(!ended.is_empty());
         self.end_elsewhere(request, &ended).await;
         let session = self.install(slot, session).await;
         if new_device == Some(true) {

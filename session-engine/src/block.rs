@@ -106,7 +106,7 @@ impl Node {
         let change = BlockChange { scope, block, at: self.now(), by };
         shared.store_call("set_block", shared.store.set_block(&change)).await?;
         notice::log(&change.event());
-        shared.poke.notify_one();
+        shared.changed(false);
         Ok(())
     }
 }

@@ -90,7 +90,7 @@ impl Node {
             match outcome? {
                 Outcome::Done => {
                     notice::log_commit(&commit);
-                    shared.poke.notify_one();
+                    shared.changed(true);
                     return Ok(());
                 }
                 Outcome::Conflict => self.back_off(&mut conflicts).await,

@@ -190,7 +190,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
     Shared {
         runtime: Handle::current(),
         store,
-        time: FleetTime::new(parts.clock, options.store_timeout.max(options.propagation_bound)),
+        time: FleetTime::new(parts.clock, options.most_silence()),
         fleet_key,
         entropy: parts.entropy,
         claims: parts.claims,
@@ -210,6 +210,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
         unheard: AtomicBool::new(false),
         cut_off: watch::Sender::new(false),
         loads_under_way: Semaphore::new(options.max_loads),
+        claims_under_way: Semaphore::new(options.max_loads.saturating_mul(CLAIMS_PER_LOAD)),
         waits_under_way: Semaphore::new(WAITS_UNDER_WAY),
         poke: Notify::new(),
         owed: Owed::default(),
@@ -253,6 +254,9 @@ const QUIET: Duration = Duration::from_secs(5);
 /// As [`QUIET`], for a defect: a single record that cannot be read is asked for now and then, and so is a
 /// policy of a newer version.
 const DEFECT_QUIET: Duration = Duration::from_secs(300);
+/// Calls of the claims provider, for each read of a session that may be under way: one that is slow for some
+/// sessions holds up the others less.
+const CLAIMS_PER_LOAD: usize = 4;
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Reads of sessions for open connections, at a time.
 const WAITS_UNDER_WAY: usize = 4;

@@ -272,8 +272,10 @@ pub(crate) struct Use {
     pub(crate) activity: Activity,
     /// Whether the write-back queue holds the entry for a planned time.
     pub(crate) planned: bool,
-    /// Whether the write-back queue holds the entry for the next flush.
+    /// Whether the write-back queue holds the entry for the next flush, and whether among those that leave
+    /// first.
     pub(crate) due: bool,
+    pub(crate) urgent: bool,
     /// Whether the session's token has been presented.
     pub(crate) claimed: bool,
 }
@@ -282,8 +284,13 @@ impl Entry {
     pub(crate) fn new(mut session: Session, claims: Value, options: Arc<Options>) -> Self {
         let ip_addresses = std::mem::take(&mut session.ip_addresses);
         let activity = Activity::stored(session.last_accessed, ip_addresses);
-        let use_ =
-            Mutex::new(Use { activity, planned: false, due: false, claimed: session.claimed });
+        let use_ = Mutex::new(Use {
+            activity,
+            planned: false,
+            due: false,
+            urgent: false,
+            claimed: session.claimed,
+        });
         Self { session, claims, options, generation: AtomicU64::new(STALE), use_ }
     }
 
@@ -351,7 +358,11 @@ impl Entry {
             AccessEffect::Plan(_) if std::mem::replace(&mut use_.planned, true) => {
                 AccessEffect::None
             }
-            AccessEffect::Due if use_.due => AccessEffect::None,
+            AccessEffect::Due
+                if use_.due && (use_.urgent || !use_.activity.is_urgent(timeouts)) =>
+            {
+                AccessEffect::None
+            }
             effect => effect,
         }
     }
@@ -424,7 +435,7 @@ impl Entry {
     /// Takes what is unstored; nothing of a session that has ended.
     pub(crate) fn take(&self) -> Option<Unstored> {
         let mut use_ = self.use_();
-        use_.due = false;
+        (use_.due, use_.urgent) = (false, false);
         let unstored = use_.activity.take();
         unstored.filter(|_| self.generation.load(Ordering::Acquire) != ENDED)
     }

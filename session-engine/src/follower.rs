@@ -22,7 +22,7 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct Position {
     pub(crate) cursor: Cursor,
-    /// When the last complete read began.
+    /// When the last read that reached the end began.
     read: Option<Instant>,
     /// The last attempt, where it failed.
     failed: Option<(Instant, Error)>,
@@ -147,16 +147,18 @@ async fn read_within(shared: &Shared, position: &mut Position) -> Result<(), Err
 
 /// Reads what the log has by now, where it can be read: any number of callers reads it once. Where it
 /// fails or takes too long, the propagation bound holds from the next read on.
-pub(crate) async fn read_now(shared: &Shared) {
-    let asked = Instant::now();
-    let read = async {
-        let mut position = shared.position.lock().await;
+pub(crate) async fn read_now(shared: &Arc<Shared>) {
+    let (asked, own) = (Instant::now(), Arc::clone(shared));
+    let read = async move {
+        let mut position = own.position.lock().await;
         let is_read = position.read.is_some_and(|begun| begun > asked);
-        if !is_read && position.just_failed().is_none() {
-            let _ = catch_up(shared, &mut position).await;
+        match position.just_failed() {
+            None if !is_read => catch_up(&own, &mut position).await,
+            _ => Ok(()),
         }
     };
-    let limit = shared.options.propagation_bound;
+    // The caller waits no longer; the read goes on.
+    let (read, limit) = (shared.detached(read), shared.options.propagation_bound);
     let _ = shared.on_runtime(|| tokio::time::timeout(limit, read)).await;
 }
 
@@ -313,6 +315,14 @@ impl Shared {
             self.store.changed().await;
         } else {
             std::future::pending().await
+        }
+    }
+
+    /// This node has appended to the log: the follower reads on at once where an entry invalidates what other
+    /// requests may be caching, or somebody listens.
+    pub(crate) fn changed(&self, invalidates: bool) {
+        if invalidates || self.notices.are_heard() {
+            self.poke.notify_one();
         }
     }
 

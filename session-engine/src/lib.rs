@@ -30,7 +30,7 @@
 //! | --- | --- | --- |
 //! | follower | reads the store's log of changes and applies it to the cache | twice per [`Options::propagation_bound`], four times where the store does not push; and on every hint |
 //! | write-back | takes last accessed and addresses to the store in batches | every `write_back.flush_interval`, if there is something |
-//! | cleanup | ends inactive sessions, cuts the log and the history; one node of the fleet at a time | every `cleanup.period` |
+//! | cleanup | ends inactive sessions, cuts the log and the history; one node of the fleet at a time | every `cleanup.period`, and sooner after a failure |
 //! | report | asks the store for its report, for [`SessionManager::health`] | every ten minutes |
 //! | take-back | ends sessions that this node has begun and no client holds, until the store has answered | when there is one |
 //!

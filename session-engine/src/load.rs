@@ -91,7 +91,10 @@ async fn fill(shared: &Shared, id: SessionId) -> Found {
         // A claims provider that is slow takes no other session's place.
         drop(permit);
         let Some(Loaded { session, .. }) = loaded else { return Ok(None) };
-        let claims = shared.claims(&session).await?;
+        let claims = {
+            let _permit = shared.claims_permit().await?;
+            shared.claims(&session).await?
+        };
         let entry = Entry::new(session, claims, Arc::clone(&shared.options));
         let Some(slot) = &slot else { return Ok(Some(Arc::new(entry))) };
         match slot.finish(entry, shared.now()) {

@@ -41,6 +41,7 @@ impl SessionManager {
     }
 }
 
+/// Requests.
 impl SessionManager {
     /// Judges a token from the cache.
     pub fn check(&self, token: &[u8], access: Access) -> Check {
@@ -100,13 +101,15 @@ impl SessionManager {
     }
 }
 
+/// Sign-in.
 impl SessionManager {
     /// Begins a session under the policy that holds for the user.
     ///
     /// When this returns, the sessions that had to leave have ended in the store, in the same
     /// atomic step, and this node refuses them. If more sessions must leave than one commit may hold
-    /// ([`Commit::MAX_CHANGES`](session_core::store::Commit::MAX_CHANGES)), the first end in earlier commits. Dropping the future ends a session
-    /// that has already begun, so none is left without a holder.
+    /// ([`Commit::MAX_CHANGES`](session_core::store::Commit::MAX_CHANGES)), the first end in earlier
+    /// commits. Dropping the future ends a session that has already begun, so none is left without a
+    /// holder.
     ///
     /// # Errors
     /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
@@ -144,6 +147,7 @@ impl SessionManager {
     }
 }
 
+/// Tokens.
 impl SessionManager {
     /// Replaces the presented token by a new one of the same session.
     ///
@@ -169,6 +173,7 @@ impl SessionManager {
     }
 }
 
+/// What there is, and what has been.
 impl SessionManager {
     /// One session within these walls, with what this node knows of its use. Sessions past a
     /// timeout are not found.
@@ -235,6 +240,7 @@ impl SessionManager {
     }
 }
 
+/// Ends.
 impl SessionManager {
     /// Ends one session of this user. False if there is none.
     ///
@@ -247,8 +253,8 @@ impl SessionManager {
     /// Ends every selected session and answers how many there were.
     ///
     /// Once this returns, this node refuses all of them, and every other node does within the propagation
-    /// bound. Sessions end in batches of one atomic step each, and the
-    /// rest of them even if the future is dropped.
+    /// bound. Sessions end in batches of one atomic step each, and the rest of them even if the future is
+    /// dropped.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the store is away; some batches may have ended, and the call
@@ -308,6 +314,7 @@ impl SessionManager {
     }
 }
 
+/// Changes of a record.
 impl SessionManager {
     /// Changes the application's data of a session. `change` gets what is stored and returns what is to
     /// be stored; it runs again where another change came first, so none is lost. Every node sees the
@@ -343,6 +350,7 @@ impl SessionManager {
     }
 }
 
+/// Policies, blocks and claims.
 impl SessionManager {
     /// The policy set at one place, if one is.
     ///
@@ -433,6 +441,7 @@ impl SessionManager {
     }
 }
 
+/// The node.
 impl SessionManager {
     /// Everything that happens from now on, anywhere in the fleet, until the streams stop.
     pub fn events(&self) -> Events {
@@ -488,8 +497,9 @@ impl SessionManager {
         random(self.node.shared().entropy.as_ref())
     }
 }
+
 impl fmt::Debug for SessionManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionManager").field("health", &self.health()).finish_non_exhaustive()
+        f.debug_tuple("SessionManager").field(&self.node).finish()
     }
 }

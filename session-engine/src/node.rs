@@ -1,5 +1,5 @@
-//! One node from within. What it does stands beside what it is about, in the modules of this crate;
-//! what applications call is [`SessionManager`](crate::SessionManager).
+//! The operations of a node, each in the module of its subject. Applications call them through
+//! [`SessionManager`](crate::SessionManager).
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use session_core::Timestamp;
 use crate::options::Options;
 use crate::shared::Shared;
 
-/// What the workers and the manager of one node have in common. Cheap to clone.
+/// One node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Node {
     shared: Arc<Shared>,

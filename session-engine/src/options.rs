@@ -158,8 +158,8 @@ pub enum WhenStale {
     #[default]
     FailClosed,
     /// Go on trusting the cache until the log has been silent for this many seconds. A use that a node
-    /// accepts is written back when it reaches the store again. Where all others could reach the store all the
-    /// time, they may have ended the session as idle by then.
+    /// accepts is written back when it reaches the store again. If the other nodes could reach the store
+    /// meanwhile, they may have ended the session as idle.
     ServeStale(#[serde(with = "time::seconds")] Duration),
 }
 
@@ -378,6 +378,12 @@ impl Options {
     /// the idle timeout.
     pub(crate) fn in_flight(&self) -> Duration {
         self.write_back.in_flight(self.store_timeout)
+    }
+
+    /// How long the log may be silent before uses count as held up. Where the store is away for less than the
+    /// time limit of a call, a use still arrives in time ([`WriteBack::in_flight`]).
+    pub(crate) fn most_silence(&self) -> Duration {
+        self.store_timeout.max(self.propagation_bound)
     }
 
     /// How long any use that another node has accepted may be on its way.

@@ -48,7 +48,7 @@ impl Node {
         let change = PolicyChange { scope, policy, at: self.now(), by };
         self.shared().store_call("set_policy", self.shared().store.set_policy(&change)).await?;
         notice::log(&change.event());
-        self.shared().poke.notify_one();
+        self.shared().changed(false);
         Ok(())
     }
 }

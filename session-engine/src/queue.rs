@@ -81,10 +81,14 @@ impl Queue {
     /// [`Queue::has_missed`] if there is none.
     pub(crate) fn due(&self, entry: &Arc<Entry>) -> bool {
         let mut use_ = entry.use_();
-        if !use_.due {
-            let tick = if use_.activity.is_urgent(&entry.timeouts()) { URGENT } else { ORDINARY };
-            use_.due = self.waiting().due.add(tick, entry, self.capacity);
-            self.overflowed.fetch_or(!use_.due, Ordering::Relaxed);
+        let is_urgent = use_.activity.is_urgent(&entry.timeouts());
+        // What has become urgent while it was due stands in both places, and leaves from the first.
+        if !use_.due || (is_urgent && !use_.urgent) {
+            let tick = if is_urgent { URGENT } else { ORDINARY };
+            let has_room = self.waiting().due.add(tick, entry, self.capacity);
+            use_.urgent |= is_urgent && has_room;
+            use_.due |= has_room;
+            self.overflowed.fetch_or(!has_room, Ordering::Relaxed);
         }
         use_.due
     }
@@ -142,14 +146,20 @@ impl Queue {
         let mut looked_at = 0;
         while looked_at < Touch::MAX_BATCH {
             let room = Touch::MAX_BATCH - taken.batch.len();
-            let due = self.waiting().due.take_first(until, room);
-            if let Some(due) = due {
-                looked_at += due.len();
-                due.into_iter().for_each(|entry| taken.add(entry));
+            let urgent = self.waiting().due.take_first(URGENT, room);
+            if let Some(urgent) = urgent {
+                looked_at += urgent.len();
+                urgent.into_iter().for_each(|entry| taken.add(entry));
                 continue;
             }
             let planned = self.waiting().planned.take_first(until, room);
-            let Some(planned) = planned else { break };
+            let Some(planned) = planned else {
+                let due = self.waiting().due.take_first(until, room);
+                let Some(due) = due else { break };
+                looked_at += due.len();
+                due.into_iter().for_each(|entry| taken.add(entry));
+                continue;
+            };
             looked_at += planned.len();
             for entry in planned {
                 match entry.planned_after(|at| self.tick_of(&entry, at, now) > until) {
@@ -265,8 +275,8 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// What is due leaves in this order. Others must not take a session for idle because of what waits
-/// before it.
+/// What is urgent leaves before what was planned, and that before all else that is due. Others must not take
+/// a session for idle because of what waits before it.
 const URGENT: u64 = 0;
 const ORDINARY: u64 = 1;
 /// Planned times are rounded down to it.
@@ -305,6 +315,17 @@ mod tests {
         let urgent = make_due(without.with_timeouts(Timeouts::none().with_idle(idle)));
         let taken = queue.take(Leaving::Due, used);
         assert!(taken.batch.iter().any(|(entry, _)| Arc::ptr_eq(entry, &urgent)));
+        taken.confirm();
+        // One that was due and becomes urgent does not stay where it is.
+        let access = |at: Timestamp| {
+            let effect = urgent.access(&Access::default(), at);
+            queue.apply(effect, &urgent, at);
+        };
+        (1..=10).for_each(|n| access(used.plus(Duration::from_millis(n))));
+        assert!(urgent.use_().due && !urgent.use_().urgent);
+        access(used.plus(idle / 2));
+        let taken = queue.take(Leaving::Due, used);
+        assert!(taken.batch.iter().any(|(entry, _)| Arc::ptr_eq(entry, &urgent)));
     }
 
     /// The time of a flush's batch and of a request's entry, beside so many that wait. Other work on the
@@ -326,8 +347,7 @@ mod tests {
         (batch, request)
     }
 
-    /// A flush of 300,000 entries holds up nobody, and its batches together take no longer than that many
-    /// small ones.
+    /// A flush of 300,000 entries holds up nobody, and is not longer for each batch than a small one.
     #[test]
     fn what_is_done_under_the_lock_does_not_depend_on_how_many_wait() {
         let (few, many) = (shortest(25_000), shortest(300_000));

@@ -85,7 +85,7 @@ impl Node {
         }
         if matches!(outcome, Ok(Outcome::Done)) {
             notice::log_commit(&commit);
-            shared.poke.notify_one();
+            shared.changed(true);
         }
         outcome
     }

@@ -124,7 +124,7 @@ impl Node {
             }
             notice::log_ended(&ended, cause, end.at, &end.by);
             if !ended.is_empty() {
-                shared.poke.notify_one();
+                shared.changed(true);
             }
             count += ended.len() as u64;
             if next.is_none() {

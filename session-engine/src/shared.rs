@@ -1,4 +1,4 @@
-//! What the manager and the workers share.
+//! The state of a node.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(crate) cut_off: watch::Sender<bool>,
     /// Limits the reads of sessions that requests wait for.
     pub(crate) loads_under_way: Semaphore,
+    /// Limits the calls of the claims provider that come with these reads.
+    pub(crate) claims_under_way: Semaphore,
     /// Limits the reads of sessions for open connections.
     pub(crate) waits_under_way: Semaphore,
     /// Asks the follower to read the log now.
@@ -190,8 +192,17 @@ impl Shared {
 
     /// Waits for a place among the reads of sessions that requests wait for.
     pub(crate) async fn load_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.permit(&self.loads_under_way).await
+    }
+
+    /// Waits for a place among the calls of the claims provider that come with such reads.
+    pub(crate) async fn claims_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.permit(&self.claims_under_way).await
+    }
+
+    async fn permit<'s>(&self, places: &'s Semaphore) -> Result<SemaphorePermit<'s>, Error> {
         let limit = self.options.store_timeout;
-        let permit = tokio::time::timeout(limit, self.loads_under_way.acquire()).await;
+        let permit = tokio::time::timeout(limit, places.acquire()).await;
         let late = || StoreError::timed_out("load", limit);
         // The semaphore is never closed.
         permit.ok().and_then(Result::ok).ok_or_else(|| late().into())
@@ -251,7 +262,7 @@ impl Shared {
     /// How long it takes yet until no use is on its way that a node has accepted while the store was away,
     /// where none takes longer than `lag` once it is back.
     pub(crate) fn unsettled_for(&self, lag: Duration) -> Duration {
-        self.time.since_break().map_or(Duration::ZERO, |since| lag.saturating_sub(since))
+        lag.saturating_sub(self.time.since_break())
     }
 
     /// How long a use near the idle timeout may be on its way from another node. There is no end to it while

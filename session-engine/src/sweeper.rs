@@ -14,8 +14,9 @@ use crate::queue::Leaving;
 use crate::shared::Shared;
 use crate::{health, meter, notice};
 
-/// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too, and so
-/// again where a run has failed. Not while uses may be on their way that nodes have accepted in an outage.
+/// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too. After a
+/// run that failed it waits for a sixtieth as well, and at least as long as the lease, so that another node
+/// can take over. No session ends while uses may be on their way that nodes have accepted in an outage.
 pub(crate) async fn run(shared: Arc<Shared>) {
     if !shared.options.cleanup.enabled {
         return;
@@ -30,17 +31,16 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = tokio::time::sleep(wait) => {}
         }
         let period = shared.options.cleanup.period;
-        wait = shared.unsettled_for(shared.options.max_lag());
-        if !wait.is_zero() && !planted::is(Defect::OutageForgotten) {
-            continue;
-        }
         let result = tokio::select! {
             biased;
             () = stopping.stopped() => return,
             result = sweep(&shared, &holder) => result,
         };
-        // Another node may take the lease meanwhile: it may be this one that cannot.
-        wait = if result.is_ok() { period } else { LEASE_TTL.max(period / 60) };
+        wait = match (&result, unsettled(&shared)) {
+            (Err(_), _) => LEASE_TTL.max(period / 60),
+            (Ok(_), None) => period,
+            (Ok(_), Some(unsettled)) => unsettled.min(period),
+        };
         report(&shared, result);
     }
 }
@@ -59,7 +59,7 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
         match delete(shared, holder, old).await {
             Ok(true) => {}
             Ok(false) => return Ok(0),
-            Err(error) => failed = Some(error),
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
     let Some(failed) = failed else { return end_unused(shared, holder).await };
@@ -69,7 +69,16 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     Err(failed)
 }
 
+/// For how long uses may still be on their way that nodes have accepted in an outage.
+fn unsettled(shared: &Shared) -> Option<Duration> {
+    let wait = shared.unsettled_for(shared.options.max_lag());
+    (!wait.is_zero() && !planted::is(Defect::OutageForgotten)).then_some(wait)
+}
+
 async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
+    if unsettled(shared).is_some() {
+        return Ok(0);
+    }
     // What this node has not written back yet counts as activity.
     crate::write_back::flush(shared, Leaving::All).await?;
     let (mut count, mut after) = (0, None);
@@ -145,7 +154,7 @@ async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedB
     meter::cleaned("sessions", batch.ended.len() as u64);
     notice::log_ended(&batch.ended, EndCause::Expired, at, &Actor::System);
     if !batch.ended.is_empty() {
-        shared.poke.notify_one();
+        shared.changed(true);
     }
     Ok(batch)
 }

@@ -89,9 +89,11 @@ impl Owed {
         Some(next)
     }
 
-    fn remove(&self, id: SessionId) {
+    /// All uses of a ticket owe sessions of one id, each of its own family.
+    fn remove(&self, gone: &Debt) {
         let mut debts = self.debts();
-        let place = debts.iter().rposition(|debt| debt.id == id);
+        let is_it = |debt: &Debt| (debt.id, debt.family) == (gone.id, gone.family);
+        let place = debts.iter().rposition(is_it);
         place.and_then(|place| debts.remove(place));
     }
 
@@ -198,16 +200,16 @@ async fn end_all(node: &Node) -> Result<(), Error> {
         }
         let Some(debt) = owed.next() else { break };
         match end(node, &debt).await {
-            Ok(true) => owed.remove(debt.id),
+            Ok(true) => owed.remove(&debt),
             Ok(false) => {
-                owed.remove(debt.id);
+                owed.remove(&debt);
                 owed.look_again(debt);
             }
             Err(error) => {
                 let away = error.is_unavailable();
                 result = Err(error);
                 if planted::is(Defect::TakeBackOnce) {
-                    owed.remove(debt.id);
+                    owed.remove(&debt);
                 } else if away {
                     break;
                 }
@@ -257,7 +259,13 @@ mod tests {
         ids.iter().for_each(|id| owed.add(Debt::of_commit(*id, None)));
         let next = || owed.next().unwrap().id;
         assert_eq!([next(), next(), next(), next()], [ids[0], ids[1], ids[2], ids[0]]);
-        owed.remove(ids[0]);
+        owed.remove(&Debt::of_commit(ids[0], None));
         assert_eq!((owed.len(), next(), next(), next()), (2, ids[1], ids[2], ids[1]));
+        // Two uses of one ticket.
+        let family = Some(TokenDigest::from_bytes([7; 32]));
+        owed.add(Debt::of_commit(ids[1], family));
+        owed.remove(&Debt::of_commit(ids[1], None));
+        let left: Vec<_> = owed.debts().iter().map(|debt| (debt.id, debt.family)).collect();
+        assert_eq!(left, [(ids[2], None), (ids[1], family)]);
     }
 }

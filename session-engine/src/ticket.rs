@@ -35,7 +35,8 @@ use crate::rotate::Proof;
 use crate::sign_in::SignIn;
 use crate::sweeper;
 
-/// A sign-in that was refused, for [`SessionManager::sign_in_with_ticket`]. A secret like a token.
+/// A sign-in that was refused, for
+/// [`SessionManager::sign_in_with_ticket`](crate::SessionManager::sign_in_with_ticket). A secret like a token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket(String);
 
@@ -70,7 +71,7 @@ struct Sealed {
     device_info: Option<DeviceInfo>,
     client_id: Option<ClientId>,
     ip: Option<std::net::IpAddr>,
-    /// Byte for byte.
+    /// As it is, but for white space around it.
     data: Option<Box<RawValue>>,
     authentication: Authentication,
     timeouts: Option<Timeouts>,

@@ -19,7 +19,9 @@ pub(crate) struct FleetTime {
     /// The store's time at `start`, in microseconds.
     base: AtomicI64,
     heard: Heard,
-    /// A silence of the log that is longer than this is a break.
+    /// A silence of the log that is longer than this is a break ([`Options::most_silence`]).
+    ///
+    /// [`Options::most_silence`]: crate::options::Options::most_silence
     most_silence: Duration,
     /// By when the follower is due to be heard of again, by the monotonic clock. One that is late has not
     /// run, and nor has the node: it was suspended, and the log may tell of any number of changes.
@@ -42,7 +44,8 @@ struct Heard {
     at: AtomicI64,
     /// By the wall clock.
     wall: AtomicI64,
-    /// When it was heard again after a break, by the monotonic clock.
+    /// When it was heard again after a break, by the monotonic clock. The start of the node counts as one: it
+    /// knows nothing of what was before.
     again: AtomicI64,
 }
 
@@ -57,7 +60,7 @@ impl FleetTime {
     pub(crate) fn new(wall: Arc<dyn Clock>, most_silence: Duration) -> Self {
         let base = AtomicI64::new(wall.now().as_micros());
         let never = || AtomicI64::new(i64::MIN);
-        let heard = Heard { at: never(), wall: AtomicI64::new(0), again: never() };
+        let heard = Heard { at: never(), wall: AtomicI64::new(0), again: AtomicI64::new(0) };
         let jumps = Jumps { ahead: AtomicI64::new(wall.now().as_micros()), ..Jumps::default() };
         Self { wall, start: Instant::now(), base, heard, most_silence, due: never(), jumps }
     }
@@ -87,7 +90,7 @@ impl FleetTime {
     /// `next`.
     pub(crate) fn heard(&self, begun: Moment, next: Duration) {
         let (now, due) = (self.elapsed(), self.due.load(Ordering::Acquire));
-        if self.silence_at(begun.monotonic).is_some_and(|silence| silence > self.most_silence) {
+        if self.silence_at(now).is_some_and(|silence| silence > self.most_silence) {
             self.heard.again.store(now, Ordering::Release);
         }
         self.heard.wall.store(begun.wall.as_micros(), Ordering::Release);
@@ -159,14 +162,13 @@ impl FleetTime {
         self.silence_at(self.elapsed())
     }
 
-    /// For how long the log has been heard without a break; none where there has never been one.
-    pub(crate) fn since_break(&self) -> Option<Duration> {
+    /// For how long the log has been heard without a break.
+    pub(crate) fn since_break(&self) -> Duration {
         let elapsed = self.elapsed();
         if self.silence_at(elapsed).is_some_and(|silence| silence > self.most_silence) {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
-        let again = self.heard.again.load(Ordering::Acquire);
-        (again != i64::MIN).then(|| micros(elapsed.saturating_sub(again)))
+        micros(elapsed.saturating_sub(self.heard.again.load(Ordering::Acquire)))
     }
 
     fn silence_at(&self, elapsed: i64) -> Option<Duration> {
@@ -305,14 +307,14 @@ mod tests {
         time.heard(time.moment(), Duration::from_secs(1));
         pass(5).await;
         time.heard(time.moment(), Duration::from_secs(1));
-        assert_eq!(time.since_break(), None);
+        assert_eq!(time.since_break(), Duration::from_secs(5), "it has started");
         pass(6).await;
-        assert_eq!(time.since_break(), Some(Duration::ZERO), "it goes on");
+        assert_eq!(time.since_break(), Duration::ZERO, "it goes on");
         time.heard(time.moment(), Duration::from_secs(1));
         pass(4).await;
         time.heard(time.moment(), Duration::from_secs(1));
         pass(3).await;
-        assert_eq!(time.since_break(), Some(Duration::from_secs(7)));
+        assert_eq!(time.since_break(), Duration::from_secs(7));
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,12 +61,21 @@ impl Node {
         };
         let Some(entry) = entry else { return Ok(Wait::Gone) };
         let now = self.now();
-        if let Some(Past::Over(over)) = entry.past(|| shared.in_flight(), now) {
-            return Ok(Wait::Over(over));
-        }
-        let unsettled = shared.unsettled_for(shared.options.in_flight());
-        let wait = |end: Timestamp| end.since(now).max(unsettled) + Duration::from_millis(1);
-        Ok(Wait::For(entry.end().map(wait)))
+        let end = match entry.past(|| shared.in_flight(), now) {
+            Some(Past::Over(over)) => return Ok(Wait::Over(over)),
+            None => entry.end(),
+            // A use of it may be on its way, and prolongs it no further than to its absolute timeout.
+            Some(Past::Idle(_)) => {
+                let settled = now.plus(shared.unsettled_for(shared.options.in_flight()));
+                entry
+                    .end()
+                    .map(|end| end.max(settled))
+                    .into_iter()
+                    .chain(entry.session.absolute_expiry)
+                    .min()
+            }
+        };
+        Ok(Wait::For(end.map(|end| end.since(now) + Duration::from_millis(1))))
     }
 
     async fn load_for_wait(&self, id: SessionId) -> Result<Option<Arc<Entry>>, Error> {

@@ -37,10 +37,11 @@ pub(crate) async fn last_flush(shared: &Shared) {
 }
 
 /// Writes back in batches; what could not be written is due again. What becomes due while this runs
-/// may leave with the next flush.
+/// may leave with the next flush. A batch that the store refuses stops no other, unless the store is away.
 pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error> {
     // Two batches are together longer than the longest.
     let batches = 2 * shared.queue.len().div_ceil(Touch::MAX_BATCH) + 1;
+    let (mut result, mut refused) = (Ok(()), Vec::new());
     for _ in 0..batches {
         if !shared.queue.has(leaving) {
             break;
@@ -51,17 +52,28 @@ pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error
             continue;
         }
         let touches = taken.touches();
-        let gone = shared.store_call("touch", shared.store.touch(&touches)).await;
-        if gone.is_err() && planted::is(Defect::FlushLost) {
-            taken.confirm();
-            return gone.map(|_| ());
-        }
-        let gone = gone?;
+        let gone = match shared.store_call("touch", shared.store.touch(&touches)).await {
+            Ok(gone) => gone,
+            Err(error) if planted::is(Defect::FlushLost) => {
+                taken.confirm();
+                return Err(error);
+            }
+            Err(error) => {
+                let away = error.is_unavailable();
+                result = result.and(Err(error));
+                if away {
+                    break;
+                }
+                // Put back now, it would be the first of what is due again.
+                refused.push(taken);
+                continue;
+            }
+        };
         meter::written_back(touches.len());
         taken.confirm();
         gone.into_iter().for_each(|id| shared.cache.invalidate(id));
     }
-    Ok(())
+    result
 }
 
 /// What the log has said, so that it is said once.

@@ -73,7 +73,7 @@
 //! | `history`, `ht:TENANT`, `hu:TAG` | sorted set | ended sessions by their end: all, of a tenant, of a user |
 //! | `blocked` | hash | the blocks of the shard's users, for its commits |
 //! | `log` | stream | the shard's part of the log |
-//! | `answer:MARK` | string | which sessions a call has ended, for some seconds longer than it may take |
+//! | `answer:MARK` | string | the answer to a commit, or the sessions that a call has ended, for some seconds longer than it may take |
 //! | `waited` | string | written in order to wait for replicas |
 //! | `scopes`, `lease:NAME`, `active`, `agreement` | | of the first shard only |
 //!
@@ -151,10 +151,9 @@
 //! as well.
 //!
 //! # Second tries
-//! The driver of a cluster may send a script again whose answer it lost. A commit is recognised by
-//! its mark in the log, as long as nothing else has changed the user's sessions since; otherwise it
-//! is a conflict. A script that ends sessions keeps its answer under its mark for as long as it may
-//! be sent again.
+//! The driver of a cluster may send a script again whose answer it lost. Each commit and each script
+//! that ends sessions keeps its answer under its mark for as long as it may be sent again: a commit
+//! that is done is answered so, whatever has changed since.
 //!
 //! A change and the `WAIT` for its replicas go to one server together. Were they apart, a replica
 //! that lacks the change could take over in between and be waited for. A write of its own stands

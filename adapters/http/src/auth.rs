@@ -159,7 +159,7 @@ impl Auth {
         for shown in leaving.filter(|shown| Some(shown.id()) != replaced) {
             self.leave(&shown).await;
         }
-        self.end_former(&signed_in, beside.replaced.filter(|id| Some(*id) != replaced)).await;
+        self.end_former(&signed_in, beside.replaced).await;
         let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
     }

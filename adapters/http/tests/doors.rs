@@ -188,7 +188,7 @@ async fn what_the_application_vouches_for_is_checked_against_the_live_session() 
     http.shutdown().await;
 }
 
-/// An operator writes rules from the page.
+/// An operator writes rules from the page: it has every event of this layer, and the one of the engine.
 #[test]
 fn every_security_event_is_described() {
     let page = include_str!("../../../docs/security.md");

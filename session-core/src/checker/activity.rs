@@ -73,8 +73,8 @@ impl Activity {
         }
     }
 
-    /// Whether another node may soon take the session for idle: what the store knows of its use is older
-    /// than half the idle timeout.
+    /// Whether another node may soon take the session for idle: what the store knows of its use is at least
+    /// half the idle timeout older than the last one.
     pub fn is_urgent(&self, timeouts: &Timeouts) -> bool {
         let half = timeouts.idle.map(|idle| idle / 2);
         half.is_some_and(|half| self.last_accessed.since(self.stored) >= half)
@@ -141,8 +141,7 @@ impl Activity {
             self.first_unstored = now;
         }
         self.unstored_hits = self.unstored_hits.saturating_add(1);
-        let urgent = timeouts.idle.is_some_and(|idle| now.since(self.stored) >= idle / 2);
-        let urgent = urgent && !planted::is(Defect::NoHalfIdleRule);
+        let urgent = self.is_urgent(timeouts) && !planted::is(Defect::NoHalfIdleRule);
         let first = self.unstored_hits == 1;
         if self.unstored_hits >= rule.every_hits || (urgent && first) {
             AccessEffect::Due

@@ -120,14 +120,14 @@ pub(crate) const FAULTS: [Fault; 24] = [
     fault(
         "what is due is queued again",
         "queue",
-        "        if !use_.due {",
-        "        if FAULT || !use_.due {",
+        "        if !use_.due || (is_urgent && !use_.urgent) {",
+        "        if FAULT || !use_.due || (is_urgent && !use_.urgent) {",
     ),
     fault(
         "what found no room counts as queued",
         "queue",
-        "use_.due = self.waiting().due.add(tick, entry, self.capacity);",
-        "use_.due = self.waiting().due.add(tick, entry, self.capacity) || FAULT;",
+        "let has_room = self.waiting().due.add(tick, entry, self.capacity);",
+        "let has_room = self.waiting().due.add(tick, entry, self.capacity) || FAULT;",
     ),
     fault(
         "a flush that is dropped gives nothing back",

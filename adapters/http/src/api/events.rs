@@ -81,7 +81,7 @@ pub(super) async fn all(request: Request<'_>) -> Answer {
     follow(request.http, admin.session.as_ref(), Box::new(tell), Some(power))
 }
 
-/// What concerns the whole deployment is of no tenant, and of no user outside all of them.
+/// Events about the whole deployment belong to no tenant; only an admin of everything sees them.
 fn is_within(event: &Event, walls: &TenantFilter) -> bool {
     let is_of_all = event.tenant.is_none() && event.user.is_none();
     walls.covers(event.tenant.as_ref()) && (!is_of_all || *walls == TenantFilter::Any)
