@@ -146,22 +146,23 @@ impl Queue {
         let mut looked_at = 0;
         while looked_at < Touch::MAX_BATCH {
             let room = Touch::MAX_BATCH - taken.batch.len();
-            let urgent = self.waiting().due.take_first(URGENT, room);
-            if let Some(urgent) = urgent {
-                looked_at += urgent.len();
-                urgent.into_iter().for_each(|entry| taken.add(entry));
-                continue;
+            let mut due = self.waiting().due.take_first(URGENT, room);
+            let mut planned = None;
+            if due.is_none() {
+                planned = self.waiting().planned.take_first(until, room);
             }
-            let planned = self.waiting().planned.take_first(until, room);
-            let Some(planned) = planned else {
-                let due = self.waiting().due.take_first(until, room);
-                let Some(due) = due else { break };
-                looked_at += due.len();
-                due.into_iter().for_each(|entry| taken.add(entry));
-                continue;
-            };
-            looked_at += planned.len();
-            for entry in planned {
+            if due.is_none() && planned.is_none() {
+                due = self.waiting().due.take_first(until, room);
+            }
+            if due.is_none() && planned.is_none() {
+                break;
+            }
+            for entry in due.into_iter().flatten() {
+                looked_at += 1;
+                taken.add(entry);
+            }
+            for entry in planned.into_iter().flatten() {
+                looked_at += 1;
                 match entry.planned_after(|at| self.tick_of(&entry, at, now) > until) {
                     Some(later) => self.plan(self.tick_of(&entry, later, now), &entry),
                     None => taken.add(entry),

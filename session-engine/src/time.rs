@@ -44,7 +44,7 @@ struct Heard {
     at: AtomicI64,
     /// By the wall clock.
     wall: AtomicI64,
-    /// When it was heard again after a break, by the monotonic clock. The start of the node counts as one: it
+    /// When it was heard again after a break, by the fleet's time. The start of the node counts as one: it
     /// knows nothing of what was before.
     again: AtomicI64,
 }
@@ -60,7 +60,7 @@ impl FleetTime {
     pub(crate) fn new(wall: Arc<dyn Clock>, most_silence: Duration) -> Self {
         let base = AtomicI64::new(wall.now().as_micros());
         let never = || AtomicI64::new(i64::MIN);
-        let heard = Heard { at: never(), wall: AtomicI64::new(0), again: AtomicI64::new(0) };
+        let heard = Heard { at: never(), wall: AtomicI64::new(0), again: never() };
         let jumps = Jumps { ahead: AtomicI64::new(wall.now().as_micros()), ..Jumps::default() };
         Self { wall, start: Instant::now(), base, heard, most_silence, due: never(), jumps }
     }
@@ -90,8 +90,8 @@ impl FleetTime {
     /// `next`.
     pub(crate) fn heard(&self, begun: Moment, next: Duration) {
         let (now, due) = (self.elapsed(), self.due.load(Ordering::Acquire));
-        if self.silence_at(now).is_some_and(|silence| silence > self.most_silence) {
-            self.heard.again.store(now, Ordering::Release);
+        if self.silence_at(now).is_none_or(|silence| silence > self.most_silence) {
+            self.heard.again.store(self.at(now).as_micros(), Ordering::Release);
         }
         self.heard.wall.store(begun.wall.as_micros(), Ordering::Release);
         self.heard.at.store(begun.monotonic, Ordering::Release);
@@ -165,10 +165,11 @@ impl FleetTime {
     /// For how long the log has been heard without a break.
     pub(crate) fn since_break(&self) -> Duration {
         let elapsed = self.elapsed();
-        if self.silence_at(elapsed).is_some_and(|silence| silence > self.most_silence) {
+        if self.silence_at(elapsed).is_none_or(|silence| silence > self.most_silence) {
             return Duration::ZERO;
         }
-        micros(elapsed.saturating_sub(self.heard.again.load(Ordering::Acquire)))
+        let again = Timestamp::from_micros(self.heard.again.load(Ordering::Acquire));
+        self.at(elapsed).since(again)
     }
 
     fn silence_at(&self, elapsed: i64) -> Option<Duration> {

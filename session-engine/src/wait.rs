@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::{EndCause, SessionId, Timestamp};
+use session_core::{EndCause, SessionId};
 
 use crate::ending::{Over, Past};
 use crate::entry::Entry;

@@ -99,11 +99,11 @@ pub(crate) const FAULTS: [Fault; 24] = [
     fault(
         "a flush lets go between what it takes and the mark",
         "entry",
-        "        use_.due = false;
+        "        (use_.due, use_.urgent) = (false, false);
         let unstored = use_.activity.take();",
         "        let unstored = use_.activity.take();
         if FAULT { drop(use_); use_ = self.use_(); }
-        use_.due = false;",
+        (use_.due, use_.urgent) = (false, false);",
     ),
     fault(
         "every access plans a write-back",
