@@ -57,7 +57,7 @@ impl Past {
         in_flight: Duration,
         now: Timestamp,
     ) -> Option<Self> {
-        let (timeouts, expiry) = (session.timeouts_or(&options.timeouts), session.absolute_expiry);
+        let (timeouts, expiry) = (options.timeouts_of(session), session.absolute_expiry);
         let expired = |unused_since| Self::Over(Over { cause: EndCause::Expired, unused_since });
         let at_once = planted::is(Defect::IdleEndsAtOnce);
         let in_flight = if at_once { Duration::ZERO } else { in_flight };

@@ -307,7 +307,7 @@ impl Entry {
 
     /// The timeouts that hold for the session.
     pub(crate) fn timeouts(&self) -> Timeouts {
-        self.session.timeouts_or(&self.options.timeouts)
+        self.options.timeouts_of(&self.session)
     }
 
     /// Whether the session is past a timeout, as far as this node knows.

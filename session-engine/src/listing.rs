@@ -23,7 +23,7 @@ impl Node {
     /// A stored session with what this node knows of its use; none past a timeout.
     pub(crate) fn as_known(&self, mut session: Session) -> Option<Session> {
         self.overlay(&mut session);
-        let timeouts = session.timeouts_or(&self.options().timeouts);
+        let timeouts = self.options().timeouts_of(&session);
         let expired = timeouts.expired(session.last_accessed, session.absolute_expiry, self.now());
         (!expired).then_some(session)
     }

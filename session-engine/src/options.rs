@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, Policy};
-use session_core::{InvalidField, Store, time};
+use session_core::{InvalidField, Session, Store, time};
 
 /// Options of an [`Engine`](crate::Engine). Durations are seconds in configuration files.
 ///
@@ -32,7 +32,9 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// When last accessed goes to the store.
     pub write_back: WriteBack,
-    /// How the background worker cleans up. A changed
+    /// How the background worker cleans up. A session that was not used for
+    /// [`inactive_for`](session_core::cleanup::Cleanup::inactive_for) is refused as one past its idle timeout,
+    /// unless it has an idle timeout of its own. A changed
     /// [`inactive_for`](session_core::cleanup::Cleanup::inactive_for) holds for a session from its next
     /// write-back, as changed timeouts do.
     pub cleanup: Cleanup,
@@ -378,6 +380,11 @@ impl Options {
     /// the idle timeout.
     pub(crate) fn in_flight(&self) -> Duration {
         self.write_back.in_flight(self.store_timeout)
+    }
+
+    /// The timeouts that requests with this session go by.
+    pub(crate) fn timeouts_of(&self, session: &Session) -> Timeouts {
+        session.timeouts_with(&self.timeouts, &self.cleanup)
     }
 
     /// How long the log may be silent before uses count as held up. Where the store is away for less than the

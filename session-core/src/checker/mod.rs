@@ -172,6 +172,18 @@ impl Session {
         self.timeouts.unwrap_or(*default)
     }
 
+    /// The timeouts that requests go by. The cleanup's limit for unused sessions is an idle timeout for those
+    /// that have none of their own: what the cleanup may end at any moment, no request may use.
+    pub fn timeouts_with(&self, default: &Timeouts, cleanup: &Cleanup) -> Timeouts {
+        let mut timeouts = self.timeouts_or(default);
+        if self.timeouts.is_none_or(|own| own.idle.is_none()) {
+            let idle =
+                timeouts.idle.map_or(cleanup.inactive_for, |idle| idle.min(cleanup.inactive_for));
+            timeouts.idle = Some(idle);
+        }
+        timeouts
+    }
+
     /// When the session ends if it was last used at `last_accessed`: what stores go by
     /// ([`Session::deadline`]).
     ///
@@ -185,11 +197,10 @@ impl Session {
         last_accessed: Timestamp,
         claimed: bool,
     ) -> Timestamp {
-        let own = self.timeouts.is_some_and(|own| own.idle.is_some());
-        let expiry = self.timeouts_or(default).expiry(last_accessed, self.absolute_expiry);
-        let unused = (!own).then(|| last_accessed.plus(cleanup.inactive_for));
+        let timeouts = self.timeouts_with(default, cleanup);
+        let expiry = timeouts.expiry(last_accessed, self.absolute_expiry);
         let unclaimed = (!claimed).then(|| self.signed_in.plus(UNCLAIMED_FOR));
-        expiry.into_iter().chain(unused).chain(unclaimed).min().unwrap_or(Timestamp::MAX)
+        expiry.into_iter().chain(unclaimed).min().unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session_core::checker::Timeouts;
+use session_core::store::TenantFilter;
 use session_core::{Actor, EndCause, Store};
 use session_engine::{Notice, Options, Refusal};
 
@@ -103,6 +104,23 @@ async fn a_log_that_grows_faster_than_it_is_cut_keeps_no_session_alive() {
     let trims = probe.calls()["trim_log"];
     assert!((30..=32).contains(&trims), "a second for each in a quarter of the period: {trims}");
     second_run.open();
+}
+
+/// The cleanup may end it at any moment, and would end it in use.
+#[tokio::test(start_paused = true)]
+async fn what_the_cleanup_may_end_no_request_may_use() {
+    let mut options = without_timeouts();
+    options.cleanup.period = Duration::from_secs(24 * 3600);
+    options.cleanup.inactive_for = Duration::from_secs(600);
+    let node = engine(store(), options).await;
+    let (used, unused) = (sign_in(&node, "alice").await, sign_in(&node, "bob").await);
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(500)).await;
+        assert!(is_active(&node, &used).await);
+    }
+    assert!(!is_active(&node, &unused).await);
+    let id = unused.session.id();
+    assert!(node.sessions().get(id, &TenantFilter::Any).await.unwrap().is_none());
 }
 
 /// A log that takes too long to cut, say.

@@ -1,5 +1,7 @@
 //! Judges what the store carries out.
 
+use std::time::Duration;
+
 use session_core::policy::{Limit, OnExceed, Scope};
 use session_core::store::{Change, Commit, EndMany, EndedBatch, Outcome, Selection, Sweep, Touch};
 use session_core::{EndCause, EventKind, Session, SessionId, Timestamp};
@@ -203,6 +205,14 @@ impl Oracle {
         }
     }
 
+    /// For how long a session may go unused.
+    pub(super) fn idle_of(&self, session: &Session) -> Duration {
+        let own = session.timeouts.and_then(|own| own.idle);
+        let unused = self.options.cleanup.inactive_for;
+        let default = self.options.timeouts.idle.map_or(unused, |idle| idle.min(unused));
+        own.unwrap_or(default)
+    }
+
     /// Every path by which a session ends for its age is judged here.
     fn check_expiry(&mut self, at: Ms, id: SessionId, by: &'static str) {
         let Some(known) = self.sessions.get(&id) else { return };
@@ -214,9 +224,7 @@ impl Oracle {
             self.reached.note("a session ends at its absolute timeout");
             return;
         }
-        let timeouts = session.timeouts_or(&self.options.timeouts);
-        let idle = timeouts.idle.unwrap_or(self.options.cleanup.inactive_for);
-        let idle = idle.min(self.options.cleanup.inactive_for);
+        let idle = self.idle_of(session);
         let used = known.used.filter(|used| self.is_calm(used.node, used.at, at));
         let used = used.map_or(session.signed_in, |used| stamp(used.at));
         let last = used.max(session.last_accessed);

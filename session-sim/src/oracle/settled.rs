@@ -192,7 +192,7 @@ impl Oracle {
             self.broken("expired", at, || format!("{id} is accepted after its absolute timeout"));
             return;
         }
-        let Some(idle) = session.timeouts_or(&self.options.timeouts).idle else { return };
+        let idle = self.idle_of(session);
         // Where this request has been noted as a use already, what was before it is what counts. What the
         // record says of its uses may be wrong.
         let noted = if uses { known.last_before } else { known.perhaps_used };
@@ -342,7 +342,7 @@ impl Oracle {
         if session.absolute_expiry.is_some_and(|expiry| expiry <= surely) {
             return false;
         }
-        let Some(idle) = session.timeouts_or(&self.options.timeouts).idle else { return true };
+        let idle = self.idle_of(session);
         let used = known.used.filter(|used| self.is_calm(used.node, used.at, at));
         let used = used.map_or(session.signed_in, |used| stamp(used.at));
         used.max(session.last_accessed).plus(idle) > surely
