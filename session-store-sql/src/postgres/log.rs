@@ -234,7 +234,8 @@ const NONE: (i64, i64) = (0, 0);
 /// it. The rest are the entries that the reader wants, and the last one that the page examined.
 ///
 /// `age` counts from the next id that the server gives. `OFFSET 0` keeps the planner from working
-/// the head out for each entry, and from looking for late entries along the numbers.
+/// the head out for each entry, and from looking for late entries along the numbers; `LIMIT 1` tells it
+/// that there is one head.
 pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
         SELECT pg_current_snapshot()::text AS snapshot, {t}clock() AS clock, \
             pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
@@ -251,7 +252,7 @@ pub(super) const SINCE: &str = "SELECT head.*, entry.* FROM ( \
             AND NOT EXISTS (SELECT FROM unnest($10::bigint[], $11::bigint[]) AS last (seq, tag) \
                 WHERE last.seq > meta.trimmed_seq AND last.tag IS DISTINCT FROM \
                     (SELECT tag FROM {t}log WHERE seq = last.seq)) AS continues \
-        FROM {t}meta AS meta OFFSET 0) AS head \
+        FROM (SELECT * FROM {t}meta LIMIT 1) AS meta OFFSET 0) AS head \
     LEFT JOIN LATERAL ( \
         SELECT * FROM ( \
             SELECT *, kind <> ALL ($9::text[]) AS wanted, \

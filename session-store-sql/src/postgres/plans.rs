@@ -208,11 +208,25 @@ async fn every_statement_uses_an_index() {
         if statement.contains("AS sessions") && statement.contains("'user 7'") {
             expects_few_sessions(&mut connection, &statement).await;
         }
+        let cost = cost_of(&mut connection, &statement).await;
+        assert!(cost < COMPILED, "{cost}: {statement}\n{}", plan.join("\n"));
         let most = plan.iter().flat_map(|step| rows_of(step)).max();
         assert!(most <= Some(1_001), "{most:?} rows: {statement}\n{}", plan.join("\n"));
     }
     assert_eq!(of_names, 6, "pages of both lists, the first and the next, and selections");
 }
+
+/// What the planner takes a statement to cost. Nobody has counted the rows of the small tables, as the
+/// server does not by itself either.
+async fn cost_of(connection: &mut PgConnection, statement: &str) -> f64 {
+    let explain = AssertSqlSafe(format!("EXPLAIN {statement}"));
+    let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(connection).await.unwrap();
+    let (_, cost) = plan[0].split_once("..").unwrap();
+    cost.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// `jit_above_cost`: the server compiles such a statement for some tens of milliseconds, each time.
+const COMPILED: f64 = 100_000.0;
 
 /// In a table of any size: an index costs more than the table where many sessions are expected.
 async fn expects_few_sessions(connection: &mut PgConnection, statement: &str) {
