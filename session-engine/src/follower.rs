@@ -146,7 +146,7 @@ async fn read_within(shared: &Shared, position: &mut Position) -> Result<(), Err
 }
 
 /// Reads what the log has by now, where it can be read: any number of callers reads it once. Where it
-/// fails or takes too long, the propagation bound holds from the next read on.
+/// fails, the propagation bound holds from the next read on.
 pub(crate) async fn read_now(shared: &Arc<Shared>) {
     let (asked, own) = (Instant::now(), Arc::clone(shared));
     let read = async move {
@@ -157,9 +157,7 @@ pub(crate) async fn read_now(shared: &Arc<Shared>) {
             _ => Ok(()),
         }
     };
-    // The caller waits no longer; the read goes on.
-    let (read, limit) = (shared.detached(read), shared.options.propagation_bound);
-    let _ = shared.on_runtime(|| tokio::time::timeout(limit, read)).await;
+    let _ = shared.detached(read).await;
 }
 
 async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> {
