@@ -22,8 +22,8 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct Position {
     pub(crate) cursor: Cursor,
-    /// When the last read that reached the end began.
-    read: Option<Instant>,
+    /// When the last attempt began.
+    tried: Option<Instant>,
     /// The last attempt, where it failed.
     failed: Option<(Instant, Error)>,
     /// How long the next read may take, and how many entries it asks for.
@@ -33,7 +33,7 @@ pub(crate) struct Position {
 
 impl Position {
     pub(crate) const fn new(cursor: Cursor, patience: Duration) -> Self {
-        Self { cursor, read: None, failed: None, patience, limit: LogPage::MAX_LIMIT }
+        Self { cursor, tried: None, failed: None, patience, limit: LogPage::MAX_LIMIT }
     }
 
     /// Why the last attempt failed, where that was a moment ago.
@@ -117,6 +117,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// answer got lost is likelier than that the store is slow.
 pub(crate) async fn catch_up(shared: &Shared, position: &mut Position) -> Result<(), Error> {
     let (begun, patience) = (Instant::now(), position.patience);
+    position.tried = Some(begun);
     let mut result = read_within(shared, position).await;
     let hung = result.is_err() && begun.elapsed() >= patience;
     if hung && patience <= shared.options.propagation_bound / 2 {
@@ -151,10 +152,10 @@ pub(crate) async fn read_now(shared: &Arc<Shared>) {
     let (asked, own) = (Instant::now(), Arc::clone(shared));
     let read = async move {
         let mut position = own.position.lock().await;
-        let is_read = position.read.is_some_and(|begun| begun > asked);
-        match position.just_failed() {
-            None if !is_read => catch_up(&own, &mut position).await,
-            _ => Ok(()),
+        // One that began before would not tell of what the caller has come too late for.
+        match position.tried {
+            Some(begun) if begun > asked => Ok(()),
+            _ => catch_up(&own, &mut position).await,
         }
     };
     let _ = shared.detached(read).await;
@@ -162,7 +163,7 @@ pub(crate) async fn read_now(shared: &Arc<Shared>) {
 
 async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> {
     loop {
-        let (begun, asked) = (shared.time.moment(), Instant::now());
+        let begun = shared.time.moment();
         shared.time.expect(position.patience + shared.slack());
         let entries =
             if shared.notices.are_heard() { Entries::All } else { Entries::Invalidations };
@@ -191,7 +192,6 @@ async fn read_on(shared: &Shared, position: &mut Position) -> Result<(), Error> 
         position.cursor = page.next;
         if !page.more || planted::is(Defect::HalfRead) {
             shared.time.heard(begun, shared.next_read());
-            position.read = Some(asked);
             return Ok(());
         }
     }
