@@ -221,14 +221,23 @@ impl Oracle {
     }
 
     pub(crate) fn waits(&mut self, number: usize, begun: &Begun, id: SessionId) {
-        let wait = super::Wait { node: begun.node, life: begun.life, id, over: None };
+        let (node, life) = (begun.node, begun.life);
+        let wait = super::Wait { begun: begun.at, node, life, id, over: None };
         self.waits.insert(number, wait);
     }
 
     pub(crate) fn waited(&mut self, at: Ms, number: usize, end: WaitEnd) {
         let Some(wait) = self.waits.get_mut(&number) else { return };
         wait.over = Some(at);
-        let id = wait.id;
+        let (id, node, begun) = (wait.id, wait.node, wait.begun);
+        let ended = self.sessions.get(&id).and_then(|known| known.ended);
+        let since = ended.map_or(at, |end| end.at.max(begun));
+        let late = since + self.bound() + 4 * ms(self.options.store_timeout);
+        if at > late && self.is_calm(node, since, at) {
+            self.broken("wait", at, || {
+                format!("a wait on node {node} hears late of the end of {id}")
+            });
+        }
         match end {
             WaitEnd::Ended(_) | WaitEnd::Gone => {
                 self.reached.note("a wait is told the end");

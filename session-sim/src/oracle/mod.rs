@@ -121,6 +121,7 @@ struct Use {
 }
 
 struct Wait {
+    begun: Ms,
     node: usize,
     life: u32,
     id: SessionId,
