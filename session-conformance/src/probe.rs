@@ -173,7 +173,8 @@ impl Probe {
         lock(&self.0.under_way).get(method).map_or(0, |crowd| crowd.most)
     }
 
-    /// Makes the record of this session unreadable: it can be neither loaded nor ended by its id.
+    /// Makes the record of this session unreadable: it can be neither loaded nor ended by its id, and every
+    /// write-back of it is refused.
     pub fn corrupt(&self, id: SessionId) {
         lock(&self.0.corrupt).insert(id);
     }
@@ -346,6 +347,8 @@ impl Store for Probe {
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+        let ids: Vec<_> = batch.iter().map(|touch| touch.id).collect();
+        self.check_readable(&ids)?;
         self.call("touch", self.store().touch(batch)).await
     }
 

@@ -85,7 +85,7 @@ defects! {
     IdleEndsAtOnce, "idle-ends-at-once",
         "An idle session ends at its timeout, although a use may be on its way from another node.";
     OutageForgotten, "outage-forgotten",
-        "An idle session ends just after an outage, although nodes may have accepted a use of it meanwhile.";
+        "An idle session ends just after an outage, although nodes may have accepted a use of it during the outage.";
     UseUnchecked, "use-unchecked",
         "An idle session ends although it was used since it was read.";
     SweepByNode, "sweep-by-node",

@@ -316,8 +316,8 @@ impl Shared {
         }
     }
 
-    /// This node has appended to the log: the follower reads on at once where an entry invalidates what other
-    /// requests may be caching, or somebody listens.
+    /// Call after this node has appended to the log. The follower reads on at once if an entry invalidates
+    /// cached sessions, or if the node has listeners.
     pub(crate) fn changed(&self, invalidates: bool) {
         if invalidates || self.notices.are_heard() {
             self.poke.notify_one();

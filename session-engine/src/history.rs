@@ -8,7 +8,7 @@ use session_core::store::{
 use session_core::{Actor, Session, Timestamp, UserKey};
 
 use crate::error::Error;
-use crate::listing::MOST_SHORT_PAGES;
+use crate::listing::filled;
 use crate::node::Node;
 
 /// Everything that is kept of one user.
@@ -39,20 +39,16 @@ impl Node {
     pub(crate) async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, Error> {
         PageQuery::check_limit(query.limit)?;
         let shared = self.shared();
-        let limit = query.limit;
-        let mut query = query.clone();
-        let mut listed = HistoryPage::default();
-        for _ in 0..MOST_SHORT_PAGES {
-            let page = shared.store_call("history", shared.store.history(&query)).await?;
-            listed.sessions.extend(page.sessions);
-            listed.next = page.next;
-            query.after = listed.next;
-            query.limit = (limit as usize).saturating_sub(listed.sessions.len()) as u32;
-            if query.limit == 0 || listed.next.is_none() {
-                break;
+        let read = |after, limit| {
+            let mut query = query.clone();
+            (query.after, query.limit) = (after, limit);
+            async move {
+                let page = shared.store_call("history", shared.store.history(&query)).await?;
+                Ok((page.sessions, page.next))
             }
-        }
-        Ok(listed)
+        };
+        let (sessions, next) = filled(query.after, query.limit, read).await?;
+        Ok(HistoryPage { sessions, next })
     }
 
     pub(crate) async fn export_user(&self, owner: &UserKey) -> Result<UserExport, Error> {

@@ -1,6 +1,6 @@
 //! Reads of the sessions that there are, for pages and for applications.
 
-use session_core::store::{Page, PageQuery, TenantFilter};
+use session_core::store::{Page, PageCursor, PageQuery, TenantFilter};
 use session_core::{Session, SessionId, UserKey};
 
 use crate::error::Error;
@@ -31,22 +31,17 @@ impl Node {
     pub(crate) async fn list(&self, query: &PageQuery) -> Result<Page, Error> {
         PageQuery::check_limit(query.limit)?;
         let shared = self.shared();
-        let limit = query.limit;
-        let mut query = query.clone();
-        let mut listed = Page::default();
-        // Where a filter leaves out nearly everything, a store's page is short.
-        for _ in 0..MOST_SHORT_PAGES {
-            let page = shared.store_call("page", shared.store.page(&query)).await?;
-            listed.sessions.extend(page.sessions);
-            listed.next = page.next;
-            query.after = listed.next;
-            query.limit = (limit as usize).saturating_sub(listed.sessions.len()) as u32;
-            if query.limit == 0 || listed.next.is_none() {
-                break;
+        let read = |after, limit| {
+            let mut query = query.clone();
+            (query.after, query.limit) = (after, limit);
+            async move {
+                let page = shared.store_call("page", shared.store.page(&query)).await?;
+                Ok((page.sessions, page.next))
             }
-        }
-        listed.sessions.iter_mut().for_each(|session| self.overlay(session));
-        Ok(listed)
+        };
+        let (mut sessions, next) = filled(query.after, query.limit, read).await?;
+        sessions.iter_mut().for_each(|session| self.overlay(session));
+        Ok(Page { sessions, next })
     }
 
     pub(crate) async fn count(&self, owner: &UserKey) -> Result<u64, Error> {
@@ -62,5 +57,27 @@ impl Node {
     }
 }
 
-/// Pages of the store that one page of the manager is made of, at most.
-pub(crate) const MOST_SHORT_PAGES: u32 = 8;
+/// A page of at most this many, and where to go on. Where a filter leaves out nearly everything, a store's
+/// page is short: the page is made of several, [`MOST_SHORT_PAGES`] at most.
+pub(crate) async fn filled<T, F>(
+    mut after: Option<PageCursor>,
+    limit: u32,
+    read: impl Fn(Option<PageCursor>, u32) -> F,
+) -> Result<(Vec<T>, Option<PageCursor>), Error>
+where
+    F: Future<Output = Result<(Vec<T>, Option<PageCursor>), Error>>,
+{
+    let mut found = Vec::new();
+    for _ in 0..MOST_SHORT_PAGES {
+        let left = (limit as usize).saturating_sub(found.len()) as u32;
+        let (some, next) = read(after, left).await?;
+        found.extend(some);
+        after = next;
+        if after.is_none() || found.len() >= limit as usize {
+            break;
+        }
+    }
+    Ok((found, after))
+}
+
+const MOST_SHORT_PAGES: u32 = 8;

@@ -101,7 +101,7 @@ impl SessionManager {
     }
 }
 
-/// Sign-in.
+/// Sign-in and tokens.
 impl SessionManager {
     /// Begins a session under the policy that holds for the user.
     ///
@@ -145,10 +145,7 @@ impl SessionManager {
     ) -> Result<SignedIn, Error> {
         self.node.sign_in_with_ticket(ticket, end).await
     }
-}
 
-/// Tokens.
-impl SessionManager {
     /// Replaces the presented token by a new one of the same session.
     ///
     /// # Errors
@@ -240,7 +237,7 @@ impl SessionManager {
     }
 }
 
-/// Ends.
+/// Ends of sessions, and changes of their records.
 impl SessionManager {
     /// Ends one session of this user. False if there is none.
     ///
@@ -312,10 +309,7 @@ impl SessionManager {
     pub async fn sign_out_idle(&self, idle: &Ending) -> Result<(), Error> {
         self.node.sign_out_idle(idle).await
     }
-}
 
-/// Changes of a record.
-impl SessionManager {
     /// Changes the application's data of a session. `change` gets what is stored and returns what is to
     /// be stored; it runs again where another change came first, so none is lost. Every node sees the
     /// new data within the propagation bound, this one at once.

@@ -160,8 +160,8 @@ pub enum WhenStale {
     #[default]
     FailClosed,
     /// Go on trusting the cache until the log has been silent for this many seconds. A use that a node
-    /// accepts is written back when it reaches the store again. If the other nodes could reach the store
-    /// meanwhile, they may have ended the session as idle.
+    /// accepts is written back when it reaches the store again. If the other nodes could reach the store in
+    /// the meantime, they may have ended the session as idle.
     ServeStale(#[serde(with = "time::seconds")] Duration),
 }
 

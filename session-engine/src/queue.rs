@@ -77,8 +77,8 @@ impl Queue {
         }
     }
 
-    /// Leaves with the next flush, before all that is not urgent. Where there is no room, the entry's next access asks again, or
-    /// [`Queue::has_missed`] if there is none.
+    /// Leaves with the next flush, before all that is not urgent. Where there is no room, the entry's next
+    /// access asks again, or [`Queue::has_missed`] if there is none.
     pub(crate) fn due(&self, entry: &Arc<Entry>) -> bool {
         let mut use_ = entry.use_();
         let is_urgent = use_.activity.is_urgent(&entry.timeouts());
@@ -244,6 +244,16 @@ pub(crate) struct Taken<'q> {
 }
 
 impl Taken<'_> {
+    /// Its two halves, or itself where it is a single entry.
+    pub(crate) fn halves(mut self) -> Result<[Self; 2], Self> {
+        if self.batch.len() < 2 {
+            return Err(self);
+        }
+        let batch = self.batch.split_off(self.batch.len() / 2);
+        let other = Self { queue: self.queue, batch };
+        Ok([self, other])
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }

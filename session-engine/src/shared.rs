@@ -192,18 +192,22 @@ impl Shared {
 
     /// Waits for a place among the reads of sessions that requests wait for.
     pub(crate) async fn load_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
-        self.permit(&self.loads_under_way).await
+        self.permit("load", &self.loads_under_way).await
     }
 
     /// Waits for a place among the calls of the claims provider that come with such reads.
     pub(crate) async fn claims_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
-        self.permit(&self.claims_under_way).await
+        self.permit("claims", &self.claims_under_way).await
     }
 
-    async fn permit<'s>(&self, places: &'s Semaphore) -> Result<SemaphorePermit<'s>, Error> {
+    async fn permit<'s>(
+        &self,
+        name: &'static str,
+        places: &'s Semaphore,
+    ) -> Result<SemaphorePermit<'s>, Error> {
         let limit = self.options.store_timeout;
         let permit = tokio::time::timeout(limit, places.acquire()).await;
-        let late = || StoreError::timed_out("load", limit);
+        let late = || StoreError::timed_out(name, limit);
         // The semaphore is never closed.
         permit.ok().and_then(Result::ok).ok_or_else(|| late().into())
     }
@@ -262,6 +266,9 @@ impl Shared {
     /// How long it takes yet until no use is on its way that a node has accepted while the store was away,
     /// where none takes longer than `lag` once it is back.
     pub(crate) fn unsettled_for(&self, lag: Duration) -> Duration {
+        if planted::is(Defect::OutageForgotten) {
+            return Duration::ZERO;
+        }
         lag.saturating_sub(self.time.since_break())
     }
 
@@ -277,8 +284,7 @@ impl Shared {
     }
 
     fn settled_or_ever(&self, lag: Duration) -> Duration {
-        let settled = self.unsettled_for(lag).is_zero() || planted::is(Defect::OutageForgotten);
-        if settled { lag } else { Duration::MAX }
+        if self.unsettled_for(lag).is_zero() { lag } else { Duration::MAX }
     }
 
     /// Whether the cache may answer although the log is silent and the store is away.

@@ -36,10 +36,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = stopping.stopped() => return,
             result = sweep(&shared, &holder) => result,
         };
-        wait = match (&result, unsettled(&shared)) {
-            (Err(_), _) => LEASE_TTL.max(period / 60),
-            (Ok(_), None) => period,
-            (Ok(_), Some(unsettled)) => unsettled.min(period),
+        let unsettled = shared.unsettled_for(shared.options.max_lag());
+        wait = match result {
+            Err(_) => LEASE_TTL.max(period / 60),
+            Ok(_) if unsettled.is_zero() => period,
+            Ok(_) => unsettled.min(period),
         };
         report(&shared, result);
     }
@@ -69,14 +70,8 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
     Err(failed)
 }
 
-/// For how long uses may still be on their way that nodes have accepted in an outage.
-fn unsettled(shared: &Shared) -> Option<Duration> {
-    let wait = shared.unsettled_for(shared.options.max_lag());
-    (!wait.is_zero() && !planted::is(Defect::OutageForgotten)).then_some(wait)
-}
-
 async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
-    if unsettled(shared).is_some() {
+    if !shared.unsettled_for(shared.options.max_lag()).is_zero() {
         return Ok(0);
     }
     // What this node has not written back yet counts as activity.

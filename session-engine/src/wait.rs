@@ -67,12 +67,8 @@ impl Node {
             // A use of it may be on its way, and prolongs it no further than to its absolute timeout.
             Some(Past::Idle(_)) => {
                 let settled = now.plus(shared.unsettled_for(shared.options.in_flight()));
-                entry
-                    .end()
-                    .map(|end| end.max(settled))
-                    .into_iter()
-                    .chain(entry.session.absolute_expiry)
-                    .min()
+                let end = entry.end().map(|end| end.max(settled));
+                end.into_iter().chain(entry.session.absolute_expiry).min()
             }
         };
         Ok(Wait::For(end.map(|end| end.since(now) + Duration::from_millis(1))))

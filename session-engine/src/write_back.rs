@@ -7,7 +7,7 @@ use session_core::store::Touch;
 
 use crate::error::Error;
 use crate::meter;
-use crate::queue::Leaving;
+use crate::queue::{Leaving, Taken};
 use crate::shared::Shared;
 
 /// Flushes what is due every `flush_interval`, and the rest at the end.
@@ -37,10 +37,12 @@ pub(crate) async fn last_flush(shared: &Shared) {
 }
 
 /// Writes back in batches; what could not be written is due again. What becomes due while this runs
-/// may leave with the next flush. A batch that the store refuses stops no other, unless the store is away.
+/// may leave with the next flush. An entry that the store refuses stops no other: the store gets the two
+/// halves of a refused batch.
 pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error> {
     // Two batches are together longer than the longest.
     let batches = 2 * shared.queue.len().div_ceil(Touch::MAX_BATCH) + 1;
+    // Put back before the end, what is refused would be taken again.
     let (mut result, mut refused) = (Ok(()), Vec::new());
     for _ in 0..batches {
         if !shared.queue.has(leaving) {
@@ -51,29 +53,39 @@ pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error
             tokio::task::yield_now().await;
             continue;
         }
-        let touches = taken.touches();
-        let gone = match shared.store_call("touch", shared.store.touch(&touches)).await {
-            Ok(gone) => gone,
-            Err(error) if planted::is(Defect::FlushLost) => {
-                taken.confirm();
-                return Err(error);
-            }
-            Err(error) => {
-                let away = error.is_unavailable();
-                result = result.and(Err(error));
-                if away {
-                    break;
+        let mut parts = vec![taken];
+        while let Some(part) = parts.pop() {
+            match write(shared, part).await {
+                Ok(()) => {}
+                Err((error, _)) if error.is_unavailable() => return result.and(Err(error)),
+                Err((error, part)) => {
+                    result = result.and(Err(error));
+                    match part.halves() {
+                        Ok(halves) => parts.extend(halves),
+                        Err(single) => refused.push(single),
+                    }
                 }
-                // Put back now, it would be the first of what is due again.
-                refused.push(taken);
-                continue;
             }
-        };
-        meter::written_back(touches.len());
-        taken.confirm();
-        gone.into_iter().for_each(|id| shared.cache.invalidate(id));
+        }
     }
     result
+}
+
+async fn write<'q>(shared: &Shared, taken: Taken<'q>) -> Result<(), (Error, Taken<'q>)> {
+    let touches = taken.touches();
+    match shared.store_call("touch", shared.store.touch(&touches)).await {
+        Ok(gone) => {
+            meter::written_back(touches.len());
+            taken.confirm();
+            gone.into_iter().for_each(|id| shared.cache.invalidate(id));
+            Ok(())
+        }
+        Err(_) if planted::is(Defect::FlushLost) => {
+            taken.confirm();
+            Ok(())
+        }
+        Err(error) => Err((error, taken)),
+    }
 }
 
 /// What the log has said, so that it is said once.

@@ -241,8 +241,8 @@ mod tests {
         store.link.change(call).await.unwrap()
     }
 
-    /// A driver that sends a commit again after its answer got lost is told that it is done, whatever
-    /// other nodes have changed in between. A second commit is a conflict.
+    /// A driver that sends a commit again after its answer got lost is told that it is done, also after
+    /// changes of other nodes. A second commit is a conflict.
     #[tokio::test]
     async fn a_commit_that_is_sent_again_is_done_once() {
         let (store, owner) = (store().await, UserKey::new("alice".parse().unwrap()));

@@ -135,8 +135,8 @@
 //! or 33,000 entries a second during the default 30 s. [`Store::report`] says so where a log
 //! reaches back less.
 //!
-//! Scripts publish that a log has grown by an entry that invalidates: `PUBLISH` on one server, `SPUBLISH` on the shard's channel
-//! of a cluster. That is a hint only. A read of the log sees every change that was acknowledged
+//! Scripts publish that a log has grown by an entry that invalidates: `PUBLISH` on one server,
+//! `SPUBLISH` on the shard's channel of a cluster. That is a hint only. A read of the log sees every change that was acknowledged
 //! before. A node reads the log, and listens, on a connection of its own to each server, so that it
 //! hears of revocations however busy its other connection is.
 //!
@@ -153,7 +153,7 @@
 //! # Second tries
 //! The driver of a cluster may send a script again whose answer it lost. Each commit and each script
 //! that ends sessions keeps its answer under its mark for as long as it may be sent again: a commit
-//! that is done is answered so, whatever has changed since.
+//! that is done is answered so, also after later changes.
 //!
 //! A change and the `WAIT` for its replicas go to one server together. Were they apart, a replica
 //! that lacks the change could take over in between and be waited for. A write of its own stands

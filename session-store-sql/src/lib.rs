@@ -54,14 +54,14 @@
 //! new for it. Beside a foreign transaction that stays open, a read looks up that one id. A cursor
 //! is compared with the log's incarnation, the highest transaction id (a server that came back from
 //! the past), the marks of the newest entry and of up to 32 that were read last, and what has been
-//! trimmed. A dump that is restored
-//! on a younger server gets that server's ids and another incarnation. Only a prefix of the log
-//! goes, by number. It ends at the first entry that is too young, whose transaction is not older
-//! than every open one, or that is the newest.
+//! trimmed. A dump that is restored on a younger server gets that server's ids and another
+//! incarnation. Only a prefix of the log goes, by number. It ends at the first entry that is too
+//! young, whose transaction is not older than every open one, or that is the newest.
 //!
-//! A task sends `NOTIFY` after a commit that makes a cached session wrong, without a flush, one at a time; changes that come during
-//! one share the next. A connection of its own listens. A pooler in transaction mode would pass it
-//! to another client, so a connection whose server's end is older than itself is not listened on.
+//! A task sends `NOTIFY` after a commit that makes a cached session wrong, without a flush, one at a
+//! time; changes that come during one share the next. A connection of its own listens. A pooler in
+//! transaction mode would pass it to another client, so a connection whose server's end is older than
+//! itself is not listened on.
 //!
 //! Sessions have room in their pages and no index on what a touch writes, so a touch stays within
 //! its page. The index for the cleanup is on the deadline cut to ten minutes; a touch changes it
@@ -87,8 +87,8 @@
 //! commit that may have missed the block has ended by then. Sign-ins do not wait for it.
 //!
 //! Ids of the log are drawn inside transactions. A reader keeps the ids that it has not seen, and
-//! the last entries that it read, and looks for them at its next read. The server's clock is in the first row of what it reads. A
-//! *gate* is one of two rows that every change locks in share mode. When the closed gate can be
+//! the last entries that it read, and looks for them at its next read. The server's clock is in the
+//! first row of what it reads. A *gate* is one of two rows that every change locks in share mode. When the closed gate can be
 //! locked exclusively, every change that began behind it has ended; after both, an id that is not
 //! there never comes. Nothing that came after an open id is trimmed. A page reaches up to the
 //! newest entry of an earlier snapshot, so a user's entries come in order, on MariaDB too, whose

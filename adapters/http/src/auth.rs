@@ -181,8 +181,10 @@ impl Auth {
         let beside = self.beside(owner).await.unwrap_or_default();
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let leaving = current.filter(|_| parked.is_none()).cloned().map(Shown::Live);
-        let has_ended = |id| signed_in.ended.iter().any(|(ended, _)| *ended == id);
-        for shown in leaving.into_iter().chain(strays).filter(|shown| !has_ended(shown.id())) {
+        for shown in leaving.into_iter().chain(strays) {
+            if has_ended(signed_in, shown.id()) {
+                continue;
+            }
             self.leave(&shown).await;
         }
         self.end_former(signed_in, beside.replaced).await;
@@ -192,8 +194,7 @@ impl Auth {
     /// Ends the session of the same user that the browser held in the cookie of another account, unless
     /// the sign-in has.
     async fn end_former(&self, signed_in: &SignedIn, former: Option<SessionId>) {
-        let has_ended = |id| signed_in.ended.iter().any(|(ended, _)| *ended == id);
-        let Some(former) = former.filter(|id| !has_ended(*id)) else { return };
+        let Some(former) = former.filter(|id| !has_ended(signed_in, *id)) else { return };
         let (owner, by) = (signed_in.session.owner(), signed_in.session.actor());
         if let Err(error) = self.http().manager().revoke(former, owner, by).await {
             tracing::warn!(%error, session_id = %former, "the browser's former session stays");
@@ -385,4 +386,9 @@ impl Shown {
             Self::Idle(ending) => http.manager().sign_out_idle(ending).await,
         }
     }
+}
+
+/// Whether a session had to leave for this sign-in.
+fn has_ended(signed_in: &SignedIn, id: SessionId) -> bool {
+    signed_in.ended.iter().any(|(ended, _)| *ended == id)
 }

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 /// A TCP proxy in front of a server, for tests of what goes over which connection, and of answers
 /// that get lost.
 ///
-/// ```no_run
-/// # async fn example() {
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
 /// use session_conformance::faults::Proxy;
 ///
 /// let proxy = Proxy::listen().await;

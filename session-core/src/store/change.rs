@@ -11,7 +11,7 @@ use crate::field::{DeviceInfo, InvalidField, SessionId};
 use crate::planted::{self, Defect};
 use crate::policy::{Policy, PolicyScope};
 use crate::session::{Session, UserKey, note_ip_address};
-use crate::store::{PageCursor, Selection, StoreError, Version};
+use crate::store::{PageCursor, Selection, StoreError, TenantFilter, Version};
 use crate::time::Timestamp;
 
 /// A change of one user's sessions.
@@ -123,6 +123,13 @@ impl Commit {
 }
 
 impl Event {
+    /// Whether it may be told within these walls. An event about the whole deployment is within no tenant,
+    /// nor among the users outside all tenants.
+    pub fn is_within(&self, walls: &TenantFilter) -> bool {
+        let is_of_all = self.tenant.is_none() && self.user.is_none();
+        if is_of_all { *walls == TenantFilter::Any } else { walls.covers(self.tenant.as_ref()) }
+    }
+
     /// An event of one session.
     pub fn of_session(
         kind: EventKind,

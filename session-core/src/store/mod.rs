@@ -141,7 +141,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Deletes up to `limit` records of the history (at most [`EndedBatch::MAX_LIMIT`]). Returns
     /// how many; zero only when none is left to go: a call whose records another one deletes first goes
-    /// on to others. What a node knows of them it may go on knowing for a while. A store whose records of the history end by themselves may answer zero for an age.
+    /// on to others. What a node knows of them it may go on knowing for a while. A store whose records of
+    /// the history end by themselves may answer zero for an age.
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError>;
 
     /// Lists sessions that the query covers, newest sign-in first, ties by id.

@@ -177,8 +177,8 @@ async fn an_idle_session_locks_nobody_out() {
     assert_eq!(sign_in(here, "alice").await.ended, ended);
 }
 
-/// A store that was away for so many seconds, and a use that was accepted meanwhile by a node that is slow to
-/// write it back. Whatever asks another node for the session ends it only when the use has had its time.
+/// The store is away for this many seconds. One node accepts a use during that time and is slow to write it
+/// back. The other node, asked for the session, must not end it before the use has had its time.
 async fn used_in_an_outage<T, F: Future<Output = T>>(
     options: Options,
     seconds: u64,
@@ -253,9 +253,28 @@ async fn a_cleanup_after_an_outage_ends_no_session_that_was_used_in_it() {
     sleep_until(here, timeout.plus(second * 60)).await;
     fleet.probes[1].fail("touch", true);
     fleet.probes.iter().for_each(|probe| probe.away(false));
-    tokio::time::sleep(second * 10).await;
+    let trims = || {
+        fleet.probes[0].calls().get("trim_log").copied().unwrap_or_default()
+            + fleet.probes[1].calls().get("trim_log").copied().unwrap_or_default()
+    };
+    let before = trims();
+    tokio::time::sleep(second * 40).await;
     assert!(fleet.store.load(id).await.unwrap().is_some(), "its use is on its way");
+    assert!(trims() > before, "the log is cut all the same");
     // One of the nodes cannot clean up, because it cannot write back.
     tokio::time::sleep(second * 120).await;
     assert!(fleet.store.load(id).await.unwrap().is_none(), "no use takes so long");
+}
+
+/// No use prolongs an absolute timeout: a connection hears of it in time, also just after the node started.
+#[tokio::test(start_paused = true)]
+async fn a_wait_hears_of_the_absolute_timeout_while_uses_may_be_on_their_way() {
+    let absolute = Duration::from_secs(5);
+    let options = Options::default().with_timeouts(Timeouts::none().with_absolute(absolute));
+    let fleet = Fleet::start(options).await;
+    let signed_in = sign_in(&fleet.nodes[0], "alice").await;
+    let begun = tokio::time::Instant::now();
+    let ended = fleet.nodes[0].sessions().session_ended(signed_in.session.id()).await;
+    assert_eq!(ended.cause(), Some(EndCause::Expired));
+    assert!(begun.elapsed() < absolute + Duration::from_millis(100), "{:?}", begun.elapsed());
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use session_core::checker::Timeouts;
 use session_core::cleanup::Cleanup;
 use session_core::store::{TenantFilter, Touch};
 use session_core::{Actor, Store, Timestamp};
@@ -328,6 +329,23 @@ async fn a_clock_that_goes_back_delays_no_write_back() {
     back.store(3_600_000_000, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(31_260)).await;
     assert_eq!(stored(&probe, &signed_in).await, used);
+}
+
+/// The refused entry is urgent, so it is first in each flush.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_the_store_refuses_keeps_no_other_from_being_written() {
+    let idle = Duration::from_secs(600);
+    let options = Options::default().with_timeouts(Timeouts::none().with_idle(idle));
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), options).await;
+    let (refused, other) = (claimed(&node).await, claimed(&node).await);
+    tokio::time::sleep(idle * 3 / 4).await;
+    probe.corrupt(refused.session.id());
+    access(&node, &refused).await;
+    let used = access(&node, &other).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(stored(&probe, &other).await, used);
+    assert!(node.health().write_backs > 0, "the refused one is kept");
 }
 
 /// So does the node's own wall clock.

@@ -250,30 +250,33 @@ impl World<'_> {
 
     fn judge(&mut self, number: usize, at: Ms, outcome: Outcome) {
         let operation = &self.operations[number];
-        let (act, begun, manner) =
-            (operation.act.clone(), operation.begun.clone(), operation.manner);
+        let (act, begun, held) = (operation.act.clone(), operation.begun.clone(), operation.held);
+        let lost = operation.manner.lost;
+        let (way, _) = act.way();
+        self.note(Some(way.node), at, || format!("op {number} is answered {}", brief(&outcome)));
+        if lost {
+            self.oracle.reached.note("a response does not reach its client");
+        }
+        match outcome {
+            Outcome::Odd(what) => self.oracle.odd(at, &format!("{act:?}: {what}")),
+            Outcome::Unavailable => {
+                if let (Act::Data(_), Some(id)) = (&act, held) {
+                    self.oracle.counted(id, false);
+                }
+                self.oracle.unavailable(at, &begun, &format!("{act:?}"));
+            }
+            outcome => self.judge_answer(number, at, outcome),
+        }
+    }
+
+    fn judge_answer(&mut self, number: usize, at: Ms, outcome: Outcome) {
+        let operation = &self.operations[number];
+        let (act, begun, lost) =
+            (operation.act.clone(), operation.begun.clone(), operation.manner.lost);
         let (token, worth, held) = (operation.token.clone(), operation.worth, operation.held);
         let claims = operation.claims;
         let (way, _) = act.way();
         let owner = self.plan.clients[way.client].user.clone();
-        self.note(Some(way.node), at, || format!("op {number} is answered {}", brief(&outcome)));
-        let lost = manner.lost;
-        if lost {
-            self.oracle.reached.note("a response does not reach its client");
-        }
-        if let Outcome::Odd(what) = &outcome {
-            self.oracle.odd(at, &format!("{act:?}: {what}"));
-            return;
-        }
-        if matches!(outcome, Outcome::Unavailable) {
-            if matches!(act, Act::Data(_))
-                && let Some(id) = held
-            {
-                self.oracle.counted(id, false);
-            }
-            self.oracle.unavailable(at, &begun, &format!("{act:?}"));
-            return;
-        }
         match (&act, outcome) {
             (Act::SignIn(..) | Act::Ticket(..), outcome) => {
                 self.settle_sign_in(number, at, outcome);

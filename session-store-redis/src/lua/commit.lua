@@ -1,8 +1,8 @@
 -- Applies a change to one user's sessions if the version still holds. Answers 1 where it is done, 0
 -- for a conflict, 2 where a session would begin and a block holds for its owner. An error with the code
 -- DAMAGED where accesses cannot be read.
--- A driver sends a call again whose answer got lost: a call that is done is answered so, whatever others
--- have changed since.
+-- A driver sends a call again whose answer got lost. A call that is done is answered so, also after later
+-- changes of other nodes.
 -- KEYS: user, all, due, log, blocked, history, the user's history; tenant, name, the tenant's history
 --       (where there is no tenant, three times the user's); answer; then for each change: the ended session
 -- ARGV: owner, expected version, margin (us), log cap, log keep (us), mark, publish, sort key of what

@@ -33,8 +33,8 @@ CREATE OR REPLACE FUNCTION {t}commit(
     p_tenant text, p_user text, p_expected bigint, p_changes jsonb, p_at bigint, p_actor text,
     p_from text, p_keep boolean
 ) RETURNS boolean LANGUAGE plpgsql
--- A plan that was made while the table was small must not walk it later, and none is worth making anew
--- for the ids of each call.
+-- A plan that was made while the table was small must not walk it later. A plan for the ids of each call
+-- costs more than it gains.
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET lock_timeout = '5s' AS $$
 DECLARE
     -- The sessions to change, by what is done to them, and in the end those that were. Null for none.
@@ -161,8 +161,8 @@ CREATE OR REPLACE FUNCTION {t}end_sessions(
     p_ids bytea[], p_overdue bigint, p_accessed_before bigint, p_cause text, p_at bigint,
     p_actor text, p_from text, p_keep boolean
 ) RETURNS TABLE (id bytea, tenant text, user_id text) LANGUAGE plpgsql
--- A plan that was made while the table was small must not walk it later, and none is worth making anew
--- for the ids of each call.
+-- A plan that was made while the table was small must not walk it later. A plan for the ids of each call
+-- costs more than it gains.
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan SET lock_timeout = '5s' AS $$
 #variable_conflict use_column
 DECLARE

@@ -9,7 +9,6 @@ use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use serde_json::Value;
-use session_core::store::TenantFilter;
 use session_core::{EndCause, Event, EventKind, SessionId, UserKey};
 use session_engine::{Access, ActiveSession, Events, Notice, SessionManager, Verdict, WaitEnd};
 use tokio::time::{Instant, Interval, interval_at};
@@ -71,7 +70,7 @@ pub(super) async fn mine(request: Request<'_>) -> Answer {
 pub(super) async fn all(request: Request<'_>) -> Answer {
     let admin = request.admin().await?;
     let walls = admin.filter(&request.query(&["tenant"])?)?;
-    let tell = move |event: &Event| is_within(event, &walls).then(|| json_of(event));
+    let tell = move |event: &Event| event.is_within(&walls).then(|| json_of(event));
     let power = Power {
         http: request.http.clone(),
         headers: request.head.headers.clone(),
@@ -79,12 +78,6 @@ pub(super) async fn all(request: Request<'_>) -> Answer {
         access: admin.access,
     };
     follow(request.http, admin.session.as_ref(), Box::new(tell), Some(power))
-}
-
-/// Events about the whole deployment belong to no tenant; only an admin of everything sees them.
-fn is_within(event: &Event, walls: &TenantFilter) -> bool {
-    let is_of_all = event.tenant.is_none() && event.user.is_none();
-    walls.covers(event.tenant.as_ref()) && (!is_of_all || *walls == TenantFilter::Any)
 }
 
 /// What a user is told of what happens to their sessions: not who others are.
