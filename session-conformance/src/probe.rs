@@ -173,8 +173,8 @@ impl Probe {
         lock(&self.0.under_way).get(method).map_or(0, |crowd| crowd.most)
     }
 
-    /// Makes the record of this session unreadable: it can be neither loaded nor ended by its id, and every
-    /// write-back of it is refused.
+    /// Makes the record of this session unreadable: it can be neither loaded nor ended by its id, every
+    /// write-back of it is refused, and once it has ended, how cannot be read.
     pub fn corrupt(&self, id: SessionId) {
         lock(&self.0.corrupt).insert(id);
     }
@@ -331,6 +331,7 @@ impl Store for Probe {
     }
 
     async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
+        self.check_readable(&[id])?;
         self.call("ended", self.store().ended(id)).await
     }
 

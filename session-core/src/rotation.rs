@@ -133,6 +133,14 @@ impl TokenState {
         token.family_digest() == self.family
     }
 
+    /// Whether the token is the current one, or one that may follow it.
+    pub fn is_current_or_next(&self, token: &Token) -> bool {
+        let digest = token.digest();
+        self.current == digest
+            || self.successor.as_ref().is_some_and(|next| next.digest == digest)
+            || self.step_up.as_ref().is_some_and(|step_up| step_up.next.digest == digest)
+    }
+
     /// Whether the current token is old enough to be renewed. One whose successor has not been
     /// presented stays due, so that a lost answer is repeated.
     pub fn renewal_is_due(&self, after: Duration, now: Timestamp) -> bool {

@@ -339,12 +339,12 @@ impl Node {
         };
         let options = || Arc::clone(&self.shared().options);
         let entry = || Entry::new(session.clone(), claims.clone(), options());
-        match slot.filter(|_| complete).map(|slot| slot.finish(entry(), self.now())) {
-            Some(Filled::Installed(entry)) => ActiveSession::new(entry, Shown::Current),
-            Some(Filled::Ended | Filled::Again) | None => {
-                ActiveSession::new(entry().into(), Shown::Current)
-            }
-        }
+        let now = self.now();
+        let entry = match slot.filter(|_| complete).map(|slot| slot.finish(entry(), now)) {
+            Some(Filled::Installed(entry)) => entry,
+            Some(Filled::Ended | Filled::Again) | None => entry().into(),
+        };
+        ActiveSession::new(entry, Shown::Current, now)
     }
 }
 

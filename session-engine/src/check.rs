@@ -101,6 +101,14 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
+    /// These tokens, of one session; none where the first has not the form of one.
+    pub(crate) fn of(tokens: &[&[u8]]) -> Option<Self> {
+        let mut tokens: Vec<_> = tokens.iter().filter_map(|token| Token::parse(token)).collect();
+        let id = tokens.first()?.session_id();
+        tokens.retain(|token| token.session_id() == id);
+        Some(Self::Tokens(tokens))
+    }
+
     pub(crate) fn session_id(&self) -> SessionId {
         match self {
             Self::Token(token) => token.session_id(),
@@ -157,12 +165,10 @@ impl Node {
     }
 
     pub(crate) fn check_all(&self, tokens: &[&[u8]], access: Access) -> Check {
-        let mut tokens: Vec<_> = tokens.iter().filter_map(|token| Token::parse(token)).collect();
-        let Some(id) = tokens.first().map(Token::session_id) else {
-            return self.malformed();
-        };
-        tokens.retain(|token| token.session_id() == id);
-        self.judge(Claim::Tokens(tokens), access)
+        match Claim::of(tokens) {
+            Some(claim) => self.judge(claim, access),
+            None => self.malformed(),
+        }
     }
 
     pub(crate) fn check_id(&self, id: SessionId, access: Access) -> Check {
@@ -308,7 +314,7 @@ pub(crate) fn active(
 ) -> Verdict {
     let effect = entry.access(access, now);
     shared.queue.apply(effect, &entry, now);
-    Verdict::Active(ActiveSession::new(entry, shown))
+    Verdict::Active(ActiveSession::new(entry, shown, now))
 }
 
 /// The store is away: the cache answers if the options say so, and only for good tokens.

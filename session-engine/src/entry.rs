@@ -27,6 +27,8 @@ pub struct ActiveSession {
     token: Shown,
     /// Of a token that is none of the record's any more.
     former: Option<Arc<Authentication>>,
+    /// When its token was judged, by the fleet's time.
+    judged: Timestamp,
 }
 
 /// Which of a session's tokens a request has shown.
@@ -54,8 +56,8 @@ impl Shown {
 }
 
 impl ActiveSession {
-    pub(crate) const fn new(entry: Arc<Entry>, token: Shown) -> Self {
-        Self { entry, token, former: None }
+    pub(crate) const fn new(entry: Arc<Entry>, token: Shown, judged: Timestamp) -> Self {
+        Self { entry, token, former: None, judged }
     }
 
     /// This session by the token that was shown before, also where the record has another one since.
@@ -68,7 +70,13 @@ impl ActiveSession {
             Some(place) => (place, None),
             None => (Shown::Retired, Some(before.authentication().clone().into())),
         };
+        self.judged = before.judged;
         self
+    }
+
+    /// How long ago its token was judged.
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        now.since(self.judged)
     }
 
     fn digest(&self) -> Option<&TokenDigest> {
@@ -183,10 +191,7 @@ impl ActiveSession {
 
     /// Whether this is the session's token now, or the next one, as far as this node knows.
     pub fn has_current_token(&self, token: &Token) -> bool {
-        let (state, digest) = (&self.entry.session.token, token.digest());
-        state.current == digest
-            || state.successor.as_ref().is_some_and(|next| next.digest == digest)
-            || state.step_up.as_ref().is_some_and(|step_up| step_up.next.digest == digest)
+        self.entry.session.token.is_current_or_next(token)
     }
 
     /// The application's own data.

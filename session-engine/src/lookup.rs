@@ -58,7 +58,7 @@ impl Lookup {
             return Ok(verdict);
         }
         if shared.cache.ended(&claim.session_id()).is_some() {
-            return node.why_gone(claim, deadline).await.map(Verdict::Refused);
+            return Ok(Verdict::Refused(node.why_gone(claim, deadline).await));
         }
         let load = match self.read_newer(deadline).await {
             Err(error) if error.is_unavailable() => {
@@ -75,7 +75,7 @@ impl Lookup {
             }
             (Finding::Bad(refusal), _) => Ok(Verdict::Refused(refusal)),
             (Finding::Over(_) | Finding::Gone | Finding::Good(_), _) => {
-                Ok(Verdict::Refused(node.why_gone(claim, deadline).await?))
+                Ok(Verdict::Refused(node.why_gone(claim, deadline).await))
             }
         }
     }
@@ -179,23 +179,21 @@ impl Node {
     }
 
     /// What a client with this token may be told of a session that is not there.
-    pub(crate) async fn why_ended(&self, token: &Token) -> Result<Refusal, Error> {
+    pub(crate) async fn why_ended(&self, token: &Token) -> Refusal {
         let deadline = self.shared().request_deadline(Instant::now());
         self.why_gone(&Claim::Token(token.clone()), deadline).await
     }
 
     /// What a client with this claim may be told of a session that is not there. How it has ended, the
-    /// history says; where it does not answer soon, the client is told nothing.
-    async fn why_gone(&self, claim: &Claim, deadline: Instant) -> Result<Refusal, Error> {
+    /// history says; where it does not answer soon, or cannot be read, the client is told nothing.
+    async fn why_gone(&self, claim: &Claim, deadline: Instant) -> Refusal {
         let shared = self.shared();
         if let Some(refusal) = remembered(shared, claim) {
-            return Ok(refusal);
+            return refusal;
         }
         let soon = Instant::now() + shared.options.store_timeout / 4;
         let read = self.read_ending(claim.session_id());
-        match shared.before(soon.min(deadline), "ended", read).await {
-            Err(error) if error.is_unavailable() => Ok(Refusal::Unknown),
-            record => Ok(record?.map_or(Refusal::Unknown, |record| tell(&record, claim))),
-        }
+        let record = shared.before(soon.min(deadline), "ended", read).await.unwrap_or_default();
+        record.map_or(Refusal::Unknown, |record| tell(&record, claim))
     }
 }

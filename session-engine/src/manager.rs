@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
@@ -10,11 +11,11 @@ use session_core::{Actor, DeviceName, ExtraData, Session, SessionId, Timestamp, 
 
 use crate::block::NewBlock;
 use crate::check::{Check, Verdict};
-use crate::ending::Ending;
 use crate::entropy::random;
 use crate::entry::{Access, ActiveSession};
 use crate::error::Error;
 use crate::health::Health;
+use crate::held::Held;
 use crate::history::{Erased, UserExport};
 use crate::node::Node;
 use crate::notice::Events;
@@ -151,7 +152,21 @@ impl SessionManager {
     /// # Errors
     /// [`Error::Invalid`] for too many methods, [`Error::Unavailable`] when the store is away.
     pub async fn rotate(&self, token: &[u8], reason: RotateReason) -> Result<Rotation, Error> {
-        self.node.rotate(token, reason).await
+        self.node.rotate(token, reason, Duration::ZERO).await
+    }
+
+    /// As [`SessionManager::rotate`], of the token that a request has shown for this session. However long
+    /// the request takes, for a second factor or a slow page, takes nothing from the token's grace.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn rotate_shown(
+        &self,
+        shown: &ActiveSession,
+        token: &[u8],
+        reason: RotateReason,
+    ) -> Result<Rotation, Error> {
+        self.node.rotate(token, reason, shown.age(self.now())).await
     }
 
     /// Renews the token that a request has shown if it is older than
@@ -299,15 +314,23 @@ impl SessionManager {
         self.node.sign_out(current).await
     }
 
-    /// As [`SessionManager::sign_out`], for a session that [`Refusal::Idle`] has refused: its user gives
-    /// it up, so that no use which is still on its way keeps it.
+    /// The session that a client shows with these tokens, so that it may give it up; also where it is
+    /// idle, or its claims cannot be had. Looking is no access. None for tokens that are worth nothing, and
+    /// where the record cannot be read.
     ///
-    /// [`Refusal::Idle`]: crate::Refusal::Idle
+    /// # Errors
+    /// [`Error::Unavailable`] when only the store could tell and it is away.
+    pub async fn held(&self, tokens: &[&[u8]]) -> Result<Option<Held>, Error> {
+        self.node.held(tokens).await
+    }
+
+    /// As [`SessionManager::sign_out`], for a session that a client gives up: no use of it that is still on its
+    /// way keeps it.
     ///
     /// # Errors
     /// As [`SessionManager::revoke_selected`].
-    pub async fn sign_out_idle(&self, idle: &Ending) -> Result<(), Error> {
-        self.node.sign_out_idle(idle).await
+    pub async fn sign_out_held(&self, held: &Held) -> Result<(), Error> {
+        self.node.sign_out_held(held).await
     }
 
     /// Changes the application's data of a session. `change` gets what is stored and returns what is to

@@ -1,10 +1,10 @@
 //! Ends sessions, everywhere.
 
 use session_core::planted::{self, Defect};
-use session_core::store::{EndMany, EndedBatch, Ending, Loaded, Selection, TenantFilter};
+use session_core::store::{EndMany, EndedBatch, Ending, Selection, TenantFilter};
 use session_core::{Actor, DeviceInfo, EndCause, SessionId, StoreError, UserKey};
 
-use crate::ending::{self, Over};
+use crate::ending::Over;
 use crate::entry::ActiveSession;
 use crate::error::Error;
 use crate::follower;
@@ -54,15 +54,6 @@ impl Node {
         self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 
-    pub(crate) async fn sign_out_idle(&self, idle: &ending::Ending) -> Result<(), Error> {
-        let shared = self.shared();
-        let stored = shared.store_call("load", shared.store.load(idle.id)).await?;
-        let Some(Loaded { session, .. }) = stored else { return Ok(()) };
-        let selection = Selection::session(idle.id, TenantFilter::Is(session.owner.tenant.clone()));
-        let (by, from) = (session.actor(), session.device());
-        self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
-    }
-
     /// Ends a session that is over, where the store agrees. False where it is not there, or was used
     /// since: then it has to be read again, a few times at most: `tries` counts them.
     pub(crate) async fn end_over(
@@ -79,7 +70,7 @@ impl Node {
     }
 
     /// Ends the sessions for a caller who may go away: what has begun is carried out to its end.
-    async fn end_for(
+    pub(crate) async fn end_for(
         &self,
         selection: Selection,
         cause: EndCause,

@@ -1,5 +1,7 @@
 //! Replaces tokens, in two steps: see [`session_core::rotation`].
 
+use std::time::Duration;
+
 use session_core::rotation::{self, Recognition};
 use session_core::store::{Loaded, Outcome};
 use session_core::{Authentication, EventKind, Session, SessionId, Token};
@@ -99,10 +101,12 @@ pub enum Rotation {
 }
 
 impl Node {
+    /// Replaces a token that was judged for the last time so long ago.
     pub(crate) async fn rotate(
         &self,
         token: &[u8],
         reason: RotateReason,
+        judged_before: Duration,
     ) -> Result<Rotation, Error> {
         let (shared, asked) = (self.shared(), Instant::now());
         let Some(token) = Token::parse(token).filter(|token| token.is_of_fleet(&shared.fleet_key))
@@ -119,9 +123,9 @@ impl Node {
         let (mut tries, mut ends) = (self.tries(), 0);
         loop {
             let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
-                return self.refuse_gone(&token).await;
+                return Ok(self.refuse_gone(&token).await);
             };
-            let record = match self.exchange(&loaded, &token, asked) {
+            let record = match self.exchange(&loaded, &token, judged_before + asked.elapsed()) {
                 Exchange::Of(record) => *record,
                 Exchange::Answered(answer) => return Ok(answer),
                 Exchange::Over(over) => {
@@ -130,7 +134,7 @@ impl Node {
                     // Theft ends the session, whether or not the thief waits for the answer.
                     let end = async move { node.end_over(id, over, ends).await };
                     if shared.detached(end).await? {
-                        return self.refuse_gone(&token).await;
+                        return Ok(self.refuse_gone(&token).await);
                     }
                     // It was used since it was read, or is gone.
                     continue;
@@ -159,8 +163,11 @@ impl Node {
         token: &[u8],
     ) -> Result<Option<Token>, Error> {
         let Some(after) = self.options().renew_after else { return Ok(None) };
-        let shown = Token::parse(token).filter(|token| current.has_current_token(token));
-        let (state, now) = (&current.entry.session.token, self.now());
+        // The request may have taken long: another one has renewed it since, or stepped up.
+        let newest = self.shared().cache.get(&current.id());
+        let entry = newest.as_ref().unwrap_or(&current.entry);
+        let (state, now) = (&entry.session.token, self.now());
+        let shown = Token::parse(token).filter(|token| state.is_current_or_next(token));
         let grace = self.options().rotation_grace;
         let steps_up = state.step_up.as_ref().is_some_and(|it| now < it.next.issued.plus(grace));
         let is_due = state.renewal_is_due(after, now) && !steps_up;
@@ -168,7 +175,7 @@ impl Node {
         if shown.is_none() || !is_due || self.shared().owed.holds(current.id()) {
             return Ok(None);
         }
-        match self.rotate(token, RotateReason::Renewal).await? {
+        match self.rotate(token, RotateReason::Renewal, current.age(now)).await? {
             Rotation::Rotated { token, .. } => Ok(Some(token)),
             Rotation::AlreadyRotated | Rotation::Refused(_) => Ok(None),
         }
@@ -226,12 +233,12 @@ impl Node {
         }
     }
 
-    /// Judges the token. The time since it was shown is added to its grace: reading its session takes
-    /// nothing from it.
-    fn exchange(&self, loaded: &Loaded, token: &Token, asked: Instant) -> Exchange {
+    /// Judges the token. The time since it was shown is added to its grace: neither the application nor
+    /// reading its session takes anything from it.
+    fn exchange(&self, loaded: &Loaded, token: &Token, since_shown: Duration) -> Exchange {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());
-        match session.token.recognise(token, options.rotation_grace + asked.elapsed(), now) {
+        match session.token.recognise(token, options.rotation_grace + since_shown, now) {
             Recognition::Current | Recognition::Successor | Recognition::StepUp => {}
             Recognition::InGrace => return Exchange::Answered(Rotation::AlreadyRotated),
             Recognition::Superseded => return Exchange::refused(Refusal::Superseded),
@@ -249,8 +256,8 @@ impl Node {
         }
     }
 
-    async fn refuse_gone(&self, token: &Token) -> Result<Rotation, Error> {
-        Ok(Rotation::Refused(self.why_ended(token).await?))
+    async fn refuse_gone(&self, token: &Token) -> Rotation {
+        Rotation::Refused(self.why_ended(token).await)
     }
 }
 

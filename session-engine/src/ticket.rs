@@ -2,8 +2,8 @@
 //!
 //! A ticket is the whole request, encrypted and authenticated with a key of the fleet, so that every
 //! node can open it and none has to keep it. The key is in the store, and a copy of the store must sign
-//! in no user: so a ticket also has a secret, whose digest the store holds as a lease for as long as the
-//! ticket is good. It names the session that it will begin: a session id never comes back, so a ticket
+//! in no user: so a ticket also has a secret, and the store holds the digest of all that is in the ticket as a
+//! lease, for as long as it is good. It names the session that it will begin: a session id never comes back, so a ticket
 //! works once. Where the store forgets sessions that have ended sooner than a ticket runs out, its first use
 //! takes a second lease, and no other use gets it.
 //!
@@ -59,7 +59,7 @@ impl fmt::Debug for Ticket {
 /// What is in a ticket.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    /// The store has noted its digest: a copy of the store, which has the key, makes no tickets.
+    /// A copy of the store, which has the key and the digests, makes no ticket of one of these.
     secret: [u8; 32],
     expires: Timestamp,
     /// Sessions that the limit counted when it refused the sign-in, the newest.
@@ -81,9 +81,9 @@ struct Sealed {
 }
 
 /// What every ticket for one sign-in has in common.
-#[derive(Clone)]
 pub(crate) struct Issued {
-    secret: [u8; 32],
+    /// What was sealed, as it was.
+    text: Vec<u8>,
     expires: Timestamp,
     refused_by: Vec<SessionId>,
     /// The session that the ticket begins.
@@ -109,29 +109,17 @@ impl Node {
         let shared = self.shared();
         let entropy = shared.entropy.as_ref();
         if let Some(used) = used.filter(|_| !self.notes_uses()) {
-            return self.seal_ticket(request, &used.issued);
-        }
-        let secret = random(entropy);
-        let name = name(&secret);
-        let issue = shared.store.lease(&name, ISSUED, Ticket::VALID_FOR);
-        if !shared.store_call("lease", issue).await? {
-            return Err(StoreError::internal("a ticket of this secret was issued before").into());
+            return Ok(self.seal(&used.issued.text));
         }
         let id = shared.store.session_id(&request.owner, random(entropy));
         let (expires, refused_by) = match used {
             Some(TicketUse { issued, .. }) => (issued.expires, issued.refused_by.clone()),
             None => (self.now().plus(Ticket::VALID_FOR), refused_by),
         };
-        self.seal_ticket(request, &Issued { secret, expires, refused_by, id })
-    }
-
-    fn seal_ticket(&self, request: &SignIn, ticket: &Issued) -> Result<Ticket, Error> {
-        let now = self.now();
-        let Issued { secret, expires, refused_by, id } = ticket.clone();
         let SignIn { owner, device_kind, device_info, client_id, ip, data, .. } = request.clone();
         let impersonator = request.impersonator.as_ref();
         let sealed = Sealed {
-            secret,
+            secret: random(entropy),
             expires,
             refused_by,
             id,
@@ -142,19 +130,27 @@ impl Node {
             client_id,
             ip,
             data: data.as_ref().map(raw).transpose()?,
-            authentication: request.proof.authentication(now)?,
+            authentication: request.proof.authentication(self.now())?,
             timeouts: request.timeouts,
             impersonator: impersonator.map(|key| key.user.clone()),
             impersonator_tenant: impersonator.and_then(|key| key.tenant.clone()),
             replaces: request.replaces,
         };
-        let nonce: [u8; 24] = random(self.shared().entropy.as_ref());
         let text = serde_json::to_vec(&sealed).unwrap_or_default();
-        let cipher = self.ticket_cipher();
+        let name = name(&text);
+        let issue = shared.store.lease(&name, ISSUED, Ticket::VALID_FOR);
+        if !shared.store_call("lease", issue).await? {
+            return Err(StoreError::internal("a ticket of this secret was issued before").into());
+        }
+        Ok(self.seal(&text))
+    }
+
+    fn seal(&self, text: &[u8]) -> Ticket {
+        let nonce: [u8; 24] = random(self.shared().entropy.as_ref());
         // Only a text beyond the cipher's 256 GiB is refused.
-        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), text.as_slice());
+        let sealed = self.ticket_cipher().encrypt(XNonce::from_slice(&nonce), text);
         let bytes = [nonce.as_slice(), &sealed.unwrap_or_default()].concat();
-        Ok(Ticket(URL_SAFE_NO_PAD.encode(bytes)))
+        Ticket(URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// The request in a ticket, and what is to be done with it.
@@ -163,12 +159,13 @@ impl Node {
         ticket: &str,
         end: SessionId,
     ) -> Result<(SignIn, TicketUse), Error> {
-        let sealed = self.unseal(ticket).ok_or(Error::InvalidTicket)?;
-        if sealed.expires <= self.now() || !self.was_issued(&sealed.secret).await? {
+        let text = self.unseal(ticket).ok_or(Error::InvalidTicket)?;
+        let sealed: Sealed = serde_json::from_slice(&text).map_err(|_| Error::InvalidTicket)?;
+        if sealed.expires <= self.now() || !self.was_issued(&text).await? {
             return Err(Error::InvalidTicket);
         }
-        let Sealed { secret, expires, refused_by, id, .. } = sealed;
-        let issued = Issued { secret, expires, refused_by, id };
+        let Sealed { expires, refused_by, id, .. } = sealed;
+        let issued = Issued { text, expires, refused_by, id };
         let ticket = TicketUse { issued, end, user: sweeper::holder(self.shared()) };
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
         let impersonator =
@@ -189,11 +186,11 @@ impl Node {
         Ok((request, ticket))
     }
 
-    /// Whether this fleet has issued a ticket of this secret, a short time ago: then its lease is held,
+    /// Whether this fleet has issued this very ticket, a short time ago: then its lease is held,
     /// and nobody else can take it.
-    async fn was_issued(&self, secret: &[u8; 32]) -> Result<bool, Error> {
+    async fn was_issued(&self, text: &[u8]) -> Result<bool, Error> {
         let shared = self.shared();
-        let name = name(secret);
+        let name = name(text);
         let take = shared.store.lease(&name, NOT_ISSUED, Duration::from_millis(1));
         Ok(!shared.store_call("lease", take).await?)
     }
@@ -205,7 +202,7 @@ impl Node {
             return Ok(true);
         }
         let shared = self.shared();
-        let name = format!("{}:used", name(&ticket.issued.secret));
+        let name = format!("{}:used", name(&ticket.issued.text));
         let take = shared.store.lease(&name, &ticket.user, Ticket::VALID_FOR);
         shared.store_call("lease", take).await
     }
@@ -214,14 +211,13 @@ impl Node {
         self.options().history_keep(self.shared().store.as_ref()) < Ticket::VALID_FOR
     }
 
-    fn unseal(&self, ticket: &str) -> Option<Sealed> {
+    fn unseal(&self, ticket: &str) -> Option<Vec<u8>> {
         if ticket.len() > MAX_LENGTH {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(ticket).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(24)?;
-        let text = self.ticket_cipher().decrypt(XNonce::from_slice(nonce), sealed).ok()?;
-        serde_json::from_slice(&text).ok()
+        self.ticket_cipher().decrypt(XNonce::from_slice(nonce), sealed).ok()
     }
 
     fn ticket_cipher(&self) -> XChaCha20Poly1305 {
@@ -234,9 +230,10 @@ fn raw(data: &ExtraData) -> Result<Box<RawValue>, InvalidField> {
     raw.map_err(|_| InvalidField::malformed("data", "JSON"))
 }
 
-/// The lease that a ticket holds while it is good. It shows the digest of the ticket's secret only.
-fn name(secret: &[u8; 32]) -> String {
-    format!("ticket:{}", const_hex::encode(Sha256::digest(secret)))
+/// The lease that a ticket holds while it is good. It shows a digest only, which the secret keeps from
+/// being guessed.
+fn name(text: &[u8]) -> String {
+    format!("ticket:{}", const_hex::encode(Sha256::digest(text)))
 }
 
 const ISSUED: &str = "issued";

@@ -2,9 +2,9 @@
 //! cookie of its own with a number.
 
 use session_core::{SessionId, UserKey};
-use session_engine::{Access, ActiveSession};
+use session_engine::{Access, ActiveSession, Held};
 
-use crate::auth::{Auth, Shown};
+use crate::auth::Auth;
 use crate::cookie::CookieHeaders;
 use crate::presented::named;
 use crate::problem::Problem;
@@ -29,7 +29,7 @@ impl Auth {
     pub async fn accounts(&self) -> Result<Vec<ActiveSession>, Rejection> {
         let mut accounts: Vec<_> = self.session().cloned().into_iter().collect();
         for name in self.account_names() {
-            accounts.extend(self.account(&name).await?.and_then(Shown::live));
+            accounts.extend(self.account(&name).await?);
         }
         Ok(accounts)
     }
@@ -47,7 +47,7 @@ impl Auth {
         let (options, headers) = (&self.http().options().cookie, self.head().headers);
         for name in self.account_names() {
             let account = self.account(&name).await?;
-            let account = account.and_then(Shown::live).filter(|account| account.id() == id);
+            let account = account.filter(|account| account.id() == id);
             let Some(account) = account else { continue };
             let Some(stored) = named(headers, name.as_bytes()).of_session(&account) else {
                 continue;
@@ -63,9 +63,9 @@ impl Auth {
     pub(crate) async fn beside(&self, owner: &UserKey) -> Result<Beside, Rejection> {
         let mut beside = Beside::default();
         for name in self.account_names() {
-            match self.account(&name).await? {
-                Some(account) if account.owner() == owner => {
-                    beside.replaced = Some(account.id());
+            match self.held_beside(&name).await? {
+                Some(account) if account.owner == *owner => {
+                    beside.replaced = Some(account.id);
                     beside.cookie = self.http().options().cookie.remove_named(&name);
                     beside.free = Some(name);
                 }
@@ -87,8 +87,8 @@ impl Auth {
     pub(crate) async fn end_accounts(&self) -> Result<CookieHeaders, Rejection> {
         let mut cookies = CookieHeaders::keep();
         for name in self.account_names() {
-            if let Some(account) = self.account(&name).await? {
-                account.sign_out(self.http()).await?;
+            if let Some(account) = self.held_beside(&name).await? {
+                self.http().manager().sign_out_held(&account).await?;
                 cookies = cookies.and(self.http().options().cookie.remove_named(&name));
             }
         }
@@ -101,10 +101,22 @@ impl Auth {
     }
 
     /// The session in the cookie of this name. Looking is no access.
-    async fn account(&self, name: &str) -> Result<Option<Shown>, Rejection> {
+    async fn account(&self, name: &str) -> Result<Option<ActiveSession>, Rejection> {
+        let Some(token) = self.token_beside(name) else { return Ok(None) };
+        Ok(self.http().manager().validate(token, Access::passive(None)).await?.session())
+    }
+
+    /// As [`Auth::account`], to be given up.
+    async fn held_beside(&self, name: &str) -> Result<Option<Held>, Rejection> {
+        let Some(token) = self.token_beside(name) else { return Ok(None) };
+        Ok(self.http().manager().held(&[token]).await?)
+    }
+
+    /// The token in the cookie of this name, where there is exactly one.
+    fn token_beside(&self, name: &str) -> Option<&[u8]> {
         let presented = named(self.head().headers, name.as_bytes());
         let mut tokens = presented.tokens();
-        let (Some(token), None) = (tokens.next(), tokens.next()) else { return Ok(None) };
-        Ok(Shown::of(self.http().manager().validate(token, Access::passive(None)).await?))
+        let (token, another) = (tokens.next()?, tokens.next());
+        another.is_none().then_some(token)
     }
 }

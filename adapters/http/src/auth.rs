@@ -1,13 +1,9 @@
 //! Sign in, rotate, sign out.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use session_core::{SessionId, Token, UserKey};
-use session_engine::{
-    Access, ActiveSession, Ending, Error, Refusal, RotateReason, Rotation, SignIn, SignedIn,
-    Verdict,
-};
+use session_core::{SessionId, Token};
+use session_engine::{ActiveSession, Held, RotateReason, Rotation, SignIn, SignedIn};
 
 use crate::cookie::CookieHeaders;
 use crate::device::device;
@@ -115,8 +111,8 @@ impl Auth {
     {
         self.refuse_cross_origin()?;
         let new = new.try_into().map_err(Into::into)?;
-        let held = self.held_by_bearer().await?.filter(|held| *held.owner() == new.owner);
-        let request = self.sign_in_request(new, held.map(|held| held.id()));
+        let held = self.held_by_bearer().await?.filter(|held| held.owner == new.owner);
+        let request = self.sign_in_request(new, held.map(|held| held.id));
         let signed_in = self.sign_in_as(request, HandedOver::Body).await?;
         Ok((signed_in, CookieHeaders::in_the_body()))
     }
@@ -150,14 +146,14 @@ impl Auth {
         let strays = self.strays(current.map(ActiveSession::id)).await?;
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let other = other.filter(|_| parked.is_none());
-        let mut own = strays.iter().filter(|stray| *stray.owner() == new.owner);
-        let own = same.or(beside.replaced).or(own.next().map(Shown::id));
+        let mut own = strays.iter().filter(|stray| stray.owner == new.owner);
+        let own = same.or(beside.replaced).or(own.next().map(|stray| stray.id));
         let replaced = own.or(held).or(other.map(ActiveSession::id));
         let request = self.sign_in_request(new, replaced);
         let signed_in = self.sign_in_as(request, HandedOver::by_cookie(remember)).await?;
-        let leaving = other.cloned().map(Shown::Live).into_iter().chain(strays);
-        for shown in leaving.filter(|shown| Some(shown.id()) != replaced) {
-            self.leave(&shown).await;
+        let leaving = other.map(Held::from).into_iter().chain(strays);
+        for held in leaving.filter(|held| Some(held.id) != replaced) {
+            self.leave(&held).await;
         }
         self.end_former(&signed_in, beside.replaced).await;
         let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
@@ -169,7 +165,7 @@ impl Auth {
     pub(crate) async fn after_ticket(
         &self,
         signed_in: &SignedIn,
-        strays: Vec<Shown>,
+        strays: Vec<Held>,
         remember: bool,
     ) -> CookieHeaders {
         let owner = signed_in.session.owner();
@@ -180,12 +176,11 @@ impl Auth {
         // The session has begun: what cannot be found out about other accounts leaves them as they are.
         let beside = self.beside(owner).await.unwrap_or_default();
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
-        let leaving = current.filter(|_| parked.is_none()).cloned().map(Shown::Live);
-        for shown in leaving.into_iter().chain(strays) {
-            if has_ended(signed_in, shown.id()) {
-                continue;
+        let leaving = current.filter(|_| parked.is_none()).map(Held::from);
+        for held in leaving.into_iter().chain(strays) {
+            if !has_ended(signed_in, held.id) {
+                self.leave(&held).await;
             }
-            self.leave(&shown).await;
         }
         self.end_former(signed_in, beside.replaced).await;
         cookie.and(parked.unwrap_or(beside.cookie))
@@ -203,34 +198,31 @@ impl Auth {
 
     /// The sessions, besides this one, that cookies of our name show. They end with the next sign-in or
     /// sign-out, so that a planted cookie cannot keep a user out.
-    pub(crate) async fn strays(&self, current: Option<SessionId>) -> Result<Vec<Shown>, Rejection> {
+    pub(crate) async fn strays(&self, current: Option<SessionId>) -> Result<Vec<Held>, Rejection> {
         let presented = self.http().options().cookie.presented(self.head().headers);
         let mut strays = Vec::new();
         for tokens in presented.by_session() {
             let id = Token::parse(tokens[0]).map(|token| token.session_id());
-            if id.is_none() || id == current {
-                continue;
+            if id.is_some() && id != current {
+                strays.extend(self.http().manager().held(&tokens).await?);
             }
-            let check = self.http().manager().check_all(&tokens, Access::passive(None));
-            strays.extend(Shown::of(check.resolve().await?));
         }
         Ok(strays)
     }
 
     /// The session that the request shows as a bearer token.
-    async fn held_by_bearer(&self) -> Result<Option<Shown>, Rejection> {
+    async fn held_by_bearer(&self) -> Result<Option<Held>, Rejection> {
         if let Identity::Session(session, credential) = self.request.identity() {
-            return Ok((*credential == Credential::Bearer).then(|| Shown::Live(session.clone())));
+            return Ok((*credential == Credential::Bearer).then(|| Held::from(session)));
         }
         let Some(token) = bearer(self.head().headers) else { return Ok(None) };
-        let check = self.http().manager().check_token(token, Access::passive(None));
-        Ok(Shown::of(check.resolve().await?))
+        Ok(self.http().manager().held(&[token.expose().as_bytes()]).await?)
     }
 
     /// The new session has begun: without its cookie no client could use or end the other one.
-    async fn leave(&self, other: &Shown) {
-        if let Err(error) = other.sign_out(self.http()).await {
-            tracing::warn!(%error, session_id = %other.id(), "the browser's former session stays");
+    async fn leave(&self, other: &Held) {
+        if let Err(error) = self.http().manager().sign_out_held(other).await {
+            tracing::warn!(%error, session_id = %other.id, "the browser's former session stays");
         }
     }
 
@@ -252,14 +244,18 @@ impl Auth {
             self.refuse_cross_origin()?;
         }
         let manager = self.http().manager();
-        let current = self.request.identity().known()?;
-        if let Some(session) = current {
-            manager.sign_out(session).await?;
-        } else if let Some(shown) = self.held_by_bearer().await? {
-            shown.sign_out(self.http()).await?;
+        let current = self.session();
+        let mut held = self.strays(current.map(ActiveSession::id)).await?;
+        match current {
+            Some(session) => manager.sign_out(session).await?,
+            None => held.extend(self.held_by_bearer().await?),
         }
-        for stray in self.strays(current.map(ActiveSession::id)).await? {
-            stray.sign_out(self.http()).await?;
+        if held.is_empty() {
+            // What the application vouches for can be shown by nothing else.
+            self.request.identity().known()?;
+        }
+        for held in held {
+            manager.sign_out_held(&held).await?;
         }
         Ok(if shows_none { CookieHeaders::keep() } else { cookie.remove() })
     }
@@ -289,7 +285,7 @@ impl Auth {
         let stored = match self.request.identity() {
             Identity::Session(session, Credential::Cookie) => {
                 let stored = cookie.presented(self.head().headers).of_session(session);
-                stored.map(|stored| (stored, session.timeouts()))
+                stored.map(|stored| (stored, session))
             }
             Identity::Session(..) => {
                 let detail = "only a cookie is replaced here; a bearer token by rotate_token";
@@ -298,11 +294,11 @@ impl Auth {
             Identity::Unavailable => return Err(Problem::unavailable().into()),
             Identity::Anonymous | Identity::Ended(_) => None,
         };
-        let Some((Stored { token, remember }, timeouts)) = stored else {
+        let Some((Stored { token, remember }, session)) = stored else {
             return Ok(CookieHeaders::keep());
         };
-        match self.http().manager().rotate(token.as_bytes(), reason).await? {
-            Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember, timeouts)),
+        match self.http().manager().rotate_shown(session, token.as_bytes(), reason).await? {
+            Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember, session.timeouts())),
             Rotation::AlreadyRotated if proves => Err(Problem::rotated_meanwhile().into()),
             _ => Ok(CookieHeaders::keep()),
         }
@@ -325,7 +321,14 @@ impl Auth {
             let detail = "only a bearer token of ours is replaced here; a cookie by rotate";
             return Err(Problem::wrong_credential(detail).into());
         };
-        let token = match self.http().manager().rotate(token.expose().as_bytes(), reason).await? {
+        let (manager, token) = (self.http().manager(), token.expose());
+        let rotation = match self.request.identity() {
+            Identity::Session(session, Credential::Bearer) => {
+                manager.rotate_shown(session, token.as_bytes(), reason).await?
+            }
+            _ => manager.rotate(token.as_bytes(), reason).await?,
+        };
+        let token = match rotation {
             Rotation::Rotated { token, .. } => Some(token),
             Rotation::Refused(_) => return Err(Problem::unauthorized().into()),
             _ => None,
@@ -339,51 +342,6 @@ impl Auth {
         match self.http().same_origin(self.head()) {
             SameOrigin::Refuted => Err(self.request.cross_origin(self.head(), SameOrigin::Refuted)),
             SameOrigin::Proven | SameOrigin::Unproven => Ok(()),
-        }
-    }
-}
-
-/// A session that a client shows with a token of its own, and gives up with its next sign-in.
-pub(crate) enum Shown {
-    Live(ActiveSession),
-    /// Refused, and not ended yet.
-    Idle(Arc<Ending>),
-}
-
-impl Shown {
-    pub(crate) fn of(verdict: Verdict) -> Option<Self> {
-        match verdict {
-            Verdict::Active(session) => Some(Self::Live(session)),
-            Verdict::Refused(Refusal::Idle(ending)) => Some(Self::Idle(ending)),
-            Verdict::Refused(_) => None,
-        }
-    }
-
-    pub(crate) fn id(&self) -> SessionId {
-        match self {
-            Self::Live(session) => session.id(),
-            Self::Idle(ending) => ending.id,
-        }
-    }
-
-    pub(crate) fn owner(&self) -> &UserKey {
-        match self {
-            Self::Live(session) => session.owner(),
-            Self::Idle(ending) => &ending.owner,
-        }
-    }
-
-    pub(crate) fn live(self) -> Option<ActiveSession> {
-        match self {
-            Self::Live(session) => Some(session),
-            Self::Idle(_) => None,
-        }
-    }
-
-    pub(crate) async fn sign_out(&self, http: &HttpSessions) -> Result<(), Error> {
-        match self {
-            Self::Live(session) => http.manager().sign_out(session).await,
-            Self::Idle(ending) => http.manager().sign_out_idle(ending).await,
         }
     }
 }

@@ -156,7 +156,12 @@ impl Asked {
     }
 
     fn answer(self, id: Option<SessionId>, verdict: Result<Verdict, Error>) -> Identity {
-        verdict.map_or_else(|error| unavailable(&error), |verdict| self.identity(id, verdict))
+        match verdict {
+            Ok(verdict) => self.identity(id, verdict),
+            // One record cannot be read, and waiting mends nothing: its user signs in again.
+            Err(Error::Broken(_)) => Identity::Anonymous,
+            Err(error) => unavailable(&error),
+        }
     }
 
     /// Exactly one that is valid, or several of one user, of which the newest counts.

@@ -149,13 +149,14 @@ async fn an_idle_session_is_signed_out_by_whom_it_belongs_to() {
     tokio::time::sleep(IDLE).await;
     let token = begun.token.expose();
     let verdict = node.validate(token.as_bytes(), Access::default()).await.unwrap();
-    let Verdict::Refused(Refusal::Idle(idle)) = verdict else { panic!("{verdict:?}") };
-    node.sign_out_idle(&idle).await.unwrap();
+    assert!(matches!(verdict, Verdict::Refused(Refusal::Idle(_))), "{verdict:?}");
+    let held = node.held(&[token.as_bytes()]).await.unwrap().unwrap();
+    node.sign_out_held(&held).await.unwrap();
     let ended = fleet.store.ended(id).await.unwrap().unwrap();
     assert_eq!(ended.cause, EndCause::SignedOut);
     assert_eq!(ended.by, Actor::User(user("support")));
     assert_eq!(ended.from, DeviceInfo::truncated("the office"));
-    node.sign_out_idle(&idle).await.unwrap();
+    node.sign_out_held(&held).await.unwrap();
 }
 
 /// Its place is another matter: nobody is refused because of a session past its timeout.

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::{Aead, KeyInit};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use session_core::checker::Timeouts;
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
@@ -296,6 +300,37 @@ async fn a_stolen_copy_of_the_store_makes_no_tickets() {
     // The thief's node takes its own.
     let own = thief.sessions().sign_in_with_ticket(made.ticket.expose(), begun.session.id()).await;
     assert!(own.is_ok(), "{own:?}");
+}
+
+/// Whoever has a copy of the store and an account of their own changes what is in their own ticket.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_is_good_for_what_it_was_issued_for() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let victim = claimed(&fleet, "alice").await;
+    let own = claimed(&fleet, "mallory").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let sessions = fleet.nodes[0].sessions();
+    let Err(Error::TooManySessions(refused)) = sessions.sign_in(SignIn::new(user("mallory"))).await
+    else {
+        panic!("the limit is reached");
+    };
+    let key = fleet.store.fleet_key(&FleetKey::from_bytes([0; 32])).await.unwrap();
+    let cipher = XChaCha20Poly1305::new(&key.derive("ticket").into());
+    let bytes = URL_SAFE_NO_PAD.decode(refused.ticket.expose()).unwrap();
+    let (nonce, sealed) = bytes.split_at(24);
+    let nonce = XNonce::from_slice(nonce);
+    let text = String::from_utf8(cipher.decrypt(nonce, sealed).unwrap()).unwrap();
+    let changed = text
+        .replace("mallory", "alice")
+        .replace(&own.session.id().to_string(), &victim.session.id().to_string());
+    assert_ne!(changed, text);
+    let sealed = cipher.encrypt(nonce, changed.as_bytes()).unwrap();
+    let forged = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat());
+    let outcome = sessions.sign_in_with_ticket(&forged, victim.session.id()).await;
+    assert!(matches!(outcome, Err(Error::InvalidTicket)), "{outcome:?}");
+    assert!(is_active(&fleet.nodes[0], &victim).await);
+    let outcome = sessions.sign_in_with_ticket(refused.ticket.expose(), own.session.id()).await;
+    assert!(outcome.is_ok(), "as it was issued: {outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]

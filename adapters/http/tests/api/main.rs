@@ -2,6 +2,7 @@
 
 mod admin;
 mod ended;
+mod given_up;
 mod health;
 mod me;
 mod node;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri};
 use session_conformance::Probe;
+use session_engine::RotateReason;
 use session_http::{Config, Head, Hooks, HttpSessions, NewSession};
 use session_store_memory::MemoryStore;
 
@@ -94,6 +95,31 @@ async fn nothing_else_renews() {
         HeaderMap::from_iter([(http::header::SET_COOKIE, "__Host-session=new".parse().unwrap())]);
     let headers = response(&page, &Method::GET, own.clone()).await;
     assert_eq!(headers, own, "the response has a newer one");
+    http.shutdown().await;
+}
+
+/// Another tab has renewed the token, and used the new one, for longer than the grace.
+#[tokio::test(start_paused = true)]
+async fn a_slow_page_is_no_theft() {
+    let http = start(config()).await;
+    let mut page = navigating(&Client::signed_in(&http, "alice").await);
+    tokio::time::sleep(AFTER).await;
+    let (slow, uri) = (page.clone(), Uri::from_static("/"));
+    let head = Head::new(&Method::GET, &uri, &slow.headers);
+    let request = slow.request(head).await;
+    let (renewal, auth) = (request.renewal(head).unwrap(), slow.auth().await);
+    let next = renewed(&page, &Method::GET).await.unwrap();
+    page.set("cookie", next.split(';').next().unwrap());
+    let session = page.session_id().await;
+    assert!(session.is_some());
+    tokio::time::sleep(2 * http.manager().options().rotation_grace).await;
+    let mut headers = HeaderMap::new();
+    renewal.renew().await.apply(&mut headers);
+    auth.rotate(RotateReason::Renewal).await.unwrap().apply(&mut headers);
+    let stepped_up = auth.rotate(RotateReason::reauthenticated()).await.unwrap_err();
+    assert_eq!(stepped_up.problem().status, 409);
+    assert_eq!(headers.get("set-cookie"), None, "the browser has a newer one");
+    assert_eq!(page.session_id().await, session);
     http.shutdown().await;
 }
 

@@ -1,0 +1,68 @@
+//! Sessions that clients give up: with their next sign-in, or by signing out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use session_core::store::{Loaded, Selection, TenantFilter};
+use session_core::{EndCause, SessionId, UserKey};
+
+use crate::check::{Claim, Finding, Refusal, Verdict, judge};
+use crate::entry::{Access, ActiveSession, Entry};
+use crate::error::Error;
+use crate::node::Node;
+
+/// A session that a client shows with a token of its own, so that it may give it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// Which session.
+    pub id: SessionId,
+    /// Whose it is.
+    pub owner: UserKey,
+}
+
+impl From<&ActiveSession> for Held {
+    fn from(session: &ActiveSession) -> Self {
+        Self { id: session.id(), owner: session.owner().clone() }
+    }
+}
+
+impl Node {
+    pub(crate) async fn held(&self, tokens: &[&[u8]]) -> Result<Option<Held>, Error> {
+        match self.check_all(tokens, Access::passive(None)).resolve().await {
+            Ok(Verdict::Active(session)) => Ok(Some(Held::from(&session))),
+            Ok(Verdict::Refused(Refusal::Idle(ending))) => {
+                Ok(Some(Held { id: ending.id, owner: ending.owner.clone() }))
+            }
+            Ok(Verdict::Refused(_)) => Ok(None),
+            Err(Error::Claims(_)) => self.held_in_store(tokens).await,
+            Err(Error::Broken(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Judges the tokens by the session alone.
+    async fn held_in_store(&self, tokens: &[&[u8]]) -> Result<Option<Held>, Error> {
+        let shared = self.shared();
+        let Some(claim) = Claim::of(tokens) else { return Ok(None) };
+        let load = shared.store.load(claim.session_id());
+        let Some(Loaded { session, .. }) = shared.store_call("load", load).await? else {
+            return Ok(None);
+        };
+        let held = Held { id: session.id, owner: session.owner.clone() };
+        let options = Arc::clone(&shared.options);
+        let entry = Entry::new(session, serde_json::Value::Null, options);
+        let finding = judge(shared, &entry, &claim, Duration::ZERO, shared.now());
+        let is_held = matches!(finding, Finding::Good(_) | Finding::Bad(Refusal::Idle(_)));
+        Ok(is_held.then_some(held))
+    }
+
+    pub(crate) async fn sign_out_held(&self, held: &Held) -> Result<(), Error> {
+        let shared = self.shared();
+        let stored = shared.store_call("load", shared.store.load(held.id)).await?;
+        let Some(Loaded { session, .. }) = stored else { return Ok(()) };
+        let selection = Selection::session(held.id, TenantFilter::Is(held.owner.tenant.clone()));
+        let (by, from) = (session.actor(), session.device());
+        self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
+    }
+}
