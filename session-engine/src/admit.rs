@@ -6,7 +6,9 @@ use session_core::admission::{self, Admission, Bounds, Newcomer};
 use session_core::block::{self, Block};
 use session_core::planted::{self, Defect};
 use session_core::policy::{Limit, Scope};
-use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
+use session_core::store::{
+    Change, Commit, EndedSession, Outcome, PageQuery, TenantFilter, UserState,
+};
 use session_core::{EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
 use tokio::sync::oneshot;
 
@@ -248,7 +250,13 @@ impl Node {
     ) -> Result<Attempt<'_>, Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
         let now = self.now();
-        let ended = match self.decide(newcoming, state, now) {
+        let mut decision = self.decide(newcoming, request.replaces, state, now);
+        if matches!(decision, Admission::Reject { .. })
+            && let Some(replaces) = self.overtaking(request, state).await?
+        {
+            decision = self.decide(newcoming, Some(replaces), state, now);
+        }
+        let ended = match decision {
             Admission::Admit { end } => end,
             Admission::Reject { limit, by } => {
                 return Err(self.too_many(newcoming, limit, by).await?);
@@ -265,6 +273,23 @@ impl Node {
         let family = newcoming.ticket.as_ref().map(|_| session.token.family);
         let unheld = Unheld::new(shared, Debt::of_commit(id, family));
         Ok(Attempt { token, slot, session, ended, unheld })
+    }
+
+    /// The session that has taken the place of the one that the browser held, where a form was sent twice.
+    async fn overtaking(
+        &self,
+        request: &SignIn,
+        state: &UserState,
+    ) -> Result<Option<SessionId>, Error> {
+        let stands = |id: &SessionId| state.sessions.iter().any(|standing| standing.id == *id);
+        let Some(held) = request.replaces.filter(|id| !stands(id)) else { return Ok(None) };
+        let shared = self.shared();
+        let ended = shared.store_call("ended", shared.store.ended(held)).await?;
+        let replaced = ended.filter(|ended| {
+            ended.cause == EndCause::Replaced && ended.session.owner == request.owner
+        });
+        let Some(EndedSession { ended: at, .. }) = replaced else { return Ok(None) };
+        Ok(state.sessions.iter().find(|standing| standing.signed_in == at).map(|it| it.id))
     }
 
     /// The refusal, with the sessions that the user may choose from, those that the limit counts, and a
@@ -301,14 +326,20 @@ impl Node {
         Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
     }
 
-    fn decide(&self, newcoming: &Newcoming, state: &UserState, now: Timestamp) -> Admission {
+    fn decide(
+        &self,
+        newcoming: &Newcoming,
+        replaces: Option<SessionId>,
+        state: &UserState,
+        now: Timestamp,
+    ) -> Admission {
         let (options, request) = (self.options(), &newcoming.request);
         let policy = state.policies.clone().resolve(&options.default_policy);
         self.shared().note_policy(&policy);
         let newcomer = Newcomer {
             device_kind: &request.device_kind,
             client_id: request.client_id.as_ref(),
-            replaces: request.replaces,
+            replaces,
             ends: newcoming.ticket.as_ref().map(|ticket| ticket.end),
         };
         let bounds = Bounds {

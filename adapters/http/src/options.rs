@@ -263,8 +263,8 @@ impl HttpOptions {
             ("fresh_within", self.fresh_within),
             ("stream_lifetime", self.stream_lifetime),
         ] {
-            if duration.is_zero() {
-                return Err(InvalidField::malformed(name, "longer than zero"));
+            if duration.is_zero() || duration > LONGEST {
+                return Err(InvalidField::malformed(name, "longer than zero, at most 10 years"));
             }
         }
         if !(1..=MAX_ACCOUNTS).contains(&self.max_accounts) {
@@ -282,6 +282,8 @@ impl HttpOptions {
     }
 }
 
+/// So that no time that a duration leads to is beyond what a clock can show.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Each is a cookie that browsers send with every request.
 const MAX_ACCOUNTS: u32 = 8;
 

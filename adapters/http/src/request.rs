@@ -182,9 +182,9 @@ impl RequestSession {
         Problem::cross_origin()
     }
 
-    /// Where the request came from.
+    /// Where the request came from, as far as the options let it be known.
     pub(crate) fn address(&self, head: Head<'_>) -> Option<IpAddr> {
-        self.http.client_ip(head.headers, self.peer)
+        self.http.kept(self.http.client_ip(head.headers, self.peer))
     }
 
     /// Asks for a fresh session before other sessions are ended or an admin changes something: where the

@@ -237,7 +237,7 @@ impl HttpSessions {
     /// `peer` is where the connection comes from; none where the server does not say.
     pub fn identify(&self, head: Head<'_>, peer: Option<Peer>) -> Identified {
         let access = || {
-            let ip = self.options().client_ip.client_ip(head.headers, peer);
+            let ip = self.kept(self.options().client_ip.client_ip(head.headers, peer));
             if activity::is_passive(head, &self.options().prefix) {
                 Access::passive(ip)
             } else {
@@ -289,6 +289,11 @@ impl HttpSessions {
         let options = &self.options().client_ip;
         options.warn_of_what_is_missing(headers, peer);
         options.client_ip(headers, peer)
+    }
+
+    /// What the options let the log and the store know of an address.
+    pub(crate) fn kept(&self, address: Option<IpAddr>) -> Option<IpAddr> {
+        self.manager().options().addresses.keep(address)
     }
 }
 

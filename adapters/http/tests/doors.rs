@@ -11,8 +11,8 @@ use session_core::checker::Timeouts;
 use session_core::{
     Actor, EndCause, FleetKey, SessionId, Store, Timestamp, Token, UserId, UserKey,
 };
-use session_engine::RotateReason;
 use session_engine::clock::{Clock, TokioClock};
+use session_engine::{Addresses, RotateReason};
 use session_http::testing::headers_of;
 use session_http::{
     Auth, Config, CookieHeaders, Credential, Head, Hooks, HttpOptions, HttpSessions, Identity,
@@ -255,6 +255,39 @@ async fn security_events_have_address_and_reason_and_no_token() {
     assert_eq!(answer.status(), 403);
     refused(&log.take(), "the guard denies");
     http.shutdown().await;
+}
+
+#[tokio::test]
+async fn security_events_say_no_more_of_an_address_than_is_kept() {
+    let (log, _listening) = Log::begin();
+    for (addresses, kept) in [(Addresses::Prefix, "203.0.113.0"), (Addresses::None, "event=")] {
+        let mut config = Config::default();
+        config.engine = config.engine.with_addresses(addresses);
+        let store = MemoryStore::new();
+        let http = HttpSessions::start(store.clone(), config).await.unwrap();
+        let peer = Some(Peer::Ip("203.0.113.9".parse().unwrap()));
+        let unknown =
+            Token::new(&key(&store).await, SessionId::from_bytes([7; 16]), [1; 12], [2; 16]);
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {}", unknown.expose()).parse().unwrap());
+        headers.insert("sec-fetch-site", HeaderValue::from_static("cross-site"));
+        log.take();
+        let identity = identify(&http, &headers, peer).await;
+        let request = RequestSession::new(http.clone(), identity, peer);
+        let (method, uri) = (Method::POST, Uri::from_static("/transfer"));
+        let head = Head::new(&method, &uri, &headers);
+        assert!(request.auth(head).finish_flow("0123456789").is_err());
+        let text = log.take();
+        assert_eq!(text.matches("session_kit::security").count(), 2, "{text}");
+        assert_eq!(
+            text.matches("203.0.113").count(),
+            text.matches("203.0.113.0").count(),
+            "{text}"
+        );
+        assert!(text.contains(kept), "{text}");
+        assert_eq!(text.contains("203.0.113"), addresses == Addresses::Prefix, "{text}");
+        http.shutdown().await;
+    }
 }
 
 async fn key(store: &MemoryStore) -> FleetKey {

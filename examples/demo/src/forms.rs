@@ -246,7 +246,7 @@ impl Demo {
             Ok(Some(ExtraData::new(&data)?))
         };
         let manager = self.http.manager();
-        let changed = manager.update_data(session.id(), Actor::Application, change).await?;
+        let changed = manager.update_data(session.id(), session.actor(), change).await?;
         // It has ended since the request was let in.
         changed.ok_or_else(Problem::unauthorized)?;
         Ok(format!("{count}\n"))
