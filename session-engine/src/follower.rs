@@ -17,6 +17,7 @@ use crate::meter;
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::shared::Shared;
+use crate::trouble::{Over, Trouble};
 
 /// Where a node is in the log. It outlives a restart of the worker.
 #[derive(Debug)]
@@ -80,7 +81,7 @@ impl Node {
 /// whenever there is a hint, but never without a pause.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
-    let mut said = Said::default();
+    let mut said = Said::nothing();
     loop {
         // Also where the last read has panicked.
         shared.note_trust();
@@ -230,17 +231,15 @@ fn interval(shared: &Shared) -> Duration {
 
 /// What the log has said, so that it is said once. That the store does not answer is told where it is
 /// called.
-#[derive(Default)]
 struct Said {
     skewed: bool,
     push: Push,
+    jumps: Trouble,
 }
 
 /// Whether the store pushes.
-#[derive(Default)]
 enum Push {
     /// It never has.
-    #[default]
     None,
     On,
     /// Not since then, but for a moment only.
@@ -249,15 +248,30 @@ enum Push {
 }
 
 impl Said {
+    const fn nothing() -> Self {
+        Self { skewed: false, push: Push::None, jumps: Trouble::new(JUMP_QUIET) }
+    }
+
     fn report(&mut self, shared: &Shared, result: &Result<(), Error>) {
         shared.health.note("follower", result.as_ref().err().map(ToString::to_string));
         self.report_push(shared.pushes());
-        if let Some(micros) = shared.time.note_jump() {
-            let seconds = micros / 1_000_000;
-            tracing::warn!(seconds, "this node's wall clock has jumped, or the machine has slept");
-        }
+        self.report_jump(shared.time.note_jump());
         if result.is_ok() {
             self.report_skew(shared.time.skew_micros());
+        }
+    }
+
+    fn report_jump(&self, micros: Option<i64>) {
+        if let Some(micros) = micros {
+            if self.jumps.begins() {
+                let seconds = micros / 1_000_000;
+                tracing::warn!(
+                    seconds,
+                    "this node's wall clock has jumped, or the machine has slept"
+                );
+            }
+        } else if let Some(Over { lasted, calls: jumps }) = self.jumps.ends() {
+            tracing::info!(jumps, ?lasted, "this node's wall clock has not jumped for a while");
         }
     }
 
@@ -370,5 +384,7 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(250);
 const LEAST_LIMIT: u32 = 50;
 /// How long pushes may be lost before the log says so.
 const PUSH_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the wall clock has to be even until the log says so.
+const JUMP_QUIET: Duration = Duration::from_secs(300);
 /// In microseconds.
 const MOST_SKEW: u64 = 1_000_000;

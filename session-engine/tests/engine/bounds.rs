@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use session_core::store::Commit;
 use session_core::{EndCause, FleetKey, Session, SessionId, Store, Token};
-use session_engine::clock::{Clock, ManualClock};
 use session_engine::{
     Access, Check, Engine, Error, Options, Parts, Refusal, SignIn, Verdict, WhenStale,
 };
@@ -291,37 +290,6 @@ async fn nodes_read_the_log_out_of_step() {
     assert!(alone * 2 > reads, "{alone} of {reads} reads were of one node alone");
 }
 
-/// The clock's difference is in the log once, and once more when it is over.
-#[tokio::test(start_paused = true)]
-async fn a_wrong_clock_is_said_once() {
-    let (store, lines) = (store(), said::Lines::default());
-    let wall = ManualClock::starting_at(clock().now());
-    let set = {
-        let (right, wall) = (clock(), wall.clone());
-        move |ahead_ms: u64| wall.set(right.now().plus(Duration::from_millis(ahead_ms)))
-    };
-    let parts = Parts::default().with_clock(wall.clone());
-    let logged = tracing::subscriber::set_default(lines.clone());
-    let node = Engine::start_with(Arc::new(store), Options::default(), parts).await.unwrap();
-    // Around the limit of a second, then far beyond it.
-    for n in 0..200 {
-        set(if n % 2 == 0 { 1_100 } else { 950 });
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    for _ in 0..20 {
-        set(3_600_000);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    assert!((node.sessions().health().clock_skew - 3_600.0).abs() < 2.0);
-    assert_eq!(lines.count("this node's clock is not the store's"), 1);
-    for _ in 0..20 {
-        set(0);
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    assert_eq!(lines.count("this node's clock is the store's again"), 1);
-    drop(logged);
-}
-
 /// A user with many sessions does not make a commit larger than the trait allows.
 #[tokio::test(start_paused = true)]
 async fn a_ceiling_that_is_lowered_is_reached_by_commits_within_the_limit() {
@@ -340,55 +308,4 @@ async fn a_ceiling_that_is_lowered_is_reached_by_commits_within_the_limit() {
     assert_eq!(new.ended.len(), 2 * Commit::MAX_CHANGES - 2);
     assert_eq!(store.user(&user("alice")).await.unwrap().sessions.len(), 3);
     assert_eq!(spent(&probe, "commit"), 2);
-}
-
-/// What has been logged.
-mod said {
-    use std::sync::{Arc, Mutex, PoisonError};
-
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
-
-    #[derive(Clone, Default)]
-    pub(super) struct Lines(Arc<Mutex<Vec<String>>>);
-
-    impl Lines {
-        pub(super) fn count(&self, text: &str) -> usize {
-            let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.iter().filter(|line| line.contains(text)).count()
-        }
-    }
-
-    struct Line(String);
-
-    impl Visit for Line {
-        fn record_debug(&mut self, _field: &Field, value: &dyn std::fmt::Debug) {
-            self.0.push_str(&format!("{value:?} "));
-        }
-    }
-
-    impl Subscriber for Lines {
-        fn enabled(&self, _metadata: &Metadata<'_>) -> bool {
-            true
-        }
-
-        fn new_span(&self, _span: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _span: &Id, _values: &Record<'_>) {}
-
-        fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
-
-        fn event(&self, event: &Event<'_>) {
-            let mut line = Line(String::new());
-            event.record(&mut line);
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.0);
-        }
-
-        fn enter(&self, _span: &Id) {}
-
-        fn exit(&self, _span: &Id) {}
-    }
 }

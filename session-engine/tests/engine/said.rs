@@ -9,6 +9,7 @@ use session_core::cleanup::Cleanup;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::PolicyChange;
 use session_core::{Actor, Session, Store};
+use session_engine::clock::{Clock as _, ManualClock};
 use session_engine::{Access, Engine, Options, Parts, SignIn};
 use tracing::subscriber::DefaultGuard;
 
@@ -162,7 +163,7 @@ async fn a_node_that_is_cut_off_says_so_once() {
     probe.away(false);
     tokio::time::sleep(Duration::from_secs(10)).await;
     let said = log.take();
-    let of = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+    let of = |text: &str| count(&said, text);
     assert_eq!(of("the store does not answer"), 1, "{said:#?}");
     assert_eq!(of("the log has been silent for too long"), 1, "{said:#?}");
     assert_eq!(of("the cache is trusted again"), 1, "{said:#?}");
@@ -193,14 +194,13 @@ async fn lost_write_backs_are_said_once() {
     }
     assert!(node.sessions().health().dropped_write_backs > 1);
     let said = log.take();
-    let of = |said: &[String], text: &str| said.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(of(&said, "given up"), 1, "{said:#?}");
-    assert_eq!(of(&said, "the store does not answer"), 1, "{said:#?}");
+    assert_eq!(count(&said, "given up"), 1, "{said:#?}");
+    assert_eq!(count(&said, "the store does not answer"), 1, "{said:#?}");
     assert_eq!(said.len(), 2, "{said:#?}");
     probe.fail("touch", false);
     tokio::time::sleep(Duration::from_secs(10)).await;
     let said = log.take();
-    assert_eq!(of(&said, "written back again"), 1, "{said:#?}");
+    assert_eq!(count(&said, "written back again"), 1, "{said:#?}");
     assert_eq!(said.len(), 2, "{said:#?}");
 }
 
@@ -326,6 +326,67 @@ async fn a_worker_that_panics_again_and_again_is_said_once() {
         assert_eq!(node.sessions().health().workers["follower"].restarts, n);
     }
     let said = log.take();
-    let panics = said.iter().filter(|line| line.contains("a worker panicked")).count();
-    assert_eq!(panics, 1, "{said:#?}");
+    assert_eq!(count(&said, "a worker panicked"), 1, "{said:#?}");
 }
+
+/// A node of which the wall clock is ahead by as much as it is told and stands still in between.
+async fn with_a_wrong_clock() -> (Engine, impl Fn(Duration)) {
+    let (right, wall) = (clock(), ManualClock::starting_at(clock().now()));
+    let parts = Parts::default().with_clock(wall.clone());
+    let node = Engine::start_with(Arc::new(store()), Options::default(), parts).await.unwrap();
+    (node, move |ahead| wall.set(right.now().plus(ahead)))
+}
+
+fn count(said: &[String], text: &str) -> usize {
+    said.iter().filter(|line| line.contains(text)).count()
+}
+
+/// The clock's difference is in the log once, and once more when it is over.
+#[tokio::test(start_paused = true)]
+async fn a_wrong_clock_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let (node, set) = with_a_wrong_clock().await;
+    // Around the limit of a second, then far beyond it.
+    for n in 0..200 {
+        set(Duration::from_millis(if n % 2 == 0 { 1_100 } else { 950 }));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for _ in 0..20 {
+        set(HOUR);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!((node.sessions().health().clock_skew - 3_600.0).abs() < 2.0);
+    assert_eq!(count(&log.take(), "this node's clock is not the store's"), 1);
+    for _ in 0..20 {
+        set(Duration::ZERO);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(count(&log.take(), "this node's clock is the store's again"), 1);
+}
+
+/// Each jump is counted. They are one trouble until there has been none for five minutes.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_again_and_again_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let (node, set) = with_a_wrong_clock().await;
+    for jumps in 1..=20_u64 {
+        set(if jumps % 2 == 1 { HOUR } else { Duration::ZERO });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(node.sessions().health().clock_jumps, jumps);
+    }
+    let said = log.take();
+    assert_eq!(count(&said, "wall clock has jumped"), 1, "{said:#?}");
+    let first = said.iter().find(|line| line.contains("wall clock has jumped")).unwrap();
+    assert!(first.contains("WARN") && first.contains("seconds=3600"), "{first}");
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert_eq!(count(&log.take(), "has not jumped for a while"), 0);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let said = log.take();
+    assert_eq!(count(&said, "has not jumped for a while jumps=20"), 1, "{said:#?}");
+    set(HOUR);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(count(&log.take(), "wall clock has jumped"), 1, "another trouble");
+    assert_eq!(node.sessions().health().clock_jumps, 21);
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
