@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use session_core::checker::Timeouts;
+use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::store::{Commit, HistoryQuery, PageQuery, TenantFilter};
@@ -464,14 +464,21 @@ async fn a_sign_in_over_another_users_session_is_one_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_user_has_a_ceiling_of_sessions() {
+async fn one_user_has_a_ceiling_of_sessions_and_the_least_recently_used_leaves() {
     let fleet = Fleet::start(Options::default().with_max_sessions_per_user(3)).await;
     let mut begun = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         begun.push(claimed(&fleet, "alice").await);
     }
-    assert_eq!(live(&fleet).await.len(), 3);
-    assert_eq!(refusal(&fleet.nodes[1], &begun[0]).await.end_cause(), Some(EndCause::Evicted));
+    assert!(is_active(&fleet.nodes[1], &begun[0]).await, "the oldest is in use");
+    tokio::time::sleep(WriteBack::default().max_delay + Duration::from_secs(1)).await;
+    for left in [1, 2] {
+        begun.push(claimed(&fleet, "alice").await);
+        assert_eq!(live(&fleet).await.len(), 3);
+        let refusal = refusal(&fleet.nodes[1], &begun[left]).await;
+        assert_eq!(refusal.end_cause(), Some(EndCause::Evicted));
+        assert!(is_active(&fleet.nodes[1], &begun[0]).await);
+    }
 }
 
 /// A choice among sessions that the limit does not count would not help.
