@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::{EndCause, SessionId};
+use session_core::{EndCause, SessionId, StoreError};
 
 use crate::ending::{Over, Past};
 use crate::entry::Entry;
@@ -26,7 +26,7 @@ impl Node {
     /// The cause, where it is known.
     async fn wait_for_end(&self, id: SessionId) -> Option<EndCause> {
         let mut watch = self.shared().watchers.watch(id);
-        let mut pause = self.shared().options.propagation_bound;
+        let pause = self.shared().options.propagation_bound;
         loop {
             let wait = match self.wait_of(id).await {
                 Ok(Wait::Gone) => return self.why_gone_soon(id, &mut watch).await,
@@ -37,10 +37,7 @@ impl Node {
                     Ok(false) | Err(_) => Some(pause),
                 },
                 Ok(Wait::For(wait)) => wait,
-                Err(_) => {
-                    pause = (pause * 2).min(MOST_PAUSE);
-                    Some(pause)
-                }
+                Err(_) => Some(self.shared().watchers.pause(id).unwrap_or(pause)),
             };
             tokio::select! {
                 biased;
@@ -74,15 +71,22 @@ impl Node {
         Ok(Wait::For(end.map(|end| end.since(now) + Duration::from_millis(1))))
     }
 
+    /// Reads a session, unless another wait for it has done so in the meantime, or has just failed.
     async fn load_for_wait(&self, id: SessionId) -> Result<Option<Arc<Entry>>, Error> {
         let node = self.clone();
         let load = async move {
+            let shared = node.shared();
             // The semaphore is never closed.
-            let _permit = node.shared().waits_under_way.acquire().await.ok();
-            match node.shared().unexpired(id) {
-                Some(entry) => Ok(Some(entry)),
-                None => node.load(id).await.map(|load| load.entry),
+            let _permit = shared.waits_under_way.acquire().await.ok();
+            if let Some(entry) = shared.unexpired(id) {
+                return Ok(Some(entry));
             }
+            if shared.watchers.pause(id).is_some() {
+                return Err(StoreError::unavailable("the read has failed a moment ago").into());
+            }
+            let loaded = node.load(id).await;
+            shared.watchers.tried(id, loaded.is_ok(), shared.options.propagation_bound);
+            loaded.map(|load| load.entry)
         };
         self.shared().detached(load).await
     }
@@ -141,6 +145,3 @@ impl WaitEnd {
         }
     }
 }
-
-/// Between two tries to read a session that is waited for.
-const MOST_PAUSE: Duration = Duration::from_secs(30);

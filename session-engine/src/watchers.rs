@@ -1,17 +1,33 @@
 //! Connections that outlive a request and end with their session.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use session_core::{EndCause, SessionId};
 
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, watch};
+use crate::sync::{Arc, Instant, Mutex, MutexGuard, PoisonError, watch};
 
 /// Sessions whose end a connection waits for. In the order of their ids, so that a doubt about all of them
 /// wakes the tasks of a simulation in the same order in every run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watchers(Arc<Mutex<Watched>>);
 
-type Watched = BTreeMap<SessionId, watch::Sender<Seen>>;
+type Watched = BTreeMap<SessionId, Watching>;
+
+/// A session, for all of its watchers.
+#[derive(Debug, Default)]
+struct Watching {
+    signal: watch::Sender<Seen>,
+    /// The last read of it failed.
+    failure: Option<Failure>,
+}
+
+/// The pause after a failure, until the next try.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    pause: Duration,
+    until: Instant,
+}
 
 /// What a watcher is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,30 +55,52 @@ struct Place {
 
 impl Watchers {
     pub(crate) fn watch(&self, id: SessionId) -> Watch {
-        let seen = self.watched().entry(id).or_default().subscribe();
+        let seen = self.watched().entry(id).or_default().signal.subscribe();
         Watch { seen, _place: Place { id, watchers: self.clone() } }
     }
 
     pub(crate) fn ended(&self, id: SessionId, cause: EndCause) {
-        if let Some(signal) = self.watched().get(&id) {
-            signal.send_replace(Seen::Ended(cause));
+        if let Some(watching) = self.watched().get(&id) {
+            watching.signal.send_replace(Seen::Ended(cause));
         }
+    }
+
+    /// A session has been read for a watcher, or that has failed. After a failure all of its watchers leave it
+    /// alone for a while: for `least`, and twice as long each time.
+    pub(crate) fn tried(&self, id: SessionId, succeeded: bool, least: Duration) {
+        let (mut watched, now) = (self.watched(), Instant::now());
+        let Some(watching) = watched.get_mut(&id) else { return };
+        watching.failure = match watching.failure {
+            _ if succeeded => None,
+            // Several have waited for one read.
+            Some(failure) if failure.until > now => Some(failure),
+            last => {
+                let pause = last.map_or(least, |last| 2 * last.pause).min(MOST_PAUSE);
+                Some(Failure { pause, until: now + pause })
+            }
+        };
+    }
+
+    /// How long it is until a session is to be read again for its watchers; none where it may be now.
+    pub(crate) fn pause(&self, id: SessionId) -> Option<Duration> {
+        let until = self.watched().get(&id)?.failure?.until;
+        Some(until.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
     }
 
     /// Makes every watcher ask the store.
     pub(crate) fn doubt(&self) {
-        self.watched().values().for_each(doubt);
+        self.watched().values_mut().for_each(doubt);
     }
 
     /// Makes the watchers of a session ask the store.
     pub(crate) fn doubt_session(&self, id: SessionId) {
-        self.watched().get(&id).into_iter().for_each(doubt);
+        self.watched().get_mut(&id).into_iter().for_each(doubt);
     }
 
     /// How many waits are open.
     #[cfg(feature = "metrics")]
     pub(crate) fn len(&self) -> usize {
-        self.watched().values().map(watch::Sender::receiver_count).sum()
+        self.watched().values().map(|watching| watching.signal.receiver_count()).sum()
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {
@@ -70,8 +108,9 @@ impl Watchers {
     }
 }
 
-fn doubt(signal: &watch::Sender<Seen>) {
-    signal.send_if_modified(|seen| match seen {
+fn doubt(watching: &mut Watching) {
+    watching.failure = None;
+    watching.signal.send_if_modified(|seen| match seen {
         Seen::Ended(_) => false,
         Seen::Nothing | Seen::Doubt => {
             *seen = Seen::Doubt;
@@ -93,8 +132,12 @@ impl Watch {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut watched = self.watchers.watched();
-        if watched.get(&self.id).is_some_and(|signal| signal.receiver_count() == 0) {
+        let signal = watched.get(&self.id).map(|watching| &watching.signal);
+        if signal.is_some_and(|signal| signal.receiver_count() == 0) {
             watched.remove(&self.id);
         }
     }
 }
+
+/// Between two tries to read a session that is watched.
+const MOST_PAUSE: Duration = Duration::from_secs(30);
