@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::Commit;
-use session_core::{EndCause, FleetKey, Session, SessionId, Store, Token};
+use session_core::{Actor, EndCause, ExtraData, FleetKey, Session, SessionId, Store, Token};
 use session_engine::{
     Access, Check, Engine, Error, Options, Parts, Refusal, SignIn, Verdict, WhenStale,
 };
 
-use crate::probe::{Fleet, Probe, clock, engine, is_active, refusal, revoke, sign_in, store, user};
+use crate::probe::{
+    Fleet, Probe, clock, engine, is_active, refusal, revoke, sign_in, store, user, verdict,
+};
 
 fn spent(probe: &Probe, method: &'static str) -> u64 {
     probe.calls().get(method).copied().unwrap_or(0)
@@ -81,6 +83,27 @@ async fn a_read_of_the_log_that_hangs_delays_no_revocation_beyond_the_bound() {
     assert!(!is_active(there, &signed_in).await);
     assert!(there.sessions().health().fresh);
     assert_eq!(spent(&fleet.probes[1], "ended"), 1, "the log has told, the history how");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_data_is_seen_on_other_nodes_within_the_bound() {
+    let fleet = Fleet::start(Options::default()).await;
+    let ([here, there], probe) = (&fleet.nodes, &fleet.probes[1]);
+    let signed_in = sign_in(here, "alice").await;
+    let data = async || verdict(there, &signed_in).await.session().unwrap().data().cloned();
+    assert_eq!(data().await, None);
+    for text in ["{\"cart\":1}", "{\"cart\":2}"] {
+        let loads = spent(probe, "load");
+        let old = data().await;
+        assert_eq!(spent(probe, "load"), loads, "it is cached");
+        let new = ExtraData::from_json(text).unwrap();
+        let set = |_: Option<&ExtraData>| Ok(Some(new.clone()));
+        let id = signed_in.session.id();
+        here.sessions().update_data(id, Actor::Application, set).await.unwrap().unwrap();
+        assert_eq!(data().await, old, "it has not heard of it yet");
+        tokio::time::sleep(Options::default().propagation_bound).await;
+        assert_eq!(data().await, Some(new));
+    }
 }
 
 /// A store that is slow is waited for longer with every try, so that a node gets through at last.
