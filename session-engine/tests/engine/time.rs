@@ -1,5 +1,6 @@
 //! Time is the fleet's (G16): nodes whose clocks are wrong.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -9,10 +10,11 @@ use session_core::policy::PolicyScope;
 use session_core::{Actor, EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
 use session_engine::{
-    Access, Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, Verdict,
-    WaitEnd,
+    Access, Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, SignedIn,
+    Verdict, WaitEnd,
 };
 use session_store_memory::MemoryStore;
+use tokio::task::JoinSet;
 
 use crate::probe::{Fleet, Probe, clock, is_active, revoke, sign_in, user};
 
@@ -117,18 +119,59 @@ async fn a_clock_that_stands_still_does_not_prolong_trust() {
     assert!(found.is_err_and(|error| error.is_unavailable()));
 }
 
+/// Under load: sessions are begun, revoked and checked all the time. What one node revokes the other refuses
+/// within the bound.
 #[tokio::test(start_paused = true)]
 async fn jumps_of_an_hour_back_and_forth_end_nothing() {
     let clocks = Clocks::start(strict(), 0, false).await;
-    let [right, wrong] = &clocks.nodes;
-    let signed_in = sign_in(wrong, "alice").await;
-    let hour = 3600 * 1_000_000;
-    for n in 0..200_i64 {
-        clocks.wrong_by.store(if n % 2 == 0 { hour } else { -hour }, Ordering::SeqCst);
-        assert!(is_active(wrong, &signed_in).await && is_active(right, &signed_in).await);
-        tokio::time::sleep(Duration::from_secs(7)).await;
+    let jump = |n: usize| {
+        let hour = 3600 * 1_000_000;
+        clocks.wrong_by.store(if n.is_multiple_of(2) { hour } else { -hour }, Ordering::SeqCst);
+    };
+    let bound = Options::default().propagation_bound;
+    let mut standing = VecDeque::new();
+    for n in 0..100 {
+        let begun = sign_in(&clocks.nodes[n % 2], &format!("user {n}")).await;
+        assert!(is_active(&clocks.nodes[1 - n % 2], &begun).await);
+        standing.push_back(begun);
+    }
+    for n in 0..200 {
+        let (here, there) = (&clocks.nodes[n % 2], &clocks.nodes[1 - n % 2]);
+        let revoked = standing.pop_front().unwrap();
+        jump(n / 2);
+        let checks = check_all(&clocks, &standing, 2 * bound);
+        revoke(here, &revoked).await;
+        tokio::time::sleep(bound / 2).await;
+        jump(n / 2 + 1);
+        standing.push_back(sign_in(here, &format!("late user {n}")).await);
+        tokio::time::sleep(bound / 2).await;
+        assert!(!is_active(there, &revoked).await, "round {n}");
+        for found in checks.join_all().await {
+            assert!(matches!(found, Ok(Verdict::Active(_))), "round {n}: {found:?}");
+        }
+        tokio::time::sleep(Duration::from_secs(6)).await;
     }
     clocks.live_together().await;
+}
+
+/// Checks each session twice on both nodes, at moments spread over this time.
+fn check_all(
+    clocks: &Clocks,
+    sessions: &VecDeque<SignedIn>,
+    within: Duration,
+) -> JoinSet<Result<Verdict, Error>> {
+    let (mut checks, all) = (JoinSet::new(), 4 * sessions.len() as u32);
+    for n in 0..all {
+        let manager = clocks.nodes[n as usize % 2].sessions().clone();
+        let token = sessions[n as usize / 4].token.expose();
+        // Not in the order of the sessions.
+        let after = within * (n * 7 % all) / all;
+        checks.spawn(async move {
+            tokio::time::sleep(after).await;
+            manager.validate(token.as_bytes(), Access::default()).await
+        });
+    }
+    checks
 }
 
 /// The machine sleeps, and its monotonic clock with it: the wall clock alone knows. Here it sleeps for
