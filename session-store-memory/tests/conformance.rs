@@ -1,6 +1,7 @@
 //! The memory store under the conformance kit.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::Store;
@@ -47,4 +48,11 @@ async fn keeps_every_guarantee() {
     let report = session_conformance::run(Arc::new(Memory)).await;
     println!("{report}");
     assert!(report.passed(), "{report}");
+}
+
+/// As on every store that does not say otherwise.
+#[test]
+fn ended_sessions_are_kept_for_thirty_days_by_default() {
+    let thirty_days = Duration::from_secs(30 * 24 * 3_600);
+    assert_eq!(MemoryStore::new().history_by_default(), thirty_days);
 }

@@ -33,6 +33,20 @@ async fn end_one(store: &RedisStore, owner: &UserKey) -> SessionId {
     mine.id
 }
 
+/// Until the engine configures it, too: a server's memory holds less than a disk.
+#[tokio::test]
+async fn ended_sessions_are_kept_for_a_day_by_default() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    assert_eq!(store.history_by_default(), 24 * HOUR);
+    end_one(&store, &user("alice")).await;
+    let [record] = keys(&prefix, ":h:").await.try_into().unwrap();
+    let seconds: u64 = ask(redis::cmd("TTL").arg(record)).await;
+    let kept = Duration::from_secs(seconds);
+    assert!((24 * HOUR - PATIENCE..=24 * HOUR).contains(&kept), "{kept:?}");
+}
+
 /// All pages of a query.
 async fn walk(store: &RedisStore, mut query: HistoryQuery) -> Vec<SessionId> {
     let mut ids = Vec::new();
