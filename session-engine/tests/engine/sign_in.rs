@@ -115,17 +115,24 @@ async fn a_policy_that_is_set_holds_for_the_next_sign_in_on_any_node() {
     assert!(matches!(refused.await, Err(Error::Invalid(field)) if field.field == "max"));
 }
 
-/// Three round trips at most: the state, the commit, and nothing else.
+/// The state, the commit, and nothing else; also where another session has to leave.
 #[tokio::test(start_paused = true)]
 async fn a_sign_in_costs_two_round_trips() {
-    let fleet = Fleet::start(Options::default()).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let before = fleet.probes[0].calls();
-    sign_in(&fleet.nodes[0], "alice").await;
-    let after = fleet.probes[0].calls();
-    let spent = |name| after.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0);
-    assert_eq!((spent("user"), spent("commit")), (1, 1));
-    assert_eq!(spent("load") + spent("policy"), 0);
+    let policy = PreventConcurrentLogin::LogoutFromAllDevices;
+    let fleet = Fleet::start(Options::default().with_default_policy(policy)).await;
+    for (node, evicted) in [(0, 0), (0, 1), (1, 1)] {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut before = fleet.probes[node].calls();
+        let signed_in = sign_in(&fleet.nodes[node], "alice").await;
+        assert_eq!(signed_in.ended.len(), evicted);
+        let mut spent = fleet.probes[node].calls();
+        spent.remove("log_since");
+        spent.retain(|call, times| {
+            *times -= before.remove(call).unwrap_or(0);
+            *times > 0
+        });
+        assert_eq!(spent.into_iter().collect::<Vec<_>>(), [("commit", 1), ("user", 1)]);
+    }
 }
 
 /// For the mail that tells of a sign-in on a new device: the sessions count that were there before,
