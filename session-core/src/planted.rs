@@ -58,6 +58,10 @@ defects! {
         "Other nodes keep the record that they have cached when a token is rotated.";
     StreamLeftOpen, "stream-left-open",
         "A connection that waits for the end of its session is not told of one that another node ended.";
+    SlowFollower, "slow-follower",
+        "A node reads the log once in four propagation bounds, and requests do not read it in its place.";
+    PollsMore, "polls-more",
+        "A node reads the log four times as often as it has to.";
 
     // The cache.
     FillAfterRevoke, "fill-after-revoke",
@@ -112,6 +116,8 @@ defects! {
         "An access waits for its planned write-back, also when the stored one is older than half the idle timeout.";
     NoQuarterIdleRule, "no-quarter-idle-rule",
         "A write-back may wait for longer than a quarter of the idle timeout.";
+    MaxDelayDoubled, "max-delay-doubled",
+        "A write-back may wait for twice its longest delay.";
 
     // Rotation.
     RandomSuccessor, "random-successor",
@@ -128,6 +134,8 @@ defects! {
         "A re-authentication counts for the token before it, until its own is used.";
     RetiredForever, "retired-forever",
         "A replaced token is accepted after its grace.";
+    NoGrace, "no-grace",
+        "A token has no grace when it is replaced.";
 
     // Sign-in.
     StaleDecision, "stale-decision",
@@ -160,6 +168,16 @@ defects! {
         "The store commits a sign-in that was decided before a block.";
     BlockKeepsSessions, "block-keeps-sessions",
         "A block ends no sessions.";
+    LostCountsAsDone, "lost-counts-as-done",
+        "A sign-in counts as committed when the store did not answer.";
+    ConflictCommits, "conflict-commits",
+        "The store answers a commit that it has carried out with a conflict.";
+    VersionGuessed, "version-guessed",
+        "A sign-in goes by a version that it has not read, and the store takes it.";
+    FormerKept, "former-kept",
+        "The session that the same browser held before goes on.";
+    TenantLost, "tenant-lost",
+        "A sign-in begins a session of the user of that name outside of all tenants.";
 
     // Others.
     LeaseIgnored, "lease-ignored",
@@ -170,10 +188,24 @@ defects! {
         "The node that ends a session tells its listeners at once, and again from the log.";
     DataOverwritten, "data-overwritten",
         "A change of a session's data is stored although another one came first.";
+    ChangeLoses, "change-loses",
+        "The store loses a session whose record changes.";
     HistoryLost, "history-lost",
         "Nothing is kept of sessions that have ended.";
+    EvictionUntrue, "eviction-untrue",
+        "The client of an evicted session is told that it was revoked.";
     TenantIgnored, "tenant-ignored",
         "What ends a user's sessions reaches users of that name in every tenant.";
+    ClientIgnored, "client-ignored",
+        "What ends the sessions of one client reaches those of every client.";
+    FirstOnly, "first-only",
+        "Of several sessions that are revoked, only the first ends.";
+    ListCrossesTenants, "list-crosses-tenants",
+        "A list of a user's sessions has those of users of that name in every tenant.";
+    HistoryCrossesTenants, "history-crosses-tenants",
+        "The history of a user has what has ended of users of that name in every tenant.";
+    ListForgetsUnclaimed, "list-forgets-unclaimed",
+        "A list leaves out sessions whose token has not been presented.";
 }
 
 /// Whether this defect is planted on this thread.

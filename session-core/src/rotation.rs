@@ -119,6 +119,7 @@ impl TokenState {
         let retired = self.retired.as_ref().filter(|_| self.same_family(token));
         let Some(retired) = retired else { return Recognition::Unknown };
         let in_grace = now < retired.at.plus(grace) || planted::is(Defect::RetiredForever);
+        let in_grace = in_grace && !planted::is(Defect::NoGrace);
         match (in_grace, digest == retired.digest) {
             (true, true) => Recognition::InGrace,
             (true, false) => Recognition::Superseded,

@@ -125,6 +125,8 @@ impl Remembered {
 impl Record {
     pub(crate) fn new(ended: EndedSession) -> Self {
         let EndedSession { session, ended: at, cause, by, from } = ended;
+        let untrue = planted::is(Defect::EvictionUntrue) && cause == EndCause::Evicted;
+        let cause = if untrue { EndCause::Revoked } else { cause };
         let (id, owner) = (session.id, session.owner);
         let ending = Arc::new(Ending { id, owner, cause, at, by, from });
         Self { ending, token: session.token }

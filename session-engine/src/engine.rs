@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use session_core::planted::{self, Defect};
 use session_core::store::{Cursor, Entries, Needs};
 use session_core::{FleetKey, Store, StoreError};
 use tokio::runtime::Handle;
@@ -115,9 +116,12 @@ impl Engine {
     /// As [`Engine::start`].
     pub async fn start_with(
         store: Arc<dyn Store>,
-        options: Options,
+        mut options: Options,
         parts: Parts,
     ) -> Result<Self, Error> {
+        if planted::is(Defect::MaxDelayDoubled) {
+            options.write_back.max_delay *= 2;
+        }
         options.validate()?;
         store.configure(&Needs {
             history: options.history_keep(store.as_ref()),

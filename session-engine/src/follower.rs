@@ -223,7 +223,11 @@ fn apply(shared: &Shared, event: Event) {
 
 /// Somewhat shorter by chance, so that the nodes of a fleet do not read in step.
 fn interval(shared: &Shared) -> Duration {
+    if planted::is(Defect::SlowFollower) {
+        return shared.options.propagation_bound * 4;
+    }
     let reads = if shared.pushes() { 2 } else { 4 };
+    let reads = if planted::is(Defect::PollsMore) { reads * 4 } else { reads };
     let [random] = random(shared.entropy.as_ref());
     shared.options.propagation_bound / reads * (u32::from(u8::MAX) * 9 + u32::from(random))
         / (u32::from(u8::MAX) * 10)
@@ -345,6 +349,9 @@ impl Shared {
 
     /// Within which time the follower reads the log again, unless the node does not run.
     pub(crate) fn next_read(&self) -> Duration {
+        if planted::is(Defect::SlowFollower) {
+            return self.options.propagation_bound * 5;
+        }
         self.options.propagation_bound / 2 + self.slack()
     }
 

@@ -94,7 +94,8 @@ impl Node {
         let mut end = EndMany { selection, after: None, cause, at: self.now(), by, from };
         let mut count = 0;
         loop {
-            let call = shared.store.end_many(&end, EndedBatch::MAX_LIMIT);
+            let most = if planted::is(Defect::FirstOnly) { 1 } else { EndedBatch::MAX_LIMIT };
+            let call = shared.store.end_many(&end, most);
             let EndedBatch { ended, next } = match shared.store_call("end_many", call).await {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -118,7 +119,7 @@ impl Node {
                 shared.changed(true);
             }
             count += ended.len() as u64;
-            if next.is_none() {
+            if next.is_none() || planted::is(Defect::FirstOnly) {
                 // What another node has ended just before is no part of this, and is refused all the same.
                 match &end.selection.ids {
                     Some(ids) if count < ids.len() as u64 => shared.cache.doubt(&end.selection),

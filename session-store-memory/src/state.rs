@@ -77,7 +77,8 @@ impl State {
         };
         let overwrites = planted::is(Defect::DataOverwritten)
             && matches!(&commit.changes[..], [Change::Update { kind: EventKind::Changed, .. }]);
-        let is_expected = self.version(&commit.owner) == commit.expected || overwrites;
+        let guessed = planted::is(Defect::VersionGuessed);
+        let is_expected = self.version(&commit.owner) == commit.expected || overwrites || guessed;
         if !is_expected || !commit.changes.iter().all(applies) {
             return Outcome::Conflict;
         }
@@ -85,6 +86,9 @@ impl State {
             if let Some((kind, id)) = self.apply(commit, change) {
                 self.record(commit.event(kind, id), &commit.owner);
             }
+        }
+        if planted::is(Defect::ConflictCommits) {
+            return Outcome::Conflict;
         }
         Outcome::Done
     }
@@ -251,6 +255,9 @@ impl State {
 
     /// What write-backs keep stays as it is.
     fn update(&mut self, new: &Session) {
+        if planted::is(Defect::ChangeLoses) {
+            self.sessions.remove(&new.id);
+        }
         let Some(session) = self.sessions.get_mut(&new.id) else { return };
         let mut updated = new.clone();
         updated.ip_addresses = std::mem::take(&mut session.ip_addresses);
