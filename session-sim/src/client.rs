@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use session_core::policy::{Policy, PolicyScope};
-use session_core::store::{Selection, TenantFilter};
+use session_core::store::{EndedSession, HistoryQuery, PageQuery, Selection, TenantFilter};
 use session_core::{Actor, DeviceInfo, EndCause, ExtraData, SessionId, Timestamp, UserKey};
 use session_engine::{ActiveSession, NewBlock, RotateReason, SessionManager, WaitEnd};
 use session_http::{
@@ -48,7 +48,10 @@ pub(crate) enum Outcome {
     /// The application's data were changed to this number; none if there is no such session.
     Counted(Option<u64>),
     Waited(WaitEnd),
-    Listed,
+    /// Whose sessions are listed, and whether all of them.
+    Listed(Vec<(SessionId, UserKey)>, bool),
+    /// The same of those that have ended, and how.
+    Remembered(Vec<(SessionId, UserKey, EndCause)>, bool),
     Done,
     Unauthorized,
     Unavailable,
@@ -341,9 +344,29 @@ fn done(result: Result<(), session_engine::Error>) -> Outcome {
 
 pub(crate) async fn list(manager: SessionManager, owner: UserKey) -> Outcome {
     let mut query = manager.query(TenantFilter::Is(owner.tenant));
-    query.user = Some(owner.user);
+    (query.user, query.limit) = (Some(owner.user), PageQuery::MAX_LIMIT);
     match manager.list(&query).await {
-        Ok(_) => Outcome::Listed,
+        Ok(page) => {
+            let listed = page.sessions.into_iter().map(|session| (session.id, session.owner));
+            Outcome::Listed(listed.collect(), page.next.is_none())
+        }
         Err(error) => broken(&error),
     }
+}
+
+pub(crate) async fn history(manager: SessionManager, owner: UserKey) -> Outcome {
+    let mut query = HistoryQuery::user(owner);
+    query.limit = PageQuery::MAX_LIMIT;
+    match manager.history(&query).await {
+        Ok(page) => {
+            let ended = |ended: EndedSession| (ended.session.id, ended.session.owner, ended.cause);
+            let listed = page.sessions.into_iter().map(ended);
+            Outcome::Remembered(listed.collect(), page.next.is_none())
+        }
+        Err(error) => broken(&error),
+    }
+}
+
+pub(crate) async fn erase(manager: SessionManager, owner: UserKey) -> Outcome {
+    ended(manager.erase_user(&owner, Actor::Application).await.map(|erased| erased.sessions))
 }

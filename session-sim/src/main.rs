@@ -170,7 +170,8 @@ const fn planted_as(_options: &Options) -> &str {
 struct Shown {
     reached: Reached,
     digest: u64,
-    failed: Vec<(u64, oracle::Violation)>,
+    /// By the seed, with the digest of the run.
+    failed: Vec<(u64, u64, oracle::Violation)>,
 }
 
 fn run_all(options: &Options) -> ExitCode {
@@ -194,7 +195,7 @@ fn run_all(options: &Options) -> ExitCode {
                     shown.digest =
                         shown.digest.wrapping_add(run.digest.rotate_left(seed as u32 % 64));
                     if let Some(violation) = run.violation {
-                        shown.failed.push((seed, violation));
+                        shown.failed.push((seed, run.digest, violation));
                         stop.store(shown.failed.len() >= MOST_FAILURES, Ordering::Relaxed);
                     }
                     drop(shown);
@@ -205,16 +206,17 @@ fn run_all(options: &Options) -> ExitCode {
     });
     let mut shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
     eprintln!();
-    shown.failed.sort_by_key(|(seed, _)| *seed);
+    shown.failed.sort_by_key(|(seed, ..)| *seed);
     for (what, count) in shown.reached.counts() {
         println!("{count:>10}  {what}");
     }
     println!("digest {:016x}", shown.digest);
     let seconds = begun.elapsed().as_secs_f64();
-    for (seed, violation) in &shown.failed {
-        println!("seed {seed}: {}: {}", violation.kind, violation.text);
+    for (seed, digest, violation) in &shown.failed {
+        println!("seed {seed}, digest {digest:016x}: {}: {}", violation.kind, violation.text);
     }
-    if let Some((seed, violation)) = shown.failed.first() {
+    if let Some((seed, _, violation)) = shown.failed.first() {
+        plant(options);
         shrink::show(*seed, options.fleet(), violation.kind);
         let fleet = options.fleet().arguments().join(" ");
         println!("again: cargo xtask sim {fleet}{} --replay {seed}", planted_as(options));

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use session_core::planted::{self, Defect};
 
-use crate::oracle::Violation;
+use crate::oracle::{Guarantee, Guarantee as G, Violation};
 use crate::plan::{Fleet, Plan};
 use crate::world;
 
@@ -24,6 +24,11 @@ pub(crate) fn plant(name: &str) -> Result<(), String> {
 
 /// Plants one after the other. Each has to be found within so many runs.
 pub(crate) fn find_all(seeds: u64, fleet: Fleet, threads: usize) -> ExitCode {
+    let gaps = gaps();
+    if !gaps.is_empty() {
+        println!("{}", gaps.join("\n"));
+        return ExitCode::FAILURE;
+    }
     let (begun, mut missed) = (Instant::now(), 0);
     for sought in &SOUGHT {
         let name = sought.defect.name();
@@ -47,16 +52,29 @@ pub(crate) fn find_all(seeds: u64, fleet: Fleet, threads: usize) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Defects that are in no list or in two, and guarantees that no defect breaks: a check that nothing has been
+/// seen to fail may be unable to.
+fn gaps() -> Vec<String> {
+    let sought = |defect: &Defect| SOUGHT.iter().filter(|it| it.defect == *defect).count();
+    let lists = |defect: &Defect| sought(defect) + usize::from(BEYOND.contains(defect));
+    let misplaced = Defect::ALL.iter().filter(|defect| lists(defect) != 1);
+    let misplaced =
+        misplaced.map(|defect| format!("{} is in {} lists", defect.name(), lists(defect)));
+    let breaks = |kind: &Guarantee| SOUGHT.iter().any(|it| it.breaks.contains(kind));
+    let unbroken = Guarantee::ALL.iter().filter(|kind| !breaks(kind));
+    misplaced.chain(unbroken.map(|kind| format!("no defect breaks: {kind}"))).collect()
+}
+
 /// A defect that has to be found.
 struct Sought {
     defect: Defect,
     /// A run of three nodes that shows it. Others are tried where it does so no more.
     seed: u64,
     /// The guarantees that it breaks. Another violation is not this defect's.
-    breaks: &'static [&'static str],
+    breaks: &'static [Guarantee],
 }
 
-const fn sought(defect: Defect, seed: u64, breaks: &'static [&'static str]) -> Sought {
+const fn sought(defect: Defect, seed: u64, breaks: &'static [Guarantee]) -> Sought {
     Sought { defect, seed, breaks }
 }
 
@@ -102,84 +120,94 @@ impl Sought {
 }
 
 /// Each with the run that showed it last: most take one run then.
-const SOUGHT: [Sought; 59] = [
-    sought(Defect::CursorBeforeApply, 0, &["told", "revoked", "claims", "wait"]),
-    sought(Defect::HintIsTruth, 27, &["stale", "revoked", "bound"]),
-    sought(Defect::GapIgnored, 15, &["told", "revoked", "stale"]),
-    sought(Defect::MissedUntold, 83, &["told"]),
-    sought(Defect::TrimUnseen, 83, &["told", "revoked"]),
-    sought(Defect::UnknownEventIgnored, 197, &["claims", "revoked"]),
-    sought(Defect::ClaimsIgnored, 12, &["claims"]),
-    sought(Defect::RotationUnheard, 111, &["retired"]),
-    sought(Defect::StreamLeftOpen, 3, &["wait"]),
-    sought(Defect::FillAfterRevoke, 250, &["own revocation", "revoked", "claims"]),
-    sought(Defect::EndedForgotten, 709, &["own revocation", "revoked"]),
-    sought(Defect::OwnCacheKept, 31, &["own revocation"]),
-    sought(Defect::StaleTrusted, 291, &["stale"]),
-    sought(Defect::StoppedTrusted, 313, &["stopped"]),
-    sought(Defect::MonotonicOnly, 1364, &["stale"]),
-    sought(Defect::OutageIsRefusal, 9, &["refused"]),
-    sought(Defect::JoinedReadTrusted, 5, &["refused"]),
-    sought(Defect::WallClock, 13, &["in use", "refused", "expired", "freshness"]),
-    sought(Defect::IdleUnverified, 91, &["refused"]),
-    sought(Defect::IdleEndsAtOnce, 651, &["in use"]),
-    sought(Defect::SweepByNode, 51, &["not overdue", "in use"]),
-    sought(Defect::SweepEager, 0, &["not overdue"]),
-    sought(Defect::NeverExpires, 91, &["expired"]),
-    sought(Defect::PassiveCounts, 0, &["expired"]),
-    sought(Defect::FlushLost, 11, &["not written back", "not claimed"]),
-    sought(Defect::EvictionLost, 740, &["not written back", "not claimed"]),
-    sought(Defect::TouchBackwards, 3, &["backwards"]),
-    sought(Defect::TouchResurrects, 9, &["resurrection"]),
-    sought(Defect::ClaimUnstored, 1, &["not claimed"]),
-    sought(Defect::NoHalfIdleRule, 91, &["refused", "in use"]),
-    sought(Defect::NoQuarterIdleRule, 33, &["in use", "refused"]),
-    sought(Defect::RandomSuccessor, 15, &["successor"]),
-    sought(Defect::GraceFromBegin, 4, &["grace"]),
-    sought(Defect::ConfirmSkipped, 2, &["not confirmed"]),
-    sought(Defect::TheftUnseen, 23, &["theft"]),
-    sought(Defect::StepUpLeaks, 37, &["freshness"]),
-    sought(Defect::StepUpAtOnce, 2, &["freshness"]),
-    sought(Defect::RetiredForever, 43, &["retired"]),
-    sought(Defect::StaleDecision, 22, &["limit"]),
-    sought(Defect::OwnAttemptUnseen, 1505, &["not full", "newest", "limit", "locked out"]),
-    sought(Defect::ConflictGivesUp, 3, &["unavailable"]),
-    sought(Defect::OffByOne, 0, &["limit"]),
-    sought(Defect::RejectsAcrossScopes, 12, &["not full"]),
-    sought(Defect::NewestEvicted, 360, &["order"]),
-    sought(Defect::UnclaimedBlocks, 38, &["not full"]),
-    sought(Defect::TakeBackOnce, 61, &["nobody holds"]),
-    sought(Defect::CallerGoneCommits, 1, &["odd"]),
-    sought(Defect::GoneCallerKept, 52, &["nobody holds"]),
-    sought(Defect::TicketTwice, 118, &["ticket"]),
-    sought(Defect::SameDeviceAdds, 1, &["locked out", "not full"]),
-    sought(Defect::BlockUnchecked, 2, &["block"]),
-    sought(Defect::BlockRace, 3, &["block"]),
-    sought(Defect::BlockKeepsSessions, 1, &["block"]),
-    sought(Defect::LeaseIgnored, 0, &["lease"]),
-    sought(Defect::LeaseOnce, 0, &["lease"]),
-    sought(Defect::ToldTwice, 0, &["told"]),
-    sought(Defect::DataOverwritten, 1, &["lost update"]),
-    sought(Defect::HistoryLost, 1, &["history"]),
-    sought(Defect::TenantIgnored, 1, &["selection"]),
+const SOUGHT: [Sought; 75] = [
+    sought(Defect::CursorBeforeApply, 0, &[G::Told, G::Revoked, G::Claims, G::Wait]),
+    sought(Defect::HintIsTruth, 246, &[G::Stale, G::Revoked, G::Bound]),
+    sought(Defect::GapIgnored, 17, &[G::Told, G::Revoked, G::Stale]),
+    sought(Defect::MissedUntold, 17, &[G::Told]),
+    sought(Defect::TrimUnseen, 17, &[G::Told, G::Revoked]),
+    sought(Defect::UnknownEventIgnored, 1010, &[G::Claims, G::Revoked]),
+    sought(Defect::ClaimsIgnored, 12, &[G::Claims]),
+    sought(Defect::RotationUnheard, 148, &[G::Retired]),
+    sought(Defect::StreamLeftOpen, 1, &[G::Wait]),
+    sought(Defect::SlowFollower, 59, &[G::Bound]),
+    sought(Defect::PollsMore, 0, &[G::Budget]),
+    sought(Defect::FillAfterRevoke, 361, &[G::OwnRevocation, G::Revoked, G::Claims]),
+    sought(Defect::EndedForgotten, 654, &[G::OwnRevocation, G::Revoked]),
+    sought(Defect::OwnCacheKept, 5, &[G::OwnRevocation]),
+    sought(Defect::StaleTrusted, 23, &[G::Stale]),
+    sought(Defect::StoppedTrusted, 3314, &[G::Stopped]),
+    sought(Defect::MonotonicOnly, 246, &[G::Stale]),
+    sought(Defect::OutageIsRefusal, 9, &[G::Refused]),
+    sought(Defect::JoinedReadTrusted, 19, &[G::Refused]),
+    sought(Defect::WallClock, 1, &[G::InUse, G::Refused, G::Expired, G::Freshness]),
+    sought(Defect::IdleUnverified, 66, &[G::Refused]),
+    sought(Defect::IdleEndsAtOnce, 799, &[G::InUse]),
+    sought(Defect::SweepByNode, 51, &[G::NotOverdue, G::InUse]),
+    sought(Defect::SweepEager, 0, &[G::NotOverdue]),
+    sought(Defect::NeverExpires, 58, &[G::Expired]),
+    sought(Defect::PassiveCounts, 0, &[G::Expired]),
+    sought(Defect::FlushLost, 79, &[G::NotWrittenBack, G::NotClaimed]),
+    sought(Defect::EvictionLost, 213, &[G::NotWrittenBack, G::NotClaimed]),
+    sought(Defect::TouchBackwards, 1, &[G::Backwards]),
+    sought(Defect::TouchResurrects, 23, &[G::Resurrection]),
+    sought(Defect::ClaimUnstored, 1, &[G::NotClaimed]),
+    sought(Defect::NoHalfIdleRule, 84, &[G::Refused, G::InUse]),
+    sought(Defect::NoQuarterIdleRule, 33, &[G::InUse, G::Refused]),
+    sought(Defect::MaxDelayDoubled, 3, &[G::Late]),
+    sought(Defect::RandomSuccessor, 17, &[G::Successor]),
+    sought(Defect::GraceFromBegin, 4, &[G::Grace]),
+    sought(Defect::ConfirmSkipped, 2, &[G::NotConfirmed]),
+    sought(Defect::TheftUnseen, 1, &[G::Theft]),
+    sought(Defect::StepUpLeaks, 13, &[G::Freshness]),
+    sought(Defect::StepUpAtOnce, 13, &[G::Freshness]),
+    sought(Defect::RetiredForever, 1, &[G::Retired]),
+    sought(Defect::NoGrace, 0, &[G::OwnerOut]),
+    sought(Defect::StaleDecision, 22, &[G::Limit]),
+    sought(Defect::OwnAttemptUnseen, 1505, &[G::NotFull, G::Newest, G::Limit, G::LockedOut]),
+    sought(Defect::ConflictGivesUp, 3, &[G::Unavailable]),
+    sought(Defect::OffByOne, 0, &[G::Limit]),
+    sought(Defect::RejectsAcrossScopes, 12, &[G::NotFull]),
+    sought(Defect::NewestEvicted, 360, &[G::Order]),
+    sought(Defect::UnclaimedBlocks, 38, &[G::NotFull]),
+    sought(Defect::TakeBackOnce, 61, &[G::NobodyHolds]),
+    sought(Defect::CallerGoneCommits, 1, &[G::Odd]),
+    sought(Defect::GoneCallerKept, 52, &[G::NobodyHolds]),
+    sought(Defect::TicketTwice, 118, &[G::Ticket]),
+    sought(Defect::SameDeviceAdds, 1, &[G::LockedOut, G::NotFull]),
+    sought(Defect::BlockUnchecked, 2, &[G::Block]),
+    sought(Defect::BlockRace, 3, &[G::Block]),
+    sought(Defect::BlockKeepsSessions, 1, &[G::Block]),
+    sought(Defect::LostCountsAsDone, 0, &[G::Phantom]),
+    sought(Defect::ConflictCommits, 0, &[G::Unknown]),
+    sought(Defect::VersionGuessed, 0, &[G::Unread]),
+    sought(Defect::FormerKept, 0, &[G::Replaced]),
+    sought(Defect::TenantLost, 0, &[G::Another]),
+    sought(Defect::LeaseIgnored, 0, &[G::Lease]),
+    sought(Defect::LeaseOnce, 0, &[G::Lease]),
+    sought(Defect::ToldTwice, 0, &[G::Told]),
+    sought(Defect::DataOverwritten, 1, &[G::LostUpdate]),
+    sought(Defect::HistoryLost, 1, &[G::History]),
+    sought(Defect::ChangeLoses, 0, &[G::Lost]),
+    sought(Defect::EvictionUntrue, 0, &[G::Cause]),
+    sought(Defect::TenantIgnored, 1, &[G::Selection]),
+    sought(Defect::ClientIgnored, 0, &[G::Selection]),
+    sought(Defect::FirstOnly, 0, &[G::NotEnded]),
+    sought(Defect::ListCrossesTenants, 0, &[G::Listed]),
+    sought(Defect::ListForgetsUnclaimed, 0, &[G::Listed]),
+    sought(Defect::HistoryCrossesTenants, 0, &[G::HistoryList]),
 ];
 
 /// What the simulation does not find: a page of the log is longer than what happens in a run, a session ends
 /// as unused only when no use can be on its way any more, and where the follower is late, requests read the
 /// log themselves. Tests of the engine and of the kit do find each of them.
-#[cfg(test)]
 const BEYOND: [Defect; 4] =
     [Defect::HalfRead, Defect::OutageForgotten, Defect::UseUnchecked, Defect::PushOnly];
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
-    fn every_defect_is_sought_but_those_that_are_beyond() {
-        let sought = |defect: &Defect| SOUGHT.iter().filter(|it| it.defect == *defect).count();
-        for defect in Defect::ALL {
-            assert_eq!(sought(defect) + usize::from(BEYOND.contains(defect)), 1, "{defect:?}");
-        }
+    fn every_defect_is_in_one_list_and_every_guarantee_is_broken_by_one() {
+        assert_eq!(super::gaps(), Vec::<String>::new());
     }
 }

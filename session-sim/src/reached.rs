@@ -30,7 +30,7 @@ impl Reached {
 }
 
 /// Everything that a long run has to come upon.
-pub(crate) const ALL: [&str; 65] = [
+pub(crate) const ALL: [&str; 82] = [
     "a call fails before it arrives",
     "a call is carried out and its answer lost",
     "a call arrives after it was given up",
@@ -60,6 +60,7 @@ pub(crate) const ALL: [&str; 65] = [
     "a sign-in replaces the session of its client",
     "a sign-in meets another one",
     "a sign-in evicts",
+    "a sign-in evicts at the ceiling of a user",
     "a sign-in is refused by a limit",
     "a sign-in is refused by a block",
     "a ticket is used",
@@ -67,6 +68,9 @@ pub(crate) const ALL: [&str; 65] = [
     "a ticket is used a second time",
     "a request is accepted",
     "a request is answered without the store",
+    "a request is answered by a cache that is stale",
+    "a node answers for more sessions than its cache holds",
+    "a request that is no use is accepted",
     "a request is told how its session ended",
     "a request is refused",
     "a request is answered 503",
@@ -77,8 +81,21 @@ pub(crate) const ALL: [&str; 65] = [
     "a stolen token ends its session",
     "a token is renewed",
     "a user proves again who they are",
+    "a user signs out",
     "a session is revoked",
+    "a session is revoked by its id",
+    "several sessions are revoked by their ids",
     "a user's sessions are revoked",
+    "a user's other sessions are revoked",
+    "a user's sessions of one kind are revoked",
+    "a user's older sessions are revoked",
+    "a user's unused sessions are revoked",
+    "the sessions of one application are revoked",
+    "the sessions of a tenant are revoked",
+    "all sessions are revoked",
+    "a user is erased",
+    "the sessions of a user are listed",
+    "the history of a user is listed",
     "a session ends as idle",
     "a session looks idle while a use of it is on its way",
     "a session ends at its absolute timeout",

@@ -1,10 +1,11 @@
 //! Makes a failing run shorter: steps that the violation does not need are left out.
 
+use crate::oracle::Guarantee;
 use crate::plan::{Fleet, Plan};
 use crate::world;
 
 /// Shows the shortest run that was found to break the same guarantee.
-pub(crate) fn show(seed: u64, fleet: Fleet, kind: &str) {
+pub(crate) fn show(seed: u64, fleet: Fleet, kind: Guarantee) {
     let mut plan = Plan::draw(seed, fleet);
     let all = plan.steps.len();
     shrink(&mut plan, kind);
@@ -16,7 +17,7 @@ pub(crate) fn show(seed: u64, fleet: Fleet, kind: &str) {
     }
 }
 
-fn shrink(plan: &mut Plan, kind: &str) {
+fn shrink(plan: &mut Plan, kind: Guarantee) {
     let mut size = plan.steps.len().div_ceil(2);
     let mut tries = 0;
     while size > 0 {

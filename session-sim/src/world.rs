@@ -6,10 +6,11 @@
 //! an answer; a hint may reach a node up to [`CHUNK`] late, and [`IDLE_CHUNK`] where nobody asks.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 
 use session_core::store::{Needs, PageQuery, Selection, TenantFilter};
-use session_core::{Session, SessionId, Timestamp};
+use session_core::{ClientId, Session, SessionId, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -17,7 +18,7 @@ use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
 use crate::node::{Claims, Done, Process, Wall};
 use crate::oracle::{Begun, Copied, From, Oracle, Shown, Violation, Worth, ms};
-use crate::plan::{Act, Fault, Manner, Ms, Place, Plan, Step, Weather};
+use crate::plan::{Act, Chosen, Fault, Manner, Ms, Place, Plan, Step, Weather};
 use crate::reached::Reached;
 use crate::store::{Below, Clock};
 use crate::trace::Trace;
@@ -107,6 +108,8 @@ struct Operation {
     ticket: Option<String>,
     /// The claims' version that it tells.
     claims: u64,
+    /// What it ends.
+    selection: Option<Selection>,
     task: Option<AbortHandle>,
     left: Option<Ms>,
     over: bool,
@@ -209,6 +212,11 @@ impl<'p> World<'p> {
         self.digest.write_u64(at);
         self.digest.write(text.as_bytes());
         self.trace.note(node, at, text);
+    }
+
+    /// Into the digest goes all of it, also what is not told.
+    fn digest(&mut self, whole: &impl fmt::Debug) {
+        let _ = write!(Hashed(&mut self.digest), "{whole:?}");
     }
 
     fn work(&mut self) {
@@ -396,6 +404,16 @@ impl<'p> World<'p> {
     fn audit(&mut self, at: Ms) {
         let stored = all_sessions(&self.store);
         self.oracle.audit(at, &stored, self.plan.end() - Plan::IDLE);
+    }
+}
+
+/// Takes text into a digest.
+struct Hashed<'h>(&'h mut DefaultHasher);
+
+impl Write for Hashed<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use session_core::{EndCause, Session, SessionId};
 
-use super::{Oracle, ms};
+use super::{Guarantee, Oracle, Unstored, ms};
 use crate::node::stamp;
 use crate::plan::Ms;
 
@@ -35,6 +35,7 @@ impl Oracle {
     /// What was used is in the store once its node has had the time.
     pub(crate) fn check_uses(&mut self, at: Ms, stored: &[Session]) {
         for session in stored {
+            self.check_lag(at, session.id);
             self.check_written_back(at, session);
         }
     }
@@ -46,7 +47,7 @@ impl Oracle {
             return;
         }
         let by = known.begun_by;
-        self.broken("nobody holds", at, || {
+        self.broken(Guarantee::NobodyHolds, at, || {
             format!("{} lives, and operation {by:?} has told nobody of it", session.id)
         });
     }
@@ -66,13 +67,33 @@ impl Oracle {
         let excused = known.excused;
         if used.at + lag < at && session.last_accessed < told && !excused {
             let (last, id) = (session.last_accessed, session.id);
-            self.broken("not written back", at, || {
+            self.broken(Guarantee::NotWrittenBack, at, || {
                 format!("{id} was used at {}, and the store says {last}", stamp(used.at))
             });
         }
         if used.at + lag < at && !session.claimed && !excused {
             let id = session.id;
-            self.broken("not claimed", at, || format!("{id} was used and is not claimed"));
+            self.broken(Guarantee::NotClaimed, at, || format!("{id} was used and is not claimed"));
+        }
+    }
+
+    /// Of every use the store learns within the delay of its write-back, where no fault touches the node.
+    pub(super) fn check_lag(&mut self, at: Ms, id: SessionId) {
+        let write_back = &self.options.write_back;
+        let idle = self.options.timeouts.idle;
+        let delay = idle.map_or(write_back.max_delay, |idle| write_back.max_delay.min(idle / 4));
+        let most = ms(delay + 2 * write_back.flush_interval) + ON_THE_WAY;
+        let Some(known) = self.sessions.get(&id).filter(|known| !known.excused) else { return };
+        let is_late = |it: &&Unstored| {
+            let until = it.counted + most;
+            until < at && self.is_calm(it.used.node, it.used.at, until)
+        };
+        let late = known.unstored.iter().find(is_late).map(|it| it.used);
+        if let Some(used) = late {
+            self.broken(Guarantee::Late, at, || {
+                let (waited, node) = (at - used.at, used.node);
+                format!("a use of {id} on node {node} is not in the store after {waited} ms")
+            });
         }
     }
 
@@ -84,7 +105,7 @@ impl Oracle {
         // A change whose answer was lost may have been made twice.
         let excused = known.excused;
         if (number < surely || number > 2 * perhaps) && !excused {
-            self.broken("lost update", at, || {
+            self.broken(Guarantee::LostUpdate, at, || {
                 format!("{} was changed {surely} to {perhaps} times and has {number}", session.id)
             });
         }
@@ -118,7 +139,7 @@ impl Oracle {
                 }
             }
             if let Some((id, end, told)) = wrong {
-                self.broken("told", at, || {
+                self.broken(Guarantee::Told, at, || {
                     format!("node {node} was to tell once of {id} ({end:?}) and has told {told:?}")
                 });
             }
@@ -132,7 +153,7 @@ impl Oracle {
             there && wait.over.is_none() && end.is_some_and(|end| end.at + 3_000 < at)
         });
         if let Some((id, node)) = forgotten.map(|wait| (wait.id, wait.node)) {
-            self.broken("wait", at, || {
+            self.broken(Guarantee::Wait, at, || {
                 format!("a wait on node {node} is not told the end of {id}")
             });
         }
@@ -148,7 +169,7 @@ impl Oracle {
         for node in 0..self.nodes.len() {
             let calls = (f64::from(self.nodes[node].idle_calls) - reasons) / minutes;
             if calls > most {
-                self.broken("budget", at, || {
+                self.broken(Guarantee::Budget, at, || {
                     format!(
                         "node {node} is idle and asks {calls:.0} times a minute; {most:.0} are allowed"
                     )
@@ -166,3 +187,6 @@ impl Oracle {
         }
     }
 }
+
+/// Two calls, and what a node rounds.
+const ON_THE_WAY: Ms = 100;

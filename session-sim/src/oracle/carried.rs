@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use session_core::policy::{Limit, OnExceed, Scope};
-use session_core::store::{Change, Commit, EndMany, EndedBatch, Outcome, Selection, Sweep, Touch};
+use session_core::store::{
+    Change, Commit, EndMany, EndedBatch, Forget, Outcome, Selection, Sweep, Touch,
+};
 use session_core::{EndCause, EventKind, Session, SessionId, Timestamp};
 
-use super::{End, Known, Oracle};
+use super::{End, Guarantee, Known, Oracle};
 use crate::call::{Answer, Call, Reply};
 use crate::node::stamp;
 use crate::plan::Ms;
@@ -45,7 +47,8 @@ impl Oracle {
             (Call::Lease(name, ..), Reply::Lease(true)) if !name.starts_with("ticket:") => {
                 self.leased_by = Some((from.node, from.life));
             }
-            (Call::Touch(touches), Reply::Gone(gone)) => self.touched(touches, gone),
+            (Call::Touch(touches), Reply::Gone(gone)) => self.touched(at, touches, gone),
+            (Call::Forget(Forget::User(owner), _), Reply::Count(_)) => self.forgotten(at, owner),
             (Call::Load(id), Reply::Loaded(loaded)) => {
                 let stored = loaded.as_ref().map(|loaded| &loaded.session);
                 self.check_stored(at, *id, stored);
@@ -79,7 +82,9 @@ impl Oracle {
             from.sent.saturating_sub(leased) <= LEASE || !self.is_calm(from.node, leased, from.sent)
         };
         if !leased.is_some_and(in_time) {
-            self.broken("lease", at, || format!("node {} cleans up without the lease", from.node));
+            self.broken(Guarantee::Lease, at, || {
+                format!("node {} cleans up without the lease", from.node)
+            });
             return;
         }
         if self.leased_by != Some((from.node, from.life)) {
@@ -90,7 +95,7 @@ impl Oracle {
         let made = if sweeps { &mut facts.swept } else { &mut facts.trimmed };
         // One that was given up arrives late.
         if leased.is_some_and(|leased| from.sent >= leased) && std::mem::replace(made, true) {
-            self.broken("lease", at, || {
+            self.broken(Guarantee::Lease, at, || {
                 format!("node {} goes on without having asked for the lease again", from.node)
             });
         }
@@ -110,7 +115,7 @@ impl Oracle {
                     }
                     self.end(at, *id, *cause);
                 }
-                Change::Insert(session) => self.begin(at, session),
+                Change::Insert(session) => self.begin(at, from, session),
                 Change::Update { session, kind } => self.update(at, session, *kind),
                 Change::ClaimsChanged(_) => {}
             }
@@ -124,10 +129,10 @@ impl Oracle {
         }
     }
 
-    fn begin(&mut self, at: Ms, session: &Session) {
+    fn begin(&mut self, at: Ms, from: From, session: &Session) {
         let id = session.id;
         if self.sessions.get(&id).is_some_and(|known| !known.excused || known.ended.is_none()) {
-            self.broken("resurrection", at, || format!("{id} begins a second time"));
+            self.broken(Guarantee::Resurrection, at, || format!("{id} begins a second time"));
         }
         let named = session.device_info.as_ref().and_then(|info| info.as_str().strip_prefix("op "));
         let known = Known {
@@ -135,7 +140,8 @@ impl Oracle {
             born: at,
             begun_by: named.and_then(|number| number.parse().ok()),
             acknowledged: false,
-            excused: false,
+            // What a node had sent before it was killed may arrive later.
+            excused: self.life(from.node) != from.life,
             ended: None,
             used: None,
             perhaps_used: at,
@@ -145,6 +151,8 @@ impl Oracle {
             ended_on: Vec::new(),
             counted: 0,
             perhaps_counted: 0,
+            unstored: Vec::new(),
+            forgotten: None,
         };
         self.sessions.insert(id, known);
     }
@@ -152,7 +160,7 @@ impl Oracle {
     fn update(&mut self, at: Ms, session: &Session, kind: EventKind) {
         let id = session.id;
         let Some(known) = self.sessions.get_mut(&id).filter(|known| known.ended.is_none()) else {
-            self.broken("resurrection", at, || format!("{id} changes after its end"));
+            self.broken(Guarantee::Resurrection, at, || format!("{id} changes after its end"));
             return;
         };
         let mut stored = session.clone();
@@ -170,10 +178,14 @@ impl Oracle {
         let early = stamp(at).minus(2 * self.options.store_timeout);
         known.session = stored;
         if overwrites {
-            self.broken("lost update", at, || format!("{id} has lost a change of its data"));
+            self.broken(Guarantee::LostUpdate, at, || {
+                format!("{id} has lost a change of its data")
+            });
         }
         if grace_from.is_some_and(|from| from < early) {
-            self.broken("grace", at, || format!("a grace has begun before the first use in {id}"));
+            self.broken(Guarantee::Grace, at, || {
+                format!("a grace has begun before the first use in {id}")
+            });
         }
         if kind == EventKind::Rotated {
             self.reached.note(if moved_on {
@@ -186,7 +198,7 @@ impl Oracle {
 
     fn end(&mut self, at: Ms, id: SessionId, cause: EndCause) {
         let Some(known) = self.sessions.get_mut(&id) else {
-            self.broken("unknown", at, || format!("{id} ends and never began"));
+            self.broken(Guarantee::Unknown, at, || format!("{id} ends and never began"));
             return;
         };
         // A commit passes over what is gone.
@@ -194,11 +206,12 @@ impl Oracle {
             return;
         }
         known.ended = Some(End { at, cause });
+        known.unstored.clear();
         let stolen = known.stolen || known.excused || known.delayed;
         if cause == EndCause::TokenReused {
             self.reached.note("a stolen token ends its session");
             if !stolen {
-                self.broken("owner out", at, || {
+                self.broken(Guarantee::OwnerOut, at, || {
                     format!("{id} ends for a copied token, and nobody has copied it")
                 });
             }
@@ -230,7 +243,7 @@ impl Oracle {
         let last = used.max(session.last_accessed);
         if last.plus(idle) > now.plus(error) {
             let ago = now.since(last);
-            self.broken("in use", at, || {
+            self.broken(Guarantee::InUse, at, || {
                 format!(
                     "{by} ends {id} as unused {ago:?} after its last use; the timeout is {idle:?}"
                 )
@@ -246,7 +259,7 @@ impl Oracle {
                 known.ended.is_none() && covers(&end.selection, &known.session)
             });
             if !covered {
-                self.broken("selection", at, || {
+                self.broken(Guarantee::Selection, at, || {
                     format!("{} ends and was not selected by {:?}", ended.id, end.selection)
                 });
             }
@@ -269,7 +282,7 @@ impl Oracle {
         for ended in &batch.ended {
             let deadline = self.sessions.get(&ended.id).map(|known| known.session.deadline);
             if let Some(deadline) = deadline.filter(|deadline| *deadline >= line) {
-                self.broken("not overdue", at, || {
+                self.broken(Guarantee::NotOverdue, at, || {
                     format!("the cleanup ends {}, which is due at {deadline}", ended.id)
                 });
             }
@@ -279,18 +292,21 @@ impl Oracle {
         }
     }
 
-    fn touched(&mut self, touches: &[Touch], gone: &[SessionId]) {
+    fn touched(&mut self, at: Ms, touches: &[Touch], gone: &[SessionId]) {
         for touch in touches {
             if gone.contains(&touch.id) {
                 self.reached.note("a use finds its session gone");
                 continue;
             }
             self.reached.note("a session is written back");
+            self.check_lag(at, touch.id);
             let Some(known) = self.sessions.get_mut(&touch.id) else { continue };
             let session = &mut known.session;
             session.last_accessed = session.last_accessed.max(touch.last_accessed);
             session.deadline = session.deadline.max(touch.deadline);
             session.claimed |= touch.claimed;
+            let (last, error) = (session.last_accessed, self.options.store_timeout);
+            known.unstored.retain(|counted| last < stamp(counted.used.at).minus(error));
         }
     }
 
@@ -300,12 +316,14 @@ impl Oracle {
         let truth = known.filter(|known| known.ended.is_none()).map(|known| &known.session);
         match (truth, stored) {
             (None, Some(_)) => {
-                self.broken("resurrection", at, || format!("the store has {id} again"))
+                self.broken(Guarantee::Resurrection, at, || format!("the store has {id} again"))
             }
-            (Some(_), None) => self.broken("lost", at, || format!("the store has lost {id}")),
+            (Some(_), None) => {
+                self.broken(Guarantee::Lost, at, || format!("the store has lost {id}"))
+            }
             (Some(truth), Some(stored)) if stored.last_accessed < truth.last_accessed => {
                 let (was, is) = (truth.last_accessed, stored.last_accessed);
-                self.broken("backwards", at, || {
+                self.broken(Guarantee::Backwards, at, || {
                     format!("the last access of {id} went back from {was} to {is}")
                 });
             }
@@ -324,14 +342,14 @@ impl Oracle {
     ) {
         let owner = &commit.owner;
         if self.is_blocked(owner, at) {
-            self.broken("block", at, || {
+            self.broken(Guarantee::Block, at, || {
                 format!("{} begins although {} is blocked", session.id, owner.user)
             });
         }
         let read = self.reads.get(&(from.node, owner.clone(), commit.expected.0)).copied();
         let Some(read) = read else {
             if self.restored.is_none() {
-                self.broken("unread", at, || {
+                self.broken(Guarantee::Unread, at, || {
                     format!("a sign-in of {} goes by a version that was not read", owner.user)
                 });
             }
@@ -358,8 +376,13 @@ impl Oracle {
                 Limit { max, scope: Scope::User, on_exceed: OnExceed::EvictLeastRecentlyUsed };
             keeps(&limit)
         });
+        let evicts = |change: &Change| matches!(change, Change::End(_, EndCause::Evicted));
+        let most = self.options.max_sessions_per_user.unwrap_or(u32::MAX) as usize;
+        if before.len() >= most && commit.changes.iter().any(evicts) {
+            self.reached.note("a sign-in evicts at the ceiling of a user");
+        }
         if !is_kept || !ceiling {
-            self.broken("limit", at, || {
+            self.broken(Guarantee::Limit, at, || {
                 format!("{} has {} sessions under {policies:?}", owner.user, after.len())
             });
         }
@@ -407,7 +430,7 @@ impl Oracle {
         others.sort_by_key(|other| (other.signed_in, other.id));
         let first = others.iter().take(evicted.len()).map(|other| other.id);
         if !first.clone().all(|id| evicted.contains(&id)) {
-            self.broken("order", at, || {
+            self.broken(Guarantee::Order, at, || {
                 "a newer session leaves in place of an older one".to_owned()
             });
         }
@@ -423,17 +446,21 @@ fn in_scope(limit: &Limit, newcomer: &Session, other: &Session) -> bool {
 }
 
 /// The selection by its words, apart from the code that stores share.
-fn covers(selection: &Selection, session: &Session) -> bool {
+pub(super) fn covers(selection: &Selection, session: &Session) -> bool {
     use session_core::store::TenantFilter;
     let tenant = match &selection.tenant {
         TenantFilter::Any => true,
         TenantFilter::Is(tenant) => *tenant == session.owner.tenant,
     };
     let user = selection.user.as_ref().is_none_or(|user| *user == session.owner.user);
+    let app = selection.client_id.as_ref();
+    let app = app.is_none_or(|app| session.client_id.as_ref() == Some(app));
     let kind = selection.device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind);
     let ids = selection.ids.as_ref().is_none_or(|ids| ids.contains(&session.id));
     let unused = selection.last_accessed_before.is_none_or(|before| session.last_accessed < before);
-    tenant && user && kind && ids && unused && selection.except != Some(session.id)
+    let older = selection.signed_in_before.is_none_or(|before| session.signed_in < before);
+    let of_device = kind && app && ids;
+    tenant && user && of_device && older && unused && selection.except != Some(session.id)
 }
 
 /// How long the cleanup's lease lasts.

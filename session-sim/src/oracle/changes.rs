@@ -1,10 +1,12 @@
 //! Judges what those are answered who sign in, end, change and wait.
 
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
+use session_core::store::Selection;
 use session_core::{EndCause, Session, SessionId, UserKey};
 use session_engine::WaitEnd;
 
-use super::{Begun, Oracle, Proven, ms};
+use super::carried::covers;
+use super::{Begun, Guarantee, Oracle, Proven, ms};
 use crate::node::stamp;
 use crate::plan::{Client, Ms};
 
@@ -13,7 +15,7 @@ impl Oracle {
     pub(crate) fn unavailable(&mut self, at: Ms, begun: &Begun, what: &str) {
         self.reached.note("a request is answered 503");
         if self.is_calm(begun.node, begun.at, at) {
-            self.broken("unavailable", at, || {
+            self.broken(Guarantee::Unavailable, at, || {
                 format!("node {} answers {what} with 503, and nothing is wrong", begun.node)
             });
         }
@@ -29,12 +31,12 @@ impl Oracle {
     ) {
         self.reached.note("a sign-in succeeds");
         let Some(known) = self.sessions.get_mut(&id) else {
-            self.broken("phantom", at, || format!("{id} is said to have begun"));
+            self.broken(Guarantee::Phantom, at, || format!("{id} is said to have begun"));
             return;
         };
         known.acknowledged = true;
         if known.session.owner != *owner {
-            self.broken("another", at, || format!("{id} is another user's"));
+            self.broken(Guarantee::Another, at, || format!("{id} is another user's"));
             return;
         }
         let (born, ended) = (known.born, known.ended);
@@ -42,13 +44,13 @@ impl Oracle {
             && (end.cause == EndCause::Expired
                 || (end.cause == EndCause::Evicted && end.at == born))
         {
-            self.broken("newest", at, || format!("{id} begins and has ended: {end:?}"));
+            self.broken(Guarantee::Newest, at, || format!("{id} begins and has ended: {end:?}"));
         }
         if let Some(old) = replaces.filter(|old| *old != id) {
             self.reached.note("a sign-in replaces the session of its client");
             let calm = self.is_calm(begun.node, begun.at, at);
             if self.is_live(old) && self.is_in_time(old, at) && calm {
-                self.broken("replaced", at, || {
+                self.broken(Guarantee::Replaced, at, || {
                     format!("{id} begins, and {old} of its client stays")
                 });
             }
@@ -67,7 +69,7 @@ impl Oracle {
         let owner = &newcomer.user;
         self.reached.note("a sign-in is refused by a limit");
         if !has_ticket {
-            self.broken("locked out", at, || "a refusal has no ticket".to_owned());
+            self.broken(Guarantee::LockedOut, at, || "a refusal has no ticket".to_owned());
         }
         let from = begun.at.saturating_sub(self.time_error());
         let policies = self.policies_within(owner, begun.at, at);
@@ -97,7 +99,7 @@ impl Oracle {
         let reaches = |policy: &Policy| policy.effective_limits().iter().any(is_full);
         if !policies.iter().any(reaches) {
             let counted = counted.len();
-            self.broken("not full", at, || {
+            self.broken(Guarantee::NotFull, at, || {
                 format!("{} is refused with {counted} sessions under {policies:?}", owner.user)
             });
         }
@@ -105,7 +107,7 @@ impl Oracle {
         let before = own.and_then(|id| self.sessions.get(&id));
         let is_users = before.is_some_and(|known| known.session.owner == *owner);
         if is_users && self.is_calm(begun.node, begun.at, at) {
-            self.broken("locked out", at, || {
+            self.broken(Guarantee::LockedOut, at, || {
                 format!("a device of {} that holds a session is refused", owner.user)
             });
         }
@@ -114,14 +116,16 @@ impl Oracle {
     pub(crate) fn refused_by_block(&mut self, at: Ms, begun: &Begun, owner: &UserKey) {
         self.reached.note("a sign-in is refused by a block");
         if !self.was_blocked(owner, begun.at, at) && self.restored.is_none() {
-            self.broken("locked out", at, || format!("{} is not blocked and refused", owner.user));
+            self.broken(Guarantee::LockedOut, at, || {
+                format!("{} is not blocked and refused", owner.user)
+            });
         }
     }
 
     pub(crate) fn ticket_used(&mut self, at: Ms, ticket: &str) {
         self.reached.note("a ticket is used");
         if !self.used_tickets.insert(ticket.to_owned()) && self.restored.is_none() {
-            self.broken("ticket", at, || "a ticket has worked twice".to_owned());
+            self.broken(Guarantee::Ticket, at, || "a ticket has worked twice".to_owned());
         }
     }
 
@@ -138,30 +142,27 @@ impl Oracle {
             within && known.ended.is_none() && known.born < begun.at && !known.excused
         };
         if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
-            self.broken("block", at, || format!("{id} lives although its user has been blocked"));
+            self.broken(Guarantee::Block, at, || {
+                format!("{id} lives although its user has been blocked")
+            });
         }
     }
 
     /// A node has answered that it ended something.
-    pub(crate) fn ended_here(
-        &mut self,
-        at: Ms,
-        begun: &Begun,
-        covers: impl Fn(&UserKey, SessionId) -> bool,
-    ) {
+    pub(crate) fn ended_here(&mut self, at: Ms, begun: &Begun, selection: &Selection) {
         for known in self.sessions.values_mut() {
             let Some(end) = known.ended else { continue };
-            let (id, owner) = (known.session.id, &known.session.owner);
-            if end.at >= begun.at && end.cause == EndCause::Revoked && covers(owner, id) {
+            let is_meant = end.cause == EndCause::Revoked && covers(selection, &known.session);
+            if end.at >= begun.at && is_meant {
                 known.ended_on.push((begun.node, at));
             }
         }
         let stays = |known: &&super::Known| {
-            let (id, owner) = (known.session.id, &known.session.owner);
-            known.ended.is_none() && known.born < begun.at && covers(owner, id) && !known.excused
+            let selected = known.born < begun.at && covers(selection, &known.session);
+            selected && known.ended.is_none() && !known.excused
         };
         if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
-            self.broken("not ended", at, || format!("{id} lives although it was revoked"));
+            self.broken(Guarantee::NotEnded, at, || format!("{id} lives although it was revoked"));
         }
     }
 
@@ -178,7 +179,7 @@ impl Oracle {
         let known = self.successors.get(token).cloned();
         match known {
             Some(known) if known != next && self.restored.is_none() => {
-                self.broken("successor", at, || {
+                self.broken(Guarantee::Successor, at, || {
                     "a token is answered with two next ones".to_owned()
                 });
             }
@@ -234,7 +235,7 @@ impl Oracle {
         let since = ended.map_or(at, |end| end.at.max(begun));
         let late = since + self.bound() + 4 * ms(self.options.store_timeout);
         if at > late && self.is_calm(node, since, at) {
-            self.broken("wait", at, || {
+            self.broken(Guarantee::Wait, at, || {
                 format!("a wait on node {node} hears late of the end of {id}")
             });
         }
@@ -243,7 +244,9 @@ impl Oracle {
                 self.reached.note("a wait is told the end");
                 let excused = self.sessions.get(&id).is_none_or(|known| known.excused);
                 if self.is_live(id) && !excused && self.is_in_time(id, at) {
-                    self.broken("wait", at, || format!("a wait is told that {id} has ended"));
+                    self.broken(Guarantee::Wait, at, || {
+                        format!("a wait is told that {id} has ended")
+                    });
                 }
             }
             WaitEnd::Unknown => self.reached.note("a wait is told that nothing is known"),

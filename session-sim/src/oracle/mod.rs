@@ -7,9 +7,12 @@
 mod audit;
 mod carried;
 mod changes;
+mod guarantee;
+mod lists;
 mod settled;
 
 pub(crate) use self::carried::From;
+pub(crate) use self::guarantee::Guarantee;
 pub(crate) use self::settled::{Shown, Worth};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +21,7 @@ use std::time::Duration;
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyLayers, PolicyScope};
 use session_core::store::{LogPage, Version};
-use session_core::{EndCause, Session, SessionId, UserKey};
+use session_core::{EndCause, Session, SessionId, Timestamp, UserKey};
 use session_engine::{Notice, Options};
 
 use crate::node::stamp;
@@ -35,8 +38,8 @@ pub(crate) struct Copied {
 /// A guarantee that does not hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
-    /// One of a fixed set of words, by which two runs can be compared.
-    pub(crate) kind: &'static str,
+    /// Which one: by it two runs can be compared.
+    pub(crate) kind: Guarantee,
     pub(crate) at: Ms,
     pub(crate) text: String,
 }
@@ -61,6 +64,8 @@ pub(crate) struct Oracle {
     claims: Vec<(UserKey, u64, Ms)>,
     /// Waits for the end of a session: which, where, since when, and when it was over.
     waits: BTreeMap<usize, Wait>,
+    /// The sessions of a user when a list of them was asked for, and until when the store has each.
+    lists: BTreeMap<usize, Vec<(SessionId, Timestamp)>>,
     /// Changes in the last part of the run.
     idle_changes: u32,
     /// The node that has the cleanup's lease, by the store.
@@ -96,6 +101,10 @@ struct Known {
     /// How often the application has changed its number: surely, and at most.
     counted: u64,
     perhaps_counted: u64,
+    /// Uses that the store does not know of yet.
+    unstored: Vec<Unstored>,
+    /// When what was kept of it after its end was deleted.
+    forgotten: Option<Ms>,
 }
 
 /// When a user has proved who they are, by what the client has done and was answered.
@@ -118,6 +127,12 @@ struct Use {
     at: Ms,
     node: usize,
     life: u32,
+}
+
+/// A request that was accepted, and when it was counted at the latest.
+struct Unstored {
+    used: Use,
+    counted: Ms,
 }
 
 struct Wait {
@@ -153,6 +168,8 @@ struct NodeFacts {
     listener: Option<Listener>,
     /// Calls that an idle node makes, in the last part of the run.
     idle_calls: u32,
+    /// Live sessions that it has answered for since its cache was empty.
+    cached: BTreeSet<SessionId>,
 }
 
 /// What a node has told its listener.
@@ -190,6 +207,7 @@ impl Oracle {
             used_tickets: BTreeSet::new(),
             claims: Vec::new(),
             waits: BTreeMap::new(),
+            lists: BTreeMap::new(),
             idle_changes: 0,
             restored: None,
             reached: Reached::default(),
@@ -198,14 +216,14 @@ impl Oracle {
     }
 
     /// Notes that a guarantee is broken. The first one counts: others may follow from it.
-    fn broken(&mut self, kind: &'static str, at: Ms, text: impl FnOnce() -> String) {
+    fn broken(&mut self, kind: Guarantee, at: Ms, text: impl FnOnce() -> String) {
         if self.violation.is_none() {
             self.violation = Some(Violation { kind, at, text: text() });
         }
     }
 
     pub(crate) fn odd(&mut self, at: Ms, text: &str) {
-        self.broken("odd", at, || text.to_owned());
+        self.broken(Guarantee::Odd, at, || text.to_owned());
     }
 
     /// A fault begins on a node. What it leaves behind is over when calls that were under way have been
@@ -266,6 +284,7 @@ impl Oracle {
         (facts.heard_sent, facts.leased) = (None, None);
         (facts.read, facts.gap, facts.restored) = (None, None, false);
         facts.listener = None;
+        facts.cached.clear();
     }
 
     pub(crate) fn life(&self, node: usize) -> u32 {
@@ -283,6 +302,7 @@ impl Oracle {
     ) {
         let facts = &mut self.nodes[node];
         if page.gap {
+            facts.cached.clear();
             facts.gap = Some((facts.read, carried_out));
             self.reached.note(if std::mem::take(&mut facts.restored) {
                 "a gap in the log after the store came back older"
@@ -316,7 +336,10 @@ impl Oracle {
                 if let (session_core::EventKind::Ended(cause), Some(id)) =
                     (event.kind, event.session)
                 {
-                    listener.told.entry(id).or_default().push((at, cause));
+                    let told = listener.told.entry(id).or_default();
+                    told.push((at, cause));
+                    let times = told.len();
+                    self.check_telling(node, at, id, cause, times);
                 }
             }
             Notice::Missed => {

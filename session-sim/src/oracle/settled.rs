@@ -6,7 +6,7 @@ use session_core::rotation::{Recognition, TokenState};
 use session_core::{EndCause, SessionId, Timestamp, Token, UserKey};
 use session_engine::WhenStale;
 
-use super::{Begun, Oracle, Use, ms};
+use super::{Begun, Guarantee, Oracle, Unstored, Use, ms};
 use crate::client::{Active, Seen};
 use crate::node::stamp;
 use crate::plan::Ms;
@@ -104,12 +104,17 @@ impl Oracle {
         if at == begun.at {
             self.reached.note("a request is answered without the store");
         }
+        if !shown.uses {
+            self.reached.note("a request that is no use is accepted");
+        }
         if shown.worth.recognition == Recognition::InGrace {
             self.reached.note("a replaced token is accepted in its grace");
         }
         let id = active.id;
         if id_of(shown.token) != Some(id) {
-            self.broken("another", at, || format!("a token of another session is taken for {id}"));
+            self.broken(Guarantee::Another, at, || {
+                format!("a token of another session is taken for {id}")
+            });
         }
         self.check_end_is_known(at, begun, id);
         self.check_trust(at.min(begun.at + ms(active.took)), begun, id);
@@ -117,16 +122,42 @@ impl Oracle {
         self.check_token(at, begun, shown, active);
         self.check_claims(at, begun, active);
         self.check_confirmed(at, begun, shown);
-        let Some(known) = self.sessions.get_mut(&id) else { return };
-        if shown.uses && known.used.is_none_or(|used| used.at < begun.at) {
-            known.used = Some(Use { at: begun.at, node: begun.node, life: begun.life });
+        self.note_cache(at, begun, active);
+        let error = self.options.store_timeout;
+        let Some(known) = self.sessions.get_mut(&id).filter(|_| shown.uses) else { return };
+        let used = Use { at: begun.at, node: begun.node, life: begun.life };
+        if known.used.is_none_or(|last| last.at < used.at) {
+            known.used = Some(used);
+        }
+        if known.ended.is_none() && known.session.last_accessed < stamp(used.at).minus(error) {
+            known.unstored.push(Unstored { used, counted: at });
+        }
+    }
+
+    /// What an accepted request shows of its node's cache.
+    fn note_cache(&mut self, at: Ms, begun: &Begun, active: &Active) {
+        let answered = at.min(begun.at + ms(active.took));
+        let (heard, most) = (self.nodes[begun.node].heard_sent, ms(self.options.max_staleness));
+        if heard.is_none_or(|heard| answered > heard + most + 1) {
+            self.reached.note("a request is answered by a cache that is stale");
+        }
+        let sessions = &self.sessions;
+        let facts = &mut self.nodes[begun.node];
+        facts.cached.insert(active.id);
+        if facts.cached.len() > self.options.cache_capacity {
+            let lives = |id: &SessionId| sessions.get(id).is_some_and(|it| it.ended.is_none());
+            facts.cached.retain(lives);
+            if facts.cached.len() > self.options.cache_capacity {
+                facts.cached.clear();
+                self.reached.note("a node answers for more sessions than its cache holds");
+            }
         }
     }
 
     /// A node that knows of an end, or has had the time to learn it, accepts the session no more.
     fn check_end_is_known(&mut self, at: Ms, begun: &Begun, id: SessionId) {
         let Some(known) = self.sessions.get(&id) else {
-            self.broken("unknown", at, || format!("{id} is accepted and never began"));
+            self.broken(Guarantee::Unknown, at, || format!("{id} is accepted and never began"));
             return;
         };
         let Some(end) = known.ended.filter(|end| end.at < begun.at) else { return };
@@ -139,21 +170,21 @@ impl Oracle {
         let slept = closed && self.slept_through(begun, end.at);
         let (node, since) = (begun.node, begun.at - end.at);
         if here {
-            self.broken("own revocation", at, || {
+            self.broken(Guarantee::OwnRevocation, at, || {
                 format!("node {node} accepts {id}, which it has ended itself {since} ms before")
             });
         } else if heard {
-            self.broken("revoked", at, || {
+            self.broken(Guarantee::Revoked, at, || {
                 format!("node {node} accepts {id} {since} ms after its end, of which it has read")
             });
         } else if slept {
-            self.broken("stopped", at, || {
+            self.broken(Guarantee::Stopped, at, || {
                 format!(
                     "node {node} accepts {id}, which ended while it was stopped, {since} ms after"
                 )
             });
         } else if late {
-            self.broken("bound", at, || {
+            self.broken(Guarantee::Bound, at, || {
                 format!("node {node} accepts {id} {since} ms after its end")
             });
         } else {
@@ -174,7 +205,7 @@ impl Oracle {
         };
         let most = ms(self.options.max_staleness.max(stale));
         if heard.is_none_or(|heard| at > heard + most + 1) {
-            self.broken("stale", at, || {
+            self.broken(Guarantee::Stale, at, || {
                 format!(
                     "node {} accepts {id} and has not heard the log since {heard:?}",
                     begun.node
@@ -189,7 +220,9 @@ impl Oracle {
         let error = self.options.store_timeout;
         let surely = stamp(begun.at).minus(error);
         if session.absolute_expiry.is_some_and(|expiry| expiry < surely) {
-            self.broken("expired", at, || format!("{id} is accepted after its absolute timeout"));
+            self.broken(Guarantee::Expired, at, || {
+                format!("{id} is accepted after its absolute timeout")
+            });
             return;
         }
         let idle = self.idle_of(session);
@@ -200,7 +233,7 @@ impl Oracle {
         let written = if unclear { session.last_accessed } else { Timestamp::EPOCH };
         let last = stamp(noted).max(written).max(session.signed_in);
         if last.plus(idle) < surely.minus(error) {
-            self.broken("expired", at, || {
+            self.broken(Guarantee::Expired, at, || {
                 format!("{id} is accepted {:?} after its last use", surely.since(last))
             });
         }
@@ -218,7 +251,7 @@ impl Oracle {
             let worth = recognise(&known.session.token, &token, grace, then);
             let lag = self.is_calm(begun.node, begun.at.saturating_sub(2 * margin), at);
             if lag && matches!(worth, Recognition::Reused | Recognition::Unknown) {
-                self.broken("retired", at, || {
+                self.broken(Guarantee::Retired, at, || {
                     format!("{id} is accepted with a token worth {worth:?}")
                 });
             }
@@ -226,7 +259,7 @@ impl Oracle {
         let own = self.proven_until(shown.token, id);
         if own.is_none_or(|own| active.authenticated > own) {
             let (shown, own) = (active.authenticated, own.unwrap_or_default());
-            self.broken("freshness", at, || {
+            self.broken(Guarantee::Freshness, at, || {
                 format!("{id} counts as authenticated at {shown} with a token of {own}")
             });
         }
@@ -252,7 +285,7 @@ impl Oracle {
         let worth = self.worth(shown.token, at);
         if worth.live && next.contains(&worth.recognition) && self.is_calm(begun.node, begun.at, at)
         {
-            self.broken("not confirmed", at, || {
+            self.broken(Guarantee::NotConfirmed, at, || {
                 format!("a token is accepted, and the store has it as a {:?}", worth.recognition)
             });
         }
@@ -268,7 +301,7 @@ impl Oracle {
             && self.is_calm(begun.node, begun.at.saturating_sub(2 * bound), at)
         {
             let (has, newest) = (active.claims, newest.unwrap_or_default());
-            self.broken("claims", at, || {
+            self.broken(Guarantee::Claims, at, || {
                 format!("{} has claims {has} after {newest} was told", active.id)
             });
         }
@@ -281,6 +314,7 @@ impl Oracle {
         if let Some(end) = known.ended {
             let kept = ms(self.options.history.keep.unwrap_or_default());
             let remembered = at + 1_000 < end.at + kept && !known.excused;
+            let remembered = remembered && known.forgotten.is_none();
             let calm = self.is_calm(begun.node, begun.at.saturating_sub(self.bound()), at);
             if let Some(cause) = cause
                 && cause != end.cause
@@ -289,9 +323,11 @@ impl Oracle {
                 && !known.excused
             {
                 let is = end.cause;
-                self.broken("cause", at, || format!("{id} ended as {is:?} and is told {cause:?}"));
+                self.broken(Guarantee::Cause, at, || {
+                    format!("{id} ended as {is:?} and is told {cause:?}")
+                });
             } else if cause.is_none() && remembered && calm && end.at < begun.at {
-                self.broken("history", at, || {
+                self.broken(Guarantee::History, at, || {
                     format!("{id} ended as {:?}, and its client is not told", end.cause)
                 });
             }
@@ -301,8 +337,10 @@ impl Oracle {
             return;
         }
         if shown.stolen {
-            if shown.worth.recognition == Recognition::Reused && shown.worth.live {
-                self.broken("theft", at, || {
+            // Where its owner has moved on since then, the copy may be of the rotation before the last.
+            let is_reused = |worth: Worth| worth.live && worth.recognition == Recognition::Reused;
+            if is_reused(shown.worth) && is_reused(self.worth(shown.token, at)) {
+                self.broken(Guarantee::Theft, at, || {
                     format!("a copied token of {id} was used, and {id} lives")
                 });
             }
@@ -326,7 +364,7 @@ impl Oracle {
         let now = self.worth(shown.token, at);
         if valid(shown.worth) && valid(now) && self.is_in_time(id, at) {
             let was = shown.worth.recognition;
-            self.broken("refused", at, || {
+            self.broken(Guarantee::Refused, at, || {
                 format!(
                     "{id} lives, and its owner is refused ({cause:?}) with a token worth {was:?}"
                 )

@@ -102,6 +102,7 @@ impl World<'_> {
     fn carry_out(&mut self, node: usize, life: u32, sent: Ms, call: &Call) -> Answer {
         let at = self.now;
         let answer = self.store.perform(call);
+        self.digest(&answer);
         let text = answered(&answer);
         self.note(None, at, || format!("{} of node {node}: {text}", call.name()));
         let idle = at >= self.plan.end() - Plan::IDLE;

@@ -14,11 +14,13 @@ struct Asking {
     number: usize,
 }
 
-/// An operation that can be begun, the ticket that it uses, and the version of claims that it tells.
+/// An operation that can be begun, the ticket that it uses, and the version of claims that it tells, if any.
 struct Asked {
     operation: Running,
     ticket: Option<String>,
     claims: u64,
+    /// What it ends.
+    selection: Option<Selection>,
 }
 
 type Running = std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -84,7 +86,8 @@ impl World<'_> {
         let worth = shown.as_deref().map(|token| self.oracle.worth(token, self.now));
         shown.iter().for_each(|token| self.shows(&act, way.node, token));
         let asked = Asking { http, sent, held, number };
-        let Some(Asked { operation, ticket, claims }) = self.ask(&act, asked, &begun) else {
+        let Some(Asked { operation, ticket, claims, selection }) = self.ask(&act, asked, &begun)
+        else {
             return;
         };
         let at = self.now;
@@ -103,6 +106,7 @@ impl World<'_> {
             held,
             ticket,
             claims,
+            selection,
             task,
             left: None,
             over: false,
@@ -131,6 +135,7 @@ impl World<'_> {
         let profile = &self.plan.clients[way.client];
         let (owner, manager) = (profile.user.clone(), http.manager().clone());
         let (mut claims, mut used) = (0, None);
+        let selection = self.selection(act, held);
         let id = held.unwrap_or_else(|| SessionId::from_bytes([0; 16]));
         let operation: Running = match act {
             Act::SignIn(..) => {
@@ -157,14 +162,8 @@ impl World<'_> {
             }
             Act::Revoke(_) => Box::pin(client::revoke(manager, id, owner.clone())),
             Act::RevokeOthers(_) => Box::pin(client::revoke_others(http, sent)),
-            Act::RevokeUser(_) => {
-                self.oracle.reached.note("a user's sessions are revoked");
-                Box::pin(client::revoke_selected(manager, Selection::user(owner.clone())))
-            }
-            Act::RevokeKind(_) => {
-                let selection = Selection::user(owner.clone()).on(profile.kind.clone());
-                Box::pin(client::revoke_selected(manager, selection))
-            }
+            Act::RevokeChosen(..) => Box::pin(client::revoke_selected(manager, selection.clone()?)),
+            Act::Erase(_) => Box::pin(client::erase(manager, owner.clone())),
             Act::Claims(_) => {
                 claims = self.claims.change(&owner);
                 Box::pin(client::claims_changed(manager, owner.clone()))
@@ -177,10 +176,43 @@ impl World<'_> {
             Act::SetPolicy(_, place, policy) => {
                 Box::pin(client::set_policy(manager, place.scope(&owner), policy.clone()))
             }
-            Act::List(_) => Box::pin(client::list(manager, owner.clone())),
+            Act::List(_) => {
+                self.oracle.lists(number, &owner);
+                Box::pin(client::list(manager, owner.clone()))
+            }
+            Act::History(_) => Box::pin(client::history(manager, owner.clone())),
             Act::Steal(_) | Act::Fault(_) => return None,
         };
-        Some(Asked { operation, ticket: used, claims })
+        Some(Asked { operation, ticket: used, claims, selection })
+    }
+
+    /// The sessions that an act ends, where it ends any, for a client that holds this one.
+    fn selection(&self, act: &Act, held: Option<SessionId>) -> Option<Selection> {
+        let client = &self.plan.clients[act.way().0.client];
+        let (tenant, user) = (client.user.tenant.clone(), Selection::user(client.user.clone()));
+        let ago = |time: &Ms| stamp(self.now.saturating_sub(*time));
+        Some(match act {
+            Act::Revoke(_) => user.among([held?]),
+            Act::RevokeOthers(_) => user.except(held?),
+            Act::Erase(_) => user,
+            Act::RevokeChosen(_, chosen) => match chosen {
+                Chosen::User => user,
+                Chosen::Kind => user.on(client.kind.clone()),
+                Chosen::App => {
+                    let app = client.app.clone().or_else(|| ClientId::new("shop").ok())?;
+                    Selection::within(TenantFilter::Is(tenant)).of_client(app)
+                }
+                Chosen::Tenant => Selection::within(TenantFilter::Is(tenant)),
+                Chosen::Deployment => Selection::within(TenantFilter::Any),
+                Chosen::Ids => {
+                    let tokens = self.clients.iter().filter_map(|device| device.token.as_deref());
+                    user.among(tokens.filter_map(Oracle::id_of).collect::<Vec<_>>())
+                }
+                Chosen::Older(time) => user.signed_in_before(ago(time)),
+                Chosen::Unused(time) => user.last_accessed_before(ago(time)),
+            },
+            _ => return None,
+        })
     }
 
     /// The client's ticket, or the one that it has used last, and one of its sessions.
@@ -217,8 +249,8 @@ impl World<'_> {
             Act::SignIn(..) | Act::Ticket(..) => "the caller of a sign-in goes away",
             Act::Revoke(_)
             | Act::RevokeOthers(_)
-            | Act::RevokeUser(_)
-            | Act::RevokeKind(_)
+            | Act::RevokeChosen(..)
+            | Act::Erase(_)
             | Act::Block(..)
             | Act::Unblock(..) => "the caller of a revocation or a block goes away",
             Act::Data(_) | Act::Claims(_) => "the caller of a change goes away",
@@ -274,7 +306,7 @@ impl World<'_> {
         let (act, begun, lost) =
             (operation.act.clone(), operation.begun.clone(), operation.manner.lost);
         let (token, worth, held) = (operation.token.clone(), operation.worth, operation.held);
-        let claims = operation.claims;
+        let (claims, selection) = (operation.claims, operation.selection.clone());
         let (way, _) = act.way();
         let owner = self.plan.clients[way.client].user.clone();
         match (&act, outcome) {
@@ -294,11 +326,8 @@ impl World<'_> {
                 let step_up = matches!(act, Act::StepUp(..));
                 if let (Some(token), Some(next)) = (token, next) {
                     self.oracle.rotated(at, &token, &next, step_up);
-                    let device = &mut self.clients[way.client];
-                    // A browser keeps the newest cookie that it was given; a response that comes late to a
-                    // client that has signed in again is not for it.
-                    if !lost && device.token.as_ref() == Some(&token) {
-                        device.before = device.token.replace(next);
+                    if !lost {
+                        self.moves_on(way.client, &token, next);
                     }
                 }
             }
@@ -308,15 +337,20 @@ impl World<'_> {
                 }
             }
             (Act::Watch(_), Outcome::Waited(end)) => self.oracle.waited(at, number, end),
-            (Act::Revoke(_), Outcome::Ended) => {
-                let covers = |user: &_, id| *user == owner && Some(id) == held;
-                self.oracle.ended_here(at, &begun, covers);
+            (
+                Act::Revoke(_) | Act::RevokeOthers(_) | Act::RevokeChosen(..) | Act::Erase(_),
+                Outcome::Ended,
+            ) => {
+                if let Some(selection) = selection {
+                    self.oracle.reached.note(revoked(&act));
+                    self.oracle.ended_here(at, &begun, &selection);
+                }
             }
-            (Act::RevokeUser(_), Outcome::Ended) => {
-                self.oracle.ended_here(at, &begun, |user, _| *user == owner);
+            (Act::List(_), Outcome::Listed(listed, whole)) => {
+                self.oracle.listed(at, &begun, (number, &owner), &listed, whole);
             }
-            (Act::RevokeOthers(_), Outcome::Ended) => {
-                self.oracle.ended_here(at, &begun, |user, id| *user == owner && Some(id) != held);
+            (Act::History(_), Outcome::Remembered(listed, whole)) => {
+                self.oracle.remembered(at, &begun, &owner, &listed, whole);
             }
             (Act::Claims(_), Outcome::Done) => self.oracle.claims_told(at, &owner, claims),
             (Act::Block(_, place, lasts), Outcome::Ended) => {
@@ -326,9 +360,10 @@ impl World<'_> {
                     self.oracle.blocked(at, &begun, &scope);
                 }
             }
-            (Act::SignOut(_), Outcome::Done) if !lost => {
+            (Act::SignOut(_), Outcome::Done) => {
+                self.oracle.reached.note("a user signs out");
                 let device = &mut self.clients[way.client];
-                if device.token == token {
+                if !lost && device.token == token {
                     device.token = None;
                 }
             }
@@ -385,20 +420,46 @@ impl World<'_> {
         let uses = !matches!(act, Act::Passive(_));
         let shown = Shown { token, stolen, uses, worth };
         self.oracle.seen(at, begun, &shown, seen);
-        let (way, _) = act.way();
-        let device = &mut self.clients[way.client];
         match seen {
             Seen::Active(active) => {
                 let Some(next) = &active.renewed else { return };
                 self.oracle.reached.note("a token is renewed");
                 self.oracle.rotated(at, token, next, false);
-                if !lost && !stolen && device.token.as_deref() == Some(token) {
-                    device.before = device.token.replace(next.clone());
+                if !lost && !stolen {
+                    self.moves_on(act.way().0.client, token, next.clone());
                 }
             }
             // A browser keeps a cookie that is refused; its user signs in again.
             Seen::Ended(_) | Seen::Anonymous => {}
         }
+    }
+
+    /// A browser keeps the newest cookie that it was given; a response that comes late to a client that has
+    /// signed in again is not for it.
+    fn moves_on(&mut self, client: usize, token: &str, next: String) {
+        let device = &mut self.clients[client];
+        if device.token.as_deref() == Some(token) {
+            device.before = device.token.replace(next);
+        }
+    }
+}
+
+/// What has been revoked, for the list of what runs have come upon.
+fn revoked(act: &Act) -> &'static str {
+    match act {
+        Act::RevokeOthers(_) => "a user's other sessions are revoked",
+        Act::Erase(_) => "a user is erased",
+        Act::RevokeChosen(_, chosen) => match chosen {
+            Chosen::User => "a user's sessions are revoked",
+            Chosen::Kind => "a user's sessions of one kind are revoked",
+            Chosen::App => "the sessions of one application are revoked",
+            Chosen::Tenant => "the sessions of a tenant are revoked",
+            Chosen::Deployment => "all sessions are revoked",
+            Chosen::Ids => "several sessions are revoked by their ids",
+            Chosen::Older(_) => "a user's older sessions are revoked",
+            Chosen::Unused(_) => "a user's unused sessions are revoked",
+        },
+        _ => "a session is revoked by its id",
     }
 }
 
@@ -407,6 +468,12 @@ fn brief(outcome: &Outcome) -> String {
         // Tokens are as good as random: their sessions tell more.
         Outcome::SignedIn { id, .. } => format!("signed in as {id}"),
         Outcome::TooMany { sessions, .. } => format!("too many: {sessions:?}"),
+        Outcome::Listed(listed, _) => {
+            format!("{:?}", listed.iter().map(|(id, _)| id).collect::<Vec<_>>())
+        }
+        Outcome::Remembered(listed, _) => {
+            format!("{:?}", listed.iter().map(|(id, _, cause)| (id, cause)).collect::<Vec<_>>())
+        }
         Outcome::Rotated(next) => format!("rotated: {}", next.is_some()),
         Outcome::Seen(Seen::Active(active)) => {
             format!(
