@@ -38,7 +38,8 @@ pub(crate) struct Options {
     #[arg(long)]
     planted: bool,
     /// What the check of the project runs: that two processes see the same on either store, that every
-    /// guarantee holds in 10,000 runs, and that the planted defects are found which it is known to find.
+    /// guarantee holds in 10,000 runs, that the planted defects are found which it is known to find, and
+    /// that a run which fails is told as one.
     #[arg(long)]
     check: bool,
 }
@@ -74,6 +75,40 @@ fn check(options: &Options) -> Result<(), Failure> {
         sim.args(words(options)).args(rest);
         show(sim)?;
     }
+    check_failing(options)
+}
+
+/// That a run which fails is told as one: the command fails, shows a shorter history with nodes as columns,
+/// and names a command that shows the same run again.
+fn check_failing(options: &Options) -> Result<(), Failure> {
+    let run = |arguments: &[&str]| {
+        let mut sim = program();
+        let output = sim.args(words(options)).args(arguments).output();
+        let output = output.map_err(|error| Failure::new(error.to_string()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let fails = output.status.code() == Some(1);
+        if fails { Ok(text) } else { Err(Failure::new(format!("{arguments:?} has not failed"))) }
+    };
+    let told = run(&["--plant", FAILS, "--seeds", "20"])?;
+    let missing = |what: &str| Failure::new(format!("of a run that fails is not told: {what}"));
+    let line = |has: &str| told.lines().find(|line| line.contains(has)).ok_or_else(|| missing(has));
+    let needed = line(" steps are needed:")?;
+    let mut numbers = needed.split(' ').filter_map(|word| word.parse::<u32>().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(needed), Some(all)) if needed < all => {}
+        _ => return Err(missing("a shorter run")),
+    }
+    let columns = line("store and faults")?;
+    if !["node 0", "node 1", "node 2"].iter().all(|node| columns.contains(node)) {
+        return Err(missing("a column for each node"));
+    }
+    let digest = line(", digest ")?.split([',', ':']).nth(1).unwrap_or_default().trim();
+    let again = line("again: ")?.split_whitespace().skip_while(|word| !word.starts_with("--"));
+    let again = run(&again.collect::<Vec<_>>())?;
+    if !again.lines().any(|line| line == digest) {
+        return Err(missing("how to see it again"));
+    }
+    println!("a run that fails is told, made shorter and repeated: {needed} {digest}");
     Ok(())
 }
 
@@ -108,3 +143,6 @@ fn build() -> Result<(), Failure> {
 fn program() -> Command {
     Command::new(target().join("sim").join("sim").join("session-sim"))
 }
+
+/// A defect that nearly every run shows.
+const FAILS: &str = "told-twice";
