@@ -103,7 +103,11 @@ impl Oracle {
         cause: EndCause,
         times: usize,
     ) {
-        let ended = self.sessions.get(&id).and_then(|known| known.ended);
+        let Some(known) = self.sessions.get(&id) else {
+            self.broken(Guarantee::Unknown, at, || format!("{id} is told of and never began"));
+            return;
+        };
+        let ended = known.ended;
         let right = times == 1 && ended.is_some_and(|end| end.cause == cause);
         if !right && self.restored.is_none() {
             self.broken(Guarantee::Told, at, || {
