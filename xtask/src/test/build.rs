@@ -10,7 +10,7 @@ use crate::server::Server;
 use crate::services::Servers;
 
 /// Everything that has tests.
-pub(crate) const ALL: [&str; 3] = ["--workspace", "--exclude", "session-benches"];
+pub(crate) const ALL: [&str; 1] = ["--workspace"];
 /// The rules, the engine, the stores that need no server, and an adapter.
 pub(crate) const FAST: [&str; 8] = [
     "--package=session-core",
