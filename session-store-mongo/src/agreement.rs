@@ -21,8 +21,11 @@ pub(crate) async fn agree(
     let first = doc! { "_id": "agreement", "version": VERSION, "key": key };
     let agreed = first_of(agreement, first).await?;
     let version = agreed.get_i32("version").map_err(|_| record::malformed("version"))?;
-    if version != VERSION {
-        let text = format!("the collections have version {version}, this build knows {VERSION}");
+    // A newer version says which older ones may use its collections, and otherwise that none may.
+    if VERSION > version || VERSION < agreed.get_i32("oldest").unwrap_or(version) {
+        let text = format!(
+            "the collections have version {version}, which builds of version {VERSION} may not use"
+        );
         return Err(StoreError::internal(text).into());
     }
     Ok(TagKey::from_bytes(key_in(&agreed)?))

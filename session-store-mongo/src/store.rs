@@ -46,7 +46,7 @@ impl MongoStore {
     ///
     /// # Errors
     /// [`Unavailable`] when no server can be reached, [`Internal`] for a malformed URL, an option
-    /// out of bounds, or collections of a newer version.
+    /// out of bounds, or collections of a version that this one may not use.
     ///
     /// [`Unavailable`]: session_core::StoreErrorKind::Unavailable
     /// [`Internal`]: session_core::StoreErrorKind::Internal

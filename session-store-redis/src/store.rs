@@ -68,7 +68,7 @@ impl RedisStore {
     /// # Errors
     /// [`StoreErrorKind::Unavailable`](session_core::StoreErrorKind::Unavailable) when the server
     /// cannot be reached, [`StoreErrorKind::Internal`](session_core::StoreErrorKind::Internal) for
-    /// a malformed URL, an option out of bounds, or keys of another version.
+    /// a malformed URL, an option out of bounds, or keys of a version that this one may not use.
     pub async fn connect_with(url: &str, options: RedisOptions) -> Result<Self, StoreError> {
         match servers_of_cluster(url) {
             Some(urls) => {
@@ -207,10 +207,13 @@ async fn agree(
     call.key(Placement::agreement(prefix)).arg(*proposed.key.as_bytes());
     call.number(proposed.shards().len()).number(VERSION);
     call.arg(fleet.map(|fleet| fleet.as_bytes().to_vec()).unwrap_or_default());
-    let (key, shards, version, fleet): (Vec<u8>, usize, i64, Option<Vec<u8>>) =
+    let (key, shards, version, oldest, fleet): (Vec<u8>, _, i64, Option<i64>, Option<Vec<u8>>) =
         link.change(&call).await?;
-    if version != VERSION {
-        let text = format!("the keys have version {version}, this build knows {VERSION}");
+    // A newer version says which older ones may use its keys, and otherwise that none may.
+    if VERSION > version || VERSION < oldest.unwrap_or(version) {
+        let text = format!(
+            "the keys have version {version}, which builds of version {VERSION} may not use"
+        );
         return Err(StoreError::internal(text));
     }
     let malformed = |_| InvalidField::malformed("agreement", "keys of 16 and of 32 bytes");

@@ -94,7 +94,7 @@ async fn the_file_is_in_wal_mode_and_complete_after_a_close() {
 }
 
 #[tokio::test]
-async fn migrations_run_twice_and_a_newer_schema_is_refused() {
+async fn migrations_run_twice_and_a_newer_schema_says_who_may_use_it() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("sessions.db");
     for _ in 0..2 {
@@ -104,6 +104,10 @@ async fn migrations_run_twice_and_a_newer_schema_is_refused() {
     let newest = "SELECT MAX(version) FROM session_kit_migrations";
     assert_eq!(ask(&path, newest).await, steps);
     execute(&path, "INSERT INTO session_kit_migrations (version) VALUES (1000)").await;
+    let store = SqliteStore::connect(&path).await.unwrap();
+    assert_eq!(store.report().await.unwrap().schema, Some(1000));
+    store.close().await;
+    execute(&path, "DELETE FROM session_kit_migrations WHERE version < 1000").await;
     let error = SqliteStore::connect(&path).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Internal);
     assert!(error.to_string().contains("version 1000"), "{error}");

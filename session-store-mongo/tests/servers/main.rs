@@ -260,6 +260,42 @@ async fn nodes_of_a_dropped_database_agree_again_or_stop() {
     assert_eq!(error.kind(), StoreErrorKind::Internal, "{error}");
 }
 
+/// In a rolling upgrade a node of an older version may start again beside newer ones.
+#[tokio::test]
+async fn newer_collections_say_which_versions_may_use_them() {
+    let _alone = ALONE.write().await;
+    let fresh = Fresh::new(Transactions::WhereThereAre);
+    let store = fresh.store().await;
+    let mine = session(&store, &user("alice"), now(&store).await);
+    insert(&store, &mine).await;
+    let agreement = fresh.collection(&fresh.database().await, "agreement");
+    let one = || mongodb::bson::doc! { "_id": "agreement" };
+    let agreed = agreement.find_one(one()).await.unwrap().unwrap();
+    let known = agreed.get_i32("version").unwrap();
+    for (version, oldest, may_use) in [
+        (known + 1, None, false),
+        (known + 1, Some(known + 1), false),
+        (known + 1, Some(known), true),
+        (known + 9, Some(known - 1), true),
+        (known - 1, Some(known - 1), false),
+    ] {
+        let mut newer = mongodb::bson::doc! { "version": version };
+        newer.extend(oldest.map(|oldest| ("oldest".to_owned(), oldest.into())));
+        agreement.update_one(one(), mongodb::bson::doc! { "$set": newer }).await.unwrap();
+        match fresh.open().await {
+            Ok(older) => {
+                assert!(may_use, "{version}, {oldest:?}");
+                assert!(older.load(mine.id).await.unwrap().is_some());
+            }
+            Err(error) => {
+                assert!(!may_use, "{version}, {oldest:?}: {error}");
+                assert_eq!(error.kind(), StoreErrorKind::Internal);
+                assert!(error.to_string().contains(&format!("version {version},")), "{error}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_index_that_expires_is_there() {
     let fresh = Fresh::new(Transactions::WhereThereAre);

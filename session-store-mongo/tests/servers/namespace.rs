@@ -12,7 +12,7 @@ use mongodb::{Client, Collection, Database};
 use session_conformance::sample::{self, PATIENCE};
 use session_conformance::{Backend, Namespace};
 use session_core::store::Entries;
-use session_core::{SessionId, Store, StoreErrorKind};
+use session_core::{SessionId, Store, StoreError, StoreErrorKind};
 use session_engine::Options;
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
 use tokio::sync::RwLock;
@@ -60,12 +60,24 @@ impl Fresh {
     }
 
     pub(crate) async fn store(&self) -> MongoStore {
-        let mut client = ClientOptions::parse(&self.url).await.unwrap();
+        self.open().await.unwrap()
+    }
+
+    pub(crate) async fn open(&self) -> Result<MongoStore, StoreError> {
+        let client = ClientOptions::parse(&self.url).await.unwrap();
+        self.open_with(client).await
+    }
+
+    /// A store whose client has these options besides.
+    pub(crate) async fn open_with(
+        &self,
+        mut client: ClientOptions,
+    ) -> Result<MongoStore, StoreError> {
         client.server_selection_timeout = Some(SLOW);
         client.connect_timeout = Some(SLOW);
         client.retry_writes = self.retry_writes;
         let [client, log] = [client.clone(), client].map(|o| Client::with_options(o).unwrap());
-        MongoStore::with_clients(client, log, self.options.clone()).await.unwrap()
+        MongoStore::with_clients(client, log, self.options.clone()).await
     }
 
     pub(crate) async fn database(&self) -> Database {

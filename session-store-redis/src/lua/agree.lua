@@ -4,4 +4,4 @@ redis.call('HSETNX', KEYS[1], 'key', ARGV[1])
 redis.call('HSETNX', KEYS[1], 'shards', ARGV[2])
 redis.call('HSETNX', KEYS[1], 'version', ARGV[3])
 if ARGV[4] ~= '' then redis.call('HSETNX', KEYS[1], 'fleet', ARGV[4]) end
-return redis.call('HMGET', KEYS[1], 'key', 'shards', 'version', 'fleet')
+return redis.call('HMGET', KEYS[1], 'key', 'shards', 'version', 'oldest', 'fleet')

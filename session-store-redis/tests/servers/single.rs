@@ -11,7 +11,7 @@ use session_core::store::{
     Change, Commit, Cursor, Entries, Forget, Needs, Outcome, PolicyChange, Selection, TenantFilter,
     Touch,
 };
-use session_core::{Actor, FleetKey, SessionId, Store, StoreErrorKind};
+use session_core::{Actor, EndCause, FleetKey, Session, SessionId, Store, StoreErrorKind};
 use session_store_redis::{RedisOptions, RedisStore, Replicas};
 
 use crate::monitor::Monitor;
@@ -86,7 +86,7 @@ async fn orphans_and_gaps_are_found() {
     assert_eq!(store.audit().await.unwrap().len(), 5);
 }
 
-/// Two round trips for a sign-in, counted as what the server was asked.
+/// Two round trips for a sign-in, also for one that evicts, counted as what the server was asked.
 #[tokio::test]
 async fn operations_cost_few_round_trips() {
     // Alone, for others have the server forget its scripts.
@@ -113,22 +113,19 @@ async fn operations_cost_few_round_trips() {
     let mut monitor = Monitor::of([url()]).await;
     let mut asked = async || monitor.asked(&prefix).await;
     asked().await;
-    let mine = session(&store, &user("alice"), at);
-    let state = store.user(&mine.owner).await.unwrap();
-    let sign_in = Commit {
-        owner: mine.owner.clone(),
-        expected: state.version,
-        changes: vec![Change::Insert(Box::new(mine.clone()))],
-        at,
-        by: Actor::Application,
-        from: None,
-    };
-    assert_eq!(store.commit(&sign_in).await.unwrap(), Outcome::Done);
-    // The two reads leave together; the script is the second round trip.
     let only = |commands: &[&str]| -> HashMap<String, u32> {
         commands.iter().map(|command| ((*command).to_owned(), 1)).collect()
     };
-    assert_eq!(asked().await, only(&["hgetall", "hmget", "evalsha"]));
+    let [first, mine] = [(); 2].map(|()| session(&store, &user("alice"), at));
+    let evict = Change::End(first.id, EndCause::Evicted);
+    for changes in [vec![insertion(&first)], vec![evict, insertion(&mine)]] {
+        let expected = store.user(&mine.owner).await.unwrap().version;
+        let (owner, by, from) = (mine.owner.clone(), Actor::Application, None);
+        let sign_in = Commit { owner, expected, changes, at, by, from };
+        assert_eq!(store.commit(&sign_in).await.unwrap(), Outcome::Done);
+        // The two reads leave together; the script is the second round trip.
+        assert_eq!(asked().await, only(&["hgetall", "hmget", "evalsha"]));
+    }
     store.load(mine.id).await.unwrap();
     assert_eq!(asked().await, only(&["hmget"]));
     store.touch(&[touch(mine.id), touch(mine.id)]).await.unwrap();
@@ -141,6 +138,45 @@ async fn operations_cost_few_round_trips() {
     assert_eq!(asked().await, only(&["hget", "evalsha"]));
     assert!(store.ended(mine.id).await.unwrap().is_some());
     assert_eq!(asked().await, only(&["get"]));
+}
+
+fn insertion(session: &Session) -> Change {
+    Change::Insert(Box::new(session.clone()))
+}
+
+/// In a rolling upgrade a node of an older version may start again beside newer ones.
+#[tokio::test]
+async fn newer_keys_say_which_versions_may_use_them() {
+    let _shared = ALONE.read().await;
+    let prefix = Prefix::new(false);
+    let store = prefix.store().await;
+    let mine = session(&store, &user("alice"), now(&store).await);
+    insert(&store, &mine).await;
+    let agreement = format!("{}{{0}}:agreement", prefix.options.prefix);
+    let known: i64 = ask(redis::cmd("HGET").arg(&agreement).arg("version")).await;
+    for (version, oldest, may_use) in [
+        (known + 1, None, false),
+        (known + 1, Some(known + 1), false),
+        (known + 1, Some(known), true),
+        (known + 9, Some(known - 1), true),
+        (known - 1, Some(known - 1), false),
+    ] {
+        ask::<()>(redis::cmd("HSET").arg(&agreement).arg("version").arg(version)).await;
+        if let Some(oldest) = oldest {
+            ask::<()>(redis::cmd("HSET").arg(&agreement).arg("oldest").arg(oldest)).await;
+        }
+        match RedisStore::connect_with(&url(), prefix.options.clone()).await {
+            Ok(older) => {
+                assert!(may_use, "{version}, {oldest:?}");
+                assert!(older.load(mine.id).await.unwrap().is_some());
+            }
+            Err(error) => {
+                assert!(!may_use, "{version}, {oldest:?}: {error}");
+                assert_eq!(error.kind(), StoreErrorKind::Internal);
+                assert!(error.to_string().contains(&format!("version {version},")), "{error}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -48,11 +48,11 @@ pub(super) async fn run(db: &Db) -> Result<(), StoreError> {
 async fn make_tables(connection: &mut MySqlConnection, db: &Db) -> Result<(), StoreError> {
     let create = sqlx::query(db.sql(CREATE_VERSION));
     create.execute(&mut *connection).await.map_err(store_error)?;
-    let version: i64 = sqlx::query_scalar(db.sql(READ_VERSION))
-        .fetch_one(&mut *connection)
+    let versions: Vec<i64> = sqlx::query_scalar(db.sql(READ_VERSIONS))
+        .fetch_all(&mut *connection)
         .await
         .map_err(store_error)?;
-    for (number, script) in schema::missing(version, &MIGRATIONS)? {
+    for (number, script) in schema::missing(&versions, &MIGRATIONS)? {
         sqlx::raw_sql(db.sql(script)).execute(&mut *connection).await.map_err(store_error)?;
         let add = sqlx::query(db.sql(ADD_VERSION)).bind(number);
         add.execute(&mut *connection).await.map_err(store_error)?;
@@ -116,6 +116,7 @@ pub(super) fn printed() -> Vec<String> {
 const LOCK_WAIT: Duration = Duration::from_secs(60);
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \
     (version BIGINT NOT NULL PRIMARY KEY) ENGINE = InnoDB";
+const READ_VERSIONS: &str = "SELECT version FROM {t}migrations";
 pub(super) const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM {t}migrations";
 const ADD_VERSION: &str = "INSERT INTO {t}migrations (version) VALUES (?)";
 const READ_PROCEDURES: &str =

@@ -130,8 +130,8 @@ impl MySqlStore {
     /// # Errors
     /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be
     /// reached, [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer
-    /// version, for names out of bounds, and where `autocommit` is off or transactions read what is
-    /// not committed.
+    /// version that this one may not use, for names out of bounds, and where `autocommit` is off or
+    /// transactions read what is not committed.
     pub async fn with_pool(pool: MySqlPool, options: MySqlOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         check_settings(&pool).await?;

@@ -16,11 +16,11 @@ pub(super) async fn run(pool: &PgPool, names: &Names) -> Result<(), StoreError> 
     // Held until the commit; even the first table is made by one node alone.
     sqlx::query(LOCK).bind(&names.channel).execute(&mut *tx).await.map_err(store_error)?;
     sqlx::query(names.sql(CREATE_VERSION)).execute(&mut *tx).await.map_err(store_error)?;
-    let version: i64 = sqlx::query_scalar(names.sql(READ_VERSION))
-        .fetch_one(&mut *tx)
+    let versions: Vec<i64> = sqlx::query_scalar(names.sql(READ_VERSIONS))
+        .fetch_all(&mut *tx)
         .await
         .map_err(store_error)?;
-    for (number, script) in schema::missing(version, &MIGRATIONS)? {
+    for (number, script) in schema::missing(&versions, &MIGRATIONS)? {
         sqlx::raw_sql(names.sql(script)).execute(&mut *tx).await.map_err(store_error)?;
         let add = sqlx::query(names.sql(ADD_VERSION)).bind(number);
         add.execute(&mut *tx).await.map_err(store_error)?;
@@ -71,7 +71,7 @@ fn functions_digest() -> String {
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS {t}migrations \
     (version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())";
-const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0)::bigint FROM {t}migrations";
+const READ_VERSIONS: &str = "SELECT version::bigint FROM {t}migrations";
 const ADD_VERSION: &str = "INSERT INTO {t}migrations (version) VALUES ($1)";
 const READ_FUNCTIONS: &str = "SELECT functions_version, functions_digest FROM {t}meta";
 const NOTE_FUNCTIONS: &str = "UPDATE {t}meta SET functions_version = $1, functions_digest = $2";

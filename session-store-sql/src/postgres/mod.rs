@@ -166,8 +166,8 @@ impl PostgresStore {
     /// # Errors
     /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the server cannot be
     /// reached; [`Internal`](session_core::StoreErrorKind::Internal) for names out of bounds, for a
-    /// schema of a newer version, and where `default_transaction_isolation` is not
-    /// `read committed`.
+    /// schema of a newer version that this one may not use, and where
+    /// `default_transaction_isolation` is not `read committed`.
     pub async fn with_pool(pool: PgPool, options: PostgresOptions) -> Result<Self, StoreError> {
         options.validate().map_err(StoreError::internal)?;
         let PostgresOptions { schema, prefix, push } = options;

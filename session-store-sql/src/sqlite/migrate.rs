@@ -13,9 +13,9 @@ pub(super) const MIGRATIONS: [&str; 1] =
 pub(super) async fn run(writer: &SqlitePool) -> Result<(), StoreError> {
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
     sqlx::query(CREATE_VERSION).execute(&mut *tx).await.map_err(store_error)?;
-    let version: i64 =
-        sqlx::query_scalar(READ_VERSION).fetch_one(&mut *tx).await.map_err(store_error)?;
-    for (number, script) in schema::missing(version, &MIGRATIONS)? {
+    let versions: Vec<i64> =
+        sqlx::query_scalar(READ_VERSIONS).fetch_all(&mut *tx).await.map_err(store_error)?;
+    for (number, script) in schema::missing(&versions, &MIGRATIONS)? {
         sqlx::raw_sql(script).execute(&mut *tx).await.map_err(store_error)?;
         sqlx::query(ADD_VERSION).bind(number).execute(&mut *tx).await.map_err(store_error)?;
         tracing::info!(number, "applied a migration");
@@ -36,5 +36,5 @@ pub(super) fn indexes() -> impl Iterator<Item = &'static str> {
 
 const CREATE_VERSION: &str = "CREATE TABLE IF NOT EXISTS session_kit_migrations \
     (version INTEGER PRIMARY KEY, applied TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP) STRICT";
-const READ_VERSION: &str = "SELECT COALESCE(MAX(version), 0) FROM session_kit_migrations";
+const READ_VERSIONS: &str = "SELECT version FROM session_kit_migrations";
 const ADD_VERSION: &str = "INSERT INTO session_kit_migrations (version) VALUES (?)";

@@ -86,7 +86,8 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`Unavailable`](session_core::StoreErrorKind::Unavailable) when the file cannot be opened,
-    /// [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer version,
+    /// [`Internal`](session_core::StoreErrorKind::Internal) when its schema is of a newer version
+    /// that this one may not use,
     /// [`Refused`](session_core::StoreErrorKind::Refused) for a database in memory or parameters in
     /// the URL.
     pub async fn connect(url: impl AsRef<Path>) -> Result<Self, StoreError> {

@@ -20,7 +20,7 @@ fn as_the_client_cuts(script: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
+async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_says_who_may_use_it() {
     let database = Database::create().await;
     let options = server().database(&database.0);
     let mut connection = database.connection().await;
@@ -34,6 +34,10 @@ async fn printed_migrations_may_be_run_by_hand_and_a_newer_schema_is_refused() {
     insert(&store, &session(&store, "alice").await).await;
     let newer = "INSERT INTO session_kit_migrations (version) VALUES (1000)";
     sqlx::query(newer).execute(&mut connection).await.unwrap();
+    let older = database.store().await;
+    assert_eq!(older.report().await.unwrap().schema, Some(1000));
+    let unusable = "DELETE FROM session_kit_migrations WHERE version < 1000";
+    sqlx::query(unusable).execute(&mut connection).await.unwrap();
     let pool = pool(options, 1).await;
     let error = MySqlStore::with_pool(pool, MySqlOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("version 1000"), "{error}");
