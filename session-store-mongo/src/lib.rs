@@ -46,7 +46,8 @@
 //! Where the server has transactions, the user's document, the list, the log and the history change
 //! in one, with write concern majority ([`MongoOptions::write_concern`]). A sign-in is two finds
 //! that read the user, two that look for what forbids it, three writes, the commit's own command
-//! and one more find. It meets only changes of the same user.
+//! and one more find. One that evicts is one more find and three more writes. It meets only changes
+//! of the same user.
 //!
 //! On a standalone server, a change is a compare-and-swap on the user's document that also leaves
 //! in it what has to follow, the outbox. The node delivers the outbox to the log, the list and the

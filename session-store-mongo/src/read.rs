@@ -77,8 +77,9 @@ impl Collections {
         &self,
         ids: &[SessionId],
     ) -> Result<HashMap<SessionId, Option<Document>>, Failed> {
-        let users = self.users.aggregate(users_of(ids)).await?;
-        let users: Vec<Document> = users.try_collect().await?;
+        let mut session = self.session().await?;
+        let mut users = self.users.aggregate(users_of(ids)).session(&mut session).await?;
+        let users: Vec<Document> = users.stream(&mut session).try_collect().await?;
         let keyed = users.iter().map(|user| Ok((record::number(user, "_id")?, user)));
         let users: HashMap<_, _> = keyed.collect::<Result<_, InvalidField>>()?;
         let mut found = HashMap::new();

@@ -1,6 +1,7 @@
 //! The MongoDB store on a real server: the conformance kit, and what is MongoDB's own.
 
 mod blocks;
+mod commands;
 mod damage;
 #[cfg(feature = "fault-tests")]
 mod faults;

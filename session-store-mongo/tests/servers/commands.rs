@@ -1,0 +1,115 @@
+//! What the store asks the server for, by the driver's command events.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mongodb::event::EventHandler;
+use mongodb::event::command::CommandEvent;
+use mongodb::options::ClientOptions;
+use session_conformance::sample::{insert, now, session, user};
+use session_core::store::{Change, Commit, Entries, Outcome, PageQuery, TenantFilter, Touch};
+use session_core::{Actor, EndCause, Session, Store};
+use session_store_mongo::{MongoStore, Transactions};
+
+use crate::namespace::{ALONE, Fresh, url};
+
+/// A command that was sent.
+#[derive(Debug)]
+struct Sent {
+    name: String,
+    /// Whether it is answered as of a time that this node has seen.
+    is_causal: bool,
+}
+
+/// The commands that a store has sent.
+#[derive(Clone, Default)]
+struct Commands(Arc<Mutex<Vec<Sent>>>);
+
+impl Commands {
+    async fn store(&self, fresh: &Fresh) -> MongoStore {
+        let mut client = ClientOptions::parse(url()).await.unwrap();
+        let sent = Arc::clone(&self.0);
+        client.command_event_handler = Some(EventHandler::callback(move |event| {
+            let CommandEvent::Started(started) = event else { return };
+            let concern = started.command.get_document("readConcern");
+            let is_causal = concern.is_ok_and(|concern| concern.contains_key("afterClusterTime"));
+            sent.lock().unwrap().push(Sent { name: started.command_name, is_causal });
+        }));
+        fresh.open_with(client).await.unwrap()
+    }
+
+    /// Those since the last time.
+    fn taken(&self) -> Vec<Sent> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.taken().into_iter().map(|sent| sent.name).collect()
+    }
+}
+
+/// On a sharded cluster a shard can be behind the log. What is read after an entry is read as of it.
+#[tokio::test]
+async fn reads_of_users_and_sessions_see_what_the_log_has_told() {
+    let _alone = ALONE.write().await;
+    let (commands, fresh) = (Commands::default(), Fresh::new(Transactions::WhereThereAre));
+    let writer = fresh.store().await;
+    let mine = session(&writer, &user("alice"), now(&writer).await);
+    insert(&writer, &mine).await;
+    let store = commands.store(&fresh).await;
+    let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    insert(&writer, &session(&writer, &mine.owner, mine.signed_in)).await;
+    assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
+
+    commands.taken();
+    let all = PageQuery::live(TenantFilter::Any, mine.signed_in);
+    let mut of_user = PageQuery::live(TenantFilter::Is(None), mine.signed_in);
+    of_user.user = Some(mine.owner.user.clone());
+    let later = mine.signed_in.plus(Duration::from_secs(1));
+    let touch = Touch {
+        id: mine.id,
+        last_accessed: later,
+        deadline: mine.deadline,
+        claimed: true,
+        ip_addresses: vec!["192.0.2.7".parse().unwrap()],
+    };
+    let mut read = 0;
+    for what in ["user", "load", "page", "page of a user", "touch"] {
+        match what {
+            "user" => assert_eq!(store.user(&mine.owner).await.unwrap().sessions.len(), 2),
+            "load" => assert!(store.load(mine.id).await.unwrap().is_some()),
+            "page" => assert_eq!(store.page(&all).await.unwrap().sessions.len(), 2),
+            "page of a user" => {
+                assert_eq!(store.page(&of_user).await.unwrap().sessions.len(), 2);
+            }
+            _ => assert_eq!(store.touch(std::slice::from_ref(&touch)).await.unwrap(), []),
+        }
+        for sent in commands.taken() {
+            let is_read = ["find", "aggregate"].contains(&sent.name.as_str());
+            assert!(!is_read || sent.is_causal, "{what}: {sent:?}");
+            read += usize::from(is_read);
+        }
+    }
+    assert!(read >= 6, "{read} reads");
+}
+
+/// The documentation of the crate states these numbers.
+#[tokio::test]
+async fn a_sign_in_costs_few_commands() {
+    let _alone = ALONE.write().await;
+    let (commands, fresh) = (Commands::default(), Fresh::new(Transactions::WhereThereAre));
+    let store = commands.store(&fresh).await;
+    let at = now(&store).await;
+    let [first, second] = [(); 2].map(|()| session(&store, &user("alice"), at));
+    let begin = |session: &Session| Change::Insert(Box::new(session.clone()));
+    let evict = Change::End(first.id, EndCause::Evicted);
+    for (changes, most) in [(vec![begin(&first)], 9), (vec![evict, begin(&second)], 13)] {
+        commands.taken();
+        let expected = store.user(&first.owner).await.unwrap().version;
+        let (owner, by, from) = (first.owner.clone(), Actor::Application, None);
+        let sign_in = Commit { owner, expected, changes, at, by, from };
+        assert_eq!(store.commit(&sign_in).await.unwrap(), Outcome::Done);
+        let names = commands.names();
+        assert_eq!(names.len(), most, "{names:?}");
+    }
+}
