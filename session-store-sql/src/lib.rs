@@ -28,8 +28,8 @@
 //! so it never comes back. The follower has a connection of its own and reads the log only when
 //! `PRAGMA data_version` has changed on it.
 //!
-//! After each logged commit a store writes a byte to `PATH-hint`, which every store on the file
-//! watches. (SQLite's own log is written before a change can be read.) Where the file system has no
+//! After each commit that makes a cached session wrong a store writes a byte to `PATH-hint`, which
+//! every store on the file watches. (SQLite's own log is written before a change can be read.) Where the file system has no
 //! events, a node polls.
 //!
 //! # PostgreSQL

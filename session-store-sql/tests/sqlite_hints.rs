@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use session_conformance::sample::{self, PATIENCE, insert, now, revoke, user};
+use session_conformance::sample::{self, PATIENCE, commit, insert, now, revoke, user};
 use session_core::block::Block;
 use session_core::policy::PolicyScope;
-use session_core::store::{BlockChange, PolicyChange, StoreReport};
-use session_core::{Actor, Session, Store};
+use session_core::store::{BlockChange, Change, Outcome, PolicyChange, StoreReport};
+use session_core::{Actor, EventKind, Session, Store};
 use session_store_sql::SqliteStore;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -22,6 +22,13 @@ impl File {
 
     fn path(&self) -> PathBuf {
         self.0.path().join("sessions.db")
+    }
+
+    /// A file whose hints cannot be written.
+    fn without_events() -> Self {
+        let file = Self::new();
+        std::fs::create_dir(file.0.path().join("sessions.db-hint")).unwrap();
+        file
     }
 
     async fn open(&self) -> SqliteStore {
@@ -44,48 +51,40 @@ async fn signed_in(store: &SqliteStore) -> Session {
     session
 }
 
+/// Rotates a session's token.
+async fn rotate(store: &SqliteStore, session: Session) {
+    let owner = session.owner.clone();
+    let change = Change::Update { session: Box::new(session), kind: EventKind::Rotated };
+    assert_eq!(commit(store, &owner, vec![change]).await, Outcome::Done);
+}
+
 #[tokio::test]
 async fn a_change_is_a_hint_to_every_store_on_the_file() {
     for own in [true, false] {
         let file = File::new();
         let (writer, other) = (file.open().await, file.open().await);
+        let session = signed_in(&writer).await;
         let listener = if own { &writer } else { &other };
-        hears(listener, async { drop(signed_in(&writer).await) }).await;
+        hears(listener, rotate(&writer, session)).await;
     }
 }
 
 #[tokio::test]
 async fn ending_sessions_is_a_hint() {
     let file = File::new();
-    let writer = file.open().await;
-    let other = file.open().await;
-    let mut id = None;
-    // The hint of the sign-in has come, so the next one is that of the end.
-    hears(&other, async { id = Some(signed_in(&writer).await.id) }).await;
-    let id = id.unwrap();
-    hears(&other, async { assert_eq!(revoke(&writer, id).await, 1) }).await;
-}
-
-#[tokio::test]
-async fn setting_a_policy_is_a_hint() {
-    let file = File::new();
     let (writer, other) = (file.open().await, file.open().await);
-    let (scope, by) = (PolicyScope::Deployment, Actor::Application);
-    let unset = PolicyChange { scope, policy: None, at: now(&writer).await, by };
-    hears(&other, async { writer.set_policy(&unset).await.unwrap() }).await;
-}
-
-#[tokio::test]
-async fn a_block_is_a_hint() {
-    let file = File::new();
-    let (writer, other) = (file.open().await, file.open().await);
-    let (scope, by) = (PolicyScope::Deployment, Actor::Application);
-    let at = now(&writer).await;
-    let block = Block { reason: None, until: None, since: at, by: by.clone() };
-    for block in [Some(block), None] {
-        let change = BlockChange { scope: scope.clone(), block, at, by: by.clone() };
-        hears(&other, async { writer.set_block(&change).await.unwrap() }).await;
+    for _ in 0..2 {
+        let id = signed_in(&writer).await.id;
+        hears(&other, async { assert_eq!(revoke(&writer, id).await, 1) }).await;
     }
+    let (mut overdue, at) =
+        (sample::session(&writer, &user("bob"), now(&writer).await), now(&writer).await);
+    overdue.deadline = at.minus(Duration::from_secs(1));
+    insert(&writer, &overdue).await;
+    hears(&other, async {
+        assert_eq!(sample::sweep_all(&writer, Duration::ZERO, 10).await.len(), 1);
+    })
+    .await;
 }
 
 /// A link to the database leads to the same hints.
@@ -94,19 +93,44 @@ async fn a_block_is_a_hint() {
 async fn a_link_leads_to_the_same_file() {
     let file = File::new();
     let one = file.open().await;
+    let session = signed_in(&one).await;
     let link = file.0.path().join("link.db");
     std::os::unix::fs::symlink(file.path(), &link).unwrap();
     let other = SqliteStore::connect(&link).await.unwrap();
-    hears(&other, async { drop(signed_in(&one).await) }).await;
+    hears(&other, rotate(&one, session)).await;
 }
 
 /// Where there are no events, a store works and hears itself.
 #[tokio::test]
 async fn a_store_without_events_hears_itself_and_says_so() {
-    let file = File::new();
-    std::fs::create_dir(file.0.path().join("sessions.db-hint")).unwrap();
+    let file = File::without_events();
     let store = file.open().await;
-    hears(&store, async { drop(signed_in(&store).await) }).await;
+    let session = signed_in(&store).await;
+    hears(&store, rotate(&store, session)).await;
     let StoreReport { problems, .. } = store.report().await.unwrap();
     assert!(matches!(&problems[..], [problem] if problem.contains("hint")), "{problems:?}");
+}
+
+/// Every node would read the log for every sign-in. Without events a store tells itself before the
+/// change returns.
+#[tokio::test]
+async fn what_makes_no_cached_session_wrong_is_no_hint() {
+    let file = File::without_events();
+    let store = file.open().await;
+    let mut changed = store.changed();
+    assert!(timeout(Duration::ZERO, &mut changed).await.is_err(), "nothing has changed yet");
+    let session = signed_in(&store).await;
+    let (scope, by, at) = (PolicyScope::Deployment, Actor::Application, now(&store).await);
+    let unset = PolicyChange { scope: scope.clone(), policy: None, at, by: by.clone() };
+    store.set_policy(&unset).await.unwrap();
+    let block = Block { reason: None, until: None, since: at, by: by.clone() };
+    for block in [Some(block), None] {
+        let change = BlockChange { scope: scope.clone(), block, at, by: by.clone() };
+        store.set_block(&change).await.unwrap();
+    }
+    let foreign = sample::session(&store, &user("bob"), at);
+    assert_eq!(revoke(&store, foreign.id).await, 0, "there is no such session");
+    assert!(timeout(Duration::ZERO, &mut changed).await.is_err(), "a hint of nothing wrong");
+    assert_eq!(revoke(&store, session.id).await, 1);
+    timeout(Duration::ZERO, changed).await.expect("a hint of the end");
 }

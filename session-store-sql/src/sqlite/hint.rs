@@ -1,5 +1,5 @@
 //! Hints that the log has grown: a small file beside the database, written after every change that
-//! was logged and watched by every store on the database.
+//! makes a cached session wrong and watched by every store on the database.
 //!
 //! SQLite's own files would not do. Its write-ahead log is written before a change can be read, by
 //! every write-back and every renewed lease, page by page; and no other process is told when a

@@ -144,8 +144,8 @@ impl SqliteStore {
         self.keeps_history.load(Ordering::Relaxed)
     }
 
-    /// Takes note of changes that have been logged.
-    fn changed_sessions(&self, count: usize) {
+    /// Takes note of sessions that have ended.
+    fn ended_sessions(&self, count: usize) {
         if count > 0 {
             self.checkpoints.count(count);
             self.hints.tell();
@@ -170,7 +170,10 @@ impl Store for SqliteStore {
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         let outcome = commit::commit(&self.pools, commit, self.keeps_history()).await?;
         if outcome == Outcome::Done {
-            self.changed_sessions(commit.changes.len());
+            self.checkpoints.count(commit.changes.len());
+            if commit.invalidates() {
+                self.hints.tell();
+            }
         }
         Ok(outcome)
     }
@@ -206,13 +209,13 @@ impl Store for SqliteStore {
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         let batch = end::end_many(&self.pools, end, limit, self.keeps_history()).await?;
-        self.changed_sessions(batch.ended.len());
+        self.ended_sessions(batch.ended.len());
         Ok(batch)
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let batch = end::sweep(&self.pools, sweep, limit, self.keeps_history()).await?;
-        self.changed_sessions(batch.ended.len());
+        self.ended_sessions(batch.ended.len());
         Ok(batch)
     }
 
@@ -252,9 +255,7 @@ impl Store for SqliteStore {
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        place::set_policy(&self.pools.writer, change).await?;
-        self.changed_sessions(1);
-        Ok(())
+        place::set_policy(&self.pools.writer, change).await
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
@@ -262,9 +263,7 @@ impl Store for SqliteStore {
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        place::set_block(&self.pools.writer, change).await?;
-        self.changed_sessions(1);
-        Ok(())
+        place::set_block(&self.pools.writer, change).await
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
