@@ -320,9 +320,12 @@ async fn the_report_tells_of_the_history_and_of_missing_indexes() {
     assert_eq!(report.problems, [""; 0]);
     let of_log = report.details.iter().find(|(name, _)| name == "sequencer").unwrap();
     assert!(of_log.1.starts_with("none: "), "{of_log:?}");
+    let indexes = |there: &str| ("indexes".to_owned(), there.to_owned());
+    assert!(report.details.contains(&indexes("12 of 12")), "{report:?}");
     execute(&path, "DROP INDEX session_kit_sessions_by_deadline").await;
-    let problem = "the index `session_kit_sessions_by_deadline` is missing";
-    assert_eq!(store.report().await.unwrap().problems, [problem]);
+    let report = store.report().await.unwrap();
+    assert_eq!(report.problems, ["the index `session_kit_sessions_by_deadline` is missing"]);
+    assert!(report.details.contains(&indexes("11 of 12")), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use session_core::{StoreError, Timestamp};
 use super::db::{Db, store_error};
 use super::migrate::{self, PROCEDURES, READ_VERSION};
 use crate::columns::Columns;
+use crate::schema;
 
 impl Db {
     pub(super) async fn report(&self) -> Result<StoreReport, StoreError> {
@@ -29,6 +30,7 @@ impl Db {
             details.push(("history from".to_owned(), ended.to_string()));
         }
         let mut problems = self.missing_indexes().await?;
+        details.push(schema::indexes_there(NEEDED.len(), problems.len()));
         let missing = migrate::missing(&self.pool, self).await?;
         problems.extend(missing.iter().map(|name| format!("the procedure {name} is missing")));
         if procedures < PROCEDURES {

@@ -9,6 +9,7 @@ use super::db::{Db, store_error};
 use super::migrate;
 use super::push::Hearing;
 use crate::columns::Columns;
+use crate::schema;
 
 pub(super) async fn report(db: &Db, hearing: &Hearing) -> Result<StoreReport, StoreError> {
     let row = sqlx::query(db.sql(REPORT)).fetch_one(&db.pool).await.map_err(store_error)?;
@@ -26,6 +27,7 @@ pub(super) async fn report(db: &Db, hearing: &Hearing) -> Result<StoreReport, St
         details.push(("oldest writing transaction".to_owned(), format!("{seconds} s")));
     }
     let mut problems = index_problems(db).await?;
+    details.push(schema::indexes_there(INDEXES.len(), problems.len()));
     if functions < migrate::functions_version() {
         problems.push(format!(
             "the functions have version {functions}, this build needs {}",

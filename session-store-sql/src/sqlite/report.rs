@@ -9,6 +9,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::{Pools, migrate, store_error};
+use crate::schema;
 
 pub(super) async fn of(
     pools: &Pools,
@@ -18,12 +19,13 @@ pub(super) async fn of(
     let row = sqlx::query(FACTS).fetch_one(&pools.readers).await.map_err(store_error)?;
     let text = |column| row.try_get::<String, _>(column).map_err(store_error);
     let journal = text("journal_mode")?;
+    let missing = missing_indexes(&pools.readers).await?;
     let mut report = StoreReport {
         server: format!("SQLite {}", text("version")?),
         schema: row.try_get("schema").map_err(store_error)?,
         clock: pools.clock.now(),
         log_from: time(&row, "log_from")?,
-        problems: missing_indexes(&pools.readers).await?,
+        problems: missing.clone(),
         ..StoreReport::default()
     };
     if journal != "wal" {
@@ -44,6 +46,7 @@ pub(super) async fn of(
         detail("journal mode", journal),
         detail("write-ahead log size", size(beside(path, "-wal"))),
         detail("durability", durability(&row)?.to_owned()),
+        schema::indexes_there(migrate::indexes().count(), missing.len()),
     ];
     if let Some(ended) = time(&row, "history_from")? {
         report.details.push(detail("history from", ended.to_string()));

@@ -155,6 +155,8 @@ async fn a_report_names_an_index_that_is_missing() {
     sqlx::raw_sql(drop).execute(&mut database.connection().await).await.unwrap();
     let report = store.report().await.unwrap();
     assert_eq!(report.problems, ["the index session_kit_sessions_by_time is missing"]);
+    let indexes = ("indexes".to_owned(), "10 of 11".to_owned());
+    assert!(report.details.contains(&indexes), "{report:?}");
     assert_eq!((report.schema, report.log_from, report.pending), (Some(1), None, 0));
     let of_log = report.details.iter().find(|(name, _)| name == "sequencer").unwrap();
     assert!(of_log.1.starts_with("none: "), "{of_log:?}");

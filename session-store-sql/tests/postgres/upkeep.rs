@@ -64,6 +64,8 @@ async fn the_report_tells_of_the_schema_and_of_indexes() {
     let of_log = report.details.iter().find(|(name, _)| name == "sequencer").unwrap();
     assert!(of_log.1.starts_with("none: "), "{of_log:?}");
     assert!(!names(&report).contains(&"history from".to_owned()), "{report:?}");
+    let indexes = |there: &str| ("indexes".to_owned(), there.to_owned());
+    assert!(report.details.contains(&indexes("13 of 13")), "{report:?}");
     assert_eq!(revoke(&store, session.id).await, 1);
     let report = store.report().await.unwrap();
     assert!(names(&report).contains(&"history from".to_owned()), "{report:?}");
@@ -76,6 +78,7 @@ async fn the_report_tells_of_the_schema_and_of_indexes() {
     run(&pool, break_indexes).await;
     let report = store.report().await.unwrap();
     let [history, missing, invalid, functions] = &report.problems[..] else { panic!("{report:?}") };
+    assert!(report.details.contains(&indexes("10 of 13")), "{report:?}");
     assert!(history.contains("session_kit_history_by_time is missing"), "{history}");
     assert!(missing.contains("session_kit_log_by_xid is missing"), "{missing}");
     assert!(invalid.contains("session_kit_sessions_by_time is invalid"), "{invalid}");
