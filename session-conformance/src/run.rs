@@ -61,11 +61,12 @@ impl fmt::Display for Report {
         for Failure { name, reason, .. } in &self.failures {
             writeln!(f, "{name}: {reason}")?;
         }
-        let (passed, failed) = (self.passes.len(), self.failures.len());
         for (name, reason) in &self.skipped {
             writeln!(f, "{name}: skipped, {reason}")?;
         }
-        write!(f, "{passed} passed, {failed} failed in {:.2} s", self.time().as_secs_f64())
+        let (passed, failed) = (self.passes.len(), self.failures.len());
+        let (skipped, seconds) = (self.skipped.len(), self.time().as_secs_f64());
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped in {seconds:.2} s")
     }
 }
 

@@ -48,6 +48,15 @@ impl Namespace for File {
         true
     }
 
+    async fn damage_log(&self, id: SessionId) -> bool {
+        let mut connection = self.connection().await;
+        let damage = "UPDATE session_kit_log SET user_id = '' WHERE session_id = ?";
+        let damage = sqlx::query(damage).bind(id.as_bytes().to_vec());
+        damage.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        true
+    }
+
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
         let (file, copy) = (self.path("sessions.db"), self.path("copy.db"));
         let mut connection = self.connection().await;

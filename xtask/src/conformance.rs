@@ -60,7 +60,7 @@ impl Store {
 pub(crate) fn run(store: Store, case: Option<&str>, runs: u32) -> Result<(), Failure> {
     let server: Vec<_> = store.server().into_iter().collect();
     services::with(&server, |servers| {
-        let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+        let (mut passed, mut failed, mut skipped) = (0, 0, Vec::new());
         let mut result = Ok(());
         for _ in 0..runs {
             let mut kit = kit(store);
@@ -68,18 +68,27 @@ pub(crate) fn run(store: Store, case: Option<&str>, runs: u32) -> Result<(), Fai
             kit.envs(case.map(|case| ("SESSION_KIT_CASE", case)));
             let outcome = hear(kit, |line| match line.strip_prefix("conformance ") {
                 Some(line) if line.contains(" ... ok ") => passed += 1,
-                Some(line) if line.contains(" ... skipped: ") => skipped += 1,
+                Some(line) if line.contains(" ... skipped: ") => skipped.push(named(line)),
                 Some(_) => failed += 1,
                 None => {}
             });
             result = result.and(outcome);
         }
-        println!("{passed} passed, {failed} failed");
-        if passed + failed + skipped == 0 {
+        let is_empty = passed + failed + skipped.len() == 0;
+        println!("{passed} passed, {failed} failed, {} skipped", skipped.len());
+        skipped.sort_unstable();
+        skipped.dedup();
+        skipped.iter().for_each(|case| println!("skipped: {case}"));
+        if is_empty {
             return result.and(Err(Failure::new("no case ran")));
         }
         result
     })
+}
+
+/// The case that a line of the kit is about.
+fn named(line: &str) -> String {
+    line.split(' ').next().unwrap_or(line).to_owned()
 }
 
 fn kit(store: Store) -> Command {

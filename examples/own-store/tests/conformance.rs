@@ -7,6 +7,7 @@ use own_store::OwnStore;
 use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
 use serde_json::Value;
 use session_conformance::{Backend, Namespace, RestorePoint, Store, async_trait};
+use session_core::store::record::decode_event;
 use session_core::{SessionId, StoreErrorKind};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -50,15 +51,7 @@ impl Namespace for File {
     }
 
     async fn damage(&self, id: SessionId) -> bool {
-        let database = loop {
-            match Database::open(self.path("sessions")) {
-                Ok(database) => break database,
-                // As above.
-                Err(DatabaseError::DatabaseAlreadyOpen) => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        };
-        let change = database.begin_write().unwrap();
+        let change = self.database().await.begin_write().unwrap();
         for name in ["sessions", "history"] {
             let records = TableDefinition::<&[u8; 16], &[u8]>::new(name);
             let mut records = change.open_table(records).unwrap();
@@ -71,6 +64,24 @@ impl Namespace for File {
         true
     }
 
+    async fn damage_log(&self, id: SessionId) -> bool {
+        let change = self.database().await.begin_write().unwrap();
+        let log = TableDefinition::<i64, (i64, i64, i64, &[u8])>::new("log");
+        let mut log = change.open_table(log).unwrap();
+        let rows = log.iter().unwrap().map(Result::unwrap);
+        let found = rows.filter_map(|(number, entry)| {
+            let (mark, before, at, event) = entry.value();
+            let is_about = decode_event(event).unwrap().session == Some(id);
+            is_about.then_some((number.value(), mark, before, at))
+        });
+        for (number, mark, before, at) in found.collect::<Vec<_>>() {
+            log.insert(number, (mark, before, at, &b"{}"[..])).unwrap();
+        }
+        drop(log);
+        change.commit().unwrap();
+        true
+    }
+
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
         let copy = Copy { copy: self.path("copy"), file: self.path("sessions") };
         std::fs::copy(&copy.file, &copy.copy).unwrap();
@@ -79,6 +90,17 @@ impl Namespace for File {
 }
 
 impl File {
+    async fn database(&self) -> Database {
+        loop {
+            match Database::open(self.path("sessions")) {
+                Ok(database) => break database,
+                // A call whose caller went away still has the file.
+                Err(DatabaseError::DatabaseAlreadyOpen) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::{
-    Entries, Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Change, Entries, Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter, Touch,
 };
 use session_core::{EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, UserKey};
 
@@ -13,8 +13,9 @@ use super::{history_pages, walks};
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
-    HOUR, LONG_AGO, SECOND, add_many, begins, commit, end, end_all, end_at, ended_ids, ids,
-    insert_all, log_end, now, read_log, session, sorted, sweep_all, used, user, user_in,
+    HOUR, LONG_AGO, SECOND, add_many, begins, change_at, commit, end, end_all, end_at, ended_ids,
+    ids, insert_all, log_end, now, read_log, session, sorted, sweep_all, updates, used, user,
+    user_in,
 };
 
 pub(crate) async fn a_damaged_session_hides_no_other(namespace: Arc<dyn Namespace>) {
@@ -92,6 +93,74 @@ pub(crate) async fn a_damaged_session_ends_as_others_do(namespace: Arc<dyn Names
             StoreErrorKind::Corrupt,
             "it is in the history as it was: {error}"
         );
+    }
+}
+
+pub(crate) async fn a_commit_beside_a_damaged_session_happens_or_fails_whole(
+    namespace: Arc<dyn Namespace>,
+) {
+    let store = namespace.connect().await;
+    let alice = user_in("north", "alice");
+    let [mut stays, evicted, unreadable] =
+        <[Session; 3]>::try_from(add_many(store.as_ref(), &alice, 3).await).unwrap();
+    drop(store);
+    let damaged = damage(namespace.as_ref(), &unreadable).await;
+    let store = namespace.connect().await;
+    stays.device_name = Some("renamed".parse().unwrap());
+    let [one, two, three] = [(); 3].map(|()| session(store.as_ref(), &alice, stays.signed_in));
+    let end = |id| Change::End(id, EndCause::Evicted);
+    for changes in [
+        vec![begins(&one), updates(&stays)],
+        vec![end(evicted.id), begins(&two)],
+        vec![begins(&three), end(damaged)],
+    ] {
+        commits_whole_or_not(store.as_ref(), &stays, changes).await;
+    }
+}
+
+/// Commits on a user with a session that cannot be read, and another one that can.
+async fn commits_whole_or_not(store: &dyn Store, readable: &Session, changes: Vec<Change>) {
+    let read = async || store.load(readable.id).await.unwrap().unwrap();
+    let (before, mut cursor) = (read().await, log_end(store).await);
+    let commit = change_at(&readable.owner, before.version, changes, now(store).await);
+    let happens = match store.commit(&commit).await {
+        Ok(outcome) => {
+            assert_eq!(outcome, Outcome::Done, "nobody has changed the user meanwhile");
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{error}");
+            false
+        }
+    };
+    let word = if happens { "a commit that is done" } else { "a commit that failed" };
+    let told = read_log(store, &mut cursor, 10).await;
+    let told: Vec<_> = told.iter().map(|event| (event.session, event.kind)).collect();
+    let all = commit.changes.iter().map(|change| (Some(change.session()), change.kind()));
+    let right: Vec<_> = all.filter(|_| happens).collect();
+    assert_eq!(told, right, "what the log tells of {word}");
+    assert_eq!(read().await.version != before.version, happens, "the version after {word}");
+    for change in &commit.changes {
+        let id = change.session();
+        match (change, store.load(id).await) {
+            (Change::Insert(_), found) => {
+                assert_eq!(found.unwrap().is_some(), happens, "what {word} begins");
+            }
+            (Change::End(..), Ok(found)) => {
+                assert_eq!(found.is_none(), happens, "what {word} ends");
+            }
+            (Change::End(..), Err(error)) => {
+                assert!(!happens, "what {word} ends is gone: {error}");
+            }
+            (_, found) => {
+                let found = found.unwrap().unwrap().session;
+                assert_eq!(
+                    found.device_name == readable.device_name,
+                    happens,
+                    "what {word} changes"
+                );
+            }
+        }
     }
 }
 

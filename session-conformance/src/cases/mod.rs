@@ -226,6 +226,7 @@ cases![
     damage::{
         a_damaged_session_hides_no_other,
         a_damaged_session_ends_as_others_do,
+        a_commit_beside_a_damaged_session_happens_or_fails_whole,
         a_damaged_end_hides_no_other,
         a_damaged_log_entry_is_a_gap,
     }

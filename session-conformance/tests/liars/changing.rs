@@ -21,6 +21,9 @@ impl Liar {
         if let Some(outcome) = self.meets_a_block(&commit).await {
             return Ok(outcome);
         }
+        if let Some(outcome) = self.meets_damage(&commit).await {
+            return outcome;
+        }
         if self.fault == Fault::EndedIdsComeBack {
             for id in commit.changes.iter().filter_map(inserted) {
                 if let Some(ended) = self.store().ended(id).await? {

@@ -1,7 +1,9 @@
 //! Records that cannot be read, and lies about them. A memory store has none, so a note stands for
 //! one.
 
-use session_core::store::{EndedBatch, EndedSession, HistoryPage, Loaded, LogPage, Page};
+use session_core::store::{
+    Commit, EndedBatch, EndedSession, HistoryPage, Loaded, LogPage, Outcome, Page,
+};
 use session_core::{SessionId, StoreError};
 
 use crate::fault::Fault;
@@ -17,6 +19,25 @@ impl Liar {
         match self.fault == fault && !self.notes().damaged.is_empty() {
             true => Err(StoreError::corrupt("damaged")),
             false => Ok(()),
+        }
+    }
+
+    /// What this liar makes of a commit beside damage.
+    pub(crate) async fn meets_damage(
+        &self,
+        commit: &Commit,
+    ) -> Option<Result<Outcome, StoreError>> {
+        if self.notes().damaged.is_empty() {
+            return None;
+        }
+        match self.fault {
+            Fault::DamageHalvesCommits => {
+                self.force(&commit.owner, vec![commit.changes[0].clone()]).await;
+                Some(Err(StoreError::corrupt("damaged")))
+            }
+            Fault::DamageLosesCommits => Some(Ok(Outcome::Done)),
+            Fault::DamageIsAConflict => Some(Ok(Outcome::Conflict)),
+            _ => None,
         }
     }
 

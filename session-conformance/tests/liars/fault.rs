@@ -521,6 +521,12 @@ faults! {
     DamageEndsUntold: "damage::a_damaged_session_ends_as_others_do",
     /// A record that cannot be read ends without a trace.
     DamageIsNotRemembered: "damage::a_damaged_session_ends_as_others_do",
+    /// A commit beside a record that cannot be read fails half-way and leaves its first half.
+    DamageHalvesCommits: "damage::a_commit_beside_a_damaged_session_happens_or_fails_whole",
+    /// A commit beside a record that cannot be read is said to be done, and is not.
+    DamageLosesCommits: "damage::a_commit_beside_a_damaged_session_happens_or_fails_whole",
+    /// A commit beside a record that cannot be read is a conflict, for ever.
+    DamageIsAConflict: "damage::a_commit_beside_a_damaged_session_happens_or_fails_whole",
     /// An entry of the log that cannot be read is passed over.
     DamagedEntriesAreNoGap: "damage::a_damaged_log_entry_is_a_gap",
     /// An entry of the log that cannot be read stops its readers.

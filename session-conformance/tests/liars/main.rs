@@ -67,7 +67,7 @@ impl Namespace for Fresh {
     }
 }
 
-/// The sessions as they were. A memory store's log has no marks, because it never comes back.
+/// The sessions as they were. A new store marks its entries as the one before it did.
 struct Backup(Arc<World>, Vec<Session>);
 
 #[async_trait]

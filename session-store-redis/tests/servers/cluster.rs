@@ -149,7 +149,7 @@ async fn an_idle_node_reads_the_log_of_all_shards_by_one_statement() {
     }
 }
 
-async fn node(url: &str) -> MultiplexedConnection {
+pub(crate) async fn node(url: &str) -> MultiplexedConnection {
     redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
@@ -300,19 +300,19 @@ async fn a_slot_moves_while_its_users_sign_in() {
     assert_eq!(left, 0);
 }
 
-struct Master {
+pub(crate) struct Master {
     id: String,
     port: u16,
     slots: HashSet<u16>,
 }
 
 impl Master {
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 }
 
-async fn masters() -> Vec<Master> {
+pub(crate) async fn masters() -> Vec<Master> {
     let mut any = node(&cluster_urls()[0]).await;
     let nodes: String = redis::cmd("CLUSTER").arg("NODES").query_async(&mut any).await.unwrap();
     let masters = nodes.lines().filter(|line| line.contains("master") && !line.contains("fail"));

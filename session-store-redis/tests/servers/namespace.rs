@@ -10,6 +10,8 @@ use session_core::{SessionId, Store, StoreErrorKind};
 use session_store_redis::{RedisOptions, RedisStore};
 use tokio::sync::RwLock;
 
+use crate::cluster::{Master, masters, node};
+
 /// A test that kills servers is alone with them.
 pub(crate) static ALONE: RwLock<()> = RwLock::const_new(());
 
@@ -67,14 +69,18 @@ impl Prefix {
 }
 
 impl Prefix {
-    /// Runs a script over the prefix's keys on the single server.
+    /// Runs a script over the prefix's keys on every server that has some.
     async fn run(&self, script: &str, id: SessionId) {
-        let client = redis::Client::open(url()).unwrap();
-        let mut server = client.get_multiplexed_async_connection().await.unwrap();
-        let mut run = redis::cmd("EVAL");
-        run.arg(script).arg(0).arg(format!("{}*", self.options.prefix)).arg(id.as_bytes());
-        run.arg(id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-        run.query_async::<()>(&mut server).await.unwrap();
+        let servers = match self.is_cluster {
+            true => masters().await.iter().map(Master::url).collect(),
+            false => vec![url()],
+        };
+        for server in servers {
+            let mut run = redis::cmd("EVAL");
+            run.arg(script).arg(0).arg(format!("{}*", self.options.prefix)).arg(id.as_bytes());
+            run.arg(id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+            run.query_async::<()>(&mut node(&server).await).await.unwrap();
+        }
     }
 }
 
@@ -99,18 +105,12 @@ impl Namespace for Prefix {
     }
 
     async fn damage(&self, id: SessionId) -> bool {
-        if self.is_cluster {
-            return false;
-        }
         self.run(DAMAGE, id).await;
         self.is_damaged.store(true, Ordering::Relaxed);
         true
     }
 
     async fn damage_log(&self, id: SessionId) -> bool {
-        if self.is_cluster {
-            return false;
-        }
         self.run(DAMAGE_LOG, id).await;
         true
     }
@@ -127,7 +127,7 @@ impl Namespace for Prefix {
 }
 
 /// Writes into the accesses of a session, and at the end of a record of the history.
-const DAMAGE: &str = "
+const DAMAGE: &str = "#!lua flags=allow-cross-slot-keys
     for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
       if string.find(key, ':u:', 1, true) and redis.call('HEXISTS', key, ARGV[2]) == 1 then
         redis.call('HSET', key, ARGV[2] .. 'a', '1 soon 0 ')
@@ -137,7 +137,7 @@ const DAMAGE: &str = "
     end";
 
 /// Writes the log again, with the session's entries of no user. An entry's id stays.
-const DAMAGE_LOG: &str = "
+const DAMAGE_LOG: &str = "#!lua flags=allow-cross-slot-keys
     for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':log')) do
       local entries = redis.call('XRANGE', key, '-', '+')
       redis.call('DEL', key)

@@ -84,6 +84,13 @@ impl Namespace for Database {
         }
         true
     }
+
+    async fn damage_log(&self, id: SessionId) -> bool {
+        let damage = "UPDATE session_kit_log SET user_id = '' WHERE session_id = ?";
+        let damage = sqlx::query(damage).bind(id.as_bytes().to_vec());
+        damage.execute(&mut self.connection().await).await.unwrap();
+        true
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

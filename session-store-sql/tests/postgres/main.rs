@@ -110,6 +110,14 @@ impl Namespace for Schema {
         }
         true
     }
+
+    async fn damage_log(&self, id: SessionId) -> bool {
+        let log = format!("{}.session_kit_log", self.0);
+        let damage = format!("UPDATE {log} SET user_id = '' WHERE session_id = $1");
+        let damage = sqlx::query(sqlx::AssertSqlSafe(damage)).bind(id.as_bytes().to_vec());
+        damage.execute(&pool(1).await).await.unwrap();
+        true
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
