@@ -154,6 +154,9 @@ impl From<&HistoryQuery> for Filter {
     }
 }
 
+/// What is read of the sessions that a selection chooses.
+pub(crate) const CHOSEN: &str = "id, signed_in";
+
 /// Examines up to `examined` records after a position, and reads up to `limit` of those that the
 /// filter covers, with a 0 in `examined`. One more row is the last that was examined; its
 /// `examined` is how many they were. (`COUNT` makes the column an integer of 64 bits everywhere.)
@@ -175,6 +178,8 @@ where
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
     let order = filter.list.order();
+    // With the chunk, because a planner that joins 500 ids with the table may read all of it.
+    let records = if columns == CHOSEN { "chunk" } else { table };
     let mut query = QueryBuilder::new("WITH chunk AS (SELECT id, ");
     query.push(order).push(", ").push(filter.list.filtered());
     query.push(" FROM ").push(table).push(" WHERE true");
@@ -190,7 +195,7 @@ where
     query.push(") AS covered UNION ALL SELECT * FROM ");
     query.push("(SELECT id AS found, (SELECT COUNT(*) FROM chunk) AS examined FROM chunk");
     query.push(" ORDER BY ").push(order).push(", id DESC LIMIT 1) AS last) SELECT ").push(columns);
-    query.push(", examined FROM picked JOIN ").push(table).push(" ON id = found");
+    query.push(", examined FROM picked JOIN ").push(records).push(" ON id = found");
     query.push(" ORDER BY examined, ").push(order).push(" DESC, id");
     query
 }

@@ -11,6 +11,7 @@ use session_core::{DeviceInfo, SessionId, StoreError, Timestamp};
 
 use super::chunk;
 use super::db::{Db, micros, retried, store_error};
+use crate::filter::CHOSEN;
 use crate::walk::{self, Walk, Walked};
 use crate::{columns::Columns, rows, steps};
 
@@ -79,7 +80,7 @@ impl Db {
 
     async fn choose(&self, mut walk: Walk<Vec<u8>>) -> Result<Walked<Vec<u8>>, StoreError> {
         loop {
-            let mut chunk = chunk::statement(&self.names, &walk, "id, signed_in");
+            let mut chunk = chunk::statement(&self.names, &walk, CHOSEN);
             let rows = chunk.build().fetch_all(&self.pool).await.map_err(store_error)?;
             if let Some(walked) = walk.absorb(&rows, walk::id)? {
                 return Ok(walked);

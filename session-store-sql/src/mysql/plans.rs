@@ -15,6 +15,7 @@ use sqlx::mysql::{
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Execute, QueryBuilder, Row};
 
 use super::{MySqlOptions, MySqlStore, chunk, history, policy, read, report, sweep};
+use crate::filter::CHOSEN;
 use crate::names::Names;
 use crate::walk::Walk;
 
@@ -160,7 +161,7 @@ async fn every_statement_uses_an_index() {
     for selection in selections() {
         let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
         let end = EndMany { selection, after: None, cause, at, by, from: None };
-        add(chunk::statement(&names, &Walk::choose(&end, 500).unwrap(), "id, signed_in"));
+        add(chunk::statement(&names, &Walk::choose(&end, 500).unwrap(), CHOSEN));
     }
     for query in histories() {
         add(chunk::statement(&names, &Walk::history(&query), history::ENDED_SESSION));
@@ -231,7 +232,7 @@ async fn a_page_of_a_name_reads_one_chunk() {
     }
     let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
     let end = EndMany { selection: of_root(), after: None, cause, at, by, from: None };
-    let mut chunk = chunk::statement(&names, &Walk::choose(&end, 100).unwrap(), "id, signed_in");
+    let mut chunk = chunk::statement(&names, &Walk::choose(&end, 100).unwrap(), CHOSEN);
     let before = rows_read(&pool).await;
     chunk.build().fetch_all(&pool).await.unwrap();
     let read = rows_read(&pool).await - before;

@@ -7,6 +7,7 @@ use sqlx::postgres::Postgres;
 
 use super::db::{Db, micros, store_error};
 use super::sweep;
+use crate::filter::CHOSEN;
 use crate::rows;
 use crate::walk::{self, Walk, Walked};
 
@@ -24,7 +25,7 @@ async fn choose(db: &Db, end: &EndMany, limit: u32) -> Result<Walked<Vec<u8>>, S
     let mut walk = Walk::choose(end, limit)?;
     let table = db.names.fill("{t}sessions");
     loop {
-        let mut statement = walk.statement::<Postgres>("id, signed_in", &table);
+        let mut statement = walk.statement::<Postgres>(CHOSEN, &table);
         // The text differs with the number of ids: not worth a place among the prepared ones.
         let chunk = statement.build().persistent(end.selection.ids.is_none());
         let rows = chunk.fetch_all(&db.pool).await.map_err(store_error)?;

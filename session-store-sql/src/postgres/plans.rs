@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgPool, Postgres};
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder};
 
 use super::{PostgresOptions, PostgresStore, change, fleet, history, log, place, read, sweep};
+use crate::filter::CHOSEN;
 use crate::names::Names;
 use crate::rows;
 use crate::walk::Walk;
@@ -141,7 +142,7 @@ fn choice(names: &Names, selection: Selection) -> String {
     let (cause, at, by) = (EndCause::Revoked, Timestamp::EPOCH, Actor::System);
     let end = EndMany { selection, after: None, cause, at, by, from: None };
     let walk = Walk::choose(&end, 500).unwrap();
-    chunk(&walk.statement("id, signed_in", &names.fill("{t}sessions")))
+    chunk(&walk.statement(CHOSEN, &names.fill("{t}sessions")))
 }
 
 #[tokio::test]

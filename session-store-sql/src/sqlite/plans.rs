@@ -10,6 +10,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection, QueryBuilder, Row, Sqlite};
 
 use super::{commit, end, fleet, history, log, migrate, place, read, touch};
+use crate::filter::CHOSEN;
 use crate::rows;
 use crate::walk::Walk;
 
@@ -122,7 +123,7 @@ fn page(query: &PageQuery) -> String {
 }
 
 fn choice(end: &EndMany) -> String {
-    text(&Walk::choose(end, 500).unwrap().statement(read::CHOSEN, read::SESSIONS))
+    text(&Walk::choose(end, 500).unwrap().statement(CHOSEN, read::SESSIONS))
 }
 
 fn history(query: &HistoryQuery) -> String {

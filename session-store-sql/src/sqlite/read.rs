@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::{place, store_error};
 use crate::columns::Columns;
+use crate::filter::CHOSEN;
 use crate::rows;
 use crate::walk::{self, Walk, Walked};
 
@@ -84,7 +85,6 @@ pub(super) async fn walk_on<T>(
 }
 
 pub(super) const SESSIONS: &str = "session_kit_sessions";
-pub(super) const CHOSEN: &str = "id, signed_in";
 pub(super) const VERSION: &str =
     "SELECT version FROM session_kit_users WHERE tenant = ? AND user_id = ?";
 pub(super) const STANDINGS: &str = "SELECT id, device_kind, client_id, signed_in, last_accessed, \

@@ -7,13 +7,15 @@ use session_conformance::sample::{self, now, user};
 use session_core::block::Block;
 use session_core::policy::PolicyScope;
 use session_core::store::{
-    BlockChange, Change, Entries, Forget, HistoryQuery, PolicyChange, Sweep, Touch,
+    BlockChange, Change, Entries, Forget, HistoryQuery, PolicyChange, Selection, Sweep,
+    TenantFilter, Touch,
 };
 use session_core::{Actor, EventKind, Store};
 
-/// Calls `check` after each. The store has a user 7, and five sessions whose deadline passed more
-/// than a year ago.
-pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
+/// Calls `check` after each, with the number of rows that it may read. The store has a user 7, five
+/// sessions whose deadline passed more than a year ago and 500 more, and no log of a century ago.
+pub(crate) async fn all(store: &dyn Store, mut most: impl AsyncFnMut(&str, i64)) {
+    let mut check = async |what: &str| most(what, 200).await;
     let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
     let owner = user("user 7");
     let now = now(store).await;
@@ -59,9 +61,19 @@ pub(crate) async fn all(store: &dyn Store, mut check: impl AsyncFnMut(&str)) {
     check("a cleanup").await;
     store.forget(&Forget::OlderThan(overdue), 5).await.unwrap();
     check("old history forgotten").await;
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    assert_eq!(store.trim_log(century, 100).await.unwrap(), 0);
+    check("a trim of a log in which nothing is old").await;
     // As often as a server may want to see a statement before it plans it for good.
     for _ in 0..10 {
         cursor = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap().next;
         check("a read of the log").await;
     }
+    let everything = sample::end(store, Selection::within(TenantFilter::Any)).await;
+    let ended = store.end_many(&everything, 500).await.unwrap().ended.len();
+    assert_eq!(ended, 500);
+    most("an end of 500 sessions", 500 * OF_A_SESSION).await;
 }
+
+/// Rows that are read for each session which ends with many others.
+const OF_A_SESSION: i64 = 30;
