@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use foldhash::fast::RandomState;
-use session_core::checker::{Activity, Timeouts, WriteBack};
+use session_core::usage::{Activity, Timeouts, WriteBack};
 use session_core::{SessionId, Timestamp};
 
 type Entry = Arc<Mutex<Activity>>;

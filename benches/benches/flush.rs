@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use session_core::checker::WriteBack;
+use session_core::usage::WriteBack;
 use session_core::{Token, UserId, UserKey};
 use session_engine::{Access, Check, Engine, Options, SignIn, Verdict};
 use session_store_memory::MemoryStore;

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use session_core::checker::Timeouts;
 use session_core::cleanup::Cleanup;
+use session_core::usage::Timeouts;
 use session_core::{
     ClientId, DeviceInfo, DeviceKind, ExtraData, FleetKey, Session, SessionId, Store, TenantId,
     Timestamp, Token, UserId, UserKey,

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::checker::Timeouts;
 use session_core::rotation::{self, TokenState};
 use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, Entries, Loaded, Outcome, Selection, Sweep,
     TenantFilter, Touch, Version,
 };
+use session_core::usage::Timeouts;
 use session_core::{
     Actor, AssuranceLevel, Authentication, DeviceInfo, DeviceName, EndCause, Event, EventKind,
     ExtraData, FleetKey, Session, SessionId, Store, StoreErrorKind, TenantId, Timestamp, Token,

@@ -61,7 +61,7 @@ pub struct Bounds {
     /// A session whose token was not presented within this time leaves first.
     pub claim_within: Duration,
     /// How long a use may be on its way to the store
-    /// ([`WriteBack::max_lag`](crate::checker::WriteBack::max_lag)): a session ends as expired no
+    /// ([`WriteBack::max_lag`](crate::usage::WriteBack::max_lag)): a session ends as expired no
     /// earlier than this after its deadline.
     pub max_lag: Duration,
     /// The most sessions of one user; the least recently used leaves. None for any number.

@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | [`policy`] | how many sessions a user may have, and in which scope |
 //! | [`admission`] | who has to leave when a user signs in, or whether the sign-in is refused |
-//! | [`checker`] | whether a session may still be used, and when its last access is written back |
+//! | [`usage`] | whether a session may still be used, and when its last access is written back |
 //! | [`rotation`] | what a presented token is worth: current, in grace, retired or unknown |
 //! | [`block`] | whether a user may sign in at all |
 //! | [`cleanup`] | which sessions the background worker may end |
@@ -43,7 +43,6 @@
 
 pub mod admission;
 pub mod block;
-pub mod checker;
 pub mod cleanup;
 pub mod event;
 pub mod field;
@@ -55,6 +54,7 @@ pub mod session;
 pub mod store;
 pub mod time;
 pub mod token;
+pub mod usage;
 
 pub use async_trait::async_trait;
 pub use event::{Actor, EndCause, Event, EventKind};

@@ -17,11 +17,11 @@
 
 use std::time::Duration;
 
-use crate::checker::Timeouts;
 use crate::planted::{self, Defect};
 use crate::session::{Authentication, Session, Unknown};
 use crate::time::Timestamp;
 use crate::token::{Token, TokenDigest};
+use crate::usage::Timeouts;
 
 /// The digests that a session's record holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checker::Timeouts;
 use crate::event::Actor;
 use crate::field::{
     AuthMethod, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, InvalidField, SessionId,
@@ -14,6 +13,7 @@ use crate::field::{
 use crate::rotation::TokenState;
 use crate::time::Timestamp;
 use crate::token::Token;
+use crate::usage::Timeouts;
 
 /// One user: a user id within a tenant, or within the deployment where there are no tenants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

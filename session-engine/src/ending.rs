@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::checker::Lifetime;
 use session_core::planted::{self, Defect};
 use session_core::rotation::{Recognition, TokenState};
 use session_core::store::{EndedSession, Selection, TenantFilter};
+use session_core::usage::Lifetime;
 use session_core::{Actor, DeviceInfo, EndCause, Session, SessionId, Timestamp, Token, UserKey};
 
 use crate::options::Options;

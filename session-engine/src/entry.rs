@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::admission::Standing;
-use session_core::checker::{AccessEffect, Activity, Timeouts, Unstored};
 use session_core::planted::{self, Defect};
 use session_core::rotation::TokenState;
 use session_core::store::Touch;
+use session_core::usage::{AccessEffect, Activity, Timeouts, Unstored};
 use session_core::{
     Actor, Authentication, ClientId, DeviceInfo, DeviceKind, DeviceName, ExtraData, Session,
     SessionId, TenantId, Timestamp, Token, TokenDigest, UserId, UserKey,

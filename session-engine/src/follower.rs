@@ -17,7 +17,7 @@ use crate::meter;
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::shared::Shared;
-use crate::trouble::{Over, Trouble};
+use crate::trouble::{Trouble, TroubleOver};
 
 /// Where a node is in the log. It outlives a restart of the worker.
 #[derive(Debug)]
@@ -274,7 +274,7 @@ impl Said {
                     "this node's wall clock has jumped, or the machine has slept"
                 );
             }
-        } else if let Some(Over { lasted, calls: jumps }) = self.jumps.ends() {
+        } else if let Some(TroubleOver { lasted, calls: jumps }) = self.jumps.ends() {
             tracing::info!(jumps, ?lasted, "this node's wall clock has not jumped for a while");
         }
     }

@@ -39,6 +39,7 @@
 mod admit;
 mod block;
 mod cache;
+mod calls;
 mod check;
 mod claims;
 pub mod clock;
@@ -74,9 +75,11 @@ mod sign_in;
 mod sweeper;
 mod sync;
 mod take_back;
+mod tasks;
 mod ticket;
 mod time;
 mod trouble;
+mod trust;
 mod wait;
 mod watchers;
 mod write_back;
@@ -101,5 +104,5 @@ pub use rotate::{Proof, RotateReason, Rotation};
 pub use sign_in::{SignIn, SignedIn};
 pub use ticket::Ticket;
 #[doc(hidden)]
-pub use trouble::{Over, Trouble};
+pub use trouble::{Trouble, TroubleOver};
 pub use wait::WaitEnd;

@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, Policy};
+use session_core::usage::{Timeouts, WriteBack};
 use session_core::{InvalidField, Session, Store, time};
 
 /// Options of an [`Engine`](crate::Engine). Durations are seconds in configuration files.
 ///
 /// ```
-/// use session_core::checker::WriteBack;
+/// use session_core::usage::WriteBack;
 /// use session_core::policy::PreventConcurrentLogin;
 /// use session_engine::Options;
 ///

@@ -7,6 +7,8 @@ use session_core::store::PolicyChange;
 use crate::error::Error;
 use crate::node::Node;
 use crate::notice;
+use crate::shared::Shared;
+use crate::trouble::TroubleOver;
 
 /// The policy that holds at one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,3 +54,22 @@ impl Node {
         Ok(())
     }
 }
+
+impl Shared {
+    /// Says once that a policy is of a newer version, and once that none is any more.
+    pub(crate) fn note_policy(&self, policy: &Policy) {
+        if policy.newer {
+            if self.newer_policies.begins() {
+                let policy = policy.to_stored();
+                tracing::warn!(policy, "{NEWER_POLICY}");
+                self.health.note("policies", Some(NEWER_POLICY.to_owned()));
+            }
+        } else if let Some(TroubleOver { lasted, .. }) = self.newer_policies.ends() {
+            tracing::info!(?lasted, "no sign-in has met a policy of a newer version for a while");
+            self.health.note("policies", None);
+        }
+    }
+}
+
+const NEWER_POLICY: &str =
+    "a policy is of a newer version: what this one does not know has its strictest meaning";

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use session_core::Timestamp;
-use session_core::checker::{AccessEffect, Unstored};
 use session_core::store::Touch;
+use session_core::usage::{AccessEffect, Unstored};
 
 use crate::entry::Entry;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
@@ -296,7 +296,7 @@ const TICK: Duration = Duration::from_millis(50);
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
-    use session_core::checker::Timeouts;
+    use session_core::usage::Timeouts;
     use session_core::{FleetKey, Session, SessionId, Token, UserId, UserKey};
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{
     Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, InvalidField, Session, SessionId,
     Timestamp, Token, UserKey,

@@ -20,7 +20,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use session_core::admission::Standing;
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{
     Authentication, ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, SessionId,
     StoreError, TenantId, Timestamp, UserId, UserKey,

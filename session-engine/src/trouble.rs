@@ -24,7 +24,7 @@ struct Failing {
 
 /// A trouble that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Over {
+pub struct TroubleOver {
     /// From the first failure to the last.
     pub lasted: Duration,
     /// How many calls failed.
@@ -56,14 +56,14 @@ impl Trouble {
     }
 
     /// Notes a success. Returns what is over, once. Without a trouble it costs one atomic read.
-    pub fn ends(&self) -> Option<Over> {
+    pub fn ends(&self) -> Option<TroubleOver> {
         if !self.is_on() {
             return None;
         }
         let mut failing = self.failing();
         let over = failing.take_if(|failing| failing.last.elapsed() >= self.quiet)?;
         self.is_on.store(false, Ordering::Release);
-        Some(Over { lasted: over.last - over.since, calls: over.calls })
+        Some(TroubleOver { lasted: over.last - over.since, calls: over.calls })
     }
 
     /// Whether something fails.
@@ -91,7 +91,7 @@ mod tests {
             assert!(!trouble.begins());
         }
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(trouble.ends(), Some(Over { lasted: Duration::from_secs(12), calls: 4 }));
+        assert_eq!(trouble.ends(), Some(TroubleOver { lasted: Duration::from_secs(12), calls: 4 }));
         assert!(!trouble.is_on());
         assert_eq!(trouble.ends(), None);
         assert!(trouble.begins(), "another one");

@@ -6,7 +6,7 @@ use cookie::Cookie;
 use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{InvalidField, Token};
 
 use crate::flow::Flow;

@@ -1,6 +1,6 @@
 //! What an application says of a sign-in.
 
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{ClientId, DeviceInfo, DeviceKind, ExtraData, InvalidField, UserId, UserKey};
 use session_engine::{Proof, SignIn};
 

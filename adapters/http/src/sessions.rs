@@ -9,7 +9,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use session_core::{Store, Token};
 use session_engine::clock::Clock;
-use session_engine::{Access, ClaimsProvider, Engine, Error, Over, Parts, SessionManager, Trouble};
+use session_engine::{
+    Access, ClaimsProvider, Engine, Error, Parts, SessionManager, Trouble, TroubleOver,
+};
 
 use crate::activity;
 use crate::flow::UsedFlows;
@@ -162,7 +164,7 @@ impl HttpSessions {
             if trouble.begins() {
                 tracing::warn!(%error, "the voucher fails");
             }
-        } else if let Some(Over { lasted, calls }) = trouble.ends() {
+        } else if let Some(TroubleOver { lasted, calls }) = trouble.ends() {
             tracing::info!(calls, ?lasted, "the voucher works again");
         }
     }
@@ -174,7 +176,7 @@ impl HttpSessions {
             if trouble.begins() {
                 tracing::error!(%error, "the claims are of another form");
             }
-        } else if let Some(Over { lasted, calls }) = trouble.ends() {
+        } else if let Some(TroubleOver { lasted, calls }) = trouble.ends() {
             tracing::info!(calls, ?lasted, "the claims are of the right form again");
         }
     }

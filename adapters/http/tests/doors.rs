@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{
     Actor, EndCause, FleetKey, SessionId, Store, Timestamp, Token, UserId, UserKey,
 };

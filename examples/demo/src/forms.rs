@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use session_kit::core::checker::Timeouts;
+use session_kit::core::usage::Timeouts;
 use session_kit::core::{
     Actor, AssuranceLevel, AuthMethod, DeviceKind, ExtraData, InvalidField, SessionId, Timestamp,
     UserKey,

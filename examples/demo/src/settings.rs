@@ -67,7 +67,7 @@ fn merge(below: Value, above: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use session_kit::core::checker::Timeouts;
+    use session_kit::core::usage::Timeouts;
 
     use super::*;
 

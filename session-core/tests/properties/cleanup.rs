@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::{Cleanup, UNCLAIMED_FOR};
+use session_core::usage::{Timeouts, WriteBack};
 use session_core::{FleetKey, Session, SessionId, Timestamp, Token, UserKey};
 
 use crate::strategy::at;

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use session_core::checker::Timeouts;
 use session_core::rotation::{self, Recognition};
+use session_core::usage::Timeouts;
 use session_core::{FleetKey, Session, SessionId, Token, UserKey};
 
 use crate::strategy::at;

@@ -3,8 +3,8 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use session_core::Timestamp;
-use session_core::checker::{AccessEffect, Activity, Lifetime, Timeouts, Unstored, WriteBack};
 use session_core::cleanup::MAX_CLOCK_SKEW;
+use session_core::usage::{AccessEffect, Activity, Lifetime, Timeouts, Unstored, WriteBack};
 
 use crate::strategy::at;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::poll;
-use session_core::checker::Timeouts;
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
+use session_core::usage::Timeouts;
 use session_core::{Actor, EndCause, ExtraData, Session, SessionId, Store};
 use session_engine::clock::{Clock, ManualClock};
 use session_engine::{

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
 use session_core::store::TenantFilter;
+use session_core::usage::Timeouts;
 use session_core::{Actor, EndCause, Store};
 use session_engine::{Notice, Options, Refusal};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{EndCause, Timestamp};
 use session_engine::clock::{Clock, ManualClock};
 use session_engine::{Engine, Options, Parts, Refusal};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::TenantFilter;
+use session_core::usage::Timeouts;
 use session_core::{Actor, EndCause, UserKey};
 use session_engine::{Notice, Options, RotateReason, SignIn, WaitEnd};
 

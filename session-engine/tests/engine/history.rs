@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use session_core::block::Block;
-use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{HistoryQuery, TenantFilter};
+use session_core::usage::{Timeouts, WriteBack};
 use session_core::{
     Actor, DeviceInfo, EndCause, ExtraData, FleetKey, Session, Store, TenantId, Token, UserKey,
 };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
+use session_core::usage::Timeouts;
 use session_core::{Actor, DeviceInfo, DeviceName, EndCause, Store, Timestamp};
 use session_engine::{
     Access, Engine, Error, Options, Refusal, RotateReason, Rotation, SessionManager, SignIn,

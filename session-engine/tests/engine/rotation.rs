@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{AssuranceLevel, EndCause, FleetKey, Store, Token};
 use session_engine::{
     Access, ActiveSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, Verdict,

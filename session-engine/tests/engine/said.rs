@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use session_core::checker::WriteBack;
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::PolicyChange;
+use session_core::usage::WriteBack;
 use session_core::{Actor, Session, Store};
 use session_engine::clock::{Clock as _, ManualClock};
 use session_engine::{Access, Engine, Options, Parts, SignIn};

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use session_core::checker::WriteBack;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
+use session_core::usage::WriteBack;
 use session_core::{Actor, DeviceKind, EndCause, Store};
 use session_engine::{Error, Options, SignIn};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use session_core::checker::{Timeouts, WriteBack};
 use session_core::policy::PolicyScope;
+use session_core::usage::{Timeouts, WriteBack};
 use session_core::{Actor, EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
 use session_engine::{

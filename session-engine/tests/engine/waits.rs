@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::poll;
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{EndCause, SessionId, Store as _};
 use session_engine::{Engine, Options, SignedIn, WaitEnd, WhenStale};
 use session_store_memory::MemoryStore;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use session_core::checker::Timeouts;
 use session_core::cleanup::Cleanup;
 use session_core::store::{TenantFilter, Touch};
+use session_core::usage::Timeouts;
 use session_core::{Actor, Store, Timestamp};
 use session_engine::clock::{Clock, ManualClock};
 use session_engine::{Access, ActiveSession, Engine, Options, Parts, SignedIn, Verdict};

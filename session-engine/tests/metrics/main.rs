@@ -81,7 +81,7 @@ async fn doors(fleet: &Fleet) {
     let used = sessions.sign_in_with_ticket("none", alice.session.id()).await;
     assert!(matches!(used, Err(Error::InvalidTicket)));
     let mut invalid = SignIn::new(user("bob"));
-    invalid.timeouts = Some(session_core::checker::Timeouts::none().with_idle(Duration::ZERO));
+    invalid.timeouts = Some(session_core::usage::Timeouts::none().with_idle(Duration::ZERO));
     assert!(matches!(sessions.sign_in(invalid).await, Err(Error::Invalid(_))));
     let scope = PolicyScope::User(user("mallory"));
     sessions.block(scope.clone(), NewBlock::default(), Actor::Application).await.unwrap();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use session_core::SessionId;
-use session_core::checker::WriteBack;
+use session_core::usage::WriteBack;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use session_core::checker::{Timeouts, WriteBack};
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Limit, OnExceed, Policy, PreventConcurrentLogin, Scope};
+use session_core::usage::{Timeouts, WriteBack};
 use session_core::{ClientId, DeviceKind, TenantId, UserId, UserKey};
 use session_engine::{History, Options, WhenStale};
 

@@ -34,9 +34,9 @@ pub(crate) struct Choice {
 
 /// Runs what was chosen. The last line is the sum of all tests.
 pub(crate) fn run(choice: &Choice) -> Result<(), Failure> {
-    let mut tally = Tally::default();
+    let (mut tally, begun) = (Tally::default(), Instant::now());
     let result = if choice.fast { fast(&mut tally) } else { whole(choice, &mut tally) };
-    println!("\n{tally}");
+    println!("\n== in all: {} s\n\n{tally}", begun.elapsed().as_secs());
     result
 }
 

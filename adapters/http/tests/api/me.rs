@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, Uri};
 use serde_json::{Value, json};
-use session_core::checker::Timeouts;
+use session_core::usage::Timeouts;
 use session_core::{AssuranceLevel, AuthMethod};
 use session_engine::{Proof, RotateReason};
 use session_http::{Config, Head, NewSession, RequireSession};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_kit::core::checker::Timeouts;
+use session_kit::core::usage::Timeouts;
 
 use crate::app::{App, Ground, user_of};
 use crate::client::login_form;

@@ -7,13 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
 use crate::admission::Standing;
-use crate::checker::Timeouts;
 use crate::field::{AuthMethod, DeviceInfo, DeviceName, ExtraData, InvalidField, TenantId, UserId};
 use crate::rotation::{RetiredToken, StepUp, Successor, TokenState};
 use crate::session::{AssuranceLevel, Authentication, Session, Unknown, UserKey};
 use crate::store::StoreError;
 use crate::time::Timestamp;
 use crate::token::TokenDigest;
+use crate::usage::Timeouts;
 
 /// The details as they are written. Times are microseconds, digests hexadecimal.
 #[derive(Serialize, Deserialize)]

@@ -1,9 +1,9 @@
 use super::*;
-use crate::checker::Timeouts;
 use crate::field::ExtraData;
 use crate::rotation;
 use crate::session::{AssuranceLevel, Authentication, Unknown};
 use crate::token::{FleetKey, Token};
+use crate::usage::Timeouts;
 
 const STEP_UP: [u8; 16] = [5; 16];
 

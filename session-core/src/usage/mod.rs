@@ -19,7 +19,7 @@ use crate::time::{self, Timestamp};
 ///
 /// ```
 /// use std::time::Duration;
-/// use session_core::checker::Timeouts;
+/// use session_core::usage::Timeouts;
 ///
 /// let timeouts = Timeouts::default().with_idle(Duration::from_secs(3600)).with_absolute(None);
 /// assert_eq!(timeouts.idle, Some(Duration::from_secs(3600)));
@@ -207,7 +207,7 @@ impl Session {
 /// When last accessed and IP address go from a node's memory to the store.
 ///
 /// ```
-/// let write_back = session_core::checker::WriteBack::default().with_every_hits(20);
+/// let write_back = session_core::usage::WriteBack::default().with_every_hits(20);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
