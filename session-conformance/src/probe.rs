@@ -27,6 +27,7 @@ struct Inner {
     away: AtomicBool,
     answers_lost: Mutex<BTreeSet<&'static str>>,
     failing: Mutex<BTreeSet<&'static str>>,
+    refused: Mutex<BTreeSet<&'static str>>,
     pushes: AtomicBool,
     hints: Notify,
     panics: Mutex<BTreeSet<&'static str>>,
@@ -89,6 +90,7 @@ impl Probe {
             away: AtomicBool::default(),
             answers_lost: Mutex::default(),
             failing: Mutex::default(),
+            refused: Mutex::default(),
             pushes: AtomicBool::default(),
             hints: Notify::new(),
             panics: Mutex::default(),
@@ -138,6 +140,12 @@ impl Probe {
         let _ = if fail { failing.insert(method) } else { failing.remove(method) };
     }
 
+    /// Whether the store refuses calls of this method, as for a missing permission.
+    pub fn refuse(&self, method: &'static str, refuse: bool) {
+        let mut refused = lock(&self.0.refused);
+        let _ = if refuse { refused.insert(method) } else { refused.remove(method) };
+    }
+
     /// Passes the store's hints on.
     pub fn push(&self) {
         self.0.pushes.store(true, Ordering::SeqCst);
@@ -174,7 +182,7 @@ impl Probe {
     }
 
     /// Makes the record of this session unreadable: it can be neither loaded nor ended by its id, every
-    /// write-back of it is refused, and once it has ended, how cannot be read.
+    /// write-back of it is refused, and once it has ended, how cannot be read. `user` still reads it.
     pub fn corrupt(&self, id: SessionId) {
         lock(&self.0.corrupt).insert(id);
     }
@@ -229,6 +237,9 @@ impl Probe {
         assert!(!lock(&self.0.panics).remove(method), "a planted panic");
         if self.0.away.load(Ordering::SeqCst) || lock(&self.0.failing).contains(method) {
             return Err(StoreError::unavailable("away"));
+        }
+        if lock(&self.0.refused).contains(method) {
+            return Err(StoreError::internal("refused"));
         }
         let _under_way = UnderWay::begin(&self.0.under_way, method);
         pass(&self.0.gate_before, method).await;

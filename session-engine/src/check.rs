@@ -101,7 +101,7 @@ pub(crate) enum Claim {
 }
 
 impl Claim {
-    /// These tokens, of one session; none where the first has not the form of one.
+    /// The tokens of the session that the first well-formed one names; none where none is well-formed.
     pub(crate) fn of(tokens: &[&[u8]]) -> Option<Self> {
         let mut tokens: Vec<_> = tokens.iter().filter_map(|token| Token::parse(token)).collect();
         let id = tokens.first()?.session_id();

@@ -27,8 +27,8 @@ pub struct ActiveSession {
     token: Shown,
     /// Of a token that is none of the record's any more.
     former: Option<Arc<Authentication>>,
-    /// When its token was judged, by the fleet's time.
-    judged: Timestamp,
+    /// When the request showed its token, by the fleet's time.
+    shown_at: Timestamp,
 }
 
 /// Which of a session's tokens a request has shown.
@@ -56,8 +56,8 @@ impl Shown {
 }
 
 impl ActiveSession {
-    pub(crate) const fn new(entry: Arc<Entry>, token: Shown, judged: Timestamp) -> Self {
-        Self { entry, token, former: None, judged }
+    pub(crate) const fn new(entry: Arc<Entry>, token: Shown, shown_at: Timestamp) -> Self {
+        Self { entry, token, former: None, shown_at }
     }
 
     /// This session by the token that was shown before, also where the record has another one since.
@@ -70,13 +70,18 @@ impl ActiveSession {
             Some(place) => (place, None),
             None => (Shown::Retired, Some(before.authentication().clone().into())),
         };
-        self.judged = before.judged;
+        self.shown_at = before.shown_at;
         self
     }
 
-    /// How long ago its token was judged.
+    /// It took so long to find out what its token is worth.
+    pub(crate) fn shown_before(&mut self, time: Duration) {
+        self.shown_at = self.shown_at.minus(time);
+    }
+
+    /// How long ago the request showed its token.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
-        now.since(self.judged)
+        now.since(self.shown_at)
     }
 
     fn digest(&self) -> Option<&TokenDigest> {

@@ -83,6 +83,11 @@ impl Error {
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Claims(_))
     }
+
+    /// Whether a record cannot be read. Nothing follows from it for any other.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Broken(error) if error.kind() == StoreErrorKind::Corrupt)
+    }
 }
 
 impl From<StoreError> for Error {

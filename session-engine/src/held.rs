@@ -1,10 +1,10 @@
 //! Sessions that clients give up: with their next sign-in, or by signing out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use session_core::store::{Loaded, Selection, TenantFilter};
 use session_core::{EndCause, SessionId, UserKey};
+use tokio::time::Instant;
 
 use crate::check::{Claim, Finding, Refusal, Verdict, judge};
 use crate::entry::{Access, ActiveSession, Entry};
@@ -15,9 +15,9 @@ use crate::node::Node;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
-    /// Which session.
+    /// The session's public id.
     pub id: SessionId,
-    /// Whose it is.
+    /// The user that it belongs to.
     pub owner: UserKey,
 }
 
@@ -29,20 +29,21 @@ impl From<&ActiveSession> for Held {
 
 impl Node {
     pub(crate) async fn held(&self, tokens: &[&[u8]]) -> Result<Option<Held>, Error> {
+        let asked = Instant::now();
         match self.check_all(tokens, Access::passive(None)).resolve().await {
             Ok(Verdict::Active(session)) => Ok(Some(Held::from(&session))),
             Ok(Verdict::Refused(Refusal::Idle(ending))) => {
                 Ok(Some(Held { id: ending.id, owner: ending.owner.clone() }))
             }
             Ok(Verdict::Refused(_)) => Ok(None),
-            Err(Error::Claims(_)) => self.held_in_store(tokens).await,
-            Err(Error::Broken(_)) => Ok(None),
+            Err(Error::Claims(_)) => self.held_in_store(tokens, asked).await,
+            Err(error) if error.is_corrupt() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// Judges the tokens by the session alone.
-    async fn held_in_store(&self, tokens: &[&[u8]]) -> Result<Option<Held>, Error> {
+    async fn held_in_store(&self, tokens: &[&[u8]], asked: Instant) -> Result<Option<Held>, Error> {
         let shared = self.shared();
         let Some(claim) = Claim::of(tokens) else { return Ok(None) };
         let load = shared.store.load(claim.session_id());
@@ -52,7 +53,7 @@ impl Node {
         let held = Held { id: session.id, owner: session.owner.clone() };
         let options = Arc::clone(&shared.options);
         let entry = Entry::new(session, serde_json::Value::Null, options);
-        let finding = judge(shared, &entry, &claim, Duration::ZERO, shared.now());
+        let finding = judge(shared, &entry, &claim, asked.elapsed(), shared.now());
         let is_held = matches!(finding, Finding::Good(_) | Finding::Bad(Refusal::Idle(_)));
         Ok(is_held.then_some(held))
     }

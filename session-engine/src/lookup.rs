@@ -45,7 +45,10 @@ impl Lookup {
     /// # Errors
     /// [`Error::Unavailable`] when the store is away and the cache may not answer in its place.
     pub async fn resolve(self) -> Result<Verdict, Error> {
-        let verdict = self.ask().await;
+        let mut verdict = self.ask().await;
+        if let Ok(Verdict::Active(session)) = &mut verdict {
+            session.shown_before(self.asked.elapsed());
+        }
         meter::resolved(&verdict);
         verdict
     }

@@ -101,12 +101,12 @@ pub enum Rotation {
 }
 
 impl Node {
-    /// Replaces a token that was judged for the last time so long ago.
+    /// Replaces a token. `shown_before` is how long ago its request has shown it.
     pub(crate) async fn rotate(
         &self,
         token: &[u8],
         reason: RotateReason,
-        judged_before: Duration,
+        shown_before: Duration,
     ) -> Result<Rotation, Error> {
         let (shared, asked) = (self.shared(), Instant::now());
         let Some(token) = Token::parse(token).filter(|token| token.is_of_fleet(&shared.fleet_key))
@@ -125,7 +125,7 @@ impl Node {
             let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
                 return Ok(self.refuse_gone(&token).await);
             };
-            let record = match self.exchange(&loaded, &token, judged_before + asked.elapsed()) {
+            let record = match self.exchange(&loaded, &token, shown_before + asked.elapsed()) {
                 Exchange::Of(record) => *record,
                 Exchange::Answered(answer) => return Ok(answer),
                 Exchange::Over(over) => {

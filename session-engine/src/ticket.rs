@@ -2,10 +2,10 @@
 //!
 //! A ticket is the whole request, encrypted and authenticated with a key of the fleet, so that every
 //! node can open it and none has to keep it. The key is in the store, and a copy of the store must sign
-//! in no user: so a ticket also has a secret, and the store holds the digest of all that is in the ticket as a
-//! lease, for as long as it is good. It names the session that it will begin: a session id never comes back, so a ticket
-//! works once. Where the store forgets sessions that have ended sooner than a ticket runs out, its first use
-//! takes a second lease, and no other use gets it.
+//! in no user: so a ticket also has a secret, and the store holds the digest of all that is in the ticket
+//! as a lease, for as long as it is good. It names the session that it will begin: a session id never comes
+//! back, so a ticket works once. Where the store forgets sessions that have ended sooner than a ticket runs
+//! out, its first use takes a second lease, and no other use gets it.
 //!
 //! It depends on the sessions that the limit counted when it refused the sign-in. Once all of them have ended,
 //! as they do where a password is changed, or the user is blocked or erased, the ticket is no longer valid.
@@ -59,7 +59,7 @@ impl fmt::Debug for Ticket {
 /// What is in a ticket.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    /// A copy of the store, which has the key and the digests, makes no ticket of one of these.
+    /// Random, so that the digest in the store does not give the ticket away.
     secret: [u8; 32],
     expires: Timestamp,
     /// Sessions that the limit counted when it refused the sign-in, the newest.
@@ -140,7 +140,7 @@ impl Node {
         let name = name(&text);
         let issue = shared.store.lease(&name, ISSUED, Ticket::VALID_FOR);
         if !shared.store_call("lease", issue).await? {
-            return Err(StoreError::internal("a ticket of this secret was issued before").into());
+            return Err(StoreError::internal("this ticket was issued before").into());
         }
         Ok(self.seal(&text))
     }

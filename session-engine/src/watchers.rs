@@ -139,5 +139,5 @@ impl Drop for Place {
     }
 }
 
-/// Between two tries to read a session that is watched.
+/// The longest pause between two tries to read a watched session.
 const MOST_PAUSE: Duration = Duration::from_secs(30);

@@ -178,8 +178,10 @@ where
     for<'q> i64: Encode<'q, DB> + Type<DB>,
 {
     let order = filter.list.order();
-    // With the chunk, because a planner that joins 500 ids with the table may read all of it.
-    let records = if columns == CHOSEN { "chunk" } else { table };
+    // A planner that joins 500 ids with the table may read all of it, so columns that the chunk has come
+    // from there.
+    let in_chunk = columns.split(", ").all(|column| column == "id" || column == order);
+    let records = if in_chunk { "chunk" } else { table };
     let mut query = QueryBuilder::new("WITH chunk AS (SELECT id, ");
     query.push(order).push(", ").push(filter.list.filtered());
     query.push(" FROM ").push(table).push(" WHERE true");

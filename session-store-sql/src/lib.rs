@@ -29,8 +29,8 @@
 //! `PRAGMA data_version` has changed on it.
 //!
 //! After each commit that makes a cached session wrong a store writes a byte to `PATH-hint`, which
-//! every store on the file watches. (SQLite's own log is written before a change can be read.) Where the file system has no
-//! events, a node polls.
+//! every store on the file watches. (SQLite's own log is written before a change can be read.) Where the
+//! file system has no events, a node polls.
 //!
 //! # PostgreSQL
 //! A change is one round trip to a function. The function locks the user's row before the user's

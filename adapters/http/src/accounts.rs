@@ -103,7 +103,11 @@ impl Auth {
     /// The session in the cookie of this name. Looking is no access.
     async fn account(&self, name: &str) -> Result<Option<ActiveSession>, Rejection> {
         let Some(token) = self.token_beside(name) else { return Ok(None) };
-        Ok(self.http().manager().validate(token, Access::passive(None)).await?.session())
+        match self.http().manager().validate(token, Access::passive(None)).await {
+            Ok(verdict) => Ok(verdict.session()),
+            Err(error) if error.is_corrupt() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// As [`Auth::account`], to be given up.

@@ -250,12 +250,12 @@ impl Auth {
             Some(session) => manager.sign_out(session).await?,
             None => held.extend(self.held_by_bearer().await?),
         }
-        if held.is_empty() {
-            // What the application vouches for can be shown by nothing else.
-            self.request.identity().known()?;
+        for held in &held {
+            manager.sign_out_held(held).await?;
         }
-        for held in held {
-            manager.sign_out_held(&held).await?;
+        if held.is_empty() || self.http().voucher().is_some() {
+            // What the application vouches for may be a session that nothing else shows.
+            self.request.identity().known()?;
         }
         Ok(if shows_none { CookieHeaders::keep() } else { cookie.remove() })
     }

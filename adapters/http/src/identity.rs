@@ -158,8 +158,8 @@ impl Asked {
     fn answer(self, id: Option<SessionId>, verdict: Result<Verdict, Error>) -> Identity {
         match verdict {
             Ok(verdict) => self.identity(id, verdict),
-            // One record cannot be read, and waiting mends nothing: its user signs in again.
-            Err(Error::Broken(_)) => Identity::Anonymous,
+            // A record that cannot be read: waiting mends nothing, so the browser may sign in anew.
+            Err(error) if error.is_corrupt() => Identity::Anonymous,
             Err(error) => unavailable(&error),
         }
     }

@@ -282,7 +282,7 @@ impl HttpOptions {
     }
 }
 
-/// So that no time that a duration leads to is beyond what a clock can show.
+/// Keeps every time that follows from a duration within what a clock can show.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Each is a cookie that browsers send with every request.
 const MAX_ACCOUNTS: u32 = 8;

@@ -260,7 +260,7 @@ async fn security_events_have_address_and_reason_and_no_token() {
 #[tokio::test]
 async fn security_events_say_no_more_of_an_address_than_is_kept() {
     let (log, _listening) = Log::begin();
-    for (addresses, kept) in [(Addresses::Prefix, "203.0.113.0"), (Addresses::None, "event=")] {
+    for addresses in [Addresses::Prefix, Addresses::None] {
         let mut config = Config::default();
         config.engine = config.engine.with_addresses(addresses);
         let store = MemoryStore::new();
@@ -284,7 +284,6 @@ async fn security_events_say_no_more_of_an_address_than_is_kept() {
             text.matches("203.0.113.0").count(),
             "{text}"
         );
-        assert!(text.contains(kept), "{text}");
         assert_eq!(text.contains("203.0.113"), addresses == Addresses::Prefix, "{text}");
         http.shutdown().await;
     }

@@ -125,7 +125,7 @@ async fn commits_whole_or_not(store: &dyn Store, readable: &Session, changes: Ve
     let commit = change_at(&readable.owner, before.version, changes, now(store).await);
     let happens = match store.commit(&commit).await {
         Ok(outcome) => {
-            assert_eq!(outcome, Outcome::Done, "nobody has changed the user meanwhile");
+            assert_eq!(outcome, Outcome::Done, "no other change came first");
             true
         }
         Err(error) => {

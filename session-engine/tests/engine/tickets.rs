@@ -302,7 +302,7 @@ async fn a_stolen_copy_of_the_store_makes_no_tickets() {
     assert!(own.is_ok(), "{own:?}");
 }
 
-/// Whoever has a copy of the store and an account of their own changes what is in their own ticket.
+/// A thief with a copy of the store and an account of their own changes what their own ticket says.
 #[tokio::test(start_paused = true)]
 async fn a_ticket_is_good_for_what_it_was_issued_for() {
     let fleet = Fleet::start(at_most(1)).await;

@@ -154,7 +154,7 @@ async fn jumps_of_an_hour_back_and_forth_end_nothing() {
     clocks.live_together().await;
 }
 
-/// Checks each session twice on both nodes, at moments spread over this time.
+/// Checks each session twice on each node, at moments spread over this time.
 fn check_all(
     clocks: &Clocks,
     sessions: &VecDeque<SignedIn>,

@@ -103,13 +103,13 @@ async fn a_sign_in_costs_few_commands() {
     let [first, second] = [(); 2].map(|()| session(&store, &user("alice"), at));
     let begin = |session: &Session| Change::Insert(Box::new(session.clone()));
     let evict = Change::End(first.id, EndCause::Evicted);
-    for (changes, most) in [(vec![begin(&first)], 9), (vec![evict, begin(&second)], 13)] {
+    for (changes, count) in [(vec![begin(&first)], 9), (vec![evict, begin(&second)], 13)] {
         commands.taken();
         let expected = store.user(&first.owner).await.unwrap().version;
         let (owner, by, from) = (first.owner.clone(), Actor::Application, None);
         let sign_in = Commit { owner, expected, changes, at, by, from };
         assert_eq!(store.commit(&sign_in).await.unwrap(), Outcome::Done);
         let names = commands.names();
-        assert_eq!(names.len(), most, "{names:?}");
+        assert_eq!(names.len(), count, "{names:?}");
     }
 }

@@ -71,9 +71,10 @@ impl Prefix {
 impl Prefix {
     /// Runs a script over the prefix's keys on every server that has some.
     async fn run(&self, script: &str, id: SessionId) {
-        let servers = match self.is_cluster {
-            true => masters().await.iter().map(Master::url).collect(),
-            false => vec![url()],
+        let servers = if self.is_cluster {
+            masters().await.iter().map(Master::url).collect()
+        } else {
+            vec![url()]
         };
         for server in servers {
             let mut run = redis::cmd("EVAL");

@@ -46,8 +46,8 @@ pub use self::options::{Durability, SqliteOptions};
 /// An acknowledged change has been synced to the disk (see [`Durability`]).
 ///
 /// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`,
-/// there is a file `sessions.db-hint`: a store writes a byte to it after every change, and the
-/// stores of other processes watch it to hear of the change at once. Where it cannot be written or
+/// there is a file `sessions.db-hint`: a store writes a byte to it after every change that makes a
+/// cached session wrong, and the stores of other processes watch it to hear of the change at once. Where it cannot be written or
 /// watched, they see the change when they next read the log. It may be deleted while no process has
 /// the database open.
 ///

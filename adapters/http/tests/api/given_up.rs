@@ -62,7 +62,7 @@ async fn a_session_is_given_up_without_its_claims() {
 async fn a_record_that_cannot_be_read_locks_no_browser() {
     let store = store();
     let http = node(&store).await;
-    for has_ended in [false, true] {
+    for (has_ended, next) in [(false, "carol"), (true, "alice")] {
         let mut alice = Client::browser(&http);
         let (signed_in, cookie) = alice.auth().await.sign_in("alice").await.unwrap();
         alice.keep(&alice.answer(Ok(cookie)).await);
@@ -75,9 +75,25 @@ async fn a_record_that_cannot_be_read_locks_no_browser() {
         alice.http = node(&store).await;
         assert_eq!(alice.get("/me").await.status, 401, "ended: {has_ended}");
         alice.answer(alice.auth().await.sign_out().await).await.ok();
-        alice.keep(&alice.sign_in(user("alice").into()).await);
+        alice.keep(&alice.sign_in(user(next).into()).await);
         assert!(alice.session_id().await.is_some(), "ended: {has_ended}");
         alice.http.shutdown().await;
     }
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_to_read_anything_signs_nobody_out() {
+    let store = store();
+    let http = node(&store).await;
+    let mut alice = Client::signed_in(&http, "alice").await;
+    alice.http = node(&store).await;
+    store.0.refuse("load", true);
+    assert_eq!(alice.get("/me").await.status, 503);
+    assert_eq!(alice.sign_in(user("alice").into()).await.status, 500);
+    assert_eq!(alice.answer(alice.auth().await.sign_out().await).await.status, 500);
+    store.0.refuse("load", false);
+    assert!(alice.session_id().await.is_some());
+    alice.http.shutdown().await;
     http.shutdown().await;
 }
