@@ -298,7 +298,9 @@ impl Node {
             ended.cause == EndCause::Replaced && ended.session.owner == request.owner
         });
         let Some(EndedSession { ended: at, .. }) = replaced else { return Ok(None) };
-        Ok(state.sessions.iter().find(|standing| standing.signed_in == at).map(|it| it.id))
+        let mut begun = state.sessions.iter().filter(|standing| standing.signed_in == at);
+        let (first, another) = (begun.next(), begun.next());
+        Ok(first.filter(|_| another.is_none()).map(|standing| standing.id))
     }
 
     /// The refusal, with the sessions that the user may choose from, those that the limit counts, and a

@@ -81,6 +81,7 @@ async fn a_refusal_names_the_limit_and_changes_nothing() {
         assert!(is_active(node, &first).await && is_active(node, &second).await);
     }
     sign_in(&fleet.nodes[0], "bob").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     // The same browser signs in again: its own session takes up no place.
     let again = SignIn::new(user("alice")).with_replaces(first.session.id());
     let third = sessions.sign_in(again).await.unwrap();
