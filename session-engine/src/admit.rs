@@ -261,7 +261,7 @@ impl Node {
         let now = self.now();
         let mut decision = self.decide(newcoming, request.replaces, state, now);
         if matches!(decision, Admission::Reject { .. })
-            && let Some(replaces) = self.overtaking(request, state).await?
+            && let Some(replaces) = self.overtaking(request, state).await
         {
             decision = self.decide(newcoming, Some(replaces), state, now);
         }
@@ -285,22 +285,19 @@ impl Node {
     }
 
     /// The session that has taken the place of the one that the browser held, where a form was sent twice.
-    async fn overtaking(
-        &self,
-        request: &SignIn,
-        state: &UserState,
-    ) -> Result<Option<SessionId>, Error> {
+    async fn overtaking(&self, request: &SignIn, state: &UserState) -> Option<SessionId> {
         let stands = |id: &SessionId| state.sessions.iter().any(|standing| standing.id == *id);
-        let Some(held) = request.replaces.filter(|id| !stands(id)) else { return Ok(None) };
+        let held = request.replaces.filter(|id| !stands(id))?;
         let shared = self.shared();
-        let ended = shared.store_call("ended", shared.store.ended(held)).await?;
-        let replaced = ended.filter(|ended| {
+        // Where it cannot be found out, the refusal stands, and has its way out.
+        let ended = shared.store_call("ended", shared.store.ended(held)).await;
+        let replaced = ended.ok().flatten().filter(|ended| {
             ended.cause == EndCause::Replaced && ended.session.owner == request.owner
         });
-        let Some(EndedSession { ended: at, .. }) = replaced else { return Ok(None) };
+        let EndedSession { ended: at, .. } = replaced?;
         let mut begun = state.sessions.iter().filter(|standing| standing.signed_in == at);
         let (first, another) = (begun.next(), begun.next());
-        Ok(first.filter(|_| another.is_none()).map(|standing| standing.id))
+        first.filter(|_| another.is_none()).map(|standing| standing.id)
     }
 
     /// The refusal, with the sessions that the user may choose from, those that the limit counts, and a

@@ -89,7 +89,8 @@ impl Shared {
 
     /// Waits for a place among the calls of the claims provider that come with such reads.
     pub(crate) async fn claims_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
-        self.permit("claims", &self.claims_under_way).await
+        let permit = self.permit("claims", &self.claims_under_way).await;
+        permit.map_err(|error| Error::Claims(error.to_string().into()))
     }
 
     async fn permit<'s>(

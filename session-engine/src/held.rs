@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use session_core::store::{Loaded, Selection, TenantFilter};
-use session_core::{EndCause, SessionId, UserKey};
+use session_core::{Actor, EndCause, SessionId, UserKey};
 use tokio::time::Instant;
 
 use crate::check::{Claim, Finding, Refusal, Verdict, judge};
@@ -60,10 +60,15 @@ impl Node {
 
     pub(crate) async fn sign_out_held(&self, held: &Held) -> Result<(), Error> {
         let shared = self.shared();
-        let stored = shared.store_call("load", shared.store.load(held.id)).await?;
-        let Some(Loaded { session, .. }) = stored else { return Ok(()) };
+        let stored = shared.store_call("load", shared.store.load(held.id)).await;
+        let (by, from) = match stored {
+            Ok(Some(Loaded { session, .. })) => (session.actor(), session.device()),
+            Ok(None) => return Ok(()),
+            // One that cannot be read ends all the same.
+            Err(error) if error.is_corrupt() => (Actor::User(held.owner.clone()), None),
+            Err(error) => return Err(error),
+        };
         let selection = Selection::session(held.id, TenantFilter::Is(held.owner.tenant.clone()));
-        let (by, from) = (session.actor(), session.device());
         self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 }

@@ -118,7 +118,7 @@ impl Lookup {
         loop {
             let finding = self.judge(&load);
             let goes_on = match finding {
-                Finding::Good(Shown::Successor | Shown::StepUp) => self.confirm(deadline).await?,
+                Finding::Good(Shown::Successor | Shown::StepUp) => self.confirm(deadline).await,
                 Finding::Over(over) => {
                     ends += 1;
                     !self.end(over, ends, deadline).await?
@@ -140,18 +140,15 @@ impl Lookup {
 
     /// Whether the first use of the token is stored. Where it cannot be, the token is good, and its next
     /// use is tried again.
-    async fn confirm(&self, deadline: Instant) -> Result<bool, Error> {
+    async fn confirm(&self, deadline: Instant) -> bool {
         if planted::is(Defect::ConfirmSkipped) {
-            return Ok(false);
+            return false;
         }
         let (id, node) = (self.session_id(), self.node.clone());
         let tokens = self.claim.tokens().to_vec();
         let shared = self.node.shared();
         let confirm = shared.detached(async move { node.confirm(id, &tokens).await });
-        match shared.before(deadline, "commit", confirm).await {
-            Err(error) if error.is_unavailable() => Ok(false),
-            confirmed => confirmed.map(|()| true),
-        }
+        shared.before(deadline, "commit", confirm).await.is_ok()
     }
 
     /// Ends the session. False where it was used since it was read, or is gone.

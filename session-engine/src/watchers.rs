@@ -75,6 +75,8 @@ impl Watchers {
             // Several have waited for one read.
             Some(failure) if failure.until > now => Some(failure),
             last => {
+                // One of long ago says nothing of this one.
+                let last = last.filter(|last| last.until + last.pause > now);
                 let pause = last.map_or(least, |last| 2 * last.pause).min(MOST_PAUSE);
                 Some(Failure { pause, until: now + pause })
             }

@@ -238,6 +238,10 @@ async fn a_new_token_is_good_while_its_first_use_cannot_be_stored() {
     assert!(active(there, &new).await);
     assert!(active(there, &signed_in.token).await, "not confirmed");
     fleet.probes[1].fail("commit", false);
+    // As a replica does that can only be read.
+    fleet.probes[1].refuse("commit", true);
+    assert!(active(there, &new).await);
+    fleet.probes[1].refuse("commit", false);
     assert!(active(there, &new).await);
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert_eq!(end_cause(there, &signed_in.token).await, Some(EndCause::TokenReused));
