@@ -89,6 +89,14 @@ impl Admission {
     /// The most sessions that a refusal names.
     pub const MAX_COUNTED: usize = 64;
 
+    /// Whether a limit is reached: the sign-in is refused, or another session leaves for it.
+    pub fn costs_another(&self) -> bool {
+        match self {
+            Self::Admit { end } => end.iter().any(|(_, cause)| *cause == EndCause::Evicted),
+            Self::Reject { .. } => true,
+        }
+    }
+
     /// Ids of the sessions that end, ordered.
     pub fn ended_ids(&self) -> Vec<SessionId> {
         match self {

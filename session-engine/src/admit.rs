@@ -260,7 +260,7 @@ impl Node {
         let (shared, request) = (self.shared(), &newcoming.request);
         let now = self.now();
         let mut decision = self.decide(newcoming, request.replaces, state, now);
-        if matches!(decision, Admission::Reject { .. })
+        if decision.costs_another()
             && let Some(replaces) = self.overtaking(request, state).await
         {
             decision = self.decide(newcoming, Some(replaces), state, now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, IndexModel};
-use session_core::store::TagKey;
+use session_core::store::{TagKey, check_version};
 use session_core::{FleetKey, StoreError};
 
 use crate::collections::Collections;
@@ -21,13 +21,8 @@ pub(crate) async fn agree(
     let first = doc! { "_id": "agreement", "version": VERSION, "key": key };
     let agreed = first_of(agreement, first).await?;
     let version = agreed.get_i32("version").map_err(|_| record::malformed("version"))?;
-    // A newer version says which older ones may use its collections, and otherwise that none may.
-    if VERSION > version || VERSION < agreed.get_i32("oldest").unwrap_or(version) {
-        let text = format!(
-            "the collections have version {version}, which builds of version {VERSION} may not use"
-        );
-        return Err(StoreError::internal(text).into());
-    }
+    let oldest = agreed.get_i32("oldest").ok().map(i64::from);
+    check_version("the collections have", version.into(), oldest, VERSION.into())?;
     Ok(TagKey::from_bytes(key_in(&agreed)?))
 }
 

@@ -10,7 +10,7 @@ use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     BlockChange, Commit, Cursor, EndMany, EndedBatch, EndedSession, Entries, Forget, HistoryPage,
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
-    Sweep, TagKey, Touch, UserState,
+    Sweep, TagKey, Touch, UserState, check_version,
 };
 use session_core::{FleetKey, InvalidField, SessionId, Store, StoreError, UserKey};
 use tokio::sync::Notify;
@@ -209,13 +209,7 @@ async fn agree(
     call.arg(fleet.map(|fleet| fleet.as_bytes().to_vec()).unwrap_or_default());
     let (key, shards, version, oldest, fleet): (Vec<u8>, _, i64, Option<i64>, Option<Vec<u8>>) =
         link.change(&call).await?;
-    // A newer version says which older ones may use its keys, and otherwise that none may.
-    if VERSION > version || VERSION < oldest.unwrap_or(version) {
-        let text = format!(
-            "the keys have version {version}, which builds of version {VERSION} may not use"
-        );
-        return Err(StoreError::internal(text));
-    }
+    check_version("the keys have", version, oldest, VERSION)?;
     let malformed = |_| InvalidField::malformed("agreement", "keys of 16 and of 32 bytes");
     let key = TagKey::from_bytes(key.try_into().map_err(malformed)?);
     let fleet = fleet.map(|fleet| fleet.try_into().map(FleetKey::from_bytes)).transpose();

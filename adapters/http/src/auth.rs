@@ -18,6 +18,7 @@ use crate::rejection::Rejection;
 use crate::request::RequestSession;
 use crate::sessions::HttpSessions;
 use crate::ticket::HandedOver;
+use crate::voucher::Vouch;
 
 /// Signs in, signs out and rotates for the sender of one request.
 ///
@@ -253,11 +254,19 @@ impl Auth {
         for held in &held {
             manager.sign_out_held(held).await?;
         }
-        if held.is_empty() || self.http().voucher().is_some() {
-            // What the application vouches for may be a session that nothing else shows.
+        if held.is_empty() || self.may_be_vouched().await {
             self.request.identity().known()?;
         }
         Ok(if shows_none { CookieHeaders::keep() } else { cookie.remove() })
+    }
+
+    /// Whether the application may vouch for a session of which nothing can be said right now.
+    async fn may_be_vouched(&self) -> bool {
+        let voucher = self.http().voucher().filter(|_| self.request.identity().known().is_err());
+        match voucher {
+            Some(voucher) => !matches!(voucher.vouch(self.head()).await, Ok(Vouch::Nothing)),
+            None => false,
+        }
     }
 
     /// As [`Auth::sign_out`], and ends every account that this browser is signed in to beside, too.

@@ -158,7 +158,7 @@ impl Asked {
     fn answer(self, id: Option<SessionId>, verdict: Result<Verdict, Error>) -> Identity {
         match verdict {
             Ok(verdict) => self.identity(id, verdict),
-            // A record that cannot be read: waiting mends nothing, so the browser may sign in anew.
+            // Waiting does not mend a record that cannot be read: its browser may sign in again.
             Err(error) if error.is_corrupt() => Identity::Anonymous,
             Err(error) => unavailable(&error),
         }

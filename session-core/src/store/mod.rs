@@ -8,6 +8,7 @@
 
 mod change;
 mod error;
+mod format;
 mod history;
 mod log;
 mod page;
@@ -25,6 +26,7 @@ pub use self::change::{
     Recheck, Sweep, Touch,
 };
 pub use self::error::{StoreError, StoreErrorKind};
+pub use self::format::check_version;
 pub use self::history::{EndedSession, Ending, Forget, HistoryPage, HistoryQuery};
 pub use self::log::{Cursor, Entries, LogPage, LogPosition};
 pub use self::page::{Page, PageCursor, PageQuery};

@@ -1,15 +1,27 @@
 //! Nothing that is wrong with a browser's old session keeps its user from signing out, or in.
 
+use std::error::Error;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use session_conformance::Probe;
 use session_core::store::TenantFilter;
 use session_core::{Actor, Session, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
-use session_http::{Config, Hooks, HttpSessions};
+use session_http::{Config, Head, Hooks, HttpSessions, Vouch, Voucher};
 use session_store_memory::MemoryStore;
 
 use crate::node::{Client, user};
+
+/// An application with signed documents, of which these requests carry none.
+struct Nothing;
+
+#[async_trait]
+impl Voucher for Nothing {
+    async fn vouch(&self, _: Head<'_>) -> Result<Vouch, Box<dyn Error + Send + Sync>> {
+        Ok(Vouch::Nothing)
+    }
+}
 
 fn store() -> (Probe, TokioClock) {
     let clock = TokioClock::starting_at(Timestamp::from_micros(1_780_000_000_000_000));
@@ -24,7 +36,7 @@ async fn node((probe, clock): &(Probe, TokioClock)) -> HttpSessions {
             _ => Ok(serde_json::json!({})),
         }
     };
-    let hooks = Hooks::default().with_clock(*clock).with_claims(claims);
+    let hooks = Hooks::default().with_clock(*clock).with_claims(claims).with_voucher(Nothing);
     let store = Arc::new(probe.clone());
     HttpSessions::start_with(store, Config::default(), hooks).await.unwrap()
 }
