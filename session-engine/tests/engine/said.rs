@@ -1,7 +1,7 @@
 //! What the log says: a change of state once, however many requests meet it.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use session_core::cleanup::Cleanup;
@@ -11,6 +11,7 @@ use session_core::usage::WriteBack;
 use session_core::{Actor, Session, Store};
 use session_engine::clock::{Clock as _, ManualClock};
 use session_engine::{Access, Engine, Options, Parts, SignIn};
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 
 use crate::probe::{Fleet, Probe, clock, engine, is_active, revoke, sign_in, store, told, user};
@@ -19,8 +20,14 @@ use crate::probe::{Fleet, Probe, clock, engine, is_active, revoke, sign_in, stor
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
+/// With one subscriber in the process, a line that a thread without it meets first counts as wanted by
+/// nobody. With two, all are asked.
+static ANOTHER: LazyLock<Dispatch> =
+    LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 impl Log {
     fn begin() -> (Self, DefaultGuard) {
+        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time();

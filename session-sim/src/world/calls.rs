@@ -102,7 +102,16 @@ impl World<'_> {
     fn carry_out(&mut self, node: usize, life: u32, sent: Ms, call: &Call) -> Answer {
         let at = self.now;
         let answer = self.store.perform(call);
-        self.digest(&answer);
+        match &answer {
+            // SQLite draws the mark in a cursor by itself, and reports on its files.
+            Ok(Reply::Log(page)) => {
+                self.digest(&(&page.events, page.more, page.gap, page.clock));
+            }
+            Ok(Reply::Report(report)) => {
+                self.digest(&(report.clock, report.log_from, report.pending, &report.problems));
+            }
+            answer => self.digest(answer),
+        }
         let text = answered(&answer);
         self.note(None, at, || format!("{} of node {node}: {text}", call.name()));
         let idle = at >= self.plan.end() - Plan::IDLE;
