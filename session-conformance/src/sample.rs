@@ -22,6 +22,28 @@ use session_engine::{Engine, Options};
 /// the machine is busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How much longer a case waits for a store that does its work in several calls: [`PATIENCE`] since
+/// the last call that did some.
+pub(crate) struct Patience(Instant);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Patience {
+    pub(crate) fn lasts(&self) -> bool {
+        self.0.elapsed() < PATIENCE
+    }
+
+    pub(crate) fn goes_on(&mut self, has_done_some: bool) {
+        if has_done_some {
+            self.0 = Instant::now();
+        }
+    }
+}
+
 /// The default options of an engine, with time-outs that a busy machine does not exceed.
 pub fn options() -> Options {
     let mut options = Options::default();
@@ -337,12 +359,13 @@ pub async fn read_log(store: &dyn Store, cursor: &mut Cursor, page: u32) -> Vec<
 /// Trims this many entries of the log, at most three at a time. On PostgreSQL an entry can be
 /// trimmed once every transaction on the server that is older has ended.
 pub async fn trim_log(store: &dyn Store, entries: u32) {
-    let (begun, mut trimmed) = (Instant::now(), 0);
+    let (mut patience, mut trimmed) = (Patience::default(), 0);
     while trimmed < entries {
-        assert!(begun.elapsed() < PATIENCE, "{trimmed} of {entries} entries can be trimmed");
+        assert!(patience.lasts(), "{trimmed} of {entries} entries can be trimmed");
         let limit = 3.min(entries - trimmed);
         let at_once = store.trim_log(Duration::ZERO, limit).await.unwrap();
         assert!(at_once <= limit, "{at_once} entries trimmed where the limit was {limit}");
+        patience.goes_on(at_once > 0);
         trimmed += at_once;
         tokio::task::yield_now().await;
     }
