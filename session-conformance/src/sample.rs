@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use session_core::rotation::{self, TokenState};
+use session_core::rotation::{self, SignInAgain, TokenState};
 use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, Entries, Loaded, Outcome, Selection, Sweep,
     TenantFilter, Touch, Version,
@@ -175,7 +175,14 @@ pub(crate) fn detailed(mut session: Session) -> Session {
     session = rotated(&session, at);
     let next = token(session.id);
     session = rotation::begin(&session, &next, random(), None, at).0.unwrap();
-    session = rotation::begin(&session, &next, random(), Some(proof), at).0.unwrap();
+    let again = SignInAgain {
+        at,
+        device_info: session.device_info.clone(),
+        data: session.data.clone(),
+        timeouts: session.timeouts,
+        unknown: [risk()].into_iter().collect(),
+    };
+    session = rotation::sign_in_again(&session, &next, random(), proof, again).0;
     let TokenState { successor, step_up, retired, .. } = &mut session.token;
     successor.iter_mut().for_each(|successor| successor.unknown.extend([risk()]));
     step_up.iter_mut().for_each(|step_up| step_up.next.unknown.extend([risk()]));

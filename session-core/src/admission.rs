@@ -49,7 +49,7 @@ pub struct Newcomer<'a> {
     pub device_kind: &'a DeviceKind,
     /// Its client.
     pub client_id: Option<&'a ClientId>,
-    /// The session that the same browser held until now; it ends, and takes up no place.
+    /// The session that the same browser held until now; it ends or goes on, and takes up no place.
     pub replaces: Option<SessionId>,
     /// The session that the user has chosen to end for this one; it takes up no place.
     pub ends: Option<SessionId>,
@@ -88,14 +88,6 @@ pub enum Admission {
 impl Admission {
     /// The most sessions that a refusal names.
     pub const MAX_COUNTED: usize = 64;
-
-    /// Whether a limit is reached: the sign-in is refused, or another session leaves for it.
-    pub fn costs_another(&self) -> bool {
-        match self {
-            Self::Admit { end } => end.iter().any(|(_, cause)| *cause == EndCause::Evicted),
-            Self::Reject { .. } => true,
-        }
-    }
 
     /// Ids of the sessions that end, ordered.
     pub fn ended_ids(&self) -> Vec<SessionId> {

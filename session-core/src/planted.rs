@@ -175,7 +175,11 @@ defects! {
     VersionGuessed, "version-guessed",
         "A sign-in goes by a version that it has not read, and the store takes it.";
     FormerKept, "former-kept",
-        "The session that the same browser held before goes on.";
+        "The session that the same browser held before goes on beside a new one.";
+    HeldEnds, "held-ends",
+        "The session that the same browser shows ends when its user signs in again.";
+    AgainAtOnce, "again-at-once",
+        "A sign-in retires the token that the browser shows before its own is used.";
     TenantLost, "tenant-lost",
         "A sign-in begins a session of the user of that name outside of all tenants.";
 

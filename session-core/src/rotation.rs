@@ -14,9 +14,13 @@
 //! asks for a renewal, the other for a re-authentication and uses its token, and then the answer to the
 //! renewal arrives and replaces the cookie. Nothing tells this token from a copy's, so it is treated as
 //! one, and the user signs in again.
+//!
+//! Who signs in again on the device that holds the session gets such a token too ([`sign_in_again`]), and
+//! the session becomes what the sign-in says once it is used ([`SignInAgain`]).
 
 use std::time::Duration;
 
+use crate::field::{DeviceInfo, ExtraData};
 use crate::planted::{self, Defect};
 use crate::session::{Authentication, Session, Unknown};
 use crate::time::Timestamp;
@@ -61,6 +65,30 @@ pub struct StepUp {
     pub next: Successor,
     /// The re-authentication.
     pub authentication: Authentication,
+    /// Where it was a sign-in: what the session becomes.
+    pub again: Option<SignInAgain>,
+}
+
+/// What a session becomes when its user has signed in again on the device that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignInAgain {
+    /// When.
+    pub at: Timestamp,
+    /// Readable text about the device. None leaves it as it is then.
+    pub device_info: Option<DeviceInfo>,
+    /// The application's own data. None leaves them as they are then.
+    pub data: Option<ExtraData>,
+    /// Timeouts of the session's own. None for those of the options.
+    pub timeouts: Option<Timeouts>,
+    /// What a newer version has written beside it.
+    pub unknown: Unknown,
+}
+
+impl SignInAgain {
+    /// A sign-in at this time, of which nothing else is known.
+    pub fn at(at: Timestamp) -> Self {
+        Self { at, device_info: None, data: None, timeouts: None, unknown: Unknown::new() }
+    }
 }
 
 /// The token before the current one.
@@ -173,37 +201,61 @@ pub fn begin(
     if known.is_some() && authentication.is_none() {
         return (None, next);
     }
+    // Whoever gets this token has signed in again, whatever else was proved with it.
+    let again = step_up.as_ref().filter(|_| known.is_some()).and_then(|it| it.again.clone());
     let successor = known.cloned().unwrap_or_else(|| Successor {
         digest: next.digest(),
         salt,
         issued: now,
         unknown: Unknown::new(),
     });
-    let mut session = session.clone();
+    let before = session;
+    let mut session = before.clone();
     match authentication {
         None => session.token.successor = Some(successor),
         Some(authentication) => {
             if planted::is(Defect::StepUpAtOnce) {
                 session.authentication = authentication.clone();
             }
-            session.token.step_up = Some(StepUp { next: successor, authentication });
+            session.token.step_up = Some(StepUp { next: successor, authentication, again });
         }
     }
-    (Some(session), next)
+    ((session != *before).then_some(session), next)
+}
+
+/// As [`begin`] with a re-authentication, for a user who signs in again on the device that holds the
+/// session. `shown` is the current token, or the one before it in its grace.
+pub fn sign_in_again(
+    session: &Session,
+    shown: &Token,
+    salt: [u8; 16],
+    authentication: Authentication,
+    again: SignInAgain,
+) -> (Session, Token) {
+    let (begun, next) = begin(session, shown, salt, Some(authentication), again.at);
+    let mut begun = begun.unwrap_or_else(|| session.clone());
+    if let Some(step_up) = &mut begun.token.step_up {
+        step_up.again = Some(again);
+    }
+    if planted::is(Defect::AgainAtOnce) {
+        begun = confirm(&begun, &next, &Timeouts::default(), begun.token.issued);
+    }
+    (begun, next)
 }
 
 /// Makes `shown`, a successor, the current token: it has been presented for the first time.
 ///
 /// A re-authentication that it was issued for counts from now on, and both timeouts start again, the overall
-/// one with the proof (NIST SP 800-63B-4, section 5.2). One that waits stays beside a renewal: its answer may be on its way
-/// to the client. With another token, the record stays as it is.
+/// one with the proof (NIST SP 800-63B-4, section 5.2). After a sign-in the session becomes what that one said, and
+/// the overall timeout starts with it. One that waits stays beside a renewal: its answer may be on its way to
+/// the client. With another token, the record stays as it is.
 pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timestamp) -> Session {
     let digest = shown.digest();
     let mut session = session.clone();
     let renewed = session.token.successor.take_if(|next| next.digest == digest);
     let stepped = session.token.step_up.take_if(|step_up| step_up.next.digest == digest);
-    let (successor, authentication) = match (renewed, stepped) {
-        (_, Some(StepUp { next, authentication })) => (next, Some(authentication)),
+    let (successor, proven) = match (renewed, stepped) {
+        (_, Some(StepUp { next, authentication, again })) => (next, Some((authentication, again))),
         (Some(next), None) => (next, None),
         (None, None) => return session,
     };
@@ -217,13 +269,27 @@ pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timest
     session.token.current = successor.digest;
     session.token.issued = successor.issued;
     session.token.successor = None;
-    if let Some(authentication) = authentication {
-        let timeouts = session.timeouts.as_ref().unwrap_or(default);
-        let restarted = timeouts.absolute_expiry(authentication.at);
-        // A proof that was old when it was given prolongs nothing, and shortens nothing.
-        session.absolute_expiry =
-            restarted.max(session.absolute_expiry.filter(|_| restarted.is_some()));
-        session.authentication = authentication;
+    match proven {
+        None => {}
+        Some((authentication, None)) => {
+            let timeouts = session.timeouts.as_ref().unwrap_or(default);
+            let restarted = timeouts.absolute_expiry(authentication.at);
+            // A proof that was old when it was given prolongs nothing, and shortens nothing.
+            session.absolute_expiry =
+                restarted.max(session.absolute_expiry.filter(|_| restarted.is_some()));
+            session.authentication = authentication;
+        }
+        Some((authentication, Some(again))) => {
+            let SignInAgain { at, device_info, data, timeouts, mut unknown } = again;
+            session.absolute_expiry = timeouts.as_ref().unwrap_or(default).absolute_expiry(at);
+            session.device_info = device_info.or(session.device_info);
+            session.data = data.or(session.data);
+            session.timeouts = timeouts;
+            session.authentication = authentication;
+            // What a newer version has written belongs to the timeouts that it stands in.
+            session.unknown.remove("timeouts");
+            session.unknown.extend(unknown.remove_entry("timeouts"));
+        }
     }
     session
 }
@@ -327,6 +393,43 @@ mod tests {
             assert_eq!(recognise(&used, &copied, 29), Recognition::Superseded);
             assert_eq!(recognise(&used, &copied, 30), Recognition::Reused);
         }
+    }
+
+    #[test]
+    fn a_sign_in_on_the_device_that_holds_the_session_makes_it_another_once_its_token_is_used() {
+        let (mut session, first) = begun();
+        session.data = Some(ExtraData::from_json("1").unwrap());
+        session.timeouts = Some(Timeouts::aal3());
+        let signs_in = |session: &Session, salt: u8, seconds: u64| {
+            let data = Some(ExtraData::from_json(&seconds.to_string()).unwrap());
+            let again = SignInAgain {
+                at: at(seconds),
+                device_info: DeviceInfo::truncated("Laptop"),
+                data,
+                timeouts: None,
+                unknown: Unknown::new(),
+            };
+            sign_in_again(session, &first, [salt; 16], Authentication::at(at(3)), again)
+        };
+        let (once, token) = signs_in(&session, 2, 5);
+        let before = |it: &Session| (it.data.clone(), it.timeouts, it.authentication.clone());
+        assert_eq!(before(&once), before(&session), "its answer may never arrive");
+        assert_eq!(recognise(&once, &first, 500), Recognition::Current);
+        // The form was sent twice, and the other tab proves something, too.
+        let (twice, same) = signs_in(&once, 3, 6);
+        assert_eq!(same.digest(), token.digest());
+        let (proven, same) = begin(&twice, &first, [4; 16], Some(proof()), at(7));
+        assert_eq!(same.digest(), token.digest());
+        let used = confirm(&proven.unwrap(), &token, &Timeouts::aal2(), at(20));
+        assert_eq!(used.data, Some(ExtraData::from_json("6").unwrap()));
+        assert_eq!(used.device_info, DeviceInfo::truncated("Laptop"));
+        assert_eq!((used.timeouts, &used.authentication), (None, &proof()));
+        assert_eq!(used.absolute_expiry, Timeouts::aal2().absolute_expiry(at(6)));
+        assert_eq!((used.id, used.signed_in), (session.id, session.signed_in));
+        // With the token that it replaces, while that one is in its grace.
+        let (again, other) = signs_in(&used, 5, 22);
+        assert_eq!(recognise(&again, &token, 23), Recognition::Current);
+        assert_eq!(recognise(&again, &other, 23), Recognition::StepUp);
     }
 
     /// In another tab, a renewal's answer has come before that of the re-authentication.

@@ -6,12 +6,13 @@ use session_core::admission::{self, Admission, Bounds, Newcomer};
 use session_core::block::{self, Block};
 use session_core::planted::{self, Defect};
 use session_core::policy::{Limit, Scope};
-use session_core::store::{
-    Change, Commit, EndedSession, Outcome, PageQuery, TenantFilter, UserState,
+use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
+use session_core::{
+    EndCause, EventKind, Session, SessionId, StoreError, Timestamp, Token, UserKey,
 };
-use session_core::{EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
 use tokio::sync::oneshot;
 
+use crate::again::{Again, GoesOn};
 use crate::cache::{Fill, Filled};
 use crate::entropy::random;
 use crate::entry::{ActiveSession, Entry, Shown};
@@ -28,7 +29,7 @@ impl Node {
     /// ends again.
     pub(crate) async fn begin(&self, mut newcoming: Newcoming) -> Result<SignedIn, Error> {
         if planted::is(Defect::FormerKept) {
-            newcoming.request.replaces = None;
+            newcoming.request = newcoming.request.with_replaces(None);
         }
         if planted::is(Defect::TenantLost) {
             newcoming.request.owner.tenant = None;
@@ -46,7 +47,7 @@ impl Node {
             // An answer that is not taken ends its session when it is dropped.
             let untaken = sender.send(result);
             if planted::is(Defect::GoneCallerKept)
-                && let Err(Ok((_, unheld))) = untaken
+                && let Err(Ok((_, Some(unheld)))) = untaken
             {
                 unheld.release();
             }
@@ -54,7 +55,7 @@ impl Node {
         // The task is gone: the node stops, or the sign-in panicked.
         let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
         let (signed_in, unheld) = receiver.await.unwrap_or_else(gone)?;
-        unheld.release();
+        unheld.map(Unheld::release);
         Ok(signed_in)
     }
 
@@ -62,7 +63,7 @@ impl Node {
         &self,
         newcoming: &Newcoming,
         is_given_up: impl Fn() -> bool,
-    ) -> Result<(SignedIn, Unheld), Error> {
+    ) -> Result<(SignedIn, Option<Unheld>), Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
         self.know_the_time().await?;
         let new_device = self.is_new_device(request).await;
@@ -71,9 +72,13 @@ impl Node {
         let turn = tokio::time::timeout(self.options().store_timeout, turn).await;
         let attempt = self.commit_until_done(newcoming, is_given_up).await?;
         drop(turn);
-        let Attempt { token, slot, session, ended, unheld } = attempt;
-        shared.changed(!ended.is_empty());
-        self.end_elsewhere(request, &ended).await;
+        let Attempt { token, session, ended, new, .. } = attempt;
+        shared.changed(!ended.is_empty() || new.is_none());
+        let (slot, session, unheld) = match new {
+            Some(New { slot, unheld }) => (slot, session, Some(unheld)),
+            None => (None, self.confirmed(&session, &token), None),
+        };
+        self.end_elsewhere(request, session.id, &ended).await;
         let session = self.install(slot, session).await;
         if new_device == Some(true) {
             let (user, session_id) = (session.user(), session.id());
@@ -88,8 +93,14 @@ impl Node {
 
     /// Ends the session that the browser held until now, where it was another user's. One that cannot
     /// be ended now is owed: the sign-in has gone through.
-    async fn end_elsewhere(&self, request: &SignIn, ended: &[(SessionId, EndCause)]) {
-        let replaced = request.replaces.filter(|id| ended.iter().all(|(ended, _)| ended != id));
+    async fn end_elsewhere(
+        &self,
+        request: &SignIn,
+        goes_on: SessionId,
+        ended: &[(SessionId, EndCause)],
+    ) {
+        let is_there = |id: &SessionId| ended.iter().all(|(ended, _)| ended != id);
+        let replaced = request.replaces.filter(|id| *id != goes_on && is_there(id));
         let Some(id) = replaced else { return };
         let debt = Debt::of_session(id, EndCause::Replaced, request.actor());
         let unheld = Unheld::new(self.shared(), debt.clone());
@@ -139,6 +150,8 @@ impl Node {
         let (mut in_doubt, mut left) = (Vec::new(), Vec::new());
         let is_given_up = || is_given_up() && !planted::is(Defect::CallerGoneCommits);
         let mut outdated = None;
+        let again = self.again(request)?;
+        let again = again.as_ref();
         loop {
             if is_given_up() {
                 return Err(StoreError::unavailable("the caller has gone").into());
@@ -152,16 +165,18 @@ impl Node {
             };
             // Also where an earlier try has gone through: then its session is owed.
             check_block(&state, self.now())?;
-            if let Some(done) = self.stored_attempt(newcoming, &state, &mut in_doubt).await? {
+            let stored = self.stored_attempt(newcoming, again, &state, &mut in_doubt).await?;
+            if let Some(done) = stored {
                 self.note_commit(&done.commit(request, &state));
                 return Ok(done.after(left));
             }
             self.check_unused(newcoming, &state, tries.conflicts > 0, &left).await?;
             shared.owed.check_room()?;
-            let attempt = self.attempt(newcoming, outdated.as_ref().unwrap_or(&state)).await?;
+            let attempt =
+                self.attempt(newcoming, again, outdated.as_ref().unwrap_or(&state)).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
-                attempt.unheld.release();
+                attempt.release();
                 continue;
             }
             match shared.store_call("commit", shared.store.commit(&commit)).await {
@@ -170,11 +185,11 @@ impl Node {
                     if complete {
                         return Ok(attempt.after(left));
                     }
-                    attempt.unheld.release();
-                    left.extend(attempt.ended.into_iter().take(commit.changes.len()));
+                    left.extend(attempt.ended.iter().take(commit.changes.len()));
+                    attempt.release();
                 }
                 Ok(Outcome::Conflict) => {
-                    attempt.unheld.release();
+                    attempt.release();
                     if planted::is(Defect::ConflictGivesUp) {
                         return Err(StoreError::unavailable("another change came first").into());
                     }
@@ -187,11 +202,13 @@ impl Node {
                     return Ok(attempt.after(left));
                 }
                 Err(error) => {
-                    attempt.ended.iter().for_each(|(id, _)| shared.cache.invalidate(*id));
+                    for change in &commit.changes {
+                        shared.cache.invalidate(change.session());
+                    }
                     if complete {
                         in_doubt.push(attempt);
                     } else {
-                        attempt.unheld.release();
+                        attempt.release();
                     }
                     self.may_try_again(&mut tries.patience, error).await?;
                 }
@@ -203,14 +220,20 @@ impl Node {
     async fn stored_attempt<'s>(
         &'s self,
         newcoming: &Newcoming,
+        again: Option<&Again<'_>>,
         state: &UserState,
         in_doubt: &mut Vec<Attempt<'s>>,
     ) -> Result<Option<Attempt<'s>>, Error> {
         if planted::is(Defect::OwnAttemptUnseen) {
             return Ok(None);
         }
+        if let Some(again) = again.filter(|_| in_doubt.last().is_some_and(Attempt::goes_on)) {
+            let goes_on = self.goes_on(again, state).await?;
+            return Ok(goes_on.filter(|it| it.is_stored).and_then(|_| in_doubt.pop()));
+        }
         let known = |attempt: &Attempt<'_>| {
-            state.sessions.iter().any(|standing| standing.id == attempt.session.id)
+            !attempt.goes_on()
+                && state.sessions.iter().any(|standing| standing.id == attempt.session.id)
         };
         let Some(mut place) = in_doubt.iter().position(known) else { return Ok(None) };
         if let Some(TicketUse { issued: Issued { id, .. }, .. }) = newcoming.ticket {
@@ -242,11 +265,14 @@ impl Node {
         if used || !self.note_use(ticket).await? { Err(Error::InvalidTicket) } else { Ok(()) }
     }
 
-    /// Forgets and logs what a commit that went through has ended, and logs what it began.
+    /// Forgets and logs what a commit that went through has ended or changed, and logs what it began.
     fn note_commit(&self, commit: &Commit) {
+        let cache = &self.shared().cache;
         for change in &commit.changes {
-            if let Change::End(id, cause) = change {
-                self.shared().cache.end(*id, *cause);
+            match change {
+                Change::End(id, cause) => cache.end(*id, *cause),
+                Change::Update { session, .. } => cache.invalidate(session.id),
+                Change::Insert(_) | Change::ClaimsChanged(_) => {}
             }
         }
         notice::log_commit(commit);
@@ -255,22 +281,23 @@ impl Node {
     async fn attempt(
         &self,
         newcoming: &Newcoming,
+        again: Option<&Again<'_>>,
         state: &UserState,
     ) -> Result<Attempt<'_>, Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
         let now = self.now();
-        let mut decision = self.decide(newcoming, request.replaces, state, now);
-        if decision.costs_another()
-            && let Some(replaces) = self.overtaking(request, state).await
-        {
-            decision = self.decide(newcoming, Some(replaces), state, now);
-        }
-        let ended = match decision {
+        let mut ended = match self.decide(newcoming, state, now) {
             Admission::Admit { end } => end,
             Admission::Reject { limit, by } => {
                 return Err(self.too_many(newcoming, limit, by).await?);
             }
         };
+        if let Some(again) = again
+            && let Some(GoesOn { record, token, .. }) = self.goes_on(again, state).await?
+        {
+            ended.retain(|(id, _)| *id != record.id);
+            return Ok(Attempt { token, session: record, at: now, ended, new: None });
+        }
         let entropy = shared.entropy.as_ref();
         let new_id = || shared.store.session_id(&request.owner, random(entropy));
         let ticket = newcoming.ticket.as_ref().filter(|_| !planted::is(Defect::TicketTwice));
@@ -281,23 +308,8 @@ impl Node {
         let session = request.session(&token, self.options(), now)?;
         let family = newcoming.ticket.as_ref().map(|_| session.token.family);
         let unheld = Unheld::new(shared, Debt::of_commit(id, family));
-        Ok(Attempt { token, slot, session, ended, unheld })
-    }
-
-    /// The session that has taken the place of the one that the browser held, where a form was sent twice.
-    async fn overtaking(&self, request: &SignIn, state: &UserState) -> Option<SessionId> {
-        let stands = |id: &SessionId| state.sessions.iter().any(|standing| standing.id == *id);
-        let held = request.replaces.filter(|id| !stands(id))?;
-        let shared = self.shared();
-        // Where it cannot be found out, the refusal stands, and has its way out.
-        let ended = shared.store_call("ended", shared.store.ended(held)).await;
-        let replaced = ended.ok().flatten().filter(|ended| {
-            ended.cause == EndCause::Replaced && ended.session.owner == request.owner
-        });
-        let EndedSession { ended: at, .. } = replaced?;
-        let mut begun = state.sessions.iter().filter(|standing| standing.signed_in == at);
-        let (first, another) = (begun.next(), begun.next());
-        first.filter(|_| another.is_none()).map(|standing| standing.id)
+        let new = Some(New { slot, unheld });
+        Ok(Attempt { token, session, at: now, ended, new })
     }
 
     /// The refusal, with the sessions that the user may choose from, those that the limit counts, and a
@@ -334,20 +346,14 @@ impl Node {
         Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
     }
 
-    fn decide(
-        &self,
-        newcoming: &Newcoming,
-        replaces: Option<SessionId>,
-        state: &UserState,
-        now: Timestamp,
-    ) -> Admission {
+    fn decide(&self, newcoming: &Newcoming, state: &UserState, now: Timestamp) -> Admission {
         let (options, request) = (self.options(), &newcoming.request);
         let policy = state.policies.clone().resolve(&options.default_policy);
         self.shared().note_policy(&policy);
         let newcomer = Newcomer {
             device_kind: &request.device_kind,
             client_id: request.client_id.as_ref(),
-            replaces,
+            replaces: request.replaces,
             ends: newcoming.ticket.as_ref().map(|ticket| ticket.end),
         };
         let bounds = Bounds {
@@ -404,25 +410,47 @@ pub(crate) struct TicketUse {
 /// One try to begin a session.
 struct Attempt<'c> {
     token: Token,
-    slot: Option<Fill<'c>>,
     session: Session,
+    at: Timestamp,
     ended: Vec<(SessionId, EndCause)>,
+    /// None where the session is there, and goes on.
+    new: Option<New<'c>>,
+}
+
+/// What belongs to a session that begins.
+struct New<'c> {
+    slot: Option<Fill<'c>>,
     unheld: Unheld,
 }
 
 impl Attempt<'_> {
     fn commit(&self, request: &SignIn, state: &UserState) -> Commit {
         let ends = self.ended.iter().map(|(id, cause)| Change::End(*id, *cause));
-        let begins = Change::Insert(Box::new(self.session.clone()));
+        let session = Box::new(self.session.clone());
+        let begins = match self.new {
+            Some(_) => Change::Insert(session),
+            None => Change::Update { session, kind: EventKind::Rotated },
+        };
         let mut expected = state.version;
         expected.0 += i64::from(planted::is(Defect::VersionGuessed));
         Commit {
             owner: request.owner.clone(),
             expected,
             changes: ends.chain([begins]).collect(),
-            at: self.session.signed_in,
+            at: self.at,
             by: request.actor(),
             from: request.device_info.clone(),
+        }
+    }
+
+    const fn goes_on(&self) -> bool {
+        self.new.is_none()
+    }
+
+    /// It has not happened, and owes nothing.
+    fn release(self) {
+        if let Some(New { unheld, .. }) = self.new {
+            unheld.release();
         }
     }
 

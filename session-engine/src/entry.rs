@@ -84,6 +84,15 @@ impl ActiveSession {
         now.since(self.shown_at)
     }
 
+    pub(crate) const fn shown_at(&self) -> Timestamp {
+        self.shown_at
+    }
+
+    /// Whether this is the token that the request has shown.
+    pub(crate) fn is_shown_by(&self, token: &Token) -> bool {
+        self.digest().is_some_and(|digest| *digest == token.digest())
+    }
+
     fn digest(&self) -> Option<&TokenDigest> {
         if self.former.is_some() { None } else { self.token.of(&self.entry.session.token) }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use session_core::store::{Loaded, Selection, TenantFilter};
-use session_core::{Actor, EndCause, SessionId, UserKey};
+use session_core::{Actor, EndCause, SessionId, Timestamp, Token, UserKey};
 use tokio::time::Instant;
 
 use crate::check::{Claim, Finding, Refusal, Verdict, judge};
@@ -11,19 +11,38 @@ use crate::entry::{Access, ActiveSession, Entry};
 use crate::error::Error;
 use crate::node::Node;
 
-/// A session that a client shows with a token of its own, so that it may give it up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A session that a client shows with a token of its own, so that it may give it up or sign in again.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Held {
     /// The session's public id.
     pub id: SessionId,
     /// The user that it belongs to.
     pub owner: UserKey,
+    /// The token that is good for it.
+    pub(crate) by: Option<HeldBy>,
+}
+
+/// A token that a client has shown.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldBy {
+    pub(crate) token: Token,
+    /// When, by the fleet's time.
+    pub(crate) at: Timestamp,
 }
 
 impl From<&ActiveSession> for Held {
     fn from(session: &ActiveSession) -> Self {
-        Self { id: session.id(), owner: session.owner().clone() }
+        Self { id: session.id(), owner: session.owner().clone(), by: None }
+    }
+}
+
+impl Held {
+    /// The session that a request has shown by this token.
+    pub fn by_token(session: &ActiveSession, token: &[u8]) -> Self {
+        let token = Token::parse(token).filter(|token| session.has_token(token));
+        let by = token.map(|token| HeldBy { token, at: session.shown_at() });
+        Self { by, ..Self::from(session) }
     }
 }
 
@@ -31,9 +50,16 @@ impl Node {
     pub(crate) async fn held(&self, tokens: &[&[u8]]) -> Result<Option<Held>, Error> {
         let asked = Instant::now();
         match self.check_all(tokens, Access::passive(None)).resolve().await {
-            Ok(Verdict::Active(session)) => Ok(Some(Held::from(&session))),
+            Ok(Verdict::Active(session)) => {
+                let shown = |token: &&&[u8]| {
+                    Token::parse(token).is_some_and(|token| session.is_shown_by(&token))
+                };
+                let shown = tokens.iter().find(shown);
+                let by_token = |token: &&[u8]| Held::by_token(&session, token);
+                Ok(Some(shown.map_or_else(|| Held::from(&session), by_token)))
+            }
             Ok(Verdict::Refused(Refusal::Idle(ending))) => {
-                Ok(Some(Held { id: ending.id, owner: ending.owner.clone() }))
+                Ok(Some(Held { id: ending.id, owner: ending.owner.clone(), by: None }))
             }
             Ok(Verdict::Refused(_)) => Ok(None),
             Err(Error::Claims(_)) => self.held_in_store(tokens, asked).await,
@@ -50,7 +76,7 @@ impl Node {
         let Some(Loaded { session, .. }) = shared.store_call("load", load).await? else {
             return Ok(None);
         };
-        let held = Held { id: session.id, owner: session.owner.clone() };
+        let held = Held { id: session.id, owner: session.owner.clone(), by: None };
         let options = Arc::clone(&shared.options);
         let entry = Entry::new(session, serde_json::Value::Null, options);
         let finding = judge(shared, &entry, &claim, asked.elapsed(), shared.now());

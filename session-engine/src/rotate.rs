@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::rotation::{self, Recognition};
+use session_core::rotation::{self, Recognition, TokenState};
 use session_core::store::{Loaded, Outcome};
 use session_core::{Authentication, EventKind, Session, SessionId, Token};
 use tokio::time::Instant;
@@ -108,6 +108,17 @@ impl Node {
         reason: RotateReason,
         shown_before: Duration,
     ) -> Result<Rotation, Error> {
+        self.rotate_where(token, reason, shown_before, |_| true).await
+    }
+
+    /// As [`Node::rotate`], where the record in the store calls for it.
+    async fn rotate_where(
+        &self,
+        token: &[u8],
+        reason: RotateReason,
+        shown_before: Duration,
+        calls_for_it: impl Fn(&TokenState) -> bool,
+    ) -> Result<Rotation, Error> {
         let (shared, asked) = (self.shared(), Instant::now());
         let Some(token) = Token::parse(token).filter(|token| token.is_of_fleet(&shared.fleet_key))
         else {
@@ -126,7 +137,8 @@ impl Node {
                 return Ok(self.refuse_gone(&token).await);
             };
             let record = match self.exchange(&loaded, &token, shown_before + asked.elapsed()) {
-                Exchange::Of(record) => *record,
+                Exchange::Of(record) if calls_for_it(&record.token) => *record,
+                Exchange::Of(_) => return Ok(Rotation::AlreadyRotated),
                 Exchange::Answered(answer) => return Ok(answer),
                 Exchange::Over(over) => {
                     ends += 1;
@@ -163,19 +175,23 @@ impl Node {
         token: &[u8],
     ) -> Result<Option<Token>, Error> {
         let Some(after) = self.options().renew_after else { return Ok(None) };
-        // The request may have taken long: another one has renewed it since, or stepped up.
-        let newest = self.shared().cache.get(&current.id());
-        let entry = newest.as_ref().unwrap_or(&current.entry);
-        let (state, now) = (&entry.session.token, self.now());
-        let shown = Token::parse(token).filter(|token| state.is_current_or_next(token));
         let grace = self.options().rotation_grace;
-        let steps_up = state.step_up.as_ref().is_some_and(|it| now < it.next.issued.plus(grace));
-        let is_due = state.renewal_is_due(after, now) && !steps_up;
+        // The answer to a re-authentication or a sign-in may be on its way to the client.
+        let is_due = |state: &TokenState| {
+            let now = self.now();
+            let proven = state.step_up.as_ref().is_some_and(|it| now < it.next.issued.plus(grace));
+            state.renewal_is_due(after, now) && !proven
+        };
+        // The request may have taken long: what is due by this node's copy may not be by the store's.
+        let newest = self.shared().cache.get(&current.id());
+        let state = &newest.as_ref().unwrap_or(&current.entry).session.token;
+        let shown = Token::parse(token).filter(|token| state.is_current_or_next(token));
         // One that is owed is about to end: another user has signed in in the browser.
-        if shown.is_none() || !is_due || self.shared().owed.holds(current.id()) {
+        if shown.is_none() || !is_due(state) || self.shared().owed.holds(current.id()) {
             return Ok(None);
         }
-        match self.rotate(token, RotateReason::Renewal, current.age(now)).await? {
+        let shown_before = current.age(self.now());
+        match self.rotate_where(token, RotateReason::Renewal, shown_before, is_due).await? {
             Rotation::Rotated { token, .. } => Ok(Some(token)),
             Rotation::AlreadyRotated | Rotation::Refused(_) => Ok(None),
         }
@@ -206,7 +222,8 @@ impl Node {
         }
     }
 
-    fn confirmed(&self, session: &Session, shown: &Token) -> Session {
+    /// The record once this token has been used.
+    pub(crate) fn confirmed(&self, session: &Session, shown: &Token) -> Session {
         let (options, now) = (self.options(), self.now());
         let mut session = rotation::confirm(session, shown, &options.timeouts, now);
         session.deadline = session.deadline_at(&options.timeouts, &options.cleanup, now, true);
@@ -235,7 +252,12 @@ impl Node {
 
     /// Judges the token. The time since it was shown is added to its grace: neither the application nor
     /// reading its session takes anything from it.
-    fn exchange(&self, loaded: &Loaded, token: &Token, since_shown: Duration) -> Exchange {
+    pub(crate) fn exchange(
+        &self,
+        loaded: &Loaded,
+        token: &Token,
+        since_shown: Duration,
+    ) -> Exchange {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());
         match session.token.recognise(token, options.rotation_grace + since_shown, now) {
@@ -262,7 +284,7 @@ impl Node {
 }
 
 /// What becomes of a presented token.
-enum Exchange {
+pub(crate) enum Exchange {
     /// It is exchanged. This is the record in which it is the current one.
     Of(Box<Session>),
     /// It may not be exchanged.

@@ -11,6 +11,7 @@ use session_core::{
 use crate::admit::Newcoming;
 use crate::entry::ActiveSession;
 use crate::error::Error;
+use crate::held::{Held, HeldBy};
 use crate::meter;
 use crate::node::Node;
 use crate::options::Options;
@@ -54,9 +55,11 @@ pub struct SignIn {
     /// acts leaves it, so give it [`SignIn::timeouts`] of its own.
     pub impersonator: Option<UserKey>,
     /// The session that the same browser holds now; the caller has validated its token. The user's own
-    /// ends in the same step and takes up no place. Another user's ends soon afterwards, and the
-    /// sign-in does not depend on it.
+    /// takes up no place, and ends in the same step or goes on ([`SignIn::with_held`]). Another user's ends
+    /// soon afterwards, and the sign-in does not depend on it.
     pub replaces: Option<SessionId>,
+    /// By which token the browser shows it.
+    pub(crate) held: Option<HeldBy>,
 }
 
 impl SignIn {
@@ -73,6 +76,7 @@ impl SignIn {
             timeouts: None,
             impersonator: None,
             replaces: None,
+            held: None,
         }
     }
 
@@ -132,10 +136,24 @@ impl SignIn {
         self
     }
 
-    /// Sets [`SignIn::replaces`].
+    /// Sets [`SignIn::replaces`], by the id alone: that session ends.
     #[must_use]
     pub fn with_replaces(mut self, replaces: impl Into<Option<SessionId>>) -> Self {
-        self.replaces = replaces.into();
+        (self.replaces, self.held) = (replaces.into(), None);
+        self
+    }
+
+    /// Sets [`SignIn::replaces`] to the session that the browser shows with a token.
+    ///
+    /// One of the same user, kind of device, client and impersonator goes on, with its id, under the
+    /// [token](SignedIn::token) of the sign-in. It becomes what the sign-in says when that token is used for
+    /// the first time, and until then the one that it is shown with stays good: a lost answer signs nobody
+    /// out. Its data stay where the sign-in brings none. Any other session ends.
+    #[must_use]
+    pub fn with_held(mut self, held: impl Into<Option<Held>>) -> Self {
+        let held = held.into();
+        self.replaces = held.as_ref().map(|held| held.id);
+        self.held = held.and_then(|held| held.by);
         self
     }
 
@@ -179,11 +197,11 @@ impl SignIn {
     }
 }
 
-/// A session that has begun.
+/// A session that has begun, or goes on with a new proof.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SignedIn {
-    /// The session.
+    /// The session, as its new token shows it.
     pub session: ActiveSession,
     /// Its token, for the client only.
     pub token: Token,

@@ -120,7 +120,7 @@ impl Sought {
 }
 
 /// Each with the run that showed it last: most take one run then.
-const SOUGHT: [Sought; 75] = [
+const SOUGHT: [Sought; 77] = [
     sought(Defect::CursorBeforeApply, 0, &[G::Told, G::Revoked, G::Claims, G::Wait]),
     sought(Defect::HintIsTruth, 246, &[G::Stale, G::Revoked, G::Bound]),
     sought(Defect::GapIgnored, 17, &[G::Told, G::Revoked, G::Stale]),
@@ -182,6 +182,8 @@ const SOUGHT: [Sought; 75] = [
     sought(Defect::ConflictCommits, 0, &[G::Unknown]),
     sought(Defect::VersionGuessed, 0, &[G::Unread]),
     sought(Defect::FormerKept, 0, &[G::Replaced]),
+    sought(Defect::HeldEnds, 0, &[G::GoesOn]),
+    sought(Defect::AgainAtOnce, 0, &[G::OwnerOut]),
     sought(Defect::TenantLost, 0, &[G::Another]),
     sought(Defect::LeaseIgnored, 0, &[G::Lease]),
     sought(Defect::LeaseOnce, 0, &[G::Lease]),

@@ -57,7 +57,7 @@ pub(crate) const ALL: [&str; 82] = [
     "the caller of a change goes away",
     "a response does not reach its client",
     "a sign-in succeeds",
-    "a sign-in replaces the session of its client",
+    "a sign-in goes on in the session of its client",
     "a sign-in meets another one",
     "a sign-in evicts",
     "a sign-in evicts at the ceiling of a user",

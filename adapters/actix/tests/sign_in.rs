@@ -150,7 +150,7 @@ async fn no_renewal_overtakes_a_sign_in() {
     let page = ask("GET", "/callback", &first, "navigate").await;
     assert_eq!(header(&page, "set-cookie").len(), 1);
     let second = cookie(&page);
-    assert_eq!(ask("GET", "/name", &first, "cors").await.status(), 401, "replaced");
+    assert_eq!(ask("GET", "/name", &first, "cors").await.status(), 200, "the answer may be lost");
     let page = ask("GET", "/step-up", &second, "navigate").await;
     assert_eq!(header(&page, "set-cookie").len(), 1);
     let second = cookie(&page);

@@ -164,7 +164,7 @@ async fn no_renewal_overtakes_a_sign_in() {
     let page = app.navigate("/callback", &first).await;
     assert_eq!(page.headers().get_all("set-cookie").iter().count(), 1);
     let second = cookie(&page);
-    assert_eq!(app.read("/name", &first).await.0, 401, "replaced");
+    assert_eq!(app.read("/name", &first).await.0, 200, "the answer may be lost");
     let page = app.navigate("/step-up", &second).await;
     assert_eq!(page.headers().get_all("set-cookie").iter().count(), 1);
     let second = cookie(&page);

@@ -13,8 +13,8 @@ use crate::rejection::Rejection;
 /// The other accounts of this browser that a sign-in has to take into account.
 #[derive(Default)]
 pub(crate) struct Beside {
-    /// A session of the user who signs in, which the new one replaces.
-    pub(crate) replaced: Option<SessionId>,
+    /// A session of the user who signs in, which goes on in the account in use, or ends.
+    pub(crate) replaced: Option<Held>,
     /// Removes the cookie of `replaced`, unless the account in use takes its place.
     pub(crate) cookie: CookieHeaders,
     /// The cookie in which the account in use has room: that one, or one that is empty.
@@ -65,7 +65,7 @@ impl Auth {
         for name in self.account_names() {
             match self.held_beside(&name).await? {
                 Some(account) if account.owner == *owner => {
-                    beside.replaced = Some(account.id);
+                    beside.replaced = Some(account);
                     beside.cookie = self.http().options().cookie.remove_named(&name);
                     beside.free = Some(name);
                 }

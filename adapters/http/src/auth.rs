@@ -53,8 +53,9 @@ impl Auth {
         self.request.identity().session()
     }
 
-    /// Begins a session. The one that the same browser holds ends, also where it is another user's; with
-    /// `max_accounts` in the options another user's stays, beside the new one.
+    /// Begins a session. The one that the same browser holds goes on where it can
+    /// ([`SignIn::with_held`]): the same session, under the new cookie. Otherwise it ends, also where it is
+    /// another user's; with `max_accounts` in the options another user's stays, beside the new one.
     ///
     /// # Errors
     /// 409 `urn:session-kit:too-many-sessions` when a policy refuses it, with the user's sessions
@@ -101,7 +102,7 @@ impl Auth {
 
     /// Begins a session for a client without cookies, an app or a command line: the response has the
     /// token in its body ([`Token::expose`]), and the client sends it as `Authorization: Bearer`. A
-    /// session of the same user that the request shows as a bearer token is replaced.
+    /// session of the same user that the request shows as a bearer token goes on, or ends, as there.
     ///
     /// # Errors
     /// As [`Auth::sign_in`].
@@ -113,7 +114,7 @@ impl Auth {
         self.refuse_cross_origin()?;
         let new = new.try_into().map_err(Into::into)?;
         let held = self.held_by_bearer().await?.filter(|held| held.owner == new.owner);
-        let request = self.sign_in_request(new, held.map(|held| held.id));
+        let request = self.sign_in_request(new, held);
         let signed_in = self.sign_in_as(request, HandedOver::Body).await?;
         Ok((signed_in, CookieHeaders::in_the_body()))
     }
@@ -140,23 +141,29 @@ impl Auth {
         let remember = new.remember.unwrap_or(options.remember);
         let current = self.by_cookie();
         let (same, other) = match current {
-            Some(current) if *current.owner() == new.owner => (Some(current.id()), None),
+            Some(current) if *current.owner() == new.owner => (Some(self.held_now(current)), None),
             current => (None, current),
         };
         let beside = self.beside(&new.owner).await?;
         let strays = self.strays(current.map(ActiveSession::id)).await?;
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let other = other.filter(|_| parked.is_none());
-        let mut own = strays.iter().filter(|stray| stray.owner == new.owner);
-        let own = same.or(beside.replaced).or(own.next().map(|stray| stray.id));
-        let replaced = own.or(held).or(other.map(ActiveSession::id));
-        let request = self.sign_in_request(new, replaced);
+        let former = beside.replaced.as_ref().map(|held| held.id);
+        let request = match same.or(beside.replaced) {
+            Some(own) => self.sign_in_request(new, own),
+            None => {
+                let own = strays.iter().find(|stray| stray.owner == new.owner);
+                let own = own.map(|stray| stray.id).or(held).or(other.map(ActiveSession::id));
+                self.sign_in_request(new, None).with_replaces(own)
+            }
+        };
+        let replaced = request.replaces;
         let signed_in = self.sign_in_as(request, HandedOver::by_cookie(remember)).await?;
         let leaving = other.map(Held::from).into_iter().chain(strays);
         for held in leaving.filter(|held| Some(held.id) != replaced) {
             self.leave(&held).await;
         }
-        self.end_former(&signed_in, beside.replaced).await;
+        self.end_former(&signed_in, former).await;
         let cookie = options.set(&signed_in.token, remember, signed_in.session.timeouts());
         Ok((signed_in, cookie.and(parked.unwrap_or(beside.cookie))))
     }
@@ -179,18 +186,18 @@ impl Auth {
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let leaving = current.filter(|_| parked.is_none()).map(Held::from);
         for held in leaving.into_iter().chain(strays) {
-            if !has_ended(signed_in, held.id) {
+            if !is_done_with(signed_in, held.id) {
                 self.leave(&held).await;
             }
         }
-        self.end_former(signed_in, beside.replaced).await;
+        self.end_former(signed_in, beside.replaced.map(|held| held.id)).await;
         cookie.and(parked.unwrap_or(beside.cookie))
     }
 
     /// Ends the session of the same user that the browser held in the cookie of another account, unless
     /// the sign-in has.
     async fn end_former(&self, signed_in: &SignedIn, former: Option<SessionId>) {
-        let Some(former) = former.filter(|id| !has_ended(signed_in, *id)) else { return };
+        let Some(former) = former.filter(|id| !is_done_with(signed_in, *id)) else { return };
         let (owner, by) = (signed_in.session.owner(), signed_in.session.actor());
         if let Err(error) = self.http().manager().revoke(former, owner, by).await {
             tracing::warn!(%error, session_id = %former, "the browser's former session stays");
@@ -214,7 +221,8 @@ impl Auth {
     /// The session that the request shows as a bearer token.
     async fn held_by_bearer(&self) -> Result<Option<Held>, Rejection> {
         if let Identity::Session(session, credential) = self.request.identity() {
-            return Ok((*credential == Credential::Bearer).then(|| Held::from(session)));
+            let token = bearer(self.head().headers).filter(|_| *credential == Credential::Bearer);
+            return Ok(token.map(|token| Held::by_token(session, token.expose().as_bytes())));
         }
         let Some(token) = bearer(self.head().headers) else { return Ok(None) };
         Ok(self.http().manager().held(&[token.expose().as_bytes()]).await?)
@@ -227,9 +235,16 @@ impl Auth {
         }
     }
 
-    fn sign_in_request(&self, new: NewSession, replaces: Option<SessionId>) -> SignIn {
+    fn sign_in_request(&self, new: NewSession, held: impl Into<Option<Held>>) -> SignIn {
         let (device_kind, device_info) = device(self.head().headers);
-        new.into_sign_in(device_kind, device_info).with_ip(self.address()).with_replaces(replaces)
+        new.into_sign_in(device_kind, device_info).with_ip(self.address()).with_held(held)
+    }
+
+    /// The session that the request shows by its cookie, with the token in there.
+    fn held_now(&self, current: &ActiveSession) -> Held {
+        let presented = self.http().options().cookie.presented(self.head().headers);
+        let stored = presented.of_session(current);
+        stored.map_or_else(|| current.into(), |it| Held::by_token(current, it.token.as_bytes()))
     }
 
     /// Ends the session, if there is one, and every other that a cookie of our name shows, also where it is
@@ -355,7 +370,7 @@ impl Auth {
     }
 }
 
-/// Whether a session had to leave for this sign-in.
-fn has_ended(signed_in: &SignedIn, id: SessionId) -> bool {
-    signed_in.ended.iter().any(|(ended, _)| *ended == id)
+/// Whether the sign-in has ended this session, or goes on in it.
+fn is_done_with(signed_in: &SignedIn, id: SessionId) -> bool {
+    signed_in.session.id() == id || signed_in.ended.iter().any(|(ended, _)| *ended == id)
 }

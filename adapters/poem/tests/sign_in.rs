@@ -157,7 +157,7 @@ async fn no_renewal_overtakes_a_sign_in() {
     let page = navigate("/callback", &first).await;
     assert_eq!(header(&page, "set-cookie").len(), 1);
     let second = cookie(&page);
-    assert_eq!(read(&app, "/name", &first).await.0, 401, "replaced");
+    assert_eq!(read(&app, "/name", &first).await.0, 200, "the answer may be lost");
     let page = navigate("/step-up", &second).await;
     assert_eq!(header(&page, "set-cookie").len(), 1);
     let second = cookie(&page);

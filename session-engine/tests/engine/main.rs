@@ -1,5 +1,6 @@
 //! The engine's guarantees, on simulated time where time matters.
 
+mod again;
 mod attacks;
 mod bounds;
 mod calls;

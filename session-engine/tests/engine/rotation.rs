@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use session_core::usage::Timeouts;
 use session_core::{AssuranceLevel, EndCause, FleetKey, Store, Token};
 use session_engine::{
-    Access, ActiveSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, Verdict,
+    Access, ActiveSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, SignIn,
+    SignedIn, Verdict,
 };
 
-use crate::probe::{Fleet, sign_in};
+use crate::probe::{Fleet, sign_in, user};
 
 async fn rotate(node: &Engine, token: &Token) -> Rotation {
     let token = token.expose();
@@ -35,6 +36,14 @@ async fn active(node: &Engine, token: &Token) -> bool {
 
 async fn current(node: &Engine, token: &Token) -> ActiveSession {
     verdict(node, token).await.session().expect("the token is good")
+}
+
+async fn sign_in_again(node: &Engine, token: &Token) -> SignedIn {
+    let held = node.sessions().held(&[token.expose().as_bytes()]).await.unwrap();
+    let request = SignIn::new(user("alice")).with_held(held);
+    let signed_in = node.sessions().sign_in(request).await.unwrap();
+    assert_eq!((signed_in.session.id(), signed_in.ended.len()), (token.session_id(), 0));
+    signed_in
 }
 
 async fn end_cause(node: &Engine, token: &Token) -> Option<EndCause> {
@@ -295,6 +304,31 @@ async fn a_token_is_renewed_when_it_is_old_enough() {
     assert!(renew(&next).await.is_some(), "that answer was lost");
 }
 
+/// While a page is being made, the user proves again who they are, or signs in again, on another node.
+#[tokio::test(start_paused = true)]
+async fn no_renewal_overtakes_what_was_proved_on_another_node() {
+    for signs_in in [false, true] {
+        let after = Duration::from_secs(600);
+        let fleet = Fleet::start(Options::default().with_renew_after(after)).await;
+        let [here, there] = &fleet.nodes;
+        let token = sign_in(here, "alice").await.token;
+        tokio::time::sleep(after).await;
+        let page = current(here, &token).await;
+        let text = token.expose();
+        let proved = if signs_in {
+            sign_in_again(there, &token).await.token
+        } else {
+            match rotate(there, &token).await {
+                Rotation::Rotated { token, .. } => token,
+                outcome => panic!("the current token rotates: {outcome:?}"),
+            }
+        };
+        let renewed = here.sessions().renew_if_due(&page, text.as_bytes()).await.unwrap();
+        assert!(renewed.is_none(), "signs in: {signs_in}");
+        assert!(active(here, &proved).await);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn worthless_tokens_do_not_rotate() {
     let fleet = Fleet::start(Options::default()).await;
@@ -359,6 +393,10 @@ enum Step {
     LoseTheStoresAnswer,
     /// Rotates; the caller goes away after this call of the store, before its answer.
     Drop(&'static str),
+    /// Signs in again and uses the answer.
+    SignInAgain,
+    /// Signs in again; the answer does not arrive.
+    LoseTheSignIn,
     /// Several requests beside a rotation.
     Parallel,
     /// Time passes.
@@ -371,6 +409,8 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
         Just(Step::LoseTheClientsAnswer),
         Just(Step::LoseTheStoresAnswer),
         prop::sample::select(vec!["load", "commit"]).prop_map(Step::Drop),
+        Just(Step::SignInAgain),
+        Just(Step::LoseTheSignIn),
         Just(Step::Parallel),
         (1..40_u64).prop_map(Step::Wait),
     ];
@@ -388,7 +428,9 @@ async fn take(fleet: &Fleet, node: usize, step: Step, held: &mut Vec<Token>) {
             fleet.probes[node].lose_answers(true);
             let token = mine.expose();
             let manager = here.sessions();
-            let _ = manager.rotate(token.as_bytes(), RotateReason::reauthenticated()).await;
+            let reason = RotateReason::reauthenticated();
+            let rotated = manager.rotate(token.as_bytes(), reason).await.unwrap();
+            assert!(matches!(rotated, Rotation::Rotated { .. }), "it is found in the store");
             fleet.probes[node].lose_answers(false);
         }
         Step::Drop(call) => {
@@ -403,6 +445,10 @@ async fn take(fleet: &Fleet, node: usize, step: Step, held: &mut Vec<Token>) {
                 rotated = &mut task => assert!(rotated.unwrap().is_ok()),
             }
             gate.open();
+        }
+        Step::SignInAgain => held.push(sign_in_again(here, &mine).await.token),
+        Step::LoseTheSignIn => {
+            sign_in_again(here, &mine).await;
         }
         Step::Parallel => {
             let (a, b) = tokio::join!(renewed(here, &mine), active(&fleet.nodes[1 - node], &mine));

@@ -46,14 +46,30 @@ impl Oracle {
         {
             self.broken(Guarantee::Newest, at, || format!("{id} begins and has ended: {end:?}"));
         }
-        if let Some(old) = replaces.filter(|old| *old != id) {
-            self.reached.note("a sign-in replaces the session of its client");
-            let calm = self.is_calm(begun.node, begun.at, at);
-            if self.is_live(old) && self.is_in_time(old, at) && calm {
-                self.broken(Guarantee::Replaced, at, || {
-                    format!("{id} begins, and {old} of its client stays")
-                });
-            }
+        if let Some(old) = replaces {
+            self.held_by_a_client(at, begun, id, old);
+        }
+    }
+
+    /// A sign-in has begun this session, or goes on in it. Its client held the old one.
+    fn held_by_a_client(&mut self, at: Ms, begun: &Begun, id: SessionId, old: SessionId) {
+        if id == old {
+            self.reached.note("a sign-in goes on in the session of its client");
+            return;
+        }
+        if !self.is_in_time(old, at) || !self.is_calm(begun.node, begun.at, at) {
+            return;
+        }
+        let end = self.sessions.get(&old).and_then(|known| known.ended);
+        if end.is_some_and(|end| end.cause == EndCause::Replaced) {
+            self.broken(Guarantee::GoesOn, at, || {
+                format!("{id} begins in place of {old}, and the answer may be lost")
+            });
+        }
+        if self.is_live(old) {
+            self.broken(Guarantee::Replaced, at, || {
+                format!("{id} begins, and {old} of its client stays")
+            });
         }
     }
 

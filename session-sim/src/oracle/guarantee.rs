@@ -37,6 +37,7 @@ guarantees! {
     History, "history", "The client of a session that has ended is told so.";
     HistoryList, "history list", "The history has what has ended, and nothing else.";
     InUse, "in use", "No session ends as unused that is used.";
+    GoesOn, "goes on", "A sign-in ends no session whose token its client shows.";
     Late, "late", "A use is in the store within the delay of its write-back.";
     Lease, "lease", "Only the node that has the lease cleans up.";
     Limit, "limit", "No sign-in exceeds a limit.";
@@ -58,7 +59,7 @@ guarantees! {
     OwnerOut, "owner out", "No session ends for a copy that nobody has made.";
     Phantom, "phantom", "A sign-in that succeeds has begun a session.";
     Refused, "refused", "The owner of a live session is not refused.";
-    Replaced, "replaced", "A sign-in ends the session that its client held.";
+    Replaced, "replaced", "A sign-in goes on in the session that its client held, or ends it.";
     Resurrection, "resurrection", "What has ended does not come back.";
     Retired, "retired", "A replaced token is accepted in its grace alone.";
     Revoked, "revoked", "A node accepts nothing of whose end it has read.";

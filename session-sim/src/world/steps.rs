@@ -117,7 +117,7 @@ impl World<'_> {
     fn shows(&mut self, act: &Act, node: usize, token: &str) {
         let now = self.now;
         self.oracle.shows(token, now, !matches!(act, Act::Passive(_)));
-        if matches!(act, Act::StepUp(..)) {
+        if matches!(act, Act::StepUp(..) | Act::SignIn(..)) {
             self.oracle.steps_up(token, now);
         }
         // What comes too late counts as a copy.
@@ -373,8 +373,11 @@ impl World<'_> {
 
     /// A sign-in is done, which no fault has stopped.
     fn settle_sign_in(&mut self, number: usize, at: Ms, outcome: Outcome) {
-        let Operation { act, manner, begun, ticket, held, worth, .. } = &self.operations[number];
+        let operation = &self.operations[number];
+        let Operation { act, manner, begun, ticket, held, worth, .. } = operation;
         let (begun, ticket, (way, _)) = (begun.clone(), ticket.clone(), act.way());
+        let shown = operation.token.clone();
+        let goes_on = |id| shown.filter(|_| operation.held == Some(id));
         let owner = self.plan.clients[way.client].user.clone();
         // With a ticket the client gives up none but what it has chosen.
         let is_valid = ticket.is_none() && worth.is_some_and(Worth::is_surely_valid);
@@ -384,10 +387,15 @@ impl World<'_> {
                 if let Some(ticket) = &ticket {
                     self.oracle.ticket_used(at, ticket);
                 }
-                self.oracle.handed_out(at, &token);
+                let former = goes_on(id);
+                match &former {
+                    Some(former) => self.oracle.rotated(at, former, &token, true),
+                    None => self.oracle.handed_out(at, &token),
+                }
                 self.oracle.signed_in(at, &begun, &owner, id, held);
                 if !lost {
                     let device = &mut self.clients[way.client];
+                    device.before = former.or_else(|| device.before.take());
                     (device.token, device.ticket) = (Some(token), None);
                 }
             }

@@ -78,6 +78,7 @@ macro_rules! behaviours {
                 a_name_that_looks_like_another_is_refused
                 prefetches_and_preflights_do_not_keep_a_session_alive
                 the_same_device_is_never_refused
+                a_sign_in_whose_answer_is_lost_signs_nobody_out
                 a_limit_that_rejects_answers_409
             }
             me {
@@ -243,6 +244,7 @@ macro_rules! stored_behaviours {
                 signing_in_again_leaves_no_session_behind
                 the_request_says_what_the_session_records
                 the_same_device_is_never_refused
+                a_sign_in_whose_answer_is_lost_signs_nobody_out
                 a_limit_that_rejects_answers_409
             }
             me {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::admission::Standing;
 use crate::field::{AuthMethod, DeviceInfo, DeviceName, ExtraData, InvalidField, TenantId, UserId};
-use crate::rotation::{RetiredToken, StepUp, Successor, TokenState};
+use crate::rotation::{RetiredToken, SignInAgain, StepUp, Successor, TokenState};
 use crate::session::{AssuranceLevel, Authentication, Session, Unknown, UserKey};
 use crate::store::StoreError;
 use crate::time::Timestamp;
@@ -88,8 +88,24 @@ struct Next {
 #[derive(Serialize, Deserialize)]
 struct NextWithProof {
     proof: OwnProof,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    again: Option<Again>,
     #[serde(flatten)]
     next: Next,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Again {
+    at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device_info: Option<String>,
+    /// JSON as a text, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeouts: Option<OwnTimeouts>,
+    #[serde(flatten)]
+    unknown: Unknown,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -268,12 +284,44 @@ impl Next {
 
 impl NextWithProof {
     fn of(step_up: &StepUp) -> Self {
-        let StepUp { next, authentication } = step_up;
-        Self { proof: OwnProof::of(authentication), next: Next::of(next) }
+        let StepUp { next, authentication, again } = step_up;
+        Self {
+            proof: OwnProof::of(authentication),
+            again: again.as_ref().map(Again::of),
+            next: Next::of(next),
+        }
     }
 
     fn read(self) -> Result<StepUp, InvalidField> {
-        Ok(StepUp { next: self.next.read(), authentication: self.proof.read()? })
+        Ok(StepUp {
+            next: self.next.read(),
+            authentication: self.proof.read()?,
+            again: self.again.map(Again::read).transpose()?,
+        })
+    }
+}
+
+impl Again {
+    fn of(again: &SignInAgain) -> Self {
+        let mut unknown = again.unknown.clone();
+        let own_timeouts = take_object(&mut unknown, "timeouts");
+        Self {
+            at: again.at.as_micros(),
+            device_info: again.device_info.as_ref().map(|info| info.as_str().to_owned()),
+            data: again.data.as_ref().map(|data| data.as_json().to_owned()),
+            timeouts: again.timeouts.map(|own| OwnTimeouts::of(own, own_timeouts)),
+            unknown,
+        }
+    }
+
+    fn read(mut self) -> Result<SignInAgain, InvalidField> {
+        Ok(SignInAgain {
+            at: Timestamp::from_micros(self.at),
+            device_info: read(self.device_info.as_deref(), DeviceInfo::from_stored)?,
+            data: read(self.data.as_deref(), ExtraData::from_json)?,
+            timeouts: self.timeouts.map(|own| own.read(&mut self.unknown)),
+            unknown: self.unknown,
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::field::ExtraData;
-use crate::rotation;
+use crate::rotation::{self, SignInAgain};
 use crate::session::{AssuranceLevel, Authentication, Unknown};
 use crate::token::{FleetKey, Token};
 use crate::usage::Timeouts;
@@ -41,8 +41,14 @@ fn session() -> Session {
     let (begun, next) = rotation::begin(&session, &token, [4; 16], None, at(5));
     session = rotation::confirm(&begun.unwrap(), &next, &Timeouts::default(), at(6));
     session = rotation::begin(&session, &next, [6; 16], None, at(7)).0.unwrap();
-    let proof = Some(Authentication::at(at(8)));
-    rotation::begin(&session, &next, STEP_UP, proof, at(8)).0.unwrap()
+    let again = SignInAgain {
+        at: at(8),
+        device_info: DeviceInfo::truncated("Firefox"),
+        data: session.data.clone(),
+        timeouts: Some(Timeouts::aal2()),
+        unknown: Unknown::new(),
+    };
+    rotation::sign_in_again(&session, &next, STEP_UP, Authentication::at(at(8)), again).0
 }
 
 fn event() -> Event {
@@ -110,7 +116,16 @@ fn what_a_newer_version_has_written_is_kept() {
     let mut newer = json_object(session_fields(&session()));
     let mut all: Value = serde_json::from_str(newer["details"].as_str().unwrap()).unwrap();
     let risk = serde_json::json!({ "score": [7, null] });
-    let places = ["", "/timeouts", "/successor", "/step_up", "/step_up/proof", "/retired"];
+    let places = [
+        "",
+        "/timeouts",
+        "/successor",
+        "/step_up",
+        "/step_up/proof",
+        "/step_up/again",
+        "/step_up/again/timeouts",
+        "/retired",
+    ];
     for place in places {
         all.pointer_mut(place).unwrap()["risk"] = risk.clone();
     }

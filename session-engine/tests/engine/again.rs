@@ -1,0 +1,189 @@
+//! Sign-ins in a browser that holds a session of the user's (G17, G19).
+
+use std::time::Duration;
+
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
+use session_core::usage::Timeouts;
+use session_core::{Actor, AssuranceLevel, DeviceKind, EndCause, ExtraData, Store, Timestamp};
+use session_engine::{Engine, Held, Options, Proof, Refusal, SignIn, SignedIn};
+
+use crate::probe::{Fleet, is_active, refusal, sign_in, user};
+
+async fn held(node: &Engine, signed_in: &SignedIn) -> Held {
+    let token = signed_in.token.expose();
+    node.sessions().held(&[token.as_bytes()]).await.unwrap().expect("the token is good")
+}
+
+/// What alice asks for when she signs in again in the browser that shows this token.
+async fn again(node: &Engine, before: &SignedIn) -> SignIn {
+    SignIn::new(user("alice")).with_held(held(node, before).await)
+}
+
+async fn ids(fleet: &Fleet) -> Vec<session_core::SessionId> {
+    let state = fleet.store.user(&user("alice")).await.unwrap();
+    state.sessions.iter().map(|standing| standing.id).collect()
+}
+
+async fn limit(fleet: &Fleet, max: u32, on_exceed: OnExceed) {
+    let limit = Limit { max, scope: Scope::User, on_exceed };
+    let (scope, policy) = (PolicyScope::User(user("alice")), Policy::limit(limit));
+    let sessions = fleet.nodes[0].sessions();
+    sessions.set_policy(scope, Some(policy), Actor::Application).await.unwrap();
+}
+
+/// The session becomes what the sign-in says, once its token is used; until then it stays what it was.
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_leaves_the_browser_signed_in() {
+    let options = Options::default().with_timeouts(Timeouts::aal2());
+    let fleet = Fleet::start(options).await;
+    let [here, there] = &fleet.nodes;
+    let first = sign_in(here, "alice").await;
+    let id = first.session.id();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(is_active(there, &first).await);
+    let proof = Proof::default().with_level(AssuranceLevel::Aal2);
+    let data = ExtraData::from_json("1").unwrap();
+    let request = async || {
+        let request = again(here, &first).await.with_timeouts(Timeouts::aal3());
+        request.with_proof(proof.clone()).with_data(data.clone())
+    };
+    let lost = here.sessions().sign_in(request().await).await.unwrap();
+    assert_eq!((lost.session.id(), lost.ended.as_slice()), (id, [].as_slice()));
+    assert_eq!(lost.session.authentication().level, Some(AssuranceLevel::Aal2));
+    assert_eq!(lost.session.data(), Some(&data), "the session as its new token shows it");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for node in &fleet.nodes {
+        assert!(is_active(node, &first).await, "the client goes on with what it holds");
+        let known = node.sessions().get(id, &session_core::store::TenantFilter::Any).await;
+        let known = known.unwrap().unwrap();
+        assert_eq!((known.data, known.timeouts, known.authentication.level), (None, None, None));
+    }
+    // The second try gets the same token, and this time uses it.
+    let second = here.sessions().sign_in(request().await).await.unwrap();
+    assert_eq!(second.token.digest(), lost.token.digest());
+    let begun = here.sessions().now();
+    assert!(is_active(there, &second).await);
+    let stored = fleet.store.load(id).await.unwrap().unwrap().session;
+    assert_eq!((stored.data, stored.timeouts), (Some(data), Some(Timeouts::aal3())));
+    assert_eq!(stored.absolute_expiry, Timeouts::aal3().absolute_expiry(begun));
+    assert_eq!((stored.authentication.at, stored.signed_in), (begun, first.session.signed_in()));
+    assert!(is_active(here, &first).await, "requests that were under way");
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(
+        matches!(refusal(here, &first).await, Refusal::Ended(end) if end.cause == EndCause::TokenReused)
+    );
+}
+
+/// A form that is sent many times, on two nodes at once.
+#[tokio::test(start_paused = true)]
+async fn a_form_that_is_sent_many_times_yields_one_token() {
+    for (max, on_exceed) in [(1, OnExceed::Reject), (1, OnExceed::EvictOldest)] {
+        let fleet = Fleet::start(Options::default()).await;
+        limit(&fleet, max, on_exceed).await;
+        let first = sign_in(&fleet.nodes[0], "alice").await;
+        assert!(is_active(&fleet.nodes[1], &first).await);
+        let mut tries = Vec::new();
+        for nth in 0..16 {
+            let (request, node) = (again(&fleet.nodes[0], &first).await, &fleet.nodes[nth % 2]);
+            let sessions = node.sessions().clone();
+            tries.push(tokio::spawn(async move { sessions.sign_in(request).await.unwrap() }));
+        }
+        let mut answers = Vec::new();
+        for signed_in in tries {
+            answers.push(signed_in.await.unwrap());
+        }
+        assert_eq!(ids(&fleet).await, [first.session.id()]);
+        // The last of the answers is the one that the browser keeps.
+        let kept = answers.pop().unwrap();
+        assert!(answers.iter().all(|answer| answer.token.digest() == kept.token.digest()));
+        assert!(is_active(&fleet.nodes[1], &kept).await);
+        // A try that was under way all the time: its token is in its grace by now.
+        let late = again(&fleet.nodes[0], &first).await;
+        let late = fleet.nodes[1].sessions().sign_in(late).await.unwrap();
+        assert!(is_active(&fleet.nodes[0], &late).await && is_active(&fleet.nodes[0], &kept).await);
+    }
+}
+
+/// The other sessions that a limit ends leave in the same step.
+#[tokio::test(start_paused = true)]
+async fn the_session_goes_on_and_a_lowered_limit_ends_others() {
+    let fleet = Fleet::start(Options::default()).await;
+    let first = sign_in(&fleet.nodes[0], "alice").await;
+    let others = [sign_in(&fleet.nodes[0], "alice").await, sign_in(&fleet.nodes[1], "alice").await];
+    limit(&fleet, 2, OnExceed::EvictOldest).await;
+    let request = again(&fleet.nodes[1], &first).await;
+    fleet.probes[1].lose_answers(true);
+    let signed_in = fleet.nodes[1].sessions().sign_in(request).await.unwrap();
+    fleet.probes[1].lose_answers(false);
+    assert_eq!(signed_in.session.id(), first.session.id());
+    assert!(!ids(&fleet).await.contains(&others[0].session.id()), "the older one");
+    assert!(is_active(&fleet.nodes[0], &others[1]).await);
+    assert!(is_active(&fleet.nodes[0], &first).await);
+    assert!(is_active(&fleet.nodes[0], &signed_in).await);
+}
+
+/// Another change comes between the decision and the commit.
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_decided_again_and_a_session_that_has_ended_gives_way_to_another() {
+    for ends in [false, true] {
+        let fleet = Fleet::start(Options::default()).await;
+        let [here, there] = &fleet.nodes;
+        let first = sign_in(here, "alice").await;
+        let request = again(here, &first).await;
+        let gate = fleet.probes[0].hold_before("commit");
+        let sessions = here.sessions().clone();
+        let again = tokio::spawn(async move { sessions.sign_in(request).await.unwrap() });
+        gate.reached().await;
+        if ends {
+            there.sessions().revoke_user(user("alice"), Actor::Application).await.unwrap();
+        } else {
+            sign_in(there, "alice").await;
+        }
+        gate.open();
+        let signed_in = again.await.unwrap();
+        assert_eq!(signed_in.session.id() == first.session.id(), !ends);
+        assert!(is_active(there, &signed_in).await);
+        assert_eq!(is_active(there, &first).await, !ends);
+    }
+}
+
+/// What a policy or the history goes by stays the same for the life of a session.
+#[tokio::test(start_paused = true)]
+async fn another_kind_of_device_client_or_person_begins_a_session_of_its_own() {
+    let others: [fn(SignIn) -> SignIn; 4] = [
+        |request| request.with_device_kind(DeviceKind::Mobile),
+        |request| request.with_client_id(Some("shop".parse().unwrap())),
+        |request| request.with_impersonator(user("root")),
+        // Whoever names the session by its id alone has no token that could stay good.
+        |request| {
+            let replaces = request.replaces;
+            request.with_replaces(replaces)
+        },
+    ];
+    for other in others {
+        let fleet = Fleet::start(Options::default()).await;
+        limit(&fleet, 1, OnExceed::Reject).await;
+        let first = sign_in(&fleet.nodes[0], "alice").await;
+        let request = other(again(&fleet.nodes[0], &first).await);
+        let second = fleet.nodes[1].sessions().sign_in(request).await.unwrap();
+        assert_eq!(second.ended, [(first.session.id(), EndCause::Replaced)]);
+        assert_eq!(ids(&fleet).await, [second.session.id()]);
+        assert!(!is_active(&fleet.nodes[1], &first).await);
+    }
+}
+
+/// A session past its idle timeout, which the browser still shows, is not the one that goes on.
+#[tokio::test(start_paused = true)]
+async fn an_idle_session_does_not_go_on() {
+    let idle = Duration::from_secs(900);
+    let options = Options::default().with_timeouts(Timeouts::none().with_idle(idle));
+    let fleet = Fleet::start(options).await;
+    let first = sign_in(&fleet.nodes[0], "alice").await;
+    assert!(is_active(&fleet.nodes[0], &first).await);
+    let request = again(&fleet.nodes[0], &first).await;
+    tokio::time::sleep(idle + Duration::from_secs(1)).await;
+    let second = fleet.nodes[0].sessions().sign_in(request).await.unwrap();
+    assert_ne!(second.session.id(), first.session.id());
+    assert!(second.session.signed_in() > Timestamp::EPOCH);
+    assert!(is_active(&fleet.nodes[1], &second).await);
+}
