@@ -42,7 +42,7 @@ impl Node {
         let (sender, receiver) = oneshot::channel();
         let node = self.clone();
         self.shared().spawn(async move {
-            let result = node.admit(&newcoming, || sender.is_closed()).await;
+            let result = node.admit(newcoming, || sender.is_closed()).await;
             meter::signed_in(result.as_ref().err());
             // An answer that is not taken ends its session when it is dropped.
             let untaken = sender.send(result);
@@ -55,22 +55,25 @@ impl Node {
         // The task is gone: the node stops, or the sign-in panicked.
         let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
         let (signed_in, unheld) = receiver.await.unwrap_or_else(gone)?;
-        unheld.map(Unheld::release);
+        if let Some(unheld) = unheld {
+            unheld.release();
+        }
         Ok(signed_in)
     }
 
     async fn admit(
         &self,
-        newcoming: &Newcoming,
+        mut newcoming: Newcoming,
         is_given_up: impl Fn() -> bool,
     ) -> Result<(SignedIn, Option<Unheld>), Error> {
-        let (shared, request) = (self.shared(), &newcoming.request);
         self.know_the_time().await?;
+        newcoming.again = self.again(&newcoming.request)?;
+        let (shared, request) = (self.shared(), &newcoming.request);
         let new_device = self.is_new_device(request).await;
         // Turns only save conflicts: a store that hangs for one user holds up no other for long.
         let turn = shared.turns[turn_of(&request.owner, shared.turns.len())].lock();
         let turn = tokio::time::timeout(self.options().store_timeout, turn).await;
-        let attempt = self.commit_until_done(newcoming, is_given_up).await?;
+        let attempt = self.commit_until_done(&newcoming, is_given_up).await?;
         drop(turn);
         let Attempt { token, session, ended, new, .. } = attempt;
         shared.changed(!ended.is_empty() || new.is_none());
@@ -150,8 +153,6 @@ impl Node {
         let (mut in_doubt, mut left) = (Vec::new(), Vec::new());
         let is_given_up = || is_given_up() && !planted::is(Defect::CallerGoneCommits);
         let mut outdated = None;
-        let again = self.again(request)?;
-        let again = again.as_ref();
         loop {
             if is_given_up() {
                 return Err(StoreError::unavailable("the caller has gone").into());
@@ -165,15 +166,14 @@ impl Node {
             };
             // Also where an earlier try has gone through: then its session is owed.
             check_block(&state, self.now())?;
-            let stored = self.stored_attempt(newcoming, again, &state, &mut in_doubt).await?;
+            let stored = self.stored_attempt(newcoming, &state, &mut in_doubt).await?;
             if let Some(done) = stored {
                 self.note_commit(&done.commit(request, &state));
                 return Ok(done.after(left));
             }
             self.check_unused(newcoming, &state, tries.conflicts > 0, &left).await?;
             shared.owed.check_room()?;
-            let attempt =
-                self.attempt(newcoming, again, outdated.as_ref().unwrap_or(&state)).await?;
+            let attempt = self.attempt(newcoming, outdated.as_ref().unwrap_or(&state)).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
                 attempt.release();
@@ -202,9 +202,8 @@ impl Node {
                     return Ok(attempt.after(left));
                 }
                 Err(error) => {
-                    for change in &commit.changes {
-                        shared.cache.invalidate(change.session());
-                    }
+                    // It may have happened.
+                    commit.changes.iter().for_each(|it| shared.cache.invalidate(it.session()));
                     if complete {
                         in_doubt.push(attempt);
                     } else {
@@ -220,15 +219,14 @@ impl Node {
     async fn stored_attempt<'s>(
         &'s self,
         newcoming: &Newcoming,
-        again: Option<&Again<'_>>,
         state: &UserState,
         in_doubt: &mut Vec<Attempt<'s>>,
     ) -> Result<Option<Attempt<'s>>, Error> {
         if planted::is(Defect::OwnAttemptUnseen) {
             return Ok(None);
         }
-        if let Some(again) = again.filter(|_| in_doubt.last().is_some_and(Attempt::goes_on)) {
-            let goes_on = self.goes_on(again, state).await?;
+        if in_doubt.last().is_some_and(Attempt::goes_on) {
+            let goes_on = self.goes_on(newcoming, state).await?;
             return Ok(goes_on.filter(|it| it.is_stored).and_then(|_| in_doubt.pop()));
         }
         let known = |attempt: &Attempt<'_>| {
@@ -281,7 +279,6 @@ impl Node {
     async fn attempt(
         &self,
         newcoming: &Newcoming,
-        again: Option<&Again<'_>>,
         state: &UserState,
     ) -> Result<Attempt<'_>, Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
@@ -292,9 +289,7 @@ impl Node {
                 return Err(self.too_many(newcoming, limit, by).await?);
             }
         };
-        if let Some(again) = again
-            && let Some(GoesOn { record, token, .. }) = self.goes_on(again, state).await?
-        {
+        if let Some(GoesOn { record, token, .. }) = self.goes_on(newcoming, state).await? {
             ended.retain(|(id, _)| *id != record.id);
             return Ok(Attempt { token, session: record, at: now, ended, new: None });
         }
@@ -320,7 +315,7 @@ impl Node {
         limit: Limit,
         refused_by: Vec<SessionId>,
     ) -> Result<Error, Error> {
-        let Newcoming { request, ticket } = newcoming;
+        let Newcoming { request, ticket, .. } = newcoming;
         let mut query = PageQuery::live(TenantFilter::Is(request.owner.tenant.clone()), self.now());
         query.user = Some(request.owner.user.clone());
         match limit.scope {
@@ -397,6 +392,14 @@ impl Node {
 pub(crate) struct Newcoming {
     pub(crate) request: SignIn,
     pub(crate) ticket: Option<TicketUse>,
+    /// Where the browser shows a session, in which it may go on.
+    pub(crate) again: Option<Again>,
+}
+
+impl Newcoming {
+    pub(crate) const fn new(request: SignIn, ticket: Option<TicketUse>) -> Self {
+        Self { request, ticket, again: None }
+    }
 }
 
 pub(crate) struct TicketUse {

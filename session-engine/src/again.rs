@@ -6,6 +6,7 @@ use session_core::rotation::{self, SignInAgain};
 use session_core::store::UserState;
 use session_core::{Authentication, Session, SessionId, Token};
 
+use crate::admit::Newcoming;
 use crate::entropy::random;
 use crate::error::Error;
 use crate::held::HeldBy;
@@ -13,12 +14,11 @@ use crate::node::Node;
 use crate::rotate::{Exchange, Rotation};
 use crate::sign_in::SignIn;
 
-/// A sign-in in a browser that shows a session: the same for every try, so that one whose answer was lost is
-/// found in the store.
-pub(crate) struct Again<'r> {
-    request: &'r SignIn,
+/// What a sign-in makes of the session that its browser shows: the same for every try, so that one whose
+/// answer was lost is found in the store.
+pub(crate) struct Again {
     id: SessionId,
-    held: &'r HeldBy,
+    held: HeldBy,
     salt: [u8; 16],
     authentication: Authentication,
     becomes: SignInAgain,
@@ -34,8 +34,10 @@ pub(crate) struct GoesOn {
 }
 
 impl Node {
-    pub(crate) fn again<'r>(&self, request: &'r SignIn) -> Result<Option<Again<'r>>, Error> {
-        let (Some(id), Some(held)) = (request.replaces, &request.held) else { return Ok(None) };
+    pub(crate) fn again(&self, request: &SignIn) -> Result<Option<Again>, Error> {
+        let (Some(id), Some(held)) = (request.replaces, request.held.clone()) else {
+            return Ok(None);
+        };
         let now = self.now();
         let becomes = SignInAgain {
             device_info: request.device_info.clone(),
@@ -45,23 +47,29 @@ impl Node {
         };
         let authentication = request.proof.authentication(now)?;
         let salt = random(self.shared().entropy.as_ref());
-        Ok(Some(Again { request, id, held, salt, authentication, becomes }))
+        Ok(Some(Again { id, held, salt, authentication, becomes }))
     }
 
     /// The session that the browser shows, where it can go on: else it ends, and another one begins. It is
     /// read after the state, for whose version the commit is made: what has changed since is a conflict.
     pub(crate) async fn goes_on(
         &self,
-        again: &Again<'_>,
+        newcoming: &Newcoming,
         state: &UserState,
     ) -> Result<Option<GoesOn>, Error> {
+        let Newcoming { request, again: Some(again), .. } = newcoming else { return Ok(None) };
         let stands = state.sessions.iter().any(|standing| standing.id == again.id);
         if !stands || planted::is(Defect::SameDeviceAdds) || planted::is(Defect::HeldEnds) {
             return Ok(None);
         }
         let shared = self.shared();
-        let loaded = shared.store_call("load", shared.store.load(again.id)).await?;
-        let Some(loaded) = loaded.filter(|loaded| again.is_for(&loaded.session)) else {
+        let loaded = match shared.store_call("load", shared.store.load(again.id)).await {
+            Ok(loaded) => loaded,
+            // One that cannot be read ends.
+            Err(error) if error.is_corrupt() => None,
+            Err(error) => return Err(error),
+        };
+        let Some(loaded) = loaded.filter(|loaded| is_for(request, &loaded.session)) else {
             return Ok(None);
         };
         let shown_before = self.now().since(again.held.at);
@@ -83,13 +91,10 @@ impl Node {
     }
 }
 
-impl Again<'_> {
-    /// Whether nothing differs that a policy or the history goes by.
-    fn is_for(&self, session: &Session) -> bool {
-        let request = self.request;
-        session.owner == request.owner
-            && session.device_kind == request.device_kind
-            && session.client_id == request.client_id
-            && session.impersonator == request.impersonator
-    }
+/// Whether nothing differs that a policy or the history goes by.
+fn is_for(request: &SignIn, session: &Session) -> bool {
+    session.owner == request.owner
+        && session.device_kind == request.device_kind
+        && session.client_id == request.client_id
+        && session.impersonator == request.impersonator
 }

@@ -104,7 +104,8 @@ impl SessionManager {
 
 /// Sign-in and tokens.
 impl SessionManager {
-    /// Begins a session under the policy that holds for the user.
+    /// Begins a session under the policy that holds for the user, or goes on in the one that the browser
+    /// shows ([`SignIn::with_held`]).
     ///
     /// When this returns, the sessions that had to leave have ended in the store, in the same
     /// atomic step, and this node refuses them. If more sessions must leave than one commit may hold

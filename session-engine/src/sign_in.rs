@@ -218,7 +218,7 @@ pub struct SignedIn {
 
 impl Node {
     pub(crate) async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
-        self.begin(Newcoming { request, ticket: None }).await
+        self.begin(Newcoming::new(request, None)).await
     }
 
     pub(crate) async fn sign_in_with_ticket(
@@ -229,6 +229,6 @@ impl Node {
         self.know_the_time().await?;
         let opened = self.open_ticket(ticket, end).await;
         let (request, ticket) = opened.inspect_err(|error| meter::signed_in(Some(error)))?;
-        self.begin(Newcoming { request, ticket: Some(ticket) }).await
+        self.begin(Newcoming::new(request, Some(ticket))).await
     }
 }
