@@ -7,6 +7,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use session_conformance::sample;
+use session_kit::core::policy::{Policy, PolicyScope};
+use session_kit::core::store::{Change, Loaded, Outcome, PolicyChange};
+use session_kit::core::{Actor, EventKind, Store};
+use session_kit::sql::SqliteStore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -49,6 +54,63 @@ async fn a_rolling_upgrade_signs_nobody_out_and_refuses_nobody() {
             "signed out by an upgrade"
         );
     }
+}
+
+/// A node of this version goes on beside one that has written what this version does not know: fields of
+/// records, an entry of the log, and the limit of a policy.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_of_tomorrow_writes_disturbs_no_node_of_today() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("demo.db");
+    let today = Process::start(&file).await;
+    let alice = today.signed_in("alice").await;
+    assert_eq!(alice.whoami().await, StatusCode::OK);
+    let id = alice.session_id().await.parse().unwrap();
+
+    let tomorrow = SqliteStore::connect(&file).await.unwrap();
+    let Loaded { mut session, .. } = tomorrow.load(id).await.unwrap().unwrap();
+    let owner = session.owner.clone();
+    let risk = serde_json::json!({ "score": [7, null] });
+    session.unknown.insert("risk".to_owned(), risk);
+    session.authentication.level = None;
+    session.authentication.unknown.insert("level".to_owned(), "aal9".into());
+    let written = session.clone();
+    let session = Box::new(session);
+    let change = Change::Update { session, kind: EventKind::Unknown };
+    assert_eq!(sample::commit(&tomorrow, &owner, vec![change]).await, Outcome::Done);
+    let text = r#"{"limits":[{"max":2,"scope":"network","on_exceed":"ask"}],"quorum":3}"#;
+    let change = PolicyChange {
+        scope: PolicyScope::User(owner.clone()),
+        policy: Some(Policy::from_stored(text).unwrap()),
+        at: sample::now(&tomorrow).await,
+        by: Actor::Unknown,
+    };
+    tomorrow.set_policy(&change).await.unwrap();
+
+    // It goes on, and what it changes keeps what it does not know.
+    assert_eq!(alice.whoami().await, StatusCode::OK);
+    let named = alice.ask("PATCH", &format!("/sessions/me/{id}")).json(r#"{"device_name":"Desk"}"#);
+    assert_eq!(named.send().await.status, StatusCode::OK);
+    let Loaded { session, .. } = tomorrow.load(id).await.unwrap().unwrap();
+    assert_eq!(session.device_name.unwrap().as_str(), "Desk");
+    assert_eq!(session.unknown, written.unknown);
+    assert_eq!(session.authentication.unknown, written.authentication.unknown);
+    // The limit holds in the way that comes nearest to it: two are left, and nobody is locked out.
+    let mut clients = vec![alice];
+    for _ in 0..3 {
+        clients.push(today.signed_in("alice").await);
+        assert_eq!(clients.last().unwrap().whoami().await, StatusCode::OK);
+    }
+    assert_eq!(tomorrow.user(&owner).await.unwrap().sessions.len(), 2);
+    // What tomorrow's node ends is refused by today's.
+    let last = clients.pop().unwrap();
+    let ended = sample::revoke(&tomorrow, last.session_id().await.parse().unwrap()).await;
+    assert_eq!(ended, 1);
+    let revoked = Instant::now();
+    while last.whoami().await == StatusCode::OK {
+        assert!(revoked.elapsed() < PATIENCE, "never refused");
+    }
+    today.stop().await;
 }
 
 async fn signed_in(node: &Process, count: usize) -> Vec<Client> {
