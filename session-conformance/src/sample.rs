@@ -37,8 +37,8 @@ impl Patience {
         self.0.elapsed() < PATIENCE
     }
 
-    pub(crate) fn goes_on(&mut self, has_done_some: bool) {
-        if has_done_some {
+    pub(crate) fn renew_if(&mut self, progress: bool) {
+        if progress {
             self.0 = Instant::now();
         }
     }
@@ -175,14 +175,14 @@ pub(crate) fn detailed(mut session: Session) -> Session {
     session = rotated(&session, at);
     let next = token(session.id);
     session = rotation::begin(&session, &next, random(), None, at).0.unwrap();
-    let again = SignInAgain {
+    let sign_in = SignInAgain {
         at,
         device_info: session.device_info.clone(),
         data: session.data.clone(),
         timeouts: session.timeouts,
         unknown: [risk()].into_iter().collect(),
     };
-    session = rotation::sign_in_again(&session, &next, random(), proof, again).0;
+    session = rotation::sign_in_again(&session, &next, random(), proof, sign_in).0;
     let TokenState { successor, step_up, retired, .. } = &mut session.token;
     successor.iter_mut().for_each(|successor| successor.unknown.extend([risk()]));
     step_up.iter_mut().for_each(|step_up| step_up.next.unknown.extend([risk()]));
@@ -372,7 +372,7 @@ pub async fn trim_log(store: &dyn Store, entries: u32) {
         let limit = 3.min(entries - trimmed);
         let at_once = store.trim_log(Duration::ZERO, limit).await.unwrap();
         assert!(at_once <= limit, "{at_once} entries trimmed where the limit was {limit}");
-        patience.goes_on(at_once > 0);
+        patience.renew_if(at_once > 0);
         trimmed += at_once;
         tokio::task::yield_now().await;
     }

@@ -42,7 +42,8 @@ pub enum EventKind {
     Created,
     /// A session ended; the cause says why.
     Ended(EndCause),
-    /// A rotation of a session's token has begun or was confirmed.
+    /// A rotation of a session's token has begun or was confirmed. Confirming one that a sign-in began may also
+    /// change the session's data, timeouts and device text.
     Rotated,
     /// A session's record changed: its data or its name.
     Changed,
@@ -70,7 +71,7 @@ pub enum EndCause {
     Expired,
     /// Its own user signed out.
     SignedOut,
-    /// The same browser signed in again.
+    /// A sign-in in the same browser began another session in its place.
     Replaced,
     /// A retired token was used after its grace: it was copied.
     TokenReused,

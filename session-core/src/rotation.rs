@@ -15,8 +15,8 @@
 //! renewal arrives and replaces the cookie. Nothing tells this token from a copy's, so it is treated as
 //! one, and the user signs in again.
 //!
-//! Who signs in again on the device that holds the session gets such a token too ([`sign_in_again`]), and
-//! the session becomes what the sign-in says once it is used ([`SignInAgain`]).
+//! A user who signs in again on the device that holds the session gets such a token, too
+//! ([`sign_in_again`]). Its first use applies what the sign-in said ([`SignInAgain`]).
 
 use std::time::Duration;
 
@@ -65,8 +65,8 @@ pub struct StepUp {
     pub next: Successor,
     /// The re-authentication.
     pub authentication: Authentication,
-    /// Where it was a sign-in: what the session becomes.
-    pub again: Option<SignInAgain>,
+    /// What the session becomes, where the re-authentication was a sign-in.
+    pub sign_in: Option<SignInAgain>,
 }
 
 /// What a session becomes when its user has signed in again on the device that holds it.
@@ -74,21 +74,14 @@ pub struct StepUp {
 pub struct SignInAgain {
     /// When.
     pub at: Timestamp,
-    /// Readable text about the device. None leaves it as it is then.
+    /// Readable text about the device. None leaves it unchanged.
     pub device_info: Option<DeviceInfo>,
-    /// The application's own data. None leaves them as they are then.
+    /// The application's own data. None leaves them unchanged.
     pub data: Option<ExtraData>,
     /// Timeouts of the session's own. None for those of the options.
     pub timeouts: Option<Timeouts>,
     /// What a newer version has written beside it.
     pub unknown: Unknown,
-}
-
-impl SignInAgain {
-    /// A sign-in at this time, of which nothing else is known.
-    pub fn at(at: Timestamp) -> Self {
-        Self { at, device_info: None, data: None, timeouts: None, unknown: Unknown::new() }
-    }
 }
 
 /// The token before the current one.
@@ -156,6 +149,19 @@ impl TokenState {
         }
     }
 
+    /// When the token was handed out, where it is that of a re-authentication.
+    pub fn stepped_up_at(&self, token: &Token) -> Option<Timestamp> {
+        let step_up = self.step_up.as_ref().filter(|it| it.next.digest == token.digest())?;
+        Some(step_up.sign_in.as_ref().map_or(step_up.next.issued, |sign_in| sign_in.at))
+    }
+
+    /// Whether a re-authentication that was made with another token than this one waits since then.
+    pub fn other_step_up_since(&self, token: &Token) -> Option<Timestamp> {
+        let made_with_it = |it: &&StepUp| token.successor(&it.next.salt).digest() == it.next.digest;
+        let other = self.step_up.as_ref().filter(|it| !made_with_it(it))?;
+        Some(other.next.issued)
+    }
+
     /// Whether the token is of this session's family: one that was valid before a rotation, or
     /// that a rotation made which this copy of the record has not heard of.
     pub fn same_family(&self, token: &Token) -> bool {
@@ -198,29 +204,34 @@ pub fn begin(
     let known = known.filter(|known| current.successor(&known.salt).digest() == known.digest);
     let known = known.filter(|_| !planted::is(Defect::RandomSuccessor));
     let next = current.successor(&known.map_or(salt, |known| known.salt));
-    if known.is_some() && authentication.is_none() {
+    // Also where an earlier try has made this token, and it has been used since.
+    if (known.is_some() && authentication.is_none()) || next.digest() == session.token.current {
         return (None, next);
     }
-    // Whoever gets this token has signed in again, whatever else was proved with it.
-    let again = step_up.as_ref().filter(|_| known.is_some()).and_then(|it| it.again.clone());
+    // A later re-authentication repeats this token, so a sign-in that waits with it is kept. Its lifetime
+    // begins with the later proof.
+    let mut sign_in =
+        step_up.as_ref().filter(|_| known.is_some()).and_then(|it| it.sign_in.clone());
+    if let (Some(sign_in), Some(authentication)) = (&mut sign_in, &authentication) {
+        sign_in.at = sign_in.at.max(authentication.at);
+    }
     let successor = known.cloned().unwrap_or_else(|| Successor {
         digest: next.digest(),
         salt,
         issued: now,
         unknown: Unknown::new(),
     });
-    let before = session;
-    let mut session = before.clone();
+    let mut changed = session.clone();
     match authentication {
-        None => session.token.successor = Some(successor),
+        None => changed.token.successor = Some(successor),
         Some(authentication) => {
             if planted::is(Defect::StepUpAtOnce) {
-                session.authentication = authentication.clone();
+                changed.authentication = authentication.clone();
             }
-            session.token.step_up = Some(StepUp { next: successor, authentication, again });
+            changed.token.step_up = Some(StepUp { next: successor, authentication, sign_in });
         }
     }
-    ((session != *before).then_some(session), next)
+    ((changed != *session).then_some(changed), next)
 }
 
 /// As [`begin`] with a re-authentication, for a user who signs in again on the device that holds the
@@ -230,12 +241,13 @@ pub fn sign_in_again(
     shown: &Token,
     salt: [u8; 16],
     authentication: Authentication,
-    again: SignInAgain,
+    sign_in: SignInAgain,
 ) -> (Session, Token) {
-    let (begun, next) = begin(session, shown, salt, Some(authentication), again.at);
+    let (begun, next) = begin(session, shown, salt, Some(authentication), sign_in.at);
     let mut begun = begun.unwrap_or_else(|| session.clone());
-    if let Some(step_up) = &mut begun.token.step_up {
-        step_up.again = Some(again);
+    let step_up = begun.token.step_up.as_mut();
+    if let Some(step_up) = step_up.filter(|it| it.next.digest == next.digest()) {
+        step_up.sign_in = Some(sign_in);
     }
     if planted::is(Defect::AgainAtOnce) {
         begun = confirm(&begun, &next, &Timeouts::default(), begun.token.issued);
@@ -246,16 +258,19 @@ pub fn sign_in_again(
 /// Makes `shown`, a successor, the current token: it has been presented for the first time.
 ///
 /// A re-authentication that it was issued for counts from now on, and both timeouts start again, the overall
-/// one with the proof (NIST SP 800-63B-4, section 5.2). After a sign-in the session becomes what that one said, and
-/// the overall timeout starts with it. One that waits stays beside a renewal: its answer may be on its way to
-/// the client. With another token, the record stays as it is.
+/// one with the proof (NIST SP 800-63B-4, section 5.2). Where it was a sign-in, the session also takes that
+/// sign-in's data, timeouts and device text, and the overall timeout starts at its time. A re-authentication
+/// that waits stays beside a renewal: its answer may be on its way to the client. With another token, the
+/// record stays as it is.
 pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timestamp) -> Session {
     let digest = shown.digest();
     let mut session = session.clone();
     let renewed = session.token.successor.take_if(|next| next.digest == digest);
     let stepped = session.token.step_up.take_if(|step_up| step_up.next.digest == digest);
     let (successor, proven) = match (renewed, stepped) {
-        (_, Some(StepUp { next, authentication, again })) => (next, Some((authentication, again))),
+        (_, Some(StepUp { next, authentication, sign_in })) => {
+            (next, Some((authentication, sign_in)))
+        }
         (Some(next), None) => (next, None),
         (None, None) => return session,
     };
@@ -279,14 +294,14 @@ pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timest
                 restarted.max(session.absolute_expiry.filter(|_| restarted.is_some()));
             session.authentication = authentication;
         }
-        Some((authentication, Some(again))) => {
-            let SignInAgain { at, device_info, data, timeouts, mut unknown } = again;
+        Some((authentication, Some(sign_in))) => {
+            let SignInAgain { at, device_info, data, timeouts, mut unknown } = sign_in;
             session.absolute_expiry = timeouts.as_ref().unwrap_or(default).absolute_expiry(at);
             session.device_info = device_info.or(session.device_info);
             session.data = data.or(session.data);
             session.timeouts = timeouts;
             session.authentication = authentication;
-            // What a newer version has written belongs to the timeouts that it stands in.
+            // Unknown fields of the old timeouts go; those of the new ones come.
             session.unknown.remove("timeouts");
             session.unknown.extend(unknown.remove_entry("timeouts"));
         }

@@ -1,4 +1,4 @@
-//! Begins sessions: decides by the policy, and commits in one atomic step.
+//! Begins sessions, or goes on in them: decides by the policy, and commits in one atomic step.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use session_core::{
 };
 use tokio::sync::oneshot;
 
-use crate::again::{Again, GoesOn};
 use crate::cache::{Fill, Filled};
+use crate::continuation::{Continuation, GoesOn};
 use crate::entropy::random;
-use crate::entry::{ActiveSession, Entry, Shown};
+use crate::entry::{Access, ActiveSession, Entry, Shown};
 use crate::error::{Blocked, Error, TooManySessions};
 use crate::node::Node;
 use crate::options::network;
@@ -25,8 +25,8 @@ use crate::ticket::Issued;
 use crate::{meter, notice, take_back};
 
 impl Node {
-    /// Begins a session in a task of its own. A session whose caller goes away before it has the answer
-    /// ends again.
+    /// Signs in, in a task of its own. A session that it began and whose caller goes away before it has the
+    /// answer ends again; one that goes on keeps the token that it had.
     pub(crate) async fn begin(&self, mut newcoming: Newcoming) -> Result<SignedIn, Error> {
         if planted::is(Defect::FormerKept) {
             newcoming.request = newcoming.request.with_replaces(None);
@@ -67,7 +67,7 @@ impl Node {
         is_given_up: impl Fn() -> bool,
     ) -> Result<(SignedIn, Option<Unheld>), Error> {
         self.know_the_time().await?;
-        newcoming.again = self.again(&newcoming.request)?;
+        newcoming.continuation = self.continuation(&newcoming.request)?;
         let (shared, request) = (self.shared(), &newcoming.request);
         let new_device = self.is_new_device(request).await;
         // Turns only save conflicts: a store that hangs for one user holds up no other for long.
@@ -79,7 +79,11 @@ impl Node {
         shared.changed(!ended.is_empty() || new.is_none());
         let (slot, session, unheld) = match new {
             Some(New { slot, unheld }) => (slot, session, Some(unheld)),
-            None => (None, self.confirmed(&session, &token), None),
+            None => {
+                meter::rotated("begun");
+                self.note_use_of(&session, request);
+                (None, self.confirmed(&session, &token), None)
+            }
         };
         self.end_elsewhere(request, session.id, &ended).await;
         let session = self.install(slot, session).await;
@@ -94,16 +98,26 @@ impl Node {
         Ok((SignedIn { session, token, ended, new_device }, unheld))
     }
 
+    /// The sign-in is a use of the session that it goes on in.
+    fn note_use_of(&self, session: &Session, request: &SignIn) {
+        let shared = self.shared();
+        if let Some(entry) = shared.cache.seen(&session.id) {
+            let (access, now) = (Access::from_ip(request.ip), self.now());
+            let effect = entry.access(&access, now);
+            shared.queue.apply(effect, &entry, now);
+        }
+    }
+
     /// Ends the session that the browser held until now, where it was another user's. One that cannot
     /// be ended now is owed: the sign-in has gone through.
     async fn end_elsewhere(
         &self,
         request: &SignIn,
-        goes_on: SessionId,
+        signed_in: SessionId,
         ended: &[(SessionId, EndCause)],
     ) {
         let is_there = |id: &SessionId| ended.iter().all(|(ended, _)| ended != id);
-        let replaced = request.replaces.filter(|id| *id != goes_on && is_there(id));
+        let replaced = request.replaces.filter(|id| *id != signed_in && is_there(id));
         let Some(id) = replaced else { return };
         let debt = Debt::of_session(id, EndCause::Replaced, request.actor());
         let unheld = Unheld::new(self.shared(), debt.clone());
@@ -227,7 +241,7 @@ impl Node {
         }
         if in_doubt.last().is_some_and(Attempt::goes_on) {
             let goes_on = self.goes_on(newcoming, state).await?;
-            return Ok(goes_on.filter(|it| it.is_stored).and_then(|_| in_doubt.pop()));
+            return Ok(goes_on.filter(|it| it.is_stored).and_then(|_| happened(state, in_doubt)));
         }
         let known = |attempt: &Attempt<'_>| {
             !attempt.goes_on()
@@ -393,12 +407,12 @@ pub(crate) struct Newcoming {
     pub(crate) request: SignIn,
     pub(crate) ticket: Option<TicketUse>,
     /// Where the browser shows a session, in which it may go on.
-    pub(crate) again: Option<Again>,
+    pub(crate) continuation: Option<Continuation>,
 }
 
 impl Newcoming {
     pub(crate) const fn new(request: SignIn, ticket: Option<TicketUse>) -> Self {
-        Self { request, ticket, again: None }
+        Self { request, ticket, continuation: None }
     }
 }
 
@@ -410,7 +424,7 @@ pub(crate) struct TicketUse {
     pub(crate) user: String,
 }
 
-/// One try to begin a session.
+/// One try to sign in.
 struct Attempt<'c> {
     token: Token,
     session: Session,
@@ -470,6 +484,19 @@ fn check_block(state: &UserState, now: Timestamp) -> Result<(), Error> {
     let Some((scope, block)) = block::refusal(&state.blocks, now) else { return Ok(()) };
     let Block { reason, until, .. } = block.clone();
     Err(Error::Blocked(Box::new(Blocked { scope: scope.clone(), reason, until })))
+}
+
+/// The try in doubt that is in the store, of those that go on in the session: the latest that has ended all that
+/// it was to end.
+fn happened<'s>(state: &UserState, in_doubt: &mut Vec<Attempt<'s>>) -> Option<Attempt<'s>> {
+    let stands = |id| state.sessions.iter().any(|standing| standing.id == id);
+    let ended_all = |attempt: &Attempt<'_>| {
+        attempt.goes_on() && attempt.ended.iter().all(|(id, _)| !stands(*id))
+    };
+    let place = in_doubt.iter().rposition(ended_all).unwrap_or(in_doubt.len().checked_sub(1)?);
+    let mut attempt = in_doubt.swap_remove(place);
+    attempt.ended.retain(|(id, _)| !stands(*id));
+    Some(attempt)
 }
 
 /// Cuts the commit to the largest size. Returns whether it is complete.

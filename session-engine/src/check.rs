@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
-use session_core::rotation::Recognition;
+use session_core::rotation::{self, Recognition};
 use session_core::{EndCause, SessionId, Timestamp, Token};
 
 use crate::ending::{Ending, Over, Past, Record, Remembered};
@@ -298,11 +298,26 @@ pub(crate) fn judge(
         Recognition::Superseded => return Finding::Bad(Refusal::Superseded),
         Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
     };
-    match entry.past(|| shared.in_flight(), now) {
+    let past = match shown {
+        Shown::StepUp => past_once_used(shared, entry, claim, now),
+        _ => entry.past(|| shared.in_flight(), now),
+    };
+    match past {
         None => Finding::Good(shown),
         Some(Past::Idle(ending)) => Finding::Bad(Refusal::Idle(ending)),
         Some(Past::Over(over)) => Finding::Over(over),
     }
+}
+
+/// What is due for a session by the token of a re-authentication: both timeouts start again with its use.
+fn past_once_used(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Option<Past> {
+    let session = &entry.session;
+    let proven = |token: &Token| Some((token.clone(), session.token.stepped_up_at(token)?));
+    let (token, proven) = claim.tokens().iter().find_map(proven)?;
+    let options = &shared.options;
+    let used = rotation::confirm(session, &token, &options.timeouts, now);
+    let last_accessed = entry.use_().activity.last_accessed().max(proven);
+    Past::of(&used, last_accessed, options, shared.in_flight(), now)
 }
 
 pub(crate) fn active(

@@ -1,4 +1,4 @@
-//! Sessions that clients give up: with their next sign-in, or by signing out.
+//! Sessions that clients show: to sign in again, or to give them up.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::entry::{Access, ActiveSession, Entry};
 use crate::error::Error;
 use crate::node::Node;
 
-/// A session that a client shows with a token of its own, so that it may give it up or sign in again.
+/// A session that a client shows with a token of its own, so that it may give it up or sign in again in it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Held {
@@ -19,13 +19,13 @@ pub struct Held {
     pub id: SessionId,
     /// The user that it belongs to.
     pub owner: UserKey,
-    /// The token that is good for it.
-    pub(crate) by: Option<HeldBy>,
+    /// The token that was shown. None: the session can only end.
+    pub(crate) shown: Option<ShownToken>,
 }
 
 /// A token that a client has shown.
 #[derive(Clone, Debug)]
-pub(crate) struct HeldBy {
+pub(crate) struct ShownToken {
     pub(crate) token: Token,
     /// When, by the fleet's time.
     pub(crate) at: Timestamp,
@@ -33,16 +33,20 @@ pub(crate) struct HeldBy {
 
 impl From<&ActiveSession> for Held {
     fn from(session: &ActiveSession) -> Self {
-        Self { id: session.id(), owner: session.owner().clone(), by: None }
+        Self::of(session, None)
     }
 }
 
 impl Held {
-    /// The session that a request has shown by this token.
+    /// The session, with the token that the request showed. Without it where the token is not of this
+    /// session: then a sign-in ends the session.
     pub fn by_token(session: &ActiveSession, token: &[u8]) -> Self {
-        let token = Token::parse(token).filter(|token| session.has_token(token));
-        let by = token.map(|token| HeldBy { token, at: session.shown_at() });
-        Self { by, ..Self::from(session) }
+        Self::of(session, Token::parse(token).filter(|token| session.has_token(token)))
+    }
+
+    fn of(session: &ActiveSession, token: Option<Token>) -> Self {
+        let shown = token.map(|token| ShownToken { token, at: session.shown_at() });
+        Self { id: session.id(), owner: session.owner().clone(), shown }
     }
 }
 
@@ -51,15 +55,12 @@ impl Node {
         let asked = Instant::now();
         match self.check_all(tokens, Access::passive(None)).resolve().await {
             Ok(Verdict::Active(session)) => {
-                let shown = |token: &&&[u8]| {
-                    Token::parse(token).is_some_and(|token| session.is_shown_by(&token))
-                };
-                let shown = tokens.iter().find(shown);
-                let by_token = |token: &&[u8]| Held::by_token(&session, token);
-                Ok(Some(shown.map_or_else(|| Held::from(&session), by_token)))
+                let mut parsed = tokens.iter().filter_map(|token| Token::parse(token));
+                let shown = parsed.find(|token| session.is_shown_by(token));
+                Ok(Some(Held::of(&session, shown)))
             }
             Ok(Verdict::Refused(Refusal::Idle(ending))) => {
-                Ok(Some(Held { id: ending.id, owner: ending.owner.clone(), by: None }))
+                Ok(Some(Held { id: ending.id, owner: ending.owner.clone(), shown: None }))
             }
             Ok(Verdict::Refused(_)) => Ok(None),
             Err(Error::Claims(_)) => self.held_in_store(tokens, asked).await,
@@ -76,7 +77,7 @@ impl Node {
         let Some(Loaded { session, .. }) = shared.store_call("load", load).await? else {
             return Ok(None);
         };
-        let held = Held { id: session.id, owner: session.owner.clone(), by: None };
+        let held = Held { id: session.id, owner: session.owner.clone(), shown: None };
         let options = Arc::clone(&shared.options);
         let entry = Entry::new(session, serde_json::Value::Null, options);
         let finding = judge(shared, &entry, &claim, asked.elapsed(), shared.now());

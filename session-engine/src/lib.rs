@@ -37,13 +37,13 @@
 //! A worker that panics is started again; [`SessionManager::health`] tells.
 
 mod admit;
-mod again;
 mod block;
 mod cache;
 mod calls;
 mod check;
 mod claims;
 pub mod clock;
+mod continuation;
 mod ending;
 mod engine;
 pub mod entropy;

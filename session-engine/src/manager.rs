@@ -111,7 +111,7 @@ impl SessionManager {
     /// atomic step, and this node refuses them. If more sessions must leave than one commit may hold
     /// ([`Commit::MAX_CHANGES`](session_core::store::Commit::MAX_CHANGES)), the first end in earlier
     /// commits. Dropping the future ends a session that has already begun, so none is left without a
-    /// holder.
+    /// holder; one that goes on stays as it was.
     ///
     /// # Errors
     /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
@@ -315,7 +315,7 @@ impl SessionManager {
         self.node.sign_out(current).await
     }
 
-    /// The session that a client shows with these tokens, so that it may give it up; also where it is
+    /// The session that a client shows with these tokens, so that it may give it up or sign in again in it; also where it is
     /// idle, or its claims cannot be had. Looking is no access. None for tokens that are worth nothing, and
     /// where the record cannot be read.
     ///
@@ -335,7 +335,8 @@ impl SessionManager {
     }
 
     /// Changes the application's data of a session. `change` gets what is stored and returns what is to
-    /// be stored; it runs again where another change came first, so none is lost. Every node sees the
+    /// be stored; it runs again where another change came first, so none is lost, and a second time for data
+    /// that a sign-in has brought whose token is still to be used. Every node sees the
     /// new data within the propagation bound, this one at once.
     ///
     /// Returns the session as it is now, or none if there is no such session, or it is past a timeout.

@@ -161,7 +161,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Counter,
         "session_kit_rotations_total",
         Some(Unit::Count),
-        "Rotations of tokens: begun (also where one is repeated), and confirmed by the first use of the new token.",
+        "Rotations of tokens: begun (also where one is repeated, and by a sign-in in the browser that holds the session), and confirmed by the first use of the new token.",
     )
     .with_labels(&[("step", &["begun", "confirmed"])]),
     Metric::new(

@@ -108,21 +108,22 @@ impl Node {
         reason: RotateReason,
         shown_before: Duration,
     ) -> Result<Rotation, Error> {
-        self.rotate_where(token, reason, shown_before, |_| true).await
+        let rotation = self.rotate_if(token, reason, shown_before, |_| true).await?;
+        Ok(rotation.unwrap_or(Rotation::AlreadyRotated))
     }
 
-    /// As [`Node::rotate`], where the record in the store calls for it.
-    async fn rotate_where(
+    /// As [`Node::rotate`]; none where the stored token is not due.
+    async fn rotate_if(
         &self,
         token: &[u8],
         reason: RotateReason,
         shown_before: Duration,
-        calls_for_it: impl Fn(&TokenState) -> bool,
-    ) -> Result<Rotation, Error> {
+        is_due: impl Fn(&TokenState) -> bool,
+    ) -> Result<Option<Rotation>, Error> {
         let (shared, asked) = (self.shared(), Instant::now());
         let Some(token) = Token::parse(token).filter(|token| token.is_of_fleet(&shared.fleet_key))
         else {
-            return Ok(Rotation::Refused(Refusal::Malformed));
+            return Ok(Some(Rotation::Refused(Refusal::Malformed)));
         };
         self.know_the_time().await?;
         let authentication = match &reason {
@@ -134,19 +135,19 @@ impl Node {
         let (mut tries, mut ends) = (self.tries(), 0);
         loop {
             let Some(loaded) = shared.store_call("load", shared.store.load(id)).await? else {
-                return Ok(self.refuse_gone(&token).await);
+                return Ok(Some(self.refuse_gone(&token).await));
             };
             let record = match self.exchange(&loaded, &token, shown_before + asked.elapsed()) {
-                Exchange::Of(record) if calls_for_it(&record.token) => *record,
-                Exchange::Of(_) => return Ok(Rotation::AlreadyRotated),
-                Exchange::Answered(answer) => return Ok(answer),
+                Exchange::Of(record) if is_due(&record.token) => *record,
+                Exchange::Of(_) => return Ok(None),
+                Exchange::Answered(answer) => return Ok(Some(answer)),
                 Exchange::Over(over) => {
                     ends += 1;
                     let node = self.clone();
                     // Theft ends the session, whether or not the thief waits for the answer.
                     let end = async move { node.end_over(id, over, ends).await };
                     if shared.detached(end).await? {
-                        return Ok(self.refuse_gone(&token).await);
+                        return Ok(Some(self.refuse_gone(&token).await));
                     }
                     // It was used since it was read, or is gone.
                     continue;
@@ -164,7 +165,7 @@ impl Node {
             };
             if stored {
                 meter::rotated("begun");
-                return Ok(Rotation::Rotated { id, token: next });
+                return Ok(Some(Rotation::Rotated { id, token: next }));
             }
         }
     }
@@ -191,9 +192,9 @@ impl Node {
             return Ok(None);
         }
         let shown_before = current.age(self.now());
-        match self.rotate_where(token, RotateReason::Renewal, shown_before, is_due).await? {
-            Rotation::Rotated { token, .. } => Ok(Some(token)),
-            Rotation::AlreadyRotated | Rotation::Refused(_) => Ok(None),
+        match self.rotate_if(token, RotateReason::Renewal, shown_before, is_due).await? {
+            Some(Rotation::Rotated { token, .. }) => Ok(Some(token)),
+            Some(Rotation::AlreadyRotated | Rotation::Refused(_)) | None => Ok(None),
         }
     }
 
@@ -269,12 +270,14 @@ impl Node {
         }
         let used = self.shared().cache.seen(&session.id);
         let used = used.map(|entry| entry.use_().activity.last_accessed());
-        let last_accessed = used.unwrap_or_default().max(session.last_accessed);
-        match Past::of(session, last_accessed, options, self.shared().in_flight(), now) {
+        let stepped_up = session.token.stepped_up_at(token).unwrap_or_default();
+        let last_accessed = used.unwrap_or_default().max(session.last_accessed).max(stepped_up);
+        let is_current = session.token.current == token.digest();
+        let session = if is_current { session.clone() } else { self.confirmed(session, token) };
+        match Past::of(&session, last_accessed, options, self.shared().in_flight(), now) {
             Some(Past::Idle(ending)) => Exchange::refused(Refusal::Idle(ending)),
             Some(Past::Over(over)) => Exchange::Over(over),
-            None if session.token.current == token.digest() => Exchange::Of(session.clone().into()),
-            None => Exchange::Of(self.confirmed(session, token).into()),
+            None => Exchange::Of(session.into()),
         }
     }
 

@@ -11,7 +11,7 @@ use session_core::{
 use crate::admit::Newcoming;
 use crate::entry::ActiveSession;
 use crate::error::Error;
-use crate::held::{Held, HeldBy};
+use crate::held::{Held, ShownToken};
 use crate::meter;
 use crate::node::Node;
 use crate::options::Options;
@@ -58,8 +58,8 @@ pub struct SignIn {
     /// takes up no place, and ends in the same step or goes on ([`SignIn::with_held`]). Another user's ends
     /// soon afterwards, and the sign-in does not depend on it.
     pub replaces: Option<SessionId>,
-    /// By which token the browser shows it.
-    pub(crate) held: Option<HeldBy>,
+    /// The token of `replaces`, where the browser showed it: the session may go on.
+    pub(crate) shown: Option<ShownToken>,
 }
 
 impl SignIn {
@@ -76,7 +76,7 @@ impl SignIn {
             timeouts: None,
             impersonator: None,
             replaces: None,
-            held: None,
+            shown: None,
         }
     }
 
@@ -136,24 +136,26 @@ impl SignIn {
         self
     }
 
-    /// Sets [`SignIn::replaces`], by the id alone: that session ends.
+    /// Sets [`SignIn::replaces`] by its id alone. That session always ends.
     #[must_use]
     pub fn with_replaces(mut self, replaces: impl Into<Option<SessionId>>) -> Self {
-        (self.replaces, self.held) = (replaces.into(), None);
+        (self.replaces, self.shown) = (replaces.into(), None);
         self
     }
 
-    /// Sets [`SignIn::replaces`] to the session that the browser shows with a token.
+    /// Sets [`SignIn::replaces`] to a session whose token the browser shows.
     ///
-    /// One of the same user, kind of device, client and impersonator goes on, with its id, under the
-    /// [token](SignedIn::token) of the sign-in. It becomes what the sign-in says when that token is used for
-    /// the first time, and until then the one that it is shown with stays good: a lost answer signs nobody
-    /// out. Its data stay where the sign-in brings none. Any other session ends.
+    /// If user, kind of device, client and impersonator are the same, that session goes on: it keeps its id and
+    /// gets a new [token](SignedIn::token). Data, timeouts, device text and proof of the sign-in apply from the
+    /// first use of that token; data and device text stay where the sign-in has none. Until then the old token
+    /// stays valid, so a lost answer signs nobody out. It has begun when it began: a limit that evicts the
+    /// oldest goes by that. Any other session ends, and so does one that would end sooner by the timeouts of
+    /// the sign-in.
     #[must_use]
     pub fn with_held(mut self, held: impl Into<Option<Held>>) -> Self {
         let held = held.into();
         self.replaces = held.as_ref().map(|held| held.id);
-        self.held = held.and_then(|held| held.by);
+        self.shown = held.and_then(|held| held.shown);
         self
     }
 

@@ -102,7 +102,7 @@ impl Auth {
 
     /// Begins a session for a client without cookies, an app or a command line: the response has the
     /// token in its body ([`Token::expose`]), and the client sends it as `Authorization: Bearer`. A
-    /// session of the same user that the request shows as a bearer token goes on, or ends, as there.
+    /// session of the same user that the request shows as a bearer token goes on or ends, as with [`Auth::sign_in`].
     ///
     /// # Errors
     /// As [`Auth::sign_in`].
@@ -114,7 +114,7 @@ impl Auth {
         self.refuse_cross_origin()?;
         let new = new.try_into().map_err(Into::into)?;
         let held = self.held_by_bearer().await?.filter(|held| held.owner == new.owner);
-        let request = self.sign_in_request(new, held);
+        let request = self.sign_in_request(new).with_held(held);
         let signed_in = self.sign_in_as(request, HandedOver::Body).await?;
         Ok((signed_in, CookieHeaders::in_the_body()))
     }
@@ -130,7 +130,7 @@ impl Auth {
         self.session().filter(|_| by_cookie)
     }
 
-    /// Begins a session whose token goes into the browser's cookie: what the browser's cookies name is
+    /// Signs in with a token that goes into the browser's cookie: what the browser's cookies name goes on, is
     /// replaced, parked or ended. `held` is the session that it held when it went to another site.
     async fn begin(
         &self,
@@ -149,13 +149,12 @@ impl Auth {
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let other = other.filter(|_| parked.is_none());
         let former = beside.replaced.as_ref().map(|held| held.id);
+        // A stray cookie may be planted, so its session never goes on.
+        let stray = strays.iter().find(|stray| stray.owner == new.owner).map(|stray| stray.id);
+        let request = self.sign_in_request(new);
         let request = match same.or(beside.replaced) {
-            Some(own) => self.sign_in_request(new, own),
-            None => {
-                let own = strays.iter().find(|stray| stray.owner == new.owner);
-                let own = own.map(|stray| stray.id).or(held).or(other.map(ActiveSession::id));
-                self.sign_in_request(new, None).with_replaces(own)
-            }
+            Some(own) => request.with_held(own),
+            None => request.with_replaces(stray.or(held).or(other.map(ActiveSession::id))),
         };
         let replaced = request.replaces;
         let signed_in = self.sign_in_as(request, HandedOver::by_cookie(remember)).await?;
@@ -186,7 +185,7 @@ impl Auth {
         let parked = beside.free.zip(other).and_then(|(name, other)| self.park(&name, other));
         let leaving = current.filter(|_| parked.is_none()).map(Held::from);
         for held in leaving.into_iter().chain(strays) {
-            if !is_done_with(signed_in, held.id) {
+            if !is_settled(signed_in, held.id) {
                 self.leave(&held).await;
             }
         }
@@ -197,7 +196,7 @@ impl Auth {
     /// Ends the session of the same user that the browser held in the cookie of another account, unless
     /// the sign-in has.
     async fn end_former(&self, signed_in: &SignedIn, former: Option<SessionId>) {
-        let Some(former) = former.filter(|id| !is_done_with(signed_in, *id)) else { return };
+        let Some(former) = former.filter(|id| !is_settled(signed_in, *id)) else { return };
         let (owner, by) = (signed_in.session.owner(), signed_in.session.actor());
         if let Err(error) = self.http().manager().revoke(former, owner, by).await {
             tracing::warn!(%error, session_id = %former, "the browser's former session stays");
@@ -235,9 +234,9 @@ impl Auth {
         }
     }
 
-    fn sign_in_request(&self, new: NewSession, held: impl Into<Option<Held>>) -> SignIn {
+    fn sign_in_request(&self, new: NewSession) -> SignIn {
         let (device_kind, device_info) = device(self.head().headers);
-        new.into_sign_in(device_kind, device_info).with_ip(self.address()).with_held(held)
+        new.into_sign_in(device_kind, device_info).with_ip(self.address())
     }
 
     /// The session that the request shows by its cookie, with the token in there.
@@ -371,6 +370,6 @@ impl Auth {
 }
 
 /// Whether the sign-in has ended this session, or goes on in it.
-fn is_done_with(signed_in: &SignedIn, id: SessionId) -> bool {
+fn is_settled(signed_in: &SignedIn, id: SessionId) -> bool {
     signed_in.session.id() == id || signed_in.ended.iter().any(|(ended, _)| *ended == id)
 }

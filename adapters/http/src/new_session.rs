@@ -18,7 +18,8 @@ pub struct NewSession {
     pub device_info: Option<DeviceInfo>,
     /// The application that signs the user in.
     pub client_id: Option<ClientId>,
-    /// The application's own data. The API shows it to the session's user, and to admins.
+    /// The application's own data. The API shows it to the session's user, and to admins. None keeps the data
+    /// of a session that goes on.
     pub data: Option<ExtraData>,
     /// Whether the browser keeps the cookie when it is closed; by default as the options say.
     pub remember: Option<bool>,
@@ -68,7 +69,8 @@ impl NewSession {
         self
     }
 
-    /// The application's own data. The API shows it to the session's user, and to admins.
+    /// The application's own data. The API shows it to the session's user, and to admins. None keeps the data
+    /// of a session that goes on.
     #[must_use]
     pub fn with_data(mut self, data: impl Into<Option<ExtraData>>) -> Self {
         self.data = data.into();

@@ -81,7 +81,7 @@ async fn several_accounts_live_side_by_side_in_one_browser() {
     let cookie = browser.auth().await.switch_account(alice).await.unwrap();
     browser.keep(&cookie);
     assert_eq!(browser.users().await, ["alice", "carol", "bob"]);
-    // Signing in again replaces one's own, wherever it is; a fourth account has no room.
+    // One's own session goes on, whichever cookie it is in; a fourth account has no room.
     browser.sign_in("bob").await;
     assert_eq!(browser.users().await, ["bob", "carol", "alice"]);
     browser.sign_in("dave").await;
@@ -106,7 +106,8 @@ async fn several_accounts_live_side_by_side_in_one_browser() {
 }
 
 /// A sign-in at another site comes back with none of the browser's cookies, so a user can be in use and
-/// parked at once. Their next sign-in ends both.
+/// parked at once. Their next sign-in goes on in the one in use and
+/// ends the other.
 #[tokio::test]
 async fn a_user_in_two_cookies_of_one_browser_is_left_with_one_session() {
     let http = start(HttpOptions::default().with_max_accounts(3), Hooks::default()).await;

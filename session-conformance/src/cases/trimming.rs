@@ -87,7 +87,7 @@ pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>)
         assert!(patience.lasts(), "a limit of 0 counts as 1: {trimmed} of 3 went");
         let at_once = store.trim_log(Duration::ZERO, 0).await.unwrap();
         assert!(at_once <= 1, "a limit of 0 counts as 1");
-        patience.goes_on(at_once > 0);
+        patience.renew_if(at_once > 0);
         trimmed += at_once;
         tokio::task::yield_now().await;
     }
@@ -111,7 +111,7 @@ pub(crate) async fn a_limit_beyond_the_largest_counts_as_the_largest(
         assert!(patience.lasts(), "{trimmed} old entries went, of more than {most}");
         let at_once = store.trim_log(Duration::ZERO, u32::MAX).await.unwrap() as usize;
         assert!(at_once <= most, "{at_once} entries went in one call");
-        patience.goes_on(at_once > 0);
+        patience.renew_if(at_once > 0);
         trimmed += at_once;
         tokio::task::yield_now().await;
     }
@@ -162,7 +162,7 @@ async fn trim_old(store: &dyn Store, older_than: Duration, entries: u32) {
     while trimmed < entries {
         assert!(patience.lasts(), "{trimmed} of {entries} old entries went");
         let at_once = store.trim_log(older_than, 1000).await.unwrap();
-        patience.goes_on(at_once > 0);
+        patience.renew_if(at_once > 0);
         trimmed += at_once;
         assert!(trimmed <= entries, "{trimmed} entries went where {entries} are a prefix");
         tokio::task::yield_now().await;

@@ -4,8 +4,13 @@ use std::time::Duration;
 
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::usage::Timeouts;
-use session_core::{Actor, AssuranceLevel, DeviceKind, EndCause, ExtraData, Store, Timestamp};
-use session_engine::{Engine, Held, Options, Proof, Refusal, SignIn, SignedIn};
+use session_core::{
+    Actor, AssuranceLevel, DeviceKind, EndCause, ExtraData, SessionId, Store, Token,
+};
+use session_engine::{
+    Access, ActiveSession, Engine, Held, Options, Proof, Refusal, RotateReason, Rotation, SignIn,
+    SignedIn,
+};
 
 use crate::probe::{Fleet, is_active, refusal, sign_in, user};
 
@@ -19,7 +24,12 @@ async fn again(node: &Engine, before: &SignedIn) -> SignIn {
     SignIn::new(user("alice")).with_held(held(node, before).await)
 }
 
-async fn ids(fleet: &Fleet) -> Vec<session_core::SessionId> {
+async fn check(node: &Engine, token: &Token) -> Option<ActiveSession> {
+    let token = token.expose();
+    node.sessions().validate(token.as_bytes(), Access::default()).await.unwrap().session()
+}
+
+async fn ids(fleet: &Fleet) -> Vec<SessionId> {
     let state = fleet.store.user(&user("alice")).await.unwrap();
     state.sessions.iter().map(|standing| standing.id).collect()
 }
@@ -34,7 +44,7 @@ async fn limit(fleet: &Fleet, max: u32, on_exceed: OnExceed) {
 /// The session becomes what the sign-in says, once its token is used; until then it stays what it was.
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_leaves_the_browser_signed_in() {
-    let options = Options::default().with_timeouts(Timeouts::aal2());
+    let options = Options::default().with_timeouts(Timeouts::aal3());
     let fleet = Fleet::start(options).await;
     let [here, there] = &fleet.nodes;
     let first = sign_in(here, "alice").await;
@@ -44,7 +54,7 @@ async fn a_lost_answer_leaves_the_browser_signed_in() {
     let proof = Proof::default().with_level(AssuranceLevel::Aal2);
     let data = ExtraData::from_json("1").unwrap();
     let request = async || {
-        let request = again(here, &first).await.with_timeouts(Timeouts::aal3());
+        let request = again(here, &first).await.with_timeouts(Timeouts::aal2());
         request.with_proof(proof.clone()).with_data(data.clone())
     };
     let lost = here.sessions().sign_in(request().await).await.unwrap();
@@ -64,8 +74,8 @@ async fn a_lost_answer_leaves_the_browser_signed_in() {
     let begun = here.sessions().now();
     assert!(is_active(there, &second).await);
     let stored = fleet.store.load(id).await.unwrap().unwrap().session;
-    assert_eq!((stored.data, stored.timeouts), (Some(data), Some(Timeouts::aal3())));
-    assert_eq!(stored.absolute_expiry, Timeouts::aal3().absolute_expiry(begun));
+    assert_eq!((stored.data, stored.timeouts), (Some(data), Some(Timeouts::aal2())));
+    assert_eq!(stored.absolute_expiry, Timeouts::aal2().absolute_expiry(begun));
     assert_eq!((stored.authentication.at, stored.signed_in), (begun, first.session.signed_in()));
     assert!(is_active(here, &first).await, "requests that were under way");
     tokio::time::sleep(Duration::from_secs(11)).await;
@@ -149,11 +159,13 @@ async fn a_conflict_is_decided_again_and_a_session_that_has_ended_gives_way_to_a
 
 /// What a policy or the history goes by stays the same for the life of a session.
 #[tokio::test(start_paused = true)]
-async fn another_kind_of_device_client_or_person_begins_a_session_of_its_own() {
-    let others: [fn(SignIn) -> SignIn; 4] = [
+async fn what_does_not_fit_the_session_begins_another() {
+    let others: [fn(SignIn) -> SignIn; 5] = [
         |request| request.with_device_kind(DeviceKind::Mobile),
         |request| request.with_client_id(Some("shop".parse().unwrap())),
         |request| request.with_impersonator(user("root")),
+        // A store never moves a deadline to an earlier time, and the session would take up its place until then.
+        |request| request.with_timeouts(Timeouts::aal3()),
         // Whoever names the session by its id alone has no token that could stay good.
         |request| {
             let replaces = request.replaces;
@@ -184,6 +196,166 @@ async fn an_idle_session_does_not_go_on() {
     tokio::time::sleep(idle + Duration::from_secs(1)).await;
     let second = fleet.nodes[0].sessions().sign_in(request).await.unwrap();
     assert_ne!(second.session.id(), first.session.id());
-    assert!(second.session.signed_in() > Timestamp::EPOCH);
+    assert!(second.session.signed_in() > first.session.signed_in());
     assert!(is_active(&fleet.nodes[1], &second).await);
+}
+
+/// The first try has happened, and its token was used, when its answer is known to be lost.
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_used_is_not_handed_out_as_the_next_one() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let first = sign_in(here, "alice").await;
+    assert!(is_active(here, &first).await);
+    let request = again(here, &first).await;
+    fleet.probes[0].lose_answers(true);
+    let gate = fleet.probes[0].hold("commit");
+    let sessions = here.sessions().clone();
+    let slow = tokio::spawn(async move { sessions.sign_in(request).await.unwrap() });
+    gate.reached().await;
+    let request = again(there, &first).await;
+    let kept = there.sessions().sign_in(request).await.unwrap();
+    assert!(is_active(there, &kept).await);
+    gate.open();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    fleet.probes[0].lose_answers(false);
+    assert_eq!(slow.await.unwrap().token.digest(), kept.token.digest());
+    let shown = kept.token.expose();
+    let renewed = there.sessions().rotate(shown.as_bytes(), RotateReason::Renewal).await.unwrap();
+    let Rotation::Rotated { token: renewed, .. } = renewed else { panic!("{renewed:?}") };
+    check(there, &renewed).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(!is_active(there, &kept).await, "it has been replaced");
+}
+
+/// The client has the answer, and uses it when the session had been over by what held before.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_is_good_for_its_own_timeouts() {
+    let (quarter, month) = (Duration::from_secs(900), Duration::from_secs(30 * 24 * 3600));
+    let (idle, absolute) =
+        (Timeouts::none().with_idle(quarter), Timeouts::none().with_absolute(quarter));
+    let remembered = Timeouts::none().with_idle(month);
+    for (before, then, later) in [
+        (idle, Some(remembered), 1_800),
+        (idle, None, 890),
+        (absolute, Some(remembered), 1_800),
+        (absolute, None, 890),
+    ] {
+        let fleet = Fleet::start(Options::default().with_timeouts(before)).await;
+        let [here, there] = &fleet.nodes;
+        let first = sign_in(here, "alice").await;
+        tokio::time::sleep(Duration::from_secs(840)).await;
+        // Looking at it is no use.
+        let request = again(here, &first).await.with_timeouts(then);
+        let signed_in = here.sessions().sign_in(request).await.unwrap();
+        assert_eq!(signed_in.session.id(), first.session.id());
+        tokio::time::sleep(Duration::from_secs(later)).await;
+        assert!(is_active(there, &signed_in).await, "{before:?}, {then:?}");
+        assert!(is_active(here, &signed_in).await, "{before:?}, {then:?}");
+    }
+}
+
+/// The client never got the answer, and proves again who it is much later: that is when the lifetime begins.
+#[tokio::test(start_paused = true)]
+async fn a_later_proof_prolongs_what_a_lost_sign_in_has_begun() {
+    let hour = Duration::from_secs(3600);
+    let timeouts = Timeouts::none().with_absolute(hour * 12);
+    let fleet = Fleet::start(Options::default().with_timeouts(timeouts)).await;
+    let node = &fleet.nodes[0];
+    let first = sign_in(node, "alice").await;
+    assert!(is_active(node, &first).await);
+    node.sessions().sign_in(again(node, &first).await).await.unwrap();
+    tokio::time::sleep(hour * 11).await;
+    let (shown, reason) = (first.token.expose(), RotateReason::reauthenticated());
+    let proven = node.sessions().rotate(shown.as_bytes(), reason).await.unwrap();
+    let Rotation::Rotated { token, .. } = proven else { panic!("{proven:?}") };
+    let session = check(node, &token).await.unwrap();
+    assert_eq!(session.absolute_expiry(), timeouts.absolute_expiry(node.sessions().now()));
+}
+
+/// Whichever token is used from then on.
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_data_between_a_sign_in_and_its_first_use_stays() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let first = sign_in(node, "alice").await;
+    let (id, by) = (first.session.id(), Actor::Application);
+    let data = ExtraData::from_json(r#"["signed in"]"#).unwrap();
+    let request = again(node, &first).await.with_data(data);
+    let signed_in = node.sessions().sign_in(request).await.unwrap();
+    let change = |data: Option<&ExtraData>| {
+        let mut words: Vec<String> =
+            data.map(|data| serde_json::from_str(data.as_json()).unwrap()).unwrap_or_default();
+        words.push("changed".to_owned());
+        Ok(Some(ExtraData::new(&words.into())?))
+    };
+    node.sessions().update_data(id, by, change).await.unwrap().unwrap();
+    for (signed_in, expected) in
+        [(&first, vec!["changed"]), (&signed_in, vec!["signed in", "changed"])]
+    {
+        let session = check(node, &signed_in.token).await.unwrap();
+        assert_eq!(session.data_as::<Vec<String>>().unwrap().unwrap(), expected);
+    }
+}
+
+/// Two tries chose different sessions to leave; the answers of both were lost, and the first has happened.
+#[tokio::test(start_paused = true)]
+async fn a_try_whose_answer_was_lost_ends_only_what_it_has_ended() {
+    let fleet = Fleet::start(Options::default()).await;
+    let [here, there] = &fleet.nodes;
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        let signed_in = sign_in(here, "alice").await;
+        assert!(is_active(here, &signed_in).await);
+        sessions.push(signed_in);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    let [first, older, newer] = sessions.as_slice() else { unreachable!() };
+    assert!(is_active(here, first).await);
+    limit(&fleet, 2, OnExceed::EvictLeastRecentlyUsed).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let request = again(here, first).await;
+    let gate = fleet.probes[0].delay_commit();
+    fleet.probes[0].fail("commit", true);
+    let manager = here.sessions().clone();
+    let slow = tokio::spawn(async move { manager.sign_in(request).await.unwrap() });
+    gate.reached().await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    fleet.probes[0].fail("commit", false);
+    let late = fleet.probes[0].hold_before("commit");
+    // The other one is the least recently used from now on.
+    assert!(is_active(here, older).await);
+    late.reached().await;
+    gate.open();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    fleet.probes[0].lose_answers(true);
+    late.open();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    fleet.probes[0].lose_answers(false);
+    let signed_in = slow.await.unwrap();
+    assert_eq!(signed_in.ended, [(older.session.id(), EndCause::Evicted)]);
+    for node in [here, there] {
+        assert!(is_active(node, newer).await && !is_active(node, older).await);
+    }
+}
+
+/// Another tab has been given a newer token, which has to arrive first.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_with_a_token_in_its_grace_takes_no_other_tabs_token_away() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let first = sign_in(node, "alice").await;
+    let slow = again(node, &first).await;
+    let shown = first.token.expose();
+    let renewed = node.sessions().rotate(shown.as_bytes(), RotateReason::Renewal).await.unwrap();
+    let Rotation::Rotated { token: renewed, .. } = renewed else { panic!("{renewed:?}") };
+    check(node, &renewed).await.unwrap();
+    let (shown, reason) = (renewed.expose(), RotateReason::reauthenticated());
+    let proven = node.sessions().rotate(shown.as_bytes(), reason).await.unwrap();
+    let Rotation::Rotated { token: proven, .. } = proven else { panic!("{proven:?}") };
+    let refused = node.sessions().sign_in(slow).await.unwrap_err();
+    assert!(refused.is_unavailable(), "{refused}");
+    check(node, &proven).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    check(node, &proven).await.unwrap();
 }

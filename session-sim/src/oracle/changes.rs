@@ -47,12 +47,12 @@ impl Oracle {
             self.broken(Guarantee::Newest, at, || format!("{id} begins and has ended: {end:?}"));
         }
         if let Some(old) = replaces {
-            self.held_by_a_client(at, begun, id, old);
+            self.check_former(at, begun, id, old);
         }
     }
 
     /// A sign-in has begun this session, or goes on in it. Its client held the old one.
-    fn held_by_a_client(&mut self, at: Ms, begun: &Begun, id: SessionId, old: SessionId) {
+    fn check_former(&mut self, at: Ms, begun: &Begun, id: SessionId, old: SessionId) {
         if id == old {
             self.reached.note("a sign-in goes on in the session of its client");
             return;

@@ -33,11 +33,11 @@ guarantees! {
     Claims, "claims", "Claims are as new as the propagation bound.";
     Expired, "expired", "Nothing is accepted after a timeout.";
     Freshness, "freshness", "A token has the freshness of its own authentication.";
+    GoesOn, "goes on", "A sign-in goes on in the session whose valid token its client shows.";
     Grace, "grace", "A grace begins with the first use of the next token.";
     History, "history", "The client of a session that has ended is told so.";
     HistoryList, "history list", "The history has what has ended, and nothing else.";
     InUse, "in use", "No session ends as unused that is used.";
-    GoesOn, "goes on", "A sign-in ends no session whose token its client shows.";
     Late, "late", "A use is in the store within the delay of its write-back.";
     Lease, "lease", "Only the node that has the lease cleans up.";
     Limit, "limit", "No sign-in exceeds a limit.";
@@ -57,9 +57,9 @@ guarantees! {
     Order, "order", "The oldest session leaves first.";
     OwnRevocation, "own revocation", "A node accepts nothing that it has ended itself.";
     OwnerOut, "owner out", "No session ends for a copy that nobody has made.";
-    Phantom, "phantom", "A sign-in that succeeds has begun a session.";
+    Phantom, "phantom", "A sign-in that succeeds has begun a session, or goes on in one.";
     Refused, "refused", "The owner of a live session is not refused.";
-    Replaced, "replaced", "A sign-in goes on in the session that its client held, or ends it.";
+    Replaced, "replaced", "A sign-in leaves no other session of its client.";
     Resurrection, "resurrection", "What has ended does not come back.";
     Retired, "retired", "A replaced token is accepted in its grace alone.";
     Revoked, "revoked", "A node accepts nothing of whose end it has read.";

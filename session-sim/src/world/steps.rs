@@ -377,7 +377,7 @@ impl World<'_> {
         let Operation { act, manner, begun, ticket, held, worth, .. } = operation;
         let (begun, ticket, (way, _)) = (begun.clone(), ticket.clone(), act.way());
         let shown = operation.token.clone();
-        let goes_on = |id| shown.filter(|_| operation.held == Some(id));
+        let held_before = operation.held;
         let owner = self.plan.clients[way.client].user.clone();
         // With a ticket the client gives up none but what it has chosen.
         let is_valid = ticket.is_none() && worth.is_some_and(Worth::is_surely_valid);
@@ -387,7 +387,7 @@ impl World<'_> {
                 if let Some(ticket) = &ticket {
                     self.oracle.ticket_used(at, ticket);
                 }
-                let former = goes_on(id);
+                let former = shown.filter(|_| held_before == Some(id));
                 match &former {
                     Some(former) => self.oracle.rotated(at, former, &token, true),
                     None => self.oracle.handed_out(at, &token),

@@ -89,13 +89,13 @@ struct Next {
 struct NextWithProof {
     proof: OwnProof,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    again: Option<Again>,
+    sign_in: Option<SignIn>,
     #[serde(flatten)]
     next: Next,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Again {
+struct SignIn {
     at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device_info: Option<String>,
@@ -284,10 +284,10 @@ impl Next {
 
 impl NextWithProof {
     fn of(step_up: &StepUp) -> Self {
-        let StepUp { next, authentication, again } = step_up;
+        let StepUp { next, authentication, sign_in } = step_up;
         Self {
             proof: OwnProof::of(authentication),
-            again: again.as_ref().map(Again::of),
+            sign_in: sign_in.as_ref().map(SignIn::of),
             next: Next::of(next),
         }
     }
@@ -296,20 +296,20 @@ impl NextWithProof {
         Ok(StepUp {
             next: self.next.read(),
             authentication: self.proof.read()?,
-            again: self.again.map(Again::read).transpose()?,
+            sign_in: self.sign_in.map(SignIn::read).transpose()?,
         })
     }
 }
 
-impl Again {
-    fn of(again: &SignInAgain) -> Self {
-        let mut unknown = again.unknown.clone();
+impl SignIn {
+    fn of(sign_in: &SignInAgain) -> Self {
+        let mut unknown = sign_in.unknown.clone();
         let own_timeouts = take_object(&mut unknown, "timeouts");
         Self {
-            at: again.at.as_micros(),
-            device_info: again.device_info.as_ref().map(|info| info.as_str().to_owned()),
-            data: again.data.as_ref().map(|data| data.as_json().to_owned()),
-            timeouts: again.timeouts.map(|own| OwnTimeouts::of(own, own_timeouts)),
+            at: sign_in.at.as_micros(),
+            device_info: sign_in.device_info.as_ref().map(|info| info.as_str().to_owned()),
+            data: sign_in.data.as_ref().map(|data| data.as_json().to_owned()),
+            timeouts: sign_in.timeouts.map(|own| OwnTimeouts::of(own, own_timeouts)),
             unknown,
         }
     }

@@ -122,8 +122,8 @@ fn what_a_newer_version_has_written_is_kept() {
         "/successor",
         "/step_up",
         "/step_up/proof",
-        "/step_up/again",
-        "/step_up/again/timeouts",
+        "/step_up/sign_in",
+        "/step_up/sign_in/timeouts",
         "/retired",
     ];
     for place in places {
