@@ -134,6 +134,18 @@ async fn a_file_that_cannot_be_opened_is_unavailable() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
 }
 
+/// Making the call again does not help.
+#[tokio::test]
+async fn a_statement_that_fails_is_an_internal_error() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    let id = insert(&store, 1).await;
+    execute(&path, "DROP TABLE session_kit_users").await;
+    assert_eq!(store.load(id).await.unwrap_err().kind(), StoreErrorKind::Internal);
+    assert_eq!(store.user(&owner()).await.unwrap_err().kind(), StoreErrorKind::Internal);
+}
+
 /// Stored rows are hostile too: each damage is an error that says which column, never a panic.
 #[tokio::test]
 async fn damaged_rows_are_typed_errors() {
