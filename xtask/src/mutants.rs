@@ -137,6 +137,8 @@ fn command(program: &Path, folder: &Path, store: Store, shard: Option<&str>) -> 
     }
     // The first case that fails is enough.
     command.env("SESSION_KIT_STOP", "1");
+    // Many times what the slowest case takes; a mutant in which one waits in vain is found sooner.
+    command.env("SESSION_KIT_PATIENCE", "20");
     command
 }
 

@@ -501,6 +501,10 @@ faults! {
     EndsAreHiddenFromNodes: "shared::a_revocation_reaches_every_node",
     /// Hints are promised and never come.
     PushIsSilent: "shared::a_push_comes_of_another_nodes_change",
+    /// Hints come of ends only.
+    PushIsOfEndsOnly: "shared::a_push_comes_of_another_nodes_change",
+    /// A store pushes that is not configured to.
+    PushIsUnexpected: "shared::a_push_comes_of_another_nodes_change",
     /// A record that cannot be read is handed on.
     DamageIsLoaded: "damage::a_damaged_session_hides_no_other",
     /// A record that cannot be read is none.
