@@ -334,6 +334,14 @@ async fn the_report_tells_of_the_history_and_of_missing_indexes() {
     assert!(of_log.1.starts_with("none: "), "{of_log:?}");
     let indexes = |there: &str| ("indexes".to_owned(), there.to_owned());
     assert!(report.details.contains(&indexes("12 of 12")), "{report:?}");
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len().to_string();
+    for (name, value) in [
+        ("durability", "power loss".to_owned()),
+        ("file size", size(&path)),
+        ("write-ahead log size", size(&path.with_extension("db-wal"))),
+    ] {
+        assert!(report.details.contains(&(name.to_owned(), value)), "{report:?}");
+    }
     execute(&path, "DROP INDEX session_kit_sessions_by_deadline").await;
     let report = store.report().await.unwrap();
     assert_eq!(report.problems, ["the index `session_kit_sessions_by_deadline` is missing"]);
