@@ -65,6 +65,15 @@ impl Namespace for File {
         connection.close().await.unwrap();
         Some(Box::new(Copy { file, copy, opened: Arc::clone(&self.opened) }))
     }
+
+    /// A place where nothing is set any more has no row.
+    async fn complaints(&self) -> Vec<String> {
+        let mut connection = self.connection().await;
+        let empty = sqlx::query_scalar(EMPTY_PLACES).fetch_one(&mut connection).await;
+        let empty: i64 = empty.unwrap();
+        connection.close().await.unwrap();
+        (empty > 0).then(|| format!("{empty} places without anything")).into_iter().collect()
+    }
 }
 
 impl File {
@@ -94,6 +103,9 @@ impl RestorePoint for Copy {
         std::fs::rename(self.copy, self.file).unwrap();
     }
 }
+
+const EMPTY_PLACES: &str =
+    "SELECT COUNT(*) FROM session_kit_policies WHERE policy IS NULL AND block IS NULL";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {
