@@ -66,13 +66,18 @@ impl Namespace for File {
         Some(Box::new(Copy { file, copy, opened: Arc::clone(&self.opened) }))
     }
 
-    /// A place where nothing is set any more has no row.
+    /// What says nothing any more has no row.
     async fn complaints(&self) -> Vec<String> {
         let mut connection = self.connection().await;
-        let empty = sqlx::query_scalar(EMPTY_PLACES).fetch_one(&mut connection).await;
-        let empty: i64 = empty.unwrap();
+        let mut complaints = Vec::new();
+        for (what, count) in EMPTY {
+            let count: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap();
+            if count > 0 {
+                complaints.push(format!("{count} {what}"));
+            }
+        }
         connection.close().await.unwrap();
-        (empty > 0).then(|| format!("{empty} places without anything")).into_iter().collect()
+        complaints
     }
 }
 
@@ -104,8 +109,18 @@ impl RestorePoint for Copy {
     }
 }
 
-const EMPTY_PLACES: &str =
-    "SELECT COUNT(*) FROM session_kit_policies WHERE policy IS NULL AND block IS NULL";
+const EMPTY: [(&str, &str); 2] = [
+    (
+        "places without a policy or a block",
+        "SELECT COUNT(*) FROM session_kit_policies WHERE policy IS NULL AND block IS NULL",
+    ),
+    (
+        "users without sessions",
+        "SELECT COUNT(*) FROM session_kit_users AS u WHERE NOT EXISTS \
+            (SELECT 1 FROM session_kit_sessions AS s \
+            WHERE s.tenant = u.tenant AND s.user_id = u.user_id)",
+    ),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {
