@@ -73,9 +73,11 @@ impl fmt::Display for Report {
 /// Runs every case, each in a namespace of its own, and prints a line with its time for each.
 ///
 /// Where the environment variable `SESSION_KIT_CASE` is set, runs the cases that it names only, as
-/// [`run_case`] does. Where `SESSION_KIT_STOP` is set, stops at the first case that fails.
+/// [`run_case`] does. Where `SESSION_KIT_STOP` is set, stops at the first case that fails. Where
+/// `SESSION_KIT_PATIENCE` is a number of seconds, a case that takes longer has failed.
 pub async fn run(backend: Arc<dyn Backend>) -> Report {
-    run_within(backend, PATIENCE).await
+    let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok());
+    run_within(backend, seconds.map_or(PATIENCE, Duration::from_secs)).await
 }
 
 /// As [`run`], where a case that takes longer than this has failed.
@@ -219,5 +221,7 @@ const MOST_PLACES: usize = 256;
 const CASE: &str = "SESSION_KIT_CASE";
 /// The environment variable that makes the first failure the last one.
 const STOP: &str = "SESSION_KIT_STOP";
+/// The environment variable that says how many seconds a case may take.
+const SECONDS: &str = "SESSION_KIT_PATIENCE";
 /// No case takes nearly as long on a store that works, also where the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -49,7 +49,8 @@ fn unreadable(error: sqlx::Error) -> StoreError {
     StoreError::corrupt(error)
 }
 
-#[cfg(all(test, any(feature = "mysql", feature = "sqlite")))]
+#[cfg(test)]
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
 pub(crate) mod testing {
     use super::*;
 

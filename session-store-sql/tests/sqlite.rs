@@ -134,6 +134,18 @@ async fn a_file_that_cannot_be_opened_is_unavailable() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
 }
 
+/// Making the call again does not help.
+#[tokio::test]
+async fn a_statement_that_fails_is_an_internal_error() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    let id = insert(&store, 1).await;
+    execute(&path, "DROP TABLE session_kit_users").await;
+    assert_eq!(store.load(id).await.unwrap_err().kind(), StoreErrorKind::Internal);
+    assert_eq!(store.user(&owner()).await.unwrap_err().kind(), StoreErrorKind::Internal);
+}
+
 /// Stored rows are hostile too: each damage is an error that says which column, never a panic.
 #[tokio::test]
 async fn damaged_rows_are_typed_errors() {
@@ -322,6 +334,14 @@ async fn the_report_tells_of_the_history_and_of_missing_indexes() {
     assert!(of_log.1.starts_with("none: "), "{of_log:?}");
     let indexes = |there: &str| ("indexes".to_owned(), there.to_owned());
     assert!(report.details.contains(&indexes("12 of 12")), "{report:?}");
+    let size = |path: &Path| std::fs::metadata(path).unwrap().len().to_string();
+    for (name, value) in [
+        ("durability", "power loss".to_owned()),
+        ("file size", size(&path)),
+        ("write-ahead log size", size(&path.with_extension("db-wal"))),
+    ] {
+        assert!(report.details.contains(&(name.to_owned(), value)), "{report:?}");
+    }
     execute(&path, "DROP INDEX session_kit_sessions_by_deadline").await;
     let report = store.report().await.unwrap();
     assert_eq!(report.problems, ["the index `session_kit_sessions_by_deadline` is missing"]);

@@ -65,6 +65,20 @@ impl Namespace for File {
         connection.close().await.unwrap();
         Some(Box::new(Copy { file, copy, opened: Arc::clone(&self.opened) }))
     }
+
+    /// What says nothing any more has no row.
+    async fn complaints(&self) -> Vec<String> {
+        let mut connection = self.connection().await;
+        let mut complaints = Vec::new();
+        for (what, count) in EMPTY {
+            let count: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap();
+            if count > 0 {
+                complaints.push(format!("{count} {what}"));
+            }
+        }
+        connection.close().await.unwrap();
+        complaints
+    }
 }
 
 impl File {
@@ -94,6 +108,19 @@ impl RestorePoint for Copy {
         std::fs::rename(self.copy, self.file).unwrap();
     }
 }
+
+const EMPTY: [(&str, &str); 2] = [
+    (
+        "places without a policy or a block",
+        "SELECT COUNT(*) FROM session_kit_policies WHERE policy IS NULL AND block IS NULL",
+    ),
+    (
+        "users without sessions",
+        "SELECT COUNT(*) FROM session_kit_users AS u WHERE NOT EXISTS \
+            (SELECT 1 FROM session_kit_sessions AS s \
+            WHERE s.tenant = u.tenant AND s.user_id = u.user_id)",
+    ),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {

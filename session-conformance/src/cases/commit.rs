@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use session_core::admission::Standing;
 use session_core::store::{Change, Commit, Entries, Outcome, Version};
-use session_core::{EndCause, SessionId, Store, StoreErrorKind, UserKey};
+use session_core::{
+    EndCause, EventKind, ExtraData, Session, SessionId, Store, StoreErrorKind, UserKey,
+};
 
 use crate::Namespace;
 use crate::sample::{
@@ -29,6 +31,34 @@ pub(crate) async fn a_commit_needs_the_version_it_was_made_for(namespace: Arc<dy
     revoke(store.as_ref(), ids(other.as_ref(), &owner).await[0]).await;
     assert_eq!(other.commit(&insert(second)).await.unwrap(), Outcome::Conflict);
     assert_eq!(ids(store.as_ref(), &owner).await, []);
+}
+
+pub(crate) async fn every_kind_of_change_needs_the_version(namespace: Arc<dyn Namespace>) {
+    let (store, other) = (namespace.connect().await, namespace.connect().await);
+    let owner = user("alice");
+    let old = add(store.as_ref(), &owner).await;
+    let before = version(store.as_ref(), &owner).await;
+    let there = [old.clone(), add(store.as_ref(), &owner).await];
+    let at = now(store.as_ref()).await;
+    let new = Session { data: Some(ExtraData::new(&7.into()).unwrap()), ..old.clone() };
+    let update = |kind| Change::Update { session: Box::new(new.clone()), kind };
+    let mut cursor = log_end(store.as_ref()).await;
+    for change in [
+        begins(&session(store.as_ref(), &owner, at)),
+        update(EventKind::Rotated),
+        update(EventKind::Changed),
+        Change::ClaimsChanged(old.id),
+        Change::End(old.id, EndCause::Evicted),
+    ] {
+        let kind = change.kind();
+        let late = change_at(&owner, before, vec![change], at);
+        let outcome = other.commit(&late).await.unwrap();
+        assert_eq!(outcome, Outcome::Conflict, "{kind:?} for a version that no longer holds");
+    }
+    assert_eq!(ids(store.as_ref(), &owner).await, sorted(&there), "a conflict changes nothing");
+    let loaded = store.load(old.id).await.unwrap().map(|loaded| loaded.session);
+    assert_eq!(loaded, Some(old), "a conflict changes nothing");
+    assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await, [], "and tells nothing");
 }
 
 pub(crate) async fn a_commit_is_all_or_nothing(namespace: Arc<dyn Namespace>) {

@@ -75,6 +75,7 @@ cases![
     }
     commit::{
         a_commit_needs_the_version_it_was_made_for,
+        every_kind_of_change_needs_the_version,
         a_commit_is_all_or_nothing,
         a_commit_made_twice_is_a_conflict,
         an_id_inserted_twice_is_a_conflict,

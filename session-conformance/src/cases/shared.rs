@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::Actor;
-use session_core::store::Entries;
+use session_core::store::{Change, Entries, Outcome};
+use session_core::{Actor, EndCause, Session, Store};
 use session_engine::{Access, SignIn, Verdict};
 use tokio::task::JoinSet;
 
 use crate::Namespace;
 use crate::run::skip;
-use crate::sample::{PATIENCE, add, engine, ids, read_log, revoke, user};
+use crate::sample::{
+    HOUR, PATIENCE, add, commit, engine, ids, insert, now, read_log, revoke, rotated, session,
+    sweep_all, updates, user,
+};
 
 /// Eight nodes make everything that the store needs, a ninth finds all of it made.
 pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>) {
@@ -34,28 +37,52 @@ pub(crate) async fn nodes_open_at_the_same_moment(namespace: Arc<dyn Namespace>)
     }
 }
 
-/// Where the store says that it pushes.
+/// Where the store says that it pushes: of every kind of change that makes a cached session wrong.
 pub(crate) async fn a_push_comes_of_another_nodes_change(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
     let mut pushed = 0;
     for n in 0..20 {
+        let begun = now(store.as_ref()).await;
+        let mut session = session(store.as_ref(), &user(&format!("user {n}")), begun);
+        session.deadline = begun.minus(HOUR);
+        insert(store.as_ref(), &session).await;
         let mut changed = other.changed();
         // Polled once: from now on it listens, and has heard what came before.
         while tokio::time::timeout(Duration::ZERO, &mut changed).await.is_ok() {
             changed = other.changed();
         }
         let pushes = other.pushes();
-        let session = add(store.as_ref(), &user(&format!("user {n}"))).await;
-        assert_eq!(revoke(store.as_ref(), session.id).await, 1);
+        assert!(!pushes || other.expects_pushes(), "a store that pushes is configured to");
+        let what = make_wrong(store.as_ref(), &session, n).await;
         if pushes {
             let hint = tokio::time::timeout(PATIENCE, changed).await;
-            assert!(hint.is_ok(), "a store that pushes tells of another node's change");
+            assert!(hint.is_ok(), "a store that pushes tells of {what} on another node");
             pushed += 1;
         }
     }
     if pushed == 0 {
         skip("the store does not push");
     }
+}
+
+/// Makes what a node has cached of this session wrong, one way after another, and says how.
+async fn make_wrong(store: &dyn Store, session: &Session, round: usize) -> &'static str {
+    let (what, change) = match round % 5 {
+        0 => {
+            assert_eq!(revoke(store, session.id).await, 1);
+            return "what `end_many` ends";
+        }
+        1 => {
+            let swept = sweep_all(store, Duration::ZERO, 10).await;
+            assert!(swept.iter().any(|ended| ended.id == session.id));
+            return "what a sweep ends";
+        }
+        2 => ("an update", updates(&rotated(session, session.signed_in))),
+        3 => ("changed claims", Change::ClaimsChanged(session.id)),
+        _ => ("what a commit ends", Change::End(session.id, EndCause::Evicted)),
+    };
+    assert_eq!(commit(store, &session.owner, vec![change]).await, Outcome::Done);
+    what
 }
 
 pub(crate) async fn a_revocation_reaches_every_node(namespace: Arc<dyn Namespace>) {

@@ -130,6 +130,9 @@ impl Liar {
             Fault::CommitIgnoresVersion => {
                 Some(self.force(&commit.owner.clone(), commit.changes.clone()).await)
             }
+            Fault::ChangedDataIgnoresVersion if is_of_data(commit) => {
+                Some(self.force(&commit.owner.clone(), commit.changes.clone()).await)
+            }
             Fault::CommitInPart | Fault::UpdateResurrects => Some(self.half_fails(commit).await),
             Fault::CommitInSteps => Some(self.in_steps(commit).await),
             Fault::CommitReorders => {
@@ -353,4 +356,9 @@ impl Liar {
 
 fn inserted(change: &Change) -> Option<SessionId> {
     if let Change::Insert(session) = change { Some(session.id) } else { None }
+}
+
+/// Whether it changes nothing but a session's data.
+fn is_of_data(commit: &Commit) -> bool {
+    matches!(&commit.changes[..], [Change::Update { kind: EventKind::Changed, .. }])
 }

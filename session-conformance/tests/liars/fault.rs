@@ -20,6 +20,8 @@ macro_rules! faults {
 faults! {
     /// A commit goes through whatever the version: the lost admission race.
     CommitIgnoresVersion: "commit::a_commit_needs_the_version_it_was_made_for",
+    /// Changed data goes through whatever the version.
+    ChangedDataIgnoresVersion: "commit::every_kind_of_change_needs_the_version",
     /// A commit that fails half-way leaves its first half.
     CommitInPart: "commit::a_commit_is_all_or_nothing",
     /// A commit makes one change after the other.
@@ -501,6 +503,10 @@ faults! {
     EndsAreHiddenFromNodes: "shared::a_revocation_reaches_every_node",
     /// Hints are promised and never come.
     PushIsSilent: "shared::a_push_comes_of_another_nodes_change",
+    /// Hints come of ends only.
+    PushIsOfEndsOnly: "shared::a_push_comes_of_another_nodes_change",
+    /// A store pushes that is not configured to.
+    PushIsUnexpected: "shared::a_push_comes_of_another_nodes_change",
     /// A record that cannot be read is handed on.
     DamageIsLoaded: "damage::a_damaged_session_hides_no_other",
     /// A record that cannot be read is none.

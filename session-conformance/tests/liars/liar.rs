@@ -318,12 +318,22 @@ impl Store for Liar {
     async fn changed(&self) {
         match self.fault {
             Fault::PushIsSilent => std::future::pending().await,
+            Fault::PushIsOfEndsOnly => {
+                while {
+                    self.store().changed().await;
+                    !self.ends_with_an_end().await
+                } {}
+            }
             _ => self.store().changed().await,
         }
     }
 
     fn pushes(&self) -> bool {
         true
+    }
+
+    fn expects_pushes(&self) -> bool {
+        self.fault != Fault::PushIsUnexpected
     }
 
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {

@@ -154,6 +154,13 @@ impl Liar {
         }
     }
 
+    /// Whether the newest entry of the log is an end.
+    pub(crate) async fn ends_with_an_end(&self) -> bool {
+        let start = self.notes().start.clone();
+        let page = self.store().log_since(start.as_ref(), Entries::All, u32::MAX).await.unwrap();
+        page.events.last().is_some_and(|event| matches!(event.kind, EventKind::Ended(_)))
+    }
+
     pub(crate) async fn lie_in_trim(
         &self,
         mut older_than: Duration,

@@ -128,11 +128,12 @@ fn is_found(fault: Fault, reason: &str) -> bool {
 }
 
 /// The lies that make a case wait for what never comes: its time-out is what notices them.
-const WAIT_FOR_EVER: [Fault; 5] = [
+const WAIT_FOR_EVER: [Fault; 6] = [
     Fault::GapsAreHiddenFromNodes,
     Fault::TrimOfNoneIsNone,
     Fault::EndsAreHiddenFromNodes,
     Fault::PushIsSilent,
+    Fault::PushIsOfEndsOnly,
     Fault::LeaseNeverEnds,
 ];
 /// How long a case may wait.

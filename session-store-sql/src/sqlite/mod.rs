@@ -4,6 +4,7 @@ mod checkpoint;
 mod clock;
 mod commit;
 mod end;
+mod error;
 mod fleet;
 mod hint;
 mod history;
@@ -35,6 +36,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use self::checkpoint::Checkpoints;
 use self::clock::Clock;
+use self::error::{is_busy, store_error};
 use self::hint::Hints;
 use self::log::LogReader;
 pub use self::options::{Durability, SqliteOptions};
@@ -288,24 +290,6 @@ async fn open_writer(
             opened => return opened.map_err(StoreError::unavailable),
         }
     }
-}
-
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    primary(code.as_deref()) == Some(5)
-}
-
-fn store_error(error: sqlx::Error) -> StoreError {
-    crate::error::store_error(error, |database| is_passing(database.code().as_deref()))
-}
-
-/// Busy, locked, out of memory or disk, I/O error, cannot open: primary codes of SQLite.
-fn is_passing(code: Option<&str>) -> bool {
-    matches!(primary(code), Some(5 | 6 | 7 | 10 | 13 | 14))
-}
-
-fn primary(code: Option<&str>) -> Option<u32> {
-    code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff)
 }
 
 const PAUSE_WHILE_BUSY: Duration = Duration::from_millis(10);
