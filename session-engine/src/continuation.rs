@@ -92,7 +92,7 @@ impl Node {
             }
             Exchange::Answered(_) | Exchange::Over(_) => return Ok(None),
         };
-        Ok(self.with_token(continuation, record, &loaded.session))
+        Ok(self.with_token(continuation, &record, &loaded.session))
     }
 
     /// The record with the new token. None where the session would end sooner by what the sign-in says than by
@@ -100,12 +100,12 @@ impl Node {
     fn with_token(
         &self,
         continuation: &Continuation,
-        record: Session,
+        record: &Session,
         stored: &Session,
     ) -> Option<GoesOn> {
         let Continuation { shown, salt, authentication, sign_in, .. } = continuation;
         let (mut record, token) = rotation::sign_in_again(
-            &record,
+            record,
             &shown.token,
             *salt,
             authentication.clone(),
