@@ -6,7 +6,7 @@ use session_core::{EndCause, Session, SessionId, UserKey};
 use session_engine::WaitEnd;
 
 use super::carried::covers;
-use super::{Begun, Guarantee, Oracle, Proven, ms};
+use super::{Begun, Guarantee, Oracle, Proven, Worth, ms};
 use crate::node::stamp;
 use crate::plan::{Client, Ms};
 
@@ -163,6 +163,23 @@ impl Oracle {
         };
         if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
             self.broken(Guarantee::NotEnded, at, || format!("{id} lives although it was revoked"));
+        }
+    }
+
+    /// A node has answered a sign-out: the session has ended, and this node knows it. Not with a token that
+    /// was replaced before the node came to it.
+    pub(crate) fn signed_out(&mut self, at: Ms, begun: &Begun, token: &str, worth: Worth) {
+        let Some(id) = Self::id_of(token) else { return };
+        let now = self.worth(token, at);
+        let valid = worth.is_surely_valid() && now.is_surely_valid() && self.is_in_time(id, at);
+        let Some(known) = self.sessions.get_mut(&id) else { return };
+        if known.ended.is_some_and(|end| end.at >= begun.at) {
+            known.ended_on.push((begun.node, at));
+        }
+        if known.ended.is_none() && valid && !known.excused {
+            self.broken(Guarantee::NotEnded, at, || {
+                format!("{id} lives although it was signed out")
+            });
         }
     }
 
