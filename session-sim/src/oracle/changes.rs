@@ -248,10 +248,12 @@ impl Oracle {
         let Some(wait) = self.waits.get_mut(&number) else { return };
         wait.over = Some(at);
         let (id, node, begun) = (wait.id, wait.node, wait.begun);
-        let ended = self.sessions.get(&id).and_then(|known| known.ended);
+        let known = self.sessions.get(&id);
+        let (ended, undone) = known.map_or((None, false), |known| (known.ended, known.undone));
         let since = ended.map_or(at, |end| end.at.max(begun));
         let late = since + self.bound() + 4 * ms(self.options.store_timeout);
-        if at > late && self.is_calm(node, since, at) {
+        // No log tells of what the store has lost in coming back older.
+        if at > late && !undone && self.is_calm(node, since, at) {
             self.broken(Guarantee::Wait, at, || {
                 format!("a wait on node {node} hears late of the end of {id}")
             });
