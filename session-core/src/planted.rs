@@ -46,6 +46,8 @@ defects! {
         "A node goes on with its cache when the log does not continue where it left it.";
     MissedUntold, "missed-untold",
         "Listeners are not told that they may have missed something.";
+    GapRetells, "gap-retells",
+        "A reader whose place the log has lost gets all of the log once more.";
     TrimUnseen, "trim-unseen",
         "The store does not notice that it has trimmed entries which a reader has not seen.";
     PushOnly, "push-only",
@@ -124,6 +126,8 @@ defects! {
         "Every rotation of the same token yields another next token.";
     GraceFromBegin, "grace-from-begin",
         "The grace of a replaced token counts from the time at which its successor was issued.";
+    GraceFromAsked, "grace-from-asked",
+        "A rotation takes the time for which its request was worked on from the grace of the token.";
     ConfirmSkipped, "confirm-skipped",
         "The first use of a new token is not stored, so that the old one stays valid.";
     TheftUnseen, "theft-unseen",
@@ -192,6 +196,8 @@ defects! {
         "The node that ends a session tells its listeners at once, and again from the log.";
     DataOverwritten, "data-overwritten",
         "A change of a session's data is stored although another one came first.";
+    NewerForgotten, "newer-forgotten",
+        "A change of a session drops what a newer version has written into its record.";
     ChangeLoses, "change-loses",
         "The store loses a session whose record changes.";
     HistoryLost, "history-lost",
@@ -202,6 +208,8 @@ defects! {
         "What ends a user's sessions reaches users of that name in every tenant.";
     ClientIgnored, "client-ignored",
         "What ends the sessions of one client reaches those of every client.";
+    SignOutKeeps, "sign-out-keeps",
+        "A sign-out is answered, and its session goes on.";
     FirstOnly, "first-only",
         "Of several sessions that are revoked, only the first ends.";
     ListCrossesTenants, "list-crosses-tenants",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use session_core::planted::{self, Defect};
 use session_core::rotation::{self, Recognition, TokenState};
 use session_core::store::{Loaded, Outcome};
 use session_core::{Authentication, EventKind, Session, SessionId, Token};
@@ -261,6 +262,8 @@ impl Node {
     ) -> Exchange {
         let session = &loaded.session;
         let (options, now) = (self.options(), self.now());
+        let ignored = planted::is(Defect::GraceFromAsked);
+        let since_shown = if ignored { Duration::ZERO } else { since_shown };
         match session.token.recognise(token, options.rotation_grace + since_shown, now) {
             Recognition::Current | Recognition::Successor | Recognition::StepUp => {}
             Recognition::InGrace => return Exchange::Answered(Rotation::AlreadyRotated),

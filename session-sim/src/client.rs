@@ -25,6 +25,8 @@ pub(crate) struct Sent {
     pub(crate) navigates: bool,
     /// The request is not the user's doing.
     pub(crate) passive: bool,
+    /// How long the application works on the request.
+    pub(crate) works: Duration,
 }
 
 /// What came of an operation, as its caller sees it.
@@ -136,9 +138,18 @@ pub(crate) async fn check(http: HttpSessions, sent: Sent) -> Outcome {
         Err(rejection) => return refused(&asked, rejection),
     };
     if let (Outcome::Seen(Seen::Active(active)), Some(renewal)) = (&mut seen, renewal) {
+        work(&asked, &sent).await;
         active.renewed = cookie(&renewal.renew().await);
     }
     seen
+}
+
+/// The application works on the request, between finding out whose it is and replacing the token. It answers
+/// at once where it cannot tell whose it is.
+async fn work(asked: &Asked, sent: &Sent) {
+    if !sent.works.is_zero() && asked.request.session(asked.head()).is_ok() {
+        tokio::time::sleep(sent.works).await;
+    }
 }
 
 fn active(session: &ActiveSession, took: Duration) -> Outcome {
@@ -247,6 +258,7 @@ pub(crate) async fn ticket(
 
 pub(crate) async fn rotate(http: HttpSessions, sent: Sent, step_up: bool) -> Outcome {
     let asked = Asked::of(&http, Method::POST, &sent).await;
+    work(&asked, &sent).await;
     let auth = asked.request.auth(asked.head());
     let reason = if step_up { RotateReason::reauthenticated() } else { RotateReason::Renewal };
     if sent.bearer {

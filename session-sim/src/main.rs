@@ -25,6 +25,7 @@ use clap::Parser;
 use crate::plan::{Fleet, Plan};
 use crate::reached::Reached;
 use crate::store::Kind;
+use crate::world::Keep;
 
 /// So that no sum of seeds overflows.
 const MOST_SEEDS: u64 = u64::MAX / 4;
@@ -52,6 +53,9 @@ struct Options {
     /// How many threads. By default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Tells the digest of all that the runs have observed.
+    #[arg(long)]
+    digest: bool,
     /// Runs every seed in two processes, which have to see the same.
     #[arg(long)]
     twice: bool,
@@ -102,7 +106,7 @@ fn twice(options: &Options) -> ExitCode {
         let given = [("--seeds", seeds.to_string()), ("--from", from.to_string())];
         let mut program = std::process::Command::new(std::env::current_exe()?);
         program.args(given.iter().flat_map(|(name, value)| [*name, value.as_str()]));
-        program.args(options.fleet().arguments()).args(["--threads", threads]).output()
+        program.args(options.fleet().arguments()).args(["--threads", threads, "--digest"]).output()
     };
     match (run("1"), run("2")) {
         (Ok(first), Ok(second)) if first.status.success() && second.status.success() => {
@@ -129,7 +133,7 @@ fn twice(options: &Options) -> ExitCode {
 fn replay(options: &Options, seed: u64) -> ExitCode {
     plant(options);
     let plan = Plan::draw(seed, options.fleet());
-    let run = world::run(&plan, true);
+    let run = world::run(&plan, Keep::Trace);
     print!("{plan}\n{}", run.trace.show(options.lines));
     println!("digest {:016x}", run.digest);
     match run.violation {
@@ -170,14 +174,15 @@ const fn planted_as(_options: &Options) -> &str {
 struct Shown {
     reached: Reached,
     digest: u64,
-    /// By the seed, with the digest of the run.
-    failed: Vec<(u64, u64, oracle::Violation)>,
+    /// By the seed.
+    failed: Vec<(u64, oracle::Violation)>,
 }
 
 fn run_all(options: &Options) -> ExitCode {
     let begun = Instant::now();
     let next = AtomicU64::new(options.from);
     let end = options.from + options.seeds;
+    let keep = if options.digest { Keep::Digest } else { Keep::Nothing };
     let (shown, stop) = (Mutex::new(Shown::default()), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..options.threads() {
@@ -188,14 +193,14 @@ fn run_all(options: &Options) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let run = world::run(&Plan::draw(seed, options.fleet()), false);
+                    let run = world::run(&Plan::draw(seed, options.fleet()), keep);
                     let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
                     shown.reached.add(&run.reached);
                     // The order in which threads finish does not matter.
                     shown.digest =
                         shown.digest.wrapping_add(run.digest.rotate_left(seed as u32 % 64));
                     if let Some(violation) = run.violation {
-                        shown.failed.push((seed, run.digest, violation));
+                        shown.failed.push((seed, violation));
                         stop.store(shown.failed.len() >= MOST_FAILURES, Ordering::Relaxed);
                     }
                     drop(shown);
@@ -210,13 +215,16 @@ fn run_all(options: &Options) -> ExitCode {
     for (what, count) in shown.reached.counts() {
         println!("{count:>10}  {what}");
     }
-    println!("digest {:016x}", shown.digest);
+    if options.digest {
+        println!("digest {:016x}", shown.digest);
+    }
     let seconds = begun.elapsed().as_secs_f64();
-    for (seed, digest, violation) in &shown.failed {
+    plant(options);
+    for (seed, violation) in &shown.failed {
+        let digest = world::run(&Plan::draw(*seed, options.fleet()), Keep::Digest).digest;
         println!("seed {seed}, digest {digest:016x}: {}: {}", violation.kind, violation.text);
     }
-    if let Some((seed, _, violation)) = shown.failed.first() {
-        plant(options);
+    if let Some((seed, violation)) = shown.failed.first() {
         shrink::show(*seed, options.fleet(), violation.kind);
         let fleet = options.fleet().arguments().join(" ");
         println!("again: cargo xtask sim {fleet}{} --replay {seed}", planted_as(options));

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::client::Outcome;
+use crate::oracle::ms;
 use crate::plan::Ms;
 use crate::wire::{Outbox, Wire};
 
@@ -53,6 +54,8 @@ pub(crate) struct Process {
     begun: Instant,
     /// The run's time at `begun`, and how long the machine has slept since.
     base: Ms,
+    /// The run's time that it has reached.
+    reached: Ms,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) inbox: Arc<Inbox>,
     /// None until the node has started.
@@ -103,36 +106,40 @@ impl Process {
             report.put(Done::Started(Box::new(started)));
             woken.woken.notify_one();
         });
-        Self { runtime, begun, base: at, outbox, inbox, http: None }
+        Self { runtime, begun, base: at, reached: at, outbox, inbox, http: None }
     }
 
     /// The run's time that the node has reached.
-    pub(crate) fn now(&self) -> Ms {
-        let _entered = self.runtime.enter();
-        self.base + u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    pub(crate) const fn now(&self) -> Ms {
+        self.reached
     }
 
     /// Lets the node work until this time, or until something has left it.
-    pub(crate) fn run_until(&self, until: Ms) {
+    pub(crate) fn run_until(&mut self, until: Ms) {
         let until = self.begun + Duration::from_millis(until.saturating_sub(self.base));
-        self.runtime.block_on(async {
+        let passed = self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 () = self.outbox.woken.notified() => {}
                 () = tokio::time::sleep_until(until) => {}
             }
+            self.begun.elapsed()
         });
+        self.reached = self.base + ms(passed);
     }
 
     /// The node was not scheduled, and its monotonic clock went on.
-    pub(crate) fn resume(&self, at: Ms) {
-        let missed = at.saturating_sub(self.now());
+    pub(crate) fn resume(&mut self, at: Ms) {
+        let missed = at.saturating_sub(self.reached);
         self.runtime.block_on(tokio::time::advance(Duration::from_millis(missed)));
+        self.reached += missed;
     }
 
     /// The machine has slept: no clock of the node went on but the wall clock, when it woke.
     pub(crate) fn wake(&mut self, at: Ms, wall: &Wall) {
-        self.base += at.saturating_sub(self.now());
+        let slept = at.saturating_sub(self.reached);
+        self.base += slept;
+        self.reached += slept;
         wall.follow(self.begun, self.base);
     }
 

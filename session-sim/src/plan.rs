@@ -81,6 +81,8 @@ pub(crate) struct Manner {
     pub(crate) lost: bool,
     /// The caller goes away after this time.
     pub(crate) leaves: Option<Ms>,
+    /// How long the application works on the request before the token is replaced.
+    pub(crate) works: Ms,
 }
 
 /// Client and node, by their numbers.
@@ -186,6 +188,11 @@ impl Act {
         )
     }
 
+    /// Whether it may replace the token.
+    pub(crate) const fn replaces(&self) -> bool {
+        matches!(self, Self::Navigate(..) | Self::Rotate(..) | Self::StepUp(..))
+    }
+
     /// Whether its caller may go away, which others say of themselves in their [`Manner`].
     const fn may_be_left(&self) -> bool {
         matches!(
@@ -253,6 +260,8 @@ pub(crate) enum Fault {
     Restore,
     /// The node reads the log as a version does that does not know some kinds of entries.
     Older(usize),
+    /// The node writes into records what other versions do not know.
+    Newer(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,7 +30,7 @@ impl Reached {
 }
 
 /// Everything that a long run has to come upon.
-pub(crate) const ALL: [&str; 82] = [
+pub(crate) const ALL: [&str; 84] = [
     "a call fails before it arrives",
     "a call is carried out and its answer lost",
     "a call arrives after it was given up",
@@ -47,10 +47,12 @@ pub(crate) const ALL: [&str; 82] = [
     "a wall clock stands still",
     "a store comes back older",
     "a node reads the log as an older version",
+    "a node writes a record as a newer version",
     "a gap in the log that the cleanup has made",
     "a gap in the log after the store came back older",
     "entries of the log come in another order than committed",
     "a request to a node that is down",
+    "a request takes long",
     "a caller goes away",
     "the caller of a sign-in goes away",
     "the caller of a revocation or a block goes away",

@@ -2,7 +2,7 @@
 
 use crate::oracle::Guarantee;
 use crate::plan::{Fleet, Plan};
-use crate::world;
+use crate::world::{self, Keep};
 
 /// Shows the shortest run that was found to break the same guarantee.
 pub(crate) fn show(seed: u64, fleet: Fleet, kind: Guarantee) {
@@ -10,7 +10,7 @@ pub(crate) fn show(seed: u64, fleet: Fleet, kind: Guarantee) {
     let all = plan.steps.len();
     shrink(&mut plan, kind);
     println!("\n{} of {all} steps are needed:", plan.steps.len());
-    let run = world::run(&plan, true);
+    let run = world::run(&plan, Keep::Trace);
     print!("{plan}\n{}", run.trace.show(120));
     if let Some(violation) = run.violation {
         println!("{} s: {}: {}", violation.at as f64 / 1_000.0, violation.kind, violation.text);
@@ -30,7 +30,8 @@ fn shrink(plan: &mut Plan, kind: Guarantee) {
             let until = (from + size).min(plan.steps.len());
             let before = plan.steps.clone();
             plan.steps.drain(from..until);
-            let same = world::run(plan, false).violation.is_some_and(|found| found.kind == kind);
+            let same =
+                world::run(plan, Keep::Nothing).violation.is_some_and(|found| found.kind == kind);
             if !same {
                 plan.steps = before;
                 from = until;

@@ -19,7 +19,7 @@ use crate::call::{Answer, Call, Reply};
 
 /// A call on its way.
 pub(crate) struct Request {
-    pub(crate) call: Call,
+    pub(crate) call: Box<Call>,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Wire(pub(crate) Arc<Outbox>);
 impl Wire {
     async fn ask(&self, call: Call) -> Answer {
         let (answer, wait) = oneshot::channel();
-        let request = Request { call, answer };
+        let request = Request { call: Box::new(call), answer };
         self.0.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         self.0.woken.notify_one();
         match wait.await {

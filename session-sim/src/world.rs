@@ -3,7 +3,7 @@
 //! Everything that crosses between a node and the rest of the world is an event with a time, and events
 //! happen in the order of their times. A node runs on its own until the next event, and stops when
 //! something leaves it. What a node asks for arrives later than it was sent, so no node is ever ahead of
-//! an answer; a hint may reach a node up to [`CHUNK`] late, and [`IDLE_CHUNK`] where nobody asks.
+//! an answer.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -24,22 +24,33 @@ use crate::store::{Below, Clock};
 use crate::trace::Trace;
 use crate::wire::Request;
 
+use self::pace::Concerns;
+
 /// What a run has shown.
 pub(crate) struct Run {
     pub(crate) violation: Option<Violation>,
     pub(crate) reached: Reached,
-    /// Of everything that was observed, in order.
+    /// Of everything that was observed, in order, if that is wanted.
     pub(crate) digest: u64,
     pub(crate) trace: Trace,
 }
 
-/// Runs a plan, and keeps its trace if that is wanted.
-pub(crate) fn run(plan: &Plan, keep_trace: bool) -> Run {
-    let mut world = World::new(plan, keep_trace);
+/// What is kept of a run beside its judgement: to write down all that happens takes a tenth of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Nothing,
+    Digest,
+    /// The digest, and the history.
+    Trace,
+}
+
+/// Runs a plan.
+pub(crate) fn run(plan: &Plan, keep: Keep) -> Run {
+    let mut world = World::new(plan, keep);
     world.work();
     let World { oracle, trace, digest, .. } = world;
     let Oracle { violation, reached, .. } = oracle;
-    Run { violation, reached, digest: digest.finish(), trace }
+    Run { violation, reached, digest: digest.map_or(0, |digest| digest.finish()), trace }
 }
 
 struct World<'p> {
@@ -62,17 +73,20 @@ struct World<'p> {
     operations: Vec<Operation>,
     oracle: Oracle,
     trace: Trace,
-    digest: DefaultHasher,
+    digest: Option<DefaultHasher>,
 }
 
 struct Node {
     process: Option<Process>,
     state: State,
     wall: Wall,
+    /// When an event last gave it something to do.
+    stirred: Ms,
     weather: (Weather, Ms),
     lost_pushes_until: Ms,
     late_pushes_until: Ms,
     older: bool,
+    newer: bool,
     /// Its next process has another seed.
     seeds: u64,
     stopping: Option<Ms>,
@@ -125,15 +139,7 @@ enum Happening {
         request: Request,
         fate: Fate,
     },
-    Answers {
-        node: usize,
-        life: u32,
-        sent: Ms,
-        carried_out: Ms,
-        call: Box<Call>,
-        answer: Answer,
-        to: oneshot::Sender<Answer>,
-    },
+    Answers(Box<Answering>),
     Hint(usize),
     Leaves(usize),
     Start(usize),
@@ -141,6 +147,17 @@ enum Happening {
     RightClock(usize),
     /// Work has been over for long enough that every use is written back.
     CheckUses,
+}
+
+/// An answer on its way.
+struct Answering {
+    node: usize,
+    life: u32,
+    sent: Ms,
+    carried_out: Ms,
+    call: Box<Call>,
+    answer: Answer,
+    to: oneshot::Sender<Answer>,
 }
 
 /// What becomes of a request.
@@ -156,7 +173,7 @@ enum Fate {
 }
 
 impl<'p> World<'p> {
-    fn new(plan: &'p Plan, keep_trace: bool) -> Self {
+    fn new(plan: &'p Plan, keep: Keep) -> Self {
         let clock = Clock::new();
         let history = plan.options.history.keep.unwrap_or_default();
         let needs = Needs { history, max_staleness: plan.options.max_staleness };
@@ -165,10 +182,12 @@ impl<'p> World<'p> {
             process: None,
             state: State::Down,
             wall: Wall::default(),
+            stirred: 0,
             weather: (Weather::Clear, 0),
             lost_pushes_until: 0,
             late_pushes_until: 0,
             older: false,
+            newer: false,
             seeds: 0,
             stopping: None,
         };
@@ -189,8 +208,8 @@ impl<'p> World<'p> {
             claims: Claims::default(),
             operations: Vec::new(),
             oracle: Oracle::new(plan),
-            trace: Trace::new(keep_trace, plan.nodes),
-            digest: DefaultHasher::new(),
+            trace: Trace::new(keep == Keep::Trace, plan.nodes),
+            digest: (keep != Keep::Nothing).then(DefaultHasher::new),
         };
         for node in 0..plan.nodes {
             world.at(1 + node as Ms, Happening::Start(node));
@@ -202,28 +221,36 @@ impl<'p> World<'p> {
         world
     }
 
-    fn at(&mut self, at: Ms, happening: Happening) {
+    /// Something happens at this time, or now where a node that is behind has caused it. Returns when.
+    fn at(&mut self, at: Ms, happening: Happening) -> Ms {
         self.number += 1;
+        let at = at.max(self.now);
         self.events.insert((at, self.number), happening);
+        at
     }
 
     fn note(&mut self, node: Option<usize>, at: Ms, text: impl FnOnce() -> String) {
+        let Some(digest) = &mut self.digest else { return };
         let text = text();
-        self.digest.write_u64(at);
-        self.digest.write(text.as_bytes());
+        digest.write_u64(at);
+        digest.write(text.as_bytes());
         self.trace.note(node, at, text);
     }
 
     /// Into the digest goes all of it, also what is not told.
     fn digest(&mut self, whole: &impl fmt::Debug) {
-        let _ = write!(Hashed(&mut self.digest), "{whole:?}");
+        if let Some(digest) = &mut self.digest {
+            let _ = write!(Hashed(digest), "{whole:?}");
+        }
     }
 
     fn work(&mut self) {
         let end = self.plan.end();
         while self.oracle.violation.is_none() {
-            let next = self.events.first_key_value().map_or(end, |((at, _), _)| (*at).min(end));
-            if self.advance(next) {
+            let next = self.events.first_key_value();
+            let next = next.map(|((at, _), happening)| (*at, self.concerns(happening)));
+            let (next, whom) = next.filter(|(at, _)| *at < end).unwrap_or((end, Concerns::All));
+            if self.advance(next, whom) {
                 continue;
             }
             if next >= end {
@@ -234,40 +261,9 @@ impl<'p> World<'p> {
                 self.now = at;
                 self.clock.set(at);
                 self.happen(happening);
-            }
-        }
-    }
-
-    /// Lets the nodes work until `until`. True where something has left one of them that happens before.
-    fn advance(&mut self, until: Ms) -> bool {
-        loop {
-            let running = |node: &Node| node.state == State::Runs && node.process.is_some();
-            let times: Vec<Option<Ms>> = self
-                .nodes
-                .iter()
-                .map(|node| node.process.as_ref().filter(|_| running(node)).map(Process::now))
-                .collect();
-            let Some(floor) = times.iter().flatten().copied().min() else { return false };
-            if floor >= until {
-                return false;
-            }
-            let busy = floor < self.busy_until;
-            let mut horizon = until.min(floor + if busy { CHUNK } else { IDLE_CHUNK });
-            for (index, time) in times.into_iter().enumerate() {
-                let Some(mut time) = time else { continue };
-                while time < horizon {
-                    let Some(process) = &self.nodes[index].process else { break };
-                    process.run_until(horizon);
-                    time = process.now();
-                    let earliest = self.collect(index, time);
-                    horizon = horizon.min(earliest.max(time));
-                    if self.oracle.violation.is_some() {
-                        return true;
-                    }
+                if let Concerns::Node(node) = whom {
+                    self.nodes[node].stirred = at;
                 }
-            }
-            if self.events.first_key_value().is_some_and(|((at, _), _)| *at < until) {
-                return true;
             }
         }
     }
@@ -292,9 +288,7 @@ impl<'p> World<'p> {
             Happening::Arrives { node, life, sent, request, fate } => {
                 self.arrive(node, life, sent, request, fate);
             }
-            Happening::Answers { node, life, sent, carried_out, call, answer, to } => {
-                self.answer(node, life, sent, carried_out, &call, answer, to);
-            }
+            Happening::Answers(answering) => self.answer(*answering),
             Happening::Hint(node) => {
                 if let Some(process) = &self.nodes[node].process {
                     process.outbox.hint.notify_one();
@@ -432,14 +426,11 @@ fn all_sessions(store: &Below) -> Vec<Session> {
     sessions
 }
 
-/// How far nodes run before the others catch up.
-const CHUNK: Ms = 20;
-/// The same, while nobody has asked for anything for a while.
-const IDLE_CHUNK: Ms = 250;
 /// For how long an operation is taken to be of consequence.
 const BUSY: Ms = 1_500;
 
 mod calls;
 mod faults;
+mod pace;
 mod steps;
 mod words;

@@ -47,6 +47,11 @@ impl Log {
         let Some(cursor) = cursor else { return LogPage::at_end(end, false, clock) };
         match LogPosition::parse(cursor).filter(|seen| self.reaches_back_to(*seen)) {
             Some(seen) => self.read(seen, entries, limit as usize, clock),
+            None if planted::is(Defect::GapRetells) => {
+                let mut page = self.read(LogPosition::START, entries, limit as usize, clock);
+                page.gap = true;
+                page
+            }
             None => LogPage::at_end(end, true, clock),
         }
     }

@@ -142,6 +142,7 @@ impl Oracle {
             acknowledged: false,
             // What a node had sent before it was killed may arrive later.
             excused: self.life(from.node) != from.life,
+            undone: false,
             ended: None,
             used: None,
             perhaps_used: at,
@@ -173,10 +174,16 @@ impl Oracle {
             let data = session.data.as_ref().and_then(|data| data.to_value().as_u64());
             data.unwrap_or_default()
         };
+        let forgets = old.unknown.keys().any(|name| !stored.unknown.contains_key(name));
         let overwrites = kind == EventKind::Changed && number(&stored) != number(old) + 1;
         let grace_from = stored.token.retired.as_ref().filter(|_| moved_on).map(|last| last.at);
         let early = stamp(at).minus(2 * self.options.store_timeout);
         known.session = stored;
+        if forgets {
+            self.broken(Guarantee::Newer, at, || {
+                format!("{id} has lost what a newer version has written")
+            });
+        }
         if overwrites {
             self.broken(Guarantee::LostUpdate, at, || {
                 format!("{id} has lost a change of its data")

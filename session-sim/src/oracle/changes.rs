@@ -6,7 +6,7 @@ use session_core::{EndCause, Session, SessionId, UserKey};
 use session_engine::WaitEnd;
 
 use super::carried::covers;
-use super::{Begun, Guarantee, Oracle, Proven, ms};
+use super::{Begun, Guarantee, Oracle, Proven, Worth, ms};
 use crate::node::stamp;
 use crate::plan::{Client, Ms};
 
@@ -182,6 +182,23 @@ impl Oracle {
         }
     }
 
+    /// A node has answered a sign-out: the session has ended, and this node knows it. Not with a token that
+    /// was replaced before the node came to it.
+    pub(crate) fn signed_out(&mut self, at: Ms, begun: &Begun, token: &str, worth: Worth) {
+        let Some(id) = Self::id_of(token) else { return };
+        let now = self.worth(token, at);
+        let valid = worth.is_surely_valid() && now.is_surely_valid() && self.is_in_time(id, at);
+        let Some(known) = self.sessions.get_mut(&id) else { return };
+        if known.ended.is_some_and(|end| end.at >= begun.at) {
+            known.ended_on.push((begun.node, at));
+        }
+        if known.ended.is_none() && valid && !known.excused {
+            self.broken(Guarantee::NotEnded, at, || {
+                format!("{id} lives although it was signed out")
+            });
+        }
+    }
+
     pub(crate) fn rotated(&mut self, at: Ms, token: &str, next: &str, step_up: bool) {
         if step_up {
             self.reached.note("a user proves again who they are");
@@ -247,10 +264,12 @@ impl Oracle {
         let Some(wait) = self.waits.get_mut(&number) else { return };
         wait.over = Some(at);
         let (id, node, begun) = (wait.id, wait.node, wait.begun);
-        let ended = self.sessions.get(&id).and_then(|known| known.ended);
+        let known = self.sessions.get(&id);
+        let (ended, undone) = known.map_or((None, false), |known| (known.ended, known.undone));
         let since = ended.map_or(at, |end| end.at.max(begun));
         let late = since + self.bound() + 4 * ms(self.options.store_timeout);
-        if at > late && self.is_calm(node, since, at) {
+        // No log tells of what the store has lost in coming back older.
+        if at > late && !undone && self.is_calm(node, since, at) {
             self.broken(Guarantee::Wait, at, || {
                 format!("a wait on node {node} hears late of the end of {id}")
             });

@@ -45,6 +45,7 @@ guarantees! {
     LockedOut, "locked out", "No limit and no block locks a user out.";
     Lost, "lost", "The store loses no session.";
     LostUpdate, "lost update", "No change of a session's data is lost.";
+    Newer, "newer", "What a newer version has written into a record stays there.";
     Newest, "newest", "The newest session goes on.";
     NobodyHolds, "nobody holds", "No session goes on that nobody holds.";
     NotClaimed, "not claimed", "The store knows that a token was presented.";

@@ -94,7 +94,7 @@ impl Oracle {
         }
     }
 
-    /// A node tells of an end once, and as it was. A store that came back older may have another end.
+    /// A node tells of an end once, and as it was. A store that came back older may have lost it, and have another.
     pub(super) fn check_telling(
         &mut self,
         node: usize,
@@ -107,9 +107,9 @@ impl Oracle {
             self.broken(Guarantee::Unknown, at, || format!("{id} is told of and never began"));
             return;
         };
-        let ended = known.ended;
+        let (ended, undone) = (known.ended, known.undone);
         let right = times == 1 && ended.is_some_and(|end| end.cause == cause);
-        if !right && self.restored.is_none() {
+        if !right && !undone {
             self.broken(Guarantee::Told, at, || {
                 format!("node {node} tells of {id} as {cause:?}, the {times}. time: {ended:?}")
             });

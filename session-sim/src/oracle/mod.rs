@@ -86,6 +86,8 @@ struct Known {
     acknowledged: bool,
     /// Nobody has to hold it: the node was killed, or the store has forgotten what came after.
     excused: bool,
+    /// The store that came back older has lost its begin, or its end.
+    undone: bool,
     ended: Option<End>,
     /// The last request that was accepted.
     used: Option<Use>,
@@ -360,7 +362,8 @@ impl Oracle {
         self.sessions.values().filter(mine)
     }
 
-    /// The policies that held for a user at some moment of this time.
+    /// The policies that held for a user at some moment of this time: also the one before a change that came
+    /// in its first millisecond.
     fn policies_within(&self, owner: &UserKey, from: Ms, until: Ms) -> Vec<Policy> {
         let places = PolicyScope::of(owner);
         let mut layers = PolicyLayers::default();
@@ -373,7 +376,7 @@ impl Oracle {
             if !concerns(scope) {
                 continue;
             }
-            if *at > from {
+            if *at >= from {
                 held.push(layers.clone().resolve(&self.options.default_policy));
             }
             layers.set(scope, policy.clone());
@@ -411,8 +414,10 @@ impl Oracle {
     pub(crate) fn restored(&mut self, copied: Copied, at: Ms, stored: Vec<Session>) {
         self.restored = Some(at);
         self.nodes.iter_mut().for_each(|node| node.restored = true);
-        for known in self.sessions.values_mut() {
+        let there = |id: &SessionId| stored.iter().any(|session| session.id == *id);
+        for (id, known) in &mut self.sessions {
             known.excused = true;
+            known.undone |= known.ended.is_none() != there(id);
             known.ended.get_or_insert(End { at, cause: EndCause::Unknown });
         }
         for session in stored {

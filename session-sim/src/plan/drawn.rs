@@ -99,7 +99,8 @@ pub(super) fn clients(rng: &mut Rng) -> Vec<Client> {
 
 fn manner(rng: &mut Rng) -> Manner {
     let leaves = (rng.u32(..8) == 0).then(|| rng.u64(0..40));
-    Manner { lost: rng.u32(..6) == 0, leaves }
+    let works = if rng.u32(..8) == 0 { rng.u64(500..15_000) } else { 0 };
+    Manner { lost: rng.u32(..6) == 0, leaves, works }
 }
 
 fn place(rng: &mut Rng) -> Place {
@@ -151,7 +152,7 @@ fn chosen(rng: &mut Rng) -> Chosen {
 
 pub(super) fn fault(rng: &mut Rng, nodes: usize) -> Fault {
     let node = rng.usize(..nodes);
-    match rng.u32(..22) {
+    match rng.u32(..24) {
         0..=2 => Fault::Weather(node, Weather::Slow, rng.u64(2_000..20_000)),
         3..=7 => Fault::Weather(node, Weather::Stormy, rng.u64(2_000..25_000)),
         8..=9 => Fault::Weather(node, Weather::Silent, rng.u64(500..25_000)),
@@ -167,6 +168,7 @@ pub(super) fn fault(rng: &mut Rng, nodes: usize) -> Fault {
             Fault::Skew(node, far[rng.usize(..far.len())])
         }
         20 => Fault::Still(node),
-        _ => Fault::Older(node),
+        21 => Fault::Older(node),
+        _ => Fault::Newer(node),
     }
 }

@@ -32,7 +32,7 @@ impl<'p> Play<'p> {
         let there = Way { client, node: (node + rng.usize(..nodes)) % nodes };
         let mut play = Self { options, begin, here, there, steps: Vec::new() };
         play.then(0, Act::SignIn(here, Manner::default()));
-        match rng.u32(..11) {
+        match rng.u32(..12) {
             0 => play.theft(rng),
             1 => play.second_tab(rng),
             2 => play.end_beside_a_read(rng),
@@ -43,6 +43,7 @@ impl<'p> Play<'p> {
             7 => play.sign_ins_in_a_storm(rng),
             8 => play.ticket_twice(rng),
             9 => play.prefetches(rng),
+            10 => play.slow_page(rng),
             _ => play.at_once(rng),
         }
         play.steps
@@ -78,6 +79,16 @@ impl<'p> Play<'p> {
         let first_use = first_use + late;
         self.check(first_use, self.here);
         self.then(first_use + 1 + rng.u64(..self.grace()), Act::SecondTab(self.there));
+    }
+
+    /// A page takes longer than the grace, and its token is replaced beside it in the meantime.
+    fn slow_page(&mut self, rng: &mut Rng) {
+        let works = 1_200 + self.grace() + rng.u64(..6_000);
+        let slow = Manner { works, ..Manner::default() };
+        let replaces = if rng.bool() { Act::Rotate } else { Act::StepUp };
+        self.then(300, replaces(self.there, slow));
+        self.then(400, Act::Rotate(self.here, Manner::default()));
+        self.check(600, self.here);
     }
 
     /// A session ends while another node reads it, whose answers have become slow.
@@ -154,7 +165,7 @@ impl<'p> Play<'p> {
         self.then(500, Act::Fault(storm));
         for _ in 0..4 {
             let leaves = rng.bool().then(|| rng.u64(..60));
-            let (after, manner) = (600 + rng.u64(..4_000), Manner { lost: false, leaves });
+            let (after, manner) = (600 + rng.u64(..4_000), Manner { leaves, ..Manner::default() });
             self.then(after, Act::SignOut(self.here));
             self.then(after + 200, Act::SignIn(self.there, manner));
         }

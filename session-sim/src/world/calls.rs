@@ -2,7 +2,6 @@
 
 use session_core::store::{Change, Commit, LogPage};
 use session_core::{Event, EventKind, StoreError};
-use tokio::sync::oneshot;
 
 use super::words::{answered, told};
 use super::*;
@@ -45,7 +44,7 @@ impl World<'_> {
                 _ => (self.rng.u64(1..200), Fate::Arrives),
             },
         };
-        if !matches!(request.call, Call::LogSince(..)) && !request.call.is_housekeeping() {
+        if !matches!(*request.call, Call::LogSince(..)) && !request.call.is_housekeeping() {
             self.busy_until = self.busy_until.max(sent + BUSY);
         }
         let silent = weather == Weather::Silent && fate == Fate::Fails;
@@ -56,9 +55,7 @@ impl World<'_> {
             // Lost for good: the node waits.
             return Ms::MAX;
         }
-        let at = sent + takes;
-        self.at(at, Happening::Arrives { node: index, life, sent, request, fate });
-        at
+        self.at(sent + takes, Happening::Arrives { node: index, life, sent, request, fate })
     }
 
     pub(super) fn arrive(
@@ -69,11 +66,14 @@ impl World<'_> {
         request: Request,
         fate: Fate,
     ) {
-        let Request { call, answer: to } = request;
+        let Request { mut call, answer: to } = request;
         let failed = || Err(StoreError::unavailable("the connection was lost"));
         let away = self.now < self.away_until;
         if away {
             self.oracle.reached.note("a call is refused while the store is away");
+        }
+        if let (true, Call::Commit(commit)) = (self.nodes[node].newer, &mut *call) {
+            self.write_as_newer(commit);
         }
         let answer = if away || fate == Fate::Fails {
             failed()
@@ -85,8 +85,9 @@ impl World<'_> {
             return;
         }
         let at = self.now + self.answer_takes(node);
-        let (carried_out, call) = (self.now, Box::new(call));
-        self.at(at, Happening::Answers { node, life, sent, carried_out, call, answer, to });
+        let carried_out = self.now;
+        let answering = Answering { node, life, sent, carried_out, call, answer, to };
+        self.at(at, Happening::Answers(Box::new(answering)));
     }
 
     fn answer_takes(&mut self, node: usize) -> Ms {
@@ -112,8 +113,7 @@ impl World<'_> {
             }
             answer => self.digest(answer),
         }
-        let text = answered(&answer);
-        self.note(None, at, || format!("{} of node {node}: {text}", call.name()));
+        self.note(None, at, || format!("{} of node {node}: {}", call.name(), answered(&answer)));
         let idle = at >= self.plan.end() - Plan::IDLE;
         if let Call::Commit(commit) = call {
             self.check_caller(sent, commit);
@@ -157,17 +157,8 @@ impl World<'_> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn answer(
-        &mut self,
-        node: usize,
-        life: u32,
-        sent: Ms,
-        carried_out: Ms,
-        call: &Call,
-        mut answer: Answer,
-        to: oneshot::Sender<Answer>,
-    ) {
+    pub(super) fn answer(&mut self, answering: Answering) {
+        let Answering { node, life, sent, carried_out, call, mut answer, to } = answering;
         if self.oracle.life(node) != life {
             return;
         }
@@ -183,16 +174,27 @@ impl World<'_> {
         };
         let leased = matches!(answer, Ok(Reply::Lease(true)));
         let at = self.now;
-        let text = answered(&answer);
-        self.note(Some(node), at, || format!("< {} {text}", call.name()));
+        self.note(Some(node), at, || format!("< {} {}", call.name(), answered(&answer)));
         if to.send(answer).is_err() {
             return;
         }
         if let Some(page) = log {
             self.oracle.log_arrived(at, node, &page, sent, carried_out);
         }
-        if let (true, Call::Lease(name, ..)) = (leased, call) {
+        if let (true, Call::Lease(name, ..)) = (leased, &*call) {
             self.lease_arrived(node, name);
+        }
+    }
+
+    /// A version that keeps more in a record.
+    fn write_as_newer(&mut self, commit: &mut Commit) {
+        for change in &mut commit.changes {
+            let session = match change {
+                Change::Insert(session) | Change::Update { session, .. } => session,
+                Change::End(..) | Change::ClaimsChanged(_) => continue,
+            };
+            session.unknown.insert("tomorrow".to_owned(), self.now.into());
+            self.oracle.reached.note("a node writes a record as a newer version");
         }
     }
 

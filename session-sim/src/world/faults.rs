@@ -55,6 +55,7 @@ impl World<'_> {
             Fault::Restore => self.restore(),
             Fault::HolderStopped(lasts) => self.stop_holder = Some(lasts),
             Fault::Older(node) => self.nodes[node].older = true,
+            Fault::Newer(node) => self.nodes[node].newer = true,
         }
     }
 

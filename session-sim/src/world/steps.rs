@@ -1,5 +1,7 @@
 //! What users, thieves, administrators and faults do in a run.
 
+use std::time::Duration;
+
 use session_core::policy::PolicyScope;
 use session_http::HttpSessions;
 
@@ -74,9 +76,13 @@ impl World<'_> {
             bearer: profile.bearer,
             navigates: matches!(act, Act::Navigate(..)) && !profile.bearer,
             passive: matches!(act, Act::Passive(_)),
+            works: Duration::from_millis(manner.works),
         };
         if (act.needs_token() && token.is_none()) || (act.needs_session() && held.is_none()) {
             return;
+        }
+        if act.replaces() && manner.works > 0 {
+            self.oracle.reached.note("a request takes long");
         }
         self.busy_until = self.now + BUSY;
         let number = self.operations.len();
@@ -118,7 +124,8 @@ impl World<'_> {
         let now = self.now;
         self.oracle.shows(token, now, !matches!(act, Act::Passive(_)));
         if matches!(act, Act::StepUp(..) | Act::SignIn(..)) {
-            self.oracle.steps_up(token, now);
+            // The application records the proof when it has done its work.
+            self.oracle.steps_up(token, now + act.way().1.works);
         }
         // What comes too late counts as a copy.
         if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, now) {
@@ -362,6 +369,9 @@ impl World<'_> {
             }
             (Act::SignOut(_), Outcome::Done) => {
                 self.oracle.reached.note("a user signs out");
+                if let (Some(token), Some(worth)) = (&token, worth) {
+                    self.oracle.signed_out(at, &begun, token, worth);
+                }
                 let device = &mut self.clients[way.client];
                 if !lost && device.token == token {
                     device.token = None;
