@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use session_conformance::sample::{commit, end, end_all, now, session, user, user_in};
+use session_conformance::sample::{commit, end, end_all, now, session, user_in};
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{BlockChange, Change, Entries, Outcome, PolicyChange, Selection};
