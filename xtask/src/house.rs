@@ -1,11 +1,11 @@
 //! What the documents say of the house, checked: the arrows of `ARCHITECTURE.md`, the tests of
-//! `docs/guarantees.md` and of `docs/security.md`, and the oldest compiler.
+//! `docs/guarantees.md` and of `docs/security.md`, the clocks of the stores, and the oldest compiler.
 
 use std::path::Path;
 
 use crate::named_tests::{self, Functions};
 use crate::run::{Failure, cargo, output, root};
-use crate::{asvs, rust_version};
+use crate::{asvs, host_clock, rust_version};
 
 /// A crate, and what must never be below it.
 const WALLS: [(&str, &[&str]); 11] = [
@@ -77,6 +77,8 @@ pub(crate) fn check() -> Result<(), Failure> {
     let named = named_tests::check("docs/guarantees.md", named_tests::alone, &functions)?;
     println!("{named} tests that guarantees name are there");
     asvs::check_with(&functions)?;
+    let sources = host_clock::check()?;
+    println!("{sources} sources of stores read no clock of their host");
     rust_version::check()?;
     println!("no dependency needs a newer compiler than this workspace");
     Ok(())

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod fleet;
 mod fuzz;
+mod host_clock;
 mod house;
 mod instance;
 mod licences;

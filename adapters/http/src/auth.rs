@@ -349,6 +349,8 @@ impl Auth {
             Identity::Session(session, Credential::Bearer) => {
                 manager.rotate_shown(session, token.as_bytes(), reason).await?
             }
+            // When it showed the token is not known: it could be taken for a thief's.
+            Identity::Unavailable => return Err(Problem::unavailable().into()),
             _ => manager.rotate(token.as_bytes(), reason).await?,
         };
         let token = match rotation {

@@ -60,6 +60,29 @@ async fn a_sign_in_that_nobody_waits_for_leaves_no_session() {
     assert_eq!(count(&fleet).await, 0);
 }
 
+/// The store takes no commit, the caller goes away, and the store comes back.
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_that_failed_and_that_nobody_waits_for_is_not_tried_again() {
+    let policy = PreventConcurrentLogin::LogoutFromAllDevices;
+    let fleet = Fleet::start(Options::default().with_default_policy(policy)).await;
+    let ([here, there], probe) = (&fleet.nodes, &fleet.probes[0]);
+    let old = sign_in(there, "alice").await;
+    assert!(is_active(there, &old).await);
+    probe.fail("commit", true);
+    let manager = here.sessions().clone();
+    let waiting = tokio::spawn(async move { manager.sign_in(SignIn::new(user("alice"))).await });
+    while !probe.calls().contains_key("commit") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    probe.fail("commit", false);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(probe.calls()["commit"], 1);
+    assert!(is_active(there, &old).await, "nobody is evicted");
+    assert_eq!(count(&fleet).await, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_names_the_limit_and_changes_nothing() {
     // Simulated days are long; slow workers keep them short.

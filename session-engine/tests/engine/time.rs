@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use session_core::policy::PolicyScope;
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
+use session_core::store::{HistoryQuery, TenantFilter};
 use session_core::usage::{Timeouts, WriteBack};
 use session_core::{Actor, EndCause, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
 use session_engine::{
     Access, Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, SignedIn,
-    Verdict, WaitEnd,
+    Ticket, Verdict, WaitEnd,
 };
 use session_store_memory::MemoryStore;
 use tokio::task::JoinSet;
 
-use crate::probe::{Fleet, Probe, clock, is_active, revoke, sign_in, user};
+use crate::probe::{Fleet, Probe, clock, is_active, refusal, revoke, sign_in, user};
 
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
@@ -374,4 +375,114 @@ async fn a_session_may_have_timeouts_of_its_own() {
     tokio::time::sleep(hour * 24 * 40).await;
     assert!(!is_active(right, &usual).await, "the cleanup has run many times");
     assert!(is_active(right, &long).await && is_active(wrong, &long).await);
+}
+
+/// A month ahead, more than a year behind, and one that stands still.
+const WRONG: [(i64, bool); 3] = [(31 * DAY, false), (-400 * DAY, false), (0, true)];
+
+/// With each wrong clock: first the right node and the other, then the other way round.
+async fn on_wrong_clocks(options: Options, test: impl AsyncFn(&Clocks, &Engine, &Engine)) {
+    for (wrong_by, stands_still) in WRONG {
+        for here in [0, 1] {
+            let clocks = Clocks::start(options.clone(), wrong_by, stands_still).await;
+            test(&clocks, &clocks.nodes[here], &clocks.nodes[1 - here]).await;
+        }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn the_grace_of_a_rotation_goes_by_the_time_of_the_fleet() {
+    on_wrong_clocks(Options::default(), async |_, here, there| {
+        let old = sign_in(here, "alice").await;
+        assert!(is_active(there, &old).await);
+        let token = old.token.expose();
+        let rotated = here.sessions().rotate(token.as_bytes(), RotateReason::Renewal).await;
+        let Ok(Rotation::Rotated { token: new, .. }) = rotated else { panic!("{rotated:?}") };
+        let new = new.expose();
+        let used = here.sessions().validate(new.as_bytes(), Access::default()).await;
+        assert!(matches!(used, Ok(Verdict::Active(_))), "{used:?}");
+        tokio::time::sleep(9 * SECOND).await;
+        assert!(is_active(there, &old).await, "in its grace");
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(refusal(there, &old).await.end_cause(), Some(EndCause::TokenReused));
+    })
+    .await;
+}
+
+/// One session per user, and the newcomer is refused.
+fn one_session() -> Options {
+    let limit = Limit { max: 1, scope: Scope::User, on_exceed: OnExceed::Reject };
+    Options::default().with_default_policy(Policy::limit(limit))
+}
+
+async fn ticket(node: &Engine) -> Ticket {
+    match node.sessions().sign_in(SignIn::new(user("alice"))).await {
+        Err(Error::TooManySessions(refused)) => refused.ticket,
+        outcome => panic!("{outcome:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_claimed_within_the_time_of_the_fleet() {
+    on_wrong_clocks(one_session(), async |_, here, there| {
+        let unclaimed = sign_in(here, "alice").await;
+        tokio::time::sleep(Options::default().claim_within - SECOND).await;
+        for node in [here, there] {
+            ticket(node).await;
+        }
+        tokio::time::sleep(2 * SECOND).await;
+        let new = sign_in(there, "alice").await;
+        assert_eq!(new.ended, [(unclaimed.session.id(), EndCause::Evicted)]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ticket_is_valid_by_the_time_of_the_fleet() {
+    for is_late in [false, true] {
+        on_wrong_clocks(one_session(), async |_, here, there| {
+            let old = sign_in(here, "alice").await;
+            assert!(is_active(here, &old).await, "its token has been presented");
+            tokio::time::sleep(SECOND).await;
+            let (ticket, end) = (ticket(here).await, old.session.id());
+            tokio::time::sleep(Ticket::VALID_FOR - SECOND).await;
+            if is_late {
+                tokio::time::sleep(2 * SECOND).await;
+            }
+            let outcome = there.sessions().sign_in_with_ticket(ticket.expose(), end).await;
+            match outcome {
+                Ok(new) => assert!(!is_late && is_active(here, &new).await),
+                Err(error) => {
+                    assert!(is_late && matches!(error, Error::InvalidTicket), "{error:?}")
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_is_stamped_with_the_time_of_the_fleet() {
+    let everybody = HistoryQuery::within(TenantFilter::Any);
+    on_wrong_clocks(Options::default(), async |clocks, here, there| {
+        let begun = [sign_in(here, "alice").await, sign_in(here, "bob").await];
+        tokio::time::sleep(100 * SECOND).await;
+        revoke(there, &begun[0]).await;
+        there.sessions().sign_out(&begun[1].session).await.unwrap();
+        let now = clocks.right.now();
+        for node in [here, there] {
+            let told = node.sessions().history(&everybody).await.unwrap().sessions;
+            assert_eq!(told.len(), 2);
+            for one in told {
+                assert!(
+                    one.ended <= now && now.since(one.ended) < SECOND,
+                    "{} at {now}",
+                    one.ended
+                );
+            }
+        }
+    })
+    .await;
 }

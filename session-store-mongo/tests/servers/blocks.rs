@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use session_conformance::sample::{commit, end, end_all, now, session, user, user_in};
+use session_conformance::sample::{commit, end, end_all, now, session, user_in};
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
 use session_core::store::{BlockChange, Change, Entries, Outcome, PolicyChange, Selection};
@@ -133,23 +133,4 @@ async fn all_nodes_get_one_fleet_key() {
     assert!(keys.iter().all(|key| *key == keys[0] && key[0] < 4), "{keys:?}");
     let late = fresh.store().await.fleet_key(&FleetKey::from_bytes([9; 32])).await.unwrap();
     assert_eq!(*late.as_bytes(), keys[0]);
-}
-
-/// The test server has this machine's clock.
-#[tokio::test]
-async fn a_read_of_the_log_tells_the_servers_clock() {
-    let _alone = ALONE.read().await;
-    let store = Fresh::new(Transactions::WhereThereAre).store().await;
-    for empty in [true, false] {
-        let before = host();
-        let clock = store.log_since(None, Entries::All, 0).await.unwrap().clock;
-        // It has milliseconds.
-        let range = before.minus(Duration::from_millis(1))..=host();
-        assert!(range.contains(&clock), "{clock:?} in {range:?}, empty: {empty}");
-        assert_eq!(sign_in(&store, &user("alice")).await, Outcome::Done);
-    }
-}
-
-fn host() -> Timestamp {
-    Timestamp::EPOCH.plus(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap())
 }

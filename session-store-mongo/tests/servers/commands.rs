@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mongodb::bson::{DateTime, Document};
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use mongodb::options::ClientOptions;
 use session_conformance::sample::{insert, now, session, user};
 use session_core::store::{Change, Commit, Entries, Outcome, PageQuery, TenantFilter, Touch};
-use session_core::{Actor, EndCause, Session, Store};
+use session_core::{Actor, EndCause, Session, Store, Timestamp};
 use session_store_mongo::{MongoStore, Transactions};
 
 use crate::namespace::{ALONE, Fresh, url};
@@ -111,5 +112,40 @@ async fn a_sign_in_costs_few_commands() {
         assert_eq!(store.commit(&sign_in).await.unwrap(), Outcome::Done);
         let names = commands.names();
         assert_eq!(names.len(), count, "{names:?}");
+    }
+}
+
+/// The server's clock in one of its answers.
+fn clock_of(reply: &Document) -> Option<DateTime> {
+    let cursor = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
+    let clock = match cursor {
+        Ok(found) => found.first()?.as_document()?.get_datetime("clock"),
+        Err(_) => reply.get_datetime("localTime"),
+    };
+    clock.ok().copied()
+}
+
+#[tokio::test]
+async fn a_read_of_the_log_tells_the_servers_clock() {
+    let _alone = ALONE.read().await;
+    let (heard, fresh) = (Arc::new(Mutex::new(None)), Fresh::new(Transactions::WhereThereAre));
+    let mut client = ClientOptions::parse(url()).await.unwrap();
+    let hears = Arc::clone(&heard);
+    client.command_event_handler = Some(EventHandler::callback(move |event| {
+        let CommandEvent::Succeeded(answered) = event else { return };
+        if let Some(clock) = clock_of(&answered.reply) {
+            *hears.lock().unwrap() = Some(clock);
+        }
+    }));
+    let store = fresh.open_with(client).await.unwrap();
+    let mine = session(&store, &user("alice"), now(&store).await);
+    for empty in [true, false] {
+        *heard.lock().unwrap() = None;
+        let clock = store.log_since(None, Entries::All, 0).await.unwrap().clock;
+        let told = heard.lock().unwrap().expect("the server tells its clock");
+        assert_eq!(clock, Timestamp::from_micros(told.timestamp_millis() * 1000), "empty: {empty}");
+        if empty {
+            insert(&store, &mine).await;
+        }
     }
 }

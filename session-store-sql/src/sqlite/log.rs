@@ -161,3 +161,29 @@ pub(super) const FIRST_KEPT: &str = "SELECT MAX(kept) FROM ( \
     SELECT COALESCE(MIN(seq) FILTER (WHERE at >= ?1), MAX(seq)) AS kept, MIN(seq) AS first \
     FROM (SELECT seq, at FROM session_kit_log ORDER BY seq LIMIT ?2 + 1)) WHERE kept > first";
 pub(super) const TRIM: &str = "DELETE FROM session_kit_log WHERE seq < ?";
+
+#[cfg(test)]
+mod tests {
+    use session_core::policy::{Policy, PolicyScope};
+    use session_core::store::PolicyChange;
+    use session_core::{Actor, Store, Timestamp};
+
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::*;
+
+    /// Requests hold every connection that reads: the follower hears the log all the same.
+    #[tokio::test]
+    async fn the_log_is_read_beside_a_saturated_pool() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::default().with_readers(1);
+        let store = SqliteStore::connect_with(folder.path().join("s.db"), options).await.unwrap();
+        let _held = store.pools.readers.acquire().await.unwrap();
+        assert!(store.pools.readers.try_acquire().is_none(), "it is saturated");
+        let end = store.log_since(None, Entries::All, 10).await.unwrap().next;
+        let (policy, at) = (Some(Policy::default()), Timestamp::EPOCH);
+        let change = PolicyChange { scope: PolicyScope::Deployment, policy, at, by: Actor::System };
+        store.set_policy(&change).await.unwrap();
+        let told = store.log_since(Some(&end), Entries::All, 10).await.unwrap();
+        assert_eq!(told.events, [change.event()]);
+    }
+}

@@ -1,6 +1,7 @@
 //! The PostgreSQL store under the conformance kit, on a real server, and what is its own.
 
 mod blocks;
+mod clock;
 #[path = "../leases/mod.rs"]
 mod leases;
 mod log;

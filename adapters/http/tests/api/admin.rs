@@ -207,7 +207,6 @@ async fn a_bulk_ending_ends_what_all_filters_select() {
     let http = start(Config::default()).await;
     let root = Client::signed_in(&http, "root").await;
     let own = root.session_id().await.unwrap();
-    let boss = Client::signed_in(&http, "north/boss").await;
     let begin = async || {
         let mut clients = Vec::new();
         for (name, kind, client) in [
@@ -235,6 +234,7 @@ async fn a_bulk_ending_ends_what_all_filters_select() {
         ("tenant=&client=shop".to_owned(), 1, "-++"),
         (format!("tenant=&all=true&except={own}"), 1, "-++"),
         ("client=shop".to_owned(), 2, "--+"),
+        ("tenant=north".to_owned(), 2, "+--"),
         ("client=shop&device=Mobile".to_owned(), 1, "+-+"),
         ("tenant=north&client=bank".to_owned(), 1, "++-"),
         ("user=alice&tenant=north".to_owned(), 1, "+-+"),
@@ -250,6 +250,7 @@ async fn a_bulk_ending_ends_what_all_filters_select() {
         root.delete("/admin/sessions?client=bank").await.ok();
     }
     // A tenant's admin reaches their own tenant only, with and without a tenant in the query.
+    let boss = Client::signed_in(&http, "north/boss").await;
     let clients = begin().await;
     boss.delete("/admin/sessions?all=true&tenant=south").await.problem(403, "forbidden");
     assert_eq!(boss.delete("/admin/sessions?all=true").await.ok(), json!({ "revoked": 3 }));
@@ -259,6 +260,22 @@ async fn a_bulk_ending_ends_what_all_filters_select() {
     let clients = begin().await;
     assert_eq!(root.delete("/admin/sessions?all=true").await.ok(), json!({ "revoked": 4 }));
     assert_eq!((left(&clients).await.as_str(), root.session_id().await), ("---", None));
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bulk_ending_by_time_alone_ends_what_began_before_it() {
+    let http = start(Config::default()).await;
+    let (old, alice) =
+        (Client::signed_in(&http, "root").await, Client::signed_in(&http, "north/alice").await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let cutoff = http.manager().now();
+    let (root, bob) =
+        (Client::signed_in(&http, "root").await, Client::signed_in(&http, "bob").await);
+    let answer = root.delete(&format!("/admin/sessions?signed_in_before={cutoff}")).await.ok();
+    assert_eq!(answer, json!({ "revoked": 2 }));
+    assert_eq!((old.session_id().await, alice.session_id().await), (None, None));
+    assert!(root.session_id().await.is_some() && bob.session_id().await.is_some());
     http.shutdown().await;
 }
 
@@ -389,14 +406,26 @@ async fn who_acts_as_an_admin_does_not_administer() {
         (&me["impersonator_tenant"], &me["sessions"][0]["impersonator_tenant"]),
         (&json!("north"), &json!("north"))
     );
+    let id = me["sessions"][0]["id"].as_str().unwrap();
+    let own = format!("/admin/sessions/{id}");
     for (method, path) in [
         ("GET", "/admin/sessions"),
         ("GET", "/admin/events"),
         ("GET", "/admin/history"),
         ("GET", "/admin/policy"),
+        ("PUT", "/admin/policy"),
+        ("DELETE", "/admin/policy"),
+        ("GET", "/admin/block"),
         ("PUT", "/admin/block"),
+        ("DELETE", "/admin/block"),
         ("DELETE", "/admin/sessions?all=true"),
+        ("GET", &own),
+        ("DELETE", &own),
+        ("DELETE", "/admin/users/alice/sessions"),
+        ("GET", "/admin/users/alice/export"),
+        ("GET", "/admin/users/export?user=alice"),
         ("DELETE", "/admin/users/alice/data"),
+        ("DELETE", "/admin/users/data?user=alice"),
     ] {
         acting.ask(method, path, "").await.problem(403, "impersonated");
     }
