@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
-use session_core::store::{Cursor, Entries, Needs};
+use session_core::store::{Cursor, Entries, Needs, Touch};
 use session_core::{FleetKey, Store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
@@ -190,7 +190,9 @@ impl Drop for Engine {
 }
 
 fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: FleetKey) -> Shared {
-    let queue = Arc::new(Queue::new(options.cache_capacity.saturating_mul(2)));
+    // What a small cache lets go of in one flush interval finds room.
+    let capacity = options.cache_capacity.saturating_mul(2).max(Touch::MAX_BATCH);
+    let queue = Arc::new(Queue::new(capacity));
     Shared {
         runtime: Handle::current(),
         store,

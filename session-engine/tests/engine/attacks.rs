@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::poll;
 use session_core::policy::{Limit, OnExceed, Policy, Scope};
+use session_core::store::Touch;
 use session_core::usage::Timeouts;
 use session_core::{Actor, EndCause, ExtraData, Session, SessionId, Store};
 use session_engine::clock::{Clock, ManualClock};
@@ -420,7 +421,7 @@ async fn the_next_access_of_a_session_that_found_no_room_is_planned() {
     options.cleanup.enabled = false;
     let node = engine(probe.clone(), options).await;
     let mut begun = Vec::new();
-    for n in 0..12 {
+    for n in 0..2 * Touch::MAX_BATCH {
         begun.push(sign_in(&node, &format!("user{n}")).await);
     }
     probe.fail("touch", true);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Policy, PolicyScope};
-use session_core::store::PolicyChange;
+use session_core::store::{PolicyChange, Touch};
 use session_core::usage::WriteBack;
 use session_core::{Actor, Session, Store};
 use session_engine::clock::{Clock as _, ManualClock};
@@ -188,7 +188,7 @@ async fn lost_write_backs_are_said_once() {
     options.cleanup = Cleanup::default().with_enabled(false);
     let node = engine(probe.clone(), options).await;
     let mut begun = Vec::new();
-    for n in 0..40 {
+    for n in 0..2 * Touch::MAX_BATCH {
         begun.push(sign_in(&node, &format!("user{n}")).await);
     }
     log.take();

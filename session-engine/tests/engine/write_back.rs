@@ -271,7 +271,7 @@ async fn a_session_that_stays_cached_is_never_forgotten() {
     options.cleanup = Cleanup::default().with_enabled(false);
     let node = engine(probe.clone(), options).await;
     let mut begun = Vec::new();
-    for n in 0..12 {
+    for n in 0..2 * Touch::MAX_BATCH {
         begun.push(sign_in(&node, &format!("user{n}")).await);
     }
     probe.fail("touch", true);
