@@ -69,6 +69,14 @@ pub struct StepUp {
     pub sign_in: Option<SignInAgain>,
 }
 
+impl StepUp {
+    /// When the token was handed out, the last time.
+    pub fn handed_out(&self) -> Timestamp {
+        let sign_in = self.sign_in.as_ref().map(|sign_in| sign_in.at);
+        self.next.issued.max(self.authentication.at).max(sign_in.unwrap_or_default())
+    }
+}
+
 /// What a session becomes when its user has signed in again on the device that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignInAgain {
@@ -149,17 +157,10 @@ impl TokenState {
         }
     }
 
-    /// When the token was handed out, where it is that of a re-authentication.
-    pub fn stepped_up_at(&self, token: &Token) -> Option<Timestamp> {
-        let step_up = self.step_up.as_ref().filter(|it| it.next.digest == token.digest())?;
-        Some(step_up.sign_in.as_ref().map_or(step_up.next.issued, |sign_in| sign_in.at))
-    }
-
-    /// Whether a re-authentication that was made with another token than this one waits since then.
-    pub fn other_step_up_since(&self, token: &Token) -> Option<Timestamp> {
-        let made_with_it = |it: &&StepUp| token.successor(&it.next.salt).digest() == it.next.digest;
-        let other = self.step_up.as_ref().filter(|it| !made_with_it(it))?;
-        Some(other.next.issued)
+    /// The re-authentication that waits, where it was made with another token than this one.
+    pub fn other_step_up(&self, token: &Token) -> Option<&StepUp> {
+        let is_other = |it: &&StepUp| token.successor(&it.next.salt).digest() != it.next.digest;
+        self.step_up.as_ref().filter(is_other)
     }
 
     /// Whether the token is of this session's family: one that was valid before a rotation, or
@@ -247,12 +248,21 @@ pub fn sign_in_again(
     let mut begun = begun.unwrap_or_else(|| session.clone());
     let step_up = begun.token.step_up.as_mut();
     if let Some(step_up) = step_up.filter(|it| it.next.digest == next.digest()) {
-        step_up.sign_in = Some(sign_in);
+        // One that began earlier may come later.
+        let waiting = step_up.sign_in.as_ref().map(|waiting| waiting.at);
+        let at = sign_in.at.max(waiting.unwrap_or_default());
+        step_up.sign_in = Some(SignInAgain { at, ..sign_in });
     }
     if planted::is(Defect::AgainAtOnce) {
         begun = confirm(&begun, &next, &Timeouts::default(), begun.token.issued);
     }
     (begun, next)
+}
+
+/// The session once the token of the re-authentication that waits has been used. None where none waits.
+pub fn stepped_up(session: &Session, default: &Timeouts, now: Timestamp) -> Option<Session> {
+    let digest = session.token.step_up.as_ref()?.next.digest;
+    Some(confirm_digest(session, digest, default, now))
 }
 
 /// Makes `shown`, a successor, the current token: it has been presented for the first time.
@@ -263,7 +273,15 @@ pub fn sign_in_again(
 /// that waits stays beside a renewal: its answer may be on its way to the client. With another token, the
 /// record stays as it is.
 pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timestamp) -> Session {
-    let digest = shown.digest();
+    confirm_digest(session, shown.digest(), default, now)
+}
+
+fn confirm_digest(
+    session: &Session,
+    digest: TokenDigest,
+    default: &Timeouts,
+    now: Timestamp,
+) -> Session {
     let mut session = session.clone();
     let renewed = session.token.successor.take_if(|next| next.digest == digest);
     let stepped = session.token.step_up.take_if(|step_up| step_up.next.digest == digest);

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::cache::{Fill, Filled};
 use crate::continuation::{Continuation, GoesOn};
 use crate::entropy::random;
-use crate::entry::{Access, ActiveSession, Entry, Shown};
+use crate::entry::{ActiveSession, Entry, Shown};
 use crate::error::{Blocked, Error, TooManySessions};
 use crate::node::Node;
 use crate::options::network;
@@ -81,7 +81,7 @@ impl Node {
             Some(New { slot, unheld }) => (slot, session, Some(unheld)),
             None => {
                 meter::rotated("begun");
-                self.note_use_of(&session, request);
+                self.note_proof(session.id, request.ip);
                 (None, self.confirmed(&session, &token), None)
             }
         };
@@ -96,16 +96,6 @@ impl Node {
             );
         }
         Ok((SignedIn { session, token, ended, new_device }, unheld))
-    }
-
-    /// The sign-in is a use of the session that it goes on in.
-    fn note_use_of(&self, session: &Session, request: &SignIn) {
-        let shared = self.shared();
-        if let Some(entry) = shared.cache.seen(&session.id) {
-            let (access, now) = (Access::from_ip(request.ip), self.now());
-            let effect = entry.access(&access, now);
-            shared.queue.apply(effect, &entry, now);
-        }
     }
 
     /// Ends the session that the browser held until now, where it was another user's. One that cannot

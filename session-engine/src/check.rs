@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
-use session_core::rotation::{self, Recognition};
+use session_core::rotation::Recognition;
 use session_core::{EndCause, SessionId, Timestamp, Token};
 
 use crate::ending::{Ending, Over, Past, Record, Remembered};
@@ -299,7 +299,7 @@ pub(crate) fn judge(
         Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
     };
     let past = match shown {
-        Shown::StepUp => past_once_used(shared, entry, claim, now),
+        Shown::StepUp => entry.past_once_stepped_up(shared.in_flight(), now),
         _ => entry.past(|| shared.in_flight(), now),
     };
     match past {
@@ -309,17 +309,6 @@ pub(crate) fn judge(
     }
 }
 
-/// What is due for a session by the token of a re-authentication: both timeouts start again with its use.
-fn past_once_used(shared: &Shared, entry: &Entry, claim: &Claim, now: Timestamp) -> Option<Past> {
-    let session = &entry.session;
-    let proven = |token: &Token| Some((token.clone(), session.token.stepped_up_at(token)?));
-    let (token, proven) = claim.tokens().iter().find_map(proven)?;
-    let options = &shared.options;
-    let used = rotation::confirm(session, &token, &options.timeouts, now);
-    let last_accessed = entry.use_().activity.last_accessed().max(proven);
-    Past::of(&used, last_accessed, options, shared.in_flight(), now)
-}
-
 pub(crate) fn active(
     shared: &Shared,
     entry: Arc<Entry>,
@@ -327,9 +316,13 @@ pub(crate) fn active(
     access: &Access,
     now: Timestamp,
 ) -> Verdict {
-    let effect = entry.access(access, now);
-    shared.queue.apply(effect, &entry, now);
+    note_use(shared, &entry, access, now);
     Verdict::Active(ActiveSession::new(entry, shown, now))
+}
+
+pub(crate) fn note_use(shared: &Shared, entry: &Arc<Entry>, access: &Access, now: Timestamp) {
+    let effect = entry.access(access, now);
+    shared.queue.apply(effect, entry, now);
 }
 
 /// The store is away: the cache answers if the options say so, and only for good tokens.

@@ -1,18 +1,20 @@
 //! Signs a user in again on the device that holds a session of theirs: the session goes on under a new
 //! token ([`session_core::rotation::sign_in_again`]), so that an answer that is lost signs nobody out.
 
-use session_core::cleanup::UNCLAIMED_FOR;
+use session_core::cleanup::{MAX_CLOCK_SKEW, UNCLAIMED_FOR};
 use session_core::planted::{self, Defect};
-use session_core::rotation::{self, SignInAgain};
+use session_core::rotation::{self, SignInAgain, StepUp};
 use session_core::session::Unknown;
 use session_core::store::UserState;
-use session_core::{Authentication, Session, SessionId, StoreError, Token};
+use session_core::{Authentication, Session, SessionId, Token};
 
 use crate::admit::Newcoming;
+use crate::check::Refusal;
 use crate::entropy::random;
 use crate::error::Error;
 use crate::held::ShownToken;
 use crate::node::Node;
+use crate::options::Options;
 use crate::rotate::{Exchange, Rotation};
 use crate::sign_in::SignIn;
 
@@ -80,18 +82,19 @@ impl Node {
         let (shown, now) = (&continuation.shown, self.now());
         let record = match self.exchange(&loaded, &shown.token, now.since(shown.at)) {
             Exchange::Of(record) => *record,
-            // In its grace: another tab has got the token after it, and perhaps a newer one.
-            Exchange::Answered(Rotation::AlreadyRotated) => {
-                let other = loaded.session.token.other_step_up_since(&shown.token);
-                let grace = self.options().rotation_grace;
-                if other.is_some_and(|since| now < since.plus(grace)) {
-                    let why = "another answer to this browser has to arrive first";
-                    return Err(StoreError::unavailable(why).into());
-                }
-                loaded.session.clone()
-            }
+            // It was good when it was shown; other tabs have got the tokens after it.
+            Exchange::Answered(
+                Rotation::AlreadyRotated | Rotation::Refused(Refusal::Superseded),
+            ) => loaded.session.clone(),
             Exchange::Answered(_) | Exchange::Over(_) => return Ok(None),
         };
+        // A token that another tab has been given has to arrive first: this one would take its place.
+        let other = record.token.other_step_up(&shown.token).map(StepUp::handed_out);
+        let arrives = other.map(|at| at.plus(self.options().rotation_grace).since(now));
+        if let Some(wait) = arrives.filter(|wait| !wait.is_zero()) {
+            tokio::time::sleep(wait).await;
+            return Box::pin(self.goes_on(newcoming, state)).await;
+        }
         Ok(self.with_token(continuation, &record, &loaded.session))
     }
 
@@ -114,14 +117,16 @@ impl Node {
         if stored.token.current == token.digest() {
             return Some(GoesOn { record: stored.clone(), token, is_stored: true });
         }
+        let Options { timeouts, cleanup, .. } = self.options();
         let deadline = self.confirmed(&record, &token).deadline;
-        if deadline < stored.deadline {
+        let otherwise = stored.deadline_at(timeouts, cleanup, self.now(), true);
+        if deadline.plus(MAX_CLOCK_SKEW) < stored.deadline.max(otherwise) {
             return None;
         }
+        let is_stored = record == *stored;
         // Nobody is known to hold the token yet.
         let unclaimed = sign_in.at.plus(UNCLAIMED_FOR);
         record.deadline = record.deadline.max(deadline.min(unclaimed));
-        let is_stored = record == *stored;
         Some(GoesOn { record, token, is_stored })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
-use session_core::rotation::{Recognition, TokenState};
+use session_core::rotation::{self, Recognition, TokenState};
 use session_core::store::{EndedSession, Selection, TenantFilter};
 use session_core::usage::Lifetime;
 use session_core::{Actor, DeviceInfo, EndCause, Session, SessionId, Timestamp, Token, UserKey};
@@ -19,7 +19,7 @@ pub struct Ending {
     pub id: SessionId,
     /// Whose it was.
     pub owner: UserKey,
-    /// Why.
+    /// Why it ended.
     pub cause: EndCause,
     /// When.
     pub at: Timestamp,
@@ -49,8 +49,39 @@ pub(crate) struct Over {
 
 impl Past {
     /// What is due for a session that was last accessed then, as far as this node knows; none where it
-    /// is past no timeout. A use of it may be on its way for `in_flight`.
+    /// is past no timeout. A use of it may be on its way for `in_flight`. Where the token of a
+    /// re-authentication waits, whose use starts the timeouts again, the session is refused by other tokens,
+    /// and does not end.
     pub(crate) fn of(
+        session: &Session,
+        last_accessed: Timestamp,
+        options: &Options,
+        in_flight: Duration,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let past = Self::by_timeouts(session, last_accessed, options, in_flight, now)?;
+        let goes_on = matches!(past, Self::Over(_))
+            && Self::once_stepped_up(session, last_accessed, options, in_flight, now).is_none();
+        Some(if goes_on { Self::Idle(Arc::new(Ending::of_idle(session, now))) } else { past })
+    }
+
+    /// As [`Past::of`], by the token of the re-authentication that waits. Over where none waits.
+    pub(crate) fn once_stepped_up(
+        session: &Session,
+        last_accessed: Timestamp,
+        options: &Options,
+        in_flight: Duration,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let used = rotation::stepped_up(session, &options.timeouts, now);
+        let Some((used, step_up)) = used.zip(session.token.step_up.as_ref()) else {
+            return Some(Self::Over(Over { cause: EndCause::Expired, unused_since: None }));
+        };
+        let last_accessed = last_accessed.max(step_up.handed_out());
+        Self::by_timeouts(&used, last_accessed, options, in_flight, now)
+    }
+
+    fn by_timeouts(
         session: &Session,
         last_accessed: Timestamp,
         options: &Options,

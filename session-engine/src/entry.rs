@@ -349,6 +349,12 @@ impl Entry {
         Past::of(&self.session, last_accessed, &self.options, in_flight(), now)
     }
 
+    /// As [`Entry::past`], by the token of the re-authentication that waits.
+    pub(crate) fn past_once_stepped_up(&self, in_flight: Duration, now: Timestamp) -> Option<Past> {
+        let last_accessed = self.use_().activity.last_accessed();
+        Past::once_stepped_up(&self.session, last_accessed, &self.options, in_flight, now)
+    }
+
     /// From when on the session ends if it is not used again; none for never.
     pub(crate) fn end(&self) -> Option<Timestamp> {
         let last_accessed = self.use_().activity.last_accessed();

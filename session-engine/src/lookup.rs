@@ -7,7 +7,8 @@ use session_core::{SessionId, Token};
 use tokio::time::Instant;
 
 use crate::check::{
-    Claim, Finding, Refusal, Verdict, active, judge, judge_cached, remembered, stale, tell,
+    Claim, Finding, Refusal, Verdict, active, judge, judge_cached, note_use, remembered, stale,
+    tell,
 };
 use crate::ending::Over;
 use crate::entry::{Access, Shown};
@@ -117,6 +118,7 @@ impl Lookup {
         let mut ends = 0;
         loop {
             let finding = self.judge(&load);
+            let proves = matches!(finding, Finding::Good(Shown::StepUp));
             let goes_on = match finding {
                 Finding::Good(Shown::Successor | Shown::StepUp) => self.confirm(deadline).await,
                 Finding::Over(over) => {
@@ -135,6 +137,11 @@ impl Lookup {
                 }
                 load => load?,
             };
+            if let Some(entry) = load.entry.as_ref().filter(|_| proves) {
+                // Both timeouts start again with it, whatever the request is.
+                let (shared, access) = (self.node.shared(), Access::from_ip(self.access.ip));
+                note_use(shared, entry, &access, shared.now());
+            }
         }
     }
 

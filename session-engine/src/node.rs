@@ -2,10 +2,13 @@
 //! [`SessionManager`](crate::SessionManager).
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use session_core::Timestamp;
+use session_core::{SessionId, Timestamp};
 
+use crate::check;
+use crate::entry::Access;
 use crate::options::Options;
 use crate::shared::Shared;
 
@@ -28,6 +31,13 @@ impl Node {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The user has proved something: a use of the session, where this node has it.
+    pub(crate) fn note_proof(&self, id: SessionId, ip: Option<IpAddr>) {
+        if let Some(entry) = self.shared.cache.seen(&id) {
+            check::note_use(&self.shared, &entry, &Access::from_ip(ip), self.now());
+        }
     }
 
     pub(crate) fn options(&self) -> &Options {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
-use session_core::rotation::{self, Recognition, TokenState};
+use session_core::rotation::{self, Recognition, StepUp, TokenState};
 use session_core::store::{Loaded, Outcome};
 use session_core::{Authentication, EventKind, Session, SessionId, Token};
 use tokio::time::Instant;
@@ -166,6 +166,9 @@ impl Node {
             };
             if stored {
                 meter::rotated("begun");
+                if authentication.is_some() {
+                    self.note_proof(id, None);
+                }
                 return Ok(Some(Rotation::Rotated { id, token: next }));
             }
         }
@@ -181,7 +184,7 @@ impl Node {
         // The answer to a re-authentication or a sign-in may be on its way to the client.
         let is_due = |state: &TokenState| {
             let now = self.now();
-            let proven = state.step_up.as_ref().is_some_and(|it| now < it.next.issued.plus(grace));
+            let proven = state.step_up.as_ref().is_some_and(|it| now < it.handed_out().plus(grace));
             state.renewal_is_due(after, now) && !proven
         };
         // The request may have taken long: what is due by this node's copy may not be by the store's.
@@ -273,8 +276,10 @@ impl Node {
         }
         let used = self.shared().cache.seen(&session.id);
         let used = used.map(|entry| entry.use_().activity.last_accessed());
-        let stepped_up = session.token.stepped_up_at(token).unwrap_or_default();
-        let last_accessed = used.unwrap_or_default().max(session.last_accessed).max(stepped_up);
+        let step_up = session.token.step_up.as_ref();
+        let step_up = step_up.filter(|it| it.next.digest == token.digest());
+        let proven = step_up.map(StepUp::handed_out).unwrap_or_default();
+        let last_accessed = used.unwrap_or_default().max(session.last_accessed).max(proven);
         let is_current = session.token.current == token.digest();
         let session = if is_current { session.clone() } else { self.confirmed(session, token) };
         match Past::of(&session, last_accessed, options, self.shared().in_flight(), now) {

@@ -250,11 +250,11 @@ pub struct EndMany {
     pub selection: Selection,
     /// Where the last call left off; none to begin.
     pub after: Option<Continuation>,
-    /// Why.
+    /// Why the sessions end.
     pub cause: EndCause,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
-    /// Who.
+    /// Who ends them.
     pub by: Actor,
     /// The device from which it was done, for the history.
     pub from: Option<DeviceInfo>,
@@ -319,7 +319,7 @@ pub struct Ended {
 /// A change of the policy at one place.
 #[derive(Clone, Debug)]
 pub struct PolicyChange {
-    /// Where.
+    /// The user, the tenant or the deployment that it is for.
     pub scope: PolicyScope,
     /// The policy, or none to inherit again.
     pub policy: Option<Policy>,
@@ -341,7 +341,7 @@ impl PolicyChange {
 /// A change of the block at one place.
 #[derive(Clone, Debug)]
 pub struct BlockChange {
-    /// Where.
+    /// The user, the tenant or the deployment that it is for.
     pub scope: PolicyScope,
     /// The block, or none to lift it.
     pub block: Option<Block>,

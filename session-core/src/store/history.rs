@@ -16,7 +16,7 @@ pub struct EndedSession {
     pub session: Session,
     /// When it ended.
     pub ended: Timestamp,
-    /// Why.
+    /// Why it ended.
     pub cause: EndCause,
     /// By whom.
     pub by: Actor,
@@ -27,7 +27,7 @@ pub struct EndedSession {
 /// How sessions end: what the log and the history say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// Why.
+    /// Why it ended.
     pub cause: EndCause,
     /// When.
     pub at: Timestamp,

@@ -119,7 +119,11 @@ async fn a_form_that_is_sent_many_times_yields_one_token() {
 async fn the_session_goes_on_and_a_lowered_limit_ends_others() {
     let fleet = Fleet::start(Options::default()).await;
     let first = sign_in(&fleet.nodes[0], "alice").await;
-    let others = [sign_in(&fleet.nodes[0], "alice").await, sign_in(&fleet.nodes[1], "alice").await];
+    let mut others = Vec::new();
+    for node in &fleet.nodes {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        others.push(sign_in(node, "alice").await);
+    }
     limit(&fleet, 2, OnExceed::EvictOldest).await;
     let request = again(&fleet.nodes[1], &first).await;
     fleet.probes[1].lose_answers(true);
@@ -339,23 +343,115 @@ async fn a_try_whose_answer_was_lost_ends_only_what_it_has_ended() {
     }
 }
 
-/// Another tab has been given a newer token, which has to arrive first.
+/// Another tab has been given a newer token, which has to arrive first: a sign-in takes the place of none, with
+/// a token in its grace as with the current one.
 #[tokio::test(start_paused = true)]
-async fn a_sign_in_with_a_token_in_its_grace_takes_no_other_tabs_token_away() {
-    let fleet = Fleet::start(Options::default()).await;
+async fn a_sign_in_takes_no_other_tabs_token_away() {
+    for with_former in [true, false] {
+        let fleet = Fleet::start(Options::default()).await;
+        let node = &fleet.nodes[0];
+        let first = sign_in(node, "alice").await;
+        let rotate = async |token: &Token, reason| {
+            let token = token.expose();
+            match node.sessions().rotate(token.as_bytes(), reason).await.unwrap() {
+                Rotation::Rotated { token, .. } => token,
+                outcome => panic!("{outcome:?}"),
+            }
+        };
+        let former = again(node, &first).await;
+        let renewed = rotate(&first.token, RotateReason::Renewal).await;
+        let (proven, slow) = if with_former {
+            check(node, &renewed).await.unwrap();
+            (rotate(&renewed, RotateReason::reauthenticated()).await, former)
+        } else {
+            let proven = rotate(&first.token, RotateReason::reauthenticated()).await;
+            let session = check(node, &renewed).await.unwrap();
+            let shown = renewed.expose();
+            let held = Held::by_token(&session, shown.as_bytes());
+            (proven, SignIn::new(user("alice")).with_held(held))
+        };
+        let sessions = node.sessions().clone();
+        let slow = tokio::spawn(async move { sessions.sign_in(slow).await.unwrap() });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        check(node, &proven).await.expect("its answer has arrived");
+        let signed_in = slow.await.unwrap();
+        assert!(is_active(node, &signed_in).await);
+        assert_eq!(ids(&fleet).await, [first.session.id()]);
+    }
+}
+
+/// As a form that is sent twice: the one that began first is stored last.
+#[tokio::test(start_paused = true)]
+async fn the_earlier_of_two_forms_may_come_last() {
+    let day = Duration::from_secs(12 * 3600);
+    for timeouts in [Timeouts::none().with_absolute(day), Timeouts::aal2(), Timeouts::aal3()] {
+        let fleet = Fleet::start(Options::default().with_timeouts(timeouts)).await;
+        let [here, there] = &fleet.nodes;
+        let first = sign_in(here, "alice").await;
+        assert!(is_active(there, &first).await);
+        let (early, late) = (again(here, &first).await, again(there, &first).await);
+        let gate = fleet.probes[0].hold_before("commit");
+        let sessions = here.sessions().clone();
+        let early = tokio::spawn(async move { sessions.sign_in(early).await.unwrap() });
+        gate.reached().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let late = there.sessions().sign_in(late).await.unwrap();
+        gate.open();
+        let early = early.await.unwrap();
+        assert_eq!(early.token.digest(), late.token.digest());
+        assert_eq!(ids(&fleet).await, [first.session.id()]);
+    }
+}
+
+/// Also where timeouts are so short that each try would ask for a later deadline.
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_found_with_short_timeouts() {
+    let fleet = Fleet::start(Options::default().with_timeouts(Timeouts::aal3())).await;
     let node = &fleet.nodes[0];
     let first = sign_in(node, "alice").await;
-    let slow = again(node, &first).await;
-    let shown = first.token.expose();
-    let renewed = node.sessions().rotate(shown.as_bytes(), RotateReason::Renewal).await.unwrap();
-    let Rotation::Rotated { token: renewed, .. } = renewed else { panic!("{renewed:?}") };
-    check(node, &renewed).await.unwrap();
-    let (shown, reason) = (renewed.expose(), RotateReason::reauthenticated());
-    let proven = node.sessions().rotate(shown.as_bytes(), reason).await.unwrap();
-    let Rotation::Rotated { token: proven, .. } = proven else { panic!("{proven:?}") };
-    let refused = node.sessions().sign_in(slow).await.unwrap_err();
-    assert!(refused.is_unavailable(), "{refused}");
-    check(node, &proven).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    check(node, &proven).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let other = sign_in(node, "alice").await;
+    limit(&fleet, 1, OnExceed::EvictOldest).await;
+    let request = again(node, &first).await;
+    fleet.probes[0].lose_answers(true);
+    let signed_in = node.sessions().sign_in(request).await.unwrap();
+    assert_eq!(signed_in.ended, [(other.session.id(), EndCause::Evicted)]);
+}
+
+/// The answer is on its way when the session would have ended, and a stream is open.
+#[tokio::test(start_paused = true)]
+async fn nothing_ends_a_session_whose_new_token_waits() {
+    let quarter = Duration::from_secs(900);
+    for (timeouts, signs_in) in [
+        (Timeouts::none().with_absolute(quarter), true),
+        (Timeouts::none().with_absolute(quarter), false),
+        (Timeouts::none().with_idle(quarter), true),
+        (Timeouts::none().with_idle(quarter), false),
+    ] {
+        let fleet = Fleet::start(Options::default().with_timeouts(timeouts)).await;
+        let [here, there] = &fleet.nodes;
+        let first = sign_in(here, "alice").await;
+        assert!(is_active(here, &first).await);
+        let (id, sessions) = (first.session.id(), there.sessions().clone());
+        let stream = tokio::spawn(async move { sessions.session_ended(id).await });
+        tokio::time::sleep(Duration::from_secs(840)).await;
+        let token = if signs_in {
+            here.sessions().sign_in(again(here, &first).await).await.unwrap().token
+        } else {
+            let (shown, reason) = (first.token.expose(), RotateReason::reauthenticated());
+            match here.sessions().rotate(shown.as_bytes(), reason).await.unwrap() {
+                Rotation::Rotated { token, .. } => token,
+                outcome => panic!("{outcome:?}"),
+            }
+        };
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        if timeouts.absolute.is_some() {
+            assert!(!is_active(there, &first).await, "the timeout of before holds for its token");
+        }
+        let used = check(there, &token).await;
+        assert!(used.is_some(), "{timeouts:?}, signs in: {signs_in}");
+        assert!(check(here, &token).await.is_some());
+        assert!(!stream.is_finished());
+        stream.abort();
+    }
 }

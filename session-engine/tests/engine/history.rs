@@ -118,6 +118,24 @@ async fn a_user_can_be_exported_and_erased() {
     assert!(is_active(&fleet.nodes[1], &other).await);
 }
 
+/// Or the user could come back.
+#[tokio::test(start_paused = true)]
+async fn a_block_outlives_what_is_kept_of_its_user() {
+    let fleet = Fleet::start(Options::default()).await;
+    let sessions = fleet.nodes[0].sessions();
+    let (owner, by) = (of_north("alice"), Actor::Application);
+    let scope = PolicyScope::User(owner.clone());
+    let block = NewBlock::default().with_reason(Some("fraud".parse().unwrap()));
+    sessions.block(scope.clone(), block, by.clone()).await.unwrap();
+    sessions.erase_user(&owner, by.clone()).await.unwrap();
+    assert!(sessions.export_user(&owner).await.unwrap().block.is_some());
+    for node in [0, 1] {
+        assert_eq!(blocked(&fleet, node, owner.clone()).await, Some(scope.clone()));
+    }
+    sessions.unblock(scope, by).await.unwrap();
+    assert_eq!(blocked(&fleet, 1, owner).await, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn addresses_are_kept_as_far_as_the_options_say() {
     let (home, away) = ("192.0.2.77".parse().unwrap(), "2001:db8:1:2::9".parse().unwrap());
