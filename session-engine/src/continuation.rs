@@ -1,7 +1,7 @@
 //! Signs a user in again on the device that holds a session of theirs: the session goes on under a new
 //! token ([`session_core::rotation::sign_in_again`]), so that an answer that is lost signs nobody out.
 
-use session_core::cleanup::{MAX_CLOCK_SKEW, UNCLAIMED_FOR};
+use session_core::cleanup::MAX_CLOCK_SKEW;
 use session_core::planted::{self, Defect};
 use session_core::rotation::{self, SignInAgain, StepUp};
 use session_core::session::Unknown;
@@ -107,7 +107,7 @@ impl Node {
         stored: &Session,
     ) -> Option<GoesOn> {
         let Continuation { shown, salt, authentication, sign_in, .. } = continuation;
-        let (mut record, token) = rotation::sign_in_again(
+        let (record, token) = rotation::sign_in_again(
             record,
             &shown.token,
             *salt,
@@ -124,10 +124,7 @@ impl Node {
             return None;
         }
         let is_stored = record == *stored;
-        // Nobody is known to hold the token yet.
-        let unclaimed = sign_in.at.plus(UNCLAIMED_FOR);
-        record.deadline = record.deadline.max(deadline.min(unclaimed));
-        Some(GoesOn { record, token, is_stored })
+        Some(GoesOn { record: self.kept_while_it_waits(record), token, is_stored })
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the cache cannot or may not answer: the store is asked, and what it has is settled.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use session_core::planted::{self, Defect};
+use session_core::rotation::StepUp;
 use session_core::{SessionId, Token};
 use tokio::time::Instant;
 
@@ -11,7 +13,7 @@ use crate::check::{
     tell,
 };
 use crate::ending::Over;
-use crate::entry::{Access, Shown};
+use crate::entry::{Access, Entry, Shown};
 use crate::error::Error;
 use crate::follower;
 use crate::load::Load;
@@ -118,7 +120,11 @@ impl Lookup {
         let mut ends = 0;
         loop {
             let finding = self.judge(&load);
-            let proves = matches!(finding, Finding::Good(Shown::StepUp));
+            let proven = match (&finding, &load.entry) {
+                (Finding::Good(Shown::StepUp), Some(entry)) => entry.session.token.step_up.as_ref(),
+                _ => None,
+            };
+            let proven = proven.map(StepUp::handed_out);
             let goes_on = match finding {
                 Finding::Good(Shown::Successor | Shown::StepUp) => self.confirm(deadline).await,
                 Finding::Over(over) => {
@@ -137,10 +143,13 @@ impl Lookup {
                 }
                 load => load?,
             };
-            if let Some(entry) = load.entry.as_ref().filter(|_| proves) {
-                // Both timeouts start again with it, whatever the request is.
-                let (shared, access) = (self.node.shared(), Access::from_ip(self.access.ip));
-                note_use(shared, entry, &access, shared.now());
+            let (shared, access) = (self.node.shared(), &self.access);
+            let now = shared.now();
+            let unused = |entry: &&Arc<Entry>| entry.past(|| shared.in_flight(), now).is_some();
+            if let Some((entry, proven)) = load.entry.as_ref().filter(unused).zip(proven) {
+                // The proof was a use, of which the store does not know.
+                let at = if access.passive { proven } else { now };
+                note_use(shared, entry, &Access::from_ip(access.ip), at);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use session_core::cleanup::UNCLAIMED_FOR;
 use session_core::planted::{self, Defect};
 use session_core::rotation::{self, Recognition, StepUp, TokenState};
 use session_core::store::{Loaded, Outcome};
@@ -157,7 +158,10 @@ impl Node {
             let (changed, next) =
                 rotation::begin(&record, &token, salt, authentication.clone(), self.now());
             let stored = match changed.or_else(|| (record != loaded.session).then_some(record)) {
-                Some(session) => self.store_rotation(session, &loaded, &mut tries).await?,
+                Some(session) => {
+                    let session = self.kept_while_it_waits(session);
+                    self.store_rotation(session, &loaded, &mut tries).await?
+                }
                 // An earlier try may have gone through although its answer was lost.
                 None => {
                     shared.cache.invalidate(id);
@@ -225,6 +229,19 @@ impl Node {
                 return Ok(());
             }
         }
+    }
+
+    /// The record with a deadline that leaves the token of a re-authentication its time to be used: a day at the
+    /// most, as for a session that nobody has claimed.
+    pub(crate) fn kept_while_it_waits(&self, mut session: Session) -> Session {
+        let (options, now) = (self.options(), self.now());
+        let used = rotation::stepped_up(&session, &options.timeouts, now);
+        if let Some((used, step_up)) = used.zip(session.token.step_up.as_ref()) {
+            let deadline = used.deadline_at(&options.timeouts, &options.cleanup, now, true);
+            let unclaimed = step_up.handed_out().plus(UNCLAIMED_FOR);
+            session.deadline = session.deadline.max(deadline.min(unclaimed));
+        }
+        session
     }
 
     /// The record once this token has been used.

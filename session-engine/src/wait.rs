@@ -65,7 +65,12 @@ impl Node {
             Some(Past::Idle(_)) => {
                 let settled = now.plus(shared.unsettled_for(shared.options.in_flight()));
                 let end = entry.end().map(|end| end.max(settled));
-                end.into_iter().chain(entry.session.absolute_expiry).min()
+                let expiry = entry.session.absolute_expiry;
+                match end.into_iter().chain(expiry).min() {
+                    // Only the token of a re-authentication that waits keeps it.
+                    Some(end) if end <= now => Some(entry.session.deadline.max(settled)),
+                    end => end,
+                }
             }
         };
         Ok(Wait::For(end.map(|end| end.since(now) + Duration::from_millis(1))))

@@ -118,7 +118,7 @@ impl Oracle {
         }
         self.check_end_is_known(at, begun, id);
         self.check_trust(at.min(begun.at + ms(active.took)), begun, id);
-        self.check_timeouts(at, begun, id, shown.uses);
+        self.check_timeouts(at, begun, id, shown);
         self.check_token(at, begun, shown, active);
         self.check_claims(at, begun, active);
         self.check_confirmed(at, begun, shown);
@@ -214,7 +214,7 @@ impl Oracle {
         }
     }
 
-    fn check_timeouts(&mut self, at: Ms, begun: &Begun, id: SessionId, uses: bool) {
+    fn check_timeouts(&mut self, at: Ms, begun: &Begun, id: SessionId, shown: &Shown<'_>) {
         let Some(known) = self.sessions.get(&id) else { return };
         let session = &known.session;
         let error = self.options.store_timeout;
@@ -228,7 +228,9 @@ impl Oracle {
         let idle = self.idle_of(session);
         // Where this request has been noted as a use already, what was before it is what counts. What the
         // record says of its uses may be wrong.
-        let noted = if uses { known.last_before } else { known.perhaps_used };
+        let noted = if shown.uses { known.last_before } else { known.perhaps_used };
+        // A proof starts the timeouts again.
+        let noted = self.proven.get(shown.token).map_or(noted, |proven| noted.max(proven.at));
         let unclear = known.delayed || known.excused;
         let written = if unclear { session.last_accessed } else { Timestamp::EPOCH };
         let last = stamp(noted).max(written).max(session.signed_in);
