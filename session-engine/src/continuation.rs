@@ -3,7 +3,7 @@
 
 use session_core::cleanup::MAX_CLOCK_SKEW;
 use session_core::planted::{self, Defect};
-use session_core::rotation::{self, SignInAgain, StepUp};
+use session_core::rotation::{self, SignInAgain};
 use session_core::session::Unknown;
 use session_core::store::UserState;
 use session_core::{Authentication, Session, SessionId, Token};
@@ -88,12 +88,16 @@ impl Node {
             ) => loaded.session.clone(),
             Exchange::Answered(_) | Exchange::Over(_) => return Ok(None),
         };
-        // A token that another tab has been given has to arrive first: this one would take its place.
-        let other = record.token.other_step_up(&shown.token).map(StepUp::handed_out);
-        let arrives = other.map(|at| at.plus(self.options().rotation_grace).since(now));
-        if let Some(wait) = arrives.filter(|wait| !wait.is_zero()) {
-            tokio::time::sleep(wait).await;
-            return Box::pin(self.goes_on(newcoming, state)).await;
+        // This sign-in's token would take the place of one that another tab has been given.
+        if let Some(other) = record.token.other_step_up(&shown.token) {
+            if record.token.current != shown.token.digest() {
+                return Err(Error::RotatedMeanwhile);
+            }
+            let wait = other.handed_out().plus(self.options().rotation_grace).since(now);
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+                return Box::pin(self.goes_on(newcoming, state)).await;
+            }
         }
         Ok(self.with_token(continuation, &record, &loaded.session))
     }

@@ -31,6 +31,10 @@ pub enum Error {
     /// The user, the tenant or the deployment may not sign in; nothing was changed.
     #[error("{0}")]
     Blocked(Box<Blocked>),
+    /// Another request of the same browser has replaced the token that this one shows, and has proved who the user
+    /// is. Nothing was changed; with the newer token it works.
+    #[error("the token has been replaced meanwhile")]
+    RotatedMeanwhile,
     /// The ticket was used, is too old, or was not made by this fleet, or the sessions have ended that
     /// refused the sign-in.
     #[error("the ticket is not valid")]

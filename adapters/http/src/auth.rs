@@ -61,7 +61,8 @@ impl Auth {
     /// 409 `urn:session-kit:too-many-sessions` when a policy refuses it, with the user's sessions
     /// ([`Problem::too_many_sessions`]) and a [ticket](Problem::ticket) to end one of them and sign in.
     /// 403 `urn:session-kit:blocked` when the user, the tenant or the deployment is blocked. 503 when the
-    /// store is away, 403 across origins, 400 for a user that does not fit.
+    /// store is away, 403 across origins, 400 for a user that does not fit, 409 as [`Auth::rotate`] where
+    /// another request of the browser has replaced its token and proved who the user is.
     pub async fn sign_in<N>(&self, new: N) -> Result<(SignedIn, CookieHeaders), Rejection>
     where
         N: TryInto<NewSession>,

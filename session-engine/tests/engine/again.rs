@@ -8,8 +8,8 @@ use session_core::{
     Actor, AssuranceLevel, DeviceKind, EndCause, ExtraData, SessionId, Store, Token,
 };
 use session_engine::{
-    Access, ActiveSession, Engine, Held, Options, Proof, Refusal, RotateReason, Rotation, SignIn,
-    SignedIn,
+    Access, ActiveSession, Engine, Error, Held, Options, Proof, Refusal, RotateReason, Rotation,
+    SignIn, SignedIn,
 };
 
 use crate::probe::{Fleet, is_active, refusal, sign_in, user};
@@ -371,11 +371,13 @@ async fn a_sign_in_takes_no_other_tabs_token_away() {
             (proven, SignIn::new(user("alice")).with_held(held))
         };
         let sessions = node.sessions().clone();
-        let slow = tokio::spawn(async move { sessions.sign_in(slow).await.unwrap() });
+        let slow = tokio::spawn(async move { sessions.sign_in(slow).await });
         tokio::time::sleep(Duration::from_secs(5)).await;
         check(node, &proven).await.expect("its answer has arrived");
-        let signed_in = slow.await.unwrap();
-        assert!(is_active(node, &signed_in).await);
+        match slow.await.unwrap() {
+            Ok(signed_in) => assert!(is_active(node, &signed_in).await && !with_former),
+            Err(error) => assert!(matches!(error, Error::RotatedMeanwhile) && with_former),
+        }
         assert_eq!(ids(&fleet).await, [first.session.id()]);
     }
 }
