@@ -457,7 +457,8 @@ mod tests {
         assert_eq!(used.data, Some(ExtraData::from_json("6").unwrap()));
         assert_eq!(used.device_info, DeviceInfo::truncated("Laptop"));
         assert_eq!((used.timeouts, &used.authentication), (None, &proof()));
-        assert_eq!(used.absolute_expiry, Timeouts::aal2().absolute_expiry(at(6)));
+        // The lifetime begins with the latest of all that was proved.
+        assert_eq!(used.absolute_expiry, Timeouts::aal2().absolute_expiry(at(9)));
         assert_eq!((used.id, used.signed_in), (session.id, session.signed_in));
         // With the token that it replaces, while that one is in its grace.
         let (again, other) = signs_in(&used, 5, 22);

@@ -68,7 +68,10 @@ impl Node {
                 let expiry = entry.session.absolute_expiry;
                 match end.into_iter().chain(expiry).min() {
                     // Only the token of a re-authentication that waits keeps it.
-                    Some(end) if end <= now => Some(entry.session.deadline.max(settled)),
+                    Some(end) if end <= now => {
+                        let soon = now.plus(shared.options.propagation_bound);
+                        Some(entry.session.deadline.max(settled).max(soon))
+                    }
                     end => end,
                 }
             }
