@@ -116,7 +116,7 @@ impl Oracle {
         let ends: Vec<_> = self
             .sessions
             .values()
-            .filter(|known| !known.excused)
+            .filter(|known| !known.excused && !known.undone)
             .filter_map(|known| known.ended.map(|end| (known.session.id, end)))
             .collect();
         for node in 0..self.nodes.len() {
