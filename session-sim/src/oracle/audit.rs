@@ -59,7 +59,9 @@ impl Oracle {
             ms(self.options.write_back.max_lag(self.options.store_timeout)) + self.time_error();
         // A node that was killed takes along what it had not written; a storm does not.
         let goes_on = self.life(used.node) == used.life;
-        if !goes_on || !self.is_calm(used.node, at.saturating_sub(lag), at) {
+        // One that is stopped in the middle of it may take another time for that of the use.
+        let since = at.saturating_sub(lag).min(used.at);
+        if !goes_on || !self.is_calm(used.node, since, at) {
             return;
         }
         // What a node takes for the time of a use may be wrong by this.
