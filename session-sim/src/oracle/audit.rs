@@ -59,13 +59,13 @@ impl Oracle {
             ms(self.options.write_back.max_lag(self.options.store_timeout)) + self.time_error();
         // A node that was killed takes along what it had not written; a storm does not.
         let goes_on = self.life(used.node) == used.life;
-        // One that is stopped in the middle of it may take another time for that of the use.
-        let since = at.saturating_sub(lag).min(used.at);
-        if !goes_on || !self.is_calm(used.node, since, at) {
+        if !goes_on || !self.is_calm(used.node, at.saturating_sub(lag), at) {
             return;
         }
-        // What a node takes for the time of a use may be wrong by this.
-        let told = stamp(used.at).minus(self.options.store_timeout);
+        // What a node takes for the time of a use may be wrong by this; one that was stopped in the middle of
+        // it takes the time of before.
+        let wrong = self.options.store_timeout + self.options.max_staleness;
+        let told = stamp(used.at).minus(wrong);
         let excused = known.excused;
         if used.at + lag < at && session.last_accessed < told && !excused {
             let (last, id) = (session.last_accessed, session.id);
