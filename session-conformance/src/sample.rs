@@ -378,6 +378,20 @@ pub async fn trim_log(store: &dyn Store, entries: u32) {
     }
 }
 
+/// Trims exactly this many entries, all that are older than this and may go. A store may need a while,
+/// as [`trim_log`] says.
+pub async fn trim_old(store: &dyn Store, older_than: Duration, entries: u32) {
+    let (mut patience, mut trimmed) = (Patience::default(), 0);
+    while trimmed < entries {
+        assert!(patience.lasts(), "{trimmed} of {entries} old entries went");
+        let at_once = store.trim_log(older_than, 1000).await.unwrap();
+        patience.renew_if(at_once > 0);
+        trimmed += at_once;
+        assert!(trimmed <= entries, "{trimmed} entries went where {entries} are a prefix");
+        tokio::task::yield_now().await;
+    }
+}
+
 pub(crate) async fn engine(store: Arc<dyn Store>, options: Options) -> Engine {
     Engine::start_with(store, options, session_engine::Parts::default()).await.unwrap()
 }

@@ -7,11 +7,10 @@ use session_core::block::{self, Block};
 use session_core::planted::{self, Defect};
 use session_core::policy::{Limit, Scope};
 use session_core::store::{Change, Commit, Outcome, PageQuery, TenantFilter, UserState};
-use session_core::{
-    EndCause, EventKind, Session, SessionId, StoreError, Timestamp, Token, UserKey,
-};
+use session_core::{EndCause, Session, SessionId, StoreError, Timestamp, Token, UserKey};
 use tokio::sync::oneshot;
 
+use crate::attempt::{Attempt, New, first_step, happened};
 use crate::cache::{Fill, Filled};
 use crate::continuation::{Continuation, GoesOn};
 use crate::entropy::random;
@@ -153,31 +152,20 @@ impl Node {
         is_given_up: impl Fn() -> bool,
     ) -> Result<Attempt<'_>, Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
-        let mut tries = self.tries();
-        let (mut in_doubt, mut left) = (Vec::new(), Vec::new());
+        let (mut tries, mut so_far) = (self.tries(), SoFar::default());
         let is_given_up = || is_given_up() && !planted::is(Defect::CallerGoneCommits);
-        let mut outdated = None;
         loop {
             if is_given_up() {
                 return Err(StoreError::unavailable("the caller has gone").into());
             }
-            let state = match shared.store_call("user", shared.store.user(&request.owner)).await {
-                Ok(state) => state,
+            let (attempt, state) = match self.next(newcoming, &mut so_far).await {
+                Ok(Next::Done(attempt)) => return Ok(attempt.after(so_far.left)),
+                Ok(Next::Try(attempt, state)) => (attempt, state),
                 Err(error) => {
                     self.may_try_again(&mut tries.patience, error).await?;
                     continue;
                 }
             };
-            // Also where an earlier try has gone through: then its session is owed.
-            check_block(&state, self.now())?;
-            let stored = self.stored_attempt(newcoming, &state, &mut in_doubt).await?;
-            if let Some(done) = stored {
-                self.note_commit(&done.commit(request, &state));
-                return Ok(done.after(left));
-            }
-            self.check_unused(newcoming, &state, tries.conflicts > 0, &left).await?;
-            shared.owed.check_room()?;
-            let attempt = self.attempt(newcoming, outdated.as_ref().unwrap_or(&state)).await?;
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
                 attempt.release();
@@ -187,9 +175,9 @@ impl Node {
                 Ok(Outcome::Done) => {
                     self.note_commit(&commit);
                     if complete {
-                        return Ok(attempt.after(left));
+                        return Ok(attempt.after(so_far.left));
                     }
-                    left.extend(attempt.ended.iter().take(commit.changes.len()));
+                    so_far.left.extend(attempt.ended.iter().take(commit.changes.len()));
                     attempt.release();
                 }
                 Ok(Outcome::Conflict) => {
@@ -198,18 +186,19 @@ impl Node {
                         return Err(StoreError::unavailable("another change came first").into());
                     }
                     if planted::is(Defect::StaleDecision) {
-                        outdated.get_or_insert(state);
+                        so_far.outdated.get_or_insert(state);
                     }
+                    so_far.had_conflict = true;
                     self.back_off(&mut tries.conflicts).await;
                 }
                 Err(_) if complete && planted::is(Defect::LostCountsAsDone) => {
-                    return Ok(attempt.after(left));
+                    return Ok(attempt.after(so_far.left));
                 }
                 Err(error) => {
                     // It may have happened.
                     commit.changes.iter().for_each(|it| shared.cache.invalidate(it.session()));
                     if complete {
-                        in_doubt.push(attempt);
+                        so_far.in_doubt.push(attempt);
                     } else {
                         attempt.release();
                     }
@@ -217,6 +206,27 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Reads the user's state, and decides by it.
+    async fn next<'s>(
+        &'s self,
+        newcoming: &Newcoming,
+        so_far: &mut SoFar<'s>,
+    ) -> Result<Next<'s>, Error> {
+        let (shared, request) = (self.shared(), &newcoming.request);
+        let state = shared.store_call("user", shared.store.user(&request.owner)).await?;
+        // Also where an earlier try has gone through: then its session is owed.
+        check_block(&state, self.now())?;
+        if let Some(done) = self.stored_attempt(newcoming, &state, &mut so_far.in_doubt).await? {
+            self.note_commit(&done.commit(request, &state));
+            return Ok(Next::Done(done));
+        }
+        self.check_unused(newcoming, &state, so_far).await?;
+        shared.owed.check_room()?;
+        let decided_by = so_far.outdated.as_ref().unwrap_or(&state);
+        let attempt = self.attempt(newcoming, decided_by).await?;
+        Ok(Next::Try(attempt, state))
     }
 
     /// The attempt in doubt that is in the store, where one is.
@@ -254,15 +264,14 @@ impl Node {
         &self,
         newcoming: &Newcoming,
         state: &UserState,
-        had_conflict: bool,
-        left: &[(SessionId, EndCause)],
+        so_far: &SoFar<'_>,
     ) -> Result<(), Error> {
         let Some(ticket) = &newcoming.ticket else { return Ok(()) };
         let (shared, id) = (self.shared(), ticket.issued.id);
-        let used = (left.is_empty() && !ticket.issued.holds(&state.sessions))
+        let used = (so_far.left.is_empty() && !ticket.issued.holds(&state.sessions))
             || state.sessions.iter().any(|standing| standing.id == id)
             || shared.cache.end_cause(&id).is_some()
-            || (had_conflict
+            || (so_far.had_conflict
                 && shared.store_call("ended", shared.store.ended(id)).await?.is_some());
         if used || !self.note_use(ticket).await? { Err(Error::InvalidTicket) } else { Ok(()) }
     }
@@ -392,6 +401,25 @@ impl Node {
     }
 }
 
+/// What the tries of one sign-in have come to.
+#[derive(Default)]
+struct SoFar<'s> {
+    /// Tries whose answer was lost.
+    in_doubt: Vec<Attempt<'s>>,
+    /// Sessions that have ended in commits before the one that signs in.
+    left: Vec<(SessionId, EndCause)>,
+    had_conflict: bool,
+    /// What a planted defect decides by.
+    outdated: Option<UserState>,
+}
+
+enum Next<'s> {
+    /// An earlier try is in the store.
+    Done(Attempt<'s>),
+    /// To be committed, where the user's state is still this.
+    Try(Attempt<'s>, UserState),
+}
+
 /// A sign-in, with the ticket that it uses.
 pub(crate) struct Newcoming {
     pub(crate) request: SignIn,
@@ -414,86 +442,11 @@ pub(crate) struct TicketUse {
     pub(crate) user: String,
 }
 
-/// One try to sign in.
-struct Attempt<'c> {
-    token: Token,
-    session: Session,
-    at: Timestamp,
-    ended: Vec<(SessionId, EndCause)>,
-    /// None where the session is there, and goes on.
-    new: Option<New<'c>>,
-}
-
-/// What belongs to a session that begins.
-struct New<'c> {
-    slot: Option<Fill<'c>>,
-    unheld: Unheld,
-}
-
-impl Attempt<'_> {
-    fn commit(&self, request: &SignIn, state: &UserState) -> Commit {
-        let ends = self.ended.iter().map(|(id, cause)| Change::End(*id, *cause));
-        let session = Box::new(self.session.clone());
-        let begins = match self.new {
-            Some(_) => Change::Insert(session),
-            None => Change::Update { session, kind: EventKind::Rotated },
-        };
-        let mut expected = state.version;
-        expected.0 += i64::from(planted::is(Defect::VersionGuessed));
-        Commit {
-            owner: request.owner.clone(),
-            expected,
-            changes: ends.chain([begins]).collect(),
-            at: self.at,
-            by: request.actor(),
-            from: request.device_info.clone(),
-        }
-    }
-
-    const fn goes_on(&self) -> bool {
-        self.new.is_none()
-    }
-
-    /// It has not happened, and owes nothing.
-    fn release(self) {
-        if let Some(New { unheld, .. }) = self.new {
-            unheld.release();
-        }
-    }
-
-    /// The attempt, where these had to leave before it.
-    fn after(mut self, left: Vec<(SessionId, EndCause)>) -> Self {
-        self.ended.extend(left);
-        self.ended.sort_by_key(|(id, _)| *id);
-        self
-    }
-}
-
 /// Refuses a sign-in where a block holds.
 fn check_block(state: &UserState, now: Timestamp) -> Result<(), Error> {
     let Some((scope, block)) = block::refusal(&state.blocks, now) else { return Ok(()) };
     let Block { reason, until, .. } = block.clone();
     Err(Error::Blocked(Box::new(Blocked { scope: scope.clone(), reason, until })))
-}
-
-/// The try in doubt that is in the store, of those that go on in the session: the latest that has ended all that
-/// it was to end.
-fn happened<'s>(state: &UserState, in_doubt: &mut Vec<Attempt<'s>>) -> Option<Attempt<'s>> {
-    let stands = |id| state.sessions.iter().any(|standing| standing.id == id);
-    let ended_all = |attempt: &Attempt<'_>| {
-        attempt.goes_on() && attempt.ended.iter().all(|(id, _)| !stands(*id))
-    };
-    let place = in_doubt.iter().rposition(ended_all).unwrap_or(in_doubt.len().checked_sub(1)?);
-    let mut attempt = in_doubt.swap_remove(place);
-    attempt.ended.retain(|(id, _)| !stands(*id));
-    Some(attempt)
-}
-
-/// Cuts the commit to the largest size. Returns whether it is complete.
-fn first_step(mut commit: Commit) -> (Commit, bool) {
-    let complete = commit.changes.len() <= Commit::MAX_CHANGES;
-    commit.changes.truncate(Commit::MAX_CHANGES);
-    (commit, complete)
 }
 
 fn turn_of(owner: &UserKey, turns: usize) -> usize {

@@ -47,56 +47,45 @@ pub(crate) struct Over {
     unused_since: Option<Timestamp>,
 }
 
-impl Past {
-    /// What is due for a session that was last accessed then, as far as this node knows; none where it
-    /// is past no timeout. A use of it may be on its way for `in_flight`. Where the token of a
-    /// re-authentication waits, whose use starts the timeouts again, the session is refused by other tokens,
-    /// and does not end.
-    pub(crate) fn of(
-        session: &Session,
-        last_accessed: Timestamp,
-        options: &Options,
-        in_flight: Duration,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let past = Self::by_timeouts(session, last_accessed, options, in_flight, now)?;
-        let goes_on = matches!(past, Self::Over(_))
-            && Self::once_stepped_up(session, last_accessed, options, in_flight, now).is_none();
-        Some(if goes_on { Self::Idle(Arc::new(Ending::of_idle(session, now))) } else { past })
+/// The last use of a session, as far as a node knows, and when it looks.
+#[derive(Clone, Copy)]
+pub(crate) struct LastUse {
+    pub(crate) at: Timestamp,
+    /// How long a later one may be on its way to the store.
+    pub(crate) in_flight: Duration,
+    pub(crate) now: Timestamp,
+}
+
+impl LastUse {
+    /// What is due for the session; none where it is past no timeout. Where the token of a re-authentication
+    /// waits, whose use starts the timeouts again, the session is refused by other tokens, and does not end.
+    pub(crate) fn past(self, session: &Session, options: &Options) -> Option<Past> {
+        let past = self.past_timeouts(session, options)?;
+        let goes_on =
+            matches!(past, Past::Over(_)) && self.past_once_stepped_up(session, options).is_none();
+        Some(if goes_on { Past::Idle(Arc::new(Ending::of_idle(session, self.now))) } else { past })
     }
 
-    /// As [`Past::of`], by the token of the re-authentication that waits. Over where none waits.
-    pub(crate) fn once_stepped_up(
-        session: &Session,
-        last_accessed: Timestamp,
-        options: &Options,
-        in_flight: Duration,
-        now: Timestamp,
-    ) -> Option<Self> {
-        let used = rotation::stepped_up(session, &options.timeouts, now);
+    /// As [`LastUse::past`], by the token of the re-authentication that waits. Over where none waits.
+    pub(crate) fn past_once_stepped_up(self, session: &Session, options: &Options) -> Option<Past> {
+        let used = rotation::stepped_up(session, &options.timeouts, self.now);
         let Some((used, step_up)) = used.zip(session.token.step_up.as_ref()) else {
-            return Some(Self::Over(Over { cause: EndCause::Expired, unused_since: None }));
+            return Some(Past::Over(Over { cause: EndCause::Expired, unused_since: None }));
         };
-        let last_accessed = last_accessed.max(step_up.handed_out());
-        Self::by_timeouts(&used, last_accessed, options, in_flight, now)
+        let at = self.at.max(step_up.handed_out());
+        Self { at, ..self }.past_timeouts(&used, options)
     }
 
-    fn by_timeouts(
-        session: &Session,
-        last_accessed: Timestamp,
-        options: &Options,
-        in_flight: Duration,
-        now: Timestamp,
-    ) -> Option<Self> {
+    fn past_timeouts(self, session: &Session, options: &Options) -> Option<Past> {
         let (timeouts, expiry) = (options.timeouts_of(session), session.absolute_expiry);
-        let expired = |unused_since| Self::Over(Over { cause: EndCause::Expired, unused_since });
+        let expired = |unused_since| Past::Over(Over { cause: EndCause::Expired, unused_since });
         let at_once = planted::is(Defect::IdleEndsAtOnce);
-        let in_flight = if at_once { Duration::ZERO } else { in_flight };
-        match timeouts.lifetime(last_accessed, expiry, in_flight, now) {
+        let in_flight = if at_once { Duration::ZERO } else { self.in_flight };
+        match timeouts.lifetime(self.at, expiry, in_flight, self.now) {
             Lifetime::Running => None,
             Lifetime::Idle => {
-                let at = timeouts.expiry(last_accessed, expiry).unwrap_or(now);
-                Some(Self::Idle(Arc::new(Ending::of_idle(session, at))))
+                let at = timeouts.expiry(self.at, expiry).unwrap_or(self.now);
+                Some(Past::Idle(Arc::new(Ending::of_idle(session, at))))
             }
             Lifetime::Unused { since } => Some(expired(Some(since))),
             Lifetime::Over => Some(expired(None)),

@@ -16,7 +16,7 @@ use session_core::{
     SessionId, TenantId, Timestamp, Token, TokenDigest, UserId, UserKey,
 };
 
-use crate::ending::Past;
+use crate::ending::{LastUse, Past};
 use crate::options::Options;
 use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonError};
 
@@ -345,14 +345,16 @@ impl Entry {
         if !self.expired(now) {
             return None;
         }
-        let last_accessed = self.use_().activity.last_accessed();
-        Past::of(&self.session, last_accessed, &self.options, in_flight(), now)
+        self.last_use(in_flight(), now).past(&self.session, &self.options)
     }
 
     /// As [`Entry::past`], by the token of the re-authentication that waits.
     pub(crate) fn past_once_stepped_up(&self, in_flight: Duration, now: Timestamp) -> Option<Past> {
-        let last_accessed = self.use_().activity.last_accessed();
-        Past::once_stepped_up(&self.session, last_accessed, &self.options, in_flight, now)
+        self.last_use(in_flight, now).past_once_stepped_up(&self.session, &self.options)
+    }
+
+    fn last_use(&self, in_flight: Duration, now: Timestamp) -> LastUse {
+        LastUse { at: self.use_().activity.last_accessed(), in_flight, now }
     }
 
     /// From when on the session ends if it is not used again; none for never.

@@ -37,6 +37,7 @@
 //! A worker that panics is started again; [`SessionManager::health`] tells.
 
 mod admit;
+mod attempt;
 mod block;
 mod cache;
 mod calls;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use session_core::cleanup::UNCLAIMED_FOR;
 use session_core::planted::{self, Defect};
 use session_core::rotation::{self, Recognition, StepUp, TokenState};
 use session_core::store::{Loaded, Outcome};
@@ -10,12 +9,13 @@ use session_core::{Authentication, EventKind, Session, SessionId, Token};
 use tokio::time::Instant;
 
 use crate::check::Refusal;
-use crate::ending::{Over, Past};
+use crate::ending::{LastUse, Over, Past};
 use crate::entropy::random;
 use crate::entry::ActiveSession;
 use crate::error::Error;
 use crate::meter;
 use crate::node::Node;
+use crate::options::Options;
 
 /// Why a token is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,16 +231,11 @@ impl Node {
         }
     }
 
-    /// The record with a deadline that leaves the token of a re-authentication its time to be used: a day at the
-    /// most, as for a session that nobody has claimed.
+    /// The record with a deadline that leaves the token of a re-authentication its time to be used.
     pub(crate) fn kept_while_it_waits(&self, mut session: Session) -> Session {
-        let (options, now) = (self.options(), self.now());
-        let used = rotation::stepped_up(&session, &options.timeouts, now);
-        if let Some((used, step_up)) = used.zip(session.token.step_up.as_ref()) {
-            let deadline = used.deadline_at(&options.timeouts, &options.cleanup, now, true);
-            let unclaimed = step_up.handed_out().plus(UNCLAIMED_FOR);
-            session.deadline = session.deadline.max(deadline.min(unclaimed));
-        }
+        let Options { timeouts, cleanup, .. } = self.options();
+        session.deadline =
+            rotation::deadline_while_it_waits(&session, timeouts, cleanup, self.now());
         session
     }
 
@@ -299,7 +294,8 @@ impl Node {
         let last_accessed = used.unwrap_or_default().max(session.last_accessed).max(proven);
         let is_current = session.token.current == token.digest();
         let session = if is_current { session.clone() } else { self.confirmed(session, token) };
-        match Past::of(&session, last_accessed, options, self.shared().in_flight(), now) {
+        let last_use = LastUse { at: last_accessed, in_flight: self.shared().in_flight(), now };
+        match last_use.past(&session, options) {
             Some(Past::Idle(ending)) => Exchange::refused(Refusal::Idle(ending)),
             Some(Past::Over(over)) => Exchange::Over(over),
             None => Exchange::Of(session.into()),

@@ -9,7 +9,7 @@ use session_core::{Store, Timestamp};
 use crate::Namespace;
 use crate::sample::{
     HOUR, PATIENCE, Patience, SECOND, SLACK, add_many, begins, change_at, commit, ids, let_pass,
-    log_end, now, read_log, session, user, version,
+    log_end, now, read_log, session, trim_old, user, version,
 };
 
 pub(crate) async fn a_young_entry_keeps_the_older_ones_behind_it(namespace: Arc<dyn Namespace>) {
@@ -153,18 +153,5 @@ async fn write(store: &dyn Store, times: &[Timestamp]) {
         let expected = version(store, &owner).await;
         let commit = change_at(&owner, expected, vec![begins(&new)], *at);
         assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
-    }
-}
-
-/// Trims exactly so many entries. A store may need a while, as [`crate::sample::trim_log`] says.
-async fn trim_old(store: &dyn Store, older_than: Duration, entries: u32) {
-    let (mut patience, mut trimmed) = (Patience::default(), 0);
-    while trimmed < entries {
-        assert!(patience.lasts(), "{trimmed} of {entries} old entries went");
-        let at_once = store.trim_log(older_than, 1000).await.unwrap();
-        patience.renew_if(at_once > 0);
-        trimmed += at_once;
-        assert!(trimmed <= entries, "{trimmed} entries went where {entries} are a prefix");
-        tokio::task::yield_now().await;
     }
 }

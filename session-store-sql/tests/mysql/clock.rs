@@ -1,15 +1,14 @@
 //! Ages go by the server's clock, and the fleet has one key.
 
-use std::time::Duration;
-
-use session_conformance::sample::{self, PATIENCE, insert, now, random, revoke, user};
+use session_conformance::sample::{self, PATIENCE, now, random, user};
 use session_core::block::Block;
 use session_core::policy::PolicyScope;
-use session_core::store::{BlockChange, Entries, Forget, Outcome, Sweep};
+use session_core::store::{BlockChange, Outcome};
 use session_core::{Actor, FleetKey, Store};
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::mysql::MySqlPoolOptions;
 
+use crate::clocks::{self, DAY};
 use crate::{Database, server, session, sign_in};
 
 /// A store whose server is a month ahead: the connections' clock stands still there.
@@ -32,25 +31,7 @@ async fn store_a_month_ahead(database: &Database) -> MySqlStore {
 async fn ages_go_by_the_servers_clock() {
     let database = Database::create().await;
     let (store, ahead) = (database.store().await, store_a_month_ahead(&database).await);
-    let begun = now(&store).await;
-    for cursor in [None, Some(store.log_since(None, Entries::All, 1).await.unwrap().next)] {
-        let read = ahead.log_since(cursor.as_ref(), Entries::All, 1).await.unwrap();
-        assert!(read.clock > begun.plus(DAY * 29) && read.clock < begun.plus(DAY * 31));
-    }
-    let (gone, mut over) = (session(&store, "alice").await, session(&store, "alice").await);
-    over.deadline = begun.plus(DAY);
-    for session in [&gone, &over] {
-        insert(&store, session).await;
-    }
-    assert_eq!(revoke(&store, gone.id).await, 1);
-
-    let sweep = Sweep { overdue: DAY, after: None, at: begun };
-    assert_eq!(store.sweep(&sweep, 10).await.unwrap().ended, []);
-    assert_eq!(store.trim_log(DAY, 10).await.unwrap(), 0);
-    assert_eq!(store.forget(&Forget::OlderThan(DAY), 10).await.unwrap(), 0);
-    assert_eq!(ahead.sweep(&sweep, 10).await.unwrap().ended[0].id, over.id);
-    assert_eq!(ahead.trim_log(DAY, 10).await.unwrap(), 3);
-    assert_eq!(ahead.forget(&Forget::OlderThan(DAY), 10).await.unwrap(), 2);
+    clocks::ages_go_by_the_servers_clock(&store, &ahead).await;
 }
 
 #[tokio::test]
@@ -83,5 +64,3 @@ async fn every_node_gets_the_same_key() {
     assert_eq!(database.store().await.fleet_key(&other).await.unwrap(), keys[0]);
     assert!(keys.iter().all(|key| *key == keys[0] && *key != other));
 }
-
-const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -2,6 +2,8 @@
 
 mod blocks;
 mod clock;
+#[path = "../clocks/mod.rs"]
+mod clocks;
 #[path = "../leases/mod.rs"]
 mod leases;
 mod locks;
