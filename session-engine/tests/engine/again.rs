@@ -405,6 +405,24 @@ async fn the_earlier_of_two_forms_may_come_last() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_read_of_a_sign_in_is_tried_again() {
+    for read in ["user", "load"] {
+        let fleet = Fleet::start(Options::default()).await;
+        let node = &fleet.nodes[0];
+        let first = sign_in(node, "alice").await;
+        let request = again(node, &first).await;
+        fleet.probes[0].fail(read, true);
+        let sessions = node.sessions().clone();
+        let slow = tokio::spawn(async move { sessions.sign_in(request).await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        fleet.probes[0].fail(read, false);
+        let signed_in = slow.await.unwrap();
+        assert_eq!(signed_in.session.id(), first.session.id(), "{read}");
+        assert!(is_active(node, &signed_in).await);
+    }
+}
+
 /// Also where timeouts are so short that each try would ask for a later deadline.
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_found_with_short_timeouts() {

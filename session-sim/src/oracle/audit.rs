@@ -63,9 +63,9 @@ impl Oracle {
             return;
         }
         // What a node takes for the time of a use may be wrong by this; one that was stopped in the middle of
-        // it takes the time of before.
-        let wrong = self.options.store_timeout + self.options.max_staleness;
-        let told = stamp(used.at).minus(wrong);
+        // it may take the time of before.
+        let stopped = known.delayed.then_some(self.options.max_staleness).unwrap_or_default();
+        let told = stamp(used.at).minus(self.options.store_timeout + stopped);
         let excused = known.excused;
         if used.at + lag < at && session.last_accessed < told && !excused {
             let (last, id) = (session.last_accessed, session.id);
@@ -118,14 +118,14 @@ impl Oracle {
         let ends: Vec<_> = self
             .sessions
             .values()
-            .filter(|known| !known.excused && !known.undone)
-            .filter_map(|known| known.ended.map(|end| (known.session.id, end)))
+            .filter(|known| !known.excused)
+            .filter_map(|known| known.ended.map(|end| (known.session.id, known.born, end)))
             .collect();
         for node in 0..self.nodes.len() {
             let Some(listener) = &self.nodes[node].listener else { continue };
             let mut wrong = None;
-            for (id, end) in ends.iter().filter(|(_, end)| end.at > listener.since) {
-                let told = listener.told.get(id).map_or(&[][..], Vec::as_slice);
+            for (id, born, end) in ends.iter().filter(|(.., end)| end.at > listener.since) {
+                let told = listener.told_since(*id, *born);
                 let missed = listener
                     .missed
                     .iter()

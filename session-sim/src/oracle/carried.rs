@@ -142,8 +142,7 @@ impl Oracle {
             acknowledged: false,
             // What a node had sent before it was killed may arrive later.
             excused: self.life(from.node) != from.life,
-            // A ticket that a restored store has not seen used begins the same session again.
-            undone: self.sessions.contains_key(&id),
+            undone: false,
             ended: None,
             used: None,
             perhaps_used: at,

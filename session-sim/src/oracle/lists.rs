@@ -95,19 +95,14 @@ impl Oracle {
     }
 
     /// A node tells of an end once, and as it was. A store that came back older may have lost it, and have another.
-    pub(super) fn check_telling(
-        &mut self,
-        node: usize,
-        at: Ms,
-        id: SessionId,
-        cause: EndCause,
-        times: usize,
-    ) {
+    pub(super) fn check_telling(&mut self, node: usize, at: Ms, id: SessionId, cause: EndCause) {
         let Some(known) = self.sessions.get(&id) else {
             self.broken(Guarantee::Unknown, at, || format!("{id} is told of and never began"));
             return;
         };
         let (ended, undone) = (known.ended, known.undone);
+        let listener = self.nodes[node].listener.as_ref();
+        let times = listener.map_or(0, |listener| listener.told_since(id, known.born).len());
         let right = times == 1 && ended.is_some_and(|end| end.cause == cause);
         if !right && !undone {
             self.broken(Guarantee::Told, at, || {

@@ -182,6 +182,15 @@ struct Listener {
     missed: Vec<(Option<Ms>, Ms)>,
 }
 
+impl Listener {
+    /// What it was told of the session that began then: a ticket that a restored store has not seen used begins
+    /// a session of the same id again.
+    fn told_since(&self, id: SessionId, born: Ms) -> &[(Ms, EndCause)] {
+        let told = self.told.get(&id).map_or(&[][..], Vec::as_slice);
+        &told[told.partition_point(|(at, _)| *at < born)..]
+    }
+}
+
 /// What was true when an operation began, as far as its judgement needs it.
 #[derive(Clone, Debug)]
 pub(crate) struct Begun {
@@ -338,10 +347,8 @@ impl Oracle {
                 if let (session_core::EventKind::Ended(cause), Some(id)) =
                     (event.kind, event.session)
                 {
-                    let told = listener.told.entry(id).or_default();
-                    told.push((at, cause));
-                    let times = told.len();
-                    self.check_telling(node, at, id, cause, times);
+                    listener.told.entry(id).or_default().push((at, cause));
+                    self.check_telling(node, at, id, cause);
                 }
             }
             Notice::Missed => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use session_core::policy::PolicyScope;
 use session_http::HttpSessions;
 
+use super::words::{brief, revoked};
 use super::*;
 use crate::node::stamp;
 
@@ -310,12 +311,9 @@ impl World<'_> {
 
     fn judge_answer(&mut self, number: usize, at: Ms, outcome: Outcome) {
         let operation = &self.operations[number];
-        let (act, begun, lost) =
-            (operation.act.clone(), operation.begun.clone(), operation.manner.lost);
-        let (token, worth, held) = (operation.token.clone(), operation.worth, operation.held);
+        let (act, begun, held) = (operation.act.clone(), operation.begun.clone(), operation.held);
         let (claims, selection) = (operation.claims, operation.selection.clone());
-        let (way, _) = act.way();
-        let owner = self.plan.clients[way.client].user.clone();
+        let owner = self.plan.clients[act.way().0.client].user.clone();
         match (&act, outcome) {
             (Act::SignIn(..) | Act::Ticket(..), outcome) => {
                 self.settle_sign_in(number, at, outcome);
@@ -328,15 +326,9 @@ impl World<'_> {
                 | Act::SecondTab(_)
                 | Act::RevokeOthers(_),
                 Outcome::Seen(seen),
-            ) => self.seen(at, &act, &begun, token.as_deref(), worth, &seen, lost),
-            (Act::Rotate(..) | Act::StepUp(..), Outcome::Rotated(next)) => {
-                let step_up = matches!(act, Act::StepUp(..));
-                if let (Some(token), Some(next)) = (token, next) {
-                    self.oracle.rotated(at, &token, &next, step_up);
-                    if !lost {
-                        self.moves_on(way.client, &token, next);
-                    }
-                }
+            ) => self.seen(number, at, &seen),
+            (Act::Rotate(..) | Act::StepUp(..), Outcome::Rotated(Some(next))) => {
+                self.settle_rotation(number, at, next);
             }
             (Act::Data(_), Outcome::Counted(number)) => {
                 if let (Some(id), Some(_)) = (held, number) {
@@ -367,16 +359,7 @@ impl World<'_> {
                     self.oracle.blocked(at, &begun, &scope);
                 }
             }
-            (Act::SignOut(_), Outcome::Done) => {
-                self.oracle.reached.note("a user signs out");
-                if let (Some(token), Some(worth)) = (&token, worth) {
-                    self.oracle.signed_out(at, &begun, token, worth);
-                }
-                let device = &mut self.clients[way.client];
-                if !lost && device.token == token {
-                    device.token = None;
-                }
-            }
+            (Act::SignOut(_), Outcome::Done) => self.settle_sign_out(number, at),
             _ => {}
         }
     }
@@ -422,29 +405,43 @@ impl World<'_> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn seen(
-        &mut self,
-        at: Ms,
-        act: &Act,
-        begun: &Begun,
-        token: Option<&str>,
-        worth: Option<Worth>,
-        seen: &Seen,
-        lost: bool,
-    ) {
-        let (Some(token), Some(worth)) = (token, worth) else { return };
+    fn settle_rotation(&mut self, number: usize, at: Ms, next: String) {
+        let Operation { act, manner, token, .. } = &self.operations[number];
+        let (step_up, lost) = (matches!(act, Act::StepUp(..)), manner.lost);
+        let client = act.way().0.client;
+        let Some(token) = token.clone() else { return };
+        self.oracle.rotated(at, &token, &next, step_up);
+        if !lost {
+            self.moves_on(client, &token, next);
+        }
+    }
+
+    fn settle_sign_out(&mut self, number: usize, at: Ms) {
+        self.oracle.reached.note("a user signs out");
+        let Operation { act, manner, begun, token, worth, .. } = &self.operations[number];
+        if let Some((token, worth)) = token.as_ref().zip(*worth) {
+            self.oracle.signed_out(at, begun, token, worth);
+        }
+        let device = &mut self.clients[act.way().0.client];
+        if !manner.lost && device.token == *token {
+            device.token = None;
+        }
+    }
+
+    fn seen(&mut self, number: usize, at: Ms, seen: &Seen) {
+        let Operation { act, manner, begun, token, worth, .. } = &self.operations[number];
+        let Some((token, worth)) = token.clone().zip(*worth) else { return };
+        let (client, lost) = (act.way().0.client, manner.lost);
         let stolen = matches!(act, Act::Thief(_));
         let uses = !matches!(act, Act::Passive(_));
-        let shown = Shown { token, stolen, uses, worth };
-        self.oracle.seen(at, begun, &shown, seen);
+        self.oracle.seen(at, begun, &Shown { token: &token, stolen, uses, worth }, seen);
         match seen {
             Seen::Active(active) => {
                 let Some(next) = &active.renewed else { return };
                 self.oracle.reached.note("a token is renewed");
-                self.oracle.rotated(at, token, next, false);
+                self.oracle.rotated(at, &token, next, false);
                 if !lost && !stolen {
-                    self.moves_on(act.way().0.client, token, next.clone());
+                    self.moves_on(client, &token, next.clone());
                 }
             }
             // A browser keeps a cookie that is refused; its user signs in again.
@@ -459,48 +456,5 @@ impl World<'_> {
         if device.token.as_deref() == Some(token) {
             device.before = device.token.replace(next);
         }
-    }
-}
-
-/// What has been revoked, for the list of what runs have come upon.
-fn revoked(act: &Act) -> &'static str {
-    match act {
-        Act::RevokeOthers(_) => "a user's other sessions are revoked",
-        Act::Erase(_) => "a user is erased",
-        Act::RevokeChosen(_, chosen) => match chosen {
-            Chosen::User => "a user's sessions are revoked",
-            Chosen::Kind => "a user's sessions of one kind are revoked",
-            Chosen::App => "the sessions of one application are revoked",
-            Chosen::Tenant => "the sessions of a tenant are revoked",
-            Chosen::Deployment => "all sessions are revoked",
-            Chosen::Ids => "several sessions are revoked by their ids",
-            Chosen::Older(_) => "a user's older sessions are revoked",
-            Chosen::Unused(_) => "a user's unused sessions are revoked",
-        },
-        _ => "a session is revoked by its id",
-    }
-}
-
-fn brief(outcome: &Outcome) -> String {
-    match outcome {
-        // Tokens are as good as random: their sessions tell more.
-        Outcome::SignedIn { id, .. } => format!("signed in as {id}"),
-        Outcome::TooMany { sessions, .. } => format!("too many: {sessions:?}"),
-        Outcome::Listed(listed, _) => {
-            format!("{:?}", listed.iter().map(|(id, _)| id).collect::<Vec<_>>())
-        }
-        Outcome::Remembered(listed, _) => {
-            format!("{:?}", listed.iter().map(|(id, _, cause)| (id, cause)).collect::<Vec<_>>())
-        }
-        Outcome::Rotated(next) => format!("rotated: {}", next.is_some()),
-        Outcome::Seen(Seen::Active(active)) => {
-            format!(
-                "{} since {}, claims {}",
-                active.id,
-                active.authenticated.as_micros(),
-                active.claims
-            )
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -1,6 +1,8 @@
-//! Calls and answers in a few words, for the history of a run.
+//! What happens in a few words, for the history of a run and the list of what runs have come upon.
 
 use crate::call::{Answer, Call, Reply};
+use crate::client::{Outcome, Seen};
+use crate::plan::{Act, Chosen};
 
 pub(super) fn told(call: &Call) -> String {
     match call {
@@ -49,5 +51,48 @@ pub(super) fn answered(answer: &Answer) -> String {
         Ok(Reply::Lease(held)) => format!("{held}"),
         Ok(Reply::Count(count)) => count.to_string(),
         Ok(_) => "ok".to_owned(),
+    }
+}
+
+/// What has been revoked, for the list of what runs have come upon.
+pub(super) fn revoked(act: &Act) -> &'static str {
+    match act {
+        Act::RevokeOthers(_) => "a user's other sessions are revoked",
+        Act::Erase(_) => "a user is erased",
+        Act::RevokeChosen(_, chosen) => match chosen {
+            Chosen::User => "a user's sessions are revoked",
+            Chosen::Kind => "a user's sessions of one kind are revoked",
+            Chosen::App => "the sessions of one application are revoked",
+            Chosen::Tenant => "the sessions of a tenant are revoked",
+            Chosen::Deployment => "all sessions are revoked",
+            Chosen::Ids => "several sessions are revoked by their ids",
+            Chosen::Older(_) => "a user's older sessions are revoked",
+            Chosen::Unused(_) => "a user's unused sessions are revoked",
+        },
+        _ => "a session is revoked by its id",
+    }
+}
+
+pub(super) fn brief(outcome: &Outcome) -> String {
+    match outcome {
+        // Tokens are as good as random: their sessions tell more.
+        Outcome::SignedIn { id, .. } => format!("signed in as {id}"),
+        Outcome::TooMany { sessions, .. } => format!("too many: {sessions:?}"),
+        Outcome::Listed(listed, _) => {
+            format!("{:?}", listed.iter().map(|(id, _)| id).collect::<Vec<_>>())
+        }
+        Outcome::Remembered(listed, _) => {
+            format!("{:?}", listed.iter().map(|(id, _, cause)| (id, cause)).collect::<Vec<_>>())
+        }
+        Outcome::Rotated(next) => format!("rotated: {}", next.is_some()),
+        Outcome::Seen(Seen::Active(active)) => {
+            format!(
+                "{} since {}, claims {}",
+                active.id,
+                active.authenticated.as_micros(),
+                active.claims
+            )
+        }
+        other => format!("{other:?}"),
     }
 }
