@@ -237,7 +237,7 @@ pub fn begin(
 }
 
 /// As [`begin`] with a re-authentication, for a user who signs in again on the device that holds the
-/// session. `shown` is the current token, or the one before it in its grace.
+/// session. `shown` is the current token, or one that was replaced after the request had shown it.
 pub fn sign_in_again(
     session: &Session,
     shown: &Token,

@@ -38,7 +38,7 @@ impl Shared {
         Ok(result?)
     }
 
-    /// When a request that came then, and has to ask the store, is given up.
+    /// The deadline of a request that came at `asked` and has to ask the store.
     pub(crate) fn request_deadline(&self, asked: Instant) -> Instant {
         let claims = self.claims.as_ref().map(|_| self.options.claims_timeout);
         asked + self.options.store_timeout + claims.unwrap_or_default()

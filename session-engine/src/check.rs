@@ -49,8 +49,9 @@ pub enum Refusal {
     WrongSecret,
     /// The session ended.
     Ended(Arc<Ending>),
-    /// The session is past its idle timeout, as far as this node knows, and ends so within seconds. It
-    /// goes on if a use of it arrives that another node has accepted before.
+    /// The session is past its idle timeout, as far as this node knows, and ends within seconds. It goes on
+    /// if a use arrives that another node accepted before the timeout. Also a session past any timeout while
+    /// the token of a re-authentication waits for its first use: that token is good, and others are refused.
     Idle(Arc<Ending>),
     /// Replaced by a rotation, too old to be used, too young to prove theft.
     Superseded,

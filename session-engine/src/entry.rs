@@ -25,7 +25,7 @@ use crate::sync::{Arc, AtomicU64, Instant, Mutex, MutexGuard, Ordering, PoisonEr
 pub struct ActiveSession {
     pub(crate) entry: Arc<Entry>,
     token: Shown,
-    /// Of a token that is none of the record's any more.
+    /// The authentication of a token that the record no longer has.
     former: Option<Arc<Authentication>>,
     /// When the request showed its token, by the fleet's time.
     shown_at: Timestamp,
@@ -74,7 +74,7 @@ impl ActiveSession {
         self
     }
 
-    /// It took so long to find out what its token is worth.
+    /// Sets the time at which the token was shown back by `time`, for which its session was looked up.
     pub(crate) fn shown_before(&mut self, time: Duration) {
         self.shown_at = self.shown_at.minus(time);
     }
@@ -335,8 +335,8 @@ impl Entry {
         self.timeouts().expired(last_accessed, self.session.absolute_expiry, now)
     }
 
-    /// What is due for the session by its timeouts, as far as this node knows, where a use of it may be on
-    /// its way for so long.
+    /// What the timeouts ask for, as far as this node knows. Another node's use may take `in_flight` to reach
+    /// the store. None where the session is past no timeout.
     pub(crate) fn past(
         &self,
         in_flight: impl FnOnce() -> Duration,

@@ -169,10 +169,8 @@ impl Lookup {
 
     /// Ends the session. False where it was used since it was read, or is gone.
     async fn end(&self, over: Over, tries: u32, deadline: Instant) -> Result<bool, Error> {
-        let (id, node) = (self.session_id(), self.node.clone());
-        let shared = self.node.shared();
-        let end = shared.detached(async move { node.end_over(id, over, tries).await });
-        shared.before(deadline, "end_many", end).await
+        let end = self.node.end_over_detached(self.session_id(), over, tries);
+        self.node.shared().before(deadline, "end_many", end).await
     }
 }
 

@@ -116,8 +116,9 @@ impl SessionManager {
     /// # Errors
     /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
     /// ticket for [`SessionManager::sign_in_with_ticket`]. [`Error::Blocked`] when the user, the tenant
-    /// or the deployment is blocked. [`Error::Invalid`] for too many methods or timeouts of zero.
-    /// [`Error::Unavailable`] when the store is away, and while
+    /// or the deployment is blocked. [`Error::RotatedMeanwhile`] when the browser shows a token that has been
+    /// replaced, and another of its requests has proved who the user is. [`Error::Invalid`] for too many
+    /// methods or timeouts of zero. [`Error::Unavailable`] when the store is away, and while
     /// [`Health::take_backs`](crate::Health::take_backs) is at its limit.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         self.node.sign_in(request).await
@@ -315,9 +316,9 @@ impl SessionManager {
         self.node.sign_out(current).await
     }
 
-    /// The session that a client shows with these tokens, so that it may give it up or sign in again in it; also where it is
-    /// idle, or its claims cannot be had. Looking is no access. None for tokens that are worth nothing, and
-    /// where the record cannot be read.
+    /// The session that a client shows with these tokens, to sign out or to sign in again in it. Also returned
+    /// for an idle session, and while the claims provider fails. Does not count as an access. None for tokens
+    /// that are not valid, and where the record cannot be read.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when only the store could tell and it is away.

@@ -1,9 +1,9 @@
 //! What waits for its write-back: planned, due, bounded.
 //!
-//! An entry with unstored accesses is held by the queue at most once for its planned time, and
-//! once more when it is due; a session that is read again has an entry more for a while. The capacity
-//! bounds both. The queue keeps alive what the cache lets go. Times are those of the monotonic clock: no
-//! jump of another clock delays a write-back.
+//! The queue holds an entry with unstored accesses at most three times: once for its planned time, once
+//! when it is due, and once more when it becomes urgent. A session that is read again has another entry for
+//! a while. The capacity bounds them all. The queue keeps entries alive that the cache has dropped. Times are
+//! those of the monotonic clock: a jump of another clock delays no write-back.
 //!
 //! Requests and the flush share one lock. What is done under it does not depend on how many entries
 //! wait: one entry is added, or one list that is ready is taken away. The flush looks at the entries of a

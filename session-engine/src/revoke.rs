@@ -72,6 +72,17 @@ impl Node {
         Ok(ended > 0)
     }
 
+    /// As [`Node::end_over`], for a caller who may go away: a thief need not wait for the answer.
+    pub(crate) async fn end_over_detached(
+        &self,
+        id: SessionId,
+        over: Over,
+        tries: u32,
+    ) -> Result<bool, Error> {
+        let node = self.clone();
+        self.shared().detached(async move { node.end_over(id, over, tries).await }).await
+    }
+
     /// Ends the sessions for a caller who may go away: what has begun is carried out to its end.
     pub(crate) async fn end_for(
         &self,

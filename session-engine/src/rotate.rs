@@ -145,10 +145,7 @@ impl Node {
                 Exchange::Answered(answer) => return Ok(Some(answer)),
                 Exchange::Over(over) => {
                     ends += 1;
-                    let node = self.clone();
-                    // Theft ends the session, whether or not the thief waits for the answer.
-                    let end = async move { node.end_over(id, over, ends).await };
-                    if shared.detached(end).await? {
+                    if self.end_over_detached(id, over, ends).await? {
                         return Ok(Some(self.refuse_gone(&token).await));
                     }
                     // It was used since it was read, or is gone.

@@ -143,14 +143,14 @@ impl SignIn {
         self
     }
 
-    /// Sets [`SignIn::replaces`] to a session whose token the browser shows.
+    /// Sets [`SignIn::replaces`] to a session whose token the browser shows. None removes it.
     ///
     /// If user, kind of device, client and impersonator are the same, that session goes on: it keeps its id and
     /// gets a new [token](SignedIn::token). Data, timeouts, device text and proof of the sign-in apply from the
     /// first use of that token; data and device text stay where the sign-in has none. Until then the old token
-    /// stays valid, so a lost answer signs nobody out. It has begun when it began: a limit that evicts the
-    /// oldest goes by that. Any other session ends, and so does one that would end sooner by the timeouts of
-    /// the sign-in.
+    /// stays valid, so a lost answer signs nobody out. The time of its first sign-in stays, and a limit that
+    /// evicts the oldest goes by it. Any other session ends, and so does one that would end sooner by the
+    /// timeouts of the sign-in.
     #[must_use]
     pub fn with_held(mut self, held: impl Into<Option<Held>>) -> Self {
         let held = held.into();
@@ -207,7 +207,7 @@ pub struct SignedIn {
     pub session: ActiveSession,
     /// Its token, for the client only.
     pub token: Token,
-    /// Who had to leave, and why.
+    /// The sessions that the sign-in has ended, each with its cause.
     pub ended: Vec<(SessionId, EndCause)>,
     /// Whether the user had no session on this kind of device and in this network (the /24 of an IPv4
     /// address, the /48 of an IPv6 one): for a mail that says so. Sessions that have ended are

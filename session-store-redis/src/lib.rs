@@ -136,9 +136,9 @@
 //! reaches back less.
 //!
 //! Scripts publish that a log has grown by an entry that invalidates: `PUBLISH` on one server,
-//! `SPUBLISH` on the shard's channel of a cluster. That is a hint only. A read of the log sees every change that was acknowledged
-//! before. A node reads the log, and listens, on a connection of its own to each server, so that it
-//! hears of revocations however busy its other connection is.
+//! `SPUBLISH` on the shard's channel of a cluster. That is a hint only. A read of the log sees every
+//! change that was acknowledged before. A node reads the log, and listens, on a connection of its own
+//! to each server, so that it hears of revocations however busy its other connection is.
 //!
 //! On a cluster a read is one statement while nothing changes, for any number of shards and of
 //! servers: 120 a minute for an engine with its default bound, and up to eight more. For that, a

@@ -88,11 +88,11 @@
 //!
 //! Ids of the log are drawn inside transactions. A reader keeps the ids that it has not seen, and
 //! the last entries that it read, and looks for them at its next read. The server's clock is in the
-//! first row of what it reads. A *gate* is one of two rows that every change locks in share mode. When the closed gate can be
-//! locked exclusively, every change that began behind it has ended; after both, an id that is not
-//! there never comes. Nothing that came after an open id is trimmed. A page reaches up to the
-//! newest entry of an earlier snapshot, so a user's entries come in order, on MariaDB too, whose
-//! snapshots can have what depends on a change and not the change.
+//! first row of what it reads. A *gate* is one of two rows that every change locks in share mode.
+//! When the closed gate can be locked exclusively, every change that began behind it has ended; after
+//! both, an id that is not there never comes. Nothing that came after an open id is trimmed. A page
+//! reaches up to the newest entry of an earlier snapshot, so a user's entries come in order, on
+//! MariaDB too, whose snapshots can have what depends on a change and not the change.
 
 mod columns;
 #[cfg(any(feature = "mysql", feature = "postgres"))]

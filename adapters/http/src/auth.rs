@@ -103,7 +103,8 @@ impl Auth {
 
     /// Begins a session for a client without cookies, an app or a command line: the response has the
     /// token in its body ([`Token::expose`]), and the client sends it as `Authorization: Bearer`. A
-    /// session of the same user that the request shows as a bearer token goes on or ends, as with [`Auth::sign_in`].
+    /// session of the same user that the request shows as a bearer token goes on or ends, as with
+    /// [`Auth::sign_in`].
     ///
     /// # Errors
     /// As [`Auth::sign_in`].

@@ -106,8 +106,7 @@ async fn several_accounts_live_side_by_side_in_one_browser() {
 }
 
 /// A sign-in at another site comes back with none of the browser's cookies, so a user can be in use and
-/// parked at once. Their next sign-in goes on in the one in use and
-/// ends the other.
+/// parked at once. Their next sign-in goes on in the one in use and ends the other.
 #[tokio::test]
 async fn a_user_in_two_cookies_of_one_browser_is_left_with_one_session() {
     let http = start(HttpOptions::default().with_max_accounts(3), Hooks::default()).await;

@@ -20,7 +20,7 @@ macro_rules! faults {
 faults! {
     /// A commit goes through whatever the version: the lost admission race.
     CommitIgnoresVersion: "commit::a_commit_needs_the_version_it_was_made_for",
-    /// Changed data goes through whatever the version.
+    /// A change of data is committed although its version no longer holds.
     ChangedDataIgnoresVersion: "commit::every_kind_of_change_needs_the_version",
     /// A commit that fails half-way leaves its first half.
     CommitInPart: "commit::a_commit_is_all_or_nothing",

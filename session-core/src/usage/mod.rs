@@ -32,8 +32,8 @@ pub struct Timeouts {
     /// Default 14 days.
     #[serde(with = "time::seconds_or_off")]
     pub idle: Option<Duration>,
-    /// Refused after this long in all, in seconds, fixed at sign-in; none switches it off, in a
-    /// configuration file zero. Default 30 days.
+    /// Refused this long after the sign-in or the last re-authentication, whatever the use, in seconds; none
+    /// switches it off, in a configuration file zero. Default 30 days.
     #[serde(with = "time::seconds_or_off")]
     pub absolute: Option<Duration>,
 }
@@ -87,7 +87,7 @@ impl Timeouts {
         }
     }
 
-    /// The absolute expiry of a session that begins now.
+    /// The absolute expiry of a session whose user signed in, or re-authenticated, at this time.
     pub fn absolute_expiry(&self, signed_in: Timestamp) -> Option<Timestamp> {
         self.absolute.map(|timeout| signed_in.plus(timeout))
     }

@@ -170,7 +170,7 @@ async fn what_does_not_fit_the_session_begins_another() {
         |request| request.with_impersonator(user("root")),
         // A store never moves a deadline to an earlier time, and the session would take up its place until then.
         |request| request.with_timeouts(Timeouts::aal3()),
-        // Whoever names the session by its id alone has no token that could stay good.
+        // A sign-in that names the session by its id alone shows no token that could stay valid.
         |request| {
             let replaces = request.replaces;
             request.with_replaces(replaces)
@@ -249,7 +249,7 @@ async fn a_sign_in_is_good_for_its_own_timeouts() {
         let [here, there] = &fleet.nodes;
         let first = sign_in(here, "alice").await;
         tokio::time::sleep(Duration::from_secs(840)).await;
-        // Looking at it is no use.
+        // `held` reads the session and does not count as a use.
         let request = again(here, &first).await.with_timeouts(then);
         let signed_in = here.sessions().sign_in(request).await.unwrap();
         assert_eq!(signed_in.session.id(), first.session.id());
@@ -277,7 +277,7 @@ async fn a_later_proof_prolongs_what_a_lost_sign_in_has_begun() {
     assert_eq!(session.absolute_expiry(), timeouts.absolute_expiry(node.sessions().now()));
 }
 
-/// Whichever token is used from then on.
+/// With the old token as with the new one.
 #[tokio::test(start_paused = true)]
 async fn a_change_of_the_data_between_a_sign_in_and_its_first_use_stays() {
     let fleet = Fleet::start(Options::default()).await;

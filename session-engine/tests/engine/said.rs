@@ -20,8 +20,9 @@ use crate::probe::{Fleet, Probe, clock, engine, is_active, revoke, sign_in, stor
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
-/// With one subscriber in the process, a line that a thread without it meets first counts as wanted by
-/// nobody. With two, all are asked.
+/// With a single subscriber in the process, `tracing` asks only the current thread whether a line is wanted,
+/// and remembers the answer: a thread without a subscriber would switch the line off for all. With a second
+/// one it asks both.
 static ANOTHER: LazyLock<Dispatch> =
     LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 

@@ -348,7 +348,7 @@ async fn an_entry_that_the_store_refuses_keeps_no_other_from_being_written() {
     assert!(node.health().write_backs > 0, "the refused one is kept");
 }
 
-/// So does the node's own wall clock.
+/// As [`a_clock_that_goes_back_delays_no_write_back`], for the node's own wall clock.
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_goes_back_delays_no_write_back() {
     let wall = ManualClock::starting_at(crate::probe::clock().now());

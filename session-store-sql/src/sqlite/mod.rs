@@ -49,9 +49,9 @@ pub use self::options::{Durability, SqliteOptions};
 ///
 /// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`,
 /// there is a file `sessions.db-hint`: a store writes a byte to it after every change that makes a
-/// cached session wrong, and the stores of other processes watch it to hear of the change at once. Where it cannot be written or
-/// watched, they see the change when they next read the log. It may be deleted while no process has
-/// the database open.
+/// cached session wrong, and the stores of other processes watch it to hear of the change at once.
+/// Where it cannot be written or watched, they see the change when they next read the log. It may be
+/// deleted while no process has the database open.
 ///
 /// ```
 /// # #[tokio::main]

@@ -267,8 +267,8 @@ pub(crate) async fn prefetches_and_preflights_do_not_keep_a_session_alive(on: Gr
     assert!(used().await > before);
 }
 
-/// Whatever its answer does, a browser that signs in again has a session (G17): by its cookie and by a
-/// bearer token.
+/// A browser that signs in again has a session, whether or not the answer arrives (G17): by its cookie and by
+/// a bearer token.
 pub(crate) async fn a_sign_in_whose_answer_is_lost_signs_nobody_out(on: Ground) {
     let app = App::with(on, one_session).await;
     let mut browser = app.browser("alice").await;
@@ -282,7 +282,7 @@ pub(crate) async fn a_sign_in_whose_answer_is_lost_signs_nobody_out(on: Ground) 
         app.advance(Duration::from_secs(60)).await;
     }
     let before = browser.clone();
-    // Whichever of the answers arrives: they are the same.
+    // All three answers have the same token.
     browser.keep(&cookies[0]);
     assert_ne!(browser.cookie, before.cookie);
     assert_eq!(cookies[0].cookie(), cookies[2].cookie());
