@@ -183,9 +183,9 @@ pub(crate) fn detailed(mut session: Session) -> Session {
         unknown: [risk()].into_iter().collect(),
     };
     session = rotation::sign_in_again(&session, &next, random(), proof, sign_in).0;
-    let TokenState { successor, step_up, retired, .. } = &mut session.token;
+    let TokenState { successor, step_ups, retired, .. } = &mut session.token;
     successor.iter_mut().for_each(|successor| successor.unknown.extend([risk()]));
-    step_up.iter_mut().for_each(|step_up| step_up.next.unknown.extend([risk()]));
+    step_ups.iter_mut().for_each(|step_up| step_up.next.unknown.extend([risk()]));
     retired.iter_mut().for_each(|retired| retired.unknown.extend([risk()]));
     session
 }

@@ -6,9 +6,13 @@
 //! the current token, and the one before it is *retired*. An answer that is lost on its way costs
 //! nothing, because the current token stays valid until its successor has been used.
 //!
-//! A re-authentication names a successor of its own, [`TokenState::step_up`]. A copy of the current token
+//! A re-authentication names a successor of its own, in [`TokenState::step_ups`]. A copy of the current token
 //! can be renewed, and never yields the token that the owner got for a proof. Once that one has been
 //! used, what the copy was renewed to is refused, and proves theft after the grace.
+//!
+//! Two tabs of a browser may show different tokens, while one of them is renewed, and re-authenticate at the
+//! same time. Each gets a token of its own, and the browser keeps the one that arrives last. So the first use
+//! of one leaves the other the grace.
 //!
 //! The owner's client can come to hold such a token itself: two tabs of a browser share a cookie, one
 //! asks for a renewal, the other for a re-authentication and uses its token, and then the answer to the
@@ -39,9 +43,9 @@ pub struct TokenState {
     pub issued: Timestamp,
     /// The token after it, once a renewal has begun.
     pub successor: Option<Successor>,
-    /// The token of a re-authentication, made with the current token or with the one before it, that
-    /// has not been presented yet.
-    pub step_up: Option<StepUp>,
+    /// The tokens of re-authentications that have not been presented yet: at most one for each token that
+    /// was shown, the newest last, at most [`TokenState::MAX_STEP_UPS`].
+    pub step_ups: Vec<StepUp>,
     /// The token before it, once there has been a rotation.
     pub retired: Option<RetiredToken>,
 }
@@ -68,6 +72,9 @@ pub struct StepUp {
     pub authentication: Authentication,
     /// What the session becomes, where the re-authentication was a sign-in.
     pub sign_in: Option<SignInAgain>,
+    /// When the token of another re-authentication was used first. From then on this one is accepted for the
+    /// grace, because its answer may have been on its way.
+    pub overtaken: Option<Timestamp>,
 }
 
 impl StepUp {
@@ -128,10 +135,13 @@ pub enum Recognition {
 }
 
 impl TokenState {
+    /// Most tokens of re-authentications that wait at the same time.
+    pub const MAX_STEP_UPS: usize = 3;
+
     /// The state of a session that begins with `token` at `now`.
     pub fn new(token: &Token, now: Timestamp) -> Self {
         let (current, family) = (token.digest(), token.family_digest());
-        Self { current, family, issued: now, successor: None, step_up: None, retired: None }
+        Self { current, family, issued: now, successor: None, step_ups: Vec::new(), retired: None }
     }
 
     /// Judges a presented token.
@@ -143,7 +153,7 @@ impl TokenState {
         if self.successor.as_ref().is_some_and(|successor| digest == successor.digest) {
             return Recognition::Successor;
         }
-        if self.step_up.as_ref().is_some_and(|step_up| digest == step_up.next.digest) {
+        if self.step_up(token, grace, now).is_some() {
             return Recognition::StepUp;
         }
         let retired = self.retired.as_ref().filter(|_| self.same_family(token));
@@ -158,10 +168,33 @@ impl TokenState {
         }
     }
 
-    /// The re-authentication that waits, where it was made with another token than this one.
-    pub fn other_step_up(&self, token: &Token) -> Option<&StepUp> {
-        let is_other = |it: &&StepUp| token.successor(&it.next.salt).digest() != it.next.digest;
-        self.step_up.as_ref().filter(is_other)
+    /// The place in [`TokenState::step_ups`] of the re-authentication that this is the token of, where it is
+    /// accepted.
+    pub fn step_up(&self, token: &Token, grace: Duration, now: Timestamp) -> Option<usize> {
+        let place = self.place(&token.digest())?;
+        let overtaken = self.step_ups[place].overtaken;
+        overtaken.is_none_or(|at| now < at.plus(grace)).then_some(place)
+    }
+
+    /// The re-authentications whose token waits for its first use.
+    pub fn pending(&self) -> impl Iterator<Item = &StepUp> {
+        self.step_ups.iter().filter(|step_up| step_up.overtaken.is_none())
+    }
+
+    fn place(&self, digest: &TokenDigest) -> Option<usize> {
+        self.step_ups.iter().position(|step_up| step_up.next.digest == *digest)
+    }
+
+    /// Adds a re-authentication, or repeats one. Without room, one that was overtaken leaves, or the oldest.
+    fn hand_out(&mut self, step_up: StepUp) {
+        if let Some(known) = self.place(&step_up.next.digest) {
+            self.step_ups.remove(known);
+        }
+        if self.step_ups.len() >= Self::MAX_STEP_UPS {
+            let overtaken = self.step_ups.iter().position(|it| it.overtaken.is_some());
+            self.step_ups.remove(overtaken.unwrap_or(0));
+        }
+        self.step_ups.push(step_up);
     }
 
     /// Whether the token is of this session's family: one that was valid before a rotation, or
@@ -175,7 +208,7 @@ impl TokenState {
         let digest = token.digest();
         self.current == digest
             || self.successor.as_ref().is_some_and(|next| next.digest == digest)
-            || self.step_up.as_ref().is_some_and(|step_up| step_up.next.digest == digest)
+            || self.place(&digest).is_some()
     }
 
     /// Whether the current token is old enough to be renewed. One whose successor has not been
@@ -197,14 +230,16 @@ pub fn begin(
     authentication: Option<Authentication>,
     now: Timestamp,
 ) -> (Option<Session>, Token) {
-    let TokenState { successor, step_up, .. } = &session.token;
-    let known = match &authentication {
-        None => successor.as_ref(),
-        Some(_) => step_up.as_ref().map(|step_up| &step_up.next),
+    let TokenState { successor, step_ups, .. } = &session.token;
+    let follows = |next: &Successor| {
+        let is_next = current.successor(&next.salt).digest() == next.digest;
+        is_next && !planted::is(Defect::RandomSuccessor)
     };
-    // That of a re-authentication may follow from the token before the current one.
-    let known = known.filter(|known| current.successor(&known.salt).digest() == known.digest);
-    let known = known.filter(|_| !planted::is(Defect::RandomSuccessor));
+    let step_up = step_ups.iter().find(|step_up| follows(&step_up.next));
+    let known = match &authentication {
+        None => successor.as_ref().filter(|next| follows(next)),
+        Some(_) => step_up.map(|step_up| &step_up.next),
+    };
     let next = current.successor(&known.map_or(salt, |known| known.salt));
     // Also where an earlier try has made this token, and it has been used since.
     if (known.is_some() && authentication.is_none()) || next.digest() == session.token.current {
@@ -212,8 +247,7 @@ pub fn begin(
     }
     // A later re-authentication repeats this token, so a sign-in that waits with it is kept. Its lifetime
     // begins with the later proof.
-    let mut sign_in =
-        step_up.as_ref().filter(|_| known.is_some()).and_then(|it| it.sign_in.clone());
+    let mut sign_in = step_up.and_then(|step_up| step_up.sign_in.clone());
     if let (Some(sign_in), Some(authentication)) = (&mut sign_in, &authentication) {
         sign_in.at = sign_in.at.max(authentication.at);
     }
@@ -230,7 +264,8 @@ pub fn begin(
             if planted::is(Defect::StepUpAtOnce) {
                 changed.authentication = authentication.clone();
             }
-            changed.token.step_up = Some(StepUp { next: successor, authentication, sign_in });
+            let step_up = StepUp { next: successor, authentication, sign_in, overtaken: None };
+            changed.token.hand_out(step_up);
         }
     }
     ((changed != *session).then_some(changed), next)
@@ -247,8 +282,8 @@ pub fn sign_in_again(
 ) -> (Session, Token) {
     let (begun, next) = begin(session, shown, salt, Some(authentication), sign_in.at);
     let mut begun = begun.unwrap_or_else(|| session.clone());
-    let step_up = begun.token.step_up.as_mut();
-    if let Some(step_up) = step_up.filter(|it| it.next.digest == next.digest()) {
+    if let Some(place) = begun.token.place(&next.digest()) {
+        let step_up = &mut begun.token.step_ups[place];
         // One that began earlier may come later.
         let waiting = step_up.sign_in.as_ref().map(|waiting| waiting.at);
         let at = sign_in.at.max(waiting.unwrap_or_default());
@@ -260,35 +295,40 @@ pub fn sign_in_again(
     (begun, next)
 }
 
-/// The session once the token of the re-authentication that waits has been used. None where none waits.
-pub fn stepped_up(session: &Session, default: &Timeouts, now: Timestamp) -> Option<Session> {
-    let digest = session.token.step_up.as_ref()?.next.digest;
-    Some(confirm_digest(session, digest, default, now))
+/// The session once the token of this re-authentication, one of its own, has been used.
+pub fn stepped_up(
+    session: &Session,
+    step_up: &StepUp,
+    default: &Timeouts,
+    now: Timestamp,
+) -> Session {
+    confirm_digest(session, step_up.next.digest, default, now)
 }
 
-/// The record's deadline while the token of a re-authentication waits, whose first use starts the timeouts
-/// again: that of the session once it has been used, and at most [`UNCLAIMED_FOR`] after it was handed out.
-/// It never comes earlier than the record's. Where none waits, it is the record's.
-pub fn deadline_while_it_waits(
+/// The record's deadline while tokens of re-authentications are pending, whose first use starts the timeouts
+/// again: that of the session once one has been used, and at most [`UNCLAIMED_FOR`] after it was handed out.
+/// It never comes earlier than the record's. Where none is pending, it is the record's.
+pub fn deadline_while_pending(
     session: &Session,
     default: &Timeouts,
     cleanup: &Cleanup,
     now: Timestamp,
 ) -> Timestamp {
-    let used = stepped_up(session, default, now);
-    let Some((used, step_up)) = used.zip(session.token.step_up.as_ref()) else {
-        return session.deadline;
-    };
-    let deadline = used.deadline_at(default, cleanup, now, true);
-    session.deadline.max(deadline.min(step_up.handed_out().plus(UNCLAIMED_FOR)))
+    let deadlines = session.token.pending().map(|step_up| {
+        let used = stepped_up(session, step_up, default, now);
+        let deadline = used.deadline_at(default, cleanup, now, true);
+        deadline.min(step_up.handed_out().plus(UNCLAIMED_FOR))
+    });
+    deadlines.fold(session.deadline, Timestamp::max)
 }
 
 /// Makes `shown`, a successor, the current token: it has been presented for the first time.
 ///
 /// A re-authentication that it was issued for counts from now on, and both timeouts start again, the overall
 /// one with the proof (NIST SP 800-63B-4, section 5.2). Where it was a sign-in, the session also takes that
-/// sign-in's data, timeouts and device text, and the overall timeout starts at its time. A re-authentication
-/// that waits stays beside a renewal: its answer may be on its way to the client. With another token, the
+/// sign-in's data, timeouts and device text, and the overall timeout starts at its time. Other
+/// re-authentications are pending as before where `shown` is that of a renewal, and in their grace where it is
+/// that of a re-authentication: their answers may be on their way to the client. With another token, the
 /// record stays as it is.
 pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timestamp) -> Session {
     confirm_digest(session, shown.digest(), default, now)
@@ -302,9 +342,11 @@ fn confirm_digest(
 ) -> Session {
     let mut session = session.clone();
     let renewed = session.token.successor.take_if(|next| next.digest == digest);
-    let stepped = session.token.step_up.take_if(|step_up| step_up.next.digest == digest);
+    let stepped = session.token.place(&digest).map(|place| session.token.step_ups.remove(place));
     let (successor, proven) = match (renewed, stepped) {
-        (_, Some(StepUp { next, authentication, sign_in })) => {
+        (_, Some(StepUp { next, authentication, sign_in, overtaken: _ })) => {
+            session.token.step_ups.retain(|other| other.overtaken.is_none());
+            session.token.step_ups.iter_mut().for_each(|other| other.overtaken = Some(now));
             (next, Some((authentication, sign_in)))
         }
         (Some(next), None) => (next, None),

@@ -118,7 +118,7 @@ impl Claim {
         }
     }
 
-    /// The best that is shown, and what it is worth.
+    /// What the best that is shown is worth.
     fn recognise(&self, entry: &Entry, grace: Duration, now: Timestamp) -> Recognition {
         let judge = |token: &Token| entry.session.token.recognise(token, grace, now);
         match self {
@@ -220,7 +220,7 @@ pub(crate) fn judge_cached(shared: &Shared, claim: &Claim, access: &Access) -> O
         return absent(shared, claim, now).map(Verdict::Refused);
     };
     match judge(shared, &entry, claim, Duration::ZERO, now) {
-        Finding::Good(Shown::Successor | Shown::StepUp) => None,
+        Finding::Good(Shown::Successor | Shown::StepUp(_)) => None,
         Finding::Good(shown) => Some(active(shared, entry, shown, access, now)),
         // A guess is refused at once; a token of the family may be newer than this copy.
         Finding::Bad(Refusal::WrongSecret) if !is_of_family(&entry, claim) => {
@@ -293,15 +293,18 @@ pub(crate) fn judge(
     let shown = match claim.recognise(entry, grace, now) {
         Recognition::Current => Shown::Current,
         Recognition::Successor => Shown::Successor,
-        Recognition::StepUp => Shown::StepUp,
+        Recognition::StepUp => {
+            let place = |token| entry.session.token.step_up(token, grace, now);
+            Shown::StepUp(claim.tokens().iter().find_map(place).unwrap_or_default())
+        }
         Recognition::InGrace => Shown::Retired,
         Recognition::Reused => return Finding::Over(Over::THEFT),
         Recognition::Superseded => return Finding::Bad(Refusal::Superseded),
         Recognition::Unknown => return Finding::Bad(Refusal::WrongSecret),
     };
-    let past = match shown {
-        Shown::StepUp => entry.past_once_stepped_up(shared.in_flight(), now),
-        _ => entry.past(|| shared.in_flight(), now),
+    let past = match shown.step_up(&entry.session.token) {
+        Some(step_up) => entry.past_once_stepped_up(step_up, shared.in_flight(), now),
+        None => entry.past(|| shared.in_flight(), now),
     };
     match past {
         None => Finding::Good(shown),

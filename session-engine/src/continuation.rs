@@ -88,17 +88,6 @@ impl Node {
             ) => loaded.session.clone(),
             Exchange::Answered(_) | Exchange::Over(_) => return Ok(None),
         };
-        // This sign-in's token would take the place of one that another tab has been given.
-        if let Some(other) = record.token.other_step_up(&shown.token) {
-            if record.token.current != shown.token.digest() {
-                return Err(Error::RotatedMeanwhile);
-            }
-            let wait = other.handed_out().plus(self.options().rotation_grace).since(now);
-            if !wait.is_zero() {
-                tokio::time::sleep(wait).await;
-                return Box::pin(self.goes_on(newcoming, state)).await;
-            }
-        }
         Ok(self.with_token(continuation, &record, &loaded.session))
     }
 
@@ -128,7 +117,7 @@ impl Node {
             return None;
         }
         let is_stored = record == *stored;
-        Some(GoesOn { record: self.kept_while_it_waits(record), token, is_stored })
+        Some(GoesOn { record: self.kept_while_pending(record), token, is_stored })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
-use session_core::rotation::{self, Recognition, TokenState};
+use session_core::rotation::{self, Recognition, StepUp, TokenState};
 use session_core::store::{EndedSession, Selection, TenantFilter};
 use session_core::usage::Lifetime;
 use session_core::{Actor, DeviceInfo, EndCause, Session, SessionId, Timestamp, Token, UserKey};
@@ -57,21 +57,23 @@ pub(crate) struct LastUse {
 }
 
 impl LastUse {
-    /// What is due for the session; none where it is past no timeout. Where the token of a re-authentication
-    /// waits, whose use starts the timeouts again, the session is refused by other tokens, and does not end.
+    /// What is due for the session; none where it is past no timeout. Where a re-authentication is pending,
+    /// whose use starts the timeouts again, the session is refused by other tokens, and does not end.
     pub(crate) fn past(self, session: &Session, options: &Options) -> Option<Past> {
         let past = self.past_timeouts(session, options)?;
-        let goes_on =
-            matches!(past, Past::Over(_)) && self.past_once_stepped_up(session, options).is_none();
-        Some(if goes_on { Past::Idle(Arc::new(Ending::of_idle(session, self.now))) } else { past })
+        let goes_on = |step_up| self.past_once_stepped_up(session, step_up, options).is_none();
+        let is_kept = matches!(past, Past::Over(_)) && session.token.pending().any(goes_on);
+        Some(if is_kept { Past::Idle(Arc::new(Ending::of_idle(session, self.now))) } else { past })
     }
 
-    /// As [`LastUse::past`], by the token of the re-authentication that waits. Over where none waits.
-    pub(crate) fn past_once_stepped_up(self, session: &Session, options: &Options) -> Option<Past> {
-        let used = rotation::stepped_up(session, &options.timeouts, self.now);
-        let Some((used, step_up)) = used.zip(session.token.step_up.as_ref()) else {
-            return Some(Past::Over(Over { cause: EndCause::Expired, unused_since: None }));
-        };
+    /// As [`LastUse::past`], by the token of this re-authentication, which is still to be used.
+    pub(crate) fn past_once_stepped_up(
+        self,
+        session: &Session,
+        step_up: &StepUp,
+        options: &Options,
+    ) -> Option<Past> {
+        let used = rotation::stepped_up(session, step_up, &options.timeouts, self.now);
         let at = self.at.max(step_up.handed_out());
         Self { at, ..self }.past_timeouts(&used, options)
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use session_core::admission::Standing;
 use session_core::planted::{self, Defect};
-use session_core::rotation::TokenState;
+use session_core::rotation::{StepUp, TokenState};
 use session_core::store::Touch;
 use session_core::usage::{AccessEffect, Activity, Timeouts, Unstored};
 use session_core::{
@@ -38,8 +38,8 @@ pub(crate) enum Shown {
     Current,
     /// The one after it, which could not be confirmed yet.
     Successor,
-    /// That of a re-authentication, which could not be confirmed yet.
-    StepUp,
+    /// That of the re-authentication at this place, which could not be confirmed yet.
+    StepUp(usize),
     /// The one before it, in its grace.
     Retired,
 }
@@ -49,9 +49,14 @@ impl Shown {
         match self {
             Self::Current => Some(&token.current),
             Self::Successor => token.successor.as_ref().map(|next| &next.digest),
-            Self::StepUp => token.step_up.as_ref().map(|step_up| &step_up.next.digest),
+            Self::StepUp(_) => self.step_up(token).map(|step_up| &step_up.next.digest),
             Self::Retired => token.retired.as_ref().map(|retired| &retired.digest),
         }
+    }
+
+    /// The re-authentication whose token was shown.
+    pub(crate) fn step_up(self, token: &TokenState) -> Option<&StepUp> {
+        if let Self::StepUp(place) = self { token.step_ups.get(place) } else { None }
     }
 }
 
@@ -63,9 +68,13 @@ impl ActiveSession {
     /// This session by the token that was shown before, also where the record has another one since.
     pub(crate) fn by_token_of(mut self, before: &Self) -> Self {
         let token = &self.entry.session.token;
-        let places = [Shown::Current, Shown::Successor, Shown::StepUp, Shown::Retired];
+        let step_ups = (0..token.step_ups.len()).map(Shown::StepUp);
+        let others = [Shown::Current, Shown::Successor, Shown::Retired];
         let shown = before.digest();
-        let place = places.into_iter().find(|place| shown.is_some() && place.of(token) == shown);
+        let place = others
+            .into_iter()
+            .chain(step_ups)
+            .find(|place| shown.is_some() && place.of(token) == shown);
         (self.token, self.former) = match place {
             Some(place) => (place, None),
             None => (Shown::Retired, Some(before.authentication().clone().into())),
@@ -157,7 +166,7 @@ impl ActiveSession {
         let shown = match self.token {
             Shown::Current | Shown::Successor => None,
             Shown::Retired if planted::is(Defect::StepUpLeaks) => None,
-            Shown::StepUp => session.token.step_up.as_ref().map(|step_up| &step_up.authentication),
+            Shown::StepUp(_) => self.token.step_up(&session.token).map(|it| &it.authentication),
             Shown::Retired => session.token.retired.as_ref().map(|token| &token.authentication),
         };
         shown.unwrap_or(&session.authentication)
@@ -348,9 +357,14 @@ impl Entry {
         self.last_use(in_flight(), now).past(&self.session, &self.options)
     }
 
-    /// As [`Entry::past`], by the token of the re-authentication that waits.
-    pub(crate) fn past_once_stepped_up(&self, in_flight: Duration, now: Timestamp) -> Option<Past> {
-        self.last_use(in_flight, now).past_once_stepped_up(&self.session, &self.options)
+    /// As [`Entry::past`], by the token of a re-authentication, which is still to be used.
+    pub(crate) fn past_once_stepped_up(
+        &self,
+        step_up: &StepUp,
+        in_flight: Duration,
+        now: Timestamp,
+    ) -> Option<Past> {
+        self.last_use(in_flight, now).past_once_stepped_up(&self.session, step_up, &self.options)
     }
 
     fn last_use(&self, in_flight: Duration, now: Timestamp) -> LastUse {

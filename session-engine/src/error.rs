@@ -31,10 +31,6 @@ pub enum Error {
     /// The user, the tenant or the deployment may not sign in; nothing was changed.
     #[error("{0}")]
     Blocked(Box<Blocked>),
-    /// A sign-in shows a token that has been replaced, and another request of the same browser has proved who
-    /// the user is. Nothing was changed; the sign-in can be repeated with the browser's newest token.
-    #[error("another request has replaced the token")]
-    RotatedMeanwhile,
     /// The ticket was used, is too old, or was not made by this fleet, or every session that the limit had
     /// counted has ended.
     #[error("the ticket is not valid")]

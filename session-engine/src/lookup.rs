@@ -121,12 +121,12 @@ impl Lookup {
         loop {
             let finding = self.judge(&load);
             let proven = match (&finding, &load.entry) {
-                (Finding::Good(Shown::StepUp), Some(entry)) => entry.session.token.step_up.as_ref(),
+                (Finding::Good(shown), Some(entry)) => shown.step_up(&entry.session.token),
                 _ => None,
             };
             let proven = proven.map(StepUp::handed_out);
             let goes_on = match finding {
-                Finding::Good(Shown::Successor | Shown::StepUp) => self.confirm(deadline).await,
+                Finding::Good(Shown::Successor | Shown::StepUp(_)) => self.confirm(deadline).await,
                 Finding::Over(over) => {
                     ends += 1;
                     !self.end(over, ends, deadline).await?

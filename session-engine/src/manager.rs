@@ -116,9 +116,7 @@ impl SessionManager {
     /// # Errors
     /// [`Error::TooManySessions`] when a limit refuses it: no session has begun, and the error holds a
     /// ticket for [`SessionManager::sign_in_with_ticket`]. [`Error::Blocked`] when the user, the tenant
-    /// or the deployment is blocked. [`Error::RotatedMeanwhile`] when the browser shows a token that has been
-    /// replaced, and another of its requests has proved who the user is. [`Error::Invalid`] for too many
-    /// methods or timeouts of zero. [`Error::Unavailable`] when the store is away, and while
+    /// or the deployment is blocked. [`Error::Invalid`] for too many methods or timeouts of zero. [`Error::Unavailable`] when the store is away, and while
     /// [`Health::take_backs`](crate::Health::take_backs) is at its limit.
     pub async fn sign_in(&self, request: SignIn) -> Result<SignedIn, Error> {
         self.node.sign_in(request).await

@@ -42,7 +42,6 @@ pub(crate) fn signed_in(error: Option<&Error>) {
         Some(Error::TooManySessions(_)) => "too_many_sessions",
         Some(Error::Blocked(_)) => "blocked",
         Some(Error::InvalidTicket) => "invalid_ticket",
-        Some(Error::RotatedMeanwhile) => "rotated_meanwhile",
         Some(Error::Invalid(_)) => "invalid",
         Some(Error::Unavailable(_) | Error::Claims(_)) => "unavailable",
         Some(Error::Broken(_)) => "broken",

@@ -142,7 +142,6 @@ pub const METRICS: &[Metric] = &[
             "too_many_sessions",
             "blocked",
             "invalid_ticket",
-            "rotated_meanwhile",
             "invalid",
             "unavailable",
             "broken",

@@ -17,9 +17,10 @@ impl Node {
     ) -> Result<Option<Session>, Error> {
         let change = |session: &mut Session| {
             session.data = change(session.data.as_ref())?;
-            // A sign-in has brought data of its own, and its token is still to be used.
-            let sign_in = session.token.step_up.as_mut().and_then(|it| it.sign_in.as_mut());
-            if let Some(sign_in) = sign_in.filter(|sign_in| sign_in.data.is_some()) {
+            // Sign-ins have brought data of their own, and their tokens are still to be used.
+            let step_ups = session.token.step_ups.iter_mut();
+            let sign_ins = step_ups.filter_map(|step_up| step_up.sign_in.as_mut());
+            for sign_in in sign_ins.filter(|sign_in| sign_in.data.is_some()) {
                 sign_in.data = change(sign_in.data.as_ref())?;
             }
             Ok(())

@@ -156,7 +156,7 @@ impl Node {
                 rotation::begin(&record, &token, salt, authentication.clone(), self.now());
             let stored = match changed.or_else(|| (record != loaded.session).then_some(record)) {
                 Some(session) => {
-                    let session = self.kept_while_it_waits(session);
+                    let session = self.kept_while_pending(session);
                     self.store_rotation(session, &loaded, &mut tries).await?
                 }
                 // An earlier try may have gone through although its answer was lost.
@@ -185,7 +185,7 @@ impl Node {
         // The answer to a re-authentication or a sign-in may be on its way to the client.
         let is_due = |state: &TokenState| {
             let now = self.now();
-            let proven = state.step_up.as_ref().is_some_and(|it| now < it.handed_out().plus(grace));
+            let proven = state.pending().any(|it| now < it.handed_out().plus(grace));
             state.renewal_is_due(after, now) && !proven
         };
         // The request may have taken long: what is due by this node's copy may not be by the store's.
@@ -228,11 +228,11 @@ impl Node {
         }
     }
 
-    /// The record with a deadline that leaves the token of a re-authentication its time to be used.
-    pub(crate) fn kept_while_it_waits(&self, mut session: Session) -> Session {
+    /// The record with a deadline that leaves the tokens of re-authentications their time to be used.
+    pub(crate) fn kept_while_pending(&self, mut session: Session) -> Session {
         let Options { timeouts, cleanup, .. } = self.options();
         session.deadline =
-            rotation::deadline_while_it_waits(&session, timeouts, cleanup, self.now());
+            rotation::deadline_while_pending(&session, timeouts, cleanup, self.now());
         session
     }
 
@@ -285,8 +285,8 @@ impl Node {
         }
         let used = self.shared().cache.seen(&session.id);
         let used = used.map(|entry| entry.use_().activity.last_accessed());
-        let step_up = session.token.step_up.as_ref();
-        let step_up = step_up.filter(|it| it.next.digest == token.digest());
+        let mut step_ups = session.token.step_ups.iter();
+        let step_up = step_ups.find(|it| it.next.digest == token.digest());
         let proven = step_up.map(StepUp::handed_out).unwrap_or_default();
         let last_accessed = used.unwrap_or_default().max(session.last_accessed).max(proven);
         let is_current = session.token.current == token.digest();

@@ -239,8 +239,8 @@ impl Auth {
             let token = &session.token;
             let next = token.successor.as_ref().map(|next| &next.digest);
             let last = token.retired.as_ref().map(|last| &last.digest);
-            let stepped = token.step_up.as_ref().map(|step_up| &step_up.next.digest);
-            let mut known = [Some(&token.current), next, stepped, last].into_iter().flatten();
+            let stepped = token.step_ups.iter().map(|step_up| &step_up.next.digest);
+            let mut known = [Some(&token.current), next, last].into_iter().flatten().chain(stepped);
             known.any(|digest| Held::proof(digest, &state).ct_eq(&held.proof).into())
         });
         // Another account may stay beside the new one.

@@ -351,7 +351,6 @@ impl From<Error> for Problem {
             Error::TooManySessions(refused) => Self::too_many(refused),
             Error::Blocked(blocked) => Self::block(blocked),
             Error::InvalidTicket => Self::invalid_ticket(),
-            Error::RotatedMeanwhile => Self::rotated_meanwhile(),
             // Why is told once, by the engine.
             error if error.is_unavailable() => {
                 tracing::debug!(%error, "answered 503");

@@ -194,7 +194,7 @@ fn a_token_is_due_for_renewal_until_its_successor_is_used() {
 fn a_session_is_kept_for_the_token_that_waits_and_for_a_day_at_the_most() {
     let (session, first) = begun();
     let (timeouts, cleanup) = (Timeouts::aal2(), Cleanup::default());
-    let kept = |session: &Session, now| deadline_while_it_waits(session, &timeouts, &cleanup, now);
+    let kept = |session: &Session, now| deadline_while_pending(session, &timeouts, &cleanup, now);
     let sign_in = SignInAgain {
         at: at(9),
         device_info: None,
@@ -205,7 +205,7 @@ fn a_session_is_kept_for_the_token_that_waits_and_for_a_day_at_the_most() {
     let (mut stepped, _) = sign_in_again(&session, &first, [3; 16], proof(), sign_in);
     stepped.deadline = at(40);
     assert_eq!(kept(&session, at(50)), session.deadline, "none waits");
-    let used = stepped_up(&stepped, &timeouts, at(50)).unwrap();
+    let used = stepped_up(&stepped, &stepped.token.step_ups[0], &timeouts, at(50));
     let deadline = used.deadline_at(&timeouts, &cleanup, at(50), true);
     assert!(at(50) < deadline && deadline < at(9).plus(UNCLAIMED_FOR));
     assert_eq!(kept(&stepped, at(50)), deadline);
@@ -213,6 +213,6 @@ fn a_session_is_kept_for_the_token_that_waits_and_for_a_day_at_the_most() {
     assert_eq!(kept(&stepped, at(50)), deadline.plus(GRACE), "it comes no earlier");
     stepped.deadline = at(40);
     let long = Timeouts { idle: Some(UNCLAIMED_FOR * 30), absolute: None };
-    stepped.token.step_up.as_mut().unwrap().sign_in.as_mut().unwrap().timeouts = Some(long);
+    stepped.token.step_ups[0].sign_in.as_mut().unwrap().timeouts = Some(long);
     assert_eq!(kept(&stepped, at(50)), at(9).plus(UNCLAIMED_FOR));
 }

@@ -8,8 +8,8 @@ use session_core::{
     Actor, AssuranceLevel, DeviceKind, EndCause, ExtraData, SessionId, Store, Token,
 };
 use session_engine::{
-    Access, ActiveSession, Engine, Error, Held, Options, Proof, Refusal, RotateReason, Rotation,
-    SignIn, SignedIn,
+    Access, ActiveSession, Engine, Held, Options, Proof, Refusal, RotateReason, Rotation, SignIn,
+    SignedIn,
 };
 
 use crate::probe::{Fleet, is_active, refusal, sign_in, user};
@@ -343,43 +343,74 @@ async fn a_try_whose_answer_was_lost_ends_only_what_it_has_ended() {
     }
 }
 
-/// Another tab has been given a newer token, which has to arrive first: a sign-in takes the place of none, with
-/// a token in its grace as with the current one.
+/// Two tabs prove who the user is at once, with different tokens of the session. The browser keeps the token that
+/// arrives last, whichever was used first; none waits for another, and nobody is taken for a thief.
 #[tokio::test(start_paused = true)]
-async fn a_sign_in_takes_no_other_tabs_token_away() {
-    for with_former in [true, false] {
+async fn two_tabs_take_no_token_of_each_other_away() {
+    for (with_former, signs_in) in [(true, true), (true, false), (false, true), (false, false)] {
         let fleet = Fleet::start(Options::default()).await;
-        let node = &fleet.nodes[0];
-        let first = sign_in(node, "alice").await;
+        let [here, there] = &fleet.nodes;
+        let first = sign_in(here, "alice").await;
         let rotate = async |token: &Token, reason| {
             let token = token.expose();
-            match node.sessions().rotate(token.as_bytes(), reason).await.unwrap() {
+            match here.sessions().rotate(token.as_bytes(), reason).await.unwrap() {
                 Rotation::Rotated { token, .. } => token,
                 outcome => panic!("{outcome:?}"),
             }
         };
-        let former = again(node, &first).await;
+        let former = again(here, &first).await;
         let renewed = rotate(&first.token, RotateReason::Renewal).await;
-        let (proven, slow) = if with_former {
-            check(node, &renewed).await.unwrap();
-            (rotate(&renewed, RotateReason::reauthenticated()).await, former)
+        let begun = tokio::time::Instant::now();
+        // One of them shows the token before the renewal, the other the one after it.
+        let sign_in_again = async |request| here.sessions().sign_in(request).await.unwrap().token;
+        let (one, other) = if with_former {
+            check(here, &renewed).await.unwrap();
+            let other = rotate(&renewed, RotateReason::reauthenticated()).await;
+            (sign_in_again(former).await, other)
         } else {
-            let proven = rotate(&first.token, RotateReason::reauthenticated()).await;
-            let session = check(node, &renewed).await.unwrap();
-            let shown = renewed.expose();
-            let held = Held::by_token(&session, shown.as_bytes());
-            (proven, SignIn::new(user("alice")).with_held(held))
+            let one = sign_in_again(former).await;
+            let session = check(here, &renewed).await.unwrap();
+            let other = if signs_in {
+                let shown = renewed.expose();
+                let held = Held::by_token(&session, shown.as_bytes());
+                sign_in_again(SignIn::new(user("alice")).with_held(held)).await
+            } else {
+                rotate(&renewed, RotateReason::reauthenticated()).await
+            };
+            (one, other)
         };
-        let sessions = node.sessions().clone();
-        let slow = tokio::spawn(async move { sessions.sign_in(slow).await });
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        check(node, &proven).await.expect("its answer has arrived");
-        match slow.await.unwrap() {
-            Ok(signed_in) => assert!(is_active(node, &signed_in).await && !with_former),
-            Err(error) => assert!(matches!(error, Error::RotatedMeanwhile) && with_former),
-        }
+        assert_eq!(begun.elapsed(), Duration::ZERO, "none has waited");
+        let (early, late) = if signs_in { (&one, &other) } else { (&other, &one) };
+        check(there, early).await.expect("it has arrived");
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        check(here, late).await.expect("it arrives within the grace");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        check(there, late).await.expect("the browser goes on with it");
         assert_eq!(ids(&fleet).await, [first.session.id()]);
+        // A copy of the one that gave way is a copy.
+        assert!(check(here, early).await.is_none());
+        assert_eq!(ids(&fleet).await, []);
     }
+}
+
+/// The answer to a proof is lost, and comes to light after another one was used.
+#[tokio::test(start_paused = true)]
+async fn a_lost_proof_that_appears_after_another_was_used_is_theft() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let first = sign_in(node, "alice").await;
+    let lost = node.sessions().sign_in(again(node, &first).await).await.unwrap();
+    let shown = first.token.expose();
+    let renewed = node.sessions().rotate(shown.as_bytes(), RotateReason::Renewal).await.unwrap();
+    let Rotation::Rotated { token: renewed, .. } = renewed else { panic!("{renewed:?}") };
+    let session = check(node, &renewed).await.unwrap();
+    let held = Held::by_token(&session, renewed.expose().as_bytes());
+    let signed_in = node.sessions().sign_in(SignIn::new(user("alice")).with_held(held)).await;
+    let signed_in = signed_in.unwrap();
+    assert!(is_active(node, &signed_in).await);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(!is_active(node, &lost).await);
+    assert!(!is_active(node, &signed_in).await, "one of them is a copy");
 }
 
 /// As a form that is sent twice: the one that began first is stored last.

@@ -40,8 +40,8 @@ pub(super) struct Details {
     issued: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     successor: Option<Next>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    step_up: Option<NextWithProof>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    step_ups: Vec<NextWithProof>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retired: Option<Last>,
     #[serde(flatten)]
@@ -90,6 +90,8 @@ struct NextWithProof {
     proof: OwnProof,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sign_in: Option<SignIn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    overtaken: Option<i64>,
     #[serde(flatten)]
     next: Next,
 }
@@ -144,7 +146,7 @@ impl Details {
             family: Hex(*token.family.as_bytes()),
             issued: token.issued.as_micros(),
             successor: token.successor.as_ref().map(Next::of),
-            step_up: token.step_up.as_ref().map(NextWithProof::of),
+            step_ups: token.step_ups.iter().map(NextWithProof::of).collect(),
             retired: token.retired.as_ref().map(Last::of),
             unknown,
         }
@@ -192,7 +194,11 @@ impl Details {
                 family: TokenDigest::from_bytes(self.family.0),
                 issued: Timestamp::from_micros(self.issued),
                 successor: self.successor.map(Next::read),
-                step_up: self.step_up.map(NextWithProof::read).transpose()?,
+                step_ups: self
+                    .step_ups
+                    .into_iter()
+                    .map(NextWithProof::read)
+                    .collect::<Result<_, _>>()?,
                 retired: self.retired.map(Last::read).transpose()?,
             },
             unknown: self.unknown,
@@ -284,10 +290,11 @@ impl Next {
 
 impl NextWithProof {
     fn of(step_up: &StepUp) -> Self {
-        let StepUp { next, authentication, sign_in } = step_up;
+        let StepUp { next, authentication, sign_in, overtaken } = step_up;
         Self {
             proof: OwnProof::of(authentication),
             sign_in: sign_in.as_ref().map(SignIn::of),
+            overtaken: overtaken.map(Timestamp::as_micros),
             next: Next::of(next),
         }
     }
@@ -297,6 +304,7 @@ impl NextWithProof {
             next: self.next.read(),
             authentication: self.proof.read()?,
             sign_in: self.sign_in.map(SignIn::read).transpose()?,
+            overtaken: self.overtaken.map(Timestamp::from_micros),
         })
     }
 }

@@ -73,7 +73,7 @@ fn records_round_trip() {
     session.data = None;
     session.token.retired = None;
     session.token.successor = None;
-    session.token.step_up = None;
+    session.token.step_ups.clear();
     assert_eq!(decode_session(&encode_session(&session)).unwrap(), session);
     assert_eq!(decode_event(&encode_event(&event())).unwrap(), event());
     let policy = Event { user: None, session: None, tenant: None, ..event() };
@@ -120,16 +120,16 @@ fn what_a_newer_version_has_written_is_kept() {
         "",
         "/timeouts",
         "/successor",
-        "/step_up",
-        "/step_up/proof",
-        "/step_up/sign_in",
-        "/step_up/sign_in/timeouts",
+        "/step_ups/0",
+        "/step_ups/0/proof",
+        "/step_ups/0/sign_in",
+        "/step_ups/0/sign_in/timeouts",
         "/retired",
     ];
     for place in places {
         all.pointer_mut(place).unwrap()["risk"] = risk.clone();
     }
-    for proof in ["", "/step_up/proof", "/retired"] {
+    for proof in ["", "/step_ups/0/proof", "/retired"] {
         all.pointer_mut(proof).unwrap()["level"] = "aal9".into();
     }
     newer.insert("details".into(), all.to_string().into());
