@@ -350,6 +350,7 @@ impl Node {
                 break;
             }
         }
+        sessions.truncate(PageQuery::MAX_LIMIT as usize);
         let ticket = self.ticket(request, refused_by, ticket.as_ref()).await?;
         Ok(Error::TooManySessions(Box::new(TooManySessions { limit, sessions, ticket })))
     }

@@ -80,9 +80,16 @@ impl Node {
         let held = Held { id: session.id, owner: session.owner.clone(), shown: None };
         let options = Arc::clone(&shared.options);
         let entry = Entry::new(session, serde_json::Value::Null, options);
-        let finding = judge(shared, &entry, &claim, asked.elapsed(), shared.now());
-        let is_held = matches!(finding, Finding::Good(_) | Finding::Bad(Refusal::Idle(_)));
-        Ok(is_held.then_some(held))
+        let (since, now) = (asked.elapsed(), shared.now());
+        match judge(shared, &entry, &claim, since, now) {
+            Finding::Good(shown) => {
+                let session = ActiveSession::new(Arc::new(entry), shown, now.minus(since));
+                let shown = claim.tokens().iter().find(|token| session.is_shown_by(token));
+                Ok(Some(Held::of(&session, shown.cloned())))
+            }
+            Finding::Bad(Refusal::Idle(_)) => Ok(Some(held)),
+            _ => Ok(None),
+        }
     }
 
     pub(crate) async fn sign_out_held(&self, held: &Held) -> Result<(), Error> {

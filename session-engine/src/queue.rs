@@ -172,6 +172,13 @@ impl Queue {
         taken
     }
 
+    /// What is unstored of these entries, whether or not it is due.
+    pub(crate) fn take_of(&self, entries: &[Arc<Entry>]) -> Taken<'_> {
+        let mut taken = Taken { queue: self, batch: Vec::new() };
+        entries.iter().for_each(|entry| taken.add(Arc::clone(entry)));
+        taken
+    }
+
     /// Whether [`Queue::take`] would look at something.
     pub(crate) fn has(&self, leaving: Leaving) -> bool {
         let until = self.until(leaving);
@@ -267,6 +274,15 @@ impl Taken<'_> {
     pub(crate) fn confirm(mut self) {
         for (entry, unstored) in self.batch.drain(..) {
             entry.use_().activity.confirm(&unstored);
+        }
+    }
+
+    /// Waits for as long, unless it is due by its use before.
+    pub(crate) fn postpone(mut self, delay: Duration) {
+        let tick = self.queue.tick(Instant::now() + delay);
+        for (entry, unstored) in self.batch.drain(..) {
+            entry.use_().activity.give_back(unstored);
+            self.queue.plan(tick, &entry);
         }
     }
 

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::follower;
 use crate::node::Node;
 use crate::notice::{self, Notice};
+use crate::write_back;
 
 impl Node {
     pub(crate) async fn revoke(
@@ -105,6 +106,7 @@ impl Node {
     ) -> Result<u64, Error> {
         selection.check()?;
         let shared = self.shared();
+        write_back::before_end(shared, &selection).await;
         let mut end = EndMany { selection, after: None, cause, at: self.now(), by, from };
         let mut count = 0;
         loop {

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use session_core::SessionId;
 use session_core::planted::{self, Defect};
-use session_core::store::Touch;
+use session_core::store::{Selection, Touch};
 
+use crate::entry::Entry;
 use crate::error::Error;
 use crate::meter;
 use crate::queue::{Leaving, Taken};
@@ -37,8 +39,8 @@ pub(crate) async fn last_flush(shared: &Shared) {
 }
 
 /// Writes back in batches; what could not be written is due again. What becomes due while this runs
-/// may leave with the next flush. An entry that the store refuses stops no other: the store gets the two
-/// halves of a refused batch.
+/// may leave with the next flush. A session that cannot be read stops no other: the store gets the two
+/// halves of its batch, and the session alone after a pause.
 pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error> {
     // Two batches are together longer than the longest.
     let batches = 2 * shared.queue.len().div_ceil(Touch::MAX_BATCH) + 1;
@@ -58,17 +60,49 @@ pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error
             match write(shared, part).await {
                 Ok(()) => {}
                 Err((error, _)) if error.is_unavailable() => return result.and(Err(error)),
-                Err((error, part)) => {
+                Err((error, part)) if error.is_corrupt() => {
                     result = result.and(Err(error));
                     match part.halves() {
                         Ok(halves) => parts.extend(halves),
-                        Err(single) => refused.push(single),
+                        Err(single) => single.postpone(shared.options.write_back.max_delay),
                     }
+                }
+                Err((error, part)) => {
+                    result = result.and(Err(error));
+                    refused.push(part);
                 }
             }
         }
     }
     result
+}
+
+/// Writes back what this node has seen of the use of sessions that are about to end, so that the history has
+/// it (G20): of a user's, or of those with these ids. Where that fails, they end all the same.
+pub(crate) async fn before_end(shared: &Shared, selection: &Selection) {
+    if shared.options.history_keep(shared.store.as_ref()).is_zero() {
+        return;
+    }
+    let entries = last_used(shared, selection).await.unwrap_or_default();
+    for batch in entries.chunks(Touch::MAX_BATCH) {
+        let taken = shared.queue.take_of(batch);
+        if !taken.is_empty() && write(shared, taken).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The selected sessions that this node knows. Of more than a user's nothing is found without a walk.
+async fn last_used(shared: &Shared, selection: &Selection) -> Result<Vec<Arc<Entry>>, Error> {
+    let ids: Vec<SessionId> = match (selection.owner(), &selection.ids) {
+        (_, Some(ids)) => ids.to_vec(),
+        (Some(owner), None) => {
+            let state = shared.store_call("user", shared.store.user(&owner)).await?;
+            state.sessions.iter().map(|standing| standing.id).collect()
+        }
+        (None, None) => Vec::new(),
+    };
+    Ok(ids.iter().filter_map(|id| shared.cache.seen(id)).collect())
 }
 
 async fn write<'q>(shared: &Shared, taken: Taken<'q>) -> Result<(), (Error, Taken<'q>)> {

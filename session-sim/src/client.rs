@@ -237,13 +237,6 @@ pub(crate) async fn sign_in(http: HttpSessions, sent: Sent, by: Client, name: St
         Ok((signed_in, _)) => {
             Outcome::SignedIn { id: signed_in.session.id(), token: signed_in.token.expose() }
         }
-        // The token had just been replaced: the user is asked again, with the new one.
-        Err(rejection)
-            if rejection.status() == StatusCode::CONFLICT
-                && rejection.problem().too_many_sessions().is_none() =>
-        {
-            Outcome::Rotated(None)
-        }
         Err(rejection) => problem(&rejection),
     }
 }

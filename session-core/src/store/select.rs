@@ -103,6 +103,12 @@ impl Selection {
         self
     }
 
+    /// The user whose sessions it is about, where it is about one user's.
+    pub fn owner(&self) -> Option<UserKey> {
+        let TenantFilter::Is(tenant) = self.tenant.clone() else { return None };
+        Some(UserKey { tenant, user: self.user.clone()? })
+    }
+
     /// Checks the number of ids.
     ///
     /// # Errors

@@ -160,6 +160,40 @@ fn of_north(name: &str) -> UserKey {
     UserKey::in_tenant(TenantId::new("north").unwrap(), name.parse().unwrap())
 }
 
+/// A user who sees a strange address in the list and signs that device out finds it in the history.
+#[tokio::test(start_paused = true)]
+async fn the_history_has_what_the_node_that_ends_has_seen() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let strange = "203.0.113.77".parse().unwrap();
+    for way in 0..3 {
+        let signed_in = sign_in(node, "alice").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let token = signed_in.token.expose();
+        let access = Access::from_ip(Some(strange));
+        let session = node.sessions().validate(token.as_bytes(), access).await.unwrap();
+        let Verdict::Active(session) = session else { panic!("{session:?}") };
+        let seen = session.last_accessed();
+        match way {
+            0 => node.sessions().sign_out(&session).await.unwrap(),
+            1 => revoke(node, &signed_in).await,
+            _ => drop(node.sessions().revoke_user(user("alice"), Actor::System).await.unwrap()),
+        }
+        let page = node.sessions().history(&HistoryQuery::user(user("alice"))).await.unwrap();
+        let ended = page.sessions.iter().map(|ended| &ended.session);
+        let ended = ended.filter(|ended| ended.id == signed_in.session.id()).collect::<Vec<_>>();
+        let [ended] = ended.as_slice() else { panic!("{ended:?}") };
+        assert_eq!((&ended.ip_addresses[..], ended.last_accessed), (&[strange][..], seen));
+        assert!(ended.claimed);
+    }
+    // Where the use cannot be written back, the session ends all the same.
+    let signed_in = sign_in(node, "alice").await;
+    assert!(is_active(node, &signed_in).await);
+    fleet.probes[0].fail("touch", true);
+    revoke(node, &signed_in).await;
+    assert!(!is_active(node, &signed_in).await);
+}
+
 async fn blocked(fleet: &Fleet, node: usize, owner: UserKey) -> Option<PolicyScope> {
     match fleet.nodes[node].sessions().sign_in(SignIn::new(owner)).await {
         Ok(_) => None,

@@ -348,6 +348,29 @@ async fn an_entry_that_the_store_refuses_keeps_no_other_from_being_written() {
     assert!(node.health().write_backs > 0, "the refused one is kept");
 }
 
+/// A store that accepts no write: a failover to a server that only reads.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_every_write_back_is_asked_for_whole_batches() {
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    let mut sessions = Vec::new();
+    for _ in 0..50 {
+        sessions.push(claimed(&node).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    probe.refuse("touch", true);
+    for session in &sessions {
+        access(&node, session).await;
+    }
+    let before = probe.calls()["touch"];
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let calls = probe.calls()["touch"] - before;
+    assert!((1..=4 * 60).contains(&calls), "{calls} in a minute");
+    probe.refuse("touch", false);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.health().write_backs, 0);
+}
+
 /// As [`a_clock_that_goes_back_delays_no_write_back`], for the node's own wall clock.
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_goes_back_delays_no_write_back() {

@@ -64,8 +64,11 @@ impl Oracle {
         }
         // What a node takes for the time of a use may be wrong by this; one that was stopped in the middle of
         // it may take the time of before.
-        let stopped = known.delayed.then_some(self.options.max_staleness).unwrap_or_default();
-        let told = stamp(used.at).minus(self.options.store_timeout + stopped);
+        let mut wrong = self.options.store_timeout;
+        if known.delayed {
+            wrong += self.options.max_staleness;
+        }
+        let told = stamp(used.at).minus(wrong);
         let excused = known.excused;
         if used.at + lag < at && session.last_accessed < told && !excused {
             let (last, id) = (session.last_accessed, session.id);

@@ -397,7 +397,8 @@ impl Oracle {
 fn recognise(state: &TokenState, token: &Token, grace: Duration, at: Timestamp) -> Recognition {
     let digest = token.digest();
     let is_successor = state.successor.as_ref().is_some_and(|next| next.digest == digest);
-    let is_step_up = state.step_up.as_ref().is_some_and(|it| it.next.digest == digest);
+    let step_up = state.step_ups.iter().find(|it| it.next.digest == digest);
+    let is_step_up = step_up.is_some_and(|it| it.overtaken.is_none_or(|by| at < by.plus(grace)));
     let retired = state.retired.as_ref().filter(|_| state.family == token.family_digest());
     match retired {
         _ if digest == state.current => Recognition::Current,
