@@ -81,12 +81,26 @@ impl<'p> Play<'p> {
         self.then(first_use + 1 + rng.u64(..self.grace()), Act::SecondTab(self.there));
     }
 
-    /// A page takes longer than the grace, and its token is replaced beside it in the meantime.
+    /// A page takes longer than the grace, and its token is replaced beside it in the meantime; or two tabs
+    /// prove who the user is, with different tokens.
     fn slow_page(&mut self, rng: &mut Rng) {
         let works = 1_200 + self.grace() + rng.u64(..6_000);
-        let slow = Manner { works, ..Manner::default() };
-        let replaces = if rng.bool() { Act::Rotate } else { Act::StepUp };
-        self.then(300, replaces(self.there, slow));
+        let slow = |works| Manner { works, ..Manner::default() };
+        let replaces: fn(Way, Manner) -> Act = match rng.u32(..3) {
+            0 => Act::Rotate,
+            1 => Act::StepUp,
+            _ => {
+                let works = 500 + rng.u64(..self.grace());
+                self.then(300, Act::SignIn(self.there, slow(works)));
+                self.then(400, Act::Rotate(self.here, Manner::default()));
+                self.check(600, self.here);
+                self.then(700 + rng.u64(..200), Act::StepUp(self.here, Manner::default()));
+                self.check(700 + works, self.there);
+                self.check(900 + works + 2 * self.grace(), self.here);
+                return;
+            }
+        };
+        self.then(300, replaces(self.there, slow(works)));
         self.then(400, Act::Rotate(self.here, Manner::default()));
         self.check(600, self.here);
     }

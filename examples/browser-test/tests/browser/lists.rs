@@ -51,6 +51,10 @@ async fn nothing_is_wider_than_the_window() {
             browser.sign_in(user).await;
             browser.open(path).await;
             browser.see("li:nth-child(2) button, tr:nth-child(3) .actions button").await;
+            if path == ADMIN {
+                browser.click("#limit-add").await;
+                browser.see("#limits li select").await;
+            }
             browser.screenshot(&format!("{user}-{width}")).await;
             assert_eq!(browser.number("return innerWidth").await, i64::from(width));
             let overflow = "return document.documentElement.scrollWidth - innerWidth";
