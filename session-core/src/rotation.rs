@@ -11,8 +11,8 @@
 //! used, what the copy was renewed to is refused, and proves theft after the grace.
 //!
 //! Two tabs of a browser may show different tokens, while one of them is renewed, and re-authenticate at the
-//! same time. Each gets a token of its own, and the browser keeps the one that arrives last. So the first use
-//! of one leaves the other the grace.
+//! same time. Each gets a token of its own, and the browser keeps the one that arrives last, whichever was used
+//! first. So the use of one leaves the other pending.
 //!
 //! The owner's client can come to hold such a token itself: two tabs of a browser share a cookie, one
 //! asks for a renewal, the other for a re-authentication and uses its token, and then the answer to the
@@ -72,9 +72,6 @@ pub struct StepUp {
     pub authentication: Authentication,
     /// What the session becomes, where the re-authentication was a sign-in.
     pub sign_in: Option<SignInAgain>,
-    /// When the token of another re-authentication was used first. From then on this one is accepted for the
-    /// grace, because its answer may have been on its way.
-    pub overtaken: Option<Timestamp>,
 }
 
 impl StepUp {
@@ -153,7 +150,7 @@ impl TokenState {
         if self.successor.as_ref().is_some_and(|successor| digest == successor.digest) {
             return Recognition::Successor;
         }
-        if self.step_up(token, grace, now).is_some() {
+        if self.step_up(token).is_some() {
             return Recognition::StepUp;
         }
         let retired = self.retired.as_ref().filter(|_| self.same_family(token));
@@ -168,31 +165,22 @@ impl TokenState {
         }
     }
 
-    /// The place in [`TokenState::step_ups`] of the re-authentication that this is the token of, where it is
-    /// accepted.
-    pub fn step_up(&self, token: &Token, grace: Duration, now: Timestamp) -> Option<usize> {
-        let place = self.place(&token.digest())?;
-        let overtaken = self.step_ups[place].overtaken;
-        overtaken.is_none_or(|at| now < at.plus(grace)).then_some(place)
-    }
-
-    /// The re-authentications whose token waits for its first use.
-    pub fn pending(&self) -> impl Iterator<Item = &StepUp> {
-        self.step_ups.iter().filter(|step_up| step_up.overtaken.is_none())
+    /// The place in [`TokenState::step_ups`] of the re-authentication that this is the token of.
+    pub fn step_up(&self, token: &Token) -> Option<usize> {
+        self.place(&token.digest())
     }
 
     fn place(&self, digest: &TokenDigest) -> Option<usize> {
         self.step_ups.iter().position(|step_up| step_up.next.digest == *digest)
     }
 
-    /// Adds a re-authentication, or repeats one. Without room, one that was overtaken leaves, or the oldest.
+    /// Adds a re-authentication, or repeats one. Without room, the oldest leaves.
     fn hand_out(&mut self, step_up: StepUp) {
         if let Some(known) = self.place(&step_up.next.digest) {
             self.step_ups.remove(known);
         }
         if self.step_ups.len() >= Self::MAX_STEP_UPS {
-            let overtaken = self.step_ups.iter().position(|it| it.overtaken.is_some());
-            self.step_ups.remove(overtaken.unwrap_or(0));
+            self.step_ups.remove(0);
         }
         self.step_ups.push(step_up);
     }
@@ -264,7 +252,7 @@ pub fn begin(
             if planted::is(Defect::StepUpAtOnce) {
                 changed.authentication = authentication.clone();
             }
-            let step_up = StepUp { next: successor, authentication, sign_in, overtaken: None };
+            let step_up = StepUp { next: successor, authentication, sign_in };
             changed.token.hand_out(step_up);
         }
     }
@@ -314,7 +302,7 @@ pub fn deadline_while_pending(
     cleanup: &Cleanup,
     now: Timestamp,
 ) -> Timestamp {
-    let deadlines = session.token.pending().map(|step_up| {
+    let deadlines = session.token.step_ups.iter().map(|step_up| {
         let used = stepped_up(session, step_up, default, now);
         let deadline = used.deadline_at(default, cleanup, now, true);
         deadline.min(step_up.handed_out().plus(UNCLAIMED_FOR))
@@ -327,9 +315,8 @@ pub fn deadline_while_pending(
 /// A re-authentication that it was issued for counts from now on, and both timeouts start again, the overall
 /// one with the proof (NIST SP 800-63B-4, section 5.2). Where it was a sign-in, the session also takes that
 /// sign-in's data, timeouts and device text, and the overall timeout starts at its time. Other
-/// re-authentications are pending as before where `shown` is that of a renewal, and in their grace where it is
-/// that of a re-authentication: their answers may be on their way to the client. With another token, the
-/// record stays as it is.
+/// re-authentications stay pending: their answers may be on their way to the client. The use of one drops those
+/// that have been pending for [`UNCLAIMED_FOR`]. With another token, the record stays as it is.
 pub fn confirm(session: &Session, shown: &Token, default: &Timeouts, now: Timestamp) -> Session {
     confirm_digest(session, shown.digest(), default, now)
 }
@@ -344,9 +331,9 @@ fn confirm_digest(
     let renewed = session.token.successor.take_if(|next| next.digest == digest);
     let stepped = session.token.place(&digest).map(|place| session.token.step_ups.remove(place));
     let (successor, proven) = match (renewed, stepped) {
-        (_, Some(StepUp { next, authentication, sign_in, overtaken: _ })) => {
-            session.token.step_ups.retain(|other| other.overtaken.is_none());
-            session.token.step_ups.iter_mut().for_each(|other| other.overtaken = Some(now));
+        (_, Some(StepUp { next, authentication, sign_in })) => {
+            let is_recent = |other: &StepUp| now < other.handed_out().plus(UNCLAIMED_FOR);
+            session.token.step_ups.retain(is_recent);
             (next, Some((authentication, sign_in)))
         }
         (Some(next), None) => (next, None),

@@ -294,7 +294,7 @@ pub(crate) fn judge(
         Recognition::Current => Shown::Current,
         Recognition::Successor => Shown::Successor,
         Recognition::StepUp => {
-            let place = |token| entry.session.token.step_up(token, grace, now);
+            let place = |token| entry.session.token.step_up(token);
             Shown::StepUp(claim.tokens().iter().find_map(place).unwrap_or_default())
         }
         Recognition::InGrace => Shown::Retired,

@@ -62,7 +62,7 @@ impl LastUse {
     pub(crate) fn past(self, session: &Session, options: &Options) -> Option<Past> {
         let past = self.past_timeouts(session, options)?;
         let goes_on = |step_up| self.past_once_stepped_up(session, step_up, options).is_none();
-        let is_kept = matches!(past, Past::Over(_)) && session.token.pending().any(goes_on);
+        let is_kept = matches!(past, Past::Over(_)) && session.token.step_ups.iter().any(goes_on);
         Some(if is_kept { Past::Idle(Arc::new(Ending::of_idle(session, self.now))) } else { past })
     }
 

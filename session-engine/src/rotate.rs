@@ -185,7 +185,7 @@ impl Node {
         // The answer to a re-authentication or a sign-in may be on its way to the client.
         let is_due = |state: &TokenState| {
             let now = self.now();
-            let proven = state.pending().any(|it| now < it.handed_out().plus(grace));
+            let proven = state.step_ups.iter().any(|it| now < it.handed_out().plus(grace));
             state.renewal_is_due(after, now) && !proven
         };
         // The request may have taken long: what is due by this node's copy may not be by the store's.

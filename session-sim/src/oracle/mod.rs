@@ -31,6 +31,7 @@ use crate::reached::Reached;
 /// How much was set when the store was copied.
 #[derive(Clone, Copy)]
 pub(crate) struct Copied {
+    at: Ms,
     policies: usize,
     blocks: usize,
 }
@@ -164,6 +165,8 @@ struct NodeFacts {
     gap: Option<(Option<Ms>, Ms)>,
     /// The store has come back older since it last found a gap.
     restored: bool,
+    /// When it did so without anything that the node had read of the log being lost.
+    unnoticed: Option<Ms>,
     disturbed: Vec<(Ms, Ms)>,
     /// When it was stopped, and until when.
     stops: Vec<(Ms, Ms)>,
@@ -294,6 +297,7 @@ impl Oracle {
         (facts.heard, facts.hearing) = (None, None);
         (facts.heard_sent, facts.leased) = (None, None);
         (facts.read, facts.gap, facts.restored) = (None, None, false);
+        facts.unnoticed = None;
         facts.listener = None;
         facts.cached.clear();
     }
@@ -412,15 +416,19 @@ impl Oracle {
     }
 
     /// The store is copied.
-    pub(crate) fn copied(&self) -> Copied {
-        Copied { policies: self.policies.len(), blocks: self.blocks.len() }
+    pub(crate) fn copied(&self, at: Ms) -> Copied {
+        Copied { at, policies: self.policies.len(), blocks: self.blocks.len() }
     }
 
     /// The store came back as it was copied, with these sessions: what happened since then did not
     /// happen.
     pub(crate) fn restored(&mut self, copied: Copied, at: Ms, stored: Vec<Session>) {
         self.restored = Some(at);
-        self.nodes.iter_mut().for_each(|node| node.restored = true);
+        for node in &mut self.nodes {
+            node.restored = true;
+            // What it has read of the log is all there.
+            node.unnoticed = (node.read <= Some(copied.at)).then_some(at);
+        }
         let there = |id: &SessionId| stored.iter().any(|session| session.id == *id);
         for (id, known) in &mut self.sessions {
             known.excused = true;

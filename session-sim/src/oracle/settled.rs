@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::rotation::{Recognition, TokenState};
+use session_core::rotation::{self, Recognition, TokenState};
 use session_core::{EndCause, SessionId, Timestamp, Token, UserKey};
 use session_engine::WhenStale;
 
@@ -169,7 +169,9 @@ impl Oracle {
         let closed = self.options.when_stale == WhenStale::FailClosed;
         let slept = closed && self.slept_through(begun, end.at);
         let (node, since) = (begun.node, begun.at - end.at);
-        if here {
+        if known.undone && self.nodes[node].unnoticed == Some(end.at) {
+            self.reached.note("a node cannot notice that the store came back older");
+        } else if here {
             self.broken(Guarantee::OwnRevocation, at, || {
                 format!("node {node} accepts {id}, which it has ended itself {since} ms before")
             });
@@ -216,7 +218,12 @@ impl Oracle {
 
     fn check_timeouts(&mut self, at: Ms, begun: &Begun, id: SessionId, shown: &Shown<'_>) {
         let Some(known) = self.sessions.get(&id) else { return };
-        let session = &known.session;
+        // The first use of a proof's token starts the timeouts again, also where it cannot be stored yet.
+        let stored = &known.session;
+        let used = Token::parse(shown.token.as_bytes()).map(|token| {
+            rotation::confirm(stored, &token, &self.options.timeouts, stamp(begun.at))
+        });
+        let session = used.as_ref().unwrap_or(stored);
         let error = self.options.store_timeout;
         let surely = stamp(begun.at).minus(error);
         if session.absolute_expiry.is_some_and(|expiry| expiry < surely) {
@@ -397,8 +404,7 @@ impl Oracle {
 fn recognise(state: &TokenState, token: &Token, grace: Duration, at: Timestamp) -> Recognition {
     let digest = token.digest();
     let is_successor = state.successor.as_ref().is_some_and(|next| next.digest == digest);
-    let step_up = state.step_ups.iter().find(|it| it.next.digest == digest);
-    let is_step_up = step_up.is_some_and(|it| it.overtaken.is_none_or(|by| at < by.plus(grace)));
+    let is_step_up = state.step_ups.iter().any(|step_up| step_up.next.digest == digest);
     let retired = state.retired.as_ref().filter(|_| state.family == token.family_digest());
     match retired {
         _ if digest == state.current => Recognition::Current,

@@ -51,7 +51,7 @@ impl World<'_> {
                     self.at(self.plan.active, Happening::RightClock(node));
                 }
             }
-            Fault::Copy => self.copy = Some((self.oracle.copied(), self.store.copy())),
+            Fault::Copy => self.copy = Some((self.oracle.copied(now), self.store.copy())),
             Fault::Restore => self.restore(),
             Fault::HolderStopped(lasts) => self.stop_holder = Some(lasts),
             Fault::Older(node) => self.nodes[node].older = true,

@@ -90,8 +90,6 @@ struct NextWithProof {
     proof: OwnProof,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sign_in: Option<SignIn>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    overtaken: Option<i64>,
     #[serde(flatten)]
     next: Next,
 }
@@ -290,11 +288,10 @@ impl Next {
 
 impl NextWithProof {
     fn of(step_up: &StepUp) -> Self {
-        let StepUp { next, authentication, sign_in, overtaken } = step_up;
+        let StepUp { next, authentication, sign_in } = step_up;
         Self {
             proof: OwnProof::of(authentication),
             sign_in: sign_in.as_ref().map(SignIn::of),
-            overtaken: overtaken.map(Timestamp::as_micros),
             next: Next::of(next),
         }
     }
@@ -304,7 +301,6 @@ impl NextWithProof {
             next: self.next.read(),
             authentication: self.proof.read()?,
             sign_in: self.sign_in.map(SignIn::read).transpose()?,
-            overtaken: self.overtaken.map(Timestamp::from_micros),
         })
     }
 }
