@@ -516,3 +516,38 @@ async fn a_theft_that_a_rotation_finds_ends_the_session_although_the_caller_goes
     assert!(fleet.store.load(old.session.id()).await.unwrap().is_none());
     assert_eq!(end_cause(here, &new).await, Some(EndCause::TokenReused));
 }
+
+/// Its last use cannot be stored for a while, and counts.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_refuses_no_session_whose_use_is_not_stored_yet() {
+    let idle = Duration::from_secs(600);
+    let options = Options::default().with_timeouts(Timeouts::none().with_idle(idle));
+    let fleet = Fleet::start(options).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    assert!(active(node, &signed_in.token).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    fleet.probes[0].fail("touch", true);
+    tokio::time::sleep(idle / 2).await;
+    assert!(active(node, &signed_in.token).await);
+    tokio::time::sleep(idle / 2).await;
+    renewed(node, &signed_in.token).await;
+}
+
+/// The cleanup comes after the session would have ended, and before the new token is used.
+#[tokio::test(start_paused = true)]
+async fn a_cleanup_leaves_a_session_whose_new_token_waits() {
+    let three_quarters = Duration::from_secs(2700);
+    let timeouts = Timeouts::none().with_absolute(three_quarters);
+    let fleet = Fleet::start(Options::default().with_timeouts(timeouts)).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    assert!(active(node, &signed_in.token).await);
+    tokio::time::sleep(three_quarters - Duration::from_secs(60)).await;
+    let proven = match rotate(node, &signed_in.token).await {
+        Rotation::Rotated { token, .. } => token,
+        outcome => panic!("{outcome:?}"),
+    };
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    assert!(active(node, &proven).await);
+}
