@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use session_core::usage::Timeouts;
-use session_core::{AssuranceLevel, EndCause, FleetKey, Store, Token};
+use session_core::{AssuranceLevel, EndCause, FleetKey, SessionId, Store, Token};
 use session_engine::{
     Access, ActiveSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, SignIn,
     SignedIn, Verdict,
@@ -550,4 +550,34 @@ async fn a_cleanup_leaves_a_session_whose_new_token_waits() {
     };
     tokio::time::sleep(Duration::from_secs(1200)).await;
     assert!(active(node, &proven).await);
+}
+
+/// Also a node that may not trust its cache knows the fleet's tokens.
+#[tokio::test(start_paused = true)]
+async fn well_formed_garbage_costs_no_read_while_the_log_is_silent() {
+    let fleet = Fleet::start(Options::default()).await;
+    fleet.probes[0].fail("log_since", true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let calls = fleet.probes[0].total();
+    let id = SessionId::from_bytes([7; 16]);
+    let garbage = Token::new(&FleetKey::from_bytes([9; 32]), id, [0; 12], [0; 16]);
+    let found = verdict(&fleet.nodes[0], &garbage).await;
+    assert!(matches!(found, Verdict::Refused(Refusal::Malformed)), "{found:?}");
+    assert_eq!(fleet.probes[0].total(), calls);
+}
+
+/// Its first use cannot be stored, and the user has proved who they are all the same.
+#[tokio::test(start_paused = true)]
+async fn a_new_token_is_fresh_while_its_first_use_cannot_be_stored() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let proven = node.sessions().now();
+    let token = match rotate(node, &signed_in.token).await {
+        Rotation::Rotated { token, .. } => token,
+        outcome => panic!("{outcome:?}"),
+    };
+    fleet.probes[0].fail("commit", true);
+    assert_eq!(current(node, &token).await.authenticated_at(), proven);
 }
