@@ -137,6 +137,23 @@ fn a_sign_in_on_the_device_that_holds_the_session_makes_it_another_once_its_toke
     assert_eq!(recognise(&again, &other, 23), Recognition::StepUp);
 }
 
+/// As after a provider that asks nothing: the session lasts as long as one that begins with the sign-in.
+#[test]
+fn a_sign_in_with_an_old_proof_lasts_from_the_sign_in_on() {
+    let (session, first) = begun();
+    let again = SignInAgain {
+        at: at(5_000),
+        device_info: None,
+        data: None,
+        timeouts: None,
+        unknown: Unknown::new(),
+    };
+    let (waiting, token) = sign_in_again(&session, &first, [2; 16], proof(), again);
+    let used = confirm(&waiting, &token, &Timeouts::aal2(), at(5_001));
+    assert_eq!(used.absolute_expiry, Timeouts::aal2().absolute_expiry(at(5_000)));
+    assert_eq!(used.authentication, proof());
+}
+
 /// In another tab, a renewal's answer has come before that of the re-authentication.
 #[test]
 fn a_renewal_that_is_used_first_leaves_the_step_up_good() {

@@ -309,3 +309,28 @@ fn ending_ten_thousand_sessions_is_quick() {
     );
     assert!(begun.elapsed().as_millis() < 500, "{:?}", begun.elapsed());
 }
+
+/// Neither one past its deadline nor one that nobody claimed makes room for more than there is, and a
+/// refusal names none of them.
+#[test]
+fn a_place_that_was_free_already_is_no_room_for_a_newcomer() {
+    let now = at(1_000);
+    let session = |n, deadline, claimed| Standing {
+        id: id(n),
+        device_kind: DeviceKind::Web,
+        client_id: None,
+        signed_in: at(0),
+        last_accessed: at(0),
+        deadline,
+        claimed,
+    };
+    let live = [session(1, Timestamp::MAX, true), session(2, Timestamp::MAX, true)];
+    let gone = [session(3, now, true), session(4, Timestamp::MAX, false)];
+    let limit = Limit { max: 1, scope: Scope::User, on_exceed: OnExceed::Reject };
+    let sessions = [live.clone(), gone.clone()].concat();
+    let chosen = Newcomer { ends: Some(gone[0].id), ..newcomer(&live[0]) };
+    let bounds = Bounds { max_lag: Duration::from_secs(45), ..BOUNDS };
+    let decision = decide(&Policy::limit(limit), &chosen, &sessions, &bounds, now);
+    let by = vec![live[1].id, live[0].id];
+    assert_eq!(decision, Admission::Reject { limit, by });
+}

@@ -11,8 +11,8 @@ use session_core::usage::Timeouts;
 use session_core::{Actor, EndCause, ExtraData, Session, SessionId, Store};
 use session_engine::clock::{Clock, ManualClock};
 use session_engine::{
-    Access, Engine, Error, Options, Parts, RotateReason, Rotation, SignIn, SignedIn, Verdict,
-    WhenStale,
+    Access, Engine, Error, Options, Parts, RotateReason, Rotation, SignIn, SignedIn, Ticket,
+    Verdict, WhenStale,
 };
 
 use crate::probe::{
@@ -191,6 +191,43 @@ async fn a_refused_ticket_is_replaced_where_no_history_is_kept() {
         let outcome = manager.sign_in_with_ticket(ticket, end).await;
         assert!(matches!(outcome, Err(Error::InvalidTicket)), "{outcome:?}");
     }
+}
+
+/// Each replacement is good for what is left of the first ticket's time.
+#[tokio::test(start_paused = true)]
+async fn a_replaced_ticket_is_not_prolonged_where_no_history_is_kept() {
+    let fleet = Fleet::start(at_most_without_history(1)).await;
+    let (mut ticket, old) = refused(&fleet).await;
+    let manager = fleet.nodes[1].sessions();
+    let other = SessionId::from_bytes([7; 16]);
+    for _ in 0..4 {
+        tokio::time::sleep(Ticket::VALID_FOR / 5).await;
+        let outcome = manager.sign_in_with_ticket(&ticket, other).await;
+        let Err(Error::TooManySessions(again)) = outcome else { panic!("{outcome:?}") };
+        ticket = again.ticket.expose().to_owned();
+    }
+    tokio::time::sleep(Ticket::VALID_FOR / 5).await;
+    let late = manager.sign_in_with_ticket(&ticket, old.session.id()).await;
+    assert!(matches!(late, Err(Error::InvalidTicket)), "{late:?}");
+}
+
+/// A session of the ticket's id stands when the use that failed is tried again: it is another's.
+#[tokio::test(start_paused = true)]
+async fn a_use_of_a_ticket_that_failed_does_not_take_anothers_session_for_its_own() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let (ticket, old) = refused(&fleet).await;
+    let [here, there] = &fleet.nodes;
+    let end = old.session.id();
+    fleet.probes[0].fail("commit", true);
+    let (sessions, same) = (here.sessions().clone(), ticket.clone());
+    let failed = tokio::spawn(async move { sessions.sign_in_with_ticket(&same, end).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    fleet.probes[0].fail("commit", false);
+    let new = there.sessions().sign_in_with_ticket(&ticket, end).await.unwrap();
+    let failed = failed.await.unwrap();
+    assert!(matches!(failed, Err(Error::InvalidTicket)), "{failed:?}");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(is_active(here, &new).await);
 }
 
 /// A session that can never be ended does not keep others from being taken back.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use session_core::block::Block;
 use session_core::cleanup::Cleanup;
 use session_core::policy::{Policy, PolicyScope, PreventConcurrentLogin};
-use session_core::store::{HistoryQuery, TenantFilter};
+use session_core::store::{EndedBatch, HistoryQuery, TenantFilter};
 use session_core::usage::{Timeouts, WriteBack};
 use session_core::{
     Actor, DeviceInfo, EndCause, ExtraData, FleetKey, Session, Store, TenantId, Token, UserKey,
@@ -449,4 +449,20 @@ async fn an_export_holds_what_waits_for_the_cleanup() {
     let export = manager.export_user(&user("alice")).await.unwrap();
     let kept: Vec<_> = export.sessions.iter().map(|session| session.id).collect();
     assert_eq!(kept, [signed_in.session.id()]);
+}
+
+/// More than one call of the store forgets.
+#[tokio::test(start_paused = true)]
+async fn a_long_history_is_erased_whole() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let many = u64::from(EndedBatch::MAX_LIMIT) + 1;
+    for n in 1..=many {
+        let signed_in = sign_in(node, "alice").await;
+        if n.is_multiple_of(50) {
+            revoke(node, &signed_in).await;
+        }
+    }
+    let erased = node.sessions().erase_user(&user("alice"), Actor::Application).await.unwrap();
+    assert_eq!((erased.sessions, erased.history), (many % 50, many));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use session_core::usage::Timeouts;
-use session_core::{AssuranceLevel, EndCause, FleetKey, Store, Token};
+use session_core::{AssuranceLevel, EndCause, FleetKey, SessionId, Store, Token};
 use session_engine::{
     Access, ActiveSession, Engine, Options, Proof, Refusal, RotateReason, Rotation, SignIn,
     SignedIn, Verdict,
@@ -515,4 +515,69 @@ async fn a_theft_that_a_rotation_finds_ends_the_session_although_the_caller_goes
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(fleet.store.load(old.session.id()).await.unwrap().is_none());
     assert_eq!(end_cause(here, &new).await, Some(EndCause::TokenReused));
+}
+
+/// Its last use cannot be stored for a while, and counts.
+#[tokio::test(start_paused = true)]
+async fn a_rotation_refuses_no_session_whose_use_is_not_stored_yet() {
+    let idle = Duration::from_secs(600);
+    let options = Options::default().with_timeouts(Timeouts::none().with_idle(idle));
+    let fleet = Fleet::start(options).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    assert!(active(node, &signed_in.token).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    fleet.probes[0].fail("touch", true);
+    tokio::time::sleep(idle / 2).await;
+    assert!(active(node, &signed_in.token).await);
+    tokio::time::sleep(idle / 2).await;
+    renewed(node, &signed_in.token).await;
+}
+
+/// The cleanup comes after the session would have ended, and before the new token is used.
+#[tokio::test(start_paused = true)]
+async fn a_cleanup_leaves_a_session_whose_new_token_waits() {
+    let three_quarters = Duration::from_secs(2700);
+    let timeouts = Timeouts::none().with_absolute(three_quarters);
+    let fleet = Fleet::start(Options::default().with_timeouts(timeouts)).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    assert!(active(node, &signed_in.token).await);
+    tokio::time::sleep(three_quarters - Duration::from_secs(60)).await;
+    let proven = match rotate(node, &signed_in.token).await {
+        Rotation::Rotated { token, .. } => token,
+        outcome => panic!("{outcome:?}"),
+    };
+    tokio::time::sleep(Duration::from_secs(1200)).await;
+    assert!(active(node, &proven).await);
+}
+
+/// Also a node that may not trust its cache knows the fleet's tokens.
+#[tokio::test(start_paused = true)]
+async fn well_formed_garbage_costs_no_read_while_the_log_is_silent() {
+    let fleet = Fleet::start(Options::default()).await;
+    fleet.probes[0].fail("log_since", true);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let calls = fleet.probes[0].total();
+    let id = SessionId::from_bytes([7; 16]);
+    let garbage = Token::new(&FleetKey::from_bytes([9; 32]), id, [0; 12], [0; 16]);
+    let found = verdict(&fleet.nodes[0], &garbage).await;
+    assert!(matches!(found, Verdict::Refused(Refusal::Malformed)), "{found:?}");
+    assert_eq!(fleet.probes[0].total(), calls);
+}
+
+/// Its first use cannot be stored, and the user has proved who they are all the same.
+#[tokio::test(start_paused = true)]
+async fn a_new_token_is_fresh_while_its_first_use_cannot_be_stored() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    let signed_in = sign_in(node, "alice").await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let proven = node.sessions().now();
+    let token = match rotate(node, &signed_in.token).await {
+        Rotation::Rotated { token, .. } => token,
+        outcome => panic!("{outcome:?}"),
+    };
+    fleet.probes[0].fail("commit", true);
+    assert_eq!(current(node, &token).await.authenticated_at(), proven);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
 use session_core::usage::WriteBack;
 use session_core::{Actor, DeviceKind, EndCause, Store};
-use session_engine::{Error, Options, SignIn};
+use session_engine::{Error, Options, Proof, SignIn};
 
 use crate::probe::{Fleet, is_active, sign_in, user};
 
@@ -177,4 +177,47 @@ async fn a_sign_in_tells_whether_its_device_is_new() {
     let silent = Fleet::start(Options::default()).await;
     let signed_in = silent.nodes[0].sessions().sign_in(SignIn::new(user("alice"))).await.unwrap();
     assert_eq!(signed_in.new_device, None);
+}
+
+/// Its last use is not stored yet, and counts.
+#[tokio::test(start_paused = true)]
+async fn the_least_recently_used_session_is_so_by_what_the_node_knows() {
+    let limit = Limit { max: 2, scope: Scope::User, on_exceed: OnExceed::EvictLeastRecentlyUsed };
+    let options = Options::default().with_default_policy(Policy::limit(limit));
+    let fleet = Fleet::start(options).await;
+    let node = &fleet.nodes[0];
+    let older = sign_in(node, "alice").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let newer = sign_in(node, "alice").await;
+    assert!(is_active(node, &older).await && is_active(node, &newer).await);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(is_active(node, &older).await);
+    let third = sign_in(node, "alice").await;
+    assert_eq!(third.ended, [(newer.session.id(), EndCause::Evicted)]);
+}
+
+/// A proof of the future, by the clock of an identity provider that is ahead, would stay fresh for longer.
+#[tokio::test(start_paused = true)]
+async fn a_proof_of_the_future_is_one_of_now() {
+    let fleet = Fleet::start(Options::default()).await;
+    let sessions = fleet.nodes[0].sessions();
+    let now = sessions.now();
+    let proof = Proof::default().at(now.plus(Duration::from_secs(3600)));
+    let signed_in = sessions.sign_in(SignIn::new(user("alice")).with_proof(proof)).await.unwrap();
+    assert_eq!(signed_in.session.authenticated_at(), now);
+}
+
+/// That it was claimed cannot be stored for a while, and counts.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_the_node_knows_to_be_claimed_leaves_for_no_newcomer() {
+    let limit = Limit { max: 1, scope: Scope::User, on_exceed: OnExceed::Reject };
+    let options = Options::default().with_default_policy(Policy::limit(limit));
+    let fleet = Fleet::start(options).await;
+    let node = &fleet.nodes[0];
+    let old = sign_in(node, "alice").await;
+    fleet.probes[0].fail("touch", true);
+    assert!(is_active(node, &old).await);
+    tokio::time::sleep(2 * Options::default().claim_within).await;
+    let outcome = node.sessions().sign_in(SignIn::new(user("alice"))).await;
+    assert!(matches!(outcome, Err(Error::TooManySessions(_))), "{outcome:?}");
 }

@@ -333,6 +333,25 @@ async fn a_ticket_is_good_for_what_it_was_issued_for() {
     assert!(outcome.is_ok(), "as it was issued: {outcome:?}");
 }
 
+/// The user chooses after a while: the proof is as old as it is, and the browser's session leaves.
+#[tokio::test(start_paused = true)]
+async fn a_ticket_remembers_when_its_user_proved_who_they_are_and_what_it_replaces() {
+    let fleet = Fleet::start(at_most(1)).await;
+    let [here, there] = &fleet.nodes;
+    let old = claimed(&fleet, "alice").await;
+    let bob = claimed(&fleet, "bob").await;
+    let proven = here.sessions().now();
+    let outcome = here.sessions().sign_in(request().with_replaces(bob.session.id())).await;
+    let Err(Error::TooManySessions(refused)) = outcome else { panic!("{outcome:?}") };
+    tokio::time::sleep(Ticket::VALID_FOR / 2).await;
+    assert!(is_active(there, &bob).await, "nothing has happened yet");
+    let (ticket, end) = (refused.ticket.expose(), old.session.id());
+    let new = there.sessions().sign_in_with_ticket(ticket, end).await.unwrap();
+    assert_eq!(new.session.authenticated_at(), proven);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(refusal(here, &bob).await.end_cause(), Some(EndCause::Replaced));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_ticket_that_is_old_or_made_elsewhere_is_refused() {
     let fleet = Fleet::start(at_most(1)).await;

@@ -248,6 +248,12 @@ async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() 
     let rotated = sessions.rotate(token.as_bytes(), RotateReason::Renewal).await.unwrap();
     let Rotation::Refused(refusal) = rotated else { panic!("idle for an hour: {rotated:?}") };
     assert_eq!(refusal.end_cause(), Some(EndCause::Expired));
+
+    let (clocks, _) = sleep().await;
+    let over = NewBlock::default().with_until(clocks.right.now().plus(hour / 2));
+    let (scope, sessions) = (PolicyScope::User(user("alice")), clocks.nodes[1].sessions());
+    let blocked = sessions.block(scope, over, Actor::Application).await;
+    assert!(matches!(blocked, Err(Error::Invalid(_))), "it is over by then: {blocked:?}");
 }
 
 /// The wall clock is set while the session is read from the store.

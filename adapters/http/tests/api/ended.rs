@@ -101,6 +101,80 @@ async fn an_idle_session_ends_when_its_client_signs_in_again_or_out() {
 
 const MOMENT: Duration = Duration::from_secs(1);
 
+fn with_both(one: &Client, other: &Client) -> Client {
+    let cookie = |client: &Client| client.headers["cookie"].to_str().unwrap().to_owned();
+    let mut both = one.clone();
+    both.set("cookie", &format!("{}; {}", cookie(one), cookie(other)));
+    both
+}
+
+/// Also where it carries the cookie of another session of its user's.
+#[tokio::test(start_paused = true)]
+async fn a_request_with_two_cookies_is_a_use_of_its_session() {
+    let idle = Duration::from_secs(600);
+    let mut config = Config::default();
+    config.engine.timeouts = Timeouts::none().with_idle(idle);
+    let http = start(config).await;
+    let older = Client::signed_in(&http, "alice").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let newer = Client::signed_in(&http, "alice").await;
+    let id = newer.session_id().await;
+    let both = with_both(&older, &newer);
+    for _ in 0..3 {
+        tokio::time::sleep(idle * 2 / 3).await;
+        assert_eq!(both.session_id().await, id);
+    }
+    assert_eq!(older.session_id().await, None, "it was not used");
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_sessions_that_have_ended_the_latest_end_is_told() {
+    let http = start(Config::default()).await;
+    let clients =
+        [Client::signed_in(&http, "alice").await, Client::signed_in(&http, "alice").await];
+    let mut ids = Vec::new();
+    for client in &clients {
+        let id = client.session_id().await.unwrap().parse().unwrap();
+        let owner = user("alice");
+        assert!(http.manager().revoke(id, &owner, Actor::Application).await.unwrap());
+        ids.push(id);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let [first, last] = &clients;
+    for both in [with_both(first, last), with_both(last, first)] {
+        assert_eq!(ending(&both).await.0.unwrap().id, ids[1]);
+    }
+    http.shutdown().await;
+}
+
+/// An app may hold sessions of several users, each with a token of its own.
+#[tokio::test(start_paused = true)]
+async fn an_app_that_signs_a_user_in_leaves_another_users_session() {
+    let http = start(Config::default()).await;
+    let mut program = Client::browser(&http);
+    let (signed_in, _) = program.auth().await.sign_in_app("bob").await.unwrap();
+    program.bear(&signed_in.token.expose());
+    let _ = program.auth().await.sign_in_app("alice").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(program.get("/me").await.ok()["user"], "bob");
+    http.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_says_from_which_device_a_user_was_blocked() {
+    let http = start(Config::default()).await;
+    let _alice = Client::signed_in(&http, "alice").await;
+    let mut root = Client::browser(&http).on(FIREFOX);
+    let answer = root.sign_in(NewSession::of(user("root"))).await;
+    root.keep(&answer);
+    root.ask("PUT", "/admin/block?user=alice", "").await.ok();
+    let ended = root.get("/admin/history?user=alice").await.ok()["sessions"][0].clone();
+    assert_eq!((&ended["cause"], &ended["by"]), (&json!("blocked"), &json!("user:root")));
+    assert_eq!(ended["from"], "Firefox 140 on Linux");
+    http.shutdown().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_signed_out_is_told_nothing() {
     let http = start(Config::default()).await;

@@ -98,6 +98,18 @@ async fn nothing_else_renews() {
     http.shutdown().await;
 }
 
+/// Its response might come after that of a sign-in, when the cookie is another account's.
+#[tokio::test(start_paused = true)]
+async fn nothing_renews_where_a_browser_may_hold_several_accounts() {
+    let mut config = config();
+    config.http = config.http.with_max_accounts(2);
+    let http = start(config).await;
+    let page = navigating(&Client::signed_in(&http, "alice").await);
+    tokio::time::sleep(2 * AFTER).await;
+    assert_eq!(renewed(&page, &Method::GET).await, None);
+    http.shutdown().await;
+}
+
 /// Another tab has renewed the token, and used the new one, for longer than the grace.
 #[tokio::test(start_paused = true)]
 async fn a_slow_page_is_no_theft() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use session_core::ExtraData;
+use session_engine::RotateReason;
 use session_http::{Config, NewSession};
 
 use crate::node::{Client, at_most, start, user};
@@ -159,6 +160,24 @@ async fn a_ticket_takes_the_place_of_the_browsers_session() {
     http.shutdown().await;
 }
 
+/// It ends with the use of a ticket, as with any sign-in.
+#[tokio::test(start_paused = true)]
+async fn a_planted_cookie_does_not_outlive_the_use_of_a_ticket() {
+    let http = start(at_most(1)).await;
+    let holder = Client::signed_in(&http, "alice").await;
+    let refused = Client::browser(&http).sign_in(NewSession::of(user("alice"))).await;
+    let ticket = refused.problem(409, "too-many-sessions")["ticket"].clone();
+    let (bob, carol) =
+        (Client::signed_in(&http, "bob").await, Client::signed_in(&http, "carol").await);
+    let cookie = |client: &Client| client.headers["cookie"].to_str().unwrap().to_owned();
+    let mut both = bob.clone();
+    both.set("cookie", &format!("{}; {}", cookie(&bob), cookie(&carol)));
+    let end = holder.session_id().await.unwrap();
+    both.ask("POST", "/ticket", &choice(&ticket, &end)).await.ok();
+    assert_eq!((bob.session_id().await, carol.session_id().await), (None, None));
+    http.shutdown().await;
+}
+
 /// One outcome: signed in, and the other user's session ends.
 #[tokio::test(start_paused = true)]
 async fn a_sign_in_over_another_users_session_ends_it() {
@@ -207,5 +226,20 @@ async fn a_flow_ends_only_a_session_whose_token_the_browser_had() {
     while bob.session_id().await.is_some() {
         tokio::task::yield_now().await;
     }
+    // Also where another tab has renewed the token meanwhile, and used the new one.
+    let mut dave = Client::signed_in(&http, "dave").await;
+    let (flow, cookie) = dave.auth().await.begin_flow("").unwrap();
+    let answer = dave.answer(Ok(cookie)).await;
+    let mut back = Client::browser(&http);
+    back.set("cookie", answer.cookie().unwrap());
+    let renewed = dave.auth().await.rotate(RotateReason::Renewal).await;
+    let renewed = dave.answer(renewed).await;
+    dave.keep(&renewed);
+    assert!(dave.session_id().await.is_some());
+    let auth = back.auth().await;
+    let (_, proof) = auth.finish_flow(&flow.state).unwrap();
+    let _ = auth.sign_in_from_callback(proof, "carol").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(dave.session_id().await, None);
     http.shutdown().await;
 }
