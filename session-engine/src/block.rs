@@ -89,6 +89,7 @@ impl Node {
     }
 
     pub(crate) async fn unblock(&self, scope: PolicyScope, by: Actor) -> Result<(), Error> {
+        self.know_the_time().await?;
         self.set_block(scope, None, by).await
     }
 

@@ -51,6 +51,7 @@ where
 
 impl Node {
     pub(crate) async fn claims_changed(&self, owner: &UserKey, by: Actor) -> Result<(), Error> {
+        self.know_the_time().await?;
         let state = self.shared().store_call("user", self.shared().store.user(owner)).await?;
         let ids: Vec<_> = state.sessions.iter().map(|session| session.id).collect();
         let mut version = Some(state.version);

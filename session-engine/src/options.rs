@@ -447,20 +447,12 @@ impl Options {
 
     /// A timeout of zero would refuse every request, and sums of longer durations overflow clocks.
     fn validate_durations(&self) -> Result<(), InvalidField> {
-        let timeouts =
-            [("timeouts.idle", self.timeouts.idle), ("timeouts.absolute", self.timeouts.absolute)];
-        for (name, timeout) in timeouts {
-            if timeout.is_some_and(|timeout| timeout.is_zero()) {
-                return Err(InvalidField::malformed(name, "longer than zero"));
-            }
-        }
+        validate_timeouts(&self.timeouts)?;
         let stale = match self.when_stale {
             WhenStale::ServeStale(limit) => limit,
             WhenStale::FailClosed => Duration::ZERO,
         };
         let all = [
-            ("timeouts.idle", self.timeouts.idle.unwrap_or_default()),
-            ("timeouts.absolute", self.timeouts.absolute.unwrap_or_default()),
             ("write_back.max_delay", self.write_back.max_delay),
             ("write_back.flush_interval", self.write_back.flush_interval),
             ("cleanup.period", self.cleanup.period),
@@ -483,6 +475,21 @@ impl Options {
             None => Ok(()),
         }
     }
+}
+
+/// Those of the options, or of a session's own.
+pub(crate) fn validate_timeouts(timeouts: &Timeouts) -> Result<(), InvalidField> {
+    for (name, timeout) in
+        [("timeouts.idle", timeouts.idle), ("timeouts.absolute", timeouts.absolute)]
+    {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(InvalidField::malformed(name, "longer than zero"));
+        }
+        if timeout.is_some_and(|timeout| timeout > MAX_DURATION) {
+            return Err(InvalidField::out_of_range(name, 0, MAX_DURATION.as_secs()));
+        }
+    }
+    Ok(())
 }
 
 /// The largest `max_loads`.

@@ -47,6 +47,7 @@ impl Node {
         by: Actor,
     ) -> Result<(), Error> {
         policy.as_ref().map_or(Ok(()), Policy::validate)?;
+        self.know_the_time().await?;
         let change = PolicyChange { scope, policy, at: self.now(), by };
         self.shared().store_call("set_policy", self.shared().store.set_policy(&change)).await?;
         notice::log(&change.event());

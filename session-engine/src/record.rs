@@ -49,6 +49,7 @@ impl Node {
         by: Actor,
         mut change: impl FnMut(&mut Session) -> Result<(), Error> + Send,
     ) -> Result<Option<Session>, Error> {
+        self.know_the_time().await?;
         let shared = self.shared();
         let mut conflicts = 0;
         loop {

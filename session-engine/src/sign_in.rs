@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::held::{Held, ShownToken};
 use crate::meter;
 use crate::node::Node;
-use crate::options::Options;
+use crate::options::{Options, validate_timeouts};
 use crate::rotate::Proof;
 
 /// Who signs in, and from where. The application has checked the credentials.
@@ -165,13 +165,7 @@ impl SignIn {
     }
 
     pub(crate) fn validate(&self) -> Result<(), InvalidField> {
-        let own = self.timeouts.unwrap_or_else(Timeouts::none);
-        for (name, timeout) in [("timeouts.idle", own.idle), ("timeouts.absolute", own.absolute)] {
-            if timeout.is_some_and(|timeout| timeout.is_zero()) {
-                return Err(InvalidField::malformed(name, "longer than zero"));
-            }
-        }
-        Ok(())
+        self.timeouts.as_ref().map_or(Ok(()), validate_timeouts)
     }
 
     /// The record of the session that begins now with this token.

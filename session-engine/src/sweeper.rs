@@ -12,7 +12,7 @@ use crate::entropy::random;
 use crate::error::Error;
 use crate::queue::Leaving;
 use crate::shared::Shared;
-use crate::{health, meter, notice};
+use crate::{health, meter, notice, write_back};
 
 /// Runs every period; a first time after a sixtieth of it, so that short-lived nodes clean up too. After a
 /// run that failed it waits for a sixtieth as well, and at least as long as the lease, so that another node
@@ -75,7 +75,11 @@ async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
         return Ok(0);
     }
     // What this node has not written back yet counts as activity.
-    crate::write_back::flush(shared, Leaving::All).await?;
+    match write_back::flush(shared, Leaving::All).await {
+        Err(error) if error.is_unavailable() => return Err(error),
+        // One that cannot be written back keeps the cleanup from no other.
+        Ok(()) | Err(_) => {}
+    }
     let (mut count, mut after) = (0, None);
     loop {
         let batch = sweep_on(shared, after).await?;

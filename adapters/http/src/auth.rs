@@ -302,7 +302,8 @@ impl Auth {
     /// 503 when the store is away, 403 across origins, 400 for a client that shows its session by
     /// something else than the cookie (one that the application vouches for cannot become fresh here),
     /// 409 when a new proof of who the user is came with a token that had just been replaced: nothing was
-    /// recorded, and with the new cookie it works.
+    /// recorded, and with the new cookie it works. 401 when it came with one that is worth nothing by now, or
+    /// the session has ended.
     pub async fn rotate(&self, reason: RotateReason) -> Result<CookieHeaders, Rejection> {
         self.refuse_cross_origin()?;
         let proves = matches!(reason, RotateReason::Reauthenticated(_));
@@ -325,6 +326,7 @@ impl Auth {
         match self.http().manager().rotate_shown(session, token.as_bytes(), reason).await? {
             Rotation::Rotated { token, .. } => Ok(cookie.set(&token, remember, session.timeouts())),
             Rotation::AlreadyRotated if proves => Err(Problem::rotated_meanwhile().into()),
+            Rotation::Refused(_) if proves => Err(Problem::unauthorized().into()),
             _ => Ok(CookieHeaders::keep()),
         }
     }

@@ -19,6 +19,22 @@ fn idle_after(idle: Duration) -> Options {
     Options::default().with_timeouts(Timeouts::none().with_idle(idle))
 }
 
+/// One session that cannot be written back keeps the cleanup from no other.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_the_store_refuses_keeps_no_session_alive() {
+    let idle = Duration::from_secs(600);
+    let options = Options::default().with_timeouts(Timeouts::none().with_idle(idle));
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), options).await;
+    let (refused, other) = (sign_in(&node, "alice").await, sign_in(&node, "bob").await);
+    assert!(is_active(&node, &refused).await && is_active(&node, &other).await);
+    tokio::time::sleep(idle / 2).await;
+    probe.corrupt(refused.session.id());
+    assert!(is_active(&node, &refused).await);
+    tokio::time::sleep(Duration::from_secs(4 * 3600)).await;
+    assert!(probe.load(other.session.id()).await.unwrap().is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
     let probe = Probe::over(store());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, PreventConcurrentLogin, Scope};
-use session_core::usage::WriteBack;
+use session_core::usage::{Timeouts, WriteBack};
 use session_core::{Actor, DeviceKind, EndCause, Store};
 use session_engine::{Error, Options, Proof, SignIn};
 
@@ -12,6 +12,23 @@ use crate::probe::{Fleet, is_active, sign_in, user};
 
 async fn count(fleet: &Fleet) -> usize {
     fleet.store.user(&user("alice")).await.unwrap().sessions.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_beyond_any_calendar_are_refused_before_anything_is_done() {
+    let fleet = Fleet::start(Options::default()).await;
+    for (timeouts, name) in [
+        (Timeouts::none().with_idle(Duration::MAX), "timeouts.idle"),
+        (Timeouts::none().with_absolute(Duration::MAX), "timeouts.absolute"),
+        (Timeouts::none().with_absolute(Duration::ZERO), "timeouts.absolute"),
+    ] {
+        let request = SignIn::new(user("alice")).with_timeouts(timeouts);
+        match fleet.nodes[0].sessions().sign_in(request).await {
+            Err(Error::Invalid(error)) => assert_eq!(error.field, name),
+            outcome => panic!("{outcome:?}"),
+        }
+    }
+    assert_eq!(fleet.probes[0].calls().get("commit"), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::store::{HistoryQuery, TenantFilter};
 use session_core::usage::{Timeouts, WriteBack};
-use session_core::{Actor, EndCause, Timestamp};
+use session_core::{Actor, EndCause, Store, Timestamp};
 use session_engine::clock::{Clock, TokioClock};
 use session_engine::{
     Access, Engine, Error, NewBlock, Options, Parts, RotateReason, Rotation, SignIn, SignedIn,
@@ -254,6 +254,19 @@ async fn a_node_that_was_suspended_learns_the_time_before_it_changes_anything() 
     let (scope, sessions) = (PolicyScope::User(user("alice")), clocks.nodes[1].sessions());
     let blocked = sessions.block(scope, over, Actor::Application).await;
     assert!(matches!(blocked, Err(Error::Invalid(_))), "it is over by then: {blocked:?}");
+
+    let (clocks, before) = sleep().await;
+    let (id, owner) = (before.session.id(), user("alice"));
+    let name = Some("Kitchen".parse().unwrap());
+    let sessions = clocks.nodes[1].sessions();
+    let named = sessions.name_device(id, &owner, name, Actor::Application).await.unwrap();
+    assert_eq!(named.map(|named| named.id), None, "idle for an hour");
+
+    let (clocks, _) = sleep().await;
+    clocks.nodes[1].sessions().revoke_user(user("alice"), Actor::Application).await.unwrap();
+    let now = clocks.right.now().plus(hour);
+    let history = clocks.probe.history(&HistoryQuery::user(user("alice"))).await.unwrap();
+    assert!(now.since(history.sessions[0].ended) < Duration::from_secs(1));
 }
 
 /// The wall clock is set while the session is read from the store.
