@@ -279,10 +279,14 @@ impl Taken<'_> {
 
     /// Waits for as long, unless it is due by its use before.
     pub(crate) fn postpone(mut self, delay: Duration) {
-        let tick = self.queue.tick(Instant::now() + delay);
+        let (queue, tick) = (self.queue, self.queue.tick(Instant::now() + delay));
+        self.give_back(|entry| queue.plan(tick, entry));
+    }
+
+    fn give_back(&mut self, wait: impl Fn(&Arc<Entry>)) {
         for (entry, unstored) in self.batch.drain(..) {
             entry.use_().activity.give_back(unstored);
-            self.queue.plan(tick, &entry);
+            wait(&entry);
         }
     }
 
@@ -295,10 +299,8 @@ impl Taken<'_> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        for (entry, unstored) in self.batch.drain(..) {
-            entry.use_().activity.give_back(unstored);
-            self.queue.due_or_dropped(&entry);
-        }
+        let queue = self.queue;
+        self.give_back(|entry| queue.due_or_dropped(entry));
     }
 }
 

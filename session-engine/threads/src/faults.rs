@@ -139,8 +139,8 @@ pub(crate) const FAULTS: [Fault; 24] = [
     fault(
         "what comes back from a flush is not queued",
         "queue",
-        "            self.queue.due_or_dropped(&entry);\n",
-        "            if !FAULT { self.queue.due_or_dropped(&entry); }\n",
+        "self.give_back(|entry| queue.due_or_dropped(entry));",
+        "self.give_back(|entry| if !FAULT { queue.due_or_dropped(entry) });",
     ),
     fault(
         "a read that has ended can be joined",

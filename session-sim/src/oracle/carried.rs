@@ -30,6 +30,9 @@ impl Oracle {
             self.nodes[from.node].idle_calls += u32::from(!call.is_housekeeping());
             self.idle_changes += u32::from(call.has_changed(answer));
         }
+        if call.has_appended(answer) {
+            self.appended.push(at);
+        }
         self.check_lease(at, from, call);
         let Ok(reply) = answer else { return };
         match (call, reply) {

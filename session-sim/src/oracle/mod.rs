@@ -71,6 +71,8 @@ pub(crate) struct Oracle {
     idle_changes: u32,
     /// The node that has the cleanup's lease, by the store.
     leased_by: Option<(usize, u32)>,
+    /// When entries were appended to the log.
+    appended: Vec<Ms>,
     /// When the store came back older.
     restored: Option<Ms>,
     pub(crate) reached: Reached,
@@ -223,6 +225,7 @@ impl Oracle {
             waits: BTreeMap::new(),
             lists: BTreeMap::new(),
             idle_changes: 0,
+            appended: Vec::new(),
             restored: None,
             reached: Reached::default(),
             violation: None,
@@ -427,7 +430,8 @@ impl Oracle {
         for node in &mut self.nodes {
             node.restored = true;
             // What it has read of the log is all there.
-            node.unnoticed = (node.read <= Some(copied.at)).then_some(at);
+            let lost = |entry: &Ms| copied.at < *entry && Some(*entry) <= node.read;
+            node.unnoticed = (!self.appended.iter().any(lost)).then_some(at);
         }
         let there = |id: &SessionId| stored.iter().any(|session| session.id == *id);
         for (id, known) in &mut self.sessions {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Uri};
 use session_conformance::Probe;
+use session_core::Actor;
 use session_engine::RotateReason;
 use session_http::{Config, Head, Hooks, HttpSessions, NewSession};
 use session_store_memory::MemoryStore;
@@ -132,6 +133,21 @@ async fn a_slow_page_is_no_theft() {
     assert_eq!(stepped_up.problem().status, 409);
     assert_eq!(headers.get("set-cookie"), None, "the browser has a newer one");
     assert_eq!(page.session_id().await, session);
+    http.shutdown().await;
+}
+
+/// The session ends while the user proves who they are: no answer may look as if it had been recorded.
+#[tokio::test(start_paused = true)]
+async fn a_proof_for_a_session_that_has_ended_is_refused() {
+    let http = start(config()).await;
+    let page = navigating(&Client::signed_in(&http, "alice").await);
+    let auth = page.auth().await;
+    http.manager().revoke_user(user("alice"), Actor::Application).await.unwrap();
+    let refused = auth.rotate(RotateReason::reauthenticated()).await.unwrap_err();
+    assert_eq!(refused.problem().status, 401);
+    let mut headers = HeaderMap::new();
+    auth.rotate(RotateReason::Renewal).await.unwrap().apply(&mut headers);
+    assert_eq!(headers.get("set-cookie"), None);
     http.shutdown().await;
 }
 
