@@ -10,7 +10,7 @@ use session_engine::{
     Access, ClaimsProvider, Engine, Error, Options, Parts, SignedIn, Verdict, async_trait,
 };
 
-use crate::probe::{clock, sign_in, store, user};
+use crate::probe::{Probe, clock, sign_in, store, user};
 
 /// Roles that change; zero stands for a directory that is down.
 #[derive(Clone)]
@@ -64,6 +64,23 @@ async fn every_node_asks_again_within_the_bound() {
     roles.0.store(3, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(role(&there, &bob).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_claims_whose_answer_is_lost_holds_on_its_node_at_once() {
+    let roles = Roles(Arc::new(AtomicU64::new(1)));
+    let probe = Probe::over(store());
+    let parts = Parts::default().with_clock(clock()).with_claims(roles.clone());
+    let node = Engine::start_with(Arc::new(probe.clone()), Options::default(), parts);
+    let node = node.await.unwrap();
+    let alice = sign_in(&node, "alice").await;
+    assert_eq!(role(&node, &alice).await.unwrap(), 1);
+    roles.0.store(2, Ordering::SeqCst);
+    probe.lose_answers_of("commit", true);
+    let changed = node.sessions().claims_changed(&user("alice"), Actor::Application).await;
+    assert!(changed.unwrap_err().is_unavailable());
+    probe.lose_answers_of("commit", false);
+    assert_eq!(role(&node, &alice).await.unwrap(), 2);
 }
 
 #[tokio::test(start_paused = true)]

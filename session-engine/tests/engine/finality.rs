@@ -20,6 +20,24 @@ fn end_cause(verdict: &Verdict) -> Option<EndCause> {
     }
 }
 
+/// The node reads again what the revocation may have ended, whatever it was selected by.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_whose_answer_is_lost_holds_on_its_node_at_once() {
+    let fleet = Fleet::start(Options::default()).await;
+    let node = &fleet.nodes[0];
+    for by_id in [false, true] {
+        let signed_in = sign_in(node, "alice").await;
+        assert!(is_active(node, &signed_in).await);
+        let all = Selection::user(user("alice"));
+        let selection = if by_id { all.among([signed_in.session.id()]) } else { all };
+        fleet.probes[0].lose_answers_of("end_many", true);
+        let revoked = node.sessions().revoke_selected(selection, Actor::Application).await;
+        assert!(revoked.unwrap_err().is_unavailable());
+        fleet.probes[0].lose_answers_of("end_many", false);
+        assert!(!is_active(node, &signed_in).await, "by id: {by_id}");
+    }
+}
+
 /// The load reads the living session; before its answer arrives, the log tells of its end.
 #[tokio::test(start_paused = true)]
 async fn a_fill_that_was_under_way_is_never_installed() {
