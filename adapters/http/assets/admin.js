@@ -72,6 +72,7 @@ async function read(wanted) {
   news.clear();
   const page = await reading(pages("admin/sessions", query(), wanted));
   $("rows").replaceChildren(...page.sessions.map(row));
+  news.listed(rowOf);
   cursor = page.next_cursor;
   count();
 }
@@ -194,7 +195,7 @@ function changed({ kind, session_id: id, user, tenant }) {
   const held = filters();
   const concerns = (held.get("user") ?? user) === user && (held.get("tenant") ?? (tenant ?? "")) === (tenant ?? "");
   const item = rowOf(id);
-  if (kind === "created" && concerns && !item) news.begun();
+  if (kind === "created" && concerns && !item) news.begun(id);
   else if (kind === "missed") news.missed();
   else if (ENDED.includes(kind) && item) markEnded(item, kind.replaceAll("_", " "));
 }

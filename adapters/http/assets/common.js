@@ -408,20 +408,31 @@ export class News {
   }
 
   clear() {
-    this.fresh = 0;
-    this.show("");
+    this.begunIds = new Set();
+    this.hasMissed = false;
+    this.show();
   }
 
-  begun() {
-    this.fresh += 1;
-    this.show(`${this.fresh} new`);
+  begun(id) {
+    this.begunIds.add(id);
+    this.show();
   }
 
   missed() {
-    this.show(this.fresh ? `${this.fresh} new or more` : "There may be changes");
+    this.hasMissed = true;
+    this.show();
   }
 
-  show(text) {
+  // What was told while the list was being read may be in it.
+  listed(isListed) {
+    for (const id of this.begunIds) if (isListed(id)) this.begunIds.delete(id);
+    this.show();
+  }
+
+  show() {
+    const count = this.begunIds.size;
+    const begun = count ? `${count} new` : "";
+    const text = !this.hasMissed ? begun : begun ? `${begun} or more` : "There may be changes";
     $("news").textContent = text;
     $("refresh").classList.toggle("primary", text !== "");
   }

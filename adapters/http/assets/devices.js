@@ -14,10 +14,13 @@ async function read() {
   const me = await pages("me", {}, Math.max(PAGE, $("devices").children.length));
   $("who").replaceChildren(foreign(me.user), ...(me.tenant ? [" in ", foreign(me.tenant)] : []), ...actingOf(me));
   $("devices").replaceChildren(...me.sessions.map(card));
+  news.listed(itemOf);
   ({ total } = me);
   cursor = me.next_cursor;
   count();
 }
+
+const itemOf = (id) => $("devices").querySelector(`[data-id="${CSS.escape(id ?? "")}"]`);
 
 function count() {
   const shown = $("devices").children.length;
@@ -113,8 +116,8 @@ $("ended").addEventListener("toggle", () => {
 $("older").addEventListener("click", () => working(recall));
 
 function changed({ kind, session_id: id }) {
-  const item = $("devices").querySelector(`[data-id="${CSS.escape(id ?? "")}"]`);
-  if (kind === "created" && !item) news.begun();
+  const item = itemOf(id);
+  if (kind === "created" && !item) news.begun(id);
   else if (kind === "missed") news.missed();
   else if (ENDED.includes(kind) && item) markEnded(item, kind.replaceAll("_", " "));
 }
