@@ -183,6 +183,12 @@ pub(crate) fn detailed(mut session: Session) -> Session {
         unknown: [risk()].into_iter().collect(),
     };
     session = rotation::sign_in_again(&session, &next, random(), proof, sign_in).0;
+    let widest = session.token.step_ups[0].clone();
+    while session.token.step_ups.len() < TokenState::MAX_STEP_UPS {
+        let mut other = widest.clone();
+        other.next.digest = token(session.id).digest();
+        session.token.step_ups.push(other);
+    }
     let TokenState { successor, step_ups, retired, .. } = &mut session.token;
     successor.iter_mut().for_each(|successor| successor.unknown.extend([risk()]));
     step_ups.iter_mut().for_each(|step_up| step_up.next.unknown.extend([risk()]));

@@ -150,7 +150,7 @@ impl TokenState {
         if self.successor.as_ref().is_some_and(|successor| digest == successor.digest) {
             return Recognition::Successor;
         }
-        if self.step_up(token).is_some() {
+        if self.place(&digest).is_some() {
             return Recognition::StepUp;
         }
         let retired = self.retired.as_ref().filter(|_| self.same_family(token));

@@ -158,14 +158,15 @@ impl Node {
             if is_given_up() {
                 return Err(StoreError::unavailable("the caller has gone").into());
             }
-            let (attempt, state) = match self.next(newcoming, &mut so_far).await {
-                Ok(Next::Done(attempt)) => return Ok(attempt.after(so_far.left)),
-                Ok(Next::Try(attempt, state)) => (attempt, state),
-                Err(error) => {
-                    self.may_try_again(&mut tries.patience, error).await?;
-                    continue;
-                }
-            };
+            let (attempt, state) =
+                match self.next(newcoming, &mut so_far, tries.conflicts > 0).await {
+                    Ok(Next::Done(attempt)) => return Ok(attempt.after(so_far.left)),
+                    Ok(Next::Try(attempt, state)) => (attempt, state),
+                    Err(error) => {
+                        self.may_try_again(&mut tries.patience, error).await?;
+                        continue;
+                    }
+                };
             let (commit, complete) = first_step(attempt.commit(request, &state));
             if is_given_up() {
                 attempt.release();
@@ -188,7 +189,6 @@ impl Node {
                     if planted::is(Defect::StaleDecision) {
                         so_far.outdated.get_or_insert(state);
                     }
-                    so_far.had_conflict = true;
                     self.back_off(&mut tries.conflicts).await;
                 }
                 Err(_) if complete && planted::is(Defect::LostCountsAsDone) => {
@@ -213,6 +213,7 @@ impl Node {
         &'s self,
         newcoming: &Newcoming,
         so_far: &mut SoFar<'s>,
+        had_conflict: bool,
     ) -> Result<Next<'s>, Error> {
         let (shared, request) = (self.shared(), &newcoming.request);
         let state = shared.store_call("user", shared.store.user(&request.owner)).await?;
@@ -222,7 +223,7 @@ impl Node {
             self.note_commit(&done.commit(request, &state));
             return Ok(Next::Done(done));
         }
-        self.check_unused(newcoming, &state, so_far).await?;
+        self.check_unused(newcoming, &state, so_far, had_conflict).await?;
         shared.owed.check_room()?;
         let decided_by = so_far.outdated.as_ref().unwrap_or(&state);
         let attempt = self.attempt(newcoming, decided_by).await?;
@@ -265,13 +266,14 @@ impl Node {
         newcoming: &Newcoming,
         state: &UserState,
         so_far: &SoFar<'_>,
+        had_conflict: bool,
     ) -> Result<(), Error> {
         let Some(ticket) = &newcoming.ticket else { return Ok(()) };
         let (shared, id) = (self.shared(), ticket.issued.id);
         let used = (so_far.left.is_empty() && !ticket.issued.holds(&state.sessions))
             || state.sessions.iter().any(|standing| standing.id == id)
             || shared.cache.end_cause(&id).is_some()
-            || (so_far.had_conflict
+            || (had_conflict
                 && shared.store_call("ended", shared.store.ended(id)).await?.is_some());
         if used || !self.note_use(ticket).await? { Err(Error::InvalidTicket) } else { Ok(()) }
     }
@@ -409,7 +411,6 @@ struct SoFar<'s> {
     in_doubt: Vec<Attempt<'s>>,
     /// Sessions that have ended in commits before the one that signs in.
     left: Vec<(SessionId, EndCause)>,
-    had_conflict: bool,
     /// What a planted defect decides by.
     outdated: Option<UserState>,
 }

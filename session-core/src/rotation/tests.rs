@@ -233,3 +233,26 @@ fn a_session_is_kept_for_the_token_that_waits_and_for_a_day_at_the_most() {
     stepped.token.step_ups[0].sign_in.as_mut().unwrap().timeouts = Some(long);
     assert_eq!(kept(&stepped, at(50)), at(9).plus(UNCLAIMED_FOR));
 }
+
+/// Each token that is shown gets one of its own, so renewals between the proofs make several.
+#[test]
+fn tokens_of_proofs_wait_side_by_side_three_at_most_and_for_a_day_once_another_is_used() {
+    let (mut session, mut shown) = begun();
+    let mut handed_out = Vec::new();
+    for n in 1..=4 {
+        let (stepped, token) = begin(&session, &shown, [n; 16], Some(proof()), at(9));
+        let (renewing, renewed) = begin(&stepped.unwrap(), &shown, [9; 16], None, at(9));
+        session = confirm(&renewing.unwrap(), &renewed, &Timeouts::default(), at(10));
+        (shown, _) = (renewed, handed_out.push(token));
+    }
+    assert_eq!(session.token.step_ups.len(), TokenState::MAX_STEP_UPS);
+    assert_eq!(recognise(&session, &handed_out[0], 11), Recognition::Superseded, "the oldest");
+    for token in &handed_out[1..] {
+        assert_eq!(recognise(&session, token, 11), Recognition::StepUp);
+    }
+    let soon = confirm(&session, &handed_out[3], &Timeouts::default(), at(20));
+    assert_eq!(recognise(&soon, &handed_out[2], 5_000), Recognition::StepUp, "it may have arrived");
+    let day = 24 * 3600;
+    let late = confirm(&soon, &handed_out[2], &Timeouts::default(), at(9 + day));
+    assert_eq!(recognise(&late, &handed_out[1], 9 + day), Recognition::Superseded);
+}

@@ -32,7 +32,7 @@ pub struct Timeouts {
     /// Default 14 days.
     #[serde(with = "time::seconds_or_off")]
     pub idle: Option<Duration>,
-    /// Refused this long after the sign-in or the last re-authentication, whatever the use, in seconds; none
+    /// Refused this long after the sign-in or the last re-authentication, in use or not, in seconds; none
     /// switches it off, in a configuration file zero. Default 30 days.
     #[serde(with = "time::seconds_or_off")]
     pub absolute: Option<Duration>,

@@ -393,7 +393,7 @@ async fn two_tabs_take_no_token_of_each_other_away() {
     }
 }
 
-/// The answer to a proof is lost, and somebody finds it after another one was used: the owner's next request
+/// The answer to a proof is lost, and is shown by its finder after another one was used: the owner's next request
 /// shows that there is a copy.
 #[tokio::test(start_paused = true)]
 async fn a_lost_proof_that_appears_after_another_was_used_is_found() {

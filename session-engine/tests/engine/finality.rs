@@ -20,7 +20,7 @@ fn end_cause(verdict: &Verdict) -> Option<EndCause> {
     }
 }
 
-/// The node reads again what the revocation may have ended, whatever it was selected by.
+/// The node reads again what the revocation may have ended, by user as by id.
 #[tokio::test(start_paused = true)]
 async fn a_revocation_whose_answer_is_lost_holds_on_its_node_at_once() {
     let fleet = Fleet::start(Options::default()).await;

@@ -140,8 +140,8 @@ async fn no_call_passes_over_a_parameter() {
         ("DELETE", "/admin/block"),
         ("GET", "/admin/users/export"),
         ("DELETE", "/admin/users/data"),
-        ("GET", "/admin/users/root/export"),
-        ("DELETE", "/admin/users/root/data"),
+        ("GET", "/admin/users/alice/export"),
+        ("DELETE", "/admin/users/alice/data"),
     ] {
         let problem = root.ask(method, &format!("{path}?kind=Web"), "").await;
         assert_eq!(problem.problem(400, "invalid")["field"], "kind", "{method} {path}");

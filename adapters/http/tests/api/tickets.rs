@@ -226,7 +226,7 @@ async fn a_flow_ends_only_a_session_whose_token_the_browser_had() {
     while bob.session_id().await.is_some() {
         tokio::task::yield_now().await;
     }
-    // Also where another tab has renewed the token meanwhile, and used the new one.
+    // Also where another tab has renewed the token in between, and used the new one.
     let mut dave = Client::signed_in(&http, "dave").await;
     let (flow, cookie) = dave.auth().await.begin_flow("").unwrap();
     let answer = dave.answer(Ok(cookie)).await;
