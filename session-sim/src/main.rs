@@ -15,12 +15,13 @@ mod trace;
 mod wire;
 mod world;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::plan::{Fleet, Plan};
 use crate::reached::Reached;
@@ -53,6 +54,9 @@ struct Options {
     /// How many threads. By default one for each processor.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// Fails where the runs take more seconds than this on two threads, or as much work on another number.
+    #[arg(long, value_name = "SECONDS")]
+    within: Option<u64>,
     /// Tells the digest of all that the runs have observed.
     #[arg(long)]
     digest: bool,
@@ -99,16 +103,24 @@ impl Options {
     }
 }
 
-/// Runs this program twice and compares what it prints: all that it has observed is in the digest.
+/// Runs this program twice and compares what it prints: all that it has observed is in the digest. The
+/// second time it finds what it may on another machine: one processor, another time zone, nothing in the
+/// environment.
 fn twice(options: &Options) -> ExitCode {
     let Options { seeds, from, .. } = options;
-    let run = |threads: &str| {
+    let run = |mut program: Command, threads: &str| {
         let given = [("--seeds", seeds.to_string()), ("--from", from.to_string())];
-        let mut program = std::process::Command::new(std::env::current_exe()?);
         program.args(given.iter().flat_map(|(name, value)| [*name, value.as_str()]));
         program.args(options.fleet().arguments()).args(["--threads", threads, "--digest"]).output()
     };
-    match (run("1"), run("2")) {
+    let here = || std::env::current_exe().and_then(|this| run(Command::new(this), "1"));
+    let elsewhere = || {
+        let mut program = Command::new("taskset");
+        program.env_clear().env("TZ", "Pacific/Kiritimati").arg("--cpu-list");
+        program.arg(a_processor()?).arg(std::env::current_exe()?);
+        run(program, "2")
+    };
+    match (here(), elsewhere()) {
         (Ok(first), Ok(second)) if first.status.success() && second.status.success() => {
             let digest = |output: &std::process::Output| {
                 let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -128,6 +140,14 @@ fn twice(options: &Options) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The first of those on which this process may run.
+fn a_processor() -> std::io::Result<String> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed.and_then(|list| list.trim().split(['-', ',']).next());
+    first.map(str::to_owned).ok_or_else(|| std::io::Error::other("no processor is allowed"))
 }
 
 fn replay(options: &Options, seed: u64) -> ExitCode {
@@ -184,6 +204,7 @@ fn run_all(options: &Options) -> ExitCode {
     let end = options.from + options.seeds;
     let keep = if options.digest { Keep::Digest } else { Keep::Nothing };
     let (shown, stop) = (Mutex::new(Shown::default()), AtomicBool::new(false));
+    let bar = progress(options.seeds);
     std::thread::scope(|scope| {
         for _ in 0..options.threads() {
             scope.spawn(|| {
@@ -204,13 +225,18 @@ fn run_all(options: &Options) -> ExitCode {
                         stop.store(shown.failed.len() >= MOST_FAILURES, Ordering::Relaxed);
                     }
                     drop(shown);
-                    progress(seed + 1 - options.from, options.seeds, begun);
+                    bar.inc(1);
                 }
             });
         }
     });
-    let mut shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
-    eprintln!();
+    bar.finish_and_clear();
+    let shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
+    tell(options, shown, begun.elapsed())
+}
+
+/// Prints what the runs have shown, and whether all is well.
+fn tell(options: &Options, mut shown: Shown, took: Duration) -> ExitCode {
     shown.failed.sort_by_key(|(seed, ..)| *seed);
     for (what, count) in shown.reached.counts() {
         println!("{count:>10}  {what}");
@@ -218,7 +244,6 @@ fn run_all(options: &Options) -> ExitCode {
     if options.digest {
         println!("digest {:016x}", shown.digest);
     }
-    let seconds = begun.elapsed().as_secs_f64();
     plant(options);
     for (seed, violation) in &shown.failed {
         let digest = world::run(&Plan::draw(*seed, options.fleet()), Keep::Digest).digest;
@@ -235,20 +260,20 @@ fn run_all(options: &Options) -> ExitCode {
         println!("never reached: {}", missing.join("; "));
         return ExitCode::FAILURE;
     }
-    println!(
-        "{} runs of {} nodes in {seconds:.0} s: every guarantee holds",
-        options.seeds, options.nodes
-    );
+    let (seeds, nodes, seconds) = (options.seeds, options.nodes, took.as_secs_f64());
+    println!("{seeds} runs of {nodes} nodes in {seconds:.0} s: every guarantee holds");
+    let work = took * options.threads() as u32;
+    if let Some(most) = options.within.filter(|most| work > 2 * Duration::from_secs(*most)) {
+        println!("they took longer than {most} s on two threads");
+        return ExitCode::FAILURE;
+    }
     ExitCode::SUCCESS
 }
 
-fn progress(done: u64, all: u64, begun: Instant) {
-    use std::io::IsTerminal;
-    let step = if std::io::stderr().is_terminal() { 100 } else { 2_000 };
-    if done.is_multiple_of(step) {
-        let seconds = begun.elapsed().as_secs_f64();
-        eprint!("\r{done} of {all} runs, {seconds:.0} s");
-    }
+fn progress(seeds: u64) -> ProgressBar {
+    let template = "{bar:40} {human_pos} of {human_len} runs, {per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// A command of so many runs has to come upon everything.
