@@ -85,11 +85,13 @@ impl World {
         }
     }
 
+    /// By method, and the entries of the log that they have read.
     fn calls(&self) -> BTreeMap<&'static str, u64> {
         let mut all = BTreeMap::new();
         for (name, count) in self.nodes.iter().flat_map(|node| node.probe.calls()) {
             *all.entry(name).or_default() += count;
         }
+        all.insert(ENTRIES, self.nodes.iter().map(|node| node.probe.events()).sum());
         all
     }
 
@@ -139,7 +141,7 @@ impl Node {
     }
 }
 
-/// Calls of one node in a minute, by method.
+/// Calls of one node in a minute, by method, and entries of the log.
 async fn minute(nodes: usize, work: Work) -> BTreeMap<&'static str, f64> {
     let mut world = World::new();
     for _ in 0..nodes {
@@ -239,6 +241,7 @@ async fn column(nodes: usize) -> Vec<f64> {
     assert!(others.is_empty() && spent(&idle, "report") <= 0.2, "{idle:?}");
     assert_near(spent(&busy, "log_since"), per_minute(follower.statements), 0.03, "follower");
     assert_near(spent(&busy, "touch"), per_minute(back.sessions), 0.05, "write-back");
+    assert_near(spent(&busy, ENTRIES), per_minute(follower.entries), 0.05, "entries");
     assert_near(spent(&busy, "load"), per_minute(model.loads().again), 0.25, "loads");
     let heard = modelled(nodes, work).follower().statements;
     assert_near(spent(&pushed, "log_since"), per_minute(heard), 0.07, "follower with push");
@@ -246,6 +249,7 @@ async fn column(nodes: usize) -> Vec<f64> {
         spent(&idle, "log_since"),
         spent(&busy, "log_since"),
         spent(&busy, "touch"),
+        spent(&busy, ENTRIES),
         per_minute(follower.entries),
         spent(&pushed, "log_since"),
         per_minute(heard),
@@ -297,13 +301,16 @@ async fn the_cleanup_runs_again_after_each_lease() {
     assert_eq!(calls["sweep"], 100_u64.div_ceil(LEASE.as_secs()));
 }
 
+/// Beside the methods.
+const ENTRIES: &str = "entries";
 const SIZES: [usize; 3] = [1, 10, 100];
 /// What the page shows, per node and minute.
-const ROWS: [&str; 6] = [
+const ROWS: [&str; 7] = [
     "idle: reads of the log",
     "in use: reads of the log",
     "in use: calls of `touch`",
-    "in use: entries read, modelled",
+    "in use: entries read",
+    "in use: entries, modelled",
     "in use, with push: reads of the log",
     "in use, with push: modelled",
 ];

@@ -1,7 +1,7 @@
 //! A store that can be slow, away or broken on demand, and counts what it is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,7 @@ struct Inner {
     gate_before: Mutex<Option<(&'static str, Gate)>>,
     delayed: Mutex<Option<Gate>>,
     wanted: Mutex<Option<Entries>>,
+    events: AtomicU64,
     problems: Mutex<Vec<String>>,
     clock: Mutex<Option<Box<dyn Fn() -> Timestamp + Send>>>,
 }
@@ -102,6 +103,7 @@ impl Probe {
             gate_before: Mutex::default(),
             delayed: Mutex::default(),
             wanted: Mutex::default(),
+            events: AtomicU64::default(),
             problems: Mutex::default(),
             clock: Mutex::default(),
         }))
@@ -217,6 +219,11 @@ impl Probe {
     /// Which entries the last read of the log asked for.
     pub fn wanted(&self) -> Option<Entries> {
         *lock(&self.0.wanted)
+    }
+
+    /// How many events the reads of the log have answered with.
+    pub fn events(&self) -> u64 {
+        self.0.events.load(Ordering::SeqCst)
     }
 
     /// How many calls there were.
@@ -382,6 +389,7 @@ impl Store for Probe {
         *lock(&self.0.wanted) = Some(entries);
         let mut page =
             self.call("log_since", self.store().log_since(cursor, entries, limit)).await?;
+        self.0.events.fetch_add(page.events.len() as u64, Ordering::SeqCst);
         let told = lock(&self.0.clock).as_ref().map(|clock| clock());
         page.clock = told.unwrap_or(page.clock);
         Ok(page)
