@@ -11,17 +11,13 @@ use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use notify::{EventHandler, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
 
 #[derive(Debug)]
 pub(super) struct Hints {
     grown: Arc<Notify>,
-    /// When a waiter was last told.
-    told: Mutex<Option<Instant>>,
     /// None where the file cannot be written or watched: only this store's own changes are told.
     watched: Option<Watched>,
 }
@@ -51,7 +47,7 @@ impl Hints {
                  propagation bound"
             );
         });
-        Self { grown, told: Mutex::new(None), watched: watched.ok() }
+        Self { grown, watched: watched.ok() }
     }
 
     /// Whether the changes of other processes are told.
@@ -73,19 +69,9 @@ impl Hints {
         }
     }
 
-    /// Resolves when the log may have grown. Hints keep a distance, so that a busy log is read in
-    /// larger pieces; the first after a silence comes at once.
+    /// Resolves when the log may have grown.
     pub(super) async fn changed(&self) {
         self.grown.notified().await;
-        let told = *self.told();
-        if let Some(told) = told {
-            sleep_until(told + DISTANCE).await;
-        }
-        *self.told() = Some(Instant::now());
-    }
-
-    fn told(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,5 +109,3 @@ fn on_write(grown: Arc<Notify>) -> impl EventHandler {
         }
     }
 }
-
-const DISTANCE: Duration = Duration::from_millis(10);
