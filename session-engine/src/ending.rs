@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::planted::{self, Defect};
-use session_core::rotation::{self, Recognition, StepUp, TokenState};
+use session_core::rotation::{self, StepUp};
 use session_core::store::{EndedSession, Selection, TenantFilter};
 use session_core::usage::Lifetime;
-use session_core::{Actor, DeviceInfo, EndCause, Session, SessionId, Timestamp, Token, UserKey};
+use session_core::{
+    Actor, DeviceInfo, EndCause, Session, SessionId, Timestamp, Token, TokenDigest, UserKey,
+};
 
 use crate::options::Options;
 
@@ -132,7 +134,9 @@ pub(crate) enum Remembered {
 #[derive(Debug)]
 pub(crate) struct Record {
     ending: Arc<Ending>,
-    token: TokenState,
+    /// Digest of what all tokens of the session shared: enough to know one, in a third of the memory that its
+    /// [`TokenState`](session_core::rotation::TokenState) takes.
+    family: TokenDigest,
 }
 
 impl Remembered {
@@ -151,16 +155,13 @@ impl Record {
         let cause = if untrue { EndCause::Revoked } else { cause };
         let (id, owner) = (session.id, session.owner);
         let ending = Arc::new(Ending { id, owner, cause, at, by, from });
-        Self { ending, token: session.token }
+        Self { ending, family: session.token.family }
     }
 
     /// The ending, for a client that shows one of these tokens: an id alone does not prove that the
     /// session was the client's.
     pub(crate) fn tell(&self, tokens: &[Token]) -> Option<Arc<Ending>> {
-        let at = self.ending.at;
-        let is_of_session = |token: &Token| {
-            self.token.recognise(token, std::time::Duration::ZERO, at) != Recognition::Unknown
-        };
+        let is_of_session = |token: &Token| token.family_digest() == self.family;
         tokens.iter().any(is_of_session).then(|| Arc::clone(&self.ending))
     }
 
