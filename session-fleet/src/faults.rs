@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     Stalled,
     /// The store hears a node, but the node hears no answer.
     AnswersCut,
+    /// The node hears the store, but the store hears no request.
+    RequestsCut,
     /// Connections of a node to the store are reset.
     Reset,
     /// Pushes do not arrive at a node that believes they do.
@@ -43,7 +45,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::NodeKilled,
         Self::NodeStopped,
         Self::StoreKilled,
@@ -53,6 +55,7 @@ impl Fault {
         Self::Delayed,
         Self::Stalled,
         Self::AnswersCut,
+        Self::RequestsCut,
         Self::Reset,
         Self::PushStalled,
     ];
@@ -78,7 +81,7 @@ impl Fault {
             Self::ClockAhead | Self::ClockBehind => {
                 fleet.clock.is_none().then_some("libfaketime is not installed")
             }
-            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
+            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::RequestsCut | Self::Reset => {
                 fleet.proxy.is_none().then_some("the store is not reached by one address")
             }
             Self::PushStalled => {
@@ -106,6 +109,7 @@ impl Fault {
             Self::Delayed => "delayed",
             Self::Stalled => "stalled",
             Self::AnswersCut => "answers-cut",
+            Self::RequestsCut => "requests-cut",
             Self::Reset => "reset",
             Self::PushStalled => "push-stalled",
         }
@@ -117,7 +121,7 @@ impl Fault {
             Self::NodeKilled | Self::NodeStopped => Some((vec![1], Trouble::Process)),
             Self::StoreKilled | Self::StoreStopped => Some(((0..nodes).collect(), Trouble::Store)),
             Self::ClockAhead | Self::ClockBehind | Self::PushStalled => None,
-            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset => {
+            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::RequestsCut | Self::Reset => {
                 Some((vec![nodes - 1], Trouble::Store))
             }
         }
@@ -130,6 +134,7 @@ impl Fault {
             | Self::StoreStopped
             | Self::Stalled
             | Self::AnswersCut
+            | Self::RequestsCut
             | Self::Reset => true,
             Self::NodeKilled
             | Self::NodeStopped
@@ -155,6 +160,7 @@ impl Fault {
             Self::Delayed => set_proxy(fleet, Mode::Delay(DELAY)),
             Self::Stalled => set_proxy(fleet, Mode::Stall),
             Self::AnswersCut => set_proxy(fleet, Mode::CutAnswers),
+            Self::RequestsCut => set_proxy(fleet, Mode::CutRequests),
             Self::Reset => set_proxy(fleet, Mode::Reset),
             Self::PushStalled => set_proxy(fleet, Mode::StallPush),
         }
@@ -167,9 +173,12 @@ impl Fault {
             Self::StoreKilled => services(fleet, "restart").await,
             Self::StoreStopped => services(fleet, "resume").await,
             Self::ClockAhead | Self::ClockBehind => set_clock(fleet, "+0"),
-            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::Reset | Self::PushStalled => {
-                set_proxy(fleet, Mode::Pass)
-            }
+            Self::Delayed
+            | Self::Stalled
+            | Self::AnswersCut
+            | Self::RequestsCut
+            | Self::Reset
+            | Self::PushStalled => set_proxy(fleet, Mode::Pass),
         }
     }
 }

@@ -114,8 +114,15 @@ async fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let (mut rows, mut broken) = (Vec::new(), 0);
     for store in &arguments.store {
         let run = Run { arguments, store: *store };
-        broken += run.all(&mut rows).await.map_err(|error| format!("{}: {error}", store.name()))?;
+        let all = run.all(&mut rows).await;
         write_json(&arguments.out.join("fleet.json"), &rows)?;
+        match all {
+            Ok(more) => broken += more,
+            Err(error) => {
+                println!("{}", markdown(&rows));
+                return Err(format!("{}: {error}", store.name()).into());
+            }
+        }
     }
     println!("{}", markdown(&rows));
     Ok(Outcome::of(broken, &rows, arguments.quick))
@@ -171,6 +178,7 @@ impl Run<'_> {
             // Between two reads there is twice as long, until the node finds out. What counts is the bound.
             Push::Stalled => ("push stalled", Pace::UNPUSHED, None),
         };
+        let pace = if self.store.is_slow() { pace.one_at_a_time() } else { pace };
         let count = match push {
             Push::Heard | Push::Off => self.arguments.revokes,
             Push::Stalled => self.arguments.revokes.min(MOST_STALLED),
@@ -203,7 +211,7 @@ impl Run<'_> {
 
     async fn soak(&self, length: Duration, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         self.say(&format!("full load for {} s", length.as_secs()));
-        let fleet = self.fleet(&[], LIMITS).await?;
+        let fleet = self.fleet(&[soak::SETTING.to_owned()], LIMITS).await?;
         rows.extend(soak::run(&fleet, length, self.arguments.connections.into()).await?);
         Ok(fleet.books.broken())
     }

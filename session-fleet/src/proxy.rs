@@ -21,6 +21,8 @@ pub(crate) enum Mode {
     Stall,
     /// What the store answers does not pass; what the node asks does.
     CutAnswers,
+    /// What the node asks does not pass; what the store sends does.
+    CutRequests,
     /// Nothing of what the store sends passes on a connection that has asked it to `LISTEN`: pushes are lost, and
     /// no one is told.
     StallPush,
@@ -135,6 +137,7 @@ impl Way<'_> {
         let passes = |mode: &Mode| match mode {
             Mode::Pass | Mode::Delay(_) => true,
             Mode::CutAnswers => to == To::Store,
+            Mode::CutRequests => to == To::Node,
             Mode::StallPush => to == To::Store || !listens.load(Ordering::Relaxed),
             Mode::Stall | Mode::Reset => false,
         };
@@ -195,8 +198,12 @@ mod tests {
         proxy.set(Mode::CutAnswers);
         assert_eq!(gets.recv().await, Some(5));
         assert!(timeout(WHILE, node.read_u8()).await.is_err());
-        proxy.set(Mode::Pass);
+        proxy.set(Mode::CutRequests);
         assert_eq!(node.read_u8().await.unwrap(), 6);
+        node.write_u8(7).await.unwrap();
+        assert!(timeout(WHILE, gets.recv()).await.is_err());
+        proxy.set(Mode::Pass);
+        assert_eq!(node.read_u8().await.unwrap(), 8);
     }
 
     #[tokio::test]

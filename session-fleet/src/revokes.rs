@@ -44,6 +44,11 @@ impl Pace {
     /// For some hundred milliseconds.
     pub(crate) const UNPUSHED: Self =
         Self { at_once: 4, pause: Duration::from_millis(3), spread: Duration::from_millis(250) };
+
+    /// For a store that has enough to do with that.
+    pub(crate) const fn one_at_a_time(self) -> Self {
+        Self { at_once: 1, ..self }
+    }
 }
 
 /// Revokes this many sessions on the first node while all nodes are used.

@@ -167,7 +167,10 @@ const REVOKE_EVERY: Duration = Duration::from_millis(10);
 /// So much of what was asked for has to be reached.
 const LEAST_SHARE: f64 = 0.95;
 const CHANGE_EVERY: Duration = Duration::from_millis(25);
-/// In percent. Each node remembers the ids of ended sessions, up to a bound that a soak does not reach.
+/// What the nodes are told: they remember so few ended sessions that they hold all within the first fifth of
+/// five minutes. What grows after that has no bound.
+pub(crate) const SETTING: &str = "engine.negative_capacity=2000";
+/// In percent.
 const MOST_GROWTH: f64 = 15.0;
 /// From here on the growth is judged.
 const LONG: Duration = Duration::from_secs(120);
