@@ -29,9 +29,15 @@ pub struct Cleanup {
     /// own. Default 30 days.
     #[serde(with = "time::seconds")]
     pub inactive_for: Duration,
-    /// The most sessions ended in one statement, 1 to [`EndedBatch::MAX_LIMIT`]. Default 500.
+    /// The most sessions ended or records deleted in one call, 1 to [`EndedBatch::MAX_LIMIT`]. Default 500. A
+    /// node takes fewer where a call would take longer than [`Pace::AIM`].
+    ///
+    /// [`Pace::AIM`]: crate::pace::Pace::AIM
     pub batch: u32,
-    /// Pause between two batches, in seconds. Default 0.05.
+    /// The least pause between two calls, in seconds. Default zero. After each call a node waits for a
+    /// quarter of the time that it took ([`Pace::pause`]), or for this, whichever is longer.
+    ///
+    /// [`Pace::pause`]: crate::pace::Pace::pause
     #[serde(with = "time::seconds")]
     pub pause: Duration,
     /// How long log entries are kept, in seconds. Default one day. A node that has not read the
@@ -47,7 +53,7 @@ impl Default for Cleanup {
             period: Duration::from_secs(3600),
             inactive_for: Duration::from_secs(30 * 24 * 3600),
             batch: 500,
-            pause: Duration::from_millis(50),
+            pause: Duration::ZERO,
             log_retention: Duration::from_secs(24 * 3600),
         }
     }

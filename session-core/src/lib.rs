@@ -12,6 +12,7 @@
 //! | [`rotation`] | what a presented token is worth: current, in grace, retired or unknown |
 //! | [`block`] | whether a user may sign in at all |
 //! | [`cleanup`] | which sessions the background worker may end |
+//! | [`pace`] | how many records one call of a store takes on |
 //!
 //! The vocabulary is in [`session`], [`field`], [`token`], [`time`] and [`event`].
 //! [`store::Store`] is the one trait that a backend implements; it holds no rule of its own.
@@ -46,6 +47,7 @@ pub mod block;
 pub mod cleanup;
 pub mod event;
 pub mod field;
+pub mod pace;
 #[doc(hidden)]
 pub mod planted;
 pub mod policy;

@@ -24,6 +24,7 @@ use crate::manager::SessionManager;
 use crate::meter::Checks;
 use crate::notice::Notices;
 use crate::options::Options;
+use crate::paces::Paces;
 use crate::queue::Queue;
 use crate::reads::Reads;
 use crate::shared::Shared;
@@ -203,6 +204,7 @@ fn shared(store: Arc<dyn Store>, options: Options, parts: Parts, fleet_key: Flee
         cache: Cache::new(&options, Arc::clone(&queue)),
         reads: Reads::default(),
         queue,
+        paces: Paces::default(),
         notices: Notices::new(),
         watchers: Watchers::default(),
         health: HealthBoard::default(),

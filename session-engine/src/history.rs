@@ -87,11 +87,14 @@ impl Node {
         let forget = Forget::User(owner.clone());
         let mut history = 0;
         loop {
-            let call = shared.store.forget(&forget, EndedBatch::MAX_LIMIT);
-            match shared.store_call("forget", call).await? {
-                0 => break,
-                some => history += u64::from(some),
+            let turn = shared.paces.forget.begin(EndedBatch::MAX_LIMIT);
+            let call = shared.store.forget(&forget, turn.size);
+            let gone = shared.store_call("forget", call).await?;
+            if gone == 0 {
+                break;
             }
+            history += u64::from(gone);
+            shared.sleep(turn.over(gone as usize)).await;
         }
         let scope = PolicyScope::User(owner.clone());
         if self.policy(&scope).await?.is_some() {

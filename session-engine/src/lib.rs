@@ -65,6 +65,7 @@ pub mod metrics;
 mod node;
 mod notice;
 mod options;
+mod paces;
 mod patience;
 mod policies;
 mod queue;

@@ -115,7 +115,8 @@ impl Node {
         let mut count = 0;
         loop {
             let most = if planted::is(Defect::FirstOnly) { 1 } else { EndedBatch::MAX_LIMIT };
-            let call = shared.store.end_many(&end, most);
+            let turn = shared.paces.end.begin(most);
+            let call = shared.store.end_many(&end, turn.size);
             let EndedBatch { ended, next } = match shared.store_call("end_many", call).await {
                 Ok(batch) => batch,
                 Err(error) => {
@@ -124,6 +125,7 @@ impl Node {
                     return Err(error);
                 }
             };
+            let pause = turn.over(ended.len());
             ended.iter().for_each(|session| {
                 if !planted::is(Defect::OwnCacheKept) {
                     shared.cache.end(session.id, cause);
@@ -149,6 +151,7 @@ impl Node {
                 return Ok(count);
             }
             end.after = next;
+            shared.sleep(pause).await;
         }
     }
 }

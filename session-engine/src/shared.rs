@@ -16,6 +16,7 @@ use crate::load::Found;
 use crate::meter::Checks;
 use crate::notice::Notices;
 use crate::options::Options;
+use crate::paces::Paces;
 use crate::queue::Queue;
 use crate::reads::Reads;
 use crate::take_back::Owed;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) reads: Reads<Found>,
     pub(crate) queue: Arc<Queue>,
+    pub(crate) paces: Paces,
     pub(crate) notices: Notices,
     pub(crate) watchers: Watchers,
     pub(crate) health: HealthBoard,

@@ -82,7 +82,7 @@ async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
     }
     let (mut count, mut after) = (0, None);
     loop {
-        let batch = sweep_on(shared, after).await?;
+        let (batch, pause) = sweep_on(shared, after).await?;
         count += batch.ended.len() as u64;
         after = batch.next;
         if after.is_none() {
@@ -90,7 +90,7 @@ async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
             health::ask_store_and_tell(shared).await;
             return Ok(count);
         }
-        if !pause_and_renew(shared, holder).await? {
+        if !pause_and_renew(shared, holder, pause).await? {
             return Ok(count);
         }
     }
@@ -104,22 +104,26 @@ enum Old {
 }
 
 impl Old {
-    /// Deletes a batch. Returns how many went.
-    async fn delete(self, shared: &Shared) -> Result<u32, Error> {
+    /// Deletes a batch. Returns how many went, and how long to wait before the next.
+    async fn delete(self, shared: &Shared) -> Result<(u32, Duration), Error> {
         let (store, cleanup) = (&shared.store, &shared.options.cleanup);
+        let turn = match self {
+            Self::Log => shared.paces.trim.begin(cleanup.batch),
+            Self::History => shared.paces.forget.begin(cleanup.batch),
+        };
         let (kind, gone) = match self {
             Self::Log => {
-                let trim = store.trim_log(cleanup.log_retention, cleanup.batch);
+                let trim = store.trim_log(cleanup.log_retention, turn.size);
                 ("log_entries", shared.store_call("trim_log", trim).await?)
             }
             Self::History => {
                 let old = Forget::OlderThan(shared.options.history_keep(store.as_ref()));
-                let forget = store.forget(&old, cleanup.batch);
+                let forget = store.forget(&old, turn.size);
                 ("history", shared.store_call("forget", forget).await?)
             }
         };
         meter::cleaned(kind, gone.into());
-        Ok(gone)
+        Ok((gone, turn.over(gone as usize)))
     }
 }
 
@@ -129,17 +133,22 @@ impl Old {
 async fn delete(shared: &Shared, holder: &str, old: Old) -> Result<bool, Error> {
     let begun = Instant::now();
     while begun.elapsed() < shared.options.cleanup.period / 4 {
-        if old.delete(shared).await? == 0 {
+        let (gone, pause) = old.delete(shared).await?;
+        if gone == 0 {
             break;
         }
-        if !pause_and_renew(shared, holder).await? {
+        if !pause_and_renew(shared, holder, pause).await? {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedBatch, Error> {
+/// One call, and how long to wait before the next.
+async fn sweep_on(
+    shared: &Shared,
+    after: Option<Continuation>,
+) -> Result<(EndedBatch, Duration), Error> {
     let (options, mut at) = (&shared.options, shared.now());
     if planted::is(Defect::SweepByNode) {
         let wall = at.as_micros().saturating_add(shared.time.skew_micros());
@@ -147,19 +156,23 @@ async fn sweep_on(shared: &Shared, after: Option<Continuation>) -> Result<EndedB
     }
     // What some node has not written back yet counts as activity.
     let sweep = Sweep { overdue: options.max_lag(), after, at };
-    let call = shared.store.sweep(&sweep, options.cleanup.batch);
+    let turn = shared.paces.sweep.begin(options.cleanup.batch);
+    let call = shared.store.sweep(&sweep, turn.size);
     let batch = shared.store_call("sweep", call).await?;
+    // Where it goes on, it has looked at as many as it was asked for, and put off what is in use again.
+    let all = turn.size as usize;
+    let pause = turn.over(if batch.next.is_some() { all } else { batch.ended.len() });
     batch.ended.iter().for_each(|session| shared.cache.end(session.id, EndCause::Expired));
     meter::cleaned("sessions", batch.ended.len() as u64);
     notice::log_ended(&batch.ended, EndCause::Expired, at, &Actor::System);
     if !batch.ended.is_empty() {
         shared.changed(true);
     }
-    Ok(batch)
+    Ok((batch, pause))
 }
 
-async fn pause_and_renew(shared: &Shared, holder: &str) -> Result<bool, Error> {
-    tokio::time::sleep(shared.options.cleanup.pause).await;
+async fn pause_and_renew(shared: &Shared, holder: &str, pause: Duration) -> Result<bool, Error> {
+    tokio::time::sleep(pause.max(shared.options.cleanup.pause)).await;
     if planted::is(Defect::LeaseOnce) {
         return Ok(true);
     }

@@ -16,8 +16,9 @@
 //! that turns into a write fails at once and does not wait. Sessions to end are chosen by
 //! a reader; the write lock is held only to end them, which is one statement each for the history,
 //! the sessions, the log and the versions of the users, however many sessions end. `trim_log` and
-//! `forget` by age take it only where a row goes. Checkpoints run on a connection of their own; a
-//! commit makes one only when the write-ahead log reaches 32 MiB.
+//! `forget` by age take it only where a row goes. Checkpoints run on a connection of their own beside
+//! the writes; where the write-ahead log has reached 16 MiB, one takes a turn among the writes, so that
+//! SQLite begins the log again. A commit makes one only when the log reaches 128 MiB.
 //!
 //! Writes take turns, so a block holds for every commit that begins after `set_block` has returned,
 //! and no other commit is under way then. The clock is that of the host.
@@ -64,9 +65,9 @@
 //! itself is not listened on.
 //!
 //! Sessions have room in their pages and no index on what a touch writes, so a touch stays within
-//! its page. The index for the cleanup is on the deadline cut to ten minutes; a touch changes it
-//! rarely. A cleanup passes over the sessions of the last ten minutes whose deadline has not
-//! passed, and continues where the last call ended.
+//! its page. The index for the cleanup is on `due`, which a touch leaves alone: a session is due at
+//! its deadline or earlier. A cleanup looks at what is due, and puts off to its deadline what has been
+//! used since.
 //!
 //! The clock that a reader of the log is told, and by which sessions, the history and the log are
 //! deleted, is that of the server, read in the same statement.

@@ -3,7 +3,10 @@
 //!
 //! A chunk is one statement. The first is small, because most pages are full soon; where a filter
 //! leaves out nearly everything, the chunks grow until the walk has examined as many records as one
-//! call may.
+//! call may, or has taken its time: records that have to come from the disk take a hundred times as
+//! long as others.
+
+use std::time::{Duration, Instant};
 
 use session_core::store::{
     Continuation, EndMany, EndedBatch, EndedSession, HistoryPage, HistoryQuery, Page, PageCursor,
@@ -25,6 +28,7 @@ pub(crate) struct Walk<T> {
     limit: u32,
     chunk: u32,
     examined: u32,
+    begun: Instant,
     /// Where the next chunk begins.
     position: Option<PageCursor>,
     /// None for a record that cannot be read: it takes a place, and is not handed on.
@@ -67,7 +71,8 @@ impl Walk<Vec<u8>> {
 impl<T> Walk<T> {
     fn new(filter: Filter, limit: u32, position: Option<PageCursor>) -> Self {
         let chunk = limit.saturating_mul(2).max(FIRST_CHUNK);
-        Self { filter, limit, chunk, examined: 0, position, found: Vec::new() }
+        let (begun, found) = (Instant::now(), Vec::new());
+        Self { filter, limit, chunk, examined: 0, begun, position, found }
     }
 
     /// What the next chunk is: its filter, where it begins, how many records to examine, and how
@@ -116,6 +121,7 @@ impl<T> Walk<T> {
         self.examined += u32::try_from(examined).unwrap_or(u32::MAX);
         self.position = Some(last);
         let left = PageQuery::MAX_EXAMINED.saturating_sub(self.examined);
+        let left = left.min(left_in_time(self.examined, self.begun.elapsed()));
         if left == 0 {
             return Ok(Some(self.over(Some(last))));
         }
@@ -153,6 +159,15 @@ impl From<Walked<EndedSession>> for HistoryPage {
     }
 }
 
+/// How many records a walk can still examine in its time, if they take as long as those so far.
+fn left_in_time(examined: u32, took: Duration) -> u32 {
+    let left = MOST_TIME.saturating_sub(took).as_nanos();
+    let records = u128::from(examined) * left / took.as_nanos().max(1);
+    let records = u32::try_from(records).unwrap_or(u32::MAX);
+    // A smaller chunk is not worth its statement.
+    if records < FIRST_CHUNK { 0 } else { records }
+}
+
 fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
     match read {
         Err(error) if error.kind() == StoreErrorKind::Corrupt => Ok(None),
@@ -178,6 +193,8 @@ pub(crate) fn position_of(
 
 const FIRST_CHUNK: u32 = 200;
 const GROWTH: u32 = 5;
+/// How long the chunks of one walk may take.
+const MOST_TIME: Duration = Duration::from_millis(25);
 
 #[cfg(test)]
 mod tests {

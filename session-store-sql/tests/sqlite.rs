@@ -342,9 +342,9 @@ async fn the_report_tells_of_the_history_and_of_missing_indexes() {
     ] {
         assert!(report.details.contains(&(name.to_owned(), value)), "{report:?}");
     }
-    execute(&path, "DROP INDEX session_kit_sessions_by_deadline").await;
+    execute(&path, "DROP INDEX session_kit_sessions_by_due").await;
     let report = store.report().await.unwrap();
-    assert_eq!(report.problems, ["the index `session_kit_sessions_by_deadline` is missing"]);
+    assert_eq!(report.problems, ["the index `session_kit_sessions_by_due` is missing"]);
     assert!(report.details.contains(&indexes("11 of 12")), "{report:?}");
 }
 

@@ -40,10 +40,6 @@ pub(crate) struct Stores {
     /// How many sessions are revoked. Default 100.
     #[arg(long)]
     revocations: Option<String>,
-    /// The pause between two calls of the cleanup, in milliseconds. Default 50, as the cleanup worker
-    /// makes it.
-    #[arg(long)]
-    pause: Option<String>,
 }
 
 /// What `bench-scale` takes; it checks the values itself.
@@ -75,7 +71,7 @@ pub(crate) fn run(program: Program) -> Result<(), Failure> {
 
 /// Stops the servers that it had to start.
 fn measure(options: Stores) -> Result<(), Failure> {
-    let Stores { mut store, entries, rounds, seconds, revocations, pause } = options;
+    let Stores { mut store, entries, rounds, seconds, revocations } = options;
     if store.is_empty() {
         store = Store::value_variants().to_vec();
     }
@@ -85,7 +81,6 @@ fn measure(options: Stores) -> Result<(), Failure> {
         ("--rounds", rounds),
         ("--seconds", seconds),
         ("--revocations", revocations),
-        ("--pause", pause),
     ]);
     build("bench-stores", &store)?;
     services::with(&servers, |servers| {
@@ -161,8 +156,8 @@ mod tests {
         let program = command("bench-stores", &stores, &Servers::none());
         let arguments: Vec<_> = program.get_args().skip(2).collect();
         assert_eq!(arguments, ["--store", "sqlite", "--store", "redis-cluster"]);
-        let given = options_given([("--rounds", None), ("--pause", Some("0".to_owned()))]);
-        assert_eq!(given, ["--pause", "0"]);
+        let given = options_given([("--rounds", None), ("--seconds", Some("1".to_owned()))]);
+        assert_eq!(given, ["--seconds", "1"]);
     }
 
     #[test]

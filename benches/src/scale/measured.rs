@@ -45,7 +45,7 @@ pub const POSTGRES: Cost = Cost {
     touched: 31e-6,
     trim: 2.7e-3,
     lease: 1.0e-3,
-    sweep: 76.9e-3,
+    sweep: 50.2e-3,
     // The pool, the connection that reads the log, the one that listens.
     connections: 10.0 + 1.0 + 1.0,
 };

@@ -12,6 +12,7 @@ pub mod relay;
 use std::time::Duration;
 
 use session_core::cleanup::Cleanup;
+use session_core::pace::Pace;
 use session_core::store::{LogPage, Touch};
 use session_engine::Options;
 
@@ -131,16 +132,24 @@ impl Fleet {
 
     /// How the cleanup keeps up.
     pub fn cleanup(&self, cost: &Cost) -> CleanupCost {
-        let Cleanup { period, batch, pause, log_retention, .. } = self.options.cleanup;
-        // Each call is followed by the pause and a renewal of the lease.
-        let call = pause.as_secs_f64() + cost.trim + cost.lease;
-        let sweeps = self.sign_ins() * period.as_secs_f64() / f64::from(batch);
+        let Cleanup { period, log_retention, .. } = self.options.cleanup;
         CleanupCost {
             runs: self.nodes.min(period.as_secs_f64() / LEASE.as_secs_f64()),
-            trimmed: f64::from(batch) / call,
+            trimmed: self.cleaned(cost.trim, cost.lease),
             kept: self.entries() * log_retention.as_secs_f64(),
-            sweep: sweeps * (pause.as_secs_f64() + cost.sweep + cost.lease),
+            sweep: self.sign_ins() * period.as_secs_f64() / self.cleaned(cost.sweep, cost.lease),
         }
+    }
+
+    /// Records per second of a run whose calls for 500 take this long. A call is as large as it may be without
+    /// taking too long, and followed by a pause and a renewal of the lease.
+    fn cleaned(&self, of_500: f64, lease: f64) -> f64 {
+        let Cleanup { batch, pause, .. } = self.options.cleanup;
+        let record = of_500 / 500.0;
+        let size = (Pace::AIM.as_secs_f64() / record).min(f64::from(batch));
+        let call = Duration::from_secs_f64(size * record);
+        let call = call + Pace::pause(call).max(pause);
+        size / (call.as_secs_f64() + lease)
     }
 
     /// Bytes of one node's cache.

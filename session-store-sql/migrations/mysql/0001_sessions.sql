@@ -25,12 +25,15 @@ CREATE TABLE IF NOT EXISTS {t}sessions (
     claimed TINYINT NOT NULL,
     -- JSON, which no statement looks into.
     details MEDIUMBLOB NOT NULL,
+    -- When the cleanup looks at it: at its deadline or earlier. Only the cleanup moves it, so a touch, which
+    -- moves the deadline, changes no index.
+    due BIGINT NOT NULL DEFAULT 0,
     KEY {i}sessions_by_user (user_id, tenant, signed_in DESC, id),
     KEY {i}sessions_by_name (user_id, signed_in DESC, id),
     KEY {i}sessions_by_tenant (tenant, signed_in DESC, id),
     KEY {i}sessions_by_time (signed_in DESC, id),
     KEY {i}sessions_by_client (client_id, signed_in DESC, id),
-    KEY {i}sessions_by_deadline (deadline, id)
+    KEY {i}sessions_by_due (due, id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- Sessions that have ended: the record as it was, and how it ended. An id in here is never given again.

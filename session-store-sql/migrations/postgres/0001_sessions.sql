@@ -43,9 +43,9 @@ CREATE TABLE {t}sessions (
     claimed bigint NOT NULL,
     -- JSON that only the clients of this database read.
     details text NOT NULL,
-    -- The deadline, cut to ten minutes. The index for the cleanup is on this column, so most updates of
-    -- the deadline change no index.
-    due bigint NOT NULL GENERATED ALWAYS AS (deadline - deadline % 600000000) STORED
+    -- When the cleanup looks at it: at its deadline or earlier. Only the cleanup moves it, so a touch, which
+    -- moves the deadline, changes no index.
+    due bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 80);
 
 CREATE INDEX {i}sessions_by_user ON {t}sessions (user_id, tenant, signed_in DESC, id);

@@ -128,9 +128,9 @@ BEGIN
         END IF;
         INSERT INTO {t}sessions (
             id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, last_accessed,
-            deadline, claimed, details)
+            deadline, claimed, details, due)
         SELECT decode(id, 'hex'), p_tenant, p_user, device_kind, client_id, ip_addresses, signed_in,
-            last_accessed, deadline, claimed, details
+            last_accessed, deadline, claimed, details, deadline
         FROM jsonb_to_recordset(p_changes) AS changes (
             "do" text, id text, device_kind text, client_id text, ip_addresses text,
             signed_in bigint, last_accessed bigint, deadline bigint, claimed bigint, details text)
@@ -211,6 +211,10 @@ BEGIN
     SELECT array_agg(id), array_agg(tenant), array_agg(user_id)
         INTO v_ids, v_tenants, v_users FROM gone;
 
+    -- What is in use again is looked at when it is due.
+    IF p_overdue IS NOT NULL AND cardinality(p_ids) > COALESCE(cardinality(v_ids), 0) THEN
+        UPDATE {t}sessions AS s SET due = deadline WHERE s.id = ANY (p_ids) AND due < deadline;
+    END IF;
     -- Users without sessions are forgotten.
     DELETE FROM {t}users AS u
         USING (SELECT DISTINCT tenant, user_id FROM unnest(v_tenants, v_users)

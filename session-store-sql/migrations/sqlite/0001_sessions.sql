@@ -23,11 +23,14 @@ CREATE TABLE session_kit_sessions (
     claimed INTEGER NOT NULL,
     -- JSON that only the core reads and writes.
     details TEXT NOT NULL,
+    -- When the cleanup looks at it: at its deadline or earlier. Only the cleanup moves it, so a touch, which
+    -- moves the deadline, changes no index.
+    due INTEGER NOT NULL DEFAULT 0,
     FOREIGN KEY (tenant, user_id) REFERENCES session_kit_users (tenant, user_id)
 ) STRICT;
 
 -- Sign-in reads a user's sessions; admin pages list newest first, in all tenants, in one, of one
--- client, or of one user name in all tenants; cleanup takes those past their deadline.
+-- client, or of one user name in all tenants; cleanup looks at those that are due.
 CREATE INDEX session_kit_sessions_by_user
     ON session_kit_sessions (user_id, tenant, signed_in DESC, id);
 CREATE INDEX session_kit_sessions_by_name
@@ -40,8 +43,8 @@ CREATE INDEX session_kit_sessions_by_client
     ON session_kit_sessions (client_id, signed_in DESC, id) WHERE client_id IS NOT NULL;
 CREATE INDEX session_kit_sessions_by_tenant_client
     ON session_kit_sessions (tenant, client_id, signed_in DESC, id) WHERE client_id IS NOT NULL;
-CREATE INDEX session_kit_sessions_by_deadline
-    ON session_kit_sessions (deadline, id);
+CREATE INDEX session_kit_sessions_by_due
+    ON session_kit_sessions (due, id);
 
 -- The records of ended sessions, as they were. A user is not referenced: one without sessions is
 -- forgotten.

@@ -41,12 +41,12 @@ async fn filled(name: &str) -> (MySqlConnection, Names, MySqlConnectOptions) {
     );
     let fill = format!(
         "INSERT INTO {{t}}sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
-            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}' FROM {numbers}; \
+            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n FROM {numbers}; \
         INSERT INTO {{t}}history SELECT UNHEX(LEFT(SHA2(-1 - n, 256), 32)), '', \
             CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
             NULL FROM {numbers}; \
         INSERT INTO {{t}}sessions SELECT UNHEX(LEFT(SHA2(20000 + n, 256), 32)), \
-            CONCAT('tenant ', n % 1000), 'root', 'Web', NULL, '', n, n, n, 0, '{{}}' \
+            CONCAT('tenant ', n % 1000), 'root', 'Web', NULL, '', n, n, n, 0, '{{}}', n \
             FROM {numbers} WHERE n < 5000; \
         INSERT INTO {{t}}users SELECT '', CONCAT('user ', n), n FROM {numbers} WHERE n < 1000; \
         INSERT INTO {{t}}log SELECT n + 1, n, 'created', n, 'system', '', NULL, NULL \
@@ -146,7 +146,7 @@ async fn every_statement_uses_an_index() {
     let fixed = [
         (policy::POLICY, of_user()),
         (policy::BLOCK, of_user()),
-        (sweep::OVERDUE, with(&["7", "90", "7", "x", "500"])),
+        (sweep::DUE, with(&["7", "90", "7", "x", "500"])),
         (report::STATE, with(&[])),
     ];
     let fixed = fixed.map(|(statement, arguments)| (names.fill(statement), arguments));

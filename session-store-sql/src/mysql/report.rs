@@ -86,7 +86,7 @@ const NEEDED: [&str; 11] = [
     "{i}sessions_by_tenant",
     "{i}sessions_by_time",
     "{i}sessions_by_client",
-    "{i}sessions_by_deadline",
+    "{i}sessions_by_due",
     "{i}history_by_user",
     "{i}history_by_name",
     "{i}history_by_tenant",

@@ -1,5 +1,5 @@
-//! Chooses sessions for the cleanup: the earliest deadline first. A deadline only moves later, so
-//! what is in use again is ahead of the walk and is met once more at most.
+//! Chooses sessions for the cleanup: what is due first. A session is due at its deadline or earlier; the
+//! procedure that ends what is overdue puts off what is in use again.
 
 use session_core::store::{Continuation, EndedBatch, PageCursor, Sweep, limit_within};
 use session_core::{SessionId, StoreError, Timestamp};
@@ -12,7 +12,7 @@ impl Db {
     pub(super) async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
         let after = sweep.after.as_ref().map_or(Ok(BEGIN), Continuation::place)?;
-        let rows = sqlx::query(self.sql(OVERDUE))
+        let rows = sqlx::query(self.sql(DUE))
             .bind(after.at.as_micros())
             .bind(micros(sweep.overdue))
             .bind(after.at.as_micros())
@@ -22,7 +22,7 @@ impl Db {
             .await
             .map_err(store_error)?;
         let last = rows.last().filter(|_| rows.len() == limit as usize);
-        let last = last.map(|row| walk::position_of(row, "deadline")).transpose()?;
+        let last = last.map(|row| walk::position_of(row, "due")).transpose()?;
         let chosen = rows.iter().map(walk::id).collect::<Result<_, _>>()?;
         let ended = self.end_chosen(chosen, sweep.into(), &sweep.into()).await?;
         Ok(EndedBatch { ended, next: last.map(Continuation::at) })
@@ -31,7 +31,7 @@ impl Db {
 
 const BEGIN: PageCursor =
     PageCursor { at: Timestamp::from_micros(i64::MIN), id: SessionId::from_bytes([0; 16]) };
-pub(super) const OVERDUE: &str = "SELECT id, deadline FROM {t}sessions \
-    WHERE deadline >= ? \
-    AND deadline < TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) - ? \
-    AND (deadline > ? OR id > ?) ORDER BY deadline, id LIMIT ?";
+pub(super) const DUE: &str = "SELECT id, due FROM {t}sessions \
+    WHERE due >= ? \
+    AND due < TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) - ? \
+    AND (due > ? OR id > ?) ORDER BY due, id LIMIT ?";

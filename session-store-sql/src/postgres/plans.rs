@@ -25,9 +25,9 @@ async fn filled() -> (PgConnection, Names) {
     PostgresStore::with_pool(pool, options).await.unwrap();
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let fill = "INSERT INTO {t}sessions (id, tenant, user_id, device_kind, client_id, ip_addresses, \
-            signed_in, last_accessed, deadline, claimed, details) \
+            signed_in, last_accessed, deadline, claimed, details, due) \
             SELECT decode(md5(n::text), 'hex'), 'tenant ' || n % 20, 'user ' || n % 5000, 'Web', \
-            'client ' || n % 30, '', n, n, n * 600000000::bigint, 0, '{}' \
+            'client ' || n % 30, '', n, n, n * 600000000::bigint, 0, '{}', n * 600000000::bigint \
             FROM generate_series(1, 50000) AS n; \
         INSERT INTO {t}history (id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, \
             last_accessed, deadline, claimed, details, ended, cause, actor) \
@@ -39,9 +39,9 @@ async fn filled() -> (PgConnection, Names) {
             ip_addresses, signed_in, last_accessed, deadline, claimed, details, signed_in, 'evicted', \
             'system' FROM {t}sessions WHERE signed_in % 10 = 0; \
         INSERT INTO {t}sessions (id, tenant, user_id, device_kind, client_id, ip_addresses, \
-            signed_in, last_accessed, deadline, claimed, details) \
+            signed_in, last_accessed, deadline, claimed, details, due) \
             SELECT decode(md5('live ' || n), 'hex'), 'tenant ' || n % 500, 'root', 'Web', \
-            'client ' || n % 30, '', n * 5, n, n * 600000000::bigint, 0, '{}' \
+            'client ' || n % 30, '', n * 5, n, n * 600000000::bigint, 0, '{}', n * 600000000::bigint \
             FROM generate_series(1, 10000) AS n; \
         INSERT INTO {t}users (tenant, user_id, version) SELECT '', 'user ' || n, n FROM generate_series(0, 4999) AS n; \
         INSERT INTO {t}log (kind, at, actor, tenant) \
@@ -180,8 +180,8 @@ async fn every_statement_uses_an_index() {
         (history::ENDED, vec![id]),
         (history::FORGET_OLD, vec!["0", "500"]),
         (history::FORGET_USER, vec!["'tenant 7'", "'user 7'", "500"]),
-        (sweep::OVERDUE, vec!["0", "0", "'\\x00'", "500"]),
-        (sweep::OVERDUE, vec!["0", "15000000000000", "'\\x00'", "500"]),
+        (sweep::DUE, vec!["0", "0", "'\\x00'", "500"]),
+        (sweep::DUE, vec!["0", "15000000000000", "'\\x00'", "500"]),
         (log::SINCE, since(["0", "50000"])),
         (log::SINCE, since(["50000", "50000"])),
         (log::END, vec![]),

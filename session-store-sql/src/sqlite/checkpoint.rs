@@ -2,14 +2,26 @@
 //!
 //! SQLite copies its write-ahead log into the database within the commit that has made the log long
 //! enough, and all writes wait: most of the time that a large write-back takes. Here a connection
-//! of its own does it. Writes go on beside it, so a checkpoint may leave the newest pages behind; a
-//! commit that finds the log much too long takes the rest.
+//! of its own does it. Writes go on beside it, so a checkpoint leaves the newest pages behind.
+//!
+//! SQLite begins the log again only where none are left, and flushes the database only then. Without a
+//! pause between writes that never is so, and the log grows for as long as they last; a commit that makes
+//! a checkpoint changes nothing about that. So where the log is long after a checkpoint, large calls wait,
+//! the database is flushed, and a checkpoint takes its turn among the other writes, which then has little
+//! left to copy and to flush.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use session_core::store::Commit;
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use tokio::task::JoinHandle;
 
 use super::options;
@@ -19,16 +31,26 @@ pub(super) struct Checkpoints {
     /// Sessions that were changed since the last checkpoint was asked for.
     changed: AtomicUsize,
     due: Arc<Notify>,
+    /// Shared by the large calls that are under way.
+    gate: Arc<RwLock<()>>,
     pool: SqlitePool,
     task: JoinHandle<()>,
 }
 
 impl Checkpoints {
-    pub(super) fn start(connect: SqliteConnectOptions) -> Self {
-        let due = Arc::new(Notify::new());
-        let pool = options::pool(1).connect_lazy_with(connect);
-        let task = tokio::spawn(run(pool.clone(), Arc::clone(&due)));
-        Self { changed: AtomicUsize::new(0), due, pool, task }
+    pub(super) fn start(connect: SqliteConnectOptions, writer: SqlitePool) -> Self {
+        let (due, gate) = (Arc::new(Notify::new()), Arc::new(RwLock::new(())));
+        let path = connect.get_filename().to_owned();
+        let pool = options::pool(1).connect_lazy_with(connect.busy_timeout(LONGEST_WAIT));
+        let worker = Worker { path, pool: pool.clone(), writer, gate: Arc::clone(&gate) };
+        let task = tokio::spawn(worker.run(Arc::clone(&due)));
+        Self { changed: AtomicUsize::new(0), due, gate, pool, task }
+    }
+
+    /// Waits while the log has to be begun again, before a call that writes so many sessions. Others do not
+    /// wait: a sign-in, or the end of one session.
+    pub(super) async fn pass(&self, sessions: usize) -> Option<RwLockReadGuard<'_, ()>> {
+        if sessions > Commit::MAX_CHANGES { Some(self.gate.read().await) } else { None }
     }
 
     /// Counts what a commit has changed, and asks for a checkpoint when it is time.
@@ -51,19 +73,73 @@ impl Drop for Checkpoints {
     }
 }
 
-async fn run(pool: SqlitePool, due: Arc<Notify>) {
-    while !pool.is_closed() {
-        due.notified().await;
-        // One that fails is made up for by the next, or by a commit.
-        if let Err(error) = sqlx::query(CHECKPOINT).execute(&pool).await {
-            tracing::debug!(%error, "no checkpoint");
+struct Worker {
+    path: PathBuf,
+    pool: SqlitePool,
+    writer: SqlitePool,
+    gate: Arc<RwLock<()>>,
+}
+
+impl Worker {
+    async fn run(self, due: Arc<Notify>) {
+        while !self.pool.is_closed() {
+            due.notified().await;
+            // One that fails is made up for by the next, or by a commit.
+            if let Err(error) = self.checkpoint().await {
+                tracing::debug!(%error, "no checkpoint");
+            }
         }
+    }
+
+    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
+        let pages: i64 = sqlx::query(PASSIVE).fetch_one(&self.pool).await?.try_get("log")?;
+        if pages > LONG {
+            let _closed = self.gate.write().await;
+            self.flush().await?;
+            sqlx::query(PASSIVE).execute(&self.pool).await?;
+            self.flush().await?;
+            let _turn = self.writer.acquire().await?;
+            sqlx::query(FULL).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<(), sqlx::Error> {
+        let path = self.path.clone();
+        let flushed = tokio::task::spawn_blocking(move || flush(&path)).await;
+        Ok(flushed.map_err(io::Error::other)??)
     }
 }
 
+/// Flushes a database, so that a checkpoint has less to flush while it holds others up.
+fn flush(path: &Path) -> io::Result<()> {
+    let file = {
+        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        match files.get(path) {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = Arc::new(File::open(path)?);
+                files.insert(path.to_owned(), Arc::clone(&file));
+                file
+            }
+        }
+    };
+    file.sync_data()
+}
+
+/// Databases whose log was long once. They are never closed: with any descriptor of a file that is closed,
+/// Unix takes from this process all its locks of the file, SQLite's as well.
+static FILES: Mutex<BTreeMap<PathBuf, Arc<File>>> = Mutex::new(BTreeMap::new());
+
 /// Never waits for readers or writers, and makes none wait.
-const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+/// Waits for readers of an older state and for the writer of another process, and writers wait for it.
+const FULL: &str = "PRAGMA wal_checkpoint(FULL)";
+/// How long it waits before it leaves them what it has not copied.
+const LONGEST_WAIT: Duration = Duration::from_millis(10);
+/// Pages of the write-ahead log from which on it is begun again: 8 MiB.
+const LONG: i64 = 2_048;
 /// A changed session rewrites about five pages: a thousand pages, as is SQLite's own default.
 const EVERY: usize = 200;
-/// Pages of the write-ahead log at which a commit makes the checkpoint after all: 32 MiB.
-pub(super) const AT_MOST: &str = "8192";
+/// Pages of the write-ahead log at which a commit makes the checkpoint after all: 128 MiB.
+pub(super) const AT_MOST: &str = "32768";

@@ -160,10 +160,11 @@ pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor
 pub(super) const SET_VERSION: &str = "INSERT INTO session_kit_users (tenant, user_id, version) VALUES (?1, ?2, ?3) \
     ON CONFLICT DO UPDATE SET version = excluded.version";
 const INSERT: &str = "INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, \
-        client_id, ip_addresses, signed_in, last_accessed, deadline, claimed, details) \
+        client_id, ip_addresses, signed_in, last_accessed, deadline, claimed, details, due) \
     SELECT unhex(value ->> 'id'), ?1, ?2, value ->> 'device_kind', \
         value ->> 'client_id', value ->> 'ip_addresses', value ->> 'signed_in', \
-        value ->> 'last_accessed', value ->> 'deadline', value ->> 'claimed', value ->> 'details' \
+        value ->> 'last_accessed', value ->> 'deadline', value ->> 'claimed', value ->> 'details', \
+        value ->> 'deadline' \
     FROM json_each(?3) WHERE value ->> 'do' = 'insert'";
 pub(super) const UPDATE: &str = "UPDATE session_kit_sessions SET \
         details = step.value ->> 'details', \

@@ -25,7 +25,7 @@ pub(super) async fn end_many(
     Ok(EndedBatch { ended, next: chosen.next.map(Continuation::at) })
 }
 
-/// Along the index of the deadline.
+/// Along the index of when sessions are due. What is in use again is put off to its deadline.
 pub(super) async fn sweep(
     pools: &Pools,
     sweep: &Sweep,
@@ -34,7 +34,7 @@ pub(super) async fn sweep(
 ) -> Result<EndedBatch, StoreError> {
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
     let after = sweep.after.as_ref().map_or(Ok(BEGINNING), Continuation::place)?;
-    let chosen = choose_overdue(pools, sweep.overdue, after, limit).await?;
+    let chosen = choose_due(pools, sweep.overdue, after, limit).await?;
     let next = chosen.last().filter(|_| chosen.len() == limit as usize).copied();
     let ids: Vec<_> = chosen.iter().map(|place| place.id.as_bytes().to_vec()).collect();
     let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
@@ -42,13 +42,13 @@ pub(super) async fn sweep(
     Ok(EndedBatch { ended, next: next.map(Continuation::at) })
 }
 
-async fn choose_overdue(
+async fn choose_due(
     pools: &Pools,
     overdue: Duration,
     after: PageCursor,
     limit: u32,
 ) -> Result<Vec<PageCursor>, StoreError> {
-    let rows = sqlx::query(OVERDUE)
+    let rows = sqlx::query(DUE)
         .bind(pools.clock.now().minus(overdue).as_micros())
         .bind(after.at.as_micros())
         .bind(&after.id.as_bytes()[..])
@@ -56,7 +56,7 @@ async fn choose_overdue(
         .fetch_all(&pools.readers)
         .await
         .map_err(store_error)?;
-    rows.iter().map(|row| walk::position_of(row, "deadline")).collect()
+    rows.iter().map(|row| walk::position_of(row, "due")).collect()
 }
 
 /// Ends those of the chosen sessions that are still there and for which the recheck holds.
@@ -79,7 +79,7 @@ async fn end_chosen(
         keep(&mut tx, &ids, lines, ending).await?;
     }
     let rows = sqlx::query(END)
-        .bind(ids)
+        .bind(&ids)
         .bind(lines.deadline)
         .bind(lines.accessed)
         .fetch_all(&mut *tx)
@@ -88,6 +88,12 @@ async fn end_chosen(
     let ended = rows.iter().map(rows::ended).collect::<Result<Vec<_>, _>>()?;
     if !ended.is_empty() {
         tell(&mut tx, &ended, ending).await?;
+    }
+    let is_put_off = lines.deadline.is_some() && ended.len() < chosen.len();
+    if is_put_off {
+        sqlx::query(PUT_OFF).bind(ids).execute(&mut *tx).await.map_err(store_error)?;
+    }
+    if is_put_off || !ended.is_empty() {
         tx.commit().await.map_err(store_error)?;
     }
     Ok(ended)
@@ -154,19 +160,20 @@ const BEGINNING: PageCursor =
     PageCursor { at: Timestamp::from_micros(i64::MIN), id: SessionId::from_bytes([0; 16]) };
 
 /// ?2 and ?3 are where the last call ended.
-pub(super) const OVERDUE: &str = "SELECT id, deadline FROM session_kit_sessions \
-    WHERE deadline < ?1 AND deadline >= ?2 AND (deadline > ?2 OR id > ?3) \
-    ORDER BY deadline, id LIMIT ?4";
+pub(super) const DUE: &str = "SELECT id, due FROM session_kit_sessions \
+    WHERE due < ?1 AND due >= ?2 AND (due > ?2 OR id > ?3) ORDER BY due, id LIMIT ?4";
 pub(super) const REMEMBER: &str = remember!(
     "?3",
     "json_each(?1) AS chosen CROSS JOIN session_kit_sessions AS s \
-        ON s.id = unhex(chosen.value) WHERE (?2 IS NULL OR +s.deadline < ?2) \
+        ON s.id = unhex(chosen.value) WHERE (?2 IS NULL OR s.deadline < ?2) \
         AND (?7 IS NULL OR s.last_accessed < ?7)"
 );
 pub(super) const END: &str = "DELETE FROM session_kit_sessions \
     WHERE id IN (SELECT unhex(value) FROM json_each(?1)) \
-    AND (?2 IS NULL OR +deadline < ?2) AND (?3 IS NULL OR last_accessed < ?3) \
+    AND (?2 IS NULL OR deadline < ?2) AND (?3 IS NULL OR last_accessed < ?3) \
     RETURNING id, tenant, user_id";
+pub(super) const PUT_OFF: &str = "UPDATE session_kit_sessions SET due = deadline \
+    WHERE id IN (SELECT unhex(value) FROM json_each(?1)) AND due < deadline";
 pub(super) const TELL: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     SELECT random(), ?2, ?3, ?4, value ->> 1, value ->> 2, unhex(value ->> 0) \
     FROM json_each(?1) ORDER BY key";

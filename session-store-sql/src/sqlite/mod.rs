@@ -118,9 +118,9 @@ impl SqliteStore {
             tokio::task::spawn_blocking(move || Hints::open(&path)).await
         };
         Ok(Self {
-            pools: Pools { writer, readers, clock: options.clock.clone() },
-            log: LogReader::new(connect.clone(), options.clock),
-            checkpoints: Checkpoints::start(connect),
+            log: LogReader::new(connect.clone(), options.clock.clone()),
+            checkpoints: Checkpoints::start(connect, writer.clone()),
+            pools: Pools { writer, readers, clock: options.clock },
             hints: hints.map_err(StoreError::internal)?,
             path,
             keeps_history: AtomicBool::new(true),
@@ -193,6 +193,7 @@ impl Store for SqliteStore {
     }
 
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
+        let _pass = self.checkpoints.pass(limit as usize).await;
         let gone = history::forget(&self.pools, forget, limit).await?;
         self.checkpoints.count(gone as usize);
         Ok(gone)
@@ -204,18 +205,21 @@ impl Store for SqliteStore {
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
         let batch = Touch::folded(batch)?;
+        let _pass = self.checkpoints.pass(batch.len()).await;
         let gone = touch::touch(&self.pools.writer, &batch).await?;
         self.checkpoints.count(batch.len());
         Ok(gone)
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
+        let _pass = self.checkpoints.pass(most(end, limit)).await;
         let batch = end::end_many(&self.pools, end, limit, self.keeps_history()).await?;
         self.ended_sessions(batch.ended.len());
         Ok(batch)
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
+        let _pass = self.checkpoints.pass(limit as usize).await;
         let batch = end::sweep(&self.pools, sweep, limit, self.keeps_history()).await?;
         self.ended_sessions(batch.ended.len());
         Ok(batch)
@@ -290,6 +294,12 @@ async fn open_writer(
             opened => return opened.map_err(StoreError::unavailable),
         }
     }
+}
+
+/// The most sessions that a call can end.
+fn most(end: &EndMany, limit: u32) -> usize {
+    let limit = limit as usize;
+    end.selection.ids.as_ref().map_or(limit, |ids| limit.min(ids.len()))
 }
 
 const PAUSE_WHILE_BUSY: Duration = Duration::from_millis(10);

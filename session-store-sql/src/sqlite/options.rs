@@ -90,6 +90,9 @@ impl SqliteOptions {
             .synchronous(synchronous)
             .foreign_keys(true)
             .busy_timeout(self.busy_timeout)
+            // What a statement would need to be undone is not written to a file: as much again as the log.
+            .pragma("temp_store", "MEMORY")
+            .pragma("cache_size", READER_CACHE)
     }
 }
 
@@ -124,7 +127,8 @@ pub(super) fn path_of(url: &Path) -> Result<PathBuf, StoreError> {
     Ok(path.to_owned())
 }
 
-/// In KiB, when negative.
+/// In KiB, when negative: the upper pages of all indexes, which every call reads.
+const READER_CACHE: &str = "-8192";
 const WRITER_CACHE: &str = "-32768";
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ async fn no_procedure_walks_a_table() {
         "CREATE TABLE numbers SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n \
             FROM {digits} AS a, {digits} AS b, {digits} AS c, {digits} AS e; \
         INSERT INTO session_kit_sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
-            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}' FROM numbers; \
+            CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n FROM numbers; \
         INSERT INTO session_kit_history SELECT UNHEX(LEFT(SHA2(-1 - n, 256), 32)), '', \
             CONCAT('gone ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
             NULL FROM numbers; \

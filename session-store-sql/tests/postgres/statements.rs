@@ -202,9 +202,9 @@ async fn idle(counted: &Counted, listening: i64) -> [i64; 3] {
     [0, 1, 2].map(|n| after[n] - before[n])
 }
 
-/// A store with one connection, and 50,000 sessions, log entries and blocked users. The deadline of
-/// so many sessions is after [`LINE`], that of ten just before it, that of the rest ten minutes and
-/// more after it.
+/// A store with one connection, and 50,000 sessions, log entries and blocked users. So many sessions
+/// were due before [`LINE`] and have been used since then, ten are past their deadline at it, the rest
+/// are due later.
 async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
     let Schema(schema) = Schema::create().await;
     let one = pool(1).await;
@@ -214,8 +214,9 @@ async fn filled(later: u32) -> (PostgresStore, PgPool, String) {
     let fill = format!(
         "SET search_path = {schema}; \
         INSERT INTO session_kit_sessions (id, tenant, user_id, device_kind, ip_addresses, signed_in, \
-            last_accessed, deadline, claimed, details) \
+            last_accessed, due, deadline, claimed, details) \
             SELECT decode(md5(n::text), 'hex'), '', 'user ' || n % 5000, 'Web', '', n, n, \
+            {line} + CASE WHEN n <= {later} + 10 THEN -1000000 ELSE n * 600000000::bigint END, \
             {line} + CASE WHEN n <= {later} THEN 500000000 WHEN n <= {later} + 10 THEN -1000000 \
                 ELSE n * 600000000::bigint END, \
             0, '{{}}' FROM generate_series(1, 50000) AS n; \
@@ -281,27 +282,30 @@ async fn a_read_of_the_log_reads_a_page_of_it() {
     foreign.rollback().await.unwrap();
 }
 
-/// Sessions whose deadline has just not passed are examined once, at most so many in a call.
+/// Sessions that were used since they were due are looked at once, at most so many in a call, and by no later
+/// sweep before their deadline.
 #[tokio::test]
 async fn a_sweep_goes_on_where_it_left_off() {
-    let (store, one, schema) = filled(25_000).await;
+    let (store, one, schema) = filled(5_000).await;
     let mut sweep = Sweep { overdue: now().since(LINE), after: None, at: now() };
     let (mut ended, mut calls) = (0, 0);
     let mut before = walked(&one, &schema).await;
     loop {
-        let batch = store.sweep(&sweep, 4).await.unwrap();
+        let batch = store.sweep(&sweep, 100).await.unwrap();
         (ended, calls) = (ended + batch.ended.len(), calls + 1);
         let now = walked(&one, &schema).await;
         let rows = now - std::mem::replace(&mut before, now);
         println!("sweep: {rows} rows, {} ended", batch.ended.len());
-        assert!(rows < i64::from(PageQuery::MAX_EXAMINED) + 200, "{rows} rows in one call");
+        assert!(rows < 1_500, "{rows} rows in one call");
         match batch.next {
             Some(next) => sweep.after = Some(next),
             None => break,
         }
     }
     assert_eq!(ended, 10);
-    assert!(calls <= 25_000 / PageQuery::MAX_EXAMINED + 3, "{calls} calls");
+    assert!(calls <= 5_010 / 100 + 1, "{calls} calls");
+    let again = store.sweep(&Sweep { after: None, ..sweep }, 100).await.unwrap();
+    assert_eq!((again.ended, again.next), (vec![], None));
 }
 
 /// A write-back moves the deadline, and no index with it.
@@ -310,14 +314,14 @@ async fn a_use_is_written_back_within_its_page() {
     let (store, one, schema) = filled(0).await;
     let every_hundredth = "SELECT id, deadline FROM session_kit_sessions WHERE signed_in % 100 = 0";
     let found: Vec<(Vec<u8>, i64)> = sqlx::query_as(every_hundredth).fetch_all(&one).await.unwrap();
-    let minute_later = |(id, deadline): &(Vec<u8>, i64)| Touch {
+    let month_later = |(id, deadline): &(Vec<u8>, i64)| Touch {
         id: SessionId::from_bytes(id[..].try_into().unwrap()),
         last_accessed: now(),
-        deadline: Timestamp::from_micros(*deadline).plus(Duration::from_secs(60)),
+        deadline: Timestamp::from_micros(*deadline).plus(Duration::from_secs(30 * 24 * 3600)),
         claimed: true,
         ip_addresses: Vec::new(),
     };
-    let batch: Vec<_> = found.iter().map(minute_later).collect();
+    let batch: Vec<_> = found.iter().map(month_later).collect();
     assert_eq!(batch.len(), Touch::MAX_BATCH);
     store.touch(&batch).await.unwrap();
     sqlx::query("SELECT pg_stat_force_next_flush()").execute(&one).await.unwrap();
@@ -346,5 +350,5 @@ async fn walked(connection: &PgPool, schema: &str) -> i64 {
     .unwrap()
 }
 
-/// A time of the past, at which ten minutes begin that the index of deadlines takes as one.
+/// A time of the past.
 const LINE: Timestamp = Timestamp::from_micros(600_000_000 * 1_600_000);

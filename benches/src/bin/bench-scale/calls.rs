@@ -8,6 +8,7 @@ use session_benches::fill::Written;
 use session_benches::people::{KINDS, People, TENANTS};
 use session_benches::times::Times;
 use session_benches::{Failure, now};
+use session_core::pace::Pace;
 use session_core::store::{
     Cursor, Entries, LogPage, PageCursor, PageQuery, Selection, TenantFilter, Touch,
 };
@@ -15,7 +16,7 @@ use session_core::{DeviceKind, SessionId, Store, UserKey};
 
 use crate::Plan;
 use crate::beside::{Beside, load, next, sign_in};
-use crate::results::{Call, Measured};
+use crate::results::{Call, Changed, Measured};
 
 /// Makes calls and keeps how long they took.
 pub(crate) struct Calls {
@@ -48,7 +49,9 @@ impl Calls {
         self.log(begin).await?;
         self.policies().await?;
         self.ends().await?;
-        self.cleanup().await
+        self.sweeps().await?;
+        self.history().await?;
+        self.deletes().await
     }
 
     /// What readers and sign-ins take with nothing beside them.
@@ -68,12 +71,23 @@ impl Calls {
             Ok(true)
         })
         .await?;
+        self.touch().await
+    }
+
+    async fn touch(&mut self) -> Result<(), Failure> {
+        let store = self.store();
         let mut batches = Vec::new();
-        for _ in 0..self.plan.calls {
+        for _ in 0..2 * self.plan.calls {
             batches.push(self.touches()?);
         }
         let mut batches = batches.into_iter();
-        self.measure("touch of 500", BOUND, async |_| {
+        self.paced("touch, paced", Touch::MAX_BATCH as u32, self.plan.calls, async |size| {
+            let Some(batch) = batches.next() else { return Ok((0, false)) };
+            store.touch(&batch[..size as usize]).await?;
+            Ok((size, true))
+        })
+        .await?;
+        self.measure("touch of 500", None, async |_| {
             let Some(batch) = batches.next() else { return Ok(false) };
             store.touch(&batch).await?;
             Ok(true)
@@ -149,7 +163,7 @@ impl Calls {
         self.page("page of none so recent", later).await?;
         self.page("page of no such tenant", tenant(self.live(), "no such tenant")?).await?;
         let selection = Selection::within(TenantFilter::Any).on(kind);
-        self.end("end by no such kind, each call", selection).await
+        self.end("end by no such kind, each call", BOUND, selection).await
     }
 
     /// Follows a query for as many pages as there are; one that matches nothing is so over in the calls
@@ -234,19 +248,58 @@ impl Calls {
         most: u64,
         mut call: impl AsyncFnMut(u64) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
+        let step = async |n| {
+            let goes_on = call(n).await?;
+            Ok(Step { goes_on, done: 0, pause: Duration::ZERO })
+        };
+        self.steps(name, target, most, step).await
+    }
+
+    /// Calls as the engine makes them: as large as their pace has it, with its pauses. A call is told for
+    /// how many records it is, and answers how many it changed, and whether more are left.
+    pub(crate) async fn paced(
+        &mut self,
+        name: &'static str,
+        largest: u32,
+        most: u64,
+        mut call: impl AsyncFnMut(u32) -> Result<(u32, bool), Failure>,
+    ) -> Result<(), Failure> {
+        let mut pace = Pace::default();
+        let step = async |_| {
+            let (size, begun) = (pace.size(largest), Instant::now());
+            let (done, goes_on) = call(size).await?;
+            let took = begun.elapsed();
+            pace.took(size, done, took);
+            Ok(Step { goes_on, done: done.into(), pause: Pace::pause(took) })
+        };
+        self.steps(name, BOUND, most, step).await
+    }
+
+    async fn steps(
+        &mut self,
+        name: &'static str,
+        target: Option<f64>,
+        most: u64,
+        mut call: impl AsyncFnMut(u64) -> Result<Step, Failure>,
+    ) -> Result<(), Failure> {
         eprintln!("{}: {name}", self.written.sessions);
         let beside = Beside::start(&self.store, self.people, self.written, &self.seed);
         let begun = Instant::now();
         // A walk over everything takes as long as it takes.
         let limit = Duration::from_secs_f64(self.plan.seconds);
-        let (mut times, mut failure) = (Times::default(), None);
+        let (mut times, mut done, mut failure) = (Times::default(), 0, None);
         for n in 0..most {
             let call_begun = Instant::now();
             let result = call(n).await;
             times.add(call_begun.elapsed());
             match result {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(step) => {
+                    done += step.done;
+                    if !step.goes_on {
+                        break;
+                    }
+                    tokio::time::sleep(step.pause).await;
+                }
                 Err(error) => {
                     failure = Some(error.to_string());
                     break;
@@ -256,6 +309,7 @@ impl Calls {
                 break;
             }
         }
+        let elapsed = begun.elapsed();
         let beside = match beside.stop().await {
             Ok(beside) => Some(beside),
             Err(error) => {
@@ -263,9 +317,19 @@ impl Calls {
                 None
             }
         };
-        self.done.push(Call { name, target, times, beside, failure });
+        let changed = Changed { records: done, elapsed };
+        self.done.push(Call { name, target, times, changed, beside, failure });
         Ok(())
     }
+}
+
+/// What a call answered.
+struct Step {
+    goes_on: bool,
+    /// Records that it changed, where they are counted.
+    done: u64,
+    /// How long to wait before the next.
+    pause: Duration,
 }
 
 fn tenant(query: PageQuery, tenant: &str) -> Result<PageQuery, Failure> {

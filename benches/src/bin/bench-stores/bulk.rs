@@ -11,6 +11,7 @@ use session_benches::stores::Backend;
 use session_benches::table::Row;
 use session_benches::times::{Times, millis};
 use session_benches::{Failure, now};
+use session_core::pace::Pace;
 use session_core::policy::PolicyScope;
 use session_core::store::{Continuation, EndedBatch, Entries, LogPage, Needs, PolicyChange, Sweep};
 use session_core::{Actor, Store, UserKey};
@@ -33,7 +34,7 @@ pub(crate) async fn measure(backend: &dyn Backend, plan: &Plan) -> Result<Vec<Ro
     drop(foreign);
     rows.push(log_reads(&*store, "log read").await?);
     let newcomers = Newcomers::default();
-    let scene = Scene { backend, store, plan, newcomers };
+    let scene = Scene { backend, store, newcomers };
     rows.extend(scene.sweep().await?);
     rows.extend(scene.trim(People::SPAN / 2).await?);
     Ok(rows)
@@ -65,7 +66,6 @@ async fn log_reads(store: &dyn Store, name: &str) -> Result<Row, Failure> {
 struct Scene<'a> {
     backend: &'a dyn Backend,
     store: Arc<dyn Store>,
-    plan: &'a Plan,
     newcomers: Newcomers,
 }
 
@@ -73,44 +73,46 @@ impl Scene<'_> {
     /// Ends all sessions whose deadline has passed.
     async fn sweep(&self) -> Result<Vec<Row>, Failure> {
         let mut after: Option<Continuation> = None;
-        self.walk("sessions swept", async || {
+        self.walk("sessions swept", async |size| {
             let sweep = Sweep { overdue: Duration::ZERO, after: after.take(), at: now() };
-            let EndedBatch { ended, next } =
-                self.store.sweep(&sweep, EndedBatch::MAX_LIMIT).await?;
+            let EndedBatch { ended, next } = self.store.sweep(&sweep, size).await?;
             after = next;
-            Ok((ended.len() as u64, after.is_none()))
+            Ok((ended.len() as u32, after.is_none()))
         })
         .await
     }
 
     /// Deletes all log entries that are older than this.
     async fn trim(&self, older_than: Duration) -> Result<Vec<Row>, Failure> {
-        self.walk("log entries trimmed", async || {
-            let trimmed = self.store.trim_log(older_than, EndedBatch::MAX_LIMIT).await?;
-            Ok((trimmed.into(), trimmed == 0))
+        self.walk("log entries trimmed", async |size| {
+            let trimmed = self.store.trim_log(older_than, size).await?;
+            Ok((trimmed, trimmed == 0))
         })
         .await
     }
 
-    /// Calls until it is over, with the pauses of the cleanup worker, while users sign in on another
-    /// node. A call answers how much it did and whether it was the last.
+    /// Calls until it is over, as large as the cleanup worker makes them and with its pauses, while users
+    /// sign in on another node. A call answers how much it did and whether it was the last.
     async fn walk(
         &self,
         what: &str,
-        mut call: impl AsyncFnMut() -> Result<(u64, bool), Failure>,
+        mut call: impl AsyncFnMut(u32) -> Result<(u32, bool), Failure>,
     ) -> Result<Vec<Row>, Failure> {
         let nodes = nodes::start(self.backend, 1).await?;
         let sign_ins = self.sign_ins(nodes[0].sessions());
         let (begun, mut times, mut count) = (Instant::now(), Times::default(), 0);
+        let mut pace = Pace::default();
         loop {
-            let call_begun = Instant::now();
-            let (done, is_last) = call().await?;
-            times.add(call_begun.elapsed());
-            count += done;
+            let (size, call_begun) = (pace.size(EndedBatch::MAX_LIMIT), Instant::now());
+            let (done, is_last) = call(size).await?;
+            let took = call_begun.elapsed();
+            pace.took(size, done, took);
+            times.add(took);
+            count += u64::from(done);
             if is_last {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(self.plan.pause)).await;
+            tokio::time::sleep(Pace::pause(took)).await;
         }
         let elapsed = begun.elapsed();
         let sign_ins = sign_ins.stop().await?;
@@ -135,8 +137,8 @@ fn rows(what: &str, count: u64, elapsed: Duration, times: &Times, sign_ins: &Don
     vec![
         Row::plain(what, Some(count as f64), "in all"),
         Row::at_most(format!("{what}, in all"), Some(millis(elapsed) / 1000.0), "s", most),
-        Row::at_most(format!("{what}, a call of 500, median"), times.median(), "ms", MOST),
-        Row::plain(format!("{what}, a call of 500, p99"), times.p99(), "ms"),
+        Row::at_most(format!("{what}, a call, median"), times.median(), "ms", MOST),
+        Row::plain(format!("{what}, a call, p99"), times.p99(), "ms"),
         Row::at_most(
             format!("{what}, longest stall of a sign-in"),
             sign_ins.times.longest(),

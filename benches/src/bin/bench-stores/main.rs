@@ -34,10 +34,6 @@ struct Plan {
     /// How many sessions are revoked.
     #[arg(long, default_value_t = 100)]
     revocations: u64,
-    /// The pause between two calls of the cleanup, in milliseconds. Default that of the cleanup
-    /// worker.
-    #[arg(long, default_value_t = 50)]
-    pause: u64,
     /// Where `bench-stores.json` and files of databases go.
     #[arg(long, default_value = "target")]
     out: PathBuf,
@@ -132,7 +128,7 @@ mod tests {
     async fn every_part_measures_the_memory_store() {
         let out = tempfile::tempdir().unwrap();
         let line = "bench --store memory --entries 2000 --rounds 1 --seconds 0.05 --revocations 3 \
-                    --pause 0 --out";
+                    --out";
         let line = line.split_whitespace().map(str::to_owned);
         let path = out.path().to_string_lossy().into_owned();
         run(Plan::parse_from(line.chain([path]))).await.unwrap();

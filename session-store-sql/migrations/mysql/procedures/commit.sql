@@ -58,10 +58,10 @@ body: BEGIN
 
     IF p_inserts > 0 THEN
         INSERT INTO {t}sessions (id, tenant, user_id, device_kind, client_id, ip_addresses,
-                signed_in, last_accessed, deadline, claimed, details)
+                signed_in, last_accessed, deadline, claimed, details, due)
             SELECT UNHEX(step.id), p_tenant, p_user, step.device_kind, step.client_id,
                 step.ip_addresses, step.signed_in, step.last_accessed, step.deadline, step.claimed,
-                step.details
+                step.details, step.deadline
             FROM JSON_TABLE(p_changes, '$[*]' COLUMNS (
                 what VARCHAR(8) PATH '$.do',
                 id VARCHAR(32) PATH '$.id',

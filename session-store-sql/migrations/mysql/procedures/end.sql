@@ -90,6 +90,12 @@ BEGIN
         END LOOP;
         CLOSE without_sessions;
     END IF;
+    -- What is in use again is looked at when it is due.
+    IF v_line IS NOT NULL THEN
+        UPDATE JSON_TABLE(p_ids, '$[*]' COLUMNS (id VARCHAR(32) PATH '$')) AS given
+            STRAIGHT_JOIN {t}sessions AS s ON s.id = UNHEX(given.id)
+            SET s.due = s.deadline WHERE s.due < s.deadline;
+    END IF;
     -- The entries say which sessions were ended.
     SELECT session_id AS id, CONVERT(tenant USING utf8mb4) AS tenant,
         CONVERT(user_id USING utf8mb4) AS user_id
