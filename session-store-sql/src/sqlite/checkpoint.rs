@@ -4,6 +4,10 @@
 //! enough, and all writes wait: most of the time that a large write-back takes. Here a connection
 //! of its own does it. Writes go on beside it, so a checkpoint may leave the newest pages behind; a
 //! commit that finds the log much too long takes the rest.
+//!
+//! A reader that stays open starves them all: what was written since it began stays in the log. When
+//! it has ended, the next commits copy the log, begin it again and cut what it has grown beyond
+//! [`LARGEST`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -67,3 +71,5 @@ const CHECKPOINT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
 const EVERY: usize = 200;
 /// Pages of the write-ahead log at which a commit makes the checkpoint after all: 32 MiB.
 pub(super) const AT_MOST: &str = "8192";
+/// Bytes that the write-ahead log keeps on the disk: more than those pages, with their headers.
+pub(super) const LARGEST: u64 = 48 << 20;
