@@ -187,18 +187,18 @@ async fn no_command_writes_more_than_a_hundred_documents() {
         commands.taken();
         let batch: Vec<_> = begun.iter().map(touch).collect();
         assert_eq!(store.touch(&batch).await.unwrap(), []);
-        bounded("a touch", commands.taken(), 2 * batch.len());
+        bounded("a touch", &commands.taken(), 2 * batch.len());
         let all = end(&store, Selection::user(user("alice"))).await;
         commands.taken();
         assert_eq!(store.end_many(&all, 500).await.unwrap().ended.len(), begun.len());
         // The entry of the list, that of the log, and the record of the history.
-        bounded("an end", commands.taken(), 3 * begun.len());
+        bounded("an end", &commands.taken(), 3 * begun.len());
         store.log_since(None, Entries::All, 0).await.unwrap();
-        bounded("a numbering", commands.taken(), begun.len());
+        bounded("a numbering", &commands.taken(), begun.len());
     }
 }
 
-fn bounded(what: &str, sent: Vec<Sent>, least: usize) {
+fn bounded(what: &str, sent: &[Sent], least: usize) {
     let writes: Vec<_> = sent.iter().map(|sent| sent.writes).collect();
     println!("{what} writes {writes:?} documents");
     assert!(writes.iter().all(|writes| *writes <= 100), "{what}: {sent:?}");
