@@ -217,7 +217,7 @@ pub(crate) async fn insert_all<'s>(
 }
 
 /// Begins many sessions of one user, in as few commits as there may be.
-pub(crate) async fn add_many(store: &dyn Store, owner: &UserKey, count: usize) -> Vec<Session> {
+pub async fn add_many(store: &dyn Store, owner: &UserKey, count: usize) -> Vec<Session> {
     let begun = now(store).await;
     let sessions: Vec<_> = (0..count).map(|_| session(store, owner, begun)).collect();
     for part in sessions.chunks(Commit::MAX_CHANGES) {

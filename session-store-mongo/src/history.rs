@@ -9,7 +9,7 @@ use session_core::store::record::{ending_fields, read_ended_session};
 use session_core::store::{
     EndedSession, Ending, Forget, HistoryPage, HistoryQuery, PageQuery, limit_within,
 };
-use session_core::{SessionId, UserKey};
+use session_core::{SessionId, Timestamp, UserKey};
 
 use crate::collections::Collections;
 use crate::error::Failed;
@@ -53,6 +53,14 @@ impl Collections {
             self.walk(&self.history, &Walk::ended(query), after, limit).await?;
         let sessions = found.iter().filter_map(|found| read_ended_session(&Stored(found)).ok());
         Ok(HistoryPage { sessions: sessions.collect(), next: next.map(Into::into) })
+    }
+
+    /// When the session ended that is kept for the longest time.
+    pub(crate) async fn history_from(&self) -> Result<Option<Timestamp>, Failed> {
+        let oldest = self.history.find_one(doc! {}).sort(oldest_first());
+        let oldest = oldest.projection(doc! { "ended": 1 }).await?;
+        let at = oldest.map(|ended| record::number(&ended, "ended")).transpose()?;
+        Ok(at.map(Timestamp::from_micros))
     }
 
     /// Chooses again where another call has deleted all that was chosen: zero says that none is left.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
+use mongodb::change_stream::event::ResumeToken;
 use session_core::store::Entries;
 use tokio::sync::Notify;
 
@@ -23,8 +24,11 @@ pub(crate) struct Hints {
 /// Goes on from where it was. Where the server refuses that, it begins at the present: only hints
 /// get lost, and the log is read anyway.
 pub(crate) async fn run(log: Collection<Document>, hints: Hints) {
+    listen(log, hints, None).await;
+}
+
+async fn listen(log: Collection<Document>, hints: Hints, mut resume: Option<ResumeToken>) {
     let Hints { grown, invalidations_only, open } = hints;
-    let mut resume = None;
     loop {
         let only = doc! { "$match": { "operationType": "insert" } };
         match log.watch().pipeline([only]).resume_after(resume.take()).await {
@@ -57,3 +61,35 @@ fn invalidates(entry: Option<&Document>) -> bool {
 }
 
 const PAUSE: Duration = Duration::from_millis(250);
+
+#[cfg(all(test, feature = "server-tests"))]
+mod tests {
+    use mongodb::Client;
+    use mongodb::bson::deserialize_from_document;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    /// A token of another log, as after a restore, or of entries that the server has no more: it goes on
+    /// without.
+    #[tokio::test]
+    async fn a_token_that_the_server_refuses_stops_no_hints() {
+        let url = std::env::var("SESSION_KIT_MONGODB_URL")
+            .expect("SESSION_KIT_MONGODB_URL names a server; `cargo xtask test` starts one");
+        let client = Client::with_uri_str(url).await.unwrap();
+        let database = client.database(&format!("push_{:x}", getrandom::u64().unwrap()));
+        let log = database.collection::<Document>("log");
+        let refused = deserialize_from_document(doc! { "_data": "another" }).unwrap();
+        let first = log.watch().resume_after(Some(refused)).await;
+        assert!(first.is_err());
+        let hints = Hints::default();
+        let token = deserialize_from_document(doc! { "_data": "another" }).unwrap();
+        let listener = tokio::spawn(listen(log.clone(), hints.clone(), Some(token)));
+        let hint = async || tokio::time::timeout(PATIENCE, hints.grown.notified()).await.is_ok();
+        assert!(hint().await, "the stream is opened");
+        log.insert_one(doc! { "kind": "revoked" }).await.unwrap();
+        assert!(hint().await, "it is heard");
+        listener.abort();
+    }
+}

@@ -15,20 +15,25 @@ pub(crate) async fn of(store: &Collections, is_pushed: bool) -> Result<StoreRepo
     let admin = store.client.database("admin");
     let build = admin.run_command(doc! { "buildInfo": 1 }).await?;
     let hello = admin.run_command(doc! { "hello": 1 }).await?;
-    let mut problems = Vec::new();
+    let (mut problems, mut needed) = (Vec::new(), 0);
     for (collection, indexes) in store.indexes() {
+        needed += indexes.len();
         problems.extend(missing(collection, &indexes).await?);
     }
     let said = |yes| if yes { "yes" } else { "no" }.to_owned();
     let newest = store.newest().await?.number;
-    let details = vec![
+    let mut details = vec![
         ("database".to_owned(), store.users.namespace().db),
         ("topology".to_owned(), topology(&hello)),
         ("transactions".to_owned(), said(store.transactional)),
         ("push".to_owned(), said(is_pushed)),
         ("last number of the log".to_owned(), newest.to_string()),
         ("sequencer".to_owned(), format!("readers; last decided {}", store.decided().await?)),
+        ("indexes".to_owned(), format!("{} of {needed}", needed - problems.len())),
     ];
+    if let Some(ended) = store.history_from().await? {
+        details.push(("history from".to_owned(), ended.to_string()));
+    }
     Ok(StoreReport {
         server: format!("MongoDB {}", build.get_str("version").unwrap_or("of no version")),
         schema: Some(VERSION.into()),

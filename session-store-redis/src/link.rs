@@ -6,8 +6,8 @@ use redis::aio::{ConnectionLike, ConnectionManagerConfig};
 use redis::cluster::ClusterClient;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    PushInfo, RedisError, RedisResult, ServerErrorKind, Value, cmd,
+    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, Pipeline, ProtocolVersion, PushInfo,
+    RedisError, RedisResult, ServerErrorKind, Value, cmd,
 };
 use session_core::{StoreError, StoreErrorKind};
 use tokio::sync::mpsc::UnboundedSender;
@@ -38,7 +38,7 @@ struct Waiting {
 /// Where the servers are.
 #[derive(Clone, Copy)]
 pub(crate) enum Address<'a> {
-    Single(&'a str),
+    Single(&'a ConnectionInfo),
     /// Some servers of a cluster.
     Cluster(&'a [&'a str]),
 }
@@ -113,7 +113,7 @@ impl Address<'_> {
         pushes: &UnboundedSender<PushInfo>,
     ) -> Result<Connections, StoreError> {
         let target = match self {
-            Self::Single(url) => single(url, options, limit, pushes.clone()),
+            Self::Single(info) => single(info, options, limit, pushes.clone()),
             Self::Cluster(urls) => cluster(urls, options, limit, pushes.clone()),
         };
         let (target, timeout) = (target.map_err(store_error)?, options.timeout);
@@ -124,14 +124,13 @@ impl Address<'_> {
 }
 
 fn single(
-    url: &str,
+    info: &ConnectionInfo,
     options: &RedisOptions,
     limit: Duration,
     pushes: UnboundedSender<PushInfo>,
 ) -> RedisResult<Target> {
-    let info = url.into_connection_info()?;
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    let info = info.set_redis_settings(settings);
+    let info = info.clone().set_redis_settings(settings);
     let client = match &options.tls {
         Some(tls) => Client::build_with_tls(info, tls.certificates()),
         None => Client::open(info),

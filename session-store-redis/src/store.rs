@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use redis::{Client, IntoConnectionInfo};
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::active::Active;
 use crate::doubts::Doubts;
-use crate::link::{Address, Call, Link};
+use crate::link::{Address, Call, Link, store_error};
 use crate::options::RedisOptions;
 use crate::placement::{Placement, Shard};
 use crate::push::{self, Hints};
@@ -61,10 +62,6 @@ impl RedisStore {
     /// - `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, one server;
     /// - `redis-cluster://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]`, a cluster by some of its servers.
     ///
-    /// There is no constructor that takes the application's client: the store sets on its connections
-    /// what it relies on, which are the protocol with pushes, its own time limits, and how often the
-    /// driver tries again.
-    ///
     /// # Errors
     /// [`StoreErrorKind::Unavailable`](session_core::StoreErrorKind::Unavailable) when the server
     /// cannot be reached, [`StoreErrorKind::Internal`](session_core::StoreErrorKind::Internal) for
@@ -75,8 +72,25 @@ impl RedisStore {
                 let urls: Vec<_> = urls.iter().map(String::as_str).collect();
                 Self::connect_cluster_with(&urls, options).await
             }
-            None => Self::open(Address::Single(url), options, 1).await,
+            None => {
+                let info = url.into_connection_info().map_err(store_error)?;
+                Self::open(Address::Single(&info), options, 1).await
+            }
         }
+    }
+
+    /// Connects to one server as the application's client does: with its address, its user and
+    /// database, and its certificates unless [`RedisOptions::tls`] names others. The connections are
+    /// the store's own. On them it sets what it relies on: the protocol with pushes, its time limits,
+    /// and how often the driver tries again.
+    ///
+    /// There is no such constructor for a cluster, because the driver's client of one does not tell
+    /// how it connects.
+    ///
+    /// # Errors
+    /// As [`RedisStore::connect_with`].
+    pub async fn with_client(client: Client, options: RedisOptions) -> Result<Self, StoreError> {
+        Self::open(Address::Single(client.get_connection_info()), options, 1).await
     }
 
     /// [`RedisStore::connect_cluster_with`] with the default options.

@@ -281,6 +281,40 @@ async fn an_unrelated_long_transaction_delays_no_reader() {
     long.rollback().await.unwrap();
 }
 
+/// A checkpoint starves under it: writes go on, the report says so, and afterwards the log gives back
+/// what it has taken of the disk.
+#[tokio::test]
+async fn a_reader_that_stays_open_stops_no_write() {
+    const MOST: u64 = 48 << 20;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    let log = folder.path().join("sessions.db-wal");
+    let size = || std::fs::metadata(&log).unwrap().len();
+    execute(&path, "CREATE TABLE orders (content BLOB)").await;
+    let mut other = raw(&path).await;
+    let mut long = other.begin().await.unwrap();
+    sqlx::query("SELECT COUNT(*) FROM session_kit_sessions").execute(&mut *long).await.unwrap();
+    let mut n = 0;
+    while size() <= MOST {
+        execute(&path, "INSERT INTO orders VALUES (zeroblob(4 << 20))").await;
+        n += 1;
+        insert(&store, n).await;
+    }
+    let complains = async || {
+        let problems = store.report().await.unwrap().problems;
+        problems.iter().any(|problem| problem.contains("write-ahead log"))
+    };
+    assert!(complains().await);
+    long.rollback().await.unwrap();
+    for _ in 0..3 {
+        n += 1;
+        insert(&store, n).await;
+    }
+    assert!(size() <= MOST, "{} bytes", size());
+    assert!(!complains().await);
+}
+
 #[tokio::test]
 async fn a_lease_outlives_its_dead_holder_no_longer_than_its_time() {
     let folder = TempDir::new().unwrap();

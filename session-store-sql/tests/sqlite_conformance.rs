@@ -57,6 +57,16 @@ impl Namespace for File {
         true
     }
 
+    async fn remember_alive(&self, id: SessionId) -> bool {
+        let mut connection = self.connection().await;
+        let remember = "INSERT INTO session_kit_history \
+            SELECT *, 0, 'evicted', 'system', NULL FROM session_kit_sessions WHERE id = ?";
+        let remember = sqlx::query(remember).bind(id.as_bytes().to_vec());
+        remember.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        true
+    }
+
     async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
         let (file, copy) = (self.path("sessions.db"), self.path("copy.db"));
         let mut connection = self.connection().await;

@@ -102,6 +102,11 @@ async fn operations_cost_a_known_number_of_statements() {
     let log = spent();
     revoke(&store, &second).await;
     let revoked = spent();
+    let many = sample::add_many(&store, &user("bob"), 100).await;
+    let all = sample::end(&store, Selection::user(user("bob"))).await;
+    spent();
+    assert_eq!(store.end_many(&all, 500).await.unwrap().ended.len(), many.len());
+    assert_eq!(spent(), revoked, "an end of many takes as many statements as that of one");
     println!(
         "statements: sign-in {sign_in_alone}, one that evicts {sign_in_that_evicts}, load {load}, \
         touch of 500 {touch}, page {page}, log {log}, revoke {revoked}"

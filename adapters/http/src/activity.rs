@@ -80,6 +80,22 @@ mod tests {
         assert!(passive(&Method::OPTIONS, "/", None));
     }
 
+    /// A player asks for the next part of a film while its user watches.
+    #[test]
+    fn a_request_for_a_part_is_the_users_doing() {
+        let uri = Uri::from_static("/films/7");
+        let mut headers = HeaderMap::new();
+        headers.insert("range", HeaderValue::from_static("bytes=1048576-"));
+        headers.insert("if-range", HeaderValue::from_static("\"etag\""));
+        for method in [Method::GET, Method::HEAD] {
+            assert!(!is_passive(Head::new(&method, &uri, &headers), "/sessions"), "{method}");
+        }
+        headers.insert("sec-purpose", HeaderValue::from_static("prefetch"));
+        for method in [Method::GET, Method::HEAD] {
+            assert!(is_passive(Head::new(&method, &uri, &headers), "/sessions"), "{method}");
+        }
+    }
+
     #[test]
     fn opening_a_stream_or_a_websocket_is_passive() {
         let passive = |method: &Method, name, value| {

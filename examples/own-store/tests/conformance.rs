@@ -27,6 +27,7 @@ impl Backend for Files {
     }
 }
 
+/// Remembers nothing that lives: a copy of the file is of one moment.
 #[async_trait]
 impl Namespace for File {
     async fn connect(&self) -> Arc<dyn Store> {

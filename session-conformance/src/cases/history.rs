@@ -13,8 +13,8 @@ use super::history_pages::walk;
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
-    SECOND, add, address, begins, change_at, commit, detailed, end, end_all, end_at, ids, insert,
-    insert_all, log_end, longest_actor, now, read_log, revoke, rotated, session, sweep_all,
+    HOUR, SECOND, add, address, begins, change_at, commit, detailed, end, end_all, end_at, ids,
+    insert, insert_all, log_end, longest_actor, now, read_log, revoke, rotated, session, sweep_all,
     updates, used, user, user_in, version, whole_sweep,
 };
 
@@ -296,6 +296,8 @@ pub(crate) async fn a_session_that_it_knows_already_ends(namespace: Arc<dyn Name
         listed.retain(|ended| ended.session.id == id);
         assert_eq!(listed, [expected], "and tells it once");
     }
+    let old = store.forget(&Forget::OlderThan(HOUR), 10).await.unwrap();
+    assert_eq!(old, 0, "what was remembered before is not kept beside it, and makes it no older");
 }
 
 /// Forgets everything of a user.

@@ -7,8 +7,10 @@ use mongodb::bson::{DateTime, Document};
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use mongodb::options::ClientOptions;
-use session_conformance::sample::{insert, now, session, user};
-use session_core::store::{Change, Commit, Entries, Outcome, PageQuery, TenantFilter, Touch};
+use session_conformance::sample::{add_many, end, insert, now, session, user};
+use session_core::store::{
+    Change, Commit, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
+};
 use session_core::{Actor, EndCause, Session, Store, Timestamp};
 use session_store_mongo::{MongoStore, Transactions};
 
@@ -20,6 +22,8 @@ struct Sent {
     name: String,
     /// Whether it is answered as of a time that this node has seen.
     is_causal: bool,
+    /// How many documents it writes, at most.
+    writes: usize,
 }
 
 /// The commands that a store has sent.
@@ -34,7 +38,8 @@ impl Commands {
             let CommandEvent::Started(started) = event else { return };
             let concern = started.command.get_document("readConcern");
             let is_causal = concern.is_ok_and(|concern| concern.contains_key("afterClusterTime"));
-            sent.lock().unwrap().push(Sent { name: started.command_name, is_causal });
+            let (name, writes) = (started.command_name, writes(&started.command));
+            sent.lock().unwrap().push(Sent { name, is_causal, writes });
         }));
         fresh.open_with(client).await.unwrap()
     }
@@ -47,6 +52,18 @@ impl Commands {
     fn names(&self) -> Vec<String> {
         self.taken().into_iter().map(|sent| sent.name).collect()
     }
+}
+
+/// A command names each document that it writes, by itself or in a list of ids.
+fn writes(command: &Document) -> usize {
+    let parts = ["documents", "updates", "deletes"];
+    let parts = parts.into_iter().filter_map(|name| command.get_array(name).ok()).flatten();
+    let named = parts.map(|part| {
+        let ids = part.as_document().and_then(|part| part.get_document("q").ok());
+        let ids = ids.and_then(|filter| filter.get_document("_id").ok());
+        ids.and_then(|ids| ids.get_array("$in").ok()).map_or(1, Vec::len)
+    });
+    named.sum()
 }
 
 /// On a sharded cluster a shard can be behind the log. What is read after an entry is read as of it.
@@ -148,4 +165,42 @@ async fn a_read_of_the_log_tells_the_servers_clock() {
             insert(&store, &mine).await;
         }
     }
+}
+
+/// A server takes the longer for a command the more it writes, and a transaction may last so long and no
+/// longer: what a call does to many sessions is many commands.
+#[tokio::test]
+async fn no_command_writes_more_than_a_hundred_documents() {
+    let _alone = ALONE.write().await;
+    for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+        let (commands, fresh) = (Commands::default(), Fresh::new(transactions));
+        let store = commands.store(&fresh).await;
+        let begun = add_many(&store, &user("alice"), 150).await;
+        let later = begun[0].signed_in.plus(Duration::from_secs(1));
+        let touch = |mine: &Session| Touch {
+            id: mine.id,
+            last_accessed: later,
+            deadline: mine.deadline,
+            claimed: true,
+            ip_addresses: Vec::new(),
+        };
+        commands.taken();
+        let batch: Vec<_> = begun.iter().map(touch).collect();
+        assert_eq!(store.touch(&batch).await.unwrap(), []);
+        bounded("a touch", &commands.taken(), 2 * batch.len());
+        let all = end(&store, Selection::user(user("alice"))).await;
+        commands.taken();
+        assert_eq!(store.end_many(&all, 500).await.unwrap().ended.len(), begun.len());
+        // The entry of the list, that of the log, and the record of the history.
+        bounded("an end", &commands.taken(), 3 * begun.len());
+        store.log_since(None, Entries::All, 0).await.unwrap();
+        bounded("a numbering", &commands.taken(), begun.len());
+    }
+}
+
+fn bounded(what: &str, sent: &[Sent], least: usize) {
+    let writes: Vec<_> = sent.iter().map(|sent| sent.writes).collect();
+    println!("{what} writes {writes:?} documents");
+    assert!(writes.iter().all(|writes| *writes <= 100), "{what}: {sent:?}");
+    assert!(writes.iter().sum::<usize>() >= least, "{what} is counted: {sent:?}");
 }

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection, Database};
 use session_conformance::sample::{self, PATIENCE};
-use session_conformance::{Backend, Namespace};
+use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::store::Entries;
 use session_core::{SessionId, Store, StoreError, StoreErrorKind};
 use session_engine::Options;
@@ -115,10 +116,24 @@ impl Namespace for Fresh {
         options
     }
 
-    /// As many as a user may have by default. They are one document, which the test server reads
-    /// and writes as a whole with every change: it needs many minutes for ten thousand.
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        let database = self.database().await;
+        let mut collections = Vec::new();
+        for name in database.list_collection_names().await.unwrap() {
+            let collection = database.collection(&name);
+            let copy = collection.find(doc! {}).await.unwrap().try_collect().await.unwrap();
+            collections.push((collection, copy));
+        }
+        Some(Box::new(Copy { database, collections }))
+    }
+
+    /// The second run, without transactions, has as many as a user may have by default: the test server
+    /// needs minutes for more.
     fn many_sessions(&self) -> usize {
-        1_000
+        match self.transactions {
+            Transactions::WhereThereAre => 2_000,
+            Transactions::Never => 1_000,
+        }
     }
 
     async fn damage(&self, id: SessionId) -> bool {
@@ -171,6 +186,27 @@ impl Namespace for Fresh {
                 return complaints;
             }
             store.log_since(None, Entries::All, 0).await.unwrap();
+        }
+    }
+}
+
+/// All documents of a database.
+struct Copy {
+    database: Database,
+    collections: Vec<(Collection<Document>, Vec<Document>)>,
+}
+
+#[async_trait]
+impl RestorePoint for Copy {
+    async fn restore(self: Box<Self>) {
+        for name in self.database.list_collection_names().await.unwrap() {
+            let collection = self.database.collection::<Document>(&name);
+            collection.delete_many(doc! {}).await.unwrap();
+        }
+        for (collection, copy) in self.collections {
+            if !copy.is_empty() {
+                collection.insert_many(copy).await.unwrap();
+            }
         }
     }
 }

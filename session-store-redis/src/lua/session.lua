@@ -44,12 +44,31 @@ local function remember_in(index, member, lasts)
   if redis.call('PTTL', index) < lasts then redis.call('PEXPIRE', index, lasts) end
 end
 
+-- The place of what ended at a time (us): later is smaller.
+local function place_of(ended, id)
+  local high = math.floor(ended / 2 ^ 32)
+  return struct.pack('>I4I4', 2 ^ 31 - 1 - high, 2 ^ 32 - 1 - (ended - high * 2 ^ 32)) .. id
+end
+
+-- Takes a record that is replaced out of the indexes. A copy that was made key by key may have a session
+-- with the record of its end.
+local function displace(keys, id, owner, record)
+  local ended = tonumber(string.match(record, '.*"ended":(%-?%d+)'))
+  if not ended then return end
+  local place = place_of(ended, id)
+  redis.call('ZREM', keys.history, place .. owner)
+  redis.call('ZREM', keys.by_user, place)
+  if keys.by_tenant ~= keys.user then redis.call('ZREM', keys.by_tenant, place) end
+end
+
 -- Writes the parts of a record into the history. One that has expired by itself has none.
 local function remember(keys, id, owner, parts, ending)
   if not (parts[1] and parts[2] and parts[3]) then return end
   parts[4] = ending.how
   for n, part in ipairs(parts) do parts[n] = struct.pack('>I4', #part) .. part end
-  redis.call('SET', keys.ended, table.concat(parts), 'PX', ending.lasts)
+  local record = table.concat(parts)
+  local known = redis.call('SET', keys.ended, record, 'PX', ending.lasts, 'GET')
+  if known then displace(keys, id, owner, known) end
   local place = ending.sort .. id
   remember_in(keys.history, place .. owner, ending.lasts)
   remember_in(keys.by_user, place, ending.lasts)

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
 use session_conformance::sample::PATIENCE;
-use session_conformance::{Backend, Namespace};
+use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::{SessionId, Store, StoreErrorKind};
 use session_store_redis::{RedisOptions, RedisStore};
 use tokio::sync::RwLock;
@@ -69,14 +70,18 @@ impl Prefix {
 }
 
 impl Prefix {
-    /// Runs a script over the prefix's keys on every server that has some.
-    async fn run(&self, script: &str, id: SessionId) {
-        let servers = if self.is_cluster {
+    /// The servers that have keys.
+    async fn servers(&self) -> Vec<String> {
+        if self.is_cluster {
             masters().await.iter().map(Master::url).collect()
         } else {
             vec![url()]
-        };
-        for server in servers {
+        }
+    }
+
+    /// Runs a script over the prefix's keys on every server that has some.
+    async fn run(&self, script: &str, id: SessionId) {
+        for server in self.servers().await {
             let mut run = redis::cmd("EVAL");
             run.arg(script).arg(0).arg(format!("{}*", self.options.prefix)).arg(id.as_bytes());
             run.arg(id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
@@ -105,6 +110,25 @@ impl Namespace for Prefix {
         Arc::new(self.store().await)
     }
 
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        let mut servers = Vec::new();
+        for url in self.servers().await {
+            let mut server = node(&url).await;
+            let mut copies = Vec::new();
+            for key in keys(&mut server, &self.options.prefix).await {
+                let mut read = redis::pipe();
+                read.cmd("DUMP").arg(&key).cmd("PEXPIRETIME").arg(&key);
+                let (value, expires) = read.query_async(&mut server).await.unwrap();
+                // It may have expired by now.
+                if let Some(value) = value {
+                    copies.push(Copied { key, value, expires });
+                }
+            }
+            servers.push((url, copies));
+        }
+        Some(Box::new(Copy { prefix: self.options.prefix.clone(), servers }))
+    }
+
     async fn damage(&self, id: SessionId) -> bool {
         self.run(DAMAGE, id).await;
         self.is_damaged.store(true, Ordering::Relaxed);
@@ -113,6 +137,11 @@ impl Namespace for Prefix {
 
     async fn damage_log(&self, id: SessionId) -> bool {
         self.run(DAMAGE_LOG, id).await;
+        true
+    }
+
+    async fn remember_alive(&self, id: SessionId) -> bool {
+        self.run(REMEMBER_ALIVE, id).await;
         true
     }
 
@@ -125,6 +154,40 @@ impl Namespace for Prefix {
             audit => audit.unwrap(),
         }
     }
+}
+
+/// All keys of a prefix, as they are on each server.
+struct Copy {
+    prefix: String,
+    servers: Vec<(String, Vec<Copied>)>,
+}
+
+struct Copied {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    /// In milliseconds since the Unix epoch; negative for never.
+    expires: i64,
+}
+
+#[async_trait]
+impl RestorePoint for Copy {
+    async fn restore(self: Box<Self>) {
+        for (url, copies) in self.servers {
+            let mut server = node(&url).await;
+            for key in keys(&mut server, &self.prefix).await {
+                redis::cmd("DEL").arg(key).exec_async(&mut server).await.unwrap();
+            }
+            for Copied { key, value, expires } in copies {
+                let mut restore = redis::cmd("RESTORE");
+                restore.arg(key).arg(expires.max(0)).arg(value).arg("ABSTTL");
+                restore.exec_async(&mut server).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn keys(server: &mut MultiplexedConnection, prefix: &str) -> Vec<Vec<u8>> {
+    redis::cmd("KEYS").arg(format!("{prefix}*")).query_async(server).await.unwrap()
 }
 
 /// Writes into the accesses of a session, and at the end of a record of the history.
@@ -150,5 +213,24 @@ const DAMAGE_LOG: &str = "#!lua flags=allow-cross-slot-keys
         end
         if is_damaged then fields[user] = string.char(0) end
         redis.call('XADD', key, entry[1], unpack(fields))
+      end
+    end";
+
+/// Writes a session into the history as an end does, and leaves it where it is.
+const REMEMBER_ALIVE: &str = "#!lua flags=allow-cross-slot-keys
+    for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':u:*')) do
+      if redis.call('HEXISTS', key, ARGV[2]) == 1 then
+        local shard, tag = string.match(key, '^(.*:)u:(%x+)$')
+        local parts = redis.call('HMGET', key, ARGV[2], ARGV[2] .. 'a', ARGV[2] .. 'd')
+        parts[4] = '{\"ended\":0,\"cause\":\"evicted\",\"actor\":\"system\"}'
+        local user = 10 + string.byte(parts[1], 9)
+        local tenant = string.sub(parts[1], 10, user - 1)
+        local owner = string.sub(parts[1], 9, user + string.byte(parts[1], user))
+        for n, part in ipairs(parts) do parts[n] = struct.pack('>I4', #part) .. part end
+        redis.call('SET', shard .. 'h:' .. ARGV[3], table.concat(parts), 'EX', 86400)
+        local place = '\\127' .. string.rep('\\255', 7) .. ARGV[2]
+        redis.call('ZADD', shard .. 'history', 0, place .. owner)
+        redis.call('ZADD', shard .. 'hu:' .. tag, 0, place)
+        if tenant ~= '' then redis.call('ZADD', shard .. 'ht:' .. tenant, 0, place) end
       end
     end";

@@ -351,6 +351,9 @@ async fn users_and_databases_come_from_the_url() {
         RedisStore::connect_with(&format!("{host}/3"), prefix.options.clone()).await.unwrap();
     let mine = session(&store, &user("alice"), now(&store).await);
     insert(&store, &mine).await;
+    let client = redis::Client::open(format!("{host}/3")).unwrap();
+    let same = RedisStore::with_client(client, prefix.options.clone()).await.unwrap();
+    assert_eq!(same.load(mine.id).await.unwrap().unwrap().session, mine);
     let touch = Touch {
         id: mine.id,
         last_accessed: mine.last_accessed,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CertifiedKey, DnType, IsCa, KeyPair,
 };
-use redis::{ConnectionAddr, IntoConnectionInfo};
+use redis::{Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, TlsCertificates};
 use session_conformance::sample::{insert, now, session, user};
 use session_core::{Store, StoreErrorKind};
 use session_store_redis::{RedisStore, RedisTls};
@@ -91,6 +91,17 @@ async fn the_authorities_and_the_certificate_are_those_of_the_options() {
     let mine = session(&store, &user("alice"), now(&store).await);
     insert(&store, &mine).await;
     assert_eq!(store.load(mine.id).await.unwrap().unwrap().session, mine);
+    let certificates = TlsCertificates {
+        client_tls: Some(ClientTlsConfig {
+            client_cert: node.cert.pem().into_bytes(),
+            client_key: node.signing_key.serialize_pem().into_bytes(),
+        }),
+        root_cert: known.authorities.clone(),
+    };
+    let client = Client::build_with_tls(url.as_str(), certificates).unwrap();
+    options.tls = None;
+    let same = RedisStore::with_client(client, options.clone()).await.unwrap();
+    assert_eq!(same.load(mine.id).await.unwrap().unwrap().session, mine);
 
     options.timeout = Duration::from_millis(300);
     let (mut anonymous, mut deceived) = (known.clone(), known.clone());

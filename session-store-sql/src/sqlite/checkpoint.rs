@@ -9,6 +9,10 @@
 //! a checkpoint changes nothing about that. So where the log is long after a checkpoint, large calls wait,
 //! the database is flushed, and a checkpoint takes its turn among the other writes, which then has little
 //! left to copy and to flush.
+//!
+//! A reader that stays open starves them all: what was written since it began stays in the log. When
+//! it has ended, the log is copied and begun again, and the next commit cuts what it has grown beyond
+//! [`LARGEST`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -143,3 +147,5 @@ const LONG: i64 = 2_048;
 const EVERY: usize = 200;
 /// Pages of the write-ahead log at which a commit makes the checkpoint after all: 128 MiB.
 pub(super) const AT_MOST: &str = "32768";
+/// Bytes that the write-ahead log keeps on the disk: more than it has where no reader stays open.
+pub(super) const LARGEST: u64 = 48 << 20;

@@ -186,3 +186,102 @@ pub(super) const FORGET_USERS: &str = "DELETE FROM session_kit_users WHERE (tena
         (SELECT tenant, user_id FROM session_kit_log WHERE seq > ?1) \
     AND NOT EXISTS (SELECT 1 FROM session_kit_sessions AS s \
         WHERE s.tenant = session_kit_users.tenant AND s.user_id = session_kit_users.user_id)";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use session_conformance::sample::{self, PATIENCE, now, user};
+    use session_core::store::{Change, Commit, Outcome, Selection, Version};
+    use session_core::{Actor, Session, Store};
+    use sqlx::AssertSqlSafe;
+    use tempfile::TempDir;
+
+    use super::super::{SqliteOptions, SqliteStore};
+    use super::*;
+
+    /// With one reader.
+    async fn store() -> (TempDir, Arc<SqliteStore>) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::default().with_readers(1);
+        let store = SqliteStore::connect_with(folder.path().join("s.db"), options).await.unwrap();
+        (folder, Arc::new(store))
+    }
+
+    /// A sign-in that reads nothing first.
+    async fn begin(store: &SqliteStore, session: &Session) {
+        let (owner, at) = (session.owner.clone(), session.signed_in);
+        let changes = vec![Change::Insert(Box::new(session.clone()))];
+        let (expected, by) = (Version::NONE, Actor::Application);
+        let commit = Commit { owner, expected, changes, at, by, from: None };
+        assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    }
+
+    /// The only reader is held, so a walk stands still while it chooses, as one that examines much does.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_waits_for_a_walk_that_chooses() {
+        let (_folder, store) = store().await;
+        let at = now(store.as_ref()).await;
+        let mine = sample::session(store.as_ref(), &user("alice"), at);
+        let old = Session {
+            deadline: Timestamp::EPOCH,
+            ..sample::session(store.as_ref(), &user("bob"), at)
+        };
+        begin(&store, &mine).await;
+        begin(&store, &old).await;
+        let all = sample::end(store.as_ref(), Selection::user(mine.owner.clone())).await;
+        let overdue = Sweep { overdue: Duration::from_secs(1), after: None, at };
+        let held = store.pools.readers.acquire().await.unwrap();
+        let (ending, sweeping) = (Arc::clone(&store), Arc::clone(&store));
+        let ending = tokio::spawn(async move { ending.end_many(&all, 10).await.unwrap() });
+        let sweeping = tokio::spawn(async move { sweeping.sweep(&overdue, 10).await.unwrap() });
+        // Each is as far as it comes without the reader.
+        for n in 0..100 {
+            let other = sample::session(store.as_ref(), &user(&format!("user {n}")), at);
+            tokio::time::timeout(PATIENCE, begin(&store, &other)).await.expect("it waits");
+            assert!(!ending.is_finished() && !sweeping.is_finished(), "they choose by a reader");
+        }
+        drop(held);
+        assert_eq!(ending.await.unwrap().ended[0].id, mine.id);
+        assert_eq!(sweeping.await.unwrap().ended[0].id, old.id);
+    }
+
+    /// Sessions that began long ago and are in use: the cleanup does not pass over them in each call.
+    #[tokio::test]
+    async fn a_cleanup_reads_what_it_ends() {
+        let (_folder, store) = store().await;
+        // One of twenty is not in use.
+        let fill = "WITH RECURSIVE numbers (n) AS \
+                (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 9999) \
+            INSERT INTO session_kit_users SELECT '', 'user ' || n, n FROM numbers; \
+            WITH RECURSIVE numbers (n) AS \
+                (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < 9999) \
+            INSERT INTO session_kit_sessions SELECT randomblob(16), '', 'user ' || n, 'Web', NULL, \
+                '', n, n, iif(n % 20 = 0, n + 1, 1 << 60), 0, '{}', \
+                iif(n % 20 = 0, n + 1, 1 << 60) FROM numbers; ANALYZE;";
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&store.pools.writer).await.unwrap();
+        // Of a call only the choosing is counted: what ends is named by ids.
+        let steps = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&steps);
+        let mut reader = store.pools.readers.acquire().await.unwrap();
+        let mut handle = reader.lock_handle().await.unwrap();
+        handle.set_progress_handler(1, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            true
+        });
+        drop(handle);
+        drop(reader);
+        let (overdue, at) = (Duration::from_secs(30 * 24 * 3600), now(store.as_ref()).await);
+        let mut after = None;
+        for call in 0..6 {
+            let batch = store.sweep(&Sweep { overdue, after, at }, 100).await.unwrap();
+            let steps = steps.swap(0, Ordering::Relaxed);
+            println!("call {call} takes {steps} steps");
+            assert_eq!(batch.ended.len(), if call < 5 { 100 } else { 0 }, "call {call}");
+            assert!((10..2_000).contains(&steps), "call {call} takes {steps} steps");
+            after = batch.next;
+        }
+        assert_eq!(after, None);
+    }
+}

@@ -100,7 +100,8 @@ impl SqliteOptions {
 /// MB writes them to the log early, some of them several times.
 pub(super) fn writing(connect: SqliteConnectOptions) -> SqliteConnectOptions {
     let checkpoint = connect.pragma("wal_autocheckpoint", checkpoint::AT_MOST);
-    checkpoint.pragma("cache_size", WRITER_CACHE)
+    let limit = checkpoint::LARGEST.to_string();
+    checkpoint.pragma("journal_size_limit", limit).pragma("cache_size", WRITER_CACHE)
 }
 
 /// Connections are kept: opening a file costs more than an idle handle.

@@ -8,7 +8,7 @@ use session_core::{StoreError, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use super::{Pools, migrate, store_error};
+use super::{Pools, checkpoint, migrate, store_error};
 use crate::schema;
 
 pub(super) async fn of(
@@ -38,13 +38,21 @@ pub(super) async fn of(
             "the hint file cannot be watched: changes by other processes are seen late".to_owned(),
         );
     }
+    let log = beside(path, "-wal");
+    if std::fs::metadata(&log).is_ok_and(|log| log.len() > checkpoint::LARGEST) {
+        report.problems.push(
+            "the write-ahead log grows: a reader of the file that stays open keeps it from being used \
+             again"
+                .to_owned(),
+        );
+    }
     let detail = |name: &str, value| (name.to_owned(), value);
     report.details = vec![
         detail("sequencer", SEQUENCER.to_owned()),
         detail("file", path.display().to_string()),
         detail("file size", size(path.to_owned())),
         detail("journal mode", journal),
-        detail("write-ahead log size", size(beside(path, "-wal"))),
+        detail("write-ahead log size", size(log)),
         detail("durability", durability(&row)?.to_owned()),
         schema::indexes_there(migrate::indexes().count(), missing.len()),
     ];

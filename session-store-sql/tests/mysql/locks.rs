@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use session_conformance::sample::{PATIENCE, insert, options, revoke, user};
-use session_core::store::{Change, Commit};
+use session_conformance::sample::{PATIENCE, insert, options, read_log, revoke, user};
+use session_core::store::{Change, Commit, Entries, Outcome, Version};
 use session_core::{Actor, Store, StoreErrorKind};
 use session_engine::{Access, Engine, SignIn};
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnection, MySqlPool, MySqlPoolOptions};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::{Database, pool, server, session};
@@ -96,6 +98,101 @@ async fn a_lock_that_is_never_let_go_is_an_outage() {
     held.rollback().await.unwrap();
     assert!(store.load(blocked.id).await.unwrap().is_none(), "nothing is half done");
     insert(store.as_ref(), &blocked).await;
+}
+
+/// Waits until so many statements about a table wait for a lock, or are at work.
+async fn at_work(database: &Database, table: &str, count: i64) {
+    let admin = pool(server(), 1).await;
+    let working =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = ? AND info LIKE ?";
+    let begun = Instant::now();
+    loop {
+        let working = sqlx::query_scalar::<_, i64>(working).bind(&database.0);
+        let working =
+            working.bind(format!("%session_kit_{table}%")).fetch_one(&admin).await.unwrap();
+        if working == count {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{working} statements about {table}");
+    }
+}
+
+/// Another program holds the oldest entry of the log, so the trim stands still in the midst of its work,
+/// as one that has much to delete does: nobody waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_trim() {
+    let database = Database::create().await;
+    let store = Arc::new(database.store().await);
+    let mut mine = Vec::new();
+    for _ in 0..4 {
+        mine.push(session(&store, "alice").await);
+        insert(store.as_ref(), mine.last().unwrap()).await;
+    }
+    let mut cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    // Settled, so that the trim has something to do.
+    assert_eq!(store.trim_log(Duration::ZERO, 1).await.unwrap(), 1);
+    let mut other = database.connection().await;
+    let mut held = other.begin().await.unwrap();
+    let lock = "SELECT id FROM session_kit_log ORDER BY id LIMIT 1 FOR UPDATE";
+    sqlx::query(lock).fetch_one(&mut *held).await.unwrap();
+    let trimming = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.trim_log(Duration::ZERO, 10).await }
+    });
+    at_work(&database, "log", 1).await;
+    let others = async {
+        insert(store.as_ref(), &session(&store, "bob").await).await;
+        insert(store.as_ref(), &session(&store, "alice").await).await;
+        assert_eq!(revoke(store.as_ref(), mine[0].id).await, 1);
+        assert_eq!(read_log(store.as_ref(), &mut cursor, 10).await.len(), 3);
+    };
+    tokio::time::timeout(PATIENCE, others).await.expect("they wait for the trim");
+    assert!(!trimming.is_finished());
+    held.rollback().await.unwrap();
+    assert_eq!(trimming.await.unwrap().unwrap(), 2, "all that was there but the newest");
+}
+
+/// Both stand between the row of their user and that of their session, which no one has before them.
+/// Locks on the gaps there would be in the way of each other: the server would roll one back, and it
+/// would be made a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_users_at_once_are_no_deadlock() {
+    let database = Database::create().await;
+    let mut other = database.connection().await;
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        let one = pool(server().database(&database.0), 1).await;
+        let store = MySqlStore::with_pool(one.clone(), MySqlOptions::default()).await.unwrap();
+        stores.push((one, store));
+    }
+    for round in 0..5 {
+        let mut held = other.begin().await.unwrap();
+        let lock = "SELECT gate FROM session_kit_gates FOR UPDATE";
+        sqlx::query(lock).fetch_all(&mut *held).await.unwrap();
+        let mut signing_in = JoinSet::new();
+        for (n, (one, store)) in stores.drain(..).enumerate() {
+            let name = format!("user {round} {n}");
+            let (mine, before) = (session(&store, &name).await, calls(&one).await);
+            signing_in.spawn(async move {
+                let changes = vec![Change::Insert(Box::new(mine.clone()))];
+                let (expected, at, by) = (Version::NONE, mine.signed_in, Actor::Application);
+                let commit = Commit { owner: mine.owner, expected, changes, at, by, from: None };
+                assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+                assert_eq!(calls(&one).await, before + 1, "it is made once");
+                (one, store)
+            });
+        }
+        at_work(&database, "gates", 4).await;
+        held.rollback().await.unwrap();
+        stores = signing_in.join_all().await;
+    }
+}
+
+/// Calls of procedures that a store's only connection has made.
+async fn calls(connection: &MySqlPool) -> u64 {
+    let calls = "SHOW SESSION STATUS LIKE 'Com_call_procedure'";
+    let (_, calls): (String, String) = sqlx::query_as(calls).fetch_one(connection).await.unwrap();
+    calls.parse().unwrap()
 }
 
 /// The server is gone without a word: a typed error at most, then everything goes on by itself.

@@ -15,11 +15,12 @@ mod restored;
 mod schema;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use session_conformance::sample::{self, PATIENCE, insert, now, user};
-use session_conformance::{Backend, Namespace};
+use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::store::{
-    Change, Commit, Entries, Outcome, PageQuery, Selection, TenantFilter, Touch,
+    Change, Commit, Entries, Outcome, PageQuery, Selection, Sweep, TenantFilter, Touch,
 };
 use session_core::{Actor, EndCause, Session, SessionId, Store, StoreErrorKind, Timestamp};
 use session_store_sql::{MySqlOptions, MySqlStore};
@@ -77,6 +78,27 @@ impl Namespace for Database {
         Arc::new(self.store().await)
     }
 
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        let mut other = self.connection().await;
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {}_copy", self.0));
+        sqlx::raw_sql(create).execute(&mut other).await.unwrap();
+        let all = "SELECT CONVERT(table_name USING utf8mb4) FROM information_schema.tables \
+            WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'";
+        let tables: Vec<String> = sqlx::query_scalar(all).fetch_all(&mut other).await.unwrap();
+        for table in &tables {
+            let copy = format!("CREATE TABLE {}_copy.{table} SELECT * FROM {table}", self.0);
+            sqlx::raw_sql(sqlx::AssertSqlSafe(copy)).execute(&mut other).await.unwrap();
+        }
+        Some(Box::new(Copy { database: Self(self.0.clone()), tables }))
+    }
+
+    async fn remember_alive(&self, id: SessionId) -> bool {
+        let remember = sqlx::AssertSqlSafe(format!("{}?", restored::REMEMBER_ALIVE));
+        let remember = sqlx::query(remember).bind(id.as_bytes().to_vec());
+        remember.execute(&mut self.connection().await).await.unwrap();
+        true
+    }
+
     async fn damage(&self, id: SessionId) -> bool {
         let mut other = self.connection().await;
         for table in ["session_kit_sessions", "session_kit_history"] {
@@ -92,6 +114,26 @@ impl Namespace for Database {
         let damage = sqlx::query(damage).bind(id.as_bytes().to_vec());
         damage.execute(&mut self.connection().await).await.unwrap();
         true
+    }
+}
+
+/// What a dump has of a database.
+struct Copy {
+    database: Database,
+    tables: Vec<String>,
+}
+
+#[async_trait::async_trait]
+impl RestorePoint for Copy {
+    /// As into an empty database: the ids of the log go on from those of the copy.
+    async fn restore(self: Box<Self>) {
+        let mut other = self.database.connection().await;
+        for table in &self.tables {
+            let name = &self.database.0;
+            let restore =
+                format!("TRUNCATE {table}; INSERT INTO {table} SELECT * FROM {name}_copy.{table}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(restore)).execute(&mut other).await.unwrap();
+        }
     }
 }
 
@@ -285,12 +327,8 @@ async fn no_procedure_walks_a_table() {
     let database = Database::create().await;
     let one = pool(server().database(&database.0), 1).await;
     let store = MySqlStore::with_pool(one.clone(), MySqlOptions::default()).await.unwrap();
-    let digits = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
-        UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
     let fill = format!(
-        "CREATE TABLE numbers SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n \
-            FROM {digits} AS a, {digits} AS b, {digits} AS c, {digits} AS e; \
-        INSERT INTO session_kit_sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
+        "{} INSERT INTO session_kit_sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
             CONCAT('user ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n FROM numbers; \
         INSERT INTO session_kit_history SELECT UNHEX(LEFT(SHA2(-1 - n, 256), 32)), '', \
             CONCAT('gone ', n % 1000), 'Web', NULL, '', n, n, n, 0, '{{}}', n, 'evicted', 'system', \
@@ -300,7 +338,8 @@ async fn no_procedure_walks_a_table() {
             FROM numbers; \
         UPDATE session_kit_state SET settled = 10000; \
         ANALYZE TABLE session_kit_sessions, session_kit_history, session_kit_users, \
-            session_kit_log;"
+            session_kit_log;",
+        ten_thousand()
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
 
@@ -318,6 +357,47 @@ async fn no_procedure_walks_a_table() {
     let whole = "SELECT COUNT(details) FROM session_kit_sessions";
     sqlx::query(whole).fetch_one(&one).await.unwrap();
     assert!(walked(&one).await > before + 9_000, "the server counts what is asked for");
+}
+
+/// Sessions that began long ago and are in use: the cleanup does not pass over them in each call.
+#[tokio::test]
+async fn a_cleanup_reads_what_it_ends() {
+    let database = Database::create().await;
+    let one = pool(server().database(&database.0), 1).await;
+    let store = MySqlStore::with_pool(one.clone(), MySqlOptions::default()).await.unwrap();
+    // One of twenty is not in use.
+    let fill = format!(
+        "{} INSERT INTO session_kit_sessions SELECT UNHEX(LEFT(SHA2(n, 256), 32)), '', \
+            CONCAT('user ', n), 'Web', NULL, '', n, n, IF(n % 20 = 0, n + 1, 1 << 60), 0, '{{}}', \
+            IF(n % 20 = 0, n + 1, 1 << 60) FROM numbers; \
+        INSERT INTO session_kit_users SELECT '', CONCAT('user ', n), n FROM numbers; \
+        ANALYZE TABLE session_kit_sessions, session_kit_users;",
+        ten_thousand()
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(fill)).execute(&one).await.unwrap();
+    let (overdue, at) = (Duration::from_secs(30 * 24 * 3600), now(&store).await);
+    let (mut after, mut before) = (None, walked(&one).await);
+    for n in 0..6 {
+        let batch = store.sweep(&Sweep { overdue, after, at }, 100).await.unwrap();
+        let read = walked(&one).await - before;
+        println!("call {n} reads {read} rows one after the other");
+        let (ended, most) = if n < 5 { (100, 100 * 30) } else { (0, 200) };
+        assert_eq!(batch.ended.len(), ended, "call {n}");
+        assert!(read < most, "call {n} reads {read} rows one after the other");
+        after = batch.next;
+        before = walked(&one).await;
+    }
+    assert_eq!(after, None);
+}
+
+/// The table `numbers`, from 0 on.
+fn ten_thousand() -> String {
+    let digits = "(SELECT 0 AS d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 \
+        UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    format!(
+        "CREATE TABLE numbers SELECT a.d + 10 * b.d + 100 * c.d + 1000 * e.d AS n \
+            FROM {digits} AS a, {digits} AS b, {digits} AS c, {digits} AS e;"
+    )
 }
 
 /// Rows that this connection has read in the order of a table or an index.

@@ -9,6 +9,7 @@ mod leases;
 mod log;
 #[path = "../operations/mod.rs"]
 mod operations;
+mod pooler;
 #[path = "../restored/mod.rs"]
 mod restored;
 mod statements;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use session_conformance::sample::{self, PATIENCE, options, options_for_hints, user};
-use session_conformance::{Backend, Namespace};
+use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::store::{Change, Commit, Outcome};
 use session_core::{Actor, Session, SessionId, Store, StoreErrorKind, Timestamp, UserKey};
 use session_engine::{Access, Engine, SignIn};
@@ -83,6 +84,12 @@ impl Schema {
         Self(name)
     }
 
+    /// Runs statements, in which this schema is `{s}`.
+    async fn run(&self, script: &str) {
+        let script = sqlx::AssertSqlSafe(script.replace("{s}", &self.0));
+        sqlx::raw_sql(script).execute(&pool(1).await).await.unwrap();
+    }
+
     async fn store(&self) -> PostgresStore {
         let mut options = PostgresOptions::default();
         options.schema = Some(self.0.clone());
@@ -101,6 +108,26 @@ impl Backend for Postgres {
 impl Namespace for Schema {
     async fn connect(&self) -> Arc<dyn Store> {
         Arc::new(self.store().await)
+    }
+
+    async fn restore_point(&self) -> Option<Box<dyn RestorePoint>> {
+        let mut script =
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE SCHEMA {s}_copy;".to_owned();
+        for table in TABLES {
+            script +=
+                &format!("CREATE TABLE {{s}}_copy.{table} AS TABLE {{s}}.session_kit_{table};");
+        }
+        self.run(&(script + "COMMIT")).await;
+        Some(Box::new(Copy(Self(self.0.clone()))))
+    }
+
+    async fn remember_alive(&self, id: SessionId) -> bool {
+        let remember =
+            restored::REMEMBER_ALIVE.replace("session_kit_", &format!("{}.session_kit_", self.0));
+        let remember =
+            sqlx::query(sqlx::AssertSqlSafe(remember + "$1")).bind(id.as_bytes().to_vec());
+        remember.execute(&pool(1).await).await.unwrap();
+        true
     }
 
     async fn damage(&self, id: SessionId) -> bool {
@@ -122,6 +149,44 @@ impl Namespace for Schema {
         true
     }
 }
+
+/// All that a dump has of a schema.
+struct Copy(Schema);
+
+#[async_trait::async_trait]
+impl RestorePoint for Copy {
+    /// As into an empty schema: the numbers of the log go on from those of the copy.
+    async fn restore(self: Box<Self>) {
+        let mut script = "BEGIN;".to_owned();
+        for table in TABLES.into_iter().filter(|table| *table != "log_numbers") {
+            script += &RESTORE.replace("{table}", table);
+        }
+        script += "SELECT setval('{s}.session_kit_log_numbers', last_value, is_called) \
+            FROM {s}_copy.log_numbers; COMMIT";
+        self.0.run(&script).await;
+    }
+}
+
+const TABLES: [&str; 9] = [
+    "meta",
+    "users",
+    "sessions",
+    "history",
+    "log",
+    "policies",
+    "leases",
+    "migrations",
+    "log_numbers",
+];
+/// A column that is worked out cannot be written.
+const RESTORE: &str = "DO $$ DECLARE columns text; BEGIN \
+        SELECT string_agg(column_name, ', ') INTO columns FROM information_schema.columns \
+            WHERE table_schema = '{s}' AND table_name = 'session_kit_{table}' \
+            AND is_generated = 'NEVER'; \
+        TRUNCATE {s}.session_kit_{table}; \
+        EXECUTE format('INSERT INTO {s}.session_kit_{table} (%s) SELECT %s FROM {s}_copy.{table}', \
+            columns, columns); \
+    END $$;";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_every_guarantee() {

@@ -196,7 +196,9 @@ impl PolicyView {
         let inherited_from = match set_at {
             Some(scope) if scope == *at => None,
             Some(PolicyScope::Tenant(_)) => Some(InheritedFrom::Tenant),
-            Some(_) => Some(InheritedFrom::Deployment),
+            Some(PolicyScope::Deployment) => Some(InheritedFrom::Deployment),
+            // A user's own is inherited by nobody.
+            Some(PolicyScope::User(_)) => None,
             None => Some(InheritedFrom::Default),
         };
         let inherited = inherited_from.is_some();
