@@ -130,10 +130,7 @@ impl Namespace for Fresh {
     /// The second run, without transactions, has as many as a user may have by default: the test server
     /// needs minutes for more.
     fn many_sessions(&self) -> usize {
-        match self.transactions {
-            Transactions::WhereThereAre => 2_000,
-            Transactions::Never => 1_000,
-        }
+        if self.options.transactions == Transactions::Never { 1_000 } else { 2_000 }
     }
 
     async fn damage(&self, id: SessionId) -> bool {
