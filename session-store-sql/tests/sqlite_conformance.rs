@@ -60,7 +60,9 @@ impl Namespace for File {
     async fn remember_alive(&self, id: SessionId) -> bool {
         let mut connection = self.connection().await;
         let remember = "INSERT INTO session_kit_history \
-            SELECT *, 0, 'evicted', 'system', NULL FROM session_kit_sessions WHERE id = ?";
+            SELECT id, tenant, user_id, device_kind, client_id, ip_addresses, signed_in, \
+                last_accessed, deadline, claimed, details, 0, 'evicted', 'system', NULL \
+            FROM session_kit_sessions WHERE id = ?";
         let remember = sqlx::query(remember).bind(id.as_bytes().to_vec());
         remember.execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
