@@ -12,7 +12,6 @@ pub(crate) struct Paces {
     pub(crate) end: Paced,
     pub(crate) forget: Paced,
     pub(crate) sweep: Paced,
-    pub(crate) touch: Paced,
     pub(crate) trim: Paced,
 }
 
@@ -30,14 +29,9 @@ pub(crate) struct Turn<'p> {
 }
 
 impl Paced {
-    /// How many records the next call is asked for, if it may be asked for `most`.
-    pub(crate) fn size(&self, most: u32) -> u32 {
-        self.pace().size(most)
-    }
-
-    /// Begins a call.
+    /// Begins a call that may be asked for `most` records.
     pub(crate) fn begin(&self, most: u32) -> Turn<'_> {
-        Turn { paced: self, size: self.size(most), begun: Instant::now(), is_over: false }
+        Turn { paced: self, size: self.pace().size(most), begun: Instant::now(), is_over: false }
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {

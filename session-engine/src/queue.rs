@@ -261,13 +261,6 @@ impl Taken<'_> {
         Ok([self, other])
     }
 
-    /// Keeps this many, and returns the rest.
-    pub(crate) fn split_off(&mut self, most: u32) -> Option<Self> {
-        let most = most as usize;
-        let batch = (self.batch.len() > most).then(|| self.batch.split_off(most))?;
-        Some(Self { queue: self.queue, batch })
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }

@@ -40,7 +40,7 @@ pub(crate) async fn last_flush(shared: &Shared) {
 
 /// Writes back in batches; what could not be written is due again. What becomes due while this runs
 /// may leave with the next flush. A session that cannot be read stops no other: the store gets the two
-/// halves of its batch, and the session alone after a pause. Where the store is slow, a batch is several calls.
+/// halves of its batch, and the session alone after a pause.
 pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error> {
     // Two batches are together longer than the longest.
     let batches = 2 * shared.queue.len().div_ceil(Touch::MAX_BATCH) + 1;
@@ -56,8 +56,7 @@ pub(crate) async fn flush(shared: &Shared, leaving: Leaving) -> Result<(), Error
             continue;
         }
         let mut parts = vec![taken];
-        while let Some(mut part) = parts.pop() {
-            parts.extend(part.split_off(shared.paces.touch.size(MOST)));
+        while let Some(part) = parts.pop() {
             match write(shared, part).await {
                 Ok(()) => {}
                 Err((error, _)) if error.is_unavailable() => return result.and(Err(error)),
@@ -85,7 +84,7 @@ pub(crate) async fn before_end(shared: &Shared, selection: &Selection) {
         return;
     }
     let entries = last_used(shared, selection).await.unwrap_or_default();
-    for batch in entries.chunks(shared.paces.touch.size(MOST) as usize) {
+    for batch in entries.chunks(Touch::MAX_BATCH) {
         let taken = shared.queue.take_of(batch);
         if !taken.is_empty() && write(shared, taken).await.is_err() {
             return;
@@ -108,10 +107,8 @@ async fn last_used(shared: &Shared, selection: &Selection) -> Result<Vec<Arc<Ent
 
 async fn write<'q>(shared: &Shared, taken: Taken<'q>) -> Result<(), (Error, Taken<'q>)> {
     let touches = taken.touches();
-    let turn = shared.paces.touch.begin(MOST);
     match shared.store_call("touch", shared.store.touch(&touches)).await {
         Ok(gone) => {
-            turn.over(touches.len());
             meter::written_back(touches.len());
             taken.confirm();
             gone.into_iter().for_each(|id| shared.cache.invalidate(id));
@@ -124,9 +121,6 @@ async fn write<'q>(shared: &Shared, taken: Taken<'q>) -> Result<(), (Error, Take
         Err(error) => Err((error, taken)),
     }
 }
-
-/// The largest batch of a call.
-const MOST: u32 = Touch::MAX_BATCH as u32;
 
 /// What the log has said, so that it is said once.
 #[derive(Default)]

@@ -17,7 +17,7 @@
 //! a reader; the write lock is held only to end them, which is one statement each for the history,
 //! the sessions, the log and the versions of the users, however many sessions end. `trim_log` and
 //! `forget` by age take it only where a row goes. Checkpoints run on a connection of their own beside
-//! the writes; where the write-ahead log has reached 16 MiB, one takes a turn among the writes, so that
+//! the writes; where the write-ahead log has reached 8 MiB, one takes a turn among the writes, so that
 //! SQLite begins the log again. A commit makes one only when the log reaches 128 MiB.
 //!
 //! Writes take turns, so a block holds for every commit that begins after `set_block` has returned,

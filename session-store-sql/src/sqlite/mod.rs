@@ -222,6 +222,10 @@ impl Store for SqliteStore {
         let _pass = self.checkpoints.pass(limit as usize).await;
         let batch = end::sweep(&self.pools, sweep, limit, self.keeps_history()).await?;
         self.ended_sessions(batch.ended.len());
+        if batch.next.is_some() {
+            // The others that it has looked at were put off.
+            self.checkpoints.count((limit as usize).saturating_sub(batch.ended.len()));
+        }
         Ok(batch)
     }
 

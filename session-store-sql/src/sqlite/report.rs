@@ -41,8 +41,8 @@ pub(super) async fn of(
     let log = beside(path, "-wal");
     if std::fs::metadata(&log).is_ok_and(|log| log.len() > checkpoint::LARGEST) {
         report.problems.push(
-            "the write-ahead log grows: a reader of the file that stays open keeps it from being used \
-             again"
+            "the write-ahead log is long: it is used again once no reader of the file stays open, and cut \
+             by the commit after that"
                 .to_owned(),
         );
     }

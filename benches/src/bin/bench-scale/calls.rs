@@ -77,16 +77,10 @@ impl Calls {
     async fn touch(&mut self) -> Result<(), Failure> {
         let store = self.store();
         let mut batches = Vec::new();
-        for _ in 0..2 * self.plan.calls {
+        for _ in 0..self.plan.calls {
             batches.push(self.touches()?);
         }
         let mut batches = batches.into_iter();
-        self.paced("touch, paced", Touch::MAX_BATCH as u32, self.plan.calls, async |size| {
-            let Some(batch) = batches.next() else { return Ok((0, false)) };
-            store.touch(&batch[..size as usize]).await?;
-            Ok((size, true))
-        })
-        .await?;
         self.measure("touch of 500", None, async |_| {
             let Some(batch) = batches.next() else { return Ok(false) };
             store.touch(&batch).await?;
