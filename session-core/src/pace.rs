@@ -1,6 +1,6 @@
 //! How many records one call of a store takes on, by how long the last ones took.
 //!
-//! A call that changes many records holds up others: on SQLite every sign-in, elsewhere whoever wants the
+//! A call that changes many records holds up others: on SQLite every sign-in, elsewhere all that want the
 //! same pages and processors. How long a record takes depends on the store, on what it has in memory and
 //! on what else it does, so a size that is right everywhere does not exist.
 

@@ -277,7 +277,7 @@ fn tell(options: &Options, mut shown: Shown, took: Duration) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// How much processor time this process has had, whatever else the machine did: Linux counts it in
+/// How much processor time this process has had, which other work on the machine does not change: Linux counts it in
 /// hundredths of a second, behind the name of the program.
 fn worked() -> std::io::Result<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::store::TenantFilter;
+use session_core::store::{Selection, TenantFilter};
 use session_core::usage::Timeouts;
 use session_core::{Actor, EndCause, Store};
 use session_engine::{Notice, Options, Refusal};
@@ -56,6 +56,30 @@ async fn inactive_sessions_leave_after_thirty_days_and_active_ones_stay() {
     assert_eq!(probe.load(unused.session.id()).await.unwrap(), None);
     assert_eq!(refusal(&node, &unused).await.end_cause(), Some(EndCause::Expired));
     assert!(is_active(&node, &used).await);
+}
+
+/// Where a call takes too long, the next asks for less, and each is followed by a pause for others.
+#[tokio::test(start_paused = true)]
+async fn large_calls_are_as_large_as_the_store_is_quick() {
+    let mut calls = Vec::new();
+    for slow in [Duration::ZERO, Duration::from_millis(100)] {
+        let probe = Probe::over(store());
+        let node = engine(probe.clone(), without_timeouts()).await;
+        for n in 0..300 {
+            sign_in(&node, &format!("user {n}")).await;
+        }
+        probe.slow("end_many", slow);
+        let begun = tokio::time::Instant::now();
+        let all = Selection::within(TenantFilter::Any);
+        let ended = node.sessions().revoke_selected(all, Actor::Application).await.unwrap();
+        assert_eq!(ended, 300);
+        let made = probe.calls()["end_many"];
+        let pauses = slow / 4 * (made as u32 - 1);
+        assert!(begun.elapsed() >= slow * made as u32 + pauses, "{:?}", begun.elapsed());
+        calls.push(made);
+    }
+    // 100 and 200; 100, and 50 four times.
+    assert_eq!(calls, [2, 5]);
 }
 
 /// With the next run of the cleanup, which has no timeout to go by: the token was never presented.
