@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use session_core::store::{
     Continuation, EndMany, EndedBatch, EndedSession, HistoryPage, HistoryQuery, Page, PageCursor,
-    PageQuery, limit_within,
+    PageQuery, Sweep, limit_within,
 };
 use session_core::{InvalidField, Session, SessionId, StoreError, StoreErrorKind, Timestamp};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -178,6 +178,20 @@ fn readable<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
 /// The id of a chosen session.
 pub(crate) fn id<R: Columns>(row: &R) -> Result<Vec<u8>, StoreError> {
     Ok(row.bytes("id")?.to_vec())
+}
+
+/// Behind which session a sweep goes on, along the index of `due`.
+pub(crate) fn due_after(sweep: &Sweep) -> Result<PageCursor, StoreError> {
+    const START: PageCursor =
+        PageCursor { at: Timestamp::from_micros(i64::MIN), id: SessionId::from_bytes([0; 16]) };
+    sweep.after.as_ref().map_or(Ok(START), Continuation::place)
+}
+
+/// The ids of the sessions that a sweep has to look at, of which it asked for `limit`.
+pub(crate) fn due<R: Columns>(rows: &[R], limit: u32) -> Result<Walked<Vec<u8>>, StoreError> {
+    let last = rows.last().filter(|_| rows.len() == limit as usize);
+    let next = last.map(|row| position_of(row, "due")).transpose()?;
+    Ok(Walked { found: rows.iter().map(id).collect::<Result<_, _>>()?, next })
 }
 
 /// Where a record is in a list that is ordered by this column, then by id.

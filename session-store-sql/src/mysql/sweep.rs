@@ -1,8 +1,8 @@
 //! Chooses sessions for the cleanup: what is due first. A session is due at its deadline or earlier; the
 //! procedure that ends what is overdue puts off what is in use again.
 
-use session_core::store::{Continuation, EndedBatch, PageCursor, Sweep, limit_within};
-use session_core::{SessionId, StoreError, Timestamp};
+use session_core::StoreError;
+use session_core::store::{Continuation, EndedBatch, Sweep, limit_within};
 
 use super::db::{Db, micros, store_error};
 use crate::walk;
@@ -11,7 +11,7 @@ impl Db {
     /// Chooses, then ends those that are still overdue.
     pub(super) async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-        let after = sweep.after.as_ref().map_or(Ok(BEGIN), Continuation::place)?;
+        let after = walk::due_after(sweep)?;
         let rows = sqlx::query(self.sql(DUE))
             .bind(after.at.as_micros())
             .bind(micros(sweep.overdue))
@@ -21,16 +21,12 @@ impl Db {
             .fetch_all(&self.pool)
             .await
             .map_err(store_error)?;
-        let last = rows.last().filter(|_| rows.len() == limit as usize);
-        let last = last.map(|row| walk::position_of(row, "due")).transpose()?;
-        let chosen = rows.iter().map(walk::id).collect::<Result<_, _>>()?;
-        let ended = self.end_chosen(chosen, sweep.into(), &sweep.into()).await?;
-        Ok(EndedBatch { ended, next: last.map(Continuation::at) })
+        let chosen = walk::due(&rows, limit)?;
+        let ended = self.end_chosen(chosen.found, sweep.into(), &sweep.into()).await?;
+        Ok(EndedBatch { ended, next: chosen.next.map(Continuation::at) })
     }
 }
 
-const BEGIN: PageCursor =
-    PageCursor { at: Timestamp::from_micros(i64::MIN), id: SessionId::from_bytes([0; 16]) };
 pub(super) const DUE: &str = "SELECT id, due FROM {t}sessions \
     WHERE due >= ? \
     AND due < TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) - ? \

@@ -1,8 +1,8 @@
 //! Chooses the sessions that a cleanup looks at, along the index of when they are due: at their deadline or
 //! earlier. The function that ends what is overdue puts off what is in use again.
 
-use session_core::store::{Continuation, EndedBatch, PageCursor, Sweep, limit_within};
-use session_core::{SessionId, StoreError, Timestamp};
+use session_core::StoreError;
+use session_core::store::{EndedBatch, Sweep, limit_within};
 
 use super::db::{Db, micros, store_error};
 use crate::walk::{self, Walked};
@@ -14,7 +14,7 @@ pub(super) async fn choose(
     limit: u32,
 ) -> Result<Walked<Vec<u8>>, StoreError> {
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-    let after = sweep.after.as_ref().map_or(Ok(START), Continuation::place)?;
+    let after = walk::due_after(sweep)?;
     let rows = sqlx::query(db.sql(DUE))
         .bind(micros(sweep.overdue))
         .bind(after.at.as_micros())
@@ -23,15 +23,9 @@ pub(super) async fn choose(
         .fetch_all(&db.pool)
         .await
         .map_err(store_error)?;
-    let last = rows.last().filter(|_| rows.len() == limit as usize);
-    let next = last.map(|row| walk::position_of(row, "due")).transpose()?;
-    let found = rows.iter().map(walk::id).collect::<Result<_, _>>()?;
-    Ok(Walked { found, next })
+    walk::due(&rows, limit)
 }
 
-/// Before every session.
-const START: PageCursor =
-    PageCursor { at: Timestamp::from_micros(i64::MIN), id: SessionId::from_bytes([0; 16]) };
 pub(super) const DUE: &str = "SELECT id, due FROM {t}sessions, \
     (SELECT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint - $1 AS line) AS clock \
     WHERE due < line AND (due, id) > ($2, $3) ORDER BY due, id LIMIT $4";

@@ -1,12 +1,10 @@
 //! Ends many sessions. They are chosen by a reader, outside of the transaction that takes the write
 //! lock; what is gone or in use again by then is not ended.
 
-use std::time::Duration;
-
 use session_core::store::{
-    Continuation, EndMany, Ended, EndedBatch, Ending, PageCursor, Recheck, Sweep, limit_within,
+    Continuation, EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, limit_within,
 };
-use session_core::{DeviceInfo, EventKind, SessionId, StoreError, Timestamp};
+use session_core::{DeviceInfo, EventKind, StoreError, Timestamp};
 
 use super::history::remember;
 use super::tx::{Tx, begin};
@@ -33,30 +31,19 @@ pub(super) async fn sweep(
     keeps_history: bool,
 ) -> Result<EndedBatch, StoreError> {
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-    let after = sweep.after.as_ref().map_or(Ok(BEGINNING), Continuation::place)?;
-    let chosen = choose_due(pools, sweep.overdue, after, limit).await?;
-    let next = chosen.last().filter(|_| chosen.len() == limit as usize).copied();
-    let ids: Vec<_> = chosen.iter().map(|place| place.id.as_bytes().to_vec()).collect();
-    let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
-    let ended = end_chosen(pools, &ids, recheck, &ending, keeps_history).await?;
-    Ok(EndedBatch { ended, next: next.map(Continuation::at) })
-}
-
-async fn choose_due(
-    pools: &Pools,
-    overdue: Duration,
-    after: PageCursor,
-    limit: u32,
-) -> Result<Vec<PageCursor>, StoreError> {
+    let after = walk::due_after(sweep)?;
     let rows = sqlx::query(DUE)
-        .bind(pools.clock.now().minus(overdue).as_micros())
+        .bind(pools.clock.now().minus(sweep.overdue).as_micros())
         .bind(after.at.as_micros())
         .bind(&after.id.as_bytes()[..])
         .bind(limit)
         .fetch_all(&pools.readers)
         .await
         .map_err(store_error)?;
-    rows.iter().map(|row| walk::position_of(row, "due")).collect()
+    let chosen = walk::due(&rows, limit)?;
+    let (recheck, ending) = (Recheck::from(sweep), Ending::from(sweep));
+    let ended = end_chosen(pools, &chosen.found, recheck, &ending, keeps_history).await?;
+    Ok(EndedBatch { ended, next: chosen.next.map(Continuation::at) })
 }
 
 /// Ends those of the chosen sessions that are still there and for which the recheck holds.
@@ -156,9 +143,6 @@ async fn tell(tx: &mut Tx, ended: &[Ended], ending: &Ending) -> Result<(), Store
     Ok(())
 }
 
-const BEGINNING: PageCursor =
-    PageCursor { at: Timestamp::from_micros(i64::MIN), id: SessionId::from_bytes([0; 16]) };
-
 /// ?2 and ?3 are where the last call ended.
 pub(super) const DUE: &str = "SELECT id, due FROM session_kit_sessions \
     WHERE due < ?1 AND due >= ?2 AND (due > ?2 OR id > ?3) ORDER BY due, id LIMIT ?4";
@@ -191,6 +175,7 @@ pub(super) const FORGET_USERS: &str = "DELETE FROM session_kit_users WHERE (tena
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use session_conformance::sample::{self, PATIENCE, now, user};
     use session_core::store::{Change, Commit, Outcome, Selection, Version};
