@@ -1,13 +1,12 @@
 //! Writes generated users into a store, and can go on where an earlier run stopped.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use session_core::store::{Change, Commit, Outcome, Version};
-use session_core::{Actor, Session, SessionId, Store, UserKey};
+use session_core::store::{Change, Commit, Outcome};
+use session_core::{Actor, Store};
 
 use crate::Failure;
 use crate::people::People;
@@ -15,14 +14,25 @@ use crate::people::People;
 /// How much of the people is in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// So many of the first users.
+    /// So many of the first users, with all of their sessions.
     pub users: u64,
-    /// And all of their sessions.
+    /// How many sessions.
     pub sessions: u64,
+    /// The users that an interrupted call was about.
+    part: Option<Part>,
 }
 
-/// Writes further users until there are at least `sessions` sessions. Calls `note` after each group
-/// of users with what is complete: a later call that begins there writes the rest. What an earlier
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Part {
+    /// Where they end.
+    end: u64,
+    /// So many of their oldest sessions are in the store.
+    sessions: u64,
+}
+
+/// Writes further users until there are at least `sessions` sessions. They sign in in the order of time, as
+/// users do: where a store puts a session depends on what it has put there before. Calls `note` after each group
+/// of sessions with what is complete: a later call that begins there writes the rest. What an earlier
 /// call wrote without noting it is found and not written twice.
 ///
 /// # Errors
@@ -34,92 +44,79 @@ pub async fn fill(
     sessions: u64,
     mut note: impl FnMut(Written) -> Result<(), Failure>,
 ) -> Result<Written, Failure> {
-    let bar = progress(sessions, written.sessions);
+    let bar = progress(sessions);
     while written.sessions < sessions {
-        let group = group(people, written.users, sessions - written.sessions);
-        let counts: Vec<u64> = stream::iter(group)
-            .map(|user| {
-                let store = Arc::clone(store);
-                async move { tokio::spawn(async move { write(&*store, people, user).await }).await? }
-            })
-            .buffer_unordered(WRITERS)
-            .inspect_ok(|count| bar.inc(*count))
-            .try_collect()
-            .await?;
-        written.users += counts.len() as u64;
-        written.sessions += counts.iter().sum::<u64>();
+        let mut part = written.part.unwrap_or_else(|| missing(people, written, sessions));
+        let signed_in = in_order(people, written.users..part.end);
+        bar.set_position(written.sessions + part.sessions);
+        bar.reset_eta();
+        for group in signed_in[part.sessions as usize..].chunks(GROUP) {
+            stream::iter(group.to_vec())
+                .map(|(user, n)| {
+                    let store = Arc::clone(store);
+                    async move {
+                        tokio::spawn(async move { write(&*store, people, user, n).await }).await?
+                    }
+                })
+                .buffer_unordered(WRITERS)
+                .try_for_each(|()| std::future::ready(Ok(bar.inc(1))))
+                .await?;
+            part.sessions += group.len() as u64;
+            note(Written { part: Some(part), ..written })?;
+        }
+        let sessions = written.sessions + part.sessions;
+        written = Written { users: part.end, sessions, part: None };
         note(written)?;
     }
     bar.finish_and_clear();
     Ok(written)
 }
 
-/// The next users: no more than are missing, and few enough to be noted often.
-fn group(people: People, first: u64, missing: u64) -> std::ops::Range<u64> {
-    let mut sessions = 0;
-    let mut end = first;
-    while end < first + GROUP && sessions < missing {
-        sessions += people.sessions_of(end);
+/// The next users, until there are enough sessions.
+fn missing(people: People, written: Written, sessions: u64) -> Part {
+    let (mut end, mut count) = (written.users, written.sessions);
+    while count < sessions {
+        count += people.sessions_of(end);
         end += 1;
     }
-    first..end
+    Part { end, sessions: 0 }
 }
 
-/// Writes one user's sessions in as many commits as it takes.
-async fn write(store: &dyn Store, people: People, user: u64) -> Result<u64, Failure> {
-    let owner = people.owner(user)?;
-    let count = people.sessions_of(user);
-    let mut sessions = Vec::new();
-    for n in 0..count {
-        sessions.push(people.session(store, user, n)?);
-    }
-    let mut state = (Version::NONE, HashSet::new());
+/// All sessions of these users, those that began first first.
+fn in_order(people: People, users: std::ops::Range<u64>) -> Vec<(u64, u64)> {
+    let mut sessions: Vec<_> =
+        users.flat_map(|user| (0..people.sessions_of(user)).map(move |n| (user, n))).collect();
+    sessions.sort_by_cached_key(|(user, n)| people.signed_in(*user, *n));
+    sessions
+}
+
+/// Writes a session that is not there yet.
+async fn write(store: &dyn Store, people: People, user: u64, n: u64) -> Result<(), Failure> {
+    let (owner, session) = (people.owner(user)?, people.session(store, user, n)?);
     loop {
-        let missing = sessions.iter().filter(|session| !state.1.contains(&session.id));
-        let next: Vec<_> = missing.take(Commit::MAX_CHANGES).cloned().collect();
-        if next.is_empty() {
-            return Ok(count);
+        let state = store.user(&owner).await?;
+        if state.sessions.iter().any(|known| known.id == session.id) {
+            return Ok(());
         }
-        let last = next.len() + state.1.len() >= sessions.len();
-        let outcome = insert(store, &owner, state.0, next, people).await?;
-        if last && outcome == Outcome::Done {
-            return Ok(count);
+        let at = people.now().minus(People::SPAN);
+        let (owner, expected, by) = (owner.clone(), state.version, Actor::System);
+        let changes = vec![Change::Insert(Box::new(session.clone()))];
+        let commit = Commit { owner, expected, changes, at, by, from: None };
+        if store.commit(&commit).await? == Outcome::Done {
+            return Ok(());
         }
-        state = known(store, &owner).await?;
     }
 }
 
-async fn insert(
-    store: &dyn Store,
-    owner: &UserKey,
-    expected: Version,
-    sessions: Vec<Session>,
-    people: People,
-) -> Result<Outcome, Failure> {
-    let changes = sessions.into_iter().map(|session| Change::Insert(Box::new(session))).collect();
-    let (owner, at) = (owner.clone(), people.now().minus(People::SPAN));
-    let commit = Commit { owner, expected, changes, at, by: Actor::System, from: None };
-    Ok(store.commit(&commit).await?)
-}
-
-async fn known(
-    store: &dyn Store,
-    owner: &UserKey,
-) -> Result<(Version, HashSet<SessionId>), Failure> {
-    let state = store.user(owner).await?;
-    Ok((state.version, state.sessions.iter().map(|session| session.id).collect()))
-}
-
-fn progress(sessions: u64, from: u64) -> ProgressBar {
+fn progress(sessions: u64) -> ProgressBar {
     let template = "{bar:40} {human_pos} of {human_len} sessions, {per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template);
-    let bar = ProgressBar::new(sessions).with_position(from);
-    bar.reset_eta();
+    let bar = ProgressBar::new(sessions);
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 const WRITERS: usize = 32;
-const GROUP: u64 = 500;
+const GROUP: usize = 2_000;
 
 #[cfg(test)]
 mod tests {
@@ -156,22 +153,26 @@ mod tests {
         })
         .await;
         assert!(interrupted.is_err());
+        assert_eq!(entries(&store, &begin).await, 2 * GROUP, "it stopped on the way");
         // The second group is in the store and was not noted.
         let written = fill(&store, PEOPLE, notes[0], 8_000, |_| Ok(())).await.unwrap();
         assert!((8_000..10_000).contains(&written.sessions), "{written:?}");
         let sessions: u64 = (0..written.users).map(|user| PEOPLE.sessions_of(user)).sum();
         assert_eq!(written.sessions, sessions);
         assert_eq!(entries(&store, &begin).await as u64, sessions, "each is written once");
+        let more = fill(&store, PEOPLE, written, 12_000, |_| Ok(())).await.unwrap();
+        assert!(more.users > written.users && more.sessions >= 12_000, "{more:?}");
+        assert_eq!(entries(&store, &begin).await as u64, more.sessions);
     }
 
-    #[tokio::test]
-    async fn a_user_of_whom_a_part_was_written_is_completed() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let owner = PEOPLE.owner(0).unwrap();
-        let first = (0..7).map(|n| PEOPLE.session(&*store, 0, n).unwrap()).collect();
-        insert(&*store, &owner, Version::NONE, first, PEOPLE).await.unwrap();
-        fill(&store, PEOPLE, Written::default(), 1, |_| Ok(())).await.unwrap();
-        let state = known(&*store, &owner).await.unwrap();
-        assert_eq!(state.1.len() as u64, People::MOST);
+    #[test]
+    fn sessions_begin_in_the_order_of_time() {
+        let sessions = in_order(PEOPLE, 0..50);
+        let times: Vec<_> = sessions.iter().map(|(user, n)| PEOPLE.signed_in(*user, *n)).collect();
+        assert!(times.is_sorted());
+        assert_eq!(
+            sessions.len() as u64,
+            (0..50).map(|user| PEOPLE.sessions_of(user)).sum::<u64>()
+        );
     }
 }

@@ -67,7 +67,13 @@ impl People {
     /// # Errors
     /// As [`People::owner`].
     pub fn id(&self, store: &dyn Store, user: u64, n: u64) -> Result<SessionId, Failure> {
-        Ok(store.session_id(&self.owner(user)?, self.random(&[user, n, ID]).bytes()))
+        let random = self.random(&[user, n, ID]).bytes();
+        Ok(store.session_id(&self.owner(user)?, self.signed_in(user, n), random))
+    }
+
+    /// When one of a user's sessions began.
+    pub fn signed_in(&self, user: u64, n: u64) -> Timestamp {
+        self.now().minus(age(&mut self.random(&[user, n])))
     }
 
     /// One of a user's sessions.
@@ -76,7 +82,7 @@ impl People {
     /// As [`People::owner`].
     pub fn session(&self, store: &dyn Store, user: u64, n: u64) -> Result<Session, Failure> {
         let random = &mut self.random(&[user, n]);
-        let age = Self::SPAN.mul_f64(random.unit());
+        let age = age(random);
         let used = used(random, age);
         let owner = self.owner(user)?;
         let signed_in = self.now().minus(age);
@@ -132,6 +138,11 @@ pub fn newcomer(
 fn deadline(session: &Session) -> Timestamp {
     let (none, cleanup) = (Timeouts::none(), Cleanup::default());
     session.deadline_at(&none, &cleanup, session.last_accessed, session.claimed)
+}
+
+/// How long ago a session began.
+fn age(random: &mut Random) -> Duration {
+    People::SPAN.mul_f64(random.unit())
 }
 
 /// How long ago a session of this age was last used.

@@ -310,8 +310,8 @@ impl std::fmt::Debug for Probe {
 
 #[async_trait]
 impl Store for Probe {
-    fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
-        self.store().session_id(owner, random)
+    fn session_id(&self, owner: &UserKey, at: Timestamp, random: [u8; 16]) -> SessionId {
+        self.store().session_id(owner, at, random)
     }
 
     fn configure(&self, needs: &Needs) {

@@ -14,7 +14,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use session_engine::Options;
 
 use crate::{Namespace, RestorePoint};
@@ -198,8 +198,8 @@ impl Recorder {
 
 #[async_trait]
 impl Store for Recorder {
-    fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
-        self.store.session_id(owner, random)
+    fn session_id(&self, owner: &UserKey, at: Timestamp, random: [u8; 16]) -> SessionId {
+        self.store.session_id(owner, at, random)
     }
 
     fn configure(&self, needs: &Needs) {

@@ -94,7 +94,7 @@ pub(crate) fn token(id: SessionId) -> Token {
 
 /// A session that begins at this time and has no deadline, with an id that the store has made.
 pub fn session(store: &dyn Store, owner: &UserKey, signed_in: Timestamp) -> Session {
-    let token = token(store.session_id(owner, random()));
+    let token = token(store.session_id(owner, signed_in, random()));
     let ip_addresses = vec![address(1)];
     Session { ip_addresses, ..Session::new(owner.clone(), &token, signed_in) }
 }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 use uuid::Uuid;
 
+use crate::time::Timestamp;
+
 /// A value that does not fit its field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
@@ -121,6 +123,15 @@ impl SessionId {
     /// A random (version 4) id from sixteen random bytes.
     pub const fn from_random(random: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(random).into_uuid())
+    }
+
+    /// A version 7 id: the milliseconds of a time, and 74 of the random bits. Those of one time stand side by
+    /// side in an index.
+    pub fn at(time: Timestamp, random: [u8; 16]) -> Self {
+        let millis = u64::try_from(time.as_micros() / 1_000).unwrap_or_default();
+        let [.., a, b, c, d, e, f, g, h, i, j] = random;
+        let random = [a, b, c, d, e, f, g, h, i, j];
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
     /// The sixteen bytes.

@@ -309,7 +309,7 @@ impl Node {
             return Ok(Attempt { token, session: record, at: now, ended, new: None });
         }
         let entropy = shared.entropy.as_ref();
-        let new_id = || shared.store.session_id(&request.owner, random(entropy));
+        let new_id = || shared.store.session_id(&request.owner, now, random(entropy));
         let ticket = newcoming.ticket.as_ref().filter(|_| !planted::is(Defect::TicketTwice));
         let id = ticket.map_or_else(new_id, |used| used.issued.id);
         let secrets = (random(entropy), random(entropy));

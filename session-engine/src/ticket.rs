@@ -111,7 +111,7 @@ impl Node {
         if let Some(used) = used.filter(|_| !self.notes_uses()) {
             return Ok(self.seal(&used.issued.text));
         }
-        let id = shared.store.session_id(&request.owner, random(entropy));
+        let id = shared.store.session_id(&request.owner, self.now(), random(entropy));
         let (expires, refused_by) = match used {
             Some(TicketUse { issued, .. }) => (issued.expires, issued.refused_by.clone()),
             None => (self.now().plus(Ticket::VALID_FOR), refused_by),

@@ -245,7 +245,7 @@ mod tests {
 
     fn sign_in(store: &MongoStore, at: Timestamp) -> (Session, Commit) {
         let owner = UserKey::new("alice".parse().unwrap());
-        let id = store.session_id(&owner, [7; 16]);
+        let id = store.session_id(&owner, at, [7; 16]);
         let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [2; 12], [3; 16]);
         let session = Session::new(owner.clone(), &token, at);
         let changes = vec![Change::Insert(Box::new(session.clone()))];

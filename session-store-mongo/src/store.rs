@@ -13,7 +13,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, Touch, UserState, limit_within,
 };
-use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
+use session_core::{FleetKey, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::task::JoinHandle;
 
 use crate::collections::Collections;
@@ -125,7 +125,7 @@ async fn within<T>(
 
 #[async_trait]
 impl Store for MongoStore {
-    fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
+    fn session_id(&self, owner: &UserKey, _at: Timestamp, random: [u8; 16]) -> SessionId {
         self.calls.tags.session_id(owner, random)
     }
 

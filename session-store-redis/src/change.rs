@@ -214,7 +214,11 @@ mod tests {
 
     fn session(store: &RedisStore, owner: &UserKey) -> Session {
         let random = || getrandom::u64().unwrap().to_be_bytes();
-        let id = store.session_id(owner, [random(), random()].concat().try_into().unwrap());
+        let id = store.session_id(
+            owner,
+            Timestamp::EPOCH,
+            [random(), random()].concat().try_into().unwrap(),
+        );
         let token = Token::new(&FleetKey::from_bytes([7; 32]), id, [1; 12], [2; 16]);
         Session::new(owner.clone(), &token, Timestamp::EPOCH)
     }

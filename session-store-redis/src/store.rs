@@ -13,7 +13,7 @@ use session_core::store::{
     HistoryQuery, Loaded, LogPage, Needs, Outcome, Page, PageQuery, PolicyChange, StoreReport,
     Sweep, TagKey, Touch, UserState, check_version,
 };
-use session_core::{FleetKey, InvalidField, SessionId, Store, StoreError, UserKey};
+use session_core::{FleetKey, InvalidField, SessionId, Store, StoreError, Timestamp, UserKey};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinHandle;
@@ -236,7 +236,7 @@ async fn agree(
 
 #[async_trait]
 impl Store for RedisStore {
-    fn session_id(&self, owner: &UserKey, random: [u8; 16]) -> SessionId {
+    fn session_id(&self, owner: &UserKey, _at: Timestamp, random: [u8; 16]) -> SessionId {
         self.placement.session_id(owner, random)
     }
 

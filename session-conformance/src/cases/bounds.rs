@@ -24,7 +24,7 @@ pub(crate) async fn what_stands_behind_many_is_found(namespace: Arc<dyn Namespac
     let owner = user("alice");
     let shop = ClientId::new("shop").unwrap();
     let mut last = session(store.as_ref(), &owner, begun.minus(HOUR));
-    last.id = store.session_id(&owner, [0xff; 16]);
+    last.id = store.session_id(&owner, begun.plus(HOUR), [0xff; 16]);
     last.client_id = Some(shop.clone());
     insert(store.as_ref(), &last).await;
     let mut left = PageQuery::MAX_EXAMINED as usize + 100;

@@ -190,7 +190,7 @@ pub(crate) async fn a_selection_by_ids_is_one_call(namespace: Arc<dyn Namespace>
     for n in 0..4 {
         sessions.extend(add_many(store.as_ref(), &user(&format!("user {n}")), 3).await);
     }
-    let unknown = store.session_id(&user("bob"), random());
+    let unknown = store.session_id(&user("bob"), sessions[0].signed_in, random());
     for chosen in [&sessions[1..2], &sessions[2..9]] {
         let mut ids: Vec<_> = chosen.iter().map(|session| session.id).collect();
         ids.push(unknown);
@@ -209,8 +209,9 @@ pub(crate) async fn more_ids_than_the_most_are_refused(namespace: Arc<dyn Namesp
     let store = namespace.connect().await;
     let owner = user("alice");
     let session = add(store.as_ref(), &owner).await;
-    let mut ids: Vec<_> =
-        (0..Selection::MAX_IDS).map(|_| store.session_id(&owner, random())).collect();
+    let mut ids: Vec<_> = (0..Selection::MAX_IDS)
+        .map(|_| store.session_id(&owner, session.signed_in, random()))
+        .collect();
     ids.push(session.id);
     let all = end(store.as_ref(), Selection::user(owner.clone())).await;
     let select =

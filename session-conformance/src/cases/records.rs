@@ -134,14 +134,15 @@ pub(crate) async fn a_session_without_anything_comes_back(namespace: Arc<dyn Nam
 
 pub(crate) async fn ids_keep_sixty_four_random_bits(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
+    let at = now(store.as_ref()).await;
     for owner in [user("alice"), user_in("north", "alice")] {
         let random = random::<16>();
-        let id = |random| u128::from_be_bytes(*store.session_id(&owner, random).as_bytes());
+        let id = |random| u128::from_be_bytes(*store.session_id(&owner, at, random).as_bytes());
         let of_bit = |bit: u32| (u128::from_be_bytes(random) ^ 1 << bit).to_be_bytes();
         let changes = (0..u128::BITS).map(|bit| id(of_bit(bit)) ^ id(random));
         let bits = independent(changes);
         assert!(bits >= 64, "{bits} of the random bits are told apart in the id");
-        assert_eq!(id(random), id(random), "the random bytes are all that is random");
+        assert_eq!(id(random), id(random), "nothing else in it is random");
     }
 }
 

@@ -93,7 +93,7 @@ pub(crate) async fn a_batch_beyond_the_most_is_refused(namespace: Arc<dyn Namesp
     let session = add(store.as_ref(), &user("alice")).await;
     let later = session.last_accessed.plus(SECOND);
     let touch = |id| used(id, later);
-    let unknown = || store.session_id(&session.owner, random());
+    let unknown = || store.session_id(&session.owner, later, random());
     let mut gone: Vec<_> = (1..Touch::MAX_BATCH).map(|_| unknown()).collect();
     gone.sort();
     let mut batch: Vec<_> = gone.iter().copied().map(touch).collect();
@@ -138,8 +138,8 @@ pub(crate) async fn what_is_gone_is_answered_once(namespace: Arc<dyn Namespace>)
     let owner = user("alice");
     let [stays, gone] = [add(store.as_ref(), &owner).await, add(store.as_ref(), &owner).await];
     revoke(store.as_ref(), gone.id).await;
-    let never = store.session_id(&owner, random());
     let at = now(store.as_ref()).await;
+    let never = store.session_id(&owner, at, random());
     let touch = |id| Touch { ip_addresses: vec![address(3)], ..used(id, at) };
     let batch = [gone.id, stays.id, never, gone.id, stays.id, never].map(touch);
     let mut answered = store.touch(&batch).await.unwrap();

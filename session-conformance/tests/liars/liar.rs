@@ -218,11 +218,11 @@ impl Liar {
 
 #[async_trait]
 impl Store for Liar {
-    fn session_id(&self, owner: &UserKey, mut random: [u8; 16]) -> SessionId {
+    fn session_id(&self, owner: &UserKey, at: Timestamp, mut random: [u8; 16]) -> SessionId {
         if self.fault == Fault::IdsAreShort {
             random[4..].fill(7);
         }
-        self.store().session_id(owner, random)
+        self.store().session_id(owner, at, random)
     }
 
     fn configure(&self, needs: &Needs) {

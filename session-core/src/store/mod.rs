@@ -38,6 +38,7 @@ use crate::block::Block;
 use crate::field::SessionId;
 use crate::policy::{Policy, PolicyLayers, PolicyScope};
 use crate::session::{Session, UserKey};
+use crate::time::Timestamp;
 use crate::token::FleetKey;
 
 /// A store of sessions, shared by all nodes of a fleet.
@@ -75,11 +76,12 @@ use crate::token::FleetKey;
 ///   are others; `north` and `northwest` have nothing in common.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Names a session that is about to begin, out of random bytes. A store that is spread over
-    /// many servers puts into the id what it needs to find the record in one step; such ids keep
-    /// at least 64 random bits.
-    fn session_id(&self, _owner: &UserKey, random: [u8; 16]) -> SessionId {
-        SessionId::from_random(random)
+    /// Names a session that is about to begin, out of the time and random bytes. By default ids are in the
+    /// order of sign-ins ([`SessionId::at`]), so that sessions which end together stand together in the
+    /// indexes of a store. A store that is spread over many servers puts into the id what it needs to
+    /// find the record in one step. Ids keep at least 64 random bits.
+    fn session_id(&self, _owner: &UserKey, at: Timestamp, random: [u8; 16]) -> SessionId {
+        SessionId::at(at, random)
     }
 
     /// Called once per node before any other method. A store whose records have a time to live sets

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, RwLock, RwLockReadGuard};
 use tokio::task::JoinHandle;
 
 use super::options;
+use super::tx::Writer;
 
 #[derive(Debug)]
 pub(super) struct Checkpoints {
@@ -42,7 +43,7 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn start(connect: SqliteConnectOptions, writer: SqlitePool) -> Self {
+    pub(super) fn start(connect: SqliteConnectOptions, writer: Writer) -> Self {
         let (due, gate) = (Arc::new(Notify::new()), Arc::new(RwLock::new(())));
         let path = connect.get_filename().to_owned();
         let pool = options::pool(1).connect_lazy_with(connect.busy_timeout(LONGEST_WAIT));
@@ -80,7 +81,7 @@ impl Drop for Checkpoints {
 struct Worker {
     path: PathBuf,
     pool: SqlitePool,
-    writer: SqlitePool,
+    writer: Writer,
     gate: Arc<RwLock<()>>,
 }
 
@@ -102,7 +103,7 @@ impl Worker {
             self.flush().await;
             sqlx::query(PASSIVE).execute(&self.pool).await?;
             self.flush().await;
-            let _turn = self.writer.acquire().await?;
+            let _held = self.writer.hold().await?;
             sqlx::query(FULL).execute(&self.pool).await?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use session_core::store::{Change, Commit, Outcome};
 use session_core::{DeviceInfo, StoreError, Timestamp, UserKey};
 
 use super::history::remember;
-use super::tx::{Tx, begin};
+use super::tx::Tx;
 use super::{Pools, store_error};
 use crate::steps;
 
@@ -18,7 +18,7 @@ pub(super) async fn commit(
 ) -> Result<Outcome, StoreError> {
     commit.check()?;
     let steps = steps::text(&commit.changes);
-    let mut tx = begin(&pools.writer).await?;
+    let mut tx = pools.writer.begin().await?;
     // Once the write lock is held.
     let now = pools.clock.now();
     if !is_possible(&mut tx, commit, &steps, now).await? {

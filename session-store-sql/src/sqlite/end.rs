@@ -7,7 +7,7 @@ use session_core::store::{
 use session_core::{DeviceInfo, EventKind, StoreError, Timestamp};
 
 use super::history::remember;
-use super::tx::{Tx, begin};
+use super::tx::Tx;
 use super::{Pools, read, store_error};
 use crate::{rows, walk};
 
@@ -59,7 +59,7 @@ async fn end_chosen(
     }
     let ids: Vec<_> = chosen.iter().map(const_hex::encode).collect();
     let ids = serde_json::json!(ids).to_string();
-    let mut tx = begin(&pools.writer).await?;
+    let mut tx = pools.writer.begin().await?;
     // Once the write lock is held.
     let lines = Lines::of(recheck, pools.clock.now());
     if keeps_history {
@@ -245,7 +245,9 @@ mod tests {
             INSERT INTO session_kit_sessions SELECT randomblob(16), '', 'user ' || n, 'Web', NULL, \
                 '', n, n, iif(n % 20 = 0, n + 1, 1 << 60), 0, '{}', \
                 iif(n % 20 = 0, n + 1, 1 << 60) FROM numbers; ANALYZE;";
-        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&store.pools.writer).await.unwrap();
+        let mut tx = store.pools.writer.begin().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
         // Of a call only the choosing is counted: what ends is named by ids.
         let steps = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&steps);

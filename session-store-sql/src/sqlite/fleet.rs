@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use session_core::{FleetKey, InvalidField, StoreError};
 
-use super::tx::begin;
 use super::{Pools, store_error};
 
 pub(super) async fn lease(
@@ -13,7 +12,7 @@ pub(super) async fn lease(
     holder: &str,
     ttl: Duration,
 ) -> Result<bool, StoreError> {
-    let mut tx = begin(&pools.writer).await?;
+    let mut tx = pools.writer.begin().await?;
     // Once the write lock is held: waiting for it takes nothing from the lease.
     let now = pools.clock.now();
     let taken = sqlx::query(LEASE)
@@ -43,11 +42,13 @@ pub(super) async fn key(pools: &Pools, proposed: &FleetKey) -> Result<FleetKey, 
         sqlx::query_scalar(KEY).fetch_optional(&pools.readers).await.map_err(store_error)?;
     let key = match known {
         Some(key) => key,
-        None => sqlx::query_scalar(SET_KEY)
-            .bind(&proposed.as_bytes()[..])
-            .fetch_one(&pools.writer)
-            .await
-            .map_err(store_error)?,
+        None => {
+            let mut tx = pools.writer.begin().await?;
+            let set = sqlx::query_scalar(SET_KEY).bind(&proposed.as_bytes()[..]);
+            let key = set.fetch_one(&mut *tx).await.map_err(store_error)?;
+            tx.commit().await.map_err(store_error)?;
+            key
+        }
     };
     let malformed = |_| InvalidField::malformed("key", "32 bytes");
     Ok(FleetKey::from_bytes(key.try_into().map_err(malformed)?))

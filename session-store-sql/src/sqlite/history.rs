@@ -66,7 +66,9 @@ pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result
             sqlx::query(FORGET_USER).bind(tenant).bind(user).bind(limit)
         }
     };
-    let gone = delete.execute(&pools.writer).await.map_err(store_error)?;
+    let mut tx = pools.writer.begin().await?;
+    let gone = delete.execute(&mut *tx).await.map_err(store_error)?;
+    tx.commit().await.map_err(store_error)?;
     Ok(u32::try_from(gone.rows_affected()).unwrap_or(u32::MAX))
 }
 

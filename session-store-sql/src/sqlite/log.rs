@@ -41,7 +41,9 @@ pub(super) async fn trim(
         .await
         .map_err(store_error)?;
     let Some(kept) = kept else { return Ok(0) };
-    let trimmed = sqlx::query(TRIM).bind(kept).execute(&pools.writer).await.map_err(store_error)?;
+    let mut tx = pools.writer.begin().await?;
+    let trimmed = sqlx::query(TRIM).bind(kept).execute(&mut *tx).await.map_err(store_error)?;
+    tx.commit().await.map_err(store_error)?;
     Ok(u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX))
 }
 

@@ -2,16 +2,16 @@
 //! first, so that any number of processes may start at once.
 
 use session_core::StoreError;
-use sqlx::sqlite::SqlitePool;
 
 use super::store_error;
+use super::tx::Writer;
 use crate::schema;
 
 pub(super) const MIGRATIONS: [&str; 1] =
     [include_str!("../../migrations/sqlite/0001_sessions.sql")];
 
-pub(super) async fn run(writer: &SqlitePool) -> Result<(), StoreError> {
-    let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)?;
+pub(super) async fn run(writer: &Writer) -> Result<(), StoreError> {
+    let mut tx = writer.begin().await?;
     sqlx::query(CREATE_VERSION).execute(&mut *tx).await.map_err(store_error)?;
     let versions: Vec<i64> =
         sqlx::query_scalar(READ_VERSIONS).fetch_all(&mut *tx).await.map_err(store_error)?;

@@ -40,6 +40,7 @@ use self::error::{is_busy, store_error};
 use self::hint::Hints;
 use self::log::LogReader;
 pub use self::options::{Durability, SqliteOptions};
+use self::tx::Writer;
 
 /// A store in a SQLite file, in WAL mode.
 ///
@@ -75,7 +76,7 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Pools {
     /// One connection: writes take turns.
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
     clock: Clock,
 }
@@ -288,14 +289,16 @@ impl Store for SqliteStore {
 async fn open_writer(
     connect: &SqliteConnectOptions,
     busy_timeout: Duration,
-) -> Result<SqlitePool, StoreError> {
+) -> Result<Writer, StoreError> {
     let begun = Instant::now();
+    let connect = options::writing(connect.clone());
     loop {
-        match options::pool(1).connect_with(options::writing(connect.clone())).await {
+        match options::pool(1).connect_with(connect.clone()).await {
             Err(error) if is_busy(&error) && begun.elapsed() < busy_timeout => {
                 tokio::time::sleep(PAUSE_WHILE_BUSY).await;
             }
-            opened => return opened.map_err(StoreError::unavailable),
+            Err(error) => return Err(StoreError::unavailable(error)),
+            Ok(pool) => return Ok(Writer::new(pool, busy_timeout)),
         }
     }
 }

@@ -97,11 +97,13 @@ impl SqliteOptions {
 }
 
 /// The writer keeps the pages of a large change together until it commits; the default cache of 2
-/// MB writes them to the log early, some of them several times.
+/// MB writes them to the log early, some of them several times. It waits for other processes in
+/// [`Writer::begin`](super::tx::Writer::begin).
 pub(super) fn writing(connect: SqliteConnectOptions) -> SqliteConnectOptions {
     let checkpoint = connect.pragma("wal_autocheckpoint", checkpoint::AT_MOST);
     let limit = checkpoint::LARGEST.to_string();
-    checkpoint.pragma("journal_size_limit", limit).pragma("cache_size", WRITER_CACHE)
+    let sized = checkpoint.pragma("journal_size_limit", limit).pragma("cache_size", WRITER_CACHE);
+    sized.busy_timeout(Duration::ZERO)
 }
 
 /// Connections are kept: opening a file costs more than an idle handle.

@@ -6,7 +6,7 @@ use session_core::store::{BlockChange, PolicyChange};
 use session_core::{StoreError, Timestamp, UserKey};
 use sqlx::sqlite::{SqlitePool, SqliteTransaction};
 
-use super::tx::{self, Tx};
+use super::tx::{Tx, Writer};
 use super::{log, store_error};
 use crate::columns::Columns;
 use crate::places::Places;
@@ -61,13 +61,10 @@ async fn text(
     Ok(found.flatten())
 }
 
-pub(super) async fn set_policy(
-    writer: &SqlitePool,
-    change: &PolicyChange,
-) -> Result<(), StoreError> {
+pub(super) async fn set_policy(writer: &Writer, change: &PolicyChange) -> Result<(), StoreError> {
     let (tenant, user) = change.scope.key();
     let policy = change.policy.as_ref().map(Policy::to_stored);
-    let mut tx = tx::begin(writer).await?;
+    let mut tx = writer.begin().await?;
     let set = sqlx::query(SET_POLICY).bind(tenant).bind(user).bind(policy);
     set.execute(&mut *tx).await.map_err(store_error)?;
     forget_empty(&mut tx, &change.scope).await?;
@@ -76,11 +73,11 @@ pub(super) async fn set_policy(
 }
 
 /// Every commit that began before has ended, and every later one sees the block: writes take turns.
-pub(super) async fn set_block(writer: &SqlitePool, change: &BlockChange) -> Result<(), StoreError> {
+pub(super) async fn set_block(writer: &Writer, change: &BlockChange) -> Result<(), StoreError> {
     let (tenant, user) = change.scope.key();
     let block = change.block.as_ref().map(Block::to_stored);
     let until = change.block.as_ref().and_then(|block| block.until).map(Timestamp::as_micros);
-    let mut tx = tx::begin(writer).await?;
+    let mut tx = writer.begin().await?;
     let set = sqlx::query(SET_BLOCK).bind(tenant).bind(user).bind(block).bind(until);
     set.execute(&mut *tx).await.map_err(store_error)?;
     forget_empty(&mut tx, &change.scope).await?;

@@ -5,21 +5,17 @@ use std::collections::{HashMap, HashSet};
 use session_core::session::note_ip_address;
 use session_core::store::{Touch, record};
 use session_core::{SessionId, StoreError};
-use sqlx::sqlite::SqlitePool;
 
 use super::store_error;
-use super::tx::{Tx, begin};
+use super::tx::{Tx, Writer};
 use crate::columns::Columns;
 
 /// The batch has been folded.
-pub(super) async fn touch(
-    writer: &SqlitePool,
-    batch: &[Touch],
-) -> Result<Vec<SessionId>, StoreError> {
+pub(super) async fn touch(writer: &Writer, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tx = begin(writer).await?;
+    let mut tx = writer.begin().await?;
     let addresses = merge_addresses(&mut tx, batch).await?;
     let found = write(&mut tx, batch, &addresses).await?;
     tx.commit().await.map_err(store_error)?;

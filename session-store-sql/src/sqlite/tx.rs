@@ -1,14 +1,68 @@
 //! Transactions that write.
 
-use session_core::StoreError;
-use sqlx::sqlite::{SqlitePool, SqliteTransaction};
+use std::sync::Arc;
+use std::time::Duration;
 
+use session_core::StoreError;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{Sqlite, SqlitePool, SqliteTransaction};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
+
+use super::error::is_busy;
 use super::store_error;
 
 pub(super) type Tx = SqliteTransaction<'static>;
 
-/// Begins a transaction that may write. A deferred one would fail at its first write, whatever
-/// the busy timeout, if another process wrote after its first read.
-pub(super) async fn begin(writer: &SqlitePool) -> Result<Tx, StoreError> {
-    writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)
+/// The connection that writes. The calls of this process have their turns in the order in which they came.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    pool: SqlitePool,
+    turn: Arc<Mutex<()>>,
+    /// How long a call waits for other processes.
+    patience: Duration,
 }
+
+impl Writer {
+    /// Of one connection that itself waits for no other process.
+    pub(super) fn new(pool: SqlitePool, patience: Duration) -> Self {
+        Self { pool, turn: Arc::default(), patience }
+    }
+
+    /// Begins a transaction that may write. A deferred one would fail at its first write if another
+    /// process wrote after its first read.
+    ///
+    /// SQLite's own wait for the lock grows to 100 ms from one look to the next, and who has waited longest
+    /// looks least often. Here all processes look as often.
+    pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
+        let begun = Instant::now();
+        let _turn = self.turn.lock().await;
+        loop {
+            match self.pool.begin_with("BEGIN IMMEDIATE").await {
+                Err(error) if is_busy(&error) && begun.elapsed() < self.patience => {
+                    tokio::time::sleep(BETWEEN_LOOKS).await;
+                }
+                begun => return begun.map_err(store_error),
+            }
+        }
+    }
+
+    /// Keeps all calls of this process from writing, once those before it are over.
+    pub(super) async fn hold(&self) -> Result<Held, sqlx::Error> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        Ok(Held { _turn: turn, _connection: self.pool.acquire().await? })
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// While it is there, nothing is written.
+pub(super) struct Held {
+    _turn: OwnedMutexGuard<()>,
+    _connection: PoolConnection<Sqlite>,
+}
+
+/// A commit with its flush takes some 3 ms.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);

@@ -76,7 +76,7 @@ pub(crate) async fn sign_in(
         let at = now();
         // Ids of earlier runs are taken.
         let fresh = Random::of(random.bits(), &[at.as_micros().cast_unsigned()]).bytes();
-        let id: SessionId = store.session_id(&owner, fresh);
+        let id: SessionId = store.session_id(&owner, at, fresh);
         let session = newcomer(owner.clone(), id, random, at)?;
         let (owner, by) = (owner.clone(), Actor::User(owner.clone()));
         let changes = vec![Change::Insert(Box::new(session))];

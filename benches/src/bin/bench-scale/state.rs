@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(State::read(&path).unwrap(), None);
         let people = People::new(7, Timestamp::from_micros(9));
         let mut state = State::new(people, &Cursor(vec![0, 255]));
-        state.written = Written { users: 3, sessions: 1_003 };
+        state.written.sessions = 1_003;
         state.write(&path).unwrap();
         let read = State::read(&path).unwrap().unwrap();
         assert_eq!(read, state);

@@ -72,7 +72,7 @@ fn bare_rows(writers: Vec<Arc<dyn Bare>>, newcomers: Newcomers) -> Load {
         async move {
             let at = now();
             let mut random = Random::of(worker as u64, &[at.as_micros().cast_unsigned()]);
-            let id = SessionId::from_random(random.bytes());
+            let id = SessionId::at(at, random.bytes());
             writer.write(&newcomer(owner?, id, &mut random, at)?).await
         }
     })
