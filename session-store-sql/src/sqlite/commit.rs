@@ -17,16 +17,26 @@ pub(super) async fn commit(
     keeps_history: bool,
 ) -> Result<Outcome, StoreError> {
     commit.check()?;
+    let (commit, clock) = (commit.clone(), pools.clock.clone());
     let steps = steps::text(&commit.changes);
-    let mut tx = pools.writer.begin().await?;
-    // Once the write lock is held.
-    let now = pools.clock.now();
-    if !is_possible(&mut tx, commit, &steps, now).await? {
+    let decide = async move |tx| decide(tx, &commit, &steps, clock.now(), keeps_history).await;
+    pools.writer.apart(decide).await
+}
+
+/// Once the write lock is held.
+async fn decide(
+    mut tx: Tx,
+    commit: &Commit,
+    steps: &str,
+    now: Timestamp,
+    keeps_history: bool,
+) -> Result<Outcome, StoreError> {
+    if !is_possible(&mut tx, commit, steps, now).await? {
         return Ok(Outcome::Conflict);
     }
     // Before the changes: what they find is what the log tells.
-    if let Some(newest) = tell(&mut tx, commit, &steps).await? {
-        apply(&mut tx, commit, &steps, newest, keeps_history).await?;
+    if let Some(newest) = tell(&mut tx, commit, steps).await? {
+        apply(&mut tx, commit, steps, newest, keeps_history).await?;
     }
     tx.commit().await.map_err(store_error)?;
     Ok(Outcome::Done)

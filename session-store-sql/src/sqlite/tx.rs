@@ -6,6 +6,7 @@ use std::time::Duration;
 use session_core::StoreError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteTransaction};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
@@ -31,12 +32,35 @@ impl Writer {
 
     /// Begins a transaction that may write. A deferred one would fail at its first write if another
     /// process wrote after its first read.
-    ///
-    /// SQLite's own wait for the lock grows to 100 ms from one look to the next, and who has waited longest
-    /// looks least often. Here all processes look as often.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        self.begin_in(turn).await
+    }
+
+    /// Runs a transaction on a thread of its own.
+    ///
+    /// Each statement is carried out by SQLite's thread, which then wakes the transaction. A runtime that has much
+    /// to do polls last what another thread has woken, and all that time the transaction would keep the lock.
+    pub(super) async fn apart<T, F>(
+        &self,
+        run: impl FnOnce(Tx) -> F + Send + 'static,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let (writer, runtime) = (self.clone(), Handle::current());
+        let apart = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async { run(writer.begin_in(turn).await?).await })
+        });
+        apart.await.map_err(StoreError::internal)?
+    }
+
+    /// SQLite's own wait for the lock grows to 100 ms from one look to the next, so who has waited longest looks
+    /// least often. Here all processes look as often.
+    async fn begin_in(&self, _turn: OwnedMutexGuard<()>) -> Result<Tx, StoreError> {
         let begun = Instant::now();
-        let _turn = self.turn.lock().await;
         loop {
             match self.pool.begin_with("BEGIN IMMEDIATE").await {
                 Err(error) if is_busy(&error) && begun.elapsed() < self.patience => {
