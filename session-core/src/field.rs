@@ -109,7 +109,7 @@ impl InvalidField {
 
 /// The public id of a session: a UUID that may appear in logs, pages and a JWT's `sid` claim.
 ///
-/// It never authenticates by itself.
+/// It never authenticates by itself. It may tell when the session began.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(Uuid);
@@ -129,9 +129,9 @@ impl SessionId {
     /// side in an index.
     pub fn at(time: Timestamp, random: [u8; 16]) -> Self {
         let millis = u64::try_from(time.as_micros() / 1_000).unwrap_or_default();
-        let [.., a, b, c, d, e, f, g, h, i, j] = random;
-        let random = [a, b, c, d, e, f, g, h, i, j];
-        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+        let mut after = [0; 10];
+        after.copy_from_slice(&random[6..]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &after).into_uuid())
     }
 
     /// The sixteen bytes.
@@ -449,6 +449,17 @@ fn check_length(field: &'static str, text: &str, limit: usize) -> Result<(), Inv
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_their_times() {
+        let at = |millis: i64, random| {
+            SessionId::at(Timestamp::from_micros(millis * 1_000), [random; 16])
+        };
+        let ids = [at(-1, 9), at(1, 255), at(2, 0), at(1 << 40, 0)];
+        assert!(ids.is_sorted(), "{ids:?}");
+        assert!(ids.iter().all(|id| id.as_uuid().get_version_num() == 7));
+        assert_ne!(at(1, 1), at(1, 2));
+    }
 
     #[test]
     fn errors_name_the_field_and_the_limit() {
