@@ -16,6 +16,7 @@ mod place;
 mod plans;
 mod read;
 mod report;
+mod thread;
 mod touch;
 mod tx;
 
@@ -298,7 +299,7 @@ async fn open_writer(
                 tokio::time::sleep(PAUSE_WHILE_BUSY).await;
             }
             Err(error) => return Err(StoreError::unavailable(error)),
-            Ok(pool) => return Ok(Writer::new(pool, busy_timeout)),
+            Ok(pool) => return Writer::new(pool, busy_timeout),
         }
     }
 }

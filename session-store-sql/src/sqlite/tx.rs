@@ -6,12 +6,12 @@ use std::time::Duration;
 use session_core::StoreError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqlitePool, SqliteTransaction};
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use super::error::is_busy;
 use super::store_error;
+use super::thread::Thread;
 
 pub(super) type Tx = SqliteTransaction<'static>;
 
@@ -20,14 +20,16 @@ pub(super) type Tx = SqliteTransaction<'static>;
 pub(super) struct Writer {
     pool: SqlitePool,
     turn: Arc<Mutex<()>>,
+    thread: Arc<Thread>,
     /// How long a call waits for other processes.
     patience: Duration,
 }
 
 impl Writer {
     /// Of one connection that itself waits for no other process.
-    pub(super) fn new(pool: SqlitePool, patience: Duration) -> Self {
-        Self { pool, turn: Arc::default(), patience }
+    pub(super) fn new(pool: SqlitePool, patience: Duration) -> Result<Self, StoreError> {
+        let thread = Thread::start().map_err(StoreError::unavailable)?;
+        Ok(Self { pool, turn: Arc::default(), thread: Arc::new(thread), patience })
     }
 
     /// Begins a transaction that may write. A deferred one would fail at its first write if another
@@ -50,11 +52,10 @@ impl Writer {
         F: Future<Output = Result<T, StoreError>>,
     {
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        let (writer, runtime) = (self.clone(), Handle::current());
-        let apart = tokio::task::spawn_blocking(move || {
-            runtime.block_on(async { run(writer.begin_in(turn).await?).await })
-        });
-        apart.await.map_err(StoreError::internal)?
+        let writer = self.clone();
+        let apart = async move || run(writer.begin_in(turn).await?).await;
+        let done = self.thread.run(apart).await;
+        done.unwrap_or_else(|| Err(StoreError::internal("the transaction has panicked")))
     }
 
     /// SQLite's own wait for the lock grows to 100 ms from one look to the next, so who has waited longest looks
