@@ -24,7 +24,8 @@ pub struct Health {
     /// Whether the cache may answer right now.
     pub fresh: bool,
     /// Whether the store answers: false from its first call without an answer until none has been
-    /// without one for 5 s.
+    /// without one for 5 s. A read of the log that is given up before
+    /// [`Options::store_timeout`](crate::Options::store_timeout) does not count while the log is heard.
     pub store_answers: bool,
     /// Until when the log has been heard, by the fleet's time.
     pub heard_at: Timestamp,

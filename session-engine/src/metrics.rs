@@ -272,7 +272,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "session_kit_store_answers",
         None,
-        "1 while the store answers; 0 from its first call without an answer until none has been without one for 5 s.",
+        "1 while the store answers; 0 from its first call without an answer until none has been without one for 5 s. A read of the log that is given up early, after less than `store_timeout`, does not count while the log is heard.",
     ),
     Metric::new(
         Kind::Gauge,

@@ -322,6 +322,31 @@ async fn what_is_wrong_with_the_store_is_said_by_one_node() {
     assert!(said[0].contains("the store needs attention"), "{said:?}");
 }
 
+/// The log is read within a limit that is shorter than that of other calls: a read that takes longer is made
+/// again, with a longer one. That is no outage, as long as the log is heard.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_is_not_said_to_be_silent() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    log.take();
+    for millis in [300, 0, 700, 0, 300] {
+        probe.slow("log_since", Duration::from_millis(millis));
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(node.health().store_answers);
+        }
+    }
+    assert_eq!(log.take(), [""; 0]);
+    probe.slow("log_since", HOUR);
+    tokio::time::sleep(2 * Options::default().store_timeout).await;
+    assert!(!node.health().store_answers, "the log is silent");
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("the store does not answer") && said[0].contains("log_since"));
+}
+
 /// A worker that panics again and again is said once.
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_panics_again_and_again_is_said_once() {
