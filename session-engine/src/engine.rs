@@ -138,7 +138,7 @@ impl Engine {
             shared.store_call("log_since", shared.store.log_since(None, Entries::All, 1)).await?;
         shared.time.learn(begun, log.clock);
         shared.time.heard(begun, shared.next_read());
-        health::ask_store_and_tell(&shared).await;
+        health::ask_store_at_start(&shared).await;
         *shared.position.lock().await = Position::new(log.next, shared.log_patience());
         let workers = vec![
             supervise("follower", &shared, follower::run),

@@ -186,7 +186,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "session_kit_log_pending_entries",
         Some(Unit::Count),
-        "Entries of the log that have no number yet, when the store was last asked (every ten minutes).",
+        "Entries of the log that have no number yet, when the store was last asked (every ten minutes); NaN where it could not say.",
     ),
     Metric::new(
         Kind::Gauge,
@@ -278,7 +278,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "session_kit_store_problems",
         Some(Unit::Count),
-        "What the store said is wrong with it, when it was last asked (every ten minutes): a count; the texts are in the log and in the node's health.",
+        "What the store said is wrong with it, when it was last asked (every ten minutes): a count; NaN where it could not say. The texts are in the log of one node.",
     ),
     Metric::new(
         Kind::Gauge,

@@ -87,7 +87,7 @@ async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
         after = batch.next;
         if after.is_none() {
             shared.health.cleaned_up(shared.now(), count);
-            health::ask_store_and_tell(shared).await;
+            health::ask_store(shared).await;
             return Ok(count);
         }
         if !pause_and_renew(shared, holder, pause).await? {
