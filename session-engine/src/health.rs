@@ -70,8 +70,8 @@ pub struct Health {
 pub struct CleanupHealth {
     /// Whether this node cleans up at all.
     pub enabled: bool,
-    /// When this node last finished a cleanup, by the fleet's time. None where it never has: another node
-    /// of the fleet may have.
+    /// When this node last finished a cleanup in which nothing failed, by the fleet's time. None where it
+    /// never has: another node of the fleet may have.
     pub last_run: Option<Timestamp>,
     /// How many sessions that one ended.
     pub ended: u64,

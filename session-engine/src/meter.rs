@@ -247,6 +247,10 @@ mod facade {
         };
         gauge("session_kit_log_pending_entries", reported(&|report| report.pending as f64));
         gauge("session_kit_store_problems", reported(&|report| report.problems.len() as f64));
+        for (name, worker) in &health.workers {
+            let failing = f64::from(u8::from(worker.error.is_some()));
+            ::metrics::gauge!("session_kit_worker_failing", "worker" => *name).set(failing);
+        }
         let streams = [("events", shared.notices.listeners()), ("waits", shared.watchers.len())];
         for (kind, open) in streams {
             ::metrics::gauge!("session_kit_streams_open", "kind" => kind).set(open as f64);

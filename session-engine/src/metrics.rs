@@ -248,7 +248,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "session_kit_cleanup_last_run_timestamp_seconds",
         Some(Unit::Seconds),
-        "When this node last finished a cleanup, since 1970; absent where it never has. The fleet's last cleanup is the greatest of all nodes.",
+        "When this node last finished a cleanup in which nothing failed, since 1970; absent where it never has. The fleet's last cleanup is the greatest of all nodes.",
     ),
     Metric::new(
         Kind::Histogram,
@@ -293,6 +293,19 @@ pub const METRICS: &[Metric] = &[
         None,
         "1 while requests should come to this node, as `GET /sessions/health` answers.",
     ),
+    Metric::new(
+        Kind::Gauge,
+        "session_kit_worker_failing",
+        None,
+        "1 while the last round of a worker has failed, or the last of what it reads, as `workers.failing` in `GET /sessions/health`.",
+    )
+    .with_labels(&[(
+        "worker",
+        &[
+            "cleanup", "follower", "metrics", "policies", "report", "store", "take-back",
+            "write-back",
+        ],
+    )]),
     Metric::new(
         Kind::Counter,
         "session_kit_worker_restarts_total",
