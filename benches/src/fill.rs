@@ -59,7 +59,10 @@ pub async fn fill(
                     }
                 })
                 .buffer_unordered(WRITERS)
-                .try_for_each(|()| std::future::ready(Ok(bar.inc(1))))
+                .try_for_each(|()| {
+                    bar.inc(1);
+                    std::future::ready(Ok(()))
+                })
                 .await?;
             part.sessions += group.len() as u64;
             note(Written { part: Some(part), ..written })?;

@@ -163,6 +163,11 @@ impl Probe {
         lock(&self.0.problems).push(problem.to_owned());
     }
 
+    /// Takes these problems away again.
+    pub fn uncomplain(&self) {
+        lock(&self.0.problems).clear();
+    }
+
     /// Gives one hint, which waits for whoever asks next.
     pub fn hint(&self) {
         self.0.hints.notify_one();

@@ -23,7 +23,8 @@ impl Shared {
         self.store_call_within(name, self.options.store_timeout, call).await
     }
 
-    /// Calls the store, with this time limit.
+    /// Calls the store, with this time limit. One that is shorter than that of the options proves no outage,
+    /// unless the log has been silent for the longer one: the store may only be slow.
     pub(crate) async fn store_call_within<T>(
         &self,
         name: &'static str,
@@ -32,10 +33,19 @@ impl Shared {
     ) -> Result<T, Error> {
         let measured = meter::StoreCall::begin(name);
         let answer = self.on_runtime(|| tokio::time::timeout(limit, call)).await;
+        let proves = answer.is_ok() || self.has_waited(limit);
         let result = answer.unwrap_or_else(|_| Err(StoreError::timed_out(name, limit)));
         measured.end(&result);
-        self.note_answer(name, result.as_ref().err());
+        if proves {
+            self.note_answer(name, result.as_ref().err());
+        }
         Ok(result?)
+    }
+
+    /// Whether the store has had the time of the options to answer a call that was given up after `limit`.
+    fn has_waited(&self, limit: Duration) -> bool {
+        let most = self.options.store_timeout;
+        limit >= most || self.time.silence().is_none_or(|silence| silence >= most)
     }
 
     /// The deadline of a request that came at `asked` and has to ask the store.

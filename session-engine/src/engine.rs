@@ -138,7 +138,7 @@ impl Engine {
             shared.store_call("log_since", shared.store.log_since(None, Entries::All, 1)).await?;
         shared.time.learn(begun, log.clock);
         shared.time.heard(begun, shared.next_read());
-        health::ask_store_and_tell(&shared).await;
+        health::ask_store_at_start(&shared).await;
         *shared.position.lock().await = Position::new(log.next, shared.log_patience());
         let workers = vec![
             supervise("follower", &shared, follower::run),
@@ -166,27 +166,37 @@ impl Engine {
     ///
     /// A server that waits for open responses before it calls this has to call
     /// [`SessionManager::stop_streams`] first: a response that follows a stream ends with it.
+    ///
+    /// A store that hangs is waited for twice [`Options::store_timeout`]: for the call that is under way, and
+    /// for the last one; and twice as long where sessions have to be ended.
     pub async fn shutdown(mut self) {
-        self.stop();
-        for worker in self.workers.drain(..) {
-            // A supervisor ends only by returning.
-            let _ = worker.await;
-        }
-        // What another worker had taken and has put back.
-        write_back::last_flush(self.manager.node().shared()).await;
-        // What a sign-in of the last moment has left.
-        take_back::last(self.manager.node()).await;
+        // It goes on where the caller goes away.
+        let _ = self.close().await;
     }
 
-    fn stop(&self) {
+    /// Stops everything. What is unstored is written once the workers have ended: what they had taken and
+    /// could not write, they have put back by then.
+    fn close(&mut self) -> JoinHandle<()> {
         self.manager.stop_streams();
-        self.manager.node().shared().stop.send_replace(true);
+        let (node, workers) = (self.manager.node().clone(), std::mem::take(&mut self.workers));
+        let runtime = node.shared().runtime.clone();
+        node.shared().stop.send_replace(true);
+        runtime.spawn(async move {
+            for worker in workers {
+                // A supervisor ends only by returning.
+                let _ = worker.await;
+            }
+            // What a sign-in of the last moment has left ends beside it: neither waits for the other.
+            tokio::join!(write_back::last_flush(node.shared()), take_back::last(&node));
+        })
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop();
+        if !self.workers.is_empty() {
+            drop(self.close());
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::node::Node;
 use crate::shared::Shared;
+use crate::sweeper;
 
 /// How a node and its workers are. Making it costs no call of the store.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +25,8 @@ pub struct Health {
     /// Whether the cache may answer right now.
     pub fresh: bool,
     /// Whether the store answers: false from its first call without an answer until none has been
-    /// without one for 5 s.
+    /// without one for 5 s. A read of the log that is given up before
+    /// [`Options::store_timeout`](crate::Options::store_timeout) does not count while the log is heard.
     pub store_answers: bool,
     /// Until when the log has been heard, by the fleet's time.
     pub heard_at: Timestamp,
@@ -57,8 +59,8 @@ pub struct Health {
     /// What the store said of itself when it was last asked: when the node started, after a cleanup, and
     /// every ten minutes. None where it could not say it.
     pub store: Option<StoreHealth>,
-    /// The workers by name; as `store` what the store said is wrong with it, and as `policies` that sign-ins
-    /// meet one of a newer version.
+    /// The workers by name; as `store` what the store said is wrong with it, as `report` why it could not say
+    /// it, and as `policies` that sign-ins meet one of a newer version.
     pub workers: BTreeMap<&'static str, WorkerHealth>,
 }
 
@@ -68,8 +70,8 @@ pub struct Health {
 pub struct CleanupHealth {
     /// Whether this node cleans up at all.
     pub enabled: bool,
-    /// When this node last finished a cleanup, by the fleet's time. None where it never has: another node
-    /// of the fleet may have.
+    /// When this node last finished a cleanup in which nothing failed, by the fleet's time. None where it
+    /// never has: another node of the fleet may have.
     pub last_run: Option<Timestamp>,
     /// How many sessions that one ended.
     pub ended: u64,
@@ -158,6 +160,7 @@ struct Board {
     store: Option<StoreHealth>,
     /// What this node's log has said of the store's problems.
     told: String,
+    speaker: Option<String>,
     last_run: Option<(Timestamp, u64)>,
     /// Whether this node holds the lease, and until when that is known.
     lease: Option<(bool, Instant)>,
@@ -176,9 +179,9 @@ impl HealthBoard {
         self.board().store = store;
     }
 
-    /// Notes what the log says of the store's problems, and returns what it said before.
-    fn tell(&self, problems: String) -> String {
-        std::mem::replace(&mut self.board().told, problems)
+    /// This node's name among those that may tell of the store's problems.
+    fn speaker(&self, shared: &Shared) -> String {
+        self.board().speaker.get_or_insert_with(|| sweeper::holder(shared)).clone()
     }
 
     pub(crate) fn cleaned_up(&self, at: Timestamp, ended: u64) {
@@ -220,35 +223,67 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Asks the store for its report. Returns what is wrong with it, or none where it could not say.
-async fn ask_store(shared: &Shared) -> Option<String> {
+/// Asks the store for its report. What is new of its problems goes to the log, of one node of the fleet.
+pub(crate) async fn ask_store(shared: &Shared) {
+    if let Some(problems) = read_report(shared).await {
+        let speaks = !problems.is_empty() && speaks_for_the_fleet(shared).await;
+        tell(shared, problems, speaks);
+    }
+}
+
+/// As [`ask_store`], for a node that starts: it tells what it finds, whoever has told it before.
+pub(crate) async fn ask_store_at_start(shared: &Shared) {
+    if let Some(problems) = read_report(shared).await {
+        if !problems.is_empty() {
+            // The others need not repeat it.
+            speaks_for_the_fleet(shared).await;
+        }
+        tell(shared, problems, true);
+    }
+}
+
+/// What is wrong with the store; none where it could not say.
+async fn read_report(shared: &Shared) -> Option<String> {
     match shared.store_call("report", shared.store.report()).await {
         Ok(report) => {
             let problems = report.problems.join("; ");
             let store = StoreHealth { at: shared.now(), report: Arc::new(report) };
             shared.health.reported(Some(store));
+            shared.health.note("report", None);
             let error = (!problems.is_empty()).then(|| problems.clone());
             shared.health.note("store", error);
             Some(problems)
         }
         Err(error) => {
             shared.health.reported(None);
-            shared.health.note("store", Some(error.to_string()));
+            shared.health.note("report", Some(error.to_string()));
+            shared.health.note("store", None);
             None
         }
     }
 }
 
-/// As [`ask_store`]; what is new goes to the log. For the one node of the fleet that cleans up, and for a
-/// node that starts.
-pub(crate) async fn ask_store_and_tell(shared: &Shared) {
-    let Some(problems) = ask_store(shared).await else { return };
-    let told = shared.health.tell(problems.clone());
-    if !problems.is_empty() && problems != told {
+/// Whether this node is the one that tells of the store's problems: it holds a lease for that, and renews it
+/// with each report as long as there are some. Where the lease cannot be had for a fault, each node tells.
+async fn speaks_for_the_fleet(shared: &Shared) -> bool {
+    let speaker = shared.health.speaker(shared);
+    let lease = shared.store.lease(LEASE, &speaker, LEASE_TTL);
+    shared.store_call("lease", lease).await.unwrap_or(true)
+}
+
+fn tell(shared: &Shared, problems: String, speaks: bool) {
+    let mut board = shared.health.board();
+    if problems.is_empty() {
+        if !std::mem::take(&mut board.told).is_empty() {
+            tracing::info!("the store needs no more attention");
+        }
+    } else if speaks && problems != board.told {
         tracing::warn!(%problems, "the store needs attention");
-    } else if problems.is_empty() && !told.is_empty() {
-        tracing::info!("the store needs no more attention");
+        board.told = problems;
     }
 }
 
 const REPORT_PERIOD: Duration = Duration::from_secs(600);
+const LEASE: &str = "problems";
+/// The node that holds it may miss a report.
+const LEASE_TTL: Duration = REPORT_PERIOD.saturating_mul(3);

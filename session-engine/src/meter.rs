@@ -159,6 +159,7 @@ mod facade {
     use std::time::Duration;
 
     use ::metrics::Label as Pair;
+    use session_core::store::StoreReport;
 
     use super::{Label, VERDICTS};
     use crate::metrics::{Kind, METRICS};
@@ -240,9 +241,15 @@ mod facade {
         if let Some(run) = health.cleanup.last_run {
             gauge("session_kit_cleanup_last_run_timestamp_seconds", run.as_micros() as f64 / 1e6);
         }
-        if let Some(store) = &health.store {
-            gauge("session_kit_log_pending_entries", store.report.pending as f64);
-            gauge("session_kit_store_problems", store.report.problems.len() as f64);
+        // An old value would be taken for what is so now.
+        let reported = |value: &dyn Fn(&StoreReport) -> f64| {
+            health.store.as_ref().map_or(f64::NAN, |store| value(&store.report))
+        };
+        gauge("session_kit_log_pending_entries", reported(&|report| report.pending as f64));
+        gauge("session_kit_store_problems", reported(&|report| report.problems.len() as f64));
+        for (name, worker) in &health.workers {
+            let failing = f64::from(u8::from(worker.error.is_some()));
+            ::metrics::gauge!("session_kit_worker_failing", "worker" => *name).set(failing);
         }
         let streams = [("events", shared.notices.listeners()), ("waits", shared.watchers.len())];
         for (kind, open) in streams {

@@ -186,7 +186,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "session_kit_log_pending_entries",
         Some(Unit::Count),
-        "Entries of the log that have no number yet, when the store was last asked (every ten minutes).",
+        "Entries of the log that have no number yet, when the store was last asked (every ten minutes); NaN where it could not say.",
     ),
     Metric::new(
         Kind::Gauge,
@@ -248,7 +248,7 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "session_kit_cleanup_last_run_timestamp_seconds",
         Some(Unit::Seconds),
-        "When this node last finished a cleanup, since 1970; absent where it never has. The fleet's last cleanup is the greatest of all nodes.",
+        "When this node last finished a cleanup in which nothing failed, since 1970; absent where it never has. The fleet's last cleanup is the greatest of all nodes.",
     ),
     Metric::new(
         Kind::Histogram,
@@ -272,13 +272,13 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         "session_kit_store_answers",
         None,
-        "1 while the store answers; 0 from its first call without an answer until none has been without one for 5 s.",
+        "1 while the store answers; 0 from its first call without an answer until none has been without one for 5 s. A read of the log that is given up early, after less than `store_timeout`, does not count while the log is heard.",
     ),
     Metric::new(
         Kind::Gauge,
         "session_kit_store_problems",
         Some(Unit::Count),
-        "What the store said is wrong with it, when it was last asked (every ten minutes): a count; the texts are in the log and in the node's health.",
+        "What the store said is wrong with it, when it was last asked (every ten minutes): a count; NaN where it could not say. The texts are in the log of one node.",
     ),
     Metric::new(
         Kind::Gauge,
@@ -293,6 +293,19 @@ pub const METRICS: &[Metric] = &[
         None,
         "1 while requests should come to this node, as `GET /sessions/health` answers.",
     ),
+    Metric::new(
+        Kind::Gauge,
+        "session_kit_worker_failing",
+        None,
+        "1 while the last round of a worker has failed, or the last of what it reads, as `workers.failing` in `GET /sessions/health`.",
+    )
+    .with_labels(&[(
+        "worker",
+        &[
+            "cleanup", "follower", "metrics", "policies", "report", "store", "take-back",
+            "write-back",
+        ],
+    )]),
     Metric::new(
         Kind::Counter,
         "session_kit_worker_restarts_total",

@@ -63,16 +63,24 @@ pub(crate) async fn sweep(shared: &Shared, holder: &str) -> Result<u64, Error> {
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    let Some(failed) = failed else { return end_unused(shared, holder).await };
+    let Some(failed) = failed else {
+        let (ended, whole) = end_unused(shared, holder).await?;
+        if whole {
+            shared.health.cleaned_up(shared.now(), ended);
+        }
+        return Ok(ended);
+    };
+    // A run that leaves the log or the history as it is counts as none: operators have to hear of it.
     if has_lease(shared, holder).await? {
         end_unused(shared, holder).await?;
     }
     Err(failed)
 }
 
-async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
+/// Returns how many sessions it ended, and whether it came to the end.
+async fn end_unused(shared: &Shared, holder: &str) -> Result<(u64, bool), Error> {
     if !shared.unsettled_for(shared.options.max_lag()).is_zero() {
-        return Ok(0);
+        return Ok((0, false));
     }
     // What this node has not written back yet counts as activity.
     match write_back::flush(shared, Leaving::All).await {
@@ -86,12 +94,11 @@ async fn end_unused(shared: &Shared, holder: &str) -> Result<u64, Error> {
         count += batch.ended.len() as u64;
         after = batch.next;
         if after.is_none() {
-            shared.health.cleaned_up(shared.now(), count);
-            health::ask_store_and_tell(shared).await;
-            return Ok(count);
+            health::ask_store(shared).await;
+            return Ok((count, true));
         }
         if !pause_and_renew(shared, holder, pause).await? {
-            return Ok(count);
+            return Ok((count, false));
         }
     }
 }

@@ -159,8 +159,7 @@ impl Drop for Unheld {
     }
 }
 
-/// Ends one after another. Stops with the node when nothing is owed, or when the store is away then:
-/// such a session stays unclaimed, and the policy and the cleanup see to it.
+/// Ends one after another, until the node stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     let node = Node::new(Arc::clone(&shared));
@@ -171,16 +170,16 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let pause = tokio::time::sleep(PAUSE);
         tokio::select! {
             biased;
-            () = stopping.stopped() => break,
+            () = stopping.stopped() => return,
             () = pause, if failed => {}
             () = shared.owed.grown.notified(), if !failed => {}
             () = shared.owed.look_due() => {}
         }
     }
-    last(&node).await;
 }
 
-/// Tries once more; the node ends.
+/// Tries once more: the node ends, and its workers have. A session that is left stays unclaimed, and the
+/// policy and the cleanup see to it.
 pub(crate) async fn last(node: &Node) {
     if let Err(error) = end_all(node).await {
         let left = node.shared().owed.len();

@@ -12,14 +12,14 @@ use crate::meter;
 use crate::queue::{Leaving, Taken};
 use crate::shared::Shared;
 
-/// Flushes what is due every `flush_interval`, and the rest at the end.
+/// Flushes what is due every `flush_interval`. The rest is left for [`last_flush`].
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     let mut said = Said::default();
     loop {
         tokio::select! {
             biased;
-            () = stopping.stopped() => break,
+            () = stopping.stopped() => return,
             () = tokio::time::sleep(shared.options.write_back.flush_interval) => {}
         }
         let result = flush(&shared, Leaving::Due).await;
@@ -28,10 +28,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         said.report(&shared, result);
     }
-    last_flush(&shared).await;
 }
 
-/// Writes back everything: the node ends.
+/// Writes back everything: the node ends, and its workers have.
 pub(crate) async fn last_flush(shared: &Shared) {
     if let Err(error) = flush(shared, Leaving::All).await {
         tracing::error!(%error, "last accessed times were lost at shutdown");

@@ -1,5 +1,6 @@
 //! The one entrance for demo and tests: `cargo xtask --help`.
 
+mod alerts;
 mod asvs;
 mod bench;
 mod browser;
@@ -91,6 +92,8 @@ enum Command {
     /// Checks which crate may depend on which, the tests that the guarantees and the page on
     /// security name, and the oldest compiler.
     House,
+    /// Runs the cases of the alert rules, as `docs/alerts-test.yml` has them.
+    Alerts,
     /// Checks the tables of `docs/security.md` and counts their rows.
     Asvs,
     /// Runs the fuzz targets.
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Command::Openapi => openapi(),
         Command::Licences => licences::check(),
         Command::House => house::check(),
+        Command::Alerts => alerts::check(),
         Command::Asvs => asvs::check(),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Schemathesis(options) => schemathesis::run(&options),

@@ -137,6 +137,7 @@ impl Fleet {
             runs: self.nodes.min(period.as_secs_f64() / LEASE.as_secs_f64()),
             trimmed: self.cleaned(cost.trim, cost.lease),
             kept: self.entries() * log_retention.as_secs_f64(),
+            most: self.entries() * (log_retention + period).as_secs_f64(),
             sweep: self.sign_ins() * period.as_secs_f64() / self.cleaned(cost.sweep, cost.lease),
         }
     }
@@ -206,6 +207,8 @@ pub struct CleanupCost {
     pub trimmed: f64,
     /// Log entries that are younger than the retention.
     pub kept: f64,
+    /// Log entries where the cleanup runs once in its period, just before it does.
+    pub most: f64,
     /// Seconds that a run takes to end what has expired within one period.
     pub sweep: f64,
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use session_core::cleanup::Cleanup;
 use session_engine::Options;
 
+use super::Fleet;
 use super::measured::{self, COMMITS, POSTGRES, REDIS};
 use super::relay::{self, Relays};
-use super::{Fleet, LEASE};
 
 /// Every table that is computed, in the order of the page.
 pub fn tables() -> Vec<String> {
@@ -120,8 +120,12 @@ fn followers() -> String {
 /// Cores of the store that the followers keep busy.
 fn cores(fleet: &Fleet) -> f64 {
     let follower = fleet.follower();
-    let reads = follower.statements * POSTGRES.read;
-    fleet.nodes * (reads + follower.entries * POSTGRES.of_entry())
+    fleet.nodes * busy(follower.statements, follower.entries)
+}
+
+/// Cores of the store that so many statements keep busy, which answer with so many entries.
+fn busy(statements: f64, entries: f64) -> f64 {
+    statements * POSTGRES.read + entries * POSTGRES.of_entry()
 }
 
 fn relays() -> String {
@@ -138,7 +142,7 @@ fn relays() -> String {
             ],
             [
                 "cores of PostgreSQL".into(),
-                number(cores(&Fleet { nodes: relays.count(&fleet), ..fleet.clone() })),
+                number(busy(relays.statements(&fleet), relays.entries_read(&fleet))),
                 number(cores(&fleet)),
             ],
             ["frames to a node, per second".into(), number(relays.frames(&fleet)), "–".into()],
@@ -168,9 +172,11 @@ fn cleanup() -> String {
         [
             row("entries written per second", &Fleet::entries, ""),
             row("entries trimmed per second, at most", &|f| f.cleanup(&POSTGRES).trimmed, ""),
-            row("entries kept", &|f| f.cleanup(&POSTGRES).kept, ""),
-            row("the log", &|f| f.cleanup(&POSTGRES).kept * POSTGRES.entry / 1e9, " GB"),
             row("runs of the cleanup in an hour, at most", &|f| f.cleanup(&POSTGRES).runs, ""),
+            row("entries kept, with that many runs", &|f| f.cleanup(&POSTGRES).kept, ""),
+            row("the log then", &|f| f.cleanup(&POSTGRES).kept * POSTGRES.entry / 1e9, " GB"),
+            row("entries before each run, with one in an hour", &|f| f.cleanup(&POSTGRES).most, ""),
+            row("the log then", &|f| f.cleanup(&POSTGRES).most * POSTGRES.entry / 1e9, " GB"),
             row("a run ends what an hour has left, in", &|f| f.cleanup(&POSTGRES).sweep, " s"),
         ],
     )
@@ -286,11 +292,6 @@ pub fn number(value: f64) -> String {
     let grouped = whole.as_bytes().rchunks(3).rev().map(|some| String::from_utf8_lossy(some));
     let grouped = grouped.collect::<Vec<_>>().join(",");
     if rest.is_empty() { grouped } else { format!("{grouped}.{rest}") }
-}
-
-/// How often the whole fleet runs the cleanup within a period at most; the page says it in words.
-pub fn most_runs(period: Duration) -> u64 {
-    period.as_secs() / LEASE.as_secs()
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ impl Relays {
         self.count(fleet) * fleet.invalidations()
     }
 
+    /// Statements for that: in each round a relay reads as many pages as it sends frames to a node.
+    pub fn statements(&self, fleet: &Fleet) -> f64 {
+        self.count(fleet) * self.frames(fleet)
+    }
+
     /// Bytes per second that a node receives.
     pub fn bytes_to_node(&self, fleet: &Fleet) -> f64 {
         self.frames(fleet) * frame(0.0, self.cursor) + fleet.invalidations() * RECORD

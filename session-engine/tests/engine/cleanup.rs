@@ -177,9 +177,11 @@ async fn what_cannot_be_deleted_keeps_no_session_alive() {
         tokio::time::sleep(Duration::from_secs(240)).await;
         assert!(probe.load(id).await.unwrap().is_none(), "{method}");
         assert!(node.health().workers["cleanup"].error.is_some());
+        assert_eq!(node.health().cleanup.last_run, None, "{method}: it has finished none");
         probe.fail(method, false);
         tokio::time::sleep(Duration::from_secs(61)).await;
         assert_eq!(node.health().workers["cleanup"].error, None, "it is tried again soon");
+        assert!(node.health().cleanup.last_run.is_some());
     }
 }
 

@@ -305,21 +305,91 @@ async fn what_happens_to_a_session_is_said_by_the_node_that_did_it() {
     assert!(events[0].contains("created") && events[1].contains("revoked"), "{events:#?}");
 }
 
-/// The node that cleans up says it, and the others keep it in their health.
+/// A node says it within the ten minutes in which all of them know it, and the others keep it in their health.
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_the_store_is_said_by_one_node() {
     let (log, _listening) = Log::begin();
-    let fleet = Fleet::start(Options::default()).await;
+    let mut options = Options::default();
+    options.cleanup.enabled = false;
+    let fleet = Fleet::start(options).await;
     log.take();
-    fleet.probes.iter().for_each(|probe| probe.complain("an index is missing"));
-    tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
-    for node in &fleet.nodes {
-        let error = node.sessions().health().workers["store"].error.clone();
-        assert_eq!(error.as_deref(), Some("an index is missing"));
+    let mut problems = Vec::new();
+    for problem in ["an index is missing", "the log is short"] {
+        fleet.probes.iter().for_each(|probe| probe.complain(problem));
+        problems.push(problem);
+        tokio::time::sleep(REPORTED).await;
+        let said = log.take();
+        assert_eq!(said.len(), 1, "{said:#?}");
+        let texts = problems.join("; ");
+        assert!(said[0].contains("the store needs attention") && said[0].contains(&texts));
+        for node in &fleet.nodes {
+            let error = node.sessions().health().workers["store"].error.clone();
+            assert_eq!(error, Some(texts.clone()));
+        }
+        tokio::time::sleep(3 * HOUR).await;
+        let said = log.take();
+        assert!(said.is_empty(), "once: {said:#?}");
     }
+    fleet.probes.iter().for_each(|probe| probe.uncomplain());
+    tokio::time::sleep(REPORTED).await;
     let said = log.take();
     assert_eq!(said.len(), 1, "{said:#?}");
-    assert!(said[0].contains("the store needs attention"), "{said:?}");
+    assert!(said[0].contains("the store needs no more attention"), "{said:?}");
+}
+
+/// One of the two has said it, and one of them goes: what comes next is said, too.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_the_store_is_said_by_the_node_that_is_left() {
+    for gone in [0, 1] {
+        let (log, _listening) = Log::begin();
+        let Fleet { probes, nodes, .. } = Fleet::start(Options::default()).await;
+        probes.iter().for_each(|probe| probe.complain("an index is missing"));
+        tokio::time::sleep(REPORTED).await;
+        let mut nodes = Vec::from(nodes);
+        nodes.remove(gone).shutdown().await;
+        probes.iter().for_each(|probe| probe.complain("the log is short"));
+        log.take();
+        tokio::time::sleep(HOUR).await;
+        let said = log.take();
+        assert_eq!(count(&said, "the store needs attention"), 1, "{said:#?}");
+    }
+}
+
+/// The lease that decides who says it cannot be taken.
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_the_store_is_said_where_no_node_can_be_chosen() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    let _node = engine(probe.clone(), Options::default()).await;
+    probe.complain("this role may not write");
+    probe.refuse("lease", true);
+    tokio::time::sleep(REPORTED).await;
+    assert_eq!(count(&log.take(), "this role may not write"), 1);
+}
+
+/// The log is read within a limit that is shorter than that of other calls: a read that takes longer is made
+/// again, with a longer one. That is no outage, as long as the log is heard.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_is_not_said_to_be_silent() {
+    let (log, _listening) = Log::begin();
+    let probe = Probe::over(store());
+    let node = engine(probe.clone(), Options::default()).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    log.take();
+    for millis in [300, 0, 700, 0, 300] {
+        probe.slow("log_since", Duration::from_millis(millis));
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(node.health().store_answers);
+        }
+    }
+    assert_eq!(log.take(), [""; 0]);
+    probe.slow("log_since", HOUR);
+    tokio::time::sleep(2 * Options::default().store_timeout).await;
+    assert!(!node.health().store_answers, "the log is silent");
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("the store does not answer") && said[0].contains("log_since"));
 }
 
 /// A worker that panics again and again is said once.
@@ -398,3 +468,5 @@ async fn a_clock_that_jumps_again_and_again_is_said_once() {
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);
+/// Every node has asked the store for its report.
+const REPORTED: Duration = Duration::from_secs(610);

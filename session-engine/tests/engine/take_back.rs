@@ -6,7 +6,7 @@ use session_core::Store;
 use session_engine::{Options, SignIn};
 use tokio::time::Instant;
 
-use crate::probe::{Fleet, told, user};
+use crate::probe::{Fleet, is_active, sign_in, told, user};
 
 async fn count(fleet: &Fleet) -> usize {
     fleet.store.user(&user("alice")).await.unwrap().sessions.len()
@@ -78,4 +78,23 @@ async fn a_shutdown_does_not_wait_for_a_commit_on_its_way() {
     let begun = Instant::now();
     here.shutdown().await;
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+/// A session has to end, a use is unstored, and the store hangs: neither last call waits for the other.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_a_store_that_hangs_no_longer_than_it_says() {
+    let fleet = Fleet::start(Options::default()).await;
+    let Fleet { probes: [probe, _], nodes: [here, _there], .. } = fleet;
+    let used = sign_in(&here, "bob").await;
+    for method in ["touch", "load", "end_many", "log_since", "report"] {
+        probe.slow(method, Duration::from_secs(3_600));
+    }
+    let _on_its_way = probe.delay_commit();
+    assert!(here.sessions().sign_in(SignIn::new(user("alice"))).await.is_err());
+    assert!(is_active(&here, &used).await);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(here.health().take_backs, 1);
+    let (begun, limit) = (Instant::now(), Options::default().store_timeout);
+    here.shutdown().await;
+    assert!(begun.elapsed() <= 4 * limit, "{:?}", begun.elapsed());
 }

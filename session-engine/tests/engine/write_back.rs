@@ -410,3 +410,42 @@ async fn a_flush_of_many_sessions_takes_a_batch_at_a_time() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(node.sessions().health().write_backs, 0);
 }
+
+/// A flush is under way on a store that hangs: it is waited for, and one more is tried.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_twice_for_a_store_that_hangs() {
+    let (probe, node, signed_in) = started().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let held = probe.hold_before("touch");
+    for _ in 0..10 {
+        access(&node, &signed_in).await;
+    }
+    held.reached().await;
+    probe.slow("touch", Duration::from_secs(3_600));
+    let (begun, limit) = (tokio::time::Instant::now(), Options::default().store_timeout);
+    node.shutdown().await;
+    let took = begun.elapsed();
+    assert!((limit..=2 * limit).contains(&took), "{took:?}");
+}
+
+/// The flush that is under way fails, and the next one is answered.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_writes_what_the_flush_before_could_not() {
+    for is_dropped in [false, true] {
+        let (probe, node, signed_in) = started().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let held = probe.hold_before("touch");
+        for _ in 0..9 {
+            access(&node, &signed_in).await;
+        }
+        let used = access(&node, &signed_in).await;
+        held.reached().await;
+        if is_dropped {
+            drop(node);
+            tokio::time::sleep(Options::default().store_timeout * 2).await;
+        } else {
+            node.shutdown().await;
+        }
+        assert_eq!(stored(&probe, &signed_in).await, used, "dropped: {is_dropped}");
+    }
+}

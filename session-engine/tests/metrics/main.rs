@@ -205,6 +205,33 @@ async fn checks_of_all_threads_are_counted() {
     assert_eq!(counted + first, 40_001);
 }
 
+/// What the store cannot say now is not shown as it was, and what fails again and again is shown.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_known_and_what_fails_is_shown() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = ::metrics::set_default_local_recorder(&recorder);
+    let Fleet { probe, here: _here, there } = Fleet::start().await;
+    // Its gauges have the same names.
+    there.shutdown().await;
+    probe.complain("an index is missing");
+    tokio::time::sleep(HOUR).await;
+    let failing = |got: &Got, worker| got.gauge("session_kit_worker_failing", Some(worker));
+    let got = Got::read(&snapshotter);
+    assert_eq!(got.gauge("session_kit_store_problems", None), 1.0);
+    assert_eq!(got.gauge("session_kit_log_pending_entries", None), 0.0);
+    let all = ["cleanup", "report", "store"].map(|worker| failing(&got, worker));
+    assert_eq!(all, [0.0, 0.0, 1.0]);
+    probe.fail("report", true);
+    probe.fail("trim_log", true);
+    tokio::time::sleep(2 * HOUR).await;
+    let got = Got::read(&snapshotter);
+    assert!(got.gauge("session_kit_store_problems", None).is_nan());
+    assert!(got.gauge("session_kit_log_pending_entries", None).is_nan());
+    let all = ["cleanup", "report", "store"].map(|worker| failing(&got, worker));
+    assert_eq!(all, [1.0, 1.0, 0.0]);
+}
+
 type Labels = BTreeMap<String, String>;
 
 /// What the recorder got, by name.
@@ -265,6 +292,14 @@ impl Got {
             _ => 0,
         };
         values.map(count).sum()
+    }
+
+    /// The value, of a worker where one is named.
+    fn gauge(&self, name: &str, worker: Option<&str>) -> f64 {
+        let is_it = |found: &Labels| found.get("worker").map(String::as_str) == worker;
+        let found = self.series[name].iter().find(|(_, labels, _)| is_it(labels));
+        let Some((_, _, DebugValue::Gauge(value))) = found else { panic!("{name}: {found:?}") };
+        value.into_inner()
     }
 
     /// What was done is what is counted.

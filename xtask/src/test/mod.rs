@@ -12,7 +12,7 @@ use clap::Args;
 use crate::run::{Failure, cargo, hear};
 use crate::server::Server;
 use crate::services::{self, Servers};
-use crate::{browser, fleet, house, licences, nginx, packaging};
+use crate::{alerts, browser, fleet, house, licences, nginx, packaging};
 use build::Binary;
 use jobs::Job;
 use tally::Tally;
@@ -24,7 +24,8 @@ pub(crate) struct Choice {
     /// adapters axum only.
     #[arg(long)]
     fast: bool,
-    /// Leaves the tests with a browser and with nginx out, where neither can be had.
+    /// Leaves out what needs programs of others that cannot be had: the tests with a browser and with
+    /// nginx, and the check of the alert rules by Prometheus' promtool.
     #[arg(long)]
     no_browser: bool,
     /// Leaves out the stores that need a server.
@@ -54,6 +55,9 @@ fn whole(choice: &Choice, tally: &mut Tally) -> Result<(), Failure> {
     step("house", house::check)?;
     step("licences", licences::check)?;
     step("packages", packaging::check)?;
+    if !choice.no_browser {
+        step("alerts", alerts::check)?;
+    }
     step("lints", checks::lints)?;
     step("documentation", checks::documentation)?;
     step("features", checks::features)?;

@@ -9,6 +9,7 @@ mod fleet;
 mod mistakes;
 mod parallel;
 mod process;
+mod restore;
 mod upgrade;
 
 /// How long anything may take that happens soon.
