@@ -8,6 +8,7 @@ use session_benches::Failure;
 use session_benches::table::Row;
 use tokio::process::Command;
 
+use crate::audit;
 use crate::books::Trouble;
 use crate::chart;
 use crate::fleet::Fleet;
@@ -211,6 +212,7 @@ pub(crate) async fn happen(
     traffic.stop().await;
     let timeline = books.take_timeline();
     fleet.census().await;
+    audit::run(fleet).await?;
     let name = format!("{}: {}", fleet.store.name(), fault.name());
     std::fs::create_dir_all(charts)?;
     let file = charts.join(format!("{}-{}.svg", fleet.store.name(), fault.name()));

@@ -198,9 +198,9 @@ impl Fleet {
     }
 
     /// Reads a page of the admin's API.
-    pub(crate) async fn read(&self, path: &str) -> Result<serde_json::Value, Failure> {
-        let answer = Client::new(self.nodes[0].address).get(path, &self.admin).await;
-        let answer = answer.ok_or("the first node does not answer")?;
+    pub(crate) async fn read(&self, node: usize, path: &str) -> Result<serde_json::Value, Failure> {
+        let answer = Client::new(self.nodes[node].address).get(path, &self.admin).await;
+        let answer = answer.ok_or_else(|| format!("node {node} does not answer"))?;
         if answer.status != StatusCode::OK {
             return Err(format!("{path}: {}", answer.status).into());
         }

@@ -5,6 +5,7 @@
 //! revoked session is accepted beyond the bound, no signed-in user is refused, and a store that is away
 //! is a 503 with `Retry-After` that writes no cookie.
 
+mod audit;
 mod books;
 mod chart;
 mod client;
@@ -194,6 +195,7 @@ impl Run<'_> {
         let refusals = revokes::measure(&fleet, count, pace, self.volume(0)).await?;
         let name = format!("{}, {how}", self.store.name());
         rows.extend(refusals.rows(&name, is_pushed, LIMITS.bound));
+        audit::run(&fleet).await?;
         Ok(fleet.books.broken())
     }
 

@@ -1,0 +1,90 @@
+//! What the store has, beside what was acknowledged.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde_json::Value;
+use session_benches::Failure;
+
+use crate::fleet::Fleet;
+use crate::people::Session;
+
+/// In what the store differs from what was acknowledged.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) live: usize,
+    pub(crate) revoked: usize,
+    pub(crate) history: usize,
+    /// Live sessions whose data do not have every change.
+    pub(crate) changes: usize,
+}
+
+/// Complains of every difference. One node is killed and started again, and asked for all: the others remember
+/// what has ended, also where the store has lost it.
+pub(crate) async fn run(fleet: &Fleet) -> Result<Lost, Failure> {
+    fleet.nodes[FRESH].kill().await?;
+    fleet.nodes[FRESH].restart().await?;
+    let lost = Lost::count(fleet).await?;
+    lost.complain(fleet);
+    let client = &mut fleet.clients()[FRESH];
+    for session in fleet.people.all_ended() {
+        let seen = fleet.visit(FRESH, client, &session).await;
+        if seen != Some(StatusCode::UNAUTHORIZED) {
+            fleet.books.complain(format!("a new process does not refuse {}: {seen:?}", session.id));
+        }
+    }
+    Ok(lost)
+}
+
+impl Lost {
+    async fn count(fleet: &Fleet) -> Result<Self, Failure> {
+        let there = listed(fleet, "/sessions/admin/sessions?limit=200").await?;
+        let ended = listed(fleet, "/sessions/admin/history?limit=200").await?;
+        let is_in = |list: &HashMap<String, u64>, session: &Session| list.contains_key(&session.id);
+        let is_wrong = |session: &&Arc<Session>| {
+            there.get(&session.id).is_some_and(|count| !session.may_count(*count))
+        };
+        let (live, revoked) = (fleet.people.all_live(), fleet.people.all_ended());
+        Ok(Self {
+            live: live.iter().filter(|session| !is_in(&there, session)).count(),
+            revoked: revoked.iter().filter(|session| is_in(&there, session)).count(),
+            history: revoked.iter().filter(|session| !is_in(&ended, session)).count(),
+            changes: live.iter().filter(is_wrong).count(),
+        })
+    }
+
+    fn complain(&self, fleet: &Fleet) {
+        for (count, what) in [
+            (self.live, "live sessions are lost"),
+            (self.revoked, "revoked sessions are there"),
+            (self.history, "revocations are not in the history"),
+            (self.changes, "sessions have lost a change of their data, or have one twice"),
+        ] {
+            if count > 0 {
+                fleet.books.complain(format!("{count} {what}"));
+            }
+        }
+    }
+}
+
+/// The ids on all pages of a list, and the counts in the sessions' data.
+async fn listed(fleet: &Fleet, path: &str) -> Result<HashMap<String, u64>, Failure> {
+    let mut listed = HashMap::new();
+    let mut cursor = String::new();
+    loop {
+        let page = fleet.read(FRESH, &format!("{path}{cursor}")).await?;
+        let sessions = page["sessions"].as_array().into_iter().flatten();
+        listed.extend(sessions.filter_map(|session| {
+            let count = session["data"]["count"].as_u64().unwrap_or_default();
+            Some((session["id"].as_str()?.to_owned(), count))
+        }));
+        match &page["next_cursor"] {
+            Value::String(next) => cursor = format!("&cursor={next}"),
+            _ => return Ok(listed),
+        }
+    }
+}
+
+/// The node that is started again. It reaches its store without a proxy.
+const FRESH: usize = 0;
