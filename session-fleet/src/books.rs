@@ -75,13 +75,15 @@ impl Books {
         matches!(trouble, Some(Trouble::Process | Trouble::Still(_)))
     }
 
-    /// Judges what a node has answered to a request with a session's cookie, or that it has not.
-    pub(crate) fn judge(&self, node: usize, fate: Fate, sent: Instant, answer: Option<&Answer>) {
-        held(&self.timeline).note(node, Seen::of(answer));
+    /// Judges what a node has answered, or that it has not.
+    pub(crate) fn judge(&self, node: usize, what: What, sent: Instant, answer: Option<&Answer>) {
+        if matches!(what, What::Page(_)) {
+            held(&self.timeline).note(node, Seen::of(answer));
+        }
         let asked =
-            Asked { fate, trouble: self.trouble_of(node, sent), sent, seen: Instant::now() };
+            Asked { what, trouble: self.trouble_of(node, sent), sent, seen: Instant::now() };
         if let Some(complaint) = self.limits.complaint(&asked, answer) {
-            self.complain(format!("node {node} {complaint}"));
+            self.complain(format!("node {node} {complaint} to {}", what.name()));
         }
     }
 
@@ -126,26 +128,24 @@ impl Limits {
     fn complaint(self, asked: &Asked, answer: Option<&Answer>) -> Option<String> {
         let Some(answer) = answer else {
             let is_expected = matches!(asked.trouble, Some(Trouble::Process | Trouble::Still(_)));
-            return (!is_expected).then(|| "does not answer".to_owned());
+            return (!is_expected).then(|| "gives no answer".to_owned());
         };
-        if answer.cookie.is_some() {
-            return Some(format!("writes a cookie with {}", answer.status));
+        let status = answer.status;
+        let has_cookie = answer.cookie.is_some();
+        if has_cookie != asked.what.brings_cookie(status) {
+            return Some(format!("answers {status}, with a cookie: {has_cookie}"));
         }
-        match (answer.status, asked.fate) {
-            (StatusCode::OK, Fate::Ended(at)) => self.too_long(at, asked),
-            (StatusCode::UNAUTHORIZED, Fate::Live) => {
-                Some("refuses a session that nothing has ended".to_owned())
-            }
+        match (status, asked.what) {
             (StatusCode::SERVICE_UNAVAILABLE, _) if !answer.has_retry_after => {
                 Some("answers 503 without Retry-After".to_owned())
             }
-            (StatusCode::SERVICE_UNAVAILABLE, Fate::Live) if asked.trouble.is_none() => {
-                Some("answers 503 to a signed-in user, and nothing ails it".to_owned())
+            (StatusCode::SERVICE_UNAVAILABLE, _) if asked.trouble.is_none() => {
+                Some("answers 503 without any trouble".to_owned())
             }
-            (StatusCode::OK | StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE, _) => {
-                None
-            }
-            (status, _) => Some(format!("answers {status}")),
+            (StatusCode::SERVICE_UNAVAILABLE, _) => None,
+            (StatusCode::OK, What::Page(Fate::Ended(at))) => self.too_long(at, asked),
+            (StatusCode::UNAUTHORIZED, What::Page(Fate::Ending | Fate::Ended(_))) => None,
+            (_, what) => (!what.is_done(answer)).then(|| format!("answers {status}")),
         }
     }
 
@@ -161,10 +161,59 @@ impl Limits {
     }
 }
 
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A page, with the cookie of a session.
+    Page(Fate),
+    SignIn,
+    /// The end of a session, by the admin.
+    Revocation,
+    /// The same once more, after an answer that was lost.
+    RevocationAgain,
+    /// A change of a session's data.
+    Change,
+    Rotation,
+}
+
+impl What {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Page(Fate::Live) => "a signed-in user",
+            Self::Page(_) => "a session that was revoked",
+            Self::SignIn => "a sign-in",
+            Self::Revocation | Self::RevocationAgain => "a revocation",
+            Self::Change => "a change of data",
+            Self::Rotation => "a rotation",
+        }
+    }
+
+    /// The status that says that it is done.
+    const fn done(self) -> StatusCode {
+        match self {
+            Self::Page(_) | Self::Change | Self::Rotation => StatusCode::OK,
+            Self::SignIn => StatusCode::SEE_OTHER,
+            Self::Revocation | Self::RevocationAgain => StatusCode::NO_CONTENT,
+        }
+    }
+
+    /// Whether an answer says that it is done.
+    pub(crate) fn is_done(self, answer: &Answer) -> bool {
+        let is_done_already =
+            self == Self::RevocationAgain && answer.status == StatusCode::NOT_FOUND;
+        answer.status == self.done() || is_done_already
+    }
+
+    /// Nothing but a new token is worth a cookie.
+    fn brings_cookie(self, status: StatusCode) -> bool {
+        matches!(self, Self::SignIn | Self::Rotation) && status == self.done()
+    }
+}
+
 /// What was asked, and when.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    fate: Fate,
+    what: What,
     trouble: Option<Trouble>,
     sent: Instant,
     /// When the answer was there.
@@ -191,10 +240,14 @@ mod tests {
     }
 
     fn is_wrong(fate: Fate, trouble: Option<Trouble>, after: f64, answer: Option<&Answer>) -> bool {
-        let sent = Instant::now();
-        let ended = sent - Duration::from_secs_f64(after);
+        let ended = Instant::now() - Duration::from_secs_f64(after);
         let fate = if matches!(fate, Fate::Ended(_)) { Fate::Ended(ended) } else { fate };
-        LIMITS.complaint(&Asked { fate, trouble, sent, seen: sent }, answer).is_some()
+        is_wrong_to(What::Page(fate), trouble, answer)
+    }
+
+    fn is_wrong_to(what: What, trouble: Option<Trouble>, answer: Option<&Answer>) -> bool {
+        let sent = Instant::now();
+        LIMITS.complaint(&Asked { what, trouble, sent, seen: sent }, answer).is_some()
     }
 
     #[test]
@@ -216,8 +269,8 @@ mod tests {
         let since = Instant::now();
         let after = |seconds| since + Duration::from_secs_f64(seconds);
         let is_wrong = |sent, seen| {
-            let (fate, trouble) = (Fate::Ended(after(1.0)), Some(Trouble::Still(since)));
-            LIMITS.complaint(&Asked { fate, trouble, sent, seen }, Some(&answer(200))).is_some()
+            let (what, trouble) = (What::Page(Fate::Ended(after(1.0))), Some(Trouble::Still(since)));
+            LIMITS.complaint(&Asked { what, trouble, sent, seen }, Some(&answer(200))).is_some()
         };
         assert!(is_wrong(after(0.1), after(5.0)), "sent before the session ended");
         assert!(!is_wrong(after(0.1), after(2.9)));
@@ -225,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_nothing_ails_is_there_for_signed_in_users() {
+    fn only_a_node_in_trouble_is_away() {
         assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(503))));
+        assert!(is_wrong(Fate::Ending, None, 0.0, Some(&answer(503))));
         for trouble in [Trouble::Process, Trouble::Store, Trouble::Still(Instant::now())] {
             assert!(!is_wrong(Fate::Live, Some(trouble), 0.0, Some(&answer(503))));
         }
-        assert!(!is_wrong(Fate::Ending, None, 0.0, Some(&answer(503))));
     }
 
     #[test]
@@ -242,6 +295,28 @@ mod tests {
         let clearing = Answer { cookie: Some("session=".to_owned()), ..answer(503) };
         assert!(is_wrong(Fate::Live, None, 0.0, Some(&clearing)));
         assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(500))));
+    }
+
+    #[test]
+    fn what_changes_something_is_judged_like_a_page() {
+        let all = [What::SignIn, What::Revocation, What::Change, What::Rotation];
+        let cookie = |answer: Answer| Answer { cookie: Some("session=".to_owned()), ..answer };
+        for what in all {
+            let done = answer(what.done().as_u16());
+            let brings = what.brings_cookie(done.status);
+            assert_eq!(brings, matches!(what, What::SignIn | What::Rotation));
+            assert_eq!(is_wrong_to(what, None, Some(&cookie(done.clone()))), !brings, "{what:?}");
+            assert_eq!(is_wrong_to(what, None, Some(&done)), brings, "{what:?}");
+            let silent = Answer { has_retry_after: false, ..answer(503) };
+            for bad in [Some(silent), Some(cookie(answer(503))), Some(answer(401)), None] {
+                assert!(is_wrong_to(what, Some(Trouble::Store), bad.as_ref()), "{what:?} {bad:?}");
+            }
+            assert!(!is_wrong_to(what, Some(Trouble::Store), Some(&answer(503))));
+            assert!(is_wrong_to(what, None, Some(&answer(503))), "{what:?}");
+        }
+        let gone = answer(404);
+        assert!(is_wrong_to(What::Revocation, None, Some(&gone)));
+        assert!(!is_wrong_to(What::RevocationAgain, None, Some(&gone)));
     }
 
     #[test]
@@ -263,7 +338,7 @@ mod tests {
         assert_eq!(books.trouble_of(1, before), Some(Trouble::Process));
         let after = Instant::now() + Duration::from_millis(1);
         assert_eq!(books.trouble_of(1, after), None);
-        books.judge(0, Fate::Live, after, None);
+        books.judge(0, What::Page(Fate::Live), after, None);
         assert_eq!(books.broken(), 1);
     }
 }

@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use session_benches::Failure;
 use tokio::time::timeout;
 
-use crate::books::{BUSY, Books, Limits};
+use crate::books::{BUSY, Books, Limits, What};
 use crate::client::{Answer, Client};
 use crate::node::{Node, Start};
 use crate::people::{Fate, People, Session};
@@ -100,22 +100,17 @@ impl Fleet {
         self.nodes.iter().map(|node| Client::new(node.address)).collect()
     }
 
-    /// Signs in; none where the node or the store is away.
+    /// Signs in; none where no answer says that it is done.
     pub(crate) async fn sign_in(
         &self,
         node: usize,
         client: &mut Client,
         user: &str,
     ) -> Option<Arc<Session>> {
-        let answer = client.sign_in(user).await?;
-        match (answer.status, &answer.cookie) {
-            (StatusCode::SEE_OTHER, Some(cookie)) => Session::of(cookie).map(Arc::new),
-            (StatusCode::SERVICE_UNAVAILABLE, None) if answer.has_retry_after => None,
-            (status, _) => {
-                self.books.complain(format!("node {node} answers {status} to a sign-in"));
-                None
-            }
-        }
+        let sent = Instant::now();
+        let answer = client.sign_in(user).await;
+        let answer = self.done(node, What::SignIn, sent, answer)?;
+        Session::of(&answer.cookie?).map(Arc::new)
     }
 
     /// Asks for a page, and has the answer judged.
@@ -127,7 +122,7 @@ impl Fleet {
     ) -> Option<StatusCode> {
         let sent = Instant::now();
         let answer = client.get("/whoami", &session.cookie()).await;
-        self.books.judge(node, session.fate(), sent, answer.as_ref());
+        self.books.judge(node, What::Page(session.fate()), sent, answer.as_ref());
         let status = answer.map(|answer| answer.status);
         if status == Some(StatusCode::OK) {
             session.accepted_by(node);
@@ -135,21 +130,15 @@ impl Fleet {
         status
     }
 
-    /// Revokes a session as the admin; false where the answer does not say that it is done.
+    /// Revokes a session as the admin; false where no answer says that it is done.
     pub(crate) async fn revoke(&self, node: usize, client: &mut Client, session: &Session) -> bool {
-        let before = session.becomes(Fate::Ending);
-        let path = format!("/sessions/admin/sessions/{}", session.id);
-        let answer = client.delete(&path, &self.admin).await;
-        let is_done = match answer.as_ref().map(|answer| answer.status) {
-            Some(StatusCode::NO_CONTENT) => true,
-            // The first attempt was made, and its answer was lost.
-            Some(StatusCode::NOT_FOUND) if before == Fate::Ending => true,
-            Some(StatusCode::SERVICE_UNAVAILABLE) | None => false,
-            Some(status) => {
-                self.books.complain(format!("node {node} answers {status} to a revocation"));
-                false
-            }
+        let what = match session.becomes(Fate::Ending) {
+            Fate::Live => What::Revocation,
+            Fate::Ending | Fate::Ended(_) => What::RevocationAgain,
         };
+        let (path, sent) = (format!("/sessions/admin/sessions/{}", session.id), Instant::now());
+        let answer = client.delete(&path, &self.admin).await;
+        let is_done = self.done(node, what, sent, answer).is_some();
         if is_done {
             session.becomes(Fate::Ended(Instant::now()));
         }
@@ -158,33 +147,34 @@ impl Fleet {
 
     /// Raises the count in a session's data by one; false where no answer says that it was.
     pub(crate) async fn count(&self, node: usize, client: &mut Client, session: &Session) -> bool {
+        let sent = Instant::now();
         let answer = client.post("/count", &session.cookie()).await;
-        let is_done = self.is_done(node, answer.as_ref(), "a change of the data");
+        let is_done = self.done(node, What::Change, sent, answer).is_some();
         session.counted(is_done);
         is_done
     }
 
     /// Rotates a session's token; false where no answer has brought the next one.
     pub(crate) async fn rotate(&self, node: usize, client: &mut Client, session: &Session) -> bool {
+        let sent = Instant::now();
         let answer = client.post("/rotate", &session.cookie()).await;
-        let is_done = self.is_done(node, answer.as_ref(), "a rotation");
-        match answer.and_then(|answer| answer.cookie).filter(|_| is_done) {
-            Some(cookie) => session.rotated(&cookie),
-            None if is_done => self.books.complain(format!("node {node} rotates without a cookie")),
-            None => {}
+        let cookie = self.done(node, What::Rotation, sent, answer).and_then(|answer| answer.cookie);
+        if let Some(cookie) = &cookie {
+            session.rotated(cookie);
         }
-        is_done
+        cookie.is_some()
     }
 
-    fn is_done(&self, node: usize, answer: Option<&Answer>, what: &str) -> bool {
-        match answer.map(|answer| answer.status) {
-            Some(StatusCode::OK) => true,
-            Some(StatusCode::SERVICE_UNAVAILABLE) | None => false,
-            Some(status) => {
-                self.books.complain(format!("node {node} answers {status} to {what}"));
-                false
-            }
-        }
+    /// Has the answer judged, and returns it if it says that this is done.
+    fn done(
+        &self,
+        node: usize,
+        what: What,
+        sent: Instant,
+        answer: Option<Answer>,
+    ) -> Option<Answer> {
+        self.books.judge(node, what, sent, answer.as_ref());
+        answer.filter(|answer| what.is_done(answer))
     }
 
     /// What every node's `/metrics` says.
@@ -207,35 +197,49 @@ impl Fleet {
         Ok(serde_json::from_slice(&answer.body)?)
     }
 
-    /// Whether a sign-in, a visit of every node and a revocation go as they should, now.
+    /// Whether a sign-in on each node, visits of all nodes and revocations on each go as they should, now.
     pub(crate) async fn works(&self) -> bool {
         // One that has waited too long is not used again.
-        let mut clients = self.clients();
-        let begun = timeout(BUSY, self.sign_in(0, &mut clients[0], USERS[0])).await;
-        let Ok(Some(session)) = begun else { return false };
-        if !self.all_answer(&mut clients, &session, StatusCode::OK).await {
+        let clients = &mut self.clients();
+        let begun = clients.iter_mut().enumerate();
+        let user = |node: usize| USERS[node % USERS.len()];
+        let begun = begun.map(|(node, client)| self.sign_in(node, client, user(node)));
+        let Ok(begun) = timeout(BUSY, join_all(begun)).await else { return false };
+        let Some(begun) = begun.into_iter().collect::<Option<Vec<_>>>() else { return false };
+        if !self.all_answer(clients, &begun, StatusCode::OK).await {
             return false;
         }
-        let last = clients.len() - 1;
-        if !self.revoke(last, &mut clients[last], &session).await {
+        // Each node revokes what the next one began.
+        let each = clients.iter_mut().zip(begun.iter().cycle().skip(1)).enumerate();
+        let revoked = each.map(|(node, (client, session))| self.revoke(node, client, session));
+        let revoked = timeout(BUSY, join_all(revoked)).await;
+        begun.iter().filter(|session| session.has_ended()).for_each(|session| {
+            self.people.ended(session);
+        });
+        if !revoked.is_ok_and(|revoked| revoked.iter().all(|is_done| *is_done)) {
             return false;
         }
-        self.people.ended(&session);
         tokio::time::sleep(self.limits.bound).await;
-        self.all_answer(&mut clients, &session, StatusCode::UNAUTHORIZED).await
+        self.all_answer(clients, &begun, StatusCode::UNAUTHORIZED).await
     }
 
-    /// Whether every node answers this, soon.
+    /// Whether every node answers this to each of these, soon.
     async fn all_answer(
         &self,
         clients: &mut [Client],
-        session: &Session,
+        sessions: &[Arc<Session>],
         with: StatusCode,
     ) -> bool {
-        let visits = clients.iter_mut().enumerate();
-        let visits = visits.map(|(node, client)| self.visit(node, client, session));
-        let answers = timeout(BUSY, join_all(visits)).await;
-        answers.is_ok_and(|answers| answers.iter().all(|seen| *seen == Some(with)))
+        let answers = clients.iter_mut().enumerate().map(|(node, client)| async move {
+            for session in sessions {
+                if self.visit(node, client, session).await != Some(with) {
+                    return false;
+                }
+            }
+            true
+        });
+        let answers = timeout(BUSY, join_all(answers)).await;
+        answers.is_ok_and(|answers| answers.iter().all(|is_so| *is_so))
     }
 
     /// Looks at every signed-in user on every node: each has to be welcome.

@@ -82,6 +82,10 @@ impl Session {
         self.known_to.load(Ordering::Relaxed) & (1 << node) != 0
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.fate(), Fate::Ended(_))
+    }
+
     fn ended_within(&self, time: Duration) -> bool {
         matches!(self.fate(), Fate::Ended(at) if at.elapsed() <= time)
     }
