@@ -14,7 +14,7 @@ use crate::chart;
 use crate::fleet::Fleet;
 use crate::proxy::Mode;
 use crate::timeline::{Seen, Timeline};
-use crate::traffic::{Traffic, Volume};
+use crate::traffic::{Changes, Traffic, Volume};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,11 @@ impl Fault {
         }
     }
 
+    /// On which nodes something changes. One that hears no push looks at the log when it changes something.
+    fn changes(self) -> Changes {
+        if self == Self::PushStalled { Changes::OnTheFirst } else { Changes::OnAny }
+    }
+
     async fn begin(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
             Self::NodeKilled => fleet.nodes[1].kill().await,
@@ -192,7 +197,7 @@ pub(crate) async fn happen(
     charts: &Path,
 ) -> Result<Vec<Row>, Failure> {
     let (books, broken) = (&fleet.books, fleet.books.broken());
-    let traffic = Traffic::start(fleet, volume);
+    let traffic = Traffic::start(fleet, Volume { changes: fault.changes(), ..volume });
     books.take_timeline();
     tokio::time::sleep(CALM).await;
     if let Some((nodes, trouble)) = fault.concerns(fleet.nodes.len()) {

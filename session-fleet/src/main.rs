@@ -36,7 +36,7 @@ use crate::fleet::{Fleet, Plan};
 use crate::proxy::Mode;
 use crate::revokes::Pace;
 use crate::store::Store;
-use crate::traffic::Volume;
+use crate::traffic::{Changes, Volume};
 
 /// Runs several nodes on one store and measures how long a revocation takes, with pushes and without.
 #[derive(Parser)]
@@ -192,7 +192,7 @@ impl Run<'_> {
         if is_proxied {
             fleet.proxy.as_ref().ok_or("there is no proxy")?.set(Mode::StallPush);
         }
-        let refusals = revokes::measure(&fleet, count, pace, self.volume(0)).await?;
+        let refusals = revokes::measure(&fleet, count, pace, self.volume()).await?;
         let name = format!("{}, {how}", self.store.name());
         rows.extend(refusals.rows(&name, is_pushed, LIMITS.bound));
         audit::run(&fleet).await?;
@@ -206,7 +206,7 @@ impl Run<'_> {
         let is_killable = self.arguments.killable.contains(&self.store);
         for fault in Fault::possible(&fleet, is_killable) {
             self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
+            rows.extend(faults::happen(fault, &fleet, self.busy(), &self.charts()).await?);
         }
         Ok(fleet.books.broken())
     }
@@ -224,12 +224,12 @@ impl Run<'_> {
         let plan = Plan { is_proxied: true, ..self.plan(&settings, IMPATIENT) };
         let fleet = Arc::new(Fleet::start(plan).await?);
         let refusals =
-            revokes::measure(&fleet, self.arguments.revokes, Pace::PUSHED, self.volume(0)).await?;
+            revokes::measure(&fleet, self.arguments.revokes, Pace::PUSHED, self.volume()).await?;
         let name = format!("{}, quick", self.store.name());
         rows.extend(refusals.rows(&name, None, LIMITS.bound));
         for fault in Fault::quick(&fleet) {
             self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
+            rows.extend(faults::happen(fault, &fleet, self.busy(), &self.charts()).await?);
         }
         self.say(&format!("done in {:.0?}", begun.elapsed()));
         Ok(fleet.books.broken())
@@ -254,11 +254,20 @@ impl Run<'_> {
         }
     }
 
-    fn volume(&self, changes_elsewhere: u64) -> Volume {
-        let connections = self.arguments.connections.into();
-        let revoke_every = self.store.revoke_every();
-        let (pause, change_every) = (THINK, None);
-        Volume { connections, pause, revoke_every, changes_elsewhere, change_every }
+    /// Beside a measurement: changes on the first node only.
+    fn volume(&self) -> Volume {
+        Volume {
+            connections: self.arguments.connections.into(),
+            pause: THINK,
+            revoke_every: self.store.revoke_every(),
+            changes: Changes::OnTheFirst,
+            change_every: None,
+        }
+    }
+
+    /// While faults happen: changes of every kind.
+    fn busy(&self) -> Volume {
+        Volume { change_every: Some(self.store.revoke_every()), ..self.volume() }
     }
 
     fn charts(&self) -> PathBuf {

@@ -12,7 +12,7 @@ use crate::audit;
 use crate::fleet::Fleet;
 use crate::timeline::Seen;
 use crate::totals::Totals;
-use crate::traffic::{Traffic, Volume};
+use crate::traffic::{Changes, Traffic, Volume};
 
 /// Runs for this long.
 pub(crate) async fn run(
@@ -24,7 +24,7 @@ pub(crate) async fn run(
         connections,
         pause: Duration::ZERO,
         revoke_every: REVOKE_EVERY,
-        changes_elsewhere: 100,
+        changes: Changes::OnAny,
         change_every: Some(CHANGE_EVERY),
     };
     fleet.books.take_timeline();
