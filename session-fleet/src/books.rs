@@ -23,11 +23,18 @@ pub(crate) struct Limits {
 pub(crate) enum Trouble {
     /// Its process is gone: it may not answer at all.
     Process,
-    /// Its process stood still from this time on: it may not answer while it does. What it answers to a
-    /// request that it cannot have read before, it has decided when it went on.
-    Still(Instant),
+    /// Its process stands still: it cannot answer while it does.
+    Still(Standstill),
     /// It reaches the store late or not at all: it answers all the same.
     Store,
+}
+
+/// Between which times a process certainly stood still. What it answers to a request that was sent then, it has
+/// decided after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Standstill {
+    since: Option<Instant>,
+    until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -69,6 +76,26 @@ impl Books {
         });
     }
 
+    /// From now on what is about to stand still does.
+    pub(crate) fn stopped(&self) {
+        self.standstills(|still| still.since = Some(Instant::now()));
+    }
+
+    /// From now on it may go on.
+    pub(crate) fn resumes(&self) -> Instant {
+        let now = Instant::now();
+        self.standstills(|still| still.until = Some(now));
+        now
+    }
+
+    fn standstills(&self, change: impl Fn(&mut Standstill)) {
+        for spell in held(&self.spells).iter_mut().filter(|spell| spell.until.is_none()) {
+            if let Trouble::Still(still) = &mut spell.trouble {
+                change(still);
+            }
+        }
+    }
+
     /// Whether the process of a node is away.
     pub(crate) fn is_gone(&self, node: usize) -> bool {
         let trouble = self.trouble_of(node, Instant::now());
@@ -80,8 +107,7 @@ impl Books {
         if matches!(what, What::Page(_)) {
             held(&self.timeline).note(node, Seen::of(answer));
         }
-        let asked =
-            Asked { what, trouble: self.trouble_of(node, sent), sent, seen: Instant::now() };
+        let asked = Asked { what, trouble: self.trouble_of(node, sent), sent };
         if let Some(complaint) = self.limits.complaint(&asked, answer) {
             self.complain(format!("node {node} {complaint} to {}", what.name()));
         }
@@ -130,6 +156,9 @@ impl Limits {
             let is_expected = matches!(asked.trouble, Some(Trouble::Process | Trouble::Still(_)));
             return (!is_expected).then(|| "gives no answer".to_owned());
         };
+        if matches!(asked.trouble, Some(Trouble::Still(still)) if still.lasts_for(asked.sent)) {
+            return Some("answers while it stands still".to_owned());
+        }
         let status = answer.status;
         let has_cookie = answer.cookie.is_some();
         if has_cookie != asked.what.brings_cookie(status) {
@@ -150,14 +179,26 @@ impl Limits {
     }
 
     fn too_long(self, ended: Instant, asked: &Asked) -> Option<String> {
+        let sent = asked.sent;
         let (limit, decided) = match asked.trouble {
-            None => (self.bound, asked.sent),
-            Some(Trouble::Still(since)) if asked.sent >= since => (self.bound, asked.seen),
-            Some(_) => (self.staleness, asked.sent),
+            None => (self.bound + BUSY, sent),
+            Some(Trouble::Still(Standstill { since: Some(since), until: Some(until) }))
+                if sent >= since =>
+            {
+                // It has to read the log before it answers: however busy the machine is, that takes no longer.
+                if sent <= until { (self.bound, until) } else { (self.bound + BUSY, sent) }
+            }
+            Some(_) => (self.staleness + BUSY, sent),
         };
         let after = decided.saturating_duration_since(ended);
-        let is_late = after > limit + BUSY;
-        is_late.then(|| format!("accepts a session {after:.2?} after its revocation"))
+        (after > limit).then(|| format!("accepts a session {after:.2?} after its revocation"))
+    }
+}
+
+impl Standstill {
+    /// Whether the process has not gone on since it stood still when this was sent.
+    fn lasts_for(self, sent: Instant) -> bool {
+        self.until.is_none() && self.since.is_some_and(|since| sent >= since)
     }
 }
 
@@ -216,8 +257,6 @@ struct Asked {
     what: What,
     trouble: Option<Trouble>,
     sent: Instant,
-    /// When the answer was there.
-    seen: Instant,
 }
 
 /// How long a machine on which a whole fleet, its store and its users share a few cores may keep a
@@ -247,7 +286,7 @@ mod tests {
 
     fn is_wrong_to(what: What, trouble: Option<Trouble>, answer: Option<&Answer>) -> bool {
         let sent = Instant::now();
-        LIMITS.complaint(&Asked { what, trouble, sent, seen: sent }, answer).is_some()
+        LIMITS.complaint(&Asked { what, trouble, sent }, answer).is_some()
     }
 
     #[test]
@@ -263,25 +302,46 @@ mod tests {
         assert!(!is_wrong(ended, None, 9.0, Some(&answer(401))));
     }
 
-    /// It has read nothing while it stood still, so the time of the answer counts.
+    /// It has read nothing while it stood still, so the time at which it goes on counts.
     #[test]
     fn a_node_that_stood_still_accepts_no_session_that_ended_then() {
-        let since = Instant::now();
-        let after = |seconds| since + Duration::from_secs_f64(seconds);
-        let is_wrong = |sent, seen| {
-            let (what, trouble) = (What::Page(Fate::Ended(after(1.0))), Some(Trouble::Still(since)));
-            LIMITS.complaint(&Asked { what, trouble, sent, seen }, Some(&answer(200))).is_some()
+        let stopped = Instant::now();
+        let after = |seconds| stopped + Duration::from_secs_f64(seconds);
+        let is_wrong = |ended, sent, until| {
+            let still = Standstill { since: Some(stopped), until };
+            let (what, trouble) = (What::Page(Fate::Ended(ended)), Some(Trouble::Still(still)));
+            LIMITS.complaint(&Asked { what, trouble, sent }, Some(&answer(200))).is_some()
         };
-        assert!(is_wrong(after(0.1), after(5.0)), "sent before the session ended");
-        assert!(!is_wrong(after(0.1), after(2.9)));
-        assert!(!is_wrong(since - Duration::from_millis(1), after(5.0)), "perhaps decided before");
+        let resumed = Some(after(2.0));
+        assert!(is_wrong(after(0.9), after(0.1), resumed), "sent before the session ended");
+        assert!(!is_wrong(after(1.1), after(0.1), resumed));
+        let before = stopped - Duration::from_millis(1);
+        assert!(!is_wrong(after(0.9), before, resumed), "perhaps decided before");
+        assert!(!is_wrong(after(0.9), after(2.8), resumed), "the machine may be busy");
+        assert!(is_wrong(after(0.9), after(3.0), resumed));
+        assert!(is_wrong(after(0.9), after(0.1), None), "it answers while it stands still");
+    }
+
+    #[test]
+    fn a_standstill_is_known_while_its_trouble_lasts() {
+        let books = Books::new(LIMITS, 2);
+        books.trouble(&[1], Trouble::Still(Standstill::default()));
+        let sent = Instant::now();
+        books.stopped();
+        let until = Some(books.resumes());
+        let Some(Trouble::Still(still)) = books.trouble_of(1, sent) else { panic!("{books:?}") };
+        assert!(still.since >= Some(sent) && still.until == until);
+        assert!(books.is_gone(1) && !books.is_gone(0));
+        books.calm();
+        books.resumes();
+        assert_eq!(books.trouble_of(1, sent), Some(Trouble::Still(still)));
     }
 
     #[test]
     fn only_a_node_in_trouble_is_away() {
         assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(503))));
         assert!(is_wrong(Fate::Ending, None, 0.0, Some(&answer(503))));
-        for trouble in [Trouble::Process, Trouble::Store, Trouble::Still(Instant::now())] {
+        for trouble in [Trouble::Process, Trouble::Store, Trouble::Still(Standstill::default())] {
             assert!(!is_wrong(Fate::Live, Some(trouble), 0.0, Some(&answer(503))));
         }
     }
@@ -322,7 +382,7 @@ mod tests {
     #[test]
     fn only_a_node_that_does_not_run_may_be_silent() {
         assert!(!is_wrong(Fate::Live, Some(Trouble::Process), 0.0, None));
-        assert!(!is_wrong(Fate::Live, Some(Trouble::Still(Instant::now())), 0.0, None));
+        assert!(!is_wrong(Fate::Live, Some(Trouble::Still(Standstill::default())), 0.0, None));
         assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, None));
         assert!(is_wrong(Fate::Live, None, 0.0, None));
     }

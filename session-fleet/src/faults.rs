@@ -9,10 +9,11 @@ use session_benches::table::Row;
 use tokio::process::Command;
 
 use crate::audit;
-use crate::books::Trouble;
+use crate::books::{Limits, Standstill, Trouble};
 use crate::chart;
 use crate::fleet::Fleet;
 use crate::proxy::Mode;
+use crate::resume::{Crowd, Visits};
 use crate::timeline::{Seen, Timeline};
 use crate::traffic::{Changes, Traffic, Volume};
 
@@ -23,6 +24,8 @@ pub(crate) enum Fault {
     NodeKilled,
     /// A node stands still (SIGSTOP) for longer than `max_staleness`.
     NodeStopped,
+    /// It stands still for less than that, and has not seen what happened meanwhile either.
+    NodePaused,
     /// `kill -9` of the store, which is started again later.
     StoreKilled,
     /// The store stands still (SIGSTOP).
@@ -46,9 +49,10 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::NodeKilled,
         Self::NodeStopped,
+        Self::NodePaused,
         Self::StoreKilled,
         Self::StoreStopped,
         Self::ClockAhead,
@@ -61,7 +65,8 @@ impl Fault {
         Self::PushStalled,
     ];
     /// Those that tell most in a short time.
-    const QUICK: [Self; 3] = [Self::NodeKilled, Self::NodeStopped, Self::Stalled];
+    const QUICK: [Self; 4] =
+        [Self::NodeKilled, Self::NodeStopped, Self::NodePaused, Self::Stalled];
 
     /// The short form of [`possible`](Self::possible).
     pub(crate) fn quick(fleet: &Fleet) -> Vec<Self> {
@@ -72,7 +77,7 @@ impl Fault {
     /// Those that can happen to a fleet, and why the others cannot.
     pub(crate) fn possible(fleet: &Fleet, is_killable: bool) -> Vec<Self> {
         let missing = |fault: &Self| match fault {
-            Self::NodeKilled | Self::NodeStopped => None,
+            Self::NodeKilled | Self::NodeStopped | Self::NodePaused => None,
             Self::StoreKilled | Self::StoreStopped if fleet.store.server().is_none() => {
                 Some("the store is a file")
             }
@@ -103,6 +108,7 @@ impl Fault {
         match self {
             Self::NodeKilled => "node-killed",
             Self::NodeStopped => "node-stopped",
+            Self::NodePaused => "node-paused",
             Self::StoreKilled => "store-killed",
             Self::StoreStopped => "store-stopped",
             Self::ClockAhead => "clock-ahead",
@@ -119,7 +125,10 @@ impl Fault {
     /// The nodes that it concerns and how; none where everything has to go on as before.
     fn concerns(self, nodes: usize) -> Option<(Vec<usize>, Trouble)> {
         match self {
-            Self::NodeKilled | Self::NodeStopped => Some((vec![1], Trouble::Process)),
+            Self::NodeKilled => Some((vec![DISTURBED], Trouble::Process)),
+            Self::NodeStopped | Self::NodePaused => {
+                Some((vec![DISTURBED], Trouble::Still(Standstill::default())))
+            }
             Self::StoreKilled | Self::StoreStopped => Some(((0..nodes).collect(), Trouble::Store)),
             // What 100 ms cost is far below every limit that the nodes were told.
             Self::ClockAhead | Self::ClockBehind | Self::PushStalled | Self::Delayed => None,
@@ -140,6 +149,7 @@ impl Fault {
             | Self::Reset => true,
             Self::NodeKilled
             | Self::NodeStopped
+            | Self::NodePaused
             | Self::ClockAhead
             | Self::ClockBehind
             | Self::Delayed
@@ -147,19 +157,53 @@ impl Fault {
         }
     }
 
+    /// Longer than a node may go on without news, and it is seen whether it does; or shorter, where it does not
+    /// know how long it was.
+    fn length(self, limits: Limits) -> Duration {
+        if self == Self::NodePaused { limits.staleness * 7 / 10 } else { limits.staleness + 2 * CALM }
+    }
+
+    /// How many sessions of a node are revoked while it stands still.
+    fn crowd(self, fleet: &Fleet) -> usize {
+        match (self.stands_still(), fleet.store.is_slow()) {
+            (false, _) => 0,
+            (true, true) => FEW,
+            (true, false) => MANY,
+        }
+    }
+
+    const fn stands_still(self) -> bool {
+        matches!(self, Self::NodeStopped | Self::NodePaused)
+    }
+
     /// On which nodes something changes. One that hears no push looks at the log when it changes something.
     fn changes(self) -> Changes {
         if self == Self::PushStalled { Changes::OnTheFirst } else { Changes::OnAny }
     }
 
+    /// Begins, goes on and ends. Returns when it ended, and what is shown to a node that goes on then.
+    async fn last(self, fleet: &Arc<Fleet>, crowd: &Crowd) -> Result<(Instant, Visits), Failure> {
+        let books = &fleet.books;
+        if let Some((nodes, trouble)) = self.concerns(fleet.nodes.len()) {
+            books.trouble(&nodes, trouble);
+        }
+        books.mark("begins");
+        self.begin(fleet).await?;
+        let begun = Instant::now();
+        books.stopped();
+        crowd.revoke(fleet).await;
+        tokio::time::sleep(self.length(fleet.limits).saturating_sub(begun.elapsed())).await;
+        let visits = crowd.show(fleet).await;
+        books.mark("ends");
+        let ended = books.resumes();
+        self.end(fleet).await?;
+        Ok((ended, visits))
+    }
+
     async fn begin(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
-            Self::NodeKilled => fleet.nodes[1].kill().await,
-            Self::NodeStopped => {
-                fleet.nodes[1].signal("STOP").await?;
-                fleet.books.trouble(&[1], Trouble::Still(Instant::now()));
-                Ok(())
-            }
+            Self::NodeKilled => fleet.nodes[DISTURBED].kill().await,
+            Self::NodeStopped | Self::NodePaused => fleet.nodes[DISTURBED].stop().await,
             Self::StoreKilled => services(fleet, "kill").await,
             Self::StoreStopped => services(fleet, "pause").await,
             Self::ClockAhead => set_clock(fleet, "+2h"),
@@ -175,8 +219,8 @@ impl Fault {
 
     async fn end(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
-            Self::NodeKilled => fleet.nodes[1].restart().await,
-            Self::NodeStopped => fleet.nodes[1].signal("CONT").await,
+            Self::NodeKilled => fleet.nodes[DISTURBED].restart().await,
+            Self::NodeStopped | Self::NodePaused => fleet.nodes[DISTURBED].resume().await,
             Self::StoreKilled => services(fleet, "restart").await,
             Self::StoreStopped => services(fleet, "resume").await,
             Self::ClockAhead | Self::ClockBehind => set_clock(fleet, "+0"),
@@ -198,22 +242,15 @@ pub(crate) async fn happen(
     charts: &Path,
 ) -> Result<Vec<Row>, Failure> {
     let (books, broken) = (&fleet.books, fleet.books.broken());
+    let crowd = Crowd::gather(fleet, DISTURBED, fault.crowd(fleet)).await?;
     let traffic = Traffic::start(fleet, Volume { changes: fault.changes(), ..volume });
     books.take_timeline();
     tokio::time::sleep(CALM).await;
-    if let Some((nodes, trouble)) = fault.concerns(fleet.nodes.len()) {
-        books.trouble(&nodes, trouble);
-    }
-    books.mark("begins");
-    fault.begin(fleet).await?;
-    // Longer than a node may go on without news, and it is seen whether it does.
-    tokio::time::sleep(fleet.limits.staleness + 2 * CALM).await;
-    books.mark("ends");
-    let ended = Instant::now();
-    fault.end(fleet).await?;
+    let (ended, visits) = fault.last(fleet, &crowd).await?;
     let recovered = recovered(fleet, ended).await;
     books.mark("recovered");
     books.calm();
+    let shown = crowd.seen(fleet, ended, visits).await;
     tokio::time::sleep(CALM).await;
     traffic.stop().await;
     let timeline = books.take_timeline();
@@ -230,7 +267,12 @@ pub(crate) async fn happen(
     }
     let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
     let elsewhere = others.map(unavailable).sum();
-    Ok(rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline))
+    let mut rows = rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline);
+    if fault.stands_still() {
+        let name = format!("{name}: revoked sessions shown to the node that goes on");
+        rows.push(Row::plain(name, Some(shown as f64), ""));
+    }
+    Ok(rows)
 }
 
 /// How long it took until everything went as before on every node.
@@ -283,6 +325,11 @@ async fn services(fleet: &Fleet, action: &str) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(format!("{action} {server}: {status}").into()) }
 }
 
+/// The node that is killed or stands still.
+const DISTURBED: usize = 1;
+/// As many sessions as a store ends within a few hundred milliseconds.
+const MANY: usize = 40;
+const FEW: usize = 4;
 /// Before a fault and after it, and twice beyond `max_staleness` during it.
 const CALM: Duration = Duration::from_secs(2);
 /// Within which a fleet has to go on by itself.

@@ -213,7 +213,7 @@ impl Fleet {
         let each = clients.iter_mut().zip(begun.iter().cycle().skip(1)).enumerate();
         let revoked = each.map(|(node, (client, session))| self.revoke(node, client, session));
         let revoked = timeout(BUSY, join_all(revoked)).await;
-        begun.iter().filter(|session| session.has_ended()).for_each(|session| {
+        begun.iter().filter(|session| session.ended_at().is_some()).for_each(|session| {
             self.people.ended(session);
         });
         if !revoked.is_ok_and(|revoked| revoked.iter().all(|is_done| *is_done)) {

@@ -14,6 +14,7 @@ mod fleet;
 mod node;
 mod people;
 mod proxy;
+mod resume;
 mod revokes;
 mod soak;
 mod store;
@@ -63,7 +64,7 @@ struct Arguments {
     /// Full load for this many seconds, and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
     soak: Option<u64>,
-    /// Up to three faults on one fleet, within two minutes: whether the guarantees hold, and no target of time.
+    /// Up to four faults on one fleet, within two minutes: whether the guarantees hold, and no target of time.
     #[arg(long)]
     quick: bool,
     /// A store whose server `$SESSION_KIT_XTASK services` may kill; may be given more than once.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_benches::Failure;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -48,8 +48,37 @@ impl Node {
         Ok(())
     }
 
-    /// Sends it a signal, such as `STOP` or `CONT`.
-    pub(crate) async fn signal(&self, name: &str) -> Result<(), Failure> {
+    /// Has it stand still (SIGSTOP), and waits until each of its threads does.
+    pub(crate) async fn stop(&self) -> Result<(), Failure> {
+        self.signal("STOP").await?;
+        let begun = Instant::now();
+        while !self.is_stopped().await? {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("the node on {} does not stop", self.address).into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether all its threads have the state `T` in Linux's `/proc`.
+    async fn is_stopped(&self) -> Result<bool, Failure> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid().await?))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            // The name before it is in parentheses.
+            if !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Has it go on (SIGCONT).
+    pub(crate) async fn resume(&self) -> Result<(), Failure> {
+        self.signal("CONT").await
+    }
+
+    async fn signal(&self, name: &str) -> Result<(), Failure> {
         let pid = self.pid().await?;
         let command = format!("kill -{name} {pid}");
         let status = Command::new("sh").args(["-c", &command]).status().await?;

@@ -82,12 +82,13 @@ impl Session {
         self.known_to.load(Ordering::Relaxed) & (1 << node) != 0
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.fate(), Fate::Ended(_))
+    /// When its revocation was acknowledged.
+    pub(crate) fn ended_at(&self) -> Option<Instant> {
+        if let Fate::Ended(at) = self.fate() { Some(at) } else { None }
     }
 
     fn ended_within(&self, time: Duration) -> bool {
-        matches!(self.fate(), Fate::Ended(at) if at.elapsed() <= time)
+        self.ended_at().is_some_and(|at| at.elapsed() <= time)
     }
 
     /// Returns what it was before.
