@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use session_benches::Failure;
 use session_benches::table::Row;
 use tokio::process::Command;
@@ -18,7 +19,7 @@ use crate::timeline::{Seen, Timeline};
 use crate::traffic::{Changes, Traffic, Volume};
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fault {
     /// `kill -9` of a node, which is started again later.
     NodeKilled,
@@ -49,77 +50,43 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 13] = [
-        Self::NodeKilled,
-        Self::NodeStopped,
-        Self::NodePaused,
-        Self::StoreKilled,
-        Self::StoreStopped,
-        Self::ClockAhead,
-        Self::ClockBehind,
-        Self::Delayed,
-        Self::Stalled,
-        Self::AnswersCut,
-        Self::RequestsCut,
-        Self::Reset,
-        Self::PushStalled,
-    ];
     /// Those that tell most in a short time.
     const QUICK: [Self; 4] =
         [Self::NodeKilled, Self::NodeStopped, Self::NodePaused, Self::Stalled];
 
-    /// The short form of [`possible`](Self::possible).
-    pub(crate) fn quick(fleet: &Fleet) -> Vec<Self> {
-        let possible = Self::possible(fleet, false);
-        possible.into_iter().filter(|fault| Self::QUICK.contains(fault)).collect()
+    /// Those that are named; where none is, the short form or all.
+    pub(crate) fn chosen(named: &[Self], is_quick: bool) -> Vec<Self> {
+        let or = if is_quick { &Self::QUICK[..] } else { Self::value_variants() };
+        if named.is_empty() { or.to_vec() } else { named.to_vec() }
     }
 
-    /// Those that can happen to a fleet, and why the others cannot.
-    pub(crate) fn possible(fleet: &Fleet, is_killable: bool) -> Vec<Self> {
-        let missing = |fault: &Self| match fault {
-            Self::NodeKilled | Self::NodeStopped | Self::NodePaused => None,
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Says that it cannot happen to this fleet, if it cannot. The target is missed unless no fleet on this
+    /// store can have it.
+    pub(crate) fn left_out(self, fleet: &Fleet, is_killable: bool) -> Option<Row> {
+        let (is_possible, why, is_by_design) = match self {
+            Self::NodeKilled | Self::NodeStopped | Self::NodePaused => return None,
             Self::StoreKilled | Self::StoreStopped if fleet.store.server().is_none() => {
-                Some("the store is a file")
+                (false, "the store is a file", true)
             }
             Self::StoreKilled | Self::StoreStopped => {
-                (!is_killable).then_some("the store's server is not a private instance")
+                (is_killable, "the store's server is not a private instance", false)
             }
             Self::ClockAhead | Self::ClockBehind => {
-                fleet.clock.is_none().then_some("libfaketime is not installed")
+                (fleet.clock.is_some(), "there is no libfaketime", false)
             }
             Self::Delayed | Self::Stalled | Self::AnswersCut | Self::RequestsCut | Self::Reset => {
-                fleet.proxy.is_none().then_some("the store is not reached by one address")
+                (fleet.proxy.is_some(), "the store is not reached by one address", true)
             }
             Self::PushStalled => {
-                (!fleet.store.listens_apart()).then_some("no connection is there for pushes only")
+                (fleet.store.listens_apart(), "no connection is there for pushes only", true)
             }
         };
-        let is_possible = |fault: &Self| match missing(fault) {
-            Some(why) => {
-                println!("{}: {} is left out: {why}", fleet.store.name(), fault.name());
-                false
-            }
-            None => true,
-        };
-        Self::ALL.into_iter().filter(is_possible).collect()
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::NodeKilled => "node-killed",
-            Self::NodeStopped => "node-stopped",
-            Self::NodePaused => "node-paused",
-            Self::StoreKilled => "store-killed",
-            Self::StoreStopped => "store-stopped",
-            Self::ClockAhead => "clock-ahead",
-            Self::ClockBehind => "clock-behind",
-            Self::Delayed => "delayed",
-            Self::Stalled => "stalled",
-            Self::AnswersCut => "answers-cut",
-            Self::RequestsCut => "requests-cut",
-            Self::Reset => "reset",
-            Self::PushStalled => "push-stalled",
-        }
+        let name = format!("{}: {}: left out, because {why}", fleet.store.name(), self.name());
+        (!is_possible).then(|| Row { met: is_by_design, ..Row::plain(name, None, "") })
     }
 
     /// The nodes that it concerns and how; none where everything has to go on as before.

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) is_proxied: bool,
     /// The library of `libfaketime`: with it the last node but one has a clock that can be set.
     pub(crate) faketime: Option<PathBuf>,
+    /// The defect of every node.
+    pub(crate) planted: Option<String>,
 }
 
 /// A fleet at work.
@@ -71,7 +73,7 @@ impl Fleet {
                 start.arguments[1] = Server::of(&url)?.at(proxy.address);
             }
             if let Some(clock) = clock.as_ref().filter(|_| number + 2 == plan.nodes) {
-                start.environment = plan.clock_of(clock);
+                start.environment.extend(plan.clock_of(clock));
             }
             nodes.push(Node::start(start).await?);
         }
@@ -264,7 +266,9 @@ impl Plan {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
         let log = self.folder.join(format!("node-{number}.log"));
-        Start { program: self.program.clone(), arguments, environment: Vec::new(), log }
+        let planted = self.planted.iter();
+        let environment = planted.map(|defect| ("SESSION_KIT_PLANTED".to_owned(), defect.clone()));
+        Start { program: self.program.clone(), arguments, environment: environment.collect(), log }
     }
 
     /// Only the wall clock is another one.

@@ -61,6 +61,13 @@ struct Arguments {
     /// Lets faults happen, one after the other, and draws what users saw.
     #[arg(long)]
     faults: bool,
+    /// Of the faults only this one; may be given more than once.
+    #[arg(long)]
+    fault: Vec<Fault>,
+    /// Plants this defect in every node, whose program was built with the feature `planted`: the run succeeds
+    /// if a guarantee breaks.
+    #[arg(long, value_name = "DEFECT")]
+    planted: Option<String>,
     /// Full load for this many seconds, and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
     soak: Option<u64>,
@@ -80,7 +87,12 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(Outcome { broken, .. }) if arguments.planted.is_some() => {
+            eprintln!("with a planted defect guarantees broke {broken} times");
+            if broken > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Ok(Outcome { broken: 0, missed }) if missed.is_empty() => ExitCode::SUCCESS,
         Ok(Outcome { broken, missed }) => {
             if broken > 0 {
@@ -201,15 +213,22 @@ impl Run<'_> {
     }
 
     async fn faults(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
-        let faketime = self.arguments.faketime.clone();
-        let plan = Plan { is_proxied: true, faketime, ..self.plan(&impatient(), IMPATIENT) };
-        let fleet = Arc::new(Fleet::start(plan).await?);
-        let is_killable = self.arguments.killable.contains(&self.store);
-        for fault in Fault::possible(&fleet, is_killable) {
-            self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.busy(), &self.charts()).await?);
-        }
+        let fleet = self.disturbed_fleet(&[]).await?;
+        self.happen(&fleet, rows).await?;
         Ok(fleet.books.broken())
+    }
+
+    async fn happen(&self, fleet: &Arc<Fleet>, rows: &mut Vec<Row>) -> Result<(), Failure> {
+        for fault in Fault::chosen(&self.arguments.fault, self.arguments.quick) {
+            self.say(&fault.name());
+            let is_killable = self.arguments.killable.contains(&self.store);
+            if let Some(left_out) = fault.left_out(fleet, is_killable) {
+                rows.push(left_out);
+                continue;
+            }
+            rows.extend(faults::happen(fault, fleet, self.busy(), &self.charts()).await?);
+        }
+        Ok(())
     }
 
     async fn soak(&self, length: Duration, rows: &mut Vec<Row>) -> Result<usize, Failure> {
@@ -221,23 +240,29 @@ impl Run<'_> {
 
     async fn quick(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let begun = Instant::now();
-        let settings = [&impatient()[..], &[revokes::SETTING.to_owned()]].concat();
-        let plan = Plan { is_proxied: true, ..self.plan(&settings, IMPATIENT) };
-        let fleet = Arc::new(Fleet::start(plan).await?);
-        let refusals =
-            revokes::measure(&fleet, self.arguments.revokes, Pace::PUSHED, self.volume()).await?;
-        let name = format!("{}, quick", self.store.name());
-        rows.extend(refusals.rows(&name, None, LIMITS.bound));
-        for fault in Fault::quick(&fleet) {
-            self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.busy(), &self.charts()).await?);
+        let fleet = self.disturbed_fleet(&[revokes::SETTING.to_owned()]).await?;
+        let count = self.arguments.revokes;
+        if count > 0 {
+            let refusals =
+                revokes::measure(&fleet, count, Pace::PUSHED, self.volume()).await?;
+            let name = format!("{}, quick", self.store.name());
+            rows.extend(refusals.rows(&name, None, LIMITS.bound));
         }
+        self.happen(&fleet, rows).await?;
         self.say(&format!("done in {:.0?}", begun.elapsed()));
         Ok(fleet.books.broken())
     }
 
     async fn fleet(&self, settings: &[String], limits: Limits) -> Result<Arc<Fleet>, Failure> {
         Ok(Arc::new(Fleet::start(self.plan(settings, limits)).await?))
+    }
+
+    /// One to which faults happen.
+    async fn disturbed_fleet(&self, settings: &[String]) -> Result<Arc<Fleet>, Failure> {
+        let settings = [&impatient()[..], settings].concat();
+        let faketime = self.arguments.faketime.clone();
+        let plan = Plan { is_proxied: true, faketime, ..self.plan(&settings, IMPATIENT) };
+        Ok(Arc::new(Fleet::start(plan).await?))
     }
 
     fn plan(&self, settings: &[String], limits: Limits) -> Plan {
@@ -252,6 +277,7 @@ impl Run<'_> {
             limits,
             is_proxied: false,
             faketime: None,
+            planted: self.arguments.planted.clone(),
         }
     }
 

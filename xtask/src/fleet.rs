@@ -30,6 +30,12 @@ pub(crate) struct Options {
     /// are killed where they are private instances.
     #[arg(long)]
     faults: bool,
+    /// Of the faults only this one, by its name in `docs/fleet.md`; may be given more than once.
+    #[arg(long)]
+    fault: Vec<String>,
+    /// Plants one defect after the other into every node, in a build for tests: each has to break a guarantee.
+    #[arg(long, conflicts_with_all = ["nodes", "revokes", "connections", "faults", "fault", "soak"])]
+    planted: bool,
     /// Full load for this many seconds (300 where none are given), and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
     soak: Option<String>,
@@ -37,7 +43,10 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let stores = stores(&options.store)?;
-    build()?;
+    if options.planted {
+        return planted(&stores);
+    }
+    build(&["--release"])?;
     let servers: Vec<_> = stores.iter().filter_map(|store| store.server()).collect();
     let faketime = if options.faults { faketime() } else { None };
     services::with(&servers, |servers| {
@@ -60,6 +69,24 @@ pub(crate) fn check(servers: &Servers) -> Result<(), Failure> {
     show(fleet)
 }
 
+/// Whether the judge finds what breaks a guarantee: one run for each defect, with a fault that shows it.
+fn planted(stores: &[Store]) -> Result<(), Failure> {
+    build(&["--features", "session-demo/planted"])?;
+    let servers: Vec<_> = stores.iter().filter_map(|store| store.server()).collect();
+    services::with(&servers, |servers| {
+        for store in stores {
+            for (defect, fault) in PLANTED {
+                println!("{defect}, {fault}");
+                let mut fleet = command("debug", &[*store], servers);
+                fleet.args(["--quick", "--nodes", "3", "--revokes", "0"]);
+                fleet.args(["--planted", defect, "--fault", fault]);
+                show(fleet)?;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn stores(named: &[Store]) -> Result<Vec<Store>, Failure> {
     if named.contains(&Store::Memory) {
         let why = "the memory store lives in one process: a fleet needs one that processes share";
@@ -70,8 +97,9 @@ fn stores(named: &[Store]) -> Result<Vec<Store>, Failure> {
     Ok(if named.is_empty() { all } else { named.to_vec() })
 }
 
-fn build() -> Result<(), Failure> {
-    let mut build = cargo(["build", "--locked", "--release"]);
+fn build(arguments: &[&str]) -> Result<(), Failure> {
+    let mut build = cargo(["build", "--locked"]);
+    build.args(arguments);
     build.args(["--package", "session-demo", "--bin", "session-demo"]);
     build.args(["--package", "session-fleet", "--bin", "session-fleet"]);
     show_aside(build)
@@ -95,7 +123,7 @@ fn command(profile: &str, stores: &[Store], servers: &Servers) -> Command {
 
 /// Those options that were given.
 fn given(options: &Options) -> Vec<String> {
-    let Options { store: _, nodes, revokes, connections, faults, soak } = options;
+    let Options { store: _, nodes, revokes, connections, faults, fault, planted: _, soak } = options;
     let valued = [
         ("--nodes", nodes),
         ("--revokes", revokes),
@@ -106,7 +134,9 @@ fn given(options: &Options) -> Vec<String> {
         let value = value.as_ref()?;
         Some([name.to_owned(), value.clone()])
     });
-    valued.flatten().chain(faults.then(|| "--faults".to_owned())).collect()
+    let faults = faults.then(|| "--faults".to_owned());
+    let fault = fault.iter().flat_map(|name| ["--fault".to_owned(), name.clone()]);
+    valued.flatten().chain(faults).chain(fault).collect()
 }
 
 /// The library that gives a process another clock. Where it cannot be had, the faults of clocks are left out.
@@ -124,6 +154,9 @@ fn faketime() -> Option<PathBuf> {
         }
     })
 }
+
+/// Defects of the engine, and for each a fault under which it breaks a guarantee.
+const PLANTED: [(&str, &str); 2] = [("stopped-trusted", "node-paused"), ("stale-trusted", "stalled")];
 
 #[cfg(test)]
 mod tests {
@@ -150,8 +183,11 @@ mod tests {
             revokes: None,
             connections: None,
             faults: true,
+            fault: vec!["stalled".to_owned()],
+            planted: false,
             soak: Some("300".to_owned()),
         };
-        assert_eq!(given(&options), ["--nodes", "3", "--soak", "300", "--faults"]);
+        let expected = ["--nodes", "3", "--soak", "300", "--faults", "--fault", "stalled"];
+        assert_eq!(given(&options), expected);
     }
 }
