@@ -16,6 +16,7 @@ use crate::fleet::Fleet;
 use crate::proxy::Mode;
 use crate::resume::{Crowd, Visits};
 use crate::timeline::{Seen, Timeline};
+use crate::totals;
 use crate::traffic::{Changes, Traffic, Volume};
 
 /// What goes wrong.
@@ -160,6 +161,9 @@ impl Fault {
         books.stopped();
         crowd.revoke(fleet).await;
         tokio::time::sleep(self.length(fleet.limits).saturating_sub(begun.elapsed())).await;
+        if !self.shows(fleet).await {
+            books.complain(format!("{} has had no effect", self.name()));
+        }
         let visits = crowd.show(fleet).await;
         books.mark("ends");
         let ended = books.resumes();
@@ -181,6 +185,27 @@ impl Fault {
             Self::RequestsCut => set_proxy(fleet, Mode::CutRequests),
             Self::Reset => set_proxy(fleet, Mode::Reset),
             Self::PushStalled => set_proxy(fleet, Mode::StallPush),
+        }
+    }
+
+    /// Whether it has taken effect, as far as that is not seen otherwise: a store that is away by the 503 of each
+    /// node, a process that stands still by its state.
+    async fn shows(self, fleet: &Fleet) -> bool {
+        match self {
+            Self::NodeKilled => fleet.metrics_of(DISTURBED).await.is_err(),
+            Self::ClockAhead | Self::ClockBehind => {
+                let metrics = fleet.metrics_of(fleet.nodes.len() - 2).await.unwrap_or_default();
+                let ahead = totals::gauge(&metrics, "session_kit_clock_skew_seconds");
+                let hours = if self == Self::ClockAhead { 2.0 } else { -2.0 };
+                ahead.is_some_and(|seconds| (seconds / 3600.0 - hours).abs() < 0.1)
+            }
+            Self::Delayed
+            | Self::Stalled
+            | Self::AnswersCut
+            | Self::RequestsCut
+            | Self::Reset
+            | Self::PushStalled => fleet.proxy.as_ref().is_some_and(|proxy| proxy.disturbed() > 0),
+            Self::NodeStopped | Self::NodePaused | Self::StoreKilled | Self::StoreStopped => true,
         }
     }
 

@@ -179,12 +179,18 @@ impl Fleet {
         answer.filter(|answer| what.is_done(answer))
     }
 
-    /// What every node's `/metrics` says.
+    /// What a node's `/metrics` says.
+    pub(crate) async fn metrics_of(&self, node: usize) -> Result<String, Failure> {
+        let answer = Client::new(self.nodes[node].address).get("/metrics", "").await;
+        let answer = answer.ok_or_else(|| format!("node {node} does not answer"))?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// What those of all nodes say.
     pub(crate) async fn metrics(&self) -> Result<Vec<String>, Failure> {
         let mut all = Vec::new();
-        for client in &mut self.clients() {
-            let answer = client.get("/metrics", "").await.ok_or("a node does not answer")?;
-            all.push(String::from_utf8_lossy(&answer.body).into_owned());
+        for node in 0..self.nodes.len() {
+            all.push(self.metrics_of(node).await?);
         }
         Ok(all)
     }
