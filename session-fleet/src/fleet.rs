@@ -112,7 +112,7 @@ impl Fleet {
         let sent = Instant::now();
         let answer = client.sign_in(user).await;
         let answer = self.done(node, What::SignIn, sent, answer)?;
-        Session::of(&answer.cookie?).map(Arc::new)
+        Session::of(user, &answer.cookie?).map(Arc::new)
     }
 
     /// Asks for a page, and has the answer judged.
@@ -125,11 +125,14 @@ impl Fleet {
         let sent = Instant::now();
         let answer = client.get("/whoami", &session.cookie()).await;
         self.books.judge(node, What::Page(session.fate()), sent, answer.as_ref());
-        let status = answer.map(|answer| answer.status);
-        if status == Some(StatusCode::OK) {
+        let answer = answer?;
+        if answer.status == StatusCode::OK {
             session.accepted_by(node);
+            if !session.is_named_by(&answer.body) {
+                self.books.complain(format!("node {node} shows the page of someone else"));
+            }
         }
-        status
+        Some(answer.status)
     }
 
     /// Revokes a session as the admin; false where no answer says that it is done.

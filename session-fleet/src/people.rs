@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use session_benches::random::Random;
 
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: String,
+    /// Its user, as the demo's form has it: `TENANT/USER`, or the user alone.
+    user: String,
     cookie: Mutex<String>,
     fate: Mutex<Fate>,
     /// The nodes that have accepted it, as bits: they have it in their cache.
@@ -32,13 +35,14 @@ pub(crate) enum Fate {
 }
 
 impl Session {
-    /// A session by its cookie: a token begins with the session's id.
-    pub(crate) fn of(cookie: &str) -> Option<Self> {
+    /// A user's session by its cookie: a token begins with the session's id.
+    pub(crate) fn of(user: &str, cookie: &str) -> Option<Self> {
         let token = cookie.split_once('=')?.1;
         let hex = token.get(..32)?;
         let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
         Some(Self {
             id,
+            user: user.to_owned(),
             cookie: Mutex::new(cookie.to_owned()),
             fate: Mutex::new(Fate::Live),
             known_to: AtomicU64::default(),
@@ -49,6 +53,15 @@ impl Session {
 
     pub(crate) fn fate(&self) -> Fate {
         *held(&self.fate)
+    }
+
+    /// Whether a page names it and its user.
+    pub(crate) fn is_named_by(&self, page: &[u8]) -> bool {
+        serde_json::from_slice(page).is_ok_and(|WhoAmI { user, tenant, session_id }| {
+            let (own_tenant, own_user) =
+                self.user.split_once('/').map_or((None, &*self.user), |(tenant, user)| (Some(tenant), user));
+            (tenant, user, session_id) == (own_tenant, own_user, &*self.id)
+        })
     }
 
     /// The cookie with its latest token.
@@ -95,6 +108,14 @@ impl Session {
     pub(crate) fn becomes(&self, fate: Fate) -> Fate {
         std::mem::replace(&mut *held(&self.fate), fate)
     }
+}
+
+/// Of the demo's `/whoami`.
+#[derive(Deserialize)]
+struct WhoAmI<'p> {
+    user: &'p str,
+    tenant: Option<&'p str>,
+    session_id: &'p str,
 }
 
 /// All sessions of a fleet.
@@ -174,7 +195,7 @@ mod tests {
 
     fn session(n: usize) -> Arc<Session> {
         let cookie = format!("session={n:032x}and the secret part");
-        Arc::new(Session::of(&cookie).unwrap())
+        Arc::new(Session::of("north/alice", &cookie).unwrap())
     }
 
     #[test]
@@ -211,7 +232,23 @@ mod tests {
         assert_eq!(taken.id, "00000000-0000-0000-0000-000000000002");
         assert!(people.take(2).is_none());
         assert_eq!(people.count(), 2);
-        assert!(Session::of("session=").is_none());
+        assert!(Session::of("bob", "session=").is_none());
+    }
+
+    #[test]
+    fn a_page_is_of_one_user_and_session() {
+        let page = |user: &str, tenant: &str, n: usize| {
+            let id = session(n).id.clone();
+            format!(r#"{{"user":"{user}","tenant":{tenant},"session_id":"{id}","level":null}}"#)
+        };
+        let own = session(7);
+        assert!(own.is_named_by(page("alice", r#""north""#, 7).as_bytes()));
+        for (user, tenant, n) in
+            [("bob", r#""north""#, 7), ("alice", r#""south""#, 7), ("alice", "null", 7), ("alice", r#""north""#, 8)]
+        {
+            assert!(!own.is_named_by(page(user, tenant, n).as_bytes()), "{user} {tenant} {n}");
+        }
+        assert!(!own.is_named_by(b"hello"));
     }
 
     #[test]
