@@ -9,6 +9,7 @@ use session_benches::Failure;
 
 use crate::fleet::Fleet;
 use crate::people::Session;
+use crate::totals;
 
 /// In what the store differs from what was acknowledged.
 #[derive(Debug)]
@@ -35,6 +36,19 @@ pub(crate) async fn run(fleet: &Fleet) -> Result<Lost, Failure> {
         }
     }
     Ok(lost)
+}
+
+/// Complains of panics, and of workers that were started again after one.
+pub(crate) async fn processes(fleet: &Fleet) -> Result<(), Failure> {
+    for (node, metrics) in fleet.metrics().await?.iter().enumerate() {
+        let (panics, restarts) = (fleet.nodes[node].panics()?, totals::worker_restarts(metrics));
+        if panics > 0 || restarts > 0 {
+            fleet.books.complain(format!(
+                "node {node} has panicked {panics} times and started workers again {restarts} times"
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl Lost {

@@ -200,7 +200,7 @@ impl Run<'_> {
         self.say(&format!("{count} revocations, {how}"));
         let settings = [format!("engine.push={}", push != Push::Off), revokes::SETTING.to_owned()];
         let is_proxied = push == Push::Stalled;
-        let plan = Plan { is_proxied, ..self.plan(&settings, LIMITS) };
+        let plan = Plan { is_proxied, ..self.plan(how, &settings, LIMITS) };
         let fleet = Arc::new(Fleet::start(plan).await?);
         if is_proxied {
             fleet.proxy.as_ref().ok_or("there is no proxy")?.set(Mode::StallPush);
@@ -209,13 +209,13 @@ impl Run<'_> {
         let name = format!("{}, {how}", self.store.name());
         rows.extend(refusals.rows(&name, is_pushed, LIMITS.bound));
         audit::run(&fleet).await?;
-        Ok(fleet.books.broken())
+        self.close(&fleet, how, rows).await
     }
 
     async fn faults(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
-        let fleet = self.disturbed_fleet(&[]).await?;
+        let fleet = self.disturbed_fleet("faults", &[]).await?;
         self.happen(&fleet, rows).await?;
-        Ok(fleet.books.broken())
+        self.close(&fleet, "faults", rows).await
     }
 
     async fn happen(&self, fleet: &Arc<Fleet>, rows: &mut Vec<Row>) -> Result<(), Failure> {
@@ -233,14 +233,15 @@ impl Run<'_> {
 
     async fn soak(&self, length: Duration, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         self.say(&format!("full load for {} s", length.as_secs()));
-        let fleet = self.fleet(&[soak::SETTING.to_owned()], LIMITS).await?;
+        let plan = self.plan("soak", &[soak::SETTING.to_owned()], LIMITS);
+        let fleet = Arc::new(Fleet::start(plan).await?);
         rows.extend(soak::run(&fleet, length, self.arguments.connections.into()).await?);
-        Ok(fleet.books.broken())
+        self.close(&fleet, "soak", rows).await
     }
 
     async fn quick(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let begun = Instant::now();
-        let fleet = self.disturbed_fleet(&[revokes::SETTING.to_owned()]).await?;
+        let fleet = self.disturbed_fleet("quick", &[revokes::SETTING.to_owned()]).await?;
         let count = self.arguments.revokes;
         if count > 0 {
             let refusals =
@@ -250,29 +251,34 @@ impl Run<'_> {
         }
         self.happen(&fleet, rows).await?;
         self.say(&format!("done in {:.0?}", begun.elapsed()));
-        Ok(fleet.books.broken())
+        self.close(&fleet, "quick", rows).await
     }
 
-    async fn fleet(&self, settings: &[String], limits: Limits) -> Result<Arc<Fleet>, Failure> {
-        Ok(Arc::new(Fleet::start(self.plan(settings, limits)).await?))
+    /// Looks for panics, and shows how often guarantees broke in all.
+    async fn close(&self, fleet: &Fleet, phase: &str, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+        audit::processes(fleet).await?;
+        let (name, broken) = (self.store.name(), fleet.books.broken());
+        let name = format!("{name}, {phase}: broken guarantees");
+        rows.push(Row::at_most(name, Some(broken as f64), "", 0.0));
+        Ok(broken)
     }
 
     /// One to which faults happen.
-    async fn disturbed_fleet(&self, settings: &[String]) -> Result<Arc<Fleet>, Failure> {
+    async fn disturbed_fleet(&self, phase: &str, settings: &[String]) -> Result<Arc<Fleet>, Failure> {
         let settings = [&impatient()[..], settings].concat();
         let faketime = self.arguments.faketime.clone();
-        let plan = Plan { is_proxied: true, faketime, ..self.plan(&settings, IMPATIENT) };
+        let plan = Plan { is_proxied: true, faketime, ..self.plan(phase, &settings, IMPATIENT) };
         Ok(Arc::new(Fleet::start(plan).await?))
     }
 
-    fn plan(&self, settings: &[String], limits: Limits) -> Plan {
+    fn plan(&self, phase: &str, settings: &[String], limits: Limits) -> Plan {
         // A long run must not ask the admin for the password again.
         let settings = [&["http.fresh_within=86400".to_owned()], settings].concat();
         Plan {
             program: self.arguments.program.clone(),
             store: self.store,
             nodes: self.arguments.nodes.into(),
-            folder: self.charts().join(self.store.name()),
+            folder: self.charts().join(format!("{}-{phase}", self.store.name()).replace(' ', "-")),
             settings,
             limits,
             is_proxied: false,

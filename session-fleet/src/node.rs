@@ -18,7 +18,7 @@ pub(crate) struct Start {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
-    /// Where its standard error goes; what an earlier process wrote there is replaced.
+    /// Where its standard error goes, after what an earlier process wrote there.
     pub(crate) log: PathBuf,
 }
 
@@ -94,6 +94,12 @@ impl Node {
         number.ok_or_else(|| format!("{path} does not show its memory").into())
     }
 
+    /// How often it, or a process before it, has panicked by what it wrote into its log.
+    pub(crate) fn panics(&self) -> Result<usize, Failure> {
+        let log = std::fs::read_to_string(&self.start.log)?;
+        Ok(log.lines().filter(|line| line.contains(" panicked at ")).count())
+    }
+
     async fn pid(&self) -> Result<u32, Failure> {
         let pid = self.child.lock().await.id();
         pid.ok_or_else(|| format!("the node on {} has ended", self.address).into())
@@ -109,7 +115,7 @@ async fn spawn(start: &Start, address: &str) -> Result<(Child, SocketAddr), Fail
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(File::create(&start.log)?)
+        .stderr(File::options().create(true).append(true).open(&start.log)?)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("{}: {error}", start.program.display()))?;
