@@ -267,12 +267,11 @@ pub(crate) async fn happen(
     Ok(rows)
 }
 
-/// How long it took until everything went as before on every node.
+/// How long it took until every node had done everything as before.
 async fn recovered(fleet: &Fleet, since: Instant) -> Option<Duration> {
     while since.elapsed() < PATIENCE {
-        let begun = since.elapsed();
         if fleet.works().await {
-            return Some(begun);
+            return Some(since.elapsed());
         }
         tokio::time::sleep(PAUSE).await;
     }
