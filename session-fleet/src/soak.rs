@@ -110,7 +110,7 @@ const CHANGE_EVERY: Duration = Duration::from_millis(25);
 /// five minutes. What grows after that has no bound.
 pub(crate) const SETTING: &str = "engine.negative_capacity=2000";
 /// In percent.
-const MOST_GROWTH: f64 = 15.0;
+const MOST_GROWTH: f64 = 5.0;
 /// From here on the growth is judged.
 const LONG: Duration = Duration::from_secs(120);
 
