@@ -153,6 +153,26 @@ enum Push {
     Stalled,
 }
 
+impl Push {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Heard => "push",
+            Self::Off => "no push",
+            Self::Stalled => "push stalled",
+        }
+    }
+
+    /// At which pace so many revocations are looked for, or fewer, and the targets.
+    fn pace(self, revokes: usize) -> (usize, Pace, Option<revokes::Targets>) {
+        match self {
+            Self::Heard => (revokes, Pace::PUSHED, Some(revokes::PUSHED)),
+            Self::Off => (revokes, Pace::UNPUSHED, Some(revokes::UNPUSHED)),
+            // Between two reads there is twice as long, until the node finds out. What counts is the bound.
+            Self::Stalled => (revokes.min(MOST_STALLED), Pace::UNPUSHED.of_last_node(), None),
+        }
+    }
+}
+
 /// One store.
 struct Run<'a> {
     arguments: &'a Arguments,
@@ -186,17 +206,9 @@ impl Run<'_> {
     /// The time until every node refuses.
     async fn measure(&self, push: Push, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let push = if self.store.pushes() { push } else { Push::Off };
-        let (how, pace, is_pushed) = match push {
-            Push::Heard => ("push", Pace::PUSHED, Some(true)),
-            Push::Off => ("no push", Pace::UNPUSHED, Some(false)),
-            // Between two reads there is twice as long, until the node finds out. What counts is the bound.
-            Push::Stalled => ("push stalled", Pace::UNPUSHED, None),
-        };
+        let how = push.name();
+        let (count, pace, targets) = push.pace(self.arguments.revokes);
         let pace = if self.store.is_slow() { pace.one_at_a_time() } else { pace };
-        let count = match push {
-            Push::Heard | Push::Off => self.arguments.revokes,
-            Push::Stalled => self.arguments.revokes.min(MOST_STALLED),
-        };
         self.say(&format!("{count} revocations, {how}"));
         let settings = [format!("engine.push={}", push != Push::Off), revokes::SETTING.to_owned()];
         let is_proxied = push == Push::Stalled;
@@ -207,7 +219,7 @@ impl Run<'_> {
         }
         let refusals = revokes::measure(&fleet, count, pace, self.volume()).await?;
         let name = format!("{}, {how}", self.store.name());
-        rows.extend(refusals.rows(&name, is_pushed, LIMITS.bound));
+        rows.extend(refusals.rows(&name, targets, LIMITS.bound));
         audit::run(&fleet).await?;
         self.close(&fleet, how, rows).await
     }
