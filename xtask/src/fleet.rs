@@ -11,21 +11,21 @@ use crate::run::{Failure, cargo, show, show_aside, target};
 use crate::server::Server;
 use crate::services::{self, Servers};
 
-/// What `session-fleet` takes; it checks the values itself.
+/// What `session-fleet` takes, checked before it is built.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Which store; may be given more than once. Default all but the one in memory.
     #[arg(long)]
     store: Vec<Store>,
     /// How many nodes. Default 5.
-    #[arg(long)]
-    nodes: Option<String>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=50))]
+    nodes: Option<u16>,
     /// How many sessions are revoked; 0 for no measurement. Default 1,000.
     #[arg(long)]
-    revokes: Option<String>,
+    revokes: Option<u32>,
     /// Connections of users to each node. Default 4.
-    #[arg(long)]
-    connections: Option<String>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(4..=1000))]
+    connections: Option<u16>,
     /// Lets faults happen, one after the other, and draws what users saw into `target/fleet`. Servers
     /// are killed where they are private instances.
     #[arg(long)]
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     planted: bool,
     /// Full load for this many seconds (300 where none are given), and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
-    soak: Option<String>,
+    soak: Option<u32>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
@@ -125,15 +125,13 @@ fn command(profile: &str, stores: &[Store], servers: &Servers) -> Command {
 fn given(options: &Options) -> Vec<String> {
     let Options { store: _, nodes, revokes, connections, faults, fault, planted: _, soak } = options;
     let valued = [
-        ("--nodes", nodes),
-        ("--revokes", revokes),
-        ("--connections", connections),
-        ("--soak", soak),
+        ("--nodes", nodes.map(u32::from)),
+        ("--revokes", *revokes),
+        ("--connections", connections.map(u32::from)),
+        ("--soak", *soak),
     ];
-    let valued = valued.into_iter().filter_map(|(name, value)| {
-        let value = value.as_ref()?;
-        Some([name.to_owned(), value.clone()])
-    });
+    let valued =
+        valued.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?.to_string()]));
     let faults = faults.then(|| "--faults".to_owned());
     let fault = fault.iter().flat_map(|name| ["--fault".to_owned(), name.clone()]);
     valued.flatten().chain(faults).chain(fault).collect()
@@ -179,13 +177,13 @@ mod tests {
         assert_eq!(arguments, ["--store", "redis", "--killable", "redis", "--store", "mongo"]);
         let options = Options {
             store: vec![],
-            nodes: Some("3".to_owned()),
+            nodes: Some(3),
             revokes: None,
             connections: None,
             faults: true,
             fault: vec!["stalled".to_owned()],
             planted: false,
-            soak: Some("300".to_owned()),
+            soak: Some(300),
         };
         let expected = ["--nodes", "3", "--soak", "300", "--faults", "--fault", "stalled"];
         assert_eq!(given(&options), expected);
