@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hyper::StatusCode;
 
 use crate::client::Answer;
-use crate::people::{Fate, held};
+use crate::people::{State, held};
 use crate::timeline::{Seen, Timeline};
 
 /// How long a revoked session may go on.
@@ -18,7 +18,7 @@ pub(crate) struct Limits {
     pub(crate) staleness: Duration,
 }
 
-/// What ails a node.
+/// What is wrong with a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     /// Its process is gone: it may not answer at all.
@@ -38,7 +38,7 @@ pub(crate) struct Standstill {
 }
 
 #[derive(Debug)]
-struct Spell {
+struct Period {
     nodes: Vec<usize>,
     trouble: Trouble,
     until: Option<Instant>,
@@ -48,7 +48,7 @@ struct Spell {
 #[derive(Debug)]
 pub(crate) struct Books {
     limits: Limits,
-    spells: Mutex<Vec<Spell>>,
+    periods: Mutex<Vec<Period>>,
     complaints: Mutex<Vec<String>>,
     timeline: Mutex<Timeline>,
 }
@@ -57,7 +57,7 @@ impl Books {
     pub(crate) fn new(limits: Limits, nodes: usize) -> Self {
         Self {
             limits,
-            spells: Mutex::default(),
+            periods: Mutex::default(),
             complaints: Mutex::default(),
             timeline: Mutex::new(Timeline::start(nodes)),
         }
@@ -65,14 +65,14 @@ impl Books {
 
     /// From now on these nodes are in trouble, in this one where they are in several.
     pub(crate) fn trouble(&self, nodes: &[usize], trouble: Trouble) {
-        held(&self.spells).push(Spell { nodes: nodes.to_vec(), trouble, until: None });
+        held(&self.periods).push(Period { nodes: nodes.to_vec(), trouble, until: None });
     }
 
     /// From now on no node is.
-    pub(crate) fn calm(&self) {
+    pub(crate) fn end_trouble(&self) {
         let now = Instant::now();
-        held(&self.spells).iter_mut().for_each(|spell| {
-            spell.until.get_or_insert(now);
+        held(&self.periods).iter_mut().for_each(|period| {
+            period.until.get_or_insert(now);
         });
     }
 
@@ -89,8 +89,8 @@ impl Books {
     }
 
     fn standstills(&self, change: impl Fn(&mut Standstill)) {
-        for spell in held(&self.spells).iter_mut().filter(|spell| spell.until.is_none()) {
-            if let Trouble::Still(still) = &mut spell.trouble {
+        for period in held(&self.periods).iter_mut().filter(|period| period.until.is_none()) {
+            if let Trouble::Still(still) = &mut period.trouble {
                 change(still);
             }
         }
@@ -139,13 +139,13 @@ impl Books {
         held(&self.timeline).mark(what);
     }
 
-    /// What ailed the node at any time since the request was sent.
+    /// What was wrong with the node at any time since the request was sent.
     fn trouble_of(&self, node: usize, sent: Instant) -> Option<Trouble> {
-        let spells = held(&self.spells);
-        let concerns = |spell: &&Spell| {
-            spell.nodes.contains(&node) && spell.until.is_none_or(|until| until >= sent)
+        let periods = held(&self.periods);
+        let concerns = |period: &&Period| {
+            period.nodes.contains(&node) && period.until.is_none_or(|until| until >= sent)
         };
-        spells.iter().filter(concerns).map(|spell| spell.trouble).next_back()
+        periods.iter().filter(concerns).map(|period| period.trouble).next_back()
     }
 }
 
@@ -172,8 +172,8 @@ impl Limits {
                 Some("answers 503 without any trouble".to_owned())
             }
             (StatusCode::SERVICE_UNAVAILABLE, _) => None,
-            (StatusCode::OK, What::Page(Fate::Ended(at))) => self.too_long(at, asked),
-            (StatusCode::UNAUTHORIZED, What::Page(Fate::Ending | Fate::Ended(_))) => None,
+            (StatusCode::OK, What::Page(State::Ended(at))) => self.too_long(at, asked),
+            (StatusCode::UNAUTHORIZED, What::Page(State::Ending | State::Ended(_))) => None,
             (_, what) => (!what.is_done(answer)).then(|| format!("answers {status}")),
         }
     }
@@ -206,7 +206,7 @@ impl Standstill {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// A page, with the cookie of a session.
-    Page(Fate),
+    Page(State),
     SignIn,
     /// The end of a session, by the admin.
     Revocation,
@@ -220,7 +220,7 @@ pub(crate) enum What {
 impl What {
     const fn name(self) -> &'static str {
         match self {
-            Self::Page(Fate::Live) => "a signed-in user",
+            Self::Page(State::Live) => "a signed-in user",
             Self::Page(_) => "a session that was revoked",
             Self::SignIn => "a sign-in",
             Self::Revocation | Self::RevocationAgain => "a revocation",
@@ -278,10 +278,10 @@ mod tests {
         Answer { status, cookie: None, has_retry_after, body: bytes::Bytes::new() }
     }
 
-    fn is_wrong(fate: Fate, trouble: Option<Trouble>, after: f64, answer: Option<&Answer>) -> bool {
+    fn is_wrong(state: State, trouble: Option<Trouble>, after: f64, answer: Option<&Answer>) -> bool {
         let ended = Instant::now() - Duration::from_secs_f64(after);
-        let fate = if matches!(fate, Fate::Ended(_)) { Fate::Ended(ended) } else { fate };
-        is_wrong_to(What::Page(fate), trouble, answer)
+        let state = if matches!(state, State::Ended(_)) { State::Ended(ended) } else { state };
+        is_wrong_to(What::Page(state), trouble, answer)
     }
 
     fn is_wrong_to(what: What, trouble: Option<Trouble>, answer: Option<&Answer>) -> bool {
@@ -291,14 +291,14 @@ mod tests {
 
     #[test]
     fn a_revoked_session_is_accepted_within_the_bound_only() {
-        let ended = Fate::Ended(Instant::now());
+        let ended = State::Ended(Instant::now());
         assert!(!is_wrong(ended, None, 1.9, Some(&answer(200))));
         assert!(is_wrong(ended, None, 2.1, Some(&answer(200))));
         for trouble in [Trouble::Process, Trouble::Store] {
             assert!(!is_wrong(ended, Some(trouble), 3.9, Some(&answer(200))));
             assert!(is_wrong(ended, Some(trouble), 4.1, Some(&answer(200))));
         }
-        assert!(!is_wrong(Fate::Ending, None, 9.0, Some(&answer(200))));
+        assert!(!is_wrong(State::Ending, None, 9.0, Some(&answer(200))));
         assert!(!is_wrong(ended, None, 9.0, Some(&answer(401))));
     }
 
@@ -309,7 +309,7 @@ mod tests {
         let after = |seconds| stopped + Duration::from_secs_f64(seconds);
         let is_wrong = |ended, sent, until| {
             let still = Standstill { since: Some(stopped), until };
-            let (what, trouble) = (What::Page(Fate::Ended(ended)), Some(Trouble::Still(still)));
+            let (what, trouble) = (What::Page(State::Ended(ended)), Some(Trouble::Still(still)));
             LIMITS.complaint(&Asked { what, trouble, sent }, Some(&answer(200))).is_some()
         };
         let resumed = Some(after(2.0));
@@ -332,29 +332,29 @@ mod tests {
         let Some(Trouble::Still(still)) = books.trouble_of(1, sent) else { panic!("{books:?}") };
         assert!(still.since >= Some(sent) && still.until == until);
         assert!(books.is_gone(1) && !books.is_gone(0));
-        books.calm();
+        books.end_trouble();
         books.resumes();
         assert_eq!(books.trouble_of(1, sent), Some(Trouble::Still(still)));
     }
 
     #[test]
     fn only_a_node_in_trouble_is_away() {
-        assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(503))));
-        assert!(is_wrong(Fate::Ending, None, 0.0, Some(&answer(503))));
+        assert!(is_wrong(State::Live, None, 0.0, Some(&answer(503))));
+        assert!(is_wrong(State::Ending, None, 0.0, Some(&answer(503))));
         for trouble in [Trouble::Process, Trouble::Store, Trouble::Still(Standstill::default())] {
-            assert!(!is_wrong(Fate::Live, Some(trouble), 0.0, Some(&answer(503))));
+            assert!(!is_wrong(State::Live, Some(trouble), 0.0, Some(&answer(503))));
         }
     }
 
     #[test]
     fn an_outage_is_no_sign_out() {
-        assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(&answer(401))));
-        assert!(!is_wrong(Fate::Live, Some(Trouble::Store), 0.0, Some(&answer(503))));
+        assert!(is_wrong(State::Live, Some(Trouble::Store), 0.0, Some(&answer(401))));
+        assert!(!is_wrong(State::Live, Some(Trouble::Store), 0.0, Some(&answer(503))));
         let silent = Answer { has_retry_after: false, ..answer(503) };
-        assert!(is_wrong(Fate::Live, None, 0.0, Some(&silent)));
+        assert!(is_wrong(State::Live, None, 0.0, Some(&silent)));
         let clearing = Answer { cookie: Some("session=".to_owned()), ..answer(503) };
-        assert!(is_wrong(Fate::Live, None, 0.0, Some(&clearing)));
-        assert!(is_wrong(Fate::Live, None, 0.0, Some(&answer(500))));
+        assert!(is_wrong(State::Live, None, 0.0, Some(&clearing)));
+        assert!(is_wrong(State::Live, None, 0.0, Some(&answer(500))));
     }
 
     #[test]
@@ -381,10 +381,10 @@ mod tests {
 
     #[test]
     fn only_a_node_that_does_not_run_may_be_silent() {
-        assert!(!is_wrong(Fate::Live, Some(Trouble::Process), 0.0, None));
-        assert!(!is_wrong(Fate::Live, Some(Trouble::Still(Standstill::default())), 0.0, None));
-        assert!(is_wrong(Fate::Live, Some(Trouble::Store), 0.0, None));
-        assert!(is_wrong(Fate::Live, None, 0.0, None));
+        assert!(!is_wrong(State::Live, Some(Trouble::Process), 0.0, None));
+        assert!(!is_wrong(State::Live, Some(Trouble::Still(Standstill::default())), 0.0, None));
+        assert!(is_wrong(State::Live, Some(Trouble::Store), 0.0, None));
+        assert!(is_wrong(State::Live, None, 0.0, None));
     }
 
     #[test]
@@ -394,11 +394,11 @@ mod tests {
         books.trouble(&[1], Trouble::Process);
         assert_eq!(books.trouble_of(1, before), Some(Trouble::Process));
         assert_eq!(books.trouble_of(0, before), None);
-        books.calm();
+        books.end_trouble();
         assert_eq!(books.trouble_of(1, before), Some(Trouble::Process));
         let after = Instant::now() + Duration::from_millis(1);
         assert_eq!(books.trouble_of(1, after), None);
-        books.judge(0, What::Page(Fate::Live), after, None);
+        books.judge(0, What::Page(State::Live), after, None);
         assert_eq!(books.broken(), 1);
     }
 }

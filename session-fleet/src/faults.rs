@@ -128,7 +128,7 @@ impl Fault {
     /// Longer than a node may go on without news, and it is seen whether it does; or shorter, where it does not
     /// know how long it was.
     fn length(self, limits: Limits) -> Duration {
-        if self == Self::NodePaused { limits.staleness * 7 / 10 } else { limits.staleness + 2 * CALM }
+        if self == Self::NodePaused { limits.staleness * 7 / 10 } else { limits.staleness + 2 * MARGIN }
     }
 
     /// How many sessions of a node are revoked while it stands still.
@@ -237,13 +237,13 @@ pub(crate) async fn happen(
     let crowd = Crowd::gather(fleet, DISTURBED, fault.crowd(fleet)).await?;
     let traffic = Traffic::start(fleet, Volume { changes: fault.changes(), ..volume });
     books.take_timeline();
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(MARGIN).await;
     let (ended, visits) = fault.last(fleet, &crowd).await?;
     let recovered = recovered(fleet, ended).await;
     books.mark("recovered");
-    books.calm();
+    books.end_trouble();
     let shown = crowd.seen(fleet, ended, visits).await;
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(MARGIN).await;
     traffic.stop().await;
     let timeline = books.take_timeline();
     fleet.census().await;
@@ -322,7 +322,7 @@ const DISTURBED: usize = 1;
 const MANY: usize = 40;
 const FEW: usize = 4;
 /// Before a fault and after it, and twice beyond `max_staleness` during it.
-const CALM: Duration = Duration::from_secs(2);
+const MARGIN: Duration = Duration::from_secs(2);
 /// Within which a fleet has to go on by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);

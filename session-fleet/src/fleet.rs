@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::books::{BUSY, Books, Limits, What};
 use crate::client::{Answer, Client};
 use crate::node::{Node, Start};
-use crate::people::{Fate, People, Session};
+use crate::people::{State, People, Session};
 use crate::proxy::Proxy;
 use crate::store::{Server, Store};
 
@@ -124,7 +124,7 @@ impl Fleet {
     ) -> Option<StatusCode> {
         let sent = Instant::now();
         let answer = client.get("/whoami", &session.cookie()).await;
-        self.books.judge(node, What::Page(session.fate()), sent, answer.as_ref());
+        self.books.judge(node, What::Page(session.state()), sent, answer.as_ref());
         let answer = answer?;
         if answer.status == StatusCode::OK {
             session.accepted_by(node);
@@ -137,15 +137,15 @@ impl Fleet {
 
     /// Revokes a session as the admin; false where no answer says that it is done.
     pub(crate) async fn revoke(&self, node: usize, client: &mut Client, session: &Session) -> bool {
-        let what = match session.becomes(Fate::Ending) {
-            Fate::Live => What::Revocation,
-            Fate::Ending | Fate::Ended(_) => What::RevocationAgain,
+        let what = match session.becomes(State::Ending) {
+            State::Live => What::Revocation,
+            State::Ending | State::Ended(_) => What::RevocationAgain,
         };
         let (path, sent) = (format!("/sessions/admin/sessions/{}", session.id), Instant::now());
         let answer = client.delete(&path, &self.admin).await;
         let is_done = self.done(node, what, sent, answer).is_some();
         if is_done {
-            session.becomes(Fate::Ended(Instant::now()));
+            session.becomes(State::Ended(Instant::now()));
         }
         is_done
     }
@@ -266,7 +266,7 @@ impl Fleet {
             for (node, client) in clients.iter_mut().enumerate() {
                 let seen = self.visit(node, client, &session).await;
                 // What else there may be, the books know.
-                if seen == Some(StatusCode::SERVICE_UNAVAILABLE) && session.fate() == Fate::Live {
+                if seen == Some(StatusCode::SERVICE_UNAVAILABLE) && session.state() == State::Live {
                     self.books.complain(format!("node {node} is still away for a user"));
                 }
             }

@@ -15,7 +15,7 @@ pub(crate) struct Session {
     /// Its user, as the demo's form has it: `TENANT/USER`, or the user alone.
     user: String,
     cookie: Mutex<String>,
-    fate: Mutex<Fate>,
+    state: Mutex<State>,
     /// The nodes that have accepted it, as bits: they have it in their cache.
     known_to: AtomicU64,
     /// How often the count in its data was raised, and how often no answer said whether it was.
@@ -25,7 +25,7 @@ pub(crate) struct Session {
 
 /// What the fleet has acknowledged about a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum State {
     /// It began.
     Live,
     /// A revocation is under way, or its answer was lost.
@@ -44,15 +44,15 @@ impl Session {
             id,
             user: user.to_owned(),
             cookie: Mutex::new(cookie.to_owned()),
-            fate: Mutex::new(Fate::Live),
+            state: Mutex::new(State::Live),
             known_to: AtomicU64::default(),
             counted: AtomicU64::default(),
             perhaps_counted: AtomicU64::default(),
         })
     }
 
-    pub(crate) fn fate(&self) -> Fate {
-        *held(&self.fate)
+    pub(crate) fn state(&self) -> State {
+        *held(&self.state)
     }
 
     /// Whether a page names it and its user.
@@ -97,7 +97,7 @@ impl Session {
 
     /// When its revocation was acknowledged.
     pub(crate) fn ended_at(&self) -> Option<Instant> {
-        if let Fate::Ended(at) = self.fate() { Some(at) } else { None }
+        if let State::Ended(at) = self.state() { Some(at) } else { None }
     }
 
     fn ended_within(&self, time: Duration) -> bool {
@@ -105,8 +105,8 @@ impl Session {
     }
 
     /// Returns what it was before.
-    pub(crate) fn becomes(&self, fate: Fate) -> Fate {
-        std::mem::replace(&mut *held(&self.fate), fate)
+    pub(crate) fn becomes(&self, state: State) -> State {
+        std::mem::replace(&mut *held(&self.state), state)
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
         for n in 0..30 {
             let session = session(n);
             let ago = Duration::from_secs(10 * (30 - n as u64));
-            session.becomes(Fate::Ended(Instant::now().checked_sub(ago).unwrap()));
+            session.becomes(State::Ended(Instant::now().checked_sub(ago).unwrap()));
             session.accepted_by(n % 2);
             people.ended(&session);
         }
