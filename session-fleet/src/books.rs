@@ -278,7 +278,12 @@ mod tests {
         Answer { status, cookie: None, has_retry_after, body: bytes::Bytes::new() }
     }
 
-    fn is_wrong(state: State, trouble: Option<Trouble>, after: f64, answer: Option<&Answer>) -> bool {
+    fn is_wrong(
+        state: State,
+        trouble: Option<Trouble>,
+        after: f64,
+        answer: Option<&Answer>,
+    ) -> bool {
         let ended = Instant::now() - Duration::from_secs_f64(after);
         let state = if matches!(state, State::Ended(_)) { State::Ended(ended) } else { state };
         is_wrong_to(What::Page(state), trouble, answer)

@@ -52,8 +52,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Those that tell most in a short time.
-    const QUICK: [Self; 4] =
-        [Self::NodeKilled, Self::NodeStopped, Self::NodePaused, Self::Stalled];
+    const QUICK: [Self; 4] = [Self::NodeKilled, Self::NodeStopped, Self::NodePaused, Self::Stalled];
 
     /// Those that are named; where none is, the short form or all.
     pub(crate) fn chosen(named: &[Self], is_quick: bool) -> Vec<Self> {
@@ -128,7 +127,11 @@ impl Fault {
     /// Longer than a node may go on without news, and it is seen whether it does; or shorter, where it does not
     /// know how long it was.
     fn length(self, limits: Limits) -> Duration {
-        if self == Self::NodePaused { limits.staleness * 7 / 10 } else { limits.staleness + 2 * MARGIN }
+        if self == Self::NodePaused {
+            limits.staleness * 7 / 10
+        } else {
+            limits.staleness + 2 * MARGIN
+        }
     }
 
     /// How many sessions of a node are revoked while it stands still.

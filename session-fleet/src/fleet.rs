@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::books::{BUSY, Books, Limits, What};
 use crate::client::{Answer, Client};
 use crate::node::{Node, Start};
-use crate::people::{State, People, Session};
+use crate::people::{People, Session, State};
 use crate::proxy::Proxy;
 use crate::store::{Server, Store};
 
@@ -264,11 +264,7 @@ impl Fleet {
         let mut clients = self.clients();
         for session in self.people.all_live() {
             for (node, client) in clients.iter_mut().enumerate() {
-                let seen = self.visit(node, client, &session).await;
-                // What else there may be, the books know.
-                if seen == Some(StatusCode::SERVICE_UNAVAILABLE) && session.state() == State::Live {
-                    self.books.complain(format!("node {node} is still away for a user"));
-                }
+                self.visit(node, client, &session).await;
             }
         }
     }

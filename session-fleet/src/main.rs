@@ -256,8 +256,7 @@ impl Run<'_> {
         let fleet = self.disturbed_fleet("quick", &[revokes::SETTING.to_owned()]).await?;
         let count = self.arguments.revokes;
         if count > 0 {
-            let refusals =
-                revokes::measure(&fleet, count, Pace::PUSHED, self.volume()).await?;
+            let refusals = revokes::measure(&fleet, count, Pace::PUSHED, self.volume()).await?;
             let name = format!("{}, quick", self.store.name());
             rows.extend(refusals.rows(&name, None, LIMITS.bound));
         }
@@ -267,7 +266,12 @@ impl Run<'_> {
     }
 
     /// Looks for panics, and shows how often guarantees broke in all.
-    async fn close(&self, fleet: &Fleet, phase: &str, rows: &mut Vec<Row>) -> Result<usize, Failure> {
+    async fn close(
+        &self,
+        fleet: &Fleet,
+        phase: &str,
+        rows: &mut Vec<Row>,
+    ) -> Result<usize, Failure> {
         audit::processes(fleet).await?;
         let (name, broken) = (self.store.name(), fleet.books.broken());
         let name = format!("{name}, {phase}: broken guarantees");
@@ -276,7 +280,11 @@ impl Run<'_> {
     }
 
     /// One to which faults happen.
-    async fn disturbed_fleet(&self, phase: &str, settings: &[String]) -> Result<Arc<Fleet>, Failure> {
+    async fn disturbed_fleet(
+        &self,
+        phase: &str,
+        settings: &[String],
+    ) -> Result<Arc<Fleet>, Failure> {
         let settings = [&impatient()[..], settings].concat();
         let faketime = self.arguments.faketime.clone();
         let plan = Plan { is_proxied: true, faketime, ..self.plan(phase, &settings, IMPATIENT) };

@@ -58,8 +58,10 @@ impl Session {
     /// Whether a page names it and its user.
     pub(crate) fn is_named_by(&self, page: &[u8]) -> bool {
         serde_json::from_slice(page).is_ok_and(|WhoAmI { user, tenant, session_id }| {
-            let (own_tenant, own_user) =
-                self.user.split_once('/').map_or((None, &*self.user), |(tenant, user)| (Some(tenant), user));
+            let (own_tenant, own_user) = self
+                .user
+                .split_once('/')
+                .map_or((None, &*self.user), |(tenant, user)| (Some(tenant), user));
             (tenant, user, session_id) == (own_tenant, own_user, &*self.id)
         })
     }
@@ -243,9 +245,12 @@ mod tests {
         };
         let own = session(7);
         assert!(own.is_named_by(page("alice", r#""north""#, 7).as_bytes()));
-        for (user, tenant, n) in
-            [("bob", r#""north""#, 7), ("alice", r#""south""#, 7), ("alice", "null", 7), ("alice", r#""north""#, 8)]
-        {
+        for (user, tenant, n) in [
+            ("bob", r#""north""#, 7),
+            ("alice", r#""south""#, 7),
+            ("alice", "null", 7),
+            ("alice", r#""north""#, 8),
+        ] {
             assert!(!own.is_named_by(page(user, tenant, n).as_bytes()), "{user} {tenant} {n}");
         }
         assert!(!own.is_named_by(b"hello"));

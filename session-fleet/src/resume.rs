@@ -69,12 +69,7 @@ impl Crowd {
     }
 
     /// How many were shown that the node, which went on at `resumed`, has to refuse; most have to be.
-    pub(crate) async fn seen(
-        &self,
-        fleet: &Fleet,
-        resumed: Instant,
-        visits: Visits,
-    ) -> usize {
+    pub(crate) async fn seen(&self, fleet: &Fleet, resumed: Instant, visits: Visits) -> usize {
         let answered = visits.join_all().await.into_iter().flatten().count();
         let is_over = |session: &&Arc<Session>| {
             session.ended_at().is_some_and(|ended| resumed - ended > fleet.limits.bound)

@@ -96,7 +96,8 @@ mod tests {
         assert_eq!(totals.differences(6..=6, 3..=3), Vec::<String>::new());
         assert_eq!(totals.differences(7..=7, 4..=4).len(), 2);
         assert_eq!(totals.differences(5..=6, 2..=3), Vec::<String>::new());
-        let restarts = |worker, n| format!("session_kit_worker_restarts_total{{worker=\"{worker}\"}} {n}\n");
+        let restarts =
+            |worker, n| format!("session_kit_worker_restarts_total{{worker=\"{worker}\"}} {n}\n");
         assert_eq!(worker_restarts(&[restarts("report", 1), restarts("follower", 2)].concat()), 3);
         assert_eq!(gauge("# TYPE a gauge\na 7200.5\nab 1\n", "a"), Some(7200.5));
         totals.ended.insert("token_reused".to_owned(), 1);

@@ -123,7 +123,8 @@ fn command(profile: &str, stores: &[Store], servers: &Servers) -> Command {
 
 /// Those options that were given.
 fn given(options: &Options) -> Vec<String> {
-    let Options { store: _, nodes, revokes, connections, faults, fault, planted: _, soak } = options;
+    let Options { store: _, nodes, revokes, connections, faults, fault, planted: _, soak } =
+        options;
     let valued = [
         ("--nodes", nodes.map(u32::from)),
         ("--revokes", *revokes),
@@ -154,7 +155,8 @@ fn faketime() -> Option<PathBuf> {
 }
 
 /// Defects of the engine, and for each a fault under which it breaks a guarantee.
-const PLANTED: [(&str, &str); 2] = [("stopped-trusted", "node-paused"), ("stale-trusted", "stalled")];
+const PLANTED: [(&str, &str); 2] =
+    [("stopped-trusted", "node-paused"), ("stale-trusted", "stalled")];
 
 #[cfg(test)]
 mod tests {
