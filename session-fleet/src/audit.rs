@@ -8,8 +8,11 @@ use serde_json::Value;
 use session_benches::Failure;
 
 use crate::fleet::Fleet;
-use crate::people::Session;
+use crate::people::{People, Session};
 use crate::totals;
+
+/// The ids of sessions, and the counts in their data.
+type List = HashMap<String, u64>;
 
 /// In what the store differs from what was acknowledged.
 #[derive(Debug)]
@@ -26,7 +29,9 @@ pub(crate) struct Lost {
 pub(crate) async fn run(fleet: &Fleet) -> Result<Lost, Failure> {
     fleet.nodes[FRESH].kill().await?;
     fleet.nodes[FRESH].restart().await?;
-    let lost = Lost::count(fleet).await?;
+    let there = listed(fleet, "/sessions/admin/sessions?limit=200").await?;
+    let ended = listed(fleet, "/sessions/admin/history?limit=200").await?;
+    let lost = Lost::of(&fleet.people, &there, &ended);
     lost.complain(fleet);
     let client = &mut fleet.clients()[FRESH];
     for session in fleet.people.all_ended() {
@@ -52,20 +57,19 @@ pub(crate) async fn processes(fleet: &Fleet) -> Result<(), Failure> {
 }
 
 impl Lost {
-    async fn count(fleet: &Fleet) -> Result<Self, Failure> {
-        let there = listed(fleet, "/sessions/admin/sessions?limit=200").await?;
-        let ended = listed(fleet, "/sessions/admin/history?limit=200").await?;
-        let is_in = |list: &HashMap<String, u64>, session: &Session| list.contains_key(&session.id);
+    /// By the lists of what is live, with the counts in the sessions' data, and of what has ended.
+    fn of(people: &People, there: &List, ended: &List) -> Self {
+        let is_in = |list: &List, session: &Session| list.contains_key(&session.id);
         let is_wrong = |session: &&Arc<Session>| {
             there.get(&session.id).is_some_and(|count| !session.may_count(*count))
         };
-        let (live, revoked) = (fleet.people.all_live(), fleet.people.all_ended());
-        Ok(Self {
-            live: live.iter().filter(|session| !is_in(&there, session)).count(),
-            revoked: revoked.iter().filter(|session| is_in(&there, session)).count(),
-            history: revoked.iter().filter(|session| !is_in(&ended, session)).count(),
+        let (live, revoked) = (people.all_live(), people.all_ended());
+        Self {
+            live: live.iter().filter(|session| !is_in(there, session)).count(),
+            revoked: revoked.iter().filter(|session| is_in(there, session)).count(),
+            history: revoked.iter().filter(|session| !is_in(ended, session)).count(),
             changes: live.iter().filter(is_wrong).count(),
-        })
+        }
     }
 
     fn complain(&self, fleet: &Fleet) {
@@ -83,8 +87,8 @@ impl Lost {
 }
 
 /// The ids on all pages of a list, and the counts in the sessions' data.
-async fn listed(fleet: &Fleet, path: &str) -> Result<HashMap<String, u64>, Failure> {
-    let mut listed = HashMap::new();
+async fn listed(fleet: &Fleet, path: &str) -> Result<List, Failure> {
+    let mut listed = List::new();
     let mut cursor = String::new();
     loop {
         let page = fleet.read(FRESH, &format!("{path}{cursor}")).await?;
@@ -102,3 +106,34 @@ async fn listed(fleet: &Fleet, path: &str) -> Result<HashMap<String, u64>, Failu
 
 /// The node that is started again. It reaches its store without a proxy.
 const FRESH: usize = 0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_has_lost_or_kept_is_counted() {
+        let people = People::default();
+        let sessions: Vec<_> = (0..4)
+            .map(|n| Arc::new(Session::of("bob", &format!("session={n:032x}")).unwrap()))
+            .collect();
+        for live in &sessions[..2] {
+            live.counted(true);
+            people.begun(live);
+        }
+        sessions[2..].iter().for_each(|ended| people.ended(ended));
+        let list = |of: &[(usize, u64)]| -> List {
+            of.iter().map(|(n, count)| (sessions[*n].id.clone(), *count)).collect()
+        };
+        let lost = |there: &[(usize, u64)], ended: &[(usize, u64)]| {
+            let Lost { live, revoked, history, changes } =
+                Lost::of(&people, &list(there), &list(ended));
+            [live, revoked, history, changes]
+        };
+        assert_eq!(lost(&[(0, 1), (1, 1)], &[(2, 0), (3, 0)]), [0, 0, 0, 0]);
+        assert_eq!(lost(&[(0, 1)], &[(2, 0), (3, 0)]), [1, 0, 0, 0]);
+        assert_eq!(lost(&[(0, 1), (1, 1), (3, 0)], &[(2, 0), (3, 0)]), [0, 1, 0, 0]);
+        assert_eq!(lost(&[(0, 1), (1, 1)], &[(2, 0)]), [0, 0, 1, 0]);
+        assert_eq!(lost(&[(0, 0), (1, 2)], &[(2, 0), (3, 0)]), [0, 0, 0, 2]);
+    }
+}

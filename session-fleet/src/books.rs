@@ -109,7 +109,7 @@ impl Books {
         }
         let asked = Asked { what, trouble: self.trouble_of(node, sent), sent };
         if let Some(complaint) = self.limits.complaint(&asked, answer) {
-            self.complain(format!("node {node} {complaint} to {}", what.name()));
+            self.complain(format!("node {node}, asked for {}: {complaint}", what.name()));
         }
     }
 
@@ -154,27 +154,27 @@ impl Limits {
     fn complaint(self, asked: &Asked, answer: Option<&Answer>) -> Option<String> {
         let Some(answer) = answer else {
             let is_expected = matches!(asked.trouble, Some(Trouble::Process | Trouble::Still(_)));
-            return (!is_expected).then(|| "gives no answer".to_owned());
+            return (!is_expected).then(|| "no answer".to_owned());
         };
         if matches!(asked.trouble, Some(Trouble::Still(still)) if still.lasts_for(asked.sent)) {
-            return Some("answers while it stands still".to_owned());
+            return Some("an answer while it stands still".to_owned());
         }
         let status = answer.status;
         let has_cookie = answer.cookie.is_some();
         if has_cookie != asked.what.brings_cookie(status) {
-            return Some(format!("answers {status}, with a cookie: {has_cookie}"));
+            return Some(format!("{status}, with a cookie: {has_cookie}"));
         }
         match (status, asked.what) {
             (StatusCode::SERVICE_UNAVAILABLE, _) if !answer.has_retry_after => {
-                Some("answers 503 without Retry-After".to_owned())
+                Some("503 without Retry-After".to_owned())
             }
             (StatusCode::SERVICE_UNAVAILABLE, _) if asked.trouble.is_none() => {
-                Some("answers 503 without any trouble".to_owned())
+                Some("503 without any trouble".to_owned())
             }
             (StatusCode::SERVICE_UNAVAILABLE, _) => None,
             (StatusCode::OK, What::Page(State::Ended(at))) => self.too_long(at, asked),
             (StatusCode::UNAUTHORIZED, What::Page(State::Ending | State::Ended(_))) => None,
-            (_, what) => (!what.is_done(answer)).then(|| format!("answers {status}")),
+            (_, what) => (!what.is_done(answer)).then(|| status.to_string()),
         }
     }
 
@@ -191,7 +191,7 @@ impl Limits {
             Some(_) => (self.staleness + BUSY, sent),
         };
         let after = decided.saturating_duration_since(ended);
-        (after > limit).then(|| format!("accepts a session {after:.2?} after its revocation"))
+        (after > limit).then(|| format!("accepted {after:.2?} after its revocation"))
     }
 }
 
@@ -220,8 +220,8 @@ pub(crate) enum What {
 impl What {
     const fn name(self) -> &'static str {
         match self {
-            Self::Page(State::Live) => "a signed-in user",
-            Self::Page(_) => "a session that was revoked",
+            Self::Page(State::Live) => "a signed-in user's page",
+            Self::Page(_) => "the page of a revoked session",
             Self::SignIn => "a sign-in",
             Self::Revocation | Self::RevocationAgain => "a revocation",
             Self::Change => "a change of data",
