@@ -36,7 +36,7 @@ pub(crate) enum Fault {
     ClockAhead,
     /// It jumps two hours back, and ahead at the end.
     ClockBehind,
-    /// What goes between a node and the store takes 100 ms longer, each way.
+    /// What goes between a node and the store takes 50 ms longer, each way.
     Delayed,
     /// Nothing goes between a node and the store, and no connection is closed.
     Stalled,
@@ -97,7 +97,7 @@ impl Fault {
                 Some((vec![DISTURBED], Trouble::Still(Standstill::default())))
             }
             Self::StoreKilled | Self::StoreStopped => Some(((0..nodes).collect(), Trouble::Store)),
-            // What 100 ms cost is far below every limit that the nodes were told.
+            // A call on a new connection takes some eight round trips: far below every limit that nodes were told.
             Self::ClockAhead | Self::ClockBehind | Self::PushStalled | Self::Delayed => None,
             Self::Stalled | Self::AnswersCut | Self::RequestsCut | Self::Reset => {
                 Some((vec![nodes - 1], Trouble::Store))
@@ -329,4 +329,4 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// Within which a fleet has to go on by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
-const DELAY: Duration = Duration::from_millis(100);
+const DELAY: Duration = Duration::from_millis(50);

@@ -33,7 +33,8 @@ pub(crate) struct Options {
     /// Of the faults only this one, by its name in `docs/fleet.md`; may be given more than once.
     #[arg(long)]
     fault: Vec<String>,
-    /// Plants one defect after the other into every node, in a build for tests: each has to break a guarantee.
+    /// Plants one defect after the other into every node, in a build for tests, by default on PostgreSQL: each
+    /// has to break a guarantee.
     #[arg(long, conflicts_with_all = ["nodes", "revokes", "connections", "faults", "fault", "soak"])]
     planted: bool,
     /// Full load for this many seconds (300 where none are given), and a revocation every 10 ms.
@@ -44,7 +45,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let stores = stores(&options.store)?;
     if options.planted {
-        return planted(&stores);
+        return planted(if options.store.is_empty() { &[Store::Postgres] } else { &stores });
     }
     build(&["--release"])?;
     let servers: Vec<_> = stores.iter().filter_map(|store| store.server()).collect();
