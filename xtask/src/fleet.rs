@@ -156,8 +156,14 @@ fn faketime() -> Option<PathBuf> {
 }
 
 /// Defects of the engine, and for each a fault under which it breaks a guarantee.
-const PLANTED: [(&str, &str); 2] =
-    [("stopped-trusted", "node-paused"), ("stale-trusted", "stalled")];
+const PLANTED: [(&str, &str); 6] = [
+    ("tenant-lost", "node-paused"),
+    ("stopped-trusted", "node-paused"),
+    ("stale-trusted", "node-stopped"),
+    ("stale-trusted", "stalled"),
+    ("outage-is-refusal", "stalled"),
+    ("hint-is-truth", "requests-cut"),
+];
 
 #[cfg(test)]
 mod tests {
