@@ -177,7 +177,7 @@ impl Fault {
     async fn begin(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
             Self::NodeKilled => fleet.nodes[DISTURBED].kill().await,
-            Self::NodeStopped | Self::NodePaused => fleet.nodes[DISTURBED].stop().await,
+            Self::NodeStopped | Self::NodePaused => stop(fleet).await,
             Self::StoreKilled => services(fleet, "kill").await,
             Self::StoreStopped => services(fleet, "pause").await,
             Self::ClockAhead => set_clock(fleet, "+2h"),
@@ -298,6 +298,19 @@ fn rows(
         Row::plain(format!("{name}: unavailable"), count(Seen::Unavailable), ""),
         Row::plain(format!("{name}: not answered"), count(Seen::Nothing), ""),
     ]
+}
+
+/// Has the node stand still. One that is stopped while it writes into SQLite's file has the lock of the file, and
+/// keeps every process from writing: there it is stopped between two changes.
+async fn stop(fleet: &Fleet) -> Result<(), Failure> {
+    let node = &fleet.nodes[DISTURBED];
+    node.stop().await?;
+    while fleet.store.server().is_none() && !fleet.takes_sign_ins().await {
+        node.resume().await?;
+        tokio::time::sleep(PAUSE).await;
+        node.stop().await?;
+    }
+    Ok(())
 }
 
 fn set_proxy(fleet: &Fleet, mode: Mode) -> Result<(), Failure> {

@@ -240,6 +240,16 @@ impl Fleet {
         true
     }
 
+    /// Whether the first node takes a sign-in at once.
+    pub(crate) async fn takes_sign_ins(&self) -> bool {
+        let client = &mut Client::new(self.nodes[0].address);
+        let begun = timeout(BUSY, self.sign_in(0, client, USERS[0])).await.ok().flatten();
+        if let Some(session) = &begun {
+            self.people.begun(session);
+        }
+        begun.is_some()
+    }
+
     /// Whether every node answers this to each of these, soon.
     async fn all_answer(
         &self,
