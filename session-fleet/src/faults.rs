@@ -4,24 +4,30 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use session_benches::Failure;
 use session_benches::table::Row;
 use tokio::process::Command;
 
-use crate::books::Trouble;
+use crate::audit;
+use crate::books::{Limits, Standstill, Trouble};
 use crate::chart;
 use crate::fleet::Fleet;
 use crate::proxy::Mode;
+use crate::resume::{Crowd, Visits};
 use crate::timeline::{Seen, Timeline};
-use crate::traffic::{Traffic, Volume};
+use crate::totals;
+use crate::traffic::{Changes, Traffic, Volume};
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Fault {
     /// `kill -9` of a node, which is started again later.
     NodeKilled,
     /// A node stands still (SIGSTOP) for longer than `max_staleness`.
     NodeStopped,
+    /// It stands still for less than that, and has not seen what happened meanwhile either.
+    NodePaused,
     /// `kill -9` of the store, which is started again later.
     StoreKilled,
     /// The store stands still (SIGSTOP).
@@ -30,7 +36,7 @@ pub(crate) enum Fault {
     ClockAhead,
     /// It jumps two hours back, and ahead at the end.
     ClockBehind,
-    /// What goes between a node and the store takes 100 ms longer, each way.
+    /// What goes between a node and the store takes 50 ms longer, each way.
     Delayed,
     /// Nothing goes between a node and the store, and no connection is closed.
     Stalled,
@@ -45,83 +51,55 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 12] = [
-        Self::NodeKilled,
-        Self::NodeStopped,
-        Self::StoreKilled,
-        Self::StoreStopped,
-        Self::ClockAhead,
-        Self::ClockBehind,
-        Self::Delayed,
-        Self::Stalled,
-        Self::AnswersCut,
-        Self::RequestsCut,
-        Self::Reset,
-        Self::PushStalled,
-    ];
     /// Those that tell most in a short time.
-    const QUICK: [Self; 3] = [Self::NodeKilled, Self::NodeStopped, Self::Stalled];
+    const QUICK: [Self; 4] = [Self::NodeKilled, Self::NodeStopped, Self::NodePaused, Self::Stalled];
 
-    /// The short form of [`possible`](Self::possible).
-    pub(crate) fn quick(fleet: &Fleet) -> Vec<Self> {
-        let possible = Self::possible(fleet, false);
-        possible.into_iter().filter(|fault| Self::QUICK.contains(fault)).collect()
+    /// Those that are named; where none is, the short form or all.
+    pub(crate) fn chosen(named: &[Self], is_quick: bool) -> Vec<Self> {
+        let or = if is_quick { &Self::QUICK[..] } else { Self::value_variants() };
+        if named.is_empty() { or.to_vec() } else { named.to_vec() }
     }
 
-    /// Those that can happen to a fleet, and why the others cannot.
-    pub(crate) fn possible(fleet: &Fleet, is_killable: bool) -> Vec<Self> {
-        let missing = |fault: &Self| match fault {
-            Self::NodeKilled | Self::NodeStopped => None,
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Says that it cannot happen to this fleet, if it cannot. The target is missed unless no fleet on this
+    /// store can have it.
+    pub(crate) fn left_out(self, fleet: &Fleet, is_killable: bool) -> Option<Row> {
+        let (is_possible, why, is_by_design) = match self {
+            Self::NodeKilled | Self::NodeStopped | Self::NodePaused => return None,
             Self::StoreKilled | Self::StoreStopped if fleet.store.server().is_none() => {
-                Some("the store is a file")
+                (false, "the store is a file", true)
             }
             Self::StoreKilled | Self::StoreStopped => {
-                (!is_killable).then_some("the store's server is not a private instance")
+                (is_killable, "the store's server is not a private instance", false)
             }
             Self::ClockAhead | Self::ClockBehind => {
-                fleet.clock.is_none().then_some("libfaketime is not installed")
+                (fleet.clock.is_some(), "there is no libfaketime", false)
             }
             Self::Delayed | Self::Stalled | Self::AnswersCut | Self::RequestsCut | Self::Reset => {
-                fleet.proxy.is_none().then_some("the store is not reached by one address")
+                (fleet.proxy.is_some(), "the store is not reached by one address", true)
             }
             Self::PushStalled => {
-                (!fleet.store.listens_apart()).then_some("no connection is there for pushes only")
+                (fleet.store.listens_apart(), "no connection is there for pushes only", true)
             }
         };
-        let is_possible = |fault: &Self| match missing(fault) {
-            Some(why) => {
-                println!("{}: {} is left out: {why}", fleet.store.name(), fault.name());
-                false
-            }
-            None => true,
-        };
-        Self::ALL.into_iter().filter(is_possible).collect()
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::NodeKilled => "node-killed",
-            Self::NodeStopped => "node-stopped",
-            Self::StoreKilled => "store-killed",
-            Self::StoreStopped => "store-stopped",
-            Self::ClockAhead => "clock-ahead",
-            Self::ClockBehind => "clock-behind",
-            Self::Delayed => "delayed",
-            Self::Stalled => "stalled",
-            Self::AnswersCut => "answers-cut",
-            Self::RequestsCut => "requests-cut",
-            Self::Reset => "reset",
-            Self::PushStalled => "push-stalled",
-        }
+        let name = format!("{}: {}: left out, because {why}", fleet.store.name(), self.name());
+        (!is_possible).then(|| Row { met: is_by_design, ..Row::plain(name, None, "") })
     }
 
     /// The nodes that it concerns and how; none where everything has to go on as before.
     fn concerns(self, nodes: usize) -> Option<(Vec<usize>, Trouble)> {
         match self {
-            Self::NodeKilled | Self::NodeStopped => Some((vec![1], Trouble::Process)),
+            Self::NodeKilled => Some((vec![DISTURBED], Trouble::Process)),
+            Self::NodeStopped | Self::NodePaused => {
+                Some((vec![DISTURBED], Trouble::Still(Standstill::default())))
+            }
             Self::StoreKilled | Self::StoreStopped => Some(((0..nodes).collect(), Trouble::Store)),
-            Self::ClockAhead | Self::ClockBehind | Self::PushStalled => None,
-            Self::Delayed | Self::Stalled | Self::AnswersCut | Self::RequestsCut | Self::Reset => {
+            // A call on a new connection takes some eight round trips: far below every limit that nodes were told.
+            Self::ClockAhead | Self::ClockBehind | Self::PushStalled | Self::Delayed => None,
+            Self::Stalled | Self::AnswersCut | Self::RequestsCut | Self::Reset => {
                 Some((vec![nodes - 1], Trouble::Store))
             }
         }
@@ -138,6 +116,7 @@ impl Fault {
             | Self::Reset => true,
             Self::NodeKilled
             | Self::NodeStopped
+            | Self::NodePaused
             | Self::ClockAhead
             | Self::ClockBehind
             | Self::Delayed
@@ -145,14 +124,60 @@ impl Fault {
         }
     }
 
+    /// Longer than a node may go on without news, and it is seen whether it does; or shorter, where it does not
+    /// know how long it was.
+    fn length(self, limits: Limits) -> Duration {
+        if self == Self::NodePaused {
+            limits.staleness * 7 / 10
+        } else {
+            limits.staleness + 2 * MARGIN
+        }
+    }
+
+    /// How many sessions of a node are revoked while it stands still.
+    fn crowd(self, fleet: &Fleet) -> usize {
+        match (self.stands_still(), fleet.store.is_slow()) {
+            (false, _) => 0,
+            (true, true) => FEW,
+            (true, false) => MANY,
+        }
+    }
+
+    const fn stands_still(self) -> bool {
+        matches!(self, Self::NodeStopped | Self::NodePaused)
+    }
+
+    /// On which nodes something changes. One that hears no push looks at the log when it changes something.
+    fn changes(self) -> Changes {
+        if self == Self::PushStalled { Changes::OnTheFirst } else { Changes::OnAny }
+    }
+
+    /// Begins, goes on and ends. Returns when it ended, and what is shown to a node that goes on then.
+    async fn last(self, fleet: &Arc<Fleet>, crowd: &Crowd) -> Result<(Instant, Visits), Failure> {
+        let books = &fleet.books;
+        if let Some((nodes, trouble)) = self.concerns(fleet.nodes.len()) {
+            books.trouble(&nodes, trouble);
+        }
+        books.mark("begins");
+        self.begin(fleet).await?;
+        let begun = Instant::now();
+        books.stopped();
+        crowd.revoke(fleet).await;
+        tokio::time::sleep(self.length(fleet.limits).saturating_sub(begun.elapsed())).await;
+        if !self.shows(fleet).await {
+            books.complain(format!("{} has had no effect", self.name()));
+        }
+        let visits = crowd.show(fleet).await;
+        books.mark("ends");
+        let ended = books.resumes();
+        self.end(fleet).await?;
+        Ok((ended, visits))
+    }
+
     async fn begin(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
-            Self::NodeKilled => fleet.nodes[1].kill().await,
-            Self::NodeStopped => {
-                fleet.nodes[1].signal("STOP").await?;
-                fleet.books.trouble(&[1], Trouble::Still(Instant::now()));
-                Ok(())
-            }
+            Self::NodeKilled => fleet.nodes[DISTURBED].kill().await,
+            Self::NodeStopped | Self::NodePaused => stop(fleet).await,
             Self::StoreKilled => services(fleet, "kill").await,
             Self::StoreStopped => services(fleet, "pause").await,
             Self::ClockAhead => set_clock(fleet, "+2h"),
@@ -166,10 +191,31 @@ impl Fault {
         }
     }
 
+    /// Whether it has taken effect, as far as that is not seen otherwise: a store that is away by the 503 of each
+    /// node, a process that stands still by its state.
+    async fn shows(self, fleet: &Fleet) -> bool {
+        match self {
+            Self::NodeKilled => fleet.metrics_of(DISTURBED).await.is_err(),
+            Self::ClockAhead | Self::ClockBehind => {
+                let metrics = fleet.metrics_of(fleet.nodes.len() - 2).await.unwrap_or_default();
+                let ahead = totals::gauge(&metrics, "session_kit_clock_skew_seconds");
+                let hours = if self == Self::ClockAhead { 2.0 } else { -2.0 };
+                ahead.is_some_and(|seconds| (seconds / 3600.0 - hours).abs() < 0.1)
+            }
+            Self::Delayed
+            | Self::Stalled
+            | Self::AnswersCut
+            | Self::RequestsCut
+            | Self::Reset
+            | Self::PushStalled => fleet.proxy.as_ref().is_some_and(|proxy| proxy.disturbed() > 0),
+            Self::NodeStopped | Self::NodePaused | Self::StoreKilled | Self::StoreStopped => true,
+        }
+    }
+
     async fn end(self, fleet: &Fleet) -> Result<(), Failure> {
         match self {
-            Self::NodeKilled => fleet.nodes[1].restart().await,
-            Self::NodeStopped => fleet.nodes[1].signal("CONT").await,
+            Self::NodeKilled => fleet.nodes[DISTURBED].restart().await,
+            Self::NodeStopped | Self::NodePaused => fleet.nodes[DISTURBED].resume().await,
             Self::StoreKilled => services(fleet, "restart").await,
             Self::StoreStopped => services(fleet, "resume").await,
             Self::ClockAhead | Self::ClockBehind => set_clock(fleet, "+0"),
@@ -191,26 +237,20 @@ pub(crate) async fn happen(
     charts: &Path,
 ) -> Result<Vec<Row>, Failure> {
     let (books, broken) = (&fleet.books, fleet.books.broken());
-    let traffic = Traffic::start(fleet, volume);
+    let crowd = Crowd::gather(fleet, DISTURBED, fault.crowd(fleet)).await?;
+    let traffic = Traffic::start(fleet, Volume { changes: fault.changes(), ..volume });
     books.take_timeline();
-    tokio::time::sleep(CALM).await;
-    if let Some((nodes, trouble)) = fault.concerns(fleet.nodes.len()) {
-        books.trouble(&nodes, trouble);
-    }
-    books.mark("begins");
-    fault.begin(fleet).await?;
-    // Longer than a node may go on without news, and it is seen whether it does.
-    tokio::time::sleep(fleet.limits.staleness + 2 * CALM).await;
-    books.mark("ends");
-    let ended = Instant::now();
-    fault.end(fleet).await?;
+    tokio::time::sleep(MARGIN).await;
+    let (ended, visits) = fault.last(fleet, &crowd).await?;
     let recovered = recovered(fleet, ended).await;
     books.mark("recovered");
-    books.calm();
-    tokio::time::sleep(CALM).await;
+    books.end_trouble();
+    let shown = crowd.seen(fleet, ended, visits).await;
+    tokio::time::sleep(MARGIN).await;
     traffic.stop().await;
     let timeline = books.take_timeline();
     fleet.census().await;
+    audit::run(fleet).await?;
     let name = format!("{}: {}", fleet.store.name(), fault.name());
     std::fs::create_dir_all(charts)?;
     let file = charts.join(format!("{}-{}.svg", fleet.store.name(), fault.name()));
@@ -222,15 +262,19 @@ pub(crate) async fn happen(
     }
     let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
     let elsewhere = others.map(unavailable).sum();
-    Ok(rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline))
+    let mut rows = rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline);
+    if fault.stands_still() {
+        let name = format!("{name}: revoked sessions shown to the node that goes on");
+        rows.push(Row::plain(name, Some(shown as f64), ""));
+    }
+    Ok(rows)
 }
 
-/// How long it took until everything went as before on every node.
+/// How long it took until every node had done everything as before.
 async fn recovered(fleet: &Fleet, since: Instant) -> Option<Duration> {
     while since.elapsed() < PATIENCE {
-        let begun = since.elapsed();
         if fleet.works().await {
-            return Some(begun);
+            return Some(since.elapsed());
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -256,6 +300,19 @@ fn rows(
     ]
 }
 
+/// Has the node stand still. One that is stopped while it writes into SQLite's file has the lock of the file, and
+/// keeps every process from writing: there it is stopped between two changes.
+async fn stop(fleet: &Fleet) -> Result<(), Failure> {
+    let node = &fleet.nodes[DISTURBED];
+    node.stop().await?;
+    while fleet.store.server().is_none() && !fleet.takes_sign_ins().await {
+        node.resume().await?;
+        tokio::time::sleep(PAUSE).await;
+        node.stop().await?;
+    }
+    Ok(())
+}
+
 fn set_proxy(fleet: &Fleet, mode: Mode) -> Result<(), Failure> {
     fleet.proxy.as_ref().ok_or("there is no proxy")?.set(mode);
     Ok(())
@@ -275,9 +332,14 @@ async fn services(fleet: &Fleet, action: &str) -> Result<(), Failure> {
     if status.success() { Ok(()) } else { Err(format!("{action} {server}: {status}").into()) }
 }
 
+/// The node that is killed or stands still.
+const DISTURBED: usize = 1;
+/// As many sessions as a store ends within a few hundred milliseconds.
+const MANY: usize = 40;
+const FEW: usize = 4;
 /// Before a fault and after it, and twice beyond `max_staleness` during it.
-const CALM: Duration = Duration::from_secs(2);
+const MARGIN: Duration = Duration::from_secs(2);
 /// Within which a fleet has to go on by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
-const DELAY: Duration = Duration::from_millis(100);
+const DELAY: Duration = Duration::from_millis(50);

@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use hyper::StatusCode;
 use session_benches::Failure;
 use tokio::time::timeout;
 
-use crate::books::{BUSY, Books, Limits};
+use crate::books::{BUSY, Books, Limits, What};
 use crate::client::{Answer, Client};
 use crate::node::{Node, Start};
-use crate::people::{Fate, People, Session};
+use crate::people::{People, Session, State};
 use crate::proxy::Proxy;
 use crate::store::{Server, Store};
 
@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) is_proxied: bool,
     /// The library of `libfaketime`: with it the last node but one has a clock that can be set.
     pub(crate) faketime: Option<PathBuf>,
+    /// The defect of every node.
+    pub(crate) planted: Option<String>,
 }
 
 /// A fleet at work.
@@ -71,7 +73,7 @@ impl Fleet {
                 start.arguments[1] = Server::of(&url)?.at(proxy.address);
             }
             if let Some(clock) = clock.as_ref().filter(|_| number + 2 == plan.nodes) {
-                start.environment = plan.clock_of(clock);
+                start.environment.extend(plan.clock_of(clock));
             }
             nodes.push(Node::start(start).await?);
         }
@@ -100,22 +102,17 @@ impl Fleet {
         self.nodes.iter().map(|node| Client::new(node.address)).collect()
     }
 
-    /// Signs in; none where the node or the store is away.
+    /// Signs in; none where no answer says that it is done.
     pub(crate) async fn sign_in(
         &self,
         node: usize,
         client: &mut Client,
         user: &str,
     ) -> Option<Arc<Session>> {
-        let answer = client.sign_in(user).await?;
-        match (answer.status, &answer.cookie) {
-            (StatusCode::SEE_OTHER, Some(cookie)) => Session::of(cookie).map(Arc::new),
-            (StatusCode::SERVICE_UNAVAILABLE, None) if answer.has_retry_after => None,
-            (status, _) => {
-                self.books.complain(format!("node {node} answers {status} to a sign-in"));
-                None
-            }
-        }
+        let sent = Instant::now();
+        let answer = client.sign_in(user).await;
+        let answer = self.done(node, What::SignIn, sent, answer)?;
+        Session::of(user, &answer.cookie?).map(Arc::new)
     }
 
     /// Asks for a page, and has the answer judged.
@@ -127,115 +124,149 @@ impl Fleet {
     ) -> Option<StatusCode> {
         let sent = Instant::now();
         let answer = client.get("/whoami", &session.cookie()).await;
-        self.books.judge(node, session.fate(), sent, answer.as_ref());
-        let status = answer.map(|answer| answer.status);
-        if status == Some(StatusCode::OK) {
+        self.books.judge(node, What::Page(session.state()), sent, answer.as_ref());
+        let answer = answer?;
+        if answer.status == StatusCode::OK {
             session.accepted_by(node);
+            if !session.is_named_by(&answer.body) {
+                self.books.complain(format!("node {node} shows the page of someone else"));
+            }
         }
-        status
+        Some(answer.status)
     }
 
-    /// Revokes a session as the admin; false where the answer does not say that it is done.
+    /// Revokes a session as the admin; false where no answer says that it is done.
     pub(crate) async fn revoke(&self, node: usize, client: &mut Client, session: &Session) -> bool {
-        let before = session.becomes(Fate::Ending);
-        let path = format!("/sessions/admin/sessions/{}", session.id);
-        let answer = client.delete(&path, &self.admin).await;
-        let is_done = match answer.as_ref().map(|answer| answer.status) {
-            Some(StatusCode::NO_CONTENT) => true,
-            // The first attempt was made, and its answer was lost.
-            Some(StatusCode::NOT_FOUND) if before == Fate::Ending => true,
-            Some(StatusCode::SERVICE_UNAVAILABLE) | None => false,
-            Some(status) => {
-                self.books.complain(format!("node {node} answers {status} to a revocation"));
-                false
-            }
+        let what = match session.becomes(State::Ending) {
+            State::Live => What::Revocation,
+            State::Ending | State::Ended(_) => What::RevocationAgain,
         };
+        let (path, sent) = (format!("/sessions/admin/sessions/{}", session.id), Instant::now());
+        let answer = client.delete(&path, &self.admin).await;
+        let is_done = self.done(node, what, sent, answer).is_some();
         if is_done {
-            session.becomes(Fate::Ended(Instant::now()));
+            session.becomes(State::Ended(Instant::now()));
         }
         is_done
     }
 
     /// Raises the count in a session's data by one; false where no answer says that it was.
     pub(crate) async fn count(&self, node: usize, client: &mut Client, session: &Session) -> bool {
+        let sent = Instant::now();
         let answer = client.post("/count", &session.cookie()).await;
-        let is_done = self.is_done(node, answer.as_ref(), "a change of the data");
+        let is_done = self.done(node, What::Change, sent, answer).is_some();
         session.counted(is_done);
         is_done
     }
 
     /// Rotates a session's token; false where no answer has brought the next one.
     pub(crate) async fn rotate(&self, node: usize, client: &mut Client, session: &Session) -> bool {
+        let sent = Instant::now();
         let answer = client.post("/rotate", &session.cookie()).await;
-        let is_done = self.is_done(node, answer.as_ref(), "a rotation");
-        match answer.and_then(|answer| answer.cookie).filter(|_| is_done) {
-            Some(cookie) => session.rotated(&cookie),
-            None if is_done => self.books.complain(format!("node {node} rotates without a cookie")),
-            None => {}
+        let cookie = self.done(node, What::Rotation, sent, answer).and_then(|answer| answer.cookie);
+        if let Some(cookie) = &cookie {
+            session.rotated(cookie);
         }
-        is_done
+        cookie.is_some()
     }
 
-    fn is_done(&self, node: usize, answer: Option<&Answer>, what: &str) -> bool {
-        match answer.map(|answer| answer.status) {
-            Some(StatusCode::OK) => true,
-            Some(StatusCode::SERVICE_UNAVAILABLE) | None => false,
-            Some(status) => {
-                self.books.complain(format!("node {node} answers {status} to {what}"));
-                false
-            }
-        }
+    /// Has the answer judged, and returns it if it says that this is done.
+    fn done(
+        &self,
+        node: usize,
+        what: What,
+        sent: Instant,
+        answer: Option<Answer>,
+    ) -> Option<Answer> {
+        self.books.judge(node, what, sent, answer.as_ref());
+        answer.filter(|answer| what.is_done(answer))
     }
 
-    /// What every node's `/metrics` says.
+    /// What a node's `/metrics` says.
+    pub(crate) async fn metrics_of(&self, node: usize) -> Result<String, Failure> {
+        let answer = Client::new(self.nodes[node].address).get("/metrics", "").await;
+        let answer = answer.ok_or_else(|| format!("node {node} does not answer"))?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// What those of all nodes say.
     pub(crate) async fn metrics(&self) -> Result<Vec<String>, Failure> {
         let mut all = Vec::new();
-        for client in &mut self.clients() {
-            let answer = client.get("/metrics", "").await.ok_or("a node does not answer")?;
-            all.push(String::from_utf8_lossy(&answer.body).into_owned());
+        for node in 0..self.nodes.len() {
+            all.push(self.metrics_of(node).await?);
         }
         Ok(all)
     }
 
     /// Reads a page of the admin's API.
-    pub(crate) async fn read(&self, path: &str) -> Result<serde_json::Value, Failure> {
-        let answer = Client::new(self.nodes[0].address).get(path, &self.admin).await;
-        let answer = answer.ok_or("the first node does not answer")?;
+    pub(crate) async fn read(&self, node: usize, path: &str) -> Result<serde_json::Value, Failure> {
+        let answer = Client::new(self.nodes[node].address).get(path, &self.admin).await;
+        let answer = answer.ok_or_else(|| format!("node {node} does not answer"))?;
         if answer.status != StatusCode::OK {
             return Err(format!("{path}: {}", answer.status).into());
         }
         Ok(serde_json::from_slice(&answer.body)?)
     }
 
-    /// Whether a sign-in, a visit of every node and a revocation go as they should, now.
+    /// Whether a sign-in on each node, visits of all nodes and revocations on each go as they should, now.
     pub(crate) async fn works(&self) -> bool {
         // One that has waited too long is not used again.
-        let mut clients = self.clients();
-        let begun = timeout(BUSY, self.sign_in(0, &mut clients[0], USERS[0])).await;
-        let Ok(Some(session)) = begun else { return false };
-        if !self.all_answer(&mut clients, &session, StatusCode::OK).await {
+        let clients = &mut self.clients();
+        let begun = clients.iter_mut().enumerate();
+        let user = |node: usize| USERS[node % USERS.len()];
+        let begun = begun.map(|(node, client)| self.sign_in(node, client, user(node)));
+        let Ok(begun) = timeout(BUSY, join_all(begun)).await else { return false };
+        let Some(begun) = begun.into_iter().collect::<Option<Vec<_>>>() else { return false };
+        if !self.all_answer(clients, &begun, StatusCode::OK).await {
             return false;
         }
-        let last = clients.len() - 1;
-        if !self.revoke(last, &mut clients[last], &session).await {
+        // Each node revokes what the next one began.
+        let each = clients.iter_mut().zip(begun.iter().cycle().skip(1)).enumerate();
+        let revoked = each.map(|(node, (client, session))| self.revoke(node, client, session));
+        let revoked = timeout(BUSY, join_all(revoked)).await;
+        begun.iter().filter(|session| session.ended_at().is_some()).for_each(|session| {
+            self.people.ended(session);
+        });
+        if !revoked.is_ok_and(|revoked| revoked.iter().all(|is_done| *is_done)) {
             return false;
         }
-        self.people.ended(&session);
-        tokio::time::sleep(self.limits.bound).await;
-        self.all_answer(&mut clients, &session, StatusCode::UNAUTHORIZED).await
+        let revoked = Instant::now();
+        while !self.all_answer(clients, &begun, StatusCode::UNAUTHORIZED).await {
+            if revoked.elapsed() > self.limits.bound + BUSY {
+                return false;
+            }
+            tokio::time::sleep(SOON).await;
+        }
+        true
     }
 
-    /// Whether every node answers this, soon.
+    /// Whether the first node takes a sign-in at once.
+    pub(crate) async fn takes_sign_ins(&self) -> bool {
+        let client = &mut Client::new(self.nodes[0].address);
+        let begun = timeout(BUSY, self.sign_in(0, client, USERS[0])).await.ok().flatten();
+        if let Some(session) = &begun {
+            self.people.begun(session);
+        }
+        begun.is_some()
+    }
+
+    /// Whether every node answers this to each of these, soon.
     async fn all_answer(
         &self,
         clients: &mut [Client],
-        session: &Session,
+        sessions: &[Arc<Session>],
         with: StatusCode,
     ) -> bool {
-        let visits = clients.iter_mut().enumerate();
-        let visits = visits.map(|(node, client)| self.visit(node, client, session));
-        let answers = timeout(BUSY, join_all(visits)).await;
-        answers.is_ok_and(|answers| answers.iter().all(|seen| *seen == Some(with)))
+        let answers = clients.iter_mut().enumerate().map(|(node, client)| async move {
+            for session in sessions {
+                if self.visit(node, client, session).await != Some(with) {
+                    return false;
+                }
+            }
+            true
+        });
+        let answers = timeout(BUSY, join_all(answers)).await;
+        answers.is_ok_and(|answers| answers.iter().all(|is_so| *is_so))
     }
 
     /// Looks at every signed-in user on every node: each has to be welcome.
@@ -243,11 +274,7 @@ impl Fleet {
         let mut clients = self.clients();
         for session in self.people.all_live() {
             for (node, client) in clients.iter_mut().enumerate() {
-                let seen = self.visit(node, client, &session).await;
-                // What else there may be, the books know.
-                if seen == Some(StatusCode::SERVICE_UNAVAILABLE) && session.fate() == Fate::Live {
-                    self.books.complain(format!("node {node} is still away for a user"));
-                }
+                self.visit(node, client, &session).await;
             }
         }
     }
@@ -260,7 +287,9 @@ impl Plan {
             arguments.extend(["--set".to_owned(), setting.clone()]);
         }
         let log = self.folder.join(format!("node-{number}.log"));
-        Start { program: self.program.clone(), arguments, environment: Vec::new(), log }
+        let planted = self.planted.iter();
+        let environment = planted.map(|defect| ("SESSION_KIT_PLANTED".to_owned(), defect.clone()));
+        Start { program: self.program.clone(), arguments, environment: environment.collect(), log }
     }
 
     /// Only the wall clock is another one.
@@ -278,6 +307,8 @@ impl Plan {
     }
 }
 
+/// Between two looks at whether all nodes refuse.
+const SOON: Duration = Duration::from_millis(5);
 /// The users of the demo whose number of sessions matters to none.
 pub(crate) const USERS: [&str; 6] =
     ["alice", "bob", "north/alice", "north/boss", "south/alice", "south/bob"];

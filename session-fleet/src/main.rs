@@ -5,6 +5,7 @@
 //! revoked session is accepted beyond the bound, no signed-in user is refused, and a store that is away
 //! is a 503 with `Retry-After` that writes no cookie.
 
+mod audit;
 mod books;
 mod chart;
 mod client;
@@ -13,6 +14,7 @@ mod fleet;
 mod node;
 mod people;
 mod proxy;
+mod resume;
 mod revokes;
 mod soak;
 mod store;
@@ -35,7 +37,7 @@ use crate::fleet::{Fleet, Plan};
 use crate::proxy::Mode;
 use crate::revokes::Pace;
 use crate::store::Store;
-use crate::traffic::Volume;
+use crate::traffic::{Changes, Volume};
 
 /// Runs several nodes on one store and measures how long a revocation takes, with pushes and without.
 #[derive(Parser)]
@@ -59,10 +61,17 @@ struct Arguments {
     /// Lets faults happen, one after the other, and draws what users saw.
     #[arg(long)]
     faults: bool,
+    /// Of the faults only this one; may be given more than once.
+    #[arg(long)]
+    fault: Vec<Fault>,
+    /// Plants this defect in every node, whose program was built with the feature `planted`: the run succeeds
+    /// if a guarantee breaks.
+    #[arg(long, value_name = "DEFECT")]
+    planted: Option<String>,
     /// Full load for this many seconds, and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
     soak: Option<u64>,
-    /// Up to three faults on one fleet, within two minutes: whether the guarantees hold, and no target of time.
+    /// Up to four faults on one fleet, within two minutes: whether the guarantees hold, and no target of time.
     #[arg(long)]
     quick: bool,
     /// A store whose server `$SESSION_KIT_XTASK services` may kill; may be given more than once.
@@ -78,7 +87,12 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(Outcome { broken, .. }) if arguments.planted.is_some() => {
+            eprintln!("with a planted defect guarantees broke {broken} times");
+            if broken > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Ok(Outcome { broken: 0, missed }) if missed.is_empty() => ExitCode::SUCCESS,
         Ok(Outcome { broken, missed }) => {
             if broken > 0 {
@@ -139,6 +153,26 @@ enum Push {
     Stalled,
 }
 
+impl Push {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Heard => "push",
+            Self::Off => "no push",
+            Self::Stalled => "push stalled",
+        }
+    }
+
+    /// At which pace so many revocations are looked for, or fewer, and the targets.
+    fn pace(self, revokes: usize) -> (usize, Pace, Option<revokes::Targets>) {
+        match self {
+            Self::Heard => (revokes, Pace::PUSHED, Some(revokes::PUSHED)),
+            Self::Off => (revokes, Pace::UNPUSHED, Some(revokes::UNPUSHED)),
+            // Between two reads there is twice as long, until the node finds out. What counts is the bound.
+            Self::Stalled => (revokes.min(MOST_STALLED), Pace::UNPUSHED.of_last_node(), None),
+        }
+    }
+}
+
 /// One store.
 struct Run<'a> {
     arguments: &'a Arguments,
@@ -172,91 +206,121 @@ impl Run<'_> {
     /// The time until every node refuses.
     async fn measure(&self, push: Push, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let push = if self.store.pushes() { push } else { Push::Off };
-        let (how, pace, is_pushed) = match push {
-            Push::Heard => ("push", Pace::PUSHED, Some(true)),
-            Push::Off => ("no push", Pace::UNPUSHED, Some(false)),
-            // Between two reads there is twice as long, until the node finds out. What counts is the bound.
-            Push::Stalled => ("push stalled", Pace::UNPUSHED, None),
-        };
+        let how = push.name();
+        let (count, pace, targets) = push.pace(self.arguments.revokes);
         let pace = if self.store.is_slow() { pace.one_at_a_time() } else { pace };
-        let count = match push {
-            Push::Heard | Push::Off => self.arguments.revokes,
-            Push::Stalled => self.arguments.revokes.min(MOST_STALLED),
-        };
         self.say(&format!("{count} revocations, {how}"));
         let settings = [format!("engine.push={}", push != Push::Off), revokes::SETTING.to_owned()];
         let is_proxied = push == Push::Stalled;
-        let plan = Plan { is_proxied, ..self.plan(&settings, LIMITS) };
+        let plan = Plan { is_proxied, ..self.plan(how, &settings, LIMITS) };
         let fleet = Arc::new(Fleet::start(plan).await?);
         if is_proxied {
             fleet.proxy.as_ref().ok_or("there is no proxy")?.set(Mode::StallPush);
         }
-        let refusals = revokes::measure(&fleet, count, pace, self.volume(0)).await?;
+        let refusals = revokes::measure(&fleet, count, pace, self.volume()).await?;
         let name = format!("{}, {how}", self.store.name());
-        rows.extend(refusals.rows(&name, is_pushed, LIMITS.bound));
-        Ok(fleet.books.broken())
+        rows.extend(refusals.rows(&name, targets, LIMITS.bound));
+        audit::run(&fleet).await?;
+        self.close(&fleet, how, rows).await
     }
 
     async fn faults(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
-        let faketime = self.arguments.faketime.clone();
-        let plan = Plan { is_proxied: true, faketime, ..self.plan(&impatient(), IMPATIENT) };
-        let fleet = Arc::new(Fleet::start(plan).await?);
-        let is_killable = self.arguments.killable.contains(&self.store);
-        for fault in Fault::possible(&fleet, is_killable) {
-            self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
+        let fleet = self.disturbed_fleet("faults", &[]).await?;
+        self.happen(&fleet, rows).await?;
+        self.close(&fleet, "faults", rows).await
+    }
+
+    async fn happen(&self, fleet: &Arc<Fleet>, rows: &mut Vec<Row>) -> Result<(), Failure> {
+        for fault in Fault::chosen(&self.arguments.fault, self.arguments.quick) {
+            self.say(&fault.name());
+            let is_killable = self.arguments.killable.contains(&self.store);
+            if let Some(left_out) = fault.left_out(fleet, is_killable) {
+                rows.push(left_out);
+                continue;
+            }
+            rows.extend(faults::happen(fault, fleet, self.busy(), &self.charts()).await?);
         }
-        Ok(fleet.books.broken())
+        Ok(())
     }
 
     async fn soak(&self, length: Duration, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         self.say(&format!("full load for {} s", length.as_secs()));
-        let fleet = self.fleet(&[soak::SETTING.to_owned()], LIMITS).await?;
+        let plan = self.plan("soak", &[soak::SETTING.to_owned()], LIMITS);
+        let fleet = Arc::new(Fleet::start(plan).await?);
         rows.extend(soak::run(&fleet, length, self.arguments.connections.into()).await?);
-        Ok(fleet.books.broken())
+        self.close(&fleet, "soak", rows).await
     }
 
     async fn quick(&self, rows: &mut Vec<Row>) -> Result<usize, Failure> {
         let begun = Instant::now();
-        let settings = [&impatient()[..], &[revokes::SETTING.to_owned()]].concat();
-        let plan = Plan { is_proxied: true, ..self.plan(&settings, IMPATIENT) };
-        let fleet = Arc::new(Fleet::start(plan).await?);
-        let refusals =
-            revokes::measure(&fleet, self.arguments.revokes, Pace::PUSHED, self.volume(0)).await?;
-        let name = format!("{}, quick", self.store.name());
-        rows.extend(refusals.rows(&name, None, LIMITS.bound));
-        for fault in Fault::quick(&fleet) {
-            self.say(fault.name());
-            rows.extend(faults::happen(fault, &fleet, self.volume(10), &self.charts()).await?);
+        let fleet = self.disturbed_fleet("quick", &[revokes::SETTING.to_owned()]).await?;
+        let count = self.arguments.revokes;
+        if count > 0 {
+            let refusals = revokes::measure(&fleet, count, Pace::PUSHED, self.volume()).await?;
+            let name = format!("{}, quick", self.store.name());
+            rows.extend(refusals.rows(&name, None, LIMITS.bound));
         }
+        self.happen(&fleet, rows).await?;
         self.say(&format!("done in {:.0?}", begun.elapsed()));
-        Ok(fleet.books.broken())
+        self.close(&fleet, "quick", rows).await
     }
 
-    async fn fleet(&self, settings: &[String], limits: Limits) -> Result<Arc<Fleet>, Failure> {
-        Ok(Arc::new(Fleet::start(self.plan(settings, limits)).await?))
+    /// Looks for panics, and shows how often guarantees broke in all.
+    async fn close(
+        &self,
+        fleet: &Fleet,
+        phase: &str,
+        rows: &mut Vec<Row>,
+    ) -> Result<usize, Failure> {
+        audit::processes(fleet).await?;
+        let (name, broken) = (self.store.name(), fleet.books.broken());
+        let name = format!("{name}, {phase}: broken guarantees");
+        rows.push(Row::at_most(name, Some(broken as f64), "", 0.0));
+        Ok(broken)
     }
 
-    fn plan(&self, settings: &[String], limits: Limits) -> Plan {
+    /// One to which faults happen.
+    async fn disturbed_fleet(
+        &self,
+        phase: &str,
+        settings: &[String],
+    ) -> Result<Arc<Fleet>, Failure> {
+        let settings = [&impatient()[..], settings].concat();
+        let faketime = self.arguments.faketime.clone();
+        let plan = Plan { is_proxied: true, faketime, ..self.plan(phase, &settings, IMPATIENT) };
+        Ok(Arc::new(Fleet::start(plan).await?))
+    }
+
+    fn plan(&self, phase: &str, settings: &[String], limits: Limits) -> Plan {
         // A long run must not ask the admin for the password again.
         let settings = [&["http.fresh_within=86400".to_owned()], settings].concat();
         Plan {
             program: self.arguments.program.clone(),
             store: self.store,
             nodes: self.arguments.nodes.into(),
-            folder: self.charts().join(self.store.name()),
+            folder: self.charts().join(format!("{}-{phase}", self.store.name()).replace(' ', "-")),
             settings,
             limits,
             is_proxied: false,
             faketime: None,
+            planted: self.arguments.planted.clone(),
         }
     }
 
-    fn volume(&self, changes_elsewhere: u64) -> Volume {
-        let connections = self.arguments.connections.into();
-        let revoke_every = self.store.revoke_every();
-        let (pause, change_every) = (THINK, None);
-        Volume { connections, pause, revoke_every, changes_elsewhere, change_every }
+    /// Beside a measurement: changes on the first node only.
+    fn volume(&self) -> Volume {
+        Volume {
+            connections: self.arguments.connections.into(),
+            pause: THINK,
+            revoke_every: self.store.revoke_every(),
+            changes: Changes::OnTheFirst,
+            change_every: None,
+        }
+    }
+
+    /// While faults happen: changes of every kind.
+    fn busy(&self) -> Volume {
+        Volume { change_every: Some(self.store.revoke_every()), ..self.volume() }
     }
 
     fn charts(&self) -> PathBuf {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_benches::Failure;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,7 +18,7 @@ pub(crate) struct Start {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
-    /// Where its standard error goes; what an earlier process wrote there is replaced.
+    /// Where its standard error goes, after what an earlier process wrote there.
     pub(crate) log: PathBuf,
 }
 
@@ -48,8 +48,37 @@ impl Node {
         Ok(())
     }
 
-    /// Sends it a signal, such as `STOP` or `CONT`.
-    pub(crate) async fn signal(&self, name: &str) -> Result<(), Failure> {
+    /// Has it stand still (SIGSTOP), and waits until each of its threads does.
+    pub(crate) async fn stop(&self) -> Result<(), Failure> {
+        self.signal("STOP").await?;
+        let begun = Instant::now();
+        while !self.is_stopped().await? {
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("the node on {} does not stop", self.address).into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Whether all its threads have the state `T` in Linux's `/proc`.
+    async fn is_stopped(&self) -> Result<bool, Failure> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid().await?))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            // The name before it is in parentheses.
+            if !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Has it go on (SIGCONT).
+    pub(crate) async fn resume(&self) -> Result<(), Failure> {
+        self.signal("CONT").await
+    }
+
+    async fn signal(&self, name: &str) -> Result<(), Failure> {
         let pid = self.pid().await?;
         let command = format!("kill -{name} {pid}");
         let status = Command::new("sh").args(["-c", &command]).status().await?;
@@ -63,6 +92,12 @@ impl Node {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         number.ok_or_else(|| format!("{path} does not show its memory").into())
+    }
+
+    /// How often it, or a process before it, has panicked by what it wrote into its log.
+    pub(crate) fn panics(&self) -> Result<usize, Failure> {
+        let log = std::fs::read_to_string(&self.start.log)?;
+        Ok(log.lines().filter(|line| line.contains(" panicked at ")).count())
     }
 
     async fn pid(&self) -> Result<u32, Failure> {
@@ -80,7 +115,7 @@ async fn spawn(start: &Start, address: &str) -> Result<(Child, SocketAddr), Fail
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(File::create(&start.log)?)
+        .stderr(File::options().create(true).append(true).open(&start.log)?)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("{}: {error}", start.program.display()))?;

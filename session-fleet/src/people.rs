@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use session_benches::random::Random;
 
 /// One session.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) id: String,
+    /// Its user, as the demo's form has it: `TENANT/USER`, or the user alone.
+    user: String,
     cookie: Mutex<String>,
-    fate: Mutex<Fate>,
+    state: Mutex<State>,
     /// The nodes that have accepted it, as bits: they have it in their cache.
     known_to: AtomicU64,
     /// How often the count in its data was raised, and how often no answer said whether it was.
@@ -22,7 +25,7 @@ pub(crate) struct Session {
 
 /// What the fleet has acknowledged about a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum State {
     /// It began.
     Live,
     /// A revocation is under way, or its answer was lost.
@@ -32,23 +35,35 @@ pub(crate) enum Fate {
 }
 
 impl Session {
-    /// A session by its cookie: a token begins with the session's id.
-    pub(crate) fn of(cookie: &str) -> Option<Self> {
+    /// A user's session by its cookie: a token begins with the session's id.
+    pub(crate) fn of(user: &str, cookie: &str) -> Option<Self> {
         let token = cookie.split_once('=')?.1;
         let hex = token.get(..32)?;
         let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
         Some(Self {
             id,
+            user: user.to_owned(),
             cookie: Mutex::new(cookie.to_owned()),
-            fate: Mutex::new(Fate::Live),
+            state: Mutex::new(State::Live),
             known_to: AtomicU64::default(),
             counted: AtomicU64::default(),
             perhaps_counted: AtomicU64::default(),
         })
     }
 
-    pub(crate) fn fate(&self) -> Fate {
-        *held(&self.fate)
+    pub(crate) fn state(&self) -> State {
+        *held(&self.state)
+    }
+
+    /// Whether a page names it and its user.
+    pub(crate) fn is_named_by(&self, page: &[u8]) -> bool {
+        serde_json::from_slice(page).is_ok_and(|WhoAmI { user, tenant, session_id }| {
+            let (own_tenant, own_user) = self
+                .user
+                .split_once('/')
+                .map_or((None, &*self.user), |(tenant, user)| (Some(tenant), user));
+            (tenant, user, session_id) == (own_tenant, own_user, &*self.id)
+        })
     }
 
     /// The cookie with its latest token.
@@ -82,14 +97,27 @@ impl Session {
         self.known_to.load(Ordering::Relaxed) & (1 << node) != 0
     }
 
+    /// When its revocation was acknowledged.
+    pub(crate) fn ended_at(&self) -> Option<Instant> {
+        if let State::Ended(at) = self.state() { Some(at) } else { None }
+    }
+
     fn ended_within(&self, time: Duration) -> bool {
-        matches!(self.fate(), Fate::Ended(at) if at.elapsed() <= time)
+        self.ended_at().is_some_and(|at| at.elapsed() <= time)
     }
 
     /// Returns what it was before.
-    pub(crate) fn becomes(&self, fate: Fate) -> Fate {
-        std::mem::replace(&mut *held(&self.fate), fate)
+    pub(crate) fn becomes(&self, state: State) -> State {
+        std::mem::replace(&mut *held(&self.state), state)
     }
+}
+
+/// Of the demo's `/whoami`.
+#[derive(Deserialize)]
+struct WhoAmI<'p> {
+    user: &'p str,
+    tenant: Option<&'p str>,
+    session_id: &'p str,
 }
 
 /// All sessions of a fleet.
@@ -169,7 +197,7 @@ mod tests {
 
     fn session(n: usize) -> Arc<Session> {
         let cookie = format!("session={n:032x}and the secret part");
-        Arc::new(Session::of(&cookie).unwrap())
+        Arc::new(Session::of("north/alice", &cookie).unwrap())
     }
 
     #[test]
@@ -181,7 +209,7 @@ mod tests {
         for n in 0..30 {
             let session = session(n);
             let ago = Duration::from_secs(10 * (30 - n as u64));
-            session.becomes(Fate::Ended(Instant::now().checked_sub(ago).unwrap()));
+            session.becomes(State::Ended(Instant::now().checked_sub(ago).unwrap()));
             session.accepted_by(n % 2);
             people.ended(&session);
         }
@@ -206,7 +234,26 @@ mod tests {
         assert_eq!(taken.id, "00000000-0000-0000-0000-000000000002");
         assert!(people.take(2).is_none());
         assert_eq!(people.count(), 2);
-        assert!(Session::of("session=").is_none());
+        assert!(Session::of("bob", "session=").is_none());
+    }
+
+    #[test]
+    fn a_page_is_of_one_user_and_session() {
+        let page = |user: &str, tenant: &str, n: usize| {
+            let id = session(n).id.clone();
+            format!(r#"{{"user":"{user}","tenant":{tenant},"session_id":"{id}","level":null}}"#)
+        };
+        let own = session(7);
+        assert!(own.is_named_by(page("alice", r#""north""#, 7).as_bytes()));
+        for (user, tenant, n) in [
+            ("bob", r#""north""#, 7),
+            ("alice", r#""south""#, 7),
+            ("alice", "null", 7),
+            ("alice", r#""north""#, 8),
+        ] {
+            assert!(!own.is_named_by(page(user, tenant, n).as_bytes()), "{user} {tenant} {n}");
+        }
+        assert!(!own.is_named_by(b"hello"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A TCP proxy between a node and its store that can be told to misbehave.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use session_benches::Failure;
@@ -35,6 +36,16 @@ pub(crate) enum Mode {
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     mode: watch::Sender<Mode>,
+    disturbed: Arc<AtomicU64>,
+}
+
+/// What every connection has.
+#[derive(Clone)]
+struct Line {
+    server: String,
+    modes: watch::Receiver<Mode>,
+    /// How often bytes were late, or a connection was reset.
+    disturbed: Arc<AtomicU64>,
 }
 
 /// One direction of a connection.
@@ -43,6 +54,7 @@ struct Way<'c> {
     /// Whether the connection has asked the store to tell of changes.
     listens: &'c AtomicBool,
     modes: watch::Receiver<Mode>,
+    disturbed: &'c AtomicU64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,40 +69,52 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (mode, modes) = watch::channel(Mode::Pass);
-        tokio::spawn(accept(listener, server, modes));
-        Ok(Self { address, mode })
+        let disturbed = Arc::default();
+        let line = Line { server, modes, disturbed: Arc::clone(&disturbed) };
+        tokio::spawn(accept(listener, line));
+        Ok(Self { address, mode, disturbed })
     }
 
     pub(crate) fn set(&self, mode: Mode) {
+        self.disturbed.store(0, Ordering::Relaxed);
         self.mode.send_replace(mode);
+    }
+
+    /// How often bytes were late, held back, or lost with their connection since the mode was set.
+    pub(crate) fn disturbed(&self) -> u64 {
+        self.disturbed.load(Ordering::Relaxed)
     }
 }
 
-async fn accept(listener: TcpListener, server: String, mut modes: watch::Receiver<Mode>) {
+async fn accept(listener: TcpListener, mut line: Line) {
     loop {
         let node = tokio::select! {
             accepted = listener.accept() => accepted,
             // The proxy was dropped.
-            _ = modes.wait_for(|_| false) => return,
+            _ = line.modes.wait_for(|_| false) => return,
         };
         let Ok((node, _)) = node else { continue };
-        tokio::spawn(join(node, server.clone(), modes.clone()));
+        tokio::spawn(join(node, line.clone()));
     }
 }
 
 /// Passes bytes on in both directions, until one side closes or the mode resets connections.
-async fn join(mut node: TcpStream, server: String, mut modes: watch::Receiver<Mode>) {
+async fn join(mut node: TcpStream, line: Line) {
+    let Line { server, mut modes, disturbed } = line;
     let connected = tokio::select! {
         biased;
         _ = modes.wait_for(|mode| *mode == Mode::Reset) => None,
         connected = TcpStream::connect(server) => connected.ok(),
     };
-    let Some(mut store) = connected else { return reset(&node) };
+    let Some(mut store) = connected else {
+        disturbed.fetch_add(1, Ordering::Relaxed);
+        return reset(&node);
+    };
     let _ = (node.set_nodelay(true), store.set_nodelay(true));
     // Halves that own their stream would close it in order, which is no reset.
     let ((from_node, to_node), (from_store, to_store)) = (node.split(), store.split());
     let listens = AtomicBool::default();
-    let way = |to| Way { to, listens: &listens, modes: modes.clone() };
+    let way = |to| Way { to, listens: &listens, modes: modes.clone(), disturbed: &disturbed };
     let (up, down) = (way(To::Store), way(To::Node));
     let is_reset = tokio::select! {
         () = pump(from_node, to_store, up) => false,
@@ -99,6 +123,7 @@ async fn join(mut node: TcpStream, server: String, mut modes: watch::Receiver<Mo
         _ = modes.wait_for(|mode| *mode == Mode::Reset) => true,
     };
     if is_reset {
+        disturbed.fetch_add(1, Ordering::Relaxed);
         reset(&node);
         reset(&store);
     }
@@ -141,6 +166,10 @@ impl Way<'_> {
             Mode::StallPush => to == To::Store || !listens.load(Ordering::Relaxed),
             Mode::Stall | Mode::Reset => false,
         };
+        let mode = *self.modes.borrow();
+        if !passes(&mode) || matches!(mode, Mode::Delay(_)) {
+            self.disturbed.fetch_add(1, Ordering::Relaxed);
+        }
         self.modes.wait_for(passes).await.ok().map(|mode| *mode)
     }
 }
@@ -189,11 +218,13 @@ mod tests {
         node.write_u8(3).await.unwrap();
         assert_eq!(node.read_u8().await.unwrap(), 4);
         assert!(begun.elapsed() >= WHILE * 2);
+        assert_eq!(proxy.disturbed(), 2, "both ways");
 
         assert_eq!((gets.recv().await, gets.recv().await), (Some(1), Some(3)));
         proxy.set(Mode::Stall);
         node.write_u8(5).await.unwrap();
         assert!(timeout(WHILE, gets.recv()).await.is_err());
+        assert_eq!(proxy.disturbed(), 1);
 
         proxy.set(Mode::CutAnswers);
         assert_eq!(gets.recv().await, Some(5));
@@ -237,6 +268,7 @@ mod tests {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         let mut during = TcpStream::connect(proxy.address).await.unwrap();
         assert!(during.read_u8().await.is_err());
+        assert_eq!(proxy.disturbed(), 2);
         proxy.set(Mode::Pass);
         let mut after = TcpStream::connect(proxy.address).await.unwrap();
         after.write_u8(1).await.unwrap();

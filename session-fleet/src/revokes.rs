@@ -35,19 +35,37 @@ pub(crate) struct Pace {
     /// A random time before each revocation is below this. Without it each would begin when a node has just
     /// looked at the log, and wait longest.
     spread: Duration,
+    /// Whether the last node alone is waited for.
+    last_only: bool,
 }
+
+/// The most that median and p99 may be, in milliseconds.
+pub(crate) type Targets = (f64, f64);
 
 impl Pace {
     /// For some milliseconds.
-    pub(crate) const PUSHED: Self =
-        Self { at_once: 2, pause: Duration::from_millis(1), spread: Duration::from_millis(10) };
+    pub(crate) const PUSHED: Self = Self {
+        at_once: 2,
+        pause: Duration::from_millis(1),
+        spread: Duration::from_millis(10),
+        last_only: false,
+    };
     /// For some hundred milliseconds.
-    pub(crate) const UNPUSHED: Self =
-        Self { at_once: 4, pause: Duration::from_millis(3), spread: Duration::from_millis(250) };
+    pub(crate) const UNPUSHED: Self = Self {
+        at_once: 4,
+        pause: Duration::from_millis(3),
+        spread: Duration::from_millis(250),
+        last_only: false,
+    };
 
     /// For a store that has enough to do with that.
     pub(crate) const fn one_at_a_time(self) -> Self {
         Self { at_once: 1, ..self }
+    }
+
+    /// For a last node that differs from the others.
+    pub(crate) const fn of_last_node(self) -> Self {
+        Self { last_only: true, ..self }
     }
 }
 
@@ -93,7 +111,7 @@ async fn measure_share(
         left -= group.len();
         for session in group {
             tokio::time::sleep(pace.spread.mul_f64(random.unit())).await;
-            let times = revoke(&fleet, &mut clients, &session, pace.pause).await?;
+            let times = revoke(&fleet, &mut clients, &session, pace).await?;
             refusals.every.extend(times.iter().max().copied());
             refusals.each.extend(times);
         }
@@ -118,19 +136,20 @@ async fn revoke(
     fleet: &Fleet,
     clients: &mut [Client],
     session: &Arc<Session>,
-    pause: Duration,
+    pace: Pace,
 ) -> Result<Vec<Duration>, Failure> {
     if !fleet.revoke(0, &mut clients[0], session).await {
         return Err("a session cannot be revoked".into());
     }
     let revoked = Instant::now();
     fleet.people.ended(session);
-    let others = clients.iter_mut().enumerate().skip(1).map(|(node, client)| async move {
+    let first = if pace.last_only { clients.len() - 1 } else { 1 };
+    let others = clients.iter_mut().enumerate().skip(first).map(|(node, client)| async move {
         while fleet.visit(node, client, session).await != Some(StatusCode::UNAUTHORIZED) {
             if revoked.elapsed() > MOST {
                 return Err(format!("node {node} does not refuse a revoked session").into());
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(pace.pause).await;
         }
         Ok(revoked.elapsed())
     });
@@ -138,10 +157,9 @@ async fn revoke(
 }
 
 impl Refusals {
-    /// The figures, under a name such as `redis, push`, and the targets with a push or without; none
-    /// where neither matters.
-    pub(crate) fn rows(&self, name: &str, push: Option<bool>, bound: Duration) -> Vec<Row> {
-        let (median, p99) = push.map(|push| if push { PUSHED } else { UNPUSHED }).unzip();
+    /// The figures, under a name such as `redis, push`.
+    pub(crate) fn rows(&self, name: &str, targets: Option<Targets>, bound: Duration) -> Vec<Row> {
+        let (median, p99) = targets.unzip();
         let bound = bound.as_secs_f64() * 1000.0;
         let Self { each, every } = self;
         vec![
@@ -163,7 +181,7 @@ const GROUP: usize = 25;
 const SETTLED: Duration = Duration::from_millis(700);
 /// How long the worst is waited for.
 const MOST: Duration = Duration::from_secs(30);
-/// Median and p99 in milliseconds, where the store pushes.
-const PUSHED: (f64, f64) = (5.0, 50.0);
-/// The same where it does not.
-const UNPUSHED: (f64, f64) = (150.0, 300.0);
+/// Where the store pushes.
+pub(crate) const PUSHED: Targets = (5.0, 50.0);
+/// Where it does not.
+pub(crate) const UNPUSHED: Targets = (150.0, 300.0);

@@ -58,6 +58,18 @@ impl Totals {
     }
 }
 
+/// How often workers were started again after a panic.
+pub(crate) fn worker_restarts(metrics: &str) -> u64 {
+    let series = "session_kit_worker_restarts_total{worker=";
+    metrics.lines().filter_map(|line| Some(sample(line, series)?.1)).sum()
+}
+
+/// The value of a series without labels.
+pub(crate) fn gauge(metrics: &str, series: &str) -> Option<f64> {
+    let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value)
+}
+
 /// The label's value and the count of a line of this series.
 fn sample<'l>(line: &'l str, series: &str) -> Option<(&'l str, u64)> {
     let rest = line.strip_prefix(series)?.strip_prefix('"')?;
@@ -84,6 +96,10 @@ mod tests {
         assert_eq!(totals.differences(6..=6, 3..=3), Vec::<String>::new());
         assert_eq!(totals.differences(7..=7, 4..=4).len(), 2);
         assert_eq!(totals.differences(5..=6, 2..=3), Vec::<String>::new());
+        let restarts =
+            |worker, n| format!("session_kit_worker_restarts_total{{worker=\"{worker}\"}} {n}\n");
+        assert_eq!(worker_restarts(&[restarts("report", 1), restarts("follower", 2)].concat()), 3);
+        assert_eq!(gauge("# TYPE a gauge\na 7200.5\nab 1\n", "a"), Some(7200.5));
         totals.ended.insert("token_reused".to_owned(), 1);
         assert_eq!(totals.differences(6..=6, 3..=3), ["1 sessions ended as token_reused"]);
     }

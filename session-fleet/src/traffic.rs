@@ -19,11 +19,20 @@ pub(crate) struct Volume {
     pub(crate) pause: Duration,
     /// Between two revocations on the whole fleet.
     pub(crate) revoke_every: Duration,
-    /// How many sign-ins and revocations of a hundred go to any node; the others go to the first. A node
-    /// that changes something looks at the log at once, so it does not show how long it takes otherwise.
-    pub(crate) changes_elsewhere: u64,
+    /// On which nodes.
+    pub(crate) changes: Changes,
     /// Between two changes of a session that goes on; none where there are none.
     pub(crate) change_every: Option<Duration>,
+}
+
+/// Which nodes change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changes {
+    /// The first one. A node that changes something looks at the log at once, so the others show how long it
+    /// takes otherwise.
+    OnTheFirst,
+    /// All of them, equally often.
+    OnAny,
 }
 
 /// What was done.
@@ -53,7 +62,7 @@ struct Worker {
     stop: Arc<AtomicBool>,
     counts: Arc<Counts>,
     random: Random,
-    changes_elsewhere: u64,
+    changes: Changes,
 }
 
 /// Whose cookies a connection carries. One that has to wait for the store holds up only its own kind.
@@ -76,7 +85,7 @@ impl Traffic {
             stop: Arc::clone(&stop),
             counts: Arc::clone(&counts),
             random: Random::of(SEED, &[number as u64]),
-            changes_elsewhere: volume.changes_elsewhere,
+            changes: volume.changes,
         };
         let nodes = fleet.nodes.len();
         let count = nodes * volume.connections;
@@ -93,7 +102,7 @@ impl Traffic {
                 let changer = worker(count + TURNOVER + number);
                 workers.spawn(changer.change(pause * CHANGERS as u32));
             }
-            workers.spawn(worker(count + TURNOVER + CHANGERS).rotate(ROTATE_EVERY));
+            workers.spawn(worker(count + TURNOVER + CHANGERS).rotate(ROTATE_EVERY.max(pause)));
         }
         Self { stop, workers, counts }
     }
@@ -214,8 +223,10 @@ impl Worker {
     /// A node whose process is there.
     fn node(&mut self) -> usize {
         let nodes = self.fleet.nodes.len();
-        let is_elsewhere = self.random.below(100) < self.changes_elsewhere;
-        let first = if is_elsewhere { self.random.below(nodes as u64) as usize } else { 0 };
+        let first = match self.changes {
+            Changes::OnTheFirst => 0,
+            Changes::OnAny => self.random.below(nodes as u64) as usize,
+        };
         let is_there = |node: &usize| !self.fleet.books.is_gone(*node);
         (0..nodes).map(|n| (first + n) % nodes).find(is_there).unwrap_or(first)
     }
@@ -233,7 +244,7 @@ const SPARE: usize = 40;
 /// Tasks that change data, and the sessions whose data they change.
 const CHANGERS: usize = 4;
 const COUNTED: usize = 12;
-/// A round takes 15 s; the grace of a token that was rotated is 10 s.
+/// At least. A round takes 15 s; the grace of a token that was rotated is 10 s.
 const ROTATE_EVERY: Duration = Duration::from_millis(250);
 /// After a request that was not answered, or where no session has ended yet.
 const AWAY: Duration = Duration::from_millis(100);

@@ -11,33 +11,43 @@ use crate::run::{Failure, cargo, show, show_aside, target};
 use crate::server::Server;
 use crate::services::{self, Servers};
 
-/// What `session-fleet` takes; it checks the values itself.
+/// What `session-fleet` takes, checked before it is built.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Which store; may be given more than once. Default all but the one in memory.
     #[arg(long)]
     store: Vec<Store>,
     /// How many nodes. Default 5.
-    #[arg(long)]
-    nodes: Option<String>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=50))]
+    nodes: Option<u16>,
     /// How many sessions are revoked; 0 for no measurement. Default 1,000.
     #[arg(long)]
-    revokes: Option<String>,
+    revokes: Option<u32>,
     /// Connections of users to each node. Default 4.
-    #[arg(long)]
-    connections: Option<String>,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(4..=1000))]
+    connections: Option<u16>,
     /// Lets faults happen, one after the other, and draws what users saw into `target/fleet`. Servers
     /// are killed where they are private instances.
     #[arg(long)]
     faults: bool,
+    /// Of the faults only this one, by its name in `docs/fleet.md`; may be given more than once.
+    #[arg(long)]
+    fault: Vec<String>,
+    /// Plants one defect after the other into every node, in a build for tests, by default on PostgreSQL: each
+    /// has to break a guarantee.
+    #[arg(long, conflicts_with_all = ["nodes", "revokes", "connections", "faults", "fault", "soak"])]
+    planted: bool,
     /// Full load for this many seconds (300 where none are given), and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
-    soak: Option<String>,
+    soak: Option<u32>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let stores = stores(&options.store)?;
-    build()?;
+    if options.planted {
+        return planted(if options.store.is_empty() { &[Store::Postgres] } else { &stores });
+    }
+    build(&["--release"])?;
     let servers: Vec<_> = stores.iter().filter_map(|store| store.server()).collect();
     let faketime = if options.faults { faketime() } else { None };
     services::with(&servers, |servers| {
@@ -60,6 +70,24 @@ pub(crate) fn check(servers: &Servers) -> Result<(), Failure> {
     show(fleet)
 }
 
+/// Whether the judge finds what breaks a guarantee: one run for each defect, with a fault that shows it.
+fn planted(stores: &[Store]) -> Result<(), Failure> {
+    build(&["--features", "session-demo/planted"])?;
+    let servers: Vec<_> = stores.iter().filter_map(|store| store.server()).collect();
+    services::with(&servers, |servers| {
+        for store in stores {
+            for (defect, fault) in PLANTED {
+                println!("{defect}, {fault}");
+                let mut fleet = command("debug", &[*store], servers);
+                fleet.args(["--quick", "--nodes", "3", "--revokes", "0"]);
+                fleet.args(["--planted", defect, "--fault", fault]);
+                show(fleet)?;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn stores(named: &[Store]) -> Result<Vec<Store>, Failure> {
     if named.contains(&Store::Memory) {
         let why = "the memory store lives in one process: a fleet needs one that processes share";
@@ -70,8 +98,9 @@ fn stores(named: &[Store]) -> Result<Vec<Store>, Failure> {
     Ok(if named.is_empty() { all } else { named.to_vec() })
 }
 
-fn build() -> Result<(), Failure> {
-    let mut build = cargo(["build", "--locked", "--release"]);
+fn build(arguments: &[&str]) -> Result<(), Failure> {
+    let mut build = cargo(["build", "--locked"]);
+    build.args(arguments);
     build.args(["--package", "session-demo", "--bin", "session-demo"]);
     build.args(["--package", "session-fleet", "--bin", "session-fleet"]);
     show_aside(build)
@@ -95,18 +124,19 @@ fn command(profile: &str, stores: &[Store], servers: &Servers) -> Command {
 
 /// Those options that were given.
 fn given(options: &Options) -> Vec<String> {
-    let Options { store: _, nodes, revokes, connections, faults, soak } = options;
+    let Options { store: _, nodes, revokes, connections, faults, fault, planted: _, soak } =
+        options;
     let valued = [
-        ("--nodes", nodes),
-        ("--revokes", revokes),
-        ("--connections", connections),
-        ("--soak", soak),
+        ("--nodes", nodes.map(u32::from)),
+        ("--revokes", *revokes),
+        ("--connections", connections.map(u32::from)),
+        ("--soak", *soak),
     ];
-    let valued = valued.into_iter().filter_map(|(name, value)| {
-        let value = value.as_ref()?;
-        Some([name.to_owned(), value.clone()])
-    });
-    valued.flatten().chain(faults.then(|| "--faults".to_owned())).collect()
+    let valued =
+        valued.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?.to_string()]));
+    let faults = faults.then(|| "--faults".to_owned());
+    let fault = fault.iter().flat_map(|name| ["--fault".to_owned(), name.clone()]);
+    valued.flatten().chain(faults).chain(fault).collect()
 }
 
 /// The library that gives a process another clock. Where it cannot be had, the faults of clocks are left out.
@@ -124,6 +154,16 @@ fn faketime() -> Option<PathBuf> {
         }
     })
 }
+
+/// Defects of the engine, and for each a fault under which it breaks a guarantee.
+const PLANTED: [(&str, &str); 6] = [
+    ("tenant-lost", "node-paused"),
+    ("stopped-trusted", "node-paused"),
+    ("stale-trusted", "node-stopped"),
+    ("stale-trusted", "stalled"),
+    ("outage-is-refusal", "stalled"),
+    ("hint-is-truth", "requests-cut"),
+];
 
 #[cfg(test)]
 mod tests {
@@ -146,12 +186,15 @@ mod tests {
         assert_eq!(arguments, ["--store", "redis", "--killable", "redis", "--store", "mongo"]);
         let options = Options {
             store: vec![],
-            nodes: Some("3".to_owned()),
+            nodes: Some(3),
             revokes: None,
             connections: None,
             faults: true,
-            soak: Some("300".to_owned()),
+            fault: vec!["stalled".to_owned()],
+            planted: false,
+            soak: Some(300),
         };
-        assert_eq!(given(&options), ["--nodes", "3", "--soak", "300", "--faults"]);
+        let expected = ["--nodes", "3", "--soak", "300", "--faults", "--fault", "stalled"];
+        assert_eq!(given(&options), expected);
     }
 }

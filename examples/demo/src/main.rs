@@ -1,5 +1,8 @@
 //! The demo's command line.
 
+#[cfg(feature = "planted")]
+mod planted;
+
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -42,8 +45,18 @@ struct Arguments {
     set: Vec<String>,
 }
 
+#[cfg(not(feature = "planted"))]
 #[tokio::main]
 async fn main() -> ExitCode {
+    start().await
+}
+
+#[cfg(feature = "planted")]
+fn main() -> ExitCode {
+    planted::run(start())
+}
+
+async fn start() -> ExitCode {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
