@@ -47,6 +47,8 @@ use self::tx::Writer;
 ///
 /// Writes of one process go through one connection and take turns; processes take turns by
 /// SQLite's own lock, every write transaction taking it at its start. Reads run beside them.
+/// A process that is suspended while it writes (SIGSTOP, a debugger) keeps the others from writing
+/// until it goes on; one that is killed does not.
 /// An acknowledged change has been synced to the disk (see [`Durability`]).
 ///
 /// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`,
