@@ -187,7 +187,8 @@ fn evict<'s>(
             in_scope(limit, newcomer, session)
                 && (limit.on_exceed != OnExceed::Reject || yields(session))
         };
-        staying.sort_by_key(|session| (!yields(session), leaves_first(limit.on_exceed, session)));
+        let last = |session: &Standing| !yields(session) && !planted::is(Defect::UnclaimedStays);
+        staying.sort_by_key(|session| (last(session), leaves_first(limit.on_exceed, session)));
         let (leave, stay) = split_first(staying, surplus, may_leave);
         let raises = !vacated.iter().any(|session| in_scope(limit, newcomer, session));
         if leave.len() < surplus && raises {
@@ -218,6 +219,9 @@ fn take_back<'s>(
         (limit.max as usize).saturating_sub(counted + 1)
     };
     let mut places: Vec<_> = limits.iter().map(|limit| (limit, room(limit))).collect();
+    if planted::is(Defect::EvictsNeedlessly) {
+        return evicted;
+    }
     evicted.reverse();
     evicted.retain(|session| {
         let mut counting: Vec<_> =
@@ -247,7 +251,9 @@ fn leaves_first(rule: OnExceed, session: &Standing) -> (Timestamp, SessionId) {
         OnExceed::EvictLeastRecentlyUsed => session.last_accessed,
         OnExceed::EvictOldest | OnExceed::Reject => session.signed_in,
     };
-    if planted::is(Defect::NewestEvicted) {
+    let reversed =
+        planted::is(Defect::RecentlyUsedEvicted) && rule == OnExceed::EvictLeastRecentlyUsed;
+    if reversed || planted::is(Defect::NewestEvicted) {
         return (Timestamp::from_micros(at.as_micros().saturating_neg()), session.id);
     }
     (at, session.id)

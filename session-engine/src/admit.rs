@@ -54,7 +54,7 @@ impl Node {
         // The task is gone: the node stops, or the sign-in panicked.
         let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
         let (signed_in, unheld) = receiver.await.unwrap_or_else(gone)?;
-        if let Some(unheld) = unheld {
+        if let Some(unheld) = unheld.filter(|_| !planted::is(Defect::AnsweredTakenBack)) {
             unheld.release();
         }
         Ok(signed_in)
@@ -379,6 +379,13 @@ impl Node {
                 entry.overlay_standing(standing);
             }
         });
+        if planted::is(Defect::TicketSparesChosen) {
+            let spares = Newcomer { ends: None, ..newcomer };
+            let admission = admission::decide(&policy, &spares, &sessions, &bounds, now);
+            if matches!(admission, Admission::Admit { .. }) {
+                return admission;
+            }
+        }
         admission::decide(&policy, &newcomer, &sessions, &bounds, now)
     }
 
