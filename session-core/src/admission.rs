@@ -241,7 +241,9 @@ fn in_scope(limit: &Limit, newcomer: &Newcomer<'_>, session: &Standing) -> bool 
             true
         }
         Scope::User => true,
-        Scope::DeviceKind => session.device_kind == *newcomer.device_kind,
+        Scope::DeviceKind => {
+            session.device_kind == *newcomer.device_kind || planted::is(Defect::KindIgnored)
+        }
         Scope::Client => session.client_id.as_ref() == newcomer.client_id,
     }
 }

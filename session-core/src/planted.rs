@@ -176,12 +176,16 @@ defects! {
         "A limit ends the newest or the most recently used session.";
     EvictsNeedlessly, "evicts-needlessly",
         "Where limits of crossing scopes choose more than have to leave, all of them leave.";
+    KindIgnored, "kind-ignored",
+        "A limit for one kind of device counts sessions on every kind.";
     RecentlyUsedEvicted, "recently-used-evicted",
         "A limit that evicts the least recently used session ends the most recently used one.";
     UnclaimedStays, "unclaimed-stays",
         "A session that no client has claimed in time leaves no sooner than others.";
     AnsweredTakenBack, "answered-taken-back",
         "A session that a sign-in has begun is taken back, although its client has the answer.";
+    TakenBackFirst, "taken-back-first",
+        "A session that a sign-in has begun is taken back before its client has the answer.";
     TicketSparesChosen, "ticket-spares-chosen",
         "The session that a ticket's user has chosen stays where there is room again.";
     TicketElsewhere, "ticket-elsewhere",

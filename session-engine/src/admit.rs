@@ -54,6 +54,10 @@ impl Node {
         // The task is gone: the node stops, or the sign-in panicked.
         let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
         let (signed_in, unheld) = receiver.await.unwrap_or_else(gone)?;
+        if planted::is(Defect::TakenBackFirst) && unheld.is_some() {
+            let id = signed_in.session.id();
+            take_back::end(self, &Debt::of_commit(id, None)).await?;
+        }
         if let Some(unheld) = unheld.filter(|_| !planted::is(Defect::AnsweredTakenBack)) {
             unheld.release();
         }

@@ -5,11 +5,11 @@
 //! something leaves it. What a node asks for arrives later than it was sent, so no node is ever ahead of
 //! an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 
-use session_core::store::{Needs, PageQuery, Selection, TenantFilter};
+use session_core::store::{HistoryQuery, Needs, PageQuery, Selection, TenantFilter};
 use session_core::{ClientId, Session, SessionId, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -422,6 +422,14 @@ impl<'p> World<'p> {
     fn audit(&mut self, at: Ms) {
         let stored = all_sessions(&self.store);
         self.oracle.audit(at, &stored, self.plan.end() - Plan::IDLE);
+        let owners: BTreeSet<_> = self.plan.clients.iter().map(|client| &client.user).collect();
+        for owner in owners {
+            let mut query = HistoryQuery::user(owner.clone());
+            query.limit = PageQuery::MAX_LIMIT;
+            if let Ok(Reply::History(page)) = self.store.perform(&Call::History(query)) {
+                self.oracle.check_forgotten(at, &page.sessions);
+            }
+        }
     }
 }
 

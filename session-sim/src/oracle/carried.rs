@@ -409,4 +409,4 @@ pub(super) fn covers(selection: &Selection, session: &Session) -> bool {
 }
 
 /// How long the cleanup's lease lasts.
-const LEASE: Ms = 30_000;
+pub(super) const LEASE: Ms = 30_000;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use session_core::store::EndedSession;
 use session_core::{Actor, EndCause, Event, SessionId, UserKey};
+use session_engine::Options;
 
+use super::carried::LEASE;
 use super::{Begun, Guarantee, Known, Oracle, ms};
 use crate::node::{EPOCH, stamp};
 use crate::plan::Ms;
@@ -94,11 +96,6 @@ impl Oracle {
     ) {
         self.reached.note("the history of a user is listed");
         let kept = ms(self.options.history.keep.unwrap_or_default());
-        let cleanup = &self.options.cleanup;
-        // In a run without faults, of which each period deletes what is old; where none is kept, none is there.
-        let deleted = cleanup.enabled && !self.faulty && kept > 0;
-        let deleted = deleted.then_some(kept + 2 * ms(cleanup.period) + 1_000);
-        let most = if kept == 0 { Some(0) } else { deleted };
         let error = Duration::from_millis(self.time_error());
         for ended in listed {
             let (id, cause) = (ended.session.id, ended.cause);
@@ -109,7 +106,7 @@ impl Oracle {
                     end.cause == cause
                         && may_end(owner, cause, &ended.by)
                         && told <= ms(2 * self.options.store_timeout + error)
-                        && most.is_none_or(|most| begun.at <= end.at + most)
+                        && kept > 0
                 });
                 let kept = known.erased.is_none_or(|erased| erased >= begun.at);
                 let same = is.device_info == ended.session.device_info
@@ -135,6 +132,18 @@ impl Oracle {
             self.broken(Guarantee::HistoryList, at, || {
                 format!("{id} has ended and is not in the history of {owner:?}")
             });
+        }
+    }
+
+    /// At the end of a run nothing is kept that is too old: the cleanup has had the time for several periods, the
+    /// first of them after a lease of a node that was killed.
+    pub(crate) fn check_forgotten(&mut self, at: Ms, kept: &[EndedSession]) {
+        let Options { history, cleanup, .. } = &self.options;
+        let most = ms(history.keep.unwrap_or_default() + 2 * cleanup.period) + LEASE;
+        let is_old =
+            |ended: &&EndedSession| ended.ended.plus(Duration::from_millis(most)) < stamp(at);
+        if let Some(ended) = kept.iter().find(is_old).filter(|_| cleanup.enabled) {
+            self.broken(Guarantee::HistoryList, at, || format!("still kept is {ended:?}"));
         }
     }
 

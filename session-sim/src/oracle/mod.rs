@@ -481,6 +481,10 @@ impl Oracle {
                 }
             }
         }
+        // The first uses of tokens are undone.
+        for handed in self.tokens.values_mut() {
+            handed.forget_since(copied.at);
+        }
         self.used_tickets.retain(|_, used| *used < copied.at);
         self.reads.clear();
         self.leased_by = None;

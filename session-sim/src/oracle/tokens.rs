@@ -20,6 +20,13 @@ pub(super) struct Handed {
     accepted: Option<Ms>,
 }
 
+impl Handed {
+    /// The store has forgotten what it was told since then.
+    pub(super) fn forget_since(&mut self, copied: Ms) {
+        self.accepted = self.accepted.filter(|accepted| *accepted < copied);
+    }
+}
+
 /// What a token is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Worth {
