@@ -77,8 +77,9 @@ impl Oracle {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Setting {
     Policy(Option<Policy>),
+    NoBlock,
     /// A block, and until when.
-    Block(Option<Option<Timestamp>>),
+    Block(Option<Timestamp>),
 }
 
 impl Oracle {
@@ -105,9 +106,11 @@ impl Oracle {
                 .policies
                 .iter()
                 .any(|(set, place, policy)| since(set) && place == scope && policy == wanted),
-            Setting::Block(wanted) => self.blocks.iter().any(|(set, place, block)| {
-                since(set) && place == scope && until_of(block.as_ref()) == *wanted
-            }),
+            Setting::Block(_) | Setting::NoBlock => {
+                self.blocks.iter().any(|(set, place, block)| {
+                    since(set) && place == scope && Setting::of_block(block.as_ref()) == *setting
+                })
+            }
         };
         if !is_set && !self.restored_since(begun.at) {
             self.broken(Guarantee::Set, at, || {
@@ -117,8 +120,10 @@ impl Oracle {
     }
 }
 
-pub(super) fn until_of(block: Option<&Block>) -> Option<Option<Timestamp>> {
-    block.map(|block| block.until)
+impl Setting {
+    pub(super) fn of_block(block: Option<&Block>) -> Self {
+        block.map_or(Self::NoBlock, |block| Self::Block(block.until))
+    }
 }
 
 impl Asked {

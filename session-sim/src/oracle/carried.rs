@@ -7,8 +7,7 @@ use session_core::store::{Change, Commit, EndMany, EndedBatch, Outcome, Selectio
 use session_core::{EndCause, EventKind, Session, SessionId};
 use session_engine::Options;
 
-use super::asked::{Setting, until_of};
-use super::{End, Guarantee, Known, Oracle, ms};
+use super::{End, Guarantee, Known, Oracle, Setting, ms};
 use crate::call::{Answer, Call, Reply};
 use crate::node::stamp;
 use crate::plan::Ms;
@@ -70,7 +69,7 @@ impl Oracle {
                 if change.block.is_some() {
                     self.reached.note("a block is set");
                 }
-                let setting = Setting::Block(until_of(change.block.as_ref()));
+                let setting = Setting::of_block(change.block.as_ref());
                 self.check_setting(at, &change.scope, &setting);
                 self.blocks.push((at, change.scope.clone(), change.block.clone()));
             }

@@ -164,7 +164,8 @@ impl Oracle {
         let owner = &known.session.owner;
         let is_of_owner =
             (&event.tenant, &event.user) == (&owner.tenant, &Some(owner.user.clone()));
-        if !undone && !(is_of_owner && may_end(owner, cause, &event.by)) {
+        let is_true = is_of_owner && may_end(owner, cause, &event.by);
+        if !undone && !is_true {
             self.broken(Guarantee::By, at, || format!("the end of {id} is told as {event:?}"));
             return;
         }

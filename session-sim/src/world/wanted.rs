@@ -72,9 +72,9 @@ impl World<'_> {
             Act::Erase(_) => (Place::User.scope(owner), Setting::Policy(None)),
             Act::Block(_, place, lasts) => {
                 let until = lasts.map(|lasts| stamp(at + lasts));
-                (place.scope(owner), Setting::Block(Some(until)))
+                (place.scope(owner), Setting::Block(until))
             }
-            Act::Unblock(_, place) => (place.scope(owner), Setting::Block(None)),
+            Act::Unblock(_, place) => (place.scope(owner), Setting::NoBlock),
             _ => return None,
         })
     }
