@@ -219,9 +219,6 @@ fn take_back<'s>(
         (limit.max as usize).saturating_sub(counted + 1)
     };
     let mut places: Vec<_> = limits.iter().map(|limit| (limit, room(limit))).collect();
-    if planted::is(Defect::EvictsNeedlessly) {
-        return evicted;
-    }
     evicted.reverse();
     evicted.retain(|session| {
         let mut counting: Vec<_> =

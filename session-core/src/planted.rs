@@ -174,8 +174,6 @@ defects! {
         "A limit that rejects counts the user's sessions of every scope.";
     NewestEvicted, "newest-evicted",
         "A limit ends the newest or the most recently used session.";
-    EvictsNeedlessly, "evicts-needlessly",
-        "Where limits of crossing scopes choose more than have to leave, all of them leave.";
     KindIgnored, "kind-ignored",
         "A limit for one kind of device counts sessions on every kind.";
     RecentlyUsedEvicted, "recently-used-evicted",

@@ -126,7 +126,7 @@ impl Sought {
 }
 
 /// Each with the run that showed it last: most take one run then.
-const SOUGHT: [Sought; 107] = [
+const SOUGHT: [Sought; 106] = [
     sought(Defect::CursorBeforeApply, 0, &[G::Told, G::Revoked, G::Claims, G::Wait]),
     sought(Defect::HintIsTruth, 470, &[G::Stale, G::Revoked, G::Bound]),
     sought(Defect::GapIgnored, 42, &[G::Told, G::Revoked, G::Stale]),
@@ -187,7 +187,6 @@ const SOUGHT: [Sought; 107] = [
     sought(Defect::OffByOne, 0, &[G::Limit]),
     sought(Defect::RejectsAcrossScopes, 12, &[G::NotFull]),
     sought(Defect::NewestEvicted, 146, &[G::Order]),
-    sought(Defect::EvictsNeedlessly, 0, &[G::Needless]),
     sought(Defect::KindIgnored, 1, &[G::Needless]),
     sought(Defect::RecentlyUsedEvicted, 2, &[G::Order]),
     sought(Defect::UnclaimedStays, 269, &[G::Order]),
