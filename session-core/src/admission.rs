@@ -187,7 +187,8 @@ fn evict<'s>(
             in_scope(limit, newcomer, session)
                 && (limit.on_exceed != OnExceed::Reject || yields(session))
         };
-        staying.sort_by_key(|session| (!yields(session), leaves_first(limit.on_exceed, session)));
+        let last = |session: &Standing| !yields(session) && !planted::is(Defect::UnclaimedStays);
+        staying.sort_by_key(|session| (last(session), leaves_first(limit.on_exceed, session)));
         let (leave, stay) = split_first(staying, surplus, may_leave);
         let raises = !vacated.iter().any(|session| in_scope(limit, newcomer, session));
         if leave.len() < surplus && raises {
@@ -237,7 +238,9 @@ fn in_scope(limit: &Limit, newcomer: &Newcomer<'_>, session: &Standing) -> bool 
             true
         }
         Scope::User => true,
-        Scope::DeviceKind => session.device_kind == *newcomer.device_kind,
+        Scope::DeviceKind => {
+            session.device_kind == *newcomer.device_kind || planted::is(Defect::KindIgnored)
+        }
         Scope::Client => session.client_id.as_ref() == newcomer.client_id,
     }
 }
@@ -247,7 +250,9 @@ fn leaves_first(rule: OnExceed, session: &Standing) -> (Timestamp, SessionId) {
         OnExceed::EvictLeastRecentlyUsed => session.last_accessed,
         OnExceed::EvictOldest | OnExceed::Reject => session.signed_in,
     };
-    if planted::is(Defect::NewestEvicted) {
+    let reversed =
+        planted::is(Defect::RecentlyUsedEvicted) && rule == OnExceed::EvictLeastRecentlyUsed;
+    if reversed || planted::is(Defect::NewestEvicted) {
         return (Timestamp::from_micros(at.as_micros().saturating_neg()), session.id);
     }
     (at, session.id)

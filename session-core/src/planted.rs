@@ -44,8 +44,14 @@ defects! {
         "A hint of the store counts as having read the log, also when the log cannot be read.";
     GapIgnored, "gap-ignored",
         "A node goes on with its cache when the log does not continue where it left it.";
+    EndedKept, "ended-kept",
+        "A node that finds a gap in the log goes on refusing what it knows to have ended.";
     MissedUntold, "missed-untold",
         "Listeners are not told that they may have missed something.";
+    BeginUntold, "begin-untold",
+        "Listeners are not told that a session has begun.";
+    SystemSignsOut, "system-signs-out",
+        "A sign-out is told as a change that nobody has asked for.";
     GapRetells, "gap-retells",
         "A reader whose place the log has lost gets all of the log once more.";
     TrimUnseen, "trim-unseen",
@@ -98,12 +104,18 @@ defects! {
         "The cleanup goes by the wall clock of the node that runs it.";
     SweepEager, "sweep-eager",
         "The cleanup leaves no time for accesses that are not written back yet.";
+    NoAbsoluteExpiry, "no-absolute-expiry",
+        "A session begins without its absolute timeout.";
     PassiveCounts, "passive-counts",
         "A request that is not the user's doing counts as a use.";
     NeverExpires, "never-expires",
         "The absolute timeout is ignored.";
 
     // Write-back.
+    EmptyFlush, "empty-flush",
+        "A node asks the store for a write-back also where it has nothing to write.";
+    LastFlushLost, "last-flush-lost",
+        "A node that stops does not write back what it has of accesses.";
     FlushLost, "flush-lost",
         "Accesses count as written back although the store did not answer.";
     EvictionLost, "eviction-lost",
@@ -132,6 +144,14 @@ defects! {
         "The first use of a new token is not stored, so that the old one stays valid.";
     TheftUnseen, "theft-unseen",
         "A replaced token that is used after its grace is refused, and its session goes on.";
+    RecordRolledBack, "record-rolled-back",
+        "A change of a session's data stores the token before the current one.";
+    OtherSuccessorStored, "other-successor-stored",
+        "A rotation answers another token than it stores.";
+    StepUpStale, "step-up-stale",
+        "A session whose user has proved again who they are keeps the time of the proof before.";
+    FamilyInGrace, "family-in-grace",
+        "While a replaced token is in its grace, every older one is accepted too.";
     StepUpLeaks, "step-up-leaks",
         "A token in its grace has the freshness of a re-authentication made after it.";
     StepUpAtOnce, "step-up-at-once",
@@ -154,6 +174,26 @@ defects! {
         "A limit that rejects counts the user's sessions of every scope.";
     NewestEvicted, "newest-evicted",
         "A limit ends the newest or the most recently used session.";
+    KindIgnored, "kind-ignored",
+        "A limit for one kind of device counts sessions on every kind.";
+    RecentlyUsedEvicted, "recently-used-evicted",
+        "A limit that evicts the least recently used session ends the most recently used one.";
+    UnclaimedStays, "unclaimed-stays",
+        "A session that no client has claimed in time leaves no sooner than others.";
+    AnsweredTakenBack, "answered-taken-back",
+        "A session that a sign-in has begun is taken back, although its client has the answer.";
+    TakenBackFirst, "taken-back-first",
+        "A session that a sign-in has begun is taken back before its client has the answer.";
+    TicketSparesChosen, "ticket-spares-chosen",
+        "The session that a ticket's user has chosen stays where there is room again.";
+    TicketElsewhere, "ticket-elsewhere",
+        "A ticket is taken only by the node that has issued it.";
+    BlockAfterEnds, "block-after-ends",
+        "A block is set once the sessions within have ended.";
+    BlockForEver, "block-for-ever",
+        "A block has no end.";
+    PolicyUnset, "policy-unset",
+        "A change of a policy is answered, and the store has the old one.";
     UnclaimedBlocks, "unclaimed-blocks",
         "A session that no client has claimed in time counts like any other.";
     TakeBackOnce, "take-back-once",
@@ -190,6 +230,8 @@ defects! {
     // Others.
     LeaseIgnored, "lease-ignored",
         "The cleanup runs on every node, also without the lease.";
+    LeaseShared, "lease-shared",
+        "All nodes ask for the cleanup's lease by the same name.";
     LeaseOnce, "lease-once",
         "The cleanup goes on to its next batch without asking whether the lease is still its own.";
     ToldTwice, "told-twice",
@@ -198,6 +240,8 @@ defects! {
         "A change of a session's data is stored although another one came first.";
     NewerForgotten, "newer-forgotten",
         "A change of a session drops what a newer version has written into its record.";
+    HistoryKept, "history-kept",
+        "The cleanup deletes nothing of sessions that have ended.";
     ChangeLoses, "change-loses",
         "The store loses a session whose record changes.";
     HistoryLost, "history-lost",
@@ -210,6 +254,12 @@ defects! {
         "What ends the sessions of one client reaches those of every client.";
     SignOutKeeps, "sign-out-keeps",
         "A sign-out is answered, and its session goes on.";
+    OthersMeansAll, "others-means-all",
+        "What ends a user's other sessions ends the one from which it is asked, too.";
+    EraseKeepsHistory, "erase-keeps-history",
+        "What is kept of the ended sessions of a user who is erased stays.";
+    WaitUntold, "wait-untold",
+        "A connection that waits for the end of its session is told another cause.";
     FirstOnly, "first-only",
         "Of several sessions that are revoked, only the first ends.";
     ListCrossesTenants, "list-crosses-tenants",

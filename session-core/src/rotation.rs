@@ -157,7 +157,8 @@ impl TokenState {
         let Some(retired) = retired else { return Recognition::Unknown };
         let in_grace = now < retired.at.plus(grace) || planted::is(Defect::RetiredForever);
         let in_grace = in_grace && !planted::is(Defect::NoGrace);
-        match (in_grace, digest == retired.digest) {
+        let is_last = digest == retired.digest || planted::is(Defect::FamilyInGrace);
+        match (in_grace, is_last) {
             (true, true) => Recognition::InGrace,
             (true, false) => Recognition::Superseded,
             (false, _) if planted::is(Defect::TheftUnseen) => Recognition::Superseded,
@@ -349,6 +350,7 @@ fn confirm_digest(
     session.token.current = successor.digest;
     session.token.issued = successor.issued;
     session.token.successor = None;
+    let before = session.authentication.clone();
     match proven {
         None => {}
         Some((authentication, None)) => {
@@ -370,6 +372,9 @@ fn confirm_digest(
             session.unknown.remove("timeouts");
             session.unknown.extend(unknown.remove_entry("timeouts"));
         }
+    }
+    if planted::is(Defect::StepUpStale) {
+        session.authentication = before;
     }
     session
 }

@@ -54,7 +54,11 @@ impl Node {
         // The task is gone: the node stops, or the sign-in panicked.
         let gone = |_| Err(StoreError::unavailable("the sign-in was given up").into());
         let (signed_in, unheld) = receiver.await.unwrap_or_else(gone)?;
-        if let Some(unheld) = unheld {
+        if planted::is(Defect::TakenBackFirst) && unheld.is_some() {
+            let id = signed_in.session.id();
+            take_back::end(self, &Debt::of_commit(id, None)).await?;
+        }
+        if let Some(unheld) = unheld.filter(|_| !planted::is(Defect::AnsweredTakenBack)) {
             unheld.release();
         }
         Ok(signed_in)
@@ -379,6 +383,13 @@ impl Node {
                 entry.overlay_standing(standing);
             }
         });
+        if planted::is(Defect::TicketSparesChosen) {
+            let spares = Newcomer { ends: None, ..newcomer };
+            let admission = admission::decide(&policy, &spares, &sessions, &bounds, now);
+            if matches!(admission, Admission::Admit { .. }) {
+                return admission;
+            }
+        }
         admission::decide(&policy, &newcomer, &sessions, &bounds, now)
     }
 

@@ -75,10 +75,16 @@ impl Node {
         if until.is_some_and(|until| until <= self.now()) {
             return Err(InvalidField::malformed("until", "a time to come").into());
         }
+        let until = until.filter(|_| !planted::is(Defect::BlockForEver));
         let block = Block { reason, until, since: self.now(), by: by.clone() };
         let node = self.clone();
         // A caller who goes away leaves no session standing behind the block.
         let set_and_end = async move {
+            if planted::is(Defect::BlockAfterEnds) {
+                let by = by.clone();
+                node.end_all(selection, EndCause::Blocked, by.clone(), from).await?;
+                return node.set_block(scope, Some(block), by).await.map(|()| 0);
+            }
             node.set_block(scope, Some(block), by.clone()).await?;
             if planted::is(Defect::BlockKeepsSessions) {
                 return Ok(0);

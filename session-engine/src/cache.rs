@@ -179,7 +179,9 @@ impl Cache {
         let mut slots = self.slots();
         slots.values_mut().for_each(|slot| *slot = Slot::Changed);
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.memory.forget_negatives();
+        if !planted::is(Defect::EndedKept) {
+            self.memory.forget_negatives();
+        }
     }
 
     /// Plans the write-back of every entry that waits for one and found no room.

@@ -218,6 +218,9 @@ fn apply(shared: &Shared, event: Event) {
             _ => {}
         }
     }
+    if event.kind == EventKind::Created && planted::is(Defect::BeginUntold) {
+        return;
+    }
     shared.notices.tell(Notice::Event(event));
 }
 

@@ -1,6 +1,7 @@
 //! What is known of sessions that have ended, and of one user in all (G20).
 
 use session_core::block::Block;
+use session_core::planted::{self, Defect};
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{
     EndedBatch, EndedSession, Forget, HistoryPage, HistoryQuery, PageQuery, TenantFilter,
@@ -86,7 +87,7 @@ impl Node {
         let sessions = self.revoke_user(owner.clone(), by.clone()).await?;
         let forget = Forget::User(owner.clone());
         let mut history = 0;
-        loop {
+        while !planted::is(Defect::EraseKeepsHistory) {
             let turn = shared.paces.forget.begin(EndedBatch::MAX_LIMIT);
             let call = shared.store.forget(&forget, turn.size);
             let gone = shared.store_call("forget", call).await?;

@@ -87,6 +87,12 @@ impl Node {
         if planted::is(Defect::NewerForgotten) {
             session.unknown.clear();
         }
+        if planted::is(Defect::RecordRolledBack)
+            && kind == EventKind::Changed
+            && let Some(retired) = session.token.retired.take()
+        {
+            session.token.current = retired.digest;
+        }
         let (id, owner) = (session.id, session.owner.clone());
         let changes = vec![Change::Update { session: Box::new(session), kind }];
         let commit = Commit { owner, expected, changes, at: self.now(), by, from: None };

@@ -36,7 +36,10 @@ impl Node {
     }
 
     pub(crate) async fn revoke_others(&self, current: &ActiveSession) -> Result<u64, Error> {
-        let others = Selection::user(current.owner().clone()).except(current.id());
+        let mut others = Selection::user(current.owner().clone()).except(current.id());
+        if planted::is(Defect::OthersMeansAll) {
+            others.except = None;
+        }
         self.revoke_by(others, current).await
     }
 
@@ -54,7 +57,10 @@ impl Node {
         }
         let tenant = TenantFilter::Is(current.tenant().cloned());
         let selection = Selection::session(current.id(), tenant);
-        let (by, from) = (current.actor(), current.device());
+        let (mut by, from) = (current.actor(), current.device());
+        if planted::is(Defect::SystemSignsOut) {
+            by = Actor::System;
+        }
         self.end_for(selection, EndCause::SignedOut, by, from).await.map(|_| ())
     }
 

@@ -152,8 +152,11 @@ impl Node {
                     continue;
                 }
             };
-            let (changed, next) =
+            let (changed, mut next) =
                 rotation::begin(&record, &token, salt, authentication.clone(), self.now());
+            if planted::is(Defect::OtherSuccessorStored) {
+                next = token.successor(&[0; 16]);
+            }
             let stored = match changed.or_else(|| (record != loaded.session).then_some(record)) {
                 Some(session) => {
                     let session = self.kept_while_pending(session);

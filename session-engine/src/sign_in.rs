@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use session_core::planted::{self, Defect};
 use session_core::usage::Timeouts;
 use session_core::{
     Actor, ClientId, DeviceInfo, DeviceKind, EndCause, ExtraData, InvalidField, Session, SessionId,
@@ -182,7 +183,9 @@ impl SignIn {
             client_id: self.client_id.clone(),
             ip_addresses: options.addresses.keep(self.ip).into_iter().collect(),
             authentication: self.proof.authentication(now)?,
-            absolute_expiry: timeouts.absolute_expiry(now),
+            absolute_expiry: timeouts
+                .absolute_expiry(now)
+                .filter(|_| !planted::is(Defect::NoAbsoluteExpiry)),
             timeouts: self.timeouts,
             impersonator: self.impersonator.clone(),
             data: self.data.clone(),

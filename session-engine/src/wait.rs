@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use session_core::planted::{self, Defect};
 use session_core::{EndCause, SessionId, StoreError};
 
 use crate::ending::{Over, Past};
@@ -19,7 +20,10 @@ impl Node {
             biased;
             () = stopping.stopped() => WaitEnd::Stopping,
             _ = cut_off.wait_for(|cut_off| *cut_off) => WaitEnd::Unknown,
-            cause = self.wait_for_end(id) => cause.map_or(WaitEnd::Gone, WaitEnd::Ended),
+            cause = self.wait_for_end(id) => {
+                let untrue = |cause| if planted::is(Defect::WaitUntold) { EndCause::Unknown } else { cause };
+                cause.map(untrue).map_or(WaitEnd::Gone, WaitEnd::Ended)
+            }
         }
     }
 

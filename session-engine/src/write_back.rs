@@ -22,6 +22,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = stopping.stopped() => return,
             () = tokio::time::sleep(shared.options.write_back.flush_interval) => {}
         }
+        if planted::is(Defect::EmptyFlush) {
+            let _ = shared.store_call("touch", shared.store.touch(&[])).await;
+        }
         let result = flush(&shared, Leaving::Due).await;
         if shared.queue.has_missed() {
             shared.cache.plan_again(shared.now());
@@ -32,6 +35,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// Writes back everything: the node ends, and its workers have.
 pub(crate) async fn last_flush(shared: &Shared) {
+    if planted::is(Defect::LastFlushLost) {
+        return;
+    }
     if let Err(error) = flush(shared, Leaving::All).await {
         tracing::error!(%error, "last accessed times were lost at shutdown");
     }

@@ -91,11 +91,6 @@ impl Call {
         )
     }
 
-    /// Whether the store has something now that it had not before.
-    pub(crate) fn has_changed(&self, answer: &Answer) -> bool {
-        self.has_appended(answer) || matches!((self, answer), (Self::Touch(_), Ok(_)))
-    }
-
     /// Whether the log has an entry more.
     pub(crate) fn has_appended(&self, answer: &Answer) -> bool {
         match (self, answer) {

@@ -52,8 +52,8 @@ pub(crate) enum Outcome {
     Waited(WaitEnd),
     /// Whose sessions are listed, and whether all of them.
     Listed(Vec<(SessionId, UserKey)>, bool),
-    /// The same of those that have ended, and how.
-    Remembered(Vec<(SessionId, UserKey, EndCause)>, bool),
+    /// The same of those that have ended.
+    Remembered(Vec<EndedSession>, bool),
     Done,
     Unauthorized,
     Unavailable,
@@ -370,11 +370,7 @@ pub(crate) async fn history(manager: SessionManager, owner: UserKey) -> Outcome 
     let mut query = HistoryQuery::user(owner);
     query.limit = PageQuery::MAX_LIMIT;
     match manager.history(&query).await {
-        Ok(page) => {
-            let ended = |ended: EndedSession| (ended.session.id, ended.session.owner, ended.cause);
-            let listed = page.sessions.into_iter().map(ended);
-            Outcome::Remembered(listed.collect(), page.next.is_none())
-        }
+        Ok(page) => Outcome::Remembered(page.sessions, page.next.is_none()),
         Err(error) => broken(&error),
     }
 }

@@ -15,6 +15,7 @@ mod trace;
 mod wire;
 mod world;
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -57,7 +58,7 @@ struct Options {
     /// Fails where the runs take more work than two processors do in so many seconds.
     #[arg(long, value_name = "SECONDS")]
     within: Option<u64>,
-    /// Tells the digest of all that the runs have observed.
+    /// Tells the digest of all that each run has observed.
     #[arg(long)]
     digest: bool,
     /// Runs every seed in two processes, which have to see the same.
@@ -122,18 +123,20 @@ fn twice(options: &Options) -> ExitCode {
     };
     match (here(), elsewhere()) {
         (Ok(first), Ok(second)) if first.status.success() && second.status.success() => {
-            let digest = |output: &std::process::Output| {
-                let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                text.lines().find(|line| line.starts_with("digest")).map(str::to_owned)
+            let digests = |output: &std::process::Output| -> Vec<String> {
+                let text = String::from_utf8_lossy(&output.stdout);
+                let lines = text.lines().filter(|line| line.starts_with("seed "));
+                lines.map(str::to_owned).collect()
             };
-            let (first, second) = (digest(&first), digest(&second));
-            let same = first.is_some() && first == second;
-            println!(
-                "two processes: {} and {}",
-                first.unwrap_or_default(),
-                second.unwrap_or_default()
-            );
-            if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let (first, second) = (digests(&first), digests(&second));
+            let differs = first.iter().zip(&second).find(|(first, second)| first != second);
+            if let Some((first, second)) = differs {
+                println!("two processes see different things: {first}, and {second}");
+            } else if first.len() as u64 == *seeds && first.len() == second.len() {
+                println!("two processes see the same in {seeds} runs");
+                return ExitCode::SUCCESS;
+            }
+            ExitCode::FAILURE
         }
         (first, second) => {
             println!("{first:?}\n{second:?}");
@@ -193,7 +196,8 @@ const fn planted_as(_options: &Options) -> &str {
 #[derive(Default)]
 struct Shown {
     reached: Reached,
-    digest: u64,
+    /// Of what each run has observed, by its seed.
+    digests: BTreeMap<u64, u64>,
     /// By the seed.
     failed: Vec<(u64, oracle::Violation)>,
 }
@@ -217,9 +221,7 @@ fn run_all(options: &Options) -> ExitCode {
                     let run = world::run(&Plan::draw(seed, options.fleet()), keep);
                     let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
                     shown.reached.add(&run.reached);
-                    // The order in which threads finish does not matter.
-                    shown.digest =
-                        shown.digest.wrapping_add(run.digest.rotate_left(seed as u32 % 64));
+                    shown.digests.insert(seed, run.digest);
                     if let Some(violation) = run.violation {
                         shown.failed.push((seed, violation));
                         stop.store(shown.failed.len() >= MOST_FAILURES, Ordering::Relaxed);
@@ -242,7 +244,9 @@ fn tell(options: &Options, mut shown: Shown, took: Duration) -> ExitCode {
         println!("{count:>10}  {what}");
     }
     if options.digest {
-        println!("digest {:016x}", shown.digest);
+        for (seed, digest) in &shown.digests {
+            println!("seed {seed} digest {digest:016x}");
+        }
     }
     plant(options);
     for (seed, violation) in &shown.failed {

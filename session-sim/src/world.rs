@@ -5,11 +5,11 @@
 //! something leaves it. What a node asks for arrives later than it was sent, so no node is ever ahead of
 //! an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 
-use session_core::store::{Needs, PageQuery, Selection, TenantFilter};
+use session_core::store::{HistoryQuery, Needs, PageQuery, Selection, TenantFilter};
 use session_core::{ClientId, Session, SessionId, Timestamp};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use crate::call::{Answer, Call, Reply};
 use crate::client::{self, Outcome, Seen, Sent};
 use crate::node::{Claims, Done, Process, Wall};
-use crate::oracle::{Begun, Copied, From, Oracle, Shown, Violation, Worth, ms};
+use crate::oracle::{Begun, Copied, Ends, Oracle, Sender, Setting, Shown, Violation, Worth, ms};
 use crate::plan::{Act, Chosen, Fault, Manner, Ms, Place, Plan, Step, Weather};
 use crate::reached::Reached;
 use crate::store::{Below, Clock};
@@ -108,8 +108,28 @@ struct Device {
     before: Option<String>,
     /// A thief's copy.
     stolen: Option<String>,
-    ticket: Option<(String, Vec<SessionId>)>,
-    last_ticket: Option<(String, Vec<SessionId>)>,
+    ticket: Option<Ticket>,
+    last_ticket: Option<Ticket>,
+}
+
+/// What a client was given whose sign-in a limit has refused.
+#[derive(Clone)]
+struct Ticket {
+    text: String,
+    /// The sessions that it may choose from.
+    sessions: Vec<SessionId>,
+    /// The session that it held.
+    held: Option<SessionId>,
+    /// When the sign-in began that was refused, and when it was.
+    refused: (Ms, Ms),
+    /// Sessions that the limit has surely counted.
+    counted: Vec<SessionId>,
+}
+
+/// A ticket in use, and the session that its client has chosen to end.
+struct TicketUse {
+    ticket: Ticket,
+    end: SessionId,
 }
 
 struct Operation {
@@ -119,7 +139,7 @@ struct Operation {
     token: Option<String>,
     worth: Option<Worth>,
     held: Option<SessionId>,
-    ticket: Option<String>,
+    ticket: Option<TicketUse>,
     /// The claims' version that it tells.
     claims: u64,
     /// What it ends.
@@ -142,6 +162,8 @@ enum Happening {
     Answers(Box<Answering>),
     Hint(usize),
     Leaves(usize),
+    /// A node has stopped in order.
+    Gone(usize),
     Start(usize),
     Thaw(usize),
     RightClock(usize),
@@ -295,6 +317,7 @@ impl<'p> World<'p> {
                 }
             }
             Happening::Leaves(number) => self.leave(number),
+            Happening::Gone(node) => self.kill(node),
             Happening::Start(node) => self.start(node),
             Happening::Thaw(node) => self.thaw(node),
             Happening::CheckUses => {
@@ -309,7 +332,7 @@ impl<'p> World<'p> {
     }
 
     fn start(&mut self, node: usize) {
-        self.oracle.new_life(node);
+        self.oracle.new_life(node, self.now);
         let seeds = self.nodes[node].seeds;
         self.nodes[node].seeds += 1;
         let seed = self.plan.seed.wrapping_mul(1_000_003) ^ (node as u64) << 32 ^ seeds;
@@ -348,7 +371,7 @@ impl<'p> World<'p> {
         self.nodes[node].process = None;
         self.nodes[node].state = State::Down;
         let life = self.oracle.life(node);
-        self.oracle.new_life(node);
+        self.oracle.new_life(node, self.now);
         for number in 0..self.operations.len() {
             let operation = &mut self.operations[number];
             if operation.begun.node == node && operation.begun.life == life && !operation.over {
@@ -362,7 +385,7 @@ impl<'p> World<'p> {
                 operation.begun.node == node && operation.begun.life == life
             })
         };
-        self.oracle.excuse_unacknowledged(of_node);
+        self.oracle.orphan_unacknowledged(of_node);
     }
 
     fn done(&mut self, node: usize, at: Ms, done: Done) {
@@ -382,10 +405,11 @@ impl<'p> World<'p> {
             },
             Done::Stopped => {
                 self.note(Some(node), at, || "has stopped".to_owned());
+                self.oracle.has_left(node, at);
                 let again = self.nodes[node].stopping.unwrap_or(1_000);
                 self.at(at + again, Happening::Start(node));
                 // Dropped with the next event: it is in use here.
-                self.at(at, Happening::Step(usize::MAX - node));
+                self.at(at, Happening::Gone(node));
             }
             Done::Operation(number, outcome) => self.settle(number, at, *outcome),
             Done::Notice(notice) => {
@@ -398,6 +422,14 @@ impl<'p> World<'p> {
     fn audit(&mut self, at: Ms) {
         let stored = all_sessions(&self.store);
         self.oracle.audit(at, &stored, self.plan.end() - Plan::IDLE);
+        let owners: BTreeSet<_> = self.plan.clients.iter().map(|client| &client.user).collect();
+        for owner in owners {
+            let mut query = HistoryQuery::user(owner.clone());
+            query.limit = PageQuery::MAX_LIMIT;
+            if let Ok(Reply::History(page)) = self.store.perform(&Call::History(query)) {
+                self.oracle.check_forgotten(at, &page.sessions);
+            }
+        }
     }
 }
 
@@ -433,4 +465,5 @@ mod calls;
 mod faults;
 mod pace;
 mod steps;
+mod wanted;
 mod words;

@@ -57,11 +57,13 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     show(sim)
 }
 
-/// What the check runs, each with the seeds and the store of its own. A fleet on SQLite takes four times
+/// What the check runs, each with the seeds and the store of its own. A fleet on SQLite takes six times
 /// as long.
 fn check(options: &Options) -> Result<(), Failure> {
     let own = ["--seeds", "--from", "--nodes", "--replay", "--lines", "--store", "--plant"];
-    if let Some((name, _)) = given(options).find(|(name, _)| own.contains(name)) {
+    let planted = options.planted.then_some("--planted");
+    let given = given(options).map(|(name, _)| name).find(|name| own.contains(name));
+    if let Some(name) = given.or(planted) {
         return Err(Failure::new(format!("--check takes --threads alone, and not {name}")));
     }
     let runs = [

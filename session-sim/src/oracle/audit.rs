@@ -1,5 +1,7 @@
 //! Judges a run at its end, when faults and work have been over for a while.
 
+use std::time::Duration;
+
 use session_core::{EndCause, Session, SessionId};
 
 use super::{Guarantee, Oracle, Unstored, ms};
@@ -43,7 +45,7 @@ impl Oracle {
     /// A session that lives is one whose begin was answered.
     fn check_held(&mut self, at: Ms, session: &Session) {
         let Some(known) = self.sessions.get(&session.id) else { return };
-        if known.acknowledged || known.excused {
+        if known.acknowledged || known.orphaned || known.excused {
             return;
         }
         let by = known.begun_by;
@@ -64,7 +66,7 @@ impl Oracle {
         }
         // What a node takes for the time of a use may be wrong by this; one that was stopped in the middle of
         // it may take the time of before.
-        let mut wrong = self.options.store_timeout;
+        let mut wrong = Duration::from_millis(self.time_error());
         if known.delayed {
             wrong += self.options.max_staleness;
         }
@@ -127,14 +129,26 @@ impl Oracle {
         for node in 0..self.nodes.len() {
             let Some(listener) = &self.nodes[node].listener else { continue };
             let mut wrong = None;
+            let misses = |when: Ms| {
+                let mut missed = listener.missed.iter();
+                missed.any(|(read, gap)| read.is_none_or(|read| read <= when) && *gap >= when)
+            };
+            let untold = self.sessions.values().find(|known| {
+                let due = listener.since < known.born && known.born + 2_000 < at;
+                let id = known.session.id;
+                due && !known.excused && !listener.begun.contains(&id) && !misses(known.born)
+            });
+            if let Some(known) = untold {
+                let (id, born) = (known.session.id, known.born);
+                self.broken(Guarantee::Told, at, || {
+                    format!("node {node} has not told of the begin of {id} at {born}")
+                });
+                return;
+            }
             for (id, born, end) in ends.iter().filter(|(.., end)| end.at > listener.since) {
                 let told = listener.told_since(*id, *born);
-                let missed = listener
-                    .missed
-                    .iter()
-                    .any(|(read, gap)| read.is_none_or(|read| read <= end.at) && *gap >= end.at);
                 let right = match told {
-                    [] => missed || at < end.at + 2_000,
+                    [] => misses(end.at) || at < end.at + 2_000,
                     [(_, cause)] => *cause == end.cause || end.cause == EndCause::Unknown,
                     _ => false,
                 };
@@ -184,10 +198,10 @@ impl Oracle {
     }
 
     /// A node was killed or stopped: what it had begun and not handed over, nobody has to end.
-    pub(crate) fn excuse_unacknowledged(&mut self, operations: impl Fn(usize) -> bool) {
+    pub(crate) fn orphan_unacknowledged(&mut self, operations: impl Fn(usize) -> bool) {
         for known in self.sessions.values_mut() {
             if !known.acknowledged && known.begun_by.is_none_or(&operations) {
-                known.excused = true;
+                known.orphaned = true;
             }
         }
     }

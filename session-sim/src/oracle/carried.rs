@@ -2,20 +2,19 @@
 
 use std::time::Duration;
 
-use session_core::policy::{Limit, OnExceed, Scope};
-use session_core::store::{
-    Change, Commit, EndMany, EndedBatch, Forget, Outcome, Selection, Sweep, Touch,
-};
-use session_core::{EndCause, EventKind, Session, SessionId, Timestamp};
+use session_core::cleanup::MAX_CLOCK_SKEW;
+use session_core::store::{Change, Commit, EndMany, EndedBatch, Outcome, Selection, Touch};
+use session_core::{EndCause, EventKind, Session, SessionId};
+use session_engine::Options;
 
-use super::{End, Guarantee, Known, Oracle};
+use super::{End, Guarantee, Known, Oracle, Setting, ms};
 use crate::call::{Answer, Call, Reply};
 use crate::node::stamp;
 use crate::plan::Ms;
 
 /// Who asked, and when the request left.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct From {
+pub(crate) struct Sender {
     pub(crate) node: usize,
     pub(crate) life: u32,
     pub(crate) sent: Ms,
@@ -25,10 +24,15 @@ pub(crate) struct From {
 
 impl Oracle {
     /// The store has carried out a call.
-    pub(crate) fn carried_out(&mut self, at: Ms, from: From, call: &Call, answer: &Answer) {
+    pub(crate) fn carried_out(&mut self, at: Ms, from: Sender, call: &Call, answer: &Answer) {
         if from.idle {
             self.nodes[from.node].idle_calls += u32::from(!call.is_housekeeping());
-            self.idle_changes += u32::from(call.has_changed(answer));
+            self.idle_changes += u32::from(call.has_appended(answer));
+            if matches!(call, Call::Touch(_) | Call::Commit(_)) {
+                self.broken(Guarantee::IdleWrite, at, || {
+                    format!("node {} is idle and asks for a {}", from.node, call.name())
+                });
+            }
         }
         if call.has_appended(answer) {
             self.appended.push(at);
@@ -46,24 +50,27 @@ impl Oracle {
                 self.reached.note("a sign-in meets another one");
             }
             (Call::EndMany(end, _), Reply::Batch(batch)) => self.ended_many(at, end, batch),
-            (Call::Sweep(sweep, _), Reply::Batch(batch)) => self.swept(at, sweep, batch),
-            (Call::Lease(name, ..), Reply::Lease(true)) if !name.starts_with("ticket:") => {
-                self.leased_by = Some((from.node, from.life));
+            (Call::Sweep(..), Reply::Batch(batch)) => self.swept(at, batch),
+            (Call::Lease(name, _, lasts), Reply::Lease(true)) if !name.starts_with("ticket:") => {
+                self.leased(at, from, at + ms(*lasts));
             }
             (Call::Touch(touches), Reply::Gone(gone)) => self.touched(at, touches, gone),
-            (Call::Forget(Forget::User(owner), _), Reply::Count(_)) => self.forgotten(at, owner),
             (Call::Load(id), Reply::Loaded(loaded)) => {
                 let stored = loaded.as_ref().map(|loaded| &loaded.session);
                 self.check_stored(at, *id, stored);
             }
             (Call::SetPolicy(change), _) => {
                 self.reached.note("a policy changes");
+                let setting = Setting::Policy(change.policy.clone());
+                self.check_setting(at, &change.scope, &setting);
                 self.policies.push((at, change.scope.clone(), change.policy.clone()));
             }
             (Call::SetBlock(change), _) => {
                 if change.block.is_some() {
                     self.reached.note("a block is set");
                 }
+                let setting = Setting::of_block(change.block.as_ref());
+                self.check_setting(at, &change.scope, &setting);
                 self.blocks.push((at, change.scope.clone(), change.block.clone()));
             }
             (Call::TrimLog(..), Reply::Count(count)) if *count > 0 => {
@@ -73,9 +80,21 @@ impl Oracle {
         }
     }
 
+    /// The store has given a node the cleanup's lease: no other one has it.
+    fn leased(&mut self, at: Ms, from: Sender, until: Ms) {
+        let by = (from.node, from.life);
+        let held = self.leased_by.filter(|(holder, until)| *holder != by && at < *until);
+        if let Some(((node, _), until)) = held {
+            self.broken(Guarantee::Alone, at, || {
+                format!("node {} is given the lease that node {node} has until {until}", from.node)
+            });
+        }
+        self.leased_by = Some((by, until));
+    }
+
     /// The cleanup works only for a node that was given the lease, which it renews before each batch. One
     /// that was not scheduled for a while may make the batch that it was about to make.
-    fn check_lease(&mut self, at: Ms, from: From, call: &Call) {
+    fn check_lease(&mut self, at: Ms, from: Sender, call: &Call) {
         let asks = matches!(call, Call::Sweep(..) | Call::TrimLog(..));
         if !asks || self.life(from.node) != from.life {
             return;
@@ -90,7 +109,7 @@ impl Oracle {
             });
             return;
         }
-        if self.leased_by != Some((from.node, from.life)) {
+        if self.leased_by.is_none_or(|(holder, _)| holder != (from.node, from.life)) {
             self.reached.note("a node cleans up after another one was given its lease");
         }
         let facts = &mut self.nodes[from.node];
@@ -104,7 +123,7 @@ impl Oracle {
         }
     }
 
-    fn committed(&mut self, at: Ms, from: From, commit: &Commit) {
+    fn committed(&mut self, at: Ms, from: Sender, commit: &Commit) {
         let before: Vec<Session> =
             self.live_of(&commit.owner).map(|known| known.session.clone()).collect();
         for change in &commit.changes {
@@ -116,52 +135,68 @@ impl Oracle {
                     if *cause == EndCause::Expired {
                         self.check_expiry(at, *id, "a sign-in");
                     }
-                    self.end(at, *id, *cause);
+                    self.end(at, *id, *cause, false);
                 }
                 Change::Insert(session) => self.begin(at, from, session),
                 Change::Update { session, kind } => self.update(at, session, *kind),
                 Change::ClaimsChanged(_) => {}
             }
         }
-        let inserted = commit.changes.iter().find_map(|change| match change {
-            Change::Insert(session) => Some(session),
+        let signs_in = commit.changes.iter().find_map(|change| match change {
+            Change::Insert(session) => Some((session, true)),
+            Change::Update { session, kind: EventKind::Rotated } => Some((session, false)),
             _ => None,
         });
-        if let Some(session) = inserted {
-            self.check_admission(at, from, commit, session, &before);
+        let evicted = commit.changes.iter().filter_map(|change| match change {
+            Change::End(id, EndCause::Evicted) => Some(*id),
+            _ => None,
+        });
+        let evicted: Vec<_> = evicted.collect();
+        match signs_in {
+            Some((session, true)) => self.check_admission(at, from, commit, session, &before),
+            Some((_, false)) => {}
+            None => evicted.iter().for_each(|id| self.check_asked(at, *id, EndCause::Evicted)),
+        }
+        if let Some((session, _)) = signs_in.filter(|_| !evicted.is_empty()) {
+            self.check_evictions(at, from, commit, session, &evicted);
         }
     }
 
-    fn begin(&mut self, at: Ms, from: From, session: &Session) {
+    fn begin(&mut self, at: Ms, from: Sender, session: &Session) {
         let id = session.id;
         if self.sessions.get(&id).is_some_and(|known| !known.excused || known.ended.is_none()) {
             self.broken(Guarantee::Resurrection, at, || format!("{id} begins a second time"));
         }
-        let named = session.device_info.as_ref().and_then(|info| info.as_str().strip_prefix("op "));
         let known = Known {
             session: session.clone(),
             born: at,
-            begun_by: named.and_then(|number| number.parse().ok()),
+            sent: from.sent,
+            begun_by: super::begun_by(session),
             acknowledged: false,
             // What a node had sent before it was killed may arrive later.
-            excused: self.life(from.node) != from.life,
+            orphaned: self.life(from.node) != from.life,
+            excused: false,
+            back: None,
             undone: false,
             ended: None,
             used: None,
             perhaps_used: at,
+            under_way: 0,
             last_before: at,
+            written: at,
             stolen: false,
             delayed: false,
             ended_on: Vec::new(),
             counted: 0,
             perhaps_counted: 0,
             unstored: Vec::new(),
-            forgotten: None,
+            erased: None,
         };
         self.sessions.insert(id, known);
     }
 
     fn update(&mut self, at: Ms, session: &Session, kind: EventKind) {
+        let early = stamp(at.saturating_sub(2 * self.time_error()));
         let id = session.id;
         let Some(known) = self.sessions.get_mut(&id).filter(|known| known.ended.is_none()) else {
             self.broken(Guarantee::Resurrection, at, || format!("{id} changes after its end"));
@@ -180,7 +215,6 @@ impl Oracle {
         let forgets = old.unknown.keys().any(|name| !stored.unknown.contains_key(name));
         let overwrites = kind == EventKind::Changed && number(&stored) != number(old) + 1;
         let grace_from = stored.token.retired.as_ref().filter(|_| moved_on).map(|last| last.at);
-        let early = stamp(at).minus(2 * self.options.store_timeout);
         known.session = stored;
         if forgets {
             self.broken(Guarantee::Newer, at, || {
@@ -206,7 +240,7 @@ impl Oracle {
         }
     }
 
-    fn end(&mut self, at: Ms, id: SessionId, cause: EndCause) {
+    fn end(&mut self, at: Ms, id: SessionId, cause: EndCause, taken_back: bool) {
         let Some(known) = self.sessions.get_mut(&id) else {
             self.broken(Guarantee::Unknown, at, || format!("{id} ends and never began"));
             return;
@@ -215,9 +249,21 @@ impl Oracle {
         if known.ended.is_some() {
             return;
         }
-        known.ended = Some(End { at, cause });
+        known.ended = Some(End { at, cause, taken_back });
         known.unstored.clear();
         let stolen = known.stolen || known.excused || known.delayed;
+        if taken_back {
+            if known.acknowledged {
+                self.broken(Guarantee::Unasked, at, || {
+                    format!("{id} is taken back, and its client was told of it")
+                });
+            }
+        } else if matches!(
+            cause,
+            EndCause::Revoked | EndCause::SignedOut | EndCause::Blocked | EndCause::Replaced
+        ) {
+            self.check_asked(at, id, cause);
+        }
         if cause == EndCause::TokenReused {
             self.reached.note("a stolen token ends its session");
             if !stolen {
@@ -229,30 +275,23 @@ impl Oracle {
     }
 
     /// For how long a session may go unused.
-    pub(super) fn idle_of(&self, session: &Session) -> Duration {
-        let own = session.timeouts.and_then(|own| own.idle);
+    pub(super) fn idle(&self) -> Duration {
         let unused = self.options.cleanup.inactive_for;
-        let default = self.options.timeouts.idle.map_or(unused, |idle| idle.min(unused));
-        own.unwrap_or(default)
+        self.options.timeouts.idle.map_or(unused, |idle| idle.min(unused))
     }
 
     /// Every path by which a session ends for its age is judged here.
     fn check_expiry(&mut self, at: Ms, id: SessionId, by: &'static str) {
         let Some(known) = self.sessions.get(&id) else { return };
-        let session = &known.session;
-        let error = self.options.store_timeout;
-        let now = stamp(at);
-        let absolute = session.absolute_expiry.is_some_and(|expiry| expiry <= now.plus(error));
-        if absolute {
+        let now = stamp(at + self.time_error());
+        let counts_from = self.counts_from(id).0;
+        if self.options.timeouts.absolute.is_some_and(|most| counts_from.plus(most) <= now) {
             self.reached.note("a session ends at its absolute timeout");
             return;
         }
-        let idle = self.idle_of(session);
-        let used = known.used.filter(|used| self.is_calm(used.node, used.at, at));
-        let used = used.map_or(session.signed_in, |used| stamp(used.at));
-        let last = used.max(session.last_accessed);
-        if last.plus(idle) > now.plus(error) {
-            let ago = now.since(last);
+        let (last, idle) = (self.surely_used(known, at), self.idle());
+        if last.plus(idle) > now {
+            let ago = stamp(at).since(last);
             self.broken(Guarantee::InUse, at, || {
                 format!(
                     "{by} ends {id} as unused {ago:?} after its last use; the timeout is {idle:?}"
@@ -273,22 +312,28 @@ impl Oracle {
                     format!("{} ends and was not selected by {:?}", ended.id, end.selection)
                 });
             }
+            let taken_back =
+                end.cause == EndCause::Revoked && end.by == session_core::Actor::System;
             match end.cause {
                 EndCause::Expired => self.check_expiry(at, ended.id, "a node"),
                 EndCause::Blocked => self.reached.note("a block ends sessions"),
-                EndCause::Revoked if end.by == session_core::Actor::System => {
+                EndCause::Revoked if taken_back => {
                     self.reached.note("a session that nobody holds is taken back");
                 }
                 EndCause::Revoked => self.reached.note("a session is revoked"),
+                EndCause::Evicted => self.check_asked(at, ended.id, end.cause),
                 _ => {}
             }
-            self.end(at, ended.id, end.cause);
+            self.end(at, ended.id, end.cause, taken_back);
         }
     }
 
     /// Who runs the cleanup, and when it was meant to, makes no difference to what ends.
-    fn swept(&mut self, at: Ms, sweep: &Sweep, batch: &EndedBatch) {
-        let line = stamp(at).minus(sweep.overdue);
+    fn swept(&mut self, at: Ms, batch: &EndedBatch) {
+        let Options { write_back, store_timeout, .. } = &self.options;
+        // A use may wait, for the flush that is under way and for the next one, by a clock that is wrong.
+        let lag = write_back.max_delay + write_back.flush_interval + 2 * *store_timeout;
+        let line = stamp(at).minus(lag + MAX_CLOCK_SKEW);
         for ended in &batch.ended {
             let deadline = self.sessions.get(&ended.id).map(|known| known.session.deadline);
             if let Some(deadline) = deadline.filter(|deadline| *deadline >= line) {
@@ -298,11 +343,12 @@ impl Oracle {
             }
             self.reached.note("the cleanup ends a session");
             self.check_expiry(at, ended.id, "the cleanup");
-            self.end(at, ended.id, EndCause::Expired);
+            self.end(at, ended.id, EndCause::Expired, false);
         }
     }
 
     fn touched(&mut self, at: Ms, touches: &[Touch], gone: &[SessionId]) {
+        let error = self.time_error();
         for touch in touches {
             if gone.contains(&touch.id) {
                 self.reached.note("a use finds its session gone");
@@ -311,12 +357,13 @@ impl Oracle {
             self.reached.note("a session is written back");
             self.check_lag(at, touch.id);
             let Some(known) = self.sessions.get_mut(&touch.id) else { continue };
+            known.written = at;
             let session = &mut known.session;
             session.last_accessed = session.last_accessed.max(touch.last_accessed);
             session.deadline = session.deadline.max(touch.deadline);
             session.claimed |= touch.claimed;
-            let (last, error) = (session.last_accessed, self.options.store_timeout);
-            known.unstored.retain(|counted| last < stamp(counted.used.at).minus(error));
+            let last = session.last_accessed;
+            known.unstored.retain(|counted| last < stamp(counted.used.at.saturating_sub(error)));
         }
     }
 
@@ -340,119 +387,6 @@ impl Oracle {
             _ => {}
         }
     }
-
-    /// No policy is exceeded, and no block overlooked, by a session that begins.
-    fn check_admission(
-        &mut self,
-        at: Ms,
-        from: From,
-        commit: &Commit,
-        session: &Session,
-        before: &[Session],
-    ) {
-        let owner = &commit.owner;
-        if self.is_blocked(owner, at) {
-            self.broken(Guarantee::Block, at, || {
-                format!("{} begins although {} is blocked", session.id, owner.user)
-            });
-        }
-        let read = self.reads.get(&(from.node, owner.clone(), commit.expected.0)).copied();
-        let Some(read) = read else {
-            if self.restored.is_none() {
-                self.broken(Guarantee::Unread, at, || {
-                    format!("a sign-in of {} goes by a version that was not read", owner.user)
-                });
-            }
-            return;
-        };
-        let policies = self.policies_within(owner, read, at);
-        // Those that surely count, and before the sign-in those that may have.
-        let error = self.options.store_timeout;
-        let (surely, perhaps) = (stamp(at).plus(error), stamp(at).minus(error));
-        let after: Vec<Session> = self.live_of(owner).map(|known| known.session.clone()).collect();
-        let number = |limit: &Limit, sessions: &[Session], line: Timestamp| {
-            let counts =
-                |other: &&Session| other.deadline > line && in_scope(limit, session, other);
-            sessions.iter().filter(counts).count()
-        };
-        let keeps = |limit: &Limit| {
-            let has = number(limit, &after, surely);
-            let raised = has > number(limit, before, perhaps);
-            has <= limit.max as usize || (limit.on_exceed == OnExceed::Reject && !raised)
-        };
-        let is_kept = policies.iter().any(|policy| policy.effective_limits().iter().all(keeps));
-        let ceiling = self.options.max_sessions_per_user.is_none_or(|max| {
-            let limit =
-                Limit { max, scope: Scope::User, on_exceed: OnExceed::EvictLeastRecentlyUsed };
-            keeps(&limit)
-        });
-        let evicts = |change: &Change| matches!(change, Change::End(_, EndCause::Evicted));
-        let most = self.options.max_sessions_per_user.unwrap_or(u32::MAX) as usize;
-        if before.len() >= most && commit.changes.iter().any(evicts) {
-            self.reached.note("a sign-in evicts at the ceiling of a user");
-        }
-        if !is_kept || !ceiling {
-            self.broken(Guarantee::Limit, at, || {
-                format!("{} has {} sessions under {policies:?}", owner.user, after.len())
-            });
-        }
-        if let [policy] = policies.as_slice() {
-            let limits = policy.effective_limits();
-            if let ([limit], None) = (limits.as_slice(), self.options.max_sessions_per_user) {
-                self.check_order(at, read, commit, before, limit);
-            }
-        }
-    }
-
-    /// The one that signed in first leaves first, where all are known to be held.
-    fn check_order(
-        &mut self,
-        at: Ms,
-        read: Ms,
-        commit: &Commit,
-        before: &[Session],
-        limit: &Limit,
-    ) {
-        if limit.on_exceed != OnExceed::EvictOldest {
-            return;
-        }
-        let evicted: Vec<_> = commit
-            .changes
-            .iter()
-            .filter_map(|change| match change {
-                Change::End(id, EndCause::Evicted) => Some(*id),
-                _ => None,
-            })
-            .collect();
-        let newcomer = commit.changes.iter().find_map(|change| match change {
-            Change::Insert(session) => Some(session),
-            _ => None,
-        });
-        let Some(newcomer) = newcomer else { return };
-        let mut others: Vec<_> =
-            before.iter().filter(|other| in_scope(limit, newcomer, other)).collect();
-        let only_evicts = commit.changes.len() == evicted.len() + 1;
-        // One that was written back since may have been unclaimed when the node decided.
-        let was_held = |other: &&Session| other.claimed && other.last_accessed < stamp(read);
-        if !only_evicts || !others.iter().all(was_held) {
-            return;
-        }
-        others.sort_by_key(|other| (other.signed_in, other.id));
-        let first = others.iter().take(evicted.len()).map(|other| other.id);
-        if !first.clone().all(|id| evicted.contains(&id)) {
-            self.broken(Guarantee::Order, at, || {
-                "a newer session leaves in place of an older one".to_owned()
-            });
-        }
-    }
-}
-
-fn in_scope(limit: &Limit, newcomer: &Session, other: &Session) -> bool {
-    match limit.scope {
-        Scope::User => true,
-        Scope::DeviceKind => newcomer.device_kind == other.device_kind,
-        Scope::Client => newcomer.client_id == other.client_id,
-    }
 }
 
 /// The selection by its words, apart from the code that stores share.
@@ -474,4 +408,4 @@ pub(super) fn covers(selection: &Selection, session: &Session) -> bool {
 }
 
 /// How long the cleanup's lease lasts.
-const LEASE: Ms = 30_000;
+pub(super) const LEASE: Ms = 30_000;

@@ -1,12 +1,12 @@
 //! Judges what those are answered who sign in, end, change and wait.
 
-use session_core::policy::{Limit, OnExceed, Policy, Scope};
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::store::Selection;
 use session_core::{EndCause, Session, SessionId, UserKey};
 use session_engine::WaitEnd;
 
 use super::carried::covers;
-use super::{Begun, Guarantee, Oracle, Proven, Worth, ms};
+use super::{Begun, Guarantee, Oracle, Worth, ms};
 use crate::node::stamp;
 use crate::plan::{Client, Ms};
 
@@ -41,7 +41,8 @@ impl Oracle {
         }
         let (born, ended) = (known.born, known.ended);
         if let Some(end) = ended
-            && (end.cause == EndCause::Expired
+            && (end.taken_back
+                || end.cause == EndCause::Expired
                 || (end.cause == EndCause::Evicted && end.at == born))
         {
             self.broken(Guarantee::Newest, at, || format!("{id} begins and has ended: {end:?}"));
@@ -57,10 +58,11 @@ impl Oracle {
             self.reached.note("a sign-in goes on in the session of its client");
             return;
         }
+        let known = self.sessions.get(&old).filter(|known| !known.excused);
+        let Some(end) = known.map(|known| known.ended) else { return };
         if !self.is_in_time(old, at) || !self.is_calm(begun.node, begun.at, at) {
             return;
         }
-        let end = self.sessions.get(&old).and_then(|known| known.ended);
         if end.is_some_and(|end| end.cause == EndCause::Replaced) {
             self.broken(Guarantee::GoesOn, at, || {
                 format!("{id} begins in place of {old}, and the answer may be lost")
@@ -112,7 +114,7 @@ impl Oracle {
             });
             limit.on_exceed == OnExceed::Reject && within.count() >= limit.max as usize
         };
-        let reaches = |policy: &Policy| policy.effective_limits().iter().any(is_full);
+        let reaches = |policy: &Policy| self.limits(policy).iter().any(is_full);
         if !policies.iter().any(reaches) {
             let counted = counted.len();
             self.broken(Guarantee::NotFull, at, || {
@@ -121,7 +123,7 @@ impl Oracle {
         }
         let own = held.filter(|id| self.is_live(*id) && self.is_in_time(*id, at));
         let before = own.and_then(|id| self.sessions.get(&id));
-        let is_users = before.is_some_and(|known| known.session.owner == *owner);
+        let is_users = before.is_some_and(|known| known.session.owner == *owner && !known.excused);
         if is_users && self.is_calm(begun.node, begun.at, at) {
             self.broken(Guarantee::LockedOut, at, || {
                 format!("a device of {} that holds a session is refused", owner.user)
@@ -131,31 +133,64 @@ impl Oracle {
 
     pub(crate) fn refused_by_block(&mut self, at: Ms, begun: &Begun, owner: &UserKey) {
         self.reached.note("a sign-in is refused by a block");
-        if !self.was_blocked(owner, begun.at, at) && self.restored.is_none() {
+        if !self.was_blocked(owner, begun.at, at) && !self.restored_since(begun.at) {
             self.broken(Guarantee::LockedOut, at, || {
                 format!("{} is not blocked and refused", owner.user)
             });
         }
     }
 
-    pub(crate) fn ticket_used(&mut self, at: Ms, ticket: &str) {
+    /// A ticket leaves its client.
+    pub(crate) fn sends_ticket(&mut self, ticket: &str) {
+        *self.tickets_sent.entry(ticket.to_owned()).or_default() += 1;
+    }
+
+    /// A ticket is refused that a limit has given out since `since`, counting these sessions. It works where it
+    /// was not used before, and one of them is there.
+    pub(crate) fn ticket_refused(
+        &mut self,
+        at: Ms,
+        since: Ms,
+        ticket: &str,
+        counted: &[SessionId],
+    ) {
+        self.reached.note("a ticket is refused");
+        let is_first = self.tickets_sent.get(ticket) == Some(&1);
+        let restored = self.restored_since(since);
+        let stands = counted.iter().find(|id| self.is_live(**id)).copied();
+        if let Some(id) = stands.filter(|_| is_first && !restored) {
+            self.broken(Guarantee::TicketGood, at, || {
+                format!("an unused ticket is refused, and {id} lives that the limit has counted")
+            });
+        }
+    }
+
+    /// A ticket has signed its user in, in place of the session that they have chosen.
+    pub(crate) fn ticket_used(&mut self, at: Ms, begun: &Begun, ticket: &str, chosen: SessionId) {
         self.reached.note("a ticket is used");
-        if !self.used_tickets.insert(ticket.to_owned()) && self.restored.is_none() {
+        if self.is_live(chosen) && !self.sessions[&chosen].excused {
+            self.broken(Guarantee::Chosen, at, || {
+                format!("{chosen} lives although a user has signed in in its place")
+            });
+        }
+        // The store may have forgotten it at once.
+        if self.restored_since(begun.at) {
+            return;
+        }
+        if self.used_tickets.insert(ticket.to_owned(), at).is_some() {
             self.broken(Guarantee::Ticket, at, || "a ticket has worked twice".to_owned());
         }
     }
 
-    /// A node has answered that a block holds: it has ended the sessions within.
-    pub(crate) fn blocked(
-        &mut self,
-        at: Ms,
-        begun: &Begun,
-        scope: &session_core::policy::PolicyScope,
-    ) {
+    /// A node has answered that a block holds: it has ended the sessions within. Where it was lifted in the
+    /// meantime, new ones may have begun.
+    pub(crate) fn blocked(&mut self, at: Ms, begun: &Begun, scope: &PolicyScope) {
+        let mut since = self.blocks.iter().filter(|(set, of, _)| *set >= begun.at && of == scope);
+        let is_alone = since.next().is_some() && since.next().is_none();
         let stays = |known: &&super::Known| {
-            let within =
-                session_core::policy::PolicyScope::of(&known.session.owner).contains(scope);
-            within && known.ended.is_none() && known.born < begun.at && !known.excused
+            let within = PolicyScope::of(&known.session.owner).contains(scope);
+            let from_before = known.born < begun.at || is_alone;
+            within && known.ended.is_none() && from_before && !known.excused
         };
         if let Some(id) = self.sessions.values().find(stays).map(|known| known.session.id) {
             self.broken(Guarantee::Block, at, || {
@@ -186,8 +221,8 @@ impl Oracle {
     /// was replaced before the node came to it.
     pub(crate) fn signed_out(&mut self, at: Ms, begun: &Begun, token: &str, worth: Worth) {
         let Some(id) = Self::id_of(token) else { return };
-        let now = self.worth(token, at);
-        let valid = worth.is_surely_valid() && now.is_surely_valid() && self.is_in_time(id, at);
+        let is_good = worth == Worth::Good && self.worth(token, at) == Worth::Good;
+        let valid = is_good && self.is_in_time(id, at);
         let Some(known) = self.sessions.get_mut(&id) else { return };
         if known.ended.is_some_and(|end| end.at >= begun.at) {
             known.ended_on.push((begun.node, at));
@@ -199,45 +234,15 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn rotated(&mut self, at: Ms, token: &str, next: &str, step_up: bool) {
-        if step_up {
-            self.reached.note("a user proves again who they are");
-            let proven = Proven { at, stepped_up_from: Some(token.to_owned()) };
-            self.proves(next, proven);
-            return;
+    /// A change of a session's data finds no such session.
+    pub(crate) fn not_counted(&mut self, at: Ms, begun: &Begun, id: SessionId) {
+        let known = self.sessions.get(&id).filter(|known| known.ended.is_none());
+        let there = known.is_some_and(|known| known.born < begun.at && !known.excused);
+        if there && self.is_in_time(id, at) {
+            self.broken(Guarantee::Refused, at, || {
+                format!("{id} lives, and a change of its data does not find it")
+            });
         }
-        if let Some(proven) = self.proven.get(token).cloned() {
-            self.proves(next, proven);
-        }
-        let known = self.successors.get(token).cloned();
-        match known {
-            Some(known) if known != next && self.restored.is_none() => {
-                self.broken(Guarantee::Successor, at, || {
-                    "a token is answered with two next ones".to_owned()
-                });
-            }
-            Some(_) => {}
-            None => {
-                self.successors.insert(token.to_owned(), next.to_owned());
-            }
-        }
-    }
-
-    /// A client is given the token of a session that has begun.
-    pub(crate) fn handed_out(&mut self, at: Ms, token: &str) {
-        self.proves(token, Proven { at, stepped_up_from: None });
-    }
-
-    fn proves(&mut self, token: &str, proven: Proven) {
-        let known = self.proven.entry(token.to_owned()).or_insert_with(|| proven.clone());
-        if known.at < proven.at {
-            *known = proven;
-        }
-    }
-
-    /// A token is on its way to be exchanged for that of a re-authentication.
-    pub(crate) fn steps_up(&mut self, token: &str, at: Ms) {
-        self.steps_up.insert(token.to_owned(), at);
     }
 
     pub(crate) fn counted(&mut self, id: SessionId, surely: bool) {
@@ -267,7 +272,7 @@ impl Oracle {
         let known = self.sessions.get(&id);
         let (ended, undone) = known.map_or((None, false), |known| (known.ended, known.undone));
         let since = ended.map_or(at, |end| end.at.max(begun));
-        let late = since + self.bound() + 4 * ms(self.options.store_timeout);
+        let late = since + self.bound() + ON_THE_WAY;
         // No log tells of what the store has lost in coming back older.
         if at > late && !undone && self.is_calm(node, since, at) {
             self.broken(Guarantee::Wait, at, || {
@@ -278,14 +283,29 @@ impl Oracle {
             WaitEnd::Ended(_) | WaitEnd::Gone => {
                 self.reached.note("a wait is told the end");
                 let excused = self.sessions.get(&id).is_none_or(|known| known.excused);
+                let is = ended.map(|end| end.cause);
+                if end.cause().is_some_and(|told| is.is_some_and(|is| is != told)) && !excused {
+                    self.broken(Guarantee::Cause, at, || {
+                        format!("{id} ended as {is:?}, and a wait is told {end:?}")
+                    });
+                }
                 if self.is_live(id) && !excused && self.is_in_time(id, at) {
                     self.broken(Guarantee::Wait, at, || {
                         format!("a wait is told that {id} has ended")
                     });
                 }
             }
-            WaitEnd::Unknown => self.reached.note("a wait is told that nothing is known"),
-            _ => {}
+            _ => {
+                self.reached.note("a wait is told that nothing is known");
+                if self.is_calm(node, begun, at) {
+                    self.broken(Guarantee::Wait, at, || {
+                        format!("a wait on node {node} is told {end:?}, and nothing is wrong")
+                    });
+                }
+            }
         }
     }
 }
+
+/// What a call takes, and a node that may be behind.
+const ON_THE_WAY: Ms = 100;

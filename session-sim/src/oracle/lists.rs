@@ -1,9 +1,14 @@
 //! Judges what lists of sessions have, and what listeners are told.
 
-use session_core::{EndCause, SessionId, UserKey};
+use std::time::Duration;
 
-use super::{Begun, Guarantee, Oracle, ms};
-use crate::node::stamp;
+use session_core::store::EndedSession;
+use session_core::{Actor, EndCause, Event, SessionId, UserKey};
+use session_engine::Options;
+
+use super::carried::LEASE;
+use super::{Begun, Guarantee, Known, Oracle, ms};
+use crate::node::{EPOCH, stamp};
 use crate::plan::Ms;
 
 impl Oracle {
@@ -12,6 +17,28 @@ impl Oracle {
         let live = self.live_of(owner);
         let live = live.map(|known| (known.session.id, known.session.deadline)).collect();
         self.lists.insert(number, live);
+    }
+
+    /// A sign-in begins, which these may stand in the way of: of each, somebody is known to hold it.
+    pub(crate) fn counts(&mut self, number: usize, owner: &UserKey) {
+        let claimed = self.live_of(owner).filter(|known| known.session.claimed);
+        let claimed = claimed.map(|known| (known.session.id, known.session.deadline)).collect();
+        self.lists.insert(number, claimed);
+    }
+
+    /// The sessions that a limit has surely counted, of those that its refusal lists.
+    pub(crate) fn surely_counted(
+        &mut self,
+        at: Ms,
+        number: usize,
+        listed: &[SessionId],
+    ) -> Vec<SessionId> {
+        let surely = stamp(at + self.time_error());
+        let there = self.lists.remove(&number).unwrap_or_default().into_iter();
+        there
+            .filter(|(id, deadline)| *deadline > surely && listed.contains(id))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     /// A list has none that had ended when it was asked for, none of another user, and, if it is whole, every
@@ -47,12 +74,14 @@ impl Oracle {
         }
     }
 
-    /// The store has deleted what it kept of a user's sessions after their end.
-    pub(super) fn forgotten(&mut self, at: Ms, owner: &UserKey) {
-        for known in self.sessions.values_mut().filter(|known| known.session.owner == *owner) {
-            if known.ended.is_some() {
-                known.forgotten = Some(at);
-            }
+    /// A node has answered that what is kept of a user is deleted: of the sessions that had begun by then.
+    pub(crate) fn erased(&mut self, at: Ms, begun: &Begun, owner: &UserKey) {
+        if self.restored_since(begun.at) {
+            return;
+        }
+        let of = |known: &&mut Known| known.session.owner == *owner && known.born < begun.at;
+        for known in self.sessions.values_mut().filter(of) {
+            known.erased.get_or_insert(at);
         }
     }
 
@@ -62,30 +91,42 @@ impl Oracle {
         at: Ms,
         begun: &Begun,
         owner: &UserKey,
-        listed: &[(SessionId, UserKey, EndCause)],
+        listed: &[EndedSession],
         whole: bool,
     ) {
         self.reached.note("the history of a user is listed");
-        for (id, of, cause) in listed {
-            let right = self.sessions.get(id).is_some_and(|known| {
-                let ended = known.ended.is_some_and(|end| end.cause == *cause);
-                let kept = known.forgotten.is_none_or(|forgotten| forgotten >= begun.at);
-                known.excused || ended && kept
+        let kept = ms(self.options.history.keep.unwrap_or_default());
+        let error = Duration::from_millis(self.time_error());
+        for ended in listed {
+            let (id, cause) = (ended.session.id, ended.cause);
+            let right = self.sessions.get(&id).is_some_and(|known| {
+                let is = &known.session;
+                let as_it_was = known.ended.is_some_and(|end| {
+                    let told = end.at.abs_diff(ms(ended.ended.since(EPOCH)));
+                    end.cause == cause
+                        && may_end(owner, cause, &ended.by)
+                        && told <= ms(2 * self.options.store_timeout + error)
+                        && kept > 0
+                });
+                let kept = known.erased.is_none_or(|erased| erased >= begun.at);
+                let same = is.device_info == ended.session.device_info
+                    && is.ip_addresses == ended.session.ip_addresses
+                    && is.signed_in == ended.session.signed_in;
+                known.excused || as_it_was && kept && same
             });
-            if of != owner || !right {
+            if ended.session.owner != *owner || !right {
                 self.broken(Guarantee::HistoryList, at, || {
-                    format!("{id} of {of:?} is in the history of {owner:?} as {cause:?}")
+                    format!("in the history of {owner:?} is {ended:?}")
                 });
             }
         }
-        let kept = ms(self.options.history.keep.unwrap_or_default());
         let slack = self.time_error() + 1_000;
         let missing = self.sessions.values().find(|known| {
             let is_kept = |end: super::End| end.at < begun.at && at + slack < end.at + kept;
-            let mine = known.session.owner == *owner && known.forgotten.is_none();
+            let mine = known.session.owner == *owner && !self.may_be_erased(known);
             mine && !known.excused
                 && known.ended.is_some_and(is_kept)
-                && listed.iter().all(|(id, ..)| *id != known.session.id)
+                && listed.iter().all(|ended| ended.session.id != known.session.id)
         });
         if let Some(id) = missing.map(|known| known.session.id).filter(|_| whole) {
             self.broken(Guarantee::HistoryList, at, || {
@@ -94,13 +135,40 @@ impl Oracle {
         }
     }
 
+    /// At the end of a run nothing is kept that is too old: the cleanup has had the time for several periods, the
+    /// first of them after a lease of a node that was killed.
+    pub(crate) fn check_forgotten(&mut self, at: Ms, kept: &[EndedSession]) {
+        let Options { history, cleanup, .. } = &self.options;
+        let most = ms(history.keep.unwrap_or_default() + 2 * cleanup.period) + LEASE;
+        let is_old =
+            |ended: &&EndedSession| ended.ended.plus(Duration::from_millis(most)) < stamp(at);
+        if let Some(ended) = kept.iter().find(is_old).filter(|_| cleanup.enabled) {
+            self.broken(Guarantee::HistoryList, at, || format!("still kept is {ended:?}"));
+        }
+    }
+
     /// A node tells of an end once, and as it was. A store that came back older may have lost it, and have another.
-    pub(super) fn check_telling(&mut self, node: usize, at: Ms, id: SessionId, cause: EndCause) {
+    pub(super) fn check_telling(
+        &mut self,
+        node: usize,
+        at: Ms,
+        id: SessionId,
+        event: &Event,
+        cause: EndCause,
+    ) {
         let Some(known) = self.sessions.get(&id) else {
             self.broken(Guarantee::Unknown, at, || format!("{id} is told of and never began"));
             return;
         };
         let (ended, undone) = (known.ended, known.undone);
+        let owner = &known.session.owner;
+        let is_of_owner =
+            (&event.tenant, &event.user) == (&owner.tenant, &Some(owner.user.clone()));
+        let is_true = is_of_owner && may_end(owner, cause, &event.by);
+        if !undone && !is_true {
+            self.broken(Guarantee::By, at, || format!("the end of {id} is told as {event:?}"));
+            return;
+        }
         let listener = self.nodes[node].listener.as_ref();
         let times = listener.map_or(0, |listener| listener.told_since(id, known.born).len());
         let right = times == 1 && ended.is_some_and(|end| end.cause == cause);
@@ -109,5 +177,19 @@ impl Oracle {
                 format!("node {node} tells of {id} as {cause:?}, the {times}. time: {ended:?}")
             });
         }
+    }
+}
+
+/// Who ends sessions of a user so: administrators act as the application.
+fn may_end(owner: &UserKey, cause: EndCause, by: &Actor) -> bool {
+    let is_owner = *by == Actor::User(owner.clone());
+    match cause {
+        EndCause::Evicted | EndCause::Replaced | EndCause::SignedOut => is_owner,
+        EndCause::Blocked => *by == Actor::Application,
+        EndCause::TokenReused => *by == Actor::System,
+        // Also with a sign-in that finds it so.
+        EndCause::Expired => is_owner || *by == Actor::System,
+        // A user's others, or what a ticket's user has chosen; or nobody was to hold it.
+        _ => is_owner || matches!(by, Actor::Application | Actor::System),
     }
 }

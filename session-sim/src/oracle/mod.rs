@@ -4,28 +4,33 @@
 //! answer that a client gets. Its bounds come from the run's settings and from the faults that the plan
 //! has injected, never from what a run shows.
 
+mod admission;
+mod asked;
 mod audit;
 mod carried;
 mod changes;
 mod guarantee;
 mod lists;
 mod settled;
+mod tokens;
 
-pub(crate) use self::carried::From;
+pub(crate) use self::asked::{Ends, Setting};
+pub(crate) use self::carried::Sender;
 pub(crate) use self::guarantee::Guarantee;
-pub(crate) use self::settled::{Shown, Worth};
+pub(crate) use self::settled::Shown;
+pub(crate) use self::tokens::Worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use session_core::block::Block;
-use session_core::policy::{Policy, PolicyLayers, PolicyScope};
+use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{LogPage, Version};
-use session_core::{EndCause, Session, SessionId, Timestamp, UserKey};
+use session_core::{EndCause, EventKind, Session, SessionId, Timestamp, UserKey};
 use session_engine::{Notice, Options};
 
 use crate::node::stamp;
-use crate::plan::{Ms, Plan};
+use crate::plan::{Act, Ms, Plan};
 use crate::reached::Reached;
 
 /// How much was set when the store was copied.
@@ -47,7 +52,13 @@ pub(crate) struct Violation {
 
 pub(crate) struct Oracle {
     options: Options,
+    /// Something goes wrong in the run.
+    faulty: bool,
     sessions: BTreeMap<SessionId, Known>,
+    /// What operations were to end, or may have.
+    asked: Vec<asked::Asked>,
+    /// Policies and blocks that operations were to set, and when they began.
+    settings: Vec<(Ms, PolicyScope, Setting)>,
     /// Every policy that was ever set, in the store's order.
     policies: Vec<(Ms, PolicyScope, Option<Policy>)>,
     blocks: Vec<(Ms, PolicyScope, Option<Block>)>,
@@ -56,11 +67,14 @@ pub(crate) struct Oracle {
     reads: BTreeMap<(usize, UserKey, i64), Ms>,
     /// The next token that a token was answered with, until that one is used.
     successors: BTreeMap<String, String>,
-    /// When the user has proved who they are with each token that a client was given.
-    proven: BTreeMap<String, Proven>,
-    /// When a token was last shown to be exchanged for that of a re-authentication.
-    steps_up: BTreeMap<String, Ms>,
-    used_tickets: BTreeSet<String>,
+    /// Every token that a client was given.
+    tokens: BTreeMap<String, tokens::Handed>,
+    /// When a token was shown to be exchanged for that of a re-authentication: the first time, and the last.
+    steps_up: BTreeMap<String, (Ms, Ms)>,
+    /// When a ticket has worked.
+    used_tickets: BTreeMap<String, Ms>,
+    /// How often each ticket has left its client.
+    tickets_sent: BTreeMap<String, u32>,
     /// Changes of claims that have been told: user, version, when.
     claims: Vec<(UserKey, u64, Ms)>,
     /// Waits for the end of a session: which, where, since when, and when it was over.
@@ -69,8 +83,8 @@ pub(crate) struct Oracle {
     lists: BTreeMap<usize, Vec<(SessionId, Timestamp)>>,
     /// Changes in the last part of the run.
     idle_changes: u32,
-    /// The node that has the cleanup's lease, by the store.
-    leased_by: Option<(usize, u32)>,
+    /// The node that has the cleanup's lease, by the store, and until when.
+    leased_by: Option<((usize, u32), Ms)>,
     /// When entries were appended to the log.
     appended: Vec<Ms>,
     /// When the store came back older.
@@ -83,12 +97,18 @@ pub(crate) struct Oracle {
 struct Known {
     /// The record as the store has it, or had it last.
     session: Session,
+    /// When the store carried out its begin, and when that was sent.
     born: Ms,
+    sent: Ms,
     /// The operation that began it, and whether its client was told.
     begun_by: Option<usize>,
     acknowledged: bool,
-    /// Nobody has to hold it: the node was killed, or the store has forgotten what came after.
+    /// Nobody has to hold it: the node that began it was killed.
+    orphaned: bool,
+    /// The store that came back older has another record of it than there was, or has none.
     excused: bool,
+    /// When it brought the session back, with the tokens that it had.
+    back: Option<Ms>,
     /// The store that came back older has lost its begin, or its end.
     undone: bool,
     ended: Option<End>,
@@ -96,6 +116,8 @@ struct Known {
     used: Option<Use>,
     /// The last request that may have been.
     perhaps_used: Ms,
+    /// Requests with its tokens that have not been answered yet.
+    under_way: u32,
     /// The one before.
     last_before: Ms,
     stolen: bool,
@@ -106,25 +128,20 @@ struct Known {
     /// How often the application has changed its number: surely, and at most.
     counted: u64,
     perhaps_counted: u64,
+    /// When the store last learned of a use.
+    written: Ms,
     /// Uses that the store does not know of yet.
     unstored: Vec<Unstored>,
-    /// When what was kept of it after its end was deleted.
-    forgotten: Option<Ms>,
-}
-
-/// When a user has proved who they are, by what the client has done and was answered.
-#[derive(Clone, Debug)]
-struct Proven {
-    /// At the latest.
-    at: Ms,
-    /// The token that was exchanged for a re-authentication: one that is repeated gives the same token.
-    stepped_up_from: Option<String>,
+    /// When its user was told that what is kept of it after its end is deleted.
+    erased: Option<Ms>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct End {
     at: Ms,
     cause: EndCause,
+    /// A node has ended it of its own accord: nobody was to hold it.
+    taken_back: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -172,6 +189,8 @@ struct NodeFacts {
     disturbed: Vec<(Ms, Ms)>,
     /// When it was stopped, and until when.
     stops: Vec<(Ms, Ms)>,
+    /// How many faults there were once it had begun to stop in order.
+    leaving: Option<usize>,
     listener: Option<Listener>,
     /// Calls that an idle node makes, in the last part of the run.
     idle_calls: u32,
@@ -183,6 +202,7 @@ struct NodeFacts {
 struct Listener {
     since: Ms,
     told: BTreeMap<SessionId, Vec<(Ms, EndCause)>>,
+    begun: BTreeSet<SessionId>,
     /// Between which reads of the log it has missed something.
     missed: Vec<(Option<Ms>, Ms)>,
 }
@@ -211,16 +231,20 @@ impl Oracle {
         let nodes = (0..plan.nodes).map(|_| NodeFacts::default()).collect();
         Self {
             options: plan.options.clone(),
+            faulty: plan.steps.iter().any(|step| matches!(step.act, Act::Fault(_))),
             sessions: BTreeMap::new(),
+            asked: Vec::new(),
+            settings: Vec::new(),
             policies: Vec::new(),
             blocks: Vec::new(),
             nodes,
             reads: BTreeMap::new(),
             successors: BTreeMap::new(),
-            proven: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             steps_up: BTreeMap::new(),
             leased_by: None,
-            used_tickets: BTreeSet::new(),
+            used_tickets: BTreeMap::new(),
+            tickets_sent: BTreeMap::new(),
             claims: Vec::new(),
             waits: BTreeMap::new(),
             lists: BTreeMap::new(),
@@ -250,6 +274,38 @@ impl Oracle {
         self.nodes[node].disturbed.push((from, until + recovery));
     }
 
+    /// A node begins to stop in order. Until then, and while it does, nothing is wrong with it but that.
+    pub(crate) fn leaves(&mut self, node: usize, at: Ms, until: Ms) {
+        let lag = self.options.write_back.max_delay + 4 * self.options.store_timeout;
+        let calm = self.is_calm(node, at.saturating_sub(ms(lag)), at);
+        self.nodes[node].leaving = calm.then_some(self.nodes[node].disturbed.len() + 1);
+        self.disturb(node, at, until);
+    }
+
+    /// A node has stopped in order: all that it has seen of uses is in the store.
+    pub(crate) fn has_left(&mut self, node: usize, at: Ms) {
+        let facts = &mut self.nodes[node];
+        // No other fault has begun in the meantime.
+        if facts.leaving.take() != Some(facts.disturbed.len()) {
+            return;
+        }
+        let (life, error) = (facts.life, self.time_error());
+        let is_lost = |known: &&Known| {
+            let mut here = known.unstored.iter().map(|it| it.used).filter(|used| used.node == node);
+            known.ended.is_none()
+                && !known.excused
+                && here.any(|used| {
+                    let stored = known.session.last_accessed;
+                    used.life == life && stored < stamp(used.at.saturating_sub(error))
+                })
+        };
+        if let Some(id) = self.sessions.values().find(is_lost).map(|known| known.session.id) {
+            self.broken(Guarantee::LastFlush, at, || {
+                format!("node {node} has stopped, and a use of {id} is not in the store")
+            });
+        }
+    }
+
     /// A node is not scheduled for a while, or its machine sleeps.
     pub(crate) fn stop(&mut self, node: usize, from: Ms, until: Ms) {
         self.disturb(node, from, until);
@@ -267,15 +323,20 @@ impl Oracle {
         })
     }
 
+    /// Whether the store came back older at this time or since.
+    fn restored_since(&self, from: Ms) -> bool {
+        self.restored.is_some_and(|restored| restored >= from)
+    }
+
     /// Whether no fault has touched a node in this time.
     fn is_calm(&self, node: usize, from: Ms, until: Ms) -> bool {
         self.nodes[node].disturbed.iter().all(|(begun, over)| *over < from || *begun > until)
     }
 
     /// How far a node may be wrong about the store's time: it learns it from answers, which take less
-    /// than the time limit.
+    /// than the time limit, and no time where nothing goes wrong.
     fn time_error(&self) -> Ms {
-        ms(self.options.store_timeout)
+        if self.faulty { ms(self.options.store_timeout) } else { STEADY }
     }
 
     fn bound(&self) -> Ms {
@@ -290,11 +351,17 @@ impl Oracle {
 
     pub(crate) fn node_started(&mut self, node: usize, at: Ms) {
         let facts = &mut self.nodes[node];
-        facts.listener = Some(Listener { since: at, told: BTreeMap::new(), missed: Vec::new() });
+        facts.listener = Some(Listener {
+            since: at,
+            told: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            missed: Vec::new(),
+        });
     }
 
     /// A process begins or ends.
-    pub(crate) fn new_life(&mut self, node: usize) {
+    pub(crate) fn new_life(&mut self, node: usize, at: Ms) {
+        self.asks_no_more(at, |asked| asked.is_of(node));
         let facts = &mut self.nodes[node];
         facts.life += 1;
         (facts.heard, facts.hearing) = (None, None);
@@ -350,14 +417,16 @@ impl Oracle {
         let gap = self.nodes[node].gap;
         let Some(listener) = &mut self.nodes[node].listener else { return };
         match notice {
-            Notice::Event(event) => {
-                if let (session_core::EventKind::Ended(cause), Some(id)) =
-                    (event.kind, event.session)
-                {
+            Notice::Event(event) => match (event.kind, event.session) {
+                (EventKind::Ended(cause), Some(id)) => {
                     listener.told.entry(id).or_default().push((at, cause));
-                    self.check_telling(node, at, id, cause);
+                    self.check_telling(node, at, id, event, cause);
                 }
-            }
+                (EventKind::Created, Some(id)) => {
+                    listener.begun.insert(id);
+                }
+                _ => {}
+            },
             Notice::Missed => {
                 listener.missed.push(gap.unwrap_or((None, at)));
                 self.reached.note("a listener is told that it missed something");
@@ -376,48 +445,6 @@ impl Oracle {
         self.sessions.values().filter(mine)
     }
 
-    /// The policies that held for a user at some moment of this time: also the one before a change that came
-    /// in its first millisecond.
-    fn policies_within(&self, owner: &UserKey, from: Ms, until: Ms) -> Vec<Policy> {
-        let places = PolicyScope::of(owner);
-        let mut layers = PolicyLayers::default();
-        let mut held = Vec::new();
-        let concerns = |scope: &PolicyScope| places.contains(scope);
-        for (at, scope, policy) in &self.policies {
-            if *at > until {
-                break;
-            }
-            if !concerns(scope) {
-                continue;
-            }
-            if *at >= from {
-                held.push(layers.clone().resolve(&self.options.default_policy));
-            }
-            layers.set(scope, policy.clone());
-        }
-        held.push(layers.resolve(&self.options.default_policy));
-        held
-    }
-
-    /// Whether a block held for a user at a moment.
-    fn is_blocked(&self, owner: &UserKey, at: Ms) -> bool {
-        let places = PolicyScope::of(owner);
-        places.iter().any(|place| {
-            let before =
-                |(set, scope, _): &&(Ms, PolicyScope, Option<Block>)| *set <= at && scope == place;
-            let last = self.blocks.iter().rev().find(before);
-            last.and_then(|(.., block)| block.as_ref()).is_some_and(|block| block.holds(stamp(at)))
-        })
-    }
-
-    /// Whether a block held at some moment of this time, give or take what a node may be wrong about it.
-    fn was_blocked(&self, owner: &UserKey, from: Ms, until: Ms) -> bool {
-        let from = from.saturating_sub(self.time_error());
-        let changes =
-            self.blocks.iter().map(|(at, ..)| *at).filter(|at| (from..=until).contains(at));
-        changes.chain([from]).any(|at| self.is_blocked(owner, at))
-    }
-
     /// The store is copied.
     pub(crate) fn copied(&self, at: Ms) -> Copied {
         Copied { at, policies: self.policies.len(), blocks: self.blocks.len() }
@@ -425,7 +452,7 @@ impl Oracle {
 
     /// The store came back as it was copied, with these sessions: what happened since then did not
     /// happen.
-    pub(crate) fn restored(&mut self, copied: Copied, at: Ms, stored: Vec<Session>) {
+    pub(crate) fn restored(&mut self, copied: Copied, at: Ms, stored: &[Session]) {
         self.restored = Some(at);
         for node in &mut self.nodes {
             node.restored = true;
@@ -433,21 +460,36 @@ impl Oracle {
             let lost = |entry: &Ms| copied.at < *entry && Some(*entry) <= node.read;
             node.unnoticed = (!self.appended.iter().any(lost)).then_some(at);
         }
-        let there = |id: &SessionId| stored.iter().any(|session| session.id == *id);
         for (id, known) in &mut self.sessions {
-            known.excused = true;
-            known.undone |= known.ended.is_none() != there(id);
-            known.ended.get_or_insert(End { at, cause: EndCause::Unknown });
-        }
-        for session in stored {
-            if let Some(known) = self.sessions.get_mut(&session.id) {
-                known.session = session;
-                known.ended = None;
+            let had_ended = known.ended.is_some_and(|end| end.at < copied.at);
+            let stored = stored.iter().find(|session| session.id == *id);
+            let is_same = match stored {
+                Some(stored) => known.ended.is_none() && *stored == known.session,
+                None => had_ended,
+            };
+            known.excused |= !is_same;
+            let has_tokens = stored.is_some_and(|stored| stored.token == known.session.token);
+            known.back = (has_tokens && known.ended.is_some()).then_some(at);
+            known.undone |= known.ended.is_none() != stored.is_some();
+            known.used = known.used.filter(|used| used.at < copied.at);
+            known.erased = known.erased.filter(|erased| *erased < copied.at);
+            match stored {
+                Some(stored) => (known.session, known.ended) = (stored.clone(), None),
+                None => {
+                    let lost = End { at, cause: EndCause::Unknown, taken_back: false };
+                    known.ended.get_or_insert(lost);
+                }
             }
         }
+        // The first uses of tokens are undone.
+        for handed in self.tokens.values_mut() {
+            handed.forget_since(copied.at);
+        }
+        self.used_tickets.retain(|_, used| *used < copied.at);
+        self.reads.clear();
+        self.leased_by = None;
         self.policies.truncate(copied.policies);
         self.blocks.truncate(copied.blocks);
-        self.reads.clear();
         self.successors.clear();
     }
 
@@ -456,6 +498,14 @@ impl Oracle {
     }
 }
 
+/// The operation that began a session: its record says so.
+pub(crate) fn begun_by(session: &Session) -> Option<usize> {
+    session.device_info.as_ref()?.as_str().strip_prefix("op ")?.parse().ok()
+}
+
 pub(crate) fn ms(duration: Duration) -> Ms {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// How far a node may be wrong about the time in a run without faults: a call, and how far it may be behind.
+const STEADY: Ms = 100;

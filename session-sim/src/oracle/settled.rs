@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use session_core::rotation::{self, Recognition, TokenState};
 use session_core::{EndCause, SessionId, Timestamp, Token, UserKey};
 use session_engine::WhenStale;
 
-use super::{Begun, Guarantee, Oracle, Unstored, Use, ms};
+use super::tokens::id_of;
+use super::{Begun, Guarantee, Known, Oracle, Unstored, Use, Worth, ms};
 use crate::client::{Active, Seen};
 use crate::node::stamp;
 use crate::plan::Ms;
@@ -22,39 +22,18 @@ pub(crate) struct Shown<'s> {
     pub(crate) worth: Worth,
 }
 
-/// What a token was worth at a moment, by the record that the store had then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Worth {
-    live: bool,
-    recognition: Recognition,
-}
-
-impl Worth {
-    /// Whether a request with the token has to be accepted, if nothing changes.
-    pub(crate) fn is_surely_valid(self) -> bool {
-        let valid = [Recognition::Current, Recognition::Successor, Recognition::StepUp];
-        self.live && valid.contains(&self.recognition)
-    }
-}
-
 impl Oracle {
-    pub(crate) fn worth(&self, token: &str, at: Ms) -> Worth {
-        let nothing = Worth { live: false, recognition: Recognition::Unknown };
-        let Some(token) = Token::parse(token.as_bytes()) else { return nothing };
-        let Some(known) = self.sessions.get(&token.session_id()) else { return nothing };
-        let grace = self.options.rotation_grace;
-        let recognition = recognise(&known.session.token, &token, grace, stamp(at));
-        Worth { live: known.ended.is_none(), recognition }
-    }
-
     /// Whether a request with this token has to be accepted, however long it takes, if nothing changes.
     pub(crate) fn is_surely_good(&self, token: &str, at: Ms) -> bool {
-        let worth = self.worth(token, at + self.time_error());
-        worth.is_surely_valid() || worth.live && worth.recognition == Recognition::InGrace
+        matches!(self.worth(token, at), Worth::Good | Worth::InGrace)
     }
 
     /// A request with this token is on its way, which counts as a use or not.
     pub(crate) fn shows(&mut self, token: &str, at: Ms, uses: bool) {
+        if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id)) {
+            known.under_way += 1;
+        }
+        self.token_shown(token, at);
         if uses {
             self.used(token, at);
         }
@@ -63,12 +42,22 @@ impl Oracle {
     }
 
     /// A request with this token may have counted as a use now.
-    pub(crate) fn used(&mut self, token: &str, at: Ms) {
+    fn used(&mut self, token: &str, at: Ms) {
         if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id))
             && at > known.perhaps_used
         {
             known.last_before = known.perhaps_used;
             known.perhaps_used = at;
+        }
+    }
+
+    /// A request with this token is under way no more.
+    pub(crate) fn over(&mut self, token: &str, at: Ms, uses: bool) {
+        if let Some(known) = id_of(token).and_then(|id| self.sessions.get_mut(&id)) {
+            known.under_way = known.under_way.saturating_sub(1);
+        }
+        if uses {
+            self.used(token, at);
         }
     }
 
@@ -107,7 +96,7 @@ impl Oracle {
         if !shown.uses {
             self.reached.note("a request that is no use is accepted");
         }
-        if shown.worth.recognition == Recognition::InGrace {
+        if shown.worth == Worth::InGrace {
             self.reached.note("a replaced token is accepted in its grace");
         }
         let id = active.id;
@@ -121,15 +110,18 @@ impl Oracle {
         self.check_timeouts(at, begun, id, shown);
         self.check_token(at, begun, shown, active);
         self.check_claims(at, begun, active);
-        self.check_confirmed(at, begun, shown);
+        self.check_confirmed(at, begun, shown, active);
         self.note_cache(at, begun, active);
-        let error = self.options.store_timeout;
+        self.token_accepted(shown.token, at);
+        let error = self.time_error();
         let Some(known) = self.sessions.get_mut(&id).filter(|_| shown.uses) else { return };
         let used = Use { at: begun.at, node: begun.node, life: begun.life };
         if known.used.is_none_or(|last| last.at < used.at) {
             known.used = Some(used);
         }
-        if known.ended.is_none() && known.session.last_accessed < stamp(used.at).minus(error) {
+        if known.ended.is_none()
+            && known.session.last_accessed < stamp(used.at.saturating_sub(error))
+        {
             known.unstored.push(Unstored { used, counted: at });
         }
     }
@@ -218,30 +210,23 @@ impl Oracle {
 
     fn check_timeouts(&mut self, at: Ms, begun: &Begun, id: SessionId, shown: &Shown<'_>) {
         let Some(known) = self.sessions.get(&id) else { return };
-        // The first use of a proof's token starts the timeouts again, also where it cannot be stored yet.
-        let stored = &known.session;
-        let used = Token::parse(shown.token.as_bytes()).map(|token| {
-            rotation::confirm(stored, &token, &self.options.timeouts, stamp(begun.at))
-        });
-        let session = used.as_ref().unwrap_or(stored);
-        let error = self.options.store_timeout;
-        let surely = stamp(begun.at).minus(error);
-        if session.absolute_expiry.is_some_and(|expiry| expiry < surely) {
+        let surely = stamp(begun.at.saturating_sub(self.time_error()));
+        let counts_from = self.counts_from(id).1;
+        if self.options.timeouts.absolute.is_some_and(|most| counts_from.plus(most) < surely) {
             self.broken(Guarantee::Expired, at, || {
                 format!("{id} is accepted after its absolute timeout")
             });
             return;
         }
-        let idle = self.idle_of(session);
         // Where this request has been noted as a use already, what was before it is what counts. What the
         // record says of its uses may be wrong.
         let noted = if shown.uses { known.last_before } else { known.perhaps_used };
         // A proof starts the timeouts again.
-        let noted = self.proven.get(shown.token).map_or(noted, |proven| noted.max(proven.at));
+        let proven = self.proven(shown.token).map_or(stamp(noted), |(_, last)| last);
         let unclear = known.delayed || known.excused;
-        let written = if unclear { session.last_accessed } else { Timestamp::EPOCH };
-        let last = stamp(noted).max(written).max(session.signed_in);
-        if last.plus(idle) < surely.minus(error) {
+        let written = if unclear { known.session.last_accessed } else { Timestamp::EPOCH };
+        let last = stamp(noted).max(proven).max(written).max(stamp(known.sent));
+        if last.plus(self.idle()).plus(Duration::from_millis(self.time_error())) < surely {
             self.broken(Guarantee::Expired, at, || {
                 format!("{id} is accepted {:?} after its last use", surely.since(last))
             });
@@ -251,51 +236,37 @@ impl Oracle {
     /// A token is accepted for what it is worth, with the freshness that it has.
     fn check_token(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, active: &Active) {
         let id = active.id;
-        let Some(token) = Token::parse(shown.token.as_bytes()) else { return };
-        if let Some(known) = self.sessions.get(&id) {
-            let grace = self.options.rotation_grace;
-            // A node that is about to hear of the first use of the next token goes by the one before.
-            let margin = self.bound() + self.time_error();
-            let then = stamp(begun.at.saturating_sub(margin));
-            let worth = recognise(&known.session.token, &token, grace, then);
-            let lag = self.is_calm(begun.node, begun.at.saturating_sub(2 * margin), at);
-            if lag && matches!(worth, Recognition::Reused | Recognition::Unknown) {
-                self.broken(Guarantee::Retired, at, || {
-                    format!("{id} is accepted with a token worth {worth:?}")
-                });
-            }
+        let worth = self.worth(shown.token, begun.at);
+        let since = begun.at.saturating_sub(2 * (self.bound() + self.time_error()));
+        let heard = self.is_calm(begun.node, since, at);
+        if heard
+            && matches!(worth, Worth::Superseded | Worth::Over)
+            && !self.is_excused(shown.token)
+        {
+            self.broken(Guarantee::Retired, at, || {
+                format!("{id} is accepted with a token that is {worth:?}")
+            });
         }
-        let own = self.proven_until(shown.token, id);
-        if own.is_none_or(|own| active.authenticated > own) {
-            let (shown, own) = (active.authenticated, own.unwrap_or_default());
+        let own = self.proven(shown.token);
+        let is_own = |(first, last)| (first..=last).contains(&active.authenticated);
+        if !own.is_some_and(is_own) {
+            let is = active.authenticated;
             self.broken(Guarantee::Freshness, at, || {
-                format!("{id} counts as authenticated at {shown} with a token of {own}")
+                format!("{id} counts as authenticated at {is} with a token of {own:?}")
             });
         }
     }
 
-    /// When the user has proved who they are with a token, at the latest. A node may be wrong about the
-    /// time. None for a token that nobody was given.
-    fn proven_until(&self, token: &str, id: SessionId) -> Option<Timestamp> {
-        let proven = self.proven.get(token)?;
-        let repeated = proven.stepped_up_from.as_ref().and_then(|from| self.steps_up.get(from));
-        if repeated.is_some() && self.sessions.get(&id).is_some_and(|known| known.delayed) {
-            return Some(Timestamp::MAX);
-        }
-        let error = self.time_error();
-        // One that is under way, or whose answer was lost, knows the time after a few tries.
-        let latest = repeated.map_or(proven.at, |begun| proven.at.max(begun + 4 * error));
-        Some(stamp(latest + error))
-    }
-
     /// The first use of a new token is in the store before it is answered.
-    fn check_confirmed(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>) {
-        let next = [Recognition::Successor, Recognition::StepUp];
-        let worth = self.worth(shown.token, at);
-        if worth.live && next.contains(&worth.recognition) && self.is_calm(begun.node, begun.at, at)
-        {
+    fn check_confirmed(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, active: &Active) {
+        let Some(token) = Token::parse(shown.token.as_bytes()) else { return };
+        let known = self.sessions.get(&token.session_id());
+        let Some(known) = known.filter(|known| known.ended.is_none()) else { return };
+        let (digest, state) = (token.digest(), &known.session.token);
+        let mut next = state.step_ups.iter().map(|step_up| &step_up.next).chain(&state.successor);
+        if next.any(|next| next.digest == digest) && self.is_calm(begun.node, begun.at, at) {
             self.broken(Guarantee::NotConfirmed, at, || {
-                format!("a token is accepted, and the store has it as a {:?}", worth.recognition)
+                format!("a token of {} is accepted, and its first use is not stored", active.id)
             });
         }
     }
@@ -316,14 +287,14 @@ impl Oracle {
         }
     }
 
-    /// The owner of a session that lives is not refused.
+    /// A request is not accepted: the client of a session that has ended is told why.
     fn refused(&mut self, at: Ms, begun: &Begun, shown: &Shown<'_>, cause: Option<EndCause>) {
         let Some(id) = id_of(shown.token) else { return };
         let Some(known) = self.sessions.get(&id) else { return };
         if let Some(end) = known.ended {
             let kept = ms(self.options.history.keep.unwrap_or_default());
             let remembered = at + 1_000 < end.at + kept && !known.excused;
-            let remembered = remembered && known.forgotten.is_none();
+            let remembered = remembered && !self.may_be_erased(known);
             let calm = self.is_calm(begun.node, begun.at.saturating_sub(self.bound()), at);
             if let Some(cause) = cause
                 && cause != end.cause
@@ -342,13 +313,29 @@ impl Oracle {
             }
             return;
         }
-        if known.excused {
-            return;
-        }
+        self.turned_away(at, begun, shown, cause);
+    }
+
+    /// A request is not accepted, or what it asks for is not done. The owner of a session that lives is not
+    /// refused.
+    pub(crate) fn turned_away(
+        &mut self,
+        at: Ms,
+        begun: &Begun,
+        shown: &Shown<'_>,
+        cause: Option<EndCause>,
+    ) {
+        let Some(id) = id_of(shown.token) else { return };
+        // A node that has noticed that the store came back older has forgotten that the session had ended.
+        let gap = self.nodes[begun.node].gap.map(|(_, gap)| gap);
+        let knows = |back: Ms| gap.is_some_and(|gap| back <= gap && gap + self.bound() < begun.at);
+        let lives = |known: &&Known| {
+            known.ended.is_none() && (!known.excused || known.back.is_some_and(knows))
+        };
+        let Some(known) = self.sessions.get(&id).filter(lives) else { return };
         if shown.stolen {
             // Where its owner has moved on since then, the copy may be of the rotation before the last.
-            let is_reused = |worth: Worth| worth.live && worth.recognition == Recognition::Reused;
-            if is_reused(shown.worth) && is_reused(self.worth(shown.token, at)) {
+            if self.proves_theft(shown.token, begun.at) {
                 self.broken(Guarantee::Theft, at, || {
                     format!("a copied token of {id} was used, and {id} lives")
                 });
@@ -363,16 +350,10 @@ impl Oracle {
             self.reached.note("a session looks idle while a use of it is on its way");
             return;
         }
-        let accepted = [
-            Recognition::Current,
-            Recognition::Successor,
-            Recognition::StepUp,
-            Recognition::InGrace,
-        ];
-        let valid = |worth: Worth| worth.live && accepted.contains(&worth.recognition);
+        let valid = |worth| matches!(worth, Worth::Good | Worth::InGrace);
         let now = self.worth(shown.token, at);
         if valid(shown.worth) && valid(now) && self.is_in_time(id, at) {
-            let was = shown.worth.recognition;
+            let was = shown.worth;
             self.broken(Guarantee::Refused, at, || {
                 format!(
                     "{id} lives, and its owner is refused ({cause:?}) with a token worth {was:?}"
@@ -384,39 +365,23 @@ impl Oracle {
     /// Whether a session is surely not past a timeout.
     pub(super) fn is_in_time(&self, id: SessionId, at: Ms) -> bool {
         let Some(known) = self.sessions.get(&id) else { return false };
-        let session = &known.session;
-        let surely = stamp(at).plus(self.options.store_timeout);
-        if session.absolute_expiry.is_some_and(|expiry| expiry <= surely) {
+        let surely = stamp(at + self.time_error());
+        let counts_from = self.counts_from(id).0;
+        if self.options.timeouts.absolute.is_some_and(|most| counts_from.plus(most) <= surely) {
             return false;
         }
-        let idle = self.idle_of(session);
+        self.surely_used(known, at).plus(self.idle()) > surely
+    }
+
+    /// The last use of a session of which every node has to know.
+    pub(super) fn surely_used(&self, known: &Known, at: Ms) -> Timestamp {
         let used = known.used.filter(|used| self.is_calm(used.node, used.at, at));
-        let used = used.map_or(session.signed_in, |used| stamp(used.at));
-        used.max(session.last_accessed).plus(idle) > surely
+        let used =
+            used.map_or(stamp(known.sent.saturating_sub(self.time_error())), |used| stamp(used.at));
+        used.max(known.session.last_accessed)
     }
 
     pub(crate) fn id_of(token: &str) -> Option<SessionId> {
         id_of(token)
     }
-}
-
-/// The rule, told once more: what a node goes by may have a defect.
-fn recognise(state: &TokenState, token: &Token, grace: Duration, at: Timestamp) -> Recognition {
-    let digest = token.digest();
-    let is_successor = state.successor.as_ref().is_some_and(|next| next.digest == digest);
-    let is_step_up = state.step_ups.iter().any(|step_up| step_up.next.digest == digest);
-    let retired = state.retired.as_ref().filter(|_| state.family == token.family_digest());
-    match retired {
-        _ if digest == state.current => Recognition::Current,
-        _ if is_successor => Recognition::Successor,
-        _ if is_step_up => Recognition::StepUp,
-        None => Recognition::Unknown,
-        Some(retired) if at >= retired.at.plus(grace) => Recognition::Reused,
-        Some(retired) if retired.digest == digest => Recognition::InGrace,
-        Some(_) => Recognition::Superseded,
-    }
-}
-
-fn id_of(token: &str) -> Option<SessionId> {
-    Token::parse(token.as_bytes()).map(|token| token.session_id())
 }

@@ -5,6 +5,7 @@ use session_core::{Event, EventKind, StoreError};
 
 use super::words::{answered, told};
 use super::*;
+use crate::oracle::begun_by;
 
 impl World<'_> {
     /// A request leaves a node. Returns when it arrives.
@@ -118,7 +119,7 @@ impl World<'_> {
         if let Call::Commit(commit) = call {
             self.check_caller(sent, commit);
         }
-        self.oracle.carried_out(at, From { node, life, sent, idle }, call, &answer);
+        self.oracle.carried_out(at, Sender { node, life, sent, idle }, call, &answer);
         if call.has_appended(&answer) && self.plan.options.push {
             self.push();
         }
@@ -129,10 +130,9 @@ impl World<'_> {
     fn check_caller(&mut self, sent: Ms, commit: &Commit) {
         for change in &commit.changes {
             let Change::Insert(session) = change else { continue };
-            let by =
-                session.device_info.as_ref().and_then(|info| info.as_str().strip_prefix("op "));
-            let by = by.and_then(|number| number.parse::<usize>().ok());
-            let left = by.and_then(|number| self.operations.get(number)).and_then(|by| by.left);
+            let left = begun_by(session)
+                .and_then(|number| self.operations.get(number))
+                .and_then(|by| by.left);
             if left.is_some_and(|left| left < sent) {
                 self.oracle.odd(sent, "a sign-in is committed for a caller who had gone");
             }

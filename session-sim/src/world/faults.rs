@@ -72,7 +72,7 @@ impl World<'_> {
         process.stop();
         self.nodes[node].stopping = Some(lasts);
         let takes = ms(self.plan.options.store_timeout) * 6;
-        self.oracle.disturb(node, now, now + takes + lasts);
+        self.oracle.leaves(node, now, now + takes + lasts);
     }
 
     pub(super) fn suspend(&mut self, node: usize, state: State, lasts: Ms) {
@@ -102,7 +102,7 @@ impl World<'_> {
             self.oracle.reached.note("a store comes back older");
             self.store = store;
             let stored = all_sessions(&self.store);
-            self.oracle.restored(copied, now, stored);
+            self.oracle.restored(copied, now, &stored);
             for node in 0..self.nodes.len() {
                 self.oracle.disturb(node, now, now);
             }

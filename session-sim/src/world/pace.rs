@@ -35,14 +35,14 @@ impl World<'_> {
             Happening::Arrives { .. } => Concerns::Nobody,
             Happening::Answers(answering) => Concerns::Node(answering.node),
             Happening::Hint(node)
+            | Happening::Gone(node)
             | Happening::Start(node)
             | Happening::Thaw(node)
             | Happening::RightClock(node) => Concerns::Node(*node),
             Happening::Leaves(number) => Concerns::Node(self.operations[*number].begun.node),
-            Happening::Step(index) => match self.plan.steps.get(*index).map(|step| &step.act) {
-                Some(Act::Fault(_)) => Concerns::All,
-                Some(act) => Concerns::Node(act.way().0.node),
-                None => Concerns::Node(usize::MAX - index),
+            Happening::Step(index) => match &self.plan.steps[*index].act {
+                Act::Fault(_) => Concerns::All,
+                act => Concerns::Node(act.way().0.node),
             },
             Happening::CheckUses => Concerns::All,
         }

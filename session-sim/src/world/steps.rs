@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use session_core::policy::PolicyScope;
 use session_http::HttpSessions;
 
 use super::words::{brief, revoked};
@@ -20,7 +19,7 @@ struct Asking {
 /// An operation that can be begun, the ticket that it uses, and the version of claims that it tells, if any.
 struct Asked {
     operation: Running,
-    ticket: Option<String>,
+    ticket: Option<TicketUse>,
     claims: u64,
     /// What it ends.
     selection: Option<Selection>,
@@ -30,11 +29,6 @@ type Running = std::pin::Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 impl World<'_> {
     pub(super) fn step(&mut self, index: usize) {
-        if index > usize::MAX / 2 {
-            // A node that has stopped in order.
-            self.kill(usize::MAX - index);
-            return;
-        }
         let Step { act, leaves, .. } = self.plan.steps[index].clone();
         if let Act::Fault(fault) = act {
             let at = self.now;
@@ -45,7 +39,6 @@ impl World<'_> {
         match &act {
             Act::Steal(client) => {
                 if let Some(token) = self.clients[*client].token.clone() {
-                    self.oracle.steal(&token);
                     self.clients[*client].stolen = Some(token);
                 }
             }
@@ -97,6 +90,13 @@ impl World<'_> {
         else {
             return;
         };
+        for (cause, sessions) in self.ends(&act, held, selection.as_ref(), ticket.as_ref()) {
+            let erases = matches!(act, Act::Erase(_));
+            self.oracle.asks(number, &begun, Ends { cause, sessions, erases });
+        }
+        if let Some((scope, setting)) = self.sets(&act, begun.at) {
+            self.oracle.asks_to_set(&begun, scope, setting);
+        }
         let at = self.now;
         let what = format!("{act:?}");
         self.note(Some(way.node), at, || format!("op {number}: {what}"));
@@ -126,10 +126,12 @@ impl World<'_> {
         self.oracle.shows(token, now, !matches!(act, Act::Passive(_)));
         if matches!(act, Act::StepUp(..) | Act::SignIn(..)) {
             // The application records the proof when it has done its work.
-            self.oracle.steps_up(token, now + act.way().1.works);
+            let works = if matches!(act, Act::StepUp(..)) { act.way().1.works } else { 0 };
+            self.oracle.steps_up(token, now + works);
         }
         // What comes too late counts as a copy.
-        if matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, now) {
+        let late = matches!(act, Act::SecondTab(_)) && !self.oracle.is_surely_good(token, now);
+        if late || matches!(act, Act::Thief(_)) {
             self.oracle.steal(token);
         }
         if self.nodes[node].state != State::Runs {
@@ -147,12 +149,16 @@ impl World<'_> {
         let id = held.unwrap_or_else(|| SessionId::from_bytes([0; 16]));
         let operation: Running = match act {
             Act::SignIn(..) => {
+                self.oracle.counts(number, &owner);
                 Box::pin(client::sign_in(http, sent, profile.clone(), format!("op {number}")))
             }
             Act::Ticket(..) => {
-                let (ticket, end) = self.take_ticket(way.client)?;
-                used = Some(ticket.clone());
-                Box::pin(client::ticket(http, sent, ticket, end))
+                let ticket = self.take_ticket(way.client)?;
+                self.oracle.sends_ticket(&ticket.ticket.text);
+                let text = ticket.ticket.text.clone();
+                let operation = client::ticket(http, sent, text, ticket.end);
+                used = Some(ticket);
+                Box::pin(operation)
             }
             Act::Check(_, 1)
             | Act::Navigate(..)
@@ -194,47 +200,18 @@ impl World<'_> {
         Some(Asked { operation, ticket: used, claims, selection })
     }
 
-    /// The sessions that an act ends, where it ends any, for a client that holds this one.
-    fn selection(&self, act: &Act, held: Option<SessionId>) -> Option<Selection> {
-        let client = &self.plan.clients[act.way().0.client];
-        let (tenant, user) = (client.user.tenant.clone(), Selection::user(client.user.clone()));
-        let ago = |time: &Ms| stamp(self.now.saturating_sub(*time));
-        Some(match act {
-            Act::Revoke(_) => user.among([held?]),
-            Act::RevokeOthers(_) => user.except(held?),
-            Act::Erase(_) => user,
-            Act::RevokeChosen(_, chosen) => match chosen {
-                Chosen::User => user,
-                Chosen::Kind => user.on(client.kind.clone()),
-                Chosen::App => {
-                    let app = client.app.clone().or_else(|| ClientId::new("shop").ok())?;
-                    Selection::within(TenantFilter::Is(tenant)).of_client(app)
-                }
-                Chosen::Tenant => Selection::within(TenantFilter::Is(tenant)),
-                Chosen::Deployment => Selection::within(TenantFilter::Any),
-                Chosen::Ids => {
-                    let tokens = self.clients.iter().filter_map(|device| device.token.as_deref());
-                    user.among(tokens.filter_map(Oracle::id_of).collect::<Vec<_>>())
-                }
-                Chosen::Older(time) => user.signed_in_before(ago(time)),
-                Chosen::Unused(time) => user.last_accessed_before(ago(time)),
-            },
-            _ => return None,
-        })
-    }
-
     /// The client's ticket, or the one that it has used last, and one of its sessions.
-    fn take_ticket(&mut self, client: usize) -> Option<(String, SessionId)> {
+    fn take_ticket(&mut self, client: usize) -> Option<TicketUse> {
         let device = &mut self.clients[client];
         let again = device.ticket.is_none() || self.rng.u32(..4) == 0;
         let ticket = if again { device.last_ticket.clone() } else { device.ticket.take() };
-        let (ticket, sessions) = ticket?;
+        let ticket = ticket?;
         if again {
             self.oracle.reached.note("a ticket is used a second time");
         }
-        device.last_ticket = Some((ticket.clone(), sessions.clone()));
-        let end = sessions.get(self.rng.usize(..sessions.len().max(1)))?;
-        Some((ticket, *end))
+        device.last_ticket = Some(ticket.clone());
+        let end = *ticket.sessions.get(self.rng.usize(..ticket.sessions.len().max(1)))?;
+        Some(TicketUse { ticket, end })
     }
 
     /// A caller goes away.
@@ -276,6 +253,7 @@ impl World<'_> {
             return;
         }
         self.operations[number].over = true;
+        self.oracle.answered(number, at);
         self.judge(number, at, outcome);
         self.used_until(number, at);
     }
@@ -283,8 +261,8 @@ impl World<'_> {
     /// An operation whose token counts as used may have counted it at any time until now.
     pub(super) fn used_until(&mut self, number: usize, at: Ms) {
         let operation = &self.operations[number];
-        if let (Some(token), false) = (&operation.token, matches!(operation.act, Act::Passive(_))) {
-            self.oracle.used(token, at);
+        if let Some(token) = &operation.token {
+            self.oracle.over(token, at, !matches!(operation.act, Act::Passive(_)));
         }
     }
 
@@ -294,6 +272,7 @@ impl World<'_> {
         let lost = operation.manner.lost;
         let (way, _) = act.way();
         self.note(Some(way.node), at, || format!("op {number} is answered {}", brief(&outcome)));
+        self.digest(&outcome);
         if lost {
             self.oracle.reached.note("a response does not reach its client");
         }
@@ -330,9 +309,15 @@ impl World<'_> {
             (Act::Rotate(..) | Act::StepUp(..), Outcome::Rotated(Some(next))) => {
                 self.settle_rotation(number, at, next);
             }
-            (Act::Data(_), Outcome::Counted(number)) => {
-                if let (Some(id), Some(_)) = (held, number) {
-                    self.oracle.counted(id, true);
+            (Act::Data(_), Outcome::Counted(found)) => match (held, found) {
+                (Some(id), Some(_)) => self.oracle.counted(id, true),
+                (Some(id), None) => self.oracle.not_counted(at, &begun, id),
+                (None, _) => {}
+            },
+            (Act::Rotate(..) | Act::StepUp(..) | Act::SignOut(_), Outcome::Unauthorized) => {
+                if let (Some(token), Some(worth)) = (&operation.token, operation.worth) {
+                    let shown = Shown { token, stolen: false, uses: true, worth };
+                    self.oracle.turned_away(at, &begun, &shown, None);
                 }
             }
             (Act::Watch(_), Outcome::Waited(end)) => self.oracle.waited(at, number, end),
@@ -344,6 +329,9 @@ impl World<'_> {
                     self.oracle.reached.note(revoked(&act));
                     self.oracle.ended_here(at, &begun, &selection);
                 }
+                if matches!(act, Act::Erase(_)) {
+                    self.oracle.erased(at, &begun, &owner);
+                }
             }
             (Act::List(_), Outcome::Listed(listed, whole)) => {
                 self.oracle.listed(at, &begun, (number, &owner), &listed, whole);
@@ -352,11 +340,18 @@ impl World<'_> {
                 self.oracle.remembered(at, &begun, &owner, &listed, whole);
             }
             (Act::Claims(_), Outcome::Done) => self.oracle.claims_told(at, &owner, claims),
+            (Act::SetPolicy(..) | Act::Unblock(..), Outcome::Done) => {
+                if let Some((scope, setting)) = self.sets(&act, begun.at) {
+                    self.oracle.set(at, &begun, &scope, &setting);
+                }
+            }
             (Act::Block(_, place, lasts), Outcome::Ended) => {
+                if let Some((scope, setting)) = self.sets(&act, begun.at) {
+                    self.oracle.set(at, &begun, &scope, &setting);
+                }
                 let holds = lasts.is_none_or(|lasts| begun.at + lasts > at);
                 if holds {
-                    let scope: PolicyScope = Place::scope(*place, &owner);
-                    self.oracle.blocked(at, &begun, &scope);
+                    self.oracle.blocked(at, &begun, &place.scope(&owner));
                 }
             }
             (Act::SignOut(_), Outcome::Done) => self.settle_sign_out(number, at),
@@ -368,22 +363,27 @@ impl World<'_> {
     fn settle_sign_in(&mut self, number: usize, at: Ms, outcome: Outcome) {
         let operation = &self.operations[number];
         let Operation { act, manner, begun, ticket, held, worth, .. } = operation;
-        let (begun, ticket, (way, _)) = (begun.clone(), ticket.clone(), act.way());
+        let (begun, (way, _)) = (begun.clone(), act.way());
+        let ticket = ticket.as_ref().map(|used| (used.ticket.clone(), used.end));
         let shown = operation.token.clone();
         let held_before = operation.held;
         let owner = self.plan.clients[way.client].user.clone();
         // With a ticket the client gives up none but what it has chosen.
-        let is_valid = ticket.is_none() && worth.is_some_and(Worth::is_surely_valid);
+        let is_valid = ticket.is_none() && worth == &Some(Worth::Good);
         let (held, lost) = (held.filter(|_| is_valid), manner.lost);
         match outcome {
             Outcome::SignedIn { id, token } => {
-                if let Some(ticket) = &ticket {
-                    self.oracle.ticket_used(at, ticket);
+                if let Some((ticket, end)) = &ticket {
+                    self.oracle.ticket_used(at, &begun, &ticket.text, *end);
                 }
                 let former = shown.filter(|_| held_before == Some(id));
                 match &former {
                     Some(former) => self.oracle.rotated(at, former, &token, true),
-                    None => self.oracle.handed_out(at, &token),
+                    None => {
+                        let refused = ticket.as_ref().map(|(ticket, _)| ticket.refused);
+                        let proven = refused.unwrap_or((begun.at, at));
+                        self.oracle.handed_out(at, id, &token, proven);
+                    }
                 }
                 self.oracle.signed_in(at, &begun, &owner, id, held);
                 if !lost {
@@ -395,12 +395,20 @@ impl World<'_> {
             Outcome::TooMany { ticket: made, sessions } => {
                 let newcomer = &self.plan.clients[way.client];
                 self.oracle.too_many(at, &begun, newcomer, (held, number), made.is_some());
-                if let (false, Some(made)) = (lost, made) {
-                    self.clients[way.client].ticket = Some((made, sessions));
+                if let (false, Some(text)) = (lost, made) {
+                    let counted = self.oracle.surely_counted(at, number, &sessions);
+                    let before = ticket.map(|(before, _)| (before.held, before.refused));
+                    let (held, refused) = before.unwrap_or((held_before, (begun.at, at)));
+                    let made = Ticket { text, sessions, held, refused, counted };
+                    self.clients[way.client].ticket = Some(made);
                 }
             }
             Outcome::Blocked => self.oracle.refused_by_block(at, &begun, &owner),
-            Outcome::InvalidTicket => self.oracle.reached.note("a ticket is refused"),
+            Outcome::InvalidTicket => {
+                if let Some((Ticket { text, refused, counted, .. }, _)) = &ticket {
+                    self.oracle.ticket_refused(at, refused.0, text, counted);
+                }
+            }
             _ => {}
         }
     }

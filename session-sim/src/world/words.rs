@@ -82,7 +82,8 @@ pub(super) fn brief(outcome: &Outcome) -> String {
             format!("{:?}", listed.iter().map(|(id, _)| id).collect::<Vec<_>>())
         }
         Outcome::Remembered(listed, _) => {
-            format!("{:?}", listed.iter().map(|(id, _, cause)| (id, cause)).collect::<Vec<_>>())
+            let ended = listed.iter().map(|ended| (ended.session.id, ended.cause));
+            format!("{:?}", ended.collect::<Vec<_>>())
         }
         Outcome::Rotated(next) => format!("rotated: {}", next.is_some()),
         Outcome::Seen(Seen::Active(active)) => {
