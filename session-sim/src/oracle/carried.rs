@@ -51,7 +51,7 @@ impl Oracle {
             }
             (Call::EndMany(end, _), Reply::Batch(batch)) => self.ended_many(at, end, batch),
             (Call::Sweep(..), Reply::Batch(batch)) => self.swept(at, batch),
-            (Call::Lease(name, _, lasts), Reply::Lease(true)) if !name.starts_with("ticket:") => {
+            (Call::Lease(name, _, lasts), Reply::Lease(true)) if name == "cleanup" => {
                 self.leased(at, from, at + ms(*lasts));
             }
             (Call::Touch(touches), Reply::Gone(gone)) => self.touched(at, touches, gone),
