@@ -180,7 +180,7 @@ impl HealthBoard {
     }
 
     /// This node's name among those that may tell of the store's problems.
-    fn speaker(&self, shared: &Shared) -> String {
+    pub(crate) fn speaker(&self, shared: &Shared) -> String {
         self.board().speaker.get_or_insert_with(|| sweeper::holder(shared)).clone()
     }
 

@@ -223,7 +223,7 @@ impl Node {
 
     fn ticket_cipher(&self) -> XChaCha20Poly1305 {
         if planted::is(Defect::TicketElsewhere) {
-            let own = format!("ticket {:p}", self.shared());
+            let own = self.shared().health.speaker(self.shared());
             return XChaCha20Poly1305::new(&self.shared().fleet_key.derive(&own).into());
         }
         XChaCha20Poly1305::new(&self.shared().fleet_key.derive("ticket").into())

@@ -304,8 +304,12 @@ fn rows(
 /// keeps every process from writing: there it is stopped between two changes.
 async fn stop(fleet: &Fleet) -> Result<(), Failure> {
     let node = &fleet.nodes[DISTURBED];
+    let begun = Instant::now();
     node.stop().await?;
     while fleet.store.server().is_none() && !fleet.takes_sign_ins().await {
+        if begun.elapsed() > PATIENCE {
+            return Err("no other node signs in while one stands still".into());
+        }
         node.resume().await?;
         tokio::time::sleep(PAUSE).await;
         node.stop().await?;

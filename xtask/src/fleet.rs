@@ -31,7 +31,7 @@ pub(crate) struct Options {
     #[arg(long)]
     faults: bool,
     /// Of the faults only this one, by its name in `docs/fleet.md`; may be given more than once.
-    #[arg(long)]
+    #[arg(long, requires = "faults")]
     fault: Vec<String>,
     /// Plants one defect after the other into every node, in a build for tests, by default on PostgreSQL: each
     /// has to break a guarantee.
