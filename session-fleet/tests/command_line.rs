@@ -3,12 +3,10 @@
 use std::process::{Command, Output};
 
 fn fleet(arguments: &[&str]) -> Output {
-    let folder = std::env::temp_dir().join(format!("session-fleet-{}", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
     let mut fleet = Command::new(env!("CARGO_BIN_EXE_session-fleet"));
-    fleet.args(arguments).arg("--out").arg(&folder);
-    let output = fleet.output().unwrap();
-    let _ = std::fs::remove_dir_all(folder);
-    output
+    fleet.args(arguments).arg("--out").arg(folder.path());
+    fleet.output().unwrap()
 }
 
 fn said(output: &Output) -> String {
