@@ -62,7 +62,7 @@ struct Arguments {
     #[arg(long)]
     faults: bool,
     /// Of the faults only this one; may be given more than once.
-    #[arg(long, requires = "faults")]
+    #[arg(long)]
     fault: Vec<Fault>,
     /// Plants this defect in every node, whose program was built with the feature `planted`: the run succeeds
     /// if a guarantee breaks.
