@@ -103,7 +103,7 @@ impl Worker {
             self.flush().await;
             sqlx::query(PASSIVE).execute(&self.pool).await?;
             self.flush().await;
-            let _held = self.writer.hold().await?;
+            let _writer = self.writer.exclude().await;
             sqlx::query(FULL).execute(&self.pool).await?;
         }
         Ok(())

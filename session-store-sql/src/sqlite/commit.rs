@@ -19,13 +19,14 @@ pub(super) async fn commit(
     commit.check()?;
     let (commit, clock) = (commit.clone(), pools.clock.clone());
     let steps = steps::text(&commit.changes);
-    let decide = async move |tx| decide(tx, &commit, &steps, clock.now(), keeps_history).await;
-    pools.writer.apart(decide).await
+    let change =
+        async move |tx: Tx<'_>| decide(tx, &commit, &steps, clock.now(), keeps_history).await;
+    pools.writer.write(change).await
 }
 
 /// Once the write lock is held.
 async fn decide(
-    mut tx: Tx,
+    mut tx: Tx<'_>,
     commit: &Commit,
     steps: &str,
     now: Timestamp,
@@ -44,7 +45,7 @@ async fn decide(
 
 /// Whether the version holds, every change finds what it needs, and no block refuses an insert.
 async fn is_possible(
-    tx: &mut Tx,
+    tx: &mut Tx<'_>,
     commit: &Commit,
     steps: &str,
     now: Timestamp,
@@ -62,7 +63,7 @@ async fn is_possible(
 }
 
 /// Logs all changes but those that are passed over. Answers the number of the last entry.
-async fn tell(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<Option<i64>, StoreError> {
+async fn tell(tx: &mut Tx<'_>, commit: &Commit, steps: &str) -> Result<Option<i64>, StoreError> {
     let told = sqlx::query(TELL)
         .bind(commit.owner.tenant_text())
         .bind(commit.owner.user.as_str())
@@ -76,7 +77,7 @@ async fn tell(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<Option<i64>, 
 }
 
 async fn apply(
-    tx: &mut Tx,
+    tx: &mut Tx<'_>,
     commit: &Commit,
     steps: &str,
     newest: i64,
@@ -107,7 +108,7 @@ fn begins_any(commit: &Commit) -> bool {
 }
 
 /// Copies the sessions that end into the history.
-async fn keep(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<(), StoreError> {
+async fn keep(tx: &mut Tx<'_>, commit: &Commit, steps: &str) -> Result<(), StoreError> {
     sqlx::query(REMEMBER)
         .bind(commit.owner.tenant_text())
         .bind(commit.owner.user.as_str())
@@ -121,7 +122,7 @@ async fn keep(tx: &mut Tx, commit: &Commit, steps: &str) -> Result<(), StoreErro
     Ok(())
 }
 
-async fn set_version(tx: &mut Tx, owner: &UserKey, newest: i64) -> Result<(), StoreError> {
+async fn set_version(tx: &mut Tx<'_>, owner: &UserKey, newest: i64) -> Result<(), StoreError> {
     sqlx::query(SET_VERSION)
         .bind(owner.tenant_text())
         .bind(owner.user.as_str())
@@ -133,7 +134,7 @@ async fn set_version(tx: &mut Tx, owner: &UserKey, newest: i64) -> Result<(), St
 }
 
 async fn run(
-    tx: &mut Tx,
+    tx: &mut Tx<'_>,
     statement: &'static str,
     owner: &UserKey,
     steps: &str,

@@ -58,10 +58,24 @@ async fn end_chosen(
         return Ok(Vec::new());
     }
     let ids: Vec<_> = chosen.iter().map(const_hex::encode).collect();
-    let ids = serde_json::json!(ids).to_string();
-    let mut tx = pools.writer.begin().await?;
-    // Once the write lock is held.
-    let lines = Lines::of(recheck, pools.clock.now());
+    let (ids, count) = (serde_json::json!(ids).to_string(), chosen.len());
+    let (ending, clock) = (ending.clone(), pools.clock.clone());
+    let end = async move |tx: Tx<'_>| {
+        // Once the write lock is held.
+        let lines = Lines::of(recheck, clock.now());
+        end_those(tx, ids, count, lines, &ending, keeps_history).await
+    };
+    pools.writer.write(end).await
+}
+
+async fn end_those(
+    mut tx: Tx<'_>,
+    ids: String,
+    count: usize,
+    lines: Lines,
+    ending: &Ending,
+    keeps_history: bool,
+) -> Result<Vec<Ended>, StoreError> {
     if keeps_history {
         keep(&mut tx, &ids, lines, ending).await?;
     }
@@ -76,7 +90,7 @@ async fn end_chosen(
     if !ended.is_empty() {
         tell(&mut tx, &ended, ending).await?;
     }
-    let is_put_off = lines.deadline.is_some() && ended.len() < chosen.len();
+    let is_put_off = lines.deadline.is_some() && ended.len() < count;
     if is_put_off {
         sqlx::query(PUT_OFF).bind(ids).execute(&mut *tx).await.map_err(store_error)?;
     }
@@ -103,7 +117,7 @@ impl Lines {
 }
 
 /// Copies those that will end into the history.
-async fn keep(tx: &mut Tx, ids: &str, lines: Lines, ending: &Ending) -> Result<(), StoreError> {
+async fn keep(tx: &mut Tx<'_>, ids: &str, lines: Lines, ending: &Ending) -> Result<(), StoreError> {
     sqlx::query(REMEMBER)
         .bind(ids)
         .bind(lines.deadline)
@@ -119,7 +133,7 @@ async fn keep(tx: &mut Tx, ids: &str, lines: Lines, ending: &Ending) -> Result<(
 }
 
 /// Logs sessions that have been deleted, and raises the versions of their users.
-async fn tell(tx: &mut Tx, ended: &[Ended], ending: &Ending) -> Result<(), StoreError> {
+async fn tell(tx: &mut Tx<'_>, ended: &[Ended], ending: &Ending) -> Result<(), StoreError> {
     let entry = |Ended { id, owner }: &Ended| {
         serde_json::json!([
             const_hex::encode(id.as_bytes()),
@@ -245,9 +259,11 @@ mod tests {
             INSERT INTO session_kit_sessions SELECT randomblob(16), '', 'user ' || n, 'Web', NULL, \
                 '', n, n, iif(n % 20 = 0, n + 1, 1 << 60), 0, '{}', \
                 iif(n % 20 = 0, n + 1, 1 << 60) FROM numbers; ANALYZE;";
-        let mut tx = store.pools.writer.begin().await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut *tx).await.unwrap();
-        tx.commit().await.unwrap();
+        let fill = async move |mut tx: Tx<'_>| {
+            sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut *tx).await.unwrap();
+            tx.commit().await.map_err(store_error)
+        };
+        store.pools.writer.write(fill).await.unwrap();
         // Of a call only the choosing is counted: what ends is named by ids.
         let steps = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&steps);

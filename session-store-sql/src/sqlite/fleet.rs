@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use session_core::{FleetKey, InvalidField, StoreError};
+use session_core::{FleetKey, InvalidField, StoreError, Timestamp};
 
+use super::tx::Tx;
 use super::{Pools, store_error};
 
 pub(super) async fn lease(
@@ -12,9 +13,20 @@ pub(super) async fn lease(
     holder: &str,
     ttl: Duration,
 ) -> Result<bool, StoreError> {
-    let mut tx = pools.writer.begin().await?;
+    let (name, holder) = (name.to_owned(), holder.to_owned());
+    let clock = pools.clock.clone();
     // Once the write lock is held: waiting for it takes nothing from the lease.
-    let now = pools.clock.now();
+    let take = async move |tx: Tx<'_>| take(tx, &name, &holder, ttl, clock.now()).await;
+    pools.writer.write(take).await
+}
+
+async fn take(
+    mut tx: Tx<'_>,
+    name: &str,
+    holder: &str,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
     let taken = sqlx::query(LEASE)
         .bind(name)
         .bind(holder)
@@ -43,11 +55,14 @@ pub(super) async fn key(pools: &Pools, proposed: &FleetKey) -> Result<FleetKey, 
     let key = match known {
         Some(key) => key,
         None => {
-            let mut tx = pools.writer.begin().await?;
-            let set = sqlx::query_scalar(SET_KEY).bind(&proposed.as_bytes()[..]);
-            let key = set.fetch_one(&mut *tx).await.map_err(store_error)?;
-            tx.commit().await.map_err(store_error)?;
-            key
+            let proposed = *proposed.as_bytes();
+            let set = async move |mut tx: Tx<'_>| {
+                let set = sqlx::query_scalar(SET_KEY).bind(&proposed[..]);
+                let key = set.fetch_one(&mut *tx).await.map_err(store_error)?;
+                tx.commit().await.map_err(store_error)?;
+                Ok(key)
+            };
+            pools.writer.write(set).await?
         }
     };
     let malformed = |_| InvalidField::malformed("key", "32 bytes");

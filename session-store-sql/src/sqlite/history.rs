@@ -8,6 +8,7 @@ use session_core::store::{
 use session_core::{SessionId, StoreError};
 use sqlx::sqlite::SqlitePool;
 
+use super::tx::Tx;
 use super::{Pools, read, store_error};
 use crate::rows;
 use crate::walk::Walk;
@@ -54,22 +55,27 @@ pub(super) async fn page(
 
 pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
     let limit = limit_within(limit, EndedBatch::MAX_LIMIT);
-    let delete = match forget {
-        Forget::OlderThan(age) => {
-            if !any_older_than(pools, *age).await? {
-                return Ok(0);
+    if let Forget::OlderThan(age) = forget
+        && !any_older_than(pools, *age).await?
+    {
+        return Ok(0);
+    }
+    let (forget, clock) = (forget.clone(), pools.clock.clone());
+    let delete = async move |mut tx: Tx<'_>| {
+        let delete = match &forget {
+            Forget::OlderThan(age) => {
+                sqlx::query(FORGET_OLD).bind(clock.now().minus(*age).as_micros()).bind(limit)
             }
-            sqlx::query(FORGET_OLD).bind(pools.clock.now().minus(*age).as_micros()).bind(limit)
-        }
-        Forget::User(owner) => {
-            let (tenant, user) = (owner.tenant_text(), owner.user.as_str());
-            sqlx::query(FORGET_USER).bind(tenant).bind(user).bind(limit)
-        }
+            Forget::User(owner) => {
+                let (tenant, user) = (owner.tenant_text(), owner.user.as_str());
+                sqlx::query(FORGET_USER).bind(tenant).bind(user).bind(limit)
+            }
+        };
+        let gone = delete.execute(&mut *tx).await.map_err(store_error)?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(u32::try_from(gone.rows_affected()).unwrap_or(u32::MAX))
     };
-    let mut tx = pools.writer.begin().await?;
-    let gone = delete.execute(&mut *tx).await.map_err(store_error)?;
-    tx.commit().await.map_err(store_error)?;
-    Ok(u32::try_from(gone.rows_affected()).unwrap_or(u32::MAX))
+    pools.writer.write(delete).await
 }
 
 /// Looked for by a reader, so that the write lock is taken only where a record goes.

@@ -13,7 +13,7 @@ use super::{Clock, Pools, store_error};
 use crate::{position, rows};
 
 /// Appends an entry.
-pub(super) async fn append(tx: &mut Tx, event: &Event) -> Result<(), StoreError> {
+pub(super) async fn append(tx: &mut Tx<'_>, event: &Event) -> Result<(), StoreError> {
     sqlx::query(APPEND)
         .bind(event.kind.as_str())
         .bind(event.at.as_micros())
@@ -41,10 +41,12 @@ pub(super) async fn trim(
         .await
         .map_err(store_error)?;
     let Some(kept) = kept else { return Ok(0) };
-    let mut tx = pools.writer.begin().await?;
-    let trimmed = sqlx::query(TRIM).bind(kept).execute(&mut *tx).await.map_err(store_error)?;
-    tx.commit().await.map_err(store_error)?;
-    Ok(u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX))
+    let trim = async move |mut tx: Tx<'_>| {
+        let trimmed = sqlx::query(TRIM).bind(kept).execute(&mut *tx).await.map_err(store_error)?;
+        tx.commit().await.map_err(store_error)?;
+        Ok(u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX))
+    };
+    pools.writer.write(trim).await
 }
 
 /// Reads the log over a connection of its own, because `data_version` is a connection's: it

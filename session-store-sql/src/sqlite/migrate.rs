@@ -4,14 +4,17 @@
 use session_core::StoreError;
 
 use super::store_error;
-use super::tx::Writer;
+use super::tx::{Tx, Writer};
 use crate::schema;
 
 pub(super) const MIGRATIONS: [&str; 1] =
     [include_str!("../../migrations/sqlite/0001_sessions.sql")];
 
 pub(super) async fn run(writer: &Writer) -> Result<(), StoreError> {
-    let mut tx = writer.begin().await?;
+    writer.write(apply).await
+}
+
+async fn apply(mut tx: Tx<'_>) -> Result<(), StoreError> {
     sqlx::query(CREATE_VERSION).execute(&mut *tx).await.map_err(store_error)?;
     let versions: Vec<i64> =
         sqlx::query_scalar(READ_VERSIONS).fetch_all(&mut *tx).await.map_err(store_error)?;

@@ -33,6 +33,7 @@ use session_core::store::{
     Sweep, Touch, UserState,
 };
 use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
+use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use self::checkpoint::Checkpoints;
@@ -78,7 +79,6 @@ pub struct SqliteStore {
 
 #[derive(Debug)]
 struct Pools {
-    /// One connection: writes take turns.
     writer: Writer,
     readers: SqlitePool,
     clock: Clock,
@@ -296,12 +296,12 @@ async fn open_writer(
     let begun = Instant::now();
     let connect = options::writing(connect.clone());
     loop {
-        match options::pool(1).connect_with(connect.clone()).await {
+        match connect.connect().await {
             Err(error) if is_busy(&error) && begun.elapsed() < busy_timeout => {
                 tokio::time::sleep(PAUSE_WHILE_BUSY).await;
             }
             Err(error) => return Err(StoreError::unavailable(error)),
-            Ok(pool) => return Writer::new(pool, busy_timeout),
+            Ok(connection) => return Writer::new(connection, busy_timeout),
         }
     }
 }

@@ -98,7 +98,7 @@ impl SqliteOptions {
 
 /// The writer keeps the pages of a large change together until it commits; the default cache of 2
 /// MB writes them to the log early, some of them several times. It waits for other processes in
-/// [`Writer::begin`](super::tx::Writer::begin).
+/// [`Writer::write`](super::tx::Writer::write).
 pub(super) fn writing(connect: SqliteConnectOptions) -> SqliteConnectOptions {
     let checkpoint = connect.pragma("wal_autocheckpoint", checkpoint::AT_MOST);
     let limit = checkpoint::LARGEST.to_string();

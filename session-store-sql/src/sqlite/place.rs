@@ -3,7 +3,7 @@
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{BlockChange, PolicyChange};
-use session_core::{StoreError, Timestamp, UserKey};
+use session_core::{Event, StoreError, Timestamp, UserKey};
 use sqlx::sqlite::{SqlitePool, SqliteTransaction};
 
 use super::tx::{Tx, Writer};
@@ -62,30 +62,39 @@ async fn text(
 }
 
 pub(super) async fn set_policy(writer: &Writer, change: &PolicyChange) -> Result<(), StoreError> {
-    let (tenant, user) = change.scope.key();
-    let policy = change.policy.as_ref().map(Policy::to_stored);
-    let mut tx = writer.begin().await?;
-    let set = sqlx::query(SET_POLICY).bind(tenant).bind(user).bind(policy);
-    set.execute(&mut *tx).await.map_err(store_error)?;
-    forget_empty(&mut tx, &change.scope).await?;
-    log::append(&mut tx, &change.event()).await?;
-    tx.commit().await.map_err(store_error)
+    let change = change.clone();
+    let set = async move |mut tx: Tx<'_>| {
+        let (tenant, user) = change.scope.key();
+        let policy = change.policy.as_ref().map(Policy::to_stored);
+        let set = sqlx::query(SET_POLICY).bind(tenant).bind(user).bind(policy);
+        set.execute(&mut *tx).await.map_err(store_error)?;
+        told(tx, &change.scope, &change.event()).await
+    };
+    writer.write(set).await
 }
 
 /// Every commit that began before has ended, and every later one sees the block: writes take turns.
 pub(super) async fn set_block(writer: &Writer, change: &BlockChange) -> Result<(), StoreError> {
-    let (tenant, user) = change.scope.key();
-    let block = change.block.as_ref().map(Block::to_stored);
-    let until = change.block.as_ref().and_then(|block| block.until).map(Timestamp::as_micros);
-    let mut tx = writer.begin().await?;
-    let set = sqlx::query(SET_BLOCK).bind(tenant).bind(user).bind(block).bind(until);
-    set.execute(&mut *tx).await.map_err(store_error)?;
-    forget_empty(&mut tx, &change.scope).await?;
-    log::append(&mut tx, &change.event()).await?;
+    let change = change.clone();
+    let set = async move |mut tx: Tx<'_>| {
+        let (tenant, user) = change.scope.key();
+        let block = change.block.as_ref().map(Block::to_stored);
+        let until = change.block.as_ref().and_then(|block| block.until).map(Timestamp::as_micros);
+        let set = sqlx::query(SET_BLOCK).bind(tenant).bind(user).bind(block).bind(until);
+        set.execute(&mut *tx).await.map_err(store_error)?;
+        told(tx, &change.scope, &change.event()).await
+    };
+    writer.write(set).await
+}
+
+/// Commits what is set at a place, with its entry in the log.
+async fn told(mut tx: Tx<'_>, scope: &PolicyScope, event: &Event) -> Result<(), StoreError> {
+    forget_empty(&mut tx, scope).await?;
+    log::append(&mut tx, event).await?;
     tx.commit().await.map_err(store_error)
 }
 
-async fn forget_empty(tx: &mut Tx, scope: &PolicyScope) -> Result<(), StoreError> {
+async fn forget_empty(tx: &mut Tx<'_>, scope: &PolicyScope) -> Result<(), StoreError> {
     let (tenant, user) = scope.key();
     let forget = sqlx::query(FORGET_EMPTY).bind(tenant).bind(user);
     forget.execute(&mut **tx).await.map_err(store_error)?;

@@ -1,4 +1,4 @@
-//! A thread that runs one job after another.
+//! A thread of the store's own, which runs one job after another.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// It ends when it is dropped and has no job left.
+/// A thread, which ends when this is dropped and no job is left.
 ///
 /// It is not one of the runtime's threads for blocking work: there a job would wait behind whatever the application
 /// does on them, such as the checks of a thousand passwords.

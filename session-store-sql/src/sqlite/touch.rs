@@ -15,17 +15,20 @@ pub(super) async fn touch(writer: &Writer, batch: &[Touch]) -> Result<Vec<Sessio
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let mut tx = writer.begin().await?;
-    let addresses = merge_addresses(&mut tx, batch).await?;
-    let found = write(&mut tx, batch, &addresses).await?;
-    tx.commit().await.map_err(store_error)?;
-    let gone = batch.iter().filter(|touch| !found.contains(&touch.id.as_bytes()[..]));
-    Ok(gone.map(|touch| touch.id).collect())
+    let batch = batch.to_vec();
+    let touch = async move |mut tx: Tx<'_>| {
+        let addresses = merge_addresses(&mut tx, &batch).await?;
+        let found = write(&mut tx, &batch, &addresses).await?;
+        tx.commit().await.map_err(store_error)?;
+        let gone = batch.iter().filter(|touch| !found.contains(&touch.id.as_bytes()[..]));
+        Ok(gone.map(|touch| touch.id).collect())
+    };
+    writer.write(touch).await
 }
 
 /// The addresses of those sessions that have a new one.
 async fn merge_addresses(
-    tx: &mut Tx,
+    tx: &mut Tx<'_>,
     batch: &[Touch],
 ) -> Result<HashMap<SessionId, String>, StoreError> {
     let with: HashMap<_, _> = batch
@@ -56,7 +59,7 @@ async fn merge_addresses(
 
 /// Answers which sessions exist.
 async fn write(
-    tx: &mut Tx,
+    tx: &mut Tx<'_>,
     batch: &[Touch],
     addresses: &HashMap<SessionId, String>,
 ) -> Result<HashSet<Vec<u8>>, StoreError> {

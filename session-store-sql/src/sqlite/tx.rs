@@ -1,92 +1,85 @@
-//! Transactions that write.
+//! The connection that writes, and its transactions.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_core::StoreError;
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{Sqlite, SqlitePool, SqliteTransaction};
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnection, SqliteTransaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
-use tokio::time::Instant;
 
 use super::error::is_busy;
 use super::store_error;
 use super::thread::Thread;
 
-pub(super) type Tx = SqliteTransaction<'static>;
+pub(super) type Tx<'c> = SqliteTransaction<'c>;
 
-/// The connection that writes. The calls of this process have their turns in the order in which they came.
+/// Carries out the changes of this process one after another, in the order in which they were asked for.
+///
+/// Transactions run on a thread of their own. Each statement is carried out by SQLite's thread, which then wakes the
+/// transaction. A runtime that has much to do polls last what another thread has woken, and all that time the
+/// transaction would keep the lock of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    pool: SqlitePool,
-    turn: Arc<Mutex<()>>,
+    /// None once it is closed.
+    connection: Arc<Mutex<Option<SqliteConnection>>>,
     thread: Arc<Thread>,
-    /// How long a call waits for other processes.
-    patience: Duration,
+    busy_timeout: Duration,
 }
 
 impl Writer {
-    /// Of one connection that itself waits for no other process.
-    pub(super) fn new(pool: SqlitePool, patience: Duration) -> Result<Self, StoreError> {
+    /// Of a connection that itself waits for no other process.
+    pub(super) fn new(
+        connection: SqliteConnection,
+        busy_timeout: Duration,
+    ) -> Result<Self, StoreError> {
         let thread = Thread::start().map_err(StoreError::unavailable)?;
-        Ok(Self { pool, turn: Arc::default(), thread: Arc::new(thread), patience })
+        let connection = Arc::new(Mutex::new(Some(connection)));
+        Ok(Self { connection, thread: Arc::new(thread), busy_timeout })
     }
 
-    /// Begins a transaction that may write. A deferred one would fail at its first write if another
-    /// process wrote after its first read.
-    pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        self.begin_in(turn).await
-    }
-
-    /// Runs a transaction on a thread of its own.
-    ///
-    /// Each statement is carried out by SQLite's thread, which then wakes the transaction. A runtime that has much
-    /// to do polls last what another thread has woken, and all that time the transaction would keep the lock.
-    pub(super) async fn apart<T, F>(
+    /// Carries out a change, which commits its transaction where it is to last. Once it has begun it goes on to its
+    /// end, also where the caller goes away.
+    pub(super) async fn write<T: Send + 'static>(
         &self,
-        run: impl FnOnce(Tx) -> F + Send + 'static,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        let writer = self.clone();
-        let apart = async move || run(writer.begin_in(turn).await?).await;
-        let done = self.thread.run(apart).await;
-        done.unwrap_or_else(|| Err(StoreError::internal("the transaction has panicked")))
-    }
-
-    /// SQLite's own wait for the lock grows to 100 ms from one look to the next, so who has waited longest looks
-    /// least often. Here all processes look as often.
-    async fn begin_in(&self, _turn: OwnedMutexGuard<()>) -> Result<Tx, StoreError> {
-        let begun = Instant::now();
-        loop {
-            match self.pool.begin_with("BEGIN IMMEDIATE").await {
-                Err(error) if is_busy(&error) && begun.elapsed() < self.patience => {
-                    tokio::time::sleep(BETWEEN_LOOKS).await;
+        change: impl AsyncFnOnce(Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (mut connection, busy_timeout) = (self.exclude().await, self.busy_timeout);
+        let write = async move || {
+            let connection = connection.as_mut().ok_or_else(closed)?;
+            let begun = Instant::now();
+            loop {
+                // A deferred one would fail at its first write if another process wrote after its first read.
+                match connection.begin_with("BEGIN IMMEDIATE").await {
+                    // SQLite's own wait grows to 100 ms from one look to the next, so who has waited longest looks
+                    // least often. The thread is the writer's own.
+                    Err(error) if is_busy(&error) && begun.elapsed() < busy_timeout => {
+                        std::thread::sleep(BETWEEN_LOOKS);
+                    }
+                    Err(error) => return Err(store_error(error)),
+                    Ok(tx) => return change(tx).await,
                 }
-                begun => return begun.map_err(store_error),
             }
-        }
+        };
+        let written = self.thread.run(write).await;
+        written.unwrap_or_else(|| Err(StoreError::internal("the change has panicked")))
     }
 
-    /// Keeps all calls of this process from writing, once those before it are over.
-    pub(super) async fn hold(&self) -> Result<Held, sqlx::Error> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        Ok(Held { _turn: turn, _connection: self.pool.acquire().await? })
+    /// Waits for the changes that were asked for before. None begins while the guard is there.
+    pub(super) async fn exclude(&self) -> OwnedMutexGuard<Option<SqliteConnection>> {
+        Arc::clone(&self.connection).lock_owned().await
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        if let Some(connection) = self.exclude().await.take() {
+            // What is not closed in order is closed when it is dropped.
+            let _ = connection.close().await;
+        }
     }
 }
 
-/// While it is there, nothing is written.
-pub(super) struct Held {
-    _turn: OwnedMutexGuard<()>,
-    _connection: PoolConnection<Sqlite>,
+fn closed() -> StoreError {
+    StoreError::unavailable("the store is closed")
 }
 
 /// A commit with its flush takes some 3 ms.
