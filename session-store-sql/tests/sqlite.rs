@@ -4,8 +4,11 @@
 mod leases;
 mod restored;
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::task::Poll;
 use std::time::Duration;
 
 use session_conformance::sample::PATIENCE;
@@ -21,6 +24,7 @@ use session_store_sql::{Durability, SqliteOptions, SqliteStore};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
 
 fn owner() -> UserKey {
     UserKey::new(UserId::new("alice").unwrap())
@@ -248,6 +252,27 @@ async fn a_write_that_has_waited_for_long_begins_soon_after_it_can() {
         quickest = quickest.min(begun.elapsed());
     }
     assert!(quickest < Duration::from_millis(40), "{quickest:?}");
+}
+
+/// A program that has no time for a change which it has begun keeps no other process from writing.
+#[test]
+fn a_change_of_a_blocked_runtime_keeps_no_lock() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let (blocked, free) = (Builder::new_current_thread().enable_all().build(), Runtime::new());
+    let (blocked, free) = (blocked.unwrap(), free.unwrap());
+    let mine = blocked.block_on(SqliteStore::connect(&path)).unwrap();
+    let other = free.block_on(SqliteStore::connect(&path)).unwrap();
+    blocked.block_on(async {
+        let mut taking = mine.lease("mine", "holder", PATIENCE);
+        let begun = poll_fn(|context| Poll::Ready(taking.as_mut().poll(context))).await;
+        assert!(begun.is_pending());
+        // Nothing runs here until the other has written.
+        let (done, is_done) = channel();
+        free.spawn(async move { done.send(other.lease("other", "holder", PATIENCE).await) });
+        assert!(is_done.recv().unwrap().unwrap());
+        assert!(taking.await.unwrap());
+    });
 }
 
 /// Without a history nothing is kept of an end; what has been kept before stays.
