@@ -219,7 +219,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = stopping.stopped() => return,
             () = tokio::time::sleep(REPORT_PERIOD) => {}
         }
-        ask_store(&shared).await;
+        // A shutdown waits for no report.
+        tokio::select! {
+            biased;
+            () = stopping.stopped() => return,
+            () = ask_store(&shared) => {}
+        }
     }
 }
 
@@ -231,7 +236,7 @@ pub(crate) async fn ask_store(shared: &Shared) {
     }
 }
 
-/// As [`ask_store`], for a node that starts: it tells what it finds, whoever has told it before.
+/// As [`ask_store`], for a node that starts: it tells what it finds, also where another node has told it before.
 pub(crate) async fn ask_store_at_start(shared: &Shared) {
     if let Some(problems) = read_report(shared).await {
         if !problems.is_empty() {

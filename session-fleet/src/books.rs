@@ -122,9 +122,13 @@ impl Books {
         complaints.push(complaint);
     }
 
-    /// How often a guarantee broke.
-    pub(crate) fn broken(&self) -> usize {
-        held(&self.complaints).len()
+    /// How often a guarantee broke: one whose complaint has this part, or any.
+    pub(crate) fn broken(&self, part: Option<&str>) -> usize {
+        let complaints = held(&self.complaints);
+        complaints
+            .iter()
+            .filter(|complaint| part.is_none_or(|part| complaint.contains(part)))
+            .count()
     }
 
     /// Takes what was seen up to now, and begins again.
@@ -404,6 +408,6 @@ mod tests {
         let after = Instant::now() + Duration::from_millis(1);
         assert_eq!(books.trouble_of(1, after), None);
         books.judge(0, What::Page(State::Live), after, None);
-        assert_eq!(books.broken(), 1);
+        assert_eq!(books.broken(None), 1);
     }
 }

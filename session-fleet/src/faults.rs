@@ -26,7 +26,7 @@ pub(crate) enum Fault {
     NodeKilled,
     /// A node stands still (SIGSTOP) for longer than `max_staleness`.
     NodeStopped,
-    /// It stands still for less than that, and has not seen what happened meanwhile either.
+    /// It stands still for less than that, and has not seen what happened in that time either.
     NodePaused,
     /// `kill -9` of the store, which is started again later.
     StoreKilled,
@@ -238,7 +238,7 @@ pub(crate) async fn happen(
     volume: Volume,
     charts: &Path,
 ) -> Result<Vec<Row>, Failure> {
-    let (books, broken) = (&fleet.books, fleet.books.broken());
+    let (books, broken) = (&fleet.books, fleet.books.broken(None));
     let crowd = Crowd::gather(fleet, DISTURBED, fault.crowd(fleet)).await?;
     let traffic = Traffic::start(fleet, Volume { changes: fault.changes(), ..volume });
     books.take_timeline();
@@ -264,7 +264,7 @@ pub(crate) async fn happen(
     }
     let others = (0..fleet.nodes.len()).filter(|node| !concerned.contains(node));
     let elsewhere = others.map(unavailable).sum();
-    let mut rows = rows(&name, recovered, (books.broken() - broken, elsewhere), &timeline);
+    let mut rows = rows(&name, recovered, (books.broken(None) - broken, elsewhere), &timeline);
     if fault.stands_still() {
         let name = format!("{name}: revoked sessions shown to the node that goes on");
         rows.push(Row::plain(name, Some(shown as f64), ""));
@@ -346,6 +346,6 @@ const FEW: usize = 4;
 /// Before a fault and after it, and twice beyond `max_staleness` during it.
 const MARGIN: Duration = Duration::from_secs(2);
 /// Within which a fleet has to go on by itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 const DELAY: Duration = Duration::from_millis(50);

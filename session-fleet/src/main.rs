@@ -65,9 +65,12 @@ struct Arguments {
     #[arg(long)]
     fault: Vec<Fault>,
     /// Plants this defect in every node, whose program was built with the feature `planted`: the run succeeds
-    /// if a guarantee breaks.
-    #[arg(long, value_name = "DEFECT")]
+    /// if the guarantee breaks that `--breaks` names.
+    #[arg(long, value_name = "DEFECT", requires = "breaks")]
     planted: Option<String>,
+    /// A part of the complaint that counts; all others, such as a fault without effect, do not.
+    #[arg(long, value_name = "TEXT", requires = "planted")]
+    breaks: Option<String>,
     /// Full load for this many seconds, and a revocation every 10 ms.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300")]
     soak: Option<u64>,
@@ -273,7 +276,8 @@ impl Run<'_> {
         rows: &mut Vec<Row>,
     ) -> Result<usize, Failure> {
         audit::processes(fleet).await?;
-        let (name, broken) = (self.store.name(), fleet.books.broken());
+        let (name, broken) =
+            (self.store.name(), fleet.books.broken(self.arguments.breaks.as_deref()));
         let name = format!("{name}, {phase}: broken guarantees");
         rows.push(Row::at_most(name, Some(broken as f64), "", 0.0));
         Ok(broken)

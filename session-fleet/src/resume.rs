@@ -1,5 +1,5 @@
 //! What a node answers when it goes on after it stood still: it had many sessions in its cache, and all of
-//! them were revoked meanwhile.
+//! them were revoked in that time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

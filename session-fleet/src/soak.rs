@@ -28,7 +28,7 @@ pub(crate) async fn run(
         change_every: Some(CHANGE_EVERY),
     };
     fleet.books.take_timeline();
-    let broken = fleet.books.broken();
+    let broken = fleet.books.broken(None);
     let begun = Instant::now();
     let traffic = Traffic::start(fleet, volume);
     let memory = watch_memory(fleet, length).await?;
@@ -37,7 +37,7 @@ pub(crate) async fn run(
     Totals::read(&fleet.metrics().await?).compare(fleet, &counts);
     let lost = audit::run(fleet).await?;
     let growth = judged_growth(fleet, &memory, length);
-    let broken = fleet.books.broken() - broken;
+    let broken = fleet.books.broken(None) - broken;
     let unavailable = fleet.books.take_timeline().total(Seen::Unavailable) as f64;
     let name = |what: &str| format!("{}: soak: {what}", fleet.store.name());
     let rate = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64 / seconds;

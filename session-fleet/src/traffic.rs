@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use session_benches::random::Random;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
+use crate::faults::PATIENCE;
 use crate::fleet::{Fleet, KEEP, USERS};
 
 /// How much of it.
@@ -171,10 +172,12 @@ impl Worker {
         }
     }
 
-    /// Tries one node after another, until one has done it.
+    /// Tries one node after another, until one has done it. It goes on for some time after the traffic has stopped: a
+    /// session of which is not known whether it lives is looked at by no comparison.
     async fn go(&mut self, clients: &mut [Client]) {
         let Some(session) = self.fleet.people.take(KEEP) else { return };
-        while self.goes_on() {
+        let begun = Instant::now();
+        while self.goes_on() || begun.elapsed() < PATIENCE {
             let node = self.node();
             if self.fleet.revoke(node, &mut clients[node], &session).await {
                 self.fleet.people.ended(&session);

@@ -76,11 +76,11 @@ fn planted(stores: &[Store]) -> Result<(), Failure> {
     let servers: Vec<_> = stores.iter().filter_map(|store| store.server()).collect();
     services::with(&servers, |servers| {
         for store in stores {
-            for (defect, fault) in PLANTED {
+            for (defect, fault, breaks) in PLANTED {
                 println!("{defect}, {fault}");
                 let mut fleet = command("debug", &[*store], servers);
                 fleet.args(["--quick", "--nodes", "3", "--revokes", "0"]);
-                fleet.args(["--planted", defect, "--fault", fault]);
+                fleet.args(["--planted", defect, "--breaks", breaks, "--fault", fault]);
                 show(fleet)?;
             }
         }
@@ -155,15 +155,16 @@ fn faketime() -> Option<PathBuf> {
     })
 }
 
-/// Defects of the engine, and for each a fault under which it breaks a guarantee.
-const PLANTED: [(&str, &str); 6] = [
-    ("tenant-lost", "node-paused"),
-    ("stopped-trusted", "node-paused"),
-    ("stale-trusted", "node-stopped"),
-    ("stale-trusted", "stalled"),
-    ("outage-is-refusal", "stalled"),
-    ("hint-is-truth", "requests-cut"),
+/// Defects of the engine, and for each a fault under which it breaks a guarantee, and what the judge then says.
+const PLANTED: [(&str, &str, &str); 6] = [
+    ("tenant-lost", "node-paused", "shows the page of someone else"),
+    ("stopped-trusted", "node-paused", ACCEPTED),
+    ("stale-trusted", "node-stopped", ACCEPTED),
+    ("stale-trusted", "stalled", ACCEPTED),
+    ("outage-is-refusal", "stalled", "a signed-in user's page: 401"),
+    ("hint-is-truth", "requests-cut", ACCEPTED),
 ];
+const ACCEPTED: &str = "the page of a revoked session: accepted";
 
 #[cfg(test)]
 mod tests {

@@ -57,7 +57,7 @@ impl Oracle {
         })
     }
 
-    /// A session ends that somebody has asked to end so.
+    /// A session ends: some operation must have asked to end it so.
     pub(super) fn check_asked(&mut self, at: Ms, id: SessionId, cause: EndCause) {
         let Some(known) = self.sessions.get(&id) else { return };
         let allows = |asked: &Asked| {

@@ -6,7 +6,7 @@ use session_core::{EndCause, Session, SessionId, UserKey};
 use session_engine::WaitEnd;
 
 use super::carried::covers;
-use super::{Begun, Guarantee, Oracle, Worth, ms};
+use super::{Begun, Guarantee, Oracle, Worth, id_of, ms};
 use crate::node::stamp;
 use crate::plan::{Client, Ms};
 
@@ -220,7 +220,7 @@ impl Oracle {
     /// A node has answered a sign-out: the session has ended, and this node knows it. Not with a token that
     /// was replaced before the node came to it.
     pub(crate) fn signed_out(&mut self, at: Ms, begun: &Begun, token: &str, worth: Worth) {
-        let Some(id) = Self::id_of(token) else { return };
+        let Some(id) = id_of(token) else { return };
         let is_good = worth == Worth::Good && self.worth(token, at) == Worth::Good;
         let valid = is_good && self.is_in_time(id, at);
         let Some(known) = self.sessions.get_mut(&id) else { return };

@@ -19,7 +19,7 @@ impl Oracle {
         self.lists.insert(number, live);
     }
 
-    /// A sign-in begins, which these may stand in the way of: of each, somebody is known to hold it.
+    /// A sign-in begins, which these may stand in the way of: each of them is known to be held by a client.
     pub(crate) fn counts(&mut self, number: usize, owner: &UserKey) {
         let claimed = self.live_of(owner).filter(|known| known.session.claimed);
         let claimed = claimed.map(|known| (known.session.id, known.session.deadline)).collect();

@@ -18,7 +18,7 @@ pub(crate) use self::asked::{Ends, Setting};
 pub(crate) use self::carried::Sender;
 pub(crate) use self::guarantee::Guarantee;
 pub(crate) use self::settled::Shown;
-pub(crate) use self::tokens::Worth;
+pub(crate) use self::tokens::{Worth, id_of};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -380,8 +380,4 @@ impl Oracle {
             used.map_or(stamp(known.sent.saturating_sub(self.time_error())), |used| stamp(used.at));
         used.max(known.session.last_accessed)
     }
-
-    pub(crate) fn id_of(token: &str) -> Option<SessionId> {
-        id_of(token)
-    }
 }

@@ -1,4 +1,4 @@
-//! What clients were handed, and what that is worth, whatever the records say.
+//! What clients were handed, and what that is worth. Records of the store do not count.
 
 use session_core::{SessionId, Timestamp, Token};
 
@@ -236,7 +236,7 @@ impl Oracle {
     }
 }
 
-pub(super) fn id_of(token: &str) -> Option<SessionId> {
+pub(crate) fn id_of(token: &str) -> Option<SessionId> {
     Token::parse(token.as_bytes()).map(|token| token.session_id())
 }
 

@@ -7,6 +7,7 @@ use session_http::HttpSessions;
 use super::words::{brief, revoked};
 use super::*;
 use crate::node::stamp;
+use crate::oracle::id_of;
 
 /// A client's request.
 struct Asking {
@@ -64,7 +65,7 @@ impl World<'_> {
             Act::SecondTab(_) => device.before.clone(),
             _ => device.token.clone(),
         };
-        let held = device.token.as_deref().and_then(Oracle::id_of);
+        let held = device.token.as_deref().and_then(id_of);
         let sent = Sent {
             token: token.clone(),
             bearer: profile.bearer,

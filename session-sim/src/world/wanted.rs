@@ -5,6 +5,7 @@ use session_core::policy::PolicyScope;
 
 use super::*;
 use crate::node::stamp;
+use crate::oracle::id_of;
 
 impl World<'_> {
     /// The sessions that an act ends, where it ends any, for a client that holds this one.
@@ -27,7 +28,7 @@ impl World<'_> {
                 Chosen::Deployment => Selection::within(TenantFilter::Any),
                 Chosen::Ids => {
                     let tokens = self.clients.iter().filter_map(|device| device.token.as_deref());
-                    user.among(tokens.filter_map(Oracle::id_of).collect::<Vec<_>>())
+                    user.among(tokens.filter_map(id_of).collect::<Vec<_>>())
                 }
                 Chosen::Older(time) => user.signed_in_before(ago(time)),
                 Chosen::Unused(time) => user.last_accessed_before(ago(time)),

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 /// A thread, which ends when this is dropped and no job is left.
 ///
-/// It is not one of the runtime's threads for blocking work: there a job would wait behind whatever the application
-/// does on them, such as the checks of a thousand passwords.
+/// It is not one of the runtime's threads for blocking work: there a job would wait behind the application's own, such
+/// as the checks of a thousand passwords.
 #[derive(Debug)]
 pub(super) struct Thread(Sender<Job>);
 
