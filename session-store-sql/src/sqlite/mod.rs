@@ -50,6 +50,7 @@ use self::tx::Writer;
 /// SQLite's own lock, every write transaction taking it at its start. Reads run beside them.
 /// A process that is suspended while it writes (SIGSTOP, a debugger) keeps the others from writing
 /// until it goes on; one that is killed does not.
+/// A change that has begun goes on to its end, also where its caller goes away.
 /// An acknowledged change has been synced to the disk (see [`Durability`]).
 ///
 /// Beside the database `sessions.db`, and SQLite's own `sessions.db-wal` and `sessions.db-shm`,
