@@ -350,7 +350,7 @@ fn confirm_digest(
     session.token.current = successor.digest;
     session.token.issued = successor.issued;
     session.token.successor = None;
-    let before = session.authentication.clone();
+    let stale = planted::is(Defect::StepUpStale).then(|| session.authentication.clone());
     match proven {
         None => {}
         Some((authentication, None)) => {
@@ -373,8 +373,8 @@ fn confirm_digest(
             session.unknown.extend(unknown.remove_entry("timeouts"));
         }
     }
-    if planted::is(Defect::StepUpStale) {
-        session.authentication = before;
+    if let Some(stale) = stale {
+        session.authentication = stale;
     }
     session
 }

@@ -26,3 +26,8 @@ pub(crate) fn random<const N: usize>(entropy: &dyn Entropy) -> [u8; N] {
     entropy.fill(&mut bytes);
     bytes
 }
+
+/// A name that nothing else has: for a node, or one use of a ticket.
+pub(crate) fn unique_name(entropy: &dyn Entropy) -> String {
+    u128::from_be_bytes(random(entropy)).to_string()
+}

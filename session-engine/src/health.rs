@@ -8,9 +8,9 @@ use session_core::Timestamp;
 use session_core::store::StoreReport;
 use tokio::time::Instant;
 
+use crate::entropy::unique_name;
 use crate::node::Node;
 use crate::shared::Shared;
-use crate::sweeper;
 
 /// How a node and its workers are. Making it costs no call of the store.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -181,7 +181,7 @@ impl HealthBoard {
 
     /// This node's name among those that may tell of the store's problems.
     pub(crate) fn speaker(&self, shared: &Shared) -> String {
-        self.board().speaker.get_or_insert_with(|| sweeper::holder(shared)).clone()
+        self.board().speaker.get_or_insert_with(|| unique_name(shared.entropy.as_ref())).clone()
     }
 
     pub(crate) fn cleaned_up(&self, at: Timestamp, ended: u64) {

@@ -8,7 +8,7 @@ use session_core::store::{Continuation, EndedBatch, Forget, Sweep};
 use session_core::{Actor, EndCause, Timestamp};
 use tokio::time::Instant;
 
-use crate::entropy::random;
+use crate::entropy::unique_name;
 use crate::error::Error;
 use crate::queue::Leaving;
 use crate::shared::Shared;
@@ -22,7 +22,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         return;
     }
     let mut stopping = shared.stopping();
-    let holder = holder(&shared);
+    let holder = if planted::is(Defect::LeaseShared) {
+        "node".to_owned()
+    } else {
+        unique_name(shared.entropy.as_ref())
+    };
     let mut wait = shared.options.cleanup.period / 60;
     loop {
         tokio::select! {
@@ -194,14 +198,6 @@ async fn has_lease(shared: &Shared, holder: &str) -> Result<bool, Error> {
     let is_own = shared.store_call("lease", lease).await? || planted::is(Defect::LeaseIgnored);
     shared.health.leased(is_own, LEASE_TTL);
     Ok(is_own)
-}
-
-/// A name for this node that no other node has.
-pub(crate) fn holder(shared: &Shared) -> String {
-    if planted::is(Defect::LeaseShared) {
-        return "node".to_owned();
-    }
-    u128::from_be_bytes(random(shared.entropy.as_ref())).to_string()
 }
 
 fn report(shared: &Shared, result: Result<u64, Error>) {

@@ -29,12 +29,11 @@ use session_core::{
 use sha2::{Digest, Sha256};
 
 use crate::admit::TicketUse;
-use crate::entropy::random;
+use crate::entropy::{random, unique_name};
 use crate::error::Error;
 use crate::node::Node;
 use crate::rotate::Proof;
 use crate::sign_in::SignIn;
-use crate::sweeper;
 
 /// A sign-in that was refused, for
 /// [`SessionManager::sign_in_with_ticket`](crate::SessionManager::sign_in_with_ticket). A secret like a token.
@@ -167,7 +166,7 @@ impl Node {
         }
         let Sealed { expires, refused_by, id, .. } = sealed;
         let issued = Issued { text, expires, refused_by, id };
-        let ticket = TicketUse { issued, end, user: sweeper::holder(self.shared()) };
+        let ticket = TicketUse { issued, end, user: unique_name(self.shared().entropy.as_ref()) };
         let owner = UserKey { tenant: sealed.tenant, user: sealed.user };
         let impersonator =
             sealed.impersonator.map(|user| UserKey { tenant: sealed.impersonator_tenant, user });

@@ -5,6 +5,7 @@ mod checks;
 mod jobs;
 mod tally;
 
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use clap::Args;
@@ -59,14 +60,24 @@ fn whole(choice: &Choice, tally: &mut Tally) -> Result<(), Failure> {
         step("alerts", alerts::check)?;
     }
     step("lints", checks::lints)?;
-    step("documentation", checks::documentation)?;
-    step("features", checks::features)?;
-    let servers: &[Server] = if choice.embedded_only { &[] } else { &Server::ALL };
-    services::with(servers, |servers| tests(choice, servers, tally))
+    // It is long, waits for no server, and builds in a folder of its own.
+    let simulation = Job::task("sim", &["--check", "--threads", "1"])?;
+    thread::scope(|scope| {
+        let simulation = scope.spawn(|| jobs::run(vec![simulation], &mut Tally::default()));
+        step("documentation", checks::documentation)?;
+        step("features", checks::features)?;
+        let servers: &[Server] = if choice.embedded_only { &[] } else { &Server::ALL };
+        services::with(servers, |servers| tests(choice, servers, simulation, tally))
+    })
 }
 
 /// Builds all tests at once, and runs them.
-fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Failure> {
+fn tests(
+    choice: &Choice,
+    servers: &Servers,
+    simulation: ScopedJoinHandle<'_, Result<(), Failure>>,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
     let mut features = build::server_features(servers);
     if !choice.no_browser {
         step("programs to test with", || browser::install().and_then(|()| nginx::install()))?;
@@ -74,12 +85,15 @@ fn tests(choice: &Choice, servers: &Servers, tally: &mut Tally) -> Result<(), Fa
     }
     let binaries = built(&build::ALL, &features)?;
     let mut jobs = jobs::of(&binaries, servers);
-    // It is long, and waits for no server.
-    jobs.insert(0, Job::task("sim", &["--check", "--threads", "1"])?);
     // While the last tests wait for their servers.
     jobs.push(Job::task("schemathesis", &["--built"])?);
     jobs.push(Job::task("fuzz", &[])?);
-    step("tests", || jobs::run(jobs, tally))?;
+    step("tests", || {
+        let tests = jobs::run(jobs, tally);
+        // What follows measures times.
+        let simulation = simulation.join().unwrap_or_else(|_| Err(Failure::new("sim: panicked")));
+        tests.and(simulation)
+    })?;
     step("examples in the documentation", || {
         let mut tests = cargo(["test", "--locked", "--quiet", "--doc"]);
         tests.args(build::ALL).args(["--features", &features]);

@@ -54,7 +54,7 @@ struct StoreView {
     /// Entries of the log that have no number yet. Every node that reads the log numbers them: there is
     /// no sequencer that could be dead.
     log_pending_entries: u64,
-    /// How many things are wrong with it. The node's log says which.
+    /// How many things are wrong with it. The log of one node of the fleet says which.
     problems: usize,
 }
 
