@@ -3,6 +3,7 @@
 
 mod leases;
 mod restored;
+mod trouble;
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -37,31 +38,37 @@ fn session(n: u8) -> Session {
     Session::new(owner(), &token, at)
 }
 
-async fn insert(store: &SqliteStore, n: u8) -> SessionId {
+async fn sign_in(store: &SqliteStore, n: u8) -> Commit {
     let session = session(n);
-    let expected = store.user(&owner()).await.unwrap().version;
-    let commit = Commit {
+    Commit {
         owner: owner(),
-        expected,
+        expected: store.user(&owner()).await.unwrap().version,
         at: session.signed_in,
         by: Actor::Application,
         from: None,
-        changes: vec![Change::Insert(Box::new(session.clone()))],
-    };
-    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
-    session.id
+        changes: vec![Change::Insert(Box::new(session))],
+    }
 }
 
-async fn end(store: &SqliteStore, id: SessionId) {
-    let end = EndMany {
+async fn insert(store: &SqliteStore, n: u8) -> SessionId {
+    let commit = sign_in(store, n).await;
+    assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
+    session(n).id
+}
+
+fn end_of(id: SessionId) -> EndMany {
+    EndMany {
         selection: Selection::session(id, TenantFilter::Any),
         after: None,
         cause: EndCause::Revoked,
         at: Timestamp::EPOCH,
         by: Actor::Application,
         from: None,
-    };
-    assert_eq!(store.end_many(&end, 1).await.unwrap().ended.len(), 1);
+    }
+}
+
+async fn end(store: &SqliteStore, id: SessionId) {
+    assert_eq!(store.end_many(&end_of(id), 1).await.unwrap().ended.len(), 1);
 }
 
 async fn raw(path: &Path) -> SqliteConnection {

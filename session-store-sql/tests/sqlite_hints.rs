@@ -134,3 +134,29 @@ async fn what_makes_no_cached_session_wrong_is_no_hint() {
     assert_eq!(revoke(&store, session.id).await, 1);
     timeout(Duration::ZERO, changed).await.expect("a hint of the end");
 }
+
+/// A node that starts later makes another, and hears nothing of those that watch the old one.
+#[tokio::test]
+async fn a_hint_file_that_was_deleted_is_told_of() {
+    let file = File::new();
+    let store = file.open().await;
+    assert!(store.pushes());
+    std::fs::remove_file(file.0.path().join("sessions.db-hint")).unwrap();
+    assert!(!store.pushes());
+    let StoreReport { problems, .. } = store.report().await.unwrap();
+    assert!(matches!(&problems[..], [problem] if problem.contains("hint")), "{problems:?}");
+}
+
+/// Whoever may use the database may use its hints, as SQLite does it with its own files.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_hint_file_has_the_permissions_of_the_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = File::new();
+    file.open().await.close().await;
+    let hint = file.0.path().join("sessions.db-hint");
+    std::fs::remove_file(&hint).unwrap();
+    std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o660)).unwrap();
+    let _store = file.open().await;
+    assert_eq!(std::fs::metadata(hint).unwrap().permissions().mode() & 0o777, 0o660);
+}

@@ -18,53 +18,81 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use session_core::store::Commit;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use tokio::runtime::Builder;
 use tokio::sync::{Notify, RwLock, RwLockReadGuard};
-use tokio::task::JoinHandle;
 
-use super::options;
 use super::tx::Writer;
+use super::{After, options};
+
+/// Counts what was written, and says when a checkpoint is due.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Sessions that were changed since the last checkpoint was asked for.
+    changed: AtomicUsize,
+    is_closed: AtomicBool,
+    notify: Notify,
+}
+
+impl Due {
+    pub(super) fn count(&self, sessions: usize) {
+        let changed = self.changed.fetch_add(sessions, Ordering::Relaxed) + sessions;
+        if changed >= EVERY {
+            self.changed.store(0, Ordering::Relaxed);
+            self.notify.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
+    /// None once it is closed.
+    async fn next(&self) -> Option<()> {
+        self.notify.notified().await;
+        (!self.is_closed.load(Ordering::Relaxed)).then_some(())
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    /// Sessions that were changed since the last checkpoint was asked for.
-    changed: AtomicUsize,
-    due: Arc<Notify>,
     /// Shared by the large calls that are under way.
     gate: Arc<RwLock<()>>,
     pool: SqlitePool,
-    task: JoinHandle<()>,
+    after: Arc<After>,
 }
 
 impl Checkpoints {
-    pub(super) fn start(connect: SqliteConnectOptions, writer: Writer) -> Self {
-        let (due, gate) = (Arc::new(Notify::new()), Arc::new(RwLock::new(())));
+    /// On a thread with a runtime of its own: while it keeps writers waiting, it waits for no runtime of the
+    /// application, which may have much to do or stand still.
+    pub(super) fn start(
+        connect: SqliteConnectOptions,
+        writer: Writer,
+        after: Arc<After>,
+    ) -> io::Result<Self> {
+        let gate = Arc::new(RwLock::new(()));
         let path = connect.get_filename().to_owned();
         let pool = options::pool(1).connect_lazy_with(connect.busy_timeout(LONGEST_WAIT));
         let worker = Worker { path, pool: pool.clone(), writer, gate: Arc::clone(&gate) };
-        let task = tokio::spawn(worker.run(Arc::clone(&due)));
-        Self { changed: AtomicUsize::new(0), due, gate, pool, task }
+        let (runtime, due) =
+            (Builder::new_current_thread().enable_time().build()?, Arc::clone(&after));
+        std::thread::Builder::new()
+            .name("session-kit-checkpoints".to_owned())
+            .spawn(move || runtime.block_on(worker.run(&due.checkpoint)))?;
+        Ok(Self { gate, pool, after })
     }
 
     /// Waits while the log has to be begun again, before a call that writes so many sessions. Others do not
     /// wait: a sign-in, or the end of one session.
     pub(super) async fn pass(&self, sessions: usize) -> Option<RwLockReadGuard<'_, ()>> {
         if sessions > Commit::MAX_CHANGES { Some(self.gate.read().await) } else { None }
-    }
-
-    /// Counts what a commit has changed, and asks for a checkpoint when it is time.
-    pub(super) fn count(&self, sessions: usize) {
-        let changed = self.changed.fetch_add(sessions, Ordering::Relaxed) + sessions;
-        if changed >= EVERY {
-            self.changed.store(0, Ordering::Relaxed);
-            self.due.notify_one();
-        }
     }
 
     pub(super) async fn close(&self) {
@@ -74,7 +102,7 @@ impl Checkpoints {
 
 impl Drop for Checkpoints {
     fn drop(&mut self) {
-        self.task.abort();
+        self.after.checkpoint.close();
     }
 }
 
@@ -86,9 +114,8 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(self, due: Arc<Notify>) {
-        while !self.pool.is_closed() {
-            due.notified().await;
+    async fn run(self, due: &Due) {
+        while due.next().await.is_some() {
             // One that fails is made up for by the next, or by a commit.
             if let Err(error) = self.checkpoint().await {
                 tracing::debug!(%error, "no checkpoint");
@@ -154,3 +181,34 @@ const EVERY: usize = 200;
 pub(super) const AT_MOST: &str = "32768";
 /// Bytes that the write-ahead log keeps on the disk: more than it has where no reader stays open.
 pub(super) const LARGEST: u64 = 48 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use session_core::Store;
+    use tokio::runtime::Runtime;
+
+    use super::super::SqliteStore;
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_waits_for_no_runtime_of_the_application() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        // From here on it stands still.
+        let first = Builder::new_current_thread().enable_all().build().unwrap();
+        let store = first.block_on(SqliteStore::connect(&path)).unwrap();
+        let size = || std::fs::metadata(&path).unwrap().len();
+        let before = size();
+        Runtime::new().unwrap().block_on(async {
+            store.lease("a", "b", Duration::from_secs(1)).await.unwrap();
+            store.pools.after.wrote(EVERY);
+            let begun = Instant::now();
+            while size() == before {
+                assert!(begun.elapsed() < Duration::from_secs(20), "no checkpoint was made");
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}

@@ -3,6 +3,8 @@
 //! A commit names each session once, so its changes are applied kind by kind; only the log has to
 //! tell them in their order.
 
+use std::sync::Arc;
+
 use session_core::store::{Change, Commit, Outcome};
 use session_core::{DeviceInfo, StoreError, Timestamp, UserKey};
 
@@ -18,9 +20,17 @@ pub(super) async fn commit(
 ) -> Result<Outcome, StoreError> {
     commit.check()?;
     let (commit, clock) = (commit.clone(), pools.clock.clone());
-    let steps = steps::text(&commit.changes);
-    let change =
-        async move |tx: Tx<'_>| decide(tx, &commit, &steps, clock.now(), keeps_history).await;
+    let (steps, after) = (steps::text(&commit.changes), Arc::clone(&pools.after));
+    let change = async move |tx: Tx<'_>| {
+        let outcome = decide(tx, &commit, &steps, clock.now(), keeps_history).await?;
+        if outcome == Outcome::Done {
+            after.wrote(commit.changes.len());
+            if commit.invalidates() {
+                after.invalidated();
+            }
+        }
+        Ok(outcome)
+    };
     pools.writer.write(change).await
 }
 

@@ -1,6 +1,8 @@
 //! Ends many sessions. They are chosen by a reader, outside of the transaction that takes the write
 //! lock; what is gone or in use again by then is not ended.
 
+use std::sync::Arc;
+
 use session_core::store::{
     Continuation, EndMany, Ended, EndedBatch, Ending, Recheck, Sweep, limit_within,
 };
@@ -59,11 +61,17 @@ async fn end_chosen(
     }
     let ids: Vec<_> = chosen.iter().map(const_hex::encode).collect();
     let (ids, count) = (serde_json::json!(ids).to_string(), chosen.len());
-    let (ending, clock) = (ending.clone(), pools.clock.clone());
+    let (ending, clock, after) = (ending.clone(), pools.clock.clone(), Arc::clone(&pools.after));
     let end = async move |tx: Tx<'_>| {
         // Once the write lock is held.
         let lines = Lines::of(recheck, clock.now());
-        end_those(tx, ids, count, lines, &ending, keeps_history).await
+        let ended = end_those(tx, ids, count, lines, &ending, keeps_history).await?;
+        // Those that have not ended were put off.
+        after.wrote(count);
+        if !ended.is_empty() {
+            after.invalidated();
+        }
+        Ok(ended)
     };
     pools.writer.write(end).await
 }

@@ -31,6 +31,10 @@ mod tests {
         for passing in ["5", "517", "10", "266", "14"] {
             assert!(is_passing(Some(passing)), "{passing}");
         }
+        // Busy, also while a log is recovered, and with a snapshot.
+        for busy in ["5", "261", "517"] {
+            assert_eq!(primary(Some(busy)), Some(5), "{busy}");
+        }
         // An error of a statement; a constraint, and so of a primary key; no code of SQLite.
         for lasting in [Some("1"), Some("19"), Some("1555"), Some("HY000"), None] {
             assert!(!is_passing(lasting), "{lasting:?}");

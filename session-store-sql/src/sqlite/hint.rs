@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use notify::{EventHandler, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
+use super::file::OpenedFile;
+
 #[derive(Debug)]
 pub(super) struct Hints {
     grown: Arc<Notify>,
@@ -25,6 +27,7 @@ pub(super) struct Hints {
 #[derive(Debug)]
 struct Watched {
     file: Arc<HintFile>,
+    opened: OpenedFile,
     /// Stops when it is dropped.
     _watcher: RecommendedWatcher,
 }
@@ -43,16 +46,17 @@ impl Hints {
         let watched = watch(database, Arc::clone(&grown)).inspect_err(|error| {
             tracing::warn!(
                 %error,
-                "the database cannot be watched: changes by other processes are seen within the \
-                 propagation bound"
+                "{}-hint cannot be written or watched: changes by other processes are seen within the \
+                 propagation bound",
+                database.display()
             );
         });
         Self { grown, watched: watched.ok() }
     }
 
     /// Whether the changes of other processes are told.
-    pub(super) const fn is_watching(&self) -> bool {
-        self.watched.is_some()
+    pub(super) fn is_watching(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.opened.is_there())
     }
 
     /// Tells every store on the database, this one as well, that the log has grown.
@@ -88,11 +92,28 @@ fn watch(database: &Path, grown: Arc<Notify>) -> notify::Result<Watched> {
     let path = path_beside(database)?;
     let file =
         File::options().create(true).append(false).write(true).truncate(false).open(&path)?;
+    let opened = OpenedFile::at(&path)?;
+    share(&file, database);
     let mut watcher = notify::recommended_watcher(on_write(grown))?;
     watcher.watch(&path, RecursiveMode::NonRecursive)?;
     let file = HintFile { file: Mutex::new(file), is_due: AtomicBool::new(false) };
-    Ok(Watched { file: Arc::new(file), _watcher: watcher })
+    Ok(Watched { file: Arc::new(file), opened, _watcher: watcher })
 }
+
+/// Gives it the database's owner and permissions, as SQLite does with its own files: a program that the
+/// superuser runs on the database leaves nothing behind that its nodes cannot write. Others cannot, and
+/// need not.
+#[cfg(unix)]
+fn share(file: &File, database: &Path) {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    if let Ok(database) = std::fs::metadata(database) {
+        let _ = fchown(file, Some(database.uid()), Some(database.gid()));
+        let _ = file.set_permissions(database.permissions());
+    }
+}
+
+#[cfg(not(unix))]
+fn share(_: &File, _: &Path) {}
 
 /// Beside the file itself, as SQLite's own, whichever links lead to it.
 fn path_beside(database: &Path) -> io::Result<PathBuf> {

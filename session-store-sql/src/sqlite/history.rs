@@ -1,5 +1,6 @@
 //! Ended sessions: how they come into the history, and how they leave it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::{
@@ -60,7 +61,7 @@ pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result
     {
         return Ok(0);
     }
-    let (forget, clock) = (forget.clone(), pools.clock.clone());
+    let (forget, clock, after) = (forget.clone(), pools.clock.clone(), Arc::clone(&pools.after));
     let delete = async move |mut tx: Tx<'_>| {
         let delete = match &forget {
             Forget::OlderThan(age) => {
@@ -73,7 +74,9 @@ pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result
         };
         let gone = delete.execute(&mut *tx).await.map_err(store_error)?;
         tx.commit().await.map_err(store_error)?;
-        Ok(u32::try_from(gone.rows_affected()).unwrap_or(u32::MAX))
+        let gone = u32::try_from(gone.rows_affected()).unwrap_or(u32::MAX);
+        after.wrote(gone as usize);
+        Ok(gone)
     };
     pools.writer.write(delete).await
 }

@@ -1,5 +1,6 @@
 //! The log of changes, and the cheap sign that there is something new in it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery, limit_within};
@@ -8,6 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Mutex;
 
+use super::file::OpenedFile;
 use super::tx::Tx;
 use super::{Clock, Pools, store_error};
 use crate::{position, rows};
@@ -41,10 +43,13 @@ pub(super) async fn trim(
         .await
         .map_err(store_error)?;
     let Some(kept) = kept else { return Ok(0) };
+    let after = Arc::clone(&pools.after);
     let trim = async move |mut tx: Tx<'_>| {
         let trimmed = sqlx::query(TRIM).bind(kept).execute(&mut *tx).await.map_err(store_error)?;
         tx.commit().await.map_err(store_error)?;
-        Ok(u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX))
+        let trimmed = u32::try_from(trimmed.rows_affected()).unwrap_or(u32::MAX);
+        after.wrote(trimmed as usize / ENTRIES_OF_A_SESSION);
+        Ok(trimmed)
     };
     pools.writer.write(trim).await
 }
@@ -54,6 +59,7 @@ pub(super) async fn trim(
 #[derive(Debug)]
 pub(super) struct LogReader {
     options: SqliteConnectOptions,
+    file: OpenedFile,
     clock: Clock,
     state: Mutex<Option<Reader>>,
 }
@@ -66,8 +72,8 @@ struct Reader {
 }
 
 impl LogReader {
-    pub(super) fn new(options: SqliteConnectOptions, clock: Clock) -> Self {
-        Self { options, clock, state: Mutex::new(None) }
+    pub(super) fn new(options: SqliteConnectOptions, file: OpenedFile, clock: Clock) -> Self {
+        Self { options, file, clock, state: Mutex::new(None) }
     }
 
     pub(super) async fn close(&self) {
@@ -84,6 +90,7 @@ impl LogReader {
         limit: u32,
     ) -> Result<LogPage, StoreError> {
         let limit = limit_within(limit, LogPage::MAX_LIMIT);
+        self.file.checked()?;
         let mut state = self.state.lock().await;
         // Taken out: a read that fails or is dropped leaves no connection in doubt behind.
         let mut reader = match state.take() {
@@ -153,6 +160,9 @@ impl Reader {
         Ok(position.unwrap_or(LogPosition::START).cursor())
     }
 }
+
+/// Entries that are trimmed rewrite far fewer pages than as many sessions do.
+const ENTRIES_OF_A_SESSION: usize = 32;
 
 const APPEND: &str = "INSERT INTO session_kit_log (tag, kind, at, actor, tenant, user_id, session_id) \
     VALUES (random(), ?, ?, ?, ?, ?, ?)";

@@ -5,6 +5,7 @@ mod clock;
 mod commit;
 mod end;
 mod error;
+mod file;
 mod fleet;
 mod hint;
 mod history;
@@ -21,8 +22,9 @@ mod touch;
 mod tx;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use session_core::block::Block;
@@ -33,12 +35,11 @@ use session_core::store::{
     Sweep, Touch, UserState,
 };
 use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sqlx::sqlite::SqlitePool;
 
-use self::checkpoint::Checkpoints;
+use self::checkpoint::{Checkpoints, Due};
 use self::clock::Clock;
-use self::error::{is_busy, store_error};
+use self::error::store_error;
 use self::hint::Hints;
 use self::log::LogReader;
 pub use self::options::{Durability, SqliteOptions};
@@ -73,7 +74,6 @@ pub struct SqliteStore {
     pools: Pools,
     log: LogReader,
     checkpoints: Checkpoints,
-    hints: Hints,
     path: PathBuf,
     keeps_history: AtomicBool,
 }
@@ -83,6 +83,27 @@ struct Pools {
     writer: Writer,
     readers: SqlitePool,
     clock: Clock,
+    after: Arc<After>,
+}
+
+/// What follows a change, also where its caller has gone: a checkpoint when it is time, and a hint to every
+/// store on the database.
+#[derive(Debug)]
+struct After {
+    checkpoint: Due,
+    hints: Hints,
+}
+
+impl After {
+    /// So many sessions were written.
+    fn wrote(&self, sessions: usize) {
+        self.checkpoint.count(sessions);
+    }
+
+    /// Cached sessions are wrong.
+    fn invalidated(&self) {
+        self.hints.tell();
+    }
 }
 
 impl SqliteStore {
@@ -115,18 +136,22 @@ impl SqliteStore {
     ) -> Result<Self, StoreError> {
         let path = options::path_of(url.as_ref())?;
         let connect = options.connect(&path);
-        let writer = open_writer(&connect, options.busy_timeout).await?;
+        let writer = Writer::open(&connect, options.busy_timeout).await?;
         migrate::run(&writer).await?;
-        let readers = options::pool(options.readers.max(1)).connect_lazy_with(connect.clone());
+        let readers = options::reading(options.readers.max(1), writer.file().clone());
+        let readers = readers.connect_lazy_with(connect.clone());
         let hints = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || Hints::open(&path)).await
         };
+        let hints = hints.map_err(StoreError::internal)?;
+        let after = Arc::new(After { checkpoint: Due::default(), hints });
+        let checkpoints = Checkpoints::start(connect.clone(), writer.clone(), Arc::clone(&after))
+            .map_err(StoreError::unavailable)?;
         Ok(Self {
-            log: LogReader::new(connect.clone(), options.clock.clone()),
-            checkpoints: Checkpoints::start(connect, writer.clone()),
-            pools: Pools { writer, readers, clock: options.clock },
-            hints: hints.map_err(StoreError::internal)?,
+            log: LogReader::new(connect, writer.file().clone(), options.clock.clone()),
+            checkpoints,
+            pools: Pools { writer, readers, clock: options.clock, after },
             path,
             keeps_history: AtomicBool::new(true),
         })
@@ -150,14 +175,6 @@ impl SqliteStore {
     fn keeps_history(&self) -> bool {
         self.keeps_history.load(Ordering::Relaxed)
     }
-
-    /// Takes note of sessions that have ended.
-    fn ended_sessions(&self, count: usize) {
-        if count > 0 {
-            self.checkpoints.count(count);
-            self.hints.tell();
-        }
-    }
 }
 
 #[async_trait]
@@ -175,14 +192,7 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        let outcome = commit::commit(&self.pools, commit, self.keeps_history()).await?;
-        if outcome == Outcome::Done {
-            self.checkpoints.count(commit.changes.len());
-            if commit.invalidates() {
-                self.hints.tell();
-            }
-        }
-        Ok(outcome)
+        commit::commit(&self.pools, commit, self.keeps_history()).await
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
@@ -199,9 +209,7 @@ impl Store for SqliteStore {
 
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
         let _pass = self.checkpoints.pass(limit as usize).await;
-        let gone = history::forget(&self.pools, forget, limit).await?;
-        self.checkpoints.count(gone as usize);
-        Ok(gone)
+        history::forget(&self.pools, forget, limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
@@ -211,27 +219,17 @@ impl Store for SqliteStore {
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
         let batch = Touch::folded(batch)?;
         let _pass = self.checkpoints.pass(batch.len()).await;
-        let gone = touch::touch(&self.pools.writer, &batch).await?;
-        self.checkpoints.count(batch.len());
-        Ok(gone)
+        touch::touch(&self.pools, batch).await
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
         let _pass = self.checkpoints.pass(most(end, limit)).await;
-        let batch = end::end_many(&self.pools, end, limit, self.keeps_history()).await?;
-        self.ended_sessions(batch.ended.len());
-        Ok(batch)
+        end::end_many(&self.pools, end, limit, self.keeps_history()).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
         let _pass = self.checkpoints.pass(limit as usize).await;
-        let batch = end::sweep(&self.pools, sweep, limit, self.keeps_history()).await?;
-        self.ended_sessions(batch.ended.len());
-        if batch.next.is_some() {
-            // The others that it has looked at were put off.
-            self.checkpoints.count((limit as usize).saturating_sub(batch.ended.len()));
-        }
-        Ok(batch)
+        end::sweep(&self.pools, sweep, limit, self.keeps_history()).await
     }
 
     async fn log_since(
@@ -244,11 +242,11 @@ impl Store for SqliteStore {
     }
 
     async fn changed(&self) {
-        self.hints.changed().await;
+        self.pools.after.hints.changed().await;
     }
 
     fn pushes(&self) -> bool {
-        self.hints.is_watching()
+        self.pools.after.hints.is_watching()
     }
 
     fn expects_pushes(&self) -> bool {
@@ -256,9 +254,7 @@ impl Store for SqliteStore {
     }
 
     async fn trim_log(&self, older_than: Duration, limit: u32) -> Result<u32, StoreError> {
-        let trimmed = log::trim(&self.pools, older_than, limit).await?;
-        self.checkpoints.count(trimmed as usize / ENTRIES_OF_A_SESSION);
-        Ok(trimmed)
+        log::trim(&self.pools, older_than, limit).await
     }
 
     async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<bool, StoreError> {
@@ -282,28 +278,7 @@ impl Store for SqliteStore {
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        report::of(&self.pools, &self.path, self.hints.is_watching()).await
-    }
-}
-
-/// Opens the connection that writes.
-///
-/// The first one switches the file to WAL mode; only then do readers join. Of two processes that switch
-/// it at the same moment, SQLite refuses one at once and does not wait for the busy timeout.
-async fn open_writer(
-    connect: &SqliteConnectOptions,
-    busy_timeout: Duration,
-) -> Result<Writer, StoreError> {
-    let begun = Instant::now();
-    let connect = options::writing(connect.clone());
-    loop {
-        match connect.connect().await {
-            Err(error) if is_busy(&error) && begun.elapsed() < busy_timeout => {
-                tokio::time::sleep(PAUSE_WHILE_BUSY).await;
-            }
-            Err(error) => return Err(StoreError::unavailable(error)),
-            Ok(connection) => return Writer::new(connection, busy_timeout),
-        }
+        report::of(&self.pools, &self.path, self.pools.after.hints.is_watching()).await
     }
 }
 
@@ -312,8 +287,3 @@ fn most(end: &EndMany, limit: u32) -> usize {
     let limit = limit as usize;
     end.selection.ids.as_ref().map_or(limit, |ids| limit.min(ids.len()))
 }
-
-const PAUSE_WHILE_BUSY: Duration = Duration::from_millis(10);
-
-/// Entries that are trimmed rewrite far fewer pages than as many sessions do.
-const ENTRIES_OF_A_SESSION: usize = 32;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use session_core::{InvalidField, StoreError, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::file::OpenedFile;
 use super::{Clock, checkpoint};
 
 /// How a [`SqliteStore`](crate::SqliteStore) is opened.
@@ -85,7 +86,6 @@ impl SqliteOptions {
         };
         SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(synchronous)
             .foreign_keys(true)
@@ -113,6 +113,14 @@ pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+}
+
+/// Those that read a file. None joins that would read another one.
+pub(super) fn reading(connections: u32, file: OpenedFile) -> SqlitePoolOptions {
+    pool(connections).after_connect(move |_, _| {
+        let checked = file.check().map_err(sqlx::Error::Io);
+        Box::pin(async { checked })
+    })
 }
 
 /// The file that is meant: a path, or one after `sqlite:` or `sqlite://`.

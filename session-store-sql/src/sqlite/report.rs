@@ -16,6 +16,7 @@ pub(super) async fn of(
     path: &Path,
     is_watching: bool,
 ) -> Result<StoreReport, StoreError> {
+    pools.writer.file().checked()?;
     let row = sqlx::query(FACTS).fetch_one(&pools.readers).await.map_err(store_error)?;
     let text = |column| row.try_get::<String, _>(column).map_err(store_error);
     let journal = text("journal_mode")?;
@@ -35,7 +36,7 @@ pub(super) async fn of(
     }
     if !is_watching {
         report.problems.push(
-            "the hint file cannot be watched: changes by other processes are seen late".to_owned(),
+            "the hint file cannot be watched, or was deleted: changes by other processes are seen late".to_owned(),
         );
     }
     let log = beside(path, "-wal");

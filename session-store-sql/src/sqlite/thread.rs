@@ -62,11 +62,17 @@ mod tests {
         let thread = Thread::start().unwrap();
         let (done, is_done) = oneshot::channel();
         let (go, gone) = oneshot::channel::<()>();
-        let caller = thread.run(async || {
+        let (begin, has_begun) = oneshot::channel();
+        let mut caller = Box::pin(thread.run(async || {
+            begin.send(()).unwrap();
             let _gone = gone.await;
+            // Time in which it would see that nobody waits for it.
+            tokio::task::yield_now().await;
             done.send(()).unwrap();
-        });
-        assert!(tokio::time::timeout(Duration::ZERO, caller).await.is_err());
+        }));
+        assert!(tokio::time::timeout(Duration::ZERO, &mut caller).await.is_err());
+        has_begun.await.unwrap();
+        drop(caller);
         drop(go);
         is_done.await.unwrap();
     }

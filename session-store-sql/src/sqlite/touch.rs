@@ -1,29 +1,31 @@
 //! Writes back accesses.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use session_core::session::note_ip_address;
 use session_core::store::{Touch, record};
 use session_core::{SessionId, StoreError};
 
-use super::store_error;
-use super::tx::{Tx, Writer};
+use super::tx::Tx;
+use super::{Pools, store_error};
 use crate::columns::Columns;
 
 /// The batch has been folded.
-pub(super) async fn touch(writer: &Writer, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
+pub(super) async fn touch(pools: &Pools, batch: Vec<Touch>) -> Result<Vec<SessionId>, StoreError> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let batch = batch.to_vec();
+    let after = Arc::clone(&pools.after);
     let touch = async move |mut tx: Tx<'_>| {
         let addresses = merge_addresses(&mut tx, &batch).await?;
         let found = write(&mut tx, &batch, &addresses).await?;
         tx.commit().await.map_err(store_error)?;
+        after.wrote(batch.len());
         let gone = batch.iter().filter(|touch| !found.contains(&touch.id.as_bytes()[..]));
         Ok(gone.map(|touch| touch.id).collect())
     };
-    writer.write(touch).await
+    pools.writer.write(touch).await
 }
 
 /// The addresses of those sessions that have a new one.
