@@ -162,7 +162,7 @@ mod facade {
     use session_core::store::StoreReport;
 
     use super::{Label, VERDICTS};
-    use crate::metrics::{Kind, METRICS};
+    use crate::metrics::{METRICS, Metric};
     use crate::node::Node;
     use crate::shared::Shared;
 
@@ -184,7 +184,7 @@ mod facade {
         let mut stopping = shared.stopping();
         let period = shared.options.propagation_bound.max(PERIOD);
         let node = Node::new(shared);
-        begin_at_zero();
+        METRICS.iter().for_each(Metric::begin_at_zero);
         loop {
             hand_over(node.shared());
             show(&node);
@@ -196,24 +196,6 @@ mod facade {
         }
         hand_over(node.shared());
         show(&node);
-    }
-
-    /// A counter that is not there before it counts has no increase for Prometheus.
-    fn begin_at_zero() {
-        for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
-            let mut series = vec![Vec::new()];
-            for (label, values) in metric.labels {
-                let with = |labels: &Vec<Pair>| {
-                    let labels = labels.clone();
-                    let pair = |value: &&'static str| Pair::from_static_parts(label, value);
-                    values.iter().map(move |value| [labels.clone(), vec![pair(value)]].concat())
-                };
-                series = series.iter().flat_map(with).collect();
-            }
-            series
-                .into_iter()
-                .for_each(|labels| ::metrics::counter!(metric.name, labels).increment(0));
-        }
     }
 
     fn hand_over(shared: &Shared) {

@@ -15,7 +15,7 @@
 //! }
 //! ```
 
-use ::metrics::Unit;
+use ::metrics::{Label, Unit};
 
 /// One metric.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +84,24 @@ impl Metric {
             Kind::Gauge => ::metrics::describe_gauge!(name, unit, help),
             Kind::Histogram => ::metrics::describe_histogram!(name, unit, help),
         }
+    }
+
+    /// Lets a counter begin with all of its labels: one that is not there before it counts has no increase for
+    /// Prometheus.
+    pub fn begin_at_zero(&self) {
+        if self.kind != Kind::Counter {
+            return;
+        }
+        let mut series = vec![Vec::new()];
+        for (label, values) in self.labels {
+            let with = |labels: &Vec<Label>| {
+                let labels = labels.clone();
+                let pair = |value: &&'static str| Label::from_static_parts(label, value);
+                values.iter().map(move |value| [labels.clone(), vec![pair(value)]].concat())
+            };
+            series = series.iter().flat_map(with).collect();
+        }
+        series.into_iter().for_each(|labels| ::metrics::counter!(self.name, labels).increment(0));
     }
 }
 

@@ -44,10 +44,10 @@ struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
     nodes: u8,
     /// Runs one seed and shows what happened.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["seeds", "from", "twice", "within", "digest"])]
     replay: Option<u64>,
     /// How many lines of it, from the end.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 400, requires = "replay")]
     lines: usize,
     /// The store below: those that need no server, and whose time can be simulated.
     #[arg(long, value_enum, default_value_t = Kind::Memory)]
@@ -160,7 +160,10 @@ fn replay(options: &Options, seed: u64) -> ExitCode {
     print!("{plan}\n{}", run.trace.show(options.lines));
     println!("digest {:016x}", run.digest);
     match run.violation {
-        None => ExitCode::SUCCESS,
+        None => {
+            println!("every guarantee holds");
+            ExitCode::SUCCESS
+        }
         Some(violation) => {
             println!("{} s: {}: {}", violation.at as f64 / 1_000.0, violation.kind, violation.text);
             ExitCode::FAILURE

@@ -36,6 +36,9 @@ impl Trace {
             let _ = write!(shown, "  {:<34}", format!("node {node}"));
         }
         shown.push('\n');
+        if from > 0 {
+            let _ = writeln!(shown, "{from} lines before these are left out (--lines)");
+        }
         for (at, node, text) in &lines[from..] {
             let column = node.map_or(0, |node| node + 1);
             let _ = write!(shown, "{:>9.3}  ", *at as f64 / 1_000.0);

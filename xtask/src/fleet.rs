@@ -11,19 +11,19 @@ use crate::run::{Failure, cargo, show, show_aside, target};
 use crate::server::Server;
 use crate::services::{self, Servers};
 
-/// What `session-fleet` takes, checked before it is built.
+/// What `session-fleet` takes. It checks the names of faults itself.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Which store; may be given more than once. Default all but the one in memory.
     #[arg(long)]
     store: Vec<Store>,
-    /// How many nodes. Default 5.
+    /// How many nodes, 2 to 50. Default 5.
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=50))]
     nodes: Option<u16>,
     /// How many sessions are revoked; 0 for no measurement. Default 1,000.
     #[arg(long)]
     revokes: Option<u32>,
-    /// Connections of users to each node. Default 4.
+    /// Connections of users to each node, 4 to 1,000. Default 4.
     #[arg(long, value_parser = clap::value_parser!(u16).range(4..=1000))]
     connections: Option<u16>,
     /// Lets faults happen, one after the other, and draws what users saw into `target/fleet`. Servers
@@ -44,6 +44,11 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let stores = stores(&options.store)?;
+    if options.revokes == Some(0) && !options.faults && options.soak.is_none() {
+        return Err(Failure::new(
+            "--revokes 0 needs --faults or --soak: there is nothing else to do",
+        ));
+    }
     if options.planted {
         return planted(if options.store.is_empty() { &[Store::Postgres] } else { &stores });
     }

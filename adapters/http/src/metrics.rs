@@ -6,7 +6,10 @@ pub use session_engine::metrics::{Kind, Metric};
 /// Tells the installed recorder what each metric says, those of the engine included.
 pub fn describe() {
     session_engine::metrics::describe();
-    METRICS.iter().for_each(Metric::describe);
+    for metric in METRICS {
+        metric.describe();
+        metric.begin_at_zero();
+    }
 }
 
 /// Every metric of the HTTP rules; [`session_engine::metrics::METRICS`] has those of the node.

@@ -78,8 +78,12 @@ pub(crate) async fn prometheus_reads_the_metrics(on: Ground) {
         seen.insert(metric.name);
         assert!(line.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{line}");
     }
-    for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter) {
+    let counters = METRICS.iter().chain(OF_HTTP).filter(|metric| metric.kind == Kind::Counter);
+    for metric in counters {
         assert!(seen.contains(metric.name), "{}", metric.name);
+    }
+    for kind in ["token", "origin", "admin"] {
+        assert!(text.contains(&format!("session_kit_http_refusals_total{{kind=\"{kind}\"}}")));
     }
     let help = format!(
         "# HELP session_kit_ready {}",
