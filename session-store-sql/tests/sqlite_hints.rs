@@ -147,7 +147,7 @@ async fn a_hint_file_that_was_deleted_is_told_of() {
     assert!(matches!(&problems[..], [problem] if problem.contains("hint")), "{problems:?}");
 }
 
-/// Whoever may use the database may use its hints, as SQLite does it with its own files.
+/// The users that may write the database may write its hints, as SQLite does it with its log.
 #[cfg(unix)]
 #[tokio::test]
 async fn the_hint_file_has_the_permissions_of_the_database() {
@@ -158,5 +158,11 @@ async fn the_hint_file_has_the_permissions_of_the_database() {
     std::fs::remove_file(&hint).unwrap();
     std::fs::set_permissions(file.path(), PermissionsExt::from_mode(0o660)).unwrap();
     let _store = file.open().await;
-    assert_eq!(std::fs::metadata(hint).unwrap().permissions().mode() & 0o777, 0o660);
+    assert_eq!(std::fs::metadata(&hint).unwrap().permissions().mode() & 0o777, 0o660);
+    // A link would let the owner of the folder choose what another user writes to.
+    let another = file.0.path().join("another");
+    std::fs::write(&another, "7").unwrap();
+    std::fs::remove_file(&hint).unwrap();
+    std::os::unix::fs::symlink(&another, &hint).unwrap();
+    assert!(!file.open().await.pushes());
 }

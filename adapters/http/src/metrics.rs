@@ -3,7 +3,8 @@
 use ::metrics::Unit;
 pub use session_engine::metrics::{Kind, Metric};
 
-/// Tells the installed recorder what each metric says, those of the engine included.
+/// Tells the installed recorder what each metric says, those of the engine included, and begins the counters of this
+/// crate at zero. Call it once, after the recorder is installed.
 pub fn describe() {
     session_engine::metrics::describe();
     for metric in METRICS {

@@ -17,7 +17,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,26 +25,47 @@ use session_core::store::Commit;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, RwLock, RwLockReadGuard};
+use tokio::sync::{Notify, watch};
 
+use super::file::{Identity, OpenedFile};
 use super::tx::Writer;
 use super::{After, options};
 
-/// Counts what was written, and says when a checkpoint is due.
-#[derive(Debug, Default)]
+/// Counts what was written, says when a checkpoint is due, and keeps large calls waiting for it.
+#[derive(Debug)]
 pub(super) struct Due {
     /// Sessions that were changed since the last checkpoint was asked for.
     changed: AtomicUsize,
     is_closed: AtomicBool,
     notify: Notify,
+    /// Whether the log is begun again.
+    is_long: watch::Sender<bool>,
 }
 
 impl Due {
+    pub(super) fn new() -> Self {
+        Self {
+            changed: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+            notify: Notify::new(),
+            is_long: watch::Sender::new(false),
+        }
+    }
+
     pub(super) fn count(&self, sessions: usize) {
         let changed = self.changed.fetch_add(sessions, Ordering::Relaxed) + sessions;
         if changed >= EVERY {
             self.changed.store(0, Ordering::Relaxed);
             self.notify.notify_one();
+        }
+    }
+
+    /// Waits while the log has to be begun again, before a change of so many sessions. Others do not wait: a sign-in,
+    /// or the end of one session.
+    pub(super) async fn pass(&self, sessions: usize) {
+        if sessions > Commit::MAX_CHANGES {
+            // The sender is here: it cannot have gone.
+            let _ = self.is_long.subscribe().wait_for(|is_long| !is_long).await;
         }
     }
 
@@ -63,36 +83,25 @@ impl Due {
 
 #[derive(Debug)]
 pub(super) struct Checkpoints {
-    /// Shared by the large calls that are under way.
-    gate: Arc<RwLock<()>>,
     pool: SqlitePool,
     after: Arc<After>,
 }
 
 impl Checkpoints {
-    /// On a thread with a runtime of its own: while it keeps writers waiting, it waits for no runtime of the
-    /// application, which may have much to do or stand still.
+    /// On a thread of their own: while they keep writers waiting, they wait for no runtime of the application.
     pub(super) fn start(
-        connect: SqliteConnectOptions,
+        options: SqliteConnectOptions,
         writer: Writer,
         after: Arc<After>,
     ) -> io::Result<Self> {
-        let gate = Arc::new(RwLock::new(()));
-        let path = connect.get_filename().to_owned();
-        let pool = options::pool(1).connect_lazy_with(connect.busy_timeout(LONGEST_WAIT));
-        let worker = Worker { path, pool: pool.clone(), writer, gate: Arc::clone(&gate) };
+        let pool = options::pool(1).connect_lazy_with(options.busy_timeout(LONGEST_WAIT));
+        let worker = Worker { pool: pool.clone(), writer };
         let (runtime, due) =
             (Builder::new_current_thread().enable_time().build()?, Arc::clone(&after));
         std::thread::Builder::new()
             .name("session-kit-checkpoints".to_owned())
             .spawn(move || runtime.block_on(worker.run(&due.checkpoint)))?;
-        Ok(Self { gate, pool, after })
-    }
-
-    /// Waits while the log has to be begun again, before a call that writes so many sessions. Others do not
-    /// wait: a sign-in, or the end of one session.
-    pub(super) async fn pass(&self, sessions: usize) -> Option<RwLockReadGuard<'_, ()>> {
-        if sessions > Commit::MAX_CHANGES { Some(self.gate.read().await) } else { None }
+        Ok(Self { pool, after })
     }
 
     pub(super) async fn close(&self) {
@@ -107,55 +116,61 @@ impl Drop for Checkpoints {
 }
 
 struct Worker {
-    path: PathBuf,
     pool: SqlitePool,
     writer: Writer,
-    gate: Arc<RwLock<()>>,
 }
 
 impl Worker {
     async fn run(self, due: &Due) {
         while due.next().await.is_some() {
             // One that fails is made up for by the next, or by a commit.
-            if let Err(error) = self.checkpoint().await {
+            if let Err(error) = self.checkpoint(due).await {
                 tracing::debug!(%error, "no checkpoint");
             }
         }
     }
 
-    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
+    async fn checkpoint(&self, due: &Due) -> Result<(), sqlx::Error> {
+        self.writer.file().check()?;
         let pages: i64 = sqlx::query(PASSIVE).fetch_one(&self.pool).await?.try_get("log")?;
         if pages > LONG {
-            let _closed = self.gate.write().await;
-            self.flush().await;
-            sqlx::query(PASSIVE).execute(&self.pool).await?;
-            self.flush().await;
-            let _writer = self.writer.exclude().await;
-            sqlx::query(FULL).execute(&self.pool).await?;
+            due.is_long.send_replace(true);
+            let begun_again = self.begin_again().await;
+            due.is_long.send_replace(false);
+            begun_again?;
         }
         Ok(())
     }
 
+    async fn begin_again(&self) -> Result<(), sqlx::Error> {
+        // After the large changes that did not wait.
+        self.writer.between(async || ()).await;
+        self.flush();
+        sqlx::query(PASSIVE).execute(&self.pool).await?;
+        self.flush();
+        let pool = self.pool.clone();
+        let full = async move || sqlx::query(FULL).execute(&pool).await.map(drop);
+        self.writer.between(full).await.unwrap_or(Ok(()))
+    }
+
     /// Where it fails, the checkpoint after it takes longer.
-    async fn flush(&self) {
-        let path = self.path.clone();
-        let flushed = tokio::task::spawn_blocking(move || flush(&path)).await;
-        if let Err(error) = flushed.map_err(io::Error::other).flatten() {
+    fn flush(&self) {
+        if let Err(error) = flush(self.writer.file()) {
             tracing::debug!(%error, "the database is not flushed");
         }
     }
 }
 
 /// Flushes a database, so that a checkpoint has less to flush while it holds others up.
-fn flush(path: &Path) -> io::Result<()> {
+fn flush(database: &OpenedFile) -> io::Result<()> {
     let file = {
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
-        match files.get(path) {
+        match files.get(&database.identity()) {
             Some(file) => Arc::clone(file),
             None => {
                 // Some systems flush for writers only.
-                let file = Arc::new(File::options().read(true).write(true).open(path)?);
-                files.insert(path.to_owned(), Arc::clone(&file));
+                let file = Arc::new(File::options().read(true).write(true).open(database.path())?);
+                files.insert(database.identity(), Arc::clone(&file));
                 file
             }
         }
@@ -165,7 +180,7 @@ fn flush(path: &Path) -> io::Result<()> {
 
 /// Databases whose log was long once. They are never closed: with any descriptor of a file that is closed,
 /// Unix takes from this process all its locks of the file, SQLite's as well.
-static FILES: Mutex<BTreeMap<PathBuf, Arc<File>>> = Mutex::new(BTreeMap::new());
+static FILES: Mutex<BTreeMap<Identity, Arc<File>>> = Mutex::new(BTreeMap::new());
 
 /// Never waits for readers or writers, and makes none wait.
 const PASSIVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";

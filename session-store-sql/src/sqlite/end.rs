@@ -19,7 +19,7 @@ pub(super) async fn end_many(
     limit: u32,
     keeps_history: bool,
 ) -> Result<EndedBatch, StoreError> {
-    let chosen = read::choose(&pools.readers, end, limit).await?;
+    let chosen = read::choose(pools.readers()?, end, limit).await?;
     let (recheck, ending) = (Recheck::from(end), Ending::from(end));
     let ended = end_chosen(pools, &chosen.found, recheck, &ending, keeps_history).await?;
     Ok(EndedBatch { ended, next: chosen.next.map(Continuation::at) })
@@ -39,7 +39,7 @@ pub(super) async fn sweep(
         .bind(after.at.as_micros())
         .bind(&after.id.as_bytes()[..])
         .bind(limit)
-        .fetch_all(&pools.readers)
+        .fetch_all(pools.readers()?)
         .await
         .map_err(store_error)?;
     let chosen = walk::due(&rows, limit)?;
@@ -66,13 +66,14 @@ async fn end_chosen(
         // Once the write lock is held.
         let lines = Lines::of(recheck, clock.now());
         let ended = end_those(tx, ids, count, lines, &ending, keeps_history).await?;
-        // Those that have not ended were put off.
-        after.wrote(count);
+        // In a sweep those that have not ended were put off.
+        after.wrote(if recheck.overdue.is_some() { count } else { ended.len() });
         if !ended.is_empty() {
             after.invalidated();
         }
         Ok(ended)
     };
+    pools.after.checkpoint.pass(count).await;
     pools.writer.write(end).await
 }
 

@@ -1,12 +1,13 @@
 //! The file that a path led to when it was opened.
+//!
+//! It may be moved, replaced or deleted later. A process that has it open then reads and writes it as before, apart
+//! from those that open the path.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use session_core::StoreError;
 
-/// A file that was opened, by its path. It may be moved, replaced or deleted afterwards: who has it open reads and
-/// writes it as before, and nobody else sees what is written.
 #[derive(Clone, Debug)]
 pub(super) struct OpenedFile {
     path: PathBuf,
@@ -14,35 +15,39 @@ pub(super) struct OpenedFile {
 }
 
 impl OpenedFile {
-    /// Of one that is open.
+    /// The file that is at the path now.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), identity: identity(path)? })
     }
 
-    /// Whether the path still leads to it. Takes microseconds: the system has it in memory.
-    pub(super) fn is_there(&self) -> bool {
-        identity(&self.path).is_ok_and(|identity| identity == self.identity)
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Fails where it is no longer there.
+    pub(super) const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Fails where the path leads to another file, or to none. Takes microseconds: the system has it in memory.
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.is_there() {
-            return Ok(());
-        }
         let path = self.path.display();
-        Err(io::Error::other(format!(
-            "{path} was moved, replaced or deleted after it was opened: open it again with every process"
-        )))
+        match identity(&self.path) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Err(io::Error::other(format!(
+                "{path} was moved, replaced or deleted after it was opened: start all its nodes again"
+            ))),
+        }
     }
 
-    /// As [`check`](Self::check), of a store.
+    /// As [`check`](Self::check), as an error of the store.
     pub(super) fn checked(&self) -> Result<(), StoreError> {
         self.check().map_err(StoreError::unavailable)
     }
 }
 
 #[cfg(unix)]
-type Identity = (u64, u64);
+pub(super) type Identity = (u64, u64);
 
 /// The device, and the file's number on it, which no other file gets while this one is open.
 #[cfg(unix)]
@@ -52,10 +57,14 @@ fn identity(path: &Path) -> io::Result<Identity> {
 }
 
 #[cfg(not(unix))]
-type Identity = ();
+pub(super) type Identity = u64;
 
-/// An open file stays where it is.
+/// A file that is open can be neither moved nor replaced there.
 #[cfg(not(unix))]
 fn identity(path: &Path) -> io::Result<Identity> {
-    std::fs::metadata(path).map(|_| ())
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    std::fs::metadata(path)?;
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    Ok(hasher.finish())
 }

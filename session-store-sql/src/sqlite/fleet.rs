@@ -51,7 +51,7 @@ async fn take(
 /// Takes the write lock only where there is no key yet.
 pub(super) async fn key(pools: &Pools, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
     let known: Option<Vec<u8>> =
-        sqlx::query_scalar(KEY).fetch_optional(&pools.readers).await.map_err(store_error)?;
+        sqlx::query_scalar(KEY).fetch_optional(pools.readers()?).await.map_err(store_error)?;
     let key = match known {
         Some(key) => key,
         None => {

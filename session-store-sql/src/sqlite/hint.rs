@@ -26,29 +26,25 @@ pub(super) struct Hints {
 
 #[derive(Debug)]
 struct Watched {
-    file: Arc<HintFile>,
+    file: Mutex<File>,
     opened: OpenedFile,
+    /// Whether the last write failed.
+    is_mute: AtomicBool,
     /// Stops when it is dropped.
     _watcher: RecommendedWatcher,
-}
-
-#[derive(Debug)]
-struct HintFile {
-    file: Mutex<File>,
-    /// A write is under way or about to begin, and tells of everything up to its beginning.
-    is_due: AtomicBool,
 }
 
 impl Hints {
     /// Blocks on the file system. The database must exist.
     pub(super) fn open(database: &Path) -> Self {
         let grown = Arc::new(Notify::new());
-        let watched = watch(database, Arc::clone(&grown)).inspect_err(|error| {
+        let path = path_beside(database);
+        let watched = watch(&path, database, Arc::clone(&grown)).inspect_err(|error| {
             tracing::warn!(
                 %error,
-                "{}-hint cannot be written or watched: changes by other processes are seen within the \
-                 propagation bound",
-                database.display()
+                path = %path.display(),
+                "the hint file cannot be written or watched: changes by other processes are seen within the \
+                 propagation bound"
             );
         });
         Self { grown, watched: watched.ok() }
@@ -56,20 +52,19 @@ impl Hints {
 
     /// Whether the changes of other processes are told.
     pub(super) fn is_watching(&self) -> bool {
-        self.watched.as_ref().is_some_and(|watched| watched.opened.is_there())
+        self.watched.as_ref().is_some_and(|watched| {
+            !watched.is_mute.load(Ordering::Relaxed) && watched.opened.check().is_ok()
+        })
     }
 
-    /// Tells every store on the database, this one as well, that the log has grown.
+    /// Tells every store on the database, this one as well, that the log has grown. Writes a byte.
     pub(super) fn tell(&self) {
-        let Some(Watched { file, .. }) = &self.watched else { return self.grown.notify_waiters() };
-        if !file.is_due.swap(true, Ordering::AcqRel) {
-            let (file, grown) = (Arc::clone(file), Arc::clone(&self.grown));
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = file.write() {
-                    tracing::debug!(%error, "other processes cannot be told of a change");
-                    grown.notify_waiters();
-                }
-            });
+        let Some(watched) = &self.watched else { return self.grown.notify_waiters() };
+        let written = watched.write();
+        watched.is_mute.store(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = written {
+            tracing::debug!(%error, "other processes cannot be told of a change");
+            self.grown.notify_waiters();
         }
     }
 
@@ -79,30 +74,38 @@ impl Hints {
     }
 }
 
-impl HintFile {
+impl Watched {
     fn write(&self) -> io::Result<()> {
-        self.is_due.store(false, Ordering::Release);
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.rewind()?;
         file.write_all(b"\n")
     }
 }
 
-fn watch(database: &Path, grown: Arc<Notify>) -> notify::Result<Watched> {
-    let path = path_beside(database)?;
-    let file =
-        File::options().create(true).append(false).write(true).truncate(false).open(&path)?;
-    let opened = OpenedFile::at(&path)?;
-    share(&file, database);
+fn watch(path: &Path, database: &Path, grown: Arc<Notify>) -> notify::Result<Watched> {
+    let file = open(path, database)?;
+    let opened = OpenedFile::at(path)?;
     let mut watcher = notify::recommended_watcher(on_write(grown))?;
-    watcher.watch(&path, RecursiveMode::NonRecursive)?;
-    let file = HintFile { file: Mutex::new(file), is_due: AtomicBool::new(false) };
-    Ok(Watched { file: Arc::new(file), opened, _watcher: watcher })
+    watcher.watch(path, RecursiveMode::NonRecursive)?;
+    let (file, is_mute) = (Mutex::new(file), AtomicBool::new(false));
+    Ok(Watched { file, opened, is_mute, _watcher: watcher })
 }
 
-/// Gives it the database's owner and permissions, as SQLite does with its own files: a program that the
-/// superuser runs on the database leaves nothing behind that its nodes cannot write. Others cannot, and
-/// need not.
+/// Follows no link: it would let whoever owns the folder choose what another user writes to.
+fn open(path: &Path, database: &Path) -> io::Result<File> {
+    match File::options().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        created => return created.inspect(|file| share(file, database)),
+    }
+    if !std::fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    File::options().write(true).open(path)
+}
+
+/// Gives a new file the database's owner and permissions, as SQLite does with its log, so that a program which the
+/// superuser runs on the database leaves nothing behind that its nodes cannot write. Another user's program cannot, and
+/// its nodes then report it.
 #[cfg(unix)]
 fn share(file: &File, database: &Path) {
     use std::os::unix::fs::{MetadataExt, fchown};
@@ -116,10 +119,11 @@ fn share(file: &File, database: &Path) {
 fn share(_: &File, _: &Path) {}
 
 /// Beside the file itself, as SQLite's own, whichever links lead to it.
-fn path_beside(database: &Path) -> io::Result<PathBuf> {
-    let mut path: OsString = database.canonicalize()?.into();
+fn path_beside(database: &Path) -> PathBuf {
+    let database = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+    let mut path = OsString::from(database);
     path.push("-hint");
-    Ok(path.into())
+    path.into()
 }
 
 /// A watch that has lost events tells as well: a hint too many does no harm.

@@ -78,13 +78,14 @@ pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result
         after.wrote(gone as usize);
         Ok(gone)
     };
+    pools.after.checkpoint.pass(limit as usize).await;
     pools.writer.write(delete).await
 }
 
 /// Looked for by a reader, so that the write lock is taken only where a record goes.
 async fn any_older_than(pools: &Pools, age: Duration) -> Result<bool, StoreError> {
     let line = pools.clock.now().minus(age).as_micros();
-    sqlx::query_scalar(IS_ANY_OLD).bind(line).fetch_one(&pools.readers).await.map_err(store_error)
+    sqlx::query_scalar(IS_ANY_OLD).bind(line).fetch_one(pools.readers()?).await.map_err(store_error)
 }
 
 pub(super) const HISTORY: &str = "session_kit_history";

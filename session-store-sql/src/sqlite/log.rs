@@ -1,6 +1,7 @@
 //! The log of changes, and the cheap sign that there is something new in it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use session_core::store::{Cursor, Entries, LogPage, LogPosition, PageQuery, limit_within};
@@ -39,7 +40,7 @@ pub(super) async fn trim(
     let kept: Option<i64> = sqlx::query_scalar(FIRST_KEPT)
         .bind(pools.clock.now().minus(older_than).as_micros())
         .bind(limit_within(limit, PageQuery::MAX_EXAMINED))
-        .fetch_one(&pools.readers)
+        .fetch_one(pools.readers()?)
         .await
         .map_err(store_error)?;
     let Some(kept) = kept else { return Ok(0) };
@@ -62,6 +63,7 @@ pub(super) struct LogReader {
     file: OpenedFile,
     clock: Clock,
     state: Mutex<Option<Reader>>,
+    is_closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -73,10 +75,11 @@ struct Reader {
 
 impl LogReader {
     pub(super) fn new(options: SqliteConnectOptions, file: OpenedFile, clock: Clock) -> Self {
-        Self { options, file, clock, state: Mutex::new(None) }
+        Self { options, file, clock, state: Mutex::new(None), is_closed: AtomicBool::new(false) }
     }
 
     pub(super) async fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
         if let Some(reader) = self.state.lock().await.take() {
             // A connection that cannot be closed is dropped.
             let _ = reader.connection.close().await;
@@ -92,6 +95,9 @@ impl LogReader {
         let limit = limit_within(limit, LogPage::MAX_LIMIT);
         self.file.checked()?;
         let mut state = self.state.lock().await;
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(StoreError::unavailable("the store is closed"));
+        }
         // Taken out: a read that fails or is dropped leaves no connection in doubt behind.
         let mut reader = match state.take() {
             Some(reader) => reader,

@@ -86,6 +86,15 @@ struct Pools {
     after: Arc<After>,
 }
 
+impl Pools {
+    /// Those that read, while the file is where it was: one that is opened again would read another file, and with
+    /// the log of the old one.
+    fn readers(&self) -> Result<&SqlitePool, StoreError> {
+        self.writer.file().checked()?;
+        Ok(&self.readers)
+    }
+}
+
 /// What follows a change, also where its caller has gone: a checkpoint when it is time, and a hint to every
 /// store on the database.
 #[derive(Debug)]
@@ -135,17 +144,17 @@ impl SqliteStore {
         options: SqliteOptions,
     ) -> Result<Self, StoreError> {
         let path = options::path_of(url.as_ref())?;
+        let path = std::path::absolute(path).map_err(StoreError::unavailable)?;
         let connect = options.connect(&path);
         let writer = Writer::open(&connect, options.busy_timeout).await?;
         migrate::run(&writer).await?;
-        let readers = options::reading(options.readers.max(1), writer.file().clone());
-        let readers = readers.connect_lazy_with(connect.clone());
+        let readers = options::pool(options.readers.max(1)).connect_lazy_with(connect.clone());
         let hints = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || Hints::open(&path)).await
         };
         let hints = hints.map_err(StoreError::internal)?;
-        let after = Arc::new(After { checkpoint: Due::default(), hints });
+        let after = Arc::new(After { checkpoint: Due::new(), hints });
         let checkpoints = Checkpoints::start(connect.clone(), writer.clone(), Arc::clone(&after))
             .map_err(StoreError::unavailable)?;
         Ok(Self {
@@ -188,7 +197,7 @@ impl Store for SqliteStore {
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
-        read::user(&self.pools.readers, owner).await
+        read::user(self.pools.readers()?, owner).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Outcome, StoreError> {
@@ -196,39 +205,35 @@ impl Store for SqliteStore {
     }
 
     async fn load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
-        read::load(&self.pools.readers, id).await
+        read::load(self.pools.readers()?, id).await
     }
 
     async fn ended(&self, id: SessionId) -> Result<Option<EndedSession>, StoreError> {
-        history::ended(&self.pools.readers, id).await
+        history::ended(self.pools.readers()?, id).await
     }
 
     async fn history(&self, query: &HistoryQuery) -> Result<HistoryPage, StoreError> {
-        history::page(&self.pools.readers, query).await
+        history::page(self.pools.readers()?, query).await
     }
 
     async fn forget(&self, forget: &Forget, limit: u32) -> Result<u32, StoreError> {
-        let _pass = self.checkpoints.pass(limit as usize).await;
         history::forget(&self.pools, forget, limit).await
     }
 
     async fn page(&self, query: &PageQuery) -> Result<Page, StoreError> {
-        read::page(&self.pools.readers, query).await
+        read::page(self.pools.readers()?, query).await
     }
 
     async fn touch(&self, batch: &[Touch]) -> Result<Vec<SessionId>, StoreError> {
         let batch = Touch::folded(batch)?;
-        let _pass = self.checkpoints.pass(batch.len()).await;
         touch::touch(&self.pools, batch).await
     }
 
     async fn end_many(&self, end: &EndMany, limit: u32) -> Result<EndedBatch, StoreError> {
-        let _pass = self.checkpoints.pass(most(end, limit)).await;
         end::end_many(&self.pools, end, limit, self.keeps_history()).await
     }
 
     async fn sweep(&self, sweep: &Sweep, limit: u32) -> Result<EndedBatch, StoreError> {
-        let _pass = self.checkpoints.pass(limit as usize).await;
         end::sweep(&self.pools, sweep, limit, self.keeps_history()).await
     }
 
@@ -262,7 +267,7 @@ impl Store for SqliteStore {
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        place::policy(&self.pools.readers, scope).await
+        place::policy(self.pools.readers()?, scope).await
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
@@ -270,7 +275,7 @@ impl Store for SqliteStore {
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
-        place::block(&self.pools.readers, scope).await
+        place::block(self.pools.readers()?, scope).await
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
@@ -280,10 +285,4 @@ impl Store for SqliteStore {
     async fn report(&self) -> Result<StoreReport, StoreError> {
         report::of(&self.pools, &self.path, self.pools.after.hints.is_watching()).await
     }
-}
-
-/// The most sessions that a call can end.
-fn most(end: &EndMany, limit: u32) -> usize {
-    let limit = limit as usize;
-    end.selection.ids.as_ref().map_or(limit, |ids| limit.min(ids.len()))
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use session_core::{InvalidField, StoreError, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::file::OpenedFile;
 use super::{Clock, checkpoint};
 
 /// How a [`SqliteStore`](crate::SqliteStore) is opened.
@@ -19,7 +18,7 @@ use super::{Clock, checkpoint};
 pub struct SqliteOptions {
     /// What an acknowledged change survives.
     pub durability: Durability,
-    /// How long a write waits for another process. Default 5 s.
+    /// How long a write waits for its turn in this process, and for the lock of another. Default 5 s.
     pub busy_timeout: Duration,
     /// Connections for reads. Default 4.
     pub readers: u32,
@@ -113,14 +112,6 @@ pub(super) fn pool(connections: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-}
-
-/// Those that read a file. None joins that would read another one.
-pub(super) fn reading(connections: u32, file: OpenedFile) -> SqlitePoolOptions {
-    pool(connections).after_connect(move |_, _| {
-        let checked = file.check().map_err(sqlx::Error::Io);
-        Box::pin(async { checked })
-    })
 }
 
 /// The file that is meant: a path, or one after `sqlite:` or `sqlite://`.

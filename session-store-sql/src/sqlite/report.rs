@@ -16,11 +16,10 @@ pub(super) async fn of(
     path: &Path,
     is_watching: bool,
 ) -> Result<StoreReport, StoreError> {
-    pools.writer.file().checked()?;
-    let row = sqlx::query(FACTS).fetch_one(&pools.readers).await.map_err(store_error)?;
+    let row = sqlx::query(FACTS).fetch_one(pools.readers()?).await.map_err(store_error)?;
     let text = |column| row.try_get::<String, _>(column).map_err(store_error);
     let journal = text("journal_mode")?;
-    let missing = missing_indexes(&pools.readers).await?;
+    let missing = missing_indexes(pools.readers()?).await?;
     let mut report = StoreReport {
         server: format!("SQLite {}", text("version")?),
         schema: row.try_get("schema").map_err(store_error)?,

@@ -16,15 +16,16 @@ pub(super) async fn touch(pools: &Pools, batch: Vec<Touch>) -> Result<Vec<Sessio
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let after = Arc::clone(&pools.after);
+    let (count, after) = (batch.len(), Arc::clone(&pools.after));
     let touch = async move |mut tx: Tx<'_>| {
         let addresses = merge_addresses(&mut tx, &batch).await?;
         let found = write(&mut tx, &batch, &addresses).await?;
         tx.commit().await.map_err(store_error)?;
-        after.wrote(batch.len());
+        after.wrote(count);
         let gone = batch.iter().filter(|touch| !found.contains(&touch.id.as_bytes()[..]));
         Ok(gone.map(|touch| touch.id).collect())
     };
+    pools.after.checkpoint.pass(count).await;
     pools.writer.write(touch).await
 }
 

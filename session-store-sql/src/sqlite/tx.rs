@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use session_core::StoreError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteTransaction};
-use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use sqlx::{ConnectOptions, Connection as _};
 
 use super::error::is_busy;
 use super::file::OpenedFile;
@@ -15,27 +14,25 @@ use super::{options, store_error};
 
 pub(super) type Tx<'c> = SqliteTransaction<'c>;
 
-/// Carries out the changes of this process one after another, in the order in which they were asked for.
-///
-/// Transactions run on a thread of their own. Each statement is carried out by SQLite's thread, which then wakes the
-/// transaction. A runtime that has much to do polls last what another thread has woken, and all that time the
-/// transaction would keep the lock of the file.
+/// Carries out the changes of this process one after another, in the order in which they were asked for, on a thread of
+/// their own. Each statement is carried out by SQLite's thread, which then wakes the transaction: in a runtime that has
+/// much to do it would wait for its turn, and keep the lock of the file meanwhile.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
-    slot: Arc<Mutex<Slot>>,
-    thread: Arc<Thread>,
-    connect: SqliteConnectOptions,
+    thread: Arc<Thread<Connection>>,
     file: OpenedFile,
-    busy_timeout: Duration,
 }
 
-/// The connection between two changes.
+/// What the thread writes with.
 #[derive(Debug)]
-pub(super) struct Slot {
+struct Connection {
     /// None after a change that failed: SQLite may have ended its transaction by itself, which the driver does
     /// not learn. The next change opens another.
-    connection: Option<SqliteConnection>,
+    open: Option<SqliteConnection>,
     is_closed: bool,
+    options: SqliteConnectOptions,
+    file: OpenedFile,
+    busy_timeout: Duration,
 }
 
 /// How long a change waits for the lock.
@@ -45,34 +42,40 @@ struct Patience {
     wanted: Weak<()>,
 }
 
+impl Patience {
+    fn is_wanted(&self) -> bool {
+        self.wanted.strong_count() > 0
+    }
+}
+
 impl Writer {
     /// Opens the file, and makes it where it is missing.
     ///
     /// The first one switches the file to WAL mode; only then do readers join. Of two processes that switch
     /// it at the same moment, SQLite refuses one at once and does not wait for the busy timeout.
     pub(super) async fn open(
-        connect: &SqliteConnectOptions,
+        options: &SqliteConnectOptions,
         busy_timeout: Duration,
     ) -> Result<Self, StoreError> {
         let begun = Instant::now();
-        let connect = options::writing(connect.clone());
-        let connection = loop {
-            match connect.clone().create_if_missing(true).connect().await {
+        let options = options::writing(options.clone());
+        let path = options.get_filename();
+        let open = loop {
+            match options.clone().create_if_missing(true).connect().await {
                 Err(error) if is_busy(&error) && begun.elapsed() < busy_timeout => {
                     tokio::time::sleep(PAUSE_WHILE_BUSY).await;
                 }
                 Err(error) => {
-                    let path = connect.get_filename().display();
-                    return Err(StoreError::unavailable(format!("{path}: {error}")));
+                    return Err(StoreError::unavailable(format!("{}: {error}", path.display())));
                 }
-                Ok(connection) => break connection,
+                Ok(connection) => break Some(connection),
             }
         };
-        let file = OpenedFile::at(connect.get_filename()).map_err(StoreError::unavailable)?;
-        let slot = Slot { connection: Some(connection), is_closed: false };
-        let thread = Thread::start().map_err(StoreError::unavailable)?;
-        let (slot, thread) = (Arc::new(Mutex::new(slot)), Arc::new(thread));
-        Ok(Self { slot, thread, connect, file, busy_timeout })
+        let file = OpenedFile::at(path).map_err(StoreError::unavailable)?;
+        let connection =
+            Connection { open, is_closed: false, options, file: file.clone(), busy_timeout };
+        let thread = Thread::start("session-kit-sqlite", connection);
+        Ok(Self { thread: Arc::new(thread.map_err(StoreError::unavailable)?), file })
     }
 
     pub(super) const fn file(&self) -> &OpenedFile {
@@ -87,35 +90,58 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let caller = Arc::new(());
         let patience = Patience { asked: Instant::now(), wanted: Arc::downgrade(&caller) };
-        let (mut slot, writer) = (self.exclude().await, self.clone());
-        let write = async move || writer.carry_out(&mut slot, &patience, change).await;
+        let write =
+            async move |connection: &mut Connection| connection.carry_out(&patience, change).await;
         let written = self.thread.run(write).await;
         drop(caller);
         written.unwrap_or_else(|| Err(StoreError::internal("the change has panicked")))
     }
 
-    async fn carry_out<T>(
+    /// Runs a job after the changes that were asked for before, and before any other.
+    pub(super) async fn between<T: Send + 'static>(
         &self,
-        slot: &mut Slot,
+        job: impl AsyncFnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.thread.run(async move |_: &mut Connection| job().await).await
+    }
+
+    pub(super) async fn close(&self) {
+        let close = async |connection: &mut Connection| {
+            connection.is_closed = true;
+            if let Some(open) = connection.open.take() {
+                // What is not closed in order is closed when it is dropped.
+                let _ = open.close().await;
+            }
+        };
+        self.thread.run(close).await;
+    }
+}
+
+impl Connection {
+    async fn carry_out<T>(
+        &mut self,
         patience: &Patience,
         change: impl AsyncFnOnce(Tx<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.file.checked()?;
         // Taken out: a change that fails or panics leaves no connection in doubt behind.
-        let mut connection = match slot.connection.take() {
-            Some(connection) => connection,
-            None if slot.is_closed => return Err(StoreError::unavailable("the store is closed")),
-            None => self.connect_again(patience).await?,
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None if self.is_closed => return Err(StoreError::unavailable("the store is closed")),
+            None => self.open_again(patience).await?,
         };
         let (done, is_in_order) = loop {
             // A deferred one would fail at its first write if another process wrote after its first read.
-            match connection.begin_with("BEGIN IMMEDIATE").await {
+            match open.begin_with("BEGIN IMMEDIATE").await {
                 Err(error) if is_busy(&error) => {
                     if let Err(impatient) = self.look_again(patience, &error) {
                         break (Err(impatient), true);
                     }
                 }
                 Err(error) => break (Err(store_error(error)), false),
+                Ok(_) if !patience.is_wanted() => {
+                    break (Err(StoreError::unavailable("the caller has gone")), true);
+                }
                 Ok(tx) => {
                     let done = change(tx).await;
                     let is_ok = done.is_ok();
@@ -124,18 +150,19 @@ impl Writer {
             };
         };
         if is_in_order {
-            slot.connection = Some(connection);
+            self.open = Some(open);
         } else {
-            let _ = connection.close().await;
+            let _ = open.close().await;
         }
         let done = done?;
-        // Nothing is acknowledged that is in a file which nobody will open.
+        // A change of a file that was replaced meanwhile is not acknowledged: it is lost.
         self.file.checked().map(|()| done)
     }
 
-    async fn connect_again(&self, patience: &Patience) -> Result<SqliteConnection, StoreError> {
+    async fn open_again(&self, patience: &Patience) -> Result<SqliteConnection, StoreError> {
         loop {
-            match self.connect.connect().await {
+            self.file.checked()?;
+            match self.options.connect().await {
                 Err(error) if is_busy(&error) => self.look_again(patience, &error)?,
                 connected => return connected.map_err(store_error),
             }
@@ -144,31 +171,18 @@ impl Writer {
 
     /// Waits a little for another process, which has the lock.
     ///
-    /// SQLite's own wait grows to 100 ms from one look to the next, so who has waited longest looks least often. The
-    /// thread is the writer's own.
+    /// SQLite's own wait grows to 100 ms from one look to the next, so the process that has waited longest looks least
+    /// often. The thread has nothing else to do.
     fn look_again(&self, patience: &Patience, error: &sqlx::Error) -> Result<(), StoreError> {
-        if patience.wanted.strong_count() > 0 && patience.asked.elapsed() < self.busy_timeout {
+        if patience.is_wanted() && patience.asked.elapsed() < self.busy_timeout {
             std::thread::sleep(BETWEEN_LOOKS);
             return Ok(());
         }
         let limit = self.busy_timeout.as_secs_f64();
-        let path = self.connect.get_filename().display();
-        let text = format!("another process has the lock of {path}, for up to {limit} s: {error}");
-        Err(StoreError::unavailable(text))
-    }
-
-    /// Waits for the changes that were asked for before. None begins while the guard is there.
-    pub(super) async fn exclude(&self) -> OwnedMutexGuard<Slot> {
-        Arc::clone(&self.slot).lock_owned().await
-    }
-
-    pub(super) async fn close(&self) {
-        let mut slot = self.exclude().await;
-        slot.is_closed = true;
-        if let Some(connection) = slot.connection.take() {
-            // What is not closed in order is closed when it is dropped.
-            let _ = connection.close().await;
-        }
+        let path = self.options.get_filename().display();
+        Err(StoreError::unavailable(format!(
+            "no turn to write within {limit} s: another process has the lock of {path}: {error}"
+        )))
     }
 }
 

@@ -136,7 +136,8 @@ fn built(packages: &[&str], features: &str) -> Result<Vec<Binary>, Failure> {
 fn step(name: &str, run: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     println!("\n== {name}");
     let begun = Instant::now();
-    run()?;
+    // At once: what runs beside it goes on to its end.
+    run().inspect_err(|failure| println!("== {name}: {failure}"))?;
     println!("== {name}: {} s", begun.elapsed().as_secs());
     Ok(())
 }
