@@ -192,29 +192,59 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
-    use session_core::Store;
-
     use super::super::{Durability, SqliteOptions, SqliteStore};
     use super::*;
 
-    /// SQLite then ends the transaction by itself, which the driver does not learn.
+    async fn open(folder: &tempfile::TempDir) -> SqliteStore {
+        SqliteStore::connect(folder.path().join("s.db")).await.unwrap()
+    }
+
+    async fn set(mut tx: Tx<'_>, version: i64) -> Result<(), StoreError> {
+        let set =
+            sqlx::query("INSERT OR ROLLBACK INTO session_kit_migrations (version) VALUES (?)");
+        set.bind(version).execute(&mut *tx).await.map_err(store_error)?;
+        tx.commit().await.map_err(store_error)
+    }
+
+    async fn versions(store: &SqliteStore) -> Vec<i64> {
+        let versions = "SELECT version FROM session_kit_migrations ORDER BY version";
+        sqlx::query_scalar(versions).fetch_all(&store.pools.readers).await.unwrap()
+    }
+
+    /// As SQLite does where the disk is full or fails in a commit.
     #[tokio::test]
-    async fn a_disk_that_was_full_can_be_written_again() {
+    async fn a_transaction_that_sqlite_ends_by_itself_stops_no_later_one() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::connect(folder.path().join("s.db")).await.unwrap();
-        let fill = async |mut tx: Tx<'_>| {
-            for statement in [
-                "CREATE TABLE large (content BLOB)",
-                "INSERT INTO large VALUES (zeroblob(4 << 20))",
-            ] {
-                sqlx::query("PRAGMA max_page_count = 1").execute(&mut *tx).await.unwrap();
-                sqlx::query(statement).execute(&mut *tx).await.map_err(store_error)?;
-            }
-            Ok(())
+        let store = open(&folder).await;
+        store.pools.writer.write(async |tx: Tx<'_>| set(tx, 1).await).await.unwrap_err();
+        store.pools.writer.write(async |tx: Tx<'_>| set(tx, 7).await).await.unwrap();
+        assert_eq!(versions(&store).await, [1, 7]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_waits_for_its_turn_ends_with_its_caller() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let mut busy = std::pin::pin!(store.pools.writer.between(async || gone.await.unwrap()));
+        assert!(tokio::time::timeout(Duration::ZERO, &mut busy).await.is_err());
+        let left = store.pools.writer.write(async |tx: Tx<'_>| set(tx, 7).await);
+        assert!(tokio::time::timeout(Duration::ZERO, left).await.is_err());
+        go.send(()).unwrap();
+        store.pools.writer.write(async |tx: Tx<'_>| set(tx, 8).await).await.unwrap();
+        assert_eq!(versions(&store).await, [1, 8]);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_a_file_that_is_replaced_meanwhile_is_not_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let path = folder.path().join("s.db");
+        let replaced = async move |tx: Tx<'_>| {
+            std::fs::rename(&path, path.with_extension("old")).unwrap();
+            set(tx, 7).await
         };
-        let error = store.pools.writer.write(fill).await.unwrap_err();
-        assert!(format!("{error:?}").contains("full"), "{error:?}");
-        assert!(store.lease("a", "b", Duration::from_secs(1)).await.unwrap());
+        store.pools.writer.write(replaced).await.unwrap_err();
     }
 
     #[tokio::test]
