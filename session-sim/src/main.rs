@@ -44,7 +44,7 @@ struct Options {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
     nodes: u8,
     /// Runs one seed and shows what happened.
-    #[arg(long, conflicts_with_all = ["seeds", "from", "twice", "within", "digest"])]
+    #[arg(long, conflicts_with_all = ["from", "twice", "within", "digest"])]
     replay: Option<u64>,
     /// How many lines of it, from the end.
     #[arg(long, default_value_t = 400, requires = "replay")]
