@@ -57,7 +57,8 @@ fn bearer_cli() {
     let whoami = || run(&["whoami"], "");
     assert!(!whoami().status.success());
     assert!(!run(&["login", "alice"], "guess").status.success());
-    assert!(run(&["login", "alice"], "alice\n").status.success());
+    let login = run(&["login", "alice"], "alice\n");
+    assert!(login.status.success(), "{login:?}");
     assert_eq!(said(&whoami()), "alice on Console\n");
     let file = folder.path().join("bearer-cli.token");
     let old = std::fs::read_to_string(&file).unwrap();

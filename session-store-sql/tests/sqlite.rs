@@ -12,7 +12,7 @@ use std::sync::mpsc::channel;
 use std::task::Poll;
 use std::time::Duration;
 
-use session_conformance::sample::PATIENCE;
+use session_conformance::sample::{self, PATIENCE};
 use session_core::store::{
     Change, Commit, EndMany, Entries, Forget, HistoryPage, HistoryQuery, Needs, Outcome, Page,
     PageQuery, Selection, Sweep, TenantFilter,
@@ -469,4 +469,15 @@ async fn leases_that_ran_out_are_deleted_in_parts() {
         sqlx::query_as(left).fetch_one(&mut raw(&path).await).await.unwrap()
     };
     leases::deleted_in_parts(&store, left).await;
+}
+
+#[tokio::test]
+async fn what_a_sweep_puts_off_stays_put_off_where_nothing_ends() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("sessions.db");
+    let store = SqliteStore::connect(&path).await.unwrap();
+    insert(&store, 1).await;
+    execute(&path, "UPDATE session_kit_sessions SET due = 0, deadline = 1 << 60").await;
+    assert!(sample::sweep_all(&store, Duration::ZERO, 10).await.is_empty());
+    assert_eq!(ask(&path, "SELECT due = deadline FROM session_kit_sessions").await, "1");
 }

@@ -1,5 +1,6 @@
 //! A program under test.
 
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -12,7 +13,23 @@ use crate::client::Client;
 pub struct Program {
     child: Child,
     addr: SocketAddr,
+    _port: File,
     _folder: tempfile::TempDir,
+}
+
+/// An address with a free port, and a lock that keeps it from the other tests: two of them could be given the same
+/// one before a program listens there, and one would then talk to the other's program.
+fn free_address() -> (SocketAddr, File) {
+    let test = std::env::current_exe().unwrap();
+    let locks = test.ancestors().nth(2).unwrap().join("test-ports");
+    std::fs::create_dir_all(&locks).unwrap();
+    loop {
+        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let lock = File::create(locks.join(addr.port().to_string())).unwrap();
+        if lock.try_lock().is_ok() {
+            return (addr, lock);
+        }
+    }
 }
 
 /// The path of an example that Cargo has built beside the running test.
@@ -33,10 +50,10 @@ impl Program {
     /// When it does not listen within 20 seconds.
     pub fn start(path: impl AsRef<Path>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (addr, port) = free_address();
         let mut command = Command::new(path.as_ref());
         let child = command.arg(addr.to_string()).current_dir(folder.path()).spawn().unwrap();
-        let mut program = Self { child, addr, _folder: folder };
+        let mut program = Self { child, addr, _port: port, _folder: folder };
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(addr).is_err() {
             assert!(Instant::now() < deadline, "{} does not listen", path.as_ref().display());
