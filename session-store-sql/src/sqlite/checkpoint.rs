@@ -17,46 +17,54 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use session_core::store::Commit;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use tokio::runtime::Builder;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::file::{Identity, OpenedFile};
+use super::options;
+use super::thread::Thread;
 use super::tx::Writer;
-use super::{After, options};
 
-/// Counts what was written, says when a checkpoint is due, and keeps large calls waiting for it.
+/// Makes a checkpoint when so much was written, and keeps large calls waiting for some of them.
+///
+/// On a thread of their own: while checkpoints keep writers waiting, they wait for no runtime of the application.
 #[derive(Debug)]
-pub(super) struct Due {
-    /// Sessions that were changed since the last checkpoint was asked for.
-    changed: AtomicUsize,
-    is_closed: AtomicBool,
-    notify: Notify,
+pub(super) struct Checkpoints {
+    thread: Thread<Worker>,
+    pool: SqlitePool,
+    /// Sessions that were changed since the last checkpoint began.
+    changed: Arc<AtomicUsize>,
     /// Whether the log is begun again.
-    is_long: watch::Sender<bool>,
+    is_long: watch::Receiver<bool>,
 }
 
-impl Due {
-    pub(super) fn new() -> Self {
-        Self {
-            changed: AtomicUsize::new(0),
-            is_closed: AtomicBool::new(false),
-            notify: Notify::new(),
-            is_long: watch::Sender::new(false),
-        }
+impl Checkpoints {
+    pub(super) fn start(options: SqliteConnectOptions, writer: Writer) -> io::Result<Self> {
+        let pool = options::pool(1).connect_lazy_with(options.busy_timeout(LONGEST_WAIT));
+        let (sender, is_long) = watch::channel(false);
+        let worker = Worker { pool: pool.clone(), writer, is_long: sender };
+        let thread = Thread::start("session-kit-checkpoints", worker)?;
+        Ok(Self { thread, pool, changed: Arc::default(), is_long })
     }
 
+    /// Counts what a change has written.
     pub(super) fn count(&self, sessions: usize) {
-        let changed = self.changed.fetch_add(sessions, Ordering::Relaxed) + sessions;
-        if changed >= EVERY {
-            self.changed.store(0, Ordering::Relaxed);
-            self.notify.notify_one();
+        let before = self.changed.fetch_add(sessions, Ordering::Relaxed);
+        if before < EVERY && before + sessions >= EVERY {
+            let changed = Arc::clone(&self.changed);
+            self.thread.post(async move |worker: &mut Worker| {
+                changed.store(0, Ordering::Relaxed);
+                // One that fails is made up for by the next, or by a commit.
+                if let Err(error) = worker.checkpoint().await {
+                    tracing::debug!(%error, "no checkpoint");
+                }
+            });
         }
     }
 
@@ -64,44 +72,9 @@ impl Due {
     /// or the end of one session.
     pub(super) async fn pass(&self, sessions: usize) {
         if sessions > Commit::MAX_CHANGES {
-            // The sender is here: it cannot have gone.
-            let _ = self.is_long.subscribe().wait_for(|is_long| !is_long).await;
+            // Without its thread there is no checkpoint to wait for.
+            let _ = self.is_long.clone().wait_for(|is_long| !is_long).await;
         }
-    }
-
-    fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
-        self.notify.notify_one();
-    }
-
-    /// None once it is closed.
-    async fn next(&self) -> Option<()> {
-        self.notify.notified().await;
-        (!self.is_closed.load(Ordering::Relaxed)).then_some(())
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Checkpoints {
-    pool: SqlitePool,
-    after: Arc<After>,
-}
-
-impl Checkpoints {
-    /// On a thread of their own: while they keep writers waiting, they wait for no runtime of the application.
-    pub(super) fn start(
-        options: SqliteConnectOptions,
-        writer: Writer,
-        after: Arc<After>,
-    ) -> io::Result<Self> {
-        let pool = options::pool(1).connect_lazy_with(options.busy_timeout(LONGEST_WAIT));
-        let worker = Worker { pool: pool.clone(), writer };
-        let (runtime, due) =
-            (Builder::new_current_thread().enable_time().build()?, Arc::clone(&after));
-        std::thread::Builder::new()
-            .name("session-kit-checkpoints".to_owned())
-            .spawn(move || runtime.block_on(worker.run(&due.checkpoint)))?;
-        Ok(Self { pool, after })
     }
 
     pub(super) async fn close(&self) {
@@ -109,34 +82,21 @@ impl Checkpoints {
     }
 }
 
-impl Drop for Checkpoints {
-    fn drop(&mut self) {
-        self.after.checkpoint.close();
-    }
-}
-
+#[derive(Debug)]
 struct Worker {
     pool: SqlitePool,
     writer: Writer,
+    is_long: watch::Sender<bool>,
 }
 
 impl Worker {
-    async fn run(self, due: &Due) {
-        while due.next().await.is_some() {
-            // One that fails is made up for by the next, or by a commit.
-            if let Err(error) = self.checkpoint(due).await {
-                tracing::debug!(%error, "no checkpoint");
-            }
-        }
-    }
-
-    async fn checkpoint(&self, due: &Due) -> Result<(), sqlx::Error> {
+    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
         self.writer.file().check()?;
         let pages: i64 = sqlx::query(PASSIVE).fetch_one(&self.pool).await?.try_get("log")?;
         if pages > LONG {
-            due.is_long.send_replace(true);
+            self.is_long.send_replace(true);
             let begun_again = self.begin_again().await;
-            due.is_long.send_replace(false);
+            self.is_long.send_replace(false);
             begun_again?;
         }
         Ok(())
@@ -202,7 +162,7 @@ mod tests {
     use std::time::Instant;
 
     use session_core::Store;
-    use tokio::runtime::Runtime;
+    use tokio::runtime::{Builder, Runtime};
 
     use super::super::SqliteStore;
     use super::*;

@@ -73,7 +73,7 @@ async fn end_chosen(
         }
         Ok(ended)
     };
-    pools.after.checkpoint.pass(count).await;
+    pools.after.checkpoints.pass(count).await;
     pools.writer.write(end).await
 }
 

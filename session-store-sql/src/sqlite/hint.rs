@@ -91,7 +91,7 @@ fn watch(path: &Path, database: &Path, grown: Arc<Notify>) -> notify::Result<Wat
     Ok(Watched { file, opened, is_mute, _watcher: watcher })
 }
 
-/// Follows no link: it would let whoever owns the folder choose what another user writes to.
+/// Follows no link: by one, the owner of the folder could choose the file that another user writes to.
 fn open(path: &Path, database: &Path) -> io::Result<File> {
     match File::options().write(true).create_new(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -78,7 +78,7 @@ pub(super) async fn forget(pools: &Pools, forget: &Forget, limit: u32) -> Result
         after.wrote(gone as usize);
         Ok(gone)
     };
-    pools.after.checkpoint.pass(limit as usize).await;
+    pools.after.checkpoints.pass(limit as usize).await;
     pools.writer.write(delete).await
 }
 

@@ -21,7 +21,7 @@ mod thread;
 mod touch;
 mod tx;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -37,7 +37,7 @@ use session_core::store::{
 use session_core::{FleetKey, SessionId, Store, StoreError, UserKey};
 use sqlx::sqlite::SqlitePool;
 
-use self::checkpoint::{Checkpoints, Due};
+use self::checkpoint::Checkpoints;
 use self::clock::Clock;
 use self::error::store_error;
 use self::hint::Hints;
@@ -73,8 +73,6 @@ use self::tx::Writer;
 pub struct SqliteStore {
     pools: Pools,
     log: LogReader,
-    checkpoints: Checkpoints,
-    path: PathBuf,
     keeps_history: AtomicBool,
 }
 
@@ -99,14 +97,14 @@ impl Pools {
 /// store on the database.
 #[derive(Debug)]
 struct After {
-    checkpoint: Due,
+    checkpoints: Checkpoints,
     hints: Hints,
 }
 
 impl After {
     /// So many sessions were written.
     fn wrote(&self, sessions: usize) {
-        self.checkpoint.count(sessions);
+        self.checkpoints.count(sessions);
     }
 
     /// Cached sessions are wrong.
@@ -149,19 +147,15 @@ impl SqliteStore {
         let writer = Writer::open(&connect, options.busy_timeout).await?;
         migrate::run(&writer).await?;
         let readers = options::pool(options.readers.max(1)).connect_lazy_with(connect.clone());
-        let hints = {
-            let path = path.clone();
-            tokio::task::spawn_blocking(move || Hints::open(&path)).await
-        };
-        let hints = hints.map_err(StoreError::internal)?;
-        let after = Arc::new(After { checkpoint: Due::new(), hints });
-        let checkpoints = Checkpoints::start(connect.clone(), writer.clone(), Arc::clone(&after))
-            .map_err(StoreError::unavailable)?;
+        let hints = tokio::task::spawn_blocking(move || Hints::open(&path)).await;
+        let checkpoints = Checkpoints::start(connect.clone(), writer.clone());
+        let after = Arc::new(After {
+            checkpoints: checkpoints.map_err(StoreError::unavailable)?,
+            hints: hints.map_err(StoreError::internal)?,
+        });
         Ok(Self {
             log: LogReader::new(connect, writer.file().clone(), options.clock.clone()),
-            checkpoints,
             pools: Pools { writer, readers, clock: options.clock, after },
-            path,
             keeps_history: AtomicBool::new(true),
         })
     }
@@ -171,7 +165,7 @@ impl SqliteStore {
     pub async fn close(&self) {
         self.pools.readers.close().await;
         self.log.close().await;
-        self.checkpoints.close().await;
+        self.pools.after.checkpoints.close().await;
         self.pools.writer.close().await;
     }
 
@@ -283,6 +277,6 @@ impl Store for SqliteStore {
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {
-        report::of(&self.pools, &self.path, self.pools.after.hints.is_watching()).await
+        report::of(&self.pools).await
     }
 }

@@ -11,11 +11,8 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use super::{Pools, checkpoint, migrate, store_error};
 use crate::schema;
 
-pub(super) async fn of(
-    pools: &Pools,
-    path: &Path,
-    is_watching: bool,
-) -> Result<StoreReport, StoreError> {
+pub(super) async fn of(pools: &Pools) -> Result<StoreReport, StoreError> {
+    let path = pools.writer.file().path();
     let row = sqlx::query(FACTS).fetch_one(pools.readers()?).await.map_err(store_error)?;
     let text = |column| row.try_get::<String, _>(column).map_err(store_error);
     let journal = text("journal_mode")?;
@@ -33,9 +30,11 @@ pub(super) async fn of(
             "the journal mode is `{journal}` and not `wal`: readers and writers wait for each other"
         ));
     }
-    if !is_watching {
+    if !pools.after.hints.is_watching() {
         report.problems.push(
-            "the hint file cannot be watched, or was deleted: changes by other processes are seen late".to_owned(),
+            "the hint file cannot be written or watched, or was deleted: changes by other processes are \
+             seen late"
+                .to_owned(),
         );
     }
     let log = beside(path, "-wal");

@@ -30,17 +30,23 @@ impl<S: Send + 'static> Thread<S> {
         Ok(Self(sender))
     }
 
-    /// Runs a job there, to its end also where the caller goes away. None where it has panicked.
+    /// Runs a job there, to its end.
+    pub(super) fn post(&self, job: impl AsyncFnOnce(&mut S) + Send + 'static) {
+        let job = move |runtime: &Runtime, state: &mut S| runtime.block_on(job(state));
+        // The thread is there for as long as this is.
+        let _ = self.0.send(Box::new(job));
+    }
+
+    /// Runs a job there, also where the caller goes away. None where it has panicked.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         job: impl AsyncFnOnce(&mut S) -> T + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        let job = move |runtime: &Runtime, state: &mut S| {
+        self.post(async move |state: &mut S| {
             // Where the caller has gone, the answer is not wanted.
-            let _ = answer.send(runtime.block_on(job(state)));
-        };
-        self.0.send(Box::new(job)).ok()?;
+            let _ = answer.send(job(state).await);
+        });
         answered.await.ok()
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn touch(pools: &Pools, batch: Vec<Touch>) -> Result<Vec<Sessio
         let gone = batch.iter().filter(|touch| !found.contains(&touch.id.as_bytes()[..]));
         Ok(gone.map(|touch| touch.id).collect())
     };
-    pools.after.checkpoint.pass(count).await;
+    pools.after.checkpoints.pass(count).await;
     pools.writer.write(touch).await
 }
 

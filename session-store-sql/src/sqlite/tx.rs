@@ -16,7 +16,7 @@ pub(super) type Tx<'c> = SqliteTransaction<'c>;
 
 /// Carries out the changes of this process one after another, in the order in which they were asked for, on a thread of
 /// their own. Each statement is carried out by SQLite's thread, which then wakes the transaction: in a runtime that has
-/// much to do it would wait for its turn, and keep the lock of the file meanwhile.
+/// much to do it would wait for its turn, with the lock of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     thread: Arc<Thread<Connection>>,
@@ -155,7 +155,7 @@ impl Connection {
             let _ = open.close().await;
         }
         let done = done?;
-        // A change of a file that was replaced meanwhile is not acknowledged: it is lost.
+        // A change of a file that has been replaced is not acknowledged: it is lost.
         self.file.checked().map(|()| done)
     }
 
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_of_a_file_that_is_replaced_meanwhile_is_not_acknowledged() {
+    async fn a_change_of_a_file_that_has_been_replaced_is_not_acknowledged() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder).await;
         let path = folder.path().join("s.db");
