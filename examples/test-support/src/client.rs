@@ -140,8 +140,8 @@ impl Client {
             .origin
             .as_ref()
             .map(|origin| format!("Sec-Fetch-Site: cross-site\r\nOrigin: {origin}\r\n"));
-        write!(
-            connection,
+        // In one piece: a server that answers before it has read a body resets a connection on which more comes.
+        let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}{}{}{}\
              Content-Length: {}\r\n\r\n{body}",
             self.addr,
@@ -149,8 +149,8 @@ impl Client {
             bearer.unwrap_or_default(),
             origin.unwrap_or_default(),
             body.len(),
-        )
-        .unwrap();
+        );
+        connection.write_all(request.as_bytes()).unwrap();
         connection
     }
 }

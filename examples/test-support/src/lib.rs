@@ -9,5 +9,5 @@ mod socket;
 
 pub use client::{Answer, Client, Stream};
 pub use description::{Described, Description};
-pub use program::{Program, example};
+pub use program::{Program, example, free_address};
 pub use socket::Socket;

@@ -1,7 +1,9 @@
 //! A program under test.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::hash::{BuildHasher, RandomState};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -17,19 +19,31 @@ pub struct Program {
     _folder: tempfile::TempDir,
 }
 
-/// An address with a free port, and a lock that keeps it from the other tests: two of them could be given the same
-/// one before a program listens there, and one would then talk to the other's program.
-fn free_address() -> (SocketAddr, File) {
+/// Below those that systems give to a socket that asks for any port: nobody else takes one of these by chance.
+/// So are those 10,000 above, which a server of Redis Cluster takes besides.
+const PORTS: Range<u16> = 10_000..20_000;
+
+/// An address with a free port, and a lock that keeps it from the other tests for as long as it is held.
+///
+/// A port that the system chose could be given to another program before this one listens there, and a test would
+/// talk to that.
+///
+/// # Panics
+/// When every port is taken.
+pub fn free_address() -> (SocketAddr, File) {
     let test = std::env::current_exe().unwrap();
     let locks = test.ancestors().nth(2).unwrap().join("test-ports");
     std::fs::create_dir_all(&locks).unwrap();
-    loop {
-        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let lock = File::create(locks.join(addr.port().to_string())).unwrap();
-        if lock.try_lock().is_ok() {
+    let begin = RandomState::new().hash_one(()) % u64::from(PORTS.end - PORTS.start);
+    let ports = PORTS.cycle().skip(usize::try_from(begin).unwrap()).take(PORTS.len());
+    for port in ports {
+        let lock = File::create(locks.join(port.to_string())).unwrap();
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if lock.try_lock().is_ok() && TcpListener::bind(addr).is_ok() {
             return (addr, lock);
         }
     }
+    panic!("no port of {PORTS:?} is free")
 }
 
 /// The path of an example that Cargo has built beside the running test.

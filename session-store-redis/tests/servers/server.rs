@@ -1,12 +1,13 @@
 //! Servers of a test's own.
 
-use std::net::TcpListener;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use session_conformance::sample::PATIENCE;
 use session_store_redis::{RedisOptions, RedisStore};
+use session_test_support::free_address;
 
 use crate::namespace::url;
 
@@ -14,6 +15,7 @@ use crate::namespace::url;
 pub(crate) struct Server {
     pub(crate) port: u16,
     process: Child,
+    _port: File,
 }
 
 impl Server {
@@ -52,9 +54,8 @@ impl Server {
     }
 
     fn with(program: &str, arguments: &[&str]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let (address, lock) = free_address();
+        let port = address.port();
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"]);
@@ -62,7 +63,7 @@ impl Server {
         command.args(["--repl-diskless-load", "swapdb"]);
         command.args(arguments);
         let process = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
-        Self { port, process }
+        Self { port, process, _port: lock }
     }
 
     pub(crate) fn url(&self) -> String {

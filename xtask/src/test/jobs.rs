@@ -55,7 +55,8 @@ impl Job {
     pub(crate) fn task(name: &str, options: &[&str]) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
         let mut command = Command::new(program);
-        command.arg(name).args(options).current_dir(root());
+        // What it builds is not listed, so that a failure is all there is to read.
+        command.arg(name).args(options).current_dir(root()).env("CARGO_TERM_QUIET", "true");
         Ok(Self { name: name.to_owned(), command, uses: &[], names_a_test: false })
     }
 }

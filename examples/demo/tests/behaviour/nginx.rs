@@ -1,52 +1,38 @@
 //! Behind an nginx as Debian installs it, which collects responses by default.
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
+use session_test_support::free_address;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use crate::app::{App, Ground, eventually};
 use crate::client::{Client, login_form};
 
-/// More than there are others to whom a free port may go at the same moment.
-const TRIES: usize = 10;
-
 /// A proxy in front of an application. It ends when it is dropped.
 struct Nginx {
     address: SocketAddr,
     process: Child,
+    _port: File,
     _folder: TempDir,
 }
 
 impl Nginx {
     async fn before(app: &App, version: &str) -> Self {
-        for _ in 0..TRIES {
-            let folder = TempDir::new().unwrap();
-            let address = free_address();
-            let process = start(folder.path(), address, app.address, version);
-            let mut nginx = Self { address, process, _folder: folder };
-            if nginx.serves(app.address).await {
-                return nginx;
-            }
-        }
-        panic!("nginx does not start");
-    }
-
-    /// Returns true once it serves, false if it ended because another process took the port.
-    async fn serves(&mut self, app: SocketAddr) -> bool {
-        let (browser, name) = (self.browser(), app.to_string());
-        while self.process.try_wait().unwrap().is_none() {
-            let answer = browser.try_send("GET", "/login", String::new()).await;
-            if answer.is_ok_and(|answer| answer.header("x-upstream") == Some(&name)) {
-                return true;
-            }
+        let folder = TempDir::new().unwrap();
+        let (address, port) = free_address();
+        let process = start(folder.path(), address, app.address, version);
+        let mut nginx = Self { address, process, _port: port, _folder: folder };
+        let browser = nginx.browser();
+        while browser.try_send("GET", "/login", String::new()).await.is_err() {
+            assert_eq!(nginx.process.try_wait().unwrap(), None, "nginx does not start");
             tokio::task::yield_now().await;
         }
-        false
+        nginx
     }
 
     /// A browser whose requests come from another address than the proxy's.
@@ -54,10 +40,6 @@ impl Nginx {
         let from = Some(Ipv4Addr::new(127, 0, 0, 2).into());
         Client { from, ..Client::new(self.address) }
     }
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn start(folder: &Path, address: SocketAddr, app: SocketAddr, version: &str) -> Child {
@@ -75,7 +57,6 @@ http {{
     access_log off;
 {paths}    server {{
         listen {address};
-        add_header X-Upstream {app} always;
         location / {{
             proxy_pass http://{app};
             proxy_http_version {version};
