@@ -159,12 +159,15 @@ pub(super) const LARGEST: u64 = 48 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::time::Instant;
 
     use session_core::Store;
     use tokio::runtime::{Builder, Runtime};
+    use tokio::time::timeout;
 
-    use super::super::SqliteStore;
+    use super::super::tx::Tx;
+    use super::super::{SqliteStore, store_error};
     use super::*;
 
     #[test]
@@ -185,5 +188,36 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
+    }
+
+    /// Large calls that went on would keep it long; sign-ins are not kept waiting for its flush.
+    #[tokio::test]
+    async fn only_large_calls_wait_while_a_long_log_is_begun_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::connect(folder.path().join("s.db")).await.unwrap();
+        let (writer, checkpoints) = (&store.pools.writer, &store.pools.after.checkpoints);
+        let fill = async |mut tx: Tx<'_>| {
+            let fill = "CREATE TABLE large AS SELECT zeroblob(10 << 20)";
+            sqlx::query(fill).execute(&mut *tx).await.map_err(store_error)?;
+            tx.commit().await.map_err(store_error)
+        };
+        writer.write(fill).await.unwrap();
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let mut busy = pin!(writer.between(async || gone.await.unwrap()));
+        assert!(timeout(Duration::ZERO, &mut busy).await.is_err());
+        checkpoints.count(EVERY);
+        checkpoints.is_long.clone().wait_for(|is_long| *is_long).await.unwrap();
+        checkpoints.pass(Commit::MAX_CHANGES).await;
+        let mut large = pin!(checkpoints.pass(Commit::MAX_CHANGES + 1));
+        assert!(timeout(Duration::from_millis(20), &mut large).await.is_err(), "it goes on");
+        go.send(()).unwrap();
+        large.await;
+        let write = async |mut tx: Tx<'_>| {
+            sqlx::query("DELETE FROM large").execute(&mut *tx).await.map_err(store_error)?;
+            tx.commit().await.map_err(store_error)
+        };
+        writer.write(write).await.unwrap();
+        let pages = sqlx::query(PASSIVE).fetch_one(&checkpoints.pool).await.unwrap();
+        assert!(pages.get::<i64, _>("log") < LONG, "it goes on where it was");
     }
 }
