@@ -12,9 +12,9 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     primary(code.as_deref()) == Some(5)
 }
 
-/// Busy, locked, out of memory or disk, I/O error, cannot open.
+/// Busy, locked, out of memory or disk, I/O error, cannot open, the locks of a log that others recover.
 fn is_passing(code: Option<&str>) -> bool {
-    matches!(primary(code), Some(5 | 6 | 7 | 10 | 13 | 14))
+    matches!(primary(code), Some(5 | 6 | 7 | 10 | 13..=15))
 }
 
 fn primary(code: Option<&str>) -> Option<u32> {
@@ -27,8 +27,9 @@ mod tests {
 
     #[test]
     fn an_extended_code_means_what_its_primary_one_does() {
-        // Busy, and so with a snapshot; an I/O error, and so of a read; cannot open.
-        for passing in ["5", "517", "10", "266", "14"] {
+        // Busy, and so with a snapshot; an I/O error, and so of a read; cannot open; the
+        // locks of a log that others recover.
+        for passing in ["5", "517", "10", "266", "14", "15"] {
             assert!(is_passing(Some(passing)), "{passing}");
         }
         // Busy, also while a log is recovered, and with a snapshot.
