@@ -89,7 +89,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         // before reading.
         let mut hint = pin!(shared.hint());
         let hinted = poll!(&mut hint).is_ready();
-        let result = catch_up(&shared, &mut *shared.position.lock().await).await;
+        let read = async { catch_up(&shared, &mut *shared.position.lock().await).await };
+        let result = noting_trust(&shared, read).await;
         said.report(&shared, &result);
         let pause = tokio::time::sleep(LEAST_PAUSE);
         // One that was there already has been followed; the next may have come during the read.
@@ -107,6 +108,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             },
             () = shared.poke.notified(), if result.is_ok() => tokio::time::sleep(LEAST_PAUSE).await,
             () = tokio::time::sleep(interval(&shared)), if polls => {}
+        }
+    }
+}
+
+/// Awaits a read of the log. One that hangs keeps nobody from learning that this node is cut off.
+async fn noting_trust<T>(shared: &Shared, read: impl Future<Output = T>) -> T {
+    let mut read = pin!(read);
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut read => return result,
+            () = tokio::time::sleep(shared.options.propagation_bound / 2) => shared.note_trust(),
         }
     }
 }

@@ -26,7 +26,8 @@ impl Shared {
         let (sender, receiver) = oneshot::channel();
         self.spawn(async move {
             if let Err(Err(error)) = sender.send(call.await) {
-                tracing::warn!(%error, "a call failed whose caller has gone");
+                // That the store is away has been said; this comes for each request that gave up.
+                tracing::debug!(%error, "a call failed whose caller has gone");
             }
         });
         let gone = |_| Err(StoreError::unavailable("the call was given up").into());

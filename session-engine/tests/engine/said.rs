@@ -97,6 +97,46 @@ async fn an_outage_is_said_once_and_its_end_once() {
     assert!(said[0].contains("INFO") && said[0].contains("the store answers again"), "{said:?}");
 }
 
+/// A request waits for the reason of an end no longer than a moment; its call fails later, without it.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_said_once() {
+    let (log, _listening) = Log::begin();
+    let fleet = Fleet::start(Options::default()).await;
+    let there = &fleet.nodes[1];
+    let mut ended = Vec::new();
+    for n in 0..50 {
+        let signed_in = sign_in(there, &format!("user {n}")).await;
+        revoke(there, &signed_in).await;
+        ended.push(signed_in.token.expose());
+    }
+    // Of ends that it has not heard of itself.
+    let late = engine(fleet.probes[0].clone(), Options::default()).await;
+    log.take();
+    fleet.probes[0].slow("ended", Duration::from_secs(3600));
+    for token in &ended {
+        let _ = late.sessions().validate(token.as_bytes(), Access::default()).await;
+    }
+    for method in ["load", "user", "commit", "log_since"] {
+        fleet.probes[0].slow(method, Duration::from_secs(3600));
+    }
+    many_requests_at_once(&late, &ended).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let said = log.take();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("the store does not answer"), "{said:?}");
+}
+
+async fn many_requests_at_once(node: &Engine, tokens: &[String]) {
+    let mut requests = tokio::task::JoinSet::new();
+    for token in tokens.iter().cloned() {
+        let sessions = node.sessions().clone();
+        requests.spawn(async move {
+            let _ = sessions.validate(token.as_bytes(), Access::default()).await;
+        });
+    }
+    requests.join_all().await;
+}
+
 /// Where some calls fail and others do not, that is one trouble.
 #[tokio::test(start_paused = true)]
 async fn half_an_outage_is_said_once() {
