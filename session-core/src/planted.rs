@@ -128,6 +128,8 @@ defects! {
         "A write-back does not store that a session's token has been presented.";
     NoHalfIdleRule, "no-half-idle-rule",
         "An access waits for its planned write-back, also when the stored one is older than half the idle timeout.";
+    HitsIgnored, "hits-ignored",
+        "Accesses wait for their planned write-back, however many there are.";
     NoQuarterIdleRule, "no-quarter-idle-rule",
         "A write-back may wait for longer than a quarter of the idle timeout.";
     MaxDelayDoubled, "max-delay-doubled",

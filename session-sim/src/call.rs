@@ -91,13 +91,23 @@ impl Call {
         )
     }
 
-    /// Whether the log has an entry more.
-    pub(crate) fn has_appended(&self, answer: &Answer) -> bool {
+    /// The session that was to be ended and is not there.
+    pub(crate) fn looked_for(&self, answer: &Answer) -> Option<SessionId> {
         match (self, answer) {
-            (_, Ok(Reply::Batch(batch))) => !batch.ended.is_empty(),
-            (_, Ok(Reply::Outcome(outcome))) => *outcome == Outcome::Done,
-            (Self::SetPolicy(_) | Self::SetBlock(_), Ok(_)) => true,
-            _ => false,
+            (Self::EndMany(end, _), Ok(Reply::Batch(batch))) if batch.ended.is_empty() => {
+                end.selection.ids.as_ref()?.first().copied()
+            }
+            _ => None,
+        }
+    }
+
+    /// How many entries the log has more.
+    pub(crate) fn appended(&self, answer: &Answer) -> usize {
+        match (self, answer) {
+            (_, Ok(Reply::Batch(batch))) => batch.ended.len(),
+            (Self::Commit(commit), Ok(Reply::Outcome(Outcome::Done))) => commit.changes.len(),
+            (Self::SetPolicy(_) | Self::SetBlock(_), Ok(_)) => 1,
+            _ => 0,
         }
     }
 

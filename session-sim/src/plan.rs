@@ -5,6 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use fastrand::Rng;
 use session_core::policy::{Policy, PolicyScope};
+use session_core::store::LogPage;
 use session_core::{ClientId, DeviceKind, UserKey};
 use session_engine::Options;
 
@@ -24,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) store: Kind,
     pub(crate) options: Options,
+    /// The most entries that one page of the log has.
+    pub(crate) log_page: u32,
     pub(crate) clients: Vec<Client>,
     /// In the order of their time.
     pub(crate) steps: Vec<Step>,
@@ -285,6 +288,7 @@ impl Plan {
         let mut rng = Rng::with_seed(seed);
         let rng = &mut rng;
         let options = options(rng);
+        let log_page = [1, 3, 20, LogPage::MAX_LIMIT][Rng::with_seed(!seed).usize(..4)];
         let clients = clients(rng);
         // Nobody but the plays has the last ones.
         let busy = clients.len() - IN_PLAYS;
@@ -329,7 +333,7 @@ impl Plan {
             steps.push(Step::new(at, Act::SignIn(way, Manner::default())));
         }
         steps.sort_by_key(|step| step.at);
-        Self { seed, nodes, store, options, clients, steps, active }
+        Self { seed, nodes, store, options, log_page, clients, steps, active }
     }
 
     pub(crate) fn end(&self) -> Ms {
@@ -343,7 +347,8 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed {}, {} nodes: idle {:?}, absolute {:?}, grace {:?}, staleness {:?} ({:?}), \
-             bound {:?}, store timeout {:?}, claim within {:?}, cache {}, history {:?}, renew {:?}",
+             bound {:?}, store timeout {:?}, claim within {:?}, cache {}, history {:?}, renew {:?}, \
+             log pages of {}",
             self.seed,
             self.nodes,
             options.timeouts.idle,
@@ -357,6 +362,7 @@ impl fmt::Display for Plan {
             options.cache_capacity,
             options.history.keep,
             options.renew_after,
+            self.log_page,
         )?;
         for (number, client) in self.clients.iter().enumerate() {
             let by = if client.bearer { "token" } else { "cookie" };

@@ -255,6 +255,7 @@ impl<'p> World<'p> {
         let Some(digest) = &mut self.digest else { return };
         let text = text();
         digest.write_u64(at);
+        digest.write_u64(node.map_or(u64::MAX, |node| node as u64));
         digest.write(text.as_bytes());
         self.trace.note(node, at, text);
     }

@@ -68,7 +68,7 @@ fn check(options: &Options) -> Result<(), Failure> {
     }
     let runs = [
         &["--seeds", "100", "--twice"][..],
-        &["--seeds", "40", "--twice", "--store", "sqlite"],
+        &["--seeds", "100", "--twice", "--store", "sqlite"],
         &["--seeds", "10000", "--within", "300"],
         &["--planted"],
     ];

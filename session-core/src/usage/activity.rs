@@ -143,7 +143,8 @@ impl Activity {
         self.unstored_hits = self.unstored_hits.saturating_add(1);
         let urgent = self.is_urgent(timeouts) && !planted::is(Defect::NoHalfIdleRule);
         let first = self.unstored_hits == 1;
-        if self.unstored_hits >= rule.every_hits || (urgent && first) {
+        let many = self.unstored_hits >= rule.every_hits && !planted::is(Defect::HitsIgnored);
+        if many || (urgent && first) {
             AccessEffect::Due
         } else if first {
             AccessEffect::Plan(now.plus(rule.delay(timeouts)))

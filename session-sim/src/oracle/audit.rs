@@ -84,7 +84,8 @@ impl Oracle {
         }
     }
 
-    /// Of every use the store learns within the delay of its write-back, where no fault touches the node.
+    /// Of every use the store learns within the delay of its write-back, and of so many on one node with the next
+    /// flush, where no fault touches the node.
     pub(super) fn check_lag(&mut self, at: Ms, id: SessionId) {
         let write_back = &self.options.write_back;
         let idle = self.options.timeouts.idle;
@@ -100,6 +101,22 @@ impl Oracle {
             self.broken(Guarantee::Late, at, || {
                 let (waited, node) = (at - used.at, used.node);
                 format!("a use of {id} on node {node} is not in the store after {waited} ms")
+            });
+            return;
+        }
+        let most = ms(2 * write_back.flush_interval) + ON_THE_WAY;
+        // A session that has no room in the cache is counted anew at each load.
+        let has_room = self.options.cache_capacity >= self.sessions.len();
+        let many = (0..self.nodes.len()).filter(|_| has_room).find(|node| {
+            let mut here = known.unstored.iter().filter(|it| it.used.node == *node);
+            let first = here.clone().next().map(|it| it.used.at);
+            let nth = here.nth(write_back.every_hits as usize - 1).map(|it| it.counted + most);
+            first.zip(nth).is_some_and(|(first, due)| due < at && self.is_calm(*node, first, due))
+        });
+        if let Some(node) = many {
+            let hits = write_back.every_hits;
+            self.broken(Guarantee::Late, at, || {
+                format!("{hits} uses of {id} on node {node} are not in the store")
             });
         }
     }
@@ -120,48 +137,36 @@ impl Oracle {
 
     /// Every end is told once on every node that was there, or the node said that it had missed some.
     fn check_told(&mut self, at: Ms) {
-        let ends: Vec<_> = self
-            .sessions
-            .values()
-            .filter(|known| !known.excused)
-            .filter_map(|known| known.ended.map(|end| (known.session.id, known.born, end)))
-            .collect();
         for node in 0..self.nodes.len() {
-            let Some(listener) = &self.nodes[node].listener else { continue };
-            let mut wrong = None;
-            let misses = |when: Ms| {
-                let mut missed = listener.missed.iter();
-                missed.any(|(read, gap)| read.is_none_or(|read| read <= when) && *gap >= when)
+            self.check_told_by(node, at, at.saturating_sub(2_000));
+        }
+    }
+
+    /// What a node has told in this life, of all that happened before `until`.
+    pub(super) fn check_told_by(&mut self, node: usize, at: Ms, until: Ms) {
+        let Some(listener) = &self.nodes[node].listener else { return };
+        let misses = |when: Ms| {
+            let mut missed = listener.missed.iter();
+            missed.any(|(read, gap)| read.is_none_or(|read| read <= when) && *gap >= when)
+        };
+        let is_due = |when: Ms| listener.since < when && when < until && !misses(when);
+        let mut known = self.sessions.values().filter(|known| !known.excused);
+        let wrong = known.find_map(|known| {
+            let (id, born) = (known.session.id, known.born);
+            if is_due(born) && listener.begun.get(&id).is_none_or(|told| *told < born) {
+                return Some(format!("has not told of the begin of {id} at {born}"));
+            }
+            let end = known.ended.filter(|end| listener.since < end.at)?;
+            let told = listener.told_since(id, born);
+            let right = match told {
+                [] => !is_due(end.at),
+                [(_, cause)] => *cause == end.cause || end.cause == EndCause::Unknown,
+                _ => false,
             };
-            let untold = self.sessions.values().find(|known| {
-                let due = listener.since < known.born && known.born + 2_000 < at;
-                let id = known.session.id;
-                due && !known.excused && !listener.begun.contains(&id) && !misses(known.born)
-            });
-            if let Some(known) = untold {
-                let (id, born) = (known.session.id, known.born);
-                self.broken(Guarantee::Told, at, || {
-                    format!("node {node} has not told of the begin of {id} at {born}")
-                });
-                return;
-            }
-            for (id, born, end) in ends.iter().filter(|(.., end)| end.at > listener.since) {
-                let told = listener.told_since(*id, *born);
-                let right = match told {
-                    [] => misses(end.at) || at < end.at + 2_000,
-                    [(_, cause)] => *cause == end.cause || end.cause == EndCause::Unknown,
-                    _ => false,
-                };
-                if !right {
-                    wrong = Some((*id, *end, told.to_vec()));
-                    break;
-                }
-            }
-            if let Some((id, end, told)) = wrong {
-                self.broken(Guarantee::Told, at, || {
-                    format!("node {node} was to tell once of {id} ({end:?}) and has told {told:?}")
-                });
-            }
+            (!right).then(|| format!("was to tell once of {id} ({end:?}) and has told {told:?}"))
+        });
+        if let Some(wrong) = wrong {
+            self.broken(Guarantee::Told, at, || format!("node {node} {wrong}"));
         }
     }
 
@@ -182,10 +187,15 @@ impl Oracle {
     fn check_idle_calls(&mut self, at: Ms, from: Ms) {
         let minutes = (at - from) as f64 / 60_000.0;
         // Every change is a reason to read the log, and to write on.
-        let reasons = 3.0 * f64::from(self.idle_changes);
+        let reasons = 3.0 * self.idle_changes as f64;
         let (reads, rest) = if self.options.push { (126.0, 4.0) } else { (252.0, 8.0) };
         let most = reads / self.options.propagation_bound.as_secs_f64() + rest;
         for node in 0..self.nodes.len() {
+            if let Some((id, looks)) = self.nodes[node].idle_looks.iter().find(|(_, n)| **n > LOOKS)
+            {
+                let text = format!("node {node} is idle and looks {looks} times for {id}");
+                self.broken(Guarantee::Budget, at, || text);
+            }
             let calls = (f64::from(self.nodes[node].idle_calls) - reasons) / minutes;
             if calls > most {
                 self.broken(Guarantee::Budget, at, || {
@@ -207,5 +217,7 @@ impl Oracle {
     }
 }
 
+/// In the last minute, in which a node looks for a session that it owes the end of at most twice: after 10 s, 20 s and so on.
+const LOOKS: u32 = 2;
 /// Two calls, and what a node rounds.
 const ON_THE_WAY: Ms = 100;

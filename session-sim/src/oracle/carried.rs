@@ -26,15 +26,19 @@ impl Oracle {
     /// The store has carried out a call.
     pub(crate) fn carried_out(&mut self, at: Ms, from: Sender, call: &Call, answer: &Answer) {
         if from.idle {
-            self.nodes[from.node].idle_calls += u32::from(!call.is_housekeeping());
-            self.idle_changes += u32::from(call.has_appended(answer));
+            let facts = &mut self.nodes[from.node];
+            match call.looked_for(answer) {
+                Some(id) => *facts.idle_looks.entry(id).or_default() += 1,
+                None => facts.idle_calls += u32::from(!call.is_housekeeping()),
+            }
+            self.idle_changes += call.appended(answer);
             if matches!(call, Call::Touch(_) | Call::Commit(_)) {
                 self.broken(Guarantee::IdleWrite, at, || {
                     format!("node {} is idle and asks for a {}", from.node, call.name())
                 });
             }
         }
-        if call.has_appended(answer) {
+        if call.appended(answer) > 0 {
             self.appended.push(at);
         }
         self.check_lease(at, from, call);

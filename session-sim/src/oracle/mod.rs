@@ -82,7 +82,7 @@ pub(crate) struct Oracle {
     /// The sessions of a user when a list of them was asked for, and until when the store has each.
     lists: BTreeMap<usize, Vec<(SessionId, Timestamp)>>,
     /// Changes in the last part of the run.
-    idle_changes: u32,
+    idle_changes: usize,
     /// The node that has the cleanup's lease, by the store, and until when.
     leased_by: Option<((usize, u32), Ms)>,
     /// When entries were appended to the log.
@@ -191,9 +191,13 @@ struct NodeFacts {
     stops: Vec<(Ms, Ms)>,
     /// How many faults there were once it had begun to stop in order.
     leaving: Option<usize>,
+    /// It has begun to stop in order.
+    left: bool,
     listener: Option<Listener>,
     /// Calls that an idle node makes, in the last part of the run.
     idle_calls: u32,
+    /// How often it then looks for a session that it owes the end of and that is not there.
+    idle_looks: BTreeMap<SessionId, u32>,
     /// Live sessions that it has answered for since its cache was empty.
     cached: BTreeSet<SessionId>,
 }
@@ -202,7 +206,8 @@ struct NodeFacts {
 struct Listener {
     since: Ms,
     told: BTreeMap<SessionId, Vec<(Ms, EndCause)>>,
-    begun: BTreeSet<SessionId>,
+    /// When it was told of the begin.
+    begun: BTreeMap<SessionId, Ms>,
     /// Between which reads of the log it has missed something.
     missed: Vec<(Option<Ms>, Ms)>,
 }
@@ -278,7 +283,10 @@ impl Oracle {
     pub(crate) fn leaves(&mut self, node: usize, at: Ms, until: Ms) {
         let lag = self.options.write_back.max_delay + 4 * self.options.store_timeout;
         let calm = self.is_calm(node, at.saturating_sub(ms(lag)), at);
+        let heard = self.begun(node, at).heard.unwrap_or_default();
+        self.check_told_by(node, at, heard);
         self.nodes[node].leaving = calm.then_some(self.nodes[node].disturbed.len() + 1);
+        self.nodes[node].left = true;
         self.disturb(node, at, until);
     }
 
@@ -354,7 +362,7 @@ impl Oracle {
         facts.listener = Some(Listener {
             since: at,
             told: BTreeMap::new(),
-            begun: BTreeSet::new(),
+            begun: BTreeMap::new(),
             missed: Vec::new(),
         });
     }
@@ -362,6 +370,11 @@ impl Oracle {
     /// A process begins or ends.
     pub(crate) fn new_life(&mut self, node: usize, at: Ms) {
         self.asks_no_more(at, |asked| asked.is_of(node));
+        // All that it had read. One that stops in order tells no more.
+        if !std::mem::take(&mut self.nodes[node].left) {
+            let heard = self.begun(node, at).heard.unwrap_or_default();
+            self.check_told_by(node, at, heard);
+        }
         let facts = &mut self.nodes[node];
         facts.life += 1;
         (facts.heard, facts.hearing) = (None, None);
@@ -423,7 +436,13 @@ impl Oracle {
                     self.check_telling(node, at, id, event, cause);
                 }
                 (EventKind::Created, Some(id)) => {
-                    listener.begun.insert(id);
+                    let before = listener.begun.insert(id, at);
+                    let known = self.sessions.get(&id);
+                    if before.zip(known).is_some_and(|(told, known)| told >= known.born) {
+                        self.broken(Guarantee::Told, at, || {
+                            format!("node {node} tells again of the begin of {id}")
+                        });
+                    }
                 }
                 _ => {}
             },

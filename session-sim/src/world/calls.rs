@@ -76,6 +76,9 @@ impl World<'_> {
         if let (true, Call::Commit(commit)) = (self.nodes[node].newer, &mut *call) {
             self.write_as_newer(commit);
         }
+        if let Call::LogSince(.., limit) = &mut *call {
+            *limit = self.plan.log_page.min(*limit);
+        }
         let answer = if away || fate == Fate::Fails {
             failed()
         } else {
@@ -120,7 +123,7 @@ impl World<'_> {
             self.check_caller(sent, commit);
         }
         self.oracle.carried_out(at, Sender { node, life, sent, idle }, call, &answer);
-        if call.has_appended(&answer) && self.plan.options.push {
+        if call.appended(&answer) > 0 && self.plan.options.push {
             self.push();
         }
         answer
@@ -163,6 +166,9 @@ impl World<'_> {
             return;
         }
         if let Ok(Reply::Log(page)) = &mut answer {
+            if page.more {
+                self.oracle.reached.note("a page of the log is not the last");
+            }
             if self.nodes[node].older {
                 self.read_as_older(page);
             }
