@@ -15,6 +15,8 @@ pub struct Cost {
     pub entry_sent: f64,
     /// A session, with its share of indexes and of its user.
     pub session: f64,
+    /// For how many seconds ended sessions are kept by default.
+    pub history: f64,
     /// A session that is written back, in a batch of some 40.
     pub touched: f64,
     /// A call of `trim_log` for 500 entries.
@@ -42,10 +44,11 @@ pub const POSTGRES: Cost = Cost {
     entry: 155.0,
     entry_sent: 195.0,
     session: 1_040.0,
+    history: 30.0 * 86_400.0,
     touched: 31e-6,
     trim: 2.7e-3,
     lease: 1.0e-3,
-    sweep: 50.2e-3,
+    sweep: 47.6e-3,
     // The pool, the connection that reads the log, the one that listens.
     connections: 10.0 + 1.0 + 1.0,
 };
@@ -58,6 +61,7 @@ pub const REDIS: Cost = Cost {
     entry: 95.0,
     entry_sent: 215.0,
     session: 1_030.0,
+    history: 86_400.0,
     touched: 10e-6,
     trim: 1.0e-3,
     lease: 0.1e-3,
@@ -67,5 +71,7 @@ pub const REDIS: Cost = Cost {
 
 /// Changes that one PostgreSQL server commits per second, on two shared cores (`docs/measured.md`).
 pub const COMMITS: f64 = 3_680.0;
+/// Bytes of an end that a node remembers (`docs/operations.md`).
+pub const REMEMBERED_END: f64 = 300.0;
 /// Bytes of a cached session, at 400,000 sessions.
 pub const CACHED_SESSION: f64 = 525.0;

@@ -153,6 +153,16 @@ impl Fleet {
         size / (call.as_secs_f64() + lease)
     }
 
+    /// Bytes of the ends that one node remembers, once it has heard of as many as it may.
+    pub fn ends_bytes(&self) -> f64 {
+        self.options.negative_capacity as f64 * measured::REMEMBERED_END
+    }
+
+    /// Bytes of the ended sessions that a store keeps, each as one that lives.
+    pub fn history_bytes(&self, cost: &Cost) -> f64 {
+        self.sign_ins() * cost.history * cost.session
+    }
+
     /// Bytes of one node's cache.
     pub fn cache_bytes(&self) -> f64 {
         let seen = self.sessions.min(self.active * self.homes / self.nodes);

@@ -62,6 +62,7 @@ fn homes() -> String {
         [
             row("sessions in use that it sees", &|f| f.active * f.homes / f.nodes, ""),
             row("memory of the cache", &|f| f.cache_bytes() / 1e6, " MB"),
+            row("memory of ends that it remembers", &|f| f.ends_bytes() / 1e6, " MB"),
             row("sessions read on a miss", &|f| f.loads().misses, ""),
             row("sessions read again after a change", &|f| f.loads().again, ""),
             row("records read by renewals", &|f| f.loads().renewed, ""),
@@ -87,6 +88,13 @@ fn servers() -> String {
             row("calls of `touch`", &|f| f.write_back().calls * f.nodes, ""),
             row("sessions, PostgreSQL", &|f| f.sessions * POSTGRES.session / 1e9, " GB"),
             row("sessions, Redis", &|f| f.sessions * REDIS.session / 1e9, " GB"),
+            row(
+                "ended sessions of 30 days, PostgreSQL",
+                &|f| f.history_bytes(&POSTGRES) / 1e9,
+                " GB",
+            ),
+            row("ended sessions of a day, Redis", &|f| f.history_bytes(&REDIS) / 1e9, " GB"),
+            row("ended sessions deleted", &Fleet::sign_ins, ""),
             row("PostgreSQL servers for the commits", &|f| (f.entries() / COMMITS).ceil(), ""),
             row(
                 "cores of PostgreSQL for the write-back",
