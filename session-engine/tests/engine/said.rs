@@ -101,23 +101,23 @@ async fn an_outage_is_said_once_and_its_end_once() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_hangs_is_said_once() {
     let (log, _listening) = Log::begin();
-    let fleet = Fleet::start(Options::default()).await;
-    let there = &fleet.nodes[1];
+    let store = store();
+    let (probe, there) = (Probe::over(store.clone()), engine(store, Options::default()).await);
     let mut ended = Vec::new();
     for n in 0..50 {
-        let signed_in = sign_in(there, &format!("user {n}")).await;
-        revoke(there, &signed_in).await;
+        let signed_in = sign_in(&there, &format!("user {n}")).await;
+        revoke(&there, &signed_in).await;
         ended.push(signed_in.token.expose());
     }
     // Of ends that it has not heard of itself.
-    let late = engine(fleet.probes[0].clone(), Options::default()).await;
+    let late = engine(probe.clone(), Options::default()).await;
     log.take();
-    fleet.probes[0].slow("ended", Duration::from_secs(3600));
+    probe.slow("ended", Duration::from_secs(3600));
     for token in &ended {
         let _ = late.sessions().validate(token.as_bytes(), Access::default()).await;
     }
     for method in ["load", "user", "commit", "log_since"] {
-        fleet.probes[0].slow(method, Duration::from_secs(3600));
+        probe.slow(method, Duration::from_secs(3600));
     }
     many_requests_at_once(&late, &ended).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -128,8 +128,8 @@ async fn a_store_that_hangs_is_said_once() {
 
 async fn many_requests_at_once(node: &Engine, tokens: &[String]) {
     let mut requests = tokio::task::JoinSet::new();
-    for token in tokens.iter().cloned() {
-        let sessions = node.sessions().clone();
+    for token in tokens {
+        let (sessions, token) = (node.sessions().clone(), token.clone());
         requests.spawn(async move {
             let _ = sessions.validate(token.as_bytes(), Access::default()).await;
         });
