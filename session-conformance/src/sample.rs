@@ -220,11 +220,16 @@ pub(crate) async fn insert_all<'s>(
 pub async fn add_many(store: &dyn Store, owner: &UserKey, count: usize) -> Vec<Session> {
     let begun = now(store).await;
     let sessions: Vec<_> = (0..count).map(|_| session(store, owner, begun)).collect();
+    insert_in_parts(store, owner, &sessions).await;
+    sessions
+}
+
+/// Begins these sessions of one user, in as few commits as there may be.
+pub(crate) async fn insert_in_parts(store: &dyn Store, owner: &UserKey, sessions: &[Session]) {
     for part in sessions.chunks(Commit::MAX_CHANGES) {
         let outcome = commit(store, owner, part.iter().map(begins).collect()).await;
         assert_eq!(outcome, Outcome::Done, "a commit that conflicts with no other one");
     }
-    sessions
 }
 
 /// Ends one session with a commit at this time.

@@ -145,6 +145,7 @@ cases![
         a_malformed_continuation_is_refused,
         a_session_in_use_is_passed_over_and_the_walk_goes_on,
         a_limit_of_none_counts_as_one,
+        a_limit_beyond_the_largest_counts_as_the_largest,
         a_walk_with_sessions_in_use_comes_to_its_end,
         sweeps_side_by_side_end_each_session_once,
     }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use session_core::store::{Ended, Sweep};
+use session_core::store::{Ended, EndedBatch, Sweep};
 use session_core::{Session, Store, StoreErrorKind, Timestamp};
 use tokio::task::JoinSet;
 
 use super::ending::malformed;
 use crate::Namespace;
 use crate::sample::{
-    HOUR, SECOND, add, ended_ids, insert_all, log_end, now, read_log, session, sorted, sweep_all,
-    used, user,
+    HOUR, SECOND, add, ended_ids, insert_all, insert_in_parts, log_end, now, read_log, session,
+    sorted, sweep_all, used, user,
 };
 
 pub(crate) async fn a_walk_is_told_once(namespace: Arc<dyn Namespace>) {
@@ -98,6 +98,30 @@ pub(crate) async fn a_limit_of_none_counts_as_one(namespace: Arc<dyn Namespace>)
         }
     }
     assert_eq!(ended_ids(&ended), sorted(&old), "a limit of 0 counts as 1 and ends all");
+}
+
+pub(crate) async fn a_limit_beyond_the_largest_counts_as_the_largest(
+    namespace: Arc<dyn Namespace>,
+) {
+    let store = namespace.connect().await;
+    let most = EndedBatch::MAX_LIMIT as usize;
+    let (owner, line) = (user("alice"), now(store.as_ref()).await);
+    let deadline = line.minus(SECOND);
+    let old = |_| Session { deadline, ..session(store.as_ref(), &owner, line) };
+    let old: Vec<_> = (0..most + 5).map(old).collect();
+    insert_in_parts(store.as_ref(), &owner, &old).await;
+    let mut sweep = Sweep { overdue: Duration::ZERO, after: None, at: now(store.as_ref()).await };
+    let mut ended = Vec::new();
+    for _ in 0..100 {
+        let batch = store.sweep(&sweep, u32::MAX).await.unwrap();
+        assert!(batch.ended.len() <= most, "{} swept in one call", batch.ended.len());
+        ended.extend(batch.ended);
+        match batch.next {
+            Some(next) => sweep.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(ended_ids(&ended), sorted(&old), "all end, in more calls than one");
 }
 
 /// Sessions that were used again stand before those that were not, in an order by age.

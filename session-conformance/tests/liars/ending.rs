@@ -20,46 +20,11 @@ impl Liar {
     ) -> Result<EndedBatch, StoreError> {
         let selection = &mut end.selection;
         selection.user = selection.user.take().map(|user| self.key(&UserKey::new(user)).user);
-        let first = end.after.is_none();
-        match self.fault {
-            Fault::EndCrossesTenants => end.selection.tenant = TenantFilter::Any,
-            Fault::EndOverlooksSignIn => end.selection.signed_in_before = None,
-            Fault::EndTakesTheLine => {
-                let before = &mut end.selection.signed_in_before;
-                *before = before.map(|line| line.plus(Duration::from_micros(1)));
-            }
-            Fault::EndOverlooksUse => end.selection.last_accessed_before = None,
-            Fault::EndTakesTheLastUse => {
-                let before = &mut end.selection.last_accessed_before;
-                *before = before.map(|line| line.plus(Duration::from_micros(1)));
-            }
-            Fault::EndLooksFirst if end.selection.last_accessed_before.is_some() => {
-                let chosen = self.selected(&end.selection).await;
-                return Ok(self.end_all_of(chosen, limit, end.cause).await);
-            }
-            Fault::EndGoesByOldUse if end.selection.last_accessed_before.is_some() => {
-                let mut chosen = self.alive().await;
-                let old = self.notes().begun.clone();
-                chosen.retain(|session| end.selection.covers(&old[&session.id]));
-                return Ok(self.end_all_of(chosen, limit, end.cause).await);
-            }
-            Fault::EndSparesNobody => end.selection.except = None,
-            Fault::EndSparesOnce if !first => end.selection.except = None,
-            Fault::EndIgnoresLimit => limit = u32::MAX,
-            Fault::EndOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
-            Fault::EndOfNoneIsTheEnd if limit == 0 => return Ok(EndedBatch::default()),
-            Fault::EndHalvesIds if end.selection.ids.is_some() => limit = limit.div_ceil(2),
-            Fault::EndTakesTooMany => return Ok(self.end_without_a_most(end, limit).await),
-            Fault::EndTakesTooManyIds => return self.end_in_parts(end, limit).await,
-            Fault::EndLimitsFirst => return Ok(self.end_limited_first(&end, limit).await),
-            Fault::EndCountsOffsets => return Ok(self.end_by_offset(&end, limit).await),
-            Fault::EndTellsOthers => {
-                let chosen = self.selected(&end.selection).await;
-                return Ok(self.end_all_of(chosen, limit, end.cause).await);
-            }
-            _ => {}
+        if let Some(batch) = self.instead_of_end_many(&end, limit).await {
+            return batch;
         }
-        let mut batch = match (self.fault, self.store().end_many(&end, limit).await) {
+        self.change_end(&mut end, &mut limit);
+        let batch = match (self.fault, self.store().end_many(&end, limit).await) {
             (Fault::MalformedEndsAreOver, Err(_)) => EndedBatch::default(),
             (Fault::FarEndsAreOver, Err(_)) if is_far(end.after.as_ref()) => EndedBatch::default(),
             (Fault::MalformedEndsBeginAgain, Err(_)) => {
@@ -68,6 +33,62 @@ impl Liar {
             }
             (_, batch) => batch?,
         };
+        Ok(self.change_ended(batch, end).await)
+    }
+
+    async fn instead_of_end_many(
+        &self,
+        end: &EndMany,
+        limit: u32,
+    ) -> Option<Result<EndedBatch, StoreError>> {
+        let by_use = end.selection.last_accessed_before.is_some();
+        Some(Ok(match self.fault {
+            Fault::EndOfNoneIsTheEnd if limit == 0 => EndedBatch::default(),
+            Fault::EndTakesTooMany => self.end_without_a_most(end.clone(), limit).await,
+            Fault::EndTakesTooManyIds => return Some(self.end_in_parts(end.clone(), limit).await),
+            Fault::EndLimitsFirst => self.end_limited_first(end, limit).await,
+            Fault::EndCountsOffsets => self.end_by_offset(end, limit).await,
+            Fault::EndLooksFirst if by_use => {
+                let chosen = self.selected(&end.selection).await;
+                self.end_all_of(chosen, limit, end.cause).await
+            }
+            Fault::EndTellsOthers => {
+                let chosen = self.selected(&end.selection).await;
+                self.end_all_of(chosen, limit, end.cause).await
+            }
+            Fault::EndGoesByOldUse if by_use => {
+                let mut chosen = self.alive().await;
+                let old = self.notes().begun.clone();
+                chosen.retain(|session| end.selection.covers(&old[&session.id]));
+                self.end_all_of(chosen, limit, end.cause).await
+            }
+            _ => return None,
+        }))
+    }
+
+    fn change_end(&self, end: &mut EndMany, limit: &mut u32) {
+        let later = |line: Option<Timestamp>| line.map(|line| line.plus(Duration::from_micros(1)));
+        let selection = &mut end.selection;
+        match self.fault {
+            Fault::EndCrossesTenants => selection.tenant = TenantFilter::Any,
+            Fault::EndOverlooksSignIn => selection.signed_in_before = None,
+            Fault::EndTakesTheLine => {
+                selection.signed_in_before = later(selection.signed_in_before);
+            }
+            Fault::EndOverlooksUse => selection.last_accessed_before = None,
+            Fault::EndTakesTheLastUse => {
+                selection.last_accessed_before = later(selection.last_accessed_before);
+            }
+            Fault::EndSparesNobody => selection.except = None,
+            Fault::EndSparesOnce if end.after.is_some() => selection.except = None,
+            Fault::EndIgnoresLimit => *limit = u32::MAX,
+            Fault::EndOfNoneIsUnlimited if *limit == 0 => *limit = u32::MAX,
+            Fault::EndHalvesIds if selection.ids.is_some() => *limit = limit.div_ceil(2),
+            _ => {}
+        }
+    }
+
+    async fn change_ended(&self, mut batch: EndedBatch, end: EndMany) -> EndedBatch {
         match self.fault {
             Fault::EndForgetsToGoOn => batch.next = None,
             Fault::EndGivesUp if batch.ended.is_empty() => batch.next = None,
@@ -79,16 +100,15 @@ impl Liar {
             }
             Fault::EndTakesPrefixes => {
                 if let TenantFilter::Is(Some(tenant)) = &end.selection.tenant {
-                    let wider =
-                        self.alive().await.into_iter().filter(|session| {
-                            session.owner.tenant_text().starts_with(tenant.as_str())
-                        });
+                    let mut wider = self.alive().await;
+                    wider
+                        .retain(|session| session.owner.tenant_text().starts_with(tenant.as_str()));
                     for session in wider {
                         batch.ended.extend(self.end(session.id, end.cause).await);
                     }
                 }
             }
-            Fault::EndTellsAgain if first => {
+            Fault::EndTellsAgain if end.after.is_none() => {
                 let before = self.notes().ended.clone();
                 batch.ended.extend(before);
             }
@@ -101,7 +121,7 @@ impl Liar {
             }
             _ => {}
         }
-        Ok(batch)
+        batch
     }
 
     async fn selected(&self, selection: &Selection) -> Vec<Session> {
@@ -206,74 +226,10 @@ impl Liar {
         mut sweep: Sweep,
         mut limit: u32,
     ) -> Result<EndedBatch, StoreError> {
-        let line = host_clock().minus(sweep.overdue);
-        let covers = |s: &Session| s.deadline < line;
+        if let Some(batch) = self.instead_of_sweep(&sweep, limit).await {
+            return Ok(batch);
+        }
         match self.fault {
-            Fault::SweepDoesNotLookAgain => {
-                // The deadline as it was at sign-in: touches are looked up too late.
-                let old: HashSet<_> = {
-                    let notes = self.notes();
-                    notes.begun.values().filter(|s| covers(s)).map(|s| s.id).collect()
-                };
-                let mut old: Vec<_> =
-                    self.alive().await.into_iter().filter(|s| old.contains(&s.id)).collect();
-                old.sort_by_key(|session| session.id);
-                let mut batch = self.end_all_of(old, limit, EndCause::Expired).await;
-                batch.next = None;
-                return Ok(batch);
-            }
-            Fault::SweepLooksFirst | Fault::SweepTellsOthers => {
-                let mut old = self.alive().await;
-                old.retain(covers);
-                return Ok(self.end_all_of(old, limit, EndCause::Expired).await);
-            }
-            Fault::SweepGoesByItsFirstLook => {
-                if sweep.after.is_none() {
-                    let mut old = self.alive().await;
-                    old.retain(covers);
-                    self.notes().overdue = old;
-                }
-                let old = self.notes().overdue.clone();
-                let batch = self.end_all_of(old, limit, EndCause::Expired).await;
-                self.notes().overdue.drain(..batch.ended.len());
-                return Ok(batch);
-            }
-            Fault::SweepYieldsToRotations => {
-                let mut old = self.alive().await;
-                old.retain(covers);
-                let mut batch = EndedBatch::default();
-                for session in old.into_iter().take(limit as usize) {
-                    let seen = self.version(&session.owner).await;
-                    self.dawdle().await;
-                    if self.version(&session.owner).await == seen {
-                        batch.ended.extend(self.end(session.id, EndCause::Expired).await);
-                    }
-                }
-                return Ok(batch);
-            }
-            Fault::SweepStopsAtThoseInUse => {
-                let mut old: Vec<_> = self.notes().begun.values().cloned().collect();
-                old.retain(covers);
-                old.sort_by_key(|session| session.deadline);
-                old.truncate(limit as usize);
-                let mut batch = EndedBatch::default();
-                for session in old {
-                    if self.find(session.id).await.is_some_and(|session| covers(&session)) {
-                        batch.ended.extend(self.end(session.id, EndCause::Expired).await);
-                    }
-                }
-                return Ok(batch);
-            }
-            Fault::SweepGoesByUse => {
-                let mut old = self.alive().await;
-                old.retain(|session| session.last_accessed < line);
-                return Ok(self.end_all_of(old, limit, EndCause::Expired).await);
-            }
-            Fault::SweepGoesByTheNode => {
-                let mut old = self.alive().await;
-                old.retain(|session| session.deadline < sweep.at.minus(sweep.overdue));
-                return Ok(self.end_all_of(old, limit, EndCause::Expired).await);
-            }
             Fault::SweepIsEarly => sweep.overdue = Duration::ZERO,
             Fault::SweepOfNoneIsUnlimited if limit == 0 => limit = u32::MAX,
             _ => {}
@@ -297,6 +253,99 @@ impl Liar {
             _ => {}
         }
         Ok(batch)
+    }
+
+    async fn instead_of_sweep(&self, sweep: &Sweep, limit: u32) -> Option<EndedBatch> {
+        let line = host_clock().minus(sweep.overdue);
+        let overdue = |session: &Session| session.deadline < line;
+        Some(match self.fault {
+            Fault::SweepDoesNotLookAgain => self.sweep_by_first_deadlines(overdue, limit).await,
+            Fault::SweepGoesByItsFirstLook => {
+                if sweep.after.is_none() {
+                    let old = self.sessions_where(overdue).await;
+                    self.notes().overdue = old;
+                }
+                let old = self.notes().overdue.clone();
+                let batch = self.end_all_of(old, limit, EndCause::Expired).await;
+                self.notes().overdue.drain(..batch.ended.len());
+                batch
+            }
+            Fault::SweepYieldsToRotations => self.sweep_beside_nothing(overdue, limit).await,
+            Fault::SweepStopsAtThoseInUse => self.sweep_where_still(overdue, limit).await,
+            Fault::SweepLooksFirst | Fault::SweepTellsOthers => {
+                self.sweep_alive(overdue, limit).await
+            }
+            Fault::SweepTakesTooMany if limit > EndedBatch::MAX_LIMIT => {
+                self.sweep_alive(overdue, limit).await
+            }
+            Fault::SweepGoesByUse => {
+                self.sweep_alive(|session| session.last_accessed < line, limit).await
+            }
+            Fault::SweepGoesByTheNode => {
+                let line = sweep.at.minus(sweep.overdue);
+                self.sweep_alive(|session| session.deadline < line, limit).await
+            }
+            _ => return None,
+        })
+    }
+
+    async fn sessions_where(&self, is_meant: impl Fn(&Session) -> bool) -> Vec<Session> {
+        let mut alive = self.alive().await;
+        alive.retain(is_meant);
+        alive
+    }
+
+    async fn sweep_alive(&self, is_old: impl Fn(&Session) -> bool, limit: u32) -> EndedBatch {
+        let old = self.sessions_where(is_old).await;
+        self.end_all_of(old, limit, EndCause::Expired).await
+    }
+
+    /// By the deadline as it was at sign-in: touches are looked up too late.
+    async fn sweep_by_first_deadlines(
+        &self,
+        is_old: impl Fn(&Session) -> bool,
+        limit: u32,
+    ) -> EndedBatch {
+        let old: HashSet<_> = {
+            let notes = self.notes();
+            notes.begun.values().filter(|session| is_old(session)).map(|s| s.id).collect()
+        };
+        let mut old = self.sessions_where(|session| old.contains(&session.id)).await;
+        old.sort_by_key(|session| session.id);
+        let batch = self.end_all_of(old, limit, EndCause::Expired).await;
+        EndedBatch { next: None, ..batch }
+    }
+
+    /// Only those of users of whom nothing else is changed.
+    async fn sweep_beside_nothing(
+        &self,
+        is_old: impl Fn(&Session) -> bool,
+        limit: u32,
+    ) -> EndedBatch {
+        let mut batch = EndedBatch::default();
+        for session in self.sessions_where(is_old).await.into_iter().take(limit as usize) {
+            let seen = self.version(&session.owner).await;
+            self.dawdle().await;
+            if self.version(&session.owner).await == seen {
+                batch.ended.extend(self.end(session.id, EndCause::Expired).await);
+            }
+        }
+        batch
+    }
+
+    /// Of those that were overdue first, those that are so still; and is done then.
+    async fn sweep_where_still(&self, is_old: impl Fn(&Session) -> bool, limit: u32) -> EndedBatch {
+        let mut old: Vec<_> = self.notes().begun.values().cloned().collect();
+        old.retain(&is_old);
+        old.sort_by_key(|session| session.deadline);
+        old.truncate(limit as usize);
+        let mut batch = EndedBatch::default();
+        for session in old {
+            if self.find(session.id).await.is_some_and(|session| is_old(&session)) {
+                batch.ended.extend(self.end(session.id, EndCause::Expired).await);
+            }
+        }
+        batch
     }
 }
 

@@ -368,6 +368,8 @@ faults! {
     SweepYieldsToRotations: "races::a_sweep_races_rotations",
     /// A limit of 0 is no limit.
     SweepOfNoneIsUnlimited: "sweeping::a_limit_of_none_counts_as_one",
+    /// A limit beyond the largest is kept to.
+    SweepTakesTooMany: "sweeping::a_limit_beyond_the_largest_counts_as_the_largest",
     /// Of two sweeps each tells what the other one ended.
     SweepTellsOthers: "sweeping::sweeps_side_by_side_end_each_session_once",
     /// A page that has looked at enough in vain is the last one.

@@ -115,14 +115,15 @@ impl HistoryQuery {
 
     /// Whether an ended session is listed, wherever the page begins.
     pub fn covers(&self, ended: &EndedSession) -> bool {
+        let Self { tenant, user, device_kind, client_id, cause, since, after: _, limit: _ } = self;
         let session = &ended.session;
-        let any_tenant = planted::is(Defect::HistoryCrossesTenants) && self.user.is_some();
-        (any_tenant || self.tenant.covers(session.owner.tenant.as_ref()))
-            && self.user.as_ref().is_none_or(|user| *user == session.owner.user)
-            && self.device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind)
-            && self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
-            && self.cause.is_none_or(|cause| cause == ended.cause)
-            && self.since.is_none_or(|since| ended.ended >= since)
+        let any_tenant = planted::is(Defect::HistoryCrossesTenants) && user.is_some();
+        (any_tenant || tenant.covers(session.owner.tenant.as_ref()))
+            && user.as_ref().is_none_or(|user| *user == session.owner.user)
+            && device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind)
+            && client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
+            && cause.is_none_or(|cause| cause == ended.cause)
+            && since.is_none_or(|since| ended.ended >= since)
     }
 }
 

@@ -67,7 +67,7 @@ use crate::token::FleetKey;
 ///   unless [`Needs::history`] is zero. It replaces a record that the history has of the session
 ///   already, as it does after a dump was restored whose tables are of different moments.
 /// - **Records that cannot be read.** [`Store::load`] and [`Store::ended`] fail with
-///   [`StoreErrorKind::Corrupt`], and so does [`Store::user`] where it needs what is damaged.
+///   [`StoreErrorKind::Corrupt`], and so does [`Store::user`] unless it lists them all the same.
 ///   [`Store::page`] and [`Store::history`] leave them out and go on, [`Store::touch`] passes over
 ///   them or writes what it can. [`Store::end_many`], [`Store::sweep`] and [`Store::forget`] end
 ///   and delete them all the same where the fields that they go by can be read; the record goes
@@ -107,8 +107,8 @@ pub trait Store: Send + Sync + 'static {
     /// knows nothing of has no sessions and [`Version::NONE`]; a user without sessions may be
     /// forgotten, but no other version ever comes back. The policies and blocks are those in force
     /// when the call began or later; they may be of a later moment than the sessions. A block whose
-    /// time is over may be left out. One session that cannot be read makes the call fail: a
-    /// decision that overlooks it could exceed a limit.
+    /// time is over may be left out. A session that cannot be read is listed all the same or makes the
+    /// call fail: a decision that overlooks it could exceed a limit.
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError>;
 
     /// Applies a change to one user's sessions and appends its log entries, in one atomic step, if

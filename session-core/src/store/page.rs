@@ -64,15 +64,17 @@ impl PageQuery {
 
     /// Whether a session is listed, wherever the page begins.
     pub fn covers(&self, session: &Session) -> bool {
-        let any_tenant = planted::is(Defect::ListCrossesTenants) && self.user.is_some();
-        let forgets = planted::is(Defect::ListForgetsUnclaimed) && self.user.is_some();
-        (any_tenant || self.tenant.covers(session.owner.tenant.as_ref()))
+        let Self { tenant, user, device_kind, client_id, active_since, now, after: _, limit: _ } =
+            self;
+        let any_tenant = planted::is(Defect::ListCrossesTenants) && user.is_some();
+        let forgets = planted::is(Defect::ListForgetsUnclaimed) && user.is_some();
+        (any_tenant || tenant.covers(session.owner.tenant.as_ref()))
             && (session.claimed || !forgets)
-            && self.user.as_ref().is_none_or(|user| *user == session.owner.user)
-            && self.device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind)
-            && self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
-            && self.active_since.is_none_or(|from| session.last_accessed >= from)
-            && session.deadline > self.now
+            && user.as_ref().is_none_or(|user| *user == session.owner.user)
+            && device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind)
+            && client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
+            && active_since.is_none_or(|from| session.last_accessed >= from)
+            && session.deadline > *now
     }
 }
 

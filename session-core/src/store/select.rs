@@ -120,17 +120,27 @@ impl Selection {
 
     /// Whether a session is selected.
     pub fn covers(&self, session: &Session) -> bool {
-        let same = |wanted: &Option<_>, has| wanted.as_ref().is_none_or(|wanted| wanted == has);
-        let any_tenant = planted::is(Defect::TenantIgnored) && self.user.is_some();
-        (any_tenant || self.tenant.covers(session.owner.tenant.as_ref()))
-            && self.user.as_ref().is_none_or(|user| *user == session.owner.user)
-            && same(&self.device_kind, &session.device_kind)
-            && (self.client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
+        // Named one by one, here and in the queries: a field that is added cannot be overlooked.
+        let Self {
+            tenant,
+            user,
+            device_kind,
+            client_id,
+            ids,
+            signed_in_before,
+            last_accessed_before,
+            except,
+        } = self;
+        let any_tenant = planted::is(Defect::TenantIgnored) && user.is_some();
+        (any_tenant || tenant.covers(session.owner.tenant.as_ref()))
+            && user.as_ref().is_none_or(|user| *user == session.owner.user)
+            && device_kind.as_ref().is_none_or(|kind| *kind == session.device_kind)
+            && (client_id.as_ref().is_none_or(|id| Some(id) == session.client_id.as_ref())
                 || planted::is(Defect::ClientIgnored))
-            && self.ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
-            && self.signed_in_before.is_none_or(|before| session.signed_in < before)
-            && self.last_accessed_before.is_none_or(|before| session.last_accessed < before)
-            && self.except != Some(session.id)
+            && ids.as_ref().is_none_or(|ids| ids.contains(&session.id))
+            && signed_in_before.is_none_or(|before| session.signed_in < before)
+            && last_accessed_before.is_none_or(|before| session.last_accessed < before)
+            && *except != Some(session.id)
     }
 
     /// Whether a stored record is selected. Reads only the fields that the selection goes by, so that
