@@ -6,14 +6,15 @@
 //! # let variable = |name| std::env::var(name).ok();
 //! # let Some(one) = variable("SESSION_KIT_REDIS_URL") else { return Ok(()) };
 //! # let Some(some) = variable("SESSION_KIT_REDIS_CLUSTER_URLS") else { return Ok(()) };
-//! # let (url, urls) = (one.as_str(), some.split(',').collect::<Vec<_>>());
+//! # let (url, servers) = (one.as_str(), some.replace("redis://", ""));
 //! use session_store_redis::{RedisOptions, RedisStore};
 //!
 //! // A URL such as `redis://127.0.0.1`.
 //! let single = RedisStore::connect(url).await?;
-//! // Those of some servers of a cluster, or in one: `redis-cluster://HOST:PORT,HOST:PORT`.
+//! // Some of a cluster's servers: `HOST:PORT,HOST:PORT`.
+//! let url = format!("redis-cluster://{servers}");
 //! let options = RedisOptions::default().with_prefix("login:");
-//! let cluster = RedisStore::connect_cluster_with(&urls, options).await?;
+//! let cluster = RedisStore::connect_with(&url, options).await?;
 //! # Ok(())
 //! # }
 //! ```

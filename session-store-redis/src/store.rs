@@ -70,7 +70,7 @@ impl RedisStore {
         match servers_of_cluster(url) {
             Some(urls) => {
                 let urls: Vec<_> = urls.iter().map(String::as_str).collect();
-                Self::connect_cluster_with(&urls, options).await
+                Self::open(Address::Cluster(&urls), options, CLUSTER_SHARDS).await
             }
             None => {
                 let info = url.into_connection_info().map_err(store_error)?;
@@ -91,25 +91,6 @@ impl RedisStore {
     /// As [`RedisStore::connect_with`].
     pub async fn with_client(client: Client, options: RedisOptions) -> Result<Self, StoreError> {
         Self::open(Address::Single(client.get_connection_info()), options, 1).await
-    }
-
-    /// [`RedisStore::connect_cluster_with`] with the default options.
-    ///
-    /// # Errors
-    /// As [`RedisStore::connect_with`].
-    pub async fn connect_cluster(urls: &[&str]) -> Result<Self, StoreError> {
-        Self::connect_cluster_with(urls, RedisOptions::default()).await
-    }
-
-    /// Connects to a cluster by the URLs of some of its servers, each as of one server.
-    ///
-    /// # Errors
-    /// As [`RedisStore::connect_with`].
-    pub async fn connect_cluster_with(
-        urls: &[&str],
-        options: RedisOptions,
-    ) -> Result<Self, StoreError> {
-        Self::open(Address::Cluster(urls), options, CLUSTER_SHARDS).await
     }
 
     async fn open(

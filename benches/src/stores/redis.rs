@@ -64,13 +64,12 @@ impl Redis {
 impl Backend for Redis {
     async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
         let options = RedisOptions::default().with_prefix(self.prefix.clone());
-        let urls: Vec<_> = self.urls.iter().map(String::as_str).collect();
-        let store = if self.is_cluster {
-            RedisStore::connect_cluster_with(&urls, options).await?
+        let url = if self.is_cluster {
+            format!("redis-cluster://{}", self.urls.join(",").replace("redis://", ""))
         } else {
-            RedisStore::connect_with(urls[0], options).await?
+            self.urls[0].clone()
         };
-        Ok(Arc::new(store))
+        Ok(Arc::new(RedisStore::connect_with(&url, options).await?))
     }
 
     async fn bare(&self) -> Result<Option<Arc<dyn Bare>>, Failure> {

@@ -18,10 +18,8 @@ pub enum Place {
     Postgres(String),
     /// A MySQL or MariaDB database.
     MySql(String),
-    /// A Redis server.
+    /// A Redis server, or a cluster by some of its servers.
     Redis(String),
-    /// A Redis cluster, by the URLs of some of its servers.
-    RedisCluster(Vec<String>),
     /// A MongoDB database.
     MongoDb(String),
 }
@@ -43,17 +41,13 @@ impl Place {
         if url.starts_with("mysql://") || url.starts_with("mariadb://") {
             return Ok(Self::MySql(url.to_owned()));
         }
-        if url.starts_with("redis://") || url.starts_with("rediss://") {
-            // The variable that names a cluster for the tests holds one URL after the other.
-            return Ok(match url.split_once(',') {
-                Some(_) => Self::RedisCluster(url.split(',').map(str::to_owned).collect()),
-                None => Self::Redis(url.to_owned()),
-            });
+        // The variable that names a cluster for the tests holds one URL after the other.
+        if url.starts_with("redis://") && url.contains(',') {
+            return Ok(Self::Redis(format!("redis-cluster://{}", url.replace("redis://", ""))));
         }
-        if let Some(hosts) = url.strip_prefix("redis-cluster://") {
-            let url =
-                |host: &str| format!("redis://{}", host.strip_prefix("redis://").unwrap_or(host));
-            return Ok(Self::RedisCluster(hosts.split(',').map(url).collect()));
+        let of_redis = ["redis://", "rediss://", "redis-cluster://", "rediss-cluster://"];
+        if of_redis.iter().any(|scheme| url.starts_with(scheme)) {
+            return Ok(Self::Redis(url.to_owned()));
         }
         if url.starts_with("mongodb://") || url.starts_with("mongodb+srv://") {
             return Ok(Self::MongoDb(url.to_owned()));
@@ -90,10 +84,6 @@ impl Place {
             Self::Postgres(url) => Arc::new(PostgresStore::connect(url).await?),
             Self::MySql(url) => Arc::new(MySqlStore::connect(url).await?),
             Self::Redis(url) => Arc::new(RedisStore::connect(url).await?),
-            Self::RedisCluster(urls) => {
-                let urls: Vec<_> = urls.iter().map(String::as_str).collect();
-                Arc::new(RedisStore::connect_cluster(&urls).await?)
-            }
             Self::MongoDb(url) => Arc::new(MongoStore::connect(url).await?),
         })
     }
@@ -106,10 +96,6 @@ impl fmt::Display for Place {
             Self::Postgres(url) => write!(f, "PostgreSQL at {}", host(url)),
             Self::MySql(url) => write!(f, "MySQL at {}", host(url)),
             Self::Redis(url) => write!(f, "Redis at {}", host(url)),
-            Self::RedisCluster(urls) => {
-                let hosts: Vec<_> = urls.iter().map(|url| host(url)).collect();
-                write!(f, "Redis Cluster at {}", hosts.join(", "))
-            }
             Self::MongoDb(url) => write!(f, "MongoDB at {}", host(url)),
         }
     }

@@ -46,8 +46,8 @@ async fn the_log_of_a_cluster_is_read_besides_other_calls() {
     let (program, proxy) = (program().await, Proxy::listen().await);
     let server = Server::cluster(&program, Some(proxy.port())).await;
     proxy.forward(format!("127.0.0.1:{}", server.port));
-    let url = format!("redis://127.0.0.1:{}", proxy.port());
-    let here = RedisStore::connect_cluster_with(&[&url], options()).await.unwrap();
-    let there = RedisStore::connect_cluster_with(&[&url], options()).await.unwrap();
+    let url = format!("redis-cluster://127.0.0.1:{}", proxy.port());
+    let here = RedisStore::connect_with(&url, options()).await.unwrap();
+    let there = RedisStore::connect_with(&url, options()).await.unwrap();
     the_log_is_read_besides(&proxy, &here, &there).await;
 }

@@ -137,9 +137,8 @@ async fn on_a_full_cluster_all_but_sign_ins_goes_on() {
     let server = Server::cluster(&program().await, None).await;
     let mut options = RedisOptions::default();
     options.timeout = PATIENCE;
-    let url = server.url();
-    let open =
-        async || RedisStore::connect_cluster_with(&[url.as_str()], options.clone()).await.unwrap();
+    let url = server.cluster_url();
+    let open = async || RedisStore::connect_with(&url, options.clone()).await.unwrap();
     let (store, full) = (open().await, open().await);
     let used = session(&store, &user_in("north", "alice"), now(&store).await);
     insert(&store, &used).await;

@@ -60,9 +60,9 @@ impl Prefix {
 
     pub(crate) async fn store(&self) -> RedisStore {
         if self.is_cluster {
-            let urls = cluster_urls();
-            let urls: Vec<_> = urls.iter().map(String::as_str).collect();
-            RedisStore::connect_cluster_with(&urls, self.options.clone()).await.unwrap()
+            let servers = cluster_urls().join(",").replace("redis://", "");
+            let url = format!("redis-cluster://{servers}");
+            RedisStore::connect_with(&url, self.options.clone()).await.unwrap()
         } else {
             RedisStore::connect_with(&url(), self.options.clone()).await.unwrap()
         }

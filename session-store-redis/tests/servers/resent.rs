@@ -16,9 +16,9 @@ async fn what_ended_is_told_though_the_answer_got_lost() {
     let (program, proxy) = (program().await, Proxy::listen().await);
     let server = Server::cluster(&program, Some(proxy.port())).await;
     proxy.forward(format!("127.0.0.1:{}", server.port));
-    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let url = format!("redis-cluster://127.0.0.1:{}", proxy.port());
     let options = RedisOptions::default().with_timeout(PATIENCE);
-    let store = RedisStore::connect_cluster_with(&[&url], options).await.unwrap();
+    let store = RedisStore::connect_with(&url, options).await.unwrap();
     let at = now(&store).await;
     let revoked = session(&store, &user("alice"), at);
     let mut expired = session(&store, &user("bob"), at);
@@ -48,9 +48,9 @@ async fn a_commit_is_done_though_its_answer_got_lost() {
     let (program, proxy) = (program().await, Proxy::listen().await);
     let server = Server::cluster(&program, Some(proxy.port())).await;
     proxy.forward(format!("127.0.0.1:{}", server.port));
-    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let url = format!("redis-cluster://127.0.0.1:{}", proxy.port());
     let options = RedisOptions::default().with_timeout(PATIENCE);
-    let store = RedisStore::connect_cluster_with(&[&url], options).await.unwrap();
+    let store = RedisStore::connect_with(&url, options).await.unwrap();
     let (owner, at) = (user("alice"), now(&store).await);
     let (warm, mine) = (session(&store, &user("bob"), at), session(&store, &owner, at));
     // A script is sent a second time the first time that it is called.

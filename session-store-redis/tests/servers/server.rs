@@ -70,6 +70,10 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    pub(crate) fn cluster_url(&self) -> String {
+        format!("redis-cluster://127.0.0.1:{}", self.port)
+    }
+
     /// Connects once the server is there, and its replicas where the options wait for some.
     pub(crate) async fn store(&self, options: &RedisOptions) -> RedisStore {
         let begun = Instant::now();

@@ -59,8 +59,8 @@ pub(crate) async fn redis() -> Arc<dyn Store> {
 /// With keys of its own.
 pub(crate) async fn redis_cluster() -> Arc<dyn Store> {
     let urls = variable("SESSION_KIT_REDIS_CLUSTER_URLS");
-    let urls: Vec<_> = urls.split(',').collect();
-    Arc::new(RedisStore::connect_cluster_with(&urls, keys()).await.unwrap())
+    let url = format!("redis-cluster://{}", urls.replace("redis://", ""));
+    Arc::new(RedisStore::connect_with(&url, keys()).await.unwrap())
 }
 
 fn keys() -> RedisOptions {
