@@ -142,6 +142,7 @@ impl Collections {
         Ok((newest, clock))
     }
 
+    /// What is read after it is read as of it, also where a follower begins here and reads no entry.
     async fn last_of(&self, from: i64) -> Result<Option<Document>, Failed> {
         let stages = [
             doc! { "$match": since(from) },
@@ -149,7 +150,11 @@ impl Collections {
             doc! { "$limit": 1 },
             doc! { "$project": { "number": 1, "clock": "$$NOW" } },
         ];
-        Ok(self.log.aggregate(stages).await?.try_next().await?)
+        let mut session = self.session().await?;
+        let mut found = self.log.aggregate(stages).session(&mut session).await?;
+        let last = found.stream(&mut session).try_next().await?;
+        self.has_seen(&session);
+        Ok(last)
     }
 
     /// Numbers pending entries first: only numbered entries form a prefix. Ages go by the server's

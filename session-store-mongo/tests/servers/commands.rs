@@ -75,7 +75,13 @@ async fn reads_of_users_and_sessions_see_what_the_log_has_told() {
     let mine = session(&writer, &user("alice"), now(&writer).await);
     insert(&writer, &mine).await;
     let store = commands.store(&fresh).await;
+    // Already where it begins, of which it reads the position alone.
     let cursor = store.log_since(None, Entries::All, 0).await.unwrap().next;
+    commands.taken();
+    assert!(store.load(mine.id).await.unwrap().is_some());
+    for sent in commands.taken() {
+        assert!(sent.is_causal, "after the log's end: {sent:?}");
+    }
     insert(&writer, &session(&writer, &mine.owner, mine.signed_in)).await;
     assert_eq!(store.log_since(Some(&cursor), Entries::All, 10).await.unwrap().events.len(), 1);
 
