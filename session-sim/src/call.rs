@@ -101,13 +101,13 @@ impl Call {
         }
     }
 
-    /// How many entries the log has more.
-    pub(crate) fn appended(&self, answer: &Answer) -> usize {
+    /// Whether the log has an entry more.
+    pub(crate) fn has_appended(&self, answer: &Answer) -> bool {
         match (self, answer) {
-            (_, Ok(Reply::Batch(batch))) => batch.ended.len(),
-            (Self::Commit(commit), Ok(Reply::Outcome(Outcome::Done))) => commit.changes.len(),
-            (Self::SetPolicy(_) | Self::SetBlock(_), Ok(_)) => 1,
-            _ => 0,
+            (_, Ok(Reply::Batch(batch))) => !batch.ended.is_empty(),
+            (_, Ok(Reply::Outcome(outcome))) => *outcome == Outcome::Done,
+            (Self::SetPolicy(_) | Self::SetBlock(_), Ok(_)) => true,
+            _ => false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use session_core::{EndCause, Session, SessionId};
+use session_core::{Session, SessionId};
 
 use super::{Guarantee, Oracle, Unstored, ms};
 use crate::node::stamp;
@@ -105,7 +105,7 @@ impl Oracle {
             return;
         }
         let most = ms(2 * write_back.flush_interval) + ON_THE_WAY;
-        // A session that has no room in the cache is counted anew at each load.
+        // A session that has no room in the cache is counted from one again at each load.
         let has_room = self.options.cache_capacity >= self.sessions.len();
         let many = (0..self.nodes.len()).filter(|_| has_room).find(|node| {
             let mut here = known.unstored.iter().filter(|it| it.used.node == *node);
@@ -135,41 +135,6 @@ impl Oracle {
         }
     }
 
-    /// Every end is told once on every node that was there, or the node said that it had missed some.
-    fn check_told(&mut self, at: Ms) {
-        for node in 0..self.nodes.len() {
-            self.check_told_by(node, at, at.saturating_sub(2_000));
-        }
-    }
-
-    /// What a node has told in this life, of all that happened before `until`.
-    pub(super) fn check_told_by(&mut self, node: usize, at: Ms, until: Ms) {
-        let Some(listener) = &self.nodes[node].listener else { return };
-        let misses = |when: Ms| {
-            let mut missed = listener.missed.iter();
-            missed.any(|(read, gap)| read.is_none_or(|read| read <= when) && *gap >= when)
-        };
-        let is_due = |when: Ms| listener.since < when && when < until && !misses(when);
-        let mut known = self.sessions.values().filter(|known| !known.excused);
-        let wrong = known.find_map(|known| {
-            let (id, born) = (known.session.id, known.born);
-            if is_due(born) && listener.begun.get(&id).is_none_or(|told| *told < born) {
-                return Some(format!("has not told of the begin of {id} at {born}"));
-            }
-            let end = known.ended.filter(|end| listener.since < end.at)?;
-            let told = listener.told_since(id, born);
-            let right = match told {
-                [] => !is_due(end.at),
-                [(_, cause)] => *cause == end.cause || end.cause == EndCause::Unknown,
-                _ => false,
-            };
-            (!right).then(|| format!("was to tell once of {id} ({end:?}) and has told {told:?}"))
-        });
-        if let Some(wrong) = wrong {
-            self.broken(Guarantee::Told, at, || format!("node {node} {wrong}"));
-        }
-    }
-
     fn check_waits(&mut self, at: Ms) {
         let forgotten = self.waits.values().find(|wait| {
             let end = self.sessions.get(&wait.id).and_then(|known| known.ended);
@@ -187,7 +152,7 @@ impl Oracle {
     fn check_idle_calls(&mut self, at: Ms, from: Ms) {
         let minutes = (at - from) as f64 / 60_000.0;
         // Every change is a reason to read the log, and to write on.
-        let reasons = 3.0 * self.idle_changes as f64;
+        let reasons = 3.0 * f64::from(self.idle_changes);
         let (reads, rest) = if self.options.push { (126.0, 4.0) } else { (252.0, 8.0) };
         let most = reads / self.options.propagation_bound.as_secs_f64() + rest;
         for node in 0..self.nodes.len() {
@@ -217,7 +182,8 @@ impl Oracle {
     }
 }
 
-/// In the last minute, in which a node looks for a session that it owes the end of at most twice: after 10 s, 20 s and so on.
+/// How often a node looks in a minute for a session that it owes the end of: after 10 s, 20 s, 40 s and so on, long
+/// before the last minute.
 const LOOKS: u32 = 2;
 /// Two calls, and what a node rounds.
 const ON_THE_WAY: Ms = 100;

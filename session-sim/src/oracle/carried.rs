@@ -31,14 +31,14 @@ impl Oracle {
                 Some(id) => *facts.idle_looks.entry(id).or_default() += 1,
                 None => facts.idle_calls += u32::from(!call.is_housekeeping()),
             }
-            self.idle_changes += call.appended(answer);
+            self.idle_changes += u32::from(call.has_appended(answer));
             if matches!(call, Call::Touch(_) | Call::Commit(_)) {
                 self.broken(Guarantee::IdleWrite, at, || {
                     format!("node {} is idle and asks for a {}", from.node, call.name())
                 });
             }
         }
-        if call.appended(answer) > 0 {
+        if call.has_appended(answer) {
             self.appended.push(at);
         }
         self.check_lease(at, from, call);

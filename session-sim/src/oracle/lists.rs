@@ -1,9 +1,9 @@
-//! Judges what lists of sessions have, and what listeners are told.
+//! Judges what lists of sessions have.
 
 use std::time::Duration;
 
 use session_core::store::EndedSession;
-use session_core::{Actor, EndCause, Event, SessionId, UserKey};
+use session_core::{Actor, EndCause, SessionId, UserKey};
 use session_engine::Options;
 
 use super::carried::LEASE;
@@ -146,42 +146,10 @@ impl Oracle {
             self.broken(Guarantee::HistoryList, at, || format!("still kept is {ended:?}"));
         }
     }
-
-    /// A node tells of an end once, and as it was. A store that came back older may have lost it, and have another.
-    pub(super) fn check_telling(
-        &mut self,
-        node: usize,
-        at: Ms,
-        id: SessionId,
-        event: &Event,
-        cause: EndCause,
-    ) {
-        let Some(known) = self.sessions.get(&id) else {
-            self.broken(Guarantee::Unknown, at, || format!("{id} is told of and never began"));
-            return;
-        };
-        let (ended, undone) = (known.ended, known.undone);
-        let owner = &known.session.owner;
-        let is_of_owner =
-            (&event.tenant, &event.user) == (&owner.tenant, &Some(owner.user.clone()));
-        let is_true = is_of_owner && may_end(owner, cause, &event.by);
-        if !undone && !is_true {
-            self.broken(Guarantee::By, at, || format!("the end of {id} is told as {event:?}"));
-            return;
-        }
-        let listener = self.nodes[node].listener.as_ref();
-        let times = listener.map_or(0, |listener| listener.told_since(id, known.born).len());
-        let right = times == 1 && ended.is_some_and(|end| end.cause == cause);
-        if !right && !undone {
-            self.broken(Guarantee::Told, at, || {
-                format!("node {node} tells of {id} as {cause:?}, the {times}. time: {ended:?}")
-            });
-        }
-    }
 }
 
 /// Who ends sessions of a user so: administrators act as the application.
-fn may_end(owner: &UserKey, cause: EndCause, by: &Actor) -> bool {
+pub(super) fn may_end(owner: &UserKey, cause: EndCause, by: &Actor) -> bool {
     let is_owner = *by == Actor::User(owner.clone());
     match cause {
         EndCause::Evicted | EndCause::Replaced | EndCause::SignedOut => is_owner,

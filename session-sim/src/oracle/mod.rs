@@ -10,6 +10,7 @@ mod audit;
 mod carried;
 mod changes;
 mod guarantee;
+mod listener;
 mod lists;
 mod settled;
 mod tokens;
@@ -26,9 +27,10 @@ use std::time::Duration;
 use session_core::block::Block;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{LogPage, Version};
-use session_core::{EndCause, EventKind, Session, SessionId, Timestamp, UserKey};
-use session_engine::{Notice, Options};
+use session_core::{EndCause, Session, SessionId, Timestamp, UserKey};
+use session_engine::Options;
 
+use self::listener::Listener;
 use crate::node::stamp;
 use crate::plan::{Act, Ms, Plan};
 use crate::reached::Reached;
@@ -82,7 +84,7 @@ pub(crate) struct Oracle {
     /// The sessions of a user when a list of them was asked for, and until when the store has each.
     lists: BTreeMap<usize, Vec<(SessionId, Timestamp)>>,
     /// Changes in the last part of the run.
-    idle_changes: usize,
+    idle_changes: u32,
     /// The node that has the cleanup's lease, by the store, and until when.
     leased_by: Option<((usize, u32), Ms)>,
     /// When entries were appended to the log.
@@ -191,8 +193,6 @@ struct NodeFacts {
     stops: Vec<(Ms, Ms)>,
     /// How many faults there were once it had begun to stop in order.
     leaving: Option<usize>,
-    /// It has begun to stop in order.
-    left: bool,
     listener: Option<Listener>,
     /// Calls that an idle node makes, in the last part of the run.
     idle_calls: u32,
@@ -200,25 +200,6 @@ struct NodeFacts {
     idle_looks: BTreeMap<SessionId, u32>,
     /// Live sessions that it has answered for since its cache was empty.
     cached: BTreeSet<SessionId>,
-}
-
-/// What a node has told its listener.
-struct Listener {
-    since: Ms,
-    told: BTreeMap<SessionId, Vec<(Ms, EndCause)>>,
-    /// When it was told of the begin.
-    begun: BTreeMap<SessionId, Ms>,
-    /// Between which reads of the log it has missed something.
-    missed: Vec<(Option<Ms>, Ms)>,
-}
-
-impl Listener {
-    /// What it was told of the session that began then: a ticket that a restored store has not seen used begins
-    /// a session of the same id again.
-    fn told_since(&self, id: SessionId, born: Ms) -> &[(Ms, EndCause)] {
-        let told = self.told.get(&id).map_or(&[][..], Vec::as_slice);
-        &told[told.partition_point(|(at, _)| *at < born)..]
-    }
 }
 
 /// What was true when an operation began, as far as its judgement needs it.
@@ -283,10 +264,8 @@ impl Oracle {
     pub(crate) fn leaves(&mut self, node: usize, at: Ms, until: Ms) {
         let lag = self.options.write_back.max_delay + 4 * self.options.store_timeout;
         let calm = self.is_calm(node, at.saturating_sub(ms(lag)), at);
-        let heard = self.begun(node, at).heard.unwrap_or_default();
-        self.check_told_by(node, at, heard);
+        self.tells_no_more(node, at);
         self.nodes[node].leaving = calm.then_some(self.nodes[node].disturbed.len() + 1);
-        self.nodes[node].left = true;
         self.disturb(node, at, until);
     }
 
@@ -357,24 +336,10 @@ impl Oracle {
         Begun { at, node, life: facts.life, heard: facts.heard.max(arrived) }
     }
 
-    pub(crate) fn node_started(&mut self, node: usize, at: Ms) {
-        let facts = &mut self.nodes[node];
-        facts.listener = Some(Listener {
-            since: at,
-            told: BTreeMap::new(),
-            begun: BTreeMap::new(),
-            missed: Vec::new(),
-        });
-    }
-
     /// A process begins or ends.
     pub(crate) fn new_life(&mut self, node: usize, at: Ms) {
         self.asks_no_more(at, |asked| asked.is_of(node));
-        // All that it had read. One that stops in order tells no more.
-        if !std::mem::take(&mut self.nodes[node].left) {
-            let heard = self.begun(node, at).heard.unwrap_or_default();
-            self.check_told_by(node, at, heard);
-        }
+        self.tells_no_more(node, at);
         let facts = &mut self.nodes[node];
         facts.life += 1;
         (facts.heard, facts.hearing) = (None, None);
@@ -423,35 +388,6 @@ impl Oracle {
         let facts = &mut self.nodes[node];
         facts.leased = Some(at);
         (facts.swept, facts.trimmed) = (false, false);
-    }
-
-    /// A node tells its listener.
-    pub(crate) fn told(&mut self, node: usize, at: Ms, notice: &Notice) {
-        let gap = self.nodes[node].gap;
-        let Some(listener) = &mut self.nodes[node].listener else { return };
-        match notice {
-            Notice::Event(event) => match (event.kind, event.session) {
-                (EventKind::Ended(cause), Some(id)) => {
-                    listener.told.entry(id).or_default().push((at, cause));
-                    self.check_telling(node, at, id, event, cause);
-                }
-                (EventKind::Created, Some(id)) => {
-                    let before = listener.begun.insert(id, at);
-                    let known = self.sessions.get(&id);
-                    if before.zip(known).is_some_and(|(told, known)| told >= known.born) {
-                        self.broken(Guarantee::Told, at, || {
-                            format!("node {node} tells again of the begin of {id}")
-                        });
-                    }
-                }
-                _ => {}
-            },
-            Notice::Missed => {
-                listener.missed.push(gap.unwrap_or((None, at)));
-                self.reached.note("a listener is told that it missed something");
-            }
-            _ => {}
-        }
     }
 
     pub(crate) fn is_live(&self, id: SessionId) -> bool {

@@ -123,7 +123,7 @@ impl World<'_> {
             self.check_caller(sent, commit);
         }
         self.oracle.carried_out(at, Sender { node, life, sent, idle }, call, &answer);
-        if call.appended(&answer) > 0 && self.plan.options.push {
+        if call.has_appended(&answer) && self.plan.options.push {
             self.push();
         }
         answer
