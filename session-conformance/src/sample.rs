@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use session_core::rotation::{self, SignInAgain, TokenState};
 use session_core::store::{
-    Change, Commit, Cursor, EndMany, Ended, Entries, Loaded, Outcome, Selection, Sweep,
-    TenantFilter, Touch, Version,
+    Change, Commit, Cursor, EndMany, Ended, EndedBatch, Entries, Loaded, Outcome, Selection, Sweep,
+    TenantFilter, Touch, Version, limit_within,
 };
 use session_core::usage::Timeouts;
 use session_core::{
@@ -305,7 +305,7 @@ pub async fn end_all(store: &dyn Store, mut end: EndMany, limit: u32) -> Vec<End
     let mut all = Vec::new();
     for _ in 0..MOST_CALLS {
         let batch = store.end_many(&end, limit).await.unwrap();
-        assert!(batch.ended.len() <= limit as usize, "more than {limit} ended in one call");
+        assert_within(&batch, limit);
         all.extend(batch.ended);
         match batch.next {
             Some(next) => end.after = Some(next),
@@ -313,6 +313,11 @@ pub async fn end_all(store: &dyn Store, mut end: EndMany, limit: u32) -> Vec<End
         }
     }
     panic!("the walk of end_many has no end");
+}
+
+fn assert_within(batch: &EndedBatch, limit: u32) {
+    let (ended, most) = (batch.ended.len(), limit_within(limit, EndedBatch::MAX_LIMIT));
+    assert!(ended <= most as usize, "{ended} ended in one call with a limit of {limit}");
 }
 
 /// Ends everything whose deadline passed longer ago than this, so many at a time, as an engine
@@ -326,7 +331,7 @@ pub(crate) async fn whole_sweep(store: &dyn Store, mut sweep: Sweep, limit: u32)
     let mut all = Vec::new();
     for _ in 0..MOST_CALLS {
         let batch = store.sweep(&sweep, limit).await.unwrap();
-        assert!(batch.ended.len() <= limit as usize, "more than {limit} swept in one call");
+        assert_within(&batch, limit);
         all.extend(batch.ended);
         match batch.next {
             Some(next) => sweep.after = Some(next),

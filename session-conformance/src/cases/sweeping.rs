@@ -110,17 +110,7 @@ pub(crate) async fn a_limit_beyond_the_largest_counts_as_the_largest(
     let old = |_| Session { deadline, ..session(store.as_ref(), &owner, line) };
     let old: Vec<_> = (0..most + 5).map(old).collect();
     insert_in_parts(store.as_ref(), &owner, &old).await;
-    let mut sweep = Sweep { overdue: Duration::ZERO, after: None, at: now(store.as_ref()).await };
-    let mut ended = Vec::new();
-    for _ in 0..100 {
-        let batch = store.sweep(&sweep, u32::MAX).await.unwrap();
-        assert!(batch.ended.len() <= most, "{} swept in one call", batch.ended.len());
-        ended.extend(batch.ended);
-        match batch.next {
-            Some(next) => sweep.after = Some(next),
-            None => break,
-        }
-    }
+    let ended = sweep_all(store.as_ref(), Duration::ZERO, u32::MAX).await;
     assert_eq!(ended_ids(&ended), sorted(&old), "all end, in more calls than one");
 }
 

@@ -48,14 +48,8 @@ impl Liar {
             Fault::EndTakesTooManyIds => return Some(self.end_in_parts(end.clone(), limit).await),
             Fault::EndLimitsFirst => self.end_limited_first(end, limit).await,
             Fault::EndCountsOffsets => self.end_by_offset(end, limit).await,
-            Fault::EndLooksFirst if by_use => {
-                let chosen = self.selected(&end.selection).await;
-                self.end_all_of(chosen, limit, end.cause).await
-            }
-            Fault::EndTellsOthers => {
-                let chosen = self.selected(&end.selection).await;
-                self.end_all_of(chosen, limit, end.cause).await
-            }
+            Fault::EndLooksFirst if by_use => self.end_selected(end, limit).await,
+            Fault::EndTellsOthers => self.end_selected(end, limit).await,
             Fault::EndGoesByOldUse if by_use => {
                 let mut chosen = self.alive().await;
                 let old = self.notes().begun.clone();
@@ -122,6 +116,10 @@ impl Liar {
             _ => {}
         }
         batch
+    }
+
+    async fn end_selected(&self, end: &EndMany, limit: u32) -> EndedBatch {
+        self.end_all_of(self.selected(&end.selection).await, limit, end.cause).await
     }
 
     async fn selected(&self, selection: &Selection) -> Vec<Session> {
