@@ -43,7 +43,7 @@ impl Store {
             Self::Postgres => Some(("postgres", "SESSION_KIT_POSTGRES_URL")),
             Self::Mysql => Some(("mysql", "SESSION_KIT_MYSQL_URL")),
             Self::Redis => Some(("redis", "SESSION_KIT_REDIS_URL")),
-            Self::RedisCluster => Some(("redis-cluster", "SESSION_KIT_REDIS_CLUSTER_URLS")),
+            Self::RedisCluster => Some(("redis-cluster", "SESSION_KIT_REDIS_CLUSTER_URL")),
             Self::Mongo => Some(("mongodb", "SESSION_KIT_MONGODB_URL")),
         }
     }

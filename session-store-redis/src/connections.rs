@@ -153,6 +153,7 @@ mod tests {
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;
+    use crate::store::servers_of_cluster;
 
     /// A driver that finds no server, as after an outage: no server listens at its address. The
     /// client that makes the next connection knows the real ones.
@@ -161,8 +162,9 @@ mod tests {
         let (pushes, mut pushed) = unbounded_channel();
         let absent = ClusterClient::builder(["redis://127.0.0.1:1"]).retries(0).build().unwrap();
         let lost = absent.get_pending_async_connection_with_config(Default::default());
-        let urls = std::env::var("SESSION_KIT_REDIS_CLUSTER_URLS").unwrap();
-        let target = Target::Cluster(ClusterClient::new(urls.split(',')).unwrap());
+        let url = std::env::var("SESSION_KIT_REDIS_CLUSTER_URL").unwrap();
+        let urls = servers_of_cluster(&url).unwrap();
+        let target = Target::Cluster(ClusterClient::new(urls).unwrap());
         let cluster = Connections::new(target, Connection::Cluster(lost), pushes, PATIENCE);
         let ping = async || {
             let attempt = cluster.begin();

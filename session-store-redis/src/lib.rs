@@ -5,16 +5,15 @@
 //! # async fn main() -> Result<(), session_core::StoreError> {
 //! # let variable = |name| std::env::var(name).ok();
 //! # let Some(one) = variable("SESSION_KIT_REDIS_URL") else { return Ok(()) };
-//! # let Some(some) = variable("SESSION_KIT_REDIS_CLUSTER_URLS") else { return Ok(()) };
-//! # let (url, servers) = (one.as_str(), some.replace("redis://", ""));
+//! # let Some(some) = variable("SESSION_KIT_REDIS_CLUSTER_URL") else { return Ok(()) };
+//! # let (url, cluster) = (one.as_str(), some.as_str());
 //! use session_store_redis::{RedisOptions, RedisStore};
 //!
 //! // A URL such as `redis://127.0.0.1`.
 //! let single = RedisStore::connect(url).await?;
-//! // Some of a cluster's servers: `HOST:PORT,HOST:PORT`.
-//! let url = format!("redis-cluster://{servers}");
+//! // Some of a cluster's servers: `redis-cluster://HOST:PORT,HOST:PORT`.
 //! let options = RedisOptions::default().with_prefix("login:");
-//! let cluster = RedisStore::connect_with(&url, options).await?;
+//! let cluster = RedisStore::connect_with(cluster, options).await?;
 //! # Ok(())
 //! # }
 //! ```

@@ -327,7 +327,7 @@ impl Store for RedisStore {
 }
 
 /// The URLs of the servers that the URL of a cluster names; none for another URL.
-fn servers_of_cluster(url: &str) -> Option<Vec<String>> {
+pub(crate) fn servers_of_cluster(url: &str) -> Option<Vec<String>> {
     let (scheme, servers) = url.split_once("-cluster://")?;
     if scheme != "redis" && scheme != "rediss" {
         return None;

@@ -39,19 +39,18 @@ impl Instance {
 
     /// What stands in the server's variable.
     pub(crate) fn url(&self) -> Result<String, Failure> {
-        let url = |n| {
-            let port = self.port(n)?;
-            Ok(match self.server {
-                Server::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
-                Server::Mysql => format!("mysql://root@127.0.0.1:{port}/mysql"),
-                Server::Redis | Server::RedisCluster => format!("redis://127.0.0.1:{port}"),
-                Server::Mongodb | Server::MongodbBeside => {
-                    format!("mongodb://127.0.0.1:{port}/?directConnection=true")
-                }
-            })
-        };
-        let urls = (0..self.server.processes()).map(url).collect::<Result<Vec<_>, Failure>>()?;
-        Ok(urls.join(","))
+        let host = |n| Ok(format!("127.0.0.1:{}", self.port(n)?));
+        let hosts = (0..self.server.processes()).map(host).collect::<Result<Vec<_>, Failure>>()?;
+        let hosts = hosts.join(",");
+        Ok(match self.server {
+            Server::Postgres => format!("postgres://postgres@{hosts}/postgres"),
+            Server::Mysql => format!("mysql://root@{hosts}/mysql"),
+            Server::Redis => format!("redis://{hosts}"),
+            Server::RedisCluster => format!("redis-cluster://{hosts}"),
+            Server::Mongodb | Server::MongodbBeside => {
+                format!("mongodb://{hosts}/?directConnection=true")
+            }
+        })
     }
 
     /// Whether all of its processes run.

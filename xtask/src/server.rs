@@ -40,7 +40,7 @@ impl Server {
             Self::Postgres => "SESSION_KIT_POSTGRES_URL",
             Self::Mysql => "SESSION_KIT_MYSQL_URL",
             Self::Redis => "SESSION_KIT_REDIS_URL",
-            Self::RedisCluster => "SESSION_KIT_REDIS_CLUSTER_URLS",
+            Self::RedisCluster => "SESSION_KIT_REDIS_CLUSTER_URL",
             Self::Mongodb => "SESSION_KIT_MONGODB_URL",
             Self::MongodbBeside => "SESSION_KIT_MONGODB_BESIDE_URL",
         }

@@ -36,7 +36,7 @@ pub enum Kind {
     Mysql,
     /// Redis, at `SESSION_KIT_REDIS_URL`.
     Redis,
-    /// Redis Cluster, at `SESSION_KIT_REDIS_CLUSTER_URLS`.
+    /// Redis Cluster, at `SESSION_KIT_REDIS_CLUSTER_URL`.
     RedisCluster,
     /// MongoDB, at `SESSION_KIT_MONGODB_URL`.
     Mongo,

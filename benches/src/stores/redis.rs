@@ -15,8 +15,9 @@ use crate::Failure;
 
 /// A prefix of keys.
 pub(super) struct Redis {
-    urls: Vec<String>,
-    is_cluster: bool,
+    url: String,
+    /// Of each server, where it is a cluster.
+    servers: Option<Vec<String>>,
     prefix: String,
 }
 
@@ -28,18 +29,19 @@ struct Writer<C> {
 
 impl Redis {
     pub(super) fn single(namespace: &str) -> Result<Self, Failure> {
-        let urls = vec![super::url("SESSION_KIT_REDIS_URL")?];
-        Ok(Self { urls, is_cluster: false, prefix: format!("{namespace}:") })
+        let url = super::url("SESSION_KIT_REDIS_URL")?;
+        Ok(Self { url, servers: None, prefix: format!("{namespace}:") })
     }
 
     pub(super) fn cluster(namespace: &str) -> Result<Self, Failure> {
-        let urls = super::url("SESSION_KIT_REDIS_CLUSTER_URLS")?;
-        let urls = urls.split(',').map(str::to_owned).collect();
-        Ok(Self { urls, is_cluster: true, prefix: format!("{namespace}:") })
+        let url = super::url("SESSION_KIT_REDIS_CLUSTER_URL")?;
+        let hosts = url.strip_prefix("redis-cluster://").ok_or("not the URL of a cluster")?;
+        let servers = hosts.split(',').map(|host| format!("redis://{host}")).collect();
+        Ok(Self { url, servers: Some(servers), prefix: format!("{namespace}:") })
     }
 
-    async fn cluster_connection(&self) -> Result<ClusterConnection, Failure> {
-        let client = ClusterClientBuilder::new(self.urls.iter().map(String::as_str)).build()?;
+    async fn cluster_connection(servers: &[String]) -> Result<ClusterConnection, Failure> {
+        let client = ClusterClientBuilder::new(servers.iter().map(String::as_str)).build()?;
         Ok(client.get_async_connection().await?)
     }
 
@@ -64,21 +66,16 @@ impl Redis {
 impl Backend for Redis {
     async fn open(&self) -> Result<Arc<dyn Store>, Failure> {
         let options = RedisOptions::default().with_prefix(self.prefix.clone());
-        let url = if self.is_cluster {
-            format!("redis-cluster://{}", self.urls.join(",").replace("redis://", ""))
-        } else {
-            self.urls[0].clone()
-        };
-        Ok(Arc::new(RedisStore::connect_with(&url, options).await?))
+        Ok(Arc::new(RedisStore::connect_with(&self.url, options).await?))
     }
 
     async fn bare(&self) -> Result<Option<Arc<dyn Bare>>, Failure> {
         let prefix = format!("{}bare:", self.prefix);
-        if self.is_cluster {
-            let connection = self.cluster_connection().await?;
+        if let Some(servers) = &self.servers {
+            let connection = Self::cluster_connection(servers).await?;
             return Ok(Some(Arc::new(Writer { connection, prefix })));
         }
-        let client = Client::open(self.urls[0].as_str())?;
+        let client = Client::open(self.url.as_str())?;
         let connection = client.get_multiplexed_async_connection().await?;
         Ok(Some(Arc::new(Writer { connection, prefix })))
     }
@@ -86,7 +83,7 @@ impl Backend for Redis {
     /// Also from those servers of a cluster that are replicas at the moment: they refuse, and lose
     /// the keys with their masters.
     async fn remove(&self) -> Result<(), Failure> {
-        for url in &self.urls {
+        for url in self.servers.as_deref().unwrap_or(std::slice::from_ref(&self.url)) {
             let client = Client::open(url.as_str())?;
             let mut server = client.get_multiplexed_async_connection().await?;
             let role: Vec<::redis::Value> = cmd("ROLE").query_async(&mut server).await?;

@@ -41,10 +41,6 @@ impl Place {
         if url.starts_with("mysql://") || url.starts_with("mariadb://") {
             return Ok(Self::MySql(url.to_owned()));
         }
-        // The variable that names a cluster for the tests holds one URL after the other.
-        if url.starts_with("redis://") && url.contains(',') {
-            return Ok(Self::Redis(format!("redis-cluster://{}", url.replace("redis://", ""))));
-        }
         let of_redis = ["redis://", "rediss://", "redis-cluster://", "rediss-cluster://"];
         if of_redis.iter().any(|scheme| url.starts_with(scheme)) {
             return Ok(Self::Redis(url.to_owned()));

@@ -39,8 +39,15 @@ pub(crate) fn url() -> String {
     variable("SESSION_KIT_REDIS_URL")
 }
 
+fn cluster_url() -> String {
+    variable("SESSION_KIT_REDIS_CLUSTER_URL")
+}
+
+/// The URL of each server.
 pub(crate) fn cluster_urls() -> Vec<String> {
-    variable("SESSION_KIT_REDIS_CLUSTER_URLS").split(',').map(str::to_owned).collect()
+    let url = cluster_url();
+    let servers = url.strip_prefix("redis-cluster://").expect("the URL of a cluster").split(',');
+    servers.map(|server| format!("redis://{server}")).collect()
 }
 
 impl Prefix {
@@ -59,13 +66,8 @@ impl Prefix {
     }
 
     pub(crate) async fn store(&self) -> RedisStore {
-        if self.is_cluster {
-            let servers = cluster_urls().join(",").replace("redis://", "");
-            let url = format!("redis-cluster://{servers}");
-            RedisStore::connect_with(&url, self.options.clone()).await.unwrap()
-        } else {
-            RedisStore::connect_with(&url(), self.options.clone()).await.unwrap()
-        }
+        let url = if self.is_cluster { cluster_url() } else { url() };
+        RedisStore::connect_with(&url, self.options.clone()).await.unwrap()
     }
 }
 

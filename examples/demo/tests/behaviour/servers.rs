@@ -58,8 +58,7 @@ pub(crate) async fn redis() -> Arc<dyn Store> {
 
 /// With keys of its own.
 pub(crate) async fn redis_cluster() -> Arc<dyn Store> {
-    let urls = variable("SESSION_KIT_REDIS_CLUSTER_URLS");
-    let url = format!("redis-cluster://{}", urls.replace("redis://", ""));
+    let url = variable("SESSION_KIT_REDIS_CLUSTER_URL");
     Arc::new(RedisStore::connect_with(&url, keys()).await.unwrap())
 }
 
