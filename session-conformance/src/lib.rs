@@ -44,7 +44,7 @@ pub mod sample;
 use std::sync::Arc;
 
 pub use async_trait::async_trait;
-pub use session_core::{self, SessionId, Store};
+pub use session_core::{self, SessionId, Store, UserKey};
 pub use session_engine::Options;
 
 pub use cases::{CASES, Case};
@@ -109,6 +109,13 @@ pub trait Namespace: Send + Sync + 'static {
     /// log stay. Called when no connection to the namespace is open. Answers whether it did: default
     /// false, then nothing is checked that needs one.
     async fn damage_log(&self, _id: SessionId) -> bool {
+        false
+    }
+
+    /// Makes the policy and the block of this user's own place unreadable, both of which are set.
+    /// Called when no connection to the namespace is open. Answers whether it did: default false,
+    /// then nothing is checked that needs one.
+    async fn damage_settings(&self, _owner: &UserKey) -> bool {
         false
     }
 

@@ -96,6 +96,10 @@ impl Namespace for Recorded {
         self.namespace.damage_log(id).await
     }
 
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        self.namespace.damage_settings(owner).await
+    }
+
     async fn settle(&self) {
         self.namespace.settle().await;
     }

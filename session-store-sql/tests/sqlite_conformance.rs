@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use session_conformance::sample::PATIENCE;
-use session_conformance::{Backend, Namespace, RestorePoint, SessionId, Store, async_trait};
+use session_conformance::{
+    Backend, Namespace, RestorePoint, SessionId, Store, UserKey, async_trait,
+};
 use session_store_sql::{SqliteOptions, SqliteStore};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
@@ -55,6 +57,16 @@ impl Namespace for File {
         damage.execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         true
+    }
+
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        let mut connection = self.connection().await;
+        let damage = "UPDATE session_kit_policies SET policy = '{', block = '{' \
+            WHERE tenant = ? AND user_id = ?";
+        let damage = sqlx::query(damage).bind(owner.tenant_text()).bind(owner.user.as_str());
+        let damaged = damage.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        damaged.rows_affected() == 1
     }
 
     async fn remember_alive(&self, id: SessionId) -> bool {

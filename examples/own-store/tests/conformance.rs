@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use own_store::OwnStore;
 use redb::{Database, DatabaseError, ReadableTable, TableDefinition};
 use serde_json::Value;
-use session_conformance::{Backend, Namespace, RestorePoint, Store, async_trait};
+use session_conformance::{Backend, Namespace, RestorePoint, Store, UserKey, async_trait};
 use session_core::store::record::decode_event;
 use session_core::{SessionId, StoreErrorKind};
 use tempfile::TempDir;
@@ -79,6 +79,17 @@ impl Namespace for File {
             log.insert(number, (mark, before, at, &b"{}"[..])).unwrap();
         }
         drop(log);
+        change.commit().unwrap();
+        true
+    }
+
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        let change = self.database().await.begin_write().unwrap();
+        for name in ["policies", "blocks"] {
+            let settings = TableDefinition::<(&str, &str), &str>::new(name);
+            let mut settings = change.open_table(settings).unwrap();
+            settings.insert((owner.tenant_text(), owner.user.as_str()), "{").unwrap();
+        }
         change.commit().unwrap();
         true
     }

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use session_core::policy::PolicyScope;
 use session_core::store::{
     Change, Entries, Forget, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter, Touch,
 };
-use session_core::{EndCause, EventKind, Session, SessionId, Store, StoreErrorKind, UserKey};
+use session_core::{
+    EndCause, EventKind, Session, SessionId, Store, StoreError, StoreErrorKind, UserKey,
+};
 
 use super::forgetting::forget_all;
-use super::{history_pages, walks};
+use super::{blocks, history_pages, policies, walks};
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
     HOUR, LONG_AGO, SECOND, add_many, begins, change_at, commit, end, end_all, end_at, ended_ids,
-    ids, insert_all, log_end, now, read_log, session, sorted, sweep_all, updates, used, user,
-    user_in,
+    ids, insert_all, log_end, now, read_log, revoke, session, sorted, sweep_all, updates, used,
+    user, user_in,
 };
 
 pub(crate) async fn a_damaged_session_hides_no_other(namespace: Arc<dyn Namespace>) {
@@ -250,6 +253,42 @@ fn in_order(mut sessions: Vec<Session>) -> Vec<Session> {
 }
 
 /// Damages the record of a session.
+pub(crate) async fn a_damaged_policy_or_block_is_not_overlooked(namespace: Arc<dyn Namespace>) {
+    let store = namespace.connect().await;
+    let (alice, bob) = (user_in("north", "alice"), user_in("north", "bob"));
+    let hers = add_many(store.as_ref(), &alice, 2).await;
+    let scope = PolicyScope::User(alice.clone());
+    policies::set(store.as_ref(), &scope, Some(policies::at_most(2))).await;
+    blocks::set(store.as_ref(), &scope, None).await;
+    let state = store.user(&alice).await.unwrap();
+    drop(store);
+    if !namespace.damage_settings(&alice).await {
+        skip("the backend damages no policy and no block");
+    }
+    let store = namespace.connect().await;
+    let kind = |error: StoreError| error.kind();
+    let corrupt = StoreErrorKind::Corrupt;
+    assert_eq!(store.policy(&scope).await.map_err(kind), Err(corrupt), "`policy`");
+    assert_eq!(store.block(&scope).await.map_err(kind), Err(corrupt), "`block`");
+    assert_eq!(store.user(&alice).await.map_err(kind), Err(corrupt), "`user` overlooks neither");
+    let session = session(store.as_ref(), &alice, now(store.as_ref()).await);
+    let sign_in = change_at(&alice, state.version, vec![begins(&session)], session.signed_in);
+    let answer = store.commit(&sign_in).await.map_err(kind);
+    let refused = matches!(answer, Ok(Outcome::Conflict) | Err(StoreErrorKind::Corrupt));
+    assert!(refused, "a block that cannot be read is one: {answer:?}");
+
+    assert_eq!(blocks::begins_now(store.as_ref(), &bob).await, Outcome::Done, "others sign in");
+    assert!(store.load(hers[0].id).await.unwrap().is_some(), "`load` looks at neither");
+    for session in &hers {
+        assert_eq!(revoke(store.as_ref(), session.id).await, 1, "`end_many` looks at neither");
+    }
+    policies::set(store.as_ref(), &scope, Some(policies::at_most(1))).await;
+    assert_eq!(store.policy(&scope).await.unwrap(), Some(policies::at_most(1)), "set, it is read");
+    blocks::lift(store.as_ref(), &scope).await;
+    assert_eq!(store.block(&scope).await.unwrap(), None, "lifted, there is none");
+    assert_eq!(blocks::begins_now(store.as_ref(), &alice).await, Outcome::Done);
+}
+
 async fn damage(namespace: &dyn Namespace, session: &Session) -> SessionId {
     if !namespace.damage(session.id).await {
         skip("the backend damages no record");

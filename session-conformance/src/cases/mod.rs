@@ -231,6 +231,7 @@ cases![
         a_commit_beside_a_damaged_session_happens_or_fails_whole,
         a_damaged_end_hides_no_other,
         a_damaged_log_entry_is_a_gap,
+        a_damaged_policy_or_block_is_not_overlooked,
     }
     forgetting::{
         what_is_old_goes_the_oldest_first,
@@ -289,7 +290,11 @@ cases![
     }
     abandoned::{
         a_change_happens_whole_or_not_at_all,
+        each_end_of_many_happens_whole_or_not_at_all,
+        a_setting_changes_whole_or_not_at_all,
         the_next_call_gets_its_own_answer,
+        the_next_setting_is_read_for_itself,
+        the_next_end_is_read_for_itself,
     }
     admission::{
         no_limit_is_exceeded_by_concurrent_sign_ins,

@@ -139,11 +139,11 @@ pub(crate) async fn a_policy_raises_no_version_and_ends_nothing(namespace: Arc<d
     }
 }
 
-fn at_most(max: u32) -> Policy {
+pub(super) fn at_most(max: u32) -> Policy {
     Policy::limit(Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject })
 }
 
-async fn set(store: &dyn Store, scope: &PolicyScope, policy: Option<Policy>) {
+pub(super) async fn set(store: &dyn Store, scope: &PolicyScope, policy: Option<Policy>) {
     let by = Actor::Application;
     let change = PolicyChange { scope: scope.clone(), policy, at: now(store).await, by };
     store.set_policy(&change).await.unwrap();

@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use session_core::block::Block;
+use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
 use session_core::store::record::{decode_session, encode_session};
-use session_core::store::{Change, Outcome};
-use session_core::{EndCause, EventKind, Session, SessionId, Store};
+use session_core::store::{BlockChange, Change, Outcome, PolicyChange};
+use session_core::{Actor, EndCause, EventKind, FleetKey, Session, SessionId, Store, UserKey};
 
 use crate::sample::{
-    add, begins, commit, log_end, now, read_log, revoke, rotated, session, updates, user_in,
+    add, begins, commit, log_end, now, random, read_log, revoke, rotated, session, updates, user_in,
 };
 
-/// Kills a process (`kill -9`) while four tasks in it begin, rotate and end sessions in an embedded
-/// store: a file or a folder that the process opens by itself. Everything that was acknowledged is
-/// there when the store is opened again, in the records and in the log; what has ended is in the
-/// history; the change that was under way has happened or has not; and the store goes on. Three
-/// times.
+/// Kills a process (`kill -9`) while four tasks in it begin, rotate and end sessions, set policies
+/// and block users in an embedded store: a file or a folder that the process opens by itself.
+/// Everything that was acknowledged is there when the store is opened again, in the records and in
+/// the log; what has ended is in the history; the change that was under way has happened or has not;
+/// the fleet's key is the same; and the store goes on. Three times.
 ///
 /// Call it from a test of its own, with the test's name and a folder that is empty. The test's
 /// program is started again, with this test only, as the process that is killed: what stands before
@@ -37,8 +39,12 @@ pub async fn a_kill_loses_nothing<F: Future<Output = Arc<dyn Store>>>(
         work(&open(folder.into()).await).await;
         return;
     }
+    let mut key = None;
     for kill_after in [1, 50, 200] {
         let store = open(folder.to_owned()).await;
+        let proposed = FleetKey::from_bytes(random());
+        let found = store.fleet_key(&proposed).await.unwrap();
+        assert_eq!(*key.get_or_insert(found.clone()), found, "the fleet's key is another one");
         let mut cursor = log_end(store.as_ref()).await;
         drop(store);
         let (test, of_child) = (test.to_owned(), folder.to_owned());
@@ -67,6 +73,9 @@ struct Told {
     acknowledged: usize,
     sessions: HashMap<SessionId, Option<Session>>,
     events: Vec<(SessionId, EventKind)>,
+    /// The last number that each worker has written into its policy, and into its block.
+    policies: HashMap<usize, u32>,
+    blocks: HashMap<usize, u32>,
     under_way: HashSet<SessionId>,
 }
 
@@ -80,6 +89,16 @@ impl Told {
             return;
         }
         self.acknowledged += 1;
+        let settings = match word {
+            "limited" => Some(&mut self.policies),
+            "blocked" => Some(&mut self.blocks),
+            _ => None,
+        };
+        if let Some(settings) = settings {
+            let (worker, number) = rest.split_once(' ').unwrap();
+            settings.insert(worker.parse().unwrap(), number.parse().unwrap());
+            return;
+        }
         let (id, kind, session) = if let Ok(id) = rest.parse() {
             (id, EventKind::Ended(EndCause::SignedOut), None)
         } else {
@@ -109,6 +128,18 @@ impl Told {
             if !self.under_way.contains(id) {
                 assert_eq!(found, *expected, "{id} is not as it was acknowledged");
             }
+        }
+        // The next one may have been under way.
+        for (worker, number) in &self.policies {
+            let found = store.policy(&PolicyScope::User(owner(*worker))).await.unwrap();
+            let may_be = [*number, *number + 1].map(|number| Some(policy(number)));
+            assert!(may_be.contains(&found), "not the policy that was acknowledged: {found:?}");
+        }
+        for (worker, number) in &self.blocks {
+            let found = store.block(&PolicyScope::User(blocked(*worker))).await.unwrap();
+            let found = found.and_then(|block| block.reason?.as_str().parse().ok());
+            let may_be = [*number, *number + 1].map(Some);
+            assert!(may_be.contains(&found), "not the block that was acknowledged: {found:?}");
         }
     }
 }
@@ -147,8 +178,9 @@ async fn work(store: &Arc<dyn Store>) {
     for n in 0..WORKERS {
         let store = Arc::clone(store);
         workers.spawn(async move {
-            for _ in 0..MOST_ROUNDS {
+            for round in 1..MOST_ROUNDS {
                 one_session(store.as_ref(), n).await;
+                settings(store.as_ref(), n, round).await;
             }
         });
     }
@@ -156,8 +188,7 @@ async fn work(store: &Arc<dyn Store>) {
 }
 
 async fn one_session(store: &dyn Store, worker: usize) {
-    let owner = user_in("north", &format!("worker {worker}"));
-    let mut session = session(store, &owner, now(store).await);
+    let mut session = session(store, &owner(worker), now(store).await);
     let id = session.id;
     change(store, &session, begins(&session)).await;
     say("began", &text(&session));
@@ -169,6 +200,31 @@ async fn one_session(store: &dyn Store, worker: usize) {
         change(store, &session, Change::End(id, EndCause::SignedOut)).await;
         say("ended", &id.to_string());
     }
+}
+
+async fn settings(store: &dyn Store, worker: usize, round: u32) {
+    let (at, by) = (now(store).await, Actor::Application);
+    let (scope, policy) = (PolicyScope::User(owner(worker)), Some(policy(round)));
+    store.set_policy(&PolicyChange { scope, policy, at, by: by.clone() }).await.unwrap();
+    say("limited", &format!("{worker} {round}"));
+    let reason = Some(round.to_string().parse().unwrap());
+    let block = Some(Block { reason, until: None, since: at, by: by.clone() });
+    let scope = PolicyScope::User(blocked(worker));
+    store.set_block(&BlockChange { scope, block, at, by }).await.unwrap();
+    say("blocked", &format!("{worker} {round}"));
+}
+
+fn owner(worker: usize) -> UserKey {
+    user_in("north", &format!("worker {worker}"))
+}
+
+/// A user whom a worker blocks, and who has no sessions.
+fn blocked(worker: usize) -> UserKey {
+    user_in("north", &format!("blocked by worker {worker}"))
+}
+
+fn policy(max: u32) -> Policy {
+    Policy::limit(Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject })
 }
 
 async fn change(store: &dyn Store, session: &Session, change: Change) {
@@ -192,4 +248,4 @@ const FOLDER: &str = "SESSION_KIT_CRASH_FOLDER";
 const MARK: &str = "session-kit: ";
 const WORKERS: usize = 4;
 /// A parent that dies leaves no child behind that works for ever.
-const MOST_ROUNDS: usize = 100_000;
+const MOST_ROUNDS: u32 = 100_000;

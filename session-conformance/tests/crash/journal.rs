@@ -1,4 +1,4 @@
-//! A memory store whose commits are in a file: one line each.
+//! A memory store whose changes are in a file: one line each.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
@@ -21,11 +21,12 @@ use session_core::{
 use session_store_memory::MemoryStore;
 use tokio::sync::Mutex;
 
-/// When a commit is in the file.
+/// When a change is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
     BeforeTheAnswer,
     WhenItSuits,
+    NoSettings,
 }
 
 pub(crate) struct Journal {
@@ -58,10 +59,45 @@ impl Journal {
         };
         writeln!(file, "{line}").unwrap();
     }
+
+    /// Writes down all that was noted.
+    fn keep(&self, file: &mut BufWriter<File>) {
+        if self.writes != Writes::WhenItSuits {
+            file.flush().unwrap();
+            file.get_ref().sync_data().unwrap();
+        }
+    }
+
+    async fn keep_setting(&self, word: &str, scope: &PolicyScope, text: Option<String>) {
+        if self.writes != Writes::NoSettings {
+            let mut file = self.file.lock().await;
+            let (tenant, user) = scope.key();
+            writeln!(file, "{}", json!([word, text, tenant, user])).unwrap();
+            self.keep(&mut file);
+        }
+    }
 }
 
 async fn replay(store: &MemoryStore, line: &Value) {
-    let [word, what] = [&line[0], &line[1]].map(|text| text.as_str().unwrap());
+    let (at, by) = (Timestamp::EPOCH, Actor::System);
+    let [word, what] = [&line[0], &line[1]].map(|text| text.as_str().unwrap_or_default());
+    if let (Some(tenant), Some(user)) = (line[2].as_str(), line[3].as_str()) {
+        let scope =
+            PolicyScope::User(UserKey { tenant: tenant.parse().ok(), user: user.parse().unwrap() });
+        if word == "policy" {
+            let policy = Some(Policy::from_stored(what).unwrap());
+            store.set_policy(&PolicyChange { scope, policy, at, by }).await.unwrap();
+        } else {
+            let block = Some(Block::from_stored(what).unwrap());
+            store.set_block(&BlockChange { scope, block, at, by }).await.unwrap();
+        }
+        return;
+    }
+    if word == "key" {
+        let key = FleetKey::from_bytes(serde_json::from_value(line[1].clone()).unwrap());
+        store.fleet_key(&key).await.unwrap();
+        return;
+    }
     let change = match word {
         "insert" => Change::Insert(Box::new(decode_session(what.as_bytes()).unwrap())),
         "update" => {
@@ -76,7 +112,6 @@ async fn replay(store: &MemoryStore, line: &Value) {
         other => store.load(other.session()).await.unwrap().unwrap().session.owner,
     };
     let expected = store.user(&owner).await.unwrap().version;
-    let (at, by) = (Timestamp::EPOCH, Actor::System);
     let commit = Commit { owner, expected, changes: vec![change], at, by, from: None };
     assert_eq!(store.commit(&commit).await.unwrap(), Outcome::Done);
 }
@@ -92,7 +127,11 @@ impl Store for Journal {
     }
 
     async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
-        self.store.fleet_key(proposed).await
+        let key = self.store.fleet_key(proposed).await?;
+        let mut file = self.file.lock().await;
+        writeln!(file, "{}", json!(["key", key.as_bytes()])).unwrap();
+        self.keep(&mut file);
+        Ok(key)
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
@@ -106,10 +145,7 @@ impl Store for Journal {
             for change in &commit.changes {
                 self.note(change, &mut file).await;
             }
-            if self.writes == Writes::BeforeTheAnswer {
-                file.flush().unwrap();
-                file.get_ref().sync_data().unwrap();
-            }
+            self.keep(&mut file);
         }
         Ok(outcome)
     }
@@ -174,7 +210,10 @@ impl Store for Journal {
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        self.store.set_policy(change).await
+        self.store.set_policy(change).await?;
+        let policy = change.policy.as_ref().map(Policy::to_stored);
+        self.keep_setting("policy", &change.scope, policy).await;
+        Ok(())
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
@@ -182,7 +221,10 @@ impl Store for Journal {
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        self.store.set_block(change).await
+        self.store.set_block(change).await?;
+        let block = change.block.as_ref().map(Block::to_stored);
+        self.keep_setting("block", &change.scope, block).await;
+        Ok(())
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

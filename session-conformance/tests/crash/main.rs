@@ -1,5 +1,5 @@
-//! The harness for embedded stores, on a store that keeps a journal in a file, and on one that
-//! acknowledges what it has not written.
+//! The harness for embedded stores, on a store that keeps a journal in a file, and on those that
+//! acknowledge what they have not written.
 
 mod journal;
 
@@ -24,6 +24,14 @@ async fn a_journal_that_is_written_later_is_caught() {
     let folder = tempfile::tempdir().unwrap();
     let name = "a_journal_that_is_written_later_is_caught";
     a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::WhenItSuits)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "not the policy that was acknowledged")]
+async fn a_journal_without_settings_is_caught() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "a_journal_without_settings_is_caught";
+    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::NoSettings)).await;
 }
 
 async fn open(folder: PathBuf, writes: Writes) -> Arc<dyn Store> {

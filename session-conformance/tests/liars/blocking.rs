@@ -28,6 +28,7 @@ impl Liar {
                 | Fault::BlocksOfUsersComeLate
                 | Fault::BlocksOfTenantsComeLate
                 | Fault::BlocksOfAllComeLate
+                | Fault::BlocksAreToldFirst
         )
     }
 
@@ -38,7 +39,10 @@ impl Liar {
         if self.keeps_blocks() {
             return Ok(self.notes().blocks.get(scope).cloned());
         }
-        let block = self.store().block(scope).await?;
+        let mut block = self.store().block(scope).await?;
+        if self.fault == Fault::BlockAnswersTheLastOne {
+            block = self.answer_the_last_one(|notes| &mut notes.untaken_blocks, block).await;
+        }
         Ok(block.map(|mut block| {
             if self.fault == Fault::BlocksLoseReasons {
                 block.reason = None;
@@ -48,6 +52,10 @@ impl Liar {
     }
 
     pub(crate) async fn lie_in_set_block(&self, change: BlockChange) -> Result<(), StoreError> {
+        if self.fault == Fault::BlocksAreToldFirst {
+            self.store().set_block(&change).await?;
+            tokio::task::yield_now().await;
+        }
         if self.keeps_blocks() {
             self.keep(change);
             return Ok(());

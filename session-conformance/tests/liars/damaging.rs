@@ -1,6 +1,7 @@
 //! Records that cannot be read, and lies about them. A memory store has none, so a note stands for
 //! one.
 
+use session_core::policy::PolicyScope;
 use session_core::store::{
     Commit, EndedBatch, EndedSession, HistoryPage, Loaded, LogPage, Outcome, Page,
 };
@@ -8,6 +9,13 @@ use session_core::{SessionId, StoreError};
 
 use crate::fault::Fault;
 use crate::liar::Liar;
+
+/// What is set at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Setting {
+    Policy,
+    Block,
+}
 
 impl Liar {
     fn is_damaged(&self, id: SessionId) -> bool {
@@ -38,6 +46,24 @@ impl Liar {
             Fault::DamageLosesCommits => Some(Ok(Outcome::Done)),
             Fault::DamageIsAConflict => Some(Ok(Outcome::Conflict)),
             _ => None,
+        }
+    }
+
+    /// Fails where a setting of these places cannot be read; answers whether it would have to.
+    pub(crate) fn settings_are_readable(
+        &self,
+        settings: &[Setting],
+        scopes: &[PolicyScope],
+    ) -> Result<bool, StoreError> {
+        let damaged = self.notes().damaged_settings.clone();
+        let is_damaged = |(setting, scope): &(Setting, PolicyScope)| {
+            settings.contains(setting) && scopes.contains(scope)
+        };
+        match damaged.iter().any(is_damaged) {
+            true if self.fault != Fault::DamagedSettingsAreNone => {
+                Err(StoreError::corrupt("damaged"))
+            }
+            is_damaged => Ok(!is_damaged),
         }
     }
 

@@ -209,6 +209,10 @@ impl Liar {
 
     pub(crate) async fn note_ended(&self, batch: &EndedBatch, way: Way) {
         let ids: Vec<_> = batch.ended.iter().map(|ended| ended.id).collect();
+        if self.fault == Fault::WalksEndInTwoSteps {
+            self.notes().in_between.extend(&ids);
+            self.dawdle().await;
+        }
         self.after_ends(&ids, way).await;
         let mut notes = self.notes();
         notes.ended.extend(batch.ended.iter().cloned());

@@ -26,6 +26,10 @@ faults! {
     CommitInPart: "commit::a_commit_is_all_or_nothing",
     /// A commit makes one change after the other.
     CommitInSteps: "abandoned::a_change_happens_whole_or_not_at_all",
+    /// What a walk or the cleanup ends is gone first and in the history later.
+    WalksEndInTwoSteps: "abandoned::each_end_of_many_happens_whole_or_not_at_all",
+    /// A block is told first and holds later.
+    BlocksAreToldFirst: "abandoned::a_setting_changes_whole_or_not_at_all",
     /// A commit ends sessions of other users.
     CommitCrossesUsers: "change::users_and_tenants_do_not_disturb_one_another",
     /// A commit takes its changes in another order.
@@ -234,6 +238,10 @@ faults! {
     LoadRemembersNone: "reads::every_node_reads_what_was_acknowledged",
     /// A read answers what the one before it asked, if nobody took that answer.
     LoadAnswersTheLastOne: "abandoned::the_next_call_gets_its_own_answer",
+    /// The same, of blocks.
+    BlockAnswersTheLastOne: "abandoned::the_next_setting_is_read_for_itself",
+    /// The same, of what has ended.
+    EndedAnswersTheLastOne: "abandoned::the_next_end_is_read_for_itself",
     /// `user` lists a hundred sessions at most.
     UserIsCut: "reads::a_user_with_hundreds_of_sessions_is_read_whole",
     /// `user` leaves out what is past its deadline.
@@ -547,6 +555,8 @@ faults! {
     DamageEndsHistory: "damage::a_damaged_end_hides_no_other",
     /// A record that cannot be read stops the cleanup of the history.
     DamageStopsForgetting: "damage::a_damaged_end_hides_no_other",
+    /// A policy or a block that cannot be read is none.
+    DamagedSettingsAreNone: "damage::a_damaged_policy_or_block_is_not_overlooked",
     /// Every node gets the lease.
     LeaseForEverybody: "leases::a_lease_has_one_holder",
     /// A lease never runs out.

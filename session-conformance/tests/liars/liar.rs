@@ -1,6 +1,7 @@
 //! A memory store that lies in one respect.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ use session_core::{
 };
 use session_store_memory::MemoryStore;
 
+use crate::damaging::Setting;
 use crate::fault::Fault;
 use crate::remembering::Way;
 
@@ -47,6 +49,8 @@ pub(crate) struct Notes {
     /// Sessions whose entries of the log cannot be read.
     pub(crate) damaged_entries: HashSet<SessionId>,
     pub(crate) damage_was_read: bool,
+    /// Policies and blocks that cannot be read.
+    pub(crate) damaged_settings: HashSet<(Setting, PolicyScope)>,
     /// What the history knows of sessions that live.
     pub(crate) remembered_alive: HashMap<SessionId, EndedSession>,
     pub(crate) blocks: HashMap<PolicyScope, Block>,
@@ -60,6 +64,8 @@ pub(crate) struct Notes {
     pub(crate) loads: HashMap<SessionId, Option<Loaded>>,
     pub(crate) absent: HashSet<SessionId>,
     pub(crate) untaken: VecDeque<Option<Loaded>>,
+    pub(crate) untaken_blocks: VecDeque<Option<Block>>,
+    pub(crate) untaken_ends: VecDeque<Option<EndedSession>>,
     /// The version that stands for another one.
     pub(crate) shown: HashMap<i64, i64>,
     pub(crate) counts: HashMap<UserKey, i64>,
@@ -208,6 +214,17 @@ impl Liar {
         self.store().end_many(&end, u32::MAX).await.unwrap().ended
     }
 
+    /// Answers what was asked first and not taken, as a connection does on which nobody read.
+    pub(crate) async fn answer_the_last_one<T>(
+        &self,
+        untaken: impl Fn(&mut Notes) -> &mut VecDeque<Option<T>>,
+        answer: Option<T>,
+    ) -> Option<T> {
+        untaken(&mut self.notes()).push_back(answer);
+        tokio::task::yield_now().await;
+        untaken(&mut self.notes()).pop_front().flatten()
+    }
+
     /// A memory store never waits; lets the others come in between.
     pub(crate) async fn dawdle(&self) {
         for _ in 0..20 {
@@ -238,6 +255,8 @@ impl Store for Liar {
     }
 
     async fn user(&self, owner: &UserKey) -> Result<UserState, StoreError> {
+        let settings = [Setting::Policy, Setting::Block];
+        self.settings_are_readable(&settings, &PolicyScope::of(owner))?;
         self.lie_in_user(owner).await
     }
 
@@ -345,19 +364,25 @@ impl Store for Liar {
     }
 
     async fn policy(&self, scope: &PolicyScope) -> Result<Option<Policy>, StoreError> {
-        self.store().policy(scope).await
+        let readable = self.settings_are_readable(&[Setting::Policy], slice::from_ref(scope))?;
+        Ok(self.store().policy(scope).await?.filter(|_| readable))
     }
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
-        self.lie_in_set_policy(change.clone()).await
+        self.lie_in_set_policy(change.clone()).await?;
+        self.notes().damaged_settings.remove(&(Setting::Policy, change.scope.clone()));
+        Ok(())
     }
 
     async fn block(&self, scope: &PolicyScope) -> Result<Option<Block>, StoreError> {
-        self.lie_in_block(scope).await
+        let readable = self.settings_are_readable(&[Setting::Block], slice::from_ref(scope))?;
+        Ok(self.lie_in_block(scope).await?.filter(|_| readable))
     }
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
-        self.lie_in_set_block(change.clone()).await
+        self.lie_in_set_block(change.clone()).await?;
+        self.notes().damaged_settings.remove(&(Setting::Block, change.scope.clone()));
+        Ok(())
     }
 
     async fn report(&self) -> Result<StoreReport, StoreError> {

@@ -20,11 +20,13 @@ use std::time::Duration;
 use session_conformance::{
     Backend, CASES, Namespace, RestorePoint, Store, async_trait, run, run_case_within,
 };
+use session_core::policy::PolicyScope;
 use session_core::store::Change;
-use session_core::{Session, SessionId};
+use session_core::{Session, SessionId, UserKey};
 use session_store_memory::MemoryStore;
 use tokio::task::JoinSet;
 
+use crate::damaging::Setting;
 use crate::fault::Fault;
 use crate::liar::{Liar, World};
 
@@ -51,6 +53,14 @@ impl Namespace for Fresh {
 
     async fn damage_log(&self, id: SessionId) -> bool {
         Liar::new(Fault::None, Arc::clone(&self.1)).await.notes().damaged_entries.insert(id)
+    }
+
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        let liar = Liar::new(Fault::None, Arc::clone(&self.1)).await;
+        let scope = PolicyScope::User(owner.clone());
+        let settings = [Setting::Policy, Setting::Block].map(|setting| (setting, scope.clone()));
+        liar.notes().damaged_settings.extend(settings);
+        true
     }
 
     async fn remember_alive(&self, id: SessionId) -> bool {

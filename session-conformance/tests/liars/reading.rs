@@ -86,9 +86,7 @@ impl Liar {
     pub(crate) async fn lie_in_load(&self, id: SessionId) -> Result<Option<Loaded>, StoreError> {
         let loaded = self.store().load(id).await?;
         if self.fault == Fault::LoadAnswersTheLastOne {
-            self.notes().untaken.push_back(loaded);
-            tokio::task::yield_now().await;
-            return Ok(self.notes().untaken.pop_front().flatten());
+            return Ok(self.answer_the_last_one(|notes| &mut notes.untaken, loaded).await);
         }
         let mut notes = self.notes();
         match self.fault {

@@ -17,7 +17,10 @@ impl Liar {
         &self,
         id: SessionId,
     ) -> Result<Option<EndedSession>, StoreError> {
-        let found = self.store().ended(id).await?;
+        let mut found = self.store().ended(id).await?;
+        if self.fault == Fault::EndedAnswersTheLastOne {
+            found = self.answer_the_last_one(|notes| &mut notes.untaken_ends, found).await;
+        }
         let known = self.notes().remembered_alive.get(&id).cloned();
         let found = match (self.fault, known) {
             (Fault::HistoryKeepsWhatItKnew, Some(known)) => Some(known),

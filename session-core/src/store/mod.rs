@@ -49,6 +49,9 @@ use crate::token::FleetKey;
 ///   [`StoreErrorKind::Corrupt`]: a stored value cannot be read; nothing was changed.
 ///   [`StoreErrorKind::Refused`]: the call breaks a limit that is stated here; nothing was changed.
 ///   [`StoreErrorKind::Internal`]: anything else.
+/// - **Durability.** What a change of sessions, of policies, of blocks or of the fleet's key has
+///   acknowledged is there after the store's process was killed, in the log and the history, too.
+///   A store in memory says that it is one.
 /// - **A second call.** It finds what the first one did. Before it says so, it waits for everything
 ///   that the first would have waited for, such as a replica or the delivery of a log entry.
 /// - **Reads.** [`Store::user`], [`Store::load`], [`Store::ended`], [`Store::policy`],
@@ -71,7 +74,10 @@ use crate::token::FleetKey;
 ///   [`Store::page`] and [`Store::history`] leave them out and go on, [`Store::touch`] passes over
 ///   them or writes what it can. [`Store::end_many`], [`Store::sweep`] and [`Store::forget`] end
 ///   and delete them all the same where the fields that they go by can be read; the record goes
-///   into the history as it is. [`Store::log_since`] counts an entry as missed.
+///   into the history as it is. [`Store::log_since`] counts an entry as missed. Where a policy or a
+///   block cannot be read, [`Store::policy`], [`Store::block`] and [`Store::user`] fail with
+///   [`StoreErrorKind::Corrupt`], so that no sign-in overlooks it; ends go on, and setting it
+///   replaces it.
 /// - **Text is bytes.** Users and tenants that differ in case, in a trailing space or in one byte
 ///   are others; `north` and `northwest` have nothing in common.
 #[async_trait]

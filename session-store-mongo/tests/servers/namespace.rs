@@ -13,7 +13,7 @@ use mongodb::{Client, Collection, Database};
 use session_conformance::sample::{self, PATIENCE};
 use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::store::Entries;
-use session_core::{SessionId, Store, StoreError, StoreErrorKind};
+use session_core::{SessionId, Store, StoreError, StoreErrorKind, UserKey};
 use session_engine::Options;
 use session_store_mongo::{MongoOptions, MongoStore, Transactions};
 use tokio::sync::RwLock;
@@ -153,6 +153,14 @@ impl Namespace for Fresh {
         let damage = doc! { "$set": { "user_id": 7 } };
         log.update_many(doc! { "session_id": id }, damage).await.unwrap();
         true
+    }
+
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        let places = self.collection(&self.database().await, "places");
+        let tenant = owner.tenant_text();
+        let place = doc! { "_id": format!("{}:{tenant}{}", tenant.len(), owner.user.as_str()) };
+        let damage = doc! { "$set": { "policy": "{", "block": "{" } };
+        places.update_one(place, damage).await.unwrap().modified_count == 1
     }
 
     async fn remember_alive(&self, id: SessionId) -> bool {

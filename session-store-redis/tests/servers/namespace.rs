@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use session_conformance::sample::PATIENCE;
 use session_conformance::{Backend, Namespace, RestorePoint};
-use session_core::{SessionId, Store, StoreErrorKind};
+use session_core::{SessionId, Store, StoreErrorKind, UserKey};
 use session_store_redis::{RedisOptions, RedisStore};
 use tokio::sync::RwLock;
 
@@ -142,6 +142,16 @@ impl Namespace for Prefix {
         true
     }
 
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        for server in self.servers().await {
+            let mut run = redis::cmd("EVAL");
+            run.arg(DAMAGE_SETTINGS).arg(0).arg(format!("{}*", self.options.prefix));
+            run.arg(owner.user.as_str());
+            run.query_async::<()>(&mut node(&server).await).await.unwrap();
+        }
+        true
+    }
+
     async fn remember_alive(&self, id: SessionId) -> bool {
         self.run(REMEMBER_ALIVE, id).await;
         true
@@ -203,6 +213,13 @@ const DAMAGE: &str = "#!lua flags=allow-cross-slot-keys
     end";
 
 /// Writes the log again, with the session's entries of no user. An entry's id stays.
+const DAMAGE_SETTINGS: &str = "#!lua flags=allow-cross-slot-keys
+    for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':scopes')) do
+      for _, field in ipairs(redis.call('HKEYS', key)) do
+        if string.find(field, ARGV[2], 1, true) then redis.call('HSET', key, field, '{') end
+      end
+    end";
+
 const DAMAGE_LOG: &str = "#!lua flags=allow-cross-slot-keys
     for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':log')) do
       local entries = redis.call('XRANGE', key, '-', '+')

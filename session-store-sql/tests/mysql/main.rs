@@ -22,7 +22,9 @@ use session_conformance::{Backend, Namespace, RestorePoint};
 use session_core::store::{
     Change, Commit, Entries, Outcome, PageQuery, Selection, Sweep, TenantFilter, Touch,
 };
-use session_core::{Actor, EndCause, Session, SessionId, Store, StoreErrorKind, Timestamp};
+use session_core::{
+    Actor, EndCause, Session, SessionId, Store, StoreErrorKind, Timestamp, UserKey,
+};
 use session_store_sql::{MySqlOptions, MySqlStore};
 use sqlx::Connection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
@@ -107,6 +109,13 @@ impl Namespace for Database {
             damage.execute(&mut other).await.unwrap();
         }
         true
+    }
+
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        let damage = "UPDATE session_kit_policies SET policy = '{', block = '{' \
+            WHERE tenant = ? AND user_id = ?";
+        let damage = sqlx::query(damage).bind(owner.tenant_text()).bind(owner.user.as_str());
+        damage.execute(&mut self.connection().await).await.unwrap().rows_affected() == 1
     }
 
     async fn damage_log(&self, id: SessionId) -> bool {

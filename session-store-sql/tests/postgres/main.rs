@@ -141,6 +141,17 @@ impl Namespace for Schema {
         true
     }
 
+    async fn damage_settings(&self, owner: &UserKey) -> bool {
+        let damage = format!(
+            "UPDATE {}.session_kit_policies SET policy = '{{', block = '{{' \
+                WHERE tenant = $1 AND user_id = $2",
+            self.0
+        );
+        let damage = sqlx::query(sqlx::AssertSqlSafe(damage));
+        let damage = damage.bind(owner.tenant_text()).bind(owner.user.as_str());
+        damage.execute(&pool(1).await).await.unwrap().rows_affected() == 1
+    }
+
     async fn damage_log(&self, id: SessionId) -> bool {
         let log = format!("{}.session_kit_log", self.0);
         let damage = format!("UPDATE {log} SET user_id = '' WHERE session_id = $1");
