@@ -73,9 +73,9 @@ impl Collections {
     async fn change_user(&self, commit: &Commit) -> Result<Outcome, Failed> {
         let mut tries = Tries::new(self.options.timeout);
         loop {
-            let mut session = self.begin().await?;
-            let result = self.try_commit(commit, tries.is_first(), &mut session.as_mut()).await;
-            if let Some(done) = self.finish(session, result, &mut tries).await? {
+            let mut transaction = self.begin().await?;
+            let result = self.try_commit(commit, tries.is_first(), &mut transaction.step()).await;
+            if let Some(done) = self.finish(transaction, result, &mut tries).await? {
                 return Ok(done);
             }
         }

@@ -78,9 +78,9 @@ impl Collections {
         for step in steps(chosen, self.transactional) {
             let mut tries = Tries::new(self.options.timeout);
             let gone = loop {
-                let mut session = self.begin().await?;
-                let result = self.try_end(&step, ending, recheck, &mut session.as_mut()).await;
-                if let Some(gone) = self.finish(session, result, &mut tries).await? {
+                let mut transaction = self.begin().await?;
+                let result = self.try_end(&step, ending, recheck, &mut transaction.step()).await;
+                if let Some(gone) = self.finish(transaction, result, &mut tries).await? {
                     break gone;
                 }
             };
@@ -135,8 +135,8 @@ impl Collections {
         let find = self.users.aggregate(users_of(&ids));
         let users: Vec<Document> = match session.as_mut() {
             Some(step) => {
-                let mut cursor = find.session(&mut step.session).await?;
-                cursor.stream(&mut step.session).try_collect().await?
+                let mut cursor = find.session(&mut **step).await?;
+                cursor.stream(step).try_collect().await?
             }
             None => find.await?.try_collect().await?,
         };

@@ -95,9 +95,9 @@ impl Collections {
         while self.number_pending().await? {}
         let mut tries = Tries::new(self.options.timeout);
         loop {
-            let mut session = self.begin().await?;
-            let result = self.try_place(scope, set, event, &mut session.as_mut()).await;
-            if self.finish(session, result, &mut tries).await?.is_some() {
+            let mut transaction = self.begin().await?;
+            let result = self.try_place(scope, set, event, &mut transaction.step()).await;
+            if self.finish(transaction, result, &mut tries).await?.is_some() {
                 break;
             }
         }

@@ -6,6 +6,7 @@ use mongodb::error::UNKNOWN_TRANSACTION_COMMIT_RESULT;
 use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Collection};
 use session_core::StoreError;
+use tokio::runtime::Handle;
 use tokio::time::{Duration, Instant};
 
 use crate::collections::Collections;
@@ -16,25 +17,51 @@ use crate::record;
 macro_rules! in_session {
     ($session:expr, $action:expr) => {
         match $session {
-            Some(transaction) => $action.session(&mut transaction.session).await,
+            Some(session) => $action.session(&mut **session).await,
             None => $action.await,
         }
     };
 }
 pub(crate) use in_session;
 
-/// The transaction that a step is part of, where there are transactions.
-pub(crate) type Step<'s> = Option<&'s mut Transaction>;
+/// The session of the transaction that a step is part of, where there are transactions.
+pub(crate) type Step<'s> = Option<&'s mut ClientSession>;
 
+/// A transaction, where there are any. Where it is dropped before [`Collections::finish`] has it,
+/// because the caller has gone, it is aborted. The driver does so only once the first operation has
+/// been answered; otherwise the server would keep what that wrote, and others from writing there, for
+/// as long as a transaction may live: a minute.
 pub(crate) struct Transaction {
-    pub(crate) session: ClientSession,
+    session: Option<ClientSession>,
+    /// Something to read, so that an operation has been answered.
+    users: Collection<Document>,
+}
+
+impl Transaction {
+    pub(crate) const fn step(&mut self) -> Step<'_> {
+        self.session.as_mut()
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(mut session) = self.session.take() else { return };
+        let Ok(runtime) = Handle::try_current() else { return };
+        let users = self.users.clone();
+        runtime.spawn(async move {
+            // It may be refused, where what was asked before has begun the transaction.
+            let _ = users.find_one(doc! { "_id": "" }).session(&mut session).await;
+            let _ = session.abort_transaction().await;
+        });
+    }
 }
 
 impl Collections {
     /// Begins a transaction, where there are any.
-    pub(crate) async fn begin(&self) -> Result<Option<Transaction>, Failed> {
+    pub(crate) async fn begin(&self) -> Result<Transaction, Failed> {
+        let users = self.users.clone();
         if !self.transactional {
-            return Ok(None);
+            return Ok(Transaction { session: None, users });
         }
         let mut session = self.session().await?;
         session
@@ -42,24 +69,30 @@ impl Collections {
             .write_concern(self.options.write_concern.clone())
             .read_concern(ReadConcern::snapshot())
             .await?;
-        Ok(Some(Transaction { session }))
+        Ok(Transaction { session: Some(session), users })
     }
 
-    /// Commits what worked; none, after a pause, where another change was in the way.
+    /// Commits what worked; none, after a pause, where another change was in the way. What has begun
+    /// to end goes on where the caller goes away.
     pub(crate) async fn finish<T>(
         &self,
-        step: Option<Transaction>,
+        mut transaction: Transaction,
         result: Result<T, Failed>,
         tries: &mut Tries,
     ) -> Result<Option<T>, Failed> {
-        let result = match (step, result) {
+        let result = match (transaction.session.take(), result) {
             (None, result) => result,
-            (Some(mut step), Ok(done)) => commit(&mut step.session).await.map(|()| {
-                self.has_seen(&step.session);
-                done
-            }),
-            (Some(mut step), Err(failed)) => {
-                let _ = step.session.abort_transaction().await;
+            (Some(mut session), Ok(done)) => {
+                let commit = async move { commit(&mut session).await.map(|()| session) };
+                let session = tokio::spawn(commit).await.map_err(StoreError::internal)?;
+                session.map(|session| {
+                    self.has_seen(&session);
+                    done
+                })
+            }
+            (Some(mut session), Err(failed)) => {
+                let abort = tokio::spawn(async move { session.abort_transaction().await });
+                let _ = abort.await;
                 Err(failed)
             }
         };

@@ -37,6 +37,15 @@ async fn give_up_after<F: Future>(polls: usize, call: F) -> Option<F::Output> {
     .await
 }
 
+/// Checks how long a call took after one that was given up, as where that one has left a lock behind.
+fn keeps_nobody_waiting(asked: Instant, polls: usize) {
+    let waited = asked.elapsed();
+    assert!(
+        waited < PATIENCE / 4,
+        "what was given up after {polls} polls held others up: {waited:?}"
+    );
+}
+
 /// Reads the log until it has told of as many things as are expected.
 async fn told(store: &dyn Store, cursor: &mut Cursor, least: usize) -> Vec<(SessionId, EventKind)> {
     let begun = Instant::now();
@@ -76,6 +85,7 @@ pub(crate) async fn a_change_happens_whole_or_not_at_all(namespace: Arc<dyn Name
             commit.expected = state.version;
             store.commit(&commit).await.unwrap();
         }
+        keeps_nobody_waiting(begun, polls);
         let told = told(store.as_ref(), &mut cursor, 2).await;
         let expected =
             [(old.id, EventKind::Ended(EndCause::Evicted)), (new.id, EventKind::Created)];
@@ -118,11 +128,13 @@ pub(crate) async fn each_end_of_many_happens_whole_or_not_at_all(namespace: Arc<
             assert!(lives || has_ended, "given up after {polls} polls: it is gone and not kept");
         }
         namespace.settle().await;
+        let asked = Instant::now();
         if cleanup {
             sweep_all(store.as_ref(), Duration::ZERO, 10).await;
         } else {
             end_all(store.as_ref(), revocation, 10).await;
         }
+        keeps_nobody_waiting(asked, polls);
         assert_eq!(ids(store.as_ref(), &owner).await, [], "given up after {polls} polls");
         let mut times = HashMap::new();
         for event in told(store.as_ref(), &mut cursor, 2 * sessions.len()).await {
@@ -139,7 +151,7 @@ pub(crate) async fn each_end_of_many_happens_whole_or_not_at_all(namespace: Arc<
 }
 
 /// A policy and a block are set, and whoever asked for that goes away. Each is as it was and was not
-/// told, or it is as it was to be and is told.
+/// told, or it is as it was to be and is told. Neither keeps the next change waiting.
 pub(crate) async fn a_setting_changes_whole_or_not_at_all(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     for polls in 1..=POLLS {
@@ -151,7 +163,9 @@ pub(crate) async fn a_setting_changes_whole_or_not_at_all(namespace: Arc<dyn Nam
         give_up_after(polls, store.set_policy(&change)).await;
         let is_set = async { store.policy(&scope).await.unwrap() == change.policy };
         is_told_if(store.as_ref(), &mut cursor, EventKind::PolicyChanged, is_set, polls).await;
+        let asked = Instant::now();
         store.set_policy(&change).await.unwrap();
+        keeps_nobody_waiting(asked, polls);
         assert_eq!(store.policy(&scope).await.unwrap(), change.policy, "set once more, it is set");
 
         let mut cursor = log_end(store.as_ref()).await;
@@ -160,7 +174,9 @@ pub(crate) async fn a_setting_changes_whole_or_not_at_all(namespace: Arc<dyn Nam
         give_up_after(polls, store.set_block(&change)).await;
         let is_set = async { store.block(&scope).await.unwrap() == change.block };
         is_told_if(store.as_ref(), &mut cursor, EventKind::BlockSet, is_set, polls).await;
+        let asked = Instant::now();
         store.set_block(&change).await.unwrap();
+        keeps_nobody_waiting(asked, polls);
         assert_eq!(store.block(&scope).await.unwrap(), change.block, "set once more, it is set");
         assert_eq!(blocks::begins_now(store.as_ref(), &owner).await, Outcome::Conflict);
     }

@@ -30,6 +30,8 @@ faults! {
     WalksEndInTwoSteps: "abandoned::each_end_of_many_happens_whole_or_not_at_all",
     /// A block is told first and holds later.
     BlocksAreToldFirst: "abandoned::a_setting_changes_whole_or_not_at_all",
+    /// A policy whose call is given up stays locked for a while.
+    PoliciesStayLocked: "abandoned::a_setting_changes_whole_or_not_at_all",
     /// A commit ends sessions of other users.
     CommitCrossesUsers: "change::users_and_tenants_do_not_disturb_one_another",
     /// A commit takes its changes in another order.

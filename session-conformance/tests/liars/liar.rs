@@ -49,6 +49,7 @@ pub(crate) struct Notes {
     /// Sessions whose entries of the log cannot be read.
     pub(crate) damaged_entries: HashSet<SessionId>,
     pub(crate) damage_was_read: bool,
+    pub(crate) policies_are_locked: bool,
     /// Policies and blocks that cannot be read.
     pub(crate) damaged_settings: HashSet<(Setting, PolicyScope)>,
     /// What the history knows of sessions that live.

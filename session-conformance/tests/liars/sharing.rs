@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use session_conformance::sample::PATIENCE;
 use session_core::policy::{Policy, PolicyScope};
 use session_core::store::{BlockChange, PolicyChange, Selection};
 use session_core::{InvalidField, Store, StoreError, UserId, UserKey};
@@ -69,6 +70,13 @@ impl Liar {
             (Fault::PoliciesFoldCase, PolicyScope::User(owner)) => {
                 let user = UserId::new(&owner.user.as_str().to_lowercase()).unwrap();
                 change.scope = PolicyScope::User(UserKey { user, ..owner.clone() });
+            }
+            (Fault::PoliciesStayLocked, _) => {
+                if std::mem::replace(&mut self.notes().policies_are_locked, true) {
+                    tokio::time::sleep(PATIENCE / 4).await;
+                }
+                tokio::task::yield_now().await;
+                self.notes().policies_are_locked = false;
             }
             (Fault::UnsetPoliciesStay, _) if change.policy.is_none() => change.policy = known,
             (Fault::UnsetPoliciesAreNotTold, _) if change.policy.is_none() && known.is_none() => {

@@ -4,7 +4,7 @@
 //! the core decides, [`Store::commit`] applies the decision if the version still holds. Whatever
 //! changes sessions raises the version of their user and appends to the log in the same atomic
 //! step. Every method is cancel-safe: dropping its future leaves each atomic step done or not done,
-//! never in part.
+//! never in part, and keeps no other call waiting.
 
 mod change;
 mod error;
