@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use session_core::policy::{Limit, OnExceed, Policy, Scope};
 use session_core::rotation::{self, SignInAgain, TokenState};
 use session_core::store::{
     Change, Commit, Cursor, EndMany, Ended, EndedBatch, Entries, Loaded, Outcome, Selection, Sweep,
@@ -230,6 +231,11 @@ pub(crate) async fn insert_in_parts(store: &dyn Store, owner: &UserKey, sessions
         let outcome = commit(store, owner, part.iter().map(begins).collect()).await;
         assert_eq!(outcome, Outcome::Done, "a commit that conflicts with no other one");
     }
+}
+
+/// A policy that refuses a user's sign-ins beyond so many sessions.
+pub(crate) fn at_most(max: u32) -> Policy {
+    Policy::limit(Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject })
 }
 
 /// Ends one session with a commit at this time.

@@ -61,7 +61,7 @@ impl Collections {
     }
 
     /// The indexes of each collection, but that of the `_id`.
-    pub(crate) fn indexes(&self) -> [(&Collection<Document>, Vec<IndexModel>); 5] {
+    pub(crate) fn indexes(&self) -> [(&Collection<Document>, Vec<IndexModel>); 6] {
         let index = |keys: Document, options: IndexOptions| {
             IndexModel::builder().keys(keys).options(options).build()
         };
@@ -90,6 +90,7 @@ impl Collections {
             (&self.users, users),
             (&self.log, log),
             (&self.leases, leases),
+            (&self.places, vec![sparse(doc! { "waiting": 1 })]),
         ]
     }
 }

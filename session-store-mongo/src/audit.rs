@@ -45,6 +45,10 @@ impl Collections {
                 sessions.insert(record::name(session.id), session);
             }
         }
+        let places: Vec<Document> = self.places.find(doc! {}).await?.try_collect().await?;
+        for place in places.iter().filter(|place| place.contains_key("waiting")) {
+            complaints.push(format!("{:?} has changes that were not delivered", place.get("_id")));
+        }
         let listed: Vec<Document> = self.list.find(doc! {}).await?.try_collect().await?;
         let mut names = HashSet::new();
         for entry in &listed {

@@ -216,7 +216,9 @@ impl Collections {
         if written.matched_count == 0 && written.upserted_id.is_none() {
             return Ok(false);
         }
-        self.deliver(tag_key(plan.tag())).await.map_err(Failed::after_the_change)?;
+        self.deliver(&self.users, doc! { "_id": tag_key(plan.tag()) })
+            .await
+            .map_err(Failed::after_the_change)?;
         Ok(true)
     }
 }

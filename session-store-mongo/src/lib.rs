@@ -50,7 +50,8 @@
 //! of the same user.
 //!
 //! On a standalone server, a change is a compare-and-swap on the user's document that also leaves
-//! in it what has to follow, the outbox. The node delivers the outbox to the log, the list and the
+//! in it what has to follow, the outbox. A policy or a block leaves its entry of the log in the
+//! document of its place. The node delivers the outbox to the log, the list and the
 //! history before it acknowledges. A read of the user, of the session or a second commit that finds
 //! an outbox delivers it before it answers, so a second try that finds its change done has waited
 //! for the delivery. If the node dies, a reader of the log delivers some seconds later. Delivering

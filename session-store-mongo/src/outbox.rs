@@ -1,7 +1,8 @@
 //! What follows a change of a user's document: entries of the log, the list and the history.
 //!
 //! In a transaction it follows in the same atomic step. Without transactions it waits in the user's
-//! document, the outbox, put there by the compare-and-swap that makes the change.
+//! document, the outbox, put there by the compare-and-swap that makes the change. What is set at a
+//! place, a policy or a block, has its entry in the outbox of the place's document.
 //!
 //! The node that made the change delivers it before it is acknowledged. A read of the user that
 //! finds it undelivered delivers it first: a caller that tries a change again because its answer
@@ -71,71 +72,89 @@ impl Collections {
         let stages = [
             doc! { "$match": waiting() },
             doc! { "$sort": { "waiting": 1 } },
-            doc! { "$limit": USERS },
+            doc! { "$limit": AUTHORS },
             doc! { "$project": { "waiting": 1, "items": items, "clock": "$$NOW" } },
         ];
-        let found: Vec<Document> = self.users.aggregate(stages).await?.try_collect().await?;
-        for user in found {
-            let items = user.get_i32("items").map_err(|_| record::malformed("items"))?;
-            let patience = PATIENCE + EACH * items.unsigned_abs();
-            if record::time(&user, "waiting")?.plus(patience) > record::time(&user, "clock")? {
-                continue;
-            }
-            // One reader takes it over, not all of them.
-            let id = record::number(&user, "_id")?;
-            let as_read = doc! { "_id": id, "waiting": user.get("waiting") };
-            let take = doc! { "$currentDate": { "waiting": true } };
-            if self.users.update_one(as_read, take).await?.matched_count == 0 {
-                continue;
-            }
-            match self.deliver(id).await {
-                Err(failed) if failed.is_corrupt() => {
-                    tracing::warn!(user = id, error = ?failed, "changes cannot be delivered");
-                }
-                delivered => delivered?,
+        // Policies and blocks are set rarely: what waits there is delivered by the first reader.
+        for (authors, patience) in [(&self.users, PATIENCE), (&self.places, Duration::ZERO)] {
+            let found = authors.aggregate(stages.clone()).await?;
+            for author in found.try_collect::<Vec<_>>().await? {
+                self.deliver_if_overdue(authors, &author, patience).await?;
             }
         }
         Ok(())
+    }
+
+    async fn deliver_if_overdue(
+        &self,
+        authors: &Collection<Document>,
+        author: &Document,
+        patience: Duration,
+    ) -> Result<(), Failed> {
+        let items = author.get_i32("items").map_err(|_| record::malformed("items"))?;
+        let overdue = record::time(author, "waiting")?.plus(patience + EACH * items.unsigned_abs());
+        if overdue > record::time(author, "clock")? {
+            return Ok(());
+        }
+        // One reader takes it over, not all of them.
+        let id = author.get("_id");
+        let as_read = doc! { "_id": id, "waiting": author.get("waiting") };
+        let take = doc! { "$currentDate": { "waiting": true } };
+        if authors.update_one(as_read, take).await?.matched_count == 0 {
+            return Ok(());
+        }
+        match self.deliver(authors, doc! { "_id": id }).await {
+            Err(failed) if failed.is_corrupt() => {
+                tracing::warn!(?id, error = ?failed, "changes cannot be delivered");
+                Ok(())
+            }
+            delivered => delivered,
+        }
     }
 
     /// Delivers the user's outbox, if it has one, before the document is used.
     pub(crate) async fn settled(&self, user: Option<&Document>) -> Result<(), Failed> {
         match user {
             Some(user) if user.contains_key("waiting") => {
-                self.deliver(record::number(user, "_id")?).await
+                self.deliver(&self.users, doc! { "_id": user.get("_id") }).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Delivers what waits in the user's document of this tag.
-    pub(crate) async fn deliver(&self, tag: i64) -> Result<(), Failed> {
-        let user = doc! { "_id": tag };
-        let find = self.users.find_one(user.clone()).projection(doc! { "outbox": 1, "version": 1 });
+    /// Delivers what waits in this document, a user's or a place's.
+    pub(crate) async fn deliver(
+        &self,
+        authors: &Collection<Document>,
+        author: Document,
+    ) -> Result<(), Failed> {
+        let find = authors.find_one(author.clone()).projection(doc! { "outbox": 1, "version": 1 });
         let Some(found) = find.await? else { return Ok(()) };
         let Ok(outbox) = found.get_array("outbox") else { return Ok(()) };
         let items: Vec<_> = outbox.iter().filter_map(Bson::as_document).cloned().collect();
         for items in items.chunks(CHUNK) {
             self.follow(items, &mut None).await?;
         }
-        // Mostly no other change has come in between.
-        let mut as_read = user.clone();
-        as_read.extend(found.get("version").map(|version| ("version".to_owned(), version.clone())));
-        if self.users.update_one(as_read, emptied()).await?.matched_count > 0 {
-            return Ok(());
+        // Mostly no other change of a user has come in between. A place has no version.
+        if let Some(version) = found.get("version") {
+            let mut as_read = author.clone();
+            as_read.insert("version", version.clone());
+            if authors.update_one(as_read, emptied()).await?.matched_count > 0 {
+                return Ok(());
+            }
         }
         let marks = parts(&items, ENTRY).into_iter().map(|entry| record::number(entry, "_id"));
         let delivered = marks.collect::<Result<Vec<_>, InvalidField>>()?;
         let pull = doc! { "$pull": { "outbox": { "entry._id": { "$in": delivered } } } };
-        self.users.update_one(user.clone(), pull).await?;
-        let mut done = user;
+        authors.update_one(author.clone(), pull).await?;
+        let mut done = author;
         done.insert("outbox", Bson::Array(Vec::new()));
-        self.users.update_one(done, emptied()).await?;
+        authors.update_one(done, emptied()).await?;
         Ok(())
     }
 }
 
-/// The users whose changes wait for their delivery.
+/// The users, or the places, whose changes wait for their delivery.
 pub(crate) fn waiting() -> Document {
     doc! { "waiting": { "$gt": DateTime::from_millis(0) } }
 }
@@ -152,7 +171,8 @@ fn remember(ended: &Document) -> Document {
     doc! { "q": { "_id": ended.get("_id") }, "u": ended, "upsert": true }
 }
 
-/// Takes the outbox out of a document. A user without sessions is forgotten some time later.
+/// Takes the outbox out of a document. A user without sessions is forgotten some time later; a place
+/// has none.
 fn emptied() -> Vec<Document> {
     let none = doc! { "$eq": ["$sessions", { "$literal": {} }] };
     let until = doc! { "$cond": [none, forgotten_at(), "$$REMOVE"] };
@@ -181,7 +201,7 @@ fn forgotten_at() -> Document {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// and for each of its items.
 const EACH: Duration = Duration::from_millis(20);
-/// How many users' changes one read of the log delivers.
-const USERS: i64 = 100;
+/// How many users' changes one read of the log delivers, and how many places'.
+const AUTHORS: i64 = 100;
 /// Items that are delivered by one command.
 const CHUNK: usize = 100;

@@ -12,7 +12,7 @@ use session_core::{Event, StoreError, Timestamp, UserKey};
 use crate::collections::Collections;
 use crate::error::Failed;
 use crate::record::{self, Stored};
-use crate::rewrite::{first_version, pending};
+use crate::rewrite::{ENTRY, first_version, pending};
 use crate::transaction::{Step, Tries, in_session};
 
 /// What is set at the places that concern a user.
@@ -105,8 +105,7 @@ impl Collections {
         Ok(())
     }
 
-    /// Without transactions these are steps: what is set holds from the first one on, the last one
-    /// only tells of it.
+    /// Without transactions what is set holds from the first step on, with its entry in the outbox.
     async fn try_place(
         &self,
         scope: &PolicyScope,
@@ -115,14 +114,24 @@ impl Collections {
         session: &mut Step<'_>,
     ) -> Result<(), Failed> {
         let place = doc! { "_id": place_key(scope) };
-        let write = self.places.update_one(place, doc! { "$set": set }).upsert(true);
+        let entry = pending(event, first_version(self.known_clock.now())?, NO_USER)?;
+        let mut change = doc! { "$set": set };
+        if session.is_none() {
+            change.insert("$push", doc! { "outbox": { ENTRY: &entry } });
+            change.insert("$currentDate", doc! { "waiting": true });
+        }
+        let write = self.places.update_one(place.clone(), change).upsert(true);
         in_session!(session.as_mut(), write)?;
+        match session {
+            Some(_) => self.append(&[&entry], session).await?,
+            None => self.deliver(&self.places, place.clone()).await?,
+        }
         if set.values().all(|value| *value == Bson::Null) {
-            let nothing = doc! { "_id": place_key(scope), "policy": null, "block": null };
+            let mut nothing = place;
+            nothing.extend(doc! { "policy": null, "block": null, "waiting": null });
             in_session!(session.as_mut(), self.places.delete_one(nothing))?;
         }
-        let entry = pending(event, first_version(self.known_clock.now())?, NO_USER)?;
-        self.append(&[&entry], session).await
+        Ok(())
     }
 }
 

@@ -103,7 +103,9 @@ async fn every_query_uses_an_index() {
     for filter in [by_tag(tag), some] {
         queries.push((&store.users, filter, None));
     }
-    queries.push((&store.users, waiting(), Some(doc! { "waiting": 1 })));
+    for authors in [&store.users, &store.places] {
+        queries.push((authors, waiting(), Some(doc! { "waiting": 1 })));
+    }
     let owner = UserKey::new(UserId::new("alice").unwrap());
     queries.push((&store.places, at_places(&PolicyScope::of(&owner)), None));
     let old = doc! { "ended": { "$gt": i64::MIN } };

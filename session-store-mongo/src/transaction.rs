@@ -27,41 +27,42 @@ pub(crate) use in_session;
 /// The session of the transaction that a step is part of, where there are transactions.
 pub(crate) type Step<'s> = Option<&'s mut ClientSession>;
 
-/// A transaction, where there are any. Where it is dropped before [`Collections::finish`] has it,
-/// because the caller has gone, it is aborted. The driver does so only once the first operation has
-/// been answered; otherwise the server would keep what that wrote, and others from writing there, for
-/// as long as a transaction may live: a minute.
-pub(crate) struct Transaction {
-    session: Option<ClientSession>,
-    /// Something to read, so that an operation has been answered.
-    users: Collection<Document>,
+/// A transaction, where there are any. Dropped before [`Collections::finish`], because the caller left
+/// or the call timed out, it is aborted. The driver does so only once the first operation has returned.
+/// Until then the server would keep the transaction open, by default for a minute, and other writes
+/// would conflict with what it wrote.
+pub(crate) struct Transaction(Option<Begun>);
+
+struct Begun {
+    session: ClientSession,
+    /// Something to read, so that an operation has returned.
+    probe: Collection<Document>,
+    runtime: Handle,
+    timeout: Duration,
 }
 
 impl Transaction {
-    pub(crate) const fn step(&mut self) -> Step<'_> {
-        self.session.as_mut()
+    pub(crate) fn step(&mut self) -> Step<'_> {
+        self.0.as_mut().map(|begun| &mut begun.session)
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        let Some(mut session) = self.session.take() else { return };
-        let Ok(runtime) = Handle::try_current() else { return };
-        let users = self.users.clone();
-        runtime.spawn(async move {
+        let Some(Begun { mut session, probe, runtime, timeout }) = self.0.take() else { return };
+        runtime.spawn(tokio::time::timeout(timeout, async move {
             // It may be refused, where what was asked before has begun the transaction.
-            let _ = users.find_one(doc! { "_id": "" }).session(&mut session).await;
+            let _ = probe.find_one(doc! { "_id": "" }).session(&mut session).await;
             let _ = session.abort_transaction().await;
-        });
+        }));
     }
 }
 
 impl Collections {
     /// Begins a transaction, where there are any.
     pub(crate) async fn begin(&self) -> Result<Transaction, Failed> {
-        let users = self.users.clone();
         if !self.transactional {
-            return Ok(Transaction { session: None, users });
+            return Ok(Transaction(None));
         }
         let mut session = self.session().await?;
         session
@@ -69,30 +70,26 @@ impl Collections {
             .write_concern(self.options.write_concern.clone())
             .read_concern(ReadConcern::snapshot())
             .await?;
-        Ok(Transaction { session: Some(session), users })
+        let (probe, timeout) = (self.users.clone(), self.options.timeout);
+        Ok(Transaction(Some(Begun { session, probe, runtime: Handle::current(), timeout })))
     }
 
-    /// Commits what worked; none, after a pause, where another change was in the way. What has begun
-    /// to end goes on where the caller goes away.
+    /// Commits what worked; none, after a pause, where another change was in the way. The commit or
+    /// the abort goes on if the caller leaves.
     pub(crate) async fn finish<T>(
         &self,
         mut transaction: Transaction,
         result: Result<T, Failed>,
         tries: &mut Tries,
     ) -> Result<Option<T>, Failed> {
-        let result = match (transaction.session.take(), result) {
+        let result = match (transaction.0.take(), result) {
             (None, result) => result,
-            (Some(mut session), Ok(done)) => {
-                let commit = async move { commit(&mut session).await.map(|()| session) };
-                let session = tokio::spawn(commit).await.map_err(StoreError::internal)?;
-                session.map(|session| {
-                    self.has_seen(&session);
-                    done
-                })
-            }
-            (Some(mut session), Err(failed)) => {
-                let abort = tokio::spawn(async move { session.abort_transaction().await });
-                let _ = abort.await;
+            (Some(begun), Ok(done)) => begun.commit().await.map(|session| {
+                self.has_seen(&session);
+                done
+            }),
+            (Some(begun), Err(failed)) => {
+                begun.abort().await;
                 Err(failed)
             }
         };
@@ -164,6 +161,28 @@ fn refusal(answer: &Document) -> Option<Failed> {
     let text = error.get_str("errmsg").unwrap_or("an update was refused").to_owned();
     let kind = if is_passing(code) { StoreError::unavailable } else { StoreError::internal };
     Some(kind(text).into())
+}
+
+impl Begun {
+    async fn commit(self) -> Result<ClientSession, Failed> {
+        let Self { mut session, runtime, timeout, .. } = self;
+        let committed = runtime.spawn(tokio::time::timeout(timeout, async move {
+            commit(&mut session).await.map(|()| session)
+        }));
+        match committed.await {
+            Ok(Ok(committed)) => committed,
+            // It may have happened.
+            Ok(Err(late)) => Err(StoreError::unavailable(late).into()),
+            Err(gone) => Err(StoreError::unavailable(gone).into()),
+        }
+    }
+
+    async fn abort(self) {
+        let Self { mut session, runtime, timeout, .. } = self;
+        let aborted = runtime
+            .spawn(tokio::time::timeout(timeout, async move { session.abort_transaction().await }));
+        let _ = aborted.await;
+    }
 }
 
 /// A commit whose outcome is unknown may be asked for again.

@@ -43,10 +43,20 @@ struct Known {
     reason: String,
 }
 
+/// Mutants that are not planted, because they tell nothing of the kit.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeftOut {
+    /// What they are called, `file:line:column: what`, as a regular expression.
+    mutants: String,
+    reason: String,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
     survivor: Vec<Known>,
+    left_out: Vec<LeftOut>,
 }
 
 /// A mutant by its file and what it does, without the line, which moves.
@@ -64,10 +74,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn test(program: &Path, store: Store, shard: Option<&str>) -> Result<(), Failure> {
-    let known = known(store)?;
+    let List { survivor, left_out } = listed(store)?;
+    let known = survivor.into_iter().map(|known| (known.file, known.mutant)).collect();
     let folder = target().join("mutants").join(store.package());
     std::fs::create_dir_all(&folder).map_err(|error| failure(&folder, &error))?;
-    let status = command(program, &folder, store, shard).status();
+    let status = command(program, &folder, store, &left_out, shard).status();
     let status = status.map_err(|error| failure(program, &error))?;
     // 2: some were missed; 3: some ran into their time limit, which is found, too.
     if !matches!(status.code(), Some(0 | 2 | 3)) {
@@ -115,16 +126,21 @@ fn judge(known: &BTreeSet<Mutant>, results: &Results, all: bool) -> Result<(), F
     if problems.is_empty() { Ok(()) } else { Err(Failure::new(problems.join("\n"))) }
 }
 
-fn command(program: &Path, folder: &Path, store: Store, shard: Option<&str>) -> Command {
+fn command(
+    program: &Path,
+    folder: &Path,
+    store: Store,
+    left_out: &[LeftOut],
+    shard: Option<&str>,
+) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
     command.args(["mutants", "--jobs", "1", "--no-shuffle", "--minimum-test-timeout", "30"]);
     command.args(["--timeout-multiplier", "2"]);
     command.args(["--package", store.package(), "--output"]).arg(folder);
     command.args(store.choice());
-    command.args(store.left_out().iter().flat_map(|files| ["--exclude", *files]));
-    let functions = store.functions_left_out().iter().chain([&TEXTS]);
-    command.args(functions.flat_map(|name| ["--exclude-re", *name]));
+    let left_out = left_out.iter().map(|left_out| &*left_out.mutants).chain([TEXTS]);
+    command.args(left_out.flat_map(|mutants| ["--exclude-re", mutants]));
     command.args(shard.into_iter().flat_map(|shard| ["--shard", shard]));
     command.args(["--", "--test", store.test()]);
     // One folder for all mutants, so that no build begins from nothing, and apart from the one of
@@ -164,66 +180,25 @@ impl Store {
             Self::Sqlite => &["--no-default-features", "--features", "sqlite"],
         }
     }
-
-    /// Files whose mutants tell nothing of the kit.
-    const fn left_out(self) -> &'static [&'static str] {
-        match self {
-            Self::Memory => &[],
-            Self::Sqlite => &[
-                // Other stores', which this build does not compile.
-                "session-store-sql/src/postgres/**",
-                "session-store-sql/src/mysql/**",
-                "session-store-sql/src/db.rs",
-                "session-store-sql/src/last_read.rs",
-                "session-store-sql/src/line.rs",
-                "session-store-sql/src/names.rs",
-                // Tests of the planner, which only the package's own tests compile.
-                "session-store-sql/src/sqlite/plans.rs",
-                // What the errors of a database mean; no case brings one about.
-                "session-store-sql/src/error.rs",
-                "session-store-sql/src/sqlite/error.rs",
-                // When the write-ahead log is cut: no call tells of it.
-                "session-store-sql/src/sqlite/checkpoint.rs",
-                // Hints may come at any time or never.
-                "session-store-sql/src/sqlite/hint.rs",
-                // What an operator chooses; the kit takes it as it is.
-                "session-store-sql/src/sqlite/options.rs",
-            ],
-        }
-    }
-
-    /// Functions whose mutants tell nothing of the kit, by what mutants are called.
-    const fn functions_left_out(self) -> &'static [&'static str] {
-        match self {
-            Self::Memory => &[],
-            Self::Sqlite => &[
-                // Only the build of another store compiles them.
-                "Walk<T>::chunk ",
-                "schema\\.rs:.* digest( |$)",
-                // Whether two processes open a new file at the same moment is a matter of chance.
-                " in open_writer$",
-                // The migrations as text: no part of the trait.
-                "replace (printed|SqliteStore::migrations) ->",
-                // What a report says in words of the store's own.
-                "replace (indexes|indexes_there|missing_indexes|durability|size|beside) ->",
-                " in (durability|missing_indexes)$",
-            ],
-        }
-    }
 }
 
-/// The mutants of this store that may survive.
-fn known(store: Store) -> Result<BTreeSet<Mutant>, Failure> {
+/// What the committed list says of this store.
+fn listed(store: Store) -> Result<List, Failure> {
     let path = root().join(LIST);
     let text = std::fs::read_to_string(&path).map_err(|error| failure(&path, &error))?;
-    let list: List =
+    let mut list: List =
         toml::from_str(&text).map_err(|error| Failure::new(format!("{LIST}: {error}")))?;
-    if let Some(without) = list.survivor.iter().find(|known| known.reason.trim().is_empty()) {
-        return Err(Failure::new(format!("{LIST}: no reason for {}", without.mutant)));
+    let survivors = list.survivor.iter().map(|known| (&known.mutant, &known.reason));
+    let left_out = list.left_out.iter().map(|left_out| (&left_out.mutants, &left_out.reason));
+    if let Some((without, _)) =
+        survivors.chain(left_out).find(|(_, reason)| reason.trim().is_empty())
+    {
+        return Err(Failure::new(format!("{LIST}: no reason for {without}")));
     }
-    let of_store =
-        list.survivor.into_iter().filter(|known| known.file.starts_with(store.package()));
-    Ok(of_store.map(|known| (known.file, known.mutant)).collect())
+    let of_store = |name: &str| name.trim_start_matches('^').starts_with(store.package());
+    list.survivor.retain(|known| of_store(&known.file));
+    list.left_out.retain(|left_out| of_store(&left_out.mutants));
+    Ok(list)
 }
 
 /// What a list of results names: `file:line:column: what`.
@@ -262,7 +237,7 @@ const VERSION: &str = "27.1.0";
 const IN_MEMORY: &str = "/dev/shm";
 /// Texts for developers, as mutants are called that change them.
 const TEXTS: &str = "<impl fmt::(Debug|Display) for";
-/// The mutants that survive, with reasons.
+/// The mutants that survive or are not planted, with reasons.
 const LIST: &str = "session-conformance/mutants.toml";
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use super::{blocks, history_pages, policies, walks};
 use crate::Namespace;
 use crate::run::skip;
 use crate::sample::{
-    HOUR, LONG_AGO, SECOND, add_many, begins, change_at, commit, end, end_all, end_at, ended_ids,
-    ids, insert_all, log_end, now, read_log, revoke, session, sorted, sweep_all, updates, used,
-    user, user_in,
+    HOUR, LONG_AGO, SECOND, add_many, at_most, begins, change_at, commit, end, end_all, end_at,
+    ended_ids, ids, insert_all, log_end, now, read_log, revoke, session, sorted, sweep_all,
+    updates, used, user, user_in,
 };
 
 pub(crate) async fn a_damaged_session_hides_no_other(namespace: Arc<dyn Namespace>) {
@@ -252,13 +252,12 @@ fn in_order(mut sessions: Vec<Session>) -> Vec<Session> {
     sessions
 }
 
-/// Damages the record of a session.
 pub(crate) async fn a_damaged_policy_or_block_is_not_overlooked(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let (alice, bob) = (user_in("north", "alice"), user_in("north", "bob"));
     let hers = add_many(store.as_ref(), &alice, 2).await;
     let scope = PolicyScope::User(alice.clone());
-    policies::set(store.as_ref(), &scope, Some(policies::at_most(2))).await;
+    policies::set(store.as_ref(), &scope, Some(at_most(2))).await;
     blocks::set(store.as_ref(), &scope, None).await;
     let state = store.user(&alice).await.unwrap();
     drop(store);
@@ -282,13 +281,24 @@ pub(crate) async fn a_damaged_policy_or_block_is_not_overlooked(namespace: Arc<d
     for session in &hers {
         assert_eq!(revoke(store.as_ref(), session.id).await, 1, "`end_many` looks at neither");
     }
-    policies::set(store.as_ref(), &scope, Some(policies::at_most(1))).await;
-    assert_eq!(store.policy(&scope).await.unwrap(), Some(policies::at_most(1)), "set, it is read");
+    policies::set(store.as_ref(), &scope, Some(at_most(1))).await;
+    assert_eq!(store.policy(&scope).await.unwrap(), Some(at_most(1)), "set, it is read");
+    assert_eq!(store.user(&alice).await.map_err(kind), Err(corrupt), "`user` overlooks no block");
     blocks::lift(store.as_ref(), &scope).await;
     assert_eq!(store.block(&scope).await.unwrap(), None, "lifted, there is none");
     assert_eq!(blocks::begins_now(store.as_ref(), &alice).await, Outcome::Done);
+
+    blocks::set(store.as_ref(), &scope, None).await;
+    drop(store);
+    assert!(namespace.damage_settings(&alice).await, "it did so before");
+    let store = namespace.connect().await;
+    blocks::lift(store.as_ref(), &scope).await;
+    assert_eq!(store.user(&alice).await.map_err(kind), Err(corrupt), "`user` overlooks no policy");
+    policies::set(store.as_ref(), &scope, None).await;
+    assert_eq!(blocks::begins_now(store.as_ref(), &alice).await, Outcome::Done);
 }
 
+/// Damages the record of a session.
 async fn damage(namespace: &dyn Namespace, session: &Session) -> SessionId {
     if !namespace.damage(session.id).await {
         skip("the backend damages no record");

@@ -9,7 +9,7 @@ use session_core::store::{Entries, PolicyChange};
 use session_core::{Actor, EventKind, Store};
 
 use crate::Namespace;
-use crate::sample::{add_many, ids, now, read_log, sorted, user, user_in};
+use crate::sample::{add_many, at_most, ids, now, read_log, sorted, user, user_in};
 
 pub(crate) async fn policies_layer_and_inherit(namespace: Arc<dyn Namespace>) {
     let (store, other) = (namespace.connect().await, namespace.connect().await);
@@ -137,10 +137,6 @@ pub(crate) async fn a_policy_raises_no_version_and_ends_nothing(namespace: Arc<d
         let read = store.load(session.id).await.unwrap().map(|loaded| loaded.session);
         assert_eq!(read, Some(session), "and changes no session");
     }
-}
-
-pub(super) fn at_most(max: u32) -> Policy {
-    Policy::limit(Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject })
 }
 
 pub(super) async fn set(store: &dyn Store, scope: &PolicyScope, policy: Option<Policy>) {

@@ -7,13 +7,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use session_core::block::Block;
-use session_core::policy::{Limit, OnExceed, Policy, PolicyScope, Scope};
+use session_core::policy::PolicyScope;
 use session_core::store::record::{decode_session, encode_session};
 use session_core::store::{BlockChange, Change, Outcome, PolicyChange};
-use session_core::{Actor, EndCause, EventKind, FleetKey, Session, SessionId, Store, UserKey};
+use session_core::{
+    Actor, EndCause, Event, EventKind, FleetKey, Session, SessionId, Store, UserKey,
+};
 
 use crate::sample::{
-    add, begins, commit, log_end, now, random, read_log, revoke, rotated, session, updates, user_in,
+    about, add, at_most, begins, commit, log_end, now, random, read_log, revoke, rotated, session,
+    updates, user_in,
 };
 
 /// Kills a process (`kill -9`) while four tasks in it begin, rotate and end sessions, set policies
@@ -39,21 +42,18 @@ pub async fn a_kill_loses_nothing<F: Future<Output = Arc<dyn Store>>>(
         work(&open(folder.into()).await).await;
         return;
     }
-    let mut key = None;
-    for kill_after in [1, 50, 200] {
+    for (kill_after, first) in [(1, 1), (50, MOST_ROUNDS), (200, 2 * MOST_ROUNDS)] {
         let store = open(folder.to_owned()).await;
-        let proposed = FleetKey::from_bytes(random());
-        let found = store.fleet_key(&proposed).await.unwrap();
-        assert_eq!(*key.get_or_insert(found.clone()), found, "the fleet's key is another one");
         let mut cursor = log_end(store.as_ref()).await;
         drop(store);
         let (test, of_child) = (test.to_owned(), folder.to_owned());
-        let run = move || run_and_kill(&test, &of_child, kill_after);
+        let run = move || run_and_kill(&test, &of_child, first, kill_after);
         let told = tokio::task::spawn_blocking(run).await.unwrap();
         assert!(told.acknowledged >= kill_after, "the process made {} changes", told.acknowledged);
         let store = open(folder.to_owned()).await;
         told.is_there(store.as_ref()).await;
         let log = read_log(store.as_ref(), &mut cursor, 100).await;
+        told.settings_are_told(&log, first);
         let log: HashSet<_> = log.iter().map(|event| (event.session, event.kind)).collect();
         for (id, kind) in &told.events {
             assert!(
@@ -73,6 +73,7 @@ struct Told {
     acknowledged: usize,
     sessions: HashMap<SessionId, Option<Session>>,
     events: Vec<(SessionId, EventKind)>,
+    key: Option<String>,
     /// The last number that each worker has written into its policy, and into its block.
     policies: HashMap<usize, u32>,
     blocks: HashMap<usize, u32>,
@@ -86,6 +87,10 @@ impl Told {
         let Some((word, rest)) = line.split_once(' ') else { return };
         if word == "tries" {
             self.under_way.insert(rest.parse().unwrap());
+            return;
+        }
+        if word == "key" {
+            self.key = Some(rest.to_owned());
             return;
         }
         self.acknowledged += 1;
@@ -129,10 +134,15 @@ impl Told {
                 assert_eq!(found, *expected, "{id} is not as it was acknowledged");
             }
         }
+        assert_eq!(
+            self.key,
+            Some(key(store).await),
+            "not the key of the fleet that was acknowledged"
+        );
         // The next one may have been under way.
         for (worker, number) in &self.policies {
             let found = store.policy(&PolicyScope::User(owner(*worker))).await.unwrap();
-            let may_be = [*number, *number + 1].map(|number| Some(policy(number)));
+            let may_be = [*number, *number + 1].map(|number| Some(at_most(number)));
             assert!(may_be.contains(&found), "not the policy that was acknowledged: {found:?}");
         }
         for (worker, number) in &self.blocks {
@@ -142,12 +152,29 @@ impl Told {
             assert!(may_be.contains(&found), "not the block that was acknowledged: {found:?}");
         }
     }
+
+    /// Each worker sets a policy and a block in each round.
+    fn settings_are_told(&self, log: &[Event], first: u32) {
+        let all = [
+            (&self.policies, EventKind::PolicyChanged, owner as fn(usize) -> UserKey),
+            (&self.blocks, EventKind::BlockSet, blocked),
+        ];
+        for (last, kind, concerned) in all {
+            for (worker, number) in last {
+                let told = about(log, &concerned(*worker));
+                let told = told.iter().filter(|event| event.kind == kind).count();
+                let least = (number - first + 1) as usize;
+                assert!(told >= least, "the log has lost what was acknowledged: {kind}");
+            }
+        }
+    }
 }
 
-fn run_and_kill(test: &str, folder: &Path, kill_after: usize) -> Told {
+fn run_and_kill(test: &str, folder: &Path, first: u32, kill_after: usize) -> Told {
     let program = std::env::current_exe().unwrap();
     let mut command = Command::new(program);
     command.args([test, "--exact", "--nocapture", "--include-ignored"]).env(FOLDER, folder);
+    command.env(FIRST, first.to_string());
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut child = Killed(child);
     let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
@@ -174,11 +201,13 @@ impl Drop for Killed {
 
 /// Changes sessions until it is killed, and acknowledges each change on the standard output.
 async fn work(store: &Arc<dyn Store>) {
+    say("key", &key(store.as_ref()).await);
+    let first: u32 = std::env::var(FIRST).unwrap().parse().unwrap();
     let mut workers = tokio::task::JoinSet::new();
     for n in 0..WORKERS {
         let store = Arc::clone(store);
         workers.spawn(async move {
-            for round in 1..MOST_ROUNDS {
+            for round in (first..).take(MOST_ROUNDS as usize) {
                 one_session(store.as_ref(), n).await;
                 settings(store.as_ref(), n, round).await;
             }
@@ -204,7 +233,7 @@ async fn one_session(store: &dyn Store, worker: usize) {
 
 async fn settings(store: &dyn Store, worker: usize, round: u32) {
     let (at, by) = (now(store).await, Actor::Application);
-    let (scope, policy) = (PolicyScope::User(owner(worker)), Some(policy(round)));
+    let (scope, policy) = (PolicyScope::User(owner(worker)), Some(at_most(round)));
     store.set_policy(&PolicyChange { scope, policy, at, by: by.clone() }).await.unwrap();
     say("limited", &format!("{worker} {round}"));
     let reason = Some(round.to_string().parse().unwrap());
@@ -214,6 +243,12 @@ async fn settings(store: &dyn Store, worker: usize, round: u32) {
     say("blocked", &format!("{worker} {round}"));
 }
 
+/// The fleet's key, as text. It becomes one where there is none.
+async fn key(store: &dyn Store) -> String {
+    let key = store.fleet_key(&FleetKey::from_bytes(random())).await.unwrap();
+    format!("{:?}", key.as_bytes())
+}
+
 fn owner(worker: usize) -> UserKey {
     user_in("north", &format!("worker {worker}"))
 }
@@ -221,10 +256,6 @@ fn owner(worker: usize) -> UserKey {
 /// A user whom a worker blocks, and who has no sessions.
 fn blocked(worker: usize) -> UserKey {
     user_in("north", &format!("blocked by worker {worker}"))
-}
-
-fn policy(max: u32) -> Policy {
-    Policy::limit(Limit { max, scope: Scope::User, on_exceed: OnExceed::Reject })
 }
 
 async fn change(store: &dyn Store, session: &Session, change: Change) {
@@ -245,6 +276,7 @@ fn say(word: &str, what: &str) {
 }
 
 const FOLDER: &str = "SESSION_KIT_CRASH_FOLDER";
+const FIRST: &str = "SESSION_KIT_CRASH_FIRST";
 const MARK: &str = "session-kit: ";
 const WORKERS: usize = 4;
 /// A parent that dies leaves no child behind that works for ever.

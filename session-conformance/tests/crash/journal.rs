@@ -21,12 +21,13 @@ use session_core::{
 use session_store_memory::MemoryStore;
 use tokio::sync::Mutex;
 
-/// When a change is in the file.
+/// Which changes are in the file, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
     BeforeTheAnswer,
     WhenItSuits,
-    NoSettings,
+    /// All but those of this word.
+    Without(&'static str),
 }
 
 pub(crate) struct Journal {
@@ -60,6 +61,10 @@ impl Journal {
         writeln!(file, "{line}").unwrap();
     }
 
+    fn leaves_out(&self, word: &str) -> bool {
+        matches!(self.writes, Writes::Without(left_out) if left_out == word)
+    }
+
     /// Writes down all that was noted.
     fn keep(&self, file: &mut BufWriter<File>) {
         if self.writes != Writes::WhenItSuits {
@@ -68,8 +73,8 @@ impl Journal {
         }
     }
 
-    async fn keep_setting(&self, word: &str, scope: &PolicyScope, text: Option<String>) {
-        if self.writes != Writes::NoSettings {
+    async fn keep_setting(&self, word: &str, scope: &PolicyScope, text: &str) {
+        if !self.leaves_out(word) {
             let mut file = self.file.lock().await;
             let (tenant, user) = scope.key();
             writeln!(file, "{}", json!([word, text, tenant, user])).unwrap();
@@ -128,9 +133,11 @@ impl Store for Journal {
 
     async fn fleet_key(&self, proposed: &FleetKey) -> Result<FleetKey, StoreError> {
         let key = self.store.fleet_key(proposed).await?;
-        let mut file = self.file.lock().await;
-        writeln!(file, "{}", json!(["key", key.as_bytes()])).unwrap();
-        self.keep(&mut file);
+        if !self.leaves_out("key") {
+            let mut file = self.file.lock().await;
+            writeln!(file, "{}", json!(["key", key.as_bytes()])).unwrap();
+            self.keep(&mut file);
+        }
         Ok(key)
     }
 
@@ -211,8 +218,8 @@ impl Store for Journal {
 
     async fn set_policy(&self, change: &PolicyChange) -> Result<(), StoreError> {
         self.store.set_policy(change).await?;
-        let policy = change.policy.as_ref().map(Policy::to_stored);
-        self.keep_setting("policy", &change.scope, policy).await;
+        let policy = change.policy.as_ref().unwrap().to_stored();
+        self.keep_setting("policy", &change.scope, &policy).await;
         Ok(())
     }
 
@@ -222,8 +229,8 @@ impl Store for Journal {
 
     async fn set_block(&self, change: &BlockChange) -> Result<(), StoreError> {
         self.store.set_block(change).await?;
-        let block = change.block.as_ref().map(Block::to_stored);
-        self.keep_setting("block", &change.scope, block).await;
+        let block = change.block.as_ref().unwrap().to_stored();
+        self.keep_setting("block", &change.scope, &block).await;
         Ok(())
     }
 

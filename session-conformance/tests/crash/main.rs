@@ -28,10 +28,28 @@ async fn a_journal_that_is_written_later_is_caught() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[should_panic(expected = "not the policy that was acknowledged")]
-async fn a_journal_without_settings_is_caught() {
+async fn a_journal_without_policies_is_caught() {
     let folder = tempfile::tempdir().unwrap();
-    let name = "a_journal_without_settings_is_caught";
-    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::NoSettings)).await;
+    let name = "a_journal_without_policies_is_caught";
+    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::Without("policy")))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "not the block that was acknowledged")]
+async fn a_journal_without_blocks_is_caught() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "a_journal_without_blocks_is_caught";
+    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::Without("block")))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "not the key of the fleet that was acknowledged")]
+async fn a_journal_without_a_key_is_caught() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = "a_journal_without_a_key_is_caught";
+    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::Without("key"))).await;
 }
 
 async fn open(folder: PathBuf, writes: Writes) -> Arc<dyn Store> {

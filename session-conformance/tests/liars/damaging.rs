@@ -49,20 +49,26 @@ impl Liar {
         }
     }
 
-    /// Fails where a setting of these places cannot be read; answers whether it would have to.
+    /// Fails where a setting of these places cannot be read; false where this liar hides that.
     pub(crate) fn settings_are_readable(
         &self,
         settings: &[Setting],
         scopes: &[PolicyScope],
     ) -> Result<bool, StoreError> {
         let damaged = self.notes().damaged_settings.clone();
+        // Of policies or of blocks alone.
+        let is_of = |what| damaged.iter().all(|(setting, _)| *setting == what);
         let is_damaged = |(setting, scope): &(Setting, PolicyScope)| {
             settings.contains(setting) && scopes.contains(scope)
         };
+        let hides = match self.fault {
+            Fault::DamagedSettingsAreNone => true,
+            Fault::UserOverlooksDamagedPolicies => settings.len() > 1 && is_of(Setting::Policy),
+            Fault::UserOverlooksDamagedBlocks => settings.len() > 1 && is_of(Setting::Block),
+            _ => false,
+        };
         match damaged.iter().any(is_damaged) {
-            true if self.fault != Fault::DamagedSettingsAreNone => {
-                Err(StoreError::corrupt("damaged"))
-            }
+            true if !hides => Err(StoreError::corrupt("damaged")),
             is_damaged => Ok(!is_damaged),
         }
     }

@@ -559,6 +559,10 @@ faults! {
     DamageStopsForgetting: "damage::a_damaged_end_hides_no_other",
     /// A policy or a block that cannot be read is none.
     DamagedSettingsAreNone: "damage::a_damaged_policy_or_block_is_not_overlooked",
+    /// `user` reads a policy that cannot be read as none.
+    UserOverlooksDamagedPolicies: "damage::a_damaged_policy_or_block_is_not_overlooked",
+    /// `user` reads a block that cannot be read as none.
+    UserOverlooksDamagedBlocks: "damage::a_damaged_policy_or_block_is_not_overlooked",
     /// Every node gets the lease.
     LeaseForEverybody: "leases::a_lease_has_one_holder",
     /// A lease never runs out.

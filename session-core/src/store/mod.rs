@@ -4,7 +4,7 @@
 //! the core decides, [`Store::commit`] applies the decision if the version still holds. Whatever
 //! changes sessions raises the version of their user and appends to the log in the same atomic
 //! step. Every method is cancel-safe: dropping its future leaves each atomic step done or not done,
-//! never in part, and keeps no other call waiting.
+//! never in part, and holds no lock once it is gone.
 
 mod change;
 mod error;
@@ -51,7 +51,7 @@ use crate::token::FleetKey;
 ///   [`StoreErrorKind::Internal`]: anything else.
 /// - **Durability.** What a change of sessions, of policies, of blocks or of the fleet's key has
 ///   acknowledged is there after the store's process was killed, in the log and the history, too.
-///   A store in memory says that it is one.
+///   A store in memory, or a server that keeps its data there, says so on its own page.
 /// - **A second call.** It finds what the first one did. Before it says so, it waits for everything
 ///   that the first would have waited for, such as a replica or the delivery of a log entry.
 /// - **Reads.** [`Store::user`], [`Store::load`], [`Store::ended`], [`Store::policy`],

@@ -212,7 +212,7 @@ const DAMAGE: &str = "#!lua flags=allow-cross-slot-keys
       end
     end";
 
-/// Writes the log again, with the session's entries of no user. An entry's id stays.
+/// Writes into the policies and blocks whose places have this in their names.
 const DAMAGE_SETTINGS: &str = "#!lua flags=allow-cross-slot-keys
     for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':scopes')) do
       for _, field in ipairs(redis.call('HKEYS', key)) do
@@ -220,6 +220,7 @@ const DAMAGE_SETTINGS: &str = "#!lua flags=allow-cross-slot-keys
       end
     end";
 
+/// Writes the log again, with the session's entries of no user. An entry's id stays.
 const DAMAGE_LOG: &str = "#!lua flags=allow-cross-slot-keys
     for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':log')) do
       local entries = redis.call('XRANGE', key, '-', '+')

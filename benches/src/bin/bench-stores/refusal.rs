@@ -23,7 +23,9 @@ pub(crate) async fn measure(backend: &dyn Backend, count: u64) -> Result<Vec<Row
         let signed_in = managers[0].sign_in(newcomers.sign_in()?).await?;
         // So that revocations fall anywhere between two reads of the log.
         tokio::time::sleep(LONGEST_PAUSE.mul_f64(random.unit())).await;
-        times.add(revoke(&managers, &signed_in).await?);
+        for time in revoke(&managers, &signed_in).await? {
+            times.add(time);
+        }
     }
     nodes::stop(nodes).await;
     let (median, p99) = if backend.open().await?.expects_pushes() { PUSHED } else { POLLED };
@@ -33,8 +35,11 @@ pub(crate) async fn measure(backend: &dyn Backend, count: u64) -> Result<Vec<Row
     ])
 }
 
-/// Revokes on the first node what all others have cached, and waits until the last refuses it.
-async fn revoke(managers: &[SessionManager], signed_in: &SignedIn) -> Result<Duration, Failure> {
+/// Revokes on the first node what all others have cached. How long each of them accepted it still.
+async fn revoke(
+    managers: &[SessionManager],
+    signed_in: &SignedIn,
+) -> Result<Vec<Duration>, Failure> {
     let token = signed_in.token.expose();
     let mut others = JoinSet::new();
     for manager in &managers[1..] {
@@ -47,11 +52,11 @@ async fn revoke(managers: &[SessionManager], signed_in: &SignedIn) -> Result<Dur
     let session = &signed_in.session;
     managers[0].revoke(session.id(), session.owner(), Actor::Application).await?;
     let acknowledged = Instant::now();
-    let mut last = Duration::ZERO;
+    let mut times = Vec::new();
     while let Some(at) = others.join_next().await {
-        last = last.max(at?.saturating_duration_since(acknowledged));
+        times.push(at?.saturating_duration_since(acknowledged));
     }
-    Ok(last)
+    Ok(times)
 }
 
 /// When a node accepts a session no more. Why it has ended, it asks the store afterwards.
