@@ -126,8 +126,13 @@ impl Client {
 
     fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let mut connection = self.connect(method, path, headers, body);
-        let mut bytes = Vec::new();
-        connection.read_to_end(&mut bytes).unwrap();
+        let (mut bytes, begun) = (Vec::new(), Instant::now());
+        if let Err(error) = connection.read_to_end(&mut bytes) {
+            let (waited, read) = (begun.elapsed(), String::from_utf8_lossy(&bytes));
+            panic!(
+                "{method} {path}, {connection:?}: {error} after {waited:?}, read so far: {read:?}"
+            );
+        }
         Answer::of(&String::from_utf8_lossy(&bytes))
     }
 
