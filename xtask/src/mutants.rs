@@ -47,8 +47,12 @@ struct Known {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LeftOut {
-    /// What they are called, `file:line:column: what`, as a regular expression.
-    mutants: String,
+    /// Whole files, as patterns of paths.
+    #[serde(default)]
+    files: Vec<String>,
+    /// What they are called, as regular expressions.
+    #[serde(default)]
+    mutants: Vec<String>,
     reason: String,
 }
 
@@ -139,8 +143,11 @@ fn command(
     command.args(["--timeout-multiplier", "2"]);
     command.args(["--package", store.package(), "--output"]).arg(folder);
     command.args(store.choice());
-    let left_out = left_out.iter().map(|left_out| &*left_out.mutants).chain([TEXTS]);
-    command.args(left_out.flat_map(|mutants| ["--exclude-re", mutants]));
+    for LeftOut { files, mutants, .. } in left_out {
+        command.args(files.iter().flat_map(|files| ["--exclude", files]));
+        command.args(mutants.iter().flat_map(|mutants| ["--exclude-re", mutants]));
+    }
+    command.args(["--exclude-re", TEXTS]);
     command.args(shard.into_iter().flat_map(|shard| ["--shard", shard]));
     command.args(["--", "--test", store.test()]);
     // One folder for all mutants, so that no build begins from nothing, and apart from the one of
@@ -182,22 +189,18 @@ impl Store {
     }
 }
 
-/// What the committed list says of this store.
+/// The committed list, with the survivors of this store only.
 fn listed(store: Store) -> Result<List, Failure> {
     let path = root().join(LIST);
     let text = std::fs::read_to_string(&path).map_err(|error| failure(&path, &error))?;
     let mut list: List =
         toml::from_str(&text).map_err(|error| Failure::new(format!("{LIST}: {error}")))?;
-    let survivors = list.survivor.iter().map(|known| (&known.mutant, &known.reason));
-    let left_out = list.left_out.iter().map(|left_out| (&left_out.mutants, &left_out.reason));
-    if let Some((without, _)) =
-        survivors.chain(left_out).find(|(_, reason)| reason.trim().is_empty())
-    {
-        return Err(Failure::new(format!("{LIST}: no reason for {without}")));
+    let reasons = list.survivor.iter().map(|known| &known.reason);
+    let mut reasons = reasons.chain(list.left_out.iter().map(|left_out| &left_out.reason));
+    if reasons.any(|reason| reason.trim().is_empty()) {
+        return Err(Failure::new(format!("{LIST}: an entry has no reason")));
     }
-    let of_store = |name: &str| name.trim_start_matches('^').starts_with(store.package());
-    list.survivor.retain(|known| of_store(&known.file));
-    list.left_out.retain(|left_out| of_store(&left_out.mutants));
+    list.survivor.retain(|known| known.file.starts_with(store.package()));
     Ok(list)
 }
 

@@ -27,7 +27,7 @@ use crate::sample::{
 /// Polls calls a number of times, then drops them: once more in each round, until a round drops none.
 #[derive(Default)]
 struct GivingUp {
-    polls: usize,
+    polls: u32,
     dropped: bool,
 }
 
@@ -58,7 +58,7 @@ impl GivingUp {
 }
 
 /// Checks how long a call took after one that was given up, as where that one has left a lock behind.
-fn keeps_nobody_waiting(asked: Instant, polls: usize) {
+fn keeps_nobody_waiting(asked: Instant, polls: u32) {
     let waited = asked.elapsed();
     assert!(
         waited < PATIENCE / 4,
@@ -79,8 +79,8 @@ async fn told(store: &dyn Store, cursor: &mut Cursor, least: usize) -> Vec<(Sess
     told
 }
 
-/// One session gives way to another, and whoever asked for that goes away. It has happened, or will
-/// have, or has not: never in part. Asked for again, it has happened once.
+/// One session gives way to another, and the caller goes away. It has happened, or will have, or has
+/// not: never in part. Asked for again, it has happened once.
 pub(crate) async fn a_change_happens_whole_or_not_at_all(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let owner = user("alice");
@@ -119,8 +119,8 @@ pub(crate) async fn a_change_happens_whole_or_not_at_all(namespace: Arc<dyn Name
     }
 }
 
-/// Three sessions are ended by a walk, and by the cleanup, and whoever asked for that goes away. Each
-/// lives or is in the history, and once the others have been ended, each was told once.
+/// Three sessions are ended by a walk, and by the cleanup, and the caller goes away. Each lives or is
+/// in the history, and once the others have been ended, each was told once.
 pub(crate) async fn each_end_of_many_happens_whole_or_not_at_all(namespace: Arc<dyn Namespace>) {
     for cleanup in [false, true] {
         let store = namespace.connect().await;
@@ -168,7 +168,7 @@ pub(crate) async fn each_end_of_many_happens_whole_or_not_at_all(namespace: Arc<
     }
 }
 
-async fn ends_whole(store: &dyn Store, id: SessionId, polls: usize) {
+async fn ends_whole(store: &dyn Store, id: SessionId, polls: u32) {
     // It may still end in between, and no end is undone.
     let had_ended = store.ended(id).await.unwrap().is_some();
     let lives = store.load(id).await.unwrap().is_some();
@@ -177,8 +177,8 @@ async fn ends_whole(store: &dyn Store, id: SessionId, polls: usize) {
     assert!(lives || has_ended, "given up after {polls} polls: it is gone and not kept");
 }
 
-/// A policy and a block are set, and whoever asked for that goes away. Each is as it was and was not
-/// told, or it is as it was to be and is told. Neither keeps the next change waiting.
+/// A policy and a block are set, and the caller goes away. Each is as it was and was not told, or it is
+/// as it was to be and is told. Neither keeps the next change waiting.
 pub(crate) async fn a_setting_changes_whole_or_not_at_all(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let mut giving_up = GivingUp::default();
@@ -225,7 +225,7 @@ async fn is_told_if<T: PartialEq + Debug>(
     cursor: &mut Cursor,
     kind: EventKind,
     (read, expected): (impl Future<Output = Option<T>>, &Option<T>),
-    polls: usize,
+    polls: u32,
 ) {
     let begun = Instant::now();
     let mut told = is_told(store, cursor, kind).await;
@@ -244,7 +244,7 @@ async fn is_told(store: &dyn Store, cursor: &mut Cursor, kind: EventKind) -> boo
     read_log(store, cursor, 100).await.iter().any(|event| event.kind == kind)
 }
 
-/// Whatever a call had asked for when it was given up, the next one gets its own answer.
+/// A call is given up, and the next one of its kind gets its own answer, not the one that was left.
 pub(crate) async fn the_next_call_gets_its_own_answer(namespace: Arc<dyn Namespace>) {
     let store = namespace.connect().await;
     let (alice, bob) = (user("alice"), user("bob"));
@@ -296,16 +296,13 @@ pub(crate) async fn the_next_setting_is_read_for_itself(namespace: Arc<dyn Names
     let south = place("south");
     let long = PATIENCE * 10;
     let mut giving_up = GivingUp::default();
-    for max in 2.. {
-        if !giving_up.later() {
-            return;
-        }
+    while giving_up.later() {
         let polls = giving_up.polls;
         let (at, by) = (now(store.as_ref()).await, Actor::Application);
         let north = place(&format!("north {polls}"));
         policies::set(store.as_ref(), &north, Some(at_most(1))).await;
         blocks::set(store.as_ref(), &north, None).await;
-        let policy = Some(at_most(max));
+        let policy = Some(at_most(polls + 1));
         policies::set(store.as_ref(), &south, policy.clone()).await;
         giving_up.on(store.policy(&north)).await;
         assert_eq!(store.policy(&south).await.unwrap(), policy, "given up after {polls} polls");
@@ -371,4 +368,4 @@ async fn ended(store: &dyn Store, owner: &UserKey) -> SessionId {
 }
 
 /// More than any store needs for a call.
-const MOST_POLLS: usize = 1_000;
+const MOST_POLLS: u32 = 1_000;

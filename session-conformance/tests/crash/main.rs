@@ -13,43 +13,36 @@ use crate::journal::{Journal, Writes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_is_written_first_loses_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let name = "a_journal_that_is_written_first_loses_nothing";
-    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::BeforeTheAnswer)).await;
+    kill("a_journal_that_is_written_first_loses_nothing", Writes::BeforeTheAnswer).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[should_panic(expected = "acknowledged")]
 async fn a_journal_that_is_written_later_is_caught() {
-    let folder = tempfile::tempdir().unwrap();
-    let name = "a_journal_that_is_written_later_is_caught";
-    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::WhenItSuits)).await;
+    kill("a_journal_that_is_written_later_is_caught", Writes::WhenItSuits).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[should_panic(expected = "not the policy that was acknowledged")]
 async fn a_journal_without_policies_is_caught() {
-    let folder = tempfile::tempdir().unwrap();
-    let name = "a_journal_without_policies_is_caught";
-    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::Without("policy")))
-        .await;
+    kill("a_journal_without_policies_is_caught", Writes::Without("policy")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[should_panic(expected = "not the block that was acknowledged")]
 async fn a_journal_without_blocks_is_caught() {
-    let folder = tempfile::tempdir().unwrap();
-    let name = "a_journal_without_blocks_is_caught";
-    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::Without("block")))
-        .await;
+    kill("a_journal_without_blocks_is_caught", Writes::Without("block")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[should_panic(expected = "not the key of the fleet that was acknowledged")]
 async fn a_journal_without_a_key_is_caught() {
+    kill("a_journal_without_a_key_is_caught", Writes::Without("key")).await;
+}
+
+async fn kill(test: &str, writes: Writes) {
     let folder = tempfile::tempdir().unwrap();
-    let name = "a_journal_without_a_key_is_caught";
-    a_kill_loses_nothing(name, folder.path(), |folder| open(folder, Writes::Without("key"))).await;
+    a_kill_loses_nothing(test, folder.path(), |folder| open(folder, writes)).await;
 }
 
 async fn open(folder: PathBuf, writes: Writes) -> Arc<dyn Store> {
