@@ -31,6 +31,8 @@ struct Reached {
 /// What was read of each shard, where it was read, and when that began.
 struct Read {
     streams: Vec<Option<Vec<Told>>>,
+    /// The most entries that one of the other shards adds to a page.
+    share: usize,
     begun: Instant,
     clock: Timestamp,
 }
@@ -77,7 +79,7 @@ impl RedisStore {
             return self.end_of_log(cursor.is_some()).await;
         };
         let limit = limit_within(limit, LogPage::MAX_LIMIT) as usize;
-        let Read { streams, begun, clock } = self.read_streams(&places, limit).await?;
+        let Read { streams, share, begun, clock } = self.read_streams(&places, limit).await?;
         let mut next = places.clone();
         let (mut events, mut room, mut more) = (Vec::new(), limit, false);
         // Another shard begins each time, so that a busy one keeps none waiting.
@@ -91,41 +93,51 @@ impl RedisStore {
             if parse_id(&at.0)? != places[shard].position {
                 return self.end_of_log(true).await;
             }
-            for (id, fields) in told.iter().take(room) {
+            let most = if shard == Shard::FIRST.0 { room } else { room.min(share) };
+            let taken = told.len().min(most);
+            for (id, fields) in &told[..taken] {
                 events.extend(event(fields, entries));
                 next[shard].position = parse_id(id)?;
             }
-            let is_cut = told.len() > room;
+            let is_cut = told.len() > taken;
             next[shard].settled =
                 if is_cut { UNSETTLED } else { self.active.settled(shard, begun) };
             more |= is_cut;
-            room -= told.len().min(room);
+            room -= taken;
         }
         Ok(LogPage::new(events, cursor_of(&next), more, clock))
     }
 
-    /// Reads the first shard's log, and of the others those that may have changed.
+    /// Reads the first shard's log, and of the others those that may have changed: of each a share of the
+    /// page, so that little is read that the page has no room for.
     async fn read_streams(&self, places: &[Reached], limit: usize) -> Result<Read, StoreError> {
         // The entry it remembers, and one to know whether there is more.
-        let count = limit + 2;
-        let First { told, clock, marks } = self.read_first(places[0].position, count).await?;
+        let count = |most: usize| most + 2;
+        let first = self.read_first(places[0].position, count(limit)).await?;
+        let First { told, clock, marks } = first;
         let begun = Instant::now();
         let settled: Vec<_> = places.iter().map(|place| place.settled).collect();
         let due = self.active.due(&settled, &marks, begun);
+        let others = due.shards.iter().skip(1).filter(|is_due| **is_due).count();
+        let share = limit.div_ceil(others.max(1));
         let rest = self.placement.shards().zip(places).zip(due.shards).skip(1);
         let read = rest.map(|((shard, place), is_due)| async move {
             if !is_due {
                 return Ok(None);
             }
             self.log
-                .query::<Vec<Told>>(&range(&self.placement.log(shard), place.position, count))
+                .query::<Vec<Told>>(&range(
+                    &self.placement.log(shard),
+                    place.position,
+                    count(share),
+                ))
                 .await
                 .map(Some)
         });
         let mut streams = vec![Some(told)];
         streams.extend(try_join_all(read).await?);
         self.active.read(due.lost);
-        Ok(Read { streams, begun, clock })
+        Ok(Read { streams, share, begun, clock })
     }
 
     async fn read_first(&self, from: LogPosition, count: usize) -> Result<First, StoreError> {

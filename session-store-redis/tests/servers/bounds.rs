@@ -1,12 +1,13 @@
 //! Calls that find nothing end soon.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use session_conformance::sample::{commit, end, end_all, now, session, user};
 use session_core::Store;
 use session_core::store::{
-    Change, Commit, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter,
+    Change, Commit, Entries, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter,
 };
 
 use crate::monitor::Monitor;
@@ -78,34 +79,81 @@ async fn a_trim_deletes_and_reads_a_bounded_number_of_entries() {
     let mut prefix = Prefix::new(false);
     prefix.options = prefix.options.with_shards(2);
     let store = prefix.store().await;
-    // Some users of each shard.
-    let owners: Vec<_> = (0..12).map(|n| user(&format!("user {n}"))).collect();
-    for owner in &owners {
-        let at = now(&store).await;
-        let sessions = [(); Commit::MAX_CHANGES].map(|()| session(&store, owner, at));
-        let begin = sessions.iter().map(|session| Change::Insert(Box::new(session.clone())));
-        assert_eq!(commit(&store, owner, begin.collect()).await, Outcome::Done);
-        for _ in 0..12 {
-            let again = sessions.iter().map(|session| Change::ClaimsChanged(session.id));
-            assert_eq!(commit(&store, owner, again.collect()).await, Outcome::Done);
-        }
-    }
+    tell(&store, 12).await;
     let hour = Duration::from_secs(3600);
-    let server = redis::Client::open(url()).unwrap();
-    let mut lines = server.get_async_monitor().await.unwrap().into_on_message();
+    let mut ranges = Ranges::begin().await;
     assert_eq!(store.trim_log(hour, u32::MAX).await.unwrap(), 0, "all are young");
-    let (mut shards, end) = (0, format!("end-{:x}", getrandom::u64().unwrap()));
-    ask::<()>(redis::cmd("ECHO").arg(&end)).await;
-    while let Some(line) = lines.next().await.filter(|line: &String| !line.contains(&end)) {
-        if line.contains(&prefix.options.prefix) && line.contains(r#""XRANGE""#) {
-            assert!(line.ends_with(r#""COUNT" "2""#), "{line}");
-            shards += 1;
-        }
-    }
-    assert_eq!(shards, 2);
+    assert_eq!(ranges.counts(&prefix).await, [2; 2], "of each shard");
     for _ in 0..4 {
         assert_eq!(store.trim_log(Duration::ZERO, u32::MAX).await.unwrap(), 1_000);
     }
     assert_eq!(store.trim_log(Duration::ZERO, u32::MAX).await.unwrap(), 12 * 13 * 32 - 4_002);
     assert_eq!(store.trim_log(Duration::ZERO, 10).await.unwrap(), 0, "the newest of each stay");
+}
+
+/// A cluster's log is one stream for each shard. A reader that is behind on all of them would read as many
+/// pages as there are shards for each that it makes.
+#[tokio::test]
+async fn a_page_of_the_log_reads_a_share_of_it_from_each_shard() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(false);
+    prefix.options = prefix.options.with_shards(5);
+    let store = prefix.store().await;
+    let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
+    tell(&store, 1).await;
+    let mut ranges = Ranges::begin().await;
+    let (mut found, mut pages) = (0, 0);
+    loop {
+        let page = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
+        assert!(!page.gap && page.events.len() <= 100);
+        // The first shard's page, and a share of the others': each begins with the last entry read and
+        // ends with one that tells whether there are more.
+        let asked: u64 = ranges.counts(&prefix).await.iter().sum();
+        assert!(asked <= 102 + 100 + 4 * 3, "{asked}");
+        found += page.events.len();
+        pages += 1;
+        cursor = page.next;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(found, 12 * 2 * Commit::MAX_CHANGES);
+    assert!(pages <= 20, "{pages}");
+}
+
+/// Signs in twelve users, some on each shard, and changes the claims of their sessions.
+async fn tell(store: &impl Store, changes: usize) {
+    for n in 0..12 {
+        let (owner, at) = (user(&format!("user {n}")), now(store).await);
+        let sessions = [(); Commit::MAX_CHANGES].map(|()| session(store, &owner, at));
+        let begin = sessions.iter().map(|session| Change::Insert(Box::new(session.clone())));
+        assert_eq!(commit(store, &owner, begin.collect()).await, Outcome::Done);
+        for _ in 0..changes {
+            let again = sessions.iter().map(|session| Change::ClaimsChanged(session.id));
+            assert_eq!(commit(store, &owner, again.collect()).await, Outcome::Done);
+        }
+    }
+}
+
+/// How many entries of logs a server is asked for, by clients and by scripts.
+struct Ranges(Pin<Box<dyn Stream<Item = String>>>);
+
+impl Ranges {
+    async fn begin() -> Self {
+        let server = redis::Client::open(url()).unwrap();
+        Self(Box::pin(server.get_async_monitor().await.unwrap().into_on_message()))
+    }
+
+    /// Of each range since the last time.
+    async fn counts(&mut self, prefix: &Prefix) -> Vec<u64> {
+        let end = format!("end-{:x}", getrandom::u64().unwrap());
+        ask::<()>(redis::cmd("ECHO").arg(&end)).await;
+        let mut counts = Vec::new();
+        while let Some(line) = self.0.next().await.filter(|line| !line.contains(&end)) {
+            if line.contains(&prefix.options.prefix) && line.contains(r#""XRANGE""#) {
+                counts.push(line.rsplit('"').nth(1).unwrap().parse().unwrap());
+            }
+        }
+        counts
+    }
 }
