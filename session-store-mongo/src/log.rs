@@ -34,17 +34,28 @@ impl Collections {
 
     /// Appends entries outside a transaction in their order, each unless it is there.
     async fn append_once(&self, entries: &[&Document]) -> Result<(), Failed> {
-        let mut rest = entries;
+        let mut rest = entries.to_vec();
         while !rest.is_empty() {
             match self.log.insert_many(rest.iter().copied()).await {
                 Ok(_) => break,
-                Err(error) => match duplicate_at(&error) {
-                    Some(place) => rest = rest.get(place + 1..).unwrap_or_default(),
-                    None => return Err(error.into()),
-                },
+                Err(error) => {
+                    let Some(there) = duplicate_at(&error) else { return Err(error.into()) };
+                    rest.drain(..=there.min(rest.len() - 1));
+                    let there = self.appended(&rest).await?;
+                    rest.retain(|entry| {
+                        !there.iter().any(|known| known.get("_id") == entry.get("_id"))
+                    });
+                }
             }
         }
         Ok(())
+    }
+
+    /// Those of the entries that are there, by their marks alone.
+    async fn appended(&self, entries: &[&Document]) -> Result<Vec<Document>, Failed> {
+        let marks: Vec<_> = entries.iter().filter_map(|entry| entry.get("_id")).collect();
+        let find = self.log.find(doc! { "_id": { "$in": marks } }).projection(doc! { "_id": 1 });
+        Ok(find.await?.try_collect().await?)
     }
 
     pub(crate) async fn read_log(

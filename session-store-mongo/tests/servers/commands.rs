@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mongodb::bson::{DateTime, Document};
+use futures_util::TryStreamExt;
+use mongodb::bson::{DateTime, Document, doc};
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use mongodb::options::ClientOptions;
@@ -198,6 +199,36 @@ async fn no_command_writes_more_than_a_hundred_documents() {
         store.log_since(None, Entries::All, 0).await.unwrap();
         bounded("a numbering", &commands.taken(), begun.len());
     }
+}
+
+/// A node died while it delivered its changes, one entry in three. The next one asks which are there.
+#[tokio::test]
+async fn a_delivery_goes_on_in_few_commands() {
+    let _alone = ALONE.write().await;
+    let (commands, fresh) = (Commands::default(), Fresh::new(Transactions::Never));
+    let store = commands.store(&fresh).await;
+    let owner = user("alice");
+    add_many(&store, &owner, 30).await;
+    let database = fresh.database().await;
+    let log = fresh.collection(&database, "log");
+    let of_alice = doc! { "user_id": "alice" };
+    let told = log.find(of_alice.clone()).sort(doc! { "order": 1 }).await.unwrap();
+    let told: Vec<Document> = told.try_collect().await.unwrap();
+    assert_eq!(told.len(), 30);
+    let lost: Vec<_> = told.iter().enumerate().filter(|(n, _)| n % 3 > 0).collect();
+    let lost: Vec<_> = lost.into_iter().map(|(_, entry)| entry.get("_id")).collect();
+    log.delete_many(doc! { "_id": { "$in": lost } }).await.unwrap();
+    let outbox: Vec<_> = told.into_iter().map(|entry| doc! { "entry": entry }).collect();
+    // No reader of the log takes it over during this test.
+    let waiting = DateTime::from_millis(253_370_764_800_000);
+    let left = doc! { "$set": { "outbox": outbox, "waiting": waiting } };
+    fresh.collection(&database, "users").update_one(doc! {}, left).await.unwrap();
+    commands.taken();
+    assert_eq!(store.user(&owner).await.unwrap().sessions.len(), 30);
+    let sent = commands.names();
+    println!("delivered by {sent:?}");
+    assert_eq!(sent.iter().filter(|name| *name == "insert").count(), 2, "{sent:?}");
+    assert_eq!(log.count_documents(of_alice).await.unwrap(), 30);
 }
 
 fn bounded(what: &str, sent: &[Sent], least: usize) {
