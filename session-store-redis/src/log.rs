@@ -119,7 +119,7 @@ impl RedisStore {
         let settled: Vec<_> = places.iter().map(|place| place.settled).collect();
         let due = self.active.due(&settled, &marks, begun);
         let others = due.shards.iter().skip(1).filter(|is_due| **is_due).count();
-        let share = limit.div_ceil(others.max(1));
+        let share = limit.div_ceil(others.max(1)).max(LEAST_SHARE).min(limit);
         let rest = self.placement.shards().zip(places).zip(due.shards).skip(1);
         let read = rest.map(|((shard, place), is_due)| async move {
             if !is_due {
@@ -230,6 +230,10 @@ fn range(log: &str, from: LogPosition, count: usize) -> Cmd {
     read.arg(log).arg(id_of(from)).arg("+").arg("COUNT").arg(count);
     read
 }
+
+/// A shard adds so many entries to a page though all shards are read: most of them have few, and one may
+/// have just ended all sessions of a user.
+const LEAST_SHARE: usize = 100;
 
 /// The most entries that one call trims: a script that trims more would block its server.
 const MOST_TRIMMED: u32 = 1000;

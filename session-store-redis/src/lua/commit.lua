@@ -40,8 +40,9 @@ while n <= #ARGV do
 end
 
 -- First whether all of it is possible, then all of it.
-if (redis.call('HGET', user, 'v') or '0') ~= expected then return 0 end
-local begins = false
+local known = redis.call('HGET', user, 'v')
+if (known or '0') ~= expected then return 0 end
+local begins, has_ended = false, false
 for _, change in ipairs(changes) do
   local fixed = redis.call('HGET', user, change.id)
   -- Another user's key is this one where their tags are the same.
@@ -86,8 +87,7 @@ local function update(change)
   redis.call('HSET', user, change.id .. 'd', change.details)
 end
 
-local is_fresh = redis.call('EXISTS', user) == 0
-local version
+local is_fresh, version = not known, nil
 for _, change in ipairs(changes) do
   if not change.skip then
     if change.what == 'insert' then
@@ -96,6 +96,7 @@ for _, change in ipairs(changes) do
     elseif change.what == 'update' then
       update(change)
     elseif change.what == 'end' then
+      has_ended = true
       keys.ended = change.ended
       local ending = { sort = ARGV[8], how = change.how, lasts = tonumber(ARGV[9]) }
       finish(keys, change.id, change.place, owner, ending)
@@ -105,7 +106,7 @@ for _, change in ipairs(changes) do
 end
 if version then
   redis.call('HSET', user, 'v', version)
-  if redis.call('HLEN', user) == 1 then redis.call('DEL', user) end
+  if has_ended and redis.call('HLEN', user) == 1 then redis.call('DEL', user) end
   redis.call('SET', KEYS[11], '', 'PX', ARGV[10])
 end
 close_log(log, ARGV[7])

@@ -3,37 +3,37 @@
 -- more than the last number if the clock is not past it, so numbers only grow and tell an age.
 local MOST_CUT = 1000
 
-local function number_of(entry) return tonumber(string.match(entry[1], '^(%d+)')) end
+local function digits(number) return string.format('%.0f', number) end
 
 -- cap: the entries that stay at any age; keep: for how many microseconds more stay.
 local function open_log(key, cap, keep, mark)
-  local log = { key = key, cap = tonumber(cap), mark = mark, last = 0, told = false }
-  log.now = clock()
+  local log = { key = key, cap = tonumber(cap), mark = mark, now = clock(), last = 0, told = false }
   log.old = log.now - tonumber(keep)
-  local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-  if newest then log.last = number_of(newest) end
+  -- Only where the clock has been set back. The newest entry need not be read otherwise.
+  if redis.call('XRANGE', key, digits(log.now), '+', 'COUNT', 1)[1] then
+    local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+    log.last = tonumber(string.match(newest[1], '^(%d+)'))
+  end
   return log
 end
 
 local function tell(log, fields)
   log.last = math.max(log.last + 1, log.now)
   log.told = true
-  local number = string.format('%.0f', log.last)
+  local number = digits(log.last)
   redis.call('XADD', log.key, number .. '-' .. log.mark, unpack(fields))
   return number
 end
 
--- Cuts the oldest entries beyond the cap: those that are old, and young ones beyond ten caps.
+-- Cuts the oldest entries beyond the cap: those that are old, and young ones beyond ten caps. Whole nodes
+-- of the stream, so that nothing is read where the first has an entry that stays.
 local function cut(log)
-  local step = math.min(log.cap, 100)
-  local length = redis.call('XLEN', log.key)
-  for _ = 1, MOST_CUT / step do
-    if length < log.cap + step then return end
-    local oldest = redis.call('XRANGE', log.key, '-', '+', 'COUNT', step + 1)
-    local is_old = number_of(oldest[step]) < log.old
-    if not is_old and length <= 10 * log.cap then return end
-    redis.call('XTRIM', log.key, 'MINID', oldest[step + 1][1])
-    length = length - step
+  local beyond = redis.call('XLEN', log.key) - log.cap
+  if beyond <= 0 then return end
+  local most = math.min(beyond, MOST_CUT)
+  redis.call('XTRIM', log.key, 'MINID', '~', digits(math.max(log.old, 0)), 'LIMIT', most)
+  if beyond > 9 * log.cap then
+    redis.call('XTRIM', log.key, 'MAXLEN', '~', 10 * log.cap, 'LIMIT', MOST_CUT)
   end
 end
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt};
-use session_conformance::sample::{commit, end, end_all, now, session, user};
+use session_conformance::sample::{commit, end, end_all, insert, now, session, user};
 use session_core::Store;
 use session_core::store::{
     Change, Commit, Entries, HistoryQuery, Outcome, PageQuery, Selection, TenantFilter,
@@ -100,16 +100,16 @@ async fn a_page_of_the_log_reads_a_share_of_it_from_each_shard() {
     prefix.options = prefix.options.with_shards(5);
     let store = prefix.store().await;
     let mut cursor = store.log_since(None, Entries::All, 1).await.unwrap().next;
-    tell(&store, 1).await;
+    tell(&store, 4).await;
     let mut ranges = Ranges::begin().await;
     let (mut found, mut pages) = (0, 0);
     loop {
-        let page = store.log_since(Some(&cursor), Entries::All, 100).await.unwrap();
-        assert!(!page.gap && page.events.len() <= 100);
+        let page = store.log_since(Some(&cursor), Entries::All, 400).await.unwrap();
+        assert!(!page.gap && page.events.len() <= 400);
         // The first shard's page, and a share of the others': each begins with the last entry read and
         // ends with one that tells whether there are more.
         let asked: u64 = ranges.counts(&prefix).await.iter().sum();
-        assert!(asked <= 102 + 100 + 4 * 3, "{asked}");
+        assert!(asked <= 402 + 400 + 4 * 3, "{asked}");
         found += page.events.len();
         pages += 1;
         cursor = page.next;
@@ -117,8 +117,26 @@ async fn a_page_of_the_log_reads_a_share_of_it_from_each_shard() {
             break;
         }
     }
-    assert_eq!(found, 12 * 2 * Commit::MAX_CHANGES);
+    assert_eq!(found, 12 * 5 * Commit::MAX_CHANGES);
     assert!(pages <= 20, "{pages}");
+}
+
+/// A log grows far beyond its cap while its entries are young. Each change sees whether there is something
+/// to cut, and would else read a part of the log for that.
+#[tokio::test]
+async fn a_change_beside_a_long_log_reads_no_entry() {
+    let _shared = ALONE.read().await;
+    let mut prefix = Prefix::new(false);
+    prefix.options.log_cap = 100;
+    let store = prefix.store().await;
+    tell(&store, 1).await;
+    let mut ranges = Ranges::begin().await;
+    insert(&store, &session(&store, &user("alice"), now(&store).await)).await;
+    // Whether an entry is ahead of the clock: none is.
+    assert_eq!(ranges.counts(&prefix).await, [1]);
+    let all = 12 * 2 * Commit::MAX_CHANGES + 1;
+    let (mark, told) = (1, store.report().await.unwrap().details);
+    assert!(told.contains(&("log entries".into(), (all + mark).to_string())), "{told:?}");
 }
 
 /// Signs in twelve users, some on each shard, and changes the claims of their sessions.
