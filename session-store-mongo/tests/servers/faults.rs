@@ -16,8 +16,9 @@ fn server() -> Arc<Program> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_of_the_server_loses_nothing() {
     let _alone = ALONE.write().await;
-    faults::a_death_loses_nothing(Arc::new(Fresh::new(Transactions::WhereThereAre)), server())
-        .await;
+    for transactions in [Transactions::WhereThereAre, Transactions::Never] {
+        faults::a_death_loses_nothing(Arc::new(Fresh::new(transactions)), server()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
