@@ -39,8 +39,11 @@ impl Collections {
             match self.log.insert_many(rest.iter().copied()).await {
                 Ok(_) => break,
                 Err(error) => {
-                    let Some(there) = duplicate_at(&error) else { return Err(error.into()) };
-                    rest.drain(..=there.min(rest.len() - 1));
+                    let Some(at) = duplicate_at(&error) else { return Err(error.into()) };
+                    rest.drain(..=at.min(rest.len() - 1));
+                    if rest.is_empty() {
+                        break;
+                    }
                     let there = self.appended(&rest).await?;
                     rest.retain(|entry| {
                         !there.iter().any(|known| known.get("_id") == entry.get("_id"))

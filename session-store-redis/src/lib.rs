@@ -130,8 +130,10 @@
 //!
 //! A stream keeps [`RedisOptions::log_cap`] entries regardless of their age. Beyond that, entries
 //! leave once they are older than four times the engine's `max_staleness`, and ten caps are the
-//! most that is kept. They leave by whole nodes of the stream, each of a hundred entries at most
-//! (`stream-node-max-entries`), so a change need not read any to see whether some may leave. So a node that cannot read the log for `max_staleness` finds its position
+//! most that is kept. Only whole nodes of the stream leave (`stream-node-max-bytes`, by default some 40
+//! entries), so that a change reads no entry to see whether some are old: up to one node more is kept.
+//! Do not let a node hold more than 1,000 entries, or none leaves before the cleanup trims the log.
+//! So a node that cannot read the log for `max_staleness` finds its position
 //! again unless one shard writes more than ten caps of entries in that time: 1,000,000 by default,
 //! or 33,000 entries a second during the default 30 s. [`Store::report`] says so where a log
 //! reaches back less.

@@ -31,8 +31,6 @@ struct Reached {
 /// What was read of each shard, where it was read, and when that began.
 struct Read {
     streams: Vec<Option<Vec<Told>>>,
-    /// The most entries that one of the other shards adds to a page.
-    share: usize,
     begun: Instant,
     clock: Timestamp,
 }
@@ -79,9 +77,11 @@ impl RedisStore {
             return self.end_of_log(cursor.is_some()).await;
         };
         let limit = limit_within(limit, LogPage::MAX_LIMIT) as usize;
-        let Read { streams, share, begun, clock } = self.read_streams(&places, limit).await?;
+        // As many shards have more entries as the last page has left some of.
+        let share = limit.div_ceil(self.behind.load(Ordering::Relaxed).max(1));
+        let Read { streams, begun, clock } = self.read_streams(&places, share).await?;
         let mut next = places.clone();
-        let (mut events, mut room, mut more) = (Vec::new(), limit, false);
+        let (mut events, mut room, mut behind) = (Vec::new(), limit, 0);
         // Another shard begins each time, so that a busy one keeps none waiting.
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         for n in 0..count {
@@ -93,8 +93,7 @@ impl RedisStore {
             if parse_id(&at.0)? != places[shard].position {
                 return self.end_of_log(true).await;
             }
-            let most = if shard == Shard::FIRST.0 { room } else { room.min(share) };
-            let taken = told.len().min(most);
+            let taken = told.len().min(share).min(room);
             for (id, fields) in &told[..taken] {
                 events.extend(event(fields, entries));
                 next[shard].position = parse_id(id)?;
@@ -102,42 +101,36 @@ impl RedisStore {
             let is_cut = told.len() > taken;
             next[shard].settled =
                 if is_cut { UNSETTLED } else { self.active.settled(shard, begun) };
-            more |= is_cut;
+            behind += usize::from(is_cut);
             room -= taken;
         }
-        Ok(LogPage::new(events, cursor_of(&next), more, clock))
+        self.behind.store(behind, Ordering::Relaxed);
+        Ok(LogPage::new(events, cursor_of(&next), behind > 0, clock))
     }
 
-    /// Reads the first shard's log, and of the others those that may have changed: of each a share of the
-    /// page, so that little is read that the page has no room for.
-    async fn read_streams(&self, places: &[Reached], limit: usize) -> Result<Read, StoreError> {
+    /// Reads the first shard's log, and of the others those that may have changed: of each its share of
+    /// the page.
+    async fn read_streams(&self, places: &[Reached], share: usize) -> Result<Read, StoreError> {
         // The entry it remembers, and one to know whether there is more.
-        let count = |most: usize| most + 2;
-        let first = self.read_first(places[0].position, count(limit)).await?;
-        let First { told, clock, marks } = first;
+        let count = share + 2;
+        let First { told, clock, marks } = self.read_first(places[0].position, count).await?;
         let begun = Instant::now();
         let settled: Vec<_> = places.iter().map(|place| place.settled).collect();
         let due = self.active.due(&settled, &marks, begun);
-        let others = due.shards.iter().skip(1).filter(|is_due| **is_due).count();
-        let share = limit.div_ceil(others.max(1)).max(LEAST_SHARE).min(limit);
         let rest = self.placement.shards().zip(places).zip(due.shards).skip(1);
         let read = rest.map(|((shard, place), is_due)| async move {
             if !is_due {
                 return Ok(None);
             }
             self.log
-                .query::<Vec<Told>>(&range(
-                    &self.placement.log(shard),
-                    place.position,
-                    count(share),
-                ))
+                .query::<Vec<Told>>(&range(&self.placement.log(shard), place.position, count))
                 .await
                 .map(Some)
         });
         let mut streams = vec![Some(told)];
         streams.extend(try_join_all(read).await?);
         self.active.read(due.lost);
-        Ok(Read { streams, share, begun, clock })
+        Ok(Read { streams, begun, clock })
     }
 
     async fn read_first(&self, from: LogPosition, count: usize) -> Result<First, StoreError> {
@@ -230,10 +223,6 @@ fn range(log: &str, from: LogPosition, count: usize) -> Cmd {
     read.arg(log).arg(id_of(from)).arg("+").arg("COUNT").arg(count);
     read
 }
-
-/// A shard adds so many entries to a page though all shards are read: most of them have few, and one may
-/// have just ended all sessions of a user.
-const LEAST_SHARE: usize = 100;
 
 /// The most entries that one call trims: a script that trims more would block its server.
 const MOST_TRIMMED: u32 = 1000;

@@ -28,8 +28,8 @@ pub struct RedisOptions {
     /// A call that takes longer counts as an outage. Default 2 s.
     pub timeout: Duration,
     /// About how many log entries a shard keeps regardless of their age. Beyond that, entries leave
-    /// once they are older than four times the engine's `max_staleness`, and ten times as many is
-    /// the most that a shard keeps at all. A node that had not read what has left drops its cache.
+    /// once they are older than four times the engine's `max_staleness`, and about ten times as many
+    /// is the most that a shard keeps at all. A node that had not read what has left drops its cache.
     /// Default 100,000.
     pub log_cap: u32,
     /// How long after its deadline a session's record expires by itself, in case the cleanup never

@@ -38,6 +38,8 @@ pub struct RedisStore {
     pub(crate) options: RedisOptions,
     /// Whose turn it is to be the first part of the log that is read.
     pub(crate) turn: AtomicUsize,
+    /// How many parts of the log the last page of it has left entries of.
+    pub(crate) behind: AtomicUsize,
     pub(crate) doubts: Doubts,
     pub(crate) active: Arc<Active>,
     needs: RwLock<Needs>,
@@ -118,7 +120,7 @@ impl RedisStore {
             subscribed: Arc::clone(&subscribed),
         };
         let listener = tokio::spawn(push::run(log.clone(), channels, pushes, hints));
-        let turn = AtomicUsize::default();
+        let (turn, behind) = <(AtomicUsize, AtomicUsize)>::default();
         let needs = RwLock::new(Needs { history: HISTORY, max_staleness: MAX_STALENESS });
         let doubts = Doubts::default();
         let store = Self {
@@ -128,6 +130,7 @@ impl RedisStore {
             scripts,
             options,
             turn,
+            behind,
             doubts,
             active,
             needs,

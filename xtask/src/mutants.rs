@@ -149,7 +149,7 @@ fn command(
     }
     command.args(["--exclude-re", TEXTS]);
     command.args(shard.into_iter().flat_map(|shard| ["--shard", shard]));
-    // Of the builds, too, so that nothing else of the package is built for each mutant.
+    // An argument of the builds as well, so that no other test of the package is built for each mutant.
     command.arg(format!("--cargo-arg=--test={}", store.test()));
     // One folder for all mutants, so that no build begins from nothing, and apart from the one of
     // the other commands.

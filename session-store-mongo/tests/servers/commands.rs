@@ -201,7 +201,7 @@ async fn no_command_writes_more_than_a_hundred_documents() {
     }
 }
 
-/// A node died while it delivered its changes, one entry in three. The next one asks which are there.
+/// A node died while it delivered its changes, after ten entries. The next one asks which are there.
 #[tokio::test]
 async fn a_delivery_goes_on_in_few_commands() {
     let _alone = ALONE.write().await;
@@ -215,8 +215,7 @@ async fn a_delivery_goes_on_in_few_commands() {
     let told = log.find(of_alice.clone()).sort(doc! { "order": 1 }).await.unwrap();
     let told: Vec<Document> = told.try_collect().await.unwrap();
     assert_eq!(told.len(), 30);
-    let lost: Vec<_> = told.iter().enumerate().filter(|(n, _)| n % 3 > 0).collect();
-    let lost: Vec<_> = lost.into_iter().map(|(_, entry)| entry.get("_id")).collect();
+    let lost: Vec<_> = told[10..].iter().map(|entry| entry.get("_id")).collect();
     log.delete_many(doc! { "_id": { "$in": lost } }).await.unwrap();
     let outbox: Vec<_> = told.into_iter().map(|entry| doc! { "entry": entry }).collect();
     // No reader of the log takes it over during this test.

@@ -87,7 +87,8 @@ local function update(change)
   redis.call('HSET', user, change.id .. 'd', change.details)
 end
 
-local is_fresh, version = not known, nil
+local is_fresh = not known
+local version
 for _, change in ipairs(changes) do
   if not change.skip then
     if change.what == 'insert' then

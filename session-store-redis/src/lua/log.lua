@@ -9,11 +9,9 @@ local function digits(number) return string.format('%.0f', number) end
 local function open_log(key, cap, keep, mark)
   local log = { key = key, cap = tonumber(cap), mark = mark, now = clock(), last = 0, told = false }
   log.old = log.now - tonumber(keep)
-  -- Only where the clock has been set back. The newest entry need not be read otherwise.
-  if redis.call('XRANGE', key, digits(log.now), '+', 'COUNT', 1)[1] then
-    local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-    log.last = tonumber(string.match(newest[1], '^(%d+)'))
-  end
+  -- The newest entry, where the clock is not past its number. Otherwise its number does not matter.
+  local ahead = redis.call('XREVRANGE', key, '+', digits(log.now), 'COUNT', 1)[1]
+  if ahead then log.last = tonumber(string.match(ahead[1], '^(%d+)')) end
   return log
 end
 
@@ -25,8 +23,8 @@ local function tell(log, fields)
   return number
 end
 
--- Cuts the oldest entries beyond the cap: those that are old, and young ones beyond ten caps. Whole nodes
--- of the stream, so that nothing is read where the first has an entry that stays.
+-- Cuts the oldest entries beyond the cap: those that are old, and young ones beyond ten caps. Only whole
+-- nodes of the stream, so that nothing is read where the first has an entry that stays.
 local function cut(log)
   local beyond = redis.call('XLEN', log.key) - log.cap
   if beyond <= 0 then return end
