@@ -350,6 +350,17 @@ mod tests {
     }
 
     #[test]
+    fn a_call_examines_as_much_as_it_has_time_for() {
+        let left = |examined, millis| left_in_time(examined, Duration::from_millis(millis));
+        assert_eq!(left(200, 5), 800);
+        assert_eq!(left(1_000, 20), 250);
+        assert_eq!(left(800, 20), FIRST_CHUNK, "as few as one statement is worth");
+        assert_eq!(left(796, 20), 0, "199 are not worth it");
+        assert_eq!([left(5_000, 25), left(5_000, 26)], [0, 0], "its time is over");
+        assert_eq!(left(200, 0), u32::MAX);
+    }
+
+    #[test]
     fn limits_and_continuations_are_checked() {
         let walk = |end: &EndMany, limit| Walk::choose(end, limit);
         assert_eq!(walk(&end(None), 0).unwrap().limit, 1);
