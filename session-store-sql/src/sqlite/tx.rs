@@ -236,6 +236,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_store_that_was_closed_takes_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        store.close().await;
+        let change = store.pools.writer.write(async |tx: Tx<'_>| set(tx, 7).await).await;
+        assert!(change.unwrap_err().to_string().contains("the store is closed"));
+    }
+
+    #[tokio::test]
     async fn a_change_of_a_file_that_has_been_replaced_is_not_acknowledged() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder).await;
