@@ -133,10 +133,9 @@
 //! most that is kept. Only whole nodes of the stream leave (`stream-node-max-bytes`, by default some 40
 //! entries), so that a change reads no entry to see whether some are old: up to one node more is kept.
 //! Do not let a node hold more than 1,000 entries, or none leaves before the cleanup trims the log.
-//! So a node that cannot read the log for `max_staleness` finds its position
-//! again unless one shard writes more than ten caps of entries in that time: 1,000,000 by default,
-//! or 33,000 entries a second during the default 30 s. [`Store::report`] says so where a log
-//! reaches back less.
+//! So a node that cannot read the log for `max_staleness` finds its position again unless one shard
+//! writes more than ten caps of entries in that time: 1,000,000 by default, or 33,000 entries a second
+//! during the default 30 s. [`Store::report`] says so where a log reaches back less.
 //!
 //! Scripts publish that a log has grown by an entry that invalidates: `PUBLISH` on one server,
 //! `SPUBLISH` on the shard's channel of a cluster. That is a hint only. A read of the log sees every
